@@ -1,0 +1,81 @@
+//! The variables a build starts with, and which layer wins.
+//!
+//! Fed by `spec`, the image and the command line; feeds `src/driver/shell.rs`, which writes them
+//! into the build's state. The caller's own environment is not a layer.
+
+use std::collections::BTreeMap;
+
+/// Where programs are searched for unless the image says otherwise.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Directory of the `codebuild-*` commands; last in PATH, as in AWS.
+pub const HELPER_DIRECTORY: &str = "/codebuild/user/bin";
+
+/// Names and values, later ones before earlier ones of the same name.
+pub type Variables = Vec<(String, String)>;
+
+/// The layers, weakest first.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    /// ENV of the image.
+    pub image: Variables,
+    /// `env` of the buildspec.
+    pub buildspec: Variables,
+    /// What CodeBuild's agent sets.
+    pub managed: Variables,
+    /// `--env` and its kin.
+    pub overrides: Variables,
+}
+
+/// The variables as the first command finds them, sorted by name.
+#[must_use]
+pub fn compose(layers: Layers) -> BTreeMap<String, String> {
+    let mut variables: BTreeMap<String, String> = BTreeMap::new();
+    variables.insert("HOME".to_owned(), "/root".to_owned());
+    variables.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
+    variables.extend(layers.image);
+    if let Some(path) = variables.get_mut("PATH") {
+        // The agent appends to what the image has. A buildspec that sets PATH replaces it all.
+        path.push(':');
+        path.push_str(HELPER_DIRECTORY);
+    }
+    variables.extend(layers.buildspec);
+    variables.extend(layers.managed);
+    variables.extend(layers.overrides);
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(pairs: &[(&str, &str)]) -> Variables {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn stronger_layers_win() {
+        let found = compose(Layers {
+            image: pairs(&[("PATH", "/image/bin"), ("A", "image"), ("B", "image")]),
+            buildspec: pairs(&[("A", "buildspec"), ("CODEBUILD_CI", "no"), ("C", "$A")]),
+            managed: pairs(&[("CODEBUILD_CI", "true"), ("AWS_REGION", "us-east-1")]),
+            overrides: pairs(&[("AWS_REGION", "eu-west-1")]),
+        });
+        for (name, value) in [
+            ("PATH", "/image/bin:/codebuild/user/bin"),
+            ("HOME", "/root"),
+            ("A", "buildspec"),
+            ("B", "image"),
+            ("C", "$A"),
+            ("CODEBUILD_CI", "true"),
+            ("AWS_REGION", "eu-west-1"),
+        ] {
+            assert_eq!(found.get(name).map(String::as_str), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_buildspec_replaces_path_literally() {
+        let layers = Layers { buildspec: pairs(&[("PATH", "$PATH:/x")]), ..Layers::default() };
+        assert_eq!(compose(layers).get("PATH").map(String::as_str), Some("$PATH:/x"));
+    }
+}

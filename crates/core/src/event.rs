@@ -1,0 +1,368 @@
+//! The spine's one type: everything that happens in a build, as it is logged, streamed and
+//! replayed.
+//!
+//! Made by `machine::build` and, for output, by the log writer; read by every sink, live or from
+//! the file. Events own their data. Output bytes are not in them: an output event says where in
+//! `output.log` they lie.
+
+use crate::machine::{Phase, PhaseContext, Status};
+use crate::time::WallTime;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Version of the events' form; raised when a reader of the old form would misread the new one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Place in the build's log, from 1, without gaps.
+    pub seq: u64,
+    /// When it was logged.
+    pub time: WallTime,
+    /// `<project>:<uuid>`.
+    pub build_id: String,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What happened. In JSON a `type` and its `data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum EventBody {
+    /// The build exists. Always the first event.
+    BuildStarted(Box<BuildFacts>),
+    /// A phase begins.
+    PhaseStarted {
+        /// Which one.
+        phase: Phase,
+    },
+    /// A phase is over.
+    PhaseEnded {
+        /// Which one.
+        phase: Phase,
+        /// How it ended.
+        status: Status,
+        /// Why.
+        contexts: Vec<PhaseContext>,
+        /// How long it took, in milliseconds.
+        duration_ms: u64,
+    },
+    /// A line that CodeBuild's agent writes into the log at this point.
+    Agent {
+        /// The line without its prefix.
+        text: String,
+    },
+    /// A command of the buildspec begins.
+    CommandStarted {
+        /// Number of the command in this build, from 1.
+        command: u32,
+        /// The phase it belongs to.
+        phase: Phase,
+        /// Whether it stands under `commands` or `finally`.
+        block: Block,
+        /// Its place there, from 0.
+        index: u32,
+        /// Its text.
+        text: String,
+    },
+    /// A command is over and its output is in the log.
+    CommandEnded {
+        /// Its number.
+        command: u32,
+        /// How it ended.
+        outcome: Outcome,
+        /// How long it took, in milliseconds.
+        duration_ms: u64,
+    },
+    /// Bytes a command, or what it left running, has written.
+    Output {
+        /// The command's number.
+        command: u32,
+        /// Where in `output.log` they start.
+        offset: u64,
+        /// How many there are.
+        length: u64,
+    },
+    /// Something the person at the terminal should know; not part of CodeBuild's log.
+    Notice {
+        /// How much it matters.
+        level: NoticeLevel,
+        /// One line or several.
+        text: String,
+    },
+    /// A command has called `codebuild-breakpoint` and waits.
+    Paused {
+        /// Number of the breakpoint in this build, from 1.
+        breakpoint: u64,
+        /// The command that was running.
+        command: u32,
+        /// Working directory of the process that called.
+        directory: String,
+        /// When the build goes on by itself if nobody connects, in seconds from now.
+        resumes_in_s: Option<u64>,
+    },
+    /// A breakpoint is over.
+    Resumed {
+        /// Its number.
+        breakpoint: u64,
+        /// What ended it.
+        by: ResumedBy,
+    },
+    /// Somebody has connected.
+    SessionOpened {
+        /// Number of the session in this build, from 1.
+        session: u64,
+        /// What runs in it.
+        program: String,
+    },
+    /// A session is over.
+    SessionClosed {
+        /// Its number.
+        session: u64,
+        /// What ended it.
+        how: String,
+    },
+    /// The build is over. Always the last event.
+    BuildEnded {
+        /// How.
+        status: Status,
+        /// The failure in one sentence, where there is one.
+        reason: Option<String>,
+    },
+}
+
+/// What is known of a build from its first moment on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildFacts {
+    /// Project name.
+    pub project: String,
+    /// Second half of the build's id.
+    pub uuid: String,
+    /// Number of the build in its project, from 1.
+    pub number: u64,
+    /// AWS's long name for it.
+    pub arn: String,
+    /// Who started it.
+    pub initiator: String,
+    /// The image, as asked for.
+    pub image: String,
+    /// The engine that runs it.
+    pub engine: String,
+    /// The buildspec, as asked for.
+    pub buildspec: String,
+    /// Source directory on the host.
+    pub source: String,
+    /// The commit the source stands at, where it is a git work tree.
+    pub resolved_source_version: Option<String>,
+    /// Whether breakpoints pause and AWS sessions are let in.
+    pub session_enabled: bool,
+    /// How long it may run, in seconds.
+    pub timeout_s: u64,
+    /// Version of the program that runs it.
+    pub runner_version: String,
+}
+
+/// Which list of a phase a command stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Block {
+    /// `commands`
+    Commands,
+    /// `finally`
+    Finally,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "value", rename_all = "snake_case")]
+pub enum Outcome {
+    /// With this exit code.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+    /// It never ran, for this reason.
+    NotStarted(String),
+    /// The build was ended while it ran.
+    Cut,
+}
+
+impl Outcome {
+    /// Whether the next command may run.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        *self == Outcome::Exited(0)
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// As Go's process state reads, for CodeBuild's messages.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Exited(code) => write!(formatter, "exit status {code}"),
+            Outcome::Signaled(signal) => match signal_name(*signal) {
+                Some(name) => write!(formatter, "signal: {name}"),
+                None => write!(formatter, "signal: signal {signal}"),
+            },
+            Outcome::NotStarted(reason) => formatter.write_str(reason),
+            Outcome::Cut => formatter.write_str("stopped"),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        5 => "trace/breakpoint trap",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        10 => "user defined signal 1",
+        11 => "segmentation fault",
+        12 => "user defined signal 2",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        _ => return None,
+    })
+}
+
+/// How much a notice matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeLevel {
+    /// Worth knowing.
+    Note,
+    /// Perhaps not what was meant.
+    Warning,
+    /// Why the build does not go on.
+    Error,
+}
+
+/// What ended a breakpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResumedBy {
+    /// `codebuild-resume` in the container, `runner resume`, or the key.
+    User,
+    /// Nobody connected for as long as `--break-timeout` says.
+    Timeout,
+    /// The process that waited is gone.
+    Gone,
+    /// The build was ended.
+    Ended,
+}
+
+/// A line that is not an event of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum BadLine {
+    /// Not JSON, or not with our fields.
+    #[error("not an event: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a later version.
+    #[error("event of form {0}, this program reads up to {SCHEMA_VERSION}")]
+    TooNew(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head<'a> {
+    schema_version: u32,
+    seq: u64,
+    time: WallTime,
+    #[serde(borrow)]
+    build_id: std::borrow::Cow<'a, str>,
+}
+
+impl Event {
+    /// One line of JSON, without its line break.
+    ///
+    /// # Errors
+    /// None of our types fails to serialise; the serialiser's signature says it could.
+    pub fn to_line(&self) -> Result<String, serde_json::Error> {
+        self.line_with(&serde_json::to_string(&self.body)?)
+    }
+
+    /// The same with another text for `type` and `data`: an object in JSON.
+    ///
+    /// # Errors
+    /// As [`Self::to_line`].
+    pub fn line_with(&self, body: &str) -> Result<String, serde_json::Error> {
+        let head = Head {
+            schema_version: SCHEMA_VERSION,
+            seq: self.seq,
+            time: self.time,
+            build_id: (&self.build_id).into(),
+        };
+        // Two objects become one. serde's way to do that (flatten) copies every value through a
+        // buffer and spoils error messages.
+        let mut line = serde_json::to_string(&head)?;
+        line.pop();
+        line.push(',');
+        line.push_str(body.strip_prefix('{').unwrap_or(body));
+        Ok(line)
+    }
+
+    /// Reads a line that [`Self::to_line`] has written.
+    ///
+    /// # Errors
+    /// The line is not an event, or one of a later version.
+    pub fn from_line(line: &str) -> Result<Self, BadLine> {
+        let head: Head<'_> = serde_json::from_str(line)?;
+        if head.schema_version > SCHEMA_VERSION {
+            return Err(BadLine::TooNew(head.schema_version));
+        }
+        let body = serde_json::from_str(line)?;
+        Ok(Event { seq: head.seq, time: head.time, build_id: head.build_id.into_owned(), body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_reads_back_as_the_same_event() {
+        for body in [
+            EventBody::Output { command: 3, offset: 1 << 40, length: 65536 },
+            EventBody::CommandEnded { command: 1, outcome: Outcome::Signaled(9), duration_ms: 5 },
+            EventBody::CommandEnded { command: 1, outcome: Outcome::Cut, duration_ms: 5 },
+            EventBody::PhaseStarted { phase: Phase::PreBuild },
+            EventBody::Agent { text: "a \"quoted\"\nline".to_owned() },
+        ] {
+            let event = Event { seq: 7, time: WallTime(1), build_id: "p:u".to_owned(), body };
+            let line = event.to_line().expect("serialises");
+            assert!(!line.contains('\n'));
+            assert_eq!(Event::from_line(&line).expect("reads back"), event);
+        }
+    }
+
+    #[test]
+    fn the_form_is_the_published_one() {
+        let event = Event {
+            seq: 1,
+            time: WallTime(0),
+            build_id: "p:u".to_owned(),
+            body: EventBody::PhaseStarted { phase: Phase::DownloadSource },
+        };
+        assert_eq!(
+            event.to_line().expect("serialises"),
+            "{\"schemaVersion\":1,\"seq\":1,\"time\":\"1970-01-01T00:00:00.000000Z\",\
+             \"buildId\":\"p:u\",\"type\":\"phase_started\",\"data\":{\"phase\":\"DOWNLOAD_SOURCE\"}}"
+        );
+        let newer = event.to_line().expect("serialises").replace("on\":1", "on\":2");
+        assert!(matches!(Event::from_line(&newer), Err(BadLine::TooNew(2))));
+    }
+
+    #[test]
+    fn outcomes_read_as_go_prints_them() {
+        assert_eq!(Outcome::Exited(2).to_string(), "exit status 2");
+        assert_eq!(Outcome::Signaled(9).to_string(), "signal: killed");
+        assert_eq!(Outcome::Signaled(34).to_string(), "signal: signal 34");
+    }
+}

@@ -1,0 +1,25 @@
+//! The pure half of runner: what a buildspec means and what a build does next.
+//!
+//! The one way through it:
+//!
+//! 1. [`spec::parse`] reads a buildspec's text into a [`spec::BuildSpec`], or tells everything that
+//!    is wrong with it.
+//! 2. [`plan`] puts it together with options and facts into a [`plan::BuildPlan`].
+//! 3. [`machine::BuildMachine`] takes one [`machine::Input`] at a time and answers with events and
+//!    effects. The driver (`src/driver` of the program) performs the effects.
+//! 4. [`event`] is what everybody else sees; [`view`] folds events into a state, [`record`] turns
+//!    that state into AWS's Build record.
+//!
+//! Beside the way: [`env`](mod@env) decides which variable wins, [`mask`] takes secrets out of
+//! output, [`time`] has the two clocks' values. There is no clock, file, socket or process in here;
+//! `clippy.toml` beside this crate sees to that.
+
+pub mod env;
+pub mod event;
+pub mod machine;
+pub mod mask;
+pub mod plan;
+pub mod record;
+pub mod spec;
+pub mod time;
+pub mod view;

@@ -1,0 +1,639 @@
+//! `BuildMachine::apply`: one input and the time in, events and effects out.
+//!
+//! Fed by `src/driver/run.rs`, which logs the events and then performs the effects. Everything here
+//! is a decision; nothing waits, reads or writes.
+
+use super::pause::{Pauses, Stopwatch};
+use super::phase::{Phase, PhaseContext, Status};
+use super::step::{CommandRun, Effect, Input, Step};
+use crate::event::{Block, EventBody, NoticeLevel, Outcome, ResumedBy};
+use crate::plan::{BreakAction, BuildPlan, PhaseWork, Rejection};
+use crate::spec::{Command, OnFailure, UserPhase};
+use crate::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long processes have between SIGTERM and SIGKILL when a build is ended from outside.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A build.
+#[derive(Debug)]
+pub struct BuildMachine {
+    plan: Arc<BuildPlan>,
+    state: State,
+    phase: Phase,
+    phase_started: Duration,
+    command_started: Duration,
+    commands: u32,
+    last_exit: i32,
+    /// The worst that has happened to the build so far.
+    status: Status,
+    reason: Option<String>,
+    pauses: Pauses,
+    stopwatch: Stopwatch,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Provisioning,
+    Downloading,
+    Running(Running),
+    Uploading,
+    Finalizing,
+    Ending(Ending),
+    Over,
+}
+
+/// A phase of the buildspec under way.
+#[derive(Clone, Debug)]
+struct Running {
+    phase: UserPhase,
+    retries: u32,
+    block: Block,
+    index: usize,
+    command: u32,
+    failure: Option<PhaseContext>,
+}
+
+/// A build that is ended from outside.
+#[derive(Debug)]
+struct Ending {
+    status: Status,
+    contexts: Vec<PhaseContext>,
+    command: Option<u32>,
+    kill_at: Option<Duration>,
+    processes_gone: bool,
+}
+
+impl BuildMachine {
+    /// A build that has not begun.
+    #[must_use]
+    pub fn new(plan: Arc<BuildPlan>) -> Self {
+        BuildMachine {
+            plan,
+            state: State::New,
+            phase: Phase::Submitted,
+            phase_started: Duration::ZERO,
+            command_started: Duration::ZERO,
+            commands: 0,
+            last_exit: 0,
+            status: Status::Succeeded,
+            reason: None,
+            pauses: Pauses::default(),
+            stopwatch: Stopwatch::default(),
+        }
+    }
+
+    /// When [`Input::Tick`] is due, on the boot clock.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        let limits = &self.plan.limits;
+        match &self.state {
+            State::Ending(ending) => ending.kill_at,
+            State::Over | State::Finalizing => None,
+            State::New
+            | State::Provisioning
+            | State::Downloading
+            | State::Running(_)
+            | State::Uploading => {
+                let build = self.stopwatch.deadline(limits.timeout);
+                let pause = self.pauses.deadline(limits.break_timeout);
+                [build, pause].into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// Takes one input.
+    pub fn apply(&mut self, input: Input, now: Timestamp) -> Step {
+        let mut step = Step::default();
+        match input {
+            Input::Start => self.start(now, &mut step),
+            Input::Provisioned(result) => self.provisioned(result, now, &mut step),
+            Input::SourceReady(result) => self.source_ready(result, now, &mut step),
+            Input::CommandEnded { command, outcome } => {
+                self.command_ended(command, &outcome, now, &mut step);
+            }
+            Input::BreakpointHit { breakpoint, directory } => {
+                self.breakpoint_hit(breakpoint, directory, now, &mut step);
+            }
+            Input::BreakpointGone { breakpoint } => {
+                if self.pauses.forget(breakpoint) {
+                    self.resumed(breakpoint, ResumedBy::Gone, now, &mut step);
+                }
+            }
+            Input::Resume => self.resume(ResumedBy::User, now, &mut step),
+            Input::SessionOpened { session, program } => {
+                self.pauses.session_opened();
+                step.events.push(EventBody::SessionOpened { session, program });
+            }
+            Input::SessionClosed { session, how } => {
+                self.pauses.session_closed(now.boot);
+                step.events.push(EventBody::SessionClosed { session, how });
+            }
+            Input::Stop { at_once } => self.stop(at_once, now, &mut step),
+            Input::Fault(context) => self.fault(context, now, &mut step),
+            Input::Slept(time) => self.slept(time, now),
+            Input::ProcessesGone => self.processes_gone(now, &mut step),
+            Input::Uploaded(result) => self.uploaded(result, now, &mut step),
+            Input::Finalized => self.finalized(now, &mut step),
+            Input::Notice(level, text) => step.events.push(EventBody::Notice { level, text }),
+            Input::Tick => self.tick(now, &mut step),
+        }
+        step
+    }
+
+    fn start(&mut self, now: Timestamp, step: &mut Step) {
+        if !matches!(self.state, State::New) {
+            return;
+        }
+        step.events.push(EventBody::BuildStarted(Box::new(self.plan.facts.clone())));
+        for phase in [Phase::Submitted, Phase::Queued] {
+            self.enter(phase, now, step);
+            self.leave(Status::Succeeded, Vec::new(), now, step);
+        }
+        self.enter(Phase::Provisioning, now, step);
+        self.stopwatch.start(now.boot);
+        self.state = State::Provisioning;
+        match &self.plan.work {
+            Ok(_) => step.effects.push(Effect::Provision),
+            // Nothing will run in it, so there is no need for a container.
+            Err(_) => self.provisioned(Ok(()), now, step),
+        }
+    }
+
+    fn provisioned(
+        &mut self,
+        result: Result<(), PhaseContext>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        match (&self.state, result) {
+            (State::Provisioning, Ok(())) => {
+                self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
+                self.agent(step, "Waiting for agent ping");
+                self.agent(step, "Waiting for DOWNLOAD_SOURCE");
+                self.enter(Phase::DownloadSource, now, step);
+                self.state = State::Downloading;
+                let places = &self.plan.places;
+                let lines = [
+                    "Phase is DOWNLOAD_SOURCE".to_owned(),
+                    format!("CODEBUILD_SRC_DIR={}", places.source),
+                    format!("YAML location is {}", places.buildspec),
+                ];
+                step.events.extend(lines.map(|text| EventBody::Agent { text }));
+                match self.plan.work.clone() {
+                    Ok(_) => step.effects.push(Effect::DownloadSource),
+                    Err(rejection) => self.source_ready(Err(rejection.context), now, step),
+                }
+            }
+            (State::Provisioning, Err(context)) => {
+                self.worsen(Status::Fault, &context);
+                self.leave(Status::Fault, vec![context], now, step);
+                self.finalize(now, step);
+            }
+            // It was stopped meanwhile; the driver drops what it got.
+            _ => {}
+        }
+    }
+
+    fn source_ready(
+        &mut self,
+        result: Result<(), PhaseContext>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        if !matches!(self.state, State::Downloading) {
+            return;
+        }
+        match (result, self.plan.work.clone()) {
+            (Ok(()), Ok(work)) => {
+                for phase in &work.phases {
+                    if phase.present && phase.commands.is_empty() {
+                        let name = phase.phase.key();
+                        self.agent(step, &format!("No commands found for phase name: {name}"));
+                    }
+                }
+                self.agent(step, "Processing environment variables");
+                self.agent(step, &format!("Moving to directory {}", self.plan.places.source));
+                self.agent(step, "Cache is not defined in the buildspec");
+                self.agent(step, "Skip cache due to: no paths specified to be cached");
+                self.agent(step, "Registering with agent");
+                step.events.extend(work.summary().into_iter().map(|text| EventBody::Agent { text }));
+                self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
+                self.enter_user_phase(UserPhase::Install, now, step);
+            }
+            (Err(context), _) | (Ok(()), Err(Rejection { context })) => {
+                self.worsen(Status::Failed, &context);
+                self.leave(Status::Failed, vec![context], now, step);
+                self.finalize(now, step);
+            }
+        }
+    }
+
+    fn enter_user_phase(&mut self, phase: UserPhase, now: Timestamp, step: &mut Step) {
+        self.enter(phase.into(), now, step);
+        let running = Running {
+            phase,
+            retries: 0,
+            block: Block::Commands,
+            index: 0,
+            command: 0,
+            failure: None,
+        };
+        self.run_next(running, now, step);
+    }
+
+    /// Runs the command `running` stands at, or what comes after the last one.
+    fn run_next(&mut self, mut running: Running, now: Timestamp, step: &mut Step) {
+        let Some(work) = self.phase_work(running.phase) else { return };
+        if running.block == Block::Commands && running.index >= work.commands.len() {
+            running.block = Block::Finally;
+            running.index = 0;
+        }
+        let Some(command) = list(&work, running.block).get(running.index) else {
+            self.end_user_phase(running, &work, now, step);
+            return;
+        };
+        self.commands += 1;
+        running.command = self.commands;
+        self.command_started = now.boot;
+        step.events.push(EventBody::CommandStarted {
+            command: running.command,
+            phase: running.phase.into(),
+            block: running.block,
+            index: u32::try_from(running.index).unwrap_or(u32::MAX),
+            text: command.text.clone(),
+        });
+        step.effects.push(Effect::Run(CommandRun {
+            command: running.command,
+            phase: running.phase,
+            text: command.text.clone(),
+            user: work.user.clone(),
+            succeeding: self.status == Status::Succeeded && running.failure.is_none(),
+            last_exit: self.last_exit,
+        }));
+        self.state = State::Running(running);
+    }
+
+    fn command_ended(
+        &mut self,
+        command: u32,
+        outcome: &Outcome,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let mut running = match &self.state {
+            State::Running(running) if running.command == command => running.clone(),
+            // The build is being ended; how its command died is of no interest.
+            _ => return,
+        };
+        self.last_exit = match outcome {
+            Outcome::Exited(code) => *code,
+            Outcome::Signaled(signal) => 128 + signal,
+            Outcome::NotStarted(_) | Outcome::Cut => 1,
+        };
+        step.events.push(EventBody::CommandEnded {
+            command,
+            outcome: outcome.clone(),
+            duration_ms: millis(now.boot.saturating_sub(self.command_started)),
+        });
+        if outcome.succeeded() {
+            running.index += 1;
+            self.run_next(running, now, step);
+            return;
+        }
+        let Some(work) = self.phase_work(running.phase) else { return };
+        let text = list(&work, running.block)
+            .get(running.index)
+            .map_or("", |command| command.text.as_str());
+        let failure = PhaseContext::new(
+            "COMMAND_EXECUTION_ERROR",
+            format!("Error while executing command: {text}. Reason: {outcome}"),
+        );
+        match running.block {
+            Block::Commands => {
+                if self.may_retry(&work, &running, &failure) {
+                    running.retries += 1;
+                    running.index = 0;
+                    let text = format!(
+                        "{} failed ({}); on-failure retries it, {} of {}",
+                        Phase::from(running.phase),
+                        outcome,
+                        running.retries,
+                        retry_count(&work)
+                    );
+                    step.events.push(EventBody::Notice { level: NoticeLevel::Note, text });
+                } else {
+                    running.failure = Some(failure);
+                    running.block = Block::Finally;
+                    running.index = 0;
+                }
+                self.run_next(running, now, step);
+            }
+            // The rest of the block is skipped; the first failure of the phase is the one told.
+            Block::Finally => {
+                running.failure.get_or_insert(failure);
+                self.end_user_phase(running, &work, now, step);
+            }
+        }
+    }
+
+    fn may_retry(&self, work: &PhaseWork, running: &Running, failure: &PhaseContext) -> bool {
+        let OnFailure::Retry(retry) = &work.on_failure else { return false };
+        running.retries < retry.count
+            && retry.pattern.as_deref().is_none_or(|pattern| {
+                // It parsed when the buildspec was read.
+                regex_lite::Regex::new(pattern).is_ok_and(|regex| regex.is_match(&failure.message))
+            })
+    }
+
+    fn end_user_phase(
+        &mut self,
+        running: Running,
+        work: &PhaseWork,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let failed = running.failure.is_some();
+        if let Some(failure) = &running.failure {
+            self.worsen(Status::Failed, failure);
+        }
+        let status = if failed { Status::Failed } else { Status::Succeeded };
+        self.leave(status, vec![running.failure.unwrap_or_default()], now, step);
+        let next = Phase::after_user_phase(running.phase, failed, &work.on_failure);
+        match next.user_phase() {
+            Some(phase) => self.enter_user_phase(phase, now, step),
+            None if next == Phase::UploadArtifacts => {
+                self.enter(next, now, step);
+                self.state = State::Uploading;
+                step.effects.push(Effect::Upload);
+            }
+            None => self.finalize(now, step),
+        }
+    }
+
+    fn uploaded(
+        &mut self,
+        result: Result<(), PhaseContext>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        if !matches!(self.state, State::Uploading) {
+            return;
+        }
+        match result {
+            Ok(()) => self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step),
+            Err(context) => {
+                self.worsen(Status::Failed, &context);
+                self.leave(Status::Failed, vec![context], now, step);
+            }
+        }
+        self.finalize(now, step);
+    }
+
+    fn finalize(&mut self, now: Timestamp, step: &mut Step) {
+        self.end_pauses(now, step);
+        self.enter(Phase::Finalizing, now, step);
+        self.state = State::Finalizing;
+        step.effects.push(Effect::Finalize);
+    }
+
+    fn finalized(&mut self, now: Timestamp, step: &mut Step) {
+        match self.state {
+            State::Finalizing => {
+                self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
+            }
+            State::Ending(_) => {}
+            State::New
+            | State::Provisioning
+            | State::Downloading
+            | State::Running(_)
+            | State::Uploading
+            | State::Over => return,
+        }
+        self.enter(Phase::Completed, now, step);
+        self.state = State::Over;
+        step.events
+            .push(EventBody::BuildEnded { status: self.status, reason: self.reason.clone() });
+        step.effects.push(Effect::Finish { status: self.status });
+    }
+
+    fn breakpoint_hit(
+        &mut self,
+        breakpoint: u64,
+        directory: String,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        if !matches!(self.state, State::Running(_)) {
+            // A process left running by an earlier command, while nothing runs that could be
+            // paused.
+            step.effects.push(Effect::Release { breakpoint });
+            return;
+        }
+        self.pauses.hit(breakpoint, now.boot);
+        if !self.plan.limits.timeout_while_paused {
+            self.stopwatch.stop(now.boot);
+        }
+        let resumes_in_s = self
+            .pauses
+            .deadline(self.plan.limits.break_timeout)
+            .map(|deadline| deadline.saturating_sub(now.boot).as_secs());
+        step.events.push(EventBody::Paused {
+            breakpoint,
+            command: self.commands,
+            directory,
+            resumes_in_s,
+        });
+    }
+
+    fn resume(&mut self, by: ResumedBy, now: Timestamp, step: &mut Step) {
+        if let Some(breakpoint) = self.pauses.release_first() {
+            self.resumed(breakpoint, by, now, step);
+            step.effects.push(Effect::Release { breakpoint });
+        }
+    }
+
+    fn resumed(&mut self, breakpoint: u64, by: ResumedBy, now: Timestamp, step: &mut Step) {
+        if !self.pauses.is_paused() {
+            self.stopwatch.go_on(now.boot);
+        }
+        step.events.push(EventBody::Resumed { breakpoint, by });
+    }
+
+    fn end_pauses(&mut self, now: Timestamp, step: &mut Step) {
+        for breakpoint in self.pauses.forget_all() {
+            self.resumed(breakpoint, ResumedBy::Ended, now, step);
+        }
+    }
+
+    fn slept(&mut self, time: Duration, now: Timestamp) {
+        self.pauses.shift(time);
+        if !self.pauses.is_paused() || self.plan.limits.timeout_while_paused {
+            self.stopwatch.stop(now.boot.saturating_sub(time));
+            self.stopwatch.go_on(now.boot);
+        }
+    }
+
+    fn stop(&mut self, at_once: bool, now: Timestamp, step: &mut Step) {
+        match &mut self.state {
+            State::Ending(ending) if at_once => {
+                ending.kill_at = None;
+                step.effects.push(Effect::Kill);
+            }
+            // Too late to be stopped, or asked for already.
+            State::Ending(_) | State::Finalizing | State::Over => {}
+            State::New
+            | State::Provisioning
+            | State::Downloading
+            | State::Running(_)
+            | State::Uploading => {
+                self.status = Status::Stopped;
+                self.end(Status::Stopped, Vec::new(), !at_once, now, step);
+            }
+        }
+    }
+
+    fn fault(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
+        match &mut self.state {
+            State::Over => {}
+            // It is going down already; only the verdict changes.
+            State::Ending(ending) => {
+                ending.status = Status::Fault;
+                ending.contexts = vec![context.clone()];
+                self.worsen(Status::Fault, &context);
+            }
+            State::Finalizing => self.worsen(Status::Fault, &context),
+            State::New
+            | State::Provisioning
+            | State::Downloading
+            | State::Running(_)
+            | State::Uploading => {
+                self.worsen(Status::Fault, &context);
+                self.end(Status::Fault, vec![context], false, now, step);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, step: &mut Step) {
+        if self.deadline().is_none_or(|deadline| deadline > now.boot) {
+            return;
+        }
+        if let State::Ending(ending) = &mut self.state {
+            ending.kill_at = None;
+            step.effects.push(Effect::Kill);
+            return;
+        }
+        let limits = self.plan.limits;
+        let is_due = |deadline: Option<Duration>| deadline.is_some_and(|at| at <= now.boot);
+        if is_due(self.stopwatch.deadline(limits.timeout)) {
+            let context = PhaseContext::new("BUILD_TIMED_OUT", "Build has timed out. ");
+            self.worsen(Status::TimedOut, &context);
+            self.end(Status::TimedOut, vec![context], true, now, step);
+        } else if is_due(self.pauses.deadline(limits.break_timeout)) {
+            match limits.break_action {
+                BreakAction::Resume => self.resume(ResumedBy::Timeout, now, step),
+                BreakAction::Stop => self.stop(false, now, step),
+            }
+        }
+    }
+
+    /// Ends the build from outside: no further phase, the running one gets this status.
+    fn end(
+        &mut self,
+        status: Status,
+        contexts: Vec<PhaseContext>,
+        gently: bool,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let command = match &self.state {
+            State::Running(running) => Some(running.command),
+            _ => None,
+        };
+        self.end_pauses(now, step);
+        self.state = State::Ending(Ending {
+            status,
+            contexts,
+            command,
+            kill_at: gently.then(|| now.boot + GRACE),
+            processes_gone: false,
+        });
+        step.effects.push(if gently { Effect::Terminate } else { Effect::Kill });
+    }
+
+    fn processes_gone(&mut self, now: Timestamp, step: &mut Step) {
+        let State::Ending(ending) = &mut self.state else { return };
+        if ending.processes_gone {
+            return;
+        }
+        ending.processes_gone = true;
+        ending.kill_at = None;
+        let (status, contexts) = (ending.status, std::mem::take(&mut ending.contexts));
+        if let Some(command) = ending.command {
+            step.events.push(EventBody::CommandEnded {
+                command,
+                outcome: Outcome::Cut,
+                duration_ms: millis(now.boot.saturating_sub(self.command_started)),
+            });
+        }
+        self.leave(status, contexts, now, step);
+        step.effects.push(Effect::Finalize);
+    }
+
+    fn enter(&mut self, phase: Phase, now: Timestamp, step: &mut Step) {
+        self.phase = phase;
+        self.phase_started = now.boot;
+        step.events.push(EventBody::PhaseStarted { phase });
+    }
+
+    fn leave(
+        &mut self,
+        status: Status,
+        contexts: Vec<PhaseContext>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        step.events.push(EventBody::PhaseEnded {
+            phase: self.phase,
+            status,
+            contexts,
+            duration_ms: millis(now.boot.saturating_sub(self.phase_started)),
+        });
+    }
+
+    fn agent(&self, step: &mut Step, text: &str) {
+        step.events.push(EventBody::Agent { text: text.to_owned() });
+    }
+
+    /// Notes a failure. The first reason stays, but a fault of ours outweighs the build's own.
+    fn worsen(&mut self, status: Status, context: &PhaseContext) {
+        if self.status == Status::Succeeded || status != Status::Failed {
+            self.status = status;
+            self.reason = Some(context.message.trim_end().to_owned());
+        }
+    }
+
+    fn phase_work(&self, phase: UserPhase) -> Option<Arc<PhaseWork>> {
+        self.plan.work.as_ref().ok().map(|work| Arc::clone(work.phase(phase)))
+    }
+}
+
+fn list(work: &PhaseWork, block: Block) -> &[Command] {
+    match block {
+        Block::Commands => &work.commands,
+        Block::Finally => &work.finally,
+    }
+}
+
+fn retry_count(work: &PhaseWork) -> u32 {
+    match &work.on_failure {
+        OnFailure::Retry(retry) => retry.count,
+        OnFailure::Default | OnFailure::Abort | OnFailure::Continue => 0,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

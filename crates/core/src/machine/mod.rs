@@ -1,0 +1,15 @@
+//! The build machine: what a build does next, decided without doing any of it.
+//!
+//! [`BuildMachine::apply`] takes one [`Input`] and the time, and returns a [`Step`]: events for the
+//! log and effects for the driver. It is the only place where phases advance.
+
+mod build;
+mod pause;
+mod phase;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use build::BuildMachine;
+pub use phase::{Phase, PhaseContext, Status};
+pub use step::{CommandRun, Effect, Input, Step};

@@ -1,0 +1,128 @@
+//! What goes into the machine and what comes out of it.
+//!
+//! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
+
+use super::phase::{PhaseContext, Status};
+use crate::event::{EventBody, NoticeLevel, Outcome};
+use crate::spec::UserPhase;
+use std::time::Duration;
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Begin.
+    Start,
+    /// The container is there, or why not.
+    Provisioned(Result<(), PhaseContext>),
+    /// Source and environment are in place, or why not.
+    SourceReady(Result<(), PhaseContext>),
+    /// A command has ended and its output is in the log.
+    CommandEnded {
+        /// Its number.
+        command: u32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A process waits at a breakpoint.
+    BreakpointHit {
+        /// Number of the breakpoint in this build.
+        breakpoint: u64,
+        /// Working directory of the process.
+        directory: String,
+    },
+    /// A process that waited is gone.
+    BreakpointGone {
+        /// Number of its breakpoint.
+        breakpoint: u64,
+    },
+    /// Let the first that waits go on.
+    Resume,
+    /// Somebody has connected.
+    SessionOpened {
+        /// Number of the session in this build.
+        session: u64,
+        /// What runs in it.
+        program: String,
+    },
+    /// A session is over.
+    SessionClosed {
+        /// Its number.
+        session: u64,
+        /// What ended it.
+        how: String,
+    },
+    /// End the build.
+    Stop {
+        /// Without waiting for processes to end by themselves.
+        at_once: bool,
+    },
+    /// The build cannot go on, through no fault of its own.
+    Fault(PhaseContext),
+    /// The runner was stopped (Ctrl-Z) until now, for this long.
+    Slept(Duration),
+    /// All processes of the container are gone and their output is in the log.
+    ProcessesGone,
+    /// Artifacts, reports and cache are where they belong, or why not.
+    Uploaded(Result<(), PhaseContext>),
+    /// Nothing is left of the container.
+    Finalized,
+    /// Something the person at the terminal should know.
+    Notice(NoticeLevel, String),
+    /// Time has passed; look at the deadlines.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make the container; answer with [`Input::Provisioned`].
+    Provision,
+    /// Put source and environment in place; answer with [`Input::SourceReady`].
+    DownloadSource,
+    /// Run a command; answer with [`Input::CommandEnded`].
+    Run(CommandRun),
+    /// Let a process that waits at a breakpoint go on.
+    Release {
+        /// Number of the breakpoint.
+        breakpoint: u64,
+    },
+    /// Ask every process to end; answer with [`Input::ProcessesGone`] when they have.
+    Terminate,
+    /// End every process; answer with [`Input::ProcessesGone`].
+    Kill,
+    /// Collect artifacts, reports and cache; answer with [`Input::Uploaded`].
+    Upload,
+    /// Close sessions, remove the container and its layer; answer with [`Input::Finalized`].
+    Finalize,
+    /// Nothing more will come.
+    Finish {
+        /// How the build ended.
+        status: Status,
+    },
+}
+
+/// A command to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandRun {
+    /// Its number in the build, from 1.
+    pub command: u32,
+    /// Its phase.
+    pub phase: UserPhase,
+    /// Its text.
+    pub text: String,
+    /// Who runs it; root where it is absent.
+    pub user: Option<String>,
+    /// `CODEBUILD_BUILD_SUCCEEDING`.
+    pub succeeding: bool,
+    /// `CODEBUILD_LAST_EXIT`.
+    pub last_exit: i32,
+}
+
+/// What comes of one input. The events are logged before the effects are performed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Step {
+    /// For the log, in order.
+    pub events: Vec<EventBody>,
+    /// For the driver, in order.
+    pub effects: Vec<Effect>,
+}

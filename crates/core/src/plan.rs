@@ -1,0 +1,135 @@
+//! Buildspec, options and facts put together: everything the machine needs to run one build.
+//!
+//! Fed by `spec` and by the command line (`src/cli/run.rs`); feeds `machine::build`. A rejected
+//! buildspec makes a plan, too: a build that fails in DOWNLOAD_SOURCE, with a record like any other.
+
+use crate::event::BuildFacts;
+use crate::machine::{Phase, PhaseContext};
+use crate::spec::{BuildSpec, Command, OnFailure, UserPhase, Version};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One build, ready to run.
+#[derive(Clone, Debug)]
+pub struct BuildPlan {
+    /// What is known from the start.
+    pub facts: BuildFacts,
+    /// Where things lie in the container.
+    pub places: Places,
+    /// What there is to do.
+    pub work: Result<Work, Rejection>,
+    /// How long things may take.
+    pub limits: Limits,
+}
+
+/// Paths in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// `CODEBUILD_SRC_DIR`.
+    pub source: String,
+    /// The buildspec.
+    pub buildspec: String,
+}
+
+/// What the buildspec asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Which rules commands run under.
+    pub version: Version,
+    /// What runs them.
+    pub shell: String,
+    /// The four phases, in order.
+    pub phases: [Arc<PhaseWork>; 4],
+}
+
+/// What one phase does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhaseWork {
+    /// Which one.
+    pub phase: UserPhase,
+    /// Whether the buildspec names it.
+    pub present: bool,
+    /// User of its commands; root where it is absent.
+    pub user: Option<String>,
+    /// What follows when it fails.
+    pub on_failure: OnFailure,
+    /// Run one after the other until one fails.
+    pub commands: Vec<Command>,
+    /// Run afterwards in any case.
+    pub finally: Vec<Command>,
+}
+
+/// Why a build cannot begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Goes into the record of DOWNLOAD_SOURCE.
+    pub context: PhaseContext,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The whole build, from PROVISIONING on.
+    pub timeout: Duration,
+    /// Whether time at a breakpoint counts.
+    pub timeout_while_paused: bool,
+    /// A breakpoint to which nobody is connected; none: for ever.
+    pub break_timeout: Option<Duration>,
+    /// What follows then.
+    pub break_action: BreakAction,
+}
+
+/// What follows when nobody came to a breakpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakAction {
+    /// The build goes on, as if sessions were off.
+    Resume,
+    /// The build is stopped.
+    Stop,
+}
+
+/// What a buildspec comes to: its own user and phases resolved against each other.
+#[must_use]
+pub fn work(spec: BuildSpec) -> Work {
+    let everywhere = spec.run_as;
+    Work {
+        version: spec.version,
+        shell: spec.shell.program,
+        phases: spec.phases.map(|phase| {
+            Arc::new(PhaseWork {
+                phase: phase.phase,
+                present: phase.present,
+                user: phase.run_as.or_else(|| everywhere.clone()),
+                on_failure: phase.on_failure,
+                commands: phase.commands,
+                finally: phase.finally,
+            })
+        }),
+    }
+}
+
+impl Work {
+    /// What a phase does.
+    #[must_use]
+    pub fn phase(&self, phase: UserPhase) -> &Arc<PhaseWork> {
+        let at = match phase {
+            UserPhase::Install => 0,
+            UserPhase::PreBuild => 1,
+            UserPhase::Build => 2,
+            UserPhase::PostBuild => 3,
+        };
+        &self.phases[at]
+    }
+
+    /// The lines CodeBuild's agent logs about the phases it found.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let present: Vec<_> = self.phases.iter().filter(|phase| phase.present).collect();
+        let mut lines = vec![format!("Phases found in YAML: {}", present.len())];
+        lines.extend(present.iter().map(|phase| {
+            // The second space is CodeBuild's.
+            format!(" {}: {} commands", Phase::from(phase.phase), phase.commands.len())
+        }));
+        lines
+    }
+}

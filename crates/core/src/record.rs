@@ -1,0 +1,188 @@
+//! The Build record, in the shape of AWS's API (`spec/buildspec.md` 8.5).
+//!
+//! Made from `view`; written by `src/state` when a build ends and by `--build-json`, served by the
+//! endpoint. Field names are AWS's.
+
+use crate::machine::{Phase, PhaseContext, Status};
+use crate::time::WallTime;
+use crate::view::BuildView;
+use serde::{Deserialize, Serialize};
+
+/// One element of `builds` in BatchGetBuilds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct Build {
+    pub id: String,
+    pub arn: String,
+    pub build_number: u64,
+    pub start_time: f64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end_time: Option<f64>,
+    pub current_phase: String,
+    pub build_status: Status,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resolved_source_version: Option<String>,
+    pub project_name: String,
+    pub phases: Vec<BuildPhase>,
+    pub source: Source,
+    pub secondary_sources: Vec<Source>,
+    pub secondary_source_versions: Vec<SourceVersion>,
+    pub artifacts: Artifacts,
+    pub cache: Cache,
+    pub environment: Environment,
+    pub logs: Logs,
+    pub timeout_in_minutes: u64,
+    pub queued_timeout_in_minutes: u64,
+    pub build_complete: bool,
+    pub initiator: String,
+    pub exported_environment_variables: Vec<ExportedVariable>,
+    pub debug_session: DebugSession,
+}
+
+/// A phase of a [`Build`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct BuildPhase {
+    pub phase_type: Phase,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub phase_status: Option<Status>,
+    pub start_time: f64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end_time: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub duration_in_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub contexts: Vec<PhaseContext>,
+}
+
+/// Where a [`Build`]'s source comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct Source {
+    pub r#type: String,
+    pub location: String,
+    pub buildspec: String,
+}
+
+/// A version of a secondary source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct SourceVersion {
+    pub source_identifier: String,
+    pub source_version: String,
+}
+
+/// What a [`Build`] has left behind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct Artifacts {
+    pub location: String,
+}
+
+/// The cache a [`Build`] used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct Cache {
+    pub r#type: String,
+}
+
+/// What a [`Build`] ran in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct Environment {
+    pub r#type: String,
+    pub image: String,
+    pub compute_type: String,
+    pub environment_variables: Vec<ExportedVariable>,
+    pub privileged_mode: bool,
+}
+
+/// Where a [`Build`]'s log is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct Logs {
+    pub group_name: String,
+    pub stream_name: String,
+}
+
+/// A name and a value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct ExportedVariable {
+    pub name: String,
+    pub value: String,
+}
+
+/// How to connect to a [`Build`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct DebugSession {
+    pub session_enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session_target: Option<String>,
+}
+
+/// The record of a build as it stands.
+#[must_use]
+pub fn record(view: &BuildView) -> Build {
+    let facts = &view.facts;
+    Build {
+        id: view.build_id(),
+        arn: facts.arn.clone(),
+        build_number: facts.number,
+        start_time: view.started.epoch_seconds(),
+        end_time: view.ended.map(WallTime::epoch_seconds),
+        current_phase: view.phase().name().to_owned(),
+        build_status: view.status,
+        resolved_source_version: facts.resolved_source_version.clone(),
+        project_name: facts.project.clone(),
+        phases: view
+            .phases
+            .iter()
+            .map(|phase| BuildPhase {
+                phase_type: phase.phase,
+                // AWS's last entry is a mark only.
+                phase_status: (phase.phase != Phase::Completed).then_some(phase.status),
+                start_time: phase.started.epoch_seconds(),
+                end_time: phase.ended.map(WallTime::epoch_seconds),
+                duration_in_seconds: phase.duration_ms.map(|duration| duration / 1000),
+                contexts: phase.contexts.clone(),
+            })
+            .collect(),
+        source: Source {
+            r#type: "NO_SOURCE".to_owned(),
+            location: facts.source.clone(),
+            buildspec: facts.buildspec.clone(),
+        },
+        secondary_sources: Vec::new(),
+        secondary_source_versions: Vec::new(),
+        artifacts: Artifacts { location: String::new() },
+        cache: Cache { r#type: "NO_CACHE".to_owned() },
+        environment: Environment {
+            r#type: "LINUX_CONTAINER".to_owned(),
+            image: facts.image.clone(),
+            compute_type: "BUILD_GENERAL1_SMALL".to_owned(),
+            environment_variables: Vec::new(),
+            privileged_mode: false,
+        },
+        logs: Logs {
+            group_name: format!("/aws/codebuild/{}", facts.project),
+            stream_name: facts.uuid.clone(),
+        },
+        timeout_in_minutes: facts.timeout_s.div_ceil(60),
+        queued_timeout_in_minutes: 480,
+        build_complete: view.ended.is_some(),
+        initiator: facts.initiator.clone(),
+        exported_environment_variables: Vec::new(),
+        debug_session: DebugSession {
+            session_enabled: facts.session_enabled,
+            session_target: facts.session_enabled.then(|| format!("codebuild:{}", facts.uuid)),
+        },
+    }
+}

@@ -1,0 +1,136 @@
+//! Events folded into the state of a build: what `ps` shows and what the record is made from.
+//!
+//! Fed with events in order, live or from the file; read by `record`, `src/control` and the sinks.
+
+use crate::event::{BuildFacts, Event, EventBody};
+use crate::machine::{Phase, PhaseContext, Status};
+use crate::time::WallTime;
+
+/// A build as far as its events tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuildView {
+    /// What was known from the start.
+    pub facts: BuildFacts,
+    /// When it was started.
+    pub started: WallTime,
+    /// When it ended.
+    pub ended: Option<WallTime>,
+    /// How it stands.
+    pub status: Status,
+    /// The failure in one sentence.
+    pub reason: Option<String>,
+    /// Phases entered so far, in order.
+    pub phases: Vec<PhaseView>,
+    /// The command that runs.
+    pub command: Option<CommandView>,
+    /// Breakpoints at which processes wait, the longest first.
+    pub paused: Vec<u64>,
+    /// Numbers of open sessions.
+    pub sessions: Vec<u64>,
+    /// Time of the last event.
+    pub last_event: WallTime,
+}
+
+/// A phase entered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PhaseView {
+    /// Which one.
+    pub phase: Phase,
+    /// How it stands.
+    pub status: Status,
+    /// When it began.
+    pub started: WallTime,
+    /// When it ended.
+    pub ended: Option<WallTime>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// Why it ended so.
+    pub contexts: Vec<PhaseContext>,
+}
+
+/// A command that runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandView {
+    /// Its number in the build.
+    pub number: u32,
+    /// Its text.
+    pub text: String,
+    /// Since when.
+    pub since: WallTime,
+}
+
+impl BuildView {
+    /// The state after the first event; `None` where that is not the start of a build.
+    #[must_use]
+    pub fn from_first(event: &Event) -> Option<Self> {
+        let EventBody::BuildStarted(facts) = &event.body else { return None };
+        Some(BuildView {
+            facts: (**facts).clone(),
+            started: event.time,
+            ended: None,
+            status: Status::InProgress,
+            reason: None,
+            phases: Vec::new(),
+            command: None,
+            paused: Vec::new(),
+            sessions: Vec::new(),
+            last_event: event.time,
+        })
+    }
+
+    /// Takes in the next event.
+    pub fn fold(&mut self, event: &Event) {
+        self.last_event = event.time;
+        match &event.body {
+            EventBody::BuildStarted(_)
+            | EventBody::Agent { .. }
+            | EventBody::Output { .. }
+            | EventBody::Notice { .. } => {}
+            EventBody::PhaseStarted { phase } => self.phases.push(PhaseView {
+                phase: *phase,
+                status: Status::InProgress,
+                started: event.time,
+                ended: None,
+                duration_ms: None,
+                contexts: Vec::new(),
+            }),
+            EventBody::PhaseEnded { status, contexts, duration_ms, .. } => {
+                if let Some(phase) = self.phases.last_mut() {
+                    phase.status = *status;
+                    phase.ended = Some(event.time);
+                    phase.duration_ms = Some(*duration_ms);
+                    phase.contexts.clone_from(contexts);
+                }
+            }
+            EventBody::CommandStarted { command, text, .. } => {
+                self.command =
+                    Some(CommandView { number: *command, text: text.clone(), since: event.time });
+            }
+            EventBody::CommandEnded { .. } => self.command = None,
+            EventBody::Paused { breakpoint, .. } => self.paused.push(*breakpoint),
+            EventBody::Resumed { breakpoint, .. } => self.paused.retain(|b| b != breakpoint),
+            EventBody::SessionOpened { session, .. } => self.sessions.push(*session),
+            EventBody::SessionClosed { session, .. } => self.sessions.retain(|s| s != session),
+            EventBody::BuildEnded { status, reason } => {
+                self.status = *status;
+                self.reason.clone_from(reason);
+                self.ended = Some(event.time);
+                self.command = None;
+                self.paused.clear();
+                self.sessions.clear();
+            }
+        }
+    }
+
+    /// The phase it is in.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phases.last().map_or(Phase::Submitted, |phase| phase.phase)
+    }
+
+    /// `<project>:<uuid>`.
+    #[must_use]
+    pub fn build_id(&self) -> String {
+        format!("{}:{}", self.facts.project, self.facts.uuid)
+    }
+}

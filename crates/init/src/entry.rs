@@ -1,0 +1,59 @@
+//! Which of the three programs this is: its file name makes it a shim, otherwise it is PID 1.
+//!
+//! Entered from `arch` with what the kernel left on the stack.
+
+use crate::abi::{BREAKPOINT_NAME, RESUME_NAME};
+use crate::{pid1, shim, sys};
+use core::ffi::{CStr, c_char};
+
+/// The strings of a null-terminated array that the kernel made, one after the other.
+#[derive(Clone)]
+pub(crate) struct Strings(*const usize);
+
+impl Strings {
+    /// # Safety
+    /// `array` must hold addresses of C strings that live as long as the program, then a 0.
+    unsafe fn new(array: *const usize) -> Self {
+        Strings(array)
+    }
+}
+
+impl Iterator for Strings {
+    type Item = &'static [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // SAFETY: `new` was promised an array that ends in 0, and nothing is read past that.
+        let address = unsafe { *self.0 };
+        if address == 0 {
+            return None;
+        }
+        // SAFETY: not at the end yet, so there is one more word.
+        self.0 = unsafe { self.0.add(1) };
+        // SAFETY: `new` was promised C strings that live as long as the program.
+        Some(unsafe { CStr::from_ptr(address as *const c_char) }.to_bytes())
+    }
+}
+
+/// The program.
+///
+/// # Safety
+/// `stack` must point at the argument count, followed by the arguments, a 0, the variables and a 0,
+/// as the kernel lays them out.
+pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
+    // SAFETY: the caller vouches for the layout.
+    let argc = unsafe { *stack };
+    // SAFETY: as above; the arguments follow their count.
+    let mut arguments = unsafe { Strings::new(stack.add(1)) };
+    // SAFETY: as above; the variables follow the 0 behind the arguments.
+    let variables = unsafe { Strings::new(stack.add(argc + 2)) };
+
+    let path = arguments.next().unwrap_or_default();
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    if name == BREAKPOINT_NAME.as_bytes() {
+        sys::exit(shim::breakpoint(variables))
+    }
+    if name == RESUME_NAME.as_bytes() {
+        sys::exit(shim::resume())
+    }
+    pid1::run()
+}

@@ -1,0 +1,325 @@
+//! PID 1: one loop over the runner's socket and the deaths of children.
+//!
+//! Fed by the runner's requests (`abi`); feeds it replies. It opens and executes no path itself and
+//! never waits on anything but its two descriptors: whatever could hang happens in a forked child
+//! (`exec`). When the runner's end of the socket closes, for whatever reason, it exits, and the
+//! kernel ends the container with it.
+
+use crate::abi::{
+    self, HEADER_LEN, Header, MAX_BODY, MAX_FDS, MAX_JOBS, Reply, flags, reply, request,
+    scope, stage,
+};
+use crate::exec::{self, Stdio};
+use crate::outbox::Outbox;
+use crate::request::{ExecRequest, split_string};
+use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, Result};
+
+/// Exit code when the runner breaks the protocol; nobody but a debugger sees it.
+const PROTOCOL_BROKEN: i32 = 70;
+/// Deaths handled before the socket is looked at again, so that a fork bomb cannot starve it.
+const REAP_BATCH: usize = 64;
+
+/// A child that answers a request.
+struct Job {
+    id: u64,
+    /// 0 while the place is free.
+    pid: i32,
+    report: Option<Fd>,
+    opens: bool,
+}
+
+impl Job {
+    const FREE: Job = Job { id: 0, pid: 0, report: None, opens: false };
+}
+
+struct Pid1 {
+    control: Fd,
+    devpts: Option<Fd>,
+    jobs: [Job; MAX_JOBS],
+    outbox: Outbox,
+    /// The `KILL_ALL` that has not been answered yet.
+    awaited_end: Option<u64>,
+}
+
+/// Runs until the runner goes.
+pub(crate) fn run() -> ! {
+    sys::hide_from_tracers();
+    sys::default_signals();
+    sys::umask(0o022);
+    let control = Fd::from_number(abi::CONTROL_FD);
+    let devpts = Fd::from_number(abi::DEVPTS_FD);
+    // They had to stay open across the exec that started this program; no other exec gets them.
+    let devpts = match sys::close_on_exec(&devpts) {
+        Ok(()) => Some(devpts),
+        Err(_) => None,
+    };
+    let (Ok(()), Ok(deaths), Ok(outbox)) =
+        (sys::close_on_exec(&control), sys::child_signals(), Outbox::new())
+    else {
+        sys::exit(PROTOCOL_BROKEN)
+    };
+    let mut pid1 =
+        Pid1 { control, devpts, jobs: [Job::FREE; MAX_JOBS], outbox, awaited_end: None };
+    pid1.reply(reply::HELLO, 0, abi::ABI_VERSION, 0, None);
+    pid1.serve(&deaths)
+}
+
+impl Pid1 {
+    fn serve(&mut self, deaths: &Fd) -> ! {
+        let mut incoming = Incoming::new();
+        let mut more_deaths = false;
+        loop {
+            // A runner that is stopped reads no replies. Then no request is taken either, so that
+            // what waits in the outbox stays bounded.
+            let wanted = if self.outbox.has_room() { POLLIN } else { 0 }
+                | if self.outbox.is_empty() { 0 } else { POLLOUT };
+            let mut ready = [PollFd::new(&self.control, wanted), PollFd::new(deaths, POLLIN)];
+            if !more_deaths && sys::poll(&mut ready).is_err_and(|errno| errno != Errno::INTR) {
+                sys::exit(PROTOCOL_BROKEN);
+            }
+            if ready[1].ready(POLLIN) {
+                // Many deaths may be one signal, so its contents tell nothing; empty it.
+                let mut signals = [0_u8; 512];
+                let _ = sys::read(deaths, &mut signals);
+                more_deaths = true;
+            }
+            if more_deaths {
+                more_deaths = self.reap();
+            }
+            if ready[0].ready(POLLOUT) {
+                self.outbox.flush(&self.control);
+            }
+            if ready[0].ready(POLLIN | POLLHUP) {
+                while self.outbox.has_room() {
+                    match incoming.next(&self.control) {
+                        Next::Nothing => break,
+                        Next::Closed => sys::exit(0),
+                        Next::Request(header, body, fds) => self.perform(header, &body, fds),
+                    }
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, header: Header, body: &Pages, fds: [Option<Fd>; MAX_FDS]) {
+        let bytes = &body.bytes()[..header.body_len as usize];
+        let done = match header.kind {
+            request::EXEC => self.exec(header.id, bytes, fds),
+            request::OPEN => self.open(header.id, bytes),
+            request::SIGNAL => self.signal(header.id, bytes),
+            request::KILL_ALL => self.kill_all(header.id, bytes),
+            _ => Err((stage::REQUEST, Errno::INVAL)),
+        };
+        if let Err((stage, errno)) = done {
+            self.reply(reply::FAILED, header.id, stage, errno.0 as u32, None);
+        }
+    }
+
+    fn exec(
+        &mut self,
+        id: u64,
+        body: &[u8],
+        fds: [Option<Fd>; MAX_FDS],
+    ) -> core::result::Result<(), (u32, Errno)> {
+        let at = |stage| move |errno| (stage, errno);
+        let request = ExecRequest::decode(body).map_err(at(stage::REQUEST))?;
+        let place = self.free_place().ok_or((stage::FORK, Errno::AGAIN))?;
+        let mut pointers = Pages::new(request.pointer_words() * size_of::<usize>())
+            .map_err(at(stage::REQUEST))?;
+        let terminal = if request.head.flags & flags::PTY != 0 {
+            let devpts = self.devpts.as_ref().ok_or((stage::PTY, Errno::NOENT))?;
+            let (rows, cols) = (request.head.rows, request.head.cols);
+            Some(sys::open_pty(devpts, rows, cols).map_err(at(stage::PTY))?)
+        } else {
+            None
+        };
+        let stdio = match (&terminal, &fds) {
+            (Some((_, slave)), _) => Stdio::Terminal(slave),
+            (None, [Some(input), Some(output), Some(error)]) => {
+                Stdio::Given([input, output, error])
+            }
+            (None, _) => return Err((stage::REQUEST, Errno::INVAL)),
+        };
+        let (ours, theirs) = sys::message_pair().map_err(at(stage::FORK))?;
+        let pid = sys::fork().map_err(at(stage::FORK))?;
+        if pid == 0 {
+            exec::program(&request, &mut pointers, &stdio, &theirs)
+        }
+        self.jobs[place] = Job { id, pid, report: Some(ours), opens: false };
+        let master = terminal.map(|(master, _)| master);
+        self.reply(reply::STARTED, id, pid as u32, 0, master);
+        Ok(())
+    }
+
+    fn open(&mut self, id: u64, body: &[u8]) -> core::result::Result<(), (u32, Errno)> {
+        let at = |stage| move |errno| (stage, errno);
+        let (Some(flags), Some(mode)) = (abi::u32_at(body, 0), abi::u32_at(body, 4)) else {
+            return Err((stage::REQUEST, Errno::INVAL));
+        };
+        let (path, rest) = split_string(&body[8..]).map_err(at(stage::REQUEST))?;
+        if !rest.is_empty() {
+            return Err((stage::REQUEST, Errno::INVAL));
+        }
+        let place = self.free_place().ok_or((stage::FORK, Errno::AGAIN))?;
+        let (ours, theirs) = sys::message_pair().map_err(at(stage::FORK))?;
+        let pid = sys::fork().map_err(at(stage::FORK))?;
+        if pid == 0 {
+            exec::open(path, flags, mode, &theirs)
+        }
+        self.jobs[place] = Job { id, pid, report: Some(ours), opens: true };
+        Ok(())
+    }
+
+    /// A job that is over by now cannot be signalled and need not be: no reply either way.
+    fn signal(&mut self, id: u64, body: &[u8]) -> core::result::Result<(), (u32, Errno)> {
+        let (Some(signal), Some(reach)) = (abi::u32_at(body, 0), abi::u32_at(body, 4)) else {
+            return Err((stage::REQUEST, Errno::INVAL));
+        };
+        let Some(job) = self.jobs.iter().find(|job| job.pid != 0 && job.id == id) else {
+            return Ok(());
+        };
+        // The job is not reaped yet, so its pid still means it and, each job being the leader of
+        // its own session, that session too.
+        let (pid, signal) = (job.pid, signal as i32);
+        match reach {
+            scope::PROCESS => drop(sys::kill(pid, signal)),
+            scope::GROUP => drop(sys::kill(-pid, signal)),
+            scope::SESSION => {
+                if sys::fork() == Ok(0) {
+                    exec::signal_session(pid, signal)
+                }
+            }
+            _ => return Err((stage::REQUEST, Errno::INVAL)),
+        }
+        Ok(())
+    }
+
+    fn kill_all(&mut self, id: u64, body: &[u8]) -> core::result::Result<(), (u32, Errno)> {
+        let signal = abi::u32_at(body, 0).ok_or((stage::REQUEST, Errno::INVAL))?;
+        let _ = sys::kill(-1, signal as i32);
+        self.awaited_end = Some(id);
+        self.reap();
+        Ok(())
+    }
+
+    /// Collects the dead, orphans included; whether there may be more.
+    fn reap(&mut self) -> bool {
+        for _ in 0..REAP_BATCH {
+            match sys::reap() {
+                Ok(Some((pid, status))) => self.bury(pid, status),
+                Ok(None) => return false,
+                Err(_) => {
+                    // No child at all. Every orphan becomes one, so nobody is left.
+                    if let Some(id) = self.awaited_end.take() {
+                        self.reply(reply::ALL_GONE, id, 0, 0, None);
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn bury(&mut self, pid: i32, status: u32) {
+        let Some(place) = self.jobs.iter().position(|job| job.pid == pid) else { return };
+        let job = core::mem::replace(&mut self.jobs[place], Job::FREE);
+        let mut words = [0; 8];
+        let mut fds = [None, None, None];
+        let told = match &job.report {
+            Some(report) => sys::receive(report, &mut words, &mut fds).unwrap_or(0),
+            None => 0,
+        };
+        let said = abi::u32_at(&words, 0).unwrap_or(0);
+        let errno = abi::u32_at(&words, 4).unwrap_or(0);
+        let [opened, ..] = fds;
+        match (told, said, opened) {
+            (8, 0, Some(fd)) => self.reply(reply::OPENED, job.id, 0, 0, Some(fd)),
+            (8, 1.., _) => self.reply(reply::FAILED, job.id, said, errno, None),
+            _ if job.opens => {
+                self.reply(reply::FAILED, job.id, stage::LOST, Errno::PERM.0 as u32, None);
+            }
+            _ => self.reply(reply::EXITED, job.id, status, 0, None),
+        }
+    }
+
+    fn free_place(&self) -> Option<usize> {
+        self.jobs.iter().position(|job| job.pid == 0)
+    }
+
+    fn reply(&mut self, kind: u32, id: u64, a: u32, b: u32, fd: Option<Fd>) {
+        self.outbox.send(&self.control, Reply { kind, a, id, b }, fd);
+    }
+}
+
+enum Next {
+    /// The rest of a request has not come yet.
+    Nothing,
+    Closed,
+    Request(Header, Pages, [Option<Fd>; MAX_FDS]),
+}
+
+/// A request on its way in.
+struct Incoming {
+    head: [u8; HEADER_LEN],
+    head_got: usize,
+    fds: [Option<Fd>; MAX_FDS],
+    body: Option<Pages>,
+    body_got: usize,
+}
+
+impl Incoming {
+    fn new() -> Self {
+        Incoming {
+            head: [0; HEADER_LEN],
+            head_got: 0,
+            fds: [None, None, None],
+            body: None,
+            body_got: 0,
+        }
+    }
+
+    fn next(&mut self, control: &Fd) -> Next {
+        match self.advance(control) {
+            Ok(Some(next)) => next,
+            Ok(None) => Next::Closed,
+            Err(Errno::AGAIN | Errno::INTR) => Next::Nothing,
+            // Reset, too many descriptors, no memory for a body: nothing to go on with.
+            Err(_) => sys::exit(PROTOCOL_BROKEN),
+        }
+    }
+
+    fn advance(&mut self, control: &Fd) -> Result<Option<Next>> {
+        while self.head_got < HEADER_LEN {
+            // Never past the header: the descriptors of the next request must not come yet.
+            let got = sys::receive(control, &mut self.head[self.head_got..], &mut self.fds)?;
+            if got == 0 {
+                return Ok(None);
+            }
+            self.head_got += got;
+        }
+        let header = Header::from_bytes(&self.head);
+        let length = header.body_len as usize;
+        if length > MAX_BODY {
+            return Err(Errno::TOOBIG);
+        }
+        let mut body = match self.body.take() {
+            Some(body) => body,
+            None => Pages::new(length)?,
+        };
+        while self.body_got < length {
+            let mut none = [None, None, None];
+            match sys::receive(control, &mut body.bytes_mut()[self.body_got..length], &mut none) {
+                Ok(0) => return Ok(None),
+                Ok(got) => self.body_got += got,
+                Err(errno) => {
+                    self.body = Some(body);
+                    return Err(errno);
+                }
+            }
+        }
+        self.head_got = 0;
+        self.body_got = 0;
+        let fds = core::mem::take(&mut self.fds);
+        Ok(Some(Next::Request(header, body, fds)))
+    }
+}

@@ -1,0 +1,27 @@
+//! The freestanding program itself, compiled by `build.rs`: the entry, the panic, and the same
+//! modules that `lib.rs` shows to cargo.
+#![no_std]
+#![no_main]
+
+mod abi;
+#[path = "arch_x86_64.rs"]
+mod arch;
+mod entry;
+mod exec;
+mod mem;
+mod outbox;
+mod pid1;
+mod request;
+mod shim;
+mod sys;
+use entry::start_on_stack;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    sys::complain(b"runner-init: internal error\n");
+    sys::exit(72)
+}
+
+/// The library `core` mentions it although nothing unwinds here.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

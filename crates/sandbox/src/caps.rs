@@ -1,0 +1,40 @@
+//! The capabilities a build's root keeps.
+//!
+//! Used by `child`. Docker's list, without what would reach past the container while it shares the
+//! host's devices and network: no device nodes (pitfall 6 of the engine's design), no raw packets
+//! (decision 16).
+#![forbid(unsafe_code)]
+
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use std::io;
+
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE)
+    .union(CapabilitySet::SETFCAP);
+
+/// Takes every other capability out of the bounding set. The next exec as root then gets exactly
+/// what is left, so nothing else need be dropped.
+pub(crate) fn limit() -> io::Result<()> {
+    for bit in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if KEPT.contains(capability) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(capability) {
+            // Numbers past the kernel's last capability.
+            Err(Errno::INVAL) => break,
+            done => done?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What the two halves of a start say to each other: the spec one way, at most one failure back.
+//!
+//! Used by `parent` and `child`. Success is silence: the child's end closes when it becomes PID 1,
+//! which then says hello on its own socket.
+#![forbid(unsafe_code)]
+
+use crate::spec::SandboxSpec;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+/// One step of a set-up that did not work.
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("cannot {what}: {}", io::Error::from_raw_os_error(*errno))]
+pub struct SetupError {
+    /// Which kind of step, for the hint and for trying another way.
+    pub step: Step,
+    /// What was being done, with its path.
+    pub what: String,
+    /// The kernel's reason.
+    pub errno: i32,
+}
+
+/// Kinds of steps that call for different advice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Making or entering namespaces.
+    Namespaces,
+    /// Using a directory as an overlay's upper layer: another file system may do.
+    Layer,
+    /// Reading what the host or the image holds.
+    Source,
+    /// Anything else that is mounted, made or written in the new root.
+    Root,
+    /// Dropping rights or executing PID 1.
+    Confine,
+}
+
+impl SetupError {
+    pub(crate) fn new(step: Step, what: impl Into<String>, error: &io::Error) -> Self {
+        // Errors made by std itself carry no number; none of those here has a better one.
+        let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+        SetupError { step, what: what.into(), errno }
+    }
+}
+
+/// One end of the conversation.
+pub(crate) struct Channel(UnixStream);
+
+impl Channel {
+    pub(crate) fn pair() -> io::Result<(Channel, OwnedFd)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Channel(ours), theirs.into()))
+    }
+
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Channel(fd.into())
+    }
+
+    pub(crate) fn send_spec(&mut self, spec: &SandboxSpec) -> io::Result<()> {
+        self.send(spec)
+    }
+
+    /// `None`: the parent is gone.
+    pub(crate) fn receive_spec(&mut self) -> io::Result<Option<SandboxSpec>> {
+        self.receive()
+    }
+
+    pub(crate) fn send_failure(&mut self, failure: &SetupError) -> io::Result<()> {
+        self.send(failure)
+    }
+
+    /// `None`: the child has become PID 1, or died without a word.
+    pub(crate) fn receive_failure(&mut self) -> io::Result<Option<SetupError>> {
+        self.receive()
+    }
+
+    fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_vec(message)?;
+        let length = u32::try_from(text.len()).map_err(io::Error::other)?;
+        self.0.write_all(&length.to_le_bytes())?;
+        self.0.write_all(&text)
+    }
+
+    fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let mut length = [0; 4];
+        match self.0.read_exact(&mut length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            done => done?,
+        }
+        let mut text = vec![0; u32::from_le_bytes(length) as usize];
+        self.0.read_exact(&mut text)?;
+        Ok(Some(serde_json::from_slice(&text)?))
+    }
+}

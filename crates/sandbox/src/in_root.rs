@@ -1,0 +1,154 @@
+//! Paths of a container, resolved in its root and nowhere else.
+//!
+//! Used by `child` while it builds the root. The image is not trusted: a symbolic link in it may
+//! point anywhere, so no path of the container is ever handed to a call that would follow links on
+//! the host. Everything goes through `openat2` with `RESOLVE_IN_ROOT`.
+#![forbid(unsafe_code)]
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, move_mount};
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+/// The root directory of a container to be.
+pub(crate) struct InRoot(OwnedFd);
+
+impl InRoot {
+    /// `root`: a directory of the host on which the new root is mounted.
+    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+        Ok(InRoot(rustix::fs::openat(
+            CWD,
+            root,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?))
+    }
+
+    /// A handle on what stands at `path`, symbolic links followed inside the root.
+    pub(crate) fn resolve(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH, Mode::empty())
+    }
+
+    /// Opens `path` for listing.
+    pub(crate) fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    fn open_with(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
+                // A rename elsewhere made the kernel unsure; it asks to be asked again.
+                Err(Errno::AGAIN) => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Makes `path` and what is missing above it; a handle on it. Only the last directory gets
+    /// `mode`, and only where it is new.
+    pub(crate) fn make_directory(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        match self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        let (parent, name) = self.parent(path)?;
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
+            // A dangling link: whatever it was meant to be, it is in the way.
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(&parent, name, AtFlags::empty())?;
+                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode))?;
+            }
+            done => done?,
+        }
+        self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    /// Gives the directory at `path`, made where it is missing, exactly these permissions.
+    pub(crate) fn make_directory_with(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.make_directory(path, mode)?;
+        let directory = self.open_directory(path)?;
+        Ok(rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Writes a regular file in place of whatever stands at `path`.
+    pub(crate) fn write_file(
+        &self,
+        path: &Path,
+        mode: u32,
+        contents: &mut dyn Read,
+    ) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(mode))?;
+        let mut file = std::fs::File::from(file);
+        io::copy(contents, &mut file)?;
+        Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Makes a symbolic link where nothing stands yet.
+    pub(crate) fn link(&self, path: &Path, to: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        match rustix::fs::symlinkat(to, &parent, name) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Mounts `mount` on the directory `path`, made where it is missing.
+    pub(crate) fn attach(&self, mount: impl AsFd, path: &Path) -> io::Result<()> {
+        let target = self.make_directory(path, 0o755)?;
+        attach_at(mount, target)
+    }
+
+    /// Mounts `mount` on the file `path`, made where it is missing.
+    pub(crate) fn attach_file(&self, mount: impl AsFd, path: &Path) -> io::Result<()> {
+        let target = match self.resolve(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.write_file(path, 0o644, &mut io::empty())?;
+                self.resolve(path)?
+            }
+            done => done?,
+        };
+        attach_at(mount, target)
+    }
+
+    /// Mounts `mount` on one of the kernel's own directories, which must not be a link: what is
+    /// mounted there is trusted by what comes after.
+    pub(crate) fn attach_kernel(&self, mount: impl AsFd, name: &str) -> io::Result<()> {
+        match rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target = rustix::fs::openat(&self.0, name, flags, Mode::empty())?;
+        attach_at(mount, target)
+    }
+
+    /// The directory that holds `path`, made where it is missing, and the last name.
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+        let Some(Component::Normal(name)) = path.components().next_back() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let parent = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+        Ok((self.make_directory(&parent, 0o755)?, name))
+    }
+}
+
+impl AsFd for InRoot {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn attach_at(mount: impl AsFd, target: OwnedFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", target, "", flags)?)
+}

@@ -1,0 +1,30 @@
+//! A container on Linux: namespaces, a root file system, and PID 1 in it.
+//!
+//! The runner describes what it wants as a [`SandboxSpec`] and calls [`start`]; the answer is a
+//! [`Sandbox`] with the socket to PID 1 (`runner-init`), over which everything that runs in the
+//! container is asked for. Two halves do the work: [`start`] in the runner's process (`parent`), and
+//! [`set_up_and_become_init`] in the process it makes (`child`), which is the same program executed
+//! again under the name [`REEXEC_ARG`]. They speak through `handshake`.
+//!
+//! Synchronous, no async runtime, no logging: a failure is a [`StartError`] with the step, the path
+//! and the errno. `sys` holds every unsafe block.
+
+mod caps;
+mod child;
+mod fdpass;
+mod handshake;
+mod in_root;
+mod mounts;
+mod parent;
+mod seccomp;
+mod spec;
+mod sys;
+
+pub use child::set_up_and_become_init;
+pub use fdpass::{Received, receive, send};
+pub use handshake::{SetupError, Step};
+pub use parent::{Sandbox, StartError, process_start_time, start};
+pub use spec::{Entry, Hidden, IdSwap, Layer, Root, SandboxSpec, Store};
+
+/// First argument under which the runner executes itself to set up a container.
+pub const REEXEC_ARG: &str = "__init";

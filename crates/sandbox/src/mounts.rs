@@ -1,0 +1,175 @@
+//! The kinds of mounts a container is made of, each made detached: visible nowhere until `in_root`
+//! attaches it.
+//!
+//! Used by `child`. Paths here are the host's. They reach the kernel as `/proc/self/fd/N`, because
+//! the mount calls take at most 255 bytes and read `:` and `,` in a path as their own.
+#![forbid(unsafe_code)]
+
+use crate::sys::{MountAttributes, set_mount_attributes};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A mount that is attached nowhere yet.
+pub(crate) type Detached = OwnedFd;
+
+/// A file system of the kernel's own, with options given as `key` or `key=value`.
+pub(crate) fn kernel(
+    kind: &str,
+    options: &[&str],
+    attributes: MountAttrFlags,
+) -> io::Result<Detached> {
+    let context = configure(kind, kind, options)?;
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// A file system to be, called `source` in the list of mounts.
+fn configure(kind: &str, source: &str, options: &[&str]) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", source)?;
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&context, key, value)?,
+            None => fsconfig_set_flag(&context, *option)?,
+        }
+    }
+    Ok(context)
+}
+
+/// What the mount at `path` shows, once more; with those below it where `recursive`.
+pub(crate) fn copy(path: &Path, recursive: bool) -> io::Result<Detached> {
+    copy_at(CWD, path, recursive)
+}
+
+/// The same for a place that is open already.
+pub(crate) fn copy_open(place: impl AsFd, recursive: bool) -> io::Result<Detached> {
+    copy_at(place.as_fd(), Path::new(""), recursive)
+}
+
+fn copy_at(from: BorrowedFd<'_>, path: &Path, recursive: bool) -> io::Result<Detached> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(from, path, flags)?)
+}
+
+/// Takes the right to write away, from the mounts below as well.
+pub(crate) fn make_read_only(mount: &Detached) -> io::Result<()> {
+    set_mount_attributes(
+        mount.as_fd(),
+        &MountAttributes {
+            set: libc::MOUNT_ATTR_RDONLY,
+            recursive: true,
+            ..MountAttributes::default()
+        },
+    )
+}
+
+/// Makes device nodes on the mount mere files.
+pub(crate) fn forbid_devices(mount: &Detached) -> io::Result<()> {
+    set_mount_attributes(
+        mount.as_fd(),
+        &MountAttributes {
+            set: libc::MOUNT_ATTR_NODEV,
+            recursive: true,
+            ..MountAttributes::default()
+        },
+    )
+}
+
+/// Lets a copied mount hold programs, set-uid ones too, whatever the file system below it was
+/// mounted with; device nodes stay mere files.
+pub(crate) fn make_root_like(mount: &Detached) -> io::Result<()> {
+    let change = |clear| {
+        set_mount_attributes(
+            mount.as_fd(),
+            &MountAttributes {
+                set: libc::MOUNT_ATTR_NODEV,
+                clear,
+                ..MountAttributes::default()
+            },
+        )
+    };
+    match change(libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC) {
+        // A user namespace may not loosen what the host has set.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => change(0),
+        done => done,
+    }
+}
+
+/// Shows the mount's files as those of other users, by the maps of a user namespace.
+pub(crate) fn map_owners(mount: &Detached, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    set_mount_attributes(
+        mount.as_fd(),
+        &MountAttributes { id_map: Some(namespace), ..MountAttributes::default() },
+    )
+}
+
+/// Where an overlay keeps what is written.
+pub(crate) struct Upper {
+    /// Takes the files.
+    pub(crate) upper: PathBuf,
+    /// For the kernel's own use, on the same file system.
+    pub(crate) work: PathBuf,
+}
+
+/// One directory over others: reads fall through to `lower`, topmost first; writes stay in `upper`.
+pub(crate) fn overlay(lower: &[OwnedFd], upper: &Upper) -> io::Result<Detached> {
+    // Nothing in a build's layer outlives it, so nothing in it needs to reach the disk. The next
+    // two make chmod, chown and rename cheap. An older kernel without one of them does without.
+    const FAST: [&str; 4] = ["volatile", "metacopy=on", "redirect_dir=on", "index=off"];
+    match overlay_with(lower, upper, &FAST) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            overlay_with(lower, upper, &[])
+        }
+        done => done,
+    }
+}
+
+fn overlay_with(lower: &[OwnedFd], upper: &Upper, options: &[&str]) -> io::Result<Detached> {
+    let upper_dir = open_path(&upper.upper)?;
+    let work_dir = open_path(&upper.work)?;
+    let context = configure("overlay", "runner", options)?;
+    set_lower(&context, lower)?;
+    fsconfig_set_string(&context, "upperdir", handle(&upper_dir))?;
+    fsconfig_set_string(&context, "workdir", handle(&work_dir))?;
+    fsconfig_create(&context)?;
+    Ok(fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_NODEV,
+    )?)
+}
+
+fn set_lower(context: &OwnedFd, lower: &[OwnedFd]) -> io::Result<()> {
+    for layer in lower {
+        match fsconfig_set_string(context, "lowerdir+", handle(layer)) {
+            // Before Linux 6.5 all layers travel in one option, of at most 255 bytes.
+            Err(Errno::INVAL) => {
+                let all: Vec<String> = lower.iter().map(handle).collect();
+                return Ok(fsconfig_set_string(context, "lowerdir", all.join(":"))?);
+            }
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// A handle on a place of the host.
+pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn handle(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}

@@ -1,0 +1,273 @@
+//! The half of a start that runs in the runner's own process.
+//!
+//! Used by the engine, on a thread that may wait. It makes the process that `child` runs in, sends
+//! it the spec, and waits until PID 1 says hello or the set-up says what failed.
+#![forbid(unsafe_code)]
+
+use crate::child;
+use crate::handshake::{Channel, SetupError};
+use crate::spec::{IdSwap, SandboxSpec};
+use crate::sys::{self, NewProcess};
+use crate::{REEXEC_ARG, fdpass};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_init::abi::{ABI_VERSION, REPLY_LEN, Reply, reply};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// A container whose PID 1 is ready for requests.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// PID 1 as the host sees it.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot: with the pid, a name that is never used again.
+    pub start_time: u64,
+    /// The socket for requests to PID 1 and its replies (`runner_init::abi`), hello already read.
+    /// The container ends when this closes.
+    pub control: OwnedFd,
+    process: Child,
+}
+
+/// Why there is no container.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No process in new namespaces could be made.
+    #[error("cannot make new namespaces: {0}")]
+    Namespaces(#[source] io::Error),
+    /// A step inside the namespaces failed.
+    #[error(transparent)]
+    Setup(SetupError),
+    /// The process that sets the container up died without a word.
+    #[error("the process that sets the container up died at once ({0})")]
+    Lost(String),
+    /// PID 1 does not speak this runner's language.
+    #[error("PID 1 speaks version {0} of the protocol, this runner {ABI_VERSION}")]
+    Version(u32),
+    /// The caller could not record the process.
+    #[error("cannot record the container's process: {0}")]
+    Record(#[source] io::Error),
+    /// Anything else on the runner's side of the start.
+    #[error("cannot {0}: {1}")]
+    Host(&'static str, #[source] io::Error),
+}
+
+/// A process that is killed and collected when it goes out of scope.
+#[derive(Debug)]
+struct Child(OwnedFd);
+
+impl Child {
+    fn kill_and_wait(&self) -> String {
+        // It may be dead already; then there is only the waiting left.
+        let _ = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
+        self.wait()
+    }
+
+    fn wait(&self) -> String {
+        loop {
+            match rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => {
+                    return match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => format!("exit code {code}"),
+                        (_, Some(signal)) => format!("signal {signal}"),
+                        _ => "no status".to_owned(),
+                    };
+                }
+                Err(rustix::io::Errno::INTR) | Ok(None) => {}
+                Err(errno) => return errno.to_string(),
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill_and_wait();
+    }
+}
+
+impl Sandbox {
+    /// A descriptor that becomes readable when PID 1, and with it the container, has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.0.as_fd()
+    }
+}
+
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWCGROUP) as u64;
+
+/// Starts a container. `record` is called with PID 1's pid and start time before anything happens
+/// in it that would need cleaning up.
+///
+/// Blocks until PID 1 is ready. This program must hand over to
+/// [`crate::set_up_and_become_init`] when its first argument is [`REEXEC_ARG`].
+///
+/// # Errors
+/// The first step that failed; nothing of the container is left then.
+pub fn start(
+    spec: &SandboxSpec,
+    record: impl FnOnce(u32, u64) -> io::Result<()>,
+) -> Result<Sandbox, StartError> {
+    let (control, theirs) = UnixStream::pair()
+        .map(|(ours, theirs)| (OwnedFd::from(ours), OwnedFd::from(theirs)))
+        .map_err(|error| StartError::Host("make a socket", error))?;
+    let (mut channel, their_channel) =
+        Channel::pair().map_err(|error| StartError::Host("make a socket", error))?;
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|error| StartError::Host("open /dev/null", error))?;
+    let owners = match spec.owner {
+        Some(swap) => owner_namespace(swap)
+            .map_err(|error| StartError::Host("map the source's owner to root", error))?,
+        None => null.try_clone().map_err(|error| StartError::Host("copy a descriptor", error))?.into(),
+    };
+    let (pid, pidfd) = spawn_child(&null, &theirs, &their_channel, &owners)?;
+    let process = Child(pidfd);
+    drop((theirs, their_channel, owners, null));
+
+    let start_time = process_start_time(pid)
+        .map_err(|error| StartError::Host("read the container's start time", error))?;
+    record(pid, start_time).map_err(StartError::Record)?;
+    // From here on the child works; until now it waited for this.
+    if channel.send_spec(spec).is_err() {
+        return Err(StartError::Lost(process.wait()));
+    }
+    wait_for_hello(&control, &mut channel, &process)?;
+    Ok(Sandbox { pid, start_time, control, process })
+}
+
+fn spawn_child(
+    null: &File,
+    control: &OwnedFd,
+    channel: &OwnedFd,
+    owners: &OwnedFd,
+) -> Result<(u32, OwnedFd), StartError> {
+    // Above the numbers they are to be copied to.
+    let lift = |fd: BorrowedFd<'_>| {
+        rustix::io::fcntl_dupfd_cloexec(fd, 16)
+            .map_err(|errno| StartError::Host("copy a descriptor", errno.into()))
+    };
+    let null = lift(null.as_fd())?;
+    let control = lift(control.as_fd())?;
+    let channel = lift(channel.as_fd())?;
+    let owners = lift(owners.as_fd())?;
+    let argument = CString::new(REEXEC_ARG).map_err(|error| {
+        StartError::Host("name the set-up", io::Error::new(io::ErrorKind::InvalidInput, error))
+    })?;
+    sys::spawn(&NewProcess {
+        namespaces: NAMESPACES,
+        // The order of `child::CONTROL`, `child::HANDSHAKE` and `child::OWNERS`.
+        fds: &[
+            null.as_fd(),
+            null.as_fd(),
+            null.as_fd(),
+            control.as_fd(),
+            channel.as_fd(),
+            owners.as_fd(),
+        ],
+        // Not by path: the file may have been replaced since this program started.
+        path: c"/proc/self/exe",
+        arguments: &[c"runner", &argument],
+    })
+    .map_err(StartError::Namespaces)
+}
+
+const _: () = assert!(child::CONTROL == 3 && child::HANDSHAKE == 4 && child::OWNERS == 5);
+
+/// Waits for whichever comes first: PID 1's hello, the set-up's failure, or the end of both.
+fn wait_for_hello(
+    control: &OwnedFd,
+    channel: &mut Channel,
+    process: &Child,
+) -> Result<(), StartError> {
+    let mut hello = [0; REPLY_LEN];
+    let mut got = 0;
+    while got < hello.len() {
+        let mut ready = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            done => done.map_err(|errno| StartError::Host("wait for PID 1", errno.into()))?,
+        };
+        match fdpass::receive(control, &mut hello[got..]) {
+            // Both sockets close together when the child dies; a failure was sent before that.
+            Ok(received) if received.bytes == 0 => {
+                return Err(match channel.receive_failure() {
+                    Ok(Some(failure)) => StartError::Setup(failure),
+                    _ => StartError::Lost(process.kill_and_wait()),
+                });
+            }
+            Ok(received) => got += received.bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(StartError::Host("hear from PID 1", error)),
+        }
+    }
+    let hello = Reply::from_bytes(&hello);
+    if hello.kind != reply::HELLO || hello.a != ABI_VERSION {
+        return Err(StartError::Version(hello.a));
+    }
+    Ok(())
+}
+
+/// A user namespace whose maps swap one user with root, and its group likewise.
+fn owner_namespace(swap: IdSwap) -> io::Result<OwnedFd> {
+    let (pid, pidfd) = sys::spawn_idle(libc::CLONE_NEWUSER as u64)?;
+    let idle = Child(pidfd);
+    fs::write(format!("/proc/{pid}/uid_map"), swapped(swap.uid))?;
+    fs::write(format!("/proc/{pid}/gid_map"), swapped(swap.gid))?;
+    let namespace = File::open(format!("/proc/{pid}/ns/user"))?;
+    drop(idle);
+    Ok(namespace.into())
+}
+
+/// An id map, one range a line (inside, outside, count), that swaps 0 and `id` and leaves the rest.
+fn swapped(id: u32) -> String {
+    match id {
+        0 => format!("0 0 {}\n", u32::MAX),
+        1 => format!("0 1 1\n1 0 1\n2 2 {}\n", u32::MAX - 2),
+        id => format!(
+            "0 {id} 1\n{id} 0 1\n1 1 {}\n{} {} {}\n",
+            id - 1,
+            id + 1,
+            id + 1,
+            u32::MAX - id - 1
+        ),
+    }
+}
+
+/// When a process started, in clock ticks since boot.
+///
+/// # Errors
+/// No such process, or /proc is not to be read.
+pub fn process_start_time(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is a name that may hold spaces and parentheses; the 22nd is the time.
+    stat.rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/PID/stat"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_covers_every_id_once() {
+        for id in [0, 1, 2, 1000, u32::MAX - 2] {
+            let text = swapped(id);
+            let count: u64 = text
+                .lines()
+                .map(|line| line.split(' ').nth(2).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0))
+                .sum();
+            assert_eq!(count, u64::from(u32::MAX), "{text}");
+        }
+    }
+}

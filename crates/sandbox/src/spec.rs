@@ -1,0 +1,123 @@
+//! What a container is to look like, as data.
+//!
+//! Made by the engine (`src/engine/namespaces.rs`), sent through `handshake`, carried out by
+//! `child`. Paths of the host and paths in the container are both absolute; the latter are resolved
+//! inside the new root whatever symbolic links the image holds.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A whole container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Its host name.
+    pub hostname: String,
+    /// Where what it writes is kept.
+    pub layer: Layer,
+    /// Its root directory.
+    pub root: Root,
+    /// What stands in the root, made in this order.
+    pub entries: Vec<Entry>,
+    /// Whose files the container's root is to own, in the overlays that ask for it.
+    pub owner: Option<IdSwap>,
+}
+
+/// The build's own layer: a directory of the host that only this container uses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Layer {
+    /// An existing, empty directory.
+    pub dir: PathBuf,
+    /// What keeps the bytes.
+    pub store: Store,
+}
+
+/// What keeps a layer's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Store {
+    /// The file system the directory is on.
+    Directory,
+    /// Memory of at most this many bytes, mounted over the directory inside the container's own
+    /// mount namespace: for hosts where no file system can hold an overlay's upper layer.
+    Memory(u64),
+}
+
+/// The root directory a container starts with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Root {
+    /// Nothing but what the entries put there.
+    Empty,
+    /// An unpacked image, never written to: the layer takes what changes.
+    Image {
+        /// Its layers, the topmost first.
+        lower: Vec<PathBuf>,
+    },
+}
+
+/// One thing in the root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Entry {
+    /// A directory; an existing one gets the mode.
+    Directory {
+        /// Its place.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A regular file in place of whatever stands there.
+    File {
+        /// Its place.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// A file of the host whose contents come first, where it exists.
+        from: Option<PathBuf>,
+        /// Contents.
+        text: String,
+    },
+    /// A symbolic link, where nothing stands yet.
+    Link {
+        /// Its place.
+        path: PathBuf,
+        /// What it points at.
+        to: PathBuf,
+    },
+    /// A directory of the host that can be changed without changing the host.
+    Overlay {
+        /// Its place.
+        path: PathBuf,
+        /// The host's directory.
+        lower: PathBuf,
+        /// What of it the container does not see.
+        hidden: Vec<Hidden>,
+        /// Whether [`SandboxSpec::owner`] applies to it, where the file system can do that.
+        owned: bool,
+    },
+    /// A file or directory of the host itself.
+    Bind {
+        /// Its place.
+        path: PathBuf,
+        /// The host's file or directory.
+        source: PathBuf,
+        /// Whether the container may change it.
+        writable: bool,
+    },
+}
+
+/// Something below an overlay's directory that is not shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hidden {
+    /// The name is gone.
+    Gone(PathBuf),
+    /// The directory is there and empty.
+    Emptied(PathBuf),
+}
+
+/// Shows one user's files as root's, and root's as that user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdSwap {
+    /// Owner on the host.
+    pub uid: u32,
+    /// Group on the host.
+    pub gid: u32,
+}

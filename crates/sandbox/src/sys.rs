@@ -1,0 +1,250 @@
+//! The kernel calls that neither nix nor rustix has, each behind a function that safe code cannot
+//! misuse. Every unsafe block of this crate stands here.
+//!
+//! Used by `parent` (clone3) and `child` (the rest).
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// What a new process does between its birth and the program it becomes.
+pub(crate) struct NewProcess<'a> {
+    /// `CLONE_NEW*`.
+    pub(crate) namespaces: u64,
+    /// Become descriptors 0, 1, 2 ... of the program. None may be below the count of them, or one
+    /// would be overwritten before it is used.
+    pub(crate) fds: &'a [BorrowedFd<'a>],
+    /// The program.
+    pub(crate) path: &'a CStr,
+    /// Its arguments, its own name first. Its environment is empty.
+    pub(crate) arguments: &'a [&'a CStr],
+}
+
+/// The arguments of clone3, first published form.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// Makes a process in new namespaces that executes a program at once. Its pid and a descriptor for
+/// it; the program starts with every signal blocked.
+pub(crate) fn spawn(new: &NewProcess<'_>) -> io::Result<(u32, OwnedFd)> {
+    let mut arguments: Vec<*const libc::c_char> =
+        new.arguments.iter().map(|argument| argument.as_ptr()).collect();
+    arguments.push(std::ptr::null());
+    let environment: [*const libc::c_char; 1] = [std::ptr::null()];
+    let child = || -> Infallible {
+        // SAFETY: runs in the new process; the arrays are complete and end in null.
+        unsafe { become_program(new, arguments.as_ptr(), environment.as_ptr()) }
+    };
+    // SAFETY: `become_program` makes system calls only.
+    unsafe { clone(new.namespaces, &child) }
+}
+
+/// Makes a process in new namespaces that does nothing until it is killed.
+pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd)> {
+    let child = || -> Infallible {
+        loop {
+            // SAFETY: waits for a signal; all but KILL and STOP are blocked.
+            unsafe { libc::syscall(libc::SYS_pause) };
+        }
+    };
+    // SAFETY: the child makes a system call only.
+    unsafe { clone(namespaces, &child) }
+}
+
+/// A new process that runs `child`, as after fork: with its own copy of the memory.
+///
+/// # Safety
+/// This process may have other threads, whose locks and half-done work the child's memory is a copy
+/// of. So `child` may make system calls on memory prepared before, and nothing else.
+unsafe fn clone(
+    namespaces: u64,
+    child: &dyn Fn() -> Infallible,
+) -> io::Result<(u32, OwnedFd)> {
+    let mut pidfd: libc::c_int = -1;
+    let clone = CloneArgs {
+        flags: namespaces | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    // A handler that ran in the child would be such other work.
+    let blocked = block_signals()?;
+    // SAFETY: `clone` lives across the call; the caller vouches for the child.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArgs>())
+    };
+    if pid == 0 {
+        child();
+    }
+    let result = match pid {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the kernel has put a new descriptor there, and nobody else owns it.
+        pid => Ok((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    };
+    restore_signals(&blocked)?;
+    result
+}
+
+/// # Safety
+/// Only in a child just cloned; `arguments` and `environment` must end in null.
+unsafe fn become_program(
+    new: &NewProcess<'_>,
+    arguments: *const *const libc::c_char,
+    environment: *const *const libc::c_char,
+) -> Infallible {
+    // SAFETY: all of these are plain system calls on numbers and on memory prepared before the
+    // clone; none allocates, locks or looks at other threads.
+    unsafe {
+        // Away from the caller's terminal: its Ctrl-C is for the runner to interpret.
+        libc::syscall(libc::SYS_setsid);
+        for (number, fd) in new.fds.iter().enumerate() {
+            if libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) < 0 {
+                libc::_exit(126);
+            }
+        }
+        libc::syscall(libc::SYS_close_range, new.fds.len(), libc::c_uint::MAX, 0);
+        libc::syscall(libc::SYS_execve, new.path.as_ptr(), arguments, environment);
+        libc::_exit(127)
+    }
+}
+
+fn block_signals() -> io::Result<libc::sigset_t> {
+    // SAFETY: an all-zero set is a valid value for the calls to overwrite.
+    let (mut all, mut old) = unsafe { std::mem::zeroed::<(libc::sigset_t, libc::sigset_t)>() };
+    // SAFETY: both sets are valid for writes.
+    let result = unsafe {
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old)
+    };
+    if result == 0 { Ok(old) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
+fn restore_signals(old: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: `old` was filled by the call above it.
+    let result = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
+/// What [`set_mount_attributes`] changes.
+#[derive(Default)]
+pub(crate) struct MountAttributes<'a> {
+    /// `MOUNT_ATTR_*` to set.
+    pub(crate) set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub(crate) clear: u64,
+    /// The user namespace whose maps the mount shows its files through.
+    pub(crate) id_map: Option<BorrowedFd<'a>>,
+    /// Whether mounts below change as well.
+    pub(crate) recursive: bool,
+}
+
+/// Changes the attributes of the mount behind `mount`.
+pub(crate) fn set_mount_attributes(
+    mount: BorrowedFd<'_>,
+    wanted: &MountAttributes<'_>,
+) -> io::Result<()> {
+    let mut attributes = libc::mount_attr {
+        attr_set: wanted.set,
+        attr_clr: wanted.clear,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    if let Some(namespace) = wanted.id_map {
+        attributes.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attributes.userns_fd = namespace.as_raw_fd() as u64;
+    }
+    let recursive = if wanted.recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the empty path and the attributes are valid for the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Installs a system call filter for this process and all it makes.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads `len` instructions and keeps its own copy.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Replaces this program by the one in `file`, with no environment; comes back only with a refusal.
+pub(crate) fn execute(file: BorrowedFd<'_>, name: &CStr) -> io::Error {
+    let arguments = [name.as_ptr(), std::ptr::null()];
+    let environment: [*const libc::c_char; 1] = [std::ptr::null()];
+    // SAFETY: both arrays end in null and hold C strings; the path is empty.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Takes over descriptors by number: those this program was started with.
+///
+/// `None` where a number is not open.
+pub(crate) fn inherited<const N: usize>(numbers: [i32; N]) -> Option<[OwnedFd; N]> {
+    for number in numbers {
+        // SAFETY: asks about a number only.
+        if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+            return None;
+        }
+    }
+    // SAFETY: they are open, and only the start of the re-executed program calls this, once.
+    Some(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// Puts a copy of `fd` at `number`, open across exec, over whatever is there.
+pub(crate) fn copy_to(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    let result = if fd.as_raw_fd() == number {
+        // SAFETY: plain numbers.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: plain numbers; what stood at `number` belongs to nobody by now
+        // (`child::confine`).
+        unsafe { libc::dup3(fd.as_raw_fd(), number, 0) }
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Marks every descriptor from `first` on to be closed by the next exec.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: plain numbers; nothing is closed before the exec.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,125 @@
+//! What the program's commands and the owner of a build say to each other over `control.sock`.
+//!
+//! Messages travel as JSON in `frame`s. The client speaks first, with [`Request::Hello`]; each
+//! request is answered by one message, [`Request::Watch`] and [`Request::Open`] by a stream of them.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of this file; raised when an old peer would misunderstand.
+pub const PROTOCOL: u32 = 1;
+
+/// Client to owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// First of all.
+    Hello {
+        /// [`PROTOCOL`] of the client.
+        protocol: u32,
+        /// Version of the client's program, for messages.
+        version: String,
+    },
+    /// How does the build stand?
+    Status,
+    /// Release the first breakpoint.
+    Resume,
+    /// End the build.
+    Stop,
+    /// Tell each change of [`Status`], until the build is over.
+    Watch,
+    /// Start a program in the container and connect this client to it.
+    Open(Open),
+    /// The client's terminal has another size.
+    Resize(Size),
+    /// Send a signal to the program.
+    Signal(i32),
+    /// No more input will come.
+    EndOfInput,
+}
+
+/// A program to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Program and arguments; none: an interactive shell.
+    pub argv: Vec<String>,
+    /// Size of the client's terminal; none: pipes instead of a terminal, and their ends come with
+    /// [`Answer::Opened`].
+    pub terminal: Option<Size>,
+    /// The client's `TERM`.
+    pub term: Option<String>,
+    /// A user of the container, by name or id; root where it is absent.
+    pub user: Option<String>,
+}
+
+/// A terminal's size, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Columns.
+    pub cols: u16,
+}
+
+/// Owner to client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The owner takes requests.
+    Hello {
+        /// [`PROTOCOL`] of the owner.
+        protocol: u32,
+        /// Version of the owner's program.
+        version: String,
+    },
+    /// How the build stands.
+    Status(Status),
+    /// It is done.
+    Done,
+    /// It cannot be done.
+    Refused {
+        /// Exit code for the client, as `exec` and `attach` use it.
+        code: u8,
+        /// Why.
+        message: String,
+    },
+    /// The program runs. Without a terminal three descriptors come along: the host's ends of its
+    /// input, output and error.
+    Opened {
+        /// Number of the session in the build.
+        session: u64,
+    },
+    /// The program has ended by itself; all its output has been sent before.
+    Exited {
+        /// As shells tell it.
+        code: u8,
+    },
+    /// The session was ended from this side.
+    Closed {
+        /// One line for the person.
+        message: String,
+        /// Exit code for the client.
+        code: u8,
+    },
+}
+
+/// How a build stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// `running`, `paused` or an ended status.
+    pub state: String,
+    /// Phase it is in.
+    pub phase: String,
+    /// First line of the command that runs.
+    pub command: Option<String>,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Breakpoints at which processes wait.
+    pub paused: usize,
+    /// Seconds until the build times out; none while the clock stands still.
+    pub time_left_s: Option<u64>,
+    /// Length of `events.jsonl`, in bytes.
+    pub events: u64,
+    /// Length of `output.log`, in bytes.
+    pub output: u64,
+}

@@ -1,0 +1,184 @@
+//! Requests to PID 1 as bytes. Its replies are [`abi::Reply`] as they are.
+//!
+//! Used by the engine (`src/engine/init.rs`).
+
+use crate::abi::{self, ExecHead, Header, MAX_BODY, request};
+
+/// A program to start.
+#[derive(Clone, Debug)]
+pub struct Exec<'a> {
+    /// Bits of [`abi::flags`].
+    pub flags: u32,
+    /// User, group and supplementary groups, as ids of the container.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: &'a [u32],
+    /// Rows and columns of the terminal, with [`abi::flags::PTY`].
+    pub size: (u16, u16),
+    /// Working directory.
+    pub cwd: &'a [u8],
+    /// Directories searched for a program without a slash, parted by colons.
+    pub path: &'a [u8],
+    /// Program and arguments.
+    pub argv: Vec<&'a [u8]>,
+    /// Variables as `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+}
+
+/// A request that cannot be put into bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// Longer than PID 1, or any kernel, takes.
+    #[error("arguments and environment together are too long ({0} bytes)")]
+    TooLong(usize),
+    /// C strings end at a NUL.
+    #[error("a NUL byte in an argument, a variable or a path")]
+    Nul,
+}
+
+/// Header and body of an `EXEC` request.
+///
+/// # Errors
+/// It cannot be put into bytes.
+pub fn exec(id: u64, exec: &Exec<'_>) -> Result<(Header, Vec<u8>), EncodeError> {
+    let count = |length: usize| u32::try_from(length).map_err(|_| EncodeError::TooLong(length));
+    let head = ExecHead {
+        flags: exec.flags,
+        uid: exec.uid,
+        gid: exec.gid,
+        rows: exec.size.0,
+        cols: exec.size.1,
+        groups: count(exec.groups.len())?,
+        argc: count(exec.argv.len())?,
+        envc: count(exec.env.len())?,
+    };
+    let mut body = head.to_bytes().to_vec();
+    for group in exec.groups {
+        body.extend_from_slice(&group.to_le_bytes());
+    }
+    let strings = [exec.cwd, exec.path]
+        .into_iter()
+        .chain(exec.argv.iter().copied())
+        .chain(exec.env.iter().map(Vec::as_slice));
+    for string in strings {
+        if string.contains(&0) {
+            return Err(EncodeError::Nul);
+        }
+        body.extend_from_slice(string);
+        body.push(0);
+    }
+    Ok((header(request::EXEC, id, body.len())?, body))
+}
+
+/// Header and body of an `OPEN` request. `flags` are those of open(2).
+///
+/// # Errors
+/// It cannot be put into bytes.
+pub fn open(id: u64, path: &[u8], flags: u32, mode: u32) -> Result<(Header, Vec<u8>), EncodeError> {
+    if path.contains(&0) {
+        return Err(EncodeError::Nul);
+    }
+    let mut body = Vec::with_capacity(path.len() + 9);
+    body.extend_from_slice(&flags.to_le_bytes());
+    body.extend_from_slice(&mode.to_le_bytes());
+    body.extend_from_slice(path);
+    body.push(0);
+    Ok((header(request::OPEN, id, body.len())?, body))
+}
+
+/// Header and body of a `SIGNAL` request. `scope` is one of [`abi::scope`].
+#[must_use]
+pub fn signal(id: u64, signal: u32, scope: u32) -> (Header, Vec<u8>) {
+    let mut body = signal.to_le_bytes().to_vec();
+    body.extend_from_slice(&scope.to_le_bytes());
+    (Header { body_len: 8, kind: request::SIGNAL, id }, body)
+}
+
+/// Header and body of a `KILL_ALL` request.
+#[must_use]
+pub fn kill_all(id: u64, signal: u32) -> (Header, Vec<u8>) {
+    (Header { body_len: 4, kind: request::KILL_ALL, id }, signal.to_le_bytes().to_vec())
+}
+
+fn header(kind: u32, id: u64, length: usize) -> Result<Header, EncodeError> {
+    match u32::try_from(length) {
+        Ok(body_len) if length <= MAX_BODY => Ok(Header { body_len, kind, id }),
+        _ => Err(EncodeError::TooLong(length)),
+    }
+}
+
+/// How a program ended, from the kernel's wait status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Exit {
+    /// Reads a wait status.
+    #[must_use]
+    pub fn from_wait_status(status: u32) -> Self {
+        let signal = (status & 0x7f) as i32;
+        if signal == 0 { Exit::Code((status >> 8 & 0xff) as i32) } else { Exit::Signal(signal) }
+    }
+
+    /// As shells tell it: the code, or 128 and the signal.
+    #[must_use]
+    pub fn shell_code(self) -> u8 {
+        match self {
+            Exit::Code(code) => u8::try_from(code).unwrap_or(u8::MAX),
+            Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+/// What PID 1 was doing when it failed, in words that follow "cannot".
+#[must_use]
+pub fn stage_name(stage: u32) -> &'static str {
+    match stage {
+        abi::stage::FORK => "make a process in the container",
+        abi::stage::PTY => "open a terminal in the container",
+        abi::stage::STDIO => "set up standard input and output",
+        abi::stage::USER => "become the user",
+        abi::stage::CHDIR => "enter the working directory",
+        abi::stage::EXEC => "execute the program",
+        abi::stage::OPEN => "open the path",
+        abi::stage::LOST => "keep the process alive until it had answered",
+        _ => "understand the request",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_statuses_are_read_as_the_kernel_writes_them() {
+        assert_eq!(Exit::from_wait_status(0), Exit::Code(0));
+        assert_eq!(Exit::from_wait_status(255 << 8), Exit::Code(255));
+        assert_eq!(Exit::from_wait_status(9), Exit::Signal(9));
+        assert_eq!(Exit::from_wait_status(0x80 | 11), Exit::Signal(11));
+        assert_eq!(Exit::Signal(15).shell_code(), 143);
+    }
+
+    #[test]
+    fn a_nul_in_a_string_is_refused() {
+        let request = Exec {
+            flags: 0,
+            uid: 0,
+            gid: 0,
+            groups: &[],
+            size: (0, 0),
+            cwd: b"/",
+            path: b"",
+            argv: vec![b"a\0b"],
+            env: Vec::new(),
+        };
+        assert_eq!(exec(1, &request).err(), Some(EncodeError::Nul));
+        assert_eq!(open(1, b"/a\0", 0, 0).err(), Some(EncodeError::Nul));
+    }
+}

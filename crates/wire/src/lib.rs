@@ -1,0 +1,13 @@
+//! The languages spoken over sockets, as bytes and messages; nothing in here opens a socket.
+//!
+//! - [`init`]: requests to PID 1 of a container and its replies.
+//! - [`shim`]: what `codebuild-breakpoint` and `codebuild-resume` say. Parsed as hostile.
+//! - [`control`]: what the program's other commands say to the process that owns a build.
+//! - [`frame`]: how the latter are cut out of a stream.
+
+pub mod control;
+pub mod frame;
+pub mod init;
+pub mod shim;
+
+pub use runner_init::abi;
