@@ -1,1 +1,26 @@
-fn main(){}
+//! Runs an AWS CodeBuild buildspec in a container on this machine.
+//!
+//! Reading order: this file, `cli/run.rs`, `crates/core`, `driver/run.rs`, `engine/mod.rs`,
+//! `sinks/pretty.rs` (docs/architecture.md).
+
+mod app;
+mod cli;
+mod clock;
+mod control;
+mod driver;
+mod engine;
+mod events;
+mod session;
+mod sinks;
+mod source;
+mod state;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The set-up of a container is this same program, executed again. Nothing must come before it.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == runner_sandbox::REEXEC_ARG) {
+        return ExitCode::from(runner_sandbox::set_up_and_become_init());
+    }
+    cli::main()
+}

@@ -10,12 +10,14 @@
 //! 4. [`event`] is what everybody else sees; [`view`] folds events into a state, [`record`] turns
 //!    that state into AWS's Build record.
 //!
-//! Beside the way: [`env`](mod@env) decides which variable wins, [`mask`] takes secrets out of
+//! Beside the way: [`env`](mod@env) decides which variable wins, [`exports`] reads a shell's saved
+//! variables, [`mask`] takes secrets out of
 //! output, [`time`] has the two clocks' values. There is no clock, file, socket or process in here;
 //! `clippy.toml` beside this crate sees to that.
 
 pub mod env;
 pub mod event;
+pub mod exports;
 pub mod machine;
 pub mod mask;
 pub mod plan;

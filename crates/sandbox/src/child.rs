@@ -204,6 +204,10 @@ impl Builder<'_> {
             Entry::File { path, mode, from, text } => {
                 self.write(path, *mode, from.as_deref(), text)
             }
+            Entry::Append { path, text } => self
+                .root
+                .append(path, text.as_bytes())
+                .map_err(failing(Step::Root, "add to", path)),
             Entry::Link { path, to } => {
                 self.root.link(path, to).map_err(failing(Step::Root, "make the link", path))
             }

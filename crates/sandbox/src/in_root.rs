@@ -1,24 +1,29 @@
 //! Paths of a container, resolved in its root and nowhere else.
 //!
-//! Used by `child` while it builds the root. The image is not trusted: a symbolic link in it may
-//! point anywhere, so no path of the container is ever handed to a call that would follow links on
-//! the host. Everything goes through `openat2` with `RESOLVE_IN_ROOT`.
+//! Used by `child` while it builds the root, and by whoever unpacks an image. The image is not
+//! trusted: a symbolic link in it may point anywhere, so no path of the container is ever handed to
+//! a call that would follow links on the host. Everything goes through `openat2` with
+//! `RESOLVE_IN_ROOT`.
 #![forbid(unsafe_code)]
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 /// The root directory of a container to be.
-pub(crate) struct InRoot(OwnedFd);
+#[derive(Debug)]
+pub struct InRoot(OwnedFd);
 
 impl InRoot {
-    /// `root`: a directory of the host on which the new root is mounted.
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+    /// `root`: the directory of the host that is, or will be, the root.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no directory.
+    pub fn open(root: &Path) -> io::Result<Self> {
         Ok(InRoot(rustix::fs::openat(
             CWD,
             root,
@@ -32,8 +37,11 @@ impl InRoot {
         self.open_with(path, OFlags::PATH, Mode::empty())
     }
 
-    /// Opens `path` for listing.
-    pub(crate) fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+    /// Opens the directory `path` for listing and changing.
+    ///
+    /// # Errors
+    /// It is not there, or no directory.
+    pub fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open_with(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
     }
 
@@ -50,7 +58,10 @@ impl InRoot {
 
     /// Makes `path` and what is missing above it; a handle on it. Only the last directory gets
     /// `mode`, and only where it is new.
-    pub(crate) fn make_directory(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    ///
+    /// # Errors
+    /// Something else stands in the way, or the file system refuses.
+    pub fn make_directory(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         match self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
@@ -93,6 +104,26 @@ impl InRoot {
         Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
     }
 
+    /// Adds text to the end of a small regular file, made where it is missing.
+    pub(crate) fn append(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        const MOST: u64 = 1 << 20;
+        // Not waiting for the other end of a pipe that an image may have put there.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut before = Vec::new();
+        match self.open_with(path, flags, Mode::empty()) {
+            Ok(file) => {
+                let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+                if kind != FileType::RegularFile {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                std::fs::File::from(file).take(MOST).read_to_end(&mut before)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.write_file(path, 0o644, &mut before.as_slice().chain(text))
+    }
+
     /// Makes a symbolic link where nothing stands yet.
     pub(crate) fn link(&self, path: &Path, to: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
@@ -132,13 +163,16 @@ impl InRoot {
         attach_at(mount, target)
     }
 
-    /// The directory that holds `path`, made where it is missing, and the last name.
-    fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+    /// A handle on the directory that holds `path`, made where it is missing, and the last name.
+    ///
+    /// # Errors
+    /// As [`Self::make_directory`]; `InvalidInput` where `path` ends in no name.
+    pub fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
         let Some(Component::Normal(name)) = path.components().next_back() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let parent = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
-        Ok((self.make_directory(&parent, 0o755)?, name))
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Ok((self.make_directory(parent.unwrap_or(Path::new("/")), 0o755)?, name))
     }
 }
 

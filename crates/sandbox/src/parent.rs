@@ -25,9 +25,7 @@ pub struct Sandbox {
     pub pid: u32,
     /// When it started, in clock ticks since boot: with the pid, a name that is never used again.
     pub start_time: u64,
-    /// The socket for requests to PID 1 and its replies (`runner_init::abi`), hello already read.
-    /// The container ends when this closes.
-    pub control: OwnedFd,
+    control: Option<OwnedFd>,
     process: Child,
 }
 
@@ -89,6 +87,13 @@ impl Drop for Child {
 }
 
 impl Sandbox {
+    /// The socket for requests to PID 1 and its replies (`runner_init::abi`), hello already read;
+    /// `None` the second time. The container ends when it closes.
+    #[must_use]
+    pub fn take_control(&mut self) -> Option<OwnedFd> {
+        self.control.take()
+    }
+
     /// A descriptor that becomes readable when PID 1, and with it the container, has ended.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
@@ -141,7 +146,7 @@ pub fn start(
         return Err(StartError::Lost(process.wait()));
     }
     wait_for_hello(&control, &mut channel, &process)?;
-    Ok(Sandbox { pid, start_time, control, process })
+    Ok(Sandbox { pid, start_time, control: Some(control), process })
 }
 
 fn spawn_child(

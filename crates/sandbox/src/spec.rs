@@ -75,6 +75,13 @@ pub enum Entry {
         /// Contents.
         text: String,
     },
+    /// A regular file with more text at its end; made where it is missing.
+    Append {
+        /// Its place.
+        path: PathBuf,
+        /// What comes at the end.
+        text: String,
+    },
     /// A symbolic link, where nothing stands yet.
     Link {
         /// Its place.

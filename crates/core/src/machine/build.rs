@@ -104,6 +104,19 @@ impl BuildMachine {
         }
     }
 
+    /// When the build times out, on the boot clock; none while it is paused or over.
+    #[must_use]
+    pub fn times_out(&self) -> Option<Duration> {
+        match &self.state {
+            State::Ending(_) | State::Over | State::Finalizing => None,
+            State::New
+            | State::Provisioning
+            | State::Downloading
+            | State::Running(_)
+            | State::Uploading => self.stopwatch.deadline(self.plan.limits.timeout),
+        }
+    }
+
     /// Takes one input.
     pub fn apply(&mut self, input: Input, now: Timestamp) -> Step {
         let mut step = Step::default();
@@ -396,7 +409,7 @@ impl BuildMachine {
         self.end_pauses(now, step);
         self.enter(Phase::Finalizing, now, step);
         self.state = State::Finalizing;
-        step.effects.push(Effect::Finalize);
+        step.effects.push(Effect::Finalize { status: self.status });
     }
 
     fn finalized(&mut self, now: Timestamp, step: &mut Step) {
@@ -579,7 +592,7 @@ impl BuildMachine {
             });
         }
         self.leave(status, contexts, now, step);
-        step.effects.push(Effect::Finalize);
+        step.effects.push(Effect::Finalize { status: self.status });
     }
 
     fn enter(&mut self, phase: Phase, now: Timestamp, step: &mut Step) {

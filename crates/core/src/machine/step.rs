@@ -93,7 +93,10 @@ pub enum Effect {
     /// Collect artifacts, reports and cache; answer with [`Input::Uploaded`].
     Upload,
     /// Close sessions, remove the container and its layer; answer with [`Input::Finalized`].
-    Finalize,
+    Finalize {
+        /// How the build will have ended, unless this fails.
+        status: Status,
+    },
     /// Nothing more will come.
     Finish {
         /// How the build ended.

@@ -100,7 +100,7 @@ impl Bed {
                     self.send(Input::ProcessesGone);
                 }
                 Effect::Upload => self.send(Input::Uploaded(Ok(()))),
-                Effect::Finalize => self.send(Input::Finalized),
+                Effect::Finalize { .. } => self.send(Input::Finalized),
                 Effect::Finish { status } => self.finished = Some(status),
             }
         }
@@ -213,7 +213,7 @@ fn on_failure_decides_otherwise() {
 fn a_rejected_buildspec_never_gets_a_container() {
     let mut bed = Bed::new("version: 0.2\nphases: [");
     bed.send(Input::Start);
-    assert_eq!(bed.pending, [Effect::Finalize]);
+    assert_eq!(bed.pending, [Effect::Finalize { status: Status::Failed }]);
     bed.until_command();
     assert_eq!(bed.log[3], "DOWNLOAD_SOURCE FAILED YAML_FILE_ERROR");
     assert_eq!(bed.finished, Some(Status::Failed));

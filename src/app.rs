@@ -1,0 +1,508 @@
+//! The composition root of a build: the one file that knows all parts.
+//!
+//! Fed by `cli::run`. Makes the build's folder, log, sockets, engine and driver, runs the driver to
+//! its end, and leaves a record.
+
+mod buildspec;
+mod ways;
+
+pub(crate) use buildspec::BuildspecFile;
+
+use crate::cli::CliError;
+use crate::clock;
+use crate::control::{ShimServer, Shims, host};
+use crate::driver::inbox::Inbox;
+use crate::driver::{Driver, Parts, Progress, SharedSnapshot, World, signals};
+use crate::engine::namespaces::Namespaces;
+use crate::engine::{ContainerSpec, Engine, Image, UserMount, host_image};
+use crate::events::LogWriter;
+use crate::session::keys::Menu;
+use crate::session::{Hub, HubParts, Signals, block_signals};
+use crate::sinks::{self, CodeBuild, Gate, Json, Notices, Pretty, Sink};
+use crate::source::{self, SourceFacts};
+use crate::state::{BuildDir, ContainerFile, Home, Meta, Owned, prune_old, write_durably};
+use nix::sys::signal::Signal;
+use runner_core::env::{self, Layers, Variables};
+use runner_core::event::{BuildFacts, NoticeLevel};
+use runner_core::machine::{Input, PhaseContext, Status};
+use runner_core::mask::{self, Secrets};
+use runner_core::plan::{self, BuildPlan, Limits, Places, Rejection};
+use runner_core::record::record;
+use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_core::view::BuildView;
+use runner_wire::abi::{BREAKPOINT_NAME, RESUME_NAME};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The Region and account a build finds itself in.
+const REGION: &str = "us-east-1";
+const ACCOUNT: &str = "000000000000";
+
+/// One build, as asked for.
+pub(crate) struct RunRequest {
+    pub(crate) project: String,
+    /// Resolved to its end.
+    pub(crate) source: PathBuf,
+    pub(crate) buildspec: BuildspecFile,
+    /// What the buildspec says, or what is wrong with it.
+    pub(crate) spec: Result<BuildSpec, Vec<Diagnostic>>,
+    pub(crate) image: Image,
+    pub(crate) mounts: Vec<UserMount>,
+    pub(crate) sessions: bool,
+    pub(crate) limits: Limits,
+    pub(crate) session_idle_timeout: Duration,
+    pub(crate) variables: Variables,
+    pub(crate) masked: Vec<String>,
+    pub(crate) format: LogFormat,
+    pub(crate) build_json: Option<PathBuf>,
+    pub(crate) quiet: bool,
+}
+
+/// How a build is shown on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Pretty,
+    CodeBuild,
+    Json,
+}
+
+/// Who the build is.
+struct Identity {
+    uuid: uuid::Uuid,
+    id: String,
+    arn: String,
+    number: u64,
+    /// Name of its container.
+    hostname: String,
+    initiator: String,
+}
+
+impl Identity {
+    fn new(home: &Home, project: &str) -> Result<Self, CliError> {
+        let uuid = uuid::Uuid::new_v4();
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        Ok(Identity {
+            uuid,
+            id: format!("{project}:{uuid}"),
+            arn: format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:build/{project}:{uuid}"),
+            number: home.next_number(project)?,
+            hostname: uuid.simple().to_string()[..12].to_owned(),
+            initiator: user.map_or_else(|| "unknown".to_owned(), |user| user.name),
+        })
+    }
+
+    /// Where the build sees its source: a number of nine or ten digits, as in AWS.
+    fn places(&self, buildspec: &BuildspecFile, source: &Path) -> Places {
+        let (high, _) = self.uuid.as_u64_pair();
+        let number = 100_000_000 + high % 9_900_000_000;
+        let src = format!("/codebuild/output/src{number}/src");
+        let buildspec = match buildspec.path_in(source) {
+            Some(path) => format!("{src}/{}", path.display()),
+            None => "/codebuild/readonly/buildspec.yml".to_owned(),
+        };
+        Places { source: src, buildspec }
+    }
+}
+
+/// Runs a build to its end.
+pub(crate) fn run(request: RunRequest) -> Result<Status, CliError> {
+    // Before any thread starts: SIGWINCH reaches whoever has the terminal as something to read.
+    block_signals(&[Signal::SIGWINCH])
+        .map_err(|error| CliError::ours(format!("cannot block a signal: {error}")))?;
+    let home = Home::open()?;
+    crate::cli::sweep(&home)?;
+    let identity = Identity::new(&home, &request.project)?;
+    let uuid = identity.uuid.to_string();
+    let dir = BuildDir::of(&home, &uuid);
+    let meta = Meta {
+        uuid,
+        project: request.project.clone(),
+        number: identity.number,
+        runner_pid: std::process::id(),
+        layers: layers(&dir, &identity),
+    };
+    let (dir, owned) = BuildDir::create(&home, &meta)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Each command that leaves something running in the background keeps a pump.
+        .max_blocking_threads(4096)
+        .build()
+        .map_err(|error| CliError::ours(format!("cannot start the runtime: {error}")))?;
+    let build = Build { request, home, identity, dir, meta, _owned: owned };
+    let result = runtime.block_on(build.run());
+    // What still blocks there (a start that is wanted no more) ends with this program.
+    runtime.shutdown_background();
+    result
+}
+
+/// Places for what the build writes: its own folder, else where temporary files are kept on disk.
+fn layers(dir: &BuildDir, identity: &Identity) -> Vec<PathBuf> {
+    vec![dir.layer(), Path::new("/var/tmp").join(format!("runner-{}", identity.uuid))]
+}
+
+/// A build whose folder exists.
+struct Build {
+    request: RunRequest,
+    home: Home,
+    identity: Identity,
+    dir: BuildDir,
+    meta: Meta,
+    /// Held to the end: letting go says that the build is over.
+    _owned: Owned,
+}
+
+impl Build {
+    async fn run(self) -> Result<Status, CliError> {
+        let failed = |doing: &str| {
+            let doing = doing.to_owned();
+            move |error: io::Error| CliError::ours(format!("cannot {doing}: {error}"))
+        };
+        let log = LogWriter::create(&self.dir, self.identity.id.clone())
+            .map_err(failed("make the build's log"))?;
+        let (inbox, commands) = Inbox::new();
+        signals::listen(inbox.clone()).map_err(failed("listen for signals"))?;
+        let progress = watch::Sender::new(Progress::default());
+        let gate = Arc::new(Gate::default());
+        let has_menu = self.has_menu();
+        let sinks = self.start_sinks(&log, &gate, has_menu).map_err(failed("start a sink"))?;
+
+        self.make_readonly().map_err(failed("prepare what the container is given"))?;
+        let shims = Arc::new(Shims::default());
+        if self.request.sessions {
+            let server = ShimServer::bind(&self.dir.readonly().join("shim.sock"))
+                .map_err(failed("listen on the shim socket"))?;
+            tokio::spawn(server.serve(Arc::clone(&shims), inbox.clone()));
+        }
+        let snapshot = SharedSnapshot::default();
+        let hub = Arc::new(Hub::new(HubParts {
+            inbox: inbox.clone(),
+            shims: Arc::clone(&shims),
+            snapshot: Arc::clone(&snapshot),
+            idle_timeout: self.request.session_idle_timeout,
+        }));
+        let listener =
+            host::bind(&self.dir.control_socket()).map_err(failed("listen on the control socket"))?;
+        let served = host::Host {
+            inbox: inbox.clone(),
+            hub: Arc::clone(&hub),
+            progress: progress.subscribe(),
+            heads: log.watch(),
+        };
+        tokio::spawn(host::serve(listener, served));
+        let keys = if has_menu {
+            let signals = Signals::new(&[Signal::SIGWINCH]).map_err(failed("watch the terminal"))?;
+            let menu = Menu {
+                dir: self.dir.clone(),
+                inbox: inbox.clone(),
+                progress: progress.subscribe(),
+                gate,
+                signals,
+            };
+            Some(menu.spawn().map_err(failed("start the key menu"))?)
+        } else {
+            None
+        };
+
+        let facts = source::facts(&self.request.source);
+        let places = self.identity.places(&self.request.buildspec, &self.request.source);
+        let variables = self.variables(&facts, &places);
+        let plan = self.plan(&facts, places);
+        self.tell_hidden_path(&inbox).await;
+        let world = self.world(&plan, variables, &facts, &inbox, snapshot, hub, shims)?;
+        let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
+        let (view, logged) = Driver::new(parts).run().await;
+        let status = self.finish(view, logged)?;
+        if let Some(keys) = keys {
+            // It has nothing to wait for any more.
+            let _ = keys.join();
+        }
+        for sink in sinks {
+            // A reader that takes its time gets all of it.
+            let _ = sink.join();
+        }
+        prune_old(&self.home, std::time::SystemTime::now());
+        Ok(status)
+    }
+
+    fn has_menu(&self) -> bool {
+        self.request.format == LogFormat::Pretty
+            && self.request.sessions
+            && io::stdin().is_terminal()
+            && io::stderr().is_terminal()
+    }
+
+    fn start_sinks(
+        &self,
+        log: &LogWriter,
+        gate: &Arc<Gate>,
+        has_menu: bool,
+    ) -> io::Result<Vec<JoinHandle<()>>> {
+        let ways = ways::ways_in(&self.identity.uuid, has_menu);
+        let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.request.format {
+            LogFormat::Pretty => {
+                let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                    && io::stdout().is_terminal();
+                let pretty = Pretty::new(console::Term::stdout(), ways.clone(), color);
+                ("pretty", Box::new(pretty), Some(Arc::clone(gate)))
+            }
+            LogFormat::CodeBuild => ("codebuild", Box::new(CodeBuild::new(io::stdout())), None),
+            LogFormat::Json => ("json", Box::new(Json::new(io::stdout())), None),
+        };
+        let mut threads = vec![sinks::spawn(name, sink, &self.dir, log.clone(), gate)?];
+        if self.request.format != LogFormat::Pretty {
+            let notices = Notices::new(io::stderr(), ways, self.request.quiet);
+            threads.push(sinks::spawn("notices", Box::new(notices), &self.dir, log.clone(), None)?);
+        }
+        Ok(threads)
+    }
+
+    /// What the container sees at /codebuild/readonly.
+    fn make_readonly(&self) -> io::Result<()> {
+        let readonly = self.dir.readonly();
+        let bin = readonly.join("bin");
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&bin)?;
+        let program = bin.join(BREAKPOINT_NAME);
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&program)?;
+        io::Write::write_all(&mut file, runner_init::PROGRAM)?;
+        fs::hard_link(&program, bin.join(RESUME_NAME))?;
+        if self.request.buildspec.path_in(&self.request.source).is_none()
+            && let Some(text) = self.request.buildspec.text()
+        {
+            fs::write(readonly.join("buildspec.yml"), text)?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, facts: &SourceFacts, places: Places) -> BuildPlan {
+        let request = &self.request;
+        let work = match &request.spec {
+            Ok(spec) => Ok(plan::work(spec.clone())),
+            Err(problems) => Err(Rejection { context: rejection(problems) }),
+        };
+        BuildPlan {
+            facts: BuildFacts {
+                project: request.project.clone(),
+                uuid: self.identity.uuid.to_string(),
+                number: self.identity.number,
+                arn: self.identity.arn.clone(),
+                initiator: self.identity.initiator.clone(),
+                image: image_name(&request.image),
+                engine: "namespaces".to_owned(),
+                buildspec: request.buildspec.shown(),
+                source: request.source.display().to_string(),
+                resolved_source_version: facts.commit.clone(),
+                session_enabled: request.sessions,
+                timeout_s: request.limits.timeout.as_secs(),
+                runner_version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            places,
+            work,
+            limits: request.limits,
+        }
+    }
+
+    fn variables(&self, facts: &SourceFacts, places: &Places) -> BTreeMap<String, String> {
+        let buildspec = match &self.request.spec {
+            Ok(spec) => spec.variables.iter().map(|v| (v.name.clone(), v.value.clone())).collect(),
+            Err(_) => Variables::new(),
+        };
+        env::compose(Layers {
+            image: Variables::new(),
+            buildspec,
+            managed: self.managed(facts, places),
+            overrides: self.request.variables.clone(),
+        })
+    }
+
+    /// What CodeBuild's agent sets (`spec/buildspec.md` 4.4), as far as there is something to say.
+    fn managed(&self, facts: &SourceFacts, places: &Places) -> Variables {
+        let Identity { uuid, id, arn, number, hostname, initiator } = &self.identity;
+        let gopath = places.source.strip_suffix("/src").unwrap_or(&places.source);
+        let version = facts.branch.clone().or_else(|| facts.commit.clone());
+        let mut variables: Vec<(&str, String)> = vec![
+            ("AWS_DEFAULT_REGION", REGION.to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("CODEBUILD_BUILD_ARN", arn.clone()),
+            ("CODEBUILD_BUILD_ID", id.clone()),
+            ("CODEBUILD_BUILD_IMAGE", image_name(&self.request.image)),
+            ("CODEBUILD_BUILD_NUMBER", number.to_string()),
+            ("CODEBUILD_BUILD_SUCCEEDING", "1".to_owned()),
+            (
+                "CODEBUILD_BUILD_URL",
+                format!(
+                    "https://{REGION}.console.aws.amazon.com/codebuild/home?region={REGION}\
+                     #/builds/{id}/view/new"
+                ),
+            ),
+            ("CODEBUILD_CI", "true".to_owned()),
+            ("CODEBUILD_GOPATH", gopath.to_owned()),
+            ("CODEBUILD_INITIATOR", initiator.clone()),
+            (
+                "CODEBUILD_KMS_KEY_ID",
+                format!("arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/s3"),
+            ),
+            ("CODEBUILD_LAST_EXIT", "0".to_owned()),
+            ("CODEBUILD_LOG_PATH", uuid.to_string()),
+            ("CODEBUILD_SOURCE_REPO_URL", facts.url.clone().unwrap_or_default()),
+            ("CODEBUILD_SOURCE_VERSION", version.unwrap_or_default()),
+            ("CODEBUILD_SRC_DIR", places.source.clone()),
+            ("CODEBUILD_START_TIME", clock::wall().epoch_millis().to_string()),
+            ("GOPATH", gopath.to_owned()),
+            ("HOSTNAME", hostname.clone()),
+            ("OLDPWD", "/codebuild/readonly".to_owned()),
+            ("PWD", places.source.clone()),
+            ("SHLVL", "2".to_owned()),
+        ];
+        if let Some(commit) = &facts.commit {
+            variables.push(("CODEBUILD_RESOLVED_SOURCE_VERSION", commit.clone()));
+        }
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the composition root hands everything on once")]
+    fn world(
+        &self,
+        plan: &BuildPlan,
+        variables: BTreeMap<String, String>,
+        facts: &SourceFacts,
+        inbox: &Inbox,
+        snapshot: SharedSnapshot,
+        hub: Arc<Hub>,
+        shims: Arc<Shims>,
+    ) -> Result<World, CliError> {
+        let secrets = self.secrets(&variables)?;
+        let container_spec = ContainerSpec {
+            hostname: self.identity.hostname.clone(),
+            image: self.request.image.clone(),
+            source: (self.request.source.clone(), PathBuf::from(&plan.places.source)),
+            source_extras: facts.outside.clone(),
+            readonly: self.dir.readonly(),
+            mounts: self.request.mounts.clone(),
+            layers: self.meta.layers.clone(),
+        };
+        let dir = self.dir.clone();
+        let tell = inbox.clone();
+        let engine: Arc<dyn Engine> = Arc::new(Namespaces {
+            images: self.home.images(),
+            record: Arc::new(move |pid, start_time| {
+                dir.write_container(ContainerFile { pid, start_time })
+            }),
+            tell: Arc::new(move |text| tell.send_blocking(Input::Notice(NoticeLevel::Note, text))),
+        });
+        let image = self.request.image.clone();
+        Ok(World {
+            engine,
+            container_spec,
+            work: plan.work.as_ref().ok().cloned(),
+            variables,
+            source: plan.places.source.clone(),
+            secrets,
+            snapshot,
+            hub,
+            shims,
+            layers: self.meta.layers.clone(),
+            missing_program_hint: Box::new(move |text| match image {
+                Image::Host => ways::missing_program_hint(text),
+                Image::Rootfs(_) => None,
+            }),
+        })
+    }
+
+    fn secrets(&self, variables: &BTreeMap<String, String>) -> Result<Secrets, CliError> {
+        let mut values = Vec::new();
+        for name in &self.request.masked {
+            let value = variables.get(name).ok_or_else(|| {
+                CliError::usage(format!("--mask {name}: the build has no such variable"))
+            })?;
+            if value.len() < mask::MIN_LENGTH && !self.request.quiet {
+                ways::say(&format!(
+                    "warning: the value of {name} is shorter than {} characters and is not masked",
+                    mask::MIN_LENGTH
+                ));
+            }
+            values.push(value.clone().into_bytes());
+        }
+        Secrets::new(values)
+            .map_err(|error| CliError::ours(format!("cannot mask these values: {error}")))
+    }
+
+    /// Programs a person has on their PATH and a build in `host` has not.
+    async fn tell_hidden_path(&self, inbox: &Inbox) {
+        if self.request.image != Image::Host || self.request.spec.is_err() {
+            return;
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        let hidden = host_image::hidden_path_entries(&path);
+        if let Some(first) = hidden.first() {
+            let list: Vec<String> = hidden.iter().map(|dir| dir.display().to_string()).collect();
+            let text = format!(
+                "the image `host` does not show {} of your PATH; to show one: --mount {first}:{first}",
+                list.join(", "),
+                first = first.display()
+            );
+            inbox.send(Input::Notice(NoticeLevel::Note, text)).await;
+        }
+    }
+
+    /// Leaves the record and nothing else that only a live build needs.
+    fn finish(&self, view: Option<BuildView>, logged: io::Result<()>) -> Result<Status, CliError> {
+        let Some(view) = view else {
+            return Err(CliError::ours("the build ended before it began"));
+        };
+        let build = record(&view);
+        let mut problems = Vec::new();
+        if let Err(error) = logged {
+            problems.push(format!("the build's log could not be completed: {error}"));
+        }
+        // First, so that a full disk has room for the record.
+        if let Err(error) = self.dir.remove_leftovers(&self.meta.layers) {
+            problems.push(format!("cannot remove what only a live build needs: {error}"));
+        }
+        if let Err(error) = self.dir.write_record(&build) {
+            problems.push(format!("cannot write the build's record: {error}"));
+        } else if let Err(error) = self.dir.retire() {
+            problems.push(format!("cannot take the build off the list of live ones: {error}"));
+        }
+        if let Some(path) = &self.request.build_json
+            && let Err(error) = serde_json::to_vec_pretty(&build)
+                .map_err(io::Error::from)
+                .and_then(|text| write_durably(&std::path::absolute(path)?, &text))
+        {
+            problems.push(format!("cannot write {}: {error}", path.display()));
+        }
+        match problems.len() {
+            0 => Ok(build.build_status),
+            _ => Err(CliError::ours(problems.join("; "))),
+        }
+    }
+}
+
+/// A rejected buildspec's context: CodeBuild's own words where they are known.
+fn rejection(problems: &[Diagnostic]) -> PhaseContext {
+    let message = problems.iter().find(|problem| problem.is_error()).map_or_else(
+        String::new,
+        |problem| match &problem.aws {
+            Some(aws) => aws.clone(),
+            None if problem.span.line > 0 => {
+                format!("{} at line {}", problem.message, problem.span.line)
+            }
+            None => problem.message.clone(),
+        },
+    );
+    PhaseContext::new("YAML_FILE_ERROR", message)
+}
+
+fn image_name(image: &Image) -> String {
+    match image {
+        Image::Host => "host".to_owned(),
+        Image::Rootfs(path) => format!("rootfs:{}", path.display()),
+    }
+}

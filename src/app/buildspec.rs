@@ -1,0 +1,83 @@
+//! The buildspec as a file: found, read, and what is wrong with it as a file.
+
+use runner_core::spec::{self, BuildSpec, Code, Diagnostic, Span, yaml};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// A buildspec that was looked for.
+#[derive(Debug)]
+pub(crate) struct BuildspecFile {
+    /// As asked for.
+    asked: Option<PathBuf>,
+    path: PathBuf,
+    text: Result<String, Diagnostic>,
+}
+
+impl BuildspecFile {
+    /// Reads the file that is named, or `buildspec.yml` in the source.
+    pub(crate) fn read(asked: Option<&Path>, source: &Path) -> Self {
+        let path = asked.map_or_else(|| source.join("buildspec.yml"), Path::to_path_buf);
+        let text = read(&path, asked.is_none());
+        BuildspecFile { asked: asked.map(Path::to_path_buf), path, text }
+    }
+
+    /// Its name in messages.
+    pub(crate) fn shown(&self) -> String {
+        self.asked.as_ref().map_or_else(|| "buildspec.yml".into(), |path| path.display().to_string())
+    }
+
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.text.as_deref().ok()
+    }
+
+    /// Its path below the source directory; `None` where it lies elsewhere.
+    pub(crate) fn path_in(&self, source: &Path) -> Option<PathBuf> {
+        let path = std::fs::canonicalize(&self.path).ok()?;
+        path.strip_prefix(source).ok().map(Path::to_path_buf)
+    }
+
+    /// What it says, with warnings, or everything that is wrong with it.
+    pub(crate) fn parse(&self) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
+        match &self.text {
+            Ok(text) => spec::parse(text),
+            Err(problem) => Err(vec![problem.clone()]),
+        }
+    }
+}
+
+fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
+    let unreadable = |message: String| Diagnostic::new(Code::Unreadable, Span::default(), message);
+    let failed = |error: io::Error| {
+        let shown = path.display();
+        match error.kind() {
+            io::ErrorKind::NotFound if is_default => {
+                unreadable(format!("there is no {shown}"))
+                    .hint("name the buildspec: runner run FILE; or the source: --source DIR")
+                    .aws("YAML file does not exist")
+            }
+            io::ErrorKind::NotFound => unreadable(format!("there is no {shown}"))
+                .hint("paths are relative to the current directory")
+                .aws(format!("stat {shown}: no such file or directory")),
+            io::ErrorKind::IsADirectory => unreadable(format!("{shown} is a directory"))
+                .hint("name the file in it"),
+            _ => unreadable(format!("cannot read {shown}: {error}")),
+        }
+    };
+    let mut bytes = Vec::new();
+    // One byte more than is taken tells that there is more.
+    let most = yaml::MAX_BYTES as u64 + 1;
+    File::open(path)
+        .and_then(|file| file.take(most).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let start = valid.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let column = String::from_utf8_lossy(&valid[start..]).chars().count() + 1;
+        let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        let span = Span { line: number(line), column: number(column), length: 1 };
+        Diagnostic::new(Code::NotText, span, "this is not text in UTF-8")
+            .hint("is it the right file? a buildspec is a YAML text")
+    })
+}

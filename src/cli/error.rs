@@ -1,0 +1,122 @@
+//! What a verb fails with: a message, hints, and the one table of exit codes.
+//!
+//! Each library error is converted once, here, and gains its hint.
+
+use crate::control::ClientError;
+use crate::state::{LookupError, StateError};
+use runner_core::machine::Status;
+use std::io::Write;
+
+/// Usage error, or a rejected buildspec.
+pub(crate) const USAGE: u8 = 2;
+/// Our own failure.
+pub(crate) const OURS: u8 = 3;
+/// Time ran out.
+pub(crate) const TIMED_OUT: u8 = 4;
+/// Our own failure, where the exit code is otherwise that of a command.
+pub(crate) const SESSION: u8 = 125;
+
+/// The exit code of `runner run`.
+pub(crate) fn of_status(status: Status) -> u8 {
+    match status {
+        Status::Succeeded => 0,
+        Status::Failed => 1,
+        Status::Fault | Status::InProgress => OURS,
+        Status::TimedOut => TIMED_OUT,
+        Status::Stopped => 5,
+    }
+}
+
+/// Why a verb did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+    pub(crate) hints: Vec<String>,
+}
+
+impl CliError {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        CliError { code, message: message.into(), hints: Vec::new() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message)
+    }
+
+    pub(crate) fn ours(message: impl Into<String>) -> Self {
+        Self::new(OURS, message)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// With the exit codes of a verb that exits as its remote command does.
+    pub(crate) fn in_session(mut self) -> Self {
+        self.code = SESSION;
+        self
+    }
+
+    /// Says it on standard error; the exit code.
+    pub(crate) fn print(&self) -> u8 {
+        let mut stderr = std::io::stderr().lock();
+        // Without a standard error there is nobody to tell.
+        let _ = writeln!(stderr, "runner: error: {}", self.message);
+        for hint in &self.hints {
+            let _ = writeln!(stderr, "runner: hint: {hint}");
+        }
+        self.code
+    }
+}
+
+impl From<StateError> for CliError {
+    fn from(error: StateError) -> Self {
+        let hint = error.hint();
+        CliError::ours(error.to_string()).hint(hint)
+    }
+}
+
+impl From<LookupError> for CliError {
+    fn from(error: LookupError) -> Self {
+        let cli = CliError::usage(error.to_string());
+        match error {
+            LookupError::NoneLive => cli.hint("builds of the past: runner ps --all"),
+            LookupError::Ambiguous { ids } | LookupError::NotUnique { ids, .. } => {
+                cli.hint(format!("one of these: {}", ids.join(", ")))
+            }
+            LookupError::Unknown { live, .. } if live.is_empty() => {
+                cli.hint("no build is live; builds of the past: runner ps --all")
+            }
+            LookupError::Unknown { live, .. } => {
+                cli.hint(format!("live builds: {}", live.join(", ")))
+            }
+            LookupError::State(error) => error.into(),
+        }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            ClientError::Refused { code, .. } => *code,
+            ClientError::Connect(_)
+            | ClientError::Lost(_)
+            | ClientError::Closed
+            | ClientError::Unexpected(_) => OURS,
+        };
+        let cli = CliError::new(code, error.to_string());
+        match error {
+            ClientError::Connect(source)
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                cli.hint("a build can be reached by the user who started it, and by root")
+            }
+            ClientError::Connect(_) | ClientError::Closed => {
+                cli.hint("see how it stands: runner ps --all")
+            }
+            _ => cli,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The command line: one clap struct and one function a verb.
+//!
+//! What is typed is resolved here into plain types; what goes wrong becomes a [`CliError`] with its
+//! exit code and its hint.
+
+mod builds;
+mod error;
+mod render;
+mod run;
+mod sessions;
+mod values;
+
+pub(crate) use builds::sweep;
+pub(crate) use error::CliError;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Run an AWS CodeBuild buildspec in a container on this machine, pause it, and look inside.
+#[derive(Debug, Parser)]
+#[command(name = "runner", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    /// More about what this program does, on standard error (also RUNNER_LOG=debug)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run one build
+    Run(Box<run::RunArgs>),
+    /// Builds known on this machine
+    Ps(builds::PsArgs),
+    /// Wait until a build is paused or has ended
+    Wait(builds::WaitArgs),
+    /// Open a shell in a build's container
+    Attach(sessions::AttachArgs),
+    /// Run one command in a build's container
+    Exec(sessions::ExecArgs),
+    /// Let a paused build go on, as codebuild-resume does inside
+    Resume(builds::BuildArg),
+    /// Stop a build
+    Stop(builds::BuildArg),
+    /// The log of a live or ended build
+    Logs(builds::LogsArgs),
+}
+
+/// The whole program.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are answers, everything else is a usage error.
+        Err(error) => {
+            let code = if error.use_stderr() { error::USAGE } else { 0 };
+            // A closed standard output has no reader to disappoint.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    start_tracing(cli.verbose);
+    let result = match cli.verb {
+        Verb::Run(args) => run::run(*args),
+        Verb::Ps(args) => builds::ps(&args),
+        Verb::Wait(args) => builds::wait(&args),
+        Verb::Attach(args) => sessions::attach(args),
+        Verb::Exec(args) => sessions::exec(args),
+        Verb::Resume(args) => builds::resume(&args),
+        Verb::Stop(args) => builds::stop(&args),
+        Verb::Logs(args) => builds::logs(&args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => ExitCode::from(error.print()),
+    }
+}
+
+fn start_tracing(verbose: u8) {
+    use tracing::level_filters::LevelFilter;
+    let asked = match verbose {
+        0 => LevelFilter::OFF,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let from_variable = std::env::var("RUNNER_LOG").ok().and_then(|level| level.parse().ok());
+    let level = from_variable.map_or(asked, |level: LevelFilter| level.max(asked));
+    if level != LevelFilter::OFF {
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    }
+}

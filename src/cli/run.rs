@@ -1,0 +1,199 @@
+//! `runner run`: what is typed, resolved into what `app` runs.
+
+use super::error::{CliError, of_status};
+use super::render;
+use super::values;
+use crate::app::{self, BuildspecFile, LogFormat, RunRequest};
+use crate::engine::{Image, UserMount};
+use clap::{Args, ValueEnum};
+use runner_core::plan::{BreakAction, Limits};
+use runner_core::spec::Diagnostic;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where nobody sits at a terminal a breakpoint does not wait for ever.
+const BREAK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Options of `runner run`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct RunArgs {
+    /// The buildspec [default: buildspec.yml in the source directory]
+    buildspec: Option<PathBuf>,
+    /// The directory the build sees as its source; it is never written to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    source: PathBuf,
+    /// What the build runs in: host (this machine's tools), rootfs:DIR or rootfs:TAR
+    #[arg(long, value_name = "REF", default_value = "host", value_parser = values::image)]
+    image: Image,
+    /// What runs the container
+    #[arg(long, value_enum, default_value_t = EngineName::Auto)]
+    engine: EngineName,
+    /// Show a file or directory of this machine in the container, read-only unless :rw
+    #[arg(long, value_name = "SRC:DST[:rw]", value_parser = values::mount)]
+    mount: Vec<UserMount>,
+    /// Let codebuild-breakpoint pause the build
+    #[arg(long)]
+    enable_session: bool,
+    /// How long a breakpoint waits while nobody is connected [default: for ever at a terminal, else
+    /// 15m]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    break_timeout: Option<Duration>,
+    /// What happens then
+    #[arg(long, value_enum, default_value_t = BreakActionName::Resume)]
+    break_timeout_action: BreakActionName,
+    /// A session in which nothing happens for so long is closed
+    #[arg(long, value_name = "TIME", default_value = "20m", value_parser = values::duration)]
+    session_idle_timeout: Duration,
+    /// Set a variable of the build, or pass the caller's own through
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
+    env: Vec<(String, String)>,
+    /// Show the value of this variable as *** in the log
+    #[arg(long, value_name = "NAME")]
+    mask: Vec<String>,
+    /// How long the build may run
+    #[arg(long, value_name = "TIME", default_value = "60m", value_parser = values::duration)]
+    timeout: Duration,
+    /// Count time spent at breakpoints, as AWS does
+    #[arg(long)]
+    timeout_while_paused: bool,
+    /// Project name [default: the source directory's name]
+    #[arg(long, value_name = "NAME", value_parser = values::project)]
+    project: Option<String>,
+    /// How the build is shown on standard output
+    #[arg(long, value_enum, default_value_t = FormatName::Auto)]
+    log_format: FormatName,
+    /// Write the final Build record, in the shape of AWS's API
+    #[arg(long, value_name = "FILE")]
+    build_json: Option<PathBuf>,
+    /// Nothing on standard error but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0  the build succeeded
+  1  the build failed
+  2  usage error, or the buildspec was rejected
+  3  the image, the engine or this program failed
+  4  the build timed out
+  5  the build was stopped (Ctrl-C; twice: at once)";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EngineName {
+    /// The first that works: namespaces
+    Auto,
+    /// Linux namespaces, nothing to install
+    Namespaces,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BreakActionName {
+    /// The build goes on, as if sessions were off
+    Resume,
+    /// The build is stopped
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormatName {
+    /// pretty on a terminal, codebuild otherwise
+    Auto,
+    /// For a person at a terminal
+    Pretty,
+    /// CodeBuild's own log lines
+    Codebuild,
+    /// One event a line
+    Json,
+}
+
+/// Runs the build; its exit code.
+pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
+    let source = std::fs::canonicalize(&args.source)
+        .map_err(|error| {
+            CliError::usage(format!("source directory {}: {error}", args.source.display()))
+        })
+        .and_then(|source| match source.is_dir() {
+            true => Ok(source),
+            false => Err(CliError::usage(format!("{} is not a directory", source.display()))),
+        })?;
+    if source == std::path::Path::new("/") {
+        return Err(CliError::usage("the source directory cannot be /")
+            .hint("run in the directory of your project, or name it with --source"));
+    }
+    let buildspec = BuildspecFile::read(args.buildspec.as_deref(), &source);
+    let parsed = buildspec.parse();
+    let (spec, problems) = match parsed {
+        Ok((spec, warnings)) => (Some(spec), warnings),
+        Err(problems) => (None, problems),
+    };
+    print_problems(&buildspec, &problems, args.quiet);
+    if let Some(spec) = &spec
+        && !args.quiet
+        && !spec.uncollected.is_empty()
+    {
+        let names = spec.uncollected.join(", ");
+        say(&format!("not collected by this version: {names}"));
+    }
+    let on_terminal = std::io::stderr().is_terminal();
+    let request = RunRequest {
+        project: args.project.unwrap_or_else(|| values::project_of(&source)),
+        source,
+        buildspec,
+        spec: spec.ok_or(problems),
+        image: args.image,
+        mounts: args.mount,
+        sessions: args.enable_session,
+        limits: Limits {
+            timeout: args.timeout,
+            timeout_while_paused: args.timeout_while_paused,
+            break_timeout: args.break_timeout.or((!on_terminal).then_some(BREAK_TIMEOUT)),
+            break_action: match args.break_timeout_action {
+                BreakActionName::Resume => BreakAction::Resume,
+                BreakActionName::Stop => BreakAction::Stop,
+            },
+        },
+        session_idle_timeout: args.session_idle_timeout,
+        variables: args.env,
+        masked: args.mask,
+        format: format(args.log_format),
+        build_json: args.build_json,
+        quiet: args.quiet,
+    };
+    match args.engine {
+        EngineName::Auto | EngineName::Namespaces => {}
+    }
+    let rejected = request.spec.is_err();
+    let status = app::run(request)?;
+    Ok(if rejected { super::error::USAGE } else { of_status(status) })
+}
+
+fn format(name: FormatName) -> LogFormat {
+    match name {
+        FormatName::Auto if std::io::stdout().is_terminal() => LogFormat::Pretty,
+        FormatName::Auto | FormatName::Codebuild => LogFormat::CodeBuild,
+        FormatName::Pretty => LogFormat::Pretty,
+        FormatName::Json => LogFormat::Json,
+    }
+}
+
+fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: bool) {
+    let source = buildspec.text().unwrap_or_default();
+    let mut stderr = std::io::stderr().lock();
+    for problem in problems.iter().filter(|problem| problem.is_error() || !quiet) {
+        let text = render::diagnostic(&buildspec.shown(), source, problem);
+        // Without a standard error there is nobody to tell.
+        let _ = write!(stderr, "{text}");
+    }
+    let errors = problems.iter().filter(|problem| problem.is_error()).count();
+    if errors > 1 {
+        let _ = writeln!(stderr, "runner: {errors} errors in {}", buildspec.shown());
+    }
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "runner: {text}");
+}
+

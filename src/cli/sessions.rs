@@ -1,0 +1,108 @@
+//! `runner attach` and `runner exec`.
+
+use super::error::CliError;
+use crate::control::Client;
+use crate::session::client::{self, Ended};
+use crate::session::{Signals, block_signals};
+use crate::state::{Home, find};
+use clap::Args;
+use nix::sys::signal::Signal;
+use std::io::{IsTerminal, Write};
+
+/// Options of `runner attach`.
+#[derive(Debug, Args)]
+#[command(after_help = ATTACH_HELP)]
+pub(super) struct AttachArgs {
+    /// Build id, its uuid, or a unique prefix; may be left out where one build is live
+    build: Option<String>,
+    /// A user of the container, by name or number [default: root]
+    #[arg(long)]
+    user: Option<String>,
+}
+
+const ATTACH_HELP: &str = "\
+The shell has the variables and the directory of the process that waits at the breakpoint, or else
+of the last finished command. Functions, aliases and shell options are not carried over.
+To detach and leave the build as it is, type ~. at the start of a line.
+
+Exit status: that of the shell; 0 when the build ended it; 125 when this program failed.";
+
+/// Options of `runner exec`.
+#[derive(Debug, Args)]
+#[command(after_help = EXEC_HELP)]
+pub(super) struct ExecArgs {
+    /// Build id, its uuid, or a unique prefix; may be left out where one build is live
+    build: Option<String>,
+    /// A user of the container, by name or number [default: root]
+    #[arg(long)]
+    user: Option<String>,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+const EXEC_HELP: &str = "\
+Standard input, output and error are the command's own, kept apart.
+
+Exit status: that of the command (128+n for signal n); 126 and 127 as shells do; 125 when this
+program failed.";
+
+/// Opens a shell; its exit code.
+pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::usage("attach needs a terminal on standard input")
+            .hint("to run a script in the build: runner exec BUILD -- sh < SCRIPT")
+            .in_session());
+    }
+    let signals = signals(&[
+        Signal::SIGWINCH,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ])?;
+    let client = connect(args.build.as_deref())?;
+    let ended = client::attach(client, args.user, &signals);
+    finish(ended.map_err(CliError::from)?)
+}
+
+/// Runs a command; its exit code.
+pub(super) fn exec(args: ExecArgs) -> Result<u8, CliError> {
+    let signals =
+        signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])?;
+    let client = connect(args.build.as_deref())?;
+    let ended = client::exec(client, args.command, args.user, &signals);
+    finish(ended.map_err(|error| {
+        let error = CliError::from(error);
+        // Only what the container itself says counts as the command's own code.
+        if error.code == super::error::OURS { error.in_session() } else { error }
+    })?)
+}
+
+fn signals(list: &[Signal]) -> Result<Signals, CliError> {
+    block_signals(list)
+        .and_then(|()| Signals::new(list))
+        .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")).in_session())
+}
+
+fn connect(build: Option<&str>) -> Result<Client, CliError> {
+    let connect = || -> Result<Client, CliError> {
+        let home = Home::open()?;
+        super::builds::sweep(&home)?;
+        let known = find(&home, build)?;
+        if known.dir.record().is_ok_and(|record| record.is_some()) {
+            return Err(CliError::usage(format!("build {} has ended", known.id))
+                .hint(format!("its log: runner logs {}", known.uuid)));
+        }
+        Ok(Client::connect(&known.dir)?)
+    };
+    connect().map_err(CliError::in_session)
+}
+
+fn finish(ended: Ended) -> Result<u8, CliError> {
+    if let Some(message) = ended.message {
+        // On a line of its own, whatever the shell left behind.
+        let _ = writeln!(std::io::stderr(), "\nrunner: {message}");
+    }
+    Ok(ended.code)
+}

@@ -1,0 +1,134 @@
+//! Values of options, from text to types.
+
+use crate::engine::{Image, UserMount};
+use jiff::SignedDuration;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `90s`, `15m`, `1h30m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: SignedDuration = text
+        .parse()
+        .map_err(|_| "write a time like 90s, 15m or 1h30m".to_owned())?;
+    let duration = Duration::try_from(parsed).map_err(|_| "a time cannot be negative".to_owned())?;
+    if duration.is_zero() { Err("the time must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+/// `host`, `rootfs:DIR` or `rootfs:TAR`.
+pub(super) fn image(text: &str) -> Result<Image, String> {
+    if text == "host" {
+        return Ok(Image::Host);
+    }
+    match text.strip_prefix("rootfs:") {
+        Some("") => Err("name a directory or a tar after `rootfs:`".to_owned()),
+        Some(path) => {
+            let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+            Ok(Image::Rootfs(path))
+        }
+        None => Err("this version takes `host`, `rootfs:DIR` and `rootfs:TAR`".to_owned()),
+    }
+}
+
+/// `SRC:DST` or `SRC:DST:rw`.
+pub(super) fn mount(text: &str) -> Result<UserMount, String> {
+    const FORM: &str = "write SRC:DST or SRC:DST:rw";
+    let (rest, writable) = match text.strip_suffix(":rw") {
+        Some(rest) => (rest, true),
+        None => (text.strip_suffix(":ro").unwrap_or(text), false),
+    };
+    let (source, target) = rest.split_once(':').ok_or(FORM)?;
+    if source.is_empty() || !target.starts_with('/') || target.contains(':') {
+        return Err(format!("{FORM}, with DST an absolute path in the container"));
+    }
+    if Path::new(target).components().any(|part| part == std::path::Component::ParentDir)
+        || target.trim_end_matches('/').is_empty()
+    {
+        return Err("DST cannot be the root or contain `..`".to_owned());
+    }
+    for taken in ["/proc", "/sys", "/dev", "/codebuild/readonly"] {
+        if Path::new(target).starts_with(taken) {
+            return Err(format!("{taken} belongs to the container itself"));
+        }
+    }
+    let source = std::fs::canonicalize(source).map_err(|error| format!("{source}: {error}"))?;
+    Ok(UserMount { source, target: PathBuf::from(target), writable })
+}
+
+/// `NAME=VALUE`, or `NAME` for the caller's own value.
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => {
+            let value = std::env::var(text)
+                .map_err(|_| format!("there is no variable {text} to pass through"))?;
+            (text, value)
+        }
+    };
+    let mut chars = name.chars();
+    let fits = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !fits {
+        return Err(format!("`{name}` cannot be the name of a variable"));
+    }
+    if value.contains('\0') {
+        return Err(format!("the value of {name} contains a NUL"));
+    }
+    Ok((name.to_owned(), value))
+}
+
+/// A project's name as AWS allows it.
+pub(super) fn project(text: &str) -> Result<String, String> {
+    let mut chars = text.chars();
+    let fits = (2..=150).contains(&text.len())
+        && chars.next().is_some_and(|c| c.is_ascii_alphanumeric())
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("2 to 150 letters, digits, `-` and `_`, the first a letter or digit".to_owned())
+    }
+}
+
+/// The name of a directory as a project's name.
+pub(super) fn project_of(directory: &Path) -> String {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let fitting: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(150)
+        .collect();
+    if fitting.len() < 2 { "build".to_owned() } else { fitting }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "5", "soon", "-5s", "0s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mounts_need_a_place_that_is_free() {
+        let mount_of = |text: &str| mount(text).map(|m| (m.target, m.writable));
+        assert_eq!(mount_of("/usr:/tools"), Ok((PathBuf::from("/tools"), false)));
+        assert_eq!(mount_of("/usr:/tools:rw"), Ok((PathBuf::from("/tools"), true)));
+        for bad in ["/usr", "/usr:tools", "/usr:/", "/usr:/a/../b", "/usr:/proc/x", "/nowhere:/a"] {
+            assert!(mount(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn folders_make_project_names() {
+        assert_eq!(project_of(Path::new("/a/my app.v2")), "my-app-v2");
+        assert_eq!(project_of(Path::new("/")), "build");
+        assert!(project(&project_of(Path::new("/a/.-x-y"))).is_ok());
+    }
+}

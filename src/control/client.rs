@@ -1,0 +1,154 @@
+//! The client of a build's control socket: requests out, answers in, without a runtime.
+//!
+//! Used by `cli` and by `session::client`.
+
+use super::ShortPath;
+use crate::state::BuildDir;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_wire::control::{Answer, PROTOCOL, Request};
+use runner_wire::frame::{Decoder, Frame, Kind, encode};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// No conversation with the build.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("cannot reach the build: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the connection to the build is lost: {0}")]
+    Lost(#[source] io::Error),
+    #[error("the connection to the build is lost: it may have been killed")]
+    Closed,
+    #[error("{message}")]
+    Refused { code: u8, message: String },
+    #[error("the build's owner gave an answer that does not fit: {0:?}")]
+    Unexpected(Box<Answer>),
+}
+
+/// A connection on which the greeting is done.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: UnixStream,
+    decoder: Decoder,
+    fds: Vec<OwnedFd>,
+}
+
+impl Client {
+    pub(crate) fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
+        let stream = ShortPath::new(&dir.control_socket())
+            .and_then(|short| UnixStream::connect(&short.path))
+            .map_err(ClientError::Connect)?;
+        let mut client = Client { stream, decoder: Decoder::default(), fds: Vec::new() };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        client.send(&Request::Hello { protocol: PROTOCOL, version })?;
+        match client.answer()? {
+            Answer::Hello { .. } => Ok(client),
+            other => Err(other.into()),
+        }
+    }
+
+    /// Asks and waits for the answer; a refusal is an error.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        self.send(request)?;
+        match self.answer()? {
+            refused @ Answer::Refused { .. } => Err(refused.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    pub(crate) fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+        send_request(&self.stream, request).map_err(ClientError::Lost)
+    }
+
+    /// The next message.
+    pub(crate) fn answer(&mut self) -> Result<Answer, ClientError> {
+        match self.next()? {
+            Some(Frame { kind: Kind::Message, body }) => {
+                serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))
+            }
+            Some(_) => Err(ClientError::Lost(io::ErrorKind::InvalidData.into())),
+            None => Err(ClientError::Closed),
+        }
+    }
+
+    /// The next frame; `None` when the other end is gone.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, ClientError> {
+        loop {
+            if let Some(frame) = self.poll_frame()? {
+                return Ok(frame);
+            }
+            let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(ClientError::Lost(errno.into())),
+            }
+        }
+    }
+
+    /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when
+    /// nothing is there yet.
+    pub(crate) fn poll_frame(&mut self) -> Result<Option<Option<Frame>>, ClientError> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let frame =
+                self.decoder.next_frame().map_err(|e| ClientError::Lost(io::Error::other(e)))?;
+            if frame.is_some() {
+                return Ok(Some(frame));
+            }
+            match runner_sandbox::receive(&self.stream, &mut buffer) {
+                Ok(received) if received.bytes == 0 => return Ok(Some(None)),
+                Ok(received) => {
+                    self.fds.extend(received.fds);
+                    self.decoder.feed(&buffer[..received.bytes]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(ClientError::Lost(error)),
+            }
+        }
+    }
+
+    /// Descriptors that have come along with messages.
+    pub(crate) fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+
+    /// Another handle for sending, for a thread of its own.
+    pub(crate) fn sender(&self) -> io::Result<Sender> {
+        Ok(Sender(self.stream.try_clone()?))
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// Sends on a client's connection.
+#[derive(Debug)]
+pub(crate) struct Sender(UnixStream);
+
+impl Sender {
+    #[cfg(test)]
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Sender(stream)
+    }
+
+    /// Sends what the socket takes of a frame's bytes now; how many that was.
+    pub(crate) fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        runner_sandbox::send(&self.0, bytes, &[])
+    }
+}
+
+fn send_request(mut stream: &UnixStream, request: &Request) -> io::Result<()> {
+    let body = serde_json::to_vec(request)?;
+    stream.write_all(&encode(Kind::Message, &body).map_err(io::Error::other)?)
+}
+
+impl From<Answer> for ClientError {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Refused { code, message } => ClientError::Refused { code, message },
+            other => ClientError::Unexpected(Box::new(other)),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The control socket: where the build's owner and root reach a live build.
+//!
+//! Started by `app`. One task a connection; a session's bytes are relayed here between the hub and
+//! the client, each direction on its own, so that Ctrl-C gets through while output is stuck.
+
+use crate::clock;
+use crate::driver::Progress;
+use crate::driver::inbox::Inbox;
+use crate::events::Heads;
+use crate::session::{Hub, Output, Session, SessionInput, SessionOutput};
+use runner_core::machine::{Input, Status as BuildStatus};
+use runner_wire::control::{Answer, Open, PROTOCOL, Request, Status};
+use runner_wire::frame::{Decoder, Frame, Kind, encode, head};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+/// Bytes of a terminal relayed at once.
+const CHUNK: usize = 64 << 10;
+
+/// What the socket's requests work with.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) inbox: Inbox,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) progress: watch::Receiver<Progress>,
+    pub(crate) heads: watch::Receiver<Heads>,
+}
+
+/// Listens at `path`, for the caller alone. Must be called in the runtime.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+    super::bind(path, 0o600)
+}
+
+/// Serves until the runtime ends.
+pub(crate) async fn serve(listener: UnixListener, host: Host) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            continue;
+        };
+        let host = host.clone();
+        // A client that breaks off has its answer.
+        tokio::spawn(async move {
+            let _ = host.serve_one(stream).await;
+        });
+    }
+}
+
+/// A connection's two halves and what was read ahead.
+struct Connection {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn new(stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Connection { reader, writer, decoder: Decoder::default(), buffer: vec![0; CHUNK] }
+    }
+
+    async fn next(&mut self) -> io::Result<Option<Frame>> {
+        next_frame(&mut self.reader, &mut self.decoder, &mut self.buffer).await
+    }
+
+    async fn request(&mut self) -> io::Result<Option<Request>> {
+        match self.next().await? {
+            None => Ok(None),
+            Some(Frame { kind: Kind::Message, body }) => Ok(Some(serde_json::from_slice(&body)?)),
+            Some(_) => Err(io::Error::other("data where a request belongs")),
+        }
+    }
+
+    async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        send(&mut self.writer, answer).await
+    }
+}
+
+async fn next_frame(
+    reader: &mut OwnedReadHalf,
+    decoder: &mut Decoder,
+    buffer: &mut [u8],
+) -> io::Result<Option<Frame>> {
+    loop {
+        if let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
+            return Ok(Some(frame));
+        }
+        let got = reader.read(buffer).await?;
+        if got == 0 {
+            return Ok(None);
+        }
+        decoder.feed(&buffer[..got]);
+    }
+}
+
+async fn send(writer: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
+    let body = serde_json::to_vec(answer)?;
+    writer.write_all(&encode(Kind::Message, &body).map_err(io::Error::other)?).await
+}
+
+impl Host {
+    async fn serve_one(mut self, stream: UnixStream) -> io::Result<()> {
+        // Its folder keeps others out; this keeps out whoever was handed the socket.
+        let peer = stream.peer_cred()?.uid();
+        let me = nix::unistd::geteuid().as_raw();
+        let mut connection = Connection::new(stream);
+        if peer != me && peer != 0 {
+            let message = "this build belongs to another user".to_owned();
+            return connection.answer(&Answer::Refused { code: 125, message }).await;
+        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        match connection.request().await? {
+            Some(Request::Hello { protocol: PROTOCOL, .. }) => {}
+            Some(Request::Hello { version: theirs, .. }) => {
+                let message = format!(
+                    "this build is run by version {version}, which does not understand version \
+                     {theirs}: use the same program for both"
+                );
+                return connection.answer(&Answer::Refused { code: 125, message }).await;
+            }
+            _ => return Ok(()),
+        }
+        connection.answer(&Answer::Hello { protocol: PROTOCOL, version }).await?;
+        while let Some(request) = connection.request().await? {
+            match request {
+                Request::Status => {
+                    let status = self.status();
+                    connection.answer(&Answer::Status(status)).await?;
+                }
+                Request::Resume => {
+                    let answer = if self.inbox.resume().await {
+                        Answer::Done
+                    } else {
+                        let message = "nothing is paused in this build".to_owned();
+                        Answer::Refused { code: 0, message }
+                    };
+                    connection.answer(&answer).await?;
+                }
+                Request::Stop => {
+                    self.inbox.send(Input::Stop { at_once: false }).await;
+                    connection.answer(&Answer::Done).await?;
+                }
+                Request::Watch => return self.watch(connection).await,
+                Request::Open(open) => return self.open(connection, &open).await,
+                // Belong to a session.
+                Request::Hello { .. }
+                | Request::Resize(_)
+                | Request::Signal(_)
+                | Request::EndOfInput => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let progress = self.progress.borrow();
+        let heads = *self.heads.borrow();
+        let view = progress.view.as_ref();
+        let state = match view {
+            Some(view) if view.status != BuildStatus::InProgress => view.status.name(),
+            Some(view) if !view.paused.is_empty() => "paused",
+            _ => "running",
+        };
+        Status {
+            state: state.to_owned(),
+            phase: view.map_or("SUBMITTED", |view| view.phase().name()).to_owned(),
+            command: view.and_then(|view| view.command.as_ref()).map(|c| c.text.clone()),
+            sessions: view.map_or(0, |view| view.sessions.len()),
+            paused: view.map_or(0, |view| view.paused.len()),
+            time_left_s: progress.times_out.map(|at| at.saturating_sub(clock::boot()).as_secs()),
+            events: heads.events,
+            output: heads.output,
+        }
+    }
+
+    /// Tells each change until the build is over or the client has gone.
+    async fn watch(&mut self, mut connection: Connection) -> io::Result<()> {
+        loop {
+            // Marked as seen first: a change in between is told in the next round.
+            let is_over = self.heads.borrow_and_update().closed;
+            self.progress.mark_unchanged();
+            let status = self.status();
+            connection.answer(&Answer::Status(status)).await?;
+            if is_over {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = self.heads.changed() => changed.map_err(io::Error::other)?,
+                changed = self.progress.changed() => changed.map_err(io::Error::other)?,
+                frame = connection.next() => {
+                    if frame?.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&self, mut connection: Connection, open: &Open) -> io::Result<()> {
+        let session = match self.hub.open(open).await {
+            Ok(session) => session,
+            Err(error) => {
+                let refused = Answer::Refused { code: error.code, message: error.message };
+                return connection.answer(&refused).await;
+            }
+        };
+        let Session { number, pipes, input, output } = session;
+        let opened = Answer::Opened { session: number };
+        let sent = match pipes {
+            None => connection.answer(&opened).await,
+            Some(pipes) => {
+                let fds = pipes.each_ref().map(AsFd::as_fd);
+                send_with(&connection.writer, &opened, &fds).await
+            }
+        };
+        if sent.is_err() {
+            input.abandon().await;
+            return sent;
+        }
+        let Connection { reader, writer, decoder, buffer } = connection;
+        tokio::select! {
+            // The program has ended: nothing typed from now on reaches anybody.
+            done = relay_output(output, writer) => {
+                if done.is_err() {
+                    input.abandon().await;
+                }
+                done
+            }
+            gone = relay_input(&input, reader, decoder, buffer) => {
+                input.abandon().await;
+                gone
+            }
+        }
+    }
+}
+
+/// Client to program, until the client is gone.
+async fn relay_input(
+    input: &SessionInput,
+    mut reader: OwnedReadHalf,
+    mut decoder: Decoder,
+    mut buffer: Vec<u8>,
+) -> io::Result<()> {
+    while let Some(frame) = next_frame(&mut reader, &mut decoder, &mut buffer).await? {
+        match frame.kind {
+            // A terminal whose program is gone takes nothing; its end is told the other way.
+            Kind::Data => drop(input.write(&frame.body).await),
+            Kind::Message => match serde_json::from_slice(&frame.body)? {
+                Request::Resize(size) => input.resize(size),
+                Request::Signal(signal) => input.signal(signal).await,
+                _ => {}
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Program to client, until the session has said its last.
+async fn relay_output(mut output: SessionOutput, mut writer: OwnedWriteHalf) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let last = match output.next(&mut buffer).await {
+            Output::Bytes(length) => {
+                let head = head(Kind::Data, length).map_err(io::Error::other)?;
+                writer.write_all(&head).await?;
+                writer.write_all(&buffer[..length]).await?;
+                continue;
+            }
+            Output::Exited(code) => Answer::Exited { code },
+            Output::Failed { code, message } => Answer::Refused { code, message },
+            Output::Closed { message } => Answer::Closed { message, code: 0 },
+        };
+        return send(&mut writer, &last).await;
+    }
+}
+
+/// Sends an answer with descriptors riding on its first byte.
+async fn send_with(
+    writer: &OwnedWriteHalf,
+    answer: &Answer,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let body = serde_json::to_vec(answer)?;
+    let bytes = encode(Kind::Message, &body).map_err(io::Error::other)?;
+    let stream: &UnixStream = writer.as_ref();
+    let (mut rest, mut fds) = (bytes.as_slice(), fds);
+    while !rest.is_empty() {
+        let sent = stream
+            .async_io(Interest::WRITABLE, || runner_sandbox::send(stream, rest, fds))
+            .await?;
+        rest = &rest[sent..];
+        fds = &[];
+    }
+    Ok(())
+}

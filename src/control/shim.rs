@@ -1,0 +1,167 @@
+//! The shim socket: where a build says that it wants to pause.
+//!
+//! Mounted into the container, only with `--enable-session`. Whoever connects may be hostile: one
+//! message a connection, bounded in size and time; connections bounded in number and in rate. What
+//! is wrong with a message concerns its sender alone.
+
+use crate::driver::inbox::Inbox;
+use runner_core::machine::Input;
+use runner_wire::abi::shim::{NOTHING_PAUSED, RESUMED, TOO_MANY};
+use runner_wire::shim::{Caller, Reader, Request};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+
+/// Connections at once; a breakpoint holds one as long as it waits.
+const MAX_CONNECTIONS: usize = 256;
+/// Time a connection has to send its message.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Least time between two connections once many have come in a row.
+const PACE: Duration = Duration::from_millis(2);
+/// Connections taken without a pause.
+const BURST: u32 = 64;
+
+/// Processes that wait at breakpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Shims {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    callers: BTreeMap<u64, (Caller, oneshot::Sender<()>)>,
+}
+
+impl Shims {
+    /// Lets a process go on.
+    pub(crate) fn release(&self, breakpoint: u64) {
+        if let Some((_, release)) = self.lock().callers.remove(&breakpoint) {
+            // It may be gone already.
+            let _ = release.send(());
+        }
+    }
+
+    /// The process that has waited longest.
+    pub(crate) fn first_waiting(&self) -> Option<Caller> {
+        self.lock().callers.values().next().map(|(caller, _)| caller.clone())
+    }
+
+    /// Forgets everybody; the build is over.
+    pub(crate) fn close(&self) {
+        self.lock().callers.clear();
+    }
+
+    fn add(&self, caller: Caller) -> (u64, oneshot::Receiver<()>) {
+        let (release_tx, release_rx) = oneshot::channel();
+        let mut waiting = self.lock();
+        waiting.last += 1;
+        let breakpoint = waiting.last;
+        waiting.callers.insert(breakpoint, (caller, release_tx));
+        (breakpoint, release_rx)
+    }
+
+    fn forget(&self, breakpoint: u64) {
+        self.lock().callers.remove(&breakpoint);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The listening end.
+#[derive(Debug)]
+pub(crate) struct ShimServer {
+    listener: UnixListener,
+}
+
+impl ShimServer {
+    /// Listens at `path`, for every user there is. Must be called in the runtime.
+    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+        Ok(ShimServer { listener: super::bind(path, 0o666)? })
+    }
+
+    /// Serves until the runtime ends.
+    pub(crate) async fn serve(self, shims: Arc<Shims>, inbox: Inbox) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut in_a_row = 0;
+        let mut last = tokio::time::Instant::now();
+        loop {
+            // Out of descriptors, for one; the next may be luckier.
+            let Ok((mut stream, _)) = self.listener.accept().await else {
+                tokio::time::sleep(PACE).await;
+                continue;
+            };
+            let now = tokio::time::Instant::now();
+            in_a_row = if now - last > PACE { 0 } else { in_a_row + 1 };
+            last = now;
+            if in_a_row > BURST {
+                tokio::time::sleep(PACE).await;
+            }
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                let _ = stream.try_write(&[TOO_MANY]);
+                let _ = stream.shutdown().await;
+                continue;
+            };
+            let (shims, inbox) = (Arc::clone(&shims), inbox.clone());
+            tokio::spawn(async move {
+                // Whatever went wrong, the connection is closed, and that is its answer.
+                let _ = serve_one(&mut stream, &shims, &inbox).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve_one(stream: &mut UnixStream, shims: &Shims, inbox: &Inbox) -> io::Result<()> {
+    let request = tokio::time::timeout(PATIENCE, read(stream))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
+    match request {
+        Request::Resume => {
+            let answer = if inbox.resume().await { RESUMED } else { NOTHING_PAUSED };
+            stream.write_all(&[answer]).await
+        }
+        Request::Breakpoint(caller) => {
+            let directory = String::from_utf8_lossy(&caller.cwd).into_owned();
+            let (breakpoint, released) = shims.add(caller);
+            inbox.send(Input::BreakpointHit { breakpoint, directory }).await;
+            let mut byte = [0];
+            tokio::select! {
+                released = released => {
+                    if released.is_ok() {
+                        stream.write_all(&[RESUMED]).await?;
+                    }
+                }
+                // It has nothing more to say; the end of its stream is its own end.
+                _ = stream.read(&mut byte) => {
+                    shims.forget(breakpoint);
+                    inbox.send(Input::BreakpointGone { breakpoint }).await;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn read(stream: &mut UnixStream) -> io::Result<Request> {
+    let mut reader = Reader::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let wanted = reader.wanted().min(buffer.len());
+        let got = stream.read(&mut buffer[..wanted]).await?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let request = reader.feed(&buffer[..got]);
+        if let Some(request) = request.map_err(io::Error::other)? {
+            return Ok(request);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! One effect of the machine, performed.
+//!
+//! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
+//! here decides what happens next.
+
+use super::inbox::Inbox;
+use super::shell::{Shell, ShellError};
+use super::{SharedSnapshot, Snapshot};
+use crate::control::Shims;
+use crate::engine::{Container, ContainerSpec, Ends, Engine, ExecError, Ids, users};
+use crate::events::LogWriter;
+use crate::events::pump::Pump;
+use crate::session::Hub;
+use nix::sys::signal::Signal;
+use runner_core::event::{NoticeLevel, Outcome};
+use runner_core::machine::{CommandRun, Effect, Input, PhaseContext, Status};
+use runner_core::mask::Secrets;
+use runner_core::plan::Work;
+use runner_wire::init::Exit;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::JoinSet;
+
+/// What CodeBuild says of a build whose container died.
+const FOUND_DEAD: &str = "Build container found dead before completing the build. Build container \
+                          died because it was out of memory, or the Docker image is not supported.";
+
+/// Everything the effects work with.
+pub(crate) struct World {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) container_spec: ContainerSpec,
+    pub(crate) work: Option<Work>,
+    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) source: String,
+    pub(crate) secrets: Secrets,
+    pub(crate) snapshot: SharedSnapshot,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) shims: Arc<Shims>,
+    /// Layers to remove at the end, wherever the engine has put them.
+    pub(crate) layers: Vec<PathBuf>,
+    /// Called with the text of a command that was not found; what to tell the person.
+    pub(crate) missing_program_hint: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+}
+
+/// Performs effects.
+pub(super) struct Effects {
+    world: Arc<World>,
+    inbox: Inbox,
+    log: LogWriter,
+    stage: Arc<Mutex<Stage>>,
+    shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
+    pumps: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// How far the container is.
+enum Stage {
+    /// Not asked for, or never made.
+    None,
+    Starting,
+    /// It is being made, and to be dropped as soon as it is there.
+    Unwanted,
+    Running(Arc<dyn Container>),
+    /// It is being taken down; its end is no news.
+    Stopping,
+}
+
+impl Effects {
+    pub(super) fn new(world: Arc<World>, inbox: Inbox, log: LogWriter) -> Self {
+        Effects {
+            world,
+            inbox,
+            log,
+            stage: Arc::new(Mutex::new(Stage::None)),
+            shell: Arc::default(),
+            pumps: Arc::default(),
+        }
+    }
+
+    pub(super) fn perform(&self, effect: Effect) {
+        match effect {
+            Effect::Provision => self.provision(),
+            Effect::DownloadSource => self.download_source(),
+            Effect::Run(run) => self.run(run),
+            Effect::Release { breakpoint } => self.world.shims.release(breakpoint),
+            Effect::Terminate => self.end_processes(Signal::SIGTERM),
+            Effect::Kill => self.end_processes(Signal::SIGKILL),
+            Effect::Upload => {
+                let inbox = self.inbox.clone();
+                tokio::spawn(async move { inbox.send(Input::Uploaded(Ok(()))).await });
+            }
+            Effect::Finalize { status } => self.finalize(status),
+            // The loop's own business.
+            Effect::Finish { .. } => {}
+        }
+    }
+
+    fn provision(&self) {
+        let world = Arc::clone(&self.world);
+        let inbox = self.inbox.clone();
+        let stage = Arc::clone(&self.stage);
+        let spec = world.container_spec.clone();
+        *lock(&stage) = Stage::Starting;
+        tokio::spawn(async move {
+            let started = world.engine.start(spec).await;
+            let is_wanted = !matches!(*lock(&stage), Stage::Unwanted);
+            match started {
+                Ok(container) if is_wanted => {
+                    *lock(&stage) = Stage::Running(Arc::clone(&container));
+                    world.hub.connect(Arc::clone(&container));
+                    watch_over(container, Arc::clone(&stage), inbox.clone());
+                    inbox.send(Input::Provisioned(Ok(()))).await;
+                }
+                Ok(container) => {
+                    *lock(&stage) = Stage::None;
+                    container.stop().await;
+                    inbox.send(Input::ProcessesGone).await;
+                }
+                Err(error) => {
+                    *lock(&stage) = Stage::None;
+                    if let Some(hint) = &error.hint {
+                        let hint = format!("hint: {hint}");
+                        inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
+                    }
+                    let context = PhaseContext::new(error.code, error.message);
+                    inbox.send(Input::Provisioned(Err(context))).await;
+                    if !is_wanted {
+                        inbox.send(Input::ProcessesGone).await;
+                    }
+                }
+            }
+        });
+    }
+
+    fn download_source(&self) {
+        let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
+        let place = Arc::clone(&self.shell);
+        let Some(container) = self.current() else { return };
+        tokio::spawn(async move {
+            let Some(work) = &world.work else { return };
+            let prepared = Shell::prepare(
+                container,
+                work.version,
+                work.shell.clone(),
+                world.source.clone(),
+                &world.variables,
+                Arc::clone(&world.snapshot),
+            )
+            .await;
+            match prepared {
+                Ok(shell) => {
+                    *place.lock().await = Some(shell);
+                    inbox.send(Input::SourceReady(Ok(()))).await;
+                }
+                Err(error) => inbox.send(Input::Fault(fault(&error))).await,
+            }
+        });
+    }
+
+    fn run(&self, run: CommandRun) {
+        let (world, inbox, log) = (Arc::clone(&self.world), self.inbox.clone(), self.log.clone());
+        let (shell, pumps) = (Arc::clone(&self.shell), Arc::clone(&self.pumps));
+        let Some(container) = self.current() else { return };
+        tokio::spawn(async move {
+            let mut shell = shell.lock().await;
+            let Some(shell) = shell.as_mut() else { return };
+            let outcome = run_command(&world, &inbox, &log, &pumps, &*container, shell, &run).await;
+            match outcome {
+                Ok(outcome) => {
+                    if outcome == Outcome::Exited(127)
+                        && let Some(hint) = (world.missing_program_hint)(&run.text)
+                    {
+                        inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
+                    }
+                    inbox.send(Input::CommandEnded { command: run.command, outcome }).await;
+                }
+                // Its end is reported by whoever watches over it.
+                Err(ShellError::Exec(ExecError::ContainerGone)) => {}
+                Err(error) => inbox.send(Input::Fault(fault(&error))).await,
+            }
+        });
+    }
+
+    fn end_processes(&self, signal: Signal) {
+        let inbox = self.inbox.clone();
+        let container = {
+            let mut stage = lock(&self.stage);
+            match &*stage {
+                Stage::Running(container) => Arc::clone(container),
+                // It is dropped, and that reported, as soon as it is there.
+                Stage::Starting | Stage::Unwanted if signal != Signal::SIGKILL => {
+                    *stage = Stage::Unwanted;
+                    return;
+                }
+                // At once: this program ends now, and a container that comes up after all finds
+                // its runner gone.
+                Stage::Starting | Stage::Unwanted => {
+                    *stage = Stage::Unwanted;
+                    tokio::spawn(async move { inbox.send(Input::ProcessesGone).await });
+                    return;
+                }
+                Stage::None | Stage::Stopping => {
+                    tokio::spawn(async move { inbox.send(Input::ProcessesGone).await });
+                    return;
+                }
+            }
+        };
+        let hub = Arc::clone(&self.world.hub);
+        let pumps = Arc::clone(&self.pumps);
+        tokio::spawn(async move {
+            hub.hang_up();
+            container.signal_all(signal as i32).await;
+            drain_pumps(&pumps).await;
+            inbox.send(Input::ProcessesGone).await;
+        });
+    }
+
+    fn finalize(&self, status: Status) {
+        let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
+        let pumps = Arc::clone(&self.pumps);
+        let container = match std::mem::replace(&mut *lock(&self.stage), Stage::Stopping) {
+            Stage::Running(container) => Some(container),
+            Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
+        };
+        tokio::spawn(async move {
+            world.hub.close(status).await;
+            world.shims.close();
+            if let Some(container) = container {
+                container.stop().await;
+            }
+            // With the last process the last pipe is closed.
+            drain_pumps(&pumps).await;
+            let layers = world.layers.clone();
+            let removed = tokio::task::spawn_blocking(move || {
+                layers.iter().map(|layer| crate::state::remove_tree(layer)).collect::<Vec<_>>()
+            });
+            for problem in removed.await.into_iter().flatten().filter_map(Result::err) {
+                let text = format!("cannot remove what the build wrote: {problem}");
+                inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
+            }
+            inbox.send(Input::Finalized).await;
+        });
+    }
+
+    fn current(&self) -> Option<Arc<dyn Container>> {
+        match &*lock(&self.stage) {
+            Stage::Running(container) => Some(Arc::clone(container)),
+            Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn run_command(
+    world: &World,
+    inbox: &Inbox,
+    log: &LogWriter,
+    pumps: &Mutex<JoinSet<()>>,
+    container: &dyn Container,
+    shell: &mut Shell,
+    run: &CommandRun,
+) -> Result<Outcome, ShellError> {
+    let user = match &run.user {
+        None => Ids::default(),
+        Some(name) => match users::resolve(container, name).await {
+            Some(ids) => ids,
+            None => {
+                let reason = format!("the image has no user `{name}` (run-as)");
+                return Ok(Outcome::NotStarted(reason));
+            }
+        },
+    };
+    let process = shell.start(run, user).await?;
+    let Ends::Merged(pipe) = process.ends else { return Err(ExecError::ContainerGone.into()) };
+    let (pump, handle) = Pump::new(pipe, run.command, log.clone(), world.secrets.clone())
+        .map_err(|error| ExecError::Pipe(error.to_string()))?;
+    let failed = inbox.clone();
+    lock(pumps).spawn_blocking(move || {
+        if let Err(error) = pump.run() {
+            let message = format!("the build's log cannot be written: {error}");
+            failed.send_blocking(Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message)));
+        }
+    });
+    let exit = process.exit.await.unwrap_or(Err(ExecError::ContainerGone));
+    // Two facts: the process has exited, and what it wrote is in the log.
+    handle.drain().await;
+    match exit {
+        Ok(exit) => {
+            shell.finished();
+            Ok(match exit {
+                Exit::Code(code) => Outcome::Exited(code),
+                Exit::Signal(signal) => Outcome::Signaled(signal),
+            })
+        }
+        Err(error) => Err(shell.explain(error)),
+    }
+}
+
+/// Waits until every pump has logged all it will ever get.
+async fn drain_pumps(pumps: &Mutex<JoinSet<()>>) {
+    let mut running = std::mem::take(&mut *lock(pumps));
+    while running.join_next().await.is_some() {}
+}
+
+/// Reports the end of a container that nobody has asked for.
+fn watch_over(container: Arc<dyn Container>, stage: Arc<Mutex<Stage>>, inbox: Inbox) {
+    tokio::spawn(async move {
+        container.ended().await;
+        if !matches!(*lock(&stage), Stage::Stopping) {
+            inbox.send(Input::Fault(PhaseContext::new("", FOUND_DEAD))).await;
+        }
+    });
+}
+
+fn fault(error: &ShellError) -> PhaseContext {
+    match error {
+        ShellError::NoShell { .. } => PhaseContext::new("", format!("{FOUND_DEAD} ({error})")),
+        ShellError::State { .. } | ShellError::Exec(_) => {
+            PhaseContext::new("INTERNAL_SERVICE_ERROR", error.to_string())
+        }
+    }
+}
+
+/// Before the first command a session finds what the first command will find.
+pub(super) fn initial_snapshot(variables: &BTreeMap<String, String>, source: &str) -> Snapshot {
+    Snapshot {
+        env: variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
+        cwd: source.as_bytes().to_vec(),
+    }
+}

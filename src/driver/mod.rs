@@ -1,0 +1,14 @@
+//! The driver: the loop between the pure machine and the world.
+//!
+//! [`run`] selects one input, has the machine apply it, logs the events and performs the effects.
+//! Inputs come from the [`inbox`], from effects that are done, from the clock and from signals.
+
+mod effects;
+pub(crate) mod inbox;
+mod run;
+mod shell;
+pub(crate) mod signals;
+
+pub(crate) use effects::World;
+pub(crate) use run::{Driver, Parts, Progress};
+pub(crate) use shell::{SharedSnapshot, Snapshot};

@@ -1,0 +1,292 @@
+//! How a command of the buildspec is run: one script and one new shell each.
+//!
+//! Used by `effects`. Version 0.2 carries directory and variables from command to command through
+//! files in the container (`spec/buildspec.md` 3); version 0.1 starts each command afresh. The files
+//! are opened once, through PID 1, and then written and read by descriptor: no path in the container
+//! is ever resolved by the host.
+
+use crate::engine::{Container, ExecError, ExecSpec, Ids, OpenMode, Process, Stdio};
+use runner_core::env::DEFAULT_PATH;
+use runner_core::exports;
+use runner_core::machine::CommandRun;
+use runner_core::spec::Version;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Directory of the state files in the container.
+const STATE: &str = "/codebuild/output/tmp";
+/// Last line of a state that was saved whole.
+const SAVED: &[u8] = b"\n#\n";
+/// Most of a state file that is read back. Linux takes no larger environment.
+const MAX_STATE: u64 = 8 << 20;
+
+/// Where a build's shell stands between two commands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Variables as `NAME=value`.
+    pub(crate) env: Vec<Vec<u8>>,
+    pub(crate) cwd: Vec<u8>,
+}
+
+/// The newest snapshot, for sessions.
+pub(crate) type SharedSnapshot = Arc<Mutex<Snapshot>>;
+
+/// Runs commands.
+pub(crate) struct Shell {
+    container: Arc<dyn Container>,
+    version: Version,
+    program: String,
+    source: String,
+    files: StateFiles,
+    /// The last state that was saved whole; put back if a command dies while saving.
+    state: Vec<u8>,
+    directory: Vec<u8>,
+    /// Whether the files hold just that.
+    is_written: bool,
+    snapshot: SharedSnapshot,
+}
+
+struct StateFiles {
+    script: StateFile,
+    env: StateFile,
+    dir: StateFile,
+}
+
+/// A file of the container that the host holds open.
+struct StateFile {
+    path: String,
+    file: File,
+}
+
+/// A command could not be run, by no fault of its own.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShellError {
+    #[error("cannot write {path} in the container: {source}")]
+    State { path: String, source: io::Error },
+    #[error("the image has no `{program}` to run commands with")]
+    NoShell { program: String },
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}
+
+impl Shell {
+    /// Puts the first state in place.
+    pub(crate) async fn prepare(
+        container: Arc<dyn Container>,
+        version: Version,
+        program: String,
+        source: String,
+        variables: &BTreeMap<String, String>,
+        snapshot: SharedSnapshot,
+    ) -> Result<Self, ShellError> {
+        let files = StateFiles {
+            script: StateFile::open(&*container, "script.sh").await?,
+            env: StateFile::open(&*container, "env.sh").await?,
+            dir: StateFile::open(&*container, "dir.txt").await?,
+        };
+        let state = initial_state(variables);
+        let directory = source.clone().into_bytes();
+        let shell = Shell {
+            container,
+            version,
+            program,
+            source,
+            files,
+            state,
+            directory,
+            is_written: false,
+            snapshot,
+        };
+        shell.publish();
+        Ok(shell)
+    }
+
+    /// Starts a command. It is over when its process has exited and [`Self::finished`] was called.
+    pub(crate) async fn start(&mut self, run: &CommandRun, user: Ids) -> Result<Process, ShellError> {
+        self.set_managed(run);
+        for file in [&mut self.files.script, &mut self.files.env, &mut self.files.dir] {
+            self.is_written &= !file.renew(&*self.container).await?;
+        }
+        self.files.script.write(&script(self.version, &self.source, &run.text))?;
+        if !self.is_written {
+            self.files.env.write(&self.state)?;
+            self.files.dir.write(&line(&self.directory))?;
+            self.is_written = true;
+        }
+        let argv = [self.program.as_bytes(), self.files.script.path.as_bytes()];
+        let spec = ExecSpec {
+            argv: argv.map(<[u8]>::to_vec).into(),
+            path: DEFAULT_PATH.into(),
+            // Everything else is in the state; what was unset there must not come back.
+            env: Vec::new(),
+            cwd: self.source.clone().into_bytes(),
+            cwd_or_root: false,
+            user,
+            stdio: Stdio::Merged,
+        };
+        Ok(self.container.exec(spec).await?)
+    }
+
+    /// The error a program's failure to start comes to.
+    pub(crate) fn explain(&self, error: ExecError) -> ShellError {
+        if error.is_missing_program() {
+            ShellError::NoShell { program: self.program.clone() }
+        } else {
+            ShellError::Exec(error)
+        }
+    }
+
+    /// Takes over the state a command has left.
+    pub(crate) fn finished(&mut self) {
+        if self.version == Version::V0_1 {
+            return;
+        }
+        // A state that was cut off is not taken over; the next command finds the last whole one.
+        self.is_written = false;
+        if let (Some(state), Some(directory)) = (self.files.env.read(), self.files.dir.read())
+            && state.ends_with(SAVED)
+            && let Some(directory) = directory.strip_suffix(b"\n")
+            && directory.starts_with(b"/")
+        {
+            self.state = state;
+            self.directory = directory.to_vec();
+            self.is_written = true;
+            self.publish();
+        }
+    }
+
+    /// Brings the variables up to date that CodeBuild's agent keeps.
+    fn set_managed(&mut self, run: &CommandRun) {
+        let succeeding = if run.succeeding { "1" } else { "0" };
+        let exit = run.last_exit.to_string();
+        let values =
+            [("CODEBUILD_BUILD_SUCCEEDING", succeeding), ("CODEBUILD_LAST_EXIT", exit.as_str())];
+        let known = exports::parse(&self.state);
+        for (name, value) in values {
+            let current = known.iter().rev().find(|(known, _)| known == name.as_bytes());
+            if current.is_none_or(|(_, current)| current != value.as_bytes()) {
+                self.state.truncate(self.state.len() - SAVED.len() + 1);
+                self.state.extend_from_slice(format!("export {name}='{value}'").as_bytes());
+                self.state.extend_from_slice(SAVED);
+                self.is_written = false;
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let env = exports::parse(&self.state)
+            .into_iter()
+            .map(|(name, value)| [name.as_slice(), b"=", &value].concat())
+            .collect();
+        let snapshot = Snapshot { env, cwd: self.directory.clone() };
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+}
+
+impl StateFile {
+    async fn open(container: &dyn Container, name: &str) -> Result<Self, ShellError> {
+        let path = format!("{STATE}/{name}");
+        match container.open(Path::new(&path), OpenMode::ReadWriteCreate).await {
+            Ok(fd) => {
+                let file = File::from(fd);
+                // Commands of other users save there, too.
+                let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+                file.set_permissions(everyone)
+                    .map_err(|source| ShellError::State { path: path.clone(), source })?;
+                Ok(StateFile { path, file })
+            }
+            Err(source) => Err(ShellError::State { path, source }),
+        }
+    }
+
+    /// Makes the file again if the build has removed or replaced it; whether it had.
+    async fn renew(&mut self, container: &dyn Container) -> Result<bool, ShellError> {
+        if self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
+            return Ok(false);
+        }
+        let name = self.path.rsplit('/').next().unwrap_or_default().to_owned();
+        *self = Self::open(container, &name).await?;
+        Ok(true)
+    }
+
+    fn write(&self, contents: &[u8]) -> Result<(), ShellError> {
+        self.file
+            .write_all_at(contents, 0)
+            .and_then(|()| self.file.set_len(contents.len() as u64))
+            .map_err(|source| ShellError::State { path: self.path.clone(), source })
+    }
+
+    fn read(&self) -> Option<Vec<u8>> {
+        let length = self.file.metadata().ok()?.len();
+        if length > MAX_STATE {
+            return None;
+        }
+        let mut contents = vec![0; usize::try_from(length).ok()?];
+        self.file.read_exact_at(&mut contents, 0).ok()?;
+        Some(contents)
+    }
+}
+
+fn line(text: &[u8]) -> Vec<u8> {
+    [text, b"\n"].concat()
+}
+
+fn initial_state(variables: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut text = String::new();
+    for (name, value) in variables {
+        text.push_str("export ");
+        text.push_str(name);
+        text.push('=');
+        text.push_str(&exports::quote(value));
+        text.push('\n');
+    }
+    text.push_str("#\n");
+    text.into_bytes()
+}
+
+/// The script of one command. Whatever the version, its text starts on line 4, as in AWS.
+///
+/// No program is called in what is ours: images without `cat` exist, and each call would cost as
+/// much as the command. The empty line after the text takes a trailing backslash.
+fn script(version: Version, source: &str, text: &str) -> Vec<u8> {
+    let script = match version {
+        Version::V0_2 => format!(
+            "IFS= read -r OLDPWD < {STATE}/dir.txt; cd \"$OLDPWD\"\n\
+             set -a\n\
+             . {STATE}/env.sh\n\
+             {text}\n\
+             \n\
+             CODEBUILD_LAST_EXIT=$?\n\
+             {{ export -p; echo '#'; }} > {STATE}/env.sh\n\
+             pwd > {STATE}/dir.txt\n\
+             exit $CODEBUILD_LAST_EXIT\n"
+        ),
+        Version::V0_1 => format!(
+            "cd {}\n\
+             set -a\n\
+             . {STATE}/env.sh\n\
+             {text}\n",
+            exports::quote(source)
+        ),
+    };
+    script.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commands_text_starts_on_line_four() {
+        for version in [Version::V0_1, Version::V0_2] {
+            let script = script(version, "/src/it's", "echo one\necho two");
+            let text = String::from_utf8(script).expect("text");
+            assert_eq!(text.lines().nth(3), Some("echo one"), "{version:?}");
+            assert_eq!(text.lines().nth(4), Some("echo two"), "{version:?}");
+        }
+    }
+}

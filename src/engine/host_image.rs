@@ -1,0 +1,266 @@
+//! The image `host`: the tools of this machine, without its secrets and homes.
+//!
+//! An allow-list, as the contract and decision 22 have it: one overlay a directory on an empty root.
+//! Used by the engine; everything is read afresh at each start, because hosts change.
+
+use runner_sandbox::{Entry, Hidden};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Directories shown, where the host has them. A link stays a link.
+const SHOWN: [&str; 11] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc", "/nix",
+    "/var/lib/dpkg",
+];
+
+/// What package managers know and have fetched.
+const PACKAGES: [&str; 14] = [
+    "/var/lib/apt",
+    "/var/lib/rpm",
+    "/var/lib/dnf",
+    "/var/lib/pacman",
+    "/var/lib/alternatives",
+    "/var/lib/ucf",
+    "/var/lib/systemd/deb-systemd-helper-enabled",
+    "/var/cache/apt",
+    "/var/cache/debconf",
+    "/var/cache/dnf",
+    "/var/cache/yum",
+    "/var/cache/pacman",
+    "/var/cache/ldconfig",
+    "/var/cache/fontconfig",
+];
+
+/// Directories of the build's own, empty at the start.
+const FRESH: [(&str, u32); 14] = [
+    ("/root", 0o700),
+    ("/home", 0o755),
+    ("/tmp", 0o1777),
+    ("/var", 0o755),
+    ("/var/tmp", 0o1777),
+    ("/var/log", 0o755),
+    ("/var/lib", 0o755),
+    ("/var/cache", 0o755),
+    ("/var/spool", 0o755),
+    ("/run", 0o755),
+    ("/run/lock", 0o1777),
+    ("/mnt", 0o755),
+    ("/media", 0o755),
+    ("/srv", 0o755),
+];
+
+/// Directories of /etc that hold credentials, shown empty.
+const EMPTIED: [&str; 6] =
+    ["ssl/private", "sudoers.d", "NetworkManager", "kubernetes", "pki/private", "letsencrypt"];
+
+/// Files of /etc that only root may read and that programs need all the same.
+const NEEDED: [&str; 2] = ["sudoers", "at.deny"];
+
+/// Every user exists; none has a password that anybody knows.
+const SHADOW: [&str; 2] = ["shadow", "gshadow"];
+
+/// The entries that make up the image.
+pub(crate) fn entries() -> io::Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> =
+        FRESH.map(|(path, mode)| Entry::Directory { path: path.into(), mode }).into();
+    for (path, to) in [("/var/run", "/run"), ("/var/lock", "/run/lock")] {
+        entries.push(Entry::Link { path: path.into(), to: to.into() });
+    }
+    let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+    for dir in SHOWN.iter().chain(&PACKAGES).map(Path::new) {
+        match fs::symlink_metadata(dir) {
+            Ok(metadata) if metadata.is_symlink() => {
+                entries.push(Entry::Link { path: dir.into(), to: fs::read_link(dir)? });
+            }
+            Ok(metadata) if metadata.is_dir() => show(dir, &mounts, &mut entries)?,
+            _ => {}
+        }
+    }
+    entries.extend(accounts()?);
+    let localtime = PathBuf::from("/etc/localtime");
+    if localtime.exists() {
+        // Often a link, whose end might not be shown.
+        let from = Some(localtime.clone());
+        entries.push(Entry::File { path: localtime, mode: 0o644, from, text: String::new() });
+    }
+    Ok(entries)
+}
+
+/// A directory of the host, and the file systems mounted below it.
+fn show(
+    dir: &Path,
+    mounts: &BTreeMap<PathBuf, String>,
+    entries: &mut Vec<Entry>,
+) -> io::Result<()> {
+    let hidden = if dir == Path::new("/etc") { secrets_of_etc()? } else { Vec::new() };
+    entries.push(Entry::Overlay { path: dir.into(), lower: dir.into(), hidden, owned: false });
+    for (point, kind) in mounts.range(dir.to_path_buf()..).take_while(|(p, _)| p.starts_with(dir)) {
+        if point == dir {
+            continue;
+        }
+        let Ok(metadata) = fs::metadata(point) else { continue };
+        entries.push(if metadata.is_dir() && can_be_lower(kind) {
+            Entry::Overlay {
+                path: point.clone(),
+                lower: point.clone(),
+                hidden: Vec::new(),
+                owned: false,
+            }
+        } else {
+            Entry::Bind { path: point.clone(), source: point.clone(), writable: false }
+        });
+    }
+    Ok(())
+}
+
+/// Whether an overlay can be put over a file system of that kind.
+fn can_be_lower(kind: &str) -> bool {
+    matches!(kind, "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "tmpfs" | "zfs" | "f2fs" | "squashfs")
+}
+
+/// Mount points and the kind of file system mounted there, the topmost where there are several.
+fn mount_points(mountinfo: &str) -> BTreeMap<PathBuf, String> {
+    let mut points = BTreeMap::new();
+    for line in mountinfo.lines() {
+        let mut fields = line.split(' ');
+        let point = fields.nth(4);
+        let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
+        if let (Some(point), Some(kind)) = (point, kind) {
+            points.insert(unescape(point), kind.to_owned());
+        }
+    }
+    points
+}
+
+/// Spaces and their like are written as three octal digits behind a backslash.
+fn unescape(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(escaped) if byte == b'\\' => {
+                bytes.push(escaped);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// What of /etc is not shown: named credentials, anything called `*.key`, and every file that an
+/// ordinary user of this machine could not read either.
+fn secrets_of_etc() -> io::Result<Vec<Hidden>> {
+    let root = Path::new("/etc");
+    let mut hidden = Vec::new();
+    let mut pending = vec![PathBuf::new()];
+    while let Some(dir) = pending.pop() {
+        // A directory that cannot be read by this user holds nothing that could be shown.
+        let Ok(list) = fs::read_dir(root.join(&dir)) else { continue };
+        for entry in list {
+            let entry = entry?;
+            let name = dir.join(entry.file_name());
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                if EMPTIED.iter().any(|emptied| Path::new(emptied) == name)
+                    || metadata.mode() & 0o005 != 0o005
+                {
+                    hidden.push(Hidden::Emptied(name));
+                } else {
+                    pending.push(name);
+                }
+            } else if metadata.is_file() && is_secret(&name, metadata.mode()) {
+                hidden.push(Hidden::Gone(name));
+            }
+        }
+    }
+    Ok(hidden)
+}
+
+fn is_secret(name: &Path, mode: u32) -> bool {
+    let is = |list: &[&str]| list.iter().any(|known| Path::new(known) == name);
+    let file = name.file_name().unwrap_or_default().to_string_lossy();
+    let is_key = file.ends_with(".key")
+        || file == "krb5.keytab"
+        || file.starts_with("ssh_host_") && !file.ends_with(".pub");
+    is_key || mode & 0o004 == 0 && !is(&NEEDED) && !is(&SHADOW)
+}
+
+/// shadow and gshadow with the host's names and locked passwords.
+fn accounts() -> io::Result<Vec<Entry>> {
+    let names = |path: &str| -> io::Result<Vec<String>> {
+        let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
+        Ok(text
+            .lines()
+            .filter_map(|line| line.split_once(':').map(|(name, _)| name.to_owned()))
+            .filter(|name| !name.is_empty() && !name.starts_with(['#', '+', '-']))
+            .collect())
+    };
+    let file = |name: &str, text: String| Entry::File {
+        path: Path::new("/etc").join(name),
+        mode: 0o640,
+        from: None,
+        text,
+    };
+    let shadow = names("/etc/passwd")?;
+    let shadow = shadow.iter().map(|name| format!("{name}:*:19000:0:99999:7:::\n")).collect();
+    let gshadow = names("/etc/group")?.iter().map(|name| format!("{name}:*::\n")).collect();
+    Ok(vec![file(SHADOW[0], shadow), file(SHADOW[1], gshadow)])
+}
+
+/// Directories of `path` that this image does not show: homes, for the most part.
+pub(crate) fn hidden_path_entries(path: &str) -> Vec<PathBuf> {
+    let mut hidden: Vec<PathBuf> = Vec::new();
+    for dir in path.split(':').filter(|dir| dir.starts_with('/')).map(PathBuf::from) {
+        let shown = SHOWN.iter().any(|shown| dir.starts_with(shown));
+        if !shown && dir.is_dir() && !hidden.contains(&dir) {
+            hidden.push(dir);
+        }
+    }
+    hidden
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_with_their_escapes() {
+        let points = mount_points(
+            "22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+             30 27 8:1 / /opt/my\\040tools rw shared:1 - ext4 /dev/sda1 rw\n",
+        );
+        assert_eq!(points.get(Path::new("/opt/my tools")).map(String::as_str), Some("ext4"));
+        assert_eq!(points.len(), 2);
+    }
+
+    #[test]
+    fn secrets_are_told_by_name_and_by_mode() {
+        for (name, mode, secret) in [
+            ("passwd", 0o100_644, false),
+            ("sudoers", 0o100_440, false),
+            ("mysql/debian.cnf", 0o100_600, true),
+            ("nginx/site.key", 0o100_644, true),
+            ("ssh/ssh_host_rsa_key", 0o100_644, true),
+            ("ssh/ssh_host_rsa_key.pub", 0o100_644, false),
+            ("shadow-", 0o100_640, true),
+        ] {
+            assert_eq!(is_secret(Path::new(name), mode), secret, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_home_in_path_is_hidden() {
+        let hidden = hidden_path_entries("/usr/bin:/tmp:relative:/tmp:/nonexistent");
+        assert_eq!(hidden, [PathBuf::from("/tmp")]);
+    }
+}

@@ -1,0 +1,364 @@
+//! The runner's side of PID 1's socket: requests out, replies sorted to whoever waits for them.
+//!
+//! Used by every engine that runs our init. One task reads; requests are written by whoever makes
+//! them, one at a time. Dropping the client shuts the socket, and with it ends the container.
+
+use super::{Ends, ExecError, ExecSpec, OpenMode, Process, Reach, Signals, Stdio};
+use runner_wire::abi::{self, Header, REPLY_LEN, Reply, reply};
+use runner_wire::init::{self as wire, Exit};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot};
+
+/// PID 1, as the engine talks to it.
+#[derive(Debug)]
+pub(crate) struct InitClient {
+    socket: Arc<UnixStream>,
+    /// Held while a request is being written.
+    writing: tokio::sync::Mutex<()>,
+    waiting: Mutex<Waiting>,
+    gone: Notify,
+    null: File,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    is_gone: bool,
+    jobs: HashMap<u64, Job>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Exec { started: Option<Started>, exit: oneshot::Sender<Result<Exit, ExecError>> },
+    Open(oneshot::Sender<Result<OwnedFd, ExecError>>),
+    KillAll(oneshot::Sender<()>),
+}
+
+type Started = oneshot::Sender<Result<Option<OwnedFd>, ExecError>>;
+
+impl InitClient {
+    /// Talks over PID 1's socket, whose hello has been read. Must be called in the runtime.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Arc<Self>> {
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        socket.set_nonblocking(true)?;
+        let client = Arc::new(InitClient {
+            socket: Arc::new(UnixStream::from_std(socket)?),
+            writing: tokio::sync::Mutex::new(()),
+            waiting: Mutex::new(Waiting { next: 1, ..Waiting::default() }),
+            gone: Notify::new(),
+            null: File::open("/dev/null")?,
+        });
+        let reader = Arc::downgrade(&client);
+        let socket = Arc::clone(&client.socket);
+        tokio::spawn(async move {
+            // Weak, so that the client's end is the socket's end.
+            let mut incoming = Incoming::default();
+            while let Ok(Some((reply, fd))) = incoming.next(&socket).await {
+                let Some(client) = reader.upgrade() else { return };
+                client.dispatch(reply, fd);
+            }
+            if let Some(client) = reader.upgrade() {
+                client.lost();
+            }
+        });
+        Ok(client)
+    }
+
+    pub(crate) async fn exec(self: &Arc<Self>, spec: &ExecSpec) -> Result<Process, ExecError> {
+        let (theirs, ours) = connections(spec.stdio)
+            .map_err(|error| ExecError::Pipe(error.to_string()))?;
+        let size = match spec.stdio {
+            Stdio::Terminal(rows, cols) => (rows, cols),
+            Stdio::Merged | Stdio::Separate => (0, 0),
+        };
+        let mut flags = 0;
+        if matches!(spec.stdio, Stdio::Terminal(..)) {
+            flags |= abi::flags::PTY;
+        }
+        if spec.cwd_or_root {
+            flags |= abi::flags::CWD_OR_ROOT;
+        }
+        let request = wire::Exec {
+            flags,
+            uid: spec.user.uid,
+            gid: spec.user.gid,
+            groups: &spec.user.groups,
+            size,
+            cwd: &spec.cwd,
+            path: &spec.path,
+            argv: spec.argv.iter().map(Vec::as_slice).collect(),
+            env: spec.env.clone(),
+        };
+        let (started_tx, started_rx) = oneshot::channel();
+        let (exit_tx, exit_rx) = oneshot::channel();
+        let job = self.register(Job::Exec { started: Some(started_tx), exit: exit_tx })?;
+        let (header, body) = wire::exec(job, &request).inspect_err(|_| self.forget(job))?;
+        match &theirs {
+            Theirs::Terminal => self.send(header, &body, &[]).await?,
+            Theirs::Merged(out) => {
+                let (null, out) = (self.null.as_fd(), out.as_fd());
+                self.send(header, &body, &[null, out, out]).await?;
+            }
+            Theirs::Separate(fds) => {
+                self.send(header, &body, &fds.each_ref().map(AsFd::as_fd)).await?;
+            }
+        }
+        // Only the program holds these now, so that their end is seen.
+        drop(theirs);
+        let master = started_rx.await.unwrap_or(Err(ExecError::ContainerGone))?;
+        let ends = match (ours, master) {
+            (Some(ends), _) => ends,
+            (None, Some(master)) => Ends::Terminal(master),
+            (None, None) => return Err(ExecError::ContainerGone),
+        };
+        let signals = Signals { job, init: Arc::clone(self) };
+        Ok(Process { ends, exit: exit_rx, signals })
+    }
+
+    pub(crate) async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<OwnedFd> {
+        use nix::fcntl::OFlag;
+        use std::os::unix::ffi::OsStrExt;
+        let flags = match mode {
+            OpenMode::Read => OFlag::O_RDONLY,
+            OpenMode::ReadWriteCreate => OFlag::O_RDWR | OFlag::O_CREAT,
+        };
+        let flags = u32::try_from(flags.bits()).map_err(io::Error::other)?;
+        let (opened_tx, opened_rx) = oneshot::channel();
+        let job = self.register(Job::Open(opened_tx)).map_err(io::Error::other)?;
+        let (header, body) = wire::open(job, path.as_os_str().as_bytes(), flags, 0o666)
+            .inspect_err(|_| self.forget(job))
+            .map_err(io::Error::other)?;
+        self.send(header, &body, &[]).await.map_err(io::Error::other)?;
+        let fd = opened_rx.await.unwrap_or(Err(ExecError::ContainerGone)).map_err(|error| {
+            match error {
+                ExecError::Refused { errno, .. } => io::Error::from_raw_os_error(errno),
+                other => io::Error::other(other),
+            }
+        })?;
+        // A pipe or a device could make the host wait, or do worse.
+        let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
+        match kind {
+            rustix::fs::FileType::RegularFile | rustix::fs::FileType::Directory => Ok(fd),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "neither a regular file nor a directory",
+            )),
+        }
+    }
+
+    pub(crate) async fn signal(&self, job: u64, signal: i32, reach: Reach) {
+        let scope = match reach {
+            Reach::Group => abi::scope::GROUP,
+            Reach::Session => abi::scope::SESSION,
+        };
+        let (header, body) = wire::signal(job, signal.unsigned_abs(), scope);
+        // A container that is gone needs no signals.
+        let _ = self.send(header, &body, &[]).await;
+    }
+
+    pub(crate) async fn signal_all(&self, signal: i32) {
+        let (gone_tx, gone_rx) = oneshot::channel();
+        let Ok(job) = self.register(Job::KillAll(gone_tx)) else { return };
+        let (header, body) = wire::kill_all(job, signal.unsigned_abs());
+        if self.send(header, &body, &[]).await.is_ok() {
+            let _ = gone_rx.await;
+        }
+    }
+
+    /// Resolves when PID 1 is gone.
+    pub(crate) async fn gone(&self) {
+        loop {
+            let notified = self.gone.notified();
+            if self.lock().is_gone {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Closes the socket's sending side, on which PID 1 exits and takes everything with it.
+    pub(crate) fn hang_up(&self) {
+        let _ = rustix::net::shutdown(&*self.socket, rustix::net::Shutdown::Both);
+        self.lost();
+    }
+
+    fn register(&self, job: Job) -> Result<u64, ExecError> {
+        let mut waiting = self.lock();
+        if waiting.is_gone {
+            return Err(ExecError::ContainerGone);
+        }
+        let id = waiting.next;
+        waiting.next += 1;
+        waiting.jobs.insert(id, job);
+        Ok(id)
+    }
+
+    fn forget(&self, job: u64) {
+        self.lock().jobs.remove(&job);
+    }
+
+    async fn send(
+        &self,
+        header: Header,
+        body: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), ExecError> {
+        let _turn = self.writing.lock().await;
+        let head = header.to_bytes();
+        self.write(&head, fds).await?;
+        self.write(body, &[]).await
+    }
+
+    async fn write(&self, mut bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), ExecError> {
+        let mut fds = fds;
+        while !bytes.is_empty() {
+            let send = || runner_sandbox::send(&*self.socket, bytes, fds);
+            let sent = self.socket.async_io(Interest::WRITABLE, send).await;
+            bytes = &bytes[sent.map_err(|_| ExecError::ContainerGone)?..];
+            fds = &[];
+        }
+        Ok(())
+    }
+
+    fn dispatch(&self, reply: Reply, fd: Option<OwnedFd>) {
+        let mut waiting = self.lock();
+        let failure = ExecError::Refused {
+            stage: reply.a,
+            doing: wire::stage_name(reply.a),
+            errno: i32::try_from(reply.b).unwrap_or(0),
+        };
+        if reply.kind == reply::STARTED {
+            if let Some(Job::Exec { started, .. }) = waiting.jobs.get_mut(&reply.id)
+                && let Some(started) = started.take()
+            {
+                let _ = started.send(Ok(fd));
+            }
+            return;
+        }
+        // Every other reply is a job's last. Whoever waited for it may have gone.
+        match (waiting.jobs.remove(&reply.id), reply.kind, fd) {
+            (Some(Job::Exec { exit, .. }), reply::EXITED, _) => {
+                let _ = exit.send(Ok(Exit::from_wait_status(reply.a)));
+            }
+            (Some(Job::Exec { started: Some(started), .. }), reply::FAILED, _) => {
+                let _ = started.send(Err(failure));
+            }
+            (Some(Job::Exec { exit, .. }), reply::FAILED, _) => {
+                let _ = exit.send(Err(failure));
+            }
+            (Some(Job::Open(opened)), reply::OPENED, Some(fd)) => {
+                let _ = opened.send(Ok(fd));
+            }
+            (Some(Job::Open(opened)), reply::FAILED, _) => {
+                let _ = opened.send(Err(failure));
+            }
+            (Some(Job::KillAll(gone)), reply::ALL_GONE, _) => {
+                let _ = gone.send(());
+                // PID 1 answers the last of several; what it says holds for all of them.
+                for (_, job) in waiting.jobs.extract_if(|_, job| matches!(job, Job::KillAll(_))) {
+                    if let Job::KillAll(gone) = job {
+                        let _ = gone.send(());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody will answer any more.
+    fn lost(&self) {
+        let mut waiting = self.lock();
+        waiting.is_gone = true;
+        for (_, job) in waiting.jobs.drain() {
+            match job {
+                Job::Exec { started, exit } => {
+                    if let Some(started) = started {
+                        let _ = started.send(Err(ExecError::ContainerGone));
+                    }
+                    let _ = exit.send(Err(ExecError::ContainerGone));
+                }
+                Job::Open(opened) => {
+                    let _ = opened.send(Err(ExecError::ContainerGone));
+                }
+                Job::KillAll(gone) => {
+                    let _ = gone.send(());
+                }
+            }
+        }
+        drop(waiting);
+        self.gone.notify_waiters();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InitClient {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
+}
+
+/// The program's ends of its connections.
+enum Theirs {
+    /// PID 1 opens the terminal itself.
+    Terminal,
+    Merged(OwnedFd),
+    Separate([OwnedFd; 3]),
+}
+
+fn connections(stdio: Stdio) -> io::Result<(Theirs, Option<Ends>)> {
+    Ok(match stdio {
+        Stdio::Terminal(..) => (Theirs::Terminal, None),
+        Stdio::Merged => {
+            let (reader, writer) = io::pipe()?;
+            (Theirs::Merged(writer.into()), Some(Ends::Merged(reader.into())))
+        }
+        Stdio::Separate => {
+            let (stdin_reader, stdin) = io::pipe()?;
+            let (stdout, stdout_writer) = io::pipe()?;
+            let (stderr, stderr_writer) = io::pipe()?;
+            let theirs = [stdin_reader.into(), stdout_writer.into(), stderr_writer.into()];
+            let ours = [stdin.into(), stdout.into(), stderr.into()];
+            (Theirs::Separate(theirs), Some(Ends::Separate(ours)))
+        }
+    })
+}
+
+/// Replies on their way in.
+#[derive(Debug, Default)]
+struct Incoming {
+    bytes: [u8; REPLY_LEN],
+    got: usize,
+    fd: Option<OwnedFd>,
+}
+
+impl Incoming {
+    /// The next reply; `None` when PID 1 is gone.
+    async fn next(
+        &mut self,
+        socket: &UnixStream,
+    ) -> io::Result<Option<(Reply, Option<OwnedFd>)>> {
+        while self.got < REPLY_LEN {
+            // Never past one reply: the next one may bring a descriptor of its own.
+            let rest = &mut self.bytes[self.got..];
+            let receive = || runner_sandbox::receive(socket, rest);
+            let received = socket.async_io(Interest::READABLE, receive).await?;
+            if received.bytes == 0 {
+                return Ok(None);
+            }
+            self.got += received.bytes;
+            self.fd = received.fds.into_iter().next().or(self.fd.take());
+        }
+        self.got = 0;
+        Ok(Some((Reply::from_bytes(&self.bytes), self.fd.take())))
+    }
+}

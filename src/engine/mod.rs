@@ -1,0 +1,226 @@
+//! Where builds run: what the driver may ask of any engine.
+//!
+//! An [`Engine`] makes a [`Container`]; a container starts programs and opens files for the host.
+//! A build's command, a session's shell and a one-off command are the same [`Container::exec`], so
+//! an engine that can run builds can be debugged. Futures are boxed because both traits are used
+//! through `dyn`.
+
+pub(crate) mod host_image;
+mod init;
+pub(crate) mod namespaces;
+pub(crate) mod rootfs;
+pub(crate) mod users;
+
+use runner_wire::init::Exit;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+pub(crate) type Fut<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Makes containers.
+pub(crate) trait Engine: Send + Sync {
+    fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>>;
+}
+
+/// A container that runs.
+pub(crate) trait Container: Send + Sync {
+    /// Starts a program.
+    fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<Process, ExecError>>;
+
+    /// Opens a file of the container: the host itself never resolves a path in there. Symbolic
+    /// links at the end of `path` are not followed, and what is opened is a regular file or a
+    /// directory.
+    fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>>;
+
+    /// Sends a signal to every process but PID 1; resolves when none is left.
+    fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
+
+    /// Resolves when the container has ended by itself.
+    fn ended(&self) -> Fut<'_, ()>;
+
+    /// Ends it and all that runs in it.
+    fn stop(&self) -> Fut<'_, ()>;
+}
+
+/// What a container is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerSpec {
+    pub(crate) hostname: String,
+    pub(crate) image: Image,
+    /// The source directory and where the build sees it.
+    pub(crate) source: (PathBuf, PathBuf),
+    /// Directories of the host that source control needs beside the source, seen at the same path.
+    pub(crate) source_extras: Vec<PathBuf>,
+    /// Directory of the host, read-only at /codebuild/readonly.
+    pub(crate) readonly: PathBuf,
+    pub(crate) mounts: Vec<UserMount>,
+    /// Places for the layer, the first choice first.
+    pub(crate) layers: Vec<PathBuf>,
+}
+
+/// The root file system a build starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Image {
+    /// The tools of this machine.
+    Host,
+    /// A root file system: unpacked, or in a tar.
+    Rootfs(PathBuf),
+}
+
+/// `--mount SRC:DST[:rw]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserMount {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) writable: bool,
+}
+
+/// A program to start.
+#[derive(Clone, Debug)]
+pub(crate) struct ExecSpec {
+    pub(crate) argv: Vec<Vec<u8>>,
+    /// Directories searched for a program without a slash, parted by colons.
+    pub(crate) path: Vec<u8>,
+    /// Variables as `NAME=value`.
+    pub(crate) env: Vec<Vec<u8>>,
+    pub(crate) cwd: Vec<u8>,
+    /// Whether `/` will do where the directory cannot be entered.
+    pub(crate) cwd_or_root: bool,
+    pub(crate) user: Ids,
+    pub(crate) stdio: Stdio,
+}
+
+/// A user of the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+/// How a program is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdio {
+    /// No input; output and error in one pipe, in the order they are written.
+    Merged,
+    /// Three pipes.
+    Separate,
+    /// A terminal of this many rows and columns.
+    Terminal(u16, u16),
+}
+
+/// For what a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenMode {
+    Read,
+    /// Reading and writing; made, for every user to write, where it is missing.
+    ReadWriteCreate,
+}
+
+/// A program that has been started.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) ends: Ends,
+    /// How it ended.
+    pub(crate) exit: oneshot::Receiver<Result<Exit, ExecError>>,
+    pub(crate) signals: Signals,
+}
+
+/// The host's ends of a program's connections.
+#[derive(Debug)]
+pub(crate) enum Ends {
+    /// What it writes.
+    Merged(OwnedFd),
+    /// What it reads, writes, and writes as errors.
+    Separate([OwnedFd; 3]),
+    /// The master of its terminal.
+    Terminal(OwnedFd),
+}
+
+/// Sends signals to a program.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals {
+    job: u64,
+    init: Arc<init::InitClient>,
+}
+
+/// Whom of a program's offspring a signal reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Its process group.
+    Group,
+    /// Everything in its session, jobs in the background included.
+    Session,
+}
+
+impl Signals {
+    pub(crate) async fn send(&self, signal: i32, reach: Reach) {
+        self.init.signal(self.job, signal, reach).await;
+    }
+}
+
+/// There is no container.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct EngineError {
+    /// CodeBuild's code for it.
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl EngineError {
+    /// The machine's fault, or ours.
+    fn fault(message: impl Into<String>, hint: Option<&str>) -> Self {
+        let code = "INTERNAL_SERVICE_ERROR";
+        EngineError { code, message: message.into(), hint: hint.map(str::to_owned) }
+    }
+
+    /// The image cannot be used.
+    fn image(message: impl Into<String>, hint: Option<&str>) -> Self {
+        let code = "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE";
+        EngineError { code, message: message.into(), hint: hint.map(str::to_owned) }
+    }
+}
+
+/// A program was not started.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ExecError {
+    #[error("cannot {doing}: {}", io::Error::from_raw_os_error(*errno))]
+    Refused { stage: u32, doing: &'static str, errno: i32 },
+    #[error("{0}")]
+    Unfit(#[from] runner_wire::init::EncodeError),
+    #[error("the container has ended")]
+    ContainerGone,
+    #[error("cannot make a pipe: {0}")]
+    Pipe(String),
+}
+
+impl ExecError {
+    /// As shells tell it: 127 not found, 126 not executable, 125 anything of ours.
+    pub(crate) fn shell_code(&self) -> u8 {
+        use runner_wire::abi::stage;
+        match self {
+            ExecError::Refused { stage: stage::EXEC, errno, .. } => match *errno {
+                libc_errno::ENOENT | libc_errno::ENOTDIR => 127,
+                _ => 126,
+            },
+            _ => 125,
+        }
+    }
+
+    /// Whether the program itself is not there.
+    pub(crate) fn is_missing_program(&self) -> bool {
+        self.shell_code() == 127
+    }
+}
+
+mod libc_errno {
+    pub(super) const ENOENT: i32 = nix::errno::Errno::ENOENT as i32;
+    pub(super) const ENOTDIR: i32 = nix::errno::Errno::ENOTDIR as i32;
+}

@@ -1,0 +1,320 @@
+//! The engine of this program's own: Linux namespaces, no daemon, nothing to install.
+//!
+//! Turns a [`ContainerSpec`] into a `SandboxSpec`, finds a place for the layer, and starts it on a
+//! thread that may wait. What runs in the container is asked for through `init`.
+
+use super::init::InitClient;
+use super::rootfs::{self, Prepared};
+use super::{
+    Container, ContainerSpec, Engine, EngineError, ExecError, ExecSpec, Fut, Image, OpenMode,
+    Process, host_image,
+};
+use runner_sandbox::{
+    Entry, IdSwap, Layer, Root, Sandbox, SandboxSpec, StartError, Step, Store,
+};
+use runner_wire::abi::{BREAKPOINT_NAME, RESUME_NAME};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Called with PID 1's pid and start time before anything runs in the container.
+pub(crate) type Recorder = Arc<dyn Fn(u32, u64) -> io::Result<()> + Send + Sync>;
+/// Called with what the person should know about how the container was made.
+pub(crate) type Teller = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Makes containers out of namespaces.
+#[derive(Clone)]
+pub(crate) struct Namespaces {
+    /// Where tars are unpacked.
+    pub(crate) images: PathBuf,
+    pub(crate) record: Recorder,
+    pub(crate) tell: Teller,
+}
+
+impl Engine for Namespaces {
+    fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
+        let engine = self.clone();
+        Box::pin(async move {
+            let started = tokio::task::spawn_blocking(move || engine.start_now(spec)).await;
+            let (mut sandbox, image) = started.map_err(|panic| {
+                EngineError::fault(format!("the start of the container failed: {panic}"), None)
+            })??;
+            let control = sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
+            let init = control.and_then(InitClient::new).map_err(|error| {
+                EngineError::fault(format!("cannot talk to the container: {error}"), None)
+            })?;
+            let sandbox = Mutex::new(Some((sandbox, image)));
+            Ok(Arc::new(NamespacesContainer { init, sandbox }) as Arc<dyn Container>)
+        })
+    }
+}
+
+struct NamespacesContainer {
+    init: Arc<InitClient>,
+    /// The container and the image that must not change while it lives.
+    sandbox: Mutex<Option<(Sandbox, Option<Prepared>)>>,
+}
+
+impl Container for NamespacesContainer {
+    fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<Process, ExecError>> {
+        Box::pin(async move { self.init.exec(&spec).await })
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
+        let path = path.to_path_buf();
+        Box::pin(async move { self.init.open(&path, mode).await })
+    }
+
+    fn signal_all(&self, signal: i32) -> Fut<'_, ()> {
+        Box::pin(self.init.signal_all(signal))
+    }
+
+    fn ended(&self) -> Fut<'_, ()> {
+        Box::pin(self.init.gone())
+    }
+
+    fn stop(&self) -> Fut<'_, ()> {
+        Box::pin(async move {
+            self.init.hang_up();
+            let sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Its end is waited for, which may take as long as its last process needs to die.
+            let _ = tokio::task::spawn_blocking(move || drop(sandbox)).await;
+        })
+    }
+}
+
+impl Namespaces {
+    /// Blocks until the container is up.
+    fn start_now(
+        &self,
+        mut spec: ContainerSpec,
+    ) -> Result<(Sandbox, Option<Prepared>), EngineError> {
+        let image = match &mut spec.image {
+            Image::Host => None,
+            Image::Rootfs(path) => {
+                let prepared = rootfs::prepare(&self.images, path, &*self.tell)
+                    .map_err(|error| EngineError::image(error.to_string(), error.hint))?;
+                path.clone_from(&prepared.tree);
+                Some(prepared)
+            }
+        };
+        self.start_somewhere(&spec).map(|sandbox| (sandbox, image))
+    }
+
+    /// Starts it with its layer in the first place that can hold one.
+    fn start_somewhere(&self, spec: &ContainerSpec) -> Result<Sandbox, EngineError> {
+        let mut failures = Vec::new();
+        for (dir, store) in layer_places(spec) {
+            let sandbox_spec = sandbox_spec(spec, Layer { dir: dir.clone(), store })?;
+            if let Err(error) = crate::state::make_private(&dir) {
+                failures.push(format!("{}: {error}", dir.display()));
+                continue;
+            }
+            match runner_sandbox::start(&sandbox_spec, |pid, time| (self.record)(pid, time)) {
+                Ok(sandbox) => {
+                    if !failures.is_empty() {
+                        (self.tell)(choice(&dir, store, &failures));
+                    }
+                    return Ok(sandbox);
+                }
+                // This file system cannot hold an overlay's upper layer; another one may.
+                Err(StartError::Setup(failure)) if failure.step == Step::Layer => {
+                    let kind = file_system(&dir);
+                    failures.push(format!("{}: {failure} ({kind})", dir.display()));
+                    // Nothing of value can be in it.
+                    let _ = fs::remove_dir_all(&dir);
+                }
+                Err(error) => return Err(explain(&error)),
+            }
+        }
+        Err(EngineError::fault(
+            format!("no place here can hold what the build writes:\n  {}", failures.join("\n  ")),
+            Some(
+                "set RUNNER_HOME to a directory on ext4, xfs, btrfs or tmpfs: overlayfs does not \
+                 take an overlay or a network file system for its upper layer",
+            ),
+        ))
+    }
+}
+
+/// Where the layer may go, best first: the given directories, then memory.
+fn layer_places(spec: &ContainerSpec) -> Vec<(PathBuf, Store)> {
+    let on_disk = spec.layers.iter().map(|dir| (dir.clone(), Store::Directory));
+    let memory = spec.layers.first().map(|dir| (dir.clone(), Store::Memory(memory_for_layer())));
+    on_disk.chain(memory).collect()
+}
+
+/// Half of the machine's memory, as a tmpfs takes by itself.
+fn memory_for_layer() -> u64 {
+    fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        })
+        .map_or(1 << 30, |kib| kib * 1024 / 2)
+}
+
+fn choice(dir: &Path, store: Store, failures: &[String]) -> String {
+    let place = match store {
+        Store::Directory => dir.display().to_string(),
+        Store::Memory(bytes) => format!("memory (at most {} MiB)", bytes >> 20),
+    };
+    format!(
+        "what the build writes is kept in {place}, because elsewhere it cannot be:\n  {}",
+        failures.join("\n  ")
+    )
+}
+
+fn file_system(dir: &Path) -> String {
+    use nix::sys::statfs::{
+        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
+        TMPFS_MAGIC, XFS_SUPER_MAGIC,
+    };
+    match nix::sys::statfs::statfs(dir).map(|stat| stat.filesystem_type()) {
+        Ok(OVERLAYFS_SUPER_MAGIC) => "on an overlay".to_owned(),
+        Ok(NFS_SUPER_MAGIC) => "on NFS".to_owned(),
+        Ok(TMPFS_MAGIC) => "on tmpfs".to_owned(),
+        Ok(EXT4_SUPER_MAGIC) => "on ext4".to_owned(),
+        Ok(XFS_SUPER_MAGIC) => "on xfs".to_owned(),
+        Ok(BTRFS_SUPER_MAGIC) => "on btrfs".to_owned(),
+        Ok(other) => format!("file system type {:#x}", other.0),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn sandbox_spec(spec: &ContainerSpec, layer: Layer) -> Result<SandboxSpec, EngineError> {
+    let (root, mut entries) = match &spec.image {
+        Image::Host => {
+            let entries = host_image::entries().map_err(|error| {
+                let message = format!("cannot look at this machine's own tools: {error}");
+                EngineError::image(message, None)
+            })?;
+            (Root::Empty, entries)
+        }
+        Image::Rootfs(dir) => (Root::Image { lower: vec![dir.clone()] }, rootfs_entries()),
+    };
+    entries.extend(common_entries(&spec.hostname));
+    entries.push(Entry::Bind {
+        path: "/codebuild/readonly".into(),
+        source: spec.readonly.clone(),
+        writable: false,
+    });
+    let (source, target) = &spec.source;
+    entries.push(Entry::Overlay {
+        path: target.clone(),
+        lower: source.clone(),
+        hidden: Vec::new(),
+        owned: true,
+    });
+    entries.extend(spec.source_extras.iter().map(|dir| Entry::Overlay {
+        path: dir.clone(),
+        lower: dir.clone(),
+        hidden: Vec::new(),
+        owned: true,
+    }));
+    entries.extend(spec.mounts.iter().map(|mount| Entry::Bind {
+        path: mount.target.clone(),
+        source: mount.source.clone(),
+        writable: mount.writable,
+    }));
+    let owner = fs::metadata(source).ok().map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
+    Ok(SandboxSpec {
+        hostname: spec.hostname.clone(),
+        layer,
+        root,
+        entries,
+        owner: owner.filter(|owner| owner.uid != 0),
+    })
+}
+
+/// What every build finds, whatever its image.
+fn common_entries(hostname: &str) -> Vec<Entry> {
+    let directory = |path: &str, mode| Entry::Directory { path: path.into(), mode };
+    let mut entries = vec![
+        directory("/tmp", 0o1777),
+        directory("/var/tmp", 0o1777),
+        directory("/codebuild", 0o755),
+        directory("/codebuild/output", 0o755),
+        // Every user's commands save their state there. Not sticky: the kernel would then keep
+        // root from opening what another user made.
+        directory("/codebuild/output/tmp", 0o777),
+        directory("/codebuild/user/bin", 0o755),
+        Entry::File {
+            path: "/etc/hostname".into(),
+            mode: 0o644,
+            from: None,
+            text: format!("{hostname}\n"),
+        },
+        Entry::File {
+            path: "/etc/hosts".into(),
+            mode: 0o644,
+            from: Some("/etc/hosts".into()),
+            // sudo, for one, wants to find the host it runs on.
+            text: format!("\n127.0.1.1\t{hostname}\n"),
+        },
+        Entry::File {
+            path: "/etc/resolv.conf".into(),
+            mode: 0o644,
+            from: Some("/etc/resolv.conf".into()),
+            text: String::new(),
+        },
+    ];
+    // Where the owner of the source cannot be shown as root, and for other users than root.
+    entries.push(Entry::Append {
+        path: "/etc/gitconfig".into(),
+        text: "[safe]\n\tdirectory = *\n".to_owned(),
+    });
+    for name in [BREAKPOINT_NAME, RESUME_NAME] {
+        let program = PathBuf::from(format!("/codebuild/readonly/bin/{name}"));
+        for dir in ["/codebuild/user/bin", "/usr/local/bin"] {
+            entries.push(Entry::Link { path: Path::new(dir).join(name), to: program.clone() });
+        }
+    }
+    entries
+}
+
+/// What an image's own root gets on top.
+fn rootfs_entries() -> Vec<Entry> {
+    // As in AWS, HOME is /root, and it has to be there.
+    vec![Entry::Directory { path: "/root".into(), mode: 0o700 }]
+}
+
+fn explain(error: &StartError) -> EngineError {
+    let hint = match error {
+        StartError::Namespaces(cause) => Some(match cause.raw_os_error() {
+            Some(code) if code == nix::errno::Errno::EPERM as i32 => {
+                "this user may not make namespaces; run as root"
+            }
+            Some(code) if code == nix::errno::Errno::ENOSYS as i32 => {
+                "the kernel, or a filter around this process, knows no clone3: Linux 5.3 or later \
+                 is needed, and a Docker container around the runner must let it through \
+                 (--security-opt seccomp=unconfined --cap-add SYS_ADMIN)"
+            }
+            Some(code) if code == nix::errno::Errno::ENOSPC as i32 => {
+                "there are as many namespaces as user.max_*_namespaces in /proc/sys allows"
+            }
+            _ => "look at /proc/sys/user/max_*_namespaces and at the limits of this container",
+        }),
+        StartError::Setup(failure) => match failure.step {
+            Step::Namespaces | Step::Root if failure.errno == nix::errno::Errno::EPERM as i32 => {
+                Some(
+                    "this process may make namespaces but not mount in them; it may be confined by \
+                     AppArmor or run in a container that was started without the right to mount",
+                )
+            }
+            Step::Confine if failure.errno == nix::errno::Errno::EACCES as i32 => {
+                Some("programs in memory may not be executed here; see vm.memfd_noexec in sysctl")
+            }
+            Step::Namespaces | Step::Layer | Step::Source | Step::Root | Step::Confine => None,
+        },
+        StartError::Lost(_)
+        | StartError::Version(_)
+        | StartError::Record(_)
+        | StartError::Host(..) => None,
+    };
+    EngineError::fault(error.to_string(), hint)
+}

@@ -1,0 +1,156 @@
+//! The writer of a build's log.
+//!
+//! Fed by the driver (events) and by pumps (output); read through `reader`. In memory stand only
+//! the two heads. A failed write leaves both files as they were before it, so that what can be read
+//! is always whole.
+
+use crate::state::BuildDir;
+use runner_core::event::{Event, EventBody};
+use runner_core::time::WallTime;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How far the log reaches, in bytes. Everything before it is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heads {
+    pub(crate) events: u64,
+    pub(crate) output: u64,
+    /// No more will come.
+    pub(crate) closed: bool,
+}
+
+/// Appends to a build's log. Clones write to the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct LogWriter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    files: Mutex<Files>,
+    /// For tasks.
+    heads: watch::Sender<Heads>,
+    /// For threads.
+    grown: Condvar,
+    build_id: String,
+}
+
+#[derive(Debug)]
+struct Files {
+    events: File,
+    output: File,
+    seq: u64,
+    heads: Heads,
+}
+
+impl LogWriter {
+    /// The log of a build that has none yet.
+    pub(crate) fn create(dir: &BuildDir, build_id: String) -> io::Result<Self> {
+        let create = |path| {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+        };
+        let files = Files {
+            events: create(dir.events())?,
+            output: create(dir.output())?,
+            seq: 0,
+            heads: Heads::default(),
+        };
+        let (heads, _) = watch::channel(Heads::default());
+        let (files, grown) = (Mutex::new(files), Condvar::new());
+        Ok(LogWriter { shared: Arc::new(Shared { files, heads, grown, build_id }) })
+    }
+
+    /// Logs an event; the event as logged.
+    pub(crate) fn append(&self, body: EventBody, time: WallTime) -> io::Result<Event> {
+        let mut files = self.lock();
+        let event =
+            Event { seq: files.seq + 1, time, build_id: self.shared.build_id.clone(), body };
+        files.append_event(&event)?;
+        self.publish(&files);
+        Ok(event)
+    }
+
+    /// Logs what a command has written.
+    pub(crate) fn append_output(
+        &self,
+        command: u32,
+        bytes: &[u8],
+        time: WallTime,
+    ) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut files = self.lock();
+        let offset = files.heads.output;
+        let length = bytes.len() as u64;
+        files.output.write_all_at(bytes, offset)?;
+        let event = Event {
+            seq: files.seq + 1,
+            time,
+            build_id: self.shared.build_id.clone(),
+            body: EventBody::Output { command, offset, length },
+        };
+        // The bytes are not there until an event says so; the next ones overwrite them if not.
+        files.append_event(&event)?;
+        files.heads.output += length;
+        self.publish(&files);
+        Ok(())
+    }
+
+    /// Tells readers that no more will come.
+    pub(crate) fn close(&self) {
+        let mut files = self.lock();
+        files.heads.closed = true;
+        self.publish(&files);
+    }
+
+    /// Blocks until the heads are others than `seen`, or the time is up; the heads then.
+    pub(crate) fn wait(&self, seen: Heads, limit: Option<Duration>) -> Heads {
+        let files = self.lock();
+        let same = |files: &mut Files| files.heads == seen;
+        let files = match limit {
+            None => self.shared.grown.wait_while(files, same),
+            Some(limit) => self
+                .shared
+                .grown
+                .wait_timeout_while(files, limit, same)
+                .map(|(files, _)| files)
+                .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
+        };
+        files.unwrap_or_else(PoisonError::into_inner).heads
+    }
+
+    /// To be woken when the log has grown.
+    pub(crate) fn watch(&self) -> watch::Receiver<Heads> {
+        self.shared.heads.subscribe()
+    }
+
+    fn publish(&self, files: &Files) {
+        self.shared.heads.send_replace(files.heads);
+        self.shared.grown.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Files> {
+        // A panic elsewhere cannot have left a half-made change behind: heads move last.
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    fn append_event(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = event.to_line()?;
+        line.push('\n');
+        if let Err(error) = self.events.write_all_at(line.as_bytes(), self.heads.events) {
+            // Half a line would be taken for a torn one, which only the last may be.
+            let _ = self.events.set_len(self.heads.events);
+            return Err(error);
+        }
+        self.seq = event.seq;
+        self.heads.events += line.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! The pipe out: one append-only log a build, written in one place, read by cursors.
+//!
+//! [`LogWriter`] is the only one that gives out `seq`. Output bytes go from the pipe through
+//! [`pump`] into `output.log` without ever passing the machine; an event says where they lie. A
+//! [`LogReader`] reads the same files, in this process or another, live or years later.
+
+mod log;
+pub(crate) mod pump;
+mod reader;
+
+pub(crate) use log::{Heads, LogWriter};
+pub(crate) use reader::{LogReader, OutputReader};

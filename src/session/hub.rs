@@ -1,0 +1,450 @@
+//! The hub: opens sessions, knows which are open, ends them when the build ends.
+//!
+//! Fed by `control::host` with what a client asks for; uses the engine's `exec`, the same that build
+//! commands use. A session sees the variables and the directory of the process that waits at a
+//! breakpoint, or else those of the last finished command.
+
+use crate::control::Shims;
+use crate::driver::SharedSnapshot;
+use crate::driver::inbox::Inbox;
+use crate::engine::{
+    Container, Ends, ExecError, ExecSpec, Ids, OpenMode, Process, Reach, Signals, Stdio, users,
+};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use runner_core::env::DEFAULT_PATH;
+use runner_core::machine::{Input, Status};
+use runner_wire::control::{Open, Size};
+use runner_wire::init::Exit;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{oneshot, watch};
+
+/// Shells a session may start, the most comfortable first.
+const SHELLS: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
+const LAST_RESORT: &str = "/bin/sh";
+/// How long a session's programs have between SIGHUP and SIGKILL.
+const GRACE: Duration = Duration::from_secs(1);
+/// `TERM` for a client that does not tell its own.
+const TERM: &str = "xterm-256color";
+
+/// What a hub works with.
+pub(crate) struct HubParts {
+    pub(crate) inbox: Inbox,
+    pub(crate) shims: Arc<Shims>,
+    pub(crate) snapshot: SharedSnapshot,
+    /// A terminal session without input or output for so long is closed.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// Opens and ends sessions.
+pub(crate) struct Hub {
+    parts: HubParts,
+    container: Mutex<Option<Arc<dyn Container>>>,
+    next: AtomicU64,
+    closing: watch::Sender<Option<Closing>>,
+    /// Open sessions.
+    count: watch::Sender<usize>,
+}
+
+/// Why all sessions are being closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Closing {
+    /// One line for the person.
+    pub(crate) message: String,
+}
+
+/// A session that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct OpenError {
+    /// Exit code for the client.
+    pub(crate) code: u8,
+    pub(crate) message: String,
+}
+
+impl OpenError {
+    fn ours(message: impl Into<String>) -> Self {
+        OpenError { code: 125, message: message.into() }
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(parts: HubParts) -> Self {
+        Hub {
+            parts,
+            container: Mutex::new(None),
+            next: AtomicU64::new(1),
+            closing: watch::Sender::new(None),
+            count: watch::Sender::new(0),
+        }
+    }
+
+    /// The container is there.
+    pub(crate) fn connect(&self, container: Arc<dyn Container>) {
+        *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(container);
+    }
+
+    /// Starts a program for a client.
+    pub(crate) async fn open(self: &Arc<Self>, request: &Open) -> Result<Session, OpenError> {
+        let closing = self.closing.borrow().clone();
+        if let Some(closing) = closing {
+            return Err(OpenError::ours(closing.message));
+        }
+        let container = self
+            .container
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or_else(|| OpenError::ours("the build's container is not there yet"))?;
+        let user = match &request.user {
+            None => Ids::default(),
+            Some(name) => users::resolve(&*container, name).await.ok_or_else(|| {
+                OpenError::ours(format!("the container has no user `{name}`"))
+            })?,
+        };
+        let spec = self.exec_spec(&*container, request, user).await;
+        let program = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
+        let name = String::from_utf8_lossy(&spec.argv[0]).into_owned();
+        let process = container.exec(spec).await.map_err(|error| refusal(&error, &name))?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let opened = Input::SessionOpened { session: number, program };
+        self.parts.inbox.send(opened).await;
+        self.count.send_modify(|count| *count += 1);
+        Session::new(number, name, process, Arc::clone(self)).map_err(|error| {
+            OpenError::ours(format!("cannot watch the session's terminal: {error}"))
+        })
+    }
+
+    async fn exec_spec(&self, container: &dyn Container, request: &Open, user: Ids) -> ExecSpec {
+        let (mut env, cwd) = self.context();
+        let mut argv: Vec<Vec<u8>> =
+            request.argv.iter().map(|argument| argument.clone().into_bytes()).collect();
+        if argv.is_empty() {
+            argv.push(shell(container).await.as_bytes().to_vec());
+        }
+        let stdio = match request.terminal {
+            Some(Size { rows, cols }) => {
+                env.retain(|variable| !variable.starts_with(b"TERM="));
+                let term = request.term.as_deref().filter(|term| !term.contains('\0'));
+                env.push(format!("TERM={}", term.unwrap_or(TERM)).into_bytes());
+                Stdio::Terminal(rows, cols)
+            }
+            None => Stdio::Separate,
+        };
+        let path = env
+            .iter()
+            .find_map(|variable| variable.strip_prefix(b"PATH="))
+            .map_or_else(|| DEFAULT_PATH.as_bytes().to_vec(), <[u8]>::to_vec);
+        ExecSpec { argv, path, env, cwd, cwd_or_root: true, user, stdio }
+    }
+
+    /// Variables and directory for a new session.
+    fn context(&self) -> (Vec<Vec<u8>>, Vec<u8>) {
+        let snapshot =
+            self.parts.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.parts.shims.first_waiting() {
+            Some(caller) if caller.environment.is_empty() => (snapshot.env, caller.cwd),
+            Some(caller) => (caller.environment, caller.cwd),
+            None => (snapshot.env, snapshot.cwd),
+        }
+    }
+
+    /// Asks every session's programs to end, without waiting.
+    pub(crate) fn hang_up(&self) {
+        let message = "the build is being stopped".to_owned();
+        self.closing.send_if_modified(|closing| closing.replace(Closing { message }).is_none());
+    }
+
+    /// Ends every session; resolves when all are closed.
+    pub(crate) async fn close(&self, status: Status) {
+        self.closing.send_replace(Some(Closing { message: format!("the build has ended: {status}") }));
+        let mut count = self.count.subscribe();
+        // Fails only when the hub is gone, and with it every session.
+        let _ = tokio::time::timeout(2 * GRACE, count.wait_for(|count| *count == 0)).await;
+    }
+}
+
+/// The best shell the image has.
+async fn shell(container: &dyn Container) -> &'static str {
+    for path in SHELLS {
+        match container.open(Path::new(path), OpenMode::Read).await {
+            Ok(_) => return path,
+            // A link at the end is not followed; it is there.
+            Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => return path,
+            Err(_) => {}
+        }
+    }
+    LAST_RESORT
+}
+
+fn refusal(error: &ExecError, program: &str) -> OpenError {
+    let message = if error.is_missing_program() && program == LAST_RESORT {
+        "the image has no shell; run one of its programs: runner exec BUILD -- PROGRAM".to_owned()
+    } else {
+        format!("{program}: {error}")
+    };
+    OpenError { code: error.shell_code(), message }
+}
+
+/// A program that runs for a client.
+pub(crate) struct Session {
+    pub(crate) number: u64,
+    /// Pipes for a client that asked for no terminal; to be handed over.
+    pub(crate) pipes: Option<[OwnedFd; 3]>,
+    pub(crate) input: SessionInput,
+    pub(crate) output: SessionOutput,
+}
+
+/// The way to a session's program.
+pub(crate) struct SessionInput {
+    terminal: Option<Arc<AsyncFd<OwnedFd>>>,
+    signals: Signals,
+    activity: watch::Sender<()>,
+}
+
+/// The way from a session's program.
+pub(crate) struct SessionOutput {
+    number: u64,
+    program: String,
+    terminal: Option<Arc<AsyncFd<OwnedFd>>>,
+    exit: oneshot::Receiver<Result<Exit, ExecError>>,
+    ended: Option<Result<Exit, ExecError>>,
+    signals: Signals,
+    hub: Arc<Hub>,
+    closing: watch::Receiver<Option<Closing>>,
+    activity: watch::Receiver<()>,
+    /// Set when the session was ended from this side: why, and what the client is told.
+    closed: Option<Closing>,
+    how: Option<String>,
+}
+
+/// What a session has to say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Bytes of its terminal are in the buffer.
+    Bytes(usize),
+    /// The program has ended by itself.
+    Exited(u8),
+    /// The program could not be executed.
+    Failed { code: u8, message: String },
+    /// The session was ended from this side.
+    Closed { message: String },
+}
+
+impl Session {
+    fn new(
+        number: u64,
+        program: String,
+        process: Process,
+        hub: Arc<Hub>,
+    ) -> io::Result<Self> {
+        let (terminal, pipes) = match process.ends {
+            Ends::Terminal(master) => {
+                (Some(Arc::new(watched(master)?)), None)
+            }
+            Ends::Separate(pipes) => (None, Some(pipes)),
+            Ends::Merged(_) => (None, None),
+        };
+        let activity = watch::Sender::new(());
+        let output = SessionOutput {
+            number,
+            program,
+            terminal: terminal.clone(),
+            exit: process.exit,
+            ended: None,
+            signals: process.signals.clone(),
+            closing: hub.closing.subscribe(),
+            activity: activity.subscribe(),
+            hub,
+            closed: None,
+            how: None,
+        };
+        let input = SessionInput { terminal, signals: process.signals, activity };
+        Ok(Session { number, pipes, input, output })
+    }
+}
+
+impl SessionInput {
+    /// Types bytes; resolves when the terminal has taken them all.
+    pub(crate) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(terminal) = &self.terminal else { return Ok(()) };
+        self.activity.send_replace(());
+        while !bytes.is_empty() {
+            let mut ready = terminal.writable().await?;
+            match ready.try_io(|fd| nix::unistd::write(fd.get_ref(), bytes).map_err(Into::into)) {
+                Ok(written) => bytes = &bytes[written?..],
+                Err(_would_block) => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn resize(&self, size: Size) {
+        if let Some(terminal) = &self.terminal {
+            let size = rustix::termios::Winsize {
+                ws_row: size.rows,
+                ws_col: size.cols,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            // The terminal may have gone with its program.
+            let _ = rustix::termios::tcsetwinsize(terminal.get_ref(), size);
+        }
+    }
+
+    pub(crate) async fn signal(&self, signal: i32) {
+        self.signals.send(signal, Reach::Group).await;
+    }
+
+    /// Ends the session because its client is gone.
+    pub(crate) async fn abandon(self) {
+        self.signals.send(Signal::SIGHUP as i32, Reach::Session).await;
+        tokio::time::sleep(GRACE).await;
+        self.signals.send(Signal::SIGKILL as i32, Reach::Session).await;
+    }
+}
+
+impl SessionOutput {
+    /// The next thing the session has to say. After anything but bytes it is over.
+    pub(crate) async fn next(&mut self, buffer: &mut [u8]) -> Output {
+        loop {
+            // Bytes first: what a program wrote before it ended comes before its end.
+            if let Some(read) = self.read_now(buffer) {
+                return Output::Bytes(read);
+            }
+            if let Some(output) = self.ending() {
+                return output;
+            }
+            let terminal = self.terminal.clone();
+            tokio::select! {
+                exit = &mut self.exit, if self.ended.is_none() => {
+                    self.ended = Some(exit.unwrap_or(Err(ExecError::ContainerGone)));
+                }
+                ready = readable(terminal.as_deref()), if self.terminal.is_some() => {
+                    if !ready {
+                        self.terminal = None;
+                    }
+                }
+                closing = closing(&mut self.closing), if self.closed.is_none() => {
+                    self.end(closing).await;
+                }
+                () = idle(&mut self.activity, self.hub.parts.idle_timeout),
+                        if self.closed.is_none() && terminal.is_some() => {
+                    let minutes = self.hub.parts.idle_timeout.as_secs() / 60;
+                    let message = format!("closed: nothing happened for {minutes} minutes");
+                    self.end(Closing { message }).await;
+                }
+            }
+        }
+    }
+
+    /// SIGHUP now, SIGKILL later, and the rest of the output meanwhile.
+    async fn end(&mut self, closing: Closing) {
+        self.closed = Some(closing);
+        self.signals.send(Signal::SIGHUP as i32, Reach::Session).await;
+        let signals = self.signals.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            signals.send(Signal::SIGKILL as i32, Reach::Session).await;
+        });
+    }
+
+    /// What to say last, once the program has ended and nothing is left to be read.
+    fn ending(&mut self) -> Option<Output> {
+        let ended = self.ended.as_ref()?;
+        let output = match (&self.closed, ended) {
+            (Some(_), _) | (None, Err(ExecError::ContainerGone)) => {
+                // What is known by now says more than what was known when the end began.
+                let newest = self.closing.borrow().clone().or_else(|| self.closed.clone());
+                let message = newest.map_or_else(
+                    || "the build's container has ended".to_owned(),
+                    |closing| closing.message,
+                );
+                Output::Closed { message }
+            }
+            (None, Ok(exit)) => Output::Exited(exit.shell_code()),
+            (None, Err(error)) => {
+                let refusal = refusal(error, &self.program);
+                Output::Failed { code: refusal.code, message: refusal.message }
+            }
+        };
+        self.how = Some(match &output {
+            Output::Closed { message } | Output::Failed { message, .. } => message.clone(),
+            Output::Exited(code) => format!("exit code {code}"),
+            Output::Bytes(_) => String::new(),
+        });
+        Some(output)
+    }
+
+    /// Reads without waiting; `None` when nothing is there.
+    fn read_now(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let terminal = self.terminal.as_ref()?;
+        match nix::unistd::read(terminal.get_ref(), buffer) {
+            Ok(0) => {}
+            Ok(read) => return Some(read),
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+            // EIO: the last process that had the terminal open is gone.
+            Err(_) => {}
+        }
+        self.terminal = None;
+        None
+    }
+}
+
+impl Drop for SessionOutput {
+    fn drop(&mut self) {
+        let how = self.how.take().unwrap_or_else(|| "the client has gone".to_owned());
+        let (hub, session) = (Arc::clone(&self.hub), self.number);
+        // None when this program is on its way out, and nobody is interested any more.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            hub.parts.inbox.send(Input::SessionClosed { session, how }).await;
+            // Whoever waits for the last session finds its end in the log.
+            hub.count.send_modify(|count| *count = count.saturating_sub(1));
+        });
+    }
+}
+
+/// A terminal's master that tasks can wait for.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe because some types may close their descriptor early; an \
+              OwnedFd does not, and unsafe code has no place here"
+)]
+fn watched(master: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&master, true)?;
+    AsyncFd::new(master)
+}
+
+/// Whether there is something to read; an error is for the reader to find.
+async fn readable(terminal: Option<&AsyncFd<OwnedFd>>) -> bool {
+    match terminal {
+        None => std::future::pending().await,
+        Some(terminal) => match terminal.readable().await {
+            Ok(mut ready) => {
+                ready.clear_ready();
+                true
+            }
+            Err(_) => false,
+        },
+    }
+}
+
+async fn closing(closing: &mut watch::Receiver<Option<Closing>>) -> Closing {
+    let wanted = closing.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
+    match wanted {
+        Some(closing) => closing,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when nothing was typed for that long. Output starts the wait anew, because `next` does.
+async fn idle(activity: &mut watch::Receiver<()>, timeout: Duration) {
+    while let Ok(Ok(())) = tokio::time::timeout(timeout, activity.changed()).await {}
+}

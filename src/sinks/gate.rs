@@ -1,0 +1,63 @@
+//! The gate to the terminal: closed while a shell has it.
+//!
+//! Closed and opened by the key menu (`session::keys`); heeded by the sink that draws on the
+//! terminal. What happens behind it is logged as ever, and shown when it opens.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Open at first.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    /// The sink has made way, or has ended.
+    clear: bool,
+}
+
+impl Gate {
+    /// Closes it; blocks until the sink has made way.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let _clear = self
+            .changed
+            .wait_while(state, |state| !state.clear)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+
+    pub(crate) fn open(&self) {
+        self.lock().closed = false;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Makes way; blocks while it is closed.
+    pub(crate) fn wait(&self) {
+        let mut state = self.lock();
+        state.clear = true;
+        self.changed.notify_all();
+        let mut state = self
+            .changed
+            .wait_while(state, |state| state.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.clear = false;
+    }
+
+    /// The sink has ended, and with it every need to wait for it.
+    pub(crate) fn sink_ended(&self) {
+        self.lock().clear = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,94 @@
+//! One event a line, for programs.
+//!
+//! The lines of `events.jsonl` as they are, but for output: where the file says at which place the
+//! bytes lie, these lines hold them, as `text` where they are UTF-8 and as `base64` where not.
+
+use super::Sink;
+use crate::events::OutputReader;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use runner_core::event::{Event, EventBody};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+/// Writes the lines to `out`.
+pub(crate) struct Json<W: Write + Send> {
+    out: io::BufWriter<W>,
+    /// The start of a character whose rest has not come yet, by command.
+    halves: HashMap<u32, Vec<u8>>,
+}
+
+#[derive(Serialize)]
+struct OutputLine<'a> {
+    r#type: &'static str,
+    data: OutputData<'a>,
+}
+
+#[derive(Serialize)]
+struct OutputData<'a> {
+    command: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+impl<W: Write + Send> Json<W> {
+    pub(crate) fn new(out: W) -> Self {
+        Json { out: io::BufWriter::with_capacity(64 << 10, out), halves: HashMap::new() }
+    }
+
+    fn output(&mut self, event: &Event, command: u32, bytes: &[u8]) -> io::Result<()> {
+        let mut joined = self.halves.remove(&command).unwrap_or_default();
+        joined.extend_from_slice(bytes);
+        // A chunk may part a character; its first half waits for the second.
+        let whole = match std::str::from_utf8(&joined) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => joined.len(),
+        };
+        if whole < joined.len() {
+            self.halves.insert(command, joined.split_off(whole));
+        }
+        self.line(event, command, &joined)
+    }
+
+    fn line(&mut self, event: &Event, command: u32, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let text = std::str::from_utf8(bytes).ok();
+        let base64 = text.is_none().then(|| STANDARD.encode(bytes));
+        let data = OutputData { command, text, base64 };
+        let body = serde_json::to_string(&OutputLine { r#type: "output", data })?;
+        writeln!(self.out, "{}", event.line_with(&body)?)
+    }
+}
+
+impl<W: Write + Send> Sink for Json<W> {
+    fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
+        match &event.body {
+            EventBody::Output { command, offset, length } => {
+                let bytes = output.read(*offset, *length)?.to_vec();
+                return self.output(event, *command, &bytes);
+            }
+            EventBody::CommandEnded { command, .. } => {
+                // Half a character at the end is all there is of it.
+                if let Some(rest) = self.halves.remove(command) {
+                    self.line(event, *command, &rest)?;
+                }
+            }
+            EventBody::BuildEnded { .. } => {
+                for (command, rest) in std::mem::take(&mut self.halves) {
+                    self.line(event, command, &rest)?;
+                }
+            }
+            _ => {}
+        }
+        writeln!(self.out, "{}", event.to_line()?)
+    }
+
+    fn caught_up(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

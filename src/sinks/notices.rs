@@ -1,0 +1,130 @@
+//! What the person should know, on standard error: notices, the way in at a breakpoint, the verdict.
+//!
+//! Beside a `codebuild` or `json` sink on standard output; `pretty` shows the same texts itself.
+
+use super::Sink;
+use crate::events::OutputReader;
+use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy};
+use runner_core::machine::Status;
+use std::io::{self, Write};
+
+/// The ways into a paused build that work on this machine now.
+#[derive(Clone, Debug)]
+pub(crate) struct WaysIn {
+    /// How this program is called, with what a second terminal needs to find the build.
+    pub(crate) program: String,
+    /// The build's short name.
+    pub(crate) build: String,
+    /// Whether the one-key menu is there.
+    pub(crate) keys: bool,
+}
+
+impl WaysIn {
+    /// The notice of a pause, in lines.
+    pub(crate) fn paused(
+        &self,
+        build_id: &str,
+        command: &str,
+        directory: &str,
+        resumes_in_s: Option<u64>,
+    ) -> Vec<String> {
+        let WaysIn { program, build, .. } = self;
+        let key = |text: &'static str| if self.keys { text } else { "" };
+        let first = command.lines().next().unwrap_or_default();
+        let mut lines = vec![
+            format!("build {build_id} is paused at a breakpoint"),
+            format!("  command    {first}"),
+            format!("  directory  {directory}"),
+            format!("  shell      {program} attach {build}{}", key("     or press s")),
+            format!("  go on      {program} resume {build}{}", key("     or press r")),
+            format!("  stop       {program} stop {build}{}", key("       or press q")),
+        ];
+        if let Some(seconds) = resumes_in_s {
+            lines.push(format!("  goes on by itself in {} if nobody connects", span(seconds)));
+        }
+        lines
+    }
+}
+
+/// How a resume is told.
+pub(super) fn resumed(by: ResumedBy) -> Option<&'static str> {
+    match by {
+        ResumedBy::User => Some("resumed"),
+        ResumedBy::Timeout => Some("nobody connected: the build goes on"),
+        ResumedBy::Gone => Some("the process at the breakpoint is gone: the build goes on"),
+        // The end is told anyway.
+        ResumedBy::Ended => None,
+    }
+}
+
+/// The verdict in one line.
+pub(super) fn verdict(build_id: &str, status: Status, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) if status != Status::Succeeded => {
+            format!("build {build_id}: {status}: {reason}")
+        }
+        _ => format!("build {build_id}: {status}"),
+    }
+}
+
+fn span(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, 0) => format!("{minutes}m"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
+
+/// Writes to standard error.
+pub(crate) struct Notices<W: Write + Send> {
+    out: W,
+    ways: WaysIn,
+    command: String,
+    /// Only errors are wanted.
+    quiet: bool,
+}
+
+impl<W: Write + Send> Notices<W> {
+    pub(crate) fn new(out: W, ways: WaysIn, quiet: bool) -> Self {
+        Notices { out, ways, command: String::new(), quiet }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "runner: {text}")
+    }
+}
+
+impl<W: Write + Send> Sink for Notices<W> {
+    fn event(&mut self, event: &Event, _: &mut OutputReader) -> io::Result<()> {
+        match &event.body {
+            EventBody::CommandStarted { text, .. } => {
+                self.command.clone_from(text);
+                Ok(())
+            }
+            EventBody::Notice { level: NoticeLevel::Note | NoticeLevel::Warning, .. }
+            | EventBody::Resumed { .. }
+                if self.quiet =>
+            {
+                Ok(())
+            }
+            EventBody::BuildEnded { status: Status::Succeeded, .. } if self.quiet => Ok(()),
+            EventBody::Notice { level, text } => match level {
+                NoticeLevel::Note => self.line(text),
+                NoticeLevel::Warning => self.line(&format!("warning: {text}")),
+                NoticeLevel::Error => self.line(&format!("error: {text}")),
+            },
+            EventBody::Paused { directory, resumes_in_s, .. } => {
+                let lines =
+                    self.ways.paused(&event.build_id, &self.command, directory, *resumes_in_s);
+                lines.iter().try_for_each(|line| self.line(line))
+            }
+            EventBody::Resumed { by, .. } => {
+                resumed(*by).map_or(Ok(()), |text| self.line(text))
+            }
+            EventBody::BuildEnded { status, reason } => {
+                self.line(&verdict(&event.build_id, *status, reason.as_deref()))
+            }
+            _ => Ok(()),
+        }
+    }
+}

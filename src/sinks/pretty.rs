@@ -1,0 +1,265 @@
+//! The view for a person at a terminal: the log above, one line below that tells phase, command and
+//! elapsed time.
+//!
+//! Sole user of indicatif. The line is redrawn from this sink's own thread, so that nothing draws
+//! while a shell has the terminal. A line of output without its end is kept back for a while: the
+//! status line would be drawn into it.
+
+use super::Sink;
+use super::notices::{WaysIn, resumed, verdict};
+use crate::clock;
+use crate::events::OutputReader;
+use console::{Style, Term};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use runner_core::event::{Block, Event, EventBody, NoticeLevel, Outcome};
+use runner_core::machine::{Phase, Status};
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// How often the clock in the status line moves.
+const TICK: Duration = Duration::from_millis(100);
+/// Longest part of a line that waits for its end, in bytes.
+const MAX_PARTIAL: usize = 16 << 10;
+
+/// Draws on a terminal.
+pub(crate) struct Pretty {
+    term: Term,
+    bar: ProgressBar,
+    ways: WaysIn,
+    /// Text waiting to be written above the status line.
+    pending: Vec<u8>,
+    phase: Option<(Phase, Duration)>,
+    /// A phase's title is written before the first thing that happens in it.
+    untitled: Option<Phase>,
+    command: Option<(String, Duration)>,
+    paused: usize,
+    colors: Colors,
+}
+
+struct Colors {
+    title: Style,
+    command: Style,
+    good: Style,
+    bad: Style,
+    note: Style,
+    dim: Style,
+}
+
+impl Pretty {
+    /// `color`: whether colours are wanted.
+    pub(crate) fn new(term: Term, ways: WaysIn, color: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term(term.clone(), 20));
+        let template = if color { "{spinner:.cyan} {wide_msg}" } else { "{spinner} {wide_msg}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+        }
+        let style = || Style::new().force_styling(color);
+        let colors = Colors {
+            title: style().bold(),
+            command: style().cyan(),
+            good: style().green().bold(),
+            bad: style().red().bold(),
+            note: style().yellow(),
+            dim: style().dim(),
+        };
+        Pretty {
+            term,
+            bar,
+            ways,
+            pending: Vec::new(),
+            phase: None,
+            untitled: None,
+            command: None,
+            paused: 0,
+            colors,
+        }
+    }
+
+    /// A line of ours.
+    fn say(&mut self, text: &str) {
+        if !self.pending.is_empty() && !self.pending.ends_with(b"\n") {
+            self.pending.push(b'\n');
+        }
+        if let Some(phase) = self.untitled.take() {
+            let title = self.colors.title.apply_to(format!("── {phase}")).to_string();
+            self.pending.extend_from_slice(title.as_bytes());
+            self.pending.push(b'\n');
+        }
+        self.pending.extend_from_slice(text.as_bytes());
+        self.pending.push(b'\n');
+    }
+
+    /// Writes what waits; a line that is not complete only where `all` is set or it is too long.
+    fn write(&mut self, all: bool) -> io::Result<()> {
+        let complete = match self.pending.iter().rposition(|&byte| byte == b'\n') {
+            _ if all || self.pending.len() > MAX_PARTIAL => self.pending.len(),
+            Some(at) => at + 1,
+            None => 0,
+        };
+        if complete == 0 {
+            return Ok(());
+        }
+        let rest = self.pending.split_off(complete);
+        let mut text = std::mem::replace(&mut self.pending, rest);
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+        let mut term = &self.term;
+        self.bar.suspend(|| term.write_all(&text).and_then(|()| term.flush()))
+    }
+
+    fn draw(&mut self) {
+        let now = clock::boot();
+        let elapsed = |since: Duration| clock_form(now.saturating_sub(since));
+        let mut parts = Vec::new();
+        if let Some((phase, since)) = &self.phase {
+            parts.push(format!("{phase} {}", elapsed(*since)));
+        }
+        if self.paused > 0 {
+            let keys = if self.ways.keys { " · s shell · r resume · q stop" } else { "" };
+            parts.push(format!("paused{keys}"));
+        } else if let Some((text, since)) = &self.command {
+            let first = text.lines().next().unwrap_or_default();
+            parts.push(format!("{} {first}", elapsed(*since)));
+        }
+        self.bar.set_message(parts.join(" · "));
+        self.bar.tick();
+    }
+
+    fn command_ended(&mut self, outcome: &Outcome, duration_ms: u64) {
+        self.command = None;
+        let time = clock_form(Duration::from_millis(duration_ms));
+        match outcome {
+            Outcome::Exited(0) => {
+                if duration_ms >= 1000 {
+                    let text = self.colors.dim.apply_to(format!("  {time}")).to_string();
+                    self.say(&text);
+                }
+            }
+            Outcome::Cut => {}
+            Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {
+                let text = self.colors.bad.apply_to(format!("✗ {outcome}")).to_string();
+                self.say(&format!("{text} after {time}"));
+            }
+        }
+    }
+
+    fn build_ended(&mut self, event: &Event, status: Status, reason: Option<&str>) {
+        self.untitled = None;
+        let (mark, style) = match status {
+            Status::Succeeded => ("✓", &self.colors.good),
+            _ => ("✗", &self.colors.bad),
+        };
+        let text = verdict(&event.build_id, status, reason);
+        let text = style.apply_to(format!("{mark} {text}")).to_string();
+        self.say(&text);
+    }
+}
+
+fn clock_form(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds >= 60 {
+        format!("{}m{:02}s", seconds / 60, seconds % 60)
+    } else {
+        format!("{seconds}.{}s", duration.subsec_millis() / 100)
+    }
+}
+
+impl Sink for Pretty {
+    fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
+        match &event.body {
+            EventBody::BuildStarted(facts) => {
+                let text = format!(
+                    "build {} · image {} · {}",
+                    event.build_id, facts.image, facts.buildspec
+                );
+                self.say(&text);
+            }
+            EventBody::PhaseStarted { phase: Phase::Completed } => self.phase = None,
+            EventBody::PhaseStarted { phase } => {
+                self.phase = Some((*phase, clock::boot()));
+                self.untitled = phase.user_phase().map(Phase::from);
+            }
+            EventBody::PhaseEnded { .. } => self.untitled = None,
+            EventBody::CommandStarted { text, block, .. } => {
+                let prompt = match block {
+                    Block::Commands => "$",
+                    Block::Finally => "finally $",
+                };
+                let line = self.colors.command.apply_to(format!("{prompt} {text}")).to_string();
+                self.say(&line);
+                self.command = Some((text.clone(), clock::boot()));
+            }
+            EventBody::Output { offset, length, .. } => {
+                self.pending.extend_from_slice(output.read(*offset, *length)?);
+                // Whatever a build prints, no more than a chunk of it waits here.
+                self.write(false)?;
+            }
+            EventBody::CommandEnded { outcome, duration_ms, .. } => {
+                self.command_ended(outcome, *duration_ms);
+                self.write(true)?;
+            }
+            EventBody::Notice { level, text } => {
+                let style = match level {
+                    NoticeLevel::Note | NoticeLevel::Warning => &self.colors.note,
+                    NoticeLevel::Error => &self.colors.bad,
+                };
+                let text = style.apply_to(format!("runner: {text}")).to_string();
+                self.say(&text);
+            }
+            EventBody::Paused { directory, resumes_in_s, .. } => {
+                self.paused += 1;
+                let command = self.command.as_ref().map_or("", |(text, _)| text).to_owned();
+                for line in self.ways.paused(&event.build_id, &command, directory, *resumes_in_s) {
+                    let line = self.colors.note.apply_to(line).to_string();
+                    self.say(&line);
+                }
+            }
+            EventBody::Resumed { by, .. } => {
+                self.paused = self.paused.saturating_sub(1);
+                if let Some(text) = resumed(*by) {
+                    let text = self.colors.note.apply_to(text).to_string();
+                    self.say(&text);
+                }
+            }
+            EventBody::BuildEnded { status, reason } => {
+                self.build_ended(event, *status, reason.as_deref());
+                self.write(true)?;
+                self.bar.finish_and_clear();
+            }
+            EventBody::Agent { .. }
+            | EventBody::SessionOpened { .. }
+            | EventBody::SessionClosed { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn caught_up(&mut self) -> io::Result<()> {
+        self.write(false)?;
+        if !self.bar.is_finished() {
+            self.draw();
+        }
+        Ok(())
+    }
+
+    fn tick(&self) -> Option<Duration> {
+        Some(TICK)
+    }
+
+    fn ticked(&mut self) {
+        if !self.bar.is_finished() {
+            self.draw();
+        }
+    }
+
+    fn hide(&mut self) {
+        // What stands below belongs to whoever has the terminal now.
+        let _ = self.write(true);
+        self.bar.finish_and_clear();
+    }
+
+    fn show(&mut self) {
+        self.bar.reset();
+        self.draw();
+    }
+}

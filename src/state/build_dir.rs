@@ -1,0 +1,191 @@
+//! The folder of one build.
+//!
+//! ```text
+//! meta.json       what the build is; written first
+//! lock            held by flock as long as the build's owner lives
+//! container.json  PID 1 and its start time; written before anything runs in it
+//! events.jsonl    everything that happened (`core::event`), one line each
+//! output.log      the bytes its commands wrote
+//! record.json     the final Build record; once it is there nothing changes any more
+//! control.sock    the owner's socket
+//! readonly/       what the container sees at /codebuild/readonly
+//! layer/          what the build wrote; removed with its end
+//! ```
+//!
+//! Made under another name, locked, then renamed: a folder that can be seen is never half made.
+
+use super::home::{Home, StateError, make_private, remove_tree, write_durably};
+use runner_core::record::Build;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What a build is, as far as its end may have to be put right by somebody else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Meta {
+    pub(crate) uuid: String,
+    pub(crate) project: String,
+    pub(crate) number: u64,
+    /// The owner.
+    pub(crate) runner_pid: u32,
+    /// Where the layer may be; not always below the build's own folder.
+    pub(crate) layers: Vec<PathBuf>,
+}
+
+impl Meta {
+    pub(crate) fn build_id(&self) -> String {
+        format!("{}:{}", self.project, self.uuid)
+    }
+}
+
+/// The container of a build.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ContainerFile {
+    pub(crate) pid: u32,
+    pub(crate) start_time: u64,
+}
+
+/// Paths of a build's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct BuildDir {
+    path: PathBuf,
+    live: PathBuf,
+}
+
+/// The right to write to a build's folder; the build counts as live while it exists.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    _lock: File,
+}
+
+impl BuildDir {
+    pub(crate) fn of(home: &Home, uuid: &str) -> Self {
+        BuildDir { path: home.builds().join(uuid), live: home.live().join(uuid) }
+    }
+
+    /// Makes the folder of a new build.
+    pub(crate) fn create(home: &Home, meta: &Meta) -> Result<(Self, Owned), StateError> {
+        let dir = Self::of(home, &meta.uuid);
+        let new = home.builds().join(format!(".new-{}", meta.uuid));
+        let make = || -> io::Result<Owned> {
+            make_private(&new)?;
+            let lock = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(new.join("lock"))?;
+            lock.lock()?;
+            // Before the folder can be seen; a build whose name is here and nowhere else is swept.
+            File::create(&dir.live)?;
+            write_durably(&new.join("meta.json"), &serde_json::to_vec_pretty(meta)?)?;
+            fs::rename(&new, &dir.path)?;
+            Ok(Owned { _lock: lock })
+        };
+        match make() {
+            Ok(owned) => Ok((dir, owned)),
+            Err(error) => {
+                // What is left of the attempt is of no use to anybody.
+                let _ = remove_tree(&new);
+                let _ = fs::remove_file(&dir.live);
+                Err(StateError::new("make the build's folder", &dir.path, error))
+            }
+        }
+    }
+
+    /// Takes a build over whose owner is dead; `None` while it lives.
+    pub(crate) fn take_over(&self) -> io::Result<Option<Owned>> {
+        let lock = OpenOptions::new().write(true).open(self.path.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Owned { _lock: lock })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Blocks until the build's owner has let go of it.
+    pub(crate) fn wait_for_owner(&self) -> io::Result<()> {
+        File::open(self.path.join("lock"))?.lock_shared()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    pub(crate) fn output(&self) -> PathBuf {
+        self.path.join("output.log")
+    }
+
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    pub(crate) fn readonly(&self) -> PathBuf {
+        self.path.join("readonly")
+    }
+
+    pub(crate) fn layer(&self) -> PathBuf {
+        self.path.join("layer")
+    }
+
+    pub(crate) fn meta(&self) -> io::Result<Meta> {
+        Ok(serde_json::from_slice(&fs::read(self.path.join("meta.json"))?)?)
+    }
+
+    pub(crate) fn write_container(&self, container: ContainerFile) -> io::Result<()> {
+        fs::write(self.path.join("container.json"), serde_json::to_vec(&container)?)
+    }
+
+    /// `None` where no container was ever made.
+    pub(crate) fn container(&self) -> io::Result<Option<ContainerFile>> {
+        match fs::read(self.path.join("container.json")) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the final record. Nothing in the folder changes afterwards.
+    pub(crate) fn write_record(&self, record: &Build) -> io::Result<()> {
+        write_durably(&self.path.join("record.json"), &serde_json::to_vec_pretty(record)?)
+    }
+
+    /// `None` while the build has not ended.
+    pub(crate) fn record(&self) -> io::Result<Option<Build>> {
+        match fs::read(self.path.join("record.json")) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what only a live build needs. Goes on after a failure; the first one is returned.
+    pub(crate) fn remove_leftovers(&self, layers: &[PathBuf]) -> io::Result<()> {
+        let layers: Vec<io::Result<()>> = layers.iter().map(|layer| remove_tree(layer)).collect();
+        let others = [
+            remove_tree(&self.readonly()),
+            ignore_missing(fs::remove_file(self.control_socket())),
+            ignore_missing(fs::remove_file(self.path.join("container.json"))),
+        ];
+        layers.into_iter().chain(others).collect()
+    }
+
+    /// Takes the build off the list of those that may still run.
+    pub(crate) fn retire(&self) -> io::Result<()> {
+        ignore_missing(fs::remove_file(&self.live))
+    }
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}

@@ -1,0 +1,141 @@
+//! The state folder: where it is and what stands in it.
+//!
+//! ```text
+//! builds/<uuid>/     one folder a build (`build_dir`)
+//! live/<uuid>        a name for each build that may still run, so that looking for those does not
+//!                    cost more with every build of the past
+//! counters/<project> number of the project's last build
+//! images/            unpacked root file systems
+//! ```
+//!
+//! Everything in it is the caller's alone: folders 0700.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}: {source}", path.display())]
+pub(crate) struct StateError {
+    pub(crate) doing: &'static str,
+    pub(crate) path: PathBuf,
+    #[source]
+    pub(crate) source: io::Error,
+}
+
+impl StateError {
+    pub(crate) fn new(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        StateError { doing, path: path.to_path_buf(), source }
+    }
+
+    /// How to mend it.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self.source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some space, or set RUNNER_HOME to a directory on another disk"
+            }
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                "set RUNNER_HOME to a directory you can write to"
+            }
+            _ => "set RUNNER_HOME to another directory",
+        }
+    }
+}
+
+/// The state folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// `$RUNNER_HOME`, else `$XDG_STATE_HOME/runner`, else `~/.local/state/runner`; made where it
+    /// is missing.
+    pub(crate) fn open() -> Result<Self, StateError> {
+        let root = Self::locate();
+        let home = Home { root };
+        for dir in [home.builds(), home.live(), home.counters(), home.images()] {
+            make_private(&dir).map_err(|error| StateError::new("make", &dir, error))?;
+        }
+        Ok(home)
+    }
+
+    fn locate() -> PathBuf {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(home) = set("RUNNER_HOME") {
+            return std::path::absolute(&home).unwrap_or_else(|_| home.into());
+        }
+        // Relative values of XDG variables are to be ignored, says their specification.
+        if let Some(state) = set("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()) {
+            return state.join("runner");
+        }
+        let user_home = set("HOME").map(PathBuf::from).or_else(|| {
+            nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir)
+        });
+        user_home.unwrap_or_else(|| PathBuf::from("/root")).join(".local/state/runner")
+    }
+
+    pub(crate) fn builds(&self) -> PathBuf {
+        self.root.join("builds")
+    }
+
+    pub(crate) fn live(&self) -> PathBuf {
+        self.root.join("live")
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    fn counters(&self) -> PathBuf {
+        self.root.join("counters")
+    }
+
+    /// The next number of a project's builds, from 1.
+    pub(crate) fn next_number(&self, project: &str) -> Result<u64, StateError> {
+        let path = self.counters().join(project);
+        let count = || -> io::Result<u64> {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)?;
+            // Two builds of one project may start at once.
+            file.lock()?;
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            let number = text.trim().parse::<u64>().unwrap_or(0) + 1;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(format!("{number}\n").as_bytes())?;
+            Ok(number)
+        };
+        count().map_err(|error| StateError::new("count a build in", &path, error))
+    }
+}
+
+/// A folder, and those above it that are missing, for the caller alone.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Writes a file so that nobody ever sees half of it, and a power loss leaves the old or the new.
+pub(crate) fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Removes a tree, whether it is there or not.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}

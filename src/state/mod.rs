@@ -1,0 +1,16 @@
+//! What is kept on disk: the state folder and one folder a build.
+//!
+//! A build's folder is the truth about it (docs/architecture.md): who holds its lock owns it, its
+//! files tell the rest. Used by `app` for the build it runs, by `cli` for all others.
+
+mod build_dir;
+mod home;
+mod lookup;
+mod retention;
+mod sweep;
+
+pub(crate) use build_dir::{BuildDir, ContainerFile, Meta, Owned};
+pub(crate) use home::{Home, StateError, make_private, remove_tree, write_durably};
+pub(crate) use lookup::{Known, LookupError, all_builds, find, live_builds};
+pub(crate) use retention::prune_old;
+pub(crate) use sweep::sweep;

@@ -1,0 +1,155 @@
+//! What a killed runner left behind, put right by the next command.
+//!
+//! A build whose lock is free while it is still listed as live was never ended: its owner was
+//! killed, or the machine lost power. It is not continued. Its container, which ends with its owner
+//! by itself, is made sure of, its layer removed, and its record says FAULT.
+
+use super::build_dir::{BuildDir, ContainerFile};
+use super::home::{Home, StateError, remove_tree};
+use crate::events::LogReader;
+use runner_core::event::{Event, EventBody};
+use runner_core::machine::{Phase, PhaseContext, Status};
+use runner_core::record::record;
+use runner_core::view::BuildView;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Why such a build failed, for its record.
+const REASON: &str = "the runner that owned this build was killed before the build had ended";
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct SweepReport {
+    /// Builds ended.
+    pub(crate) ended: Vec<String>,
+    /// What could not be put right, and why; the next command tries again.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Looks at every build listed as live.
+pub(crate) fn sweep(home: &Home) -> Result<SweepReport, StateError> {
+    let mut report = SweepReport::default();
+    let live = home.live();
+    let failed = |error| StateError::new("list", &live, error);
+    for entry in fs::read_dir(&live).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(uuid) = entry.file_name().into_string() else { continue };
+        match sweep_one(home, &uuid) {
+            Ok(true) => report.ended.push(uuid),
+            Ok(false) => {}
+            Err(error) => report.problems.push(format!("build {uuid}: {error}")),
+        }
+    }
+    Ok(report)
+}
+
+/// Whether the build was dead and is now ended.
+fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
+    let dir = BuildDir::of(home, uuid);
+    let unfinished = home.builds().join(format!(".new-{uuid}"));
+    if !dir.path().exists() {
+        // Killed while its folder was being made, or being made right now: the lock tells.
+        return match fs::File::open(unfinished.join("lock")) {
+            Ok(lock) if lock.try_lock().is_err() => Ok(false),
+            Ok(_) => {
+                remove_tree(&unfinished)?;
+                dir.retire().map(|()| true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !unfinished.exists() => {
+                // Renamed in this very moment, or left by hand.
+                if dir.path().exists() { Ok(false) } else { dir.retire().map(|()| false) }
+            }
+            // The lock is the first file in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+    }
+    let Some(_owned) = dir.take_over()? else { return Ok(false) };
+    if dir.record()?.is_none() {
+        end(&dir)?;
+    }
+    let layers = dir.meta().map_or_else(|_| vec![dir.layer()], |meta| meta.layers);
+    dir.remove_leftovers(&layers)?;
+    dir.retire()?;
+    Ok(true)
+}
+
+fn end(dir: &BuildDir) -> io::Result<()> {
+    if let Some(container) = dir.container()? {
+        kill(container);
+    }
+    write_fault(dir)
+}
+
+/// Makes sure that PID 1 of the container is gone. The start time tells it from a later process
+/// that got its number.
+fn kill(container: ContainerFile) {
+    let Ok(number) = i32::try_from(container.pid) else { return };
+    if runner_sandbox::process_start_time(container.pid).ok() == Some(container.start_time) {
+        // It may end between the look and the signal: then nothing is there to be hit, since
+        // numbers are not given out again that fast.
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(number),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+    }
+}
+
+/// Completes log and record of a build that will not go on.
+fn write_fault(dir: &BuildDir) -> io::Result<()> {
+    let mut reader = LogReader::open(dir)?;
+    let mut view: Option<BuildView> = None;
+    let mut last: Option<Event> = None;
+    while let Some(event) = reader.next_event()? {
+        match &mut view {
+            None => view = BuildView::from_first(&event),
+            Some(view) => view.fold(&event),
+        }
+        last = Some(event);
+    }
+    // Killed before its first event: there is a folder and nothing to record.
+    let (Some(mut view), Some(last)) = (view, last) else { return remove_tree(dir.path()) };
+    let context = PhaseContext::new("INTERNAL_SERVICE_ERROR", REASON);
+    let mut bodies = Vec::new();
+    if view.phases.last().is_some_and(|phase| phase.status == Status::InProgress) {
+        bodies.push(EventBody::PhaseEnded {
+            phase: view.phase(),
+            status: Status::Fault,
+            contexts: vec![context],
+            duration_ms: u64::try_from(last.time.0 - view.phases.last().map_or(0, |p| p.started.0))
+                .unwrap_or(0)
+                / 1000,
+        });
+    }
+    if view.ended.is_none() {
+        bodies.push(EventBody::PhaseStarted { phase: Phase::Completed });
+        bodies.push(EventBody::BuildEnded {
+            status: Status::Fault,
+            reason: Some(REASON.to_owned()),
+        });
+    }
+    append(&dir.events(), reader.position(), &last, bodies, &mut view)?;
+    dir.write_record(&record(&view))
+}
+
+fn append(
+    path: &Path,
+    end: u64,
+    last: &Event,
+    bodies: Vec<EventBody>,
+    view: &mut BuildView,
+) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    // A line that was torn by the kill is not there.
+    file.set_len(end)?;
+    io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+    for (seq, body) in (last.seq + 1..).zip(bodies) {
+        let event = Event { seq, time: last.time, build_id: last.build_id.clone(), body };
+        let mut line = event.to_line()?;
+        line.push('\n');
+        file.write_all(line.as_bytes())?;
+        view.fold(&event);
+    }
+    Ok(())
+}
