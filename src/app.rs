@@ -135,8 +135,12 @@ pub(crate) fn run(request: RunRequest) -> Result<Status, CliError> {
         .max_blocking_threads(4096)
         .build()
         .map_err(|error| CliError::ours(format!("cannot start the runtime: {error}")))?;
-    let build = Build { request, home, identity, dir, meta, _owned: owned };
+    let build = Build { request, home, identity, dir: dir.clone(), meta, _owned: owned };
     let result = runtime.block_on(build.run());
+    if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
+        // It never began, or has nowhere to leave a record.
+        let _ = dir.discard();
+    }
     // What still blocks there (a start that is wanted no more) ends with this program.
     runtime.shutdown_background();
     result
@@ -187,8 +191,8 @@ impl Build {
             snapshot: Arc::clone(&snapshot),
             idle_timeout: self.request.session_idle_timeout,
         }));
-        let listener =
-            host::bind(&self.dir.control_socket()).map_err(failed("listen on the control socket"))?;
+        let listener = host::bind(&self.dir.control_socket())
+            .map_err(failed("listen on the control socket"))?;
         let served = host::Host {
             inbox: inbox.clone(),
             hub: Arc::clone(&hub),
@@ -197,7 +201,8 @@ impl Build {
         };
         tokio::spawn(host::serve(listener, served));
         let keys = if has_menu {
-            let signals = Signals::new(&[Signal::SIGWINCH]).map_err(failed("watch the terminal"))?;
+            let signals =
+                Signals::new(&[Signal::SIGWINCH]).map_err(failed("watch the terminal"))?;
             let menu = Menu {
                 dir: self.dir.clone(),
                 inbox: inbox.clone(),
@@ -219,14 +224,11 @@ impl Build {
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
         let (view, logged) = Driver::new(parts).run().await;
         let status = self.finish(view, logged)?;
-        if let Some(keys) = keys {
-            // It has nothing to wait for any more.
-            let _ = keys.join();
-        }
-        for sink in sinks {
-            // A reader that takes its time gets all of it.
-            let _ = sink.join();
-        }
+        // A reader that takes its time gets all of it. Not waited for on this thread: clients at the
+        // socket are to hear of the end meanwhile.
+        let threads = sinks.into_iter().chain(keys);
+        let shown = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join).count());
+        let _ = shown.await;
         prune_old(&self.home, std::time::SystemTime::now());
         Ok(status)
     }
@@ -345,10 +347,7 @@ impl Build {
             ("CODEBUILD_CI", "true".to_owned()),
             ("CODEBUILD_GOPATH", gopath.to_owned()),
             ("CODEBUILD_INITIATOR", initiator.clone()),
-            (
-                "CODEBUILD_KMS_KEY_ID",
-                format!("arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/s3"),
-            ),
+            ("CODEBUILD_KMS_KEY_ID", format!("arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/s3")),
             ("CODEBUILD_LAST_EXIT", "0".to_owned()),
             ("CODEBUILD_LOG_PATH", uuid.to_string()),
             ("CODEBUILD_SOURCE_REPO_URL", facts.url.clone().unwrap_or_default()),
@@ -387,6 +386,7 @@ impl Build {
             readonly: self.dir.readonly(),
             mounts: self.request.mounts.clone(),
             layers: self.meta.layers.clone(),
+            unseen: self.home.root().to_path_buf(),
         };
         let dir = self.dir.clone();
         let tell = inbox.clone();
@@ -442,10 +442,10 @@ impl Build {
         let path = std::env::var("PATH").unwrap_or_default();
         let hidden = host_image::hidden_path_entries(&path);
         if let Some(first) = hidden.first() {
-            let list: Vec<String> = hidden.iter().map(|dir| dir.display().to_string()).collect();
+            let list: Vec<String> = hidden.iter().map(|dir| ways::short(dir)).collect();
             let text = format!(
-                "the image `host` does not show {} of your PATH; to show one: --mount {first}:{first}",
-                list.join(", "),
+                "not in the image `host`, but on your PATH: {} (show one with --mount {first}:{first})",
+                list.join(" "),
                 first = first.display()
             );
             inbox.send(Input::Notice(NoticeLevel::Note, text)).await;
@@ -487,16 +487,16 @@ impl Build {
 
 /// A rejected buildspec's context: CodeBuild's own words where they are known.
 fn rejection(problems: &[Diagnostic]) -> PhaseContext {
-    let message = problems.iter().find(|problem| problem.is_error()).map_or_else(
-        String::new,
-        |problem| match &problem.aws {
-            Some(aws) => aws.clone(),
-            None if problem.span.line > 0 => {
-                format!("{} at line {}", problem.message, problem.span.line)
+    let message =
+        problems.iter().find(|problem| problem.is_error()).map_or_else(String::new, |problem| {
+            match &problem.aws {
+                Some(aws) => aws.clone(),
+                None if problem.span.line > 0 => {
+                    format!("{} at line {}", problem.message, problem.span.line)
+                }
+                None => problem.message.clone(),
             }
-            None => problem.message.clone(),
-        },
-    );
+        });
     PhaseContext::new("YAML_FILE_ERROR", message)
 }
 

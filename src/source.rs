@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn credentials_are_left_out_of_the_url() {
-        let config = "[core]\n\turl = no\n[remote \"origin\"]\n\turl = https://u:p@example.com/a@b\n";
+        let config =
+            "[core]\n\turl = no\n[remote \"origin\"]\n\turl = https://u:p@example.com/a@b\n";
         assert_eq!(origin(config).as_deref(), Some("https://example.com/a@b"));
         assert_eq!(without_credentials("ssh://git@example.com/a"), "ssh://git@example.com/a");
         assert_eq!(without_credentials("git@example.com:a/b"), "git@example.com:a/b");

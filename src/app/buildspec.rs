@@ -24,7 +24,9 @@ impl BuildspecFile {
 
     /// Its name in messages.
     pub(crate) fn shown(&self) -> String {
-        self.asked.as_ref().map_or_else(|| "buildspec.yml".into(), |path| path.display().to_string())
+        self.asked
+            .as_ref()
+            .map_or_else(|| "buildspec.yml".into(), |path| path.display().to_string())
     }
 
     pub(crate) fn text(&self) -> Option<&str> {
@@ -51,25 +53,22 @@ fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
     let failed = |error: io::Error| {
         let shown = path.display();
         match error.kind() {
-            io::ErrorKind::NotFound if is_default => {
-                unreadable(format!("there is no {shown}"))
-                    .hint("name the buildspec: runner run FILE; or the source: --source DIR")
-                    .aws("YAML file does not exist")
-            }
+            io::ErrorKind::NotFound if is_default => unreadable(format!("there is no {shown}"))
+                .hint("name the buildspec: runner run FILE; or the source: --source DIR")
+                .aws("YAML file does not exist"),
             io::ErrorKind::NotFound => unreadable(format!("there is no {shown}"))
                 .hint("paths are relative to the current directory")
                 .aws(format!("stat {shown}: no such file or directory")),
-            io::ErrorKind::IsADirectory => unreadable(format!("{shown} is a directory"))
-                .hint("name the file in it"),
+            io::ErrorKind::IsADirectory => {
+                unreadable(format!("{shown} is a directory")).hint("name the file in it")
+            }
             _ => unreadable(format!("cannot read {shown}: {error}")),
         }
     };
     let mut bytes = Vec::new();
     // One byte more than is taken tells that there is more.
     let most = yaml::MAX_BYTES as u64 + 1;
-    File::open(path)
-        .and_then(|file| file.take(most).read_to_end(&mut bytes))
-        .map_err(failed)?;
+    File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(failed)?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;

@@ -51,6 +51,15 @@ fn word(text: &str) -> String {
     runner_core::exports::quote(text)
 }
 
+/// A path with the caller's home as `~`.
+pub(super) fn short(path: &Path) -> String {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    match home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_path_buf)) {
+        Some(rest) => format!("~/{}", rest.display()),
+        None => path.display().to_string(),
+    }
+}
+
 /// Advice for a command that was not found though it lies in a directory of the caller's PATH that
 /// the image `host` does not show.
 pub(super) fn missing_program_hint(text: &str) -> Option<String> {

@@ -114,9 +114,11 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     rows.sort_by(|a, b| b.started.total_cmp(&a.started));
     let text = match args.format {
         Format::Text => table(&rows),
-        Format::Json => serde_json::to_string_pretty(&rows)
-            .map_err(|error| CliError::ours(error.to_string()))?
-            + "\n",
+        Format::Json => {
+            serde_json::to_string_pretty(&rows)
+                .map_err(|error| CliError::ours(error.to_string()))?
+                + "\n"
+        }
     };
     print(text.as_bytes())
 }
@@ -172,9 +174,8 @@ fn table(rows: &[Row]) -> String {
             shortened(command.lines().next().unwrap_or_default()),
         ]
     }));
-    let width = |column: usize| {
-        cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
-    };
+    let width =
+        |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 6] = std::array::from_fn(width);
     cells
         .iter()
@@ -253,13 +254,16 @@ fn watch(
     deadline: Option<Instant>,
     mut done: impl FnMut(&Status) -> Option<u8>,
 ) -> Result<Watched, CliError> {
-    let mut client = match Client::connect(&known.dir) {
+    let asked = Client::connect(&known.dir)
+        .and_then(|mut client| client.send(&Request::Watch).map(|()| client));
+    let mut client = match asked {
         Ok(client) => client,
         // Not to be reached because it is over, or nearly so.
-        Err(ClientError::Connect(_)) => return Ok(Watched::Ended),
+        Err(ClientError::Connect(_) | ClientError::Lost(_) | ClientError::Closed) => {
+            return Ok(Watched::Ended);
+        }
         Err(error) => return Err(error.into()),
     };
-    client.send(&Request::Watch)?;
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.map_or(PollTimeout::NONE, |left| {

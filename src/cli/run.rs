@@ -17,7 +17,7 @@ const BREAK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Options of `runner run`.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = EXIT_CODES, args_override_self = true)]
 pub(super) struct RunArgs {
     /// The buildspec [default: buildspec.yml in the source directory]
     buildspec: Option<PathBuf>,
@@ -196,4 +196,3 @@ fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: boo
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "runner: {text}");
 }
-

@@ -1,7 +1,7 @@
 //! `runner attach` and `runner exec`.
 
 use super::error::CliError;
-use crate::control::Client;
+use crate::control::{Client, ClientError};
 use crate::session::client::{self, Ended};
 use crate::session::{Signals, block_signals};
 use crate::state::{Home, find};
@@ -62,21 +62,14 @@ pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {
         Signal::SIGQUIT,
     ])?;
     let client = connect(args.build.as_deref())?;
-    let ended = client::attach(client, args.user, &signals);
-    finish(ended.map_err(CliError::from)?)
+    finish(client::attach(client, args.user, &signals))
 }
 
 /// Runs a command; its exit code.
 pub(super) fn exec(args: ExecArgs) -> Result<u8, CliError> {
-    let signals =
-        signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])?;
+    let signals = signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])?;
     let client = connect(args.build.as_deref())?;
-    let ended = client::exec(client, args.command, args.user, &signals);
-    finish(ended.map_err(|error| {
-        let error = CliError::from(error);
-        // Only what the container itself says counts as the command's own code.
-        if error.code == super::error::OURS { error.in_session() } else { error }
-    })?)
+    finish(client::exec(client, args.command, args.user, &signals))
 }
 
 fn signals(list: &[Signal]) -> Result<Signals, CliError> {
@@ -99,7 +92,12 @@ fn connect(build: Option<&str>) -> Result<Client, CliError> {
     connect().map_err(CliError::in_session)
 }
 
-fn finish(ended: Ended) -> Result<u8, CliError> {
+fn finish(ended: Result<Ended, ClientError>) -> Result<u8, CliError> {
+    let ended = ended.map_err(|error| {
+        let error = CliError::from(error);
+        // Only what the container itself says counts as the command's own code.
+        if error.code == super::error::OURS { error.in_session() } else { error }
+    })?;
     if let Some(message) = ended.message {
         // On a line of its own, whatever the shell left behind.
         let _ = writeln!(std::io::stderr(), "\nrunner: {message}");

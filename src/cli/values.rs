@@ -7,11 +7,15 @@ use std::time::Duration;
 
 /// `90s`, `15m`, `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: SignedDuration = text
-        .parse()
-        .map_err(|_| "write a time like 90s, 15m or 1h30m".to_owned())?;
-    let duration = Duration::try_from(parsed).map_err(|_| "a time cannot be negative".to_owned())?;
-    if duration.is_zero() { Err("the time must be longer than nothing".to_owned()) } else { Ok(duration) }
+    let parsed: SignedDuration =
+        text.parse().map_err(|_| "write a time like 90s, 15m or 1h30m".to_owned())?;
+    let duration =
+        Duration::try_from(parsed).map_err(|_| "a time cannot be negative".to_owned())?;
+    if duration.is_zero() {
+        Err("the time must be longer than nothing".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 /// `host`, `rootfs:DIR` or `rootfs:TAR`.

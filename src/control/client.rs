@@ -103,6 +103,10 @@ impl Client {
                     self.decoder.feed(&buffer[..received.bytes]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                // It went before it had read everything, which is as much an end as any.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(Some(None));
+                }
                 Err(error) => return Err(ClientError::Lost(error)),
             }
         }

@@ -292,9 +292,8 @@ async fn send_with(
     let stream: &UnixStream = writer.as_ref();
     let (mut rest, mut fds) = (bytes.as_slice(), fds);
     while !rest.is_empty() {
-        let sent = stream
-            .async_io(Interest::WRITABLE, || runner_sandbox::send(stream, rest, fds))
-            .await?;
+        let sent =
+            stream.async_io(Interest::WRITABLE, || runner_sandbox::send(stream, rest, fds)).await?;
         rest = &rest[sent..];
         fds = &[];
     }

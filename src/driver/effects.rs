@@ -26,6 +26,9 @@ use tokio::task::JoinSet;
 const FOUND_DEAD: &str = "Build container found dead before completing the build. Build container \
                           died because it was out of memory, or the Docker image is not supported.";
 
+/// Advice for the text of a command in which a program was not found.
+pub(crate) type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Everything the effects work with.
 pub(crate) struct World {
     pub(crate) engine: Arc<dyn Engine>,
@@ -39,8 +42,7 @@ pub(crate) struct World {
     pub(crate) shims: Arc<Shims>,
     /// Layers to remove at the end, wherever the engine has put them.
     pub(crate) layers: Vec<PathBuf>,
-    /// Called with the text of a command that was not found; what to tell the person.
-    pub(crate) missing_program_hint: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub(crate) missing_program_hint: Advice,
 }
 
 /// Performs effects.
@@ -281,7 +283,8 @@ async fn run_command(
     lock(pumps).spawn_blocking(move || {
         if let Err(error) = pump.run() {
             let message = format!("the build's log cannot be written: {error}");
-            failed.send_blocking(Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message)));
+            failed
+                .send_blocking(Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message)));
         }
     });
     let exit = process.exit.await.unwrap_or(Err(ExecError::ContainerGone));
@@ -289,7 +292,7 @@ async fn run_command(
     handle.drain().await;
     match exit {
         Ok(exit) => {
-            shell.finished();
+            shell.finished().await;
             Ok(match exit {
                 Exit::Code(code) => Outcome::Exited(code),
                 Exit::Signal(signal) => Outcome::Signaled(signal),

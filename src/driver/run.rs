@@ -88,11 +88,7 @@ impl Driver {
         self.fold_unwritten();
         self.log.close();
         let view = self.view.take();
-        self.progress.send_replace(Progress {
-            view: view.clone(),
-            times_out: None,
-            is_over: true,
-        });
+        self.progress.send_replace(Progress { view: view.clone(), times_out: None, is_over: true });
         (view, result)
     }
 
@@ -169,6 +165,7 @@ impl Driver {
         let fault = Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message));
         let Step { events, effects } = self.machine.apply(fault, clock::now());
         self.unwritten.extend(events);
+        self.log.use_reserve();
         for effect in effects {
             self.effects.perform(effect);
         }

@@ -106,7 +106,11 @@ impl Shell {
     }
 
     /// Starts a command. It is over when its process has exited and [`Self::finished`] was called.
-    pub(crate) async fn start(&mut self, run: &CommandRun, user: Ids) -> Result<Process, ShellError> {
+    pub(crate) async fn start(
+        &mut self,
+        run: &CommandRun,
+        user: Ids,
+    ) -> Result<Process, ShellError> {
         self.set_managed(run);
         for file in [&mut self.files.script, &mut self.files.env, &mut self.files.dir] {
             self.is_written &= !file.renew(&*self.container).await?;
@@ -141,9 +145,14 @@ impl Shell {
     }
 
     /// Takes over the state a command has left.
-    pub(crate) fn finished(&mut self) {
+    pub(crate) async fn finished(&mut self) {
         if self.version == Version::V0_1 {
             return;
+        }
+        // A command that removes the files makes new ones when it saves. Where that fails, the next
+        // command will.
+        for file in [&mut self.files.env, &mut self.files.dir] {
+            let _ = file.renew(&*self.container).await;
         }
         // A state that was cut off is not taken over; the next command finds the last whole one.
         self.is_written = false;

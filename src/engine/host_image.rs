@@ -14,7 +14,16 @@ use std::path::{Path, PathBuf};
 
 /// Directories shown, where the host has them. A link stays a link.
 const SHOWN: [&str; 11] = [
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc", "/nix",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/opt",
+    "/etc",
+    "/nix",
     "/var/lib/dpkg",
 ];
 
@@ -120,7 +129,10 @@ fn show(
 
 /// Whether an overlay can be put over a file system of that kind.
 fn can_be_lower(kind: &str) -> bool {
-    matches!(kind, "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "tmpfs" | "zfs" | "f2fs" | "squashfs")
+    matches!(
+        kind,
+        "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "tmpfs" | "zfs" | "f2fs" | "squashfs"
+    )
 }
 
 /// Mount points and the kind of file system mounted there, the topmost where there are several.

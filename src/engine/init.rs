@@ -72,8 +72,8 @@ impl InitClient {
     }
 
     pub(crate) async fn exec(self: &Arc<Self>, spec: &ExecSpec) -> Result<Process, ExecError> {
-        let (theirs, ours) = connections(spec.stdio)
-            .map_err(|error| ExecError::Pipe(error.to_string()))?;
+        let (theirs, ours) =
+            connections(spec.stdio).map_err(|error| ExecError::Pipe(error.to_string()))?;
         let size = match spec.stdio {
             Stdio::Terminal(rows, cols) => (rows, cols),
             Stdio::Merged | Stdio::Separate => (0, 0),
@@ -136,12 +136,13 @@ impl InitClient {
             .inspect_err(|_| self.forget(job))
             .map_err(io::Error::other)?;
         self.send(header, &body, &[]).await.map_err(io::Error::other)?;
-        let fd = opened_rx.await.unwrap_or(Err(ExecError::ContainerGone)).map_err(|error| {
-            match error {
-                ExecError::Refused { errno, .. } => io::Error::from_raw_os_error(errno),
-                other => io::Error::other(other),
-            }
-        })?;
+        let fd =
+            opened_rx.await.unwrap_or(Err(ExecError::ContainerGone)).map_err(
+                |error| match error {
+                    ExecError::Refused { errno, .. } => io::Error::from_raw_os_error(errno),
+                    other => io::Error::other(other),
+                },
+            )?;
         // A pipe or a device could make the host wait, or do worse.
         let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
         match kind {
@@ -343,10 +344,7 @@ struct Incoming {
 
 impl Incoming {
     /// The next reply; `None` when PID 1 is gone.
-    async fn next(
-        &mut self,
-        socket: &UnixStream,
-    ) -> io::Result<Option<(Reply, Option<OwnedFd>)>> {
+    async fn next(&mut self, socket: &UnixStream) -> io::Result<Option<(Reply, Option<OwnedFd>)>> {
         while self.got < REPLY_LEN {
             // Never past one reply: the next one may bring a descriptor of its own.
             let rest = &mut self.bytes[self.got..];

@@ -61,6 +61,8 @@ pub(crate) struct ContainerSpec {
     pub(crate) mounts: Vec<UserMount>,
     /// Places for the layer, the first choice first.
     pub(crate) layers: Vec<PathBuf>,
+    /// A directory of the host that the container does not see, wherever it lies: our own state.
+    pub(crate) unseen: PathBuf,
 }
 
 /// The root file system a build starts from.

@@ -10,7 +10,7 @@ use super::{
     Process, host_image,
 };
 use runner_sandbox::{
-    Entry, IdSwap, Layer, Root, Sandbox, SandboxSpec, StartError, Step, Store,
+    Entry, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec, StartError, Step, Store,
 };
 use runner_wire::abi::{BREAKPOINT_NAME, RESUME_NAME};
 use std::fs;
@@ -171,8 +171,8 @@ fn choice(dir: &Path, store: Store, failures: &[String]) -> String {
 
 fn file_system(dir: &Path) -> String {
     use nix::sys::statfs::{
-        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
-        TMPFS_MAGIC, XFS_SUPER_MAGIC,
+        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
+        XFS_SUPER_MAGIC,
     };
     match nix::sys::statfs::statfs(dir).map(|stat| stat.filesystem_type()) {
         Ok(OVERLAYFS_SUPER_MAGIC) => "on an overlay".to_owned(),
@@ -221,6 +221,14 @@ fn sandbox_spec(spec: &ContainerSpec, layer: Layer) -> Result<SandboxSpec, Engin
         source: mount.source.clone(),
         writable: mount.writable,
     }));
+    for entry in &mut entries {
+        if let Entry::Overlay { lower, hidden, .. } = entry
+            && let Ok(inside) = spec.unseen.strip_prefix(lower)
+            && inside != Path::new("")
+        {
+            hidden.push(Hidden::Emptied(inside.to_path_buf()));
+        }
+    }
     let owner = fs::metadata(source).ok().map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
     Ok(SandboxSpec {
         hostname: spec.hostname.clone(),

@@ -57,10 +57,8 @@ pub(crate) fn prepare(
         fail(error.to_string(), Some("name an unpacked root directory or a tar of one"))
     })?;
     if metadata.is_dir() {
-        let is_empty = fs::read_dir(path)
-            .map_err(|error| fail(error.to_string(), None))?
-            .next()
-            .is_none();
+        let is_empty =
+            fs::read_dir(path).map_err(|error| fail(error.to_string(), None))?.next().is_none();
         if is_empty {
             let hint = Some("unpack a root file system into it first");
             return Err(fail("the directory is empty".to_owned(), hint));
@@ -200,9 +198,8 @@ fn unpack(file: File, tree: &Path) -> Result<u64, TarError> {
             skipped += 1;
             continue;
         }
-        let place: PathBuf = Path::new("/").join(
-            name.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>(),
-        );
+        let place: PathBuf = Path::new("/")
+            .join(name.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>());
         let failed = |source| TarError::Entry { number, name: name.clone(), source };
         if kind == EntryType::Directory {
             unpacker.directory(&place, &entry).map_err(failed)?;
@@ -241,12 +238,7 @@ impl Unpacker {
         Ok(rustix::fs::futimens(directory, time)?)
     }
 
-    fn file(
-        &self,
-        place: &Path,
-        entry: &mut TarEntry<'_>,
-        kind: EntryType,
-    ) -> io::Result<()> {
+    fn file(&self, place: &Path, entry: &mut TarEntry<'_>, kind: EntryType) -> io::Result<()> {
         let (parent, name) = self.root.parent(place)?;
         // The last of several entries of one name counts.
         match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {

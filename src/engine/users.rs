@@ -57,7 +57,8 @@ fn find(passwd: &str, group: &str, name: &str) -> Option<Ids> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\nbob:x:1000:1001::/home/bob:/bin/sh\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nbroken\nbob:x:1000:1001::/home/bob:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nbob:x:1001:bob\nstaff:x:50:al,bob\ndocker:x:999:bobby\n";
 
     #[test]

@@ -37,6 +37,7 @@ struct Shared {
     /// For threads.
     grown: Condvar,
     build_id: String,
+    dir: BuildDir,
 }
 
 #[derive(Debug)]
@@ -50,9 +51,7 @@ struct Files {
 impl LogWriter {
     /// The log of a build that has none yet.
     pub(crate) fn create(dir: &BuildDir, build_id: String) -> io::Result<Self> {
-        let create = |path| {
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-        };
+        let create = |path| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let files = Files {
             events: create(dir.events())?,
             output: create(dir.output())?,
@@ -61,7 +60,8 @@ impl LogWriter {
         };
         let (heads, _) = watch::channel(Heads::default());
         let (files, grown) = (Mutex::new(files), Condvar::new());
-        Ok(LogWriter { shared: Arc::new(Shared { files, heads, grown, build_id }) })
+        let dir = dir.clone();
+        Ok(LogWriter { shared: Arc::new(Shared { files, heads, grown, build_id, dir }) })
     }
 
     /// Logs an event; the event as logged.
@@ -99,6 +99,12 @@ impl LogWriter {
         files.heads.output += length;
         self.publish(&files);
         Ok(())
+    }
+
+    /// Makes room for the last events of a build whose disk is full.
+    pub(crate) fn use_reserve(&self) {
+        // Without it the last events are tried all the same.
+        let _ = self.shared.dir.use_reserve();
     }
 
     /// Tells readers that no more will come.

@@ -45,7 +45,8 @@ pub(crate) fn attach(
     loop {
         // Typing is read only when what was typed before is on its way.
         let wants_input = !typed.is_pending();
-        let socket = if wants_input { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
+        let socket =
+            if wants_input { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
         let stdin = io::stdin();
         let mut ready = [
             PollFd::new(client.as_fd(), socket),
@@ -104,8 +105,8 @@ fn shown(frame: Option<Frame>) -> Result<Option<Ended>, ClientError> {
         let _ = stdout.write_all(&frame.body).and_then(|()| stdout.flush());
         return Ok(None);
     }
-    let answer = serde_json::from_slice(&frame.body)
-        .map_err(|error| ClientError::Lost(error.into()))?;
+    let answer =
+        serde_json::from_slice(&frame.body).map_err(|error| ClientError::Lost(error.into()))?;
     ended(answer).map(Some)
 }
 

@@ -104,9 +104,9 @@ impl Hub {
             .ok_or_else(|| OpenError::ours("the build's container is not there yet"))?;
         let user = match &request.user {
             None => Ids::default(),
-            Some(name) => users::resolve(&*container, name).await.ok_or_else(|| {
-                OpenError::ours(format!("the container has no user `{name}`"))
-            })?,
+            Some(name) => users::resolve(&*container, name)
+                .await
+                .ok_or_else(|| OpenError::ours(format!("the container has no user `{name}`")))?,
         };
         let spec = self.exec_spec(&*container, request, user).await;
         let program = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
@@ -137,17 +137,17 @@ impl Hub {
             }
             None => Stdio::Separate,
         };
-        let path = env
-            .iter()
-            .find_map(|variable| variable.strip_prefix(b"PATH="))
-            .map_or_else(|| DEFAULT_PATH.as_bytes().to_vec(), <[u8]>::to_vec);
+        // A build that has spoilt its PATH is one that somebody wants to look into.
+        let path = match env.iter().find_map(|variable| variable.strip_prefix(b"PATH=")) {
+            Some(path) => [path, b":", DEFAULT_PATH.as_bytes()].concat(),
+            None => DEFAULT_PATH.as_bytes().to_vec(),
+        };
         ExecSpec { argv, path, env, cwd, cwd_or_root: true, user, stdio }
     }
 
     /// Variables and directory for a new session.
     fn context(&self) -> (Vec<Vec<u8>>, Vec<u8>) {
-        let snapshot =
-            self.parts.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let snapshot = self.parts.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match self.parts.shims.first_waiting() {
             Some(caller) if caller.environment.is_empty() => (snapshot.env, caller.cwd),
             Some(caller) => (caller.environment, caller.cwd),
@@ -163,7 +163,8 @@ impl Hub {
 
     /// Ends every session; resolves when all are closed.
     pub(crate) async fn close(&self, status: Status) {
-        self.closing.send_replace(Some(Closing { message: format!("the build has ended: {status}") }));
+        self.closing
+            .send_replace(Some(Closing { message: format!("the build has ended: {status}") }));
         let mut count = self.count.subscribe();
         // Fails only when the hub is gone, and with it every session.
         let _ = tokio::time::timeout(2 * GRACE, count.wait_for(|count| *count == 0)).await;
@@ -238,16 +239,9 @@ pub(crate) enum Output {
 }
 
 impl Session {
-    fn new(
-        number: u64,
-        program: String,
-        process: Process,
-        hub: Arc<Hub>,
-    ) -> io::Result<Self> {
+    fn new(number: u64, program: String, process: Process, hub: Arc<Hub>) -> io::Result<Self> {
         let (terminal, pipes) = match process.ends {
-            Ends::Terminal(master) => {
-                (Some(Arc::new(watched(master)?)), None)
-            }
+            Ends::Terminal(master) => (Some(Arc::new(watched(master)?)), None),
             Ends::Separate(pipes) => (None, Some(pipes)),
             Ends::Merged(_) => (None, None),
         };

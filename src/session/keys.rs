@@ -32,7 +32,7 @@ pub(crate) struct Menu {
 }
 
 impl Menu {
-    /// Starts asking. Must be called in the runtime.
+    /// Starts asking; ends when the build is over. Must be called in the runtime.
     pub(crate) fn spawn(self) -> io::Result<JoinHandle<()>> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let waker = Arc::clone(&wake);
@@ -64,7 +64,7 @@ impl Menu {
 
     /// Reads keys as long as the build is paused, or until one has its effect.
     fn ask(&self, wake: &EventFd) -> io::Result<()> {
-        let mode = RawMode::keys()?;
+        let mut mode = RawMode::keys()?;
         while self.is_paused() {
             let stdin = io::stdin();
             let mut ready = [
@@ -83,7 +83,15 @@ impl Menu {
             match key[0] {
                 b's' | b'S' => {
                     drop(mode);
-                    return self.shell();
+                    self.gate.close();
+                    let said = self.shell();
+                    // Ready for the next key before the menu shows again.
+                    let again = RawMode::keys();
+                    self.gate.open();
+                    if let Some(text) = said {
+                        self.inbox.send_blocking(Input::Notice(NoticeLevel::Note, text));
+                    }
+                    mode = again?;
                 }
                 b'r' | b'R' => {
                     self.inbox.resume_blocking();
@@ -108,19 +116,14 @@ impl Menu {
         Ok(())
     }
 
-    fn shell(&self) -> io::Result<()> {
-        self.gate.close();
+    /// Runs a shell to its end; what there is to say about that.
+    fn shell(&self) -> Option<String> {
         let result = Client::connect(&self.dir)
             .and_then(|client| client::attach(client, None, &self.signals));
-        self.gate.open();
-        let text = match result {
+        match result {
             Ok(ended) => ended.message,
             Err(error) => Some(error.to_string()),
-        };
-        if let Some(text) = text {
-            self.inbox.send_blocking(Input::Notice(NoticeLevel::Note, text));
         }
-        Ok(())
     }
 
     fn is_paused(&self) -> bool {

@@ -29,15 +29,15 @@ impl WaysIn {
         resumes_in_s: Option<u64>,
     ) -> Vec<String> {
         let WaysIn { program, build, .. } = self;
-        let key = |text: &'static str| if self.keys { text } else { "" };
+        let key = |name: &'static str| if self.keys { name } else { "   " };
         let first = command.lines().next().unwrap_or_default();
         let mut lines = vec![
             format!("build {build_id} is paused at a breakpoint"),
-            format!("  command    {first}"),
-            format!("  directory  {directory}"),
-            format!("  shell      {program} attach {build}{}", key("     or press s")),
-            format!("  go on      {program} resume {build}{}", key("     or press r")),
-            format!("  stop       {program} stop {build}{}", key("       or press q")),
+            format!("  command      {first}"),
+            format!("  directory    {directory}"),
+            format!("  shell    {} {program} attach {build}", key("[s]")),
+            format!("  go on    {} {program} resume {build}", key("[r]")),
+            format!("  stop     {} {program} stop {build}", key("[q]")),
         ];
         if let Some(seconds) = resumes_in_s {
             lines.push(format!("  goes on by itself in {} if nobody connects", span(seconds)));
@@ -118,9 +118,7 @@ impl<W: Write + Send> Sink for Notices<W> {
                     self.ways.paused(&event.build_id, &self.command, directory, *resumes_in_s);
                 lines.iter().try_for_each(|line| self.line(line))
             }
-            EventBody::Resumed { by, .. } => {
-                resumed(*by).map_or(Ok(()), |text| self.line(text))
-            }
+            EventBody::Resumed { by, .. } => resumed(*by).map_or(Ok(()), |text| self.line(text)),
             EventBody::BuildEnded { status, reason } => {
                 self.line(&verdict(&event.build_id, *status, reason.as_deref()))
             }

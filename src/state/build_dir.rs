@@ -3,6 +3,7 @@
 //! ```text
 //! meta.json       what the build is; written first
 //! lock            held by flock as long as the build's owner lives
+//! reserve         room for the last words and the record, should the disk be full by then
 //! container.json  PID 1 and its start time; written before anything runs in it
 //! events.jsonl    everything that happened (`core::event`), one line each
 //! output.log      the bytes its commands wrote
@@ -16,11 +17,16 @@
 
 use super::home::{Home, StateError, make_private, remove_tree, write_durably};
 use runner_core::record::Build;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// Bytes set aside for a build's last events and its record.
+const RESERVE: u64 = 256 << 10;
 
 /// What a build is, as far as its end may have to be put right by somebody else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,6 +87,9 @@ impl BuildDir {
             lock.lock()?;
             // Before the folder can be seen; a build whose name is here and nowhere else is swept.
             File::create(&dir.live)?;
+            let reserve = File::create(new.join("reserve"))?;
+            rustix::fs::fallocate(&reserve, FallocateFlags::empty(), 0, RESERVE)
+                .or_else(|errno| if errno == Errno::OPNOTSUPP { Ok(()) } else { Err(errno) })?;
             write_durably(&new.join("meta.json"), &serde_json::to_vec_pretty(meta)?)?;
             fs::rename(&new, &dir.path)?;
             Ok(Owned { _lock: lock })
@@ -143,6 +152,11 @@ impl BuildDir {
         fs::write(self.path.join("container.json"), serde_json::to_vec(&container)?)
     }
 
+    /// Gives the reserved room back, to be used for what must be written now.
+    pub(crate) fn use_reserve(&self) -> io::Result<()> {
+        ignore_missing(fs::remove_file(self.path.join("reserve")))
+    }
+
     /// `None` where no container was ever made.
     pub(crate) fn container(&self) -> io::Result<Option<ContainerFile>> {
         match fs::read(self.path.join("container.json")) {
@@ -170,11 +184,18 @@ impl BuildDir {
     pub(crate) fn remove_leftovers(&self, layers: &[PathBuf]) -> io::Result<()> {
         let layers: Vec<io::Result<()>> = layers.iter().map(|layer| remove_tree(layer)).collect();
         let others = [
+            self.use_reserve(),
             remove_tree(&self.readonly()),
             ignore_missing(fs::remove_file(self.control_socket())),
             ignore_missing(fs::remove_file(self.path.join("container.json"))),
         ];
         layers.into_iter().chain(others).collect()
+    }
+
+    /// Removes a build that came to nothing.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        remove_tree(&self.path)?;
+        self.retire()
     }
 
     /// Takes the build off the list of those that may still run.

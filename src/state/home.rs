@@ -77,6 +77,10 @@ impl Home {
         user_home.unwrap_or_else(|| PathBuf::from("/root")).join(".local/state/runner")
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(crate) fn builds(&self) -> PathBuf {
         self.root.join("builds")
     }

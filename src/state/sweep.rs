@@ -124,10 +124,8 @@ fn write_fault(dir: &BuildDir) -> io::Result<()> {
     }
     if view.ended.is_none() {
         bodies.push(EventBody::PhaseStarted { phase: Phase::Completed });
-        bodies.push(EventBody::BuildEnded {
-            status: Status::Fault,
-            reason: Some(REASON.to_owned()),
-        });
+        bodies
+            .push(EventBody::BuildEnded { status: Status::Fault, reason: Some(REASON.to_owned()) });
     }
     append(&dir.events(), reader.position(), &last, bodies, &mut view)?;
     dir.write_record(&record(&view))

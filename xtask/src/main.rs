@@ -1,1 +1,68 @@
-fn main(){}
+//! The project's chores, as `cargo xtask CHORE`.
+//!
+//! - `test`: everything CI runs, after installing what it needs. The README's second command.
+//! - `images [NAME]...`: the images of `images/`, into `target/images`.
+//! - `packages`: install the Debian packages that tests, images and benchmarks use.
+//! - `bench`: the figures of docs/performance.md.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its caller")]
+
+mod images;
+mod packages;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// A chore's result; the error is for the person.
+type Result<T = ()> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let chore = arguments.next();
+    let rest: Vec<String> = arguments.collect();
+    let result = match chore.as_deref() {
+        Some("test") => test::run(&rest),
+        Some("images") => images::build(&rest),
+        Some("packages") => packages::install(&packages::ALL),
+        _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench".to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The project's root directory.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Runs a command to its end, its output shown.
+fn run(command: &mut Command) -> Result {
+    println!("xtask: {}", shown(command));
+    let status =
+        command.status().map_err(|error| format!("cannot run {}: {error}", shown(command)))?;
+    if status.success() { Ok(()) } else { Err(format!("{} failed: {status}", shown(command))) }
+}
+
+/// Cargo, the one this was started by.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    // The owner of this process's own directory in /proc is its effective user.
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}

@@ -106,7 +106,9 @@ fn take_ansi_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u
         match rest {
             [] => return None,
             [b'\'', after @ ..] => return Some(after),
-            [b'\\', digits @ ..] if digits.first().is_some_and(|byte| (b'0'..b'8').contains(byte)) => {
+            [b'\\', digits @ ..]
+                if digits.first().is_some_and(|byte| (b'0'..b'8').contains(byte)) =>
+            {
                 let length =
                     digits.iter().take(3).take_while(|byte| (b'0'..b'8').contains(byte)).count();
                 let value = digits[..length]

@@ -284,16 +284,8 @@ mod tests {
         assert_eq!(Header::from_bytes(&header.to_bytes()), header);
         let reply = Reply { kind: reply::FAILED, a: stage::EXEC, id: 1 << 40, b: 2 };
         assert_eq!(Reply::from_bytes(&reply.to_bytes()), reply);
-        let head = ExecHead {
-            flags: 3,
-            uid: 1,
-            gid: 2,
-            rows: 24,
-            cols: 80,
-            groups: 4,
-            argc: 5,
-            envc: 6,
-        };
+        let head =
+            ExecHead { flags: 3, uid: 1, gid: 2, rows: 24, cols: 80, groups: 4, argc: 5, envc: 6 };
         assert_eq!(ExecHead::from_body(&head.to_bytes()), Some(head));
         assert_eq!(ExecHead::from_body(&head.to_bytes()[..EXEC_HEAD_LEN - 1]), None);
     }

@@ -28,15 +28,12 @@ pub(crate) fn program(
     tell(report, stage, errno)
 }
 
-fn become_program(
-    request: &ExecRequest<'_>,
-    pointers: &mut Pages,
-    stdio: &Stdio<'_>,
-) -> Failure {
+fn become_program(request: &ExecRequest<'_>, pointers: &mut Pages, stdio: &Stdio<'_>) -> Failure {
     match prepare(request, stdio) {
-        Ok(()) => {
-            Failure(stage::EXEC, execute(request, pointers.words_mut()).err().unwrap_or(Errno::INVAL))
-        }
+        Ok(()) => Failure(
+            stage::EXEC,
+            execute(request, pointers.words_mut()).err().unwrap_or(Errno::INVAL),
+        ),
         Err(failure) => failure,
     }
 }

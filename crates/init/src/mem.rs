@@ -109,7 +109,7 @@ mod tests {
             memset(buffer.as_mut_ptr(), 0x178, 3);
             assert_eq!(&buffer, b"xxx3454589");
             assert_eq!(memcmp(b"abc".as_ptr(), b"abc".as_ptr(), 3), 0);
-            assert_eq!(strlen(b"four\0five\0".as_ptr()), 4);
+            assert_eq!(strlen(c"four".as_ptr().cast()), 4);
             assert!(bcmp(b"abc".as_ptr(), b"abd".as_ptr(), 3) < 0);
             assert!(memcmp([0xff_u8].as_ptr(), [1_u8].as_ptr(), 1) > 0);
         }

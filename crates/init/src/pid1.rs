@@ -6,8 +6,8 @@
 //! kernel ends the container with it.
 
 use crate::abi::{
-    self, HEADER_LEN, Header, MAX_BODY, MAX_FDS, MAX_JOBS, Reply, flags, reply, request,
-    scope, stage,
+    self, HEADER_LEN, Header, MAX_BODY, MAX_FDS, MAX_JOBS, Reply, flags, reply, request, scope,
+    stage,
 };
 use crate::exec::{self, Stdio};
 use crate::outbox::Outbox;
@@ -44,6 +44,7 @@ struct Pid1 {
 /// Runs until the runner goes.
 pub(crate) fn run() -> ! {
     sys::hide_from_tracers();
+    sys::set_name(c"runner-init");
     sys::default_signals();
     sys::umask(0o022);
     let control = Fd::from_number(abi::CONTROL_FD);
@@ -58,8 +59,7 @@ pub(crate) fn run() -> ! {
     else {
         sys::exit(PROTOCOL_BROKEN)
     };
-    let mut pid1 =
-        Pid1 { control, devpts, jobs: [Job::FREE; MAX_JOBS], outbox, awaited_end: None };
+    let mut pid1 = Pid1 { control, devpts, jobs: [Job::FREE; MAX_JOBS], outbox, awaited_end: None };
     pid1.reply(reply::HELLO, 0, abi::ABI_VERSION, 0, None);
     pid1.serve(&deaths)
 }
@@ -124,8 +124,8 @@ impl Pid1 {
         let at = |stage| move |errno| (stage, errno);
         let request = ExecRequest::decode(body).map_err(at(stage::REQUEST))?;
         let place = self.free_place().ok_or((stage::FORK, Errno::AGAIN))?;
-        let mut pointers = Pages::new(request.pointer_words() * size_of::<usize>())
-            .map_err(at(stage::REQUEST))?;
+        let mut pointers =
+            Pages::new(request.pointer_words() * size_of::<usize>()).map_err(at(stage::REQUEST))?;
         let terminal = if request.head.flags & flags::PTY != 0 {
             let devpts = self.devpts.as_ref().ok_or((stage::PTY, Errno::NOENT))?;
             let (rows, cols) = (request.head.rows, request.head.cols);

@@ -84,8 +84,7 @@ mod tests {
     use std::vec::Vec;
 
     fn body(argc: u32, envc: u32, strings: &[u8]) -> Vec<u8> {
-        let head =
-            ExecHead { flags: 0, uid: 0, gid: 0, rows: 0, cols: 0, groups: 1, argc, envc };
+        let head = ExecHead { flags: 0, uid: 0, gid: 0, rows: 0, cols: 0, groups: 1, argc, envc };
         let mut bytes = head.to_bytes().to_vec();
         bytes.extend_from_slice(&[9, 0, 0, 0]);
         bytes.extend_from_slice(strings);

@@ -120,8 +120,7 @@ impl Pages {
         const PROT_READ_WRITE: usize = 3;
         const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
         let len = len.max(1);
-        let at =
-            plain(nr::MMAP, [0, len, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0])?;
+        let at = plain(nr::MMAP, [0, len, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0])?;
         Ok(Pages { at: at as *mut u8, len })
     }
 
@@ -347,9 +346,7 @@ pub(crate) fn gid() -> u32 {
 /// The working directory with its NUL; its length.
 pub(crate) fn working_directory(into: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most `into.len()` bytes.
-    checked(unsafe {
-        syscall(nr::GETCWD, [into.as_mut_ptr() as usize, into.len(), 0, 0, 0, 0])
-    })
+    checked(unsafe { syscall(nr::GETCWD, [into.as_mut_ptr() as usize, into.len(), 0, 0, 0, 0]) })
 }
 
 /// Every signal back to its default: a Rust parent ignores SIGPIPE, and exec would pass that on.
@@ -384,10 +381,7 @@ pub(crate) fn child_signals() -> Result<Fd> {
     signal_mask(mask);
     // SAFETY: the mask is 8 bytes, as said in the third argument.
     checked(unsafe {
-        syscall(
-            nr::SIGNALFD4,
-            [usize::MAX, &raw const mask as usize, 8, NONBLOCK_CLOEXEC, 0, 0],
-        )
+        syscall(nr::SIGNALFD4, [usize::MAX, &raw const mask as usize, 8, NONBLOCK_CLOEXEC, 0, 0])
     })
     .map(|fd| Fd(fd as i32))
 }
@@ -396,6 +390,14 @@ pub(crate) fn child_signals() -> Result<Fd> {
 pub(crate) fn hide_from_tracers() {
     const PR_SET_DUMPABLE: usize = 4;
     let _ = plain(nr::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]);
+}
+
+/// The name that process lists show.
+pub(crate) fn set_name(name: &core::ffi::CStr) {
+    const PR_SET_NAME: usize = 15;
+    // SAFETY: the kernel reads a C string of at most 16 bytes.
+    let _ =
+        checked(unsafe { syscall(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]) });
 }
 
 pub(crate) fn umask(mask: u32) {

@@ -9,7 +9,7 @@
 use crate::handshake::{Channel, SetupError, Step};
 use crate::in_root::InRoot;
 use crate::mounts::{self, Upper};
-use crate::spec::{Entry, Hidden, Root, SandboxSpec, Store};
+use crate::spec::{Entry, Hidden, IdSwap, Root, SandboxSpec, Store};
 use crate::{caps, seccomp, sys};
 use rustix::fs::{CWD, FileType, MemfdFlags, Mode, SealFlags, XattrFlags};
 use rustix::io::Errno;
@@ -107,7 +107,7 @@ fn set_up(spec: &SandboxSpec, owners: &OwnedFd) -> Result<OwnedFd, SetupError> {
         })?;
     let layer = LayerDir::prepare(spec)?;
     let root = mount_root(spec, &layer)?;
-    let builder = Builder { root, layer, owners, swaps_owners: spec.owner.is_some() };
+    let builder = Builder { root, layer, owners, swap: spec.owner };
     for entry in &spec.entries {
         builder.make(entry)?;
     }
@@ -116,9 +116,8 @@ fn set_up(spec: &SandboxSpec, owners: &OwnedFd) -> Result<OwnedFd, SetupError> {
     let devpts = builder.mount_dev()?;
     builder.mask()?;
     enter(&builder.root)?;
-    nix::unistd::sethostname(&spec.hostname).map_err(|errno| {
-        SetupError::new(Step::Namespaces, "set the host name", &errno.into())
-    })?;
+    nix::unistd::sethostname(&spec.hostname)
+        .map_err(|errno| SetupError::new(Step::Namespaces, "set the host name", &errno.into()))?;
     Ok(devpts)
 }
 
@@ -175,8 +174,11 @@ fn mount_root(spec: &SandboxSpec, layer: &LayerDir) -> Result<InRoot, SetupError
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             let upper = layer.upper("image")?;
-            mounts::overlay(&handles, &upper)
-                .map_err(failing(Step::Layer, "mount an overlay that writes to", &upper.upper))?
+            mounts::overlay(&handles, &upper).map_err(failing(
+                Step::Layer,
+                "mount an overlay that writes to",
+                &upper.upper,
+            ))?
         }
     };
     mounts::open_path(&place)
@@ -191,7 +193,7 @@ struct Builder<'a> {
     layer: LayerDir,
     /// The user namespace that swaps owners, where the spec asks for it.
     owners: &'a OwnedFd,
-    swaps_owners: bool,
+    swap: Option<IdSwap>,
 }
 
 impl Builder<'_> {
@@ -204,10 +206,9 @@ impl Builder<'_> {
             Entry::File { path, mode, from, text } => {
                 self.write(path, *mode, from.as_deref(), text)
             }
-            Entry::Append { path, text } => self
-                .root
-                .append(path, text.as_bytes())
-                .map_err(failing(Step::Root, "add to", path)),
+            Entry::Append { path, text } => {
+                self.root.append(path, text.as_bytes()).map_err(failing(Step::Root, "add to", path))
+            }
             Entry::Link { path, to } => {
                 self.root.link(path, to).map_err(failing(Step::Root, "make the link", path))
             }
@@ -233,9 +234,7 @@ impl Builder<'_> {
             Some(Err(_)) | None => Box::new(io::empty()),
         };
         let mut contents = (&mut before).chain(text.as_bytes());
-        self.root
-            .write_file(path, mode, &mut contents)
-            .map_err(failing(Step::Root, "write", path))
+        self.root.write_file(path, mode, &mut contents).map_err(failing(Step::Root, "write", path))
     }
 
     fn overlay(
@@ -246,53 +245,43 @@ impl Builder<'_> {
         owned: bool,
     ) -> Result<(), SetupError> {
         // One directory name for the place: `usr/local` and `usr-local` must not meet.
-        let name: String = path
-            .to_string_lossy()
-            .chars()
-            .map(|c| if c == '/' { '%' } else { c })
-            .collect();
+        let name: String =
+            path.to_string_lossy().chars().map(|c| if c == '/' { '%' } else { c }).collect();
         let upper = self.layer.upper(&name)?;
-        copy_mode(lower, &upper.upper).map_err(failing(Step::Source, "look at", lower))?;
+        // Where the file system cannot map owners, the files are shown as they are.
+        let swapped = self.swap.filter(|_| owned).and_then(|_| self.with_owners(lower).ok());
+        let swap = self.swap.filter(|_| swapped.is_some());
+        let lower_dir = match swapped {
+            Some(swapped) => swapped,
+            None => mounts::open_path(lower).map_err(failing(Step::Source, "open", lower))?,
+        };
+        copy_mode(lower, &upper.upper, swap).map_err(failing(Step::Source, "look at", lower))?;
         for name in hidden {
-            hide(&upper.upper, lower, name)?;
+            hide(&upper.upper, lower, name, swap)?;
         }
-        let plain = || {
-            mounts::open_path(lower).map_err(failing(Step::Source, "open", lower))
-        };
-        let mount = if owned && self.swaps_owners {
-            // Where the file system cannot map owners, the files are shown as they are.
-            self.overlay_with_owners(lower, &upper).or_else(|_| {
-                mounts::overlay(&[plain()?], &upper)
-                    .map_err(failing(Step::Layer, "mount an overlay of", lower))
-            })?
-        } else {
-            mounts::overlay(&[plain()?], &upper)
-                .map_err(failing(Step::Layer, "mount an overlay of", lower))?
-        };
+        let mount = mounts::overlay(std::slice::from_ref(&lower_dir), &upper).map_err(failing(
+            Step::Layer,
+            "mount an overlay of",
+            lower,
+        ))?;
         self.root.attach(mount, path).map_err(failing(Step::Root, "mount an overlay on", path))
     }
 
-    /// The overlay of a copy of `lower`'s mount that swaps owners.
-    fn overlay_with_owners(&self, lower: &Path, upper: &Upper) -> Result<OwnedFd, SetupError> {
+    /// A copy of `lower`'s mount that swaps owners.
+    fn with_owners(&self, lower: &Path) -> io::Result<OwnedFd> {
         let place = self.layer.dir.join("owners");
-        let swapped = || -> io::Result<OwnedFd> {
-            fs::create_dir_all(&place)?;
-            let copy = mounts::copy(lower, false)?;
-            mounts::map_owners(&copy, self.owners.as_fd())?;
-            // An overlay takes only layers that are mounted somewhere in this namespace. The mount
-            // stays below the old root and goes with it.
-            attach(&copy, mounts::open_path(&place)?)?;
-            let lower = mounts::open_path(&place)?;
-            let overlay = mounts::overlay(std::slice::from_ref(&lower), upper)?;
-            Ok(overlay)
-        };
-        swapped().map_err(failing(Step::Source, "map the owners of", lower))
+        fs::create_dir_all(&place)?;
+        let copy = mounts::copy(lower, false)?;
+        mounts::map_owners(&copy, self.owners.as_fd())?;
+        // An overlay takes only layers that are mounted somewhere in this namespace. The mount
+        // stays below the old root and goes with it.
+        attach(&copy, mounts::open_path(&place)?)?;
+        mounts::open_path(&place)
     }
 
     fn bind(&self, path: &Path, source: &Path, writable: bool) -> Result<(), SetupError> {
-        let is_directory = fs::metadata(source)
-            .map_err(failing(Step::Source, "mount", source))?
-            .is_dir();
+        let is_directory =
+            fs::metadata(source).map_err(failing(Step::Source, "mount", source))?.is_dir();
         let mount = mounts::copy(source, true)
             .and_then(|mount| {
                 if writable {
@@ -421,19 +410,31 @@ fn existing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// An overlay's directory shows the mode and owner of its upper half.
-fn copy_mode(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_mode(from: &Path, to: &Path, swap: Option<IdSwap>) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let swapped = |id, other: Option<u32>| match other {
+        Some(other) if id == other => 0,
+        Some(other) if id == 0 => other,
+        _ => id,
+    };
     let metadata = fs::metadata(from)?;
+    let uid = swapped(metadata.uid(), swap.map(|swap| swap.uid));
+    let gid = swapped(metadata.gid(), swap.map(|swap| swap.gid));
     fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
     // Not allowed to give it away: then it is the caller's own.
-    match chown(to, Some(metadata.uid()), Some(metadata.gid())) {
+    match chown(to, Some(uid), Some(gid)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         done => done,
     }
 }
 
 /// Prepares an overlay's upper half so that a name of the lower half does not show.
-fn hide(upper: &Path, lower: &Path, hidden: &Hidden) -> Result<(), SetupError> {
+fn hide(
+    upper: &Path,
+    lower: &Path,
+    hidden: &Hidden,
+    swap: Option<IdSwap>,
+) -> Result<(), SetupError> {
     let (name, emptied) = match hidden {
         Hidden::Gone(name) => (name, false),
         Hidden::Emptied(name) => (name, true),
@@ -446,12 +447,12 @@ fn hide(upper: &Path, lower: &Path, hidden: &Hidden) -> Result<(), SetupError> {
             let dir = upper.join(&above);
             if !dir.is_dir() {
                 fs::create_dir(&dir)?;
-                copy_mode(&lower.join(&above), &dir)?;
+                copy_mode(&lower.join(&above), &dir, swap)?;
             }
         }
         if emptied {
             fs::create_dir(&place)?;
-            copy_mode(&lower.join(name), &place)?;
+            copy_mode(&lower.join(name), &place, swap)?;
             let flags = XattrFlags::empty();
             rustix::fs::setxattr(&place, "trusted.overlay.opaque", b"y", flags)?;
         } else {
@@ -510,4 +511,3 @@ fn sealed_program() -> io::Result<OwnedFd> {
     )?;
     Ok(file)
 }
-

@@ -64,6 +64,8 @@ impl InRoot {
     pub fn make_directory(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         match self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A link that leads back to itself leads nowhere, like a dangling one.
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {}
             done => return done,
         }
         let (parent, name) = self.parent(path)?;

@@ -22,8 +22,8 @@ mod sys;
 
 pub use child::set_up_and_become_init;
 pub use fdpass::{Received, receive, send};
-pub use in_root::InRoot;
 pub use handshake::{SetupError, Step};
+pub use in_root::InRoot;
 pub use parent::{Sandbox, StartError, process_start_time, start};
 pub use spec::{Entry, Hidden, IdSwap, Layer, Root, SandboxSpec, Store};
 

@@ -93,11 +93,7 @@ pub(crate) fn make_root_like(mount: &Detached) -> io::Result<()> {
     let change = |clear| {
         set_mount_attributes(
             mount.as_fd(),
-            &MountAttributes {
-                set: libc::MOUNT_ATTR_NODEV,
-                clear,
-                ..MountAttributes::default()
-            },
+            &MountAttributes { set: libc::MOUNT_ATTR_NODEV, clear, ..MountAttributes::default() },
         )
     };
     match change(libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC) {
@@ -129,9 +125,7 @@ pub(crate) fn overlay(lower: &[OwnedFd], upper: &Upper) -> io::Result<Detached> 
     // two make chmod, chown and rename cheap. An older kernel without one of them does without.
     const FAST: [&str; 4] = ["volatile", "metacopy=on", "redirect_dir=on", "index=off"];
     match overlay_with(lower, upper, &FAST) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            overlay_with(lower, upper, &[])
-        }
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => overlay_with(lower, upper, &[]),
         done => done,
     }
 }
@@ -144,11 +138,7 @@ fn overlay_with(lower: &[OwnedFd], upper: &Upper, options: &[&str]) -> io::Resul
     fsconfig_set_string(&context, "upperdir", handle(&upper_dir))?;
     fsconfig_set_string(&context, "workdir", handle(&work_dir))?;
     fsconfig_create(&context)?;
-    Ok(fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_NODEV,
-    )?)
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?)
 }
 
 fn set_lower(context: &OwnedFd, lower: &[OwnedFd]) -> io::Result<()> {

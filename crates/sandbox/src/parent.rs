@@ -132,7 +132,9 @@ pub fn start(
     let owners = match spec.owner {
         Some(swap) => owner_namespace(swap)
             .map_err(|error| StartError::Host("map the source's owner to root", error))?,
-        None => null.try_clone().map_err(|error| StartError::Host("copy a descriptor", error))?.into(),
+        None => {
+            null.try_clone().map_err(|error| StartError::Host("copy a descriptor", error))?.into()
+        }
     };
     let (pid, pidfd) = spawn_child(&null, &theirs, &their_channel, &owners)?;
     let process = Child(pidfd);

@@ -67,10 +67,7 @@ pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd)> {
 /// # Safety
 /// This process may have other threads, whose locks and half-done work the child's memory is a copy
 /// of. So `child` may make system calls on memory prepared before, and nothing else.
-unsafe fn clone(
-    namespaces: u64,
-    child: &dyn Fn() -> Infallible,
-) -> io::Result<(u32, OwnedFd)> {
+unsafe fn clone(namespaces: u64, child: &dyn Fn() -> Infallible) -> io::Result<(u32, OwnedFd)> {
     let mut pidfd: libc::c_int = -1;
     let clone = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64,
@@ -81,9 +78,7 @@ unsafe fn clone(
     // A handler that ran in the child would be such other work.
     let blocked = block_signals()?;
     // SAFETY: `clone` lives across the call; the caller vouches for the child.
-    let pid = unsafe {
-        libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArgs>())
-    };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArgs>()) };
     if pid == 0 {
         child();
     }
@@ -239,12 +234,7 @@ pub(crate) fn copy_to(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: plain numbers; nothing is closed before the exec.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -42,8 +42,10 @@ pub enum FrameError {
 /// # Errors
 /// The body is longer than a peer would take.
 pub fn head(kind: Kind, length: usize) -> Result<[u8; HEAD_LEN], FrameError> {
-    let announced =
-        u32::try_from(length).ok().filter(|_| length <= MAX_BODY).ok_or(FrameError::TooLong(length))?;
+    let announced = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= MAX_BODY)
+        .ok_or(FrameError::TooLong(length))?;
     let mut bytes = [0; HEAD_LEN];
     bytes[..4].copy_from_slice(&announced.to_le_bytes());
     bytes[4] = match kind {

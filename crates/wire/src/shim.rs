@@ -95,11 +95,9 @@ fn caller(body: &[u8]) -> Option<Caller> {
     let mut strings = strings.split(|&byte| byte == 0);
     let cwd = strings.next().filter(|cwd| cwd.starts_with(b"/"))?.to_vec();
     // What is no variable would make the next exec fail.
-    let environment =
-        strings.filter(|string| string.contains(&b'=')).map(<[u8]>::to_vec).collect();
+    let environment = strings.filter(|string| string.contains(&b'=')).map(<[u8]>::to_vec).collect();
     Some(Caller { uid, gid, cwd, environment })
 }
-
 
 #[cfg(test)]
 mod tests {

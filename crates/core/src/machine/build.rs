@@ -175,12 +175,7 @@ impl BuildMachine {
         }
     }
 
-    fn provisioned(
-        &mut self,
-        result: Result<(), PhaseContext>,
-        now: Timestamp,
-        step: &mut Step,
-    ) {
+    fn provisioned(&mut self, result: Result<(), PhaseContext>, now: Timestamp, step: &mut Step) {
         match (&self.state, result) {
             (State::Provisioning, Ok(())) => {
                 self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
@@ -210,12 +205,7 @@ impl BuildMachine {
         }
     }
 
-    fn source_ready(
-        &mut self,
-        result: Result<(), PhaseContext>,
-        now: Timestamp,
-        step: &mut Step,
-    ) {
+    fn source_ready(&mut self, result: Result<(), PhaseContext>, now: Timestamp, step: &mut Step) {
         if !matches!(self.state, State::Downloading) {
             return;
         }
@@ -232,7 +222,8 @@ impl BuildMachine {
                 self.agent(step, "Cache is not defined in the buildspec");
                 self.agent(step, "Skip cache due to: no paths specified to be cached");
                 self.agent(step, "Registering with agent");
-                step.events.extend(work.summary().into_iter().map(|text| EventBody::Agent { text }));
+                step.events
+                    .extend(work.summary().into_iter().map(|text| EventBody::Agent { text }));
                 self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
                 self.enter_user_phase(UserPhase::Install, now, step);
             }
@@ -289,13 +280,7 @@ impl BuildMachine {
         self.state = State::Running(running);
     }
 
-    fn command_ended(
-        &mut self,
-        command: u32,
-        outcome: &Outcome,
-        now: Timestamp,
-        step: &mut Step,
-    ) {
+    fn command_ended(&mut self, command: u32, outcome: &Outcome, now: Timestamp, step: &mut Step) {
         let mut running = match &self.state {
             State::Running(running) if running.command == command => running.clone(),
             // The build is being ended; how its command died is of no interest.
@@ -386,12 +371,7 @@ impl BuildMachine {
         }
     }
 
-    fn uploaded(
-        &mut self,
-        result: Result<(), PhaseContext>,
-        now: Timestamp,
-        step: &mut Step,
-    ) {
+    fn uploaded(&mut self, result: Result<(), PhaseContext>, now: Timestamp, step: &mut Step) {
         if !matches!(self.state, State::Uploading) {
             return;
         }

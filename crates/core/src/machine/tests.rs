@@ -51,9 +51,9 @@ impl Bed {
     }
 
     fn with_limits(source: &str, limits: Limits) -> Self {
-        let work = spec::parse(source).map(|(spec, _)| plan::work(spec)).map_err(|_| Rejection {
-            context: PhaseContext::new("YAML_FILE_ERROR", "bad"),
-        });
+        let work = spec::parse(source)
+            .map(|(spec, _)| plan::work(spec))
+            .map_err(|_| Rejection { context: PhaseContext::new("YAML_FILE_ERROR", "bad") });
         let places = Places { source: "/src".to_owned(), buildspec: "/src/b.yml".to_owned() };
         let plan = BuildPlan { facts: facts(), places, work, limits };
         Bed {
@@ -181,10 +181,7 @@ fn what_follows_a_failure_depends_on_where_it_was() {
 fn later_commands_see_that_the_build_has_failed() {
     let bed = Bed::run(FOUR, &["b"]);
     let seen: Vec<_> = bed.ran.iter().map(|(t, ok, exit)| (t.as_str(), *ok, *exit)).collect();
-    assert_eq!(
-        seen[2..],
-        [("b", true, 0), ("f", false, 3), ("g", false, 0), ("q", false, 0)]
-    );
+    assert_eq!(seen[2..], [("b", true, 0), ("f", false, 3), ("g", false, 0), ("q", false, 0)]);
 }
 
 #[test]
@@ -295,10 +292,7 @@ fn one_resume_releases_one_breakpoint_the_first_first() {
     bed.send(Input::Resume);
     bed.send(Input::Resume);
     bed.send(Input::Resume);
-    assert_eq!(
-        bed.pending,
-        [Effect::Release { breakpoint: 1 }, Effect::Release { breakpoint: 3 }]
-    );
+    assert_eq!(bed.pending, [Effect::Release { breakpoint: 1 }, Effect::Release { breakpoint: 3 }]);
 }
 
 #[test]

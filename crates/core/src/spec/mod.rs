@@ -11,7 +11,8 @@ pub mod yaml;
 
 pub use diagnostic::{Code, Diagnostic, Severity, Span};
 pub use model::{
-    BuildSpec, Command, OnFailure, PhaseSpec, Retry, Shell, USER_PHASES, UserPhase, Variable, Version,
+    BuildSpec, Command, OnFailure, PhaseSpec, Retry, Shell, USER_PHASES, UserPhase, Variable,
+    Version,
 };
 
 /// Reads a buildspec's text. Warnings come along in file order.

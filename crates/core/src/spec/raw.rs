@@ -81,9 +81,8 @@ pub(super) fn read(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Docume
             "env" => reader.env(value, &mut document),
             "environment_variables" => {
                 document.old_variables = Some(key.span);
-                for (inner, value) in reader
-                    .map(value, "environment_variables", &["plaintext"])
-                    .unwrap_or_default()
+                for (inner, value) in
+                    reader.map(value, "environment_variables", &["plaintext"]).unwrap_or_default()
                 {
                     if inner.text == "plaintext" {
                         document.variables.extend(reader.variables(value, "plaintext"));
@@ -116,7 +115,9 @@ impl Reader<'_> {
             match key.text.as_str() {
                 "shell" => document.shell = self.text(value, "env.shell"),
                 "variables" => document.variables.extend(self.variables(value, "env.variables")),
-                "parameter-store" | "secrets-manager" | "exported-variables"
+                "parameter-store"
+                | "secrets-manager"
+                | "exported-variables"
                 | "git-credential-helper" => self.not_yet(&key, "env."),
                 _ => {}
             }
@@ -277,11 +278,7 @@ impl Reader<'_> {
     }
 
     /// Keys as texts, each with its last value.
-    fn once_each<'n>(
-        &mut self,
-        entries: &'n [(Node, Node)],
-        name: &str,
-    ) -> Vec<(Text, &'n Node)> {
+    fn once_each<'n>(&mut self, entries: &'n [(Node, Node)], name: &str) -> Vec<(Text, &'n Node)> {
         let mut found: Vec<(Text, &Node)> = Vec::new();
         for (key, value) in entries {
             let Value::Scalar(text) = &key.value else {

@@ -17,10 +17,7 @@ const DEFAULT_RETRIES: u32 = 3;
 const FILE: Span = Span { line: 1, column: 1, length: 1 };
 
 /// Judges the document. `None` where no buildspec comes of it.
-pub(super) fn validate(
-    document: Document,
-    problems: &mut Vec<Diagnostic>,
-) -> Option<BuildSpec> {
+pub(super) fn validate(document: Document, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
     let version = version(document.version.as_ref(), problems);
     if let (Some(Version::V0_2), Some(span)) = (version, document.old_variables) {
         problems.push(
@@ -102,7 +99,9 @@ fn shell(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Shell {
         Some(shell @ ("bash" | "/bin/bash")) => shell,
         Some(other) => {
             let hint = match other {
-                "powershell.exe" | "cmd.exe" | "pwsh" => "Windows shells run on Windows images only",
+                "powershell.exe" | "cmd.exe" | "pwsh" => {
+                    "Windows shells run on Windows images only"
+                }
                 _ => "CodeBuild knows `sh` and `bash` on Linux",
             };
             let message = format!("commands cannot be run with `{other}`");
@@ -150,11 +149,7 @@ fn user_name(user: Text, problems: &mut Vec<Diagnostic>) -> Option<String> {
     fits.then_some(user.text)
 }
 
-fn phase(
-    name: UserPhase,
-    written: Option<Phase>,
-    problems: &mut Vec<Diagnostic>,
-) -> PhaseSpec {
+fn phase(name: UserPhase, written: Option<Phase>, problems: &mut Vec<Diagnostic>) -> PhaseSpec {
     let present = written.is_some();
     let written = written.unwrap_or(Phase {
         phase: name,

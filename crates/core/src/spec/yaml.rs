@@ -225,9 +225,9 @@ fn syntax_error(source: &str, error: &serde_yaml::Error) -> Diagnostic {
     }
     let syntax = Diagnostic::new(Code::Syntax, span, message.to_owned());
     if message.contains("tab") && line.starts_with(|c: char| c.is_whitespace()) {
-        return syntax.hint("indent with spaces; YAML does not take tabs").aws(format!(
-            "found character that cannot start any token at line {aws_line}"
-        ));
+        return syntax
+            .hint("indent with spaces; YAML does not take tabs")
+            .aws(format!("found character that cannot start any token at line {aws_line}"));
     }
     if message.contains("mapping values are not allowed") {
         return syntax
@@ -238,7 +238,8 @@ fn syntax_error(source: &str, error: &serde_yaml::Error) -> Diagnostic {
         return syntax.hint("a buildspec is one document; remove what follows the `---`");
     }
     if message.contains("unknown anchor") {
-        return syntax.hint("`*name` needs an `&name` before it; quote a text that starts with `*`");
+        return syntax
+            .hint("`*name` needs an `&name` before it; quote a text that starts with `*`");
     }
     syntax
 }

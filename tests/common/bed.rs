@@ -1,0 +1,231 @@
+//! A bed: a state folder, a home and a source directory that only one test uses.
+
+use super::process::Running;
+use super::{Terminal, image, runner};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// Made for one test, removed after it. Dropping it checks that nothing is left behind.
+pub(crate) struct Bed {
+    dir: TempDir,
+    image: String,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Bed {
+    /// Builds run in the image busybox.
+    pub(crate) fn new() -> Self {
+        Self::with_image(&format!("rootfs:{}", image("busybox").display()))
+    }
+
+    /// Builds run in the image host.
+    pub(crate) fn host() -> Self {
+        Self::with_image("host")
+    }
+
+    pub(crate) fn with_image(image: &str) -> Self {
+        // On disk: where temporary files are in memory, overlays would be, too.
+        let dir = tempfile::Builder::new().prefix("runner-test-").tempdir_in("/var/tmp").unwrap();
+        let bed = Bed { dir, image: image.to_owned() };
+        fs::create_dir(bed.source()).unwrap();
+        fs::create_dir(bed.path("home")).unwrap();
+        bed
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The source directory; commands run in it.
+    pub(crate) fn source(&self) -> PathBuf {
+        self.path("source")
+    }
+
+    /// The state folder.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    /// Writes a file of the source directory.
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.source().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The program under test, in surroundings of the bed's own.
+    pub(crate) fn command<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = Command::new(runner());
+        self.surround(&mut command);
+        command.args(arguments);
+        command
+    }
+
+    /// Another program in the same surroundings.
+    pub(crate) fn other(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        self.surround(&mut command);
+        command
+    }
+
+    fn surround(&self, command: &mut Command) {
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.path("home"))
+            .env("RUNNER_HOME", self.home())
+            .env("TERM", "xterm")
+            .env("RUST_BACKTRACE", "1")
+            .current_dir(self.source())
+            .stdin(Stdio::null());
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn runner<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Outcome {
+        outcome(&mut self.command(arguments))
+    }
+
+    /// Runs a buildspec to its end, with more options.
+    pub(crate) fn build(&self, buildspec: &str, options: &[&str]) -> Outcome {
+        outcome(&mut self.build_command(buildspec, options))
+    }
+
+    /// The command of [`Self::build`].
+    pub(crate) fn build_command(&self, buildspec: &str, options: &[&str]) -> Command {
+        self.write("buildspec.yml", buildspec);
+        let mut command = self.command(["run", "--image", &self.image, "--project", "demo"]);
+        command.args(options);
+        command
+    }
+
+    /// Starts a buildspec and goes on.
+    pub(crate) fn start(&self, buildspec: &str, options: &[&str]) -> Running {
+        Running::spawn(self.build_command(buildspec, options))
+    }
+
+    /// Starts a build with sessions and waits until it is paused.
+    pub(crate) fn paused(&self, buildspec: &str, options: &[&str]) -> Running {
+        let mut all = vec!["--enable-session"];
+        all.extend(options);
+        let running = self.start(buildspec, &all);
+        running.stderr.wait_for("is paused at a breakpoint");
+        running.stderr.wait_for("stop ");
+        running
+    }
+
+    /// Starts the program on a terminal of its own.
+    pub(crate) fn terminal(&self, command: Command, rows: u16, cols: u16) -> Terminal {
+        Terminal::spawn(command, rows, cols)
+    }
+
+    /// The one live build's folder.
+    pub(crate) fn live(&self) -> PathBuf {
+        let mut live: Vec<_> = list(&self.home().join("live"));
+        assert_eq!(live.len(), 1, "live builds: {live:?}");
+        self.home().join("builds").join(live.remove(0))
+    }
+
+    /// The one build's folder, live or ended.
+    pub(crate) fn only(&self) -> PathBuf {
+        let mut builds: Vec<_> = list(&self.home().join("builds"));
+        assert_eq!(builds.len(), 1, "builds: {builds:?}");
+        self.home().join("builds").join(builds.remove(0))
+    }
+
+    /// The record of the one build.
+    pub(crate) fn record(&self) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.only().join("record.json")).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        assert_eq!(list(&self.home().join("live")), [""; 0], "builds are still listed as live");
+        for build in list(&self.home().join("builds")) {
+            let dir = self.home().join("builds").join(build);
+            let mut files = list(&dir);
+            files.sort();
+            assert_eq!(
+                files,
+                ["events.jsonl", "lock", "meta.json", "output.log", "record.json"],
+                "in {}",
+                dir.display()
+            );
+        }
+    }
+}
+
+/// Names in a directory; none where it is not there.
+pub(crate) fn list(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Runs a command to its end.
+pub(crate) fn outcome(command: &mut Command) -> Outcome {
+    let mut running = Running::spawn_from(command);
+    let code = running.wait();
+    Outcome { code, stdout: running.stdout.text(), stderr: running.stderr.text() }
+}
+
+impl Outcome {
+    /// Checks the exit code; shows everything where it is another.
+    #[track_caller]
+    pub(crate) fn code(self, wanted: i32) -> Self {
+        assert_eq!(self.code, wanted, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Checks that standard error says something.
+    #[track_caller]
+    pub(crate) fn says(self, wanted: &str) -> Self {
+        assert!(
+            self.stderr.contains(wanted),
+            "standard error does not say {wanted:?}\nstdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// What commands wrote: standard output without the lines of CodeBuild's agent and the empty
+    /// line after each command.
+    pub(crate) fn output(&self) -> String {
+        let mut kept = String::new();
+        let mut in_command = false;
+        let mut lines = self.stdout.split_inclusive('\n').peekable();
+        while let Some(line) = lines.next() {
+            let is_agent = line.starts_with("[Container] ");
+            if is_agent {
+                in_command = line.contains(" Running command ");
+                continue;
+            }
+            let ends_command =
+                line == "\n" && lines.peek().is_none_or(|next| next.starts_with("[Container] "));
+            if in_command && !ends_command {
+                kept.push_str(line);
+            }
+        }
+        kept
+    }
+}

@@ -1,0 +1,81 @@
+//! What every suite stands on: cases and their needs, a hermetic bed, processes that can be watched.
+
+mod bed;
+mod process;
+mod pty;
+
+pub(crate) use bed::{Bed, Outcome, list, outcome};
+pub(crate) use process::{Running, Stream};
+pub(crate) use pty::Terminal;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long anything may take before a test calls it hung. Nothing here waits for time to pass.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One case.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) needs: &'static [Need],
+    pub(crate) run: fn(),
+}
+
+/// Something a case cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The rights of root on the host.
+    Root,
+    /// An image of `images/`, built by `cargo xtask images`.
+    Image(&'static str),
+    /// A program on PATH.
+    Program(&'static str),
+}
+
+/// What of it this machine lacks, in words.
+pub(crate) fn missing(needs: &[Need]) -> Option<String> {
+    needs.iter().find_map(|need| match need {
+        Need::Root if !is_root() => Some("root".to_owned()),
+        Need::Image(name) if !image(name).is_dir() => {
+            Some(format!("the image {name} (cargo xtask images)"))
+        }
+        Need::Program(name) if !has(name) => Some(format!("the program {name}")),
+        Need::Root | Need::Image(_) | Need::Program(_) => None,
+    })
+}
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// An image of `images/`, unpacked.
+pub(crate) fn image(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images").join(name)
+}
+
+/// The program under test.
+pub(crate) fn runner() -> PathBuf {
+    std::env::var_os("RUNNER_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_runner")), PathBuf::from)
+}
+
+/// Lists a suite's cases: `[needs] => name, name; [needs] => name`.
+macro_rules! cases {
+    ($($needs:tt => $($name:ident),+ $(,)?);+ $(;)?) => {
+        pub(crate) fn cases() -> Vec<$crate::common::Case> {
+            #[allow(unused_imports, reason = "not every suite names every need")]
+            use $crate::common::Need::*;
+            vec![$($($crate::common::Case {
+                name: concat!(module_path!(), "::", stringify!($name)),
+                needs: &$needs,
+                run: $name,
+            },)+)+]
+        }
+    };
+}
+pub(crate) use cases;

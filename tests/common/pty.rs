@@ -1,0 +1,99 @@
+//! A process on a terminal of its own, with a screen that can be read.
+
+use super::process::Stream;
+use pty_process::Size;
+use pty_process::blocking::Pty;
+use std::io::{Read, Write};
+use std::process::{Child, Command};
+use std::sync::Arc;
+
+/// A process on a terminal, killed when it goes out of scope.
+pub(crate) struct Terminal {
+    child: Child,
+    pty: Arc<Pty>,
+    pub(crate) stream: Stream,
+}
+
+struct Reader(Arc<Pty>);
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        (&*self.0).read(buffer)
+    }
+}
+
+impl Terminal {
+    pub(crate) fn spawn(command: Command, rows: u16, cols: u16) -> Self {
+        let (pty, pts) = pty_process::blocking::open().unwrap();
+        pty.resize(Size::new(rows, cols)).unwrap();
+        let null = command;
+        // The bed's commands read from nothing; here the terminal is what they read.
+        let mut inherited = Command::new(null.get_program());
+        inherited.args(null.get_args()).env_clear();
+        inherited.envs(null.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(dir) = null.get_current_dir() {
+            inherited.current_dir(dir);
+        }
+        let child = pty_process::blocking::Command::from(inherited).spawn(pts).unwrap();
+        let pty = Arc::new(pty);
+        let stream = Stream::gather(Reader(Arc::clone(&pty)));
+        Terminal { child, pty, stream }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn send(&self, keys: &str) {
+        (&*self.pty).write_all(keys.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn resize(&self, rows: u16, cols: u16) {
+        self.pty.resize(Size::new(rows, cols)).unwrap();
+    }
+
+    /// Whether what is typed is echoed and edited by the line: the mode a shell's user expects.
+    pub(crate) fn is_cooked(&self) -> bool {
+        use nix::sys::termios::{LocalFlags, tcgetattr};
+        let mode = tcgetattr(&*self.pty).unwrap();
+        mode.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str) {
+        self.stream.wait_for(text);
+    }
+
+    /// Waits for text that comes after the last of `after`.
+    #[track_caller]
+    pub(crate) fn wait_for_after(&self, after: &str, text: &str) {
+        self.stream.wait_until(text, |bytes| {
+            let all = String::from_utf8_lossy(bytes);
+            all.rfind(after).is_some_and(|at| all[at + after.len()..].contains(text))
+        });
+    }
+
+    /// Waits for its end; its exit code.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        self.stream.wait_for_end();
+        let status = self.child.wait().unwrap();
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
+    }
+
+    #[track_caller]
+    pub(crate) fn ends(mut self, wanted: i32) -> String {
+        let code = self.wait();
+        assert_eq!(code, wanted, "{}", self.stream.text());
+        self.stream.text()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It has ended, in every test that goes well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,37 @@
+//! The end-to-end tests: one program that drives the real `runner`.
+//!
+//! Each file in `suite/` lists its cases with what they need. A case whose needs are not met on this
+//! machine is named as not run; under CI=true it fails instead, so that nothing is skipped in
+//! silence there.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that panics has failed")]
+#![allow(missing_docs, reason = "cases are named for what they show")]
+
+mod common;
+mod suite;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let trials = suite::cases()
+        .into_iter()
+        .map(|case| {
+            let missing = common::missing(case.needs);
+            let is_left_out = missing.is_some() && !is_ci;
+            let name = match &missing {
+                Some(missing) if is_left_out => format!("{} (needs {missing})", case.name),
+                _ => case.name.to_owned(),
+            };
+            Trial::test(name, move || match missing {
+                Some(missing) => Err(format!("this machine lacks {missing}").into()),
+                None => {
+                    (case.run)();
+                    Ok(())
+                }
+            })
+            .with_ignored_flag(is_left_out)
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}

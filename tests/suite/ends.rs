@@ -1,0 +1,199 @@
+//! Ends: however a build is ended, nothing of it stays, and the record tells the truth.
+
+use crate::common::{Bed, Running, cases};
+use nix::sys::signal::Signal;
+use std::fs;
+
+cases! {
+    [Root, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
+        a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, the_container_is_killed,
+        the_clock_stands_still_while_stopped;
+}
+
+fn build(commands: &[&str]) -> String {
+    let list: String =
+        commands.iter().map(|text| format!("      - {}\n", serde_json::json!(text))).collect();
+    format!(
+        "version: 0.2\nphases:\n  build:\n    commands:\n{list}  post_build:\n    commands: [echo never]\n"
+    )
+}
+
+const POLITE: &str = "trap 'echo told to end; exit' TERM; echo ready; while :; do sleep 0.05; done";
+const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+
+fn last_phases(bed: &Bed) -> Vec<String> {
+    let record = bed.record();
+    let phases = record["phases"].as_array().unwrap();
+    phases[phases.len() - 2..]
+        .iter()
+        .map(|phase| {
+            let status = phase["phaseStatus"].as_str().unwrap_or("-");
+            format!("{} {status}", phase["phaseType"].as_str().unwrap())
+        })
+        .collect()
+}
+
+fn ctrl_c_once() {
+    let bed = Bed::new();
+    let mut running = bed.start(&build(&[POLITE]), &[]);
+    running.stdout.wait_for("ready\n");
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.wait(), 5);
+    assert!(running.stdout.text().contains("told to end"), "{}", running.stdout.text());
+    assert!(running.stderr.text().contains("STOPPED"), "{}", running.stderr.text());
+    assert_eq!(last_phases(&bed), ["BUILD STOPPED", "COMPLETED -"]);
+    let record = bed.record();
+    assert_eq!(record["buildStatus"], "STOPPED");
+    let phases = record["phases"].as_array().unwrap();
+    assert_eq!(phases[phases.len() - 2].get("contexts"), None);
+}
+
+fn ctrl_c_twice() {
+    let bed = Bed::new();
+    let running = bed.start(&build(&[STUBBORN]), &[]);
+    running.stdout.wait_for("ready\n");
+    running.signal(Signal::SIGINT);
+    running.stderr.wait_for("once more ends it at once");
+    running.signal(Signal::SIGINT);
+    running.ends(5);
+    // Not after the five seconds that one Ctrl-C grants.
+    let record = bed.record();
+    let build = record["phases"].as_array().unwrap().iter().rev().nth(1).unwrap().clone();
+    assert!(build["durationInSeconds"].as_u64().unwrap() < 5, "{build}");
+}
+
+fn other_signals() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let bed = Bed::new();
+        let running = bed.start(&build(&[POLITE]), &[]);
+        running.stdout.wait_for("ready\n");
+        running.signal(signal);
+        running.ends(5);
+        assert_eq!(bed.record()["buildStatus"], "STOPPED");
+    }
+}
+
+fn a_timeout() {
+    let bed = Bed::new();
+    let outcome = bed.build(&build(&[POLITE]), &["--timeout", "400ms"]).code(4).says("TIMED_OUT");
+    assert!(
+        outcome.stdout.contains("status code: BUILD_TIMED_OUT Message: Build has timed out. \n"),
+        "{}",
+        outcome.stdout
+    );
+    assert_eq!(last_phases(&bed), ["BUILD TIMED_OUT", "COMPLETED -"]);
+}
+
+fn a_stop_from_outside() {
+    let bed = Bed::new();
+    let running = bed.start(&build(&[POLITE]), &[]);
+    running.stdout.wait_for("ready\n");
+    bed.runner(["stop"]).code(0);
+    // When it returns the build is over.
+    assert_eq!(bed.record()["buildStatus"], "STOPPED");
+    running.ends(5);
+    let id = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
+    bed.runner(["stop", &id]).code(2).says("has ended");
+    bed.runner(["wait", &id, "--for", "paused"]).code(1).says("ended without pausing");
+}
+
+/// Whether a process of the container with this PID 1 is left.
+fn is_left(bed: &Bed, container: &serde_json::Value) -> bool {
+    let pid = container["pid"].as_u64().unwrap();
+    let _ = bed;
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(_) => false,
+        Ok(stat) => {
+            let rest = stat.rsplit_once(')').unwrap().1;
+            let fields: Vec<&str> = rest.split_whitespace().collect();
+            let same =
+                fields[19].parse::<u64>().unwrap() == container["startTime"].as_u64().unwrap();
+            same && fields[0] != "Z"
+        }
+    }
+}
+
+fn kill_9_at_any_moment() {
+    // From before the container exists to after the last command, wherever the machine is by then.
+    for round in 0..24_u32 {
+        let bed = Bed::new();
+        let commands = ["echo one", "sleep 0.01; echo two", "seq 1000", "codebuild-breakpoint"];
+        let mut running: Running = bed.start(&build(&commands), &["--enable-session"]);
+        let wanted = 100 * round as usize;
+        running.stdout.wait_until("some output", |bytes| bytes.len() >= wanted.min(4500));
+        let dir = crate::common::list(&bed.home().join("builds"));
+        let container = dir
+            .first()
+            .and_then(|name| {
+                fs::read(bed.home().join("builds").join(name).join("container.json")).ok()
+            })
+            .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+        running.signal(Signal::SIGKILL);
+        assert_eq!(running.wait(), 137);
+        let said = bed.runner(["ps"]).code(0);
+        assert_eq!(said.stdout.lines().count(), 1, "{}", said.stdout);
+        if let Some(container) = container {
+            assert!(!is_left(&bed, &container), "round {round}");
+        }
+        for name in crate::common::list(&bed.home().join("builds")) {
+            assert!(!name.starts_with(".new"), "{name}");
+            assert_eq!(bed.record()["buildStatus"], "FAULT", "round {round}");
+        }
+        // Again changes nothing.
+        assert_eq!(bed.runner(["ps"]).code(0).stderr, "");
+    }
+}
+
+fn kill_9_while_paused() {
+    let bed = Bed::new();
+    let mut running = bed.paused(&build(&["echo before; codebuild-breakpoint"]), &[]);
+    let attached = bed.terminal(bed.command(["attach"]), 24, 80);
+    attached.send("echo in-$((1+1))\r");
+    attached.wait_for("in-2");
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.wait(), 137);
+    let text = attached.ends(125);
+    assert!(text.contains("connection to the build is lost"), "{text}");
+    bed.runner(["ps", "--all"]).code(0).says("left by a runner that was killed");
+    let record = bed.record();
+    assert_eq!(record["buildStatus"], "FAULT");
+    assert_eq!(record["currentPhase"], "COMPLETED");
+    let log = bed.runner(["logs"]).code(0).stdout;
+    assert!(log.contains("\nbefore\n") && log.contains("State: FAULT"), "{log}");
+}
+
+fn the_container_is_killed() {
+    let bed = Bed::new();
+    let mut running = bed.paused(&build(&["echo before; codebuild-breakpoint"]), &[]);
+    let text = fs::read(bed.live().join("container.json")).unwrap();
+    let container: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let pid = i32::try_from(container["pid"].as_i64().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    assert_eq!(running.wait(), 3);
+    assert!(
+        running.stderr.text().contains("Build container found dead"),
+        "{}",
+        running.stderr.text()
+    );
+    assert_eq!(bed.record()["buildStatus"], "FAULT");
+}
+
+/// Ctrl-Z: the time until the shell continues the runner does not count.
+fn the_clock_stands_still_while_stopped() {
+    let bed = Bed::new();
+    let mut running = bed.start(
+        &build(&["mkfifo /tmp/go; echo ready; read x < /tmp/go; echo $x"]),
+        &["--timeout", "2s"],
+    );
+    running.stdout.wait_for("ready\n");
+    running.signal(Signal::SIGTSTP);
+    let stat = format!("/proc/{}/stat", running.pid());
+    while !fs::read_to_string(&stat).unwrap().contains(") T ") {}
+    let stopped = std::time::Instant::now();
+    while stopped.elapsed() < std::time::Duration::from_millis(2500) {
+        std::thread::yield_now();
+    }
+    running.signal(Signal::SIGCONT);
+    bed.runner(["exec", "--", "sh", "-c", "echo in time > /tmp/go"]).code(0);
+    assert_eq!(running.wait(), 0, "{}", running.stderr.text());
+}

@@ -1,0 +1,156 @@
+//! Odd places: state folders that cannot be used, file systems without room, hosts without rights.
+
+use crate::common::{Bed, cases, image, runner};
+use std::process::Output;
+
+cases! {
+    [Root, Image("busybox"), Program("unshare")] => state_on_an_overlay, state_on_an_overlay_and_no_var_tmp,
+        a_full_disk, a_state_folder_that_is_read_only, a_very_long_state_path, state_inside_the_source;
+    [Root, Image("busybox"), Program("setpriv")] => without_the_right_to_make_namespaces;
+}
+
+const BUILD: &str = "version: 0.2\nphases: {build: {commands: [touch /x; echo hello]}}\n";
+
+/// Runs a shell script in a mount namespace of its own.
+fn in_own_mounts(bed: &Bed, script: &str) -> Output {
+    let mut command = bed.other("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .env("RUNNER", runner())
+        .env("IMAGE", format!("rootfs:{}", image("busybox").display()))
+        .env("BED", bed.path(""));
+    command.output().unwrap()
+}
+
+fn texts(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+const OVERLAY: &str = "mkdir -p $BED/o/l $BED/o/u $BED/o/w $BED/state && mount -t overlay overlay -o \
+                       lowerdir=$BED/o/l,upperdir=$BED/o/u,workdir=$BED/o/w $BED/state && ";
+
+fn state_on_an_overlay() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", BUILD);
+    let script = format!("{OVERLAY} $RUNNER run --image $IMAGE");
+    let (code, stdout, stderr) = texts(&in_own_mounts(&bed, &script));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("\nhello\n"), "{stdout}");
+    assert!(
+        stderr.contains("kept in /var/tmp/runner-") && stderr.contains("on an overlay"),
+        "{stderr}"
+    );
+    let left = crate::common::list(std::path::Path::new("/var/tmp"));
+    let layer = stderr.split("/var/tmp/").nth(1).unwrap().split(',').next().unwrap();
+    assert!(!left.contains(&layer.to_owned()), "{layer}");
+}
+
+fn state_on_an_overlay_and_no_var_tmp() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", BUILD);
+    let script = format!(
+        "{OVERLAY} mkdir -p $BED/o/l2 $BED/o/u2 $BED/o/w2 && cp -a $BED/source $BED/home /run/ && \
+         mount -t overlay overlay -o lowerdir=$BED/o/l2,upperdir=$BED/o/u2,workdir=$BED/o/w2 /var/tmp \
+         && cd / && $RUNNER run --image $IMAGE --source /run/source; code=$?; rm -r /run/source \
+         /run/home; exit $code"
+    );
+    let (code, stdout, stderr) = texts(&in_own_mounts(&bed, &script));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("\nhello\n"), "{stdout}");
+    assert!(stderr.contains("kept in memory (at most "), "{stderr}");
+}
+
+fn a_full_disk() {
+    let bed = Bed::new();
+    bed.write(
+        "buildspec.yml",
+        "version: 0.2\nphases:\n  build:\n    commands:\n      - echo before\n      - head -c 100000000 \
+         /dev/zero\n",
+    );
+    // A command that is not there yet when the disk fills up, and one that never gets its turn.
+    let script = "mkdir -p $BED/state && mount -t tmpfs -o size=8m none $BED/state && $RUNNER run \
+                  --image $IMAGE --build-json $BED/record.json > $BED/out; code=$?; tail -c 200 $BED/out; \
+                  $RUNNER ps --all; ls -A $BED/state/builds/*; exit $code";
+    let (code, stdout, stderr) = texts(&in_own_mounts(&bed, script));
+    assert_eq!(code, 3, "{stdout}\n{stderr}");
+    assert!(stderr.contains("FAULT: the build's log cannot be written: No space left"), "{stderr}");
+    assert!(stdout.contains("FAULT") && stdout.contains("record.json"), "{stdout}");
+    assert!(!stdout.contains("layer"), "{stdout}");
+    let record = std::fs::read_to_string(bed.path("record.json")).unwrap();
+    assert!(record.contains("\"buildStatus\": \"FAULT\""), "{record}");
+
+    // A layer that fills the disk fills it for the log as well.
+    bed.write(
+        "buildspec.yml",
+        "version: 0.2\nphases:\n  build:\n    commands:\n      - head -c 100000000 /dev/zero > /big\n",
+    );
+    let (code, stdout, stderr) = texts(&in_own_mounts(&bed, script));
+    assert_eq!(code, 3, "{stdout}\n{stderr}");
+    assert!(stdout.contains("FAULT") && stdout.contains("record.json"), "{stdout}");
+}
+
+fn a_state_folder_that_is_read_only() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", BUILD);
+    let script = "mkdir -p $BED/state && mount --bind $BED/state $BED/state && mount -o remount,bind,ro \
+                  $BED/state && $RUNNER run --image $IMAGE";
+    let (code, _, stderr) = texts(&in_own_mounts(&bed, script));
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("Read-only file system") && stderr.contains("set RUNNER_HOME"),
+        "{stderr}"
+    );
+}
+
+/// Socket addresses take 107 bytes, mount options 255; paths do not know that.
+fn a_very_long_state_path() {
+    let bed = Bed::new();
+    let long = bed.path(&format!("{0}/{0}/it's, a:long\\path", "d".repeat(150)));
+    bed.write(
+        "buildspec.yml",
+        "version: 0.2\nphases: {build: {commands: [codebuild-breakpoint]}}\n",
+    );
+    let image = format!("rootfs:{}", image("busybox").display());
+    let mut command = bed.command(["run", "--enable-session", "--image", &image]);
+    command.env("RUNNER_HOME", &long);
+    let running = crate::common::Running::spawn(command);
+    running.stderr.wait_for("stop ");
+    let outcome = crate::common::outcome(
+        bed.command(["exec", "--", "echo", "through"]).env("RUNNER_HOME", &long),
+    );
+    assert_eq!(outcome.code(0).stdout, "through\n");
+    crate::common::outcome(bed.command(["resume"]).env("RUNNER_HOME", &long)).code(0);
+    running.ends(0);
+}
+
+fn state_inside_the_source() {
+    let bed = Bed::new();
+    bed.write(
+        "buildspec.yml",
+        "version: 0.2\nphases: {build: {commands: [ls -A .state | wc -l]}}\n",
+    );
+    let image = format!("rootfs:{}", image("busybox").display());
+    let mut command = bed.command(["run", "--image", &image]);
+    command.env("RUNNER_HOME", bed.source().join(".state"));
+    assert_eq!(crate::common::outcome(&mut command).code(0).output(), "0\n");
+}
+
+fn without_the_right_to_make_namespaces() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", BUILD);
+    let image = format!("rootfs:{}", image("busybox").display());
+    let mut command = bed.other("setpriv");
+    command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-all"]).arg(runner()).args([
+        "run",
+        "--image",
+        &image,
+        "--project",
+        "demo",
+    ]);
+    crate::common::outcome(&mut command)
+        .code(3)
+        .says("cannot make new namespaces")
+        .says("run as root");
+    assert_eq!(bed.record()["buildStatus"], "FAULT");
+}

@@ -1,0 +1,44 @@
+//! Debian packages, by name, installed as root with apt.
+
+use crate::{Result, is_root, run};
+use std::process::{Command, Stdio};
+
+/// What tests and images use. Without one of them the tests that need it are not run.
+pub(crate) const ALL: [&str; 8] =
+    ["busybox-static", "gcc", "git", "libc6-dev", "mmdebstrap", "procps", "tmux", "util-linux"];
+
+/// Installs those that are missing. Where that is not possible, says so and goes on.
+pub(crate) fn install(names: &[&str]) -> Result {
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !is_installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !is_root() || !has("apt-get") {
+        println!("xtask: not installed: {list} (as root, on Debian: apt-get install {list})");
+        return Ok(());
+    }
+    let apt = |arguments: &[&str]| {
+        run(Command::new("apt-get")
+            .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null()))
+    };
+    apt(&["update"])?;
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(missing);
+    apt(&install)
+}
+
+fn is_installed(name: &str) -> bool {
+    let output =
+        Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", name]).output();
+    output.is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// Whether a program is on PATH.
+pub(crate) fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}

@@ -1,0 +1,57 @@
+//! Everything CI runs: formatting, lints, policy, tests, with what they need installed first.
+
+use crate::packages::{self, has};
+use crate::{Result, cargo, images, is_root, root};
+use std::process::Command;
+
+/// Version of the policy checker; its answers change with it.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Runs it all. Arguments go to the end-to-end tests, as a filter.
+pub(crate) fn run(filter: &[String]) -> Result {
+    packages::install(&packages::ALL)?;
+    if is_root() {
+        images::build(&[])?;
+    } else {
+        println!("xtask: images are built as root; tests that need them are not run");
+    }
+    crate::run(cargo().args(["fmt", "--all", "--check"]))?;
+    crate::run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    deny()?;
+    crate::run(cargo().args(["test", "--workspace", "--quiet", "--"]).args(filter))
+}
+
+/// Licences, bans and sources. Advisories need a database that cannot be had everywhere.
+fn deny() -> Result {
+    let tools = root().join("target/tools");
+    let mut program = tools.join("bin/cargo-deny");
+    if has("cargo-deny") {
+        program = "cargo-deny".into();
+    } else if !program.is_file() {
+        crate::run(
+            cargo()
+                .args(["install", "--locked", "--quiet", "--version", CARGO_DENY])
+                // It runs for a second and is compiled for minutes.
+                .args(["--config", "profile.release.opt-level=0", "--no-default-features"])
+                .arg("--root")
+                .arg(&tools)
+                .arg("cargo-deny"),
+        )?;
+    }
+    crate::run(Command::new(program).current_dir(root()).args([
+        "--log-level",
+        "warn",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ]))
+}
