@@ -227,11 +227,14 @@ impl Effects {
         tokio::spawn(async move {
             world.hub.close(status).await;
             world.shims.close();
+            tracing::debug!("sessions are closed");
             if let Some(container) = container {
                 container.stop().await;
             }
+            tracing::debug!("the container is gone");
             // With the last process the last pipe is closed.
             drain_pumps(&pumps).await;
+            tracing::debug!("all output is logged");
             let layers = world.layers.clone();
             let removed = tokio::task::spawn_blocking(move || {
                 layers.iter().map(|layer| crate::state::remove_tree(layer)).collect::<Vec<_>>()
@@ -240,6 +243,7 @@ impl Effects {
                 let text = format!("cannot remove what the build wrote: {problem}");
                 inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
             }
+            tracing::debug!("the layer is removed");
             inbox.send(Input::Finalized).await;
         });
     }

@@ -11,7 +11,6 @@ use runner_core::event::{Event, EventBody};
 use runner_core::machine::{BuildMachine, Effect, Input, PhaseContext, Status, Step};
 use runner_core::plan::BuildPlan;
 use runner_core::view::BuildView;
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -48,7 +47,7 @@ pub(crate) struct Driver {
     progress: watch::Sender<Progress>,
     view: Option<BuildView>,
     /// Events that could not be written yet, because the disk was full.
-    unwritten: VecDeque<EventBody>,
+    unwritten: Vec<EventBody>,
     finished: Option<Status>,
 }
 
@@ -64,7 +63,7 @@ impl Driver {
             commands: parts.commands,
             progress: parts.progress,
             view: None,
-            unwritten: VecDeque::new(),
+            unwritten: Vec::new(),
             finished: None,
         }
     }
@@ -136,25 +135,29 @@ impl Driver {
     }
 
     fn write_events(&mut self) -> io::Result<()> {
-        while let Some(body) = self.unwritten.front() {
-            let event = self.log.append(body.clone(), clock::wall())?;
-            self.unwritten.pop_front();
-            match &mut self.view {
-                None => self.view = BuildView::from_first(&event),
-                Some(view) => view.fold(&event),
-            }
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let events = self.log.append(self.unwritten.iter().cloned(), clock::wall())?;
+        self.unwritten.clear();
+        for event in events {
+            self.fold(&event);
         }
         Ok(())
     }
 
+    fn fold(&mut self, event: &Event) {
+        match &mut self.view {
+            None => self.view = BuildView::from_first(event),
+            Some(view) => view.fold(event),
+        }
+    }
+
     /// What never got into the log is part of the build's record all the same.
     fn fold_unwritten(&mut self) {
-        for body in self.unwritten.drain(..) {
+        for body in std::mem::take(&mut self.unwritten) {
             let event = Event { seq: 0, time: clock::wall(), build_id: String::new(), body };
-            match &mut self.view {
-                None => self.view = BuildView::from_first(&event),
-                Some(view) => view.fold(&event),
-            }
+            self.fold(&event);
         }
     }
 

@@ -28,21 +28,18 @@ const SHOWN: [&str; 11] = [
 ];
 
 /// What package managers know and have fetched.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 11] = [
     "/var/lib/apt",
     "/var/lib/rpm",
     "/var/lib/dnf",
     "/var/lib/pacman",
     "/var/lib/alternatives",
     "/var/lib/ucf",
-    "/var/lib/systemd/deb-systemd-helper-enabled",
     "/var/cache/apt",
     "/var/cache/debconf",
     "/var/cache/dnf",
     "/var/cache/yum",
     "/var/cache/pacman",
-    "/var/cache/ldconfig",
-    "/var/cache/fontconfig",
 ];
 
 /// Directories of the build's own, empty at the start.

@@ -212,13 +212,10 @@ impl InitClient {
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), ExecError> {
         let _turn = self.writing.lock().await;
-        let head = header.to_bytes();
-        self.write(&head, fds).await?;
-        self.write(body, &[]).await
-    }
-
-    async fn write(&self, mut bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), ExecError> {
-        let mut fds = fds;
+        // In one piece, so that PID 1 is woken once. It reads the header by itself first, which
+        // takes the descriptors as well.
+        let request = [&header.to_bytes(), body].concat();
+        let (mut bytes, mut fds) = (request.as_slice(), fds);
         while !bytes.is_empty() {
             let send = || runner_sandbox::send(&*self.socket, bytes, fds);
             let sent = self.socket.async_io(Interest::WRITABLE, send).await;

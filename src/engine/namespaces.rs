@@ -109,12 +109,15 @@ impl Namespaces {
         let mut failures = Vec::new();
         for (dir, store) in layer_places(spec) {
             let sandbox_spec = sandbox_spec(spec, Layer { dir: dir.clone(), store })?;
+            let entries = sandbox_spec.entries.len();
+            tracing::debug!(layer = %dir.display(), ?store, entries, "starting the container");
             if let Err(error) = crate::state::make_private(&dir) {
                 failures.push(format!("{}: {error}", dir.display()));
                 continue;
             }
             match runner_sandbox::start(&sandbox_spec, |pid, time| (self.record)(pid, time)) {
                 Ok(sandbox) => {
+                    tracing::debug!(pid = sandbox.pid, "the container is up");
                     if !failures.is_empty() {
                         (self.tell)(choice(&dir, store, &failures));
                     }

@@ -64,14 +64,21 @@ impl LogWriter {
         Ok(LogWriter { shared: Arc::new(Shared { files, heads, grown, build_id, dir }) })
     }
 
-    /// Logs an event; the event as logged.
-    pub(crate) fn append(&self, body: EventBody, time: WallTime) -> io::Result<Event> {
+    /// Logs events, all or none; the events as logged. Readers are woken once.
+    pub(crate) fn append(
+        &self,
+        bodies: impl IntoIterator<Item = EventBody>,
+        time: WallTime,
+    ) -> io::Result<Vec<Event>> {
         let mut files = self.lock();
-        let event =
-            Event { seq: files.seq + 1, time, build_id: self.shared.build_id.clone(), body };
-        files.append_event(&event)?;
+        let build_id = &self.shared.build_id;
+        let events: Vec<Event> = (files.seq + 1..)
+            .zip(bodies)
+            .map(|(seq, body)| Event { seq, time, build_id: build_id.clone(), body })
+            .collect();
+        files.append_events(&events)?;
         self.publish(&files);
-        Ok(event)
+        Ok(events)
     }
 
     /// Logs what a command has written.
@@ -95,7 +102,7 @@ impl LogWriter {
             body: EventBody::Output { command, offset, length },
         };
         // The bytes are not there until an event says so; the next ones overwrite them if not.
-        files.append_event(&event)?;
+        files.append_events(std::slice::from_ref(&event))?;
         files.heads.output += length;
         self.publish(&files);
         Ok(())
@@ -147,16 +154,19 @@ impl LogWriter {
 }
 
 impl Files {
-    fn append_event(&mut self, event: &Event) -> io::Result<()> {
-        let mut line = event.to_line()?;
-        line.push('\n');
-        if let Err(error) = self.events.write_all_at(line.as_bytes(), self.heads.events) {
+    fn append_events(&mut self, events: &[Event]) -> io::Result<()> {
+        let mut lines = String::new();
+        for event in events {
+            lines.push_str(&event.to_line()?);
+            lines.push('\n');
+        }
+        if let Err(error) = self.events.write_all_at(lines.as_bytes(), self.heads.events) {
             // Half a line would be taken for a torn one, which only the last may be.
             let _ = self.events.set_len(self.heads.events);
             return Err(error);
         }
-        self.seq = event.seq;
-        self.heads.events += line.len() as u64;
+        self.seq += events.len() as u64;
+        self.heads.events += lines.len() as u64;
         Ok(())
     }
 }

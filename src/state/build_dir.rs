@@ -26,7 +26,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes set aside for a build's last events and its record.
-const RESERVE: u64 = 256 << 10;
+const RESERVE: u64 = 64 << 10;
 
 /// What a build is, as far as its end may have to be put right by somebody else.
 #[derive(Clone, Debug, Serialize, Deserialize)]

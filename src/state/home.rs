@@ -10,7 +10,7 @@
 //!
 //! Everything in it is the caller's alone: folders 0700.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -126,14 +126,14 @@ pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Writes a file so that nobody ever sees half of it, and a power loss leaves the old or the new.
+/// Writes a file so that nobody ever sees half of it, and a power loss leaves it whole or absent.
 pub(crate) fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
     file.write_all(contents)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    File::open(dir)?.sync_all()
+    Ok(())
 }
 
 /// Removes a tree, whether it is there or not.

@@ -6,6 +6,7 @@
 //! - `bench`: the figures of docs/performance.md.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its caller")]
 
+mod bench;
 mod images;
 mod packages;
 mod test;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let result = match chore.as_deref() {
         Some("test") => test::run(&rest),
         Some("images") => images::build(&rest),
+        Some("bench") => bench::all(),
         Some("packages") => packages::install(&packages::ALL),
         _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench".to_owned()),
     };

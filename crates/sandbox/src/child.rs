@@ -143,10 +143,10 @@ impl LayerDir {
 
     /// A pair of directories for an overlay's writes.
     fn upper(&self, name: &str) -> Result<Upper, SetupError> {
-        let base = self.dir.join(name);
-        let upper = Upper { upper: base.join("upper"), work: base.join("work") };
+        let upper =
+            Upper { upper: self.dir.join(name), work: self.dir.join(format!("{name}.work")) };
         for dir in [&upper.upper, &upper.work] {
-            fs::create_dir_all(dir).map_err(failing(Step::Layer, "make", dir))?;
+            fs::create_dir(dir).map_err(failing(Step::Layer, "make", dir))?;
         }
         Ok(upper)
     }
@@ -161,7 +161,7 @@ fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
 /// The new root, mounted on the layer's `root` directory.
 fn mount_root(spec: &SandboxSpec, layer: &LayerDir) -> Result<InRoot, SetupError> {
     let place = layer.dir.join("root");
-    fs::create_dir_all(&place).map_err(failing(Step::Layer, "make", &place))?;
+    fs::create_dir(&place).map_err(failing(Step::Layer, "make", &place))?;
     let mount = match &spec.root {
         Root::Empty => mounts::copy(&place, false)
             .and_then(|mount| mounts::make_root_like(&mount).map(|()| mount))
