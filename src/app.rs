@@ -4,23 +4,27 @@
 //! its end, and leaves a record.
 
 mod buildspec;
+mod environment;
+mod error;
+mod identity;
 mod ways;
 
 pub(crate) use buildspec::BuildspecFile;
+pub(crate) use error::AppError;
 
-use crate::cli::CliError;
-use crate::clock;
-use crate::control::{ShimServer, Shims, host};
+use crate::client::{Menu, Signals, block_signals};
+use crate::control::{ShimServer, host};
 use crate::driver::inbox::Inbox;
-use crate::driver::{Driver, Parts, Progress, SharedSnapshot, World, signals};
+use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
 use crate::engine::namespaces::Namespaces;
 use crate::engine::{ContainerSpec, Engine, Image, UserMount, host_image};
 use crate::events::LogWriter;
-use crate::session::keys::Menu;
-use crate::session::{Hub, HubParts, Signals, block_signals};
+use crate::session::{Hub, HubParts};
 use crate::sinks::{self, CodeBuild, Gate, Json, Notices, Pretty, Sink};
 use crate::source::{self, SourceFacts};
 use crate::state::{BuildDir, ContainerFile, Home, Meta, Owned, prune_old, write_durably};
+use environment::managed;
+use identity::Identity;
 use nix::sys::signal::Signal;
 use runner_core::env::{self, Layers, Variables};
 use runner_core::event::{BuildFacts, NoticeLevel};
@@ -40,10 +44,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// The Region and account a build finds itself in.
-const REGION: &str = "us-east-1";
-const ACCOUNT: &str = "000000000000";
 
 /// One build, as asked for.
 pub(crate) struct RunRequest {
@@ -73,51 +73,10 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Who the build is.
-struct Identity {
-    uuid: uuid::Uuid,
-    id: String,
-    arn: String,
-    number: u64,
-    /// Name of its container.
-    hostname: String,
-    initiator: String,
-}
-
-impl Identity {
-    fn new(home: &Home, project: &str) -> Result<Self, CliError> {
-        let uuid = uuid::Uuid::new_v4();
-        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
-        Ok(Identity {
-            uuid,
-            id: format!("{project}:{uuid}"),
-            arn: format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:build/{project}:{uuid}"),
-            number: home.next_number(project)?,
-            hostname: uuid.simple().to_string()[..12].to_owned(),
-            initiator: user.map_or_else(|| "unknown".to_owned(), |user| user.name),
-        })
-    }
-
-    /// Where the build sees its source: a number of nine or ten digits, as in AWS.
-    fn places(&self, buildspec: &BuildspecFile, source: &Path) -> Places {
-        let (high, _) = self.uuid.as_u64_pair();
-        let number = 100_000_000 + high % 9_900_000_000;
-        let src = format!("/codebuild/output/src{number}/src");
-        let buildspec = match buildspec.path_in(source) {
-            Some(path) => format!("{src}/{}", path.display()),
-            None => "/codebuild/readonly/buildspec.yml".to_owned(),
-        };
-        Places { source: src, buildspec }
-    }
-}
-
 /// Runs a build to its end.
-pub(crate) fn run(request: RunRequest) -> Result<Status, CliError> {
+pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
     // Before any thread starts: SIGWINCH reaches whoever has the terminal as something to read.
-    block_signals(&[Signal::SIGWINCH])
-        .map_err(|error| CliError::ours(format!("cannot block a signal: {error}")))?;
-    let home = Home::open()?;
-    crate::cli::sweep(&home)?;
+    block_signals(&[Signal::SIGWINCH]).map_err(AppError::io("block a signal"))?;
     let identity = Identity::new(&home, &request.project)?;
     let uuid = identity.uuid.to_string();
     let dir = BuildDir::of(&home, &uuid);
@@ -134,7 +93,7 @@ pub(crate) fn run(request: RunRequest) -> Result<Status, CliError> {
         // Each command that leaves something running in the background keeps a pump.
         .max_blocking_threads(4096)
         .build()
-        .map_err(|error| CliError::ours(format!("cannot start the runtime: {error}")))?;
+        .map_err(AppError::io("start the runtime"))?;
     let build = Build { request, home, identity, dir: dir.clone(), meta, _owned: owned };
     let result = runtime.block_on(build.run());
     if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
@@ -151,6 +110,13 @@ fn layers(dir: &BuildDir, identity: &Identity) -> Vec<PathBuf> {
     vec![dir.layer(), Path::new("/var/tmp").join(format!("runner-{}", identity.uuid))]
 }
 
+/// What sessions and the driver share.
+struct Guests {
+    snapshot: SharedSnapshot,
+    breakpoints: Arc<Breakpoints>,
+    hub: Arc<Hub>,
+}
+
 /// A build whose folder exists.
 struct Build {
     request: RunRequest,
@@ -163,11 +129,8 @@ struct Build {
 }
 
 impl Build {
-    async fn run(self) -> Result<Status, CliError> {
-        let failed = |doing: &str| {
-            let doing = doing.to_owned();
-            move |error: io::Error| CliError::ours(format!("cannot {doing}: {error}"))
-        };
+    async fn run(self) -> Result<Status, AppError> {
+        let failed = AppError::io;
         let log = LogWriter::create(&self.dir, self.identity.id.clone())
             .map_err(failed("make the build's log"))?;
         let (inbox, commands) = Inbox::new();
@@ -178,16 +141,16 @@ impl Build {
         let sinks = self.start_sinks(&log, &gate, has_menu).map_err(failed("start a sink"))?;
 
         self.make_readonly().map_err(failed("prepare what the container is given"))?;
-        let shims = Arc::new(Shims::default());
+        let breakpoints = Arc::new(Breakpoints::default());
         if self.request.sessions {
             let server = ShimServer::bind(&self.dir.readonly().join("shim.sock"))
                 .map_err(failed("listen on the shim socket"))?;
-            tokio::spawn(server.serve(Arc::clone(&shims), inbox.clone()));
+            tokio::spawn(server.serve(Arc::clone(&breakpoints), inbox.clone()));
         }
         let snapshot = SharedSnapshot::default();
         let hub = Arc::new(Hub::new(HubParts {
             inbox: inbox.clone(),
-            shims: Arc::clone(&shims),
+            breakpoints: Arc::clone(&breakpoints),
             snapshot: Arc::clone(&snapshot),
             idle_timeout: self.request.session_idle_timeout,
         }));
@@ -220,7 +183,8 @@ impl Build {
         let variables = self.variables(&facts, &places);
         let plan = self.plan(&facts, places);
         self.tell_hidden_path(&inbox).await;
-        let world = self.world(&plan, variables, &facts, &inbox, snapshot, hub, shims)?;
+        let guests = Guests { snapshot, breakpoints, hub };
+        let world = self.world(&plan, variables, &facts, &inbox, guests)?;
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
         let (view, logged) = Driver::new(parts).run().await;
         let status = self.finish(view, logged)?;
@@ -296,7 +260,7 @@ impl Build {
                 number: self.identity.number,
                 arn: self.identity.arn.clone(),
                 initiator: self.identity.initiator.clone(),
-                image: image_name(&request.image),
+                image: request.image.to_string(),
                 engine: "namespaces".to_owned(),
                 buildspec: request.buildspec.shown(),
                 source: request.source.display().to_string(),
@@ -319,64 +283,19 @@ impl Build {
         env::compose(Layers {
             image: Variables::new(),
             buildspec,
-            managed: self.managed(facts, places),
+            managed: managed(&self.identity, &self.request.image, facts, places),
             overrides: self.request.variables.clone(),
         })
     }
 
-    /// What CodeBuild's agent sets (`spec/buildspec.md` 4.4), as far as there is something to say.
-    fn managed(&self, facts: &SourceFacts, places: &Places) -> Variables {
-        let Identity { uuid, id, arn, number, hostname, initiator } = &self.identity;
-        let gopath = places.source.strip_suffix("/src").unwrap_or(&places.source);
-        let version = facts.branch.clone().or_else(|| facts.commit.clone());
-        let mut variables: Vec<(&str, String)> = vec![
-            ("AWS_DEFAULT_REGION", REGION.to_owned()),
-            ("AWS_REGION", REGION.to_owned()),
-            ("CODEBUILD_BUILD_ARN", arn.clone()),
-            ("CODEBUILD_BUILD_ID", id.clone()),
-            ("CODEBUILD_BUILD_IMAGE", image_name(&self.request.image)),
-            ("CODEBUILD_BUILD_NUMBER", number.to_string()),
-            ("CODEBUILD_BUILD_SUCCEEDING", "1".to_owned()),
-            (
-                "CODEBUILD_BUILD_URL",
-                format!(
-                    "https://{REGION}.console.aws.amazon.com/codebuild/home?region={REGION}\
-                     #/builds/{id}/view/new"
-                ),
-            ),
-            ("CODEBUILD_CI", "true".to_owned()),
-            ("CODEBUILD_GOPATH", gopath.to_owned()),
-            ("CODEBUILD_INITIATOR", initiator.clone()),
-            ("CODEBUILD_KMS_KEY_ID", format!("arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/s3")),
-            ("CODEBUILD_LAST_EXIT", "0".to_owned()),
-            ("CODEBUILD_LOG_PATH", uuid.to_string()),
-            ("CODEBUILD_SOURCE_REPO_URL", facts.url.clone().unwrap_or_default()),
-            ("CODEBUILD_SOURCE_VERSION", version.unwrap_or_default()),
-            ("CODEBUILD_SRC_DIR", places.source.clone()),
-            ("CODEBUILD_START_TIME", clock::wall().epoch_millis().to_string()),
-            ("GOPATH", gopath.to_owned()),
-            ("HOSTNAME", hostname.clone()),
-            ("OLDPWD", "/codebuild/readonly".to_owned()),
-            ("PWD", places.source.clone()),
-            ("SHLVL", "2".to_owned()),
-        ];
-        if let Some(commit) = &facts.commit {
-            variables.push(("CODEBUILD_RESOLVED_SOURCE_VERSION", commit.clone()));
-        }
-        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the composition root hands everything on once")]
     fn world(
         &self,
         plan: &BuildPlan,
         variables: BTreeMap<String, String>,
         facts: &SourceFacts,
         inbox: &Inbox,
-        snapshot: SharedSnapshot,
-        hub: Arc<Hub>,
-        shims: Arc<Shims>,
-    ) -> Result<World, CliError> {
+        guests: Guests,
+    ) -> Result<World, AppError> {
         let secrets = self.secrets(&variables)?;
         let container_spec = ContainerSpec {
             hostname: self.identity.hostname.clone(),
@@ -405,9 +324,9 @@ impl Build {
             variables,
             source: plan.places.source.clone(),
             secrets,
-            snapshot,
-            hub,
-            shims,
+            snapshot: guests.snapshot,
+            sessions: guests.hub,
+            breakpoints: guests.breakpoints,
             layers: self.meta.layers.clone(),
             missing_program_hint: Box::new(move |text| match image {
                 Image::Host => ways::missing_program_hint(text),
@@ -416,12 +335,12 @@ impl Build {
         })
     }
 
-    fn secrets(&self, variables: &BTreeMap<String, String>) -> Result<Secrets, CliError> {
+    fn secrets(&self, variables: &BTreeMap<String, String>) -> Result<Secrets, AppError> {
         let mut values = Vec::new();
         for name in &self.request.masked {
-            let value = variables.get(name).ok_or_else(|| {
-                CliError::usage(format!("--mask {name}: the build has no such variable"))
-            })?;
+            let value = variables
+                .get(name)
+                .ok_or_else(|| AppError::UnknownMasked { name: name.clone() })?;
             if value.len() < mask::MIN_LENGTH && !self.request.quiet {
                 ways::say(&format!(
                     "warning: the value of {name} is shorter than {} characters and is not masked",
@@ -430,8 +349,7 @@ impl Build {
             }
             values.push(value.clone().into_bytes());
         }
-        Secrets::new(values)
-            .map_err(|error| CliError::ours(format!("cannot mask these values: {error}")))
+        Secrets::new(values).map_err(|error| AppError::Mask(error.to_string()))
     }
 
     /// Programs a person has on their PATH and a build in `host` has not.
@@ -453,10 +371,8 @@ impl Build {
     }
 
     /// Leaves the record and nothing else that only a live build needs.
-    fn finish(&self, view: Option<BuildView>, logged: io::Result<()>) -> Result<Status, CliError> {
-        let Some(view) = view else {
-            return Err(CliError::ours("the build ended before it began"));
-        };
+    fn finish(&self, view: Option<BuildView>, logged: io::Result<()>) -> Result<Status, AppError> {
+        let view = view.ok_or(AppError::NotBegun)?;
         let build = record(&view);
         let mut problems = Vec::new();
         if let Err(error) = logged {
@@ -480,7 +396,7 @@ impl Build {
         }
         match problems.len() {
             0 => Ok(build.build_status),
-            _ => Err(CliError::ours(problems.join("; "))),
+            _ => Err(AppError::Unfinished(problems)),
         }
     }
 }
@@ -498,11 +414,4 @@ fn rejection(problems: &[Diagnostic]) -> PhaseContext {
             }
         });
     PhaseContext::new("YAML_FILE_ERROR", message)
-}
-
-fn image_name(image: &Image) -> String {
-    match image {
-        Image::Host => "host".to_owned(),
-        Image::Rootfs(path) => format!("rootfs:{}", path.display()),
-    }
 }

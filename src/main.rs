@@ -5,6 +5,7 @@
 
 mod app;
 mod cli;
+mod client;
 mod clock;
 mod control;
 mod driver;
@@ -14,6 +15,7 @@ mod session;
 mod sinks;
 mod source;
 mod state;
+mod sweep;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,12 @@
 //! `runner ps`, `wait`, `resume`, `stop`, `logs`: builds seen from outside.
 
 use super::error::{CliError, TIMED_OUT};
+use super::home::open;
 use super::values;
-use crate::control::{Client, ClientError};
+use crate::client::{Client, ClientError};
 use crate::events::{LogReader, OutputReader};
 use crate::sinks::{self, CodeBuild};
-use crate::state::{Home, Known, all_builds, find, live_builds, sweep as sweep_state};
+use crate::state::{Home, Known, all_builds, find, live_builds};
 use clap::{Args, ValueEnum};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_core::record::Build;
@@ -67,29 +68,6 @@ pub(super) struct LogsArgs {
     /// Show what comes until the build has ended
     #[arg(short, long)]
     follow: bool,
-}
-
-/// Puts right what killed runners have left, and says so.
-pub(crate) fn sweep(home: &Home) -> Result<(), CliError> {
-    let report = sweep_state(home)?;
-    let mut stderr = io::stderr().lock();
-    for uuid in report.ended {
-        // Without a standard error there is nobody to tell.
-        let _ = writeln!(
-            stderr,
-            "runner: build {uuid} was left by a runner that was killed; it is ended now (FAULT)"
-        );
-    }
-    for problem in report.problems {
-        let _ = writeln!(stderr, "runner: warning: cannot put right {problem}");
-    }
-    Ok(())
-}
-
-fn open() -> Result<Home, CliError> {
-    let home = Home::open()?;
-    sweep(&home)?;
-    Ok(home)
 }
 
 #[derive(Debug, Serialize)]

@@ -2,22 +2,23 @@
 //!
 //! Each library error is converted once, here, and gains its hint.
 
-use crate::control::ClientError;
+use crate::app::AppError;
+use crate::client::ClientError;
 use crate::state::{LookupError, StateError};
 use runner_core::machine::Status;
 use std::io::Write;
 
 /// Usage error, or a rejected buildspec.
-pub(crate) const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 /// Our own failure.
-pub(crate) const OURS: u8 = 3;
+pub(super) const OURS: u8 = 3;
 /// Time ran out.
-pub(crate) const TIMED_OUT: u8 = 4;
+pub(super) const TIMED_OUT: u8 = 4;
 /// Our own failure, where the exit code is otherwise that of a command.
-pub(crate) const SESSION: u8 = 125;
+pub(super) const SESSION: u8 = 125;
 
 /// The exit code of `runner run`.
-pub(crate) fn of_status(status: Status) -> u8 {
+pub(super) fn of_status(status: Status) -> u8 {
     match status {
         Status::Succeeded => 0,
         Status::Failed => 1,
@@ -29,38 +30,38 @@ pub(crate) fn of_status(status: Status) -> u8 {
 
 /// Why a verb did not do what it was asked for.
 #[derive(Debug)]
-pub(crate) struct CliError {
-    pub(crate) code: u8,
-    pub(crate) message: String,
-    pub(crate) hints: Vec<String>,
+pub(super) struct CliError {
+    pub(super) code: u8,
+    pub(super) message: String,
+    pub(super) hints: Vec<String>,
 }
 
 impl CliError {
-    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
         CliError { code, message: message.into(), hints: Vec::new() }
     }
 
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
+    pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, message)
     }
 
-    pub(crate) fn ours(message: impl Into<String>) -> Self {
+    pub(super) fn ours(message: impl Into<String>) -> Self {
         Self::new(OURS, message)
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
     /// With the exit codes of a verb that exits as its remote command does.
-    pub(crate) fn in_session(mut self) -> Self {
+    pub(super) fn in_session(mut self) -> Self {
         self.code = SESSION;
         self
     }
 
     /// Says it on standard error; the exit code.
-    pub(crate) fn print(&self) -> u8 {
+    pub(super) fn print(&self) -> u8 {
         let mut stderr = std::io::stderr().lock();
         // Without a standard error there is nobody to tell.
         let _ = writeln!(stderr, "runner: error: {}", self.message);
@@ -75,6 +76,21 @@ impl From<StateError> for CliError {
     fn from(error: StateError) -> Self {
         let hint = error.hint();
         CliError::ours(error.to_string()).hint(hint)
+    }
+}
+
+impl From<AppError> for CliError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::State(error) => error.into(),
+            AppError::UnknownMasked { .. } => {
+                CliError::usage(error.to_string()).hint("give it one with -e, or leave out --mask")
+            }
+            AppError::Io { .. }
+            | AppError::Mask(_)
+            | AppError::NotBegun
+            | AppError::Unfinished(_) => CliError::ours(error.to_string()),
+        }
     }
 }
 

@@ -1,17 +1,15 @@
 //! The command line: one clap struct and one function a verb.
 //!
-//! What is typed is resolved here into plain types; what goes wrong becomes a [`CliError`] with its
+//! What is typed is resolved here into plain types; what goes wrong becomes a `CliError` with its
 //! exit code and its hint.
 
 mod builds;
 mod error;
+mod home;
 mod render;
 mod run;
 mod sessions;
 mod values;
-
-pub(crate) use builds::sweep;
-pub(crate) use error::CliError;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

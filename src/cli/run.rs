@@ -166,7 +166,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         EngineName::Auto | EngineName::Namespaces => {}
     }
     let rejected = request.spec.is_err();
-    let status = app::run(request)?;
+    let status = app::run(request, super::home::open()?)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
 }
 

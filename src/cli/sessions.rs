@@ -1,10 +1,8 @@
 //! `runner attach` and `runner exec`.
 
 use super::error::CliError;
-use crate::control::{Client, ClientError};
-use crate::session::client::{self, Ended};
-use crate::session::{Signals, block_signals};
-use crate::state::{Home, find};
+use crate::client::{self, Client, ClientError, Ended, Signals, block_signals};
+use crate::state::find;
 use clap::Args;
 use nix::sys::signal::Signal;
 use std::io::{IsTerminal, Write};
@@ -80,8 +78,7 @@ fn signals(list: &[Signal]) -> Result<Signals, CliError> {
 
 fn connect(build: Option<&str>) -> Result<Client, CliError> {
     let connect = || -> Result<Client, CliError> {
-        let home = Home::open()?;
-        super::builds::sweep(&home)?;
+        let home = super::home::open()?;
         let known = find(&home, build)?;
         if known.dir.record().is_ok_and(|record| record.is_some()) {
             return Err(CliError::usage(format!("build {} has ended", known.id))

@@ -4,18 +4,18 @@
 //! message a connection, bounded in size and time; connections bounded in number and in rate. What
 //! is wrong with a message concerns its sender alone.
 
+use crate::driver::Breakpoints;
 use crate::driver::inbox::Inbox;
 use runner_core::machine::Input;
 use runner_wire::abi::shim::{NOTHING_PAUSED, RESUMED, TOO_MANY};
-use runner_wire::shim::{Caller, Reader, Request};
-use std::collections::BTreeMap;
+use runner_wire::shim::{Reader, Request};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 /// Connections at once; a breakpoint holds one as long as it waits.
 const MAX_CONNECTIONS: usize = 256;
@@ -25,55 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(2);
 /// Connections taken without a pause.
 const BURST: u32 = 64;
-
-/// Processes that wait at breakpoints.
-#[derive(Debug, Default)]
-pub(crate) struct Shims {
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    last: u64,
-    callers: BTreeMap<u64, (Caller, oneshot::Sender<()>)>,
-}
-
-impl Shims {
-    /// Lets a process go on.
-    pub(crate) fn release(&self, breakpoint: u64) {
-        if let Some((_, release)) = self.lock().callers.remove(&breakpoint) {
-            // It may be gone already.
-            let _ = release.send(());
-        }
-    }
-
-    /// The process that has waited longest.
-    pub(crate) fn first_waiting(&self) -> Option<Caller> {
-        self.lock().callers.values().next().map(|(caller, _)| caller.clone())
-    }
-
-    /// Forgets everybody; the build is over.
-    pub(crate) fn close(&self) {
-        self.lock().callers.clear();
-    }
-
-    fn add(&self, caller: Caller) -> (u64, oneshot::Receiver<()>) {
-        let (release_tx, release_rx) = oneshot::channel();
-        let mut waiting = self.lock();
-        waiting.last += 1;
-        let breakpoint = waiting.last;
-        waiting.callers.insert(breakpoint, (caller, release_tx));
-        (breakpoint, release_rx)
-    }
-
-    fn forget(&self, breakpoint: u64) {
-        self.lock().callers.remove(&breakpoint);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The listening end.
 #[derive(Debug)]
@@ -88,7 +39,7 @@ impl ShimServer {
     }
 
     /// Serves until the runtime ends.
-    pub(crate) async fn serve(self, shims: Arc<Shims>, inbox: Inbox) {
+    pub(crate) async fn serve(self, breakpoints: Arc<Breakpoints>, inbox: Inbox) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut in_a_row = 0;
         let mut last = tokio::time::Instant::now();
@@ -109,17 +60,21 @@ impl ShimServer {
                 let _ = stream.shutdown().await;
                 continue;
             };
-            let (shims, inbox) = (Arc::clone(&shims), inbox.clone());
+            let (breakpoints, inbox) = (Arc::clone(&breakpoints), inbox.clone());
             tokio::spawn(async move {
                 // Whatever went wrong, the connection is closed, and that is its answer.
-                let _ = serve_one(&mut stream, &shims, &inbox).await;
+                let _ = serve_one(&mut stream, &breakpoints, &inbox).await;
                 drop(place);
             });
         }
     }
 }
 
-async fn serve_one(stream: &mut UnixStream, shims: &Shims, inbox: &Inbox) -> io::Result<()> {
+async fn serve_one(
+    stream: &mut UnixStream,
+    breakpoints: &Breakpoints,
+    inbox: &Inbox,
+) -> io::Result<()> {
     let request = tokio::time::timeout(PATIENCE, read(stream))
         .await
         .map_err(|_| io::ErrorKind::TimedOut)??;
@@ -130,7 +85,7 @@ async fn serve_one(stream: &mut UnixStream, shims: &Shims, inbox: &Inbox) -> io:
         }
         Request::Breakpoint(caller) => {
             let directory = String::from_utf8_lossy(&caller.cwd).into_owned();
-            let (breakpoint, released) = shims.add(caller);
+            let (breakpoint, released) = breakpoints.add(caller);
             inbox.send(Input::BreakpointHit { breakpoint, directory }).await;
             let mut byte = [0];
             tokio::select! {
@@ -141,7 +96,7 @@ async fn serve_one(stream: &mut UnixStream, shims: &Shims, inbox: &Inbox) -> io:
                 }
                 // It has nothing more to say; the end of its stream is its own end.
                 _ = stream.read(&mut byte) => {
-                    shims.forget(breakpoint);
+                    breakpoints.forget(breakpoint);
                     inbox.send(Input::BreakpointGone { breakpoint }).await;
                 }
             }

@@ -3,14 +3,14 @@
 //! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
 //! here decides what happens next.
 
+use super::breakpoints::Breakpoints;
 use super::inbox::Inbox;
+use super::sessions::Sessions;
 use super::shell::{Shell, ShellError};
 use super::{SharedSnapshot, Snapshot};
-use crate::control::Shims;
 use crate::engine::{Container, ContainerSpec, Ends, Engine, ExecError, Ids, users};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
-use crate::session::Hub;
 use nix::sys::signal::Signal;
 use runner_core::event::{NoticeLevel, Outcome};
 use runner_core::machine::{CommandRun, Effect, Input, PhaseContext, Status};
@@ -38,8 +38,8 @@ pub(crate) struct World {
     pub(crate) source: String,
     pub(crate) secrets: Secrets,
     pub(crate) snapshot: SharedSnapshot,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) shims: Arc<Shims>,
+    pub(crate) sessions: Arc<dyn Sessions>,
+    pub(crate) breakpoints: Arc<Breakpoints>,
     /// Layers to remove at the end, wherever the engine has put them.
     pub(crate) layers: Vec<PathBuf>,
     pub(crate) missing_program_hint: Advice,
@@ -84,7 +84,7 @@ impl Effects {
             Effect::Provision => self.provision(),
             Effect::DownloadSource => self.download_source(),
             Effect::Run(run) => self.run(run),
-            Effect::Release { breakpoint } => self.world.shims.release(breakpoint),
+            Effect::Release { breakpoint } => self.world.breakpoints.release(breakpoint),
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
             Effect::Upload => {
@@ -109,7 +109,7 @@ impl Effects {
             match started {
                 Ok(container) if is_wanted => {
                     *lock(&stage) = Stage::Running(Arc::clone(&container));
-                    world.hub.connect(Arc::clone(&container));
+                    world.sessions.connect(Arc::clone(&container));
                     watch_over(container, Arc::clone(&stage), inbox.clone());
                     inbox.send(Input::Provisioned(Ok(()))).await;
                 }
@@ -207,10 +207,10 @@ impl Effects {
                 }
             }
         };
-        let hub = Arc::clone(&self.world.hub);
+        let sessions = Arc::clone(&self.world.sessions);
         let pumps = Arc::clone(&self.pumps);
         tokio::spawn(async move {
-            hub.hang_up();
+            sessions.hang_up();
             container.signal_all(signal as i32).await;
             drain_pumps(&pumps).await;
             inbox.send(Input::ProcessesGone).await;
@@ -225,8 +225,8 @@ impl Effects {
             Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
         };
         tokio::spawn(async move {
-            world.hub.close(status).await;
-            world.shims.close();
+            world.sessions.close(status).await;
+            world.breakpoints.close();
             tracing::debug!("sessions are closed");
             if let Some(container) = container {
                 container.stop().await;

@@ -3,12 +3,16 @@
 //! [`run`] selects one input, has the machine apply it, logs the events and performs the effects.
 //! Inputs come from the [`inbox`], from effects that are done, from the clock and from signals.
 
+mod breakpoints;
 mod effects;
 pub(crate) mod inbox;
 mod run;
+mod sessions;
 mod shell;
 pub(crate) mod signals;
 
+pub(crate) use breakpoints::Breakpoints;
 pub(crate) use effects::World;
 pub(crate) use run::{Driver, Parts, Progress};
+pub(crate) use sessions::Sessions;
 pub(crate) use shell::{SharedSnapshot, Snapshot};

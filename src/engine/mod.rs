@@ -12,6 +12,7 @@ pub(crate) mod rootfs;
 pub(crate) mod users;
 
 use runner_wire::init::Exit;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -72,6 +73,15 @@ pub(crate) enum Image {
     Host,
     /// A root file system: unpacked, or in a tar.
     Rootfs(PathBuf),
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Image::Host => f.write_str("host"),
+            Image::Rootfs(path) => write!(f, "rootfs:{}", path.display()),
+        }
+    }
 }
 
 /// `--mount SRC:DST[:rw]`.

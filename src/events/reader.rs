@@ -1,6 +1,6 @@
 //! Readers of a build's log: cursors over its two files.
 //!
-//! Used by every sink, by `runner logs` and by `state::sweep`. A last line without its line break
+//! Used by every sink, by `runner logs` and by `sweep`. A last line without its line break
 //! is being written, or was torn by a kill; it is not there yet.
 
 use crate::state::BuildDir;

@@ -4,11 +4,10 @@
 //! commands use. A session sees the variables and the directory of the process that waits at a
 //! breakpoint, or else those of the last finished command.
 
-use crate::control::Shims;
-use crate::driver::SharedSnapshot;
 use crate::driver::inbox::Inbox;
+use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
 use crate::engine::{
-    Container, Ends, ExecError, ExecSpec, Ids, OpenMode, Process, Reach, Signals, Stdio, users,
+    Container, Ends, ExecError, ExecSpec, Fut, Ids, OpenMode, Process, Reach, Signals, Stdio, users,
 };
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -36,7 +35,7 @@ const TERM: &str = "xterm-256color";
 /// What a hub works with.
 pub(crate) struct HubParts {
     pub(crate) inbox: Inbox,
-    pub(crate) shims: Arc<Shims>,
+    pub(crate) breakpoints: Arc<Breakpoints>,
     pub(crate) snapshot: SharedSnapshot,
     /// A terminal session without input or output for so long is closed.
     pub(crate) idle_timeout: Duration,
@@ -83,11 +82,6 @@ impl Hub {
             closing: watch::Sender::new(None),
             count: watch::Sender::new(0),
         }
-    }
-
-    /// The container is there.
-    pub(crate) fn connect(&self, container: Arc<dyn Container>) {
-        *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(container);
     }
 
     /// Starts a program for a client.
@@ -148,26 +142,32 @@ impl Hub {
     /// Variables and directory for a new session.
     fn context(&self) -> (Vec<Vec<u8>>, Vec<u8>) {
         let snapshot = self.parts.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match self.parts.shims.first_waiting() {
+        match self.parts.breakpoints.first_waiting() {
             Some(caller) if caller.environment.is_empty() => (snapshot.env, caller.cwd),
             Some(caller) => (caller.environment, caller.cwd),
             None => (snapshot.env, snapshot.cwd),
         }
     }
+}
 
-    /// Asks every session's programs to end, without waiting.
-    pub(crate) fn hang_up(&self) {
+impl Sessions for Hub {
+    fn connect(&self, container: Arc<dyn Container>) {
+        *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(container);
+    }
+
+    fn hang_up(&self) {
         let message = "the build is being stopped".to_owned();
         self.closing.send_if_modified(|closing| closing.replace(Closing { message }).is_none());
     }
 
-    /// Ends every session; resolves when all are closed.
-    pub(crate) async fn close(&self, status: Status) {
-        self.closing
-            .send_replace(Some(Closing { message: format!("the build has ended: {status}") }));
+    fn close(&self, status: Status) -> Fut<'_, ()> {
+        let message = format!("the build has ended: {status}");
+        self.closing.send_replace(Some(Closing { message }));
         let mut count = self.count.subscribe();
-        // Fails only when the hub is gone, and with it every session.
-        let _ = tokio::time::timeout(2 * GRACE, count.wait_for(|count| *count == 0)).await;
+        Box::pin(async move {
+            // Fails only when the hub is gone, and with it every session.
+            let _ = tokio::time::timeout(2 * GRACE, count.wait_for(|count| *count == 0)).await;
+        })
     }
 }
 

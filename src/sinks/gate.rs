@@ -1,6 +1,6 @@
 //! The gate to the terminal: closed while a shell has it.
 //!
-//! Closed and opened by the key menu (`session::keys`); heeded by the sink that draws on the
+//! Closed and opened by the key menu (`client::keys`); heeded by the sink that draws on the
 //! terminal. What happens behind it is logged as ever, and shown when it opens.
 
 use std::sync::{Condvar, Mutex, PoisonError};

@@ -7,10 +7,10 @@ mod build_dir;
 mod home;
 mod lookup;
 mod retention;
-mod sweep;
+mod short_path;
 
 pub(crate) use build_dir::{BuildDir, ContainerFile, Meta, Owned};
 pub(crate) use home::{Home, StateError, make_private, remove_tree, write_durably};
 pub(crate) use lookup::{Known, LookupError, all_builds, find, live_builds};
 pub(crate) use retention::prune_old;
-pub(crate) use sweep::sweep;
+pub(crate) use short_path::ShortPath;

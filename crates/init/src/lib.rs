@@ -19,6 +19,7 @@ mod outbox;
 mod pid1;
 mod request;
 mod shim;
+mod strings;
 mod sys;
 
 /// The program as an ELF file: static, 64-bit, without an interpreter.

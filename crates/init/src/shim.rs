@@ -4,7 +4,7 @@
 //! that socket sessions are off, and both do nothing and succeed, as in AWS.
 
 use crate::abi::{SHIM_SOCKET, shim};
-use crate::entry::Strings;
+use crate::strings::Strings;
 use crate::sys::{self, Errno, Fd, POLLIN, Pages, PollFd};
 
 const OK: i32 = 0;

@@ -13,6 +13,7 @@ mod outbox;
 mod pid1;
 mod request;
 mod shim;
+mod strings;
 mod sys;
 use entry::start_on_stack;
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// One step of a set-up that did not work.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
@@ -43,6 +44,15 @@ impl SetupError {
         let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
         SetupError { step, what: what.into(), errno }
     }
+}
+
+/// `map_err` for a step on a path.
+pub(crate) fn failing<'a>(
+    step: Step,
+    doing: &'a str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> SetupError + 'a {
+    move |error| SetupError::new(step, format!("{doing} {}", path.display()), &error)
 }
 
 /// One end of the conversation.

@@ -184,7 +184,8 @@ impl AsFd for InRoot {
     }
 }
 
-fn attach_at(mount: impl AsFd, target: OwnedFd) -> io::Result<()> {
+/// Mounts `mount` on a place that is open already.
+pub(crate) fn attach_at(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", target, "", flags)?)
 }

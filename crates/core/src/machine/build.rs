@@ -3,18 +3,19 @@
 //! Fed by `src/driver/run.rs`, which logs the events and then performs the effects. Everything here
 //! is a decision; nothing waits, reads or writes.
 
+mod breakpoint;
+mod ending;
+
 use super::pause::{Pauses, Stopwatch};
 use super::phase::{Phase, PhaseContext, Status};
 use super::step::{CommandRun, Effect, Input, Step};
 use crate::event::{Block, EventBody, NoticeLevel, Outcome, ResumedBy};
-use crate::plan::{BreakAction, BuildPlan, PhaseWork, Rejection};
+use crate::plan::{BuildPlan, PhaseWork, Rejection};
 use crate::spec::{Command, OnFailure, UserPhase};
 use crate::time::Timestamp;
+use ending::Ending;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long processes have between SIGTERM and SIGKILL when a build is ended from outside.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// A build.
 #[derive(Debug)]
@@ -54,16 +55,6 @@ struct Running {
     index: usize,
     command: u32,
     failure: Option<PhaseContext>,
-}
-
-/// A build that is ended from outside.
-#[derive(Debug)]
-struct Ending {
-    status: Status,
-    contexts: Vec<PhaseContext>,
-    command: Option<u32>,
-    kill_at: Option<Duration>,
-    processes_gone: bool,
 }
 
 impl BuildMachine {
@@ -410,169 +401,6 @@ impl BuildMachine {
         step.events
             .push(EventBody::BuildEnded { status: self.status, reason: self.reason.clone() });
         step.effects.push(Effect::Finish { status: self.status });
-    }
-
-    fn breakpoint_hit(
-        &mut self,
-        breakpoint: u64,
-        directory: String,
-        now: Timestamp,
-        step: &mut Step,
-    ) {
-        if !matches!(self.state, State::Running(_)) {
-            // A process left running by an earlier command, while nothing runs that could be
-            // paused.
-            step.effects.push(Effect::Release { breakpoint });
-            return;
-        }
-        self.pauses.hit(breakpoint, now.boot);
-        if !self.plan.limits.timeout_while_paused {
-            self.stopwatch.stop(now.boot);
-        }
-        let resumes_in_s = self
-            .pauses
-            .deadline(self.plan.limits.break_timeout)
-            .map(|deadline| deadline.saturating_sub(now.boot).as_secs());
-        step.events.push(EventBody::Paused {
-            breakpoint,
-            command: self.commands,
-            directory,
-            resumes_in_s,
-        });
-    }
-
-    fn resume(&mut self, by: ResumedBy, now: Timestamp, step: &mut Step) {
-        if let Some(breakpoint) = self.pauses.release_first() {
-            self.resumed(breakpoint, by, now, step);
-            step.effects.push(Effect::Release { breakpoint });
-        }
-    }
-
-    fn resumed(&mut self, breakpoint: u64, by: ResumedBy, now: Timestamp, step: &mut Step) {
-        if !self.pauses.is_paused() {
-            self.stopwatch.go_on(now.boot);
-        }
-        step.events.push(EventBody::Resumed { breakpoint, by });
-    }
-
-    fn end_pauses(&mut self, now: Timestamp, step: &mut Step) {
-        for breakpoint in self.pauses.forget_all() {
-            self.resumed(breakpoint, ResumedBy::Ended, now, step);
-        }
-    }
-
-    fn slept(&mut self, time: Duration, now: Timestamp) {
-        self.pauses.shift(time);
-        if !self.pauses.is_paused() || self.plan.limits.timeout_while_paused {
-            self.stopwatch.stop(now.boot.saturating_sub(time));
-            self.stopwatch.go_on(now.boot);
-        }
-    }
-
-    fn stop(&mut self, at_once: bool, now: Timestamp, step: &mut Step) {
-        match &mut self.state {
-            State::Ending(ending) if at_once => {
-                ending.kill_at = None;
-                step.effects.push(Effect::Kill);
-            }
-            // Too late to be stopped, or asked for already.
-            State::Ending(_) | State::Finalizing | State::Over => {}
-            State::New
-            | State::Provisioning
-            | State::Downloading
-            | State::Running(_)
-            | State::Uploading => {
-                self.status = Status::Stopped;
-                self.end(Status::Stopped, Vec::new(), !at_once, now, step);
-            }
-        }
-    }
-
-    fn fault(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
-        match &mut self.state {
-            State::Over => {}
-            // It is going down already; only the verdict changes.
-            State::Ending(ending) => {
-                ending.status = Status::Fault;
-                ending.contexts = vec![context.clone()];
-                self.worsen(Status::Fault, &context);
-            }
-            State::Finalizing => self.worsen(Status::Fault, &context),
-            State::New
-            | State::Provisioning
-            | State::Downloading
-            | State::Running(_)
-            | State::Uploading => {
-                self.worsen(Status::Fault, &context);
-                self.end(Status::Fault, vec![context], false, now, step);
-            }
-        }
-    }
-
-    fn tick(&mut self, now: Timestamp, step: &mut Step) {
-        if self.deadline().is_none_or(|deadline| deadline > now.boot) {
-            return;
-        }
-        if let State::Ending(ending) = &mut self.state {
-            ending.kill_at = None;
-            step.effects.push(Effect::Kill);
-            return;
-        }
-        let limits = self.plan.limits;
-        let is_due = |deadline: Option<Duration>| deadline.is_some_and(|at| at <= now.boot);
-        if is_due(self.stopwatch.deadline(limits.timeout)) {
-            let context = PhaseContext::new("BUILD_TIMED_OUT", "Build has timed out. ");
-            self.worsen(Status::TimedOut, &context);
-            self.end(Status::TimedOut, vec![context], true, now, step);
-        } else if is_due(self.pauses.deadline(limits.break_timeout)) {
-            match limits.break_action {
-                BreakAction::Resume => self.resume(ResumedBy::Timeout, now, step),
-                BreakAction::Stop => self.stop(false, now, step),
-            }
-        }
-    }
-
-    /// Ends the build from outside: no further phase, the running one gets this status.
-    fn end(
-        &mut self,
-        status: Status,
-        contexts: Vec<PhaseContext>,
-        gently: bool,
-        now: Timestamp,
-        step: &mut Step,
-    ) {
-        let command = match &self.state {
-            State::Running(running) => Some(running.command),
-            _ => None,
-        };
-        self.end_pauses(now, step);
-        self.state = State::Ending(Ending {
-            status,
-            contexts,
-            command,
-            kill_at: gently.then(|| now.boot + GRACE),
-            processes_gone: false,
-        });
-        step.effects.push(if gently { Effect::Terminate } else { Effect::Kill });
-    }
-
-    fn processes_gone(&mut self, now: Timestamp, step: &mut Step) {
-        let State::Ending(ending) = &mut self.state else { return };
-        if ending.processes_gone {
-            return;
-        }
-        ending.processes_gone = true;
-        ending.kill_at = None;
-        let (status, contexts) = (ending.status, std::mem::take(&mut ending.contexts));
-        if let Some(command) = ending.command {
-            step.events.push(EventBody::CommandEnded {
-                command,
-                outcome: Outcome::Cut,
-                duration_ms: millis(now.boot.saturating_sub(self.command_started)),
-            });
-        }
-        self.leave(status, contexts, now, step);
-        step.effects.push(Effect::Finalize { status: self.status });
     }
 
     fn enter(&mut self, phase: Phase, now: Timestamp, step: &mut Step) {

@@ -4,9 +4,8 @@
 //! killed, or the machine lost power. It is not continued. Its container, which ends with its owner
 //! by itself, is made sure of, its layer removed, and its record says FAULT.
 
-use super::build_dir::{BuildDir, ContainerFile};
-use super::home::{Home, StateError, remove_tree};
 use crate::events::LogReader;
+use crate::state::{BuildDir, ContainerFile, Home, StateError, remove_tree};
 use runner_core::event::{Event, EventBody};
 use runner_core::machine::{Phase, PhaseContext, Status};
 use runner_core::record::record;

@@ -1,9 +1,8 @@
-//! The client of a build's control socket: requests out, answers in, without a runtime.
+//! A connection to a build's control socket: requests out, answers in, without a runtime.
 //!
-//! Used by `cli` and by `session::client`.
+//! Used by `cli` and by the other files here.
 
-use super::ShortPath;
-use crate::state::BuildDir;
+use crate::state::{BuildDir, ShortPath};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_wire::control::{Answer, PROTOCOL, Request};
 use runner_wire::frame::{Decoder, Frame, Kind, encode};
@@ -37,7 +36,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
         let stream = ShortPath::new(&dir.control_socket())
-            .and_then(|short| UnixStream::connect(&short.path))
+            .and_then(|short| UnixStream::connect(short.path()))
             .map_err(ClientError::Connect)?;
         let mut client = Client { stream, decoder: Decoder::default(), fds: Vec::new() };
         let version = env!("CARGO_PKG_VERSION").to_owned();

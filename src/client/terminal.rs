@@ -1,6 +1,6 @@
 //! The caller's own terminal: modes changed and restored, size, signals as a descriptor.
 //!
-//! Used by `client` and `keys`. A guard restores the mode whatever happens: at the end, on an error,
+//! Used by `attach`, `keys` and `cli`. A guard restores the mode whatever happens: at the end, on an error,
 //! in a panic; signals that would kill this program arrive through [`Signals`] while it is held.
 
 use nix::sys::signal::{SigSet, Signal};

@@ -4,9 +4,9 @@
 //! only while the build is paused; the shell is an ordinary session, by way of the build's own
 //! control socket.
 
-use super::client;
+use super::attach::attach;
+use super::connection::Client;
 use super::terminal::{RawMode, Signals, can_be_asked};
-use crate::control::Client;
 use crate::driver::Progress;
 use crate::driver::inbox::Inbox;
 use crate::sinks::Gate;
@@ -118,8 +118,8 @@ impl Menu {
 
     /// Runs a shell to its end; what there is to say about that.
     fn shell(&self) -> Option<String> {
-        let result = Client::connect(&self.dir)
-            .and_then(|client| client::attach(client, None, &self.signals));
+        let result =
+            Client::connect(&self.dir).and_then(|client| attach(client, None, &self.signals));
         match result {
             Ok(ended) => ended.message,
             Err(error) => Some(error.to_string()),

@@ -1,0 +1,69 @@
+//! A build at a breakpoint: paused, resumed, its clock meanwhile.
+
+use super::{BuildMachine, Effect, EventBody, ResumedBy, State, Step, Timestamp};
+use std::time::Duration;
+
+impl BuildMachine {
+    pub(super) fn breakpoint_hit(
+        &mut self,
+        breakpoint: u64,
+        directory: String,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        if !matches!(self.state, State::Running(_)) {
+            // A process left running by an earlier command, while nothing runs that could be
+            // paused.
+            step.effects.push(Effect::Release { breakpoint });
+            return;
+        }
+        self.pauses.hit(breakpoint, now.boot);
+        if !self.plan.limits.timeout_while_paused {
+            self.stopwatch.stop(now.boot);
+        }
+        let resumes_in_s = self
+            .pauses
+            .deadline(self.plan.limits.break_timeout)
+            .map(|deadline| deadline.saturating_sub(now.boot).as_secs());
+        step.events.push(EventBody::Paused {
+            breakpoint,
+            command: self.commands,
+            directory,
+            resumes_in_s,
+        });
+    }
+
+    pub(super) fn resume(&mut self, by: ResumedBy, now: Timestamp, step: &mut Step) {
+        if let Some(breakpoint) = self.pauses.release_first() {
+            self.resumed(breakpoint, by, now, step);
+            step.effects.push(Effect::Release { breakpoint });
+        }
+    }
+
+    pub(super) fn resumed(
+        &mut self,
+        breakpoint: u64,
+        by: ResumedBy,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        if !self.pauses.is_paused() {
+            self.stopwatch.go_on(now.boot);
+        }
+        step.events.push(EventBody::Resumed { breakpoint, by });
+    }
+
+    pub(super) fn end_pauses(&mut self, now: Timestamp, step: &mut Step) {
+        for breakpoint in self.pauses.forget_all() {
+            self.resumed(breakpoint, ResumedBy::Ended, now, step);
+        }
+    }
+
+    pub(super) fn slept(&mut self, time: Duration, now: Timestamp) {
+        self.pauses.shift(time);
+        if !self.pauses.is_paused() || self.plan.limits.timeout_while_paused {
+            self.stopwatch.stop(now.boot.saturating_sub(time));
+            self.stopwatch.go_on(now.boot);
+        }
+    }
+}

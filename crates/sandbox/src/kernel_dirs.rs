@@ -1,0 +1,162 @@
+//! The kernel's own directories in a container: /proc, /sys and /dev, and what of them is hidden.
+//!
+//! Used by `child` when everything else stands in the root.
+#![forbid(unsafe_code)]
+
+use crate::handshake::{SetupError, Step, failing};
+use crate::in_root::{InRoot, attach_at};
+use crate::mounts;
+use rustix::fs::{FileType, Mode};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+const NO_SUID_DEV_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Kernel files that tell about, or change, more than the container. Hidden.
+const MASKED: [&str; 9] = [
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+];
+
+/// Kernel files that may be read but not written.
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Device nodes every program expects: name, major, minor.
+const DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+/// Mounts them; the root of the container's devpts.
+pub(crate) fn mount(root: &InRoot) -> Result<OwnedFd, SetupError> {
+    mount_proc(root)?;
+    mount_sys(root)?;
+    let devpts = mount_dev(root)?;
+    mask(root)?;
+    Ok(devpts)
+}
+
+fn mount_proc(root: &InRoot) -> Result<(), SetupError> {
+    mounts::kernel("proc", &[], NO_SUID_DEV_EXEC)
+        .and_then(|proc| root.attach_kernel(proc, "proc"))
+        .map_err(failing(Step::Root, "mount", Path::new("/proc")))
+}
+
+/// The host's /sys as it is, read-only: a new one would need a network namespace of its own.
+fn mount_sys(root: &InRoot) -> Result<(), SetupError> {
+    let host = Path::new("/sys");
+    mounts::copy(host, true)
+        .and_then(|sys| mounts::make_read_only(&sys).map(|()| sys))
+        .and_then(|sys| root.attach_kernel(sys, "sys"))
+        .map_err(failing(Step::Root, "mount", host))
+}
+
+/// A /dev of the container's own; the root of its devpts.
+fn mount_dev(root: &InRoot) -> Result<OwnedFd, SetupError> {
+    let build = || -> io::Result<OwnedFd> {
+        let dev = mounts::kernel(
+            "tmpfs",
+            &["mode=0755", "size=65536k"],
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+        )?;
+        root.attach_kernel(&dev, "dev")?;
+        for (name, major, minor) in DEVICES {
+            make_device(root, &dev, name, rustix::fs::makedev(major, minor))?;
+        }
+        for (name, to) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+        ] {
+            rustix::fs::symlinkat(to, &dev, name)?;
+        }
+        let no_suid_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let pts = ["ptmxmode=0666", "mode=0620"];
+        // Group 5 is tty wherever there is one; a user namespace may not have it.
+        let pts = mounts::kernel("devpts", &[pts[0], pts[1], "gid=5"], no_suid_exec)
+            .or_else(|_| mounts::kernel("devpts", &pts, no_suid_exec))?;
+        root.attach(&pts, Path::new("/dev/pts"))?;
+        let nodev = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let shm = mounts::kernel("tmpfs", &["mode=1777"], nodev)?;
+        root.attach(shm, Path::new("/dev/shm"))?;
+        // A kernel without message queues has programs that do without.
+        if let Ok(mqueue) = mounts::kernel("mqueue", &[], NO_SUID_DEV_EXEC) {
+            root.attach(mqueue, Path::new("/dev/mqueue"))?;
+        }
+        root.open_directory(Path::new("/dev/pts"))
+    };
+    build().map_err(failing(Step::Root, "build", Path::new("/dev")))
+}
+
+fn make_device(root: &InRoot, dev: &OwnedFd, name: &str, number: u64) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(0o666);
+    match rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode, number) {
+        // Not allowed to make nodes: the host's own, bound in, is the same device.
+        Err(Errno::PERM) => {
+            let node = mounts::copy(&Path::new("/dev").join(name), false)?;
+            root.attach_file(node, &Path::new("/dev").join(name))
+        }
+        // What umask took away again.
+        done => {
+            Ok(done.and_then(|()| {
+                rustix::fs::chmodat(dev, name, mode, rustix::fs::AtFlags::empty())
+            })?)
+        }
+    }
+}
+
+fn mask(root: &InRoot) -> Result<(), SetupError> {
+    for path in MASKED.map(Path::new) {
+        mask_one(root, path).map_err(failing(Step::Root, "hide", path))?;
+    }
+    for path in READ_ONLY.map(Path::new) {
+        freeze_one(root, path).map_err(failing(Step::Root, "make read-only", path))?;
+    }
+    Ok(())
+}
+
+fn mask_one(root: &InRoot, path: &Path) -> io::Result<()> {
+    let Some(target) = existing(root.resolve(path))? else { return Ok(()) };
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
+    let cover = if kind == FileType::Directory {
+        let read_only = NO_SUID_DEV_EXEC | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        mounts::kernel("tmpfs", &["mode=0555", "size=0"], read_only)?
+    } else {
+        mounts::copy_open(root.resolve(Path::new("/dev/null"))?, false)?
+    };
+    attach_at(cover, target)
+}
+
+fn freeze_one(root: &InRoot, path: &Path) -> io::Result<()> {
+    let Some(target) = existing(root.resolve(path))? else { return Ok(()) };
+    let frozen = mounts::copy_open(&target, true)?;
+    mounts::make_read_only(&frozen)?;
+    attach_at(frozen, target)
+}
+
+fn existing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,255 @@
+//! The root of a container: the image or nothing, and every entry of the spec on top.
+//!
+//! Used by `child`, in the new mount namespace. Sources are paths of the host, targets are resolved
+//! by `in_root`.
+#![forbid(unsafe_code)]
+
+use crate::handshake::{SetupError, Step, failing};
+use crate::in_root::{InRoot, attach_at};
+use crate::mounts::{self, Upper};
+use crate::spec::{Entry, Hidden, IdSwap, Root, SandboxSpec, Store};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use rustix::mount::MountAttrFlags;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Builds it. `owners` is the user namespace that swaps owners, where the spec asks for it.
+pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, SetupError> {
+    let layer = LayerDir::prepare(spec)?;
+    let root = mount_root(spec, &layer)?;
+    let builder = Builder { root, layer, owners, swap: spec.owner };
+    spec.entries.iter().try_for_each(|entry| builder.make(entry))?;
+    Ok(builder.root)
+}
+
+/// The directories a build's writes go to.
+struct LayerDir {
+    dir: PathBuf,
+}
+
+impl LayerDir {
+    fn prepare(spec: &SandboxSpec) -> Result<Self, SetupError> {
+        let dir = spec.layer.dir.clone();
+        if let Store::Memory(bytes) = spec.layer.store {
+            let size = format!("size={bytes}");
+            mounts::kernel("tmpfs", &["mode=0700", &size], MountAttrFlags::empty())
+                .and_then(|memory| {
+                    let target = mounts::open_path(&dir)?;
+                    attach_at(&memory, &target)
+                })
+                .map_err(failing(Step::Layer, "mount memory on", &dir))?;
+        }
+        Ok(LayerDir { dir })
+    }
+
+    /// A pair of directories for an overlay's writes.
+    fn upper(&self, name: &str) -> Result<Upper, SetupError> {
+        let upper =
+            Upper { upper: self.dir.join(name), work: self.dir.join(format!("{name}.work")) };
+        for dir in [&upper.upper, &upper.work] {
+            fs::create_dir(dir).map_err(failing(Step::Layer, "make", dir))?;
+        }
+        Ok(upper)
+    }
+}
+
+/// The new root, mounted on the layer's `root` directory.
+fn mount_root(spec: &SandboxSpec, layer: &LayerDir) -> Result<InRoot, SetupError> {
+    let place = layer.dir.join("root");
+    fs::create_dir(&place).map_err(failing(Step::Layer, "make", &place))?;
+    let mount = match &spec.root {
+        Root::Empty => mounts::copy(&place, false)
+            .and_then(|mount| mounts::make_root_like(&mount).map(|()| mount))
+            .map_err(failing(Step::Layer, "mount", &place))?,
+        Root::Image { lower } => {
+            let handles = lower
+                .iter()
+                .map(|dir| {
+                    mounts::open_path(dir).map_err(failing(Step::Source, "open the image", dir))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            let upper = layer.upper("image")?;
+            mounts::overlay(&handles, &upper).map_err(failing(
+                Step::Layer,
+                "mount an overlay that writes to",
+                &upper.upper,
+            ))?
+        }
+    };
+    mounts::open_path(&place)
+        .and_then(|target| attach_at(&mount, target))
+        .and_then(|()| InRoot::open(&place))
+        .map_err(failing(Step::Root, "mount the root on", &place))
+}
+
+/// Makes what stands in the root.
+struct Builder<'a> {
+    root: InRoot,
+    layer: LayerDir,
+    /// The user namespace that swaps owners, where the spec asks for it.
+    owners: &'a OwnedFd,
+    swap: Option<IdSwap>,
+}
+
+impl Builder<'_> {
+    fn make(&self, entry: &Entry) -> Result<(), SetupError> {
+        match entry {
+            Entry::Directory { path, mode } => self
+                .root
+                .make_directory_with(path, *mode)
+                .map_err(failing(Step::Root, "make the directory", path)),
+            Entry::File { path, mode, from, text } => {
+                self.write(path, *mode, from.as_deref(), text)
+            }
+            Entry::Append { path, text } => {
+                self.root.append(path, text.as_bytes()).map_err(failing(Step::Root, "add to", path))
+            }
+            Entry::Link { path, to } => {
+                self.root.link(path, to).map_err(failing(Step::Root, "make the link", path))
+            }
+            Entry::Overlay { path, lower, hidden, owned } => {
+                self.overlay(path, lower, hidden, *owned)
+            }
+            Entry::Bind { path, source, writable } => self.bind(path, source, *writable),
+        }
+    }
+
+    fn write(
+        &self,
+        path: &Path,
+        mode: u32,
+        from: Option<&Path>,
+        text: &str,
+    ) -> Result<(), SetupError> {
+        let mut before: Box<dyn Read> = match from.map(fs::File::open) {
+            Some(Ok(file)) => Box::new(file),
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failing(Step::Source, "read", from.unwrap_or(path))(error));
+            }
+            Some(Err(_)) | None => Box::new(io::empty()),
+        };
+        let mut contents = (&mut before).chain(text.as_bytes());
+        self.root.write_file(path, mode, &mut contents).map_err(failing(Step::Root, "write", path))
+    }
+
+    fn overlay(
+        &self,
+        path: &Path,
+        lower: &Path,
+        hidden: &[Hidden],
+        owned: bool,
+    ) -> Result<(), SetupError> {
+        // One directory name for the place: `usr/local` and `usr-local` must not meet.
+        let name: String =
+            path.to_string_lossy().chars().map(|c| if c == '/' { '%' } else { c }).collect();
+        let upper = self.layer.upper(&name)?;
+        // Where the file system cannot map owners, the files are shown as they are.
+        let swapped = self.swap.filter(|_| owned).and_then(|_| self.with_owners(lower).ok());
+        let swap = self.swap.filter(|_| swapped.is_some());
+        let lower_dir = match swapped {
+            Some(swapped) => swapped,
+            None => mounts::open_path(lower).map_err(failing(Step::Source, "open", lower))?,
+        };
+        copy_mode(lower, &upper.upper, swap).map_err(failing(Step::Source, "look at", lower))?;
+        for name in hidden {
+            hide(&upper.upper, lower, name, swap)?;
+        }
+        let mount = mounts::overlay(std::slice::from_ref(&lower_dir), &upper).map_err(failing(
+            Step::Layer,
+            "mount an overlay of",
+            lower,
+        ))?;
+        self.root.attach(mount, path).map_err(failing(Step::Root, "mount an overlay on", path))
+    }
+
+    /// A copy of `lower`'s mount that swaps owners.
+    fn with_owners(&self, lower: &Path) -> io::Result<OwnedFd> {
+        let place = self.layer.dir.join("owners");
+        fs::create_dir_all(&place)?;
+        let copy = mounts::copy(lower, false)?;
+        mounts::map_owners(&copy, self.owners.as_fd())?;
+        // An overlay takes only layers that are mounted somewhere in this namespace. The mount
+        // stays below the old root and goes with it.
+        attach_at(&copy, mounts::open_path(&place)?)?;
+        mounts::open_path(&place)
+    }
+
+    fn bind(&self, path: &Path, source: &Path, writable: bool) -> Result<(), SetupError> {
+        let is_directory =
+            fs::metadata(source).map_err(failing(Step::Source, "mount", source))?.is_dir();
+        let mount = mounts::copy(source, true)
+            .and_then(|mount| {
+                if writable {
+                    mounts::forbid_devices(&mount)?;
+                } else {
+                    mounts::make_read_only(&mount)?;
+                    mounts::forbid_devices(&mount)?;
+                }
+                Ok(mount)
+            })
+            .map_err(failing(Step::Source, "mount", source))?;
+        if is_directory {
+            self.root.attach(mount, path)
+        } else {
+            self.root.attach_file(mount, path)
+        }
+        .map_err(failing(Step::Root, "mount on", path))
+    }
+}
+
+/// An overlay's directory shows the mode and owner of its upper half.
+fn copy_mode(from: &Path, to: &Path, swap: Option<IdSwap>) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let swapped = |id, other: Option<u32>| match other {
+        Some(other) if id == other => 0,
+        Some(other) if id == 0 => other,
+        _ => id,
+    };
+    let metadata = fs::metadata(from)?;
+    let uid = swapped(metadata.uid(), swap.map(|swap| swap.uid));
+    let gid = swapped(metadata.gid(), swap.map(|swap| swap.gid));
+    fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
+    // Not allowed to give it away: then it is the caller's own.
+    match chown(to, Some(uid), Some(gid)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
+/// Prepares an overlay's upper half so that a name of the lower half does not show.
+fn hide(
+    upper: &Path,
+    lower: &Path,
+    hidden: &Hidden,
+    swap: Option<IdSwap>,
+) -> Result<(), SetupError> {
+    let (name, emptied) = match hidden {
+        Hidden::Gone(name) => (name, false),
+        Hidden::Emptied(name) => (name, true),
+    };
+    let place = upper.join(name);
+    let make = || -> io::Result<()> {
+        let mut above = PathBuf::new();
+        for part in name.parent().unwrap_or(Path::new("")) {
+            above.push(part);
+            let dir = upper.join(&above);
+            if !dir.is_dir() {
+                fs::create_dir(&dir)?;
+                copy_mode(&lower.join(&above), &dir, swap)?;
+            }
+        }
+        if emptied {
+            fs::create_dir(&place)?;
+            copy_mode(&lower.join(name), &place, swap)?;
+            let flags = XattrFlags::empty();
+            rustix::fs::setxattr(&place, "trusted.overlay.opaque", b"y", flags)?;
+        } else {
+            let mode = Mode::empty();
+            rustix::fs::mknodat(CWD, &place, FileType::CharacterDevice, mode, 0)?;
+        }
+        Ok(())
+    };
+    make().map_err(failing(Step::Layer, "hide", &place))
+}

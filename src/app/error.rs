@@ -1,0 +1,28 @@
+//! Why a build could not be run to its end.
+
+use crate::state::StateError;
+use std::io;
+
+/// A failure outside the build itself; `cli` gives it its exit code and its hint.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("--mask {name}: the build has no such variable")]
+    UnknownMasked { name: String },
+    #[error("cannot {doing}: {source}")]
+    Io { doing: &'static str, source: io::Error },
+    #[error("cannot mask these values: {0}")]
+    Mask(String),
+    #[error("the build ended before it began")]
+    NotBegun,
+    #[error("{}", .0.join("; "))]
+    Unfinished(Vec<String>),
+}
+
+impl AppError {
+    /// The error of something that was being done, for `map_err`.
+    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| AppError::Io { doing, source }
+    }
+}

@@ -1,0 +1,49 @@
+//! Who a build is: its id, its number, its names in AWS's forms.
+
+use super::buildspec::BuildspecFile;
+use crate::state::{Home, StateError};
+use runner_core::plan::Places;
+use std::path::Path;
+
+/// The Region and account a build finds itself in.
+pub(super) const REGION: &str = "us-east-1";
+pub(super) const ACCOUNT: &str = "000000000000";
+
+/// Who the build is.
+pub(super) struct Identity {
+    pub(super) uuid: uuid::Uuid,
+    pub(super) id: String,
+    pub(super) arn: String,
+    pub(super) number: u64,
+    /// Name of its container.
+    pub(super) hostname: String,
+    pub(super) initiator: String,
+}
+
+impl Identity {
+    /// A new build of a project.
+    pub(super) fn new(home: &Home, project: &str) -> Result<Self, StateError> {
+        let uuid = uuid::Uuid::new_v4();
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        Ok(Identity {
+            uuid,
+            id: format!("{project}:{uuid}"),
+            arn: format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:build/{project}:{uuid}"),
+            number: home.next_number(project)?,
+            hostname: uuid.simple().to_string()[..12].to_owned(),
+            initiator: user.map_or_else(|| "unknown".to_owned(), |user| user.name),
+        })
+    }
+
+    /// Where the build sees its source: a number of nine or ten digits, as in AWS.
+    pub(super) fn places(&self, buildspec: &BuildspecFile, source: &Path) -> Places {
+        let (high, _) = self.uuid.as_u64_pair();
+        let number = 100_000_000 + high % 9_900_000_000;
+        let src = format!("/codebuild/output/src{number}/src");
+        let buildspec = match buildspec.path_in(source) {
+            Some(path) => format!("{src}/{}", path.display()),
+            None => "/codebuild/readonly/buildspec.yml".to_owned(),
+        };
+        Places { source: src, buildspec }
+    }
+}

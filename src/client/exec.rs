@@ -1,0 +1,184 @@
+//! `runner exec`: one program in the build with the caller's own standard input, output and error.
+//!
+//! The program's pipes come along with the answer, so its bytes do not pass through the build's
+//! owner. One loop, no thread and no runtime. Started by `cli`.
+
+use super::connection::{Client, ClientError};
+use super::ended::{Ended, shown};
+use super::terminal::Signals;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_wire::control::{Answer, Open, Request};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Bytes moved at once.
+const CHUNK: usize = 64 << 10;
+
+/// Runs one program with this program's own standard input, output and error.
+pub(crate) fn exec(
+    mut client: Client,
+    argv: Vec<String>,
+    user: Option<String>,
+    signals: &Signals,
+) -> Result<Ended, ClientError> {
+    let open = Open { argv, terminal: None, term: None, user };
+    match client.ask(&Request::Open(open))? {
+        Answer::Opened { .. } => {}
+        other => return Err(other.into()),
+    }
+    let lost = ClientError::Lost;
+    let fds: [OwnedFd; 3] = client
+        .take_fds()
+        .try_into()
+        .map_err(|_| lost(io::Error::other("the program's pipes did not come along")))?;
+    let [stdin, stdout, stderr] = fds;
+    let mut input = Input::new(stdin).map_err(lost)?;
+    let mut outputs = [
+        Copy { from: Some(stdout), to: io::stdout().as_fd().try_clone_to_owned().map_err(lost)? },
+        Copy { from: Some(stderr), to: io::stderr().as_fd().try_clone_to_owned().map_err(lost)? },
+    ];
+    loop {
+        let mut ready = vec![
+            PollFd::new(client.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let stdin = io::stdin();
+        let input_at = input.poll_fd(&stdin).map(|fd| {
+            ready.push(fd);
+            ready.len() - 1
+        });
+        let output_at = outputs.each_ref().map(|output| {
+            let from = output.from.as_ref()?;
+            ready.push(PollFd::new(from.as_fd(), PollFlags::POLLIN));
+            Some(ready.len() - 1)
+        });
+        match poll(&mut ready, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            done => done.map_err(|errno| lost(errno.into()))?,
+        };
+        let is_ready: Vec<bool> = ready.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        drop(ready);
+        for (output, at) in outputs.iter_mut().zip(output_at) {
+            if at.is_some_and(|at| is_ready[at]) {
+                output.move_some().map_err(lost)?;
+            }
+        }
+        if input_at.is_some_and(|at| is_ready[at]) {
+            input.move_some(&stdin).map_err(lost)?;
+        }
+        if is_ready[1]
+            && let Some(signal) = signals.next()
+        {
+            client.send(&Request::Signal(signal as i32))?;
+        }
+        if is_ready[0] {
+            while let Some(frame) = client.poll_frame()? {
+                let ended = shown(frame)?;
+                if let Some(ended) = ended {
+                    // It wrote all this before it ended.
+                    for output in &mut outputs {
+                        output.move_rest().map_err(lost)?;
+                    }
+                    return Ok(ended);
+                }
+            }
+        }
+    }
+}
+
+/// One of the program's outputs and where it goes.
+struct Copy {
+    from: Option<OwnedFd>,
+    to: OwnedFd,
+}
+
+impl Copy {
+    fn move_some(&mut self) -> io::Result<usize> {
+        let Some(from) = &self.from else { return Ok(0) };
+        let mut buffer = vec![0; CHUNK];
+        let got = match nix::unistd::read(from, &mut buffer) {
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(0),
+            done => done?,
+        };
+        let mut rest = &buffer[..got];
+        while !rest.is_empty() {
+            match nix::unistd::write(&self.to, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(nix::errno::Errno::EINTR) => {}
+                // Our reader has gone; the program learns it the same way.
+                Err(nix::errno::Errno::EPIPE) => {
+                    self.from = None;
+                    return Ok(got);
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if got == 0 {
+            self.from = None;
+        }
+        Ok(got)
+    }
+
+    /// Moves what is there now, whoever may still write more.
+    fn move_rest(&mut self) -> io::Result<()> {
+        let Some(from) = &self.from else { return Ok(()) };
+        let mut left = rustix::io::ioctl_fionread(from)?;
+        while left > 0 && self.from.is_some() {
+            left = left.saturating_sub(self.move_some()? as u64);
+        }
+        Ok(())
+    }
+}
+
+/// This program's input on its way to the program in the build.
+struct Input {
+    to: Option<OwnedFd>,
+    pending: Vec<u8>,
+    is_over: bool,
+}
+
+impl Input {
+    fn new(to: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&to, true)?;
+        Ok(Input { to: Some(to), pending: Vec::new(), is_over: false })
+    }
+
+    fn poll_fd<'a>(&'a self, stdin: &'a io::Stdin) -> Option<PollFd<'a>> {
+        let to = self.to.as_ref()?;
+        Some(if self.pending.is_empty() {
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN)
+        } else {
+            PollFd::new(to.as_fd(), PollFlags::POLLOUT)
+        })
+    }
+
+    fn move_some(&mut self, stdin: &io::Stdin) -> io::Result<()> {
+        if self.pending.is_empty() {
+            let mut buffer = vec![0; CHUNK];
+            match nix::unistd::read(stdin, &mut buffer) {
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(()),
+                // A terminal that has gone, or one this program may not read: the end of input.
+                Err(_) | Ok(0) => self.is_over = true,
+                Ok(got) => {
+                    buffer.truncate(got);
+                    self.pending = buffer;
+                }
+            }
+        }
+        if let Some(to) = &self.to {
+            match nix::unistd::write(to, &self.pending) {
+                Ok(written) => drop(self.pending.drain(..written)),
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+                // The program reads no more.
+                Err(_) => {
+                    self.pending.clear();
+                    self.is_over = true;
+                }
+            }
+        }
+        if self.is_over && self.pending.is_empty() {
+            self.to = None;
+        }
+        Ok(())
+    }
+}

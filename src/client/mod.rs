@@ -1,0 +1,18 @@
+//! The caller's end of a build that runs elsewhere: its control socket, sessions, the terminal.
+//!
+//! Used by `cli`, and by `app` for the key menu of a build that runs right here. Knows a build by
+//! its folder alone.
+
+mod attach;
+mod connection;
+mod ended;
+mod exec;
+mod keys;
+mod terminal;
+
+pub(crate) use attach::attach;
+pub(crate) use connection::{Client, ClientError};
+pub(crate) use ended::Ended;
+pub(crate) use exec::exec;
+pub(crate) use keys::Menu;
+pub(crate) use terminal::{Signals, block as block_signals};

@@ -1,0 +1,60 @@
+//! The processes that wait at breakpoints, between the socket they wait on and the driver that lets
+//! them go.
+//!
+//! Filled by `control::shim`; emptied when the machine says so. Sessions look here for the variables
+//! and the directory of the process they are opened for.
+
+use runner_wire::shim::Caller;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::oneshot;
+
+/// Processes that wait at breakpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Breakpoints {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    callers: BTreeMap<u64, (Caller, oneshot::Sender<()>)>,
+}
+
+impl Breakpoints {
+    /// Lets a process go on.
+    pub(crate) fn release(&self, breakpoint: u64) {
+        if let Some((_, release)) = self.lock().callers.remove(&breakpoint) {
+            // It may be gone already.
+            let _ = release.send(());
+        }
+    }
+
+    /// The process that has waited longest.
+    pub(crate) fn first_waiting(&self) -> Option<Caller> {
+        self.lock().callers.values().next().map(|(caller, _)| caller.clone())
+    }
+
+    /// Forgets everybody; the build is over.
+    pub(crate) fn close(&self) {
+        self.lock().callers.clear();
+    }
+
+    /// One more waits; its number, and what tells it to go on.
+    pub(crate) fn add(&self, caller: Caller) -> (u64, oneshot::Receiver<()>) {
+        let (release_tx, release_rx) = oneshot::channel();
+        let mut waiting = self.lock();
+        waiting.last += 1;
+        let breakpoint = waiting.last;
+        waiting.callers.insert(breakpoint, (caller, release_tx));
+        (breakpoint, release_rx)
+    }
+
+    pub(crate) fn forget(&self, breakpoint: u64) {
+        self.lock().callers.remove(&breakpoint);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,18 @@
+//! What the driver needs of sessions, whoever offers them.
+//!
+//! Implemented by `session::Hub`; the driver tells it when there is a container, and when the build
+//! ends.
+
+use crate::engine::{Container, Fut};
+use runner_core::machine::Status;
+use std::sync::Arc;
+
+/// Programs that people run in the container beside the build.
+pub(crate) trait Sessions: Send + Sync {
+    /// The container is there; sessions may be opened.
+    fn connect(&self, container: Arc<dyn Container>);
+    /// Asks every session's programs to end, without waiting.
+    fn hang_up(&self);
+    /// Ends every session; resolves when all are closed.
+    fn close(&self, status: Status) -> Fut<'_, ()>;
+}

@@ -1,0 +1,28 @@
+//! Paths of sockets, however deep the state folder lies.
+//!
+//! Used where a socket is bound and where it is connected to.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+/// A socket's path by way of its directory's descriptor: addresses take no more than 107 bytes.
+pub(crate) struct ShortPath {
+    path: PathBuf,
+    _directory: std::fs::File,
+}
+
+impl ShortPath {
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let directory = std::fs::File::open(parent)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+        Ok(ShortPath { path, _directory: directory })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
