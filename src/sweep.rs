@@ -7,7 +7,7 @@
 use crate::events::LogReader;
 use crate::state::{BuildDir, ContainerFile, Home, StateError, remove_tree};
 use runner_core::event::{Event, EventBody};
-use runner_core::machine::{Phase, PhaseContext, Status};
+use runner_core::phase::{Phase, PhaseContext, Status};
 use runner_core::record::record;
 use runner_core::view::BuildView;
 use std::fs::{self, OpenOptions};

@@ -5,7 +5,7 @@
 use crate::app::AppError;
 use crate::client::ClientError;
 use crate::state::{LookupError, StateError};
-use runner_core::machine::Status;
+use runner_core::phase::Status;
 use std::io::Write;
 
 /// Usage error, or a rejected buildspec.

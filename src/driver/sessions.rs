@@ -4,7 +4,7 @@
 //! ends.
 
 use crate::engine::{Container, Fut};
-use runner_core::machine::Status;
+use runner_core::phase::Status;
 use std::sync::Arc;
 
 /// Programs that people run in the container beside the build.

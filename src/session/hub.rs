@@ -12,7 +12,8 @@ use crate::engine::{
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use runner_core::env::DEFAULT_PATH;
-use runner_core::machine::{Input, Status};
+use runner_core::machine::Input;
+use runner_core::phase::Status;
 use runner_wire::control::{Open, Size};
 use runner_wire::init::Exit;
 use std::io;

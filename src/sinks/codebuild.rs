@@ -6,7 +6,7 @@
 use super::Sink;
 use crate::events::OutputReader;
 use runner_core::event::{Event, EventBody, Outcome};
-use runner_core::machine::{Phase, PhaseContext};
+use runner_core::phase::{Phase, PhaseContext};
 use std::io::{self, Write};
 
 /// Writes the log to `out`.

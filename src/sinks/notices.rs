@@ -5,7 +5,7 @@
 use super::Sink;
 use crate::events::OutputReader;
 use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy};
-use runner_core::machine::Status;
+use runner_core::phase::Status;
 use std::io::{self, Write};
 
 /// The ways into a paused build that work on this machine now.

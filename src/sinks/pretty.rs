@@ -12,7 +12,7 @@ use crate::events::OutputReader;
 use console::{Style, Term};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runner_core::event::{Block, Event, EventBody, NoticeLevel, Outcome};
-use runner_core::machine::{Phase, Status};
+use runner_core::phase::{Phase, Status};
 use std::io::{self, Write};
 use std::time::Duration;
 

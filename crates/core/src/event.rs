@@ -5,7 +5,7 @@
 //! the file. Events own their data. Output bytes are not in them: an output event says where in
 //! `output.log` they lie.
 
-use crate::machine::{Phase, PhaseContext, Status};
+use crate::phase::{Phase, PhaseContext, Status};
 use crate::time::WallTime;
 use serde::{Deserialize, Serialize};
 use std::fmt;

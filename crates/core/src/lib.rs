@@ -7,19 +7,19 @@
 //! 2. [`plan`] puts it together with options and facts into a [`plan::BuildPlan`].
 //! 3. [`machine::BuildMachine`] takes one [`machine::Input`] at a time and answers with events and
 //!    effects. The driver (`src/driver` of the program) performs the effects.
-//! 4. [`event`] is what everybody else sees; [`view`] folds events into a state, [`record`] turns
-//!    that state into AWS's Build record.
+//! 4. [`event`] is what everybody else sees, in the words of [`phase`]; [`view`] folds events into a
+//!    state, [`record`] turns that state into AWS's Build record.
 //!
 //! Beside the way: [`env`](mod@env) decides which variable wins, [`exports`] reads a shell's saved
-//! variables, [`mask`] takes secrets out of
-//! output, [`time`] has the two clocks' values. There is no clock, file, socket or process in here;
-//! `clippy.toml` beside this crate sees to that.
+//! variables, [`mask`] takes secrets out of output, [`time`] has the two clocks' values. There is no
+//! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 
 pub mod env;
 pub mod event;
 pub mod exports;
 pub mod machine;
 pub mod mask;
+pub mod phase;
 pub mod plan;
 pub mod record;
 pub mod spec;

@@ -4,7 +4,7 @@
 //! buildspec makes a plan, too: a build that fails in DOWNLOAD_SOURCE, with a record like any other.
 
 use crate::event::BuildFacts;
-use crate::machine::{Phase, PhaseContext};
+use crate::phase::{Phase, PhaseContext};
 use crate::spec::{BuildSpec, Command, OnFailure, UserPhase, Version};
 use std::sync::Arc;
 use std::time::Duration;

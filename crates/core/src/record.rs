@@ -3,7 +3,7 @@
 //! Made from `view`; written by `src/state` when a build ends and by `--build-json`, served by the
 //! endpoint. Field names are AWS's.
 
-use crate::machine::{Phase, PhaseContext, Status};
+use crate::phase::{Phase, PhaseContext, Status};
 use crate::time::WallTime;
 use crate::view::BuildView;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 //! Fed with events in order, live or from the file; read by `record`, `src/control` and the sinks.
 
 use crate::event::{BuildFacts, Event, EventBody};
-use crate::machine::{Phase, PhaseContext, Status};
+use crate::phase::{Phase, PhaseContext, Status};
 use crate::time::WallTime;
 
 /// A build as far as its events tell.

@@ -11,6 +11,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+/// First argument under which the runner executes itself to set up a container.
+pub const REEXEC_ARG: &str = "__init";
+
 /// One step of a set-up that did not work.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("cannot {what}: {}", io::Error::from_raw_os_error(*errno))]

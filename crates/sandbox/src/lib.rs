@@ -24,10 +24,7 @@ mod sys;
 
 pub use child::set_up_and_become_init;
 pub use fdpass::{Received, receive, send};
-pub use handshake::{SetupError, Step};
+pub use handshake::{REEXEC_ARG, SetupError, Step};
 pub use in_root::InRoot;
 pub use parent::{Sandbox, StartError, process_start_time, start};
 pub use spec::{Entry, Hidden, IdSwap, Layer, Root, SandboxSpec, Store};
-
-/// First argument under which the runner executes itself to set up a container.
-pub const REEXEC_ARG: &str = "__init";

@@ -5,10 +5,10 @@
 #![forbid(unsafe_code)]
 
 use crate::child;
-use crate::handshake::{Channel, SetupError};
+use crate::fdpass;
+use crate::handshake::{Channel, REEXEC_ARG, SetupError};
 use crate::spec::{IdSwap, SandboxSpec};
 use crate::sys::{self, NewProcess};
-use crate::{REEXEC_ARG, fdpass};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_init::abi::{ABI_VERSION, REPLY_LEN, Reply, reply};
 use rustix::process::{Signal, WaitId, WaitIdOptions};

@@ -7,9 +7,9 @@ mod breakpoint;
 mod ending;
 
 use super::pause::{Pauses, Stopwatch};
-use super::phase::{Phase, PhaseContext, Status};
 use super::step::{CommandRun, Effect, Input, Step};
 use crate::event::{Block, EventBody, NoticeLevel, Outcome, ResumedBy};
+use crate::phase::{Phase, PhaseContext, Status};
 use crate::plan::{BuildPlan, PhaseWork, Rejection};
 use crate::spec::{Command, OnFailure, UserPhase};
 use crate::time::Timestamp;

@@ -5,11 +5,9 @@
 
 mod build;
 mod pause;
-mod phase;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use build::BuildMachine;
-pub use phase::{Phase, PhaseContext, Status};
 pub use step::{CommandRun, Effect, Input, Step};

@@ -2,8 +2,8 @@
 //!
 //! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
 
-use super::phase::{PhaseContext, Status};
 use crate::event::{EventBody, NoticeLevel, Outcome};
+use crate::phase::{PhaseContext, Status};
 use crate::spec::UserPhase;
 use std::time::Duration;
 

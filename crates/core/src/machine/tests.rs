@@ -1,7 +1,8 @@
 //! The machine as a table of stories: inputs in, the log and the verdict out, no process anywhere.
 
-use super::{BuildMachine, Effect, Input, Phase, PhaseContext, Status};
+use super::{BuildMachine, Effect, Input};
 use crate::event::{BuildFacts, EventBody, Outcome, ResumedBy};
+use crate::phase::{Phase, PhaseContext, Status};
 use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection};
 use crate::spec;
 use crate::time::{Timestamp, WallTime};
