@@ -15,9 +15,11 @@ done
 cat > "$root/etc/passwd" <<'PASSWD'
 root:x:0:0:root:/root:/bin/sh
 builder:x:1000:1000:builder:/tmp:/bin/sh
+nobody:x:65534:65534:nobody:/:/bin/sh
 PASSWD
 cat > "$root/etc/group" <<'GROUP'
 root:x:0:
 builder:x:1000:
+nogroup:x:65534:
 extra:x:2000:builder
 GROUP

@@ -4,6 +4,7 @@ mod bad_input;
 mod chain;
 mod ends;
 mod engine;
+mod examples;
 mod host;
 mod images;
 mod interpreter;
@@ -11,14 +12,17 @@ mod output;
 mod places;
 mod sessions;
 
-use crate::common::Case;
+use crate::common::{Case, list};
+use std::path::Path;
 
+/// Every case of every suite.
 pub(crate) fn cases() -> Vec<Case> {
-    [
+    let mut cases: Vec<Case> = [
         bad_input::cases(),
         chain::cases(),
         engine::cases(),
         ends::cases(),
+        examples::cases(),
         host::cases(),
         images::cases(),
         interpreter::cases(),
@@ -28,5 +32,17 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
     .into_iter()
     .flatten()
-    .collect()
+    .collect();
+    cases.push(Case { name: "no_suite_is_forgotten", needs: &[], run: no_suite_is_forgotten });
+    cases
+}
+
+/// A file that is not listed above would never be compiled.
+fn no_suite_is_forgotten() {
+    let listed = cases();
+    for file in list(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite")) {
+        let suite = format!("::{}::", file.trim_end_matches(".rs"));
+        let is_listed = listed.iter().any(|case| case.name.contains(&suite));
+        assert!(is_listed || file == "mod.rs", "tests/suite/{file} is not listed in mod.rs");
+    }
 }

@@ -1,0 +1,95 @@
+//! The buildspecs of the project, run: their first lines say what is to come of them
+//! (buildspecs/README.md).
+
+use crate::common::{Bed, Running, cases, list, outcome};
+use std::path::{Path, PathBuf};
+
+cases! {
+    [Root, Image("busybox")] => valid, breakpoint, invalid;
+}
+
+/// What a buildspec says of itself.
+struct Example {
+    path: PathBuf,
+    text: String,
+}
+
+impl Example {
+    /// Every example in a folder of `buildspecs/`.
+    fn all(folder: &str) -> Vec<Self> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("buildspecs").join(folder);
+        let mut names = list(&dir);
+        names.sort();
+        assert!(!names.is_empty(), "no examples in {}", dir.display());
+        let paths = names.into_iter().map(|name| dir.join(name));
+        paths.map(|path| Example { text: std::fs::read_to_string(&path).unwrap(), path }).collect()
+    }
+
+    /// The values of its lines `# KEY: VALUE`.
+    fn says(&self, key: &str) -> Vec<&str> {
+        let start = format!("# {key}: ");
+        self.text.lines().filter_map(|line| line.strip_prefix(start.as_str())).collect()
+    }
+
+    fn number(&self, key: &str) -> Option<i32> {
+        self.says(key).first().map(|value| value.parse().unwrap())
+    }
+
+    fn bed(&self) -> Bed {
+        if self.says("image") == ["host"] { Bed::host() } else { Bed::new() }
+    }
+
+    #[track_caller]
+    fn check(&self, code: i32, said: &str) {
+        let name = self.path.display();
+        let wanted = self.number("exit").unwrap_or_else(|| panic!("{name} has no `# exit: N`"));
+        assert_eq!(code, wanted, "{name}:\n{said}");
+        for text in self.says("shows") {
+            assert!(said.contains(text), "{name} does not show {text:?}:\n{said}");
+        }
+        for text in self.says("hides") {
+            assert!(!said.contains(text), "{name} shows {text:?}:\n{said}");
+        }
+    }
+}
+
+fn run_all(folder: &str) {
+    for example in Example::all(folder) {
+        let bed = example.bed();
+        let mut command = bed.build_command("", &[]);
+        let outcome = outcome(command.arg(&example.path));
+        example.check(outcome.code, &(outcome.stdout + &outcome.stderr));
+    }
+}
+
+fn valid() {
+    run_all("valid");
+}
+
+fn invalid() {
+    run_all("invalid");
+}
+
+fn breakpoint() {
+    // Without sessions nothing stops them.
+    run_all("breakpoint");
+    for example in Example::all("breakpoint") {
+        let bed = example.bed();
+        let mut command = bed.build_command("", &["--enable-session"]);
+        command.arg(&example.path);
+        let mut build = Running::spawn(command);
+        let pauses = usize::try_from(example.number("pauses").unwrap()).unwrap();
+        for pause in 1..=pauses {
+            build.stderr.wait_until(&format!("pause {pause}"), |said| pauses_in(said) >= pause);
+            bed.runner(["resume"]).code(0);
+        }
+        let code = build.wait();
+        let said = build.stdout.text() + &build.stderr.text();
+        example.check(code, &said);
+        assert_eq!(pauses_in(said.as_bytes()), pauses, "{}:\n{said}", example.path.display());
+    }
+}
+
+fn pauses_in(said: &[u8]) -> usize {
+    String::from_utf8_lossy(said).matches("is paused at a breakpoint").count()
+}
