@@ -9,6 +9,7 @@ use crate::clock;
 use crate::events::LogWriter;
 use runner_core::event::{Event, EventBody};
 use runner_core::machine::{BuildMachine, Effect, Input, Step};
+use runner_core::mask::Secrets;
 use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::BuildPlan;
 use runner_core::view::BuildView;
@@ -44,6 +45,7 @@ pub(crate) struct Driver {
     machine: BuildMachine,
     effects: Effects,
     log: LogWriter,
+    secrets: Secrets,
     commands: mpsc::Receiver<Command>,
     progress: watch::Sender<Progress>,
     view: Option<BuildView>,
@@ -56,11 +58,13 @@ impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let snapshot = initial_snapshot(&parts.world.variables, &parts.world.source);
         *parts.world.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let secrets = parts.world.secrets.clone();
         let effects = Effects::new(Arc::new(parts.world), parts.inbox, parts.log.clone());
         Driver {
             machine: BuildMachine::new(parts.plan),
             effects,
             log: parts.log,
+            secrets,
             commands: parts.commands,
             progress: parts.progress,
             view: None,
@@ -107,7 +111,7 @@ impl Driver {
     fn take(&mut self, input: Input) -> bool {
         let now = clock::now();
         let Step { events, effects } = self.machine.apply(input, now);
-        self.unwritten.extend(events);
+        self.keep(events);
         if let Err(error) = self.write_events() {
             self.log_failed(&error);
         }
@@ -133,6 +137,14 @@ impl Driver {
             progress.times_out = self.machine.times_out();
         });
         released
+    }
+
+    /// To be written next. From here on no event holds a secret.
+    fn keep(&mut self, events: Vec<EventBody>) {
+        self.unwritten.extend(events.into_iter().map(|mut event| {
+            event.mask(&self.secrets);
+            event
+        }));
     }
 
     fn write_events(&mut self) -> io::Result<()> {
@@ -168,7 +180,7 @@ impl Driver {
         let message = format!("the build's log cannot be written: {error}");
         let fault = Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message));
         let Step { events, effects } = self.machine.apply(fault, clock::now());
-        self.unwritten.extend(events);
+        self.keep(events);
         self.log.use_reserve();
         for effect in effects {
             self.effects.perform(effect);

@@ -142,6 +142,18 @@ fn masked_values() {
     assert_eq!(outcome.output(), "the ***\n***\nabc\n");
     let log = fs::read_to_string(bed.only().join("output.log")).unwrap();
     assert!(!log.contains("hunter2"), "{log}");
+
+    // The text of a command and the reason of a failure are shown, too.
+    let bed = Bed::new();
+    let commands = ["echo hunter2-and-more", "false hunter2-and-more"];
+    let outcome = bed.build(&build(&commands), &options).code(1).says("command: false ***.");
+    assert!(outcome.stdout.contains("Running command echo ***\n***\n"), "{}", outcome.stdout);
+    for file in ["output.log", "events.jsonl", "record.json"] {
+        let text = fs::read_to_string(bed.only().join(file)).unwrap();
+        assert!(!text.contains("hunter2"), "{file}: {text}");
+    }
+
+    let bed = Bed::new();
     bed.build(&build(&["true"]), &["--mask", "NOSUCH"]).code(2).says("no such variable");
     // That one never had a folder of its own to be left behind.
     assert_eq!(crate::common::list(&bed.home().join("live")), [""; 0]);

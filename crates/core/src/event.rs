@@ -5,6 +5,7 @@
 //! the file. Events own their data. Output bytes are not in them: an output event says where in
 //! `output.log` they lie.
 
+use crate::mask::Secrets;
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::time::WallTime;
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,36 @@ pub enum EventBody {
         /// The failure in one sentence, where there is one.
         reason: Option<String>,
     },
+}
+
+impl EventBody {
+    /// Takes secrets out of every text that a buildspec, a build or a session has a say in.
+    pub fn mask(&mut self, secrets: &Secrets) {
+        if secrets.is_empty() {
+            return;
+        }
+        match self {
+            EventBody::Agent { text }
+            | EventBody::CommandStarted { text, .. }
+            | EventBody::CommandEnded { outcome: Outcome::NotStarted(text), .. }
+            | EventBody::Notice { text, .. }
+            | EventBody::Paused { directory: text, .. }
+            | EventBody::SessionOpened { program: text, .. }
+            | EventBody::SessionClosed { how: text, .. }
+            | EventBody::BuildEnded { reason: Some(text), .. } => secrets.mask_text(text),
+            EventBody::PhaseEnded { contexts, .. } => {
+                for context in contexts {
+                    secrets.mask_text(&mut context.message);
+                }
+            }
+            EventBody::BuildStarted(_)
+            | EventBody::PhaseStarted { .. }
+            | EventBody::CommandEnded { .. }
+            | EventBody::Output { .. }
+            | EventBody::Resumed { .. }
+            | EventBody::BuildEnded { reason: None, .. } => {}
+        }
+    }
 }
 
 /// What is known of a build from its first moment on.

@@ -1,6 +1,6 @@
 //! Secrets out of a stream of bytes, before anything is logged.
 //!
-//! One [`Masker`] a stream, used by the pump (`src/events/pump.rs`) between reading and logging. It
+//! [`Secrets::mask_text`] serves the events' own texts. One [`Masker`] a stream, used by the pump (`src/events/pump.rs`) between reading and logging. It
 //! sees through chunk borders: an end of a chunk that could be the start of a secret is held back
 //! until more bytes, or the end, decide. Nothing is ever held back for another reason.
 
@@ -48,6 +48,15 @@ impl Secrets {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.finder.is_none()
+    }
+
+    /// Masks a text that is whole.
+    pub fn mask_text(&self, text: &mut String) {
+        let Some(finder) = &self.finder else { return };
+        let mut masked = Vec::with_capacity(text.len());
+        finder.mask(text.as_bytes(), text.len(), &mut masked);
+        // A value that is no text could have been cut out of the middle of a character.
+        *text = String::from_utf8_lossy(&masked).into_owned();
     }
 }
 
