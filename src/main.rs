@@ -4,6 +4,7 @@
 //! `sinks/pretty.rs` (docs/architecture.md).
 
 mod app;
+mod chores;
 mod cli;
 mod client;
 mod clock;
@@ -16,13 +17,20 @@ mod sinks;
 mod source;
 mod state;
 mod sweep;
+mod users;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // The set-up of a container is this same program, executed again. Nothing must come before it.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == runner_sandbox::REEXEC_ARG) {
-        return ExitCode::from(runner_sandbox::set_up_and_become_init());
+    match std::env::args_os().nth(1) {
+        Some(arg) if arg == runner_sandbox::REEXEC_ARG => {
+            return ExitCode::from(runner_sandbox::set_up_and_become_init());
+        }
+        Some(arg) if arg == runner_sandbox::CHORE_ARG => {
+            return chores::main(std::env::args_os().skip(2));
+        }
+        _ => {}
     }
     cli::main()
 }

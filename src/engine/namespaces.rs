@@ -9,8 +9,9 @@ use super::{
     Container, ContainerSpec, Engine, EngineError, ExecError, ExecSpec, Fut, Image, OpenMode,
     Process, host_image,
 };
+use crate::users;
 use runner_sandbox::{
-    Entry, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec, StartError, Step, Store,
+    Entry, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec, StartError, Step, Store, UserMap,
 };
 use runner_wire::abi::{BREAKPOINT_NAME, RESUME_NAME};
 use std::fs;
@@ -38,7 +39,7 @@ impl Engine for Namespaces {
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
         let engine = self.clone();
         Box::pin(async move {
-            let started = tokio::task::spawn_blocking(move || engine.start_now(spec)).await;
+            let started = tokio::task::spawn_blocking(move || engine.start_now(&spec)).await;
             let (mut sandbox, image) = started.map_err(|panic| {
                 EngineError::fault(format!("the start of the container failed: {panic}"), None)
             })??;
@@ -88,27 +89,54 @@ impl Container for NamespacesContainer {
 
 impl Namespaces {
     /// Blocks until the container is up.
-    fn start_now(
+    fn start_now(&self, spec: &ContainerSpec) -> Result<(Sandbox, Option<Prepared>), EngineError> {
+        let maps = users::maps();
+        let mut refused = None;
+        // Root has the host's own users.
+        if maps.is_empty() {
+            return self.start_with(spec, None).map_err(NotStarted::into_error);
+        }
+        for map in maps {
+            if map.is_single() {
+                (self.tell)(one_user(refused.as_deref()));
+            }
+            match self.start_with(spec, Some(&map)) {
+                Err(NotStarted::Users(error)) if !map.is_single() => refused = Some(error),
+                done => return done.map_err(NotStarted::into_error),
+            }
+        }
+        Err(EngineError::fault("no users can be had for the container".to_owned(), None))
+    }
+
+    /// Starts it with these users.
+    fn start_with(
         &self,
-        mut spec: ContainerSpec,
-    ) -> Result<(Sandbox, Option<Prepared>), EngineError> {
+        spec: &ContainerSpec,
+        users: Option<&UserMap>,
+    ) -> Result<(Sandbox, Option<Prepared>), NotStarted> {
+        let mut spec = spec.clone();
         let image = match &mut spec.image {
             Image::Host => None,
             Image::Rootfs(path) => {
-                let prepared = rootfs::prepare(&self.images, path, &*self.tell)
+                let prepared = rootfs::prepare(&self.images, path, users, &*self.tell)
                     .map_err(|error| EngineError::image(error.to_string(), error.hint))?;
                 path.clone_from(&prepared.tree);
                 Some(prepared)
             }
         };
-        self.start_somewhere(&spec).map(|sandbox| (sandbox, image))
+        self.start_somewhere(&spec, users).map(|sandbox| (sandbox, image))
     }
 
     /// Starts it with its layer in the first place that can hold one.
-    fn start_somewhere(&self, spec: &ContainerSpec) -> Result<Sandbox, EngineError> {
+    fn start_somewhere(
+        &self,
+        spec: &ContainerSpec,
+        users: Option<&UserMap>,
+    ) -> Result<Sandbox, NotStarted> {
         let mut failures = Vec::new();
         for (dir, store) in layer_places(spec) {
-            let sandbox_spec = sandbox_spec(spec, Layer { dir: dir.clone(), store })?;
+            let layer = Layer { dir: dir.clone(), store };
+            let sandbox_spec = sandbox_spec(spec, layer, users.cloned())?;
             let entries = sandbox_spec.entries.len();
             tracing::debug!(layer = %dir.display(), ?store, entries, "starting the container");
             if let Err(error) = crate::state::make_private(&dir) {
@@ -128,19 +156,60 @@ impl Namespaces {
                     let kind = file_system(&dir);
                     failures.push(format!("{}: {failure} ({kind})", dir.display()));
                     // Nothing of value can be in it.
-                    let _ = fs::remove_dir_all(&dir);
+                    let _ = crate::state::remove_tree(&dir);
                 }
-                Err(error) => return Err(explain(&error)),
+                Err(StartError::Users(error)) => return Err(NotStarted::Users(error.to_string())),
+                Err(error) => return Err(explain(&error).into()),
             }
         }
-        Err(EngineError::fault(
+        Err(NotStarted::Other(EngineError::fault(
             format!("no place here can hold what the build writes:\n  {}", failures.join("\n  ")),
             Some(
                 "set RUNNER_HOME to a directory on ext4, xfs, btrfs or tmpfs: overlayfs does not \
                  take an overlay or a network file system for its upper layer",
             ),
-        ))
+        )))
     }
+}
+
+/// Why there is no container, as far as another try may be worth it.
+enum NotStarted {
+    /// It cannot have these users.
+    Users(String),
+    Other(EngineError),
+}
+
+impl NotStarted {
+    fn into_error(self) -> EngineError {
+        match self {
+            NotStarted::Users(message) => EngineError::fault(message, Some(NO_USER_NAMESPACES)),
+            NotStarted::Other(error) => error,
+        }
+    }
+}
+
+impl From<EngineError> for NotStarted {
+    fn from(error: EngineError) -> Self {
+        NotStarted::Other(error)
+    }
+}
+
+const NO_USER_NAMESPACES: &str = "user namespaces are closed to this user: see \
+                                  kernel.apparmor_restrict_unprivileged_userns, \
+                                  kernel.unprivileged_userns_clone and user.max_user_namespaces in \
+                                  sysctl, or run as root";
+
+/// What a build with one user only is told.
+fn one_user(refused: Option<&str>) -> String {
+    let why = match refused {
+        Some(error) => error.to_owned(),
+        None => "this user has no subordinate ids".to_owned(),
+    };
+    format!(
+        "the container has one user only, root ({why}): apt, chown, sudo and run-as will fail in \
+         it; {}",
+        users::advice()
+    )
 }
 
 /// Where the layer may go, best first: the given directories, then memory.
@@ -189,7 +258,11 @@ fn file_system(dir: &Path) -> String {
     }
 }
 
-fn sandbox_spec(spec: &ContainerSpec, layer: Layer) -> Result<SandboxSpec, EngineError> {
+fn sandbox_spec(
+    spec: &ContainerSpec,
+    layer: Layer,
+    users: Option<UserMap>,
+) -> Result<SandboxSpec, EngineError> {
     let (root, mut entries) = match &spec.image {
         Image::Host => {
             let entries = host_image::entries().map_err(|error| {
@@ -238,7 +311,9 @@ fn sandbox_spec(spec: &ContainerSpec, layer: Layer) -> Result<SandboxSpec, Engin
         layer,
         root,
         entries,
-        owner: owner.filter(|owner| owner.uid != 0),
+        // In a user namespace the caller is root as it is, and owners cannot be swapped.
+        owner: owner.filter(|owner| owner.uid != 0 && users.is_none()),
+        users,
     })
 }
 
@@ -297,9 +372,7 @@ fn rootfs_entries() -> Vec<Entry> {
 fn explain(error: &StartError) -> EngineError {
     let hint = match error {
         StartError::Namespaces(cause) => Some(match cause.raw_os_error() {
-            Some(code) if code == nix::errno::Errno::EPERM as i32 => {
-                "this user may not make namespaces; run as root"
-            }
+            Some(code) if code == nix::errno::Errno::EPERM as i32 => NO_USER_NAMESPACES,
             Some(code) if code == nix::errno::Errno::ENOSYS as i32 => {
                 "the kernel, or a filter around this process, knows no clone3: Linux 5.3 or later \
                  is needed, and a Docker container around the runner must let it through \
@@ -322,7 +395,8 @@ fn explain(error: &StartError) -> EngineError {
             }
             Step::Namespaces | Step::Layer | Step::Source | Step::Root | Step::Confine => None,
         },
-        StartError::Lost(_)
+        StartError::Users(_)
+        | StartError::Lost(_)
         | StartError::Version(_)
         | StartError::Record(_)
         | StartError::Host(..) => None,

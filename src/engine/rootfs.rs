@@ -6,7 +6,7 @@
 
 use crate::state::{make_private, remove_tree};
 use nix::unistd::{Gid, Uid};
-use runner_sandbox::InRoot;
+use runner_sandbox::{InRoot, UserMap};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -44,12 +44,16 @@ enum TarError {
     Entry { number: u64, name: PathBuf, source: io::Error },
     #[error("cannot read it: {0}")]
     Read(#[from] io::Error),
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 /// Makes the image at `path` ready. `tell` hears what the person should know.
+/// `users` are those the container will have, where they are not the host's own.
 pub(crate) fn prepare(
     images: &Path,
     path: &Path,
+    users: Option<&UserMap>,
     tell: &dyn Fn(String),
 ) -> Result<Prepared, ImageError> {
     let fail = |message: String, hint| ImageError { path: path.to_path_buf(), message, hint };
@@ -68,14 +72,12 @@ pub(crate) fn prepare(
     if !metadata.is_file() {
         return Err(fail("neither a directory nor a tar".to_owned(), None));
     }
-    unpacked(images, path, &metadata, tell).map_err(|error| match error {
-        TarError::Refused { what, .. } => {
-            let hint = if what == ABSOLUTE || what == LEAVES {
-                Some("make the tar with names relative to its root: tar -C DIR -cf FILE .")
-            } else {
-                None
-            };
-            fail(error.to_string(), hint)
+    unpacked(images, path, &metadata, users, tell).map_err(|error| match error {
+        TarError::Refused { .. } | TarError::Elsewhere(_) => {
+            let message = error.to_string();
+            let is_name = [ABSOLUTE, LEAVES].iter().any(|what| message.ends_with(what));
+            let hint = "make the tar with names relative to its root: tar -C DIR -cf FILE .";
+            fail(message, is_name.then_some(hint))
         }
         TarError::Entry { ref source, .. } | TarError::Read(ref source) => {
             let hint = match source.kind() {
@@ -96,17 +98,24 @@ fn unpacked(
     images: &Path,
     path: &Path,
     metadata: &fs::Metadata,
+    users: Option<&UserMap>,
     tell: &dyn Fn(String),
 ) -> Result<Prepared, TarError> {
     let source = fs::canonicalize(path)?;
-    // The file's identity and version; a rewritten file is another image.
+    // The file's identity and version; a rewritten file is another image. The same for other users
+    // has other owners.
     let key = format!(
-        "rootfs-{}-{}-{}-{}.{:09}",
+        "rootfs-{}-{}-{}-{}.{:09}{}",
         metadata.dev(),
         metadata.ino(),
         metadata.size(),
         metadata.mtime(),
-        metadata.mtime_nsec()
+        metadata.mtime_nsec(),
+        match users {
+            None => "",
+            Some(users) if users.is_single() => "-single",
+            Some(_) => "-mapped",
+        }
     );
     let dir = images.join(&key);
     let lock = OpenOptions::new()
@@ -122,7 +131,10 @@ fn unpacked(
         remove_tree(&dir)?;
         make_private(&dir)?;
         fs::create_dir(&tree)?;
-        let skipped = unpack(File::open(path)?, &tree)?;
+        let skipped = match users {
+            None => unpack(File::open(path)?, &tree)?,
+            Some(users) => unpack_for(users, &source, &tree)?,
+        };
         if skipped > 0 {
             tell(format!(
                 "{}: {skipped} device nodes are left out; a build has a /dev of its own",
@@ -136,6 +148,21 @@ fn unpacked(
     lock.unlock()?;
     lock.lock_shared()?;
     Ok(Prepared { tree, _in_use: Some(lock) })
+}
+
+/// Unpacks as root of the container's users, so that each file gets its owner.
+fn unpack_for(users: &UserMap, tar: &Path, tree: &Path) -> Result<u64, TarError> {
+    let (Some(tar), Some(tree)) = (tar.to_str(), tree.to_str()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path is not UTF-8").into());
+    };
+    let said = runner_sandbox::chore(users, &["unpack", tar, tree])
+        .map_err(|error| TarError::Elsewhere(error.to_string()))?;
+    said.parse().map_err(|_| TarError::Elsewhere(said))
+}
+
+/// Unpacks a tar into an empty directory; how many device nodes were left out.
+pub(crate) fn unpack_file(tar: &Path, tree: &Path) -> Result<u64, impl std::error::Error + use<>> {
+    File::open(tar).map_err(TarError::from).and_then(|file| unpack(file, tree))
 }
 
 /// Removes what earlier versions of the same file left, unless a build still uses it.

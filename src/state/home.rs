@@ -136,8 +136,25 @@ pub(crate) fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a tree, whether it is there or not.
+/// Removes a tree, whether it is there or not, also where files in it belong to the users of a
+/// container of ours.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    let mut result = remove_as_we_are(path);
+    for map in crate::users::maps() {
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            _ => break,
+        }
+        let Some(name) = path.to_str() else { break };
+        if runner_sandbox::chore(&map, &["remove", name]).is_ok() {
+            result = Ok(());
+        }
+    }
+    result
+}
+
+/// Removes a tree with the rights this process has.
+pub(crate) fn remove_as_we_are(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,

@@ -10,7 +10,9 @@ mod retention;
 mod short_path;
 
 pub(crate) use build_dir::{BuildDir, ContainerFile, Meta, Owned};
-pub(crate) use home::{Home, StateError, make_private, remove_tree, write_durably};
+pub(crate) use home::{
+    Home, StateError, make_private, remove_as_we_are, remove_tree, write_durably,
+};
 pub(crate) use lookup::{Known, LookupError, all_builds, find, live_builds};
 pub(crate) use retention::prune_old;
 pub(crate) use short_path::ShortPath;

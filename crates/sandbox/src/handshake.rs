@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// First argument under which the runner executes itself to set up a container.
 pub const REEXEC_ARG: &str = "__init";
+/// First argument under which it executes itself to do a chore with a container's users.
+pub const CHORE_ARG: &str = "__chore";
 
 /// One step of a set-up that did not work.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
@@ -69,6 +71,11 @@ impl Channel {
 
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Channel(fd.into())
+    }
+
+    /// Lets a child go on that waits at [`crate::sys::NewProcess::gate`].
+    pub(crate) fn open_gate(&mut self) -> io::Result<()> {
+        self.0.write_all(&[0])
     }
 
     pub(crate) fn send_spec(&mut self, spec: &SandboxSpec) -> io::Result<()> {

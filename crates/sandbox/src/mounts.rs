@@ -120,13 +120,40 @@ pub(crate) struct Upper {
 }
 
 /// One directory over others: reads fall through to `lower`, topmost first; writes stay in `upper`.
-pub(crate) fn overlay(lower: &[OwnedFd], upper: &Upper) -> io::Result<Detached> {
+///
+/// `marks` is where it may keep its marks on files.
+pub(crate) fn overlay(lower: &[OwnedFd], upper: &Upper, marks: Marks) -> io::Result<Detached> {
     // Nothing in a build's layer outlives it, so nothing in it needs to reach the disk. The next
     // two make chmod, chown and rename cheap. An older kernel without one of them does without.
-    const FAST: [&str; 4] = ["volatile", "metacopy=on", "redirect_dir=on", "index=off"];
-    match overlay_with(lower, upper, &FAST) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => overlay_with(lower, upper, &[]),
+    let (fast, plain): (&[&str], &[&str]) = match marks {
+        Marks::Trusted => (&["volatile", "metacopy=on", "redirect_dir=on", "index=off"], &[]),
+        // Without the two: a file's marks could then be forged by whoever may write it.
+        Marks::User => (&["volatile", "userxattr"], &["userxattr"]),
+    };
+    match overlay_with(lower, upper, fast) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            overlay_with(lower, upper, plain)
+        }
         done => done,
+    }
+}
+
+/// Extended attributes in which an overlay keeps what it knows of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// `trusted.overlay.*`, for root of the host alone.
+    Trusted,
+    /// `user.overlay.*`, in a user namespace.
+    User,
+}
+
+impl Marks {
+    /// The mark of a directory that hides what the layers below have under its name.
+    pub(crate) fn opaque(self) -> &'static str {
+        match self {
+            Marks::Trusted => "trusted.overlay.opaque",
+            Marks::User => "user.overlay.opaque",
+        }
     }
 }
 

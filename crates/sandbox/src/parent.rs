@@ -7,11 +7,12 @@
 use crate::child;
 use crate::fdpass;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
+use crate::process::Child;
 use crate::spec::{IdSwap, SandboxSpec};
 use crate::sys::{self, NewProcess};
+use crate::users::{self, MapError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_init::abi::{ABI_VERSION, REPLY_LEN, Reply, reply};
-use rustix::process::{Signal, WaitId, WaitIdOptions};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -35,6 +36,9 @@ pub enum StartError {
     /// No process in new namespaces could be made.
     #[error("cannot make new namespaces: {0}")]
     Namespaces(#[source] io::Error),
+    /// The container cannot have the users it was to have.
+    #[error(transparent)]
+    Users(#[from] MapError),
     /// A step inside the namespaces failed.
     #[error(transparent)]
     Setup(SetupError),
@@ -50,40 +54,6 @@ pub enum StartError {
     /// Anything else on the runner's side of the start.
     #[error("cannot {0}: {1}")]
     Host(&'static str, #[source] io::Error),
-}
-
-/// A process that is killed and collected when it goes out of scope.
-#[derive(Debug)]
-struct Child(OwnedFd);
-
-impl Child {
-    fn kill_and_wait(&self) -> String {
-        // It may be dead already; then there is only the waiting left.
-        let _ = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
-        self.wait()
-    }
-
-    fn wait(&self) -> String {
-        loop {
-            match rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED) {
-                Ok(Some(status)) => {
-                    return match (status.exit_status(), status.terminating_signal()) {
-                        (Some(code), _) => format!("exit code {code}"),
-                        (_, Some(signal)) => format!("signal {signal}"),
-                        _ => "no status".to_owned(),
-                    };
-                }
-                Err(rustix::io::Errno::INTR) | Ok(None) => {}
-                Err(errno) => return errno.to_string(),
-            }
-        }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.kill_and_wait();
-    }
 }
 
 impl Sandbox {
@@ -136,13 +106,19 @@ pub fn start(
             null.try_clone().map_err(|error| StartError::Host("copy a descriptor", error))?.into()
         }
     };
-    let (pid, pidfd) = spawn_child(&null, &theirs, &their_channel, &owners)?;
+    let (pid, pidfd) = spawn_child(spec, &null, &theirs, &their_channel, &owners)?;
     let process = Child(pidfd);
     drop((theirs, their_channel, owners, null));
 
     let start_time = process_start_time(pid)
         .map_err(|error| StartError::Host("read the container's start time", error))?;
     record(pid, start_time).map_err(StartError::Record)?;
+    if let Some(map) = &spec.users {
+        users::write(pid, map)?;
+        if channel.open_gate().is_err() {
+            return Err(StartError::Lost(process.wait()));
+        }
+    }
     // From here on the child works; until now it waited for this.
     if channel.send_spec(spec).is_err() {
         return Err(StartError::Lost(process.wait()));
@@ -152,6 +128,7 @@ pub fn start(
 }
 
 fn spawn_child(
+    spec: &SandboxSpec,
     null: &File,
     control: &OwnedFd,
     channel: &OwnedFd,
@@ -170,7 +147,11 @@ fn spawn_child(
         StartError::Host("name the set-up", io::Error::new(io::ErrorKind::InvalidInput, error))
     })?;
     sys::spawn(&NewProcess {
-        namespaces: NAMESPACES,
+        namespaces: match spec.users {
+            None => NAMESPACES,
+            Some(_) => NAMESPACES | libc::CLONE_NEWUSER as u64,
+        },
+        gate: spec.users.as_ref().map(|_| channel.as_fd()),
         // The order of `child::CONTROL`, `child::HANDSHAKE` and `child::OWNERS`.
         fds: &[
             null.as_fd(),

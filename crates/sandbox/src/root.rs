@@ -6,7 +6,7 @@
 
 use crate::handshake::{SetupError, Step, failing};
 use crate::in_root::{InRoot, attach_at};
-use crate::mounts::{self, Upper};
+use crate::mounts::{self, Marks, Upper};
 use crate::spec::{Entry, Hidden, IdSwap, Root, SandboxSpec, Store};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use rustix::mount::MountAttrFlags;
@@ -15,11 +15,15 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// What the kernel shows for a user or group that a user namespace has no number for.
+const OVERFLOW_ID: u32 = 65534;
+
 /// Builds it. `owners` is the user namespace that swaps owners, where the spec asks for it.
 pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, SetupError> {
     let layer = LayerDir::prepare(spec)?;
-    let root = mount_root(spec, &layer)?;
-    let builder = Builder { root, layer, owners, swap: spec.owner };
+    let marks = if spec.users.is_some() { Marks::User } else { Marks::Trusted };
+    let root = mount_root(spec, &layer, marks)?;
+    let builder = Builder { root, layer, owners, swap: spec.owner, marks, spec };
     spec.entries.iter().try_for_each(|entry| builder.make(entry))?;
     Ok(builder.root)
 }
@@ -56,28 +60,35 @@ impl LayerDir {
 }
 
 /// The new root, mounted on the layer's `root` directory.
-fn mount_root(spec: &SandboxSpec, layer: &LayerDir) -> Result<InRoot, SetupError> {
+fn mount_root(spec: &SandboxSpec, layer: &LayerDir, marks: Marks) -> Result<InRoot, SetupError> {
     let place = layer.dir.join("root");
     fs::create_dir(&place).map_err(failing(Step::Layer, "make", &place))?;
-    let mount = match &spec.root {
-        Root::Empty => mounts::copy(&place, false)
-            .and_then(|mount| mounts::make_root_like(&mount).map(|()| mount))
-            .map_err(failing(Step::Layer, "mount", &place))?,
-        Root::Image { lower } => {
-            let handles = lower
-                .iter()
-                .map(|dir| {
-                    mounts::open_path(dir).map_err(failing(Step::Source, "open the image", dir))
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let upper = layer.upper("image")?;
-            mounts::overlay(&handles, &upper).map_err(failing(
-                Step::Layer,
-                "mount an overlay that writes to",
-                &upper.upper,
-            ))?
-        }
-    };
+    let mount =
+        match &spec.root {
+            Root::Empty => mounts::copy(&place, false)
+                .and_then(|mount| mounts::make_root_like(&mount).map(|()| mount))
+                .map_err(failing(Step::Layer, "mount", &place))?,
+            Root::Image { lower } => {
+                let handles = lower
+                    .iter()
+                    .map(|dir| {
+                        mounts::open_path(dir).map_err(failing(Step::Source, "open the image", dir))
+                    })
+                    .collect::<Result<Vec<_>, _>>()?;
+                let upper = layer.upper("image")?;
+                if spec.users.is_some() {
+                    for dir in lower.iter().rev() {
+                        own_directories(spec, Path::new("/"), dir, &upper.upper)
+                            .map_err(failing(Step::Layer, "prepare", &upper.upper))?;
+                    }
+                }
+                mounts::overlay(&handles, &upper, marks).map_err(failing(
+                    Step::Layer,
+                    "mount an overlay that writes to",
+                    &upper.upper,
+                ))?
+            }
+        };
     mounts::open_path(&place)
         .and_then(|target| attach_at(&mount, target))
         .and_then(|()| InRoot::open(&place))
@@ -91,6 +102,8 @@ struct Builder<'a> {
     /// The user namespace that swaps owners, where the spec asks for it.
     owners: &'a OwnedFd,
     swap: Option<IdSwap>,
+    marks: Marks,
+    spec: &'a SandboxSpec,
 }
 
 impl Builder<'_> {
@@ -154,13 +167,17 @@ impl Builder<'_> {
         };
         copy_mode(lower, &upper.upper, swap).map_err(failing(Step::Source, "look at", lower))?;
         for name in hidden {
-            hide(&upper.upper, lower, name, swap)?;
+            hide(&upper.upper, lower, name, swap, self.marks)?;
         }
-        let mount = mounts::overlay(std::slice::from_ref(&lower_dir), &upper).map_err(failing(
-            Step::Layer,
-            "mount an overlay of",
-            lower,
-        ))?;
+        if self.spec.users.is_some() {
+            own_directories(self.spec, path, lower, &upper.upper).map_err(failing(
+                Step::Layer,
+                "prepare",
+                &upper.upper,
+            ))?;
+        }
+        let mount = mounts::overlay(std::slice::from_ref(&lower_dir), &upper, self.marks)
+            .map_err(failing(Step::Layer, "mount an overlay of", lower))?;
         self.root.attach(mount, path).map_err(failing(Step::Root, "mount an overlay on", path))
     }
 
@@ -199,12 +216,42 @@ impl Builder<'_> {
     }
 }
 
+/// Makes the directories of an overlay at `path` in which something will be put, in its upper half.
+///
+/// Those of the lower half may belong to users that this user namespace has no numbers for, and
+/// such a directory cannot be copied up when something is put into it.
+fn own_directories(spec: &SandboxSpec, path: &Path, lower: &Path, upper: &Path) -> io::Result<()> {
+    for entry in &spec.entries {
+        let Ok(place) = entry.path().strip_prefix(path) else { continue };
+        let dir = match entry {
+            Entry::Directory { .. } => Some(place),
+            _ => place.parent(),
+        };
+        let mut below = PathBuf::new();
+        for part in dir.unwrap_or(Path::new("")) {
+            below.push(part);
+            let is_directory = fs::symlink_metadata(lower.join(&below)).is_ok_and(|it| it.is_dir());
+            if !is_directory {
+                break;
+            }
+            let own = upper.join(&below);
+            if !own.exists() {
+                fs::create_dir(&own)?;
+                copy_mode(&lower.join(&below), &own, None)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// An overlay's directory shows the mode and owner of its upper half.
 fn copy_mode(from: &Path, to: &Path, swap: Option<IdSwap>) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
     let swapped = |id, other: Option<u32>| match other {
         Some(other) if id == other => 0,
         Some(other) if id == 0 => other,
+        // Somebody this namespace has no number for. Root, on the host, more often than not.
+        _ if id == OVERFLOW_ID => 0,
         _ => id,
     };
     let metadata = fs::metadata(from)?;
@@ -224,6 +271,7 @@ fn hide(
     lower: &Path,
     hidden: &Hidden,
     swap: Option<IdSwap>,
+    marks: Marks,
 ) -> Result<(), SetupError> {
     let (name, emptied) = match hidden {
         Hidden::Gone(name) => (name, false),
@@ -244,7 +292,7 @@ fn hide(
             fs::create_dir(&place)?;
             copy_mode(&lower.join(name), &place, swap)?;
             let flags = XattrFlags::empty();
-            rustix::fs::setxattr(&place, "trusted.overlay.opaque", b"y", flags)?;
+            rustix::fs::setxattr(&place, marks.opaque(), b"y", flags)?;
         } else {
             let mode = Mode::empty();
             rustix::fs::mknodat(CWD, &place, FileType::CharacterDevice, mode, 0)?;

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A whole container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +21,45 @@ pub struct SandboxSpec {
     pub entries: Vec<Entry>,
     /// Whose files the container's root is to own, in the overlays that ask for it.
     pub owner: Option<IdSwap>,
+    /// The users of a container whose runner is not root; `None`: the host's own.
+    pub users: Option<UserMap>,
+}
+
+/// Which users and groups of the host a container has, and by which numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserMap {
+    /// Ranges of users; root is in the first.
+    pub uids: Vec<IdRange>,
+    /// Ranges of groups.
+    pub gids: Vec<IdRange>,
+}
+
+/// Consecutive numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The first, in the container.
+    pub inside: u32,
+    /// The first, on the host.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl UserMap {
+    /// One user and one group, as root: all that a caller without subordinate ids may have.
+    #[must_use]
+    pub fn single(uid: u32, gid: u32) -> Self {
+        let one = |outside| vec![IdRange { inside: 0, outside, count: 1 }];
+        UserMap { uids: one(uid), gids: one(gid) }
+    }
+
+    /// Whether there is only one user.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        [&self.uids, &self.gids]
+            .iter()
+            .all(|ranges| matches!(ranges.as_slice(), [IdRange { count: 1, .. }]))
+    }
 }
 
 /// The build's own layer: a directory of the host that only this container uses.
@@ -109,6 +148,20 @@ pub enum Entry {
         /// Whether the container may change it.
         writable: bool,
     },
+}
+
+impl Entry {
+    /// Its place in the container.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Entry::Directory { path, .. }
+            | Entry::File { path, .. }
+            | Entry::Append { path, .. }
+            | Entry::Link { path, .. }
+            | Entry::Overlay { path, .. }
+            | Entry::Bind { path, .. } => path,
+        }
+    }
 }
 
 /// Something below an overlay's directory that is not shown.

@@ -12,6 +12,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub(crate) struct NewProcess<'a> {
     /// `CLONE_NEW*`.
     pub(crate) namespaces: u64,
+    /// Held back until a byte arrives here; then the process becomes root of its user namespace.
+    /// Without that its rights there would be gone with the exec.
+    pub(crate) gate: Option<BorrowedFd<'a>>,
     /// Become descriptors 0, 1, 2 ... of the program. None may be below the count of them, or one
     /// would be overwritten before it is used.
     pub(crate) fds: &'a [BorrowedFd<'a>],
@@ -103,6 +106,19 @@ unsafe fn become_program(
     unsafe {
         // Away from the caller's terminal: its Ctrl-C is for the runner to interpret.
         libc::syscall(libc::SYS_setsid);
+        if let Some(gate) = new.gate {
+            let mut byte = 0_u8;
+            if libc::syscall(libc::SYS_read, gate.as_raw_fd(), &raw mut byte, 1) != 1 {
+                libc::_exit(125);
+            }
+            // Refused where the map has one group only; then there are none to give up.
+            libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
+            if libc::syscall(libc::SYS_setresgid, 0, 0, 0) < 0
+                || libc::syscall(libc::SYS_setresuid, 0, 0, 0) < 0
+            {
+                libc::_exit(124);
+            }
+        }
         for (number, fd) in new.fds.iter().enumerate() {
             if libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) < 0 {
                 libc::_exit(126);

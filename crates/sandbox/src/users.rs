@@ -1,0 +1,104 @@
+//! User namespaces of containers whose runner is not root: their maps, and chores inside of them.
+//!
+//! Used by `parent` for a container, and by the engine for files that belong to a container's users:
+//! only there may they be made, given away or removed.
+#![forbid(unsafe_code)]
+
+use crate::handshake::CHORE_ARG;
+use crate::process::Child;
+use crate::spec::{IdRange, UserMap};
+use crate::sys::{self, NewProcess};
+use std::ffi::CString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+/// A user namespace has not got its maps.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// The kernel refuses.
+    #[error("cannot map this user to root in a user namespace: {0}")]
+    Kernel(#[source] io::Error),
+    /// The set-uid helper cannot be started.
+    #[error("cannot run {0}: {1}")]
+    Helper(&'static str, #[source] io::Error),
+    /// The set-uid helper refuses.
+    #[error("{0} refuses: {1}")]
+    Refused(&'static str, String),
+}
+
+/// Writes the maps of the user namespace that `pid` is in.
+pub(crate) fn write(pid: u32, map: &UserMap) -> Result<(), MapError> {
+    if map.is_single() {
+        let write = |name: &str, text: &str| {
+            fs::write(format!("/proc/{pid}/{name}"), text).map_err(MapError::Kernel)
+        };
+        // Else membership in a group could be given up that stands for "not these".
+        write("setgroups", "deny")?;
+        write("uid_map", &line(map.uids[0]))?;
+        return write("gid_map", &line(map.gids[0]));
+    }
+    helper("newuidmap", pid, &map.uids)?;
+    helper("newgidmap", pid, &map.gids)
+}
+
+fn line(range: IdRange) -> String {
+    format!("{} {} {}\n", range.inside, range.outside, range.count)
+}
+
+fn helper(program: &'static str, pid: u32, ranges: &[IdRange]) -> Result<(), MapError> {
+    let numbers = ranges
+        .iter()
+        .flat_map(|range| [range.inside, range.outside, range.count])
+        .map(|number| number.to_string());
+    let output = Command::new(program)
+        .arg(pid.to_string())
+        .args(numbers)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| MapError::Helper(program, error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(MapError::Refused(program, if said.is_empty() { output.status.to_string() } else { said }))
+}
+
+/// Runs this program again as root of a user namespace with these maps, as `__chore ARGUMENTS`, and
+/// waits. What it says on its standard output; the error of a chore that fails is what it says there.
+///
+/// # Errors
+/// There is no such namespace, or the chore fails.
+pub fn chore(map: &UserMap, arguments: &[&str]) -> io::Result<String> {
+    let (mut said, theirs) = UnixStream::pair()?;
+    let (mut gate, gated) = UnixStream::pair()?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    // Above the numbers they are to be copied to.
+    let lift = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
+    let (null, theirs, gated) = (lift(null.into())?, lift(theirs.into())?, lift(gated.into())?);
+    let words = ["runner", CHORE_ARG]
+        .iter()
+        .chain(arguments)
+        .map(|word| CString::new(*word).map_err(io::Error::other))
+        .collect::<io::Result<Vec<_>>>()?;
+    let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
+    let (pid, pidfd) = sys::spawn(&NewProcess {
+        namespaces: libc::CLONE_NEWUSER as u64,
+        gate: Some(gated.as_fd()),
+        fds: &[null.as_fd(), theirs.as_fd(), null.as_fd()],
+        path: c"/proc/self/exe",
+        arguments: &words,
+    })?;
+    let child = Child(pidfd);
+    drop((theirs, gated));
+    write(pid, map).map_err(io::Error::other)?;
+    gate.write_all(&[0])?;
+    let mut text = String::new();
+    said.read_to_string(&mut text)?;
+    match child.wait_for_code() {
+        Some(0) => Ok(text),
+        _ => Err(io::Error::other(text.trim_end().to_owned())),
+    }
+}

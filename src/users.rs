@@ -1,0 +1,94 @@
+//! The users a container may have when its runner is not root.
+//!
+//! Read from the host's own tables of subordinate ids, as `newuidmap` itself reads them. Used by
+//! `engine` for containers and by `state` for what their users left behind.
+
+use runner_sandbox::{IdRange, UserMap};
+use std::path::Path;
+
+/// What this user may have, best first; nothing for root, who needs none of it.
+pub(crate) fn maps() -> Vec<UserMap> {
+    let uid = nix::unistd::geteuid();
+    if uid.is_root() {
+        return Vec::new();
+    }
+    let (uid, gid) = (uid.as_raw(), nix::unistd::getegid().as_raw());
+    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
+    let table = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let owner = Owner { name: name.as_deref(), uid };
+    ranged(&owner, gid, &table("/etc/subuid"), &table("/etc/subgid"))
+        .into_iter()
+        .chain([UserMap::single(uid, gid)])
+        .collect()
+}
+
+/// Whose subordinate ids are looked for.
+struct Owner<'a> {
+    name: Option<&'a str>,
+    uid: u32,
+}
+
+fn ranged(owner: &Owner<'_>, gid: u32, subuid: &str, subgid: &str) -> Option<UserMap> {
+    Some(UserMap { uids: ranges(owner, owner.uid, subuid)?, gids: ranges(owner, gid, subgid)? })
+}
+
+/// Root is the caller, the rest is what the table gives them; `None` where it gives nothing.
+fn ranges(owner: &Owner<'_>, own: u32, table: &str) -> Option<Vec<IdRange>> {
+    let mut ranges = vec![IdRange { inside: 0, outside: own, count: 1 }];
+    let mut inside: u32 = 1;
+    for line in table.lines() {
+        let mut fields = line.trim().split(':');
+        let (Some(who), Some(first), Some(count)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let (Ok(outside), Ok(count)) = (first.parse(), count.parse::<u32>()) else { continue };
+        let is_own = owner.name == Some(who) || who.parse() == Ok(owner.uid);
+        let Some(next) = inside.checked_add(count).filter(|_| is_own && count > 0) else {
+            continue;
+        };
+        ranges.push(IdRange { inside, outside, count });
+        inside = next;
+    }
+    (ranges.len() > 1).then_some(ranges)
+}
+
+/// Advice for a build that has one user only.
+pub(crate) fn advice() -> String {
+    let has = |program: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    };
+    let name = nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .ok()
+        .flatten()
+        .map_or_else(|| "USER".to_owned(), |user| user.name);
+    if has("newuidmap") && has("newgidmap") {
+        format!(
+            "give this user subordinate ids: sudo usermod --add-subuids 100000-165535 \
+             --add-subgids 100000-165535 {name}"
+        )
+    } else if Path::new("/etc/debian_version").exists() {
+        "install newuidmap: sudo apt-get install uidmap".to_owned()
+    } else {
+        "install newuidmap and newgidmap (package uidmap or shadow-utils)".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_ranges_follow_each_other() {
+        let table = "al:100000:65536\nbob:165536:10\n\n# x\nbob:x:1\n1000:300000:5\nbob:7\n";
+        let bob = Owner { name: Some("bob"), uid: 1000 };
+        let range = |inside, outside, count| IdRange { inside, outside, count };
+        assert_eq!(
+            ranges(&bob, 1000, table),
+            Some(vec![range(0, 1000, 1), range(1, 165_536, 10), range(11, 300_000, 5)])
+        );
+        assert_eq!(ranges(&Owner { name: Some("eve"), uid: 7 }, 7, table), None);
+        assert_eq!(ranged(&bob, 1000, table, "al:1:2"), None);
+    }
+}
