@@ -8,7 +8,7 @@ pub(crate) use bed::{Bed, Outcome, list, outcome};
 pub(crate) use process::{Running, Stream};
 pub(crate) use pty::Terminal;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long anything may take before a test calls it hung. Nothing here waits for time to pass.
@@ -24,6 +24,10 @@ pub(crate) struct Case {
 /// Something a case cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
+    /// Namespaces: as root, or as a user whose kernel lets them have some.
+    Containers,
+    /// Containers with other users than root: as root, or with subordinate ids.
+    Users,
     /// The rights of root on the host.
     Root,
     /// An image of `images/`, built by `cargo xtask images`.
@@ -35,12 +39,14 @@ pub(crate) enum Need {
 /// What of it this machine lacks, in words.
 pub(crate) fn missing(needs: &[Need]) -> Option<String> {
     needs.iter().find_map(|need| match need {
+        Need::Containers if !has_namespaces() => Some("user namespaces".to_owned()),
+        Need::Users if !has_users() => Some("subordinate ids and newuidmap".to_owned()),
         Need::Root if !is_root() => Some("root".to_owned()),
         Need::Image(name) if !image(name).is_dir() => {
             Some(format!("the image {name} (cargo xtask images)"))
         }
         Need::Program(name) if !has(name) => Some(format!("the program {name}")),
-        Need::Root | Need::Image(_) | Need::Program(_) => None,
+        Need::Containers | Need::Users | Need::Root | Need::Image(_) | Need::Program(_) => None,
     })
 }
 
@@ -53,9 +59,29 @@ fn has(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
+/// Whether an ordinary user may make a user namespace here.
+fn has_namespaces() -> bool {
+    let unshare = || std::process::Command::new("unshare").args(["--user", "true"]).status();
+    is_root() || unshare().is_ok_and(|status| status.success())
+}
+
+fn has_users() -> bool {
+    let uid = nix::unistd::geteuid();
+    let name = nix::unistd::User::from_uid(uid).unwrap().map(|user| user.name);
+    let table = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let is_listed = table.lines().any(|line| line.split(':').next() == name.as_deref());
+    is_root() || is_listed && has("newuidmap")
+}
+
+/// The project, or a copy of what tests need of it for a user who may not read it.
+pub(crate) fn project() -> PathBuf {
+    std::env::var_os("RUNNER_PROJECT")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
 /// An image of `images/`, unpacked.
 pub(crate) fn image(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images").join(name)
+    project().join("target/images").join(name)
 }
 
 /// The program under test.

@@ -4,7 +4,7 @@ use crate::common::{Bed, cases};
 use std::fs;
 
 cases! {
-    [Root] => buildspecs_that_cannot_be_read, buildspecs_that_are_wrong, usage_errors,
+    [Containers] => buildspecs_that_cannot_be_read, buildspecs_that_are_wrong, usage_errors,
         unknown_builds, all_problems_at_once, a_very_large_buildspec;
 }
 

@@ -1,16 +1,17 @@
 //! The walk: buildspec, container, breakpoint, session, resume.
 
-use crate::common::{Bed, cases};
+use crate::common::{Bed, cases, project};
 use std::path::Path;
 
 cases! {
-    [Root] => hello_world_runs_straight_through_without_sessions, hello_world_from_pause_to_end;
-    [Root, Image("busybox")] => from_outside, a_breakpoint_pauses_wherever_it_is_called,
+    [Containers] => hello_world_runs_straight_through_without_sessions, hello_world_from_pause_to_end;
+    [Containers, Image("busybox")] => from_outside,
         nobody_comes, a_resume_releases_one_breakpoint, two_builds_at_once;
+    [Users, Image("busybox")] => a_breakpoint_pauses_wherever_it_is_called;
 }
 
 fn hello_world() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("buildspecs/hello-world.yml");
+    let path = project().join("buildspecs/hello-world.yml");
     std::fs::read_to_string(path).unwrap()
 }
 

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use std::fs;
 
 cases! {
-    [Root, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
+    [Containers, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
         a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, the_container_is_killed,
         the_clock_stands_still_while_stopped;
 }

@@ -1,11 +1,11 @@
 //! The buildspecs of the project, run: their first lines say what is to come of them
 //! (buildspecs/README.md).
 
-use crate::common::{Bed, Running, cases, list, outcome};
-use std::path::{Path, PathBuf};
+use crate::common::{Bed, Running, cases, list, outcome, project};
+use std::path::PathBuf;
 
 cases! {
-    [Root, Image("busybox")] => valid, breakpoint, invalid;
+    [Users, Image("busybox")] => valid, breakpoint, invalid;
 }
 
 /// What a buildspec says of itself.
@@ -17,7 +17,7 @@ struct Example {
 impl Example {
     /// Every example in a folder of `buildspecs/`.
     fn all(folder: &str) -> Vec<Self> {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("buildspecs").join(folder);
+        let dir = project().join("buildspecs").join(folder);
         let mut names = list(&dir);
         names.sort();
         assert!(!names.is_empty(), "no examples in {}", dir.display());

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 cases! {
-    [Root] => tools_without_secrets, fresh_and_writable, accounts_are_locked,
-        a_hidden_program_is_named, names_resolve;
+    [Containers] => accounts_are_locked, a_hidden_program_is_named, names_resolve;
+    [Root] => tools_without_secrets, fresh_and_writable;
     [Root, Program("git")] => git_works_in_the_source;
     [Root, Program("apt-get")] => packages_can_be_installed;
 }

@@ -3,12 +3,13 @@
 use crate::common::{Bed, cases};
 
 cases! {
-    [Root, Image("busybox")] => state_carries_over, version_0_1_starts_afresh, run_as,
+    [Containers, Image("busybox")] => state_carries_over, version_0_1_starts_afresh,
         a_build_that_fails, env_shell_is_missing, retries, variables, the_record,
         what_is_not_carried_out_is_named, a_state_that_is_destroyed_is_put_back,
         state_files_that_are_replaced;
-    [Root, Image("debian")] => state_carries_over_in_bash_and_dash;
-    [Root] => the_build_fails_but_goes_on;
+    [Containers, Image("debian")] => state_carries_over_in_bash_and_dash;
+    [Containers] => the_build_fails_but_goes_on;
+    [Users, Image("busybox")] => run_as;
 }
 
 /// `spec/buildspec.md` 3.2, each row.

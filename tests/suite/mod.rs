@@ -10,10 +10,10 @@ mod images;
 mod interpreter;
 mod output;
 mod places;
+mod rootless;
 mod sessions;
 
-use crate::common::{Case, list};
-use std::path::Path;
+use crate::common::{Case, list, project};
 
 /// Every case of every suite.
 pub(crate) fn cases() -> Vec<Case> {
@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         interpreter::cases(),
         output::cases(),
         places::cases(),
+        rootless::cases(),
         sessions::cases(),
     ]
     .into_iter()
@@ -40,7 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A file that is not listed above would never be compiled.
 fn no_suite_is_forgotten() {
     let listed = cases();
-    for file in list(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite")) {
+    for file in list(&project().join("tests/suite")) {
         let suite = format!("::{}::", file.trim_end_matches(".rs"));
         let is_listed = listed.iter().any(|case| case.name.contains(&suite));
         assert!(is_listed || file == "mod.rs", "tests/suite/{file} is not listed in mod.rs");

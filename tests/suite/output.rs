@@ -5,10 +5,10 @@ use std::fs;
 use std::process::Stdio;
 
 cases! {
-    [Root, Image("busybox")] => nothing_is_lost, a_slow_reader_does_not_slow_the_build,
+    [Containers, Image("busybox")] => nothing_is_lost, a_slow_reader_does_not_slow_the_build,
         a_closed_standard_output_does_not_end_the_build, memory_stays_bounded, json_lines,
         background_children_are_heard, logs_equal_what_was_shown, masked_values, quiet_is_quiet;
-    [Root, Image("busybox")] => pretty_on_a_terminal, pretty_without_colour,
+    [Containers, Image("busybox")] => pretty_on_a_terminal, pretty_without_colour,
         pretty_when_the_window_changes;
 }
 

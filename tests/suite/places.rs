@@ -5,7 +5,8 @@ use std::process::Output;
 
 cases! {
     [Root, Image("busybox"), Program("unshare")] => state_on_an_overlay, state_on_an_overlay_and_no_var_tmp,
-        a_full_disk, a_state_folder_that_is_read_only, a_very_long_state_path, state_inside_the_source;
+        a_full_disk, a_state_folder_that_is_read_only;
+    [Containers, Image("busybox")] => a_very_long_state_path, state_inside_the_source;
     [Root, Image("busybox"), Program("setpriv")] => without_the_right_to_make_namespaces;
 }
 

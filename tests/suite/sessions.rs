@@ -7,15 +7,17 @@ use std::io::Write;
 use std::process::Stdio;
 
 cases! {
-    [Root, Image("busybox")] => context_is_that_of_the_caller, a_running_build_can_be_entered,
+    [Containers, Image("busybox")] => context_is_that_of_the_caller, a_running_build_can_be_entered,
         size_and_resize, ctrl_c_reaches_the_foreground_job_only, detaching,
         the_terminal_is_restored_when_attach_is_killed, many_sessions_at_once,
         streams_are_kept_apart, input_has_an_end, signals_are_passed_on, large_streams,
-        a_client_that_dies_takes_its_shell_along, users, a_paste_into_an_echoing_program,
+        a_client_that_dies_takes_its_shell_along, a_paste_into_an_echoing_program,
         one_key_opens_a_shell, idle_sessions_are_closed, the_end_of_the_build_is_told,
-        another_user_is_refused, without_sessions,
+        without_sessions,
         attach_needs_a_terminal, a_program_that_fails_to_start;
-    [Root, Image("debian")] => a_hostile_build_harms_only_itself;
+    [Root, Image("busybox")] => another_user_is_refused;
+    [Containers, Image("debian")] => a_hostile_build_harms_only_itself;
+    [Users, Image("busybox")] => users;
 }
 
 fn build(commands: &[&str]) -> String {

@@ -9,6 +9,7 @@
 mod bench;
 mod images;
 mod packages;
+mod rootless;
 mod test;
 
 use std::path::{Path, PathBuf};

@@ -4,8 +4,18 @@ use crate::{Result, is_root, run};
 use std::process::{Command, Stdio};
 
 /// What tests and images use. Without one of them the tests that need it are not run.
-pub(crate) const ALL: [&str; 8] =
-    ["busybox-static", "gcc", "git", "libc6-dev", "mmdebstrap", "procps", "tmux", "util-linux"];
+pub(crate) const ALL: [&str; 10] = [
+    "busybox-static",
+    "gcc",
+    "git",
+    "libc6-dev",
+    "mmdebstrap",
+    "passwd",
+    "procps",
+    "tmux",
+    "uidmap",
+    "util-linux",
+];
 
 /// Installs those that are missing. Where that is not possible, says so and goes on.
 pub(crate) fn install(names: &[&str]) -> Result {

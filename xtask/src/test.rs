@@ -1,7 +1,7 @@
 //! Everything CI runs: formatting, lints, policy, tests, with what they need installed first.
 
 use crate::packages::{self, has};
-use crate::{Result, cargo, images, is_root, root};
+use crate::{Result, cargo, images, is_root, root, rootless};
 use std::process::Command;
 
 /// Version of the policy checker; its answers change with it.
@@ -26,7 +26,13 @@ pub(crate) fn run(filter: &[String]) -> Result {
         "warnings",
     ]))?;
     deny()?;
-    crate::run(cargo().args(["test", "--workspace", "--quiet", "--"]).args(filter))
+    crate::run(cargo().args(["test", "--workspace", "--quiet", "--"]).args(filter))?;
+    if is_root() {
+        rootless::test(filter)
+    } else {
+        println!("xtask: the tests that need root are not run");
+        Ok(())
+    }
 }
 
 /// Licences, bans and sources. Advisories need a database that cannot be had everywhere.

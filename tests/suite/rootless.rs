@@ -1,0 +1,39 @@
+//! What differs where the runner is not root: who the build's users are on the host.
+
+use crate::common::{Bed, cases, is_root, list};
+use std::os::unix::fs::MetadataExt;
+
+cases! {
+    [Containers, Image("busybox")] => nothing_is_left_that_the_caller_cannot_remove, the_source_is_ours;
+}
+
+/// Files of other users, directories nobody may enter, in the layer: gone with the build.
+fn nothing_is_left_that_the_caller_cannot_remove() {
+    let bed = Bed::new();
+    let outcome = bed.build(
+        "version: 0.2\nphases:\n  build:\n    commands:\n      - mkdir -p /deep/er; touch /deep/er/x; \
+         chmod 000 /deep/er /deep\n      - mkdir /theirs; touch /theirs/x; chown -R 33:33 /theirs \
+         2>/dev/null; chmod 0 /theirs; echo done\n",
+        &[],
+    );
+    assert_eq!(outcome.code(0).output(), "done\n");
+    assert!(!bed.only().join("layer").exists());
+    for file in list(&bed.only()) {
+        let owner = std::fs::metadata(bed.only().join(&file)).unwrap().uid();
+        assert_eq!(owner, nix::unistd::geteuid().as_raw(), "{file}");
+    }
+}
+
+fn the_source_is_ours() {
+    let bed = Bed::new();
+    bed.write("file", "as it was\n");
+    let outcome = bed.build(
+        "version: 0.2\nphases:\n  build:\n    commands:\n      - stat -c %u file; echo new > file; cat \
+         file; head -n 1 /proc/self/uid_map | tr -s ' '\n",
+        &[],
+    );
+    let own = nix::unistd::geteuid();
+    let map = if is_root() { " 0 0 4294967295".to_owned() } else { format!(" 0 {own} 1") };
+    assert_eq!(outcome.code(0).output(), format!("0\nnew\n{map}\n"));
+    assert_eq!(std::fs::read_to_string(bed.source().join("file")).unwrap(), "as it was\n");
+}

@@ -1,0 +1,109 @@
+//! The end-to-end tests once more, as users who are not root.
+//!
+//! Only root can do that: it makes two users, one with subordinate ids and one without, and a folder
+//! both may read, whoever may read the project itself.
+
+use crate::{Result, cargo, root, run};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Names of the users, and whether they have subordinate ids.
+const USERS: [(&str, bool); 2] = [("runner-test", true), ("runner-test-alone", false)];
+
+/// What the tests read of the project.
+const PARTS: [&str; 3] = ["buildspecs", "tests/suite", "target/images"];
+
+/// Runs the tests as each user. Arguments are a filter.
+pub(crate) fn test(filter: &[String]) -> Result {
+    let program = test_program()?;
+    let bed = Bed::new()?;
+    let place = |from: &Path, to: &str| {
+        fs::copy(from, bed.0.join(to)).map_err(|error| format!("copy {}: {error}", from.display()))
+    };
+    place(&program, "e2e")?;
+    // Beside the folder of test programs.
+    let runner = program.ancestors().nth(2).unwrap_or(&program).join("runner");
+    place(&runner, "runner")?;
+    for part in PARTS {
+        let to = bed.0.join(part);
+        fs::create_dir_all(to.parent().unwrap_or(&bed.0)).map_err(|error| error.to_string())?;
+        run(Command::new("cp").args(["-a", "--"]).arg(root().join(part)).arg(to))?;
+    }
+    for (user, has_ids) in USERS {
+        make_user(user, has_ids)?;
+        let home = format!("/home/{user}");
+        let variable = |name: &str, value: &Path| format!("{name}={}", value.display());
+        run(Command::new("setpriv")
+            .args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i"])
+            .arg(format!("HOME={home}"))
+            .arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .arg(variable("RUNNER_BIN", &bed.0.join("runner")))
+            .arg(variable("RUNNER_PROJECT", &bed.0))
+            .arg(bed.0.join("e2e"))
+            .arg("--quiet")
+            .args(filter)
+            .current_dir(&bed.0))?;
+    }
+    Ok(())
+}
+
+/// The program that cargo has built of `tests/`.
+fn test_program() -> Result<PathBuf> {
+    let output = cargo()
+        .args(["test", "--test", "e2e", "--no-run", "--message-format", "json"])
+        .output()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines()
+        .filter(|line| line.contains("\"name\":\"e2e\""))
+        .filter_map(|line| line.split("\"executable\":\"").nth(1)?.split('"').next())
+        .next_back()
+        .map(PathBuf::from)
+        .ok_or_else(|| "cargo names no test program".to_owned())
+}
+
+fn make_user(name: &str, has_ids: bool) -> Result {
+    let accounts = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
+    if !accounts.lines().any(|line| line.split(':').next() == Some(name)) {
+        run(Command::new("useradd").args(["--create-home", "--user-group", name]))?;
+    }
+    for table in ["/etc/subuid", "/etc/subgid"] {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        let is_own = |line: &&str| line.split(':').next() == Some(name);
+        let listed = text.lines().any(|line| is_own(&line));
+        let wanted = match (has_ids, listed) {
+            // Far from those that useradd gives out.
+            (true, false) => format!("{text}{name}:1000000000:65536\n"),
+            (false, true) => {
+                text.lines().filter(|line| !is_own(line)).map(|line| format!("{line}\n")).collect()
+            }
+            (true, true) | (false, false) => continue,
+        };
+        fs::write(table, wanted).map_err(|error| format!("write {table}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A folder everybody may read, removed afterwards.
+struct Bed(PathBuf);
+
+impl Bed {
+    fn new() -> Result<Self> {
+        let dir = PathBuf::from(format!("/var/tmp/runner-rootless-{}", std::process::id()));
+        let make = || {
+            fs::create_dir(&dir)?;
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
+        };
+        make().map_err(|error| format!("make {}: {error}", dir.display()))?;
+        Ok(Bed(dir))
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // What cannot be removed is in a place for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
