@@ -1,10 +1,36 @@
-//! The users a container may have when its runner is not root.
+//! The users on the host's side: who called, and whom a container may have when its runner is not
+//! root.
 //!
-//! Read from the host's own tables of subordinate ids, as `newuidmap` itself reads them. Used by
-//! `engine` for containers and by `state` for what their users left behind.
+//! The latter is read from the host's own tables of subordinate ids, as `newuidmap` itself reads
+//! them. Used by `engine` for containers, and by `state` for what belongs to whom.
 
 use runner_sandbox::{IdRange, UserMap};
 use std::path::Path;
+
+/// Who called this program by way of sudo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// The caller, where that is not the user this program runs as.
+pub(crate) fn caller() -> Option<Caller> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let id = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let uid = id("SUDO_UID").filter(|&uid| uid != 0)?;
+    Some(Caller { uid, gid: id("SUDO_GID").unwrap_or(uid) })
+}
+
+/// Gives what was just made to the caller: under sudo that is not who made it.
+pub(crate) fn give(path: &Path) -> std::io::Result<()> {
+    match caller() {
+        Some(Caller { uid, gid }) => std::os::unix::fs::lchown(path, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
+}
 
 /// What this user may have, best first; nothing for root, who needs none of it.
 pub(crate) fn maps() -> Vec<UserMap> {

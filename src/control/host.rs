@@ -8,6 +8,7 @@ use crate::driver::Progress;
 use crate::driver::inbox::Inbox;
 use crate::events::Heads;
 use crate::session::{Hub, Output, Session, SessionInput, SessionOutput};
+use crate::users;
 use runner_core::machine::Input;
 use runner_core::phase::Status as BuildStatus;
 use runner_wire::control::{Answer, Open, PROTOCOL, Request, Status};
@@ -111,8 +112,9 @@ impl Host {
         // Its folder keeps others out; this keeps out whoever was handed the socket.
         let peer = stream.peer_cred()?.uid();
         let me = nix::unistd::geteuid().as_raw();
+        let caller = users::caller().map(|caller| caller.uid);
         let mut connection = Connection::new(stream);
-        if peer != me && peer != 0 {
+        if peer != me && peer != 0 && Some(peer) != caller {
             let message = "this build belongs to another user".to_owned();
             return connection.answer(&Answer::Refused { code: 125, message }).await;
         }

@@ -10,6 +10,7 @@ mod shim;
 pub(crate) use shim::ShimServer;
 
 use crate::state::ShortPath;
+use crate::users;
 use std::io;
 use std::path::Path;
 
@@ -20,5 +21,6 @@ fn bind(path: &Path, mode: u32) -> io::Result<tokio::net::UnixListener> {
     let listener = tokio::net::UnixListener::bind(short.path())?;
     // Nobody else can get at it in between: the folder is the caller's alone.
     std::fs::set_permissions(short.path(), std::fs::Permissions::from_mode(mode))?;
+    users::give(path)?;
     Ok(listener)
 }

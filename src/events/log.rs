@@ -5,11 +5,13 @@
 //! is always whole.
 
 use crate::state::BuildDir;
+use crate::users;
 use runner_core::event::{Event, EventBody};
 use runner_core::time::WallTime;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -51,7 +53,11 @@ struct Files {
 impl LogWriter {
     /// The log of a build that has none yet.
     pub(crate) fn create(dir: &BuildDir, build_id: String) -> io::Result<Self> {
-        let create = |path| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let create = |path: PathBuf| {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            users::give(&path)?;
+            Ok::<_, io::Error>(file)
+        };
         let files = Files {
             events: create(dir.events())?,
             output: create(dir.output())?,

@@ -16,6 +16,7 @@
 //! Made under another name, locked, then renamed: a folder that can be seen is never half made.
 
 use super::home::{Home, StateError, make_private, remove_tree, write_durably};
+use crate::users;
 use runner_core::record::Build;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -84,10 +85,13 @@ impl BuildDir {
                 .create_new(true)
                 .mode(0o600)
                 .open(new.join("lock"))?;
+            users::give(&new.join("lock"))?;
             lock.lock()?;
             // Before the folder can be seen; a build whose name is here and nowhere else is swept.
             File::create(&dir.live)?;
+            users::give(&dir.live)?;
             let reserve = File::create(new.join("reserve"))?;
+            users::give(&new.join("reserve"))?;
             rustix::fs::fallocate(&reserve, FallocateFlags::empty(), 0, RESERVE)
                 .or_else(|errno| if errno == Errno::OPNOTSUPP { Ok(()) } else { Err(errno) })?;
             write_durably(&new.join("meta.json"), &serde_json::to_vec_pretty(meta)?)?;
@@ -149,7 +153,9 @@ impl BuildDir {
     }
 
     pub(crate) fn write_container(&self, container: ContainerFile) -> io::Result<()> {
-        fs::write(self.path.join("container.json"), serde_json::to_vec(&container)?)
+        let path = self.path.join("container.json");
+        fs::write(&path, serde_json::to_vec(&container)?)?;
+        users::give(&path)
     }
 
     /// Gives the reserved room back, to be used for what must be written now.

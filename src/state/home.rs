@@ -10,6 +10,7 @@
 //!
 //! Everything in it is the caller's alone: folders 0700.
 
+use crate::users;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -64,16 +65,21 @@ impl Home {
 
     fn locate() -> PathBuf {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let home_of = |uid: u32| nix::unistd::User::from_uid(uid.into()).ok().flatten();
         if let Some(home) = set("RUNNER_HOME") {
             return std::path::absolute(&home).unwrap_or_else(|_| home.into());
+        }
+        // Under sudo the caller's own, whatever sudo has made of HOME: they look there without it.
+        if let Some(user) = users::caller().and_then(|caller| home_of(caller.uid)) {
+            return user.dir.join(".local/state/runner");
         }
         // Relative values of XDG variables are to be ignored, says their specification.
         if let Some(state) = set("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()) {
             return state.join("runner");
         }
-        let user_home = set("HOME").map(PathBuf::from).or_else(|| {
-            nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir)
-        });
+        let user_home = set("HOME")
+            .map(PathBuf::from)
+            .or_else(|| home_of(nix::unistd::geteuid().as_raw()).map(|user| user.dir));
         user_home.unwrap_or_else(|| PathBuf::from("/root")).join(".local/state/runner")
     }
 
@@ -108,6 +114,7 @@ impl Home {
                 .truncate(false)
                 .mode(0o600)
                 .open(&path)?;
+            users::give(&path)?;
             // Two builds of one project may start at once.
             file.lock()?;
             let mut text = String::new();
@@ -123,7 +130,17 @@ impl Home {
 
 /// A folder, and those above it that are missing, for the caller alone.
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        make_private(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        // Somebody else has made it in the meantime.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done.and_then(|()| users::give(dir)),
+    }
 }
 
 /// Writes a file so that nobody ever sees half of it, and a power loss leaves it whole or absent.
@@ -132,6 +149,7 @@ pub(crate) fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
     file.write_all(contents)?;
     file.as_file().sync_all()?;
+    users::give(file.path())?;
     file.persist(path)?;
     Ok(())
 }
@@ -140,7 +158,7 @@ pub(crate) fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// container of ours.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let mut result = remove_as_we_are(path);
-    for map in crate::users::maps() {
+    for map in users::maps() {
         match &result {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             _ => break,

@@ -12,6 +12,7 @@ mod output;
 mod places;
 mod rootless;
 mod sessions;
+mod sudo;
 
 use crate::common::{Case, list, project};
 
@@ -30,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         places::cases(),
         rootless::cases(),
         sessions::cases(),
+        sudo::cases(),
     ]
     .into_iter()
     .flatten()

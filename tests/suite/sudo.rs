@@ -1,0 +1,71 @@
+//! `sudo runner run`: the build is root's, what it leaves is the caller's.
+
+use crate::common::{Bed, cases, list, outcome};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+
+cases! {
+    [Root, Image("busybox"), Program("setpriv")] => sudo_and_its_caller_meet, state_is_the_callers;
+}
+
+/// Any user who is not root; nobody by name, too.
+const CALLER: &str = "65534";
+
+fn as_sudo(command: &mut Command) -> &mut Command {
+    command.env("SUDO_UID", CALLER).env("SUDO_GID", CALLER)
+}
+
+/// The program, run by the caller without sudo.
+fn as_caller(bed: &Bed, arguments: &[&str]) -> Command {
+    let mut command = bed.other("setpriv");
+    command
+        .args(["--reuid", CALLER, "--regid", CALLER, "--clear-groups", "--"])
+        .arg(bed.path("runner"))
+        .args(arguments);
+    command
+}
+
+/// A bed that another user may enter, with a program they may run.
+fn open_bed() -> Bed {
+    let bed = Bed::new();
+    fs::set_permissions(bed.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(crate::common::runner(), bed.path("runner")).unwrap();
+    bed
+}
+
+fn sudo_and_its_caller_meet() {
+    let bed = open_bed();
+    let spec = "version: 0.2\nphases: {build: {commands: [codebuild-breakpoint]}}\n";
+    let mut command = bed.build_command(spec, &["--enable-session"]);
+    let mut build = crate::common::Running::spawn_from(as_sudo(&mut command));
+    build.stderr.wait_for("stop ");
+    let ps = outcome(&mut as_caller(&bed, &["ps"])).code(0);
+    assert!(ps.stdout.contains("paused"), "{}", ps.stdout);
+    let id = outcome(&mut as_caller(&bed, &["exec", "--", "id", "-u"])).code(0);
+    assert_eq!(id.stdout, "0\n");
+    let shell = bed.terminal(as_caller(&bed, &["attach"]), 24, 80);
+    shell.send("codebuild-resume\r");
+    shell.ends(0);
+    assert_eq!(build.wait(), 0);
+}
+
+fn state_is_the_callers() {
+    let bed = open_bed();
+    let record = bed.path("state/build.json");
+    let mut command = bed.build_command(
+        "version: 0.2\nphases: {build: {commands: [touch /x, echo hello]}}\n",
+        &["--build-json", record.to_str().unwrap()],
+    );
+    outcome(as_sudo(&mut command)).code(0);
+    let mut pending = vec![bed.home()];
+    while let Some(path) = pending.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        assert_eq!(metadata.uid().to_string(), CALLER, "{}", path.display());
+        pending.extend(list(&path).into_iter().map(|name| path.join(name)));
+    }
+    let log = outcome(&mut as_caller(&bed, &["logs"])).code(0);
+    assert!(log.stdout.contains("\nhello\n"), "{}", log.stdout);
+    let all = outcome(&mut as_caller(&bed, &["ps", "--all"])).code(0);
+    assert!(all.stdout.contains("SUCCEEDED"), "{}", all.stdout);
+}
