@@ -38,7 +38,12 @@ fn own_name() -> String {
         return "runner".to_owned();
     }
     let here = std::env::current_dir().unwrap_or_default();
-    let shown = own.strip_prefix(&here).map_or_else(|_| own.clone(), Path::to_path_buf);
+    // A bare name would be looked for on PATH.
+    let shown = match own.strip_prefix(&here) {
+        Ok(inside) if inside.components().count() == 1 => Path::new(".").join(inside),
+        Ok(inside) => inside.to_path_buf(),
+        Err(_) => own,
+    };
     word(&shown.display().to_string())
 }
 
