@@ -32,11 +32,11 @@ pub(crate) fn give(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// What this user may have, best first; nothing for root, who needs none of it.
+/// What this user may have, best first; nothing for a root who needs none of it.
 pub(crate) fn maps() -> Vec<UserMap> {
     let uid = nix::unistd::geteuid();
     if uid.is_root() {
-        return Vec::new();
+        return if may_mount() { Vec::new() } else { vec![everybody()] };
     }
     let (uid, gid) = (uid.as_raw(), nix::unistd::getegid().as_raw());
     let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
@@ -46,6 +46,21 @@ pub(crate) fn maps() -> Vec<UserMap> {
         .into_iter()
         .chain([UserMap::single(uid, gid)])
         .collect()
+}
+
+/// Whether this process has the right that namespaces and mounts take. Root of a container around
+/// the runner, for one, has not.
+fn may_mount() -> bool {
+    // A kernel that does not tell will say so when it comes to it.
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+}
+
+/// The host's own users, in a user namespace all the same: only in there a root without rights has
+/// them.
+fn everybody() -> UserMap {
+    let all = vec![IdRange { inside: 0, outside: 0, count: 65536 }];
+    UserMap { uids: all.clone(), gids: all }
 }
 
 /// Whose subordinate ids are looked for.

@@ -199,6 +199,17 @@ const NO_USER_NAMESPACES: &str = "user namespaces are closed to this user: see \
                                   kernel.unprivileged_userns_clone and user.max_user_namespaces in \
                                   sysctl, or run as root";
 
+const IN_A_CONTAINER: &str = "the runner is in a container that lets it make no container of its own; \
+                              start that one with: docker run --security-opt seccomp=unconfined \
+                              --security-opt systempaths=unconfined (where there is AppArmor, also \
+                              --security-opt apparmor=unconfined)";
+
+/// Whether a container engine says that this process is in a container.
+fn is_in_container() -> bool {
+    let marks = ["/.dockerenv", "/run/.containerenv"];
+    marks.iter().any(|mark| Path::new(mark).exists()) || std::env::var_os("container").is_some()
+}
+
 /// What a build with one user only is told.
 fn one_user(refused: Option<&str>) -> String {
     let why = match refused {
@@ -305,6 +316,7 @@ fn sandbox_spec(
             hidden.push(Hidden::Emptied(inside.to_path_buf()));
         }
     }
+    drop_covered(&mut entries);
     let owner = fs::metadata(source).ok().map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
     Ok(SandboxSpec {
         hostname: spec.hostname.clone(),
@@ -315,6 +327,20 @@ fn sandbox_spec(
         owner: owner.filter(|owner| owner.uid != 0 && users.is_none()),
         users,
     })
+}
+
+/// Leaves out mounts of the host on files that the container has of its own: a Docker container
+/// around the runner, for one, has such mounts on hostname, hosts and resolv.conf of /etc, and what
+/// is mounted on cannot be replaced.
+fn drop_covered(entries: &mut Vec<Entry>) {
+    let own: Vec<PathBuf> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::File { path, .. } => Some(path.clone()),
+            _ => None,
+        })
+        .collect();
+    entries.retain(|entry| !matches!(entry, Entry::Bind { path, .. } if own.contains(path)));
 }
 
 /// What every build finds, whatever its image.
@@ -372,12 +398,11 @@ fn rootfs_entries() -> Vec<Entry> {
 fn explain(error: &StartError) -> EngineError {
     let hint = match error {
         StartError::Namespaces(cause) => Some(match cause.raw_os_error() {
-            Some(code) if code == nix::errno::Errno::EPERM as i32 => NO_USER_NAMESPACES,
-            Some(code) if code == nix::errno::Errno::ENOSYS as i32 => {
-                "the kernel, or a filter around this process, knows no clone3: Linux 5.3 or later \
-                 is needed, and a Docker container around the runner must let it through \
-                 (--security-opt seccomp=unconfined --cap-add SYS_ADMIN)"
+            Some(code) if code == nix::errno::Errno::EPERM as i32 && is_in_container() => {
+                IN_A_CONTAINER
             }
+            Some(code) if code == nix::errno::Errno::EPERM as i32 => NO_USER_NAMESPACES,
+            Some(code) if code == nix::errno::Errno::ENOSYS as i32 => IN_A_CONTAINER,
             Some(code) if code == nix::errno::Errno::ENOSPC as i32 => {
                 "there are as many namespaces as user.max_*_namespaces in /proc/sys allows"
             }
@@ -385,10 +410,11 @@ fn explain(error: &StartError) -> EngineError {
         }),
         StartError::Setup(failure) => match failure.step {
             Step::Namespaces | Step::Root if failure.errno == nix::errno::Errno::EPERM as i32 => {
-                Some(
-                    "this process may make namespaces but not mount in them; it may be confined by \
-                     AppArmor or run in a container that was started without the right to mount",
-                )
+                Some(if is_in_container() {
+                    IN_A_CONTAINER
+                } else {
+                    "this process may make namespaces but not mount in them; AppArmor may confine it"
+                })
             }
             Step::Confine if failure.errno == nix::errno::Errno::EACCES as i32 => {
                 Some("programs in memory may not be executed here; see vm.memfd_noexec in sysctl")

@@ -130,7 +130,8 @@ impl InRoot {
     pub(crate) fn link(&self, path: &Path, to: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         match rustix::fs::symlinkat(to, &parent, name) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            // Where nothing can be put the name is as little free as where something stands.
+            Ok(()) | Err(Errno::EXIST | Errno::ROFS) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }

@@ -182,6 +182,16 @@ fn set_lower(context: &OwnedFd, lower: &[OwnedFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether something is mounted on a directory below `path`.
+pub(crate) fn has_mounts_below(path: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let prefix = format!("{}/", path.display());
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .any(|point| point.starts_with(prefix.as_str()))
+}
+
 /// A handle on a place of the host.
 pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)

@@ -176,9 +176,30 @@ impl Builder<'_> {
                 &upper.upper,
             ))?;
         }
-        let mount = mounts::overlay(std::slice::from_ref(&lower_dir), &upper, self.marks)
-            .map_err(failing(Step::Layer, "mount an overlay of", lower))?;
+        let mount = match mounts::overlay(std::slice::from_ref(&lower_dir), &upper, self.marks) {
+            // The kernel takes no lower layer below which something is mounted that this user
+            // namespace may not unmount.
+            Err(error)
+                if self.spec.users.is_some()
+                    && error.raw_os_error() == Some(libc::EINVAL)
+                    && mounts::has_mounts_below(lower) =>
+            {
+                return self.stand_in(path, lower, &upper.upper);
+            }
+            done => done.map_err(failing(Step::Layer, "mount an overlay of", lower))?,
+        };
         self.root.attach(mount, path).map_err(failing(Step::Root, "mount an overlay on", path))
+    }
+
+    /// In place of an overlay that cannot be had: a copy of /etc without what is hidden, because
+    /// the set-up itself writes there; anything else as it is, read-only.
+    fn stand_in(&self, path: &Path, lower: &Path, upper: &Path) -> Result<(), SetupError> {
+        if path != Path::new("/etc") {
+            return self.bind(path, lower, false);
+        }
+        copy_tree(lower, upper).map_err(failing(Step::Source, "copy", lower))?;
+        let mount = mounts::copy(upper, false).map_err(failing(Step::Source, "mount", upper))?;
+        self.root.attach(mount, path).map_err(failing(Step::Root, "mount a copy on", path))
     }
 
     /// A copy of `lower`'s mount that swaps owners.
@@ -214,6 +235,46 @@ impl Builder<'_> {
         }
         .map_err(failing(Step::Root, "mount on", path))
     }
+}
+
+/// Copies what this user may read of a directory on the host to one that has the marks of what is to
+/// be hidden (`hide`), and takes the marks away.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        match fs::symlink_metadata(&target) {
+            Ok(there) if there.is_dir() => {
+                if !is_opaque(&target) {
+                    copy_tree(&source, &target)?;
+                }
+            }
+            // The mark of a name that is gone.
+            Ok(_) => fs::remove_file(&target)?,
+            Err(_) if kind.is_symlink() => {
+                std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
+            }
+            Err(_) if kind.is_dir() => {
+                fs::create_dir(&target)?;
+                // One that may not be listed stays empty.
+                if fs::read_dir(&source).is_ok() {
+                    copy_tree(&source, &target)?;
+                }
+            }
+            Err(_) if kind.is_file() => match fs::copy(&source, &target) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                done => drop(done?),
+            },
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_opaque(dir: &Path) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::getxattr(dir, Marks::User.opaque(), &mut value).is_ok()
 }
 
 /// Makes the directories of an overlay at `path` in which something will be put, in its upper half.

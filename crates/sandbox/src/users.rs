@@ -31,14 +31,20 @@ pub enum MapError {
 
 /// Writes the maps of the user namespace that `pid` is in.
 pub(crate) fn write(pid: u32, map: &UserMap) -> Result<(), MapError> {
+    let write = |name: &str, text: &str| {
+        fs::write(format!("/proc/{pid}/{name}"), text).map_err(MapError::Kernel)
+    };
+    let lines = |ranges: &[IdRange]| ranges.iter().map(|range| line(*range)).collect::<String>();
+    if nix::unistd::geteuid().is_root() {
+        // Needs no helper.
+        write("uid_map", &lines(&map.uids))?;
+        return write("gid_map", &lines(&map.gids));
+    }
     if map.is_single() {
-        let write = |name: &str, text: &str| {
-            fs::write(format!("/proc/{pid}/{name}"), text).map_err(MapError::Kernel)
-        };
         // Else membership in a group could be given up that stands for "not these".
         write("setgroups", "deny")?;
-        write("uid_map", &line(map.uids[0]))?;
-        return write("gid_map", &line(map.gids[0]));
+        write("uid_map", &lines(&map.uids))?;
+        return write("gid_map", &lines(&map.gids));
     }
     helper("newuidmap", pid, &map.uids)?;
     helper("newgidmap", pid, &map.gids)
