@@ -7,7 +7,8 @@ cases! {
     [Root, Image("busybox"), Program("unshare")] => state_on_an_overlay, state_on_an_overlay_and_no_var_tmp,
         a_full_disk, a_state_folder_that_is_read_only;
     [Containers, Image("busybox")] => a_very_long_state_path, state_inside_the_source;
-    [Root, Image("busybox"), Program("setpriv")] => without_the_right_to_make_namespaces;
+    [Root, Image("busybox"), Program("setpriv")] => root_without_the_right_to_mount;
+    [Containers, Image("busybox"), Program("unshare")] => root_of_a_user_namespace, without_namespaces;
 }
 
 const BUILD: &str = "version: 0.2\nphases: {build: {commands: [touch /x; echo hello]}}\n";
@@ -135,21 +136,44 @@ fn state_inside_the_source() {
     assert_eq!(crate::common::outcome(&mut command).code(0).output(), "0\n");
 }
 
-fn without_the_right_to_make_namespaces() {
+/// As root of a container around the runner is.
+fn root_without_the_right_to_mount() {
     let bed = Bed::new();
     bed.write("buildspec.yml", BUILD);
-    let image = format!("rootfs:{}", image("busybox").display());
     let mut command = bed.other("setpriv");
-    command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-all"]).arg(runner()).args([
-        "run",
-        "--image",
-        &image,
-        "--project",
-        "demo",
-    ]);
+    command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-all"]).arg(runner());
+    let outcome = crate::common::outcome(command.args(["run", "--image", &busybox()])).code(0);
+    assert_eq!(outcome.output(), "hello\n");
+}
+
+fn root_of_a_user_namespace() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", BUILD);
+    for image in ["host", &busybox()] {
+        let mut command = bed.other("unshare");
+        command.args(["--user", "--map-root-user"]).arg(runner());
+        let outcome = crate::common::outcome(command.args(["run", "--image", image])).code(0);
+        assert_eq!(outcome.output(), "hello\n");
+    }
+}
+
+fn without_namespaces() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", BUILD);
+    let script = "echo 0 > /proc/sys/user/max_mnt_namespaces; exec $RUNNER run --image $IMAGE \
+                  --project demo";
+    let mut command = bed.other("unshare");
+    command
+        .args(["--user", "--map-root-user", "sh", "-c", script])
+        .env("RUNNER", runner())
+        .env("IMAGE", busybox());
     crate::common::outcome(&mut command)
         .code(3)
         .says("cannot make new namespaces")
-        .says("run as root");
+        .says("user.max_*_namespaces");
     assert_eq!(bed.record()["buildStatus"], "FAULT");
+}
+
+fn busybox() -> String {
+    format!("rootfs:{}", image("busybox").display())
 }

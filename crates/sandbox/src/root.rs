@@ -21,7 +21,7 @@ const OVERFLOW_ID: u32 = 65534;
 /// Builds it. `owners` is the user namespace that swaps owners, where the spec asks for it.
 pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, SetupError> {
     let layer = LayerDir::prepare(spec)?;
-    let marks = if spec.users.is_some() { Marks::User } else { Marks::Trusted };
+    let marks = Marks::ours();
     let root = mount_root(spec, &layer, marks)?;
     let builder = Builder { root, layer, owners, swap: spec.owner, marks, spec };
     spec.entries.iter().try_for_each(|entry| builder.make(entry))?;
@@ -76,7 +76,7 @@ fn mount_root(spec: &SandboxSpec, layer: &LayerDir, marks: Marks) -> Result<InRo
                     })
                     .collect::<Result<Vec<_>, _>>()?;
                 let upper = layer.upper("image")?;
-                if spec.users.is_some() {
+                if marks == Marks::User {
                     for dir in lower.iter().rev() {
                         own_directories(spec, Path::new("/"), dir, &upper.upper)
                             .map_err(failing(Step::Layer, "prepare", &upper.upper))?;
@@ -169,7 +169,7 @@ impl Builder<'_> {
         for name in hidden {
             hide(&upper.upper, lower, name, swap, self.marks)?;
         }
-        if self.spec.users.is_some() {
+        if self.marks == Marks::User {
             own_directories(self.spec, path, lower, &upper.upper).map_err(failing(
                 Step::Layer,
                 "prepare",
@@ -180,7 +180,7 @@ impl Builder<'_> {
             // The kernel takes no lower layer below which something is mounted that this user
             // namespace may not unmount.
             Err(error)
-                if self.spec.users.is_some()
+                if self.marks == Marks::User
                     && error.raw_os_error() == Some(libc::EINVAL)
                     && mounts::has_mounts_below(lower) =>
             {
