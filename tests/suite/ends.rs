@@ -6,7 +6,7 @@ use std::fs;
 
 cases! {
     [Containers, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
-        a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, the_container_is_killed,
+        a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, kill_9_while_pid_1_is_stopped, the_container_is_killed,
         the_clock_stands_still_while_stopped;
 }
 
@@ -160,6 +160,21 @@ fn kill_9_while_paused() {
     assert_eq!(record["currentPhase"], "COMPLETED");
     let log = bed.runner(["logs"]).code(0).stdout;
     assert!(log.contains("\nbefore\n") && log.contains("State: FAULT"), "{log}");
+}
+
+/// PID 1 cannot see that its runner is gone; the next command sees to it.
+fn kill_9_while_pid_1_is_stopped() {
+    let bed = Bed::new();
+    let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let text = fs::read(bed.live().join("container.json")).unwrap();
+    let container: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let pid = i32::try_from(container["pid"].as_i64().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.wait(), 137);
+    assert!(is_left(&bed, &container));
+    bed.runner(["ps"]).code(0).says("left by a runner that was killed");
+    assert!(!is_left(&bed, &container));
 }
 
 fn the_container_is_killed() {

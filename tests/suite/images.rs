@@ -9,6 +9,7 @@ cases! {
     [Containers, Image("busybox")] => a_directory_is_not_written, a_tar_is_unpacked_once, a_gzipped_tar,
         hostile_tars_are_refused, links_in_an_image_lead_nowhere;
     [Root, Image("debian")] => debian_works;
+    [Root, Image("busybox")] => device_nodes_of_an_image_are_files;
     [Containers, Image("static")] => an_image_without_a_shell;
     [Containers] => no_such_image;
 }
@@ -184,6 +185,25 @@ fn links_in_an_image_lead_nowhere() {
     // The kernel's own directories are not looked for behind a link at all.
     std::os::unix::fs::symlink(&trap, tree.join("proc")).unwrap();
     run(&bed, &tree).code(3).says("cannot mount /proc");
+}
+
+/// What an image holds as a device is none in a container.
+fn device_nodes_of_an_image_are_files() {
+    let bed = Bed::new();
+    let tree = bed.path("image");
+    let copy = Command::new("cp").arg("-a").arg(image("busybox")).arg(&tree).status().unwrap();
+    assert!(copy.success());
+    let node = Command::new("mknod").arg(tree.join("zero")).args(["c", "1", "5"]).status().unwrap();
+    assert!(node.success());
+    let text = "version: 0.2\nphases: {build: {commands: ['ls -l /zero | cut -c1; head -c 1 \
+                    /zero && echo read']}}\n";
+    let spec = bed.write("device.yml", text);
+    let mut command = bed.command(["run", "--image"]);
+    command.arg(format!("rootfs:{}", tree.display())).arg(spec);
+    assert_eq!(
+        crate::common::outcome(&mut command).code(1).output(),
+        "c\nhead: /zero: Permission denied\n"
+    );
 }
 
 fn debian_works() {

@@ -71,11 +71,14 @@ fn a_full_disk() {
     // A command that is not there yet when the disk fills up, and one that never gets its turn.
     let script = "mkdir -p $BED/state && mount -t tmpfs -o size=8m none $BED/state && $RUNNER run \
                   --image $IMAGE --build-json $BED/record.json > $BED/out; code=$?; tail -c 200 $BED/out; \
-                  $RUNNER ps --all; ls -A $BED/state/builds/*; exit $code";
+                  $RUNNER ps --all; ls -A $BED/state/builds/*; tail -n 1 \
+                  $BED/state/builds/*/events.jsonl; exit $code";
     let (code, stdout, stderr) = texts(&in_own_mounts(&bed, script));
     assert_eq!(code, 3, "{stdout}\n{stderr}");
     assert!(stderr.contains("FAULT: the build's log cannot be written: No space left"), "{stderr}");
     assert!(stdout.contains("FAULT") && stdout.contains("record.json"), "{stdout}");
+    // There was room for the last words, too.
+    assert!(stdout.contains("\"type\":\"build_ended\""), "{stdout}");
     assert!(!stdout.contains("layer"), "{stdout}");
     let record = std::fs::read_to_string(bed.path("record.json")).unwrap();
     assert!(record.contains("\"buildStatus\": \"FAULT\""), "{record}");

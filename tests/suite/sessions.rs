@@ -3,7 +3,9 @@
 use crate::common::{Bed, Running, Terminal, cases};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 cases! {
@@ -315,6 +317,23 @@ fn another_user_is_refused() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{text}");
     assert!(text.contains("Permission denied"), "{text}");
+    // Also where all doors stand open, by accident or because somebody hands the socket on.
+    let mut open = bed.live();
+    for _ in 0..4 {
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        open.pop();
+    }
+    for name in ["control.sock", "lock", "meta.json", "events.jsonl"] {
+        let file = bed.live().join(name);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    for dir in ["live", "images", "counters"] {
+        fs::set_permissions(bed.home().join(dir), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{text}");
+    assert!(text.contains("belongs to another user"), "{text}");
     finish(&bed, running);
 }
 

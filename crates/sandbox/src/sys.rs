@@ -124,7 +124,6 @@ unsafe fn become_program(
                 libc::_exit(126);
             }
         }
-        libc::syscall(libc::SYS_close_range, new.fds.len(), libc::c_uint::MAX, 0);
         libc::syscall(libc::SYS_execve, new.path.as_ptr(), arguments, environment);
         libc::_exit(127)
     }
