@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod chain;
+mod containers;
 mod ends;
 mod engine;
 mod examples;
@@ -21,6 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         bad_input::cases(),
         chain::cases(),
+        containers::cases(),
         engine::cases(),
         ends::cases(),
         examples::cases(),

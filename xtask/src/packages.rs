@@ -4,8 +4,9 @@ use crate::{Result, is_root, run};
 use std::process::{Command, Stdio};
 
 /// What tests and images use. Without one of them the tests that need it are not run.
-pub(crate) const ALL: [&str; 10] = [
+pub(crate) const ALL: [&str; 11] = [
     "busybox-static",
+    "docker.io",
     "gcc",
     "git",
     "libc6-dev",
