@@ -303,6 +303,7 @@ impl Build {
             image: self.request.image.clone(),
             source: (self.request.source.clone(), PathBuf::from(&plan.places.source)),
             source_extras: facts.outside.clone(),
+            source_files: facts.rewritten.clone(),
             readonly: self.dir.readonly(),
             mounts: self.request.mounts.clone(),
             layers: self.meta.layers.clone(),

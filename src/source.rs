@@ -18,6 +18,9 @@ pub(crate) struct SourceFacts {
     pub(crate) url: Option<String>,
     /// Directories outside of it that git needs: a linked work tree's repository.
     pub(crate) outside: Vec<PathBuf>,
+    /// Files of git's that name places: how they read where the source is seen elsewhere, without a
+    /// change of the files themselves. A relative name is one in the source.
+    pub(crate) rewritten: Vec<(PathBuf, String)>,
 }
 
 /// Looks at a directory.
@@ -46,7 +49,28 @@ pub(crate) fn facts(source: &Path) -> SourceFacts {
         branch: branch.map(str::to_owned),
         url: fs::read_to_string(common.join("config")).ok().and_then(|text| origin(&text)),
         outside,
+        rewritten: rewritten(source, &git_dir),
     }
+}
+
+/// A submodule's `.git` names its repository relative to itself, and the repository names its work
+/// tree in return. Without the latter git takes the directory that `.git` is in.
+fn rewritten(source: &Path, git_dir: &Path) -> Vec<(PathBuf, String)> {
+    if source.join(".git").is_dir() {
+        return Vec::new();
+    }
+    let mut files = vec![(PathBuf::from(".git"), format!("gitdir: {}\n", git_dir.display()))];
+    let config = git_dir.join("config");
+    if let Ok(text) = fs::read_to_string(&config) {
+        let names_work_tree = |line: &&str| {
+            line.split_once('=').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case("worktree"))
+        };
+        if text.lines().any(|line| names_work_tree(&line)) {
+            let kept = text.lines().filter(|line| !names_work_tree(line));
+            files.push((config, kept.map(|line| format!("{line}\n")).collect()));
+        }
+    }
+    files
 }
 
 /// The directory git keeps for a work tree.

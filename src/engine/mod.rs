@@ -57,6 +57,9 @@ pub(crate) struct ContainerSpec {
     pub(crate) source: (PathBuf, PathBuf),
     /// Directories of the host that source control needs beside the source, seen at the same path.
     pub(crate) source_extras: Vec<PathBuf>,
+    /// Files in these or in the source that read differently in the container; relative to where the
+    /// build sees the source.
+    pub(crate) source_files: Vec<(PathBuf, String)>,
     /// Directory of the host, read-only at /codebuild/readonly.
     pub(crate) readonly: PathBuf,
     pub(crate) mounts: Vec<UserMount>,

@@ -303,6 +303,12 @@ fn sandbox_spec(
         hidden: Vec::new(),
         owned: true,
     }));
+    entries.extend(spec.source_files.iter().map(|(path, text)| Entry::File {
+        path: target.join(path),
+        mode: 0o644,
+        from: None,
+        text: text.clone(),
+    }));
     entries.extend(spec.mounts.iter().map(|mount| Entry::Bind {
         path: mount.target.clone(),
         source: mount.source.clone(),

@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 cases! {
     [Containers] => accounts_are_locked, a_hidden_program_is_named, names_resolve;
     [Root] => tools_without_secrets, fresh_and_writable;
-    [Root, Program("git")] => git_works_in_the_source;
     [Root, Program("apt-get")] => packages_can_be_installed;
 }
 
@@ -135,47 +134,6 @@ fn names_resolve() {
         .code(0)
         .output();
     assert!(output.starts_with("127.0.1.1") && output.ends_with("ok\n"), "{output}");
-}
-
-fn git(bed: &Bed, arguments: &[&str]) {
-    let mut command = bed.other("git");
-    command.args(["-c", "user.name=t", "-c", "user.email=t@example.com"]).args(arguments);
-    assert!(command.status().unwrap().success(), "git {arguments:?}");
-}
-
-fn git_works_in_the_source() {
-    let commands = [
-        "git describe --tags; git status --short; git log --format=%s -1",
-        "test \"$(git rev-parse HEAD)\" = $CODEBUILD_RESOLVED_SOURCE_VERSION; echo $?; echo \
-         $CODEBUILD_SOURCE_VERSION $CODEBUILD_SOURCE_REPO_URL",
-        "git commit -q --allow-empty -m inside --author='a <a@b>' 2>&1 | head -n1; git checkout -q -b \
-         other && echo switched",
-    ];
-    let bed = Bed::host();
-    bed.write("buildspec.yml", build(&commands));
-    git(&bed, &["init", "-q", "-b", "trunk"]);
-    git(&bed, &["add", "."]);
-    git(&bed, &["commit", "-q", "-m", "first"]);
-    git(&bed, &["tag", "v1"]);
-    git(&bed, &["remote", "add", "origin", "https://user:word@example.com/a.git"]);
-    let wanted = "v1\nfirst\n0\ntrunk https://example.com/a.git\n";
-    // A plain clone, owned by somebody else.
-    let chown = bed.other("chown").args(["-R", "1234:1234", "."]).status().unwrap();
-    assert!(chown.success());
-    let output = bed.runner(["run"]).code(0).output();
-    assert!(output.starts_with(wanted) && output.ends_with("switched\n"), "{output}");
-    let head = fs::read_to_string(bed.source().join(".git/HEAD")).unwrap();
-    assert_eq!(head, "ref: refs/heads/trunk\n", "the host's own is untouched");
-
-    // A linked work tree, whose repository lies elsewhere.
-    let tree = bed.path("tree");
-    git(
-        &bed,
-        &["-c", "safe.directory=*", "worktree", "add", "-q", "-b", "side", tree.to_str().unwrap()],
-    );
-    let outcome = bed.runner(["run", "--source", tree.to_str().unwrap()]).code(0);
-    let wanted = wanted.replace("trunk", "side");
-    assert!(outcome.output().starts_with(&wanted), "{}", outcome.output());
 }
 
 fn packages_can_be_installed() {

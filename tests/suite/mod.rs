@@ -6,6 +6,7 @@ mod containers;
 mod ends;
 mod engine;
 mod examples;
+mod git;
 mod host;
 mod images;
 mod interpreter;
@@ -26,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         engine::cases(),
         ends::cases(),
         examples::cases(),
+        git::cases(),
         host::cases(),
         images::cases(),
         interpreter::cases(),
