@@ -40,10 +40,12 @@ impl Client {
             .map_err(ClientError::Connect)?;
         let mut client = Client { stream, decoder: Decoder::default(), fds: Vec::new() };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        client.send(&Request::Hello { protocol: PROTOCOL, version })?;
-        match client.answer()? {
-            Answer::Hello { .. } => Ok(client),
-            other => Err(other.into()),
+        let sent = client.send(&Request::Hello { protocol: PROTOCOL, version });
+        // Who is refused at the door is told before their greeting is read.
+        match (client.answer(), sent) {
+            (Ok(Answer::Hello { .. }), _) => Ok(client),
+            (Ok(other), _) => Err(other.into()),
+            (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
         }
     }
 

@@ -175,6 +175,13 @@ impl Drop for Bed {
     }
 }
 
+/// A buildspec whose build phase runs these commands.
+pub(crate) fn build(commands: &[&str]) -> String {
+    let list: String =
+        commands.iter().map(|text| format!("      - {}\n", serde_json::json!(text))).collect();
+    format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}")
+}
+
 /// Names in a directory; none where it is not there.
 pub(crate) fn list(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };

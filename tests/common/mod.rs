@@ -4,7 +4,7 @@ mod bed;
 mod process;
 mod pty;
 
-pub(crate) use bed::{Bed, Outcome, list, outcome};
+pub(crate) use bed::{Bed, Outcome, build, list, outcome};
 pub(crate) use process::{Running, Stream};
 pub(crate) use pty::Terminal;
 

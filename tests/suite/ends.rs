@@ -11,11 +11,7 @@ cases! {
 }
 
 fn build(commands: &[&str]) -> String {
-    let list: String =
-        commands.iter().map(|text| format!("      - {}\n", serde_json::json!(text))).collect();
-    format!(
-        "version: 0.2\nphases:\n  build:\n    commands:\n{list}  post_build:\n    commands: [echo never]\n"
-    )
+    crate::common::build(commands) + "  post_build:\n    commands: [echo never]\n"
 }
 
 const POLITE: &str = "trap 'echo told to end; exit' TERM; echo ready; while :; do sleep 0.05; done";

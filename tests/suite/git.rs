@@ -1,16 +1,10 @@
 //! git in the source of a build: clones of somebody else, linked work trees, submodules.
 
-use crate::common::{Bed, cases, is_root};
+use crate::common::{Bed, build, cases, is_root};
 use std::fs;
 
 cases! {
     [Containers, Program("git")] => a_plain_clone_and_a_work_tree, a_submodule;
-}
-
-fn build(commands: &[&str]) -> String {
-    let list: String =
-        commands.iter().map(|text| format!("      - {}\n", serde_json::json!(text))).collect();
-    format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}")
 }
 
 fn git(bed: &Bed, arguments: &[&str]) {

@@ -1,6 +1,6 @@
 //! The image `host`: this machine's tools, none of its secrets.
 
-use crate::common::{Bed, cases};
+use crate::common::{Bed, build, cases};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -8,12 +8,6 @@ cases! {
     [Containers] => accounts_are_locked, a_hidden_program_is_named, names_resolve;
     [Root] => tools_without_secrets, fresh_and_writable;
     [Root, Program("apt-get")] => packages_can_be_installed;
-}
-
-fn build(commands: &[&str]) -> String {
-    let list: String =
-        commands.iter().map(|text| format!("      - {}\n", serde_json::json!(text))).collect();
-    format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}")
 }
 
 /// A file in the host's /etc that is gone again after the test.

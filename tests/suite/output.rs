@@ -1,6 +1,6 @@
 //! Output: nothing is lost, nothing is held up, and each form is what it says.
 
-use crate::common::{Bed, Stream, cases};
+use crate::common::{Bed, Stream, build, cases};
 use std::fs;
 use std::process::Stdio;
 
@@ -10,12 +10,6 @@ cases! {
         background_children_are_heard, logs_equal_what_was_shown, masked_values, quiet_is_quiet;
     [Containers, Image("busybox")] => pretty_on_a_terminal, pretty_without_colour,
         pretty_when_the_window_changes;
-}
-
-fn build(commands: &[&str]) -> String {
-    let list: String =
-        commands.iter().map(|text| format!("      - {}\n", serde_json::json!(text))).collect();
-    format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}")
 }
 
 fn nothing_is_lost() {

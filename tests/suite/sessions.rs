@@ -1,6 +1,6 @@
 //! Sessions: as good as sitting at the build.
 
-use crate::common::{Bed, Running, Terminal, cases};
+use crate::common::{Bed, Running, Terminal, build, cases};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -20,12 +20,6 @@ cases! {
     [Root, Image("busybox")] => another_user_is_refused;
     [Containers, Image("debian")] => a_hostile_build_harms_only_itself;
     [Users, Image("busybox")] => users;
-}
-
-fn build(commands: &[&str]) -> String {
-    let list: String =
-        commands.iter().map(|text| format!("      - {}\n", serde_json::json!(text))).collect();
-    format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}")
 }
 
 fn finish(bed: &Bed, running: Running) {
