@@ -15,7 +15,8 @@
 //!
 //! Made under another name, locked, then renamed: a folder that can be seen is never half made.
 
-use super::home::{Home, StateError, make_private, remove_tree, write_durably};
+use super::home::{Home, StateError, make_private, write_durably};
+use super::remove::remove_tree;
 use crate::users;
 use runner_core::record::Build;
 use rustix::fs::FallocateFlags;

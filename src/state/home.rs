@@ -11,7 +11,7 @@
 //! Everything in it is the caller's alone: folders 0700.
 
 use crate::users;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -152,29 +152,4 @@ pub(crate) fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     users::give(file.path())?;
     file.persist(path)?;
     Ok(())
-}
-
-/// Removes a tree, whether it is there or not, also where files in it belong to the users of a
-/// container of ours.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    let mut result = remove_as_we_are(path);
-    for map in users::maps() {
-        match &result {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            _ => break,
-        }
-        let Some(name) = path.to_str() else { break };
-        if runner_sandbox::chore(&map, &["remove", name]).is_ok() {
-            result = Ok(());
-        }
-    }
-    result
-}
-
-/// Removes a tree with the rights this process has.
-pub(crate) fn remove_as_we_are(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
 }

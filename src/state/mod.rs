@@ -6,13 +6,13 @@
 mod build_dir;
 mod home;
 mod lookup;
+mod remove;
 mod retention;
 mod short_path;
 
 pub(crate) use build_dir::{BuildDir, ContainerFile, Meta, Owned};
-pub(crate) use home::{
-    Home, StateError, make_private, remove_as_we_are, remove_tree, write_durably,
-};
+pub(crate) use home::{Home, StateError, make_private, write_durably};
 pub(crate) use lookup::{Known, LookupError, all_builds, find, live_builds};
+pub(crate) use remove::{remove_as_we_are, remove_tree};
 pub(crate) use retention::prune_old;
 pub(crate) use short_path::ShortPath;

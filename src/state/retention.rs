@@ -3,8 +3,9 @@
 //! Called when a build has ended, when nobody waits for anything any more.
 
 use super::build_dir::BuildDir;
-use super::home::{Home, remove_tree};
+use super::home::Home;
 use super::lookup::all_builds;
+use super::remove::remove_tree;
 use std::fs;
 use std::time::{Duration, SystemTime};
 

@@ -8,6 +8,7 @@ cases! {
     [Containers, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
         a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, kill_9_while_pid_1_is_stopped, the_container_is_killed,
         the_clock_stands_still_while_stopped;
+    [Containers, Image("busybox"), Program("prlimit")] => trees_that_are_hard_to_remove;
 }
 
 fn build(commands: &[&str]) -> String {
@@ -171,6 +172,20 @@ fn kill_9_while_pid_1_is_stopped() {
     assert!(is_left(&bed, &container));
     bed.runner(["ps"]).code(0).says("left by a runner that was killed");
     assert!(!is_left(&bed, &container));
+}
+
+/// A build that makes what is hard to remove leaves as little as any other.
+fn trees_that_are_hard_to_remove() {
+    let bed = Bed::new();
+    let commands = [
+        "cd /tmp; i=0; while [ $i -lt 1500 ]; do mkdir deep; cd deep; i=$((i+1)); done; cd /",
+        "mkdir -p /closed/in; touch /closed/in/file; chmod 0 /closed/in /closed",
+    ];
+    let command = bed.build_command(&crate::common::build(&commands), &[]);
+    let mut limited = bed.other("prlimit");
+    limited.arg("--nofile=256").arg(command.get_program()).args(command.get_args());
+    let outcome = crate::common::outcome(&mut limited).code(0);
+    assert!(!outcome.stderr.contains("cannot"), "{}", outcome.stderr);
 }
 
 fn the_container_is_killed() {

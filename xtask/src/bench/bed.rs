@@ -1,0 +1,164 @@
+//! What the benchmarks stand on: a folder, a paused build, bundles for runc, a Docker daemon.
+
+use super::quiet;
+use crate::{Result, packages, root, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The image's name in docker.
+pub(super) const IMAGE: &str = "bench:busybox";
+
+/// A folder for everything, removed afterwards.
+pub(super) struct Bed {
+    pub(super) dir: PathBuf,
+    pub(super) image: String,
+}
+
+impl Bed {
+    pub(super) fn new() -> Result<Self> {
+        let dir = PathBuf::from(format!("/var/tmp/runner-bench-{}", std::process::id()));
+        fs::create_dir_all(dir.join("source")).map_err(|error| error.to_string())?;
+        let image = format!("rootfs:{}", root().join("target/images/busybox").display());
+        Ok(Bed { dir, image })
+    }
+
+    pub(super) fn runner(&self) -> Command {
+        let mut command = Command::new(root().join("target/release/runner"));
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("RUNNER_HOME", self.dir.join("state"))
+            .current_dir(self.dir.join("source"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(super) fn run_command(&self, spec: &Path, options: &[&str]) -> Command {
+        let mut command = self.runner();
+        command.arg("run").arg(spec).arg("--quiet").args(options);
+        command
+    }
+
+    pub(super) fn runner_run(&self, spec: &Path, options: &[&str]) -> Result {
+        quiet(&mut self.run_command(spec, options))
+    }
+
+    pub(super) fn buildspec(&self, name: &str, commands: &[&str]) -> Result<PathBuf> {
+        let mut text = "version: 0.2\nphases:\n  build:\n    commands:\n".to_owned();
+        for command in commands {
+            text.push_str(&format!("      - '{}'\n", command.replace('\'', "''")));
+        }
+        let path = self.dir.join(format!("{name}.yml"));
+        fs::write(&path, text).map_err(|error| error.to_string())?;
+        Ok(path)
+    }
+
+    /// A bundle for runc and its kin.
+    pub(super) fn bundle(&self, name: &str, arguments: &[&str]) -> Result<PathBuf> {
+        let dir = self.dir.join(format!("bundle-{name}"));
+        fs::create_dir(&dir).map_err(|error| error.to_string())?;
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(root().join("target/images/busybox"))
+            .arg(dir.join("rootfs")))?;
+        quiet(Command::new("runc").arg("spec").current_dir(&dir))?;
+        let path = dir.join("config.json");
+        let text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
+        let arguments: Vec<String> = arguments.iter().map(|word| format!("\"{word}\"")).collect();
+        let text = text
+            .replace("\"terminal\": true", "\"terminal\": false")
+            .replace("\"sh\"", &arguments.join(", "));
+        fs::write(path, text).map_err(|error| error.to_string())?;
+        Ok(dir)
+    }
+
+    /// A build that waits at a breakpoint.
+    pub(super) fn paused(&self) -> Result<Ended> {
+        let spec = self.buildspec("paused", &["codebuild-breakpoint"])?;
+        let options = ["--enable-session", "--image", &self.image];
+        let child = self
+            .run_command(&spec, &options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let mut ended = Ended(child);
+        let stderr = ended.0.stderr.take().ok_or("no standard error")?;
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
+        lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.contains("stop ")))
+            .ok_or("the build did not pause")?
+            .map_err(|error| error.to_string())?;
+        // Whatever else it says is read, so that it never waits for us.
+        std::thread::spawn(move || lines.count());
+        Ok(ended)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // What cannot be removed is in a place for temporary files.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A process of ours that ends with this.
+pub(super) struct Ended(pub(super) Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let pid = self.0.id().to_string();
+        let _ = Command::new("kill").arg(&pid).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// A Docker daemon of our own.
+pub(super) struct Docker {
+    socket: String,
+    _daemon: Ended,
+}
+
+impl Docker {
+    pub(super) fn start(bed: &Bed) -> Result<Self> {
+        if !packages::has("dockerd") {
+            return Err("not installed".to_owned());
+        }
+        let dir = bed.dir.join("docker");
+        fs::create_dir(&dir).map_err(|error| error.to_string())?;
+        let socket = format!("unix://{}", dir.join("sock").display());
+        let log = fs::File::create(dir.join("log")).map_err(|error| error.to_string())?;
+        let daemon = Command::new("dockerd")
+            .arg("--data-root")
+            .arg(dir.join("data"))
+            .arg("--exec-root")
+            .arg(dir.join("exec"))
+            .arg("--pidfile")
+            .arg(dir.join("pid"))
+            .args(["--host", &socket, "--iptables=false", "--ip6tables=false", "--bridge=none"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let docker = Docker { socket, _daemon: Ended(daemon) };
+        let begin = Instant::now();
+        while quiet(docker.command().arg("info")).is_err() {
+            if begin.elapsed() > Duration::from_secs(60) {
+                return Err("the daemon does not answer".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let tar = root().join("target/images/busybox.tar");
+        quiet(docker.command().arg("import").arg(tar).arg(IMAGE))?;
+        Ok(docker)
+    }
+
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["--host", &self.socket]).stdin(Stdio::null());
+        command
+    }
+}

@@ -1,0 +1,74 @@
+//! What one more program costs in a container that runs, without the start of a client: over the
+//! build's control socket, from the request to the answer that it has exited.
+
+use super::bed::Bed;
+use super::{Contender, measure, quiet};
+use crate::Result;
+use runner_wire::control::{Answer, Open, PROTOCOL, Request};
+use runner_wire::frame::{Decoder, Kind, encode};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Beside posix_spawn of the same program.
+pub(super) fn measure_exec(bed: &Bed) -> Result {
+    let paused = bed.paused()?;
+    let socket = control_socket(&bed.dir.join("state/live"))?;
+    let mut contenders = vec![
+        Contender::new("`/bin/true` over the control socket", || exec(&socket)),
+        Contender::new("posix_spawn of /bin/true on the host", || {
+            quiet(&mut Command::new("/bin/true"))
+        }),
+        // The same program: the image's /bin/true is busybox.
+        Contender::new("posix_spawn of the image's /bin/true on the host", || {
+            quiet(&mut Command::new(
+                bed.image.trim_start_matches("rootfs:").to_owned() + "/bin/true",
+            ))
+        }),
+    ];
+    let result = measure("One more program, no client process", 200, &mut contenders);
+    drop(contenders);
+    drop(paused);
+    result
+}
+
+fn control_socket(live: &Path) -> Result<PathBuf> {
+    let mut entries = fs::read_dir(live).map_err(|error| error.to_string())?;
+    let entry = entries.next().ok_or("no build is live")?.map_err(|error| error.to_string())?;
+    let builds = live.parent().unwrap_or(live).join("builds");
+    Ok(builds.join(entry.file_name()).join("control.sock"))
+}
+
+fn exec(socket: &Path) -> Result {
+    let talk = || -> std::io::Result<Answer> {
+        let mut stream = UnixStream::connect(socket)?;
+        let mut send = |request: &Request| {
+            let body = serde_json::to_vec(request)?;
+            stream.write_all(&encode(Kind::Message, &body).map_err(std::io::Error::other)?)
+        };
+        send(&Request::Hello { protocol: PROTOCOL, version: "bench".to_owned() })?;
+        let argv = vec!["/bin/true".to_owned()];
+        send(&Request::Open(Open { argv, terminal: None, term: None, user: None }))?;
+        let mut decoder = Decoder::default();
+        let mut buffer = [0; 4096];
+        loop {
+            while let Some(frame) = decoder.next_frame().map_err(std::io::Error::other)? {
+                match serde_json::from_slice(&frame.body)? {
+                    Answer::Hello { .. } | Answer::Opened { .. } => {}
+                    last => return Ok(last),
+                }
+            }
+            let got = stream.read(&mut buffer)?;
+            if got == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            decoder.feed(&buffer[..got]);
+        }
+    };
+    match talk().map_err(|error| error.to_string())? {
+        Answer::Exited { code: 0 } => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
