@@ -75,24 +75,11 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
 }
 
 fn end(dir: &BuildDir) -> io::Result<()> {
-    if let Some(container) = dir.container()? {
-        kill(container);
+    if let Some(ContainerFile { pid, start_time }) = dir.container()? {
+        // It ends by itself when its runner is gone, unless it cannot.
+        runner_sandbox::end(pid, start_time)?;
     }
     write_fault(dir)
-}
-
-/// Makes sure that PID 1 of the container is gone. The start time tells it from a later process
-/// that got its number.
-fn kill(container: ContainerFile) {
-    let Ok(number) = i32::try_from(container.pid) else { return };
-    if runner_sandbox::process_start_time(container.pid).ok() == Some(container.start_time) {
-        // It may end between the look and the signal: then nothing is there to be hit, since
-        // numbers are not given out again that fast.
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(number),
-            nix::sys::signal::Signal::SIGKILL,
-        );
-    }
 }
 
 /// Completes log and record of a build that will not go on.

@@ -4,6 +4,7 @@ use super::process::Running;
 use super::{Terminal, image, runner};
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -133,6 +134,14 @@ impl Bed {
     /// Starts the program on a terminal of its own.
     pub(crate) fn terminal(&self, command: Command, rows: u16, cols: u16) -> Terminal {
         Terminal::spawn(command, rows, cols)
+    }
+
+    /// Lets other users in, and leaves them a copy of the program they may run.
+    pub(crate) fn open_to_others(&self) -> PathBuf {
+        fs::set_permissions(self.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = self.path("runner");
+        fs::copy(runner(), &program).unwrap();
+        program
     }
 
     /// The one live build's folder.

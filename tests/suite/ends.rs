@@ -95,9 +95,8 @@ fn a_stop_from_outside() {
 }
 
 /// Whether a process of the container with this PID 1 is left.
-fn is_left(bed: &Bed, container: &serde_json::Value) -> bool {
+fn is_left(container: &serde_json::Value) -> bool {
     let pid = container["pid"].as_u64().unwrap();
-    let _ = bed;
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Err(_) => false,
         Ok(stat) => {
@@ -130,7 +129,7 @@ fn kill_9_at_any_moment() {
         let said = bed.runner(["ps"]).code(0);
         assert_eq!(said.stdout.lines().count(), 1, "{}", said.stdout);
         if let Some(container) = container {
-            assert!(!is_left(&bed, &container), "round {round}");
+            assert!(!is_left(&container), "round {round}");
         }
         for name in crate::common::list(&bed.home().join("builds")) {
             assert!(!name.starts_with(".new"), "{name}");
@@ -169,9 +168,9 @@ fn kill_9_while_pid_1_is_stopped() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
     running.signal(Signal::SIGKILL);
     assert_eq!(running.wait(), 137);
-    assert!(is_left(&bed, &container));
+    assert!(is_left(&container));
     bed.runner(["ps"]).code(0).says("left by a runner that was killed");
-    assert!(!is_left(&bed, &container));
+    assert!(!is_left(&container));
 }
 
 /// A build that makes what is hard to remove leaves as little as any other.

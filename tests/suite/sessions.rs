@@ -305,8 +305,8 @@ fn another_user_is_refused() {
     use std::os::unix::process::CommandExt;
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
-    let mut command = bed.command(["exec", "--", "id"]);
-    command.uid(65534).gid(65534);
+    let mut command = bed.other(bed.open_to_others().to_str().unwrap());
+    command.args(["exec", "--", "id"]).uid(65534).gid(65534);
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{text}");

@@ -2,7 +2,7 @@
 
 use crate::common::{Bed, cases, list, outcome};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 cases! {
@@ -26,16 +26,9 @@ fn as_caller(bed: &Bed, arguments: &[&str]) -> Command {
     command
 }
 
-/// A bed that another user may enter, with a program they may run.
-fn open_bed() -> Bed {
-    let bed = Bed::new();
-    fs::set_permissions(bed.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::copy(crate::common::runner(), bed.path("runner")).unwrap();
-    bed
-}
-
 fn sudo_and_its_caller_meet() {
-    let bed = open_bed();
+    let bed = Bed::new();
+    bed.open_to_others();
     let spec = "version: 0.2\nphases: {build: {commands: [codebuild-breakpoint]}}\n";
     let mut command = bed.build_command(spec, &["--enable-session"]);
     let mut build = crate::common::Running::spawn_from(as_sudo(&mut command));
@@ -51,7 +44,8 @@ fn sudo_and_its_caller_meet() {
 }
 
 fn state_is_the_callers() {
-    let bed = open_bed();
+    let bed = Bed::new();
+    bed.open_to_others();
     let record = bed.path("state/build.json");
     let mut command = bed.build_command(
         "version: 0.2\nphases: {build: {commands: [touch /x, echo hello]}}\n",

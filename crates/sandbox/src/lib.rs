@@ -28,6 +28,6 @@ pub use child::set_up_and_become_init;
 pub use fdpass::{Received, receive, send};
 pub use handshake::{CHORE_ARG, REEXEC_ARG, SetupError, Step};
 pub use in_root::InRoot;
-pub use parent::{Sandbox, StartError, process_start_time, start};
+pub use parent::{Sandbox, StartError, end, start};
 pub use spec::{Entry, Hidden, IdRange, IdSwap, Layer, Root, SandboxSpec, Store, UserMap};
 pub use users::{MapError, chore};

@@ -13,6 +13,8 @@ use crate::sys::{self, NewProcess};
 use crate::users::{self, MapError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_init::abi::{ABI_VERSION, REPLY_LEN, Reply, reply};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -230,11 +232,41 @@ fn swapped(id: u32) -> String {
     }
 }
 
+/// Kills PID 1 of a container that has lost its runner, and waits until everything in the container
+/// is gone. Whether there was such a process.
+///
+/// # Errors
+/// It may not be killed by this user.
+pub fn end(pid: u32, start_time: u64) -> io::Result<bool> {
+    let Some(number) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        return Ok(false);
+    };
+    let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(false),
+        done => done?,
+    };
+    // The descriptor holds on to one process; whether it is the right one is asked afterwards.
+    if process_start_time(pid).ok() != Some(start_time) {
+        return Ok(false);
+    }
+    match pidfd_send_signal(&pidfd, Signal::KILL) {
+        Err(Errno::SRCH) => return Ok(true),
+        done => done?,
+    }
+    loop {
+        let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ended, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return done.map(|_| true).map_err(Into::into),
+        }
+    }
+}
+
 /// When a process started, in clock ticks since boot.
 ///
 /// # Errors
 /// No such process, or /proc is not to be read.
-pub fn process_start_time(pid: u32) -> io::Result<u64> {
+fn process_start_time(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is a name that may hold spaces and parentheses; the 22nd is the time.
     stat.rsplit_once(')')
