@@ -4,6 +4,7 @@
 //! exit code and its hint.
 
 mod builds;
+mod check;
 mod error;
 mod home;
 mod render;
@@ -29,6 +30,8 @@ struct Cli {
 enum Verb {
     /// Run one build
     Run(Box<run::RunArgs>),
+    /// Say what is wrong with a buildspec, without running it
+    Check(check::CheckArgs),
     /// Builds known on this machine
     Ps(builds::PsArgs),
     /// Wait until a build is paused or has ended
@@ -60,6 +63,7 @@ pub(crate) fn main() -> ExitCode {
     start_tracing(cli.verbose);
     let result = match cli.verb {
         Verb::Run(args) => run::run(*args),
+        Verb::Check(args) => check::check(&args),
         Verb::Ps(args) => builds::ps(&args),
         Verb::Wait(args) => builds::wait(&args),
         Verb::Attach(args) => sessions::attach(args),

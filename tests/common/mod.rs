@@ -34,6 +34,18 @@ pub(crate) enum Need {
     Image(&'static str),
     /// A program on PATH.
     Program(&'static str),
+    /// The real buildspecs that lie beside the project where it is made.
+    Corpus,
+}
+
+/// Whether a case is left out where this is lacking even where everything else must be there.
+pub(crate) fn is_elsewhere(needs: &[Need]) -> bool {
+    needs.contains(&Need::Corpus) && !corpus().is_dir()
+}
+
+/// Real buildspecs.
+pub(crate) fn corpus() -> PathBuf {
+    project().join("../shared/corpus")
 }
 
 /// What of it this machine lacks, in words.
@@ -45,8 +57,14 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         Need::Image(name) if !image(name).is_dir() => {
             Some(format!("the image {name} (cargo xtask images)"))
         }
+        Need::Corpus if !corpus().is_dir() => Some("../shared/corpus".to_owned()),
         Need::Program(name) if !has(name) => Some(format!("the program {name}")),
-        Need::Containers | Need::Users | Need::Root | Need::Image(_) | Need::Program(_) => None,
+        Need::Containers
+        | Need::Users
+        | Need::Root
+        | Need::Image(_)
+        | Need::Program(_)
+        | Need::Corpus => None,
     })
 }
 

@@ -145,7 +145,7 @@ fn usage_errors() {
         &["run", "-e", "NOT_SET_ANYWHERE"],
         &["run", "--project", "a/b"],
         &["run", "--artifacts", "dir"],
-        &["check"],
+        &["debug"],
         &["serve"],
         &["nonsense"],
         &["exec"],

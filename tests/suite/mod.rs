@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod chain;
+mod check;
 mod containers;
 mod ends;
 mod engine;
@@ -23,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         bad_input::cases(),
         chain::cases(),
+        check::cases(),
         containers::cases(),
         engine::cases(),
         ends::cases(),

@@ -93,6 +93,8 @@ pub enum Code {
     BadValue,
     /// A key that must be there is not.
     MissingKey,
+    /// Good in CodeBuild, and not to be run here.
+    NotRunnable,
     /// The same key twice; the later one counts.
     DuplicateKey,
     /// A key that the language does not have; ignored.
@@ -106,6 +108,45 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every kind.
+    pub const ALL: [Code; 14] = [
+        Code::Unreadable,
+        Code::NotText,
+        Code::Syntax,
+        Code::TooLarge,
+        Code::WrongShape,
+        Code::CommandIsMap,
+        Code::BadValue,
+        Code::MissingKey,
+        Code::NotRunnable,
+        Code::DuplicateKey,
+        Code::UnknownKey,
+        Code::NotSupportedYet,
+        Code::ReservedName,
+        Code::BadName,
+    ];
+
+    /// What problems of this kind have in common, in one sentence.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Code::Unreadable => "The file is not there or cannot be read.",
+            Code::NotText => "The file is not text in UTF-8.",
+            Code::Syntax => "The file is not YAML.",
+            Code::TooLarge => "The file is too large or too deeply nested.",
+            Code::WrongShape => "A value has the wrong shape, a map where a text belongs for one.",
+            Code::CommandIsMap => "A command is written so that YAML reads it as a map.",
+            Code::BadValue => "A value is not one that its key allows.",
+            Code::MissingKey => "A key that must be there is not.",
+            Code::NotRunnable => "It is good in CodeBuild and cannot be run here.",
+            Code::DuplicateKey => "A key is written twice; the later one counts.",
+            Code::UnknownKey => "The language has no such key; it is ignored.",
+            Code::NotSupportedYet => "A key of the language is not carried out here yet.",
+            Code::ReservedName => "CodeBuild keeps the name of a variable for itself.",
+            Code::BadName => "No shell can hold a variable of that name; it is left out.",
+        }
+    }
+
     /// How much problems of this kind matter.
     #[must_use]
     pub fn severity(self) -> Severity {
@@ -117,7 +158,8 @@ impl Code {
             | Code::WrongShape
             | Code::CommandIsMap
             | Code::BadValue
-            | Code::MissingKey => Severity::Error,
+            | Code::MissingKey
+            | Code::NotRunnable => Severity::Error,
             Code::DuplicateKey
             | Code::UnknownKey
             | Code::NotSupportedYet
@@ -138,6 +180,7 @@ impl Code {
             Code::CommandIsMap => "command-is-map",
             Code::BadValue => "bad-value",
             Code::MissingKey => "missing-key",
+            Code::NotRunnable => "not-runnable",
             Code::DuplicateKey => "duplicate-key",
             Code::UnknownKey => "unknown-key",
             Code::NotSupportedYet => "not-supported-yet",

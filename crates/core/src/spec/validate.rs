@@ -83,7 +83,7 @@ fn version(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Option<Ver
 fn missing_phases(document: &Document, problems: &mut Vec<Diagnostic>) {
     problems.push(match document.batch {
         Some(span) => Diagnostic::new(
-            Code::MissingKey,
+            Code::NotRunnable,
             span,
             "this buildspec is for batch builds only: it has no `phases`",
         )
@@ -98,15 +98,15 @@ fn shell(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Shell {
         None | Some("sh" | "/bin/sh") => "/bin/sh",
         Some(shell @ ("bash" | "/bin/bash")) => shell,
         Some(other) => {
-            let hint = match other {
+            let (code, hint) = match other {
                 "powershell.exe" | "cmd.exe" | "pwsh" => {
-                    "Windows shells run on Windows images only"
+                    (Code::NotRunnable, "Windows shells run on Windows images only")
                 }
-                _ => "CodeBuild knows `sh` and `bash` on Linux",
+                _ => (Code::BadValue, "CodeBuild knows `sh` and `bash` on Linux"),
             };
             let message = format!("commands cannot be run with `{other}`");
             let span = written.map_or(FILE, |shell| shell.span);
-            problems.push(Diagnostic::new(Code::BadValue, span, message).hint(hint));
+            problems.push(Diagnostic::new(code, span, message).hint(hint));
             other
         }
     };

@@ -1,0 +1,174 @@
+//! `runner check`: what is wrong with a buildspec, without running it.
+//!
+//! The report is the answer and goes to standard output: for a person, as JSON, or as SARIF for the
+//! tools that annotate pull requests.
+
+use super::error::{CliError, USAGE};
+use super::render;
+use crate::app::BuildspecFile;
+use clap::{Args, ValueEnum};
+use runner_core::spec::{Code, Diagnostic, Severity};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Options of `runner check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 when a build would begin (warnings or not); 2 when the buildspec would be rejected.")]
+pub(super) struct CheckArgs {
+    /// The buildspec [default: buildspec.yml in the source directory]
+    buildspec: Option<PathBuf>,
+    /// The directory with the source
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    source: PathBuf,
+    /// How the report is written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Leave out warnings of this kind, by the name in their brackets
+    #[arg(long, value_name = "CODE", value_parser = warning)]
+    allow: Vec<Code>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a person
+    Text,
+    /// One object
+    Json,
+    /// SARIF 2.1.0
+    Sarif,
+}
+
+/// A kind of warning, by name. Errors cannot be wished away.
+fn warning(name: &str) -> Result<Code, String> {
+    let warnings = || Code::ALL.into_iter().filter(|code| code.severity() == Severity::Warning);
+    warnings().find(|code| code.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = warnings().map(Code::name).collect();
+        format!("no such kind of warning; there are {}", names.join(", "))
+    })
+}
+
+/// Reports; the exit code.
+pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
+    let source = std::fs::canonicalize(&args.source).map_err(|error| {
+        CliError::usage(format!("source directory {}: {error}", args.source.display()))
+    })?;
+    let file = BuildspecFile::read(args.buildspec.as_deref(), &source);
+    let mut problems = match file.parse() {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => problems,
+    };
+    for problem in &mut problems {
+        // CodeBuild takes it; that it cannot be run here is worth a word.
+        if problem.code == Code::NotRunnable {
+            problem.severity = Severity::Warning;
+        }
+    }
+    problems.retain(|problem| problem.is_error() || !args.allow.contains(&problem.code));
+    problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
+    let report = match args.format {
+        Format::Text => text(&file, &problems),
+        Format::Json => pretty(&as_json(&file, &problems)),
+        Format::Sarif => pretty(&as_sarif(&file, &problems)),
+    };
+    // A reader that has gone has read enough; the exit code says the rest.
+    let _ = std::io::stdout().write_all(report.as_bytes());
+    Ok(if problems.iter().any(Diagnostic::is_error) { USAGE } else { 0 })
+}
+
+fn text(file: &BuildspecFile, problems: &[Diagnostic]) -> String {
+    let source = file.text().unwrap_or_default();
+    let mut report: String =
+        problems.iter().map(|problem| render::diagnostic(&file.shown(), source, problem)).collect();
+    let errors = problems.iter().filter(|problem| problem.is_error()).count();
+    let count = |number: usize, what: &str| match number {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    };
+    report.push_str(&format!(
+        "{}: {}, {}\n",
+        file.shown(),
+        count(errors, "error"),
+        count(problems.len() - errors, "warning")
+    ));
+    report
+}
+
+fn pretty(report: &Value) -> String {
+    format!("{report:#}\n")
+}
+
+fn name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
+fn as_json(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
+    let lines: Vec<&str> = file.text().unwrap_or_default().lines().collect();
+    let problems: Vec<Value> = problems
+        .iter()
+        .map(|problem| {
+            let at = problem.span.line as usize;
+            json!({
+                "code": problem.code.name(),
+                "severity": name(problem.severity),
+                "line": problem.span.line,
+                "column": problem.span.column,
+                "length": problem.span.length,
+                "message": problem.message,
+                "hint": problem.hint,
+                "source": at.checked_sub(1).and_then(|index| lines.get(index)),
+            })
+        })
+        .collect();
+    json!({ "schemaVersion": 1, "file": file.shown(), "problems": problems })
+}
+
+fn as_sarif(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
+    let rules: Vec<Value> = Code::ALL
+        .iter()
+        .map(|code| json!({ "id": code.name(), "shortDescription": { "text": code.about() } }))
+        .collect();
+    let results: Vec<Value> = problems
+        .iter()
+        .map(|problem| {
+            let mut message = problem.message.clone();
+            if let Some(hint) = &problem.hint {
+                message = format!("{message} ({hint})");
+            }
+            let mut place = json!({ "artifactLocation": { "uri": file.shown() } });
+            // SARIF counts from 1; a problem of the whole file has no region.
+            if problem.span.line > 0 {
+                let column = problem.span.column.max(1);
+                place["region"] = json!({
+                    "startLine": problem.span.line,
+                    "startColumn": column,
+                    "endColumn": column + problem.span.length.max(1),
+                });
+            }
+            json!({
+                "ruleId": problem.code.name(),
+                "level": name(problem.severity),
+                "message": { "text": message },
+                "locations": [{ "physicalLocation": place }],
+            })
+        })
+        .collect();
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "runner",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": rules,
+            } },
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    })
+}
