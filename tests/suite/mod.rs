@@ -7,6 +7,7 @@ mod containers;
 mod ends;
 mod engine;
 mod examples;
+mod fuzz;
 mod git;
 mod host;
 mod images;
@@ -29,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         engine::cases(),
         ends::cases(),
         examples::cases(),
+        fuzz::cases(),
         git::cases(),
         host::cases(),
         images::cases(),

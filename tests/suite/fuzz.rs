@@ -1,0 +1,201 @@
+//! Hostile bytes for everything that reads some: seeded, so that a failure comes again.
+//!
+//! The same functions take a fuzzer's input; here they get the examples with random changes.
+
+use crate::common::{cases, corpus, list, project};
+use runner_core::mask::{Masker, REPLACEMENT, Secrets};
+use runner_core::spec;
+use runner_wire::frame::{Decoder, Kind, encode};
+use runner_wire::shim::Reader;
+use std::path::Path;
+
+cases! {
+    [] => mutated_buildspecs_are_answered, chunks_make_no_difference_to_the_masker,
+        frames_survive_any_cut, garbage_at_the_shim_socket;
+}
+
+/// Rounds of each case; `RUNNER_FUZZ_ROUNDS` asks for more.
+fn rounds() -> usize {
+    std::env::var("RUNNER_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1500)
+}
+
+/// xorshift64*: the same numbers at each run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit.max(1) as u64).unwrap()
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        (0..self.below(most)).map(|_| self.next() as u8).collect()
+    }
+}
+
+fn texts(dir: &Path) -> Vec<Vec<u8>> {
+    let mut names = list(dir);
+    names.sort();
+    let files = names.iter().filter(|name| name.ends_with(".yml") || name.ends_with(".yaml"));
+    files.map(|name| std::fs::read(dir.join(name)).unwrap()).collect()
+}
+
+/// Pieces that mean something in YAML or in a buildspec.
+const PIECES: [&str; 20] = [
+    ": ",
+    "\n",
+    "- ",
+    "&a ",
+    "*a",
+    "<<: ",
+    "|\n",
+    ">\n",
+    "\t",
+    "  ",
+    "'",
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    "!!binary ",
+    "version: 0.2\n",
+    "on-failure: RETRY-3-(\n",
+    "\u{feff}",
+];
+
+fn mutate(random: &mut Random, text: &mut Vec<u8>) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(text.len() + 1);
+        match random.below(5) {
+            0 if at < text.len() => text[at] = random.next() as u8,
+            1 => drop(text.drain(at..(at + random.below(20)).min(text.len()))),
+            2 => {
+                let piece = PIECES[random.below(PIECES.len())];
+                text.splice(at..at, piece.bytes());
+            }
+            3 => {
+                let from = random.below(text.len() + 1);
+                let piece = text[from..(from + random.below(80)).min(text.len())].to_vec();
+                text.splice(at..at, piece);
+            }
+            _ => text.truncate(at),
+        }
+    }
+}
+
+/// Whatever the text, there is a specification or a problem with a place in that text.
+fn mutated_buildspecs_are_answered() {
+    let mut seeds = Vec::new();
+    for folder in ["valid", "breakpoint", "invalid"] {
+        seeds.extend(texts(&project().join("buildspecs").join(folder)));
+    }
+    seeds.extend(texts(&corpus()));
+    let mut random = Random(0x5EED);
+    for round in 0..rounds() {
+        let mut bytes = seeds[random.below(seeds.len())].clone();
+        mutate(&mut random, &mut bytes);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let problems = match spec::parse(&text) {
+            Ok((_, warnings)) => warnings,
+            Err(problems) => {
+                assert!(problems.iter().any(spec::Diagnostic::is_error), "round {round}:\n{text}");
+                problems
+            }
+        };
+        let lines = text.lines().count().max(1);
+        for problem in problems {
+            let line = problem.span.line as usize;
+            assert!(line <= lines + 1, "round {round}: line {line} of {lines}:\n{text}");
+            assert!(!problem.message.is_empty());
+        }
+    }
+}
+
+/// Any cut of a stream shows the same as the whole, and never a secret.
+fn chunks_make_no_difference_to_the_masker() {
+    let mut random = Random(0xA5E);
+    for round in 0..rounds() {
+        // Few different bytes make many near misses.
+        let word = |random: &mut Random| -> Vec<u8> {
+            (0..4 + random.below(6)).map(|_| b"ab\n"[random.below(3)]).collect()
+        };
+        let values: Vec<Vec<u8>> = (0..1 + random.below(4)).map(|_| word(&mut random)).collect();
+        let secrets = Secrets::new(values.clone()).unwrap();
+        let mut stream: Vec<u8> = Vec::new();
+        for _ in 0..random.below(12) {
+            if random.below(2) == 0 {
+                stream.extend(&values[random.below(values.len())]);
+            } else {
+                stream.extend(word(&mut random));
+            }
+        }
+        let shown = |cuts: &[usize]| {
+            let mut masker = Masker::new(secrets.clone());
+            let (mut out, mut from) = (Vec::new(), 0);
+            for &cut in cuts.iter().chain([&stream.len()]) {
+                masker.push(&stream[from..cut], &mut out);
+                from = cut;
+            }
+            masker.finish(&mut out);
+            out
+        };
+        let whole = shown(&[]);
+        let mut cuts: Vec<usize> =
+            (0..random.below(6)).map(|_| random.below(stream.len())).collect();
+        cuts.sort_unstable();
+        assert_eq!(shown(&cuts), whole, "round {round}: {values:?} in {stream:?} at {cuts:?}");
+        for part in whole.split(|&byte| byte == REPLACEMENT[0]) {
+            let leaks = values.iter().any(|value| part.windows(value.len()).any(|w| w == value));
+            assert!(!leaks, "round {round}: {values:?} in {stream:?}");
+        }
+    }
+}
+
+/// What is encoded comes out whole, however it is cut; what follows a bad head is not believed.
+fn frames_survive_any_cut() {
+    let mut random = Random(0xF4A3E);
+    for round in 0..rounds() {
+        let bodies: Vec<Vec<u8>> = (0..random.below(5)).map(|_| random.bytes(300)).collect();
+        let stream: Vec<u8> =
+            bodies.iter().flat_map(|body| encode(Kind::Data, body).unwrap()).collect();
+        let mut decoder = Decoder::default();
+        let mut got = Vec::new();
+        let mut rest = stream.as_slice();
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(1 + random.below(rest.len()));
+            decoder.feed(piece);
+            rest = after;
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                got.push(frame.body);
+            }
+        }
+        assert_eq!(got, bodies, "round {round}");
+        let mut decoder = Decoder::default();
+        decoder.feed(&random.bytes(200));
+        // An error or a wait for more; never a panic, never memory for a length that is a lie.
+        for _ in 0..50 {
+            if !matches!(decoder.next_frame(), Ok(Some(_))) {
+                break;
+            }
+        }
+    }
+}
+
+fn garbage_at_the_shim_socket() {
+    let mut random = Random(0x5417);
+    for _ in 0..rounds() {
+        let mut reader = Reader::default();
+        for _ in 0..random.below(6) {
+            if !matches!(reader.feed(&random.bytes(120)), Ok(None)) {
+                break;
+            }
+        }
+    }
+}
