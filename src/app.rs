@@ -16,7 +16,8 @@ use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
-use crate::engine::namespaces::Namespaces;
+use crate::engine::namespaces::{Namespaces, Recorder, Teller};
+use crate::engine::process::{self, ProcessEngine};
 use crate::engine::{ContainerSpec, Engine, Image, UserMount, host_image};
 use crate::events::LogWriter;
 use crate::session::{Hub, HubParts};
@@ -54,6 +55,7 @@ pub(crate) struct RunRequest {
     pub(crate) buildspec: BuildspecFile,
     /// What the buildspec says, or what is wrong with it.
     pub(crate) spec: Result<BuildSpec, Vec<Diagnostic>>,
+    pub(crate) engine: EngineKind,
     pub(crate) image: Image,
     pub(crate) mounts: Vec<UserMount>,
     pub(crate) sessions: bool,
@@ -64,6 +66,13 @@ pub(crate) struct RunRequest {
     pub(crate) format: LogFormat,
     pub(crate) build_json: Option<PathBuf>,
     pub(crate) quiet: bool,
+}
+
+/// What runs the build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EngineKind {
+    Namespaces,
+    Process,
 }
 
 /// How a build is shown on standard output.
@@ -86,7 +95,7 @@ pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
         project: request.project.clone(),
         number: identity.number,
         runner_pid: std::process::id(),
-        layers: layers(&dir, &identity),
+        layers: layers(request.engine, &dir, &identity),
     };
     let (dir, owned) = BuildDir::create(&home, &meta)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,20 +104,28 @@ pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
         .max_blocking_threads(4096)
         .build()
         .map_err(AppError::io("start the runtime"))?;
+    let layers = meta.layers.clone();
     let build = Build { request, home, identity, dir: dir.clone(), meta, _owned: owned };
     let result = runtime.block_on(build.run());
     if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
         // It never began, or has nowhere to leave a record.
+        let _ = dir.remove_leftovers(&layers);
         let _ = dir.discard();
     }
+    process::release(&layers);
     // What still blocks there (a start that is wanted no more) ends with this program.
     runtime.shutdown_background();
     result
 }
 
 /// Places for what the build writes: its own folder, else where temporary files are kept on disk.
-fn layers(dir: &BuildDir, identity: &Identity) -> Vec<PathBuf> {
-    vec![dir.layer(), Path::new("/var/tmp").join(format!("runner-{}", identity.uuid))]
+/// Without a container only the latter, since the build's users cannot enter the former.
+fn layers(engine: EngineKind, dir: &BuildDir, identity: &Identity) -> Vec<PathBuf> {
+    let temporary = Path::new("/var/tmp").join(format!("runner-{}", identity.uuid));
+    match engine {
+        EngineKind::Namespaces => vec![dir.layer(), temporary],
+        EngineKind::Process => vec![temporary],
+    }
 }
 
 /// What sessions and the driver share.
@@ -141,10 +158,11 @@ impl Build {
         let has_menu = self.has_menu();
         let sinks = self.start_sinks(&log, &gate, has_menu).map_err(failed("start a sink"))?;
 
-        self.make_readonly().map_err(failed("prepare what the container is given"))?;
+        let (root, readonly) = self.root().map_err(failed("make the build's directories"))?;
+        self.make_readonly(&readonly).map_err(failed("prepare what the container is given"))?;
         let breakpoints = Arc::new(Breakpoints::default());
         if self.request.sessions {
-            let server = ShimServer::bind(&self.dir.readonly().join("shim.sock"))
+            let server = ShimServer::bind(&readonly.join("shim.sock"))
                 .map_err(failed("listen on the shim socket"))?;
             tokio::spawn(server.serve(Arc::clone(&breakpoints), inbox.clone()));
         }
@@ -180,12 +198,12 @@ impl Build {
         };
 
         let facts = source::facts(&self.request.source);
-        let places = self.identity.places(&self.request.buildspec, &self.request.source);
+        let places = self.identity.places(&root, &self.request.buildspec, &self.request.source);
         let variables = self.variables(&facts, &places);
         let plan = self.plan(&facts, places);
         self.tell_hidden_path(&inbox).await;
         let guests = Guests { snapshot, breakpoints, hub };
-        let world = self.world(&plan, variables, &facts, &inbox, guests)?;
+        let world = self.world(&plan, variables, &facts, &inbox, readonly, guests)?;
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
         let (view, logged) = Driver::new(parts).run().await;
         let status = self.finish(view, logged)?;
@@ -230,9 +248,18 @@ impl Build {
         Ok(threads)
     }
 
+    /// The directory the build knows as /codebuild, and the host's place of what it is given there.
+    fn root(&self) -> io::Result<(String, PathBuf)> {
+        match (self.request.engine, self.meta.layers.first()) {
+            (EngineKind::Process, Some(layer)) => {
+                Ok((process::claim(layer)?, layer.join("codebuild/readonly")))
+            }
+            _ => Ok(("/codebuild".to_owned(), self.dir.readonly())),
+        }
+    }
+
     /// What the container sees at /codebuild/readonly.
-    fn make_readonly(&self) -> io::Result<()> {
-        let readonly = self.dir.readonly();
+    fn make_readonly(&self, readonly: &Path) -> io::Result<()> {
         let bin = readonly.join("bin");
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&bin)?;
         let program = bin.join(BREAKPOINT_NAME);
@@ -262,7 +289,10 @@ impl Build {
                 arn: self.identity.arn.clone(),
                 initiator: self.identity.initiator.clone(),
                 image: request.image.to_string(),
-                engine: "namespaces".to_owned(),
+                engine: match request.engine {
+                    EngineKind::Namespaces => "namespaces".to_owned(),
+                    EngineKind::Process => "process".to_owned(),
+                },
                 buildspec: request.buildspec.shown(),
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
@@ -282,7 +312,8 @@ impl Build {
             Err(_) => Variables::new(),
         };
         env::compose(Layers {
-            image: Variables::new(),
+            helpers: format!("{}/user/bin", places.root),
+            image: self.image_variables(),
             buildspec,
             managed: managed(&self.identity, &self.request.image, facts, places),
             overrides: self.request.variables.clone(),
@@ -295,6 +326,7 @@ impl Build {
         variables: BTreeMap<String, String>,
         facts: &SourceFacts,
         inbox: &Inbox,
+        readonly: PathBuf,
         guests: Guests,
     ) -> Result<World, AppError> {
         let secrets = self.secrets(&variables)?;
@@ -304,27 +336,30 @@ impl Build {
             source: (self.request.source.clone(), PathBuf::from(&plan.places.source)),
             source_extras: facts.outside.clone(),
             source_files: facts.rewritten.clone(),
-            readonly: self.dir.readonly(),
+            readonly,
             mounts: self.request.mounts.clone(),
             layers: self.meta.layers.clone(),
             unseen: self.home.root().to_path_buf(),
         };
         let dir = self.dir.clone();
         let tell = inbox.clone();
-        let engine: Arc<dyn Engine> = Arc::new(Namespaces {
-            images: self.home.images(),
-            record: Arc::new(move |pid, start_time| {
-                dir.write_container(ContainerFile { pid, start_time })
-            }),
-            tell: Arc::new(move |text| tell.send_blocking(Input::Notice(NoticeLevel::Note, text))),
-        });
+        let record: Recorder =
+            Arc::new(move |pid, start_time| dir.write_container(ContainerFile { pid, start_time }));
+        let tell: Teller =
+            Arc::new(move |text| tell.send_blocking(Input::Notice(NoticeLevel::Note, text)));
+        let engine: Arc<dyn Engine> = match self.request.engine {
+            EngineKind::Namespaces => {
+                Arc::new(Namespaces { images: self.home.images(), record, tell })
+            }
+            EngineKind::Process => Arc::new(ProcessEngine { record, tell }),
+        };
         let image = self.request.image.clone();
         Ok(World {
             engine,
             container_spec,
             work: plan.work.as_ref().ok().cloned(),
             variables,
-            source: plan.places.source.clone(),
+            places: plan.places.clone(),
             secrets,
             snapshot: guests.snapshot,
             sessions: guests.hub,
@@ -335,6 +370,17 @@ impl Build {
                 Image::Rootfs(_) => None,
             }),
         })
+    }
+
+    /// Variables of the image. Without a container this machine is the image.
+    fn image_variables(&self) -> Variables {
+        match self.request.engine {
+            EngineKind::Namespaces => Variables::new(),
+            EngineKind::Process => ["PATH", "HOME"]
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+                .collect(),
+        }
     }
 
     fn secrets(&self, variables: &BTreeMap<String, String>) -> Result<Secrets, AppError> {
@@ -356,7 +402,8 @@ impl Build {
 
     /// Programs a person has on their PATH and a build in `host` has not.
     async fn tell_hidden_path(&self, inbox: &Inbox) {
-        if self.request.image != Image::Host || self.request.spec.is_err() {
+        let is_isolated = self.request.engine == EngineKind::Namespaces;
+        if !is_isolated || self.request.image != Image::Host || self.request.spec.is_err() {
             return;
         }
         let path = std::env::var("PATH").unwrap_or_default();

@@ -69,6 +69,7 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
         end(&dir)?;
     }
     let layers = dir.meta().map_or_else(|_| vec![dir.layer()], |meta| meta.layers);
+    crate::engine::process::release(&layers);
     dir.remove_leftovers(&layers)?;
     dir.retire()?;
     Ok(true)

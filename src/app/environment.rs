@@ -46,7 +46,7 @@ pub(super) fn managed(
         ("CODEBUILD_START_TIME", clock::wall().epoch_millis().to_string()),
         ("GOPATH", gopath.to_owned()),
         ("HOSTNAME", hostname.clone()),
-        ("OLDPWD", "/codebuild/readonly".to_owned()),
+        ("OLDPWD", format!("{}/readonly", places.root)),
         ("PWD", places.source.clone()),
         ("SHLVL", "2".to_owned()),
     ];

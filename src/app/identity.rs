@@ -36,14 +36,14 @@ impl Identity {
     }
 
     /// Where the build sees its source: a number of nine or ten digits, as in AWS.
-    pub(super) fn places(&self, buildspec: &BuildspecFile, source: &Path) -> Places {
+    pub(super) fn places(&self, root: &str, buildspec: &BuildspecFile, source: &Path) -> Places {
         let (high, _) = self.uuid.as_u64_pair();
         let number = 100_000_000 + high % 9_900_000_000;
-        let src = format!("/codebuild/output/src{number}/src");
+        let src = format!("{root}/output/src{number}/src");
         let buildspec = match buildspec.path_in(source) {
             Some(path) => format!("{src}/{}", path.display()),
-            None => "/codebuild/readonly/buildspec.yml".to_owned(),
+            None => format!("{root}/readonly/buildspec.yml"),
         };
-        Places { source: src, buildspec }
+        Places { root: root.to_owned(), source: src, buildspec }
     }
 }

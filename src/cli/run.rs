@@ -3,7 +3,7 @@
 use super::error::{CliError, of_status};
 use super::render;
 use super::values;
-use crate::app::{self, BuildspecFile, LogFormat, RunRequest};
+use crate::app::{self, BuildspecFile, EngineKind, LogFormat, RunRequest};
 use crate::engine::{Image, UserMount};
 use clap::{Args, ValueEnum};
 use runner_core::plan::{BreakAction, Limits};
@@ -87,6 +87,9 @@ enum EngineName {
     Auto,
     /// Linux namespaces, nothing to install
     Namespaces,
+    /// No container at all, for machines that are thrown away: the build runs as you, on this
+    /// machine's own files
+    Process,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -123,6 +126,14 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         return Err(CliError::usage("the source directory cannot be /")
             .hint("run in the directory of your project, or name it with --source"));
     }
+    let engine = match args.engine {
+        EngineName::Auto | EngineName::Namespaces => EngineKind::Namespaces,
+        EngineName::Process => EngineKind::Process,
+    };
+    if engine == EngineKind::Process && (args.image != Image::Host || !args.mount.is_empty()) {
+        return Err(CliError::usage("--engine process has no image and no mounts")
+            .hint("the build sees this machine as it is; leave out --image and --mount"));
+    }
     let buildspec = BuildspecFile::read(args.buildspec.as_deref(), &source);
     let parsed = buildspec.parse();
     let (spec, problems) = match parsed {
@@ -143,6 +154,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         source,
         buildspec,
         spec: spec.ok_or(problems),
+        engine,
         image: args.image,
         mounts: args.mount,
         sessions: args.enable_session,
@@ -162,9 +174,6 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         build_json: args.build_json,
         quiet: args.quiet,
     };
-    match args.engine {
-        EngineName::Auto | EngineName::Namespaces => {}
-    }
     let rejected = request.spec.is_err();
     let status = app::run(request, super::home::open()?)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })

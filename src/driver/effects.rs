@@ -16,7 +16,7 @@ use runner_core::event::{NoticeLevel, Outcome};
 use runner_core::machine::{CommandRun, Effect, Input};
 use runner_core::mask::Secrets;
 use runner_core::phase::{PhaseContext, Status};
-use runner_core::plan::Work;
+use runner_core::plan::{Places, Work};
 use runner_wire::init::Exit;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) container_spec: ContainerSpec,
     pub(crate) work: Option<Work>,
     pub(crate) variables: BTreeMap<String, String>,
-    pub(crate) source: String,
+    pub(crate) places: Places,
     pub(crate) secrets: Secrets,
     pub(crate) snapshot: SharedSnapshot,
     pub(crate) sessions: Arc<dyn Sessions>,
@@ -145,7 +145,7 @@ impl Effects {
                 container,
                 work.version,
                 work.shell.clone(),
-                world.source.clone(),
+                &world.places,
                 &world.variables,
                 Arc::clone(&world.snapshot),
             )

@@ -56,7 +56,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
-        let snapshot = initial_snapshot(&parts.world.variables, &parts.world.source);
+        let snapshot = initial_snapshot(&parts.world.variables, &parts.world.places.source);
         *parts.world.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         let secrets = parts.world.secrets.clone();
         let effects = Effects::new(Arc::new(parts.world), parts.inbox, parts.log.clone());

@@ -9,6 +9,7 @@ use crate::engine::{Container, ExecError, ExecSpec, Ids, OpenMode, Process, Stdi
 use runner_core::env::DEFAULT_PATH;
 use runner_core::exports;
 use runner_core::machine::CommandRun;
+use runner_core::plan::Places;
 use runner_core::spec::Version;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,8 +18,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Directory of the state files in the container.
-const STATE: &str = "/codebuild/output/tmp";
 /// Last line of a state that was saved whole.
 const SAVED: &[u8] = b"\n#\n";
 /// Most of a state file that is read back. Linux takes no larger environment.
@@ -41,6 +40,8 @@ pub(crate) struct Shell {
     version: Version,
     program: String,
     source: String,
+    /// Directory of the state files in the container.
+    state_dir: String,
     files: StateFiles,
     /// The last state that was saved whole; put back if a command dies while saving.
     state: Vec<u8>,
@@ -79,14 +80,16 @@ impl Shell {
         container: Arc<dyn Container>,
         version: Version,
         program: String,
-        source: String,
+        places: &Places,
         variables: &BTreeMap<String, String>,
         snapshot: SharedSnapshot,
     ) -> Result<Self, ShellError> {
+        let state_dir = format!("{}/output/tmp", places.root);
+        let source = places.source.clone();
         let files = StateFiles {
-            script: StateFile::open(&*container, "script.sh").await?,
-            env: StateFile::open(&*container, "env.sh").await?,
-            dir: StateFile::open(&*container, "dir.txt").await?,
+            script: StateFile::open(&*container, format!("{state_dir}/script.sh")).await?,
+            env: StateFile::open(&*container, format!("{state_dir}/env.sh")).await?,
+            dir: StateFile::open(&*container, format!("{state_dir}/dir.txt")).await?,
         };
         let state = initial_state(variables);
         let directory = source.clone().into_bytes();
@@ -95,6 +98,7 @@ impl Shell {
             version,
             program,
             source,
+            state_dir,
             files,
             state,
             directory,
@@ -115,7 +119,7 @@ impl Shell {
         for file in [&mut self.files.script, &mut self.files.env, &mut self.files.dir] {
             self.is_written &= !file.renew(&*self.container).await?;
         }
-        self.files.script.write(&script(self.version, &self.source, &run.text))?;
+        self.files.script.write(&script(self.version, &self.source, &self.state_dir, &run.text))?;
         if !self.is_written {
             self.files.env.write(&self.state)?;
             self.files.dir.write(&line(&self.directory))?;
@@ -197,8 +201,7 @@ impl Shell {
 }
 
 impl StateFile {
-    async fn open(container: &dyn Container, name: &str) -> Result<Self, ShellError> {
-        let path = format!("{STATE}/{name}");
+    async fn open(container: &dyn Container, path: String) -> Result<Self, ShellError> {
         match container.open(Path::new(&path), OpenMode::ReadWriteCreate).await {
             Ok(fd) => {
                 let file = File::from(fd);
@@ -217,8 +220,7 @@ impl StateFile {
         if self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
             return Ok(false);
         }
-        let name = self.path.rsplit('/').next().unwrap_or_default().to_owned();
-        *self = Self::open(container, &name).await?;
+        *self = Self::open(container, self.path.clone()).await?;
         Ok(true)
     }
 
@@ -261,23 +263,24 @@ fn initial_state(variables: &BTreeMap<String, String>) -> Vec<u8> {
 ///
 /// No program is called in what is ours: images without `cat` exist, and each call would cost as
 /// much as the command. The empty line after the text takes a trailing backslash.
-fn script(version: Version, source: &str, text: &str) -> Vec<u8> {
+fn script(version: Version, source: &str, state_dir: &str, text: &str) -> Vec<u8> {
+    let dir = exports::quote(state_dir);
     let script = match version {
         Version::V0_2 => format!(
-            "IFS= read -r OLDPWD < {STATE}/dir.txt; cd \"$OLDPWD\"\n\
+            "IFS= read -r OLDPWD < {dir}/dir.txt; cd \"$OLDPWD\"\n\
              set -a\n\
-             . {STATE}/env.sh\n\
+             . {dir}/env.sh\n\
              {text}\n\
              \n\
              CODEBUILD_LAST_EXIT=$?\n\
-             {{ export -p; echo '#'; }} > {STATE}/env.sh\n\
-             pwd > {STATE}/dir.txt\n\
+             {{ export -p; echo '#'; }} > {dir}/env.sh\n\
+             pwd > {dir}/dir.txt\n\
              exit $CODEBUILD_LAST_EXIT\n"
         ),
         Version::V0_1 => format!(
             "cd {}\n\
              set -a\n\
-             . {STATE}/env.sh\n\
+             . {dir}/env.sh\n\
              {text}\n",
             exports::quote(source)
         ),
@@ -292,7 +295,7 @@ mod tests {
     #[test]
     fn a_commands_text_starts_on_line_four() {
         for version in [Version::V0_1, Version::V0_2] {
-            let script = script(version, "/src/it's", "echo one\necho two");
+            let script = script(version, "/src/it's", "/state", "echo one\necho two");
             let text = String::from_utf8(script).expect("text");
             assert_eq!(text.lines().nth(3), Some("echo one"), "{version:?}");
             assert_eq!(text.lines().nth(4), Some("echo two"), "{version:?}");

@@ -71,7 +71,12 @@ impl InitClient {
         Ok(client)
     }
 
-    pub(crate) async fn exec(self: &Arc<Self>, spec: &ExecSpec) -> Result<Process, ExecError> {
+    /// Starts a program, as its user or, with `keep_user`, as whoever PID 1 is.
+    pub(crate) async fn exec(
+        self: &Arc<Self>,
+        spec: &ExecSpec,
+        keep_user: bool,
+    ) -> Result<Process, ExecError> {
         let (theirs, ours) =
             connections(spec.stdio).map_err(|error| ExecError::Pipe(error.to_string()))?;
         let size = match spec.stdio {
@@ -84,6 +89,9 @@ impl InitClient {
         }
         if spec.cwd_or_root {
             flags |= abi::flags::CWD_OR_ROOT;
+        }
+        if keep_user {
+            flags |= abi::flags::KEEP_USER;
         }
         let request = wire::Exec {
             flags,

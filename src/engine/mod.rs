@@ -8,6 +8,7 @@
 pub(crate) mod host_image;
 mod init;
 pub(crate) mod namespaces;
+pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod users;
 

@@ -6,7 +6,7 @@
 use super::init::InitClient;
 use super::rootfs::{self, Prepared};
 use super::{
-    Container, ContainerSpec, Engine, EngineError, ExecError, ExecSpec, Fut, Image, OpenMode,
+    Container, ContainerSpec, Engine, EngineError, ExecError, ExecSpec, Fut, Ids, Image, OpenMode,
     Process, host_image,
 };
 use crate::users;
@@ -47,21 +47,38 @@ impl Engine for Namespaces {
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            let sandbox = Mutex::new(Some((sandbox, image)));
-            Ok(Arc::new(NamespacesContainer { init, sandbox }) as Arc<dyn Container>)
+            Ok(Arc::new(InitContainer::with_users(init, sandbox, image)) as Arc<dyn Container>)
         })
     }
 }
 
-struct NamespacesContainer {
+/// A container whose first process is our own program.
+pub(super) struct InitContainer {
     init: Arc<InitClient>,
     /// The container and the image that must not change while it lives.
     sandbox: Mutex<Option<(Sandbox, Option<Prepared>)>>,
+    /// Whether its root is the caller, whoever that is.
+    is_of_caller: bool,
 }
 
-impl Container for NamespacesContainer {
+impl InitContainer {
+    /// One with users of its own.
+    fn with_users(init: Arc<InitClient>, sandbox: Sandbox, image: Option<Prepared>) -> Self {
+        let sandbox = Mutex::new(Some((sandbox, image)));
+        InitContainer { init, sandbox, is_of_caller: false }
+    }
+
+    /// One in which everything runs as the caller unless another user is asked for.
+    pub(super) fn of_caller(init: Arc<InitClient>, sandbox: Sandbox) -> Self {
+        let sandbox = Mutex::new(Some((sandbox, None)));
+        InitContainer { init, sandbox, is_of_caller: true }
+    }
+}
+
+impl Container for InitContainer {
     fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<Process, ExecError>> {
-        Box::pin(async move { self.init.exec(&spec).await })
+        let keep_user = self.is_of_caller && spec.user == Ids::default();
+        Box::pin(async move { self.init.exec(&spec, keep_user).await })
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
@@ -197,12 +214,14 @@ impl From<EngineError> for NotStarted {
 const NO_USER_NAMESPACES: &str = "user namespaces are closed to this user: see \
                                   kernel.apparmor_restrict_unprivileged_userns, \
                                   kernel.unprivileged_userns_clone and user.max_user_namespaces in \
-                                  sysctl, or run as root";
+                                  sysctl; run as root, or do without a container: --engine \
+                                  process";
 
 const IN_A_CONTAINER: &str = "the runner is in a container that lets it make no container of its own; \
                               start that one with: docker run --security-opt seccomp=unconfined \
                               --security-opt systempaths=unconfined (where there is AppArmor, also \
-                              --security-opt apparmor=unconfined)";
+                              --security-opt apparmor=unconfined), or do without a container: \
+                              --engine process";
 
 /// Whether a container engine says that this process is in a container.
 fn is_in_container() -> bool {
@@ -410,7 +429,8 @@ fn explain(error: &StartError) -> EngineError {
             Some(code) if code == nix::errno::Errno::EPERM as i32 => NO_USER_NAMESPACES,
             Some(code) if code == nix::errno::Errno::ENOSYS as i32 => IN_A_CONTAINER,
             Some(code) if code == nix::errno::Errno::ENOSPC as i32 => {
-                "there are as many namespaces as user.max_*_namespaces in /proc/sys allows"
+                "there are as many namespaces as user.max_*_namespaces in /proc/sys allows; \
+                 without a container: --engine process"
             }
             _ => "look at /proc/sys/user/max_*_namespaces and at the limits of this container",
         }),

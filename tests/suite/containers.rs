@@ -94,6 +94,10 @@ fn in_docker_containers() {
         // As containers are by default.
         let refused = docker.run(&user, HELLO).code(3);
         assert!(refused.stderr.contains("--security-opt seccomp=unconfined"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("--engine process"), "{}", refused.stderr);
+        let plain = docker.run(&user, &format!("{HELLO} --engine process")).code(0);
+        assert!(plain.output().contains("Hello World\n"), "{}", plain.stdout);
+        plain.says("nothing is isolated");
         // Namespaces, and no /proc of their own.
         let options = [&user[..], &OPEN[..2]].concat();
         docker.run(&options, HELLO).code(3).says("--security-opt systempaths=unconfined");
@@ -116,5 +120,19 @@ fn in_docker_containers() {
     let seen = outcome(&mut docker.command(&exec)).code(0);
     assert_eq!(seen.stdout, "Hello World\n");
     outcome(&mut docker.command(&["exec", "walk", "runner", "resume"])).code(0);
+    assert_eq!(build.wait(), 0);
+
+    // The same without a container of its own.
+    let mut command = docker.run_command(
+        &["--name", "plain"],
+        "runner run hello-world.yml --enable-session --engine process",
+    );
+    let mut build = Running::spawn_from(&mut command);
+    build.stderr.wait_for("stop ");
+    let exec = ["exec", "plain", "runner", "exec", "--", "sh", "-c", "pwd; cat /tmp/hello-world"];
+    let seen = outcome(&mut docker.command(&exec)).code(0);
+    assert!(seen.stdout.starts_with("/codebuild/output/src"), "{}", seen.stdout);
+    assert!(seen.stdout.ends_with("/src\nHello World\n"), "{}", seen.stdout);
+    outcome(&mut docker.command(&["exec", "plain", "runner", "resume"])).code(0);
     assert_eq!(build.wait(), 0);
 }

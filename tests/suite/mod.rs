@@ -14,6 +14,7 @@ mod images;
 mod interpreter;
 mod output;
 mod places;
+mod process;
 mod rootless;
 mod sessions;
 mod sudo;
@@ -37,6 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
         interpreter::cases(),
         output::cases(),
         places::cases(),
+        process::cases(),
         rootless::cases(),
         sessions::cases(),
         sudo::cases(),

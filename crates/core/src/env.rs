@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 
 /// Where programs are searched for unless the image says otherwise.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Directory of the `codebuild-*` commands; last in PATH, as in AWS.
-pub const HELPER_DIRECTORY: &str = "/codebuild/user/bin";
 
 /// Names and values, later ones before earlier ones of the same name.
 pub type Variables = Vec<(String, String)>;
@@ -16,6 +14,8 @@ pub type Variables = Vec<(String, String)>;
 /// The layers, weakest first.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
+    /// Directory of the `codebuild-*` commands; last in PATH, as in AWS.
+    pub helpers: String,
     /// ENV of the image.
     pub image: Variables,
     /// `env` of the buildspec.
@@ -36,7 +36,7 @@ pub fn compose(layers: Layers) -> BTreeMap<String, String> {
     if let Some(path) = variables.get_mut("PATH") {
         // The agent appends to what the image has. A buildspec that sets PATH replaces it all.
         path.push(':');
-        path.push_str(HELPER_DIRECTORY);
+        path.push_str(&layers.helpers);
     }
     variables.extend(layers.buildspec);
     variables.extend(layers.managed);
@@ -55,6 +55,7 @@ mod tests {
     #[test]
     fn stronger_layers_win() {
         let found = compose(Layers {
+            helpers: "/codebuild/user/bin".to_owned(),
             image: pairs(&[("PATH", "/image/bin"), ("A", "image"), ("B", "image")]),
             buildspec: pairs(&[("A", "buildspec"), ("CODEBUILD_CI", "no"), ("C", "$A")]),
             managed: pairs(&[("CODEBUILD_CI", "true"), ("AWS_REGION", "us-east-1")]),

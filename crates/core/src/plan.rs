@@ -25,6 +25,8 @@ pub struct BuildPlan {
 /// Paths in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
+    /// The directory that holds all the others; `/codebuild` where that can be.
+    pub root: String,
     /// `CODEBUILD_SRC_DIR`.
     pub source: String,
     /// The buildspec.

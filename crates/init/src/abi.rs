@@ -10,15 +10,17 @@
 //! two requests at once. Replies are [`REPLY_LEN`] bytes each, with at most one descriptor.
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
 /// Descriptor on which PID 1 finds the root directory of the container's devpts.
 pub const DEVPTS_FD: i32 = 4;
 
-/// Where the container sees the shim socket, a path every process in it may connect to.
-pub const SHIM_SOCKET: &str = "/codebuild/readonly/shim.sock";
+/// Name of the shim socket, in the directory above that of the shims. Every process may connect.
+pub const SHIM_SOCKET: &str = "shim.sock";
+/// File name (`argv[0]`) under which the program is no PID 1 but the reaper of its descendants.
+pub const REAPER_NAME: &str = "runner-reaper";
 /// File name (`argv[0]`) that makes the program the blocking shim.
 pub const BREAKPOINT_NAME: &str = "codebuild-breakpoint";
 /// File name (`argv[0]`) that makes the program the releasing shim.
@@ -91,6 +93,8 @@ pub mod flags {
     pub const PTY: u32 = 1;
     /// A working directory that cannot be entered becomes `/` instead of a failure.
     pub const CWD_OR_ROOT: u32 = 2;
+    /// The program runs as whoever PID 1 is, and its user, group and groups are not looked at.
+    pub const KEEP_USER: u32 = 4;
 }
 
 /// Whom a `SIGNAL` request reaches.

@@ -1,8 +1,8 @@
-//! Which of the three programs this is: its file name makes it a shim, otherwise it is PID 1.
+//! Which of the programs this is: its file name makes it a shim or a reaper, otherwise it is PID 1.
 //!
 //! Entered from `arch` with what the kernel left on the stack.
 
-use crate::abi::{BREAKPOINT_NAME, RESUME_NAME};
+use crate::abi::{BREAKPOINT_NAME, REAPER_NAME, RESUME_NAME};
 use crate::strings::Strings;
 use crate::{pid1, shim, sys};
 
@@ -27,5 +27,5 @@ pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
     if name == RESUME_NAME.as_bytes() {
         sys::exit(shim::resume())
     }
-    pid1::run()
+    pid1::run(name == REAPER_NAME.as_bytes())
 }

@@ -5,6 +5,7 @@
 //! wrong is sent over the job's report socket, which exec closes when all went well.
 
 use crate::abi::{flags, stage};
+use crate::digits;
 use crate::request::ExecRequest;
 use crate::sys::{self, Errno, Fd, Pages};
 
@@ -42,9 +43,11 @@ fn prepare(request: &ExecRequest<'_>, stdio: &Stdio<'_>) -> Result<(), Failure> 
     let at = |stage| move |errno| Failure(stage, errno);
     sys::unblock_signals();
     sys::new_session().map_err(at(stage::STDIO))?;
+    let keeps_user = request.head.flags & flags::KEEP_USER != 0;
+    let uid = if keeps_user { sys::uid() } else { request.head.uid };
     match stdio {
         Stdio::Terminal(slave) => {
-            sys::take_terminal(slave, request.head.uid).map_err(at(stage::PTY))?;
+            sys::take_terminal(slave, uid).map_err(at(stage::PTY))?;
             for number in 0..3 {
                 sys::copy_to(slave, number).map_err(at(stage::STDIO))?;
             }
@@ -56,8 +59,10 @@ fn prepare(request: &ExecRequest<'_>, stdio: &Stdio<'_>) -> Result<(), Failure> 
             }
         }
     }
-    sys::become_user(request.head.uid, request.head.gid, request.groups)
-        .map_err(at(stage::USER))?;
+    if !keeps_user {
+        sys::become_user(request.head.uid, request.head.gid, request.groups)
+            .map_err(at(stage::USER))?;
+    }
     match sys::change_directory(request.cwd) {
         Err(_) if request.head.flags & flags::CWD_OR_ROOT != 0 => sys::change_directory(b"/\0"),
         done => done,
@@ -137,7 +142,7 @@ pub(crate) fn signal_session(session: i32, signal: i32) -> ! {
 }
 
 /// The numbers among the names of directory entries.
-fn pids(mut entries: &[u8]) -> impl Iterator<Item = i32> {
+pub(crate) fn pids(mut entries: &[u8]) -> impl Iterator<Item = i32> {
     const NAME_AT: usize = 19;
     core::iter::from_fn(move || {
         loop {
@@ -146,20 +151,10 @@ fn pids(mut entries: &[u8]) -> impl Iterator<Item = i32> {
             entries = &entries[length..];
             let name = entry.get(NAME_AT..)?;
             let name = &name[..name.iter().position(|&byte| byte == 0)?];
-            if let Some(number) = number(name) {
-                return Some(number);
+            if let Some(pid) = digits::read(name) {
+                return Some(pid);
             }
         }
-    })
-}
-
-fn number(digits: &[u8]) -> Option<i32> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_i32, |sum, &byte| match byte {
-        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(i32::from(byte - b'0')),
-        _ => None,
     })
 }
 

@@ -5,13 +5,14 @@
 //! that cargo lints, documents and tests them. The engine uses [`abi`] to talk to PID 1; everything
 //! else here runs inside the container only.
 //!
-//! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume` or, under any other name, PID 1.
+//! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, a reaper or, under any other name, PID 1.
 #![cfg_attr(not(test), no_std)]
 #![allow(dead_code, reason = "most of it is called in the freestanding program alone")]
 
 pub mod abi;
 #[path = "arch_x86_64.rs"]
 mod arch;
+mod digits;
 mod entry;
 mod exec;
 mod mem;
@@ -21,6 +22,7 @@ mod request;
 mod shim;
 mod strings;
 mod sys;
+mod tree;
 
 /// The program as an ELF file: static, 64-bit, without an interpreter.
 pub static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));

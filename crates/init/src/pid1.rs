@@ -4,6 +4,9 @@
 //! never waits on anything but its two descriptors: whatever could hang happens in a forked child
 //! (`exec`). When the runner's end of the socket closes, for whatever reason, it exits, and the
 //! kernel ends the container with it.
+//!
+//! As a reaper it has no namespace of its own: it adopts what its descendants leave behind, "every
+//! process" means its descendants, and it ends those itself (`tree`) before it exits.
 
 use crate::abi::{
     self, HEADER_LEN, Header, MAX_BODY, MAX_FDS, MAX_JOBS, Reply, flags, reply, request, scope,
@@ -13,6 +16,7 @@ use crate::exec::{self, Stdio};
 use crate::outbox::Outbox;
 use crate::request::{ExecRequest, split_string};
 use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, Result};
+use crate::tree;
 
 /// Exit code when the runner breaks the protocol; nobody but a debugger sees it.
 const PROTOCOL_BROKEN: i32 = 70;
@@ -39,12 +43,16 @@ struct Pid1 {
     outbox: Outbox,
     /// The `KILL_ALL` that has not been answered yet.
     awaited_end: Option<u64>,
+    is_reaper: bool,
 }
 
 /// Runs until the runner goes.
-pub(crate) fn run() -> ! {
+pub(crate) fn run(is_reaper: bool) -> ! {
     sys::hide_from_tracers();
-    sys::set_name(c"runner-init");
+    sys::set_name(if is_reaper { c"runner-reaper" } else { c"runner-init" });
+    if is_reaper && sys::adopt_descendants().is_err() {
+        sys::exit(PROTOCOL_BROKEN)
+    }
     sys::default_signals();
     sys::umask(0o022);
     let control = Fd::from_number(abi::CONTROL_FD);
@@ -59,7 +67,8 @@ pub(crate) fn run() -> ! {
     else {
         sys::exit(PROTOCOL_BROKEN)
     };
-    let mut pid1 = Pid1 { control, devpts, jobs: [Job::FREE; MAX_JOBS], outbox, awaited_end: None };
+    let jobs = [Job::FREE; MAX_JOBS];
+    let mut pid1 = Pid1 { control, devpts, jobs, outbox, awaited_end: None, is_reaper };
     pid1.reply(reply::HELLO, 0, abi::ABI_VERSION, 0, None);
     pid1.serve(&deaths)
 }
@@ -75,7 +84,7 @@ impl Pid1 {
                 | if self.outbox.is_empty() { 0 } else { POLLOUT };
             let mut ready = [PollFd::new(&self.control, wanted), PollFd::new(deaths, POLLIN)];
             if !more_deaths && sys::poll(&mut ready).is_err_and(|errno| errno != Errno::INTR) {
-                sys::exit(PROTOCOL_BROKEN);
+                self.leave(PROTOCOL_BROKEN);
             }
             if ready[1].ready(POLLIN) {
                 // Many deaths may be one signal, so its contents tell nothing; empty it.
@@ -93,12 +102,21 @@ impl Pid1 {
                 while self.outbox.has_room() {
                     match incoming.next(&self.control) {
                         Next::Nothing => break,
-                        Next::Closed => sys::exit(0),
+                        Next::Closed => self.leave(0),
+                        Next::Broken => self.leave(PROTOCOL_BROKEN),
                         Next::Request(header, body, fds) => self.perform(header, &body, fds),
                     }
                 }
             }
         }
+    }
+
+    /// Ends, and everything with it: in a container by the kernel's doing.
+    fn leave(&self, code: i32) -> ! {
+        if self.is_reaper {
+            tree::end();
+        }
+        sys::exit(code)
     }
 
     fn perform(&mut self, header: Header, body: &Pages, fds: [Option<Fd>; MAX_FDS]) {
@@ -196,7 +214,11 @@ impl Pid1 {
 
     fn kill_all(&mut self, id: u64, body: &[u8]) -> core::result::Result<(), (u32, Errno)> {
         let signal = abi::u32_at(body, 0).ok_or((stage::REQUEST, Errno::INVAL))?;
-        let _ = sys::kill(-1, signal as i32);
+        if self.is_reaper {
+            tree::signal(signal as i32);
+        } else {
+            let _ = sys::kill(-1, signal as i32);
+        }
         self.awaited_end = Some(id);
         self.reap();
         Ok(())
@@ -255,6 +277,8 @@ enum Next {
     /// The rest of a request has not come yet.
     Nothing,
     Closed,
+    /// Reset, too many descriptors, no memory for a body: nothing to go on with.
+    Broken,
     Request(Header, Pages, [Option<Fd>; MAX_FDS]),
 }
 
@@ -283,8 +307,7 @@ impl Incoming {
             Ok(Some(next)) => next,
             Ok(None) => Next::Closed,
             Err(Errno::AGAIN | Errno::INTR) => Next::Nothing,
-            // Reset, too many descriptors, no memory for a body: nothing to go on with.
-            Err(_) => sys::exit(PROTOCOL_BROKEN),
+            Err(_) => Next::Broken,
         }
     }
 

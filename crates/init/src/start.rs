@@ -6,6 +6,7 @@
 mod abi;
 #[path = "arch_x86_64.rs"]
 mod arch;
+mod digits;
 mod entry;
 mod exec;
 mod mem;
@@ -15,6 +16,7 @@ mod request;
 mod shim;
 mod strings;
 mod sys;
+mod tree;
 use entry::start_on_stack;
 
 #[panic_handler]

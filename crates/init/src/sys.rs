@@ -10,6 +10,7 @@ pub struct Errno(pub i32);
 
 impl Errno {
     pub(crate) const PERM: Errno = Errno(1);
+    pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const NOENT: Errno = Errno(2);
     pub(crate) const INTR: Errno = Errno(4);
     pub(crate) const TOOBIG: Errno = Errno(7);
@@ -53,6 +54,10 @@ impl Fd {
         let number = self.0;
         core::mem::forget(self);
         number
+    }
+
+    pub(crate) fn number(&self) -> i32 {
+        self.0
     }
 
     fn arg(&self) -> usize {
@@ -457,6 +462,55 @@ pub(crate) fn open_proc() -> Result<Fd> {
         syscall(nr::OPENAT, [AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0])
     })
     .map(|fd| Fd(fd as i32))
+}
+
+/// Opens a file below a directory for reading; `path` ends in NUL.
+pub(crate) fn open_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
+    let path = c_path(path)?;
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe { syscall(nr::OPENAT, [directory.arg(), path, O_CLOEXEC, 0, 0, 0]) })
+        .map(|fd| Fd(fd as i32))
+}
+
+/// Opens a directory as a place to go on from; `path` ends in NUL.
+pub(crate) fn open_place(path: &[u8]) -> Result<Fd> {
+    const O_PATH: usize = 0o10_000_000;
+    let path = c_path(path)?;
+    let flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe { syscall(nr::OPENAT, [AT_FDCWD, path, flags, 0, 0, 0]) })
+        .map(|fd| Fd(fd as i32))
+}
+
+/// Where this program's file is; how many bytes of `into` that takes.
+pub(crate) fn own_path(into: &mut [u8]) -> Result<usize> {
+    let link = c"/proc/self/exe".as_ptr() as usize;
+    // SAFETY: the path is a C string; the kernel writes at most `into.len()` bytes.
+    checked(unsafe {
+        syscall(nr::READLINKAT, [AT_FDCWD, link, into.as_mut_ptr() as usize, into.len(), 0, 0])
+    })
+}
+
+/// A descriptor that stays with one process whatever becomes of its number.
+pub(crate) fn pin(pid: i32) -> Result<Fd> {
+    plain(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]).map(|fd| Fd(fd as i32))
+}
+
+pub(crate) fn signal_pinned(process: &Fd, signal: i32) -> Result<()> {
+    plain(nr::PIDFD_SEND_SIGNAL, [process.arg(), signal as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// Makes orphans among this process's descendants its children.
+pub(crate) fn adopt_descendants() -> Result<()> {
+    const PR_SET_CHILD_SUBREAPER: usize = 36;
+    plain(nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]).map(drop)
+}
+
+/// A millisecond, for others to get on.
+pub(crate) fn rest() {
+    let time = [0_u64, 1_000_000];
+    // SAFETY: the kernel reads two numbers; there is nothing to poll.
+    let _ = unsafe { syscall(nr::PPOLL, [0, 0, time.as_ptr() as usize, 0, 0, 0]) };
 }
 
 /// The next entries of a directory, as the kernel lays them out; 0 at the end.

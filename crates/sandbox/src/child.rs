@@ -9,11 +9,9 @@
 use crate::handshake::{Channel, SetupError, Step};
 use crate::in_root::InRoot;
 use crate::spec::SandboxSpec;
-use crate::{caps, kernel_dirs, root, seccomp, sys};
-use rustix::fs::{MemfdFlags, Mode, SealFlags};
-use rustix::io::Errno;
+use crate::{caps, kernel_dirs, root, sealed, seccomp, sys};
+use rustix::fs::Mode;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
-use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -87,7 +85,7 @@ fn enter(root: &InRoot) -> Result<(), SetupError> {
 /// Gives up rights for good and becomes PID 1. Comes back with what went wrong.
 fn confine(devpts: &OwnedFd) -> SetupError {
     let become_init = || -> io::Result<std::convert::Infallible> {
-        let init = sealed_program()?;
+        let init = sealed::program()?;
         caps::limit()?;
         // Installed while CAP_SYS_ADMIN is still held, so "no new privileges" stays off: build
         // images need sudo.
@@ -98,23 +96,4 @@ fn confine(devpts: &OwnedFd) -> SetupError {
     };
     let Err(error) = become_init();
     SetupError::new(Step::Confine, "start PID 1 from memory", &error)
-}
-
-/// PID 1's program in memory that nothing can change any more, so that no process of the build can
-/// reach a file of the host through /proc/1/exe.
-fn sealed_program() -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = match rustix::fs::memfd_create("runner-init", flags | MemfdFlags::EXEC) {
-        // Before Linux 6.3 every such file may be executed.
-        Err(Errno::INVAL) => rustix::fs::memfd_create("runner-init", flags)?,
-        done => done?,
-    };
-    let mut file = fs::File::from(file);
-    file.write_all(runner_init::PROGRAM)?;
-    let file = OwnedFd::from(file);
-    rustix::fs::fcntl_add_seals(
-        &file,
-        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
-    )?;
-    Ok(file)
 }

@@ -7,9 +7,9 @@
 use crate::child;
 use crate::fdpass;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
-use crate::process::Child;
+use crate::process::{Child, ends_within};
 use crate::spec::{IdSwap, SandboxSpec};
-use crate::sys::{self, NewProcess};
+use crate::sys::{self, NewProcess, Program};
 use crate::users::{self, MapError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_init::abi::{ABI_VERSION, REPLY_LEN, Reply, reply};
@@ -28,8 +28,8 @@ pub struct Sandbox {
     pub pid: u32,
     /// When it started, in clock ticks since boot: with the pid, a name that is never used again.
     pub start_time: u64,
-    control: Option<OwnedFd>,
-    process: Child,
+    pub(crate) control: Option<OwnedFd>,
+    pub(crate) process: Child,
 }
 
 /// Why there is no container.
@@ -69,7 +69,7 @@ impl Sandbox {
     /// A descriptor that becomes readable when PID 1, and with it the container, has ended.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.process.0.as_fd()
+        self.process.pidfd()
     }
 }
 
@@ -109,7 +109,7 @@ pub fn start(
         }
     };
     let (pid, pidfd) = spawn_child(spec, &null, &theirs, &their_channel, &owners)?;
-    let process = Child(pidfd);
+    let process = Child::new(pidfd);
     drop((theirs, their_channel, owners, null));
 
     let start_time = process_start_time(pid)
@@ -125,7 +125,7 @@ pub fn start(
     if channel.send_spec(spec).is_err() {
         return Err(StartError::Lost(process.wait()));
     }
-    wait_for_hello(&control, &mut channel, &process)?;
+    wait_for_hello(&control, Some(&mut channel), &process)?;
     Ok(Sandbox { pid, start_time, control: Some(control), process })
 }
 
@@ -164,7 +164,7 @@ fn spawn_child(
             owners.as_fd(),
         ],
         // Not by path: the file may have been replaced since this program started.
-        path: c"/proc/self/exe",
+        program: Program::Path(c"/proc/self/exe"),
         arguments: &[c"runner", &argument],
     })
     .map_err(StartError::Namespaces)
@@ -173,9 +173,9 @@ fn spawn_child(
 const _: () = assert!(child::CONTROL == 3 && child::HANDSHAKE == 4 && child::OWNERS == 5);
 
 /// Waits for whichever comes first: PID 1's hello, the set-up's failure, or the end of both.
-fn wait_for_hello(
+pub(crate) fn wait_for_hello(
     control: &OwnedFd,
-    channel: &mut Channel,
+    mut channel: Option<&mut Channel>,
     process: &Child,
 ) -> Result<(), StartError> {
     let mut hello = [0; REPLY_LEN];
@@ -189,8 +189,8 @@ fn wait_for_hello(
         match fdpass::receive(control, &mut hello[got..]) {
             // Both sockets close together when the child dies; a failure was sent before that.
             Ok(received) if received.bytes == 0 => {
-                return Err(match channel.receive_failure() {
-                    Ok(Some(failure)) => StartError::Setup(failure),
+                return Err(match channel.as_mut().map(|channel| channel.receive_failure()) {
+                    Some(Ok(Some(failure))) => StartError::Setup(failure),
                     _ => StartError::Lost(process.kill_and_wait()),
                 });
             }
@@ -209,7 +209,7 @@ fn wait_for_hello(
 /// A user namespace whose maps swap one user with root, and its group likewise.
 fn owner_namespace(swap: IdSwap) -> io::Result<OwnedFd> {
     let (pid, pidfd) = sys::spawn_idle(libc::CLONE_NEWUSER as u64)?;
-    let idle = Child(pidfd);
+    let idle = Child::new(pidfd);
     fs::write(format!("/proc/{pid}/uid_map"), swapped(swap.uid))?;
     fs::write(format!("/proc/{pid}/gid_map"), swapped(swap.gid))?;
     let namespace = File::open(format!("/proc/{pid}/ns/user"))?;
@@ -249,24 +249,25 @@ pub fn end(pid: u32, start_time: u64) -> io::Result<bool> {
     if process_start_time(pid).ok() != Some(start_time) {
         return Ok(false);
     }
+    // Left alone it ends by itself, a reaper together with its descendants. Killed it could not.
+    if ends_within(&pidfd, GRACE_MS.into())? {
+        return Ok(true);
+    }
     match pidfd_send_signal(&pidfd, Signal::KILL) {
         Err(Errno::SRCH) => return Ok(true),
         done => done?,
     }
-    loop {
-        let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut ended, PollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) => {}
-            done => return done.map(|_| true).map_err(Into::into),
-        }
-    }
+    ends_within(&pidfd, PollTimeout::NONE)
 }
+
+/// How long PID 1 has to see that its runner is gone.
+const GRACE_MS: u16 = 1000;
 
 /// When a process started, in clock ticks since boot.
 ///
 /// # Errors
 /// No such process, or /proc is not to be read.
-fn process_start_time(pid: u32) -> io::Result<u64> {
+pub(crate) fn process_start_time(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is a name that may hold spaces and parentheses; the 22nd is the time.
     stat.rsplit_once(')')

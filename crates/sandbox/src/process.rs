@@ -3,19 +3,39 @@
 //! Used by `parent` and `users`.
 #![forbid(unsafe_code)]
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A process, by its pidfd, that is killed and collected when it goes out of scope.
 #[derive(Debug)]
-pub(crate) struct Child(pub(crate) OwnedFd);
+pub(crate) struct Child {
+    pidfd: OwnedFd,
+    /// How long it has to end by itself first.
+    patience: PollTimeout,
+}
 
 impl Child {
+    /// One that need not be asked first.
+    pub(crate) fn new(pidfd: OwnedFd) -> Self {
+        Child { pidfd, patience: PollTimeout::ZERO }
+    }
+
+    /// One that has something to do before it ends; what tells it to is up to the caller.
+    pub(crate) fn with_patience(pidfd: OwnedFd, patience: PollTimeout) -> Self {
+        Child { pidfd, patience }
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
     /// How it ended is for a message.
     pub(crate) fn kill_and_wait(&self) -> String {
         // It may be dead already; then there is only the waiting left.
-        let _ = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         self.wait()
     }
 
@@ -37,7 +57,8 @@ impl Child {
 
     fn wait_for_end(&self) -> Result<WaitIdStatus, Errno> {
         loop {
-            match rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED) {
+            match rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
+            {
                 Ok(Some(status)) => return Ok(status),
                 Err(Errno::INTR) | Ok(None) => {}
                 Err(errno) => return Err(errno),
@@ -48,6 +69,19 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        // What goes wrong with the waiting leaves the killing.
+        let _ = ends_within(&self.pidfd, self.patience);
         self.kill_and_wait();
+    }
+}
+
+/// Whether the process has ended in that time.
+pub(crate) fn ends_within(pidfd: &OwnedFd, time: PollTimeout) -> io::Result<bool> {
+    loop {
+        let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ended, time) {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return Ok(done? > 0),
+        }
     }
 }

@@ -18,10 +18,18 @@ pub(crate) struct NewProcess<'a> {
     /// Become descriptors 0, 1, 2 ... of the program. None may be below the count of them, or one
     /// would be overwritten before it is used.
     pub(crate) fds: &'a [BorrowedFd<'a>],
-    /// The program.
-    pub(crate) path: &'a CStr,
+    pub(crate) program: Program<'a>,
     /// Its arguments, its own name first. Its environment is empty.
     pub(crate) arguments: &'a [&'a CStr],
+}
+
+/// What a new process executes.
+#[derive(Clone, Copy)]
+pub(crate) enum Program<'a> {
+    /// By its path.
+    Path(&'a CStr),
+    /// What is open here.
+    File(BorrowedFd<'a>),
 }
 
 /// The arguments of clone3, first published form.
@@ -81,7 +89,16 @@ unsafe fn clone(namespaces: u64, child: &dyn Fn() -> Infallible) -> io::Result<(
     // A handler that ran in the child would be such other work.
     let blocked = block_signals()?;
     // SAFETY: `clone` lives across the call; the caller vouches for the child.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArgs>()) };
+    let mut pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArgs>()) };
+    // The filter of many containers hides clone3, since it cannot look at what is asked of it. The
+    // old call does as well where no namespace is wanted.
+    let is_hidden = pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS);
+    if is_hidden && namespaces == 0 {
+        let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+        // SAFETY: as above; without a stack of its own the child goes on with a copy of this one.
+        pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    }
     if pid == 0 {
         child();
     }
@@ -124,7 +141,24 @@ unsafe fn become_program(
                 libc::_exit(126);
             }
         }
-        libc::syscall(libc::SYS_execve, new.path.as_ptr(), arguments, environment);
+        // Whatever else is open, inherited from the caller for one, ends with the exec.
+        let cloexec = libc::CLOSE_RANGE_CLOEXEC;
+        libc::syscall(libc::SYS_close_range, new.fds.len(), libc::c_uint::MAX, cloexec);
+        match new.program {
+            Program::Path(path) => {
+                libc::syscall(libc::SYS_execve, path.as_ptr(), arguments, environment);
+            }
+            Program::File(file) => {
+                libc::syscall(
+                    libc::SYS_execveat,
+                    file.as_raw_fd(),
+                    c"".as_ptr(),
+                    arguments,
+                    environment,
+                    libc::AT_EMPTY_PATH,
+                );
+            }
+        }
         libc::_exit(127)
     }
 }

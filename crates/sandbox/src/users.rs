@@ -7,7 +7,7 @@
 use crate::handshake::CHORE_ARG;
 use crate::process::Child;
 use crate::spec::{IdRange, UserMap};
-use crate::sys::{self, NewProcess};
+use crate::sys::{self, NewProcess, Program};
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -94,10 +94,10 @@ pub fn chore(map: &UserMap, arguments: &[&str]) -> io::Result<String> {
         namespaces: libc::CLONE_NEWUSER as u64,
         gate: Some(gated.as_fd()),
         fds: &[null.as_fd(), theirs.as_fd(), null.as_fd()],
-        path: c"/proc/self/exe",
+        program: Program::Path(c"/proc/self/exe"),
         arguments: &words,
     })?;
-    let child = Child(pidfd);
+    let child = Child::new(pidfd);
     drop((theirs, gated));
     write(pid, map).map_err(io::Error::other)?;
     gate.write_all(&[0])?;

@@ -55,7 +55,11 @@ impl Bed {
         let work = spec::parse(source)
             .map(|(spec, _)| plan::work(spec))
             .map_err(|_| Rejection { context: PhaseContext::new("YAML_FILE_ERROR", "bad") });
-        let places = Places { source: "/src".to_owned(), buildspec: "/src/b.yml".to_owned() };
+        let places = Places {
+            root: "/codebuild".to_owned(),
+            source: "/src".to_owned(),
+            buildspec: "/src/b.yml".to_owned(),
+        };
         let plan = BuildPlan { facts: facts(), places, work, limits };
         Bed {
             machine: BuildMachine::new(Arc::new(plan)),

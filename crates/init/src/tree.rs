@@ -1,0 +1,126 @@
+//! The descendants of a reaper: found, signalled, ended.
+//!
+//! Used by `pid1` where no namespace draws the line. On a machine that is not ours alone nothing but a
+//! descendant may ever be hit: a process is pinned by a descriptor first, then its line of parents is
+//! followed, and the signal goes to what was pinned.
+
+use crate::digits;
+use crate::exec::pids;
+use crate::sys::{self, Errno, Fd};
+
+/// Longest line of parents that is followed.
+const DEEPEST: usize = 4096;
+const SIGKILL: i32 = 9;
+
+/// Most rounds of SIGKILL at one request: a process in the kernel's hands may take its time, and the
+/// runner may have something else to say meanwhile.
+const ROUNDS: usize = 1000;
+
+/// Sends a signal to all descendants; SIGKILL until nobody is left to take it. In this process and not
+/// in a child, which would be a descendant itself and could be hit by the next request.
+pub(crate) fn signal(signal: i32) {
+    for _ in 0..ROUNDS {
+        if send(signal) == 0 || signal != SIGKILL {
+            return;
+        }
+        sys::rest();
+    }
+}
+
+/// Kills and collects until there is no child. Orphans become children, so nobody is left then.
+pub(crate) fn end() {
+    loop {
+        send(SIGKILL);
+        loop {
+            match sys::reap() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+        sys::rest();
+    }
+}
+
+/// One round; how many were hit.
+fn send(signal: i32) -> usize {
+    let root = sys::pid();
+    let mut hit = 0;
+    let mut entries = [0_u8; 4096];
+    let Ok(proc) = sys::open_proc() else { return 0 };
+    while let Ok(length @ 1..) = sys::list(&proc, &mut entries) {
+        for pid in pids(&entries[..length]) {
+            if pid == root {
+                continue;
+            }
+            let pinned = match sys::pin(pid) {
+                Ok(pinned) => Some(pinned),
+                // Hidden by the filter of a container around us; by number, then.
+                Err(Errno::NOSYS | Errno::PERM) => None,
+                Err(_) => continue,
+            };
+            if !descends(&proc, pid, root) {
+                continue;
+            }
+            let sent = match &pinned {
+                Some(pinned) => sys::signal_pinned(pinned, signal),
+                None => sys::kill(pid, signal),
+            };
+            if sent.is_ok() {
+                hit += 1;
+            }
+        }
+    }
+    hit
+}
+
+/// Whether `root` is among the parents of a process that is not dead yet.
+fn descends(proc: &Fd, pid: i32, root: i32) -> bool {
+    let Some((state, mut parent)) = state_and_parent(proc, pid) else { return false };
+    if state == b'Z' || state == b'X' {
+        return false;
+    }
+    for _ in 0..DEEPEST {
+        if parent == root {
+            return true;
+        }
+        if parent <= 1 {
+            return false;
+        }
+        let Some((_, next)) = state_and_parent(proc, parent) else { return false };
+        parent = next;
+    }
+    false
+}
+
+fn state_and_parent(proc: &Fd, pid: i32) -> Option<(u8, i32)> {
+    let mut path = [0_u8; 24];
+    let length = digits::write(pid, &mut path)?;
+    let name = b"/stat\0";
+    path.get_mut(length..length + name.len())?.copy_from_slice(name);
+    let file = sys::open_below(proc, &path[..length + name.len()]).ok()?;
+    let mut text = [0_u8; 512];
+    let got = sys::read(&file, &mut text).ok()?;
+    parse(&text[..got])
+}
+
+/// `PID (name) state parent ...`; the name may hold anything.
+fn parse(stat: &[u8]) -> Option<(u8, i32)> {
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let mut fields = stat[end + 1..].split(|&byte| byte == b' ').filter(|field| !field.is_empty());
+    let state = *fields.next()?.first()?;
+    Some((state, digits::read(fields.next()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_pretend_to_be_a_parent() {
+        assert_eq!(parse(b"12 (sh) S 7 12 12 0"), Some((b'S', 7)));
+        assert_eq!(parse(b"12 (a) R 1 (b)) Z 4194304 1"), Some((b'Z', 4_194_304)));
+        assert_eq!(parse(b"12 (cut"), None);
+        assert_eq!(parse(b"12 (cut) S"), None);
+    }
+}

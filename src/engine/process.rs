@@ -1,0 +1,145 @@
+//! The engine `process`: no container at all, for machines that are thrown away anyway.
+//!
+//! The build runs as the caller, on this machine's own files; a reaper holds its processes together
+//! so that they end with it. Only when asked for. Uses the same program and protocol as the other
+//! engine, and the same [`Container`].
+
+use super::init::InitClient;
+use super::namespaces::{InitContainer, Recorder, Teller};
+use super::{Container, ContainerSpec, Engine, EngineError, Fut};
+use runner_wire::abi::{BREAKPOINT_NAME, RESUME_NAME};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a build expects its directories.
+const USUAL: &str = "/codebuild";
+
+/// Makes "containers" out of processes.
+#[derive(Clone)]
+pub(crate) struct ProcessEngine {
+    pub(crate) record: Recorder,
+    pub(crate) tell: Teller,
+}
+
+impl Engine for ProcessEngine {
+    fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
+        let engine = self.clone();
+        Box::pin(async move {
+            let fault = |message: String| EngineError::fault(message, None);
+            let started = tokio::task::spawn_blocking(move || engine.start_now(&spec)).await;
+            let mut sandbox =
+                started.map_err(|panic| fault(format!("the start failed: {panic}")))??;
+            let control = sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
+            let init = control
+                .and_then(InitClient::new)
+                .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
+            Ok(Arc::new(InitContainer::of_caller(init, sandbox)) as Arc<dyn Container>)
+        })
+    }
+}
+
+impl ProcessEngine {
+    fn start_now(&self, spec: &ContainerSpec) -> Result<runner_sandbox::Sandbox, EngineError> {
+        let fault = |error: io::Error| {
+            EngineError::fault(format!("cannot prepare the build's directories: {error}"), None)
+        };
+        prepare(spec).map_err(fault)?;
+        (self.tell)(
+            "engine process: nothing is isolated; the build has this machine's files, processes \
+             and network, with your rights"
+                .to_owned(),
+        );
+        let (_, source) = &spec.source;
+        if !source.starts_with(USUAL) {
+            (self.tell)(format!(
+                "{USUAL} cannot be made or is taken: the build finds its source at {}",
+                source.display()
+            ));
+        }
+        runner_sandbox::start_reaper(|pid, time| (self.record)(pid, time))
+            .map_err(|error| EngineError::fault(error.to_string(), None))
+    }
+}
+
+/// A build's directory: where all of it lies, and the name the build knows it by.
+///
+/// The usual name where that is free, else the place itself.
+pub(crate) fn claim(layer: &Path) -> io::Result<String> {
+    let own = layer.join("codebuild");
+    fs::DirBuilder::new().mode(0o755).create(layer)?;
+    // Every user of the build passes through, whatever umask says.
+    fs::set_permissions(layer, fs::Permissions::from_mode(0o755))?;
+    fs::create_dir(&own)?;
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
+    if fs::read_link(USUAL).is_ok_and(|target| !target.exists()) {
+        // Left by a build that is gone.
+        let _ = fs::remove_file(USUAL);
+    }
+    Ok(match symlink(&own, USUAL) {
+        Ok(()) => USUAL.to_owned(),
+        Err(_) => own.display().to_string(),
+    })
+}
+
+/// Gives the usual name back, if it is this build's.
+pub(crate) fn release(layers: &[PathBuf]) {
+    if let Ok(target) = fs::read_link(USUAL)
+        && layers.iter().any(|layer| target.starts_with(layer))
+    {
+        // Somebody else may have been faster.
+        let _ = fs::remove_file(USUAL);
+    }
+}
+
+fn prepare(spec: &ContainerSpec) -> io::Result<()> {
+    let root = spec.layers.first().ok_or(io::ErrorKind::NotFound)?.join("codebuild");
+    let make = |path: &Path, mode| {
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    make(&root.join("output"), 0o755)?;
+    make(&root.join("output/tmp"), 0o777)?;
+    let bin = root.join("user/bin");
+    make(&bin, 0o755)?;
+    for name in [BREAKPOINT_NAME, RESUME_NAME] {
+        symlink(spec.readonly.join("bin").join(name), bin.join(name))?;
+    }
+    let (source, target) = &spec.source;
+    copy_tree(source, target, &spec.unseen)
+}
+
+/// Copies a source: files, directories and links with their modes; not our own state in it.
+fn copy_tree(from: &Path, to: &Path, unseen: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    let mut pending = vec![(from.to_path_buf(), to.to_path_buf())];
+    let mut modes = Vec::new();
+    while let Some((from, to)) = pending.pop() {
+        for entry in fs::read_dir(&from)? {
+            let entry = entry?;
+            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            let kind = entry.file_type()?;
+            if source == unseen {
+                continue;
+            }
+            let copy = || -> io::Result<()> {
+                if kind.is_symlink() {
+                    symlink(fs::read_link(&source)?, &target)?;
+                } else if kind.is_dir() {
+                    fs::create_dir(&target)?;
+                    modes.push((target.clone(), entry.metadata()?.permissions()));
+                    pending.push((source.clone(), target));
+                } else if kind.is_file() {
+                    fs::copy(&source, &target)?;
+                }
+                Ok(())
+            };
+            let at = |error| io::Error::other(format!("cannot copy {}: {error}", source.display()));
+            copy().map_err(at)?;
+        }
+    }
+    // Last: a directory may be closed to writing.
+    modes.into_iter().try_for_each(|(dir, mode)| fs::set_permissions(dir, mode))
+}
