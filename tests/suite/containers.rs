@@ -85,6 +85,7 @@ impl Drop for Docker {
 }
 
 const HELLO: &str = "runner run hello-world.yml";
+const HELLO_THERE: &str = "runner run";
 const OPEN: [&str; 4] =
     ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"];
 
@@ -105,6 +106,16 @@ fn in_docker_containers() {
         let options = [&user[..], &OPEN[..]].concat();
         let works = docker.run(&options, HELLO).code(0).says("kept in memory");
         assert!(works.output().contains("Hello World\n"), "{}", works.stdout);
+    }
+    // Job containers as GitHub Actions and GitLab's runner make them: their own work folders and
+    // homes, not always there, and nothing opened up.
+    for (folder, home) in [("/__w/repo/repo", "/github/home"), ("/builds/group/project", "/root")] {
+        let home = format!("HOME={home}");
+        let options = ["-w", folder, "-e", &home, "-e", "CI=true", "-e", "RUNNER_HOME="];
+        let script = format!("cp /src/hello-world.yml buildspec.yml; {HELLO_THERE}");
+        docker.run(&options, &script).code(3).says("--engine process");
+        let plain = docker.run(&options, &format!("{script} --engine process")).code(0);
+        assert!(plain.output().contains("Hello World\n"), "{}", plain.stdout);
     }
     // As much as a privileged container has, and its state on an overlay.
     let options = [&OPEN[..2], &["--cap-add", "SYS_ADMIN"]].concat();
