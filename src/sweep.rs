@@ -46,23 +46,15 @@ pub(crate) fn sweep(home: &Home) -> Result<SweepReport, StateError> {
 /// Whether the build was dead and is now ended.
 fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
     let dir = BuildDir::of(home, uuid);
-    let unfinished = home.builds().join(format!(".new-{uuid}"));
     if !dir.path().exists() {
-        // Killed while its folder was being made, or being made right now: the lock tells.
-        return match fs::File::open(unfinished.join("lock")) {
-            Ok(lock) if lock.try_lock().is_err() => Ok(false),
-            Ok(_) => {
-                remove_tree(&unfinished)?;
-                dir.retire().map(|()| true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !unfinished.exists() => {
-                // Renamed in this very moment, or left by hand.
-                if dir.path().exists() { Ok(false) } else { dir.retire().map(|()| false) }
-            }
-            // The lock is the first file in it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        };
+        let Some(_listing) = dir.take_listing()? else { return Ok(false) };
+        // Killed while its folder was being made.
+        let unfinished = home.builds().join(format!(".new-{uuid}"));
+        let was_begun = unfinished.exists();
+        if was_begun {
+            remove_tree(&unfinished)?;
+        }
+        return dir.retire().map(|()| was_begun);
     }
     let Some(_owned) = dir.take_over()? else { return Ok(false) };
     if dir.record()?.is_none() {

@@ -116,9 +116,31 @@ pub(crate) fn advice() -> String {
     }
 }
 
+/// Advice for a command that may have failed for want of users.
+pub(crate) fn advice_for(command: &str) -> Option<String> {
+    const NEED: [&str; 14] = [
+        "apt", "apt-get", "dpkg", "yum", "dnf", "rpm", "apk", "sudo", "su", "chown", "chgrp",
+        "useradd", "adduser", "runuser",
+    ];
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let word = command.split(|c| !is_word(c)).find(|word| NEED.contains(word))?;
+    Some(format!(
+        "hint: `{word}` needs more users than root, and this container has no other; {}",
+        advice()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_that_need_users_are_known() {
+        for command in ["apt-get install -y x", "cd x && chown a:b c", "a=$(sudo id)"] {
+            assert!(advice_for(command).is_some(), "{command}");
+        }
+        assert_eq!(advice_for("make my-apt sudoers"), None);
+    }
 
     #[test]
     fn own_ranges_follow_each_other() {

@@ -170,9 +170,14 @@ impl Effects {
             let outcome = run_command(&world, &inbox, &log, &pumps, &*container, shell, &run).await;
             match outcome {
                 Ok(outcome) => {
-                    if outcome == Outcome::Exited(127)
-                        && let Some(hint) = (world.missing_program_hint)(&run.text)
-                    {
+                    let hint = match outcome {
+                        Outcome::Exited(127) => (world.missing_program_hint)(&run.text),
+                        Outcome::Exited(1..) if container.has_one_user() => {
+                            crate::users::advice_for(&run.text)
+                        }
+                        _ => None,
+                    };
+                    if let Some(hint) = hint {
                         inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
                     }
                     inbox.send(Input::CommandEnded { command: run.command, outcome }).await;
@@ -302,6 +307,13 @@ async fn run_command(
                 Exit::Code(code) => Outcome::Exited(code),
                 Exit::Signal(signal) => Outcome::Signaled(signal),
             })
+        }
+        Err(error) if error.is_refused_user() && container.has_one_user() => {
+            let name = run.user.as_deref().unwrap_or("root");
+            Ok(Outcome::NotStarted(format!(
+                "the container has no user but root, and this is to run as `{name}`; {}",
+                crate::users::advice()
+            )))
         }
         Err(error) => Err(shell.explain(error)),
     }

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
@@ -36,12 +37,15 @@ struct Waiting {
 
 #[derive(Debug)]
 enum Job {
-    Exec { started: Option<Started>, exit: oneshot::Sender<Result<Exit, ExecError>> },
+    Exec {
+        asked: Instant,
+        /// Waits for the master of the terminal.
+        terminal: Option<oneshot::Sender<Result<Option<OwnedFd>, ExecError>>>,
+        exit: oneshot::Sender<Result<Exit, ExecError>>,
+    },
     Open(oneshot::Sender<Result<OwnedFd, ExecError>>),
     KillAll(oneshot::Sender<()>),
 }
-
-type Started = oneshot::Sender<Result<Option<OwnedFd>, ExecError>>;
 
 impl InitClient {
     /// Talks over PID 1's socket, whose hello has been read. Must be called in the runtime.
@@ -77,6 +81,7 @@ impl InitClient {
         spec: &ExecSpec,
         keep_user: bool,
     ) -> Result<Process, ExecError> {
+        let asked = Instant::now();
         let (theirs, ours) =
             connections(spec.stdio).map_err(|error| ExecError::Pipe(error.to_string()))?;
         let size = match spec.stdio {
@@ -104,9 +109,10 @@ impl InitClient {
             argv: spec.argv.iter().map(Vec::as_slice).collect(),
             env: spec.env.clone(),
         };
-        let (started_tx, started_rx) = oneshot::channel();
+        let (terminal_tx, terminal_rx) = oneshot::channel();
+        let terminal = ours.is_none().then_some(terminal_tx);
         let (exit_tx, exit_rx) = oneshot::channel();
-        let job = self.register(Job::Exec { started: Some(started_tx), exit: exit_tx })?;
+        let job = self.register(Job::Exec { asked, terminal, exit: exit_tx })?;
         let (header, body) = wire::exec(job, &request).inspect_err(|_| self.forget(job))?;
         match &theirs {
             Theirs::Terminal => self.send(header, &body, &[]).await?,
@@ -120,11 +126,12 @@ impl InitClient {
         }
         // Only the program holds these now, so that their end is seen.
         drop(theirs);
-        let master = started_rx.await.unwrap_or(Err(ExecError::ContainerGone))?;
-        let ends = match (ours, master) {
-            (Some(ends), _) => ends,
-            (None, Some(master)) => Ends::Terminal(master),
-            (None, None) => return Err(ExecError::ContainerGone),
+        let ends = match ours {
+            Some(ends) => ends,
+            None => {
+                let master = terminal_rx.await.unwrap_or(Err(ExecError::ContainerGone))?;
+                Ends::Terminal(master.ok_or(ExecError::ContainerGone)?)
+            }
         };
         let signals = Signals { job, init: Arc::clone(self) };
         Ok(Process { ends, exit: exit_rx, signals })
@@ -240,21 +247,23 @@ impl InitClient {
             doing: wire::stage_name(reply.a),
             errno: i32::try_from(reply.b).unwrap_or(0),
         };
-        if reply.kind == reply::STARTED {
-            if let Some(Job::Exec { started, .. }) = waiting.jobs.get_mut(&reply.id)
-                && let Some(started) = started.take()
+        if reply.kind == reply::TERMINAL {
+            if let Some(Job::Exec { terminal, .. }) = waiting.jobs.get_mut(&reply.id)
+                && let Some(terminal) = terminal.take()
             {
-                let _ = started.send(Ok(fd));
+                let _ = terminal.send(Ok(fd));
             }
             return;
         }
         // Every other reply is a job's last. Whoever waited for it may have gone.
         match (waiting.jobs.remove(&reply.id), reply.kind, fd) {
-            (Some(Job::Exec { exit, .. }), reply::EXITED, _) => {
+            (Some(Job::Exec { asked, exit, .. }), reply::EXITED, _) => {
+                // `cargo xtask bench` reads this.
+                tracing::trace!(micros = asked.elapsed().as_micros(), "a program has exited");
                 let _ = exit.send(Ok(Exit::from_wait_status(reply.a)));
             }
-            (Some(Job::Exec { started: Some(started), .. }), reply::FAILED, _) => {
-                let _ = started.send(Err(failure));
+            (Some(Job::Exec { terminal: Some(terminal), .. }), reply::FAILED, _) => {
+                let _ = terminal.send(Err(failure));
             }
             (Some(Job::Exec { exit, .. }), reply::FAILED, _) => {
                 let _ = exit.send(Err(failure));
@@ -284,9 +293,9 @@ impl InitClient {
         waiting.is_gone = true;
         for (_, job) in waiting.jobs.drain() {
             match job {
-                Job::Exec { started, exit } => {
-                    if let Some(started) = started {
-                        let _ = started.send(Err(ExecError::ContainerGone));
+                Job::Exec { terminal, exit, .. } => {
+                    if let Some(terminal) = terminal {
+                        let _ = terminal.send(Err(ExecError::ContainerGone));
                     }
                     let _ = exit.send(Err(ExecError::ContainerGone));
                 }

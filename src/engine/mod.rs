@@ -39,6 +39,9 @@ pub(crate) trait Container: Send + Sync {
     /// directory.
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>>;
 
+    /// Whether it has no user but root.
+    fn has_one_user(&self) -> bool;
+
     /// Sends a signal to every process but PID 1; resolves when none is left.
     fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
 
@@ -228,6 +231,11 @@ impl ExecError {
             },
             _ => 125,
         }
+    }
+
+    /// Whether the program's user could not be taken on.
+    pub(crate) fn is_refused_user(&self) -> bool {
+        matches!(self, ExecError::Refused { stage: runner_wire::abi::stage::USER, .. })
     }
 
     /// Whether the program itself is not there.

@@ -40,14 +40,14 @@ impl Engine for Namespaces {
         let engine = self.clone();
         Box::pin(async move {
             let started = tokio::task::spawn_blocking(move || engine.start_now(&spec)).await;
-            let (mut sandbox, image) = started.map_err(|panic| {
+            let mut up = started.map_err(|panic| {
                 EngineError::fault(format!("the start of the container failed: {panic}"), None)
             })??;
-            let control = sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
+            let control = up.sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            Ok(Arc::new(InitContainer::with_users(init, sandbox, image)) as Arc<dyn Container>)
+            Ok(Arc::new(InitContainer::with_users(init, up)) as Arc<dyn Container>)
         })
     }
 }
@@ -59,19 +59,20 @@ pub(super) struct InitContainer {
     sandbox: Mutex<Option<(Sandbox, Option<Prepared>)>>,
     /// Whether its root is the caller, whoever that is.
     is_of_caller: bool,
+    has_one_user: bool,
 }
 
 impl InitContainer {
     /// One with users of its own.
-    fn with_users(init: Arc<InitClient>, sandbox: Sandbox, image: Option<Prepared>) -> Self {
-        let sandbox = Mutex::new(Some((sandbox, image)));
-        InitContainer { init, sandbox, is_of_caller: false }
+    fn with_users(init: Arc<InitClient>, up: Up) -> Self {
+        let sandbox = Mutex::new(Some((up.sandbox, up.image)));
+        InitContainer { init, sandbox, is_of_caller: false, has_one_user: up.has_one_user }
     }
 
     /// One in which everything runs as the caller unless another user is asked for.
     pub(super) fn of_caller(init: Arc<InitClient>, sandbox: Sandbox) -> Self {
         let sandbox = Mutex::new(Some((sandbox, None)));
-        InitContainer { init, sandbox, is_of_caller: true }
+        InitContainer { init, sandbox, is_of_caller: true, has_one_user: false }
     }
 }
 
@@ -84,6 +85,10 @@ impl Container for InitContainer {
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
         let path = path.to_path_buf();
         Box::pin(async move { self.init.open(&path, mode).await })
+    }
+
+    fn has_one_user(&self) -> bool {
+        self.has_one_user
     }
 
     fn signal_all(&self, signal: i32) -> Fut<'_, ()> {
@@ -106,7 +111,7 @@ impl Container for InitContainer {
 
 impl Namespaces {
     /// Blocks until the container is up.
-    fn start_now(&self, spec: &ContainerSpec) -> Result<(Sandbox, Option<Prepared>), EngineError> {
+    fn start_now(&self, spec: &ContainerSpec) -> Result<Up, EngineError> {
         let maps = users::maps();
         let mut refused = None;
         // Root has the host's own users.
@@ -126,11 +131,7 @@ impl Namespaces {
     }
 
     /// Starts it with these users.
-    fn start_with(
-        &self,
-        spec: &ContainerSpec,
-        users: Option<&UserMap>,
-    ) -> Result<(Sandbox, Option<Prepared>), NotStarted> {
+    fn start_with(&self, spec: &ContainerSpec, users: Option<&UserMap>) -> Result<Up, NotStarted> {
         let mut spec = spec.clone();
         let image = match &mut spec.image {
             Image::Host => None,
@@ -141,7 +142,8 @@ impl Namespaces {
                 Some(prepared)
             }
         };
-        self.start_somewhere(&spec, users).map(|sandbox| (sandbox, image))
+        let has_one_user = users.is_some_and(UserMap::is_single);
+        self.start_somewhere(&spec, users).map(|sandbox| Up { sandbox, image, has_one_user })
     }
 
     /// Starts it with its layer in the first place that can hold one.
@@ -187,6 +189,13 @@ impl Namespaces {
             ),
         )))
     }
+}
+
+/// A container that has been started.
+struct Up {
+    sandbox: Sandbox,
+    image: Option<Prepared>,
+    has_one_user: bool,
 }
 
 /// Why there is no container, as far as another try may be worth it.

@@ -108,7 +108,29 @@ fn prepare(spec: &ContainerSpec) -> io::Result<()> {
         symlink(spec.readonly.join("bin").join(name), bin.join(name))?;
     }
     let (source, target) = &spec.source;
-    copy_tree(source, target, &spec.unseen)
+    copy_tree(source, target, &spec.unseen)?;
+    copy_repositories(spec, &root.join("output"))
+}
+
+/// Copies what source control keeps outside of the source, and has the source name the copies: a
+/// commit of the build must not show in the caller's repository.
+fn copy_repositories(spec: &ContainerSpec, output: &Path) -> io::Result<()> {
+    let mut places = Vec::new();
+    for (number, from) in spec.source_extras.iter().enumerate() {
+        let to = output.join(format!("repository{number}"));
+        copy_tree(from, &to, &spec.unseen)?;
+        places.push((from, to));
+    }
+    let (_, target) = &spec.source;
+    for (path, text) in &spec.source_files {
+        let moved =
+            places.iter().find_map(|(from, to)| Some(to.join(path.strip_prefix(from).ok()?)));
+        let text = places.iter().fold(text.clone(), |text, (from, to)| {
+            text.replace(&*from.to_string_lossy(), &to.to_string_lossy())
+        });
+        fs::write(moved.unwrap_or_else(|| target.join(path)), text)?;
+    }
+    Ok(())
 }
 
 /// Copies a source: files, directories and links with their modes; not our own state in it.

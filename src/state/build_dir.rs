@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes set aside for a build's last events and its record.
@@ -70,6 +70,20 @@ pub(crate) struct Owned {
     _lock: File,
 }
 
+/// Lists a build as live. Locked while its folder is being made: a listing without lock and folder
+/// is what a kill has left.
+fn list(path: &Path) -> io::Result<File> {
+    loop {
+        let listing = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        listing.lock()?;
+        // A sweep may have taken it for such a one before it was locked.
+        if listing.metadata()?.nlink() > 0 {
+            users::give(path)?;
+            return Ok(listing);
+        }
+    }
+}
+
 impl BuildDir {
     pub(crate) fn of(home: &Home, uuid: &str) -> Self {
         BuildDir { path: home.builds().join(uuid), live: home.live().join(uuid) }
@@ -80,6 +94,8 @@ impl BuildDir {
         let dir = Self::of(home, &meta.uuid);
         let new = home.builds().join(format!(".new-{}", meta.uuid));
         let make = || -> io::Result<Owned> {
+            // First of all, so that whatever a kill leaves of the rest is found.
+            let _being_made = list(&dir.live)?;
             make_private(&new)?;
             let lock = OpenOptions::new()
                 .write(true)
@@ -88,9 +104,6 @@ impl BuildDir {
                 .open(new.join("lock"))?;
             users::give(&new.join("lock"))?;
             lock.lock()?;
-            // Before the folder can be seen; a build whose name is here and nowhere else is swept.
-            File::create(&dir.live)?;
-            users::give(&dir.live)?;
             let reserve = File::create(new.join("reserve"))?;
             users::give(&new.join("reserve"))?;
             rustix::fs::fallocate(&reserve, FallocateFlags::empty(), 0, RESERVE)
@@ -107,6 +120,22 @@ impl BuildDir {
                 let _ = fs::remove_file(&dir.live);
                 Err(StateError::new("make the build's folder", &dir.path, error))
             }
+        }
+    }
+
+    /// Whether the folder of this build, which is listed and not there, is no longer being made. While
+    /// the answer lives, nobody makes it.
+    pub(crate) fn take_listing(&self) -> io::Result<Option<File>> {
+        let listing = match File::open(&self.live) {
+            Ok(listing) => listing,
+            // It has ended meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match listing.try_lock() {
+            Ok(()) => Ok(Some(listing).filter(|_| !self.path.exists())),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
         }
     }
 

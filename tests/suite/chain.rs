@@ -6,7 +6,7 @@ use std::path::Path;
 cases! {
     [Containers] => hello_world_runs_straight_through_without_sessions, hello_world_from_pause_to_end;
     [Containers, Image("busybox")] => from_outside,
-        nobody_comes, a_resume_releases_one_breakpoint, two_builds_at_once;
+        nobody_comes, a_waiting_command_that_dies, the_program_is_replaced_while_paused, a_resume_releases_one_breakpoint, two_builds_at_once;
     [Users, Image("busybox")] => a_breakpoint_pauses_wherever_it_is_called;
 }
 
@@ -178,6 +178,36 @@ fn a_breakpoint_pauses_wherever_it_is_called() {
         bed.runner(["resume"]).code(0);
         running.ends(i32::from(place == "after a failure"));
     }
+}
+
+/// Whoever ends the waiting command ends the pause.
+fn a_waiting_command_that_dies() {
+    let bed = Bed::new();
+    let buildspec = "version: 0.2\nphases:\n  build:\n    commands:\n      - codebuild-breakpoint; echo \
+                     went on after $?\n";
+    let running = bed.paused(buildspec, &[]);
+    let end_it = "for p in /proc/[0-9]*; do case $(cat $p/cmdline) in codebuild-breakpoint*) kill -9 \
+                  ${p#/proc/};; esac; done";
+    bed.runner(["exec", "--", "sh", "-c", end_it]).code(0);
+    running.stdout.wait_for("went on after 137");
+    running.ends(0);
+}
+
+/// What a paused build needs of the program is there when its file is not any more.
+fn the_program_is_replaced_while_paused() {
+    let bed = Bed::new();
+    let program = bed.open_to_others();
+    bed.write("buildspec.yml", PAUSE);
+    let mut command = bed.other(program.to_str().unwrap());
+    command.args(["run", "--enable-session", "--image"]);
+    command.arg(format!("rootfs:{}", crate::common::image("busybox").display()));
+    let running = crate::common::Running::spawn(command);
+    running.stderr.wait_for("is paused at a breakpoint");
+    std::fs::remove_file(&program).unwrap();
+    bed.runner(["exec", "--", "true"]).code(0);
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+    assert!(!bed.only().join("layer").exists());
 }
 
 fn nobody_comes() {

@@ -6,7 +6,7 @@ use std::fs;
 
 cases! {
     [Containers, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
-        a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, kill_9_while_pid_1_is_stopped, the_container_is_killed,
+        a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, kill_9_while_the_folder_is_made, kill_9_while_pid_1_is_stopped, the_container_is_killed,
         the_clock_stands_still_while_stopped;
     [Containers, Image("busybox"), Program("prlimit")] => trees_that_are_hard_to_remove;
 }
@@ -138,6 +138,35 @@ fn kill_9_at_any_moment() {
         // Again changes nothing.
         assert_eq!(bed.runner(["ps"]).code(0).stderr, "");
     }
+}
+
+/// What a kill leaves of a build's folder while that is being made.
+fn kill_9_while_the_folder_is_made() {
+    let bed = Bed::new();
+    bed.runner(["ps"]).code(0);
+    let uuid = "01234567-89ab-4cde-8f01-23456789abcd";
+    let (live, new) =
+        (bed.home().join("live").join(uuid), bed.home().join(format!("builds/.new-{uuid}")));
+    for (is_begun, has_lock) in [(false, false), (true, false), (true, true)] {
+        fs::write(&live, "").unwrap();
+        if is_begun {
+            fs::create_dir(&new).unwrap();
+        }
+        if has_lock {
+            fs::write(new.join("lock"), "").unwrap();
+        }
+        bed.runner(["ps"]).code(0);
+        assert!(!live.exists() && !new.exists(), "{is_begun} {has_lock}");
+    }
+    // One that is being made right now is left alone.
+    let making = fs::File::create(&live).unwrap();
+    making.lock().unwrap();
+    fs::create_dir(&new).unwrap();
+    bed.runner(["ps"]).code(0);
+    assert!(live.exists() && new.exists());
+    drop(making);
+    bed.runner(["ps"]).code(0);
+    assert!(!live.exists() && !new.exists());
 }
 
 fn kill_9_while_paused() {

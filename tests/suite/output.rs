@@ -7,7 +7,7 @@ use std::process::Stdio;
 cases! {
     [Containers, Image("busybox")] => nothing_is_lost, a_slow_reader_does_not_slow_the_build,
         a_closed_standard_output_does_not_end_the_build, memory_stays_bounded, json_lines,
-        background_children_are_heard, logs_equal_what_was_shown, masked_values, quiet_is_quiet;
+        background_children_are_heard, logs_equal_what_was_shown, masked_values, a_torn_log, quiet_is_quiet;
     [Containers, Image("busybox")] => pretty_on_a_terminal, pretty_without_colour,
         pretty_when_the_window_changes;
 }
@@ -122,6 +122,18 @@ fn logs_equal_what_was_shown() {
     let bed = Bed::new();
     let outcome = bed.build(&build(&["seq 1000", "printf x", "false"]), &[]).code(1);
     assert_eq!(bed.runner(["logs"]).code(0).stdout, outcome.stdout);
+}
+
+/// The last line of a log whose writer was killed in the middle of it is no line.
+fn a_torn_log() {
+    let bed = Bed::new();
+    let build = "version: 0.2\nphases:\n  build:\n    commands: [echo whole]\n";
+    let whole = bed.build(build, &[]).code(0).stdout;
+    let events = bed.only().join("events.jsonl");
+    let mut text = fs::read(&events).unwrap();
+    text.extend_from_slice(b"{\"seq\":99999,\"type\":\"comm");
+    fs::write(&events, text).unwrap();
+    assert_eq!(bed.runner(["logs"]).code(0).stdout, whole);
 }
 
 fn masked_values() {

@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 
 cases! {
     [] => the_walk, a_terminal, descendants_end_with_the_build, a_stop_ends_them,
-        kill_9_of_the_runner, the_source_is_copied, two_at_once, no_image_and_no_mounts;
+        kill_9_of_the_runner, the_source_is_copied, repositories_are_copied, two_at_once, no_image_and_no_mounts;
     [Root] => another_user_can_pause;
 }
 
@@ -136,6 +136,39 @@ fn the_source_is_copied() {
     let commands = ["cat dir/link; echo new > dir/link; rm -r dir; ls"];
     start(&bed, &commands, &[]).ends(0);
     assert_eq!(fs::read_to_string(bed.source().join("dir/file")).unwrap(), "as it was\n");
+}
+
+/// A source whose repository lies elsewhere: the build's commits stay its own.
+fn repositories_are_copied() {
+    let bed = Bed::new();
+    let git = |arguments: &[&str]| {
+        let who = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
+        let output = bed.other("git").args(who).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    git(&["init", "-q", "-b", "trunk"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    let (around, tree) = (bed.path("around"), bed.path("tree"));
+    let (around, tree) = (around.to_str().unwrap(), tree.to_str().unwrap());
+    git(&["worktree", "add", "-q", tree]);
+    git(&["init", "-q", around]);
+    let source = bed.source();
+    let add = ["-c", "protocol.file.allow=always", "-C", around, "submodule", "add", "-q"];
+    git(&[&add[..], &[source.to_str().unwrap(), "sub"]].concat());
+    let spec = bed.write(
+        "commit.yml",
+        build(&[
+            "git -c user.name=b -c user.email=b@example.com commit -q --allow-empty -m second; git \
+                 log --format=%s; git rev-parse --show-toplevel",
+        ]),
+    );
+    for source in [tree.to_owned(), format!("{around}/sub")] {
+        let run = ["run", spec.to_str().unwrap(), "--engine", "process", "--source", &source];
+        let output = bed.runner(run).code(0).output();
+        assert!(output.starts_with("second\nfirst\n/var/tmp/runner-"), "{output}");
+        assert_eq!(git(&["-C", &source, "log", "--format=%s"]), "first\n");
+    }
 }
 
 /// Only one has the usual name for its directories; both know their own.

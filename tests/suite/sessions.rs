@@ -19,7 +19,7 @@ cases! {
         attach_needs_a_terminal, a_program_that_fails_to_start;
     [Root, Image("busybox")] => another_user_is_refused;
     [Containers, Image("debian")] => a_hostile_build_harms_only_itself;
-    [Users, Image("busybox")] => users;
+    [Users, Image("busybox")] => users, the_terminal_is_the_containers;
 }
 
 fn finish(bed: &Bed, running: Running) {
@@ -113,6 +113,19 @@ fn ctrl_c_reaches_the_foreground_job_only() {
     // The build noticed nothing.
     let state = bed.runner(["ps", "--format", "json"]).code(0).stdout;
     assert!(state.contains("\"paused\""), "{state}");
+    finish(&bed, running);
+}
+
+/// The terminal is one of the container's own, and its user's.
+fn the_terminal_is_the_containers() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let terminal = bed.terminal(bed.command(["attach", "--user", "builder"]), 24, 80);
+    terminal.send("echo $(tty) $(stat -c %U-%G $(tty))\r");
+    terminal.wait_for("/dev/pts/0 builder-");
+    terminal.send("exec 3<>/dev/tty && echo opened-$((1+1)); exit 0\r");
+    terminal.wait_for("opened-2");
+    terminal.ends(0);
     finish(&bed, running);
 }
 

@@ -12,6 +12,7 @@ mod session;
 use crate::{Result, cargo, images, is_root, packages, root, run};
 use bed::{Bed, Docker, IMAGE};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,18 +24,47 @@ const PEERS: [&str; 3] = ["runc", "crun", "docker.io"];
 /// Something that is timed.
 struct Contender<'a> {
     name: String,
-    /// Once, timed from outside.
-    once: Box<dyn FnMut() -> Result + 'a>,
+    /// Once; how long it took.
+    once: Box<dyn FnMut() -> Result<Duration> + 'a>,
 }
 
 impl<'a> Contender<'a> {
-    fn new(name: impl Into<String>, once: impl FnMut() -> Result + 'a) -> Self {
+    /// Something that is timed from outside.
+    fn new(name: impl Into<String>, mut once: impl FnMut() -> Result + 'a) -> Self {
+        Contender::timed(name, move || {
+            let begin = Instant::now();
+            once()?;
+            Ok(begin.elapsed())
+        })
+    }
+
+    /// Something that tells how long it took.
+    fn timed(name: impl Into<String>, once: impl FnMut() -> Result<Duration> + 'a) -> Self {
         Contender { name: name.into(), once: Box::new(once) }
     }
 }
 
-/// Measures everything; prints tables in Markdown.
-pub(crate) fn all() -> Result {
+/// A table's name on the command line, and what makes it.
+type Part = (&'static str, fn(&Bed, Option<&Docker>) -> Result);
+
+const PARTS: [Part; 9] = [
+    ("first", first_output),
+    ("start", start),
+    ("rootless", |bed, _| rootless::start(bed)),
+    ("exec", exec),
+    ("hello", hello),
+    ("commands", |bed, _| commands(bed)),
+    ("log", log),
+    ("session", |bed, _| session::measure_exec(bed)),
+    ("paused", |bed, _| paused::measure(bed)),
+];
+
+/// Measures everything, or the tables that are named; prints them in Markdown.
+pub(crate) fn all(names: &[String]) -> Result {
+    if let Some(unknown) = names.iter().find(|name| PARTS.iter().all(|part| part.0 != *name)) {
+        let known: Vec<_> = PARTS.iter().map(|part| part.0).collect();
+        return Err(format!("no table `{unknown}`; there are {}", known.join(", ")));
+    }
     if !is_root() {
         return Err("the peers need root".to_owned());
     }
@@ -45,14 +75,10 @@ pub(crate) fn all() -> Result {
     let docker = Docker::start(&bed);
     let docker = docker.as_ref().map_err(|error| println!("docker is left out: {error}")).ok();
     machine();
-    start(&bed, docker)?;
-    rootless::start(&bed)?;
-    exec(&bed, docker)?;
-    hello(&bed, docker)?;
-    commands(&bed)?;
-    log(&bed, docker)?;
-    session::measure_exec(&bed)?;
-    paused::measure(&bed)
+    PARTS
+        .iter()
+        .filter(|part| names.is_empty() || names.iter().any(|name| name == part.0))
+        .try_for_each(|part| part.1(&bed, docker))
 }
 
 fn machine() {
@@ -107,6 +133,54 @@ fn start(bed: &Bed, docker: Option<&Docker>) -> Result {
         }));
     }
     measure("Container up, first output, gone (whole process)", 10, &mut contenders)
+}
+
+/// Container from nothing to its first output; what comes after is not timed.
+fn first_output(bed: &Bed, docker: Option<&Docker>) -> Result {
+    let one = bed.buildspec("first", &["echo hi"])?;
+    let sleeping = bed.bundle("first", &["/bin/sleep", "1000"])?;
+    let mut contenders = vec![
+        Contender::timed("`runner run`, one command", || {
+            until_hi(&mut bed.run_command(&one, &["--image", &bed.image]))
+        }),
+        Contender::timed("`runner run`, image host", || until_hi(&mut bed.run_command(&one, &[]))),
+    ];
+    if packages::has("runc") {
+        contenders.push(Contender::timed("`runc run -d`, `runc exec`", || {
+            let begin = Instant::now();
+            quiet(Command::new("runc").args(["run", "-d", "first"]).current_dir(&sleeping))?;
+            let up = begin.elapsed();
+            let hello = until_hi(Command::new("runc").args(["exec", "first", "/bin/echo", "hi"]));
+            hello.and_then(|took| {
+                quiet(Command::new("runc").args(["delete", "-f", "first"]))?;
+                Ok(up + took)
+            })
+        }));
+    }
+    if let Some(docker) = docker {
+        contenders.push(Contender::timed("`docker run --rm`", || {
+            let args = ["run", "--rm", "--network", "none", IMAGE, "/bin/echo", "hi"];
+            until_hi(docker.command().args(args))
+        }));
+    }
+    measure("Container up, first output", 10, &mut contenders)
+}
+
+/// How long a command takes to say hi; it is waited for, which does not count.
+fn until_hi(command: &mut Command) -> Result<Duration> {
+    let begin = Instant::now();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.map_err(|error| error.to_string())?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
+    let said = lines.find(|line| line.as_ref().is_ok_and(|line| line == "hi"));
+    let took = begin.elapsed();
+    // What else it says is read, so that it comes to its end.
+    lines.for_each(drop);
+    let status = child.wait().map_err(|error| error.to_string())?;
+    match said {
+        Some(Ok(_)) if status.success() => Ok(took),
+        _ => Err(format!("it did not say hi: {status}")),
+    }
 }
 
 /// One more program in a container that runs.
@@ -228,9 +302,9 @@ fn measure(title: &str, times: usize, contenders: &mut [Contender<'_>]) -> Resul
         for (contender, medians) in contenders.iter_mut().zip(&mut rounds) {
             let mut samples = Vec::new();
             for _ in 0..times {
-                let begin = Instant::now();
-                (contender.once)().map_err(|error| format!("{}: {error}", contender.name))?;
-                samples.push(millis(begin.elapsed()));
+                let took = (contender.once)();
+                let took = took.map_err(|error| format!("{}: {error}", contender.name))?;
+                samples.push(millis(took));
             }
             medians.push(median(samples));
         }

@@ -22,13 +22,15 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let chore = arguments.next();
     let rest: Vec<String> = arguments.collect();
-    let result = match chore.as_deref() {
-        Some("test") => test::run(&rest),
-        Some("images") => images::build(&rest),
-        Some("bench") => bench::all(),
-        Some("packages") => packages::install(&packages::ALL),
-        _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench".to_owned()),
-    };
+    let result =
+        match chore.as_deref() {
+            Some("test") => test::run(&rest),
+            Some("images") => images::build(&rest),
+            Some("bench") => bench::all(&rest),
+            Some("packages") => packages::install(&packages::ALL),
+            _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench [TABLE]..."
+                .to_owned()),
+        };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -10,7 +10,7 @@
 //! two requests at once. Replies are [`REPLY_LEN`] bytes each, with at most one descriptor.
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
@@ -53,8 +53,8 @@ pub mod request {
 pub mod reply {
     /// First message of all: `a` is [`super::ABI_VERSION`].
     pub const HELLO: u32 = 1;
-    /// The job's process exists: `a` is its pid in the container. With a pty, its master comes along.
-    pub const STARTED: u32 = 2;
+    /// The master of the terminal of a job that was asked for with a pty.
+    pub const TERMINAL: u32 = 2;
     /// The job's program has ended: `a` is the wait status as the kernel gives it.
     pub const EXITED: u32 = 3;
     /// The job came to nothing: `a` is a [`super::stage`], `b` the errno.

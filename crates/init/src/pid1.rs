@@ -164,8 +164,11 @@ impl Pid1 {
             exec::program(&request, &mut pointers, &stdio, &theirs)
         }
         self.jobs[place] = Job { id, pid, report: Some(ours), opens: false };
-        let master = terminal.map(|(master, _)| master);
-        self.reply(reply::STARTED, id, pid as u32, 0, master);
+        // Whoever has pipes needs no word of the start: a reply would wake the runner just when the
+        // program wants the processor.
+        if let Some((master, _)) = terminal {
+            self.reply(reply::TERMINAL, id, 0, 0, Some(master));
+        }
         Ok(())
     }
 

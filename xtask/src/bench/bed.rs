@@ -5,6 +5,7 @@ use crate::{Result, packages, root, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// The image's name in docker.
@@ -76,10 +77,19 @@ impl Bed {
 
     /// A build that waits at a breakpoint.
     pub(super) fn paused(&self) -> Result<Ended> {
+        self.paused_with(&[]).map(|(paused, _)| paused)
+    }
+
+    /// One with variables of its own, and the lines that it writes to standard error from now on.
+    pub(super) fn paused_with(
+        &self,
+        variables: &[(&str, &str)],
+    ) -> Result<(Ended, Receiver<String>)> {
         let spec = self.buildspec("paused", &["codebuild-breakpoint"])?;
         let options = ["--enable-session", "--image", &self.image];
         let child = self
             .run_command(&spec, &options)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -92,8 +102,14 @@ impl Bed {
             .ok_or("the build did not pause")?
             .map_err(|error| error.to_string())?;
         // Whatever else it says is read, so that it never waits for us.
-        std::thread::spawn(move || lines.count());
-        Ok(ended)
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(std::result::Result::ok) {
+                // Nobody may want to know.
+                let _ = sender.send(line);
+            }
+        });
+        Ok((ended, receiver))
     }
 }
 

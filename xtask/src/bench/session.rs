@@ -1,5 +1,6 @@
-//! What one more program costs in a container that runs, without the start of a client: over the
-//! build's control socket, from the request to the answer that it has exited.
+//! What one more program costs in a container that runs, without the start of a client: within the
+//! runner, from the call that starts it to the reply that it has exited, and over the build's control
+//! socket.
 
 use super::bed::Bed;
 use super::{Contender, measure, quiet};
@@ -11,13 +12,25 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 /// Beside posix_spawn of the same program.
 pub(super) fn measure_exec(bed: &Bed) -> Result {
-    let paused = bed.paused()?;
+    let (paused, lines) = bed.paused_with(&[("RUNNER_LOG", "trace")])?;
     let socket = control_socket(&bed.dir.join("state/live"))?;
     let mut contenders = vec![
-        Contender::new("`/bin/true` over the control socket", || exec(&socket)),
+        Contender::timed("`/bin/true`, within the runner", || {
+            exec(&socket)?;
+            inside(&lines)
+        }),
+        Contender::timed("`/bin/true` over the control socket", || {
+            let begin = Instant::now();
+            exec(&socket)?;
+            let took = begin.elapsed();
+            inside(&lines)?;
+            Ok(took)
+        }),
         Contender::new("posix_spawn of /bin/true on the host", || {
             quiet(&mut Command::new("/bin/true"))
         }),
@@ -32,6 +45,19 @@ pub(super) fn measure_exec(bed: &Bed) -> Result {
     drop(contenders);
     drop(paused);
     result
+}
+
+/// The next figure that the runner has traced.
+fn inside(lines: &Receiver<String>) -> Result<Duration> {
+    let wait = Duration::from_secs(10);
+    loop {
+        let line = lines.recv_timeout(wait).map_err(|error| format!("no trace: {error}"))?;
+        let figure = line.rsplit_once("micros=").filter(|_| line.contains("a program has exited"));
+        if let Some((_, micros)) = figure {
+            let micros = micros.trim().parse().map_err(|_| format!("no number in: {line}"))?;
+            return Ok(Duration::from_micros(micros));
+        }
+    }
 }
 
 fn control_socket(live: &Path) -> Result<PathBuf> {
