@@ -12,31 +12,34 @@ mod ways;
 pub(crate) use buildspec::BuildspecFile;
 pub(crate) use error::AppError;
 
+use crate::amazon::{self, Amazon};
 use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
+use crate::credentials;
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
 use crate::engine::namespaces::{Namespaces, Recorder, Teller};
 use crate::engine::process::{self, ProcessEngine};
 use crate::engine::{ContainerSpec, Engine, Image, UserMount, host_image};
 use crate::events::LogWriter;
+use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
 use crate::sinks::{self, CodeBuild, Gate, Json, Notices, Pretty, Sink};
-use crate::source::{self, SourceFacts};
+use crate::source;
 use crate::state::{BuildDir, ContainerFile, Home, Meta, Owned, prune_old, write_durably};
-use environment::managed;
+use environment::{BuildSource, managed};
 use identity::Identity;
 use nix::sys::signal::Signal;
 use runner_core::env::{self, Layers, Variables};
 use runner_core::event::{BuildFacts, NoticeLevel};
 use runner_core::machine::Input;
-use runner_core::mask::{self, Secrets};
+use runner_core::mask::{self, Secrets, SharedSecrets};
 use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::{self, BuildPlan, Limits, Places, Rejection};
 use runner_core::record::record;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
-use runner_wire::abi::{BREAKPOINT_NAME, RESUME_NAME};
+use runner_wire::abi::{BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, GIT_CREDENTIALS};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -52,6 +55,8 @@ pub(crate) struct RunRequest {
     pub(crate) project: String,
     /// Resolved to its end.
     pub(crate) source: PathBuf,
+    /// Further ones, by their identifiers.
+    pub(crate) secondary_sources: Vec<(String, PathBuf)>,
     pub(crate) buildspec: BuildspecFile,
     /// What the buildspec says, or what is wrong with it.
     pub(crate) spec: Result<BuildSpec, Vec<Diagnostic>>,
@@ -63,6 +68,10 @@ pub(crate) struct RunRequest {
     pub(crate) session_idle_timeout: Duration,
     pub(crate) variables: Variables,
     pub(crate) masked: Vec<String>,
+    /// Whose AWS credentials the build gets.
+    pub(crate) aws: Option<amazon::Identity>,
+    /// Where values come from that the buildspec does not hold.
+    pub(crate) vault: Arc<Vault>,
     pub(crate) format: LogFormat,
     pub(crate) build_json: Option<PathBuf>,
     pub(crate) quiet: bool,
@@ -197,13 +206,25 @@ impl Build {
             None
         };
 
-        let facts = source::facts(&self.request.source);
         let places = self.identity.places(&root, &self.request.buildspec, &self.request.source);
-        let variables = self.variables(&facts, &places);
-        let plan = self.plan(&facts, places);
+        let sources = self.sources(&places);
+        let mut layers = self.variables(&sources, &places);
+        let secrets = self.secrets(&env::compose(layers.clone()))?;
+        let secrets = SharedSecrets::new(secrets);
+        if let Some(identity) = &self.request.aws {
+            let aws = Amazon::load(identity).await;
+            let endpoint = credentials::serve(aws, secrets.clone()).await?;
+            if endpoint.is_long_term {
+                let text =
+                    "--aws-profile: these are long-term keys; the build gets them as they are";
+                inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
+            }
+            layers.managed.extend(environment::credentials(endpoint));
+        }
+        let plan = self.plan(&sources, places);
         self.tell_hidden_path(&inbox).await;
         let guests = Guests { snapshot, breakpoints, hub };
-        let world = self.world(&plan, variables, &facts, &inbox, readonly, guests)?;
+        let world = self.world(&plan, layers, secrets, sources, &inbox, readonly, guests);
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
         let (view, logged) = Driver::new(parts).run().await;
         let status = self.finish(view, logged)?;
@@ -266,7 +287,11 @@ impl Build {
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&program)?;
         io::Write::write_all(&mut file, runner_init::PROGRAM)?;
-        fs::hard_link(&program, bin.join(RESUME_NAME))?;
+        for name in
+            COMMANDS.into_iter().chain([CREDENTIAL_NAME]).filter(|name| *name != BREAKPOINT_NAME)
+        {
+            fs::hard_link(&program, bin.join(name))?;
+        }
         if self.request.buildspec.path_in(&self.request.source).is_none()
             && let Some(text) = self.request.buildspec.text()
         {
@@ -275,8 +300,26 @@ impl Build {
         Ok(())
     }
 
-    fn plan(&self, facts: &SourceFacts, places: Places) -> BuildPlan {
+    /// The sources, the primary one first, and where the build sees them.
+    fn sources(&self, places: &Places) -> Vec<BuildSource> {
+        let primary = (None, &self.request.source);
+        let secondary = self.request.secondary_sources.iter();
+        [primary]
+            .into_iter()
+            .chain(secondary.map(|(id, dir)| (Some(id.clone()), dir)))
+            .enumerate()
+            .map(|(number, (id, dir))| BuildSource {
+                id,
+                dir: dir.clone(),
+                target: self.identity.source_place(&places.root, number),
+                facts: source::facts(dir),
+            })
+            .collect()
+    }
+
+    fn plan(&self, sources: &[BuildSource], places: Places) -> BuildPlan {
         let request = &self.request;
+        let facts = &sources[0].facts;
         let work = match &request.spec {
             Ok(spec) => Ok(plan::work(spec.clone())),
             Err(problems) => Err(Rejection { context: rejection(problems) }),
@@ -296,6 +339,7 @@ impl Build {
                 buildspec: request.buildspec.shown(),
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
+                secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),
                 session_enabled: request.sessions,
                 timeout_s: request.limits.timeout.as_secs(),
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -306,39 +350,75 @@ impl Build {
         }
     }
 
-    fn variables(&self, facts: &SourceFacts, places: &Places) -> BTreeMap<String, String> {
+    fn variables(&self, sources: &[BuildSource], places: &Places) -> Layers {
         let buildspec = match &self.request.spec {
             Ok(spec) => spec.variables.iter().map(|v| (v.name.clone(), v.value.clone())).collect(),
             Err(_) => Variables::new(),
         };
-        env::compose(Layers {
+        let mut managed = managed(&self.identity, &self.request.image, sources, places);
+        if self.asks_for_credentials() {
+            managed.extend(self.git_variables(places));
+        }
+        Layers {
             helpers: format!("{}/user/bin", places.root),
+            gopath: places.source.strip_suffix("/src").unwrap_or(&places.source).to_owned(),
             image: self.image_variables(),
             buildspec,
-            managed: managed(&self.identity, &self.request.image, facts, places),
+            managed,
             overrides: self.request.variables.clone(),
-        })
+        }
+    }
+
+    fn asks_for_credentials(&self) -> bool {
+        self.request.spec.as_ref().is_ok_and(|spec| spec.git_credential_helper)
+    }
+
+    /// What the credential helper knows, and its place where no configuration file can name it.
+    fn git_variables(&self, places: &Places) -> Variables {
+        let known: Vec<String> = self
+            .request
+            .vault
+            .git_credentials()
+            .iter()
+            .map(|known| format!("https://{}:{}@{}", known.user, known.password, known.host))
+            .collect();
+        let mut variables = Variables::new();
+        if !known.is_empty() {
+            variables.push((GIT_CREDENTIALS.to_owned(), known.join("\n")));
+        }
+        if self.request.engine == EngineKind::Process {
+            let pairs = [
+                ("GIT_CONFIG_COUNT", "1".to_owned()),
+                ("GIT_CONFIG_KEY_0", "credential.helper".to_owned()),
+                ("GIT_CONFIG_VALUE_0", credential_helper(places)),
+            ];
+            variables.extend(pairs.map(|(name, value)| (name.to_owned(), value)));
+        }
+        variables
     }
 
     fn world(
         &self,
         plan: &BuildPlan,
-        variables: BTreeMap<String, String>,
-        facts: &SourceFacts,
+        layers: Layers,
+        secrets: SharedSecrets,
+        sources: Vec<BuildSource>,
         inbox: &Inbox,
         readonly: PathBuf,
         guests: Guests,
-    ) -> Result<World, AppError> {
-        let secrets = self.secrets(&variables)?;
+    ) -> World {
         let container_spec = ContainerSpec {
             hostname: self.identity.hostname.clone(),
             image: self.request.image.clone(),
-            source: (self.request.source.clone(), PathBuf::from(&plan.places.source)),
-            source_extras: facts.outside.clone(),
-            source_files: facts.rewritten.clone(),
+            sources: sources.into_iter().map(BuildSource::mount).collect(),
             readonly,
             mounts: self.request.mounts.clone(),
             layers: self.meta.layers.clone(),
+            git_config: if self.asks_for_credentials() {
+                format!("[credential]\n\thelper = {}\n", credential_helper(&plan.places))
+            } else {
+                String::new()
+            },
             unseen: self.home.root().to_path_buf(),
         };
         let dir = self.dir.clone();
@@ -354,22 +434,23 @@ impl Build {
             EngineKind::Process => Arc::new(ProcessEngine { record, tell }),
         };
         let image = self.request.image.clone();
-        Ok(World {
+        World {
             engine,
             container_spec,
             work: plan.work.as_ref().ok().cloned(),
-            variables,
+            layers,
             places: plan.places.clone(),
             secrets,
+            vault: Arc::clone(&self.request.vault),
             snapshot: guests.snapshot,
             sessions: guests.hub,
             breakpoints: guests.breakpoints,
-            layers: self.meta.layers.clone(),
+            container_layers: self.meta.layers.clone(),
             missing_program_hint: Box::new(move |text| match image {
                 Image::Host => ways::missing_program_hint(text),
                 Image::Rootfs(_) => None,
             }),
-        })
+        }
     }
 
     /// Variables of the image. Without a container this machine is the image.
@@ -383,20 +464,35 @@ impl Build {
         }
     }
 
+    /// What is secret from the start.
     fn secrets(&self, variables: &BTreeMap<String, String>) -> Result<Secrets, AppError> {
-        let mut values = Vec::new();
+        let fetched = self.request.spec.iter().flat_map(|spec| {
+            let parameters = spec.parameters.iter().map(|variable| &variable.name);
+            parameters.chain(spec.secrets.iter().map(|variable| &variable.name))
+        });
+        let fetched: Vec<&String> = fetched.collect();
+        let (mut values, mut short) = (Vec::new(), Vec::new());
         for name in &self.request.masked {
-            let value = variables
-                .get(name)
-                .ok_or_else(|| AppError::UnknownMasked { name: name.clone() })?;
-            if value.len() < mask::MIN_LENGTH && !self.request.quiet {
-                ways::say(&format!(
-                    "warning: the value of {name} is shorter than {} characters and is not masked",
-                    mask::MIN_LENGTH
-                ));
+            match variables.get(name) {
+                Some(value) if value.len() < mask::MIN_LENGTH => short.push(name.as_str()),
+                Some(value) => values.push(value.clone().into_bytes()),
+                None if fetched.contains(&name) => {}
+                None => return Err(AppError::UnknownMasked { name: name.clone() }),
             }
-            values.push(value.clone().into_bytes());
         }
+        if !short.is_empty() && !self.request.quiet {
+            ways::say(&format!(
+                "warning: not masked, because shorter than {} characters: the value of {}",
+                mask::MIN_LENGTH,
+                short.join(", ")
+            ));
+        }
+        // Nobody means these to be read.
+        let own = ALWAYS_MASKED.iter().filter_map(|name| variables.get(*name));
+        values.extend(own.map(|value| value.clone().into_bytes()));
+        values.extend(variables.iter().filter_map(|(name, value)| proxy_password(name, value)));
+        let git = self.request.vault.git_credentials();
+        values.extend(git.into_iter().map(|known| known.password.into_bytes()));
         Secrets::new(values).map_err(|error| AppError::Mask(error.to_string()))
     }
 
@@ -448,6 +544,23 @@ impl Build {
             _ => Err(AppError::Unfinished(problems)),
         }
     }
+}
+
+fn credential_helper(places: &Places) -> String {
+    format!("{}/readonly/bin/{CREDENTIAL_NAME}", places.root)
+}
+
+/// Variables whose values are secret wherever they come from.
+const ALWAYS_MASKED: [&str; 3] =
+    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
+
+/// The password in the address of a proxy.
+fn proxy_password(name: &str, value: &str) -> Option<Vec<u8>> {
+    let name = name.to_ascii_lowercase();
+    let (_, rest) = value.split_once("://").filter(|_| name.ends_with("_proxy"))?;
+    let (credentials, _) = rest.split('/').next()?.rsplit_once('@')?;
+    let (_, password) = credentials.split_once(':')?;
+    Some(password.as_bytes().to_vec())
 }
 
 /// A rejected buildspec's context: CodeBuild's own words where they are known.

@@ -3,15 +3,18 @@
 //! Reading order: this file, `cli/run.rs`, `crates/core`, `driver/run.rs`, `engine/mod.rs`,
 //! `sinks/pretty.rs` (docs/architecture.md).
 
+mod amazon;
 mod app;
 mod chores;
 mod cli;
 mod client;
 mod clock;
 mod control;
+mod credentials;
 mod driver;
 mod engine;
 mod events;
+mod secrets;
 mod session;
 mod sinks;
 mod source;

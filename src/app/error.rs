@@ -1,5 +1,6 @@
 //! Why a build could not be run to its end.
 
+use crate::credentials::EndpointError;
 use crate::state::StateError;
 use std::io;
 
@@ -14,6 +15,8 @@ pub(crate) enum AppError {
     Io { doing: &'static str, source: io::Error },
     #[error("cannot mask these values: {0}")]
     Mask(String),
+    #[error("--aws-profile: {0}")]
+    Credentials(#[from] EndpointError),
     #[error("the build ended before it began")]
     NotBegun,
     #[error("{}", .0.join("; "))]

@@ -3,7 +3,7 @@
 use super::buildspec::BuildspecFile;
 use crate::state::{Home, StateError};
 use runner_core::plan::Places;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The Region and account a build finds itself in.
 pub(super) const REGION: &str = "us-east-1";
@@ -35,15 +35,22 @@ impl Identity {
         })
     }
 
-    /// Where the build sees its source: a number of nine or ten digits, as in AWS.
+    /// Where the build sees its things.
     pub(super) fn places(&self, root: &str, buildspec: &BuildspecFile, source: &Path) -> Places {
-        let (high, _) = self.uuid.as_u64_pair();
-        let number = 100_000_000 + high % 9_900_000_000;
-        let src = format!("{root}/output/src{number}/src");
+        let src = self.source_place(root, 0).display().to_string();
         let buildspec = match buildspec.path_in(source) {
             Some(path) => format!("{src}/{}", path.display()),
             None => format!("{root}/readonly/buildspec.yml"),
         };
         Places { root: root.to_owned(), source: src, buildspec }
+    }
+
+    /// Where it sees its sources, the primary one first: each under a number of nine or ten digits,
+    /// as in AWS.
+    pub(super) fn source_place(&self, root: &str, number: usize) -> PathBuf {
+        let (high, low) = self.uuid.as_u64_pair();
+        // A step that never comes back to where it was.
+        let seed = high.wrapping_add((low | 1).wrapping_mul(number as u64));
+        PathBuf::from(format!("{root}/output/src{}/src", 100_000_000 + seed % 9_900_000_000))
     }
 }

@@ -7,7 +7,7 @@ use super::error::{CliError, USAGE};
 use super::render;
 use crate::app::BuildspecFile;
 use clap::{Args, ValueEnum};
-use runner_core::spec::{Code, Diagnostic, Severity};
+use runner_core::spec::{Code, Diagnostic, Severity, schema};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,6 +28,9 @@ pub(super) struct CheckArgs {
     /// Leave out warnings of this kind, by the name in their brackets
     #[arg(long, value_name = "CODE", value_parser = warning)]
     allow: Vec<Code>,
+    /// Print the language as JSON Schema instead
+    #[arg(long, conflicts_with_all = ["buildspec", "source", "format", "allow"])]
+    schema: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +54,10 @@ fn warning(name: &str) -> Result<Code, String> {
 
 /// Reports; the exit code.
 pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
+    if args.schema {
+        let _ = std::io::stdout().write_all(pretty(&schema()).as_bytes());
+        return Ok(0);
+    }
     let source = std::fs::canonicalize(&args.source).map_err(|error| {
         CliError::usage(format!("source directory {}: {error}", args.source.display()))
     })?;

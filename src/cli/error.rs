@@ -4,6 +4,7 @@
 
 use crate::app::AppError;
 use crate::client::ClientError;
+use crate::credentials::EndpointError;
 use crate::state::{LookupError, StateError};
 use runner_core::phase::Status;
 use std::io::Write;
@@ -86,7 +87,12 @@ impl From<AppError> for CliError {
             AppError::UnknownMasked { .. } => {
                 CliError::usage(error.to_string()).hint("give it one with -e, or leave out --mask")
             }
-            AppError::Io { .. }
+            AppError::Credentials(EndpointError::Credentials(_)) => CliError::ours(
+                error.to_string(),
+            )
+            .hint("is the profile there, and are you logged in? aws sts get-caller-identity"),
+            AppError::Credentials(_)
+            | AppError::Io { .. }
             | AppError::Mask(_)
             | AppError::NotBegun
             | AppError::Unfinished(_) => CliError::ours(error.to_string()),

@@ -3,13 +3,17 @@
 use super::error::{CliError, of_status};
 use super::render;
 use super::values;
+use crate::amazon::Identity;
 use crate::app::{self, BuildspecFile, EngineKind, LogFormat, RunRequest};
 use crate::engine::{Image, UserMount};
+use crate::secrets::{SecretsFile, Vault};
 use clap::{Args, ValueEnum};
+use runner_core::env::Variables;
 use runner_core::plan::{BreakAction, Limits};
-use runner_core::spec::Diagnostic;
+use runner_core::spec::{BuildSpec, Diagnostic};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where nobody sits at a terminal a breakpoint does not wait for ever.
@@ -24,6 +28,9 @@ pub(super) struct RunArgs {
     /// The directory the build sees as its source; it is never written to
     #[arg(long, value_name = "DIR", default_value = ".")]
     source: PathBuf,
+    /// A further source, seen at CODEBUILD_SRC_DIR_ID
+    #[arg(long, value_name = "ID=DIR", value_parser = values::secondary_source)]
+    secondary_source: Vec<(String, PathBuf)>,
     /// What the build runs in: host (this machine's tools), rootfs:DIR or rootfs:TAR
     #[arg(long, value_name = "REF", default_value = "host", value_parser = values::image)]
     image: Image,
@@ -49,6 +56,19 @@ pub(super) struct RunArgs {
     /// Set a variable of the build, or pass the caller's own through
     #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     env: Vec<(String, String)>,
+    /// Set variables from a file of NAME=VALUE lines; --env goes before it
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Pass the caller's proxy variables through
+    #[arg(long)]
+    proxy: bool,
+    /// Give the build AWS credentials: those of a profile, or, for `env`, of the caller's variables
+    #[arg(long, value_name = "NAME|env")]
+    aws_profile: Option<String>,
+    /// Take what the buildspec wants of Parameter Store and Secrets Manager from this file, YAML or
+    /// NAME=VALUE lines, instead of from AWS
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
     /// Show the value of this variable as *** in the log
     #[arg(long, value_name = "NAME")]
     mask: Vec<String>,
@@ -143,15 +163,28 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     print_problems(&buildspec, &problems, args.quiet);
     if let Some(spec) = &spec
         && !args.quiet
-        && !spec.uncollected.is_empty()
+        && let names = uncollected(spec)
+        && !names.is_empty()
     {
-        let names = spec.uncollected.join(", ");
-        say(&format!("not collected by this version: {names}"));
+        say(&format!("not collected by this version: {}", names.join(", ")));
     }
+    let aws = args.aws_profile.as_ref().map(|name| match name.as_str() {
+        "env" => Identity::Environment,
+        name => Identity::Profile(name.to_owned()),
+    });
+    let vault = match &args.secrets {
+        Some(path) => Vault::File(
+            SecretsFile::read(path)
+                .map_err(|problem| CliError::usage(format!("--secrets: {problem}")))?,
+        ),
+        None => Vault::Aws(aws.clone().unwrap_or(Identity::Default)),
+    };
+    let variables = variables(&args)?;
     let on_terminal = std::io::stderr().is_terminal();
     let request = RunRequest {
         project: args.project.unwrap_or_else(|| values::project_of(&source)),
         source,
+        secondary_sources: args.secondary_source,
         buildspec,
         spec: spec.ok_or(problems),
         engine,
@@ -168,8 +201,10 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
             },
         },
         session_idle_timeout: args.session_idle_timeout,
-        variables: args.env,
+        variables,
         masked: args.mask,
+        aws,
+        vault: Arc::new(vault),
         format: format(args.log_format),
         build_json: args.build_json,
         quiet: args.quiet,
@@ -177,6 +212,49 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     let rejected = request.spec.is_err();
     let status = app::run(request, super::home::open()?)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
+}
+
+/// Variables of the command line, the strongest last.
+fn variables(args: &RunArgs) -> Result<Variables, CliError> {
+    let mut variables = Variables::new();
+    if args.proxy {
+        let is_proxy = |name: &str| {
+            PROXY.iter().any(|proxy| name == *proxy || name == proxy.to_ascii_lowercase())
+        };
+        variables.extend(std::env::vars().filter(|(name, _)| is_proxy(name)));
+        if variables.is_empty() {
+            return Err(CliError::usage("--proxy: the caller has no proxy variables")
+                .hint(format!("set one of {}", PROXY.join(", "))));
+        }
+    }
+    for path in &args.env_file {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            CliError::usage(format!("--env-file: cannot read {shown}: {error}"))
+        })?;
+        let pairs = runner_core::env::parse_file(&text)
+            .map_err(|problem| CliError::usage(format!("--env-file: {shown}:{problem}")))?;
+        for (name, value) in pairs {
+            values::check_name(&name)
+                .map_err(|problem| CliError::usage(format!("--env-file: {shown}: {problem}")))?;
+            variables.push((name, value));
+        }
+    }
+    variables.extend(args.env.iter().cloned());
+    Ok(variables)
+}
+
+/// Variables by which programs find a proxy; small letters as well.
+const PROXY: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+
+/// Keys whose results somebody may wait for in vain.
+fn uncollected(spec: &BuildSpec) -> Vec<&'static str> {
+    let keys = [
+        ("artifacts", spec.artifacts.is_some()),
+        ("reports", !spec.reports.is_empty()),
+        ("cache", spec.cache.is_some()),
+    ];
+    keys.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
 }
 
 fn format(name: FormatName) -> LogFormat {
@@ -191,7 +269,8 @@ fn format(name: FormatName) -> LogFormat {
 fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: bool) {
     let source = buildspec.text().unwrap_or_default();
     let mut stderr = std::io::stderr().lock();
-    for problem in problems.iter().filter(|problem| problem.is_error() || !quiet) {
+    let is_told = |problem: &&Diagnostic| problem.is_error() || !quiet && !problem.code.is_advice();
+    for problem in problems.iter().filter(is_told) {
         let text = render::diagnostic(&buildspec.shown(), source, problem);
         // Without a standard error there is nobody to tell.
         let _ = write!(stderr, "{text}");

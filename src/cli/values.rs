@@ -68,16 +68,37 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
             (text, value)
         }
     };
-    let mut chars = name.chars();
-    let fits = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !fits {
-        return Err(format!("`{name}` cannot be the name of a variable"));
-    }
+    check_name(name)?;
     if value.contains('\0') {
         return Err(format!("the value of {name} contains a NUL"));
     }
     Ok((name.to_owned(), value))
+}
+
+/// Whether a shell can hold a variable of that name.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    let mut chars = name.chars();
+    let fits = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if fits { Ok(()) } else { Err(format!("`{name}` cannot be the name of a variable")) }
+}
+
+/// `ID=DIR`.
+pub(super) fn secondary_source(text: &str) -> Result<(String, PathBuf), String> {
+    let (id, dir) = text.split_once('=').ok_or("write ID=DIR")?;
+    let fits = !id.is_empty()
+        && id.len() < 128
+        && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !fits {
+        return Err(format!(
+            "`{id}` cannot be the identifier of a source: use letters, digits and `_`, less than 128"
+        ));
+    }
+    let dir = std::fs::canonicalize(dir).map_err(|error| format!("{dir}: {error}"))?;
+    if !dir.is_dir() {
+        return Err(format!("{} is not a directory", dir.display()));
+    }
+    Ok((id.to_owned(), dir))
 }
 
 /// A project's name as AWS allows it.

@@ -7,18 +7,19 @@ use super::breakpoints::Breakpoints;
 use super::inbox::Inbox;
 use super::sessions::Sessions;
 use super::shell::{Shell, ShellError};
-use super::{SharedSnapshot, Snapshot};
+use super::{SharedSnapshot, Snapshot, setup};
 use crate::engine::{Container, ContainerSpec, Ends, Engine, ExecError, Ids, users};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
+use crate::secrets::Vault;
 use nix::sys::signal::Signal;
+use runner_core::env::Layers;
 use runner_core::event::{NoticeLevel, Outcome};
 use runner_core::machine::{CommandRun, Effect, Input};
-use runner_core::mask::Secrets;
+use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::{Places, Work};
 use runner_wire::init::Exit;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
@@ -35,14 +36,17 @@ pub(crate) struct World {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) container_spec: ContainerSpec,
     pub(crate) work: Option<Work>,
-    pub(crate) variables: BTreeMap<String, String>,
+    /// The layers of the build's variables, but for what is fetched.
+    pub(crate) layers: Layers,
     pub(crate) places: Places,
-    pub(crate) secrets: Secrets,
+    /// Grows when values are fetched.
+    pub(crate) secrets: SharedSecrets,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) snapshot: SharedSnapshot,
     pub(crate) sessions: Arc<dyn Sessions>,
     pub(crate) breakpoints: Arc<Breakpoints>,
     /// Layers to remove at the end, wherever the engine has put them.
-    pub(crate) layers: Vec<PathBuf>,
+    pub(crate) container_layers: Vec<PathBuf>,
     pub(crate) missing_program_hint: Advice,
 }
 
@@ -88,10 +92,7 @@ impl Effects {
             Effect::Release { breakpoint } => self.world.breakpoints.release(breakpoint),
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
-            Effect::Upload => {
-                let inbox = self.inbox.clone();
-                tokio::spawn(async move { inbox.send(Input::Uploaded(Ok(()))).await });
-            }
+            Effect::Upload => self.upload(),
             Effect::Finalize { status } => self.finalize(status),
             // The loop's own business.
             Effect::Finish { .. } => {}
@@ -141,19 +142,10 @@ impl Effects {
         let Some(container) = self.current() else { return };
         tokio::spawn(async move {
             let Some(work) = &world.work else { return };
-            let prepared = Shell::prepare(
-                container,
-                work.version,
-                work.shell.clone(),
-                &world.places,
-                &world.variables,
-                Arc::clone(&world.snapshot),
-            )
-            .await;
-            match prepared {
-                Ok(shell) => {
-                    *place.lock().await = Some(shell);
-                    inbox.send(Input::SourceReady(Ok(()))).await;
+            match setup::make_ready(&world, work, container, &inbox).await {
+                Ok((shell, setup)) => {
+                    *place.lock().await = shell;
+                    inbox.send(Input::SourceReady(setup)).await;
                 }
                 Err(error) => inbox.send(Input::Fault(fault(&error))).await,
             }
@@ -186,6 +178,20 @@ impl Effects {
                 Err(ShellError::Exec(ExecError::ContainerGone)) => {}
                 Err(error) => inbox.send(Input::Fault(fault(&error))).await,
             }
+        });
+    }
+
+    fn upload(&self) {
+        let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
+        let shell = Arc::clone(&self.shell);
+        tokio::spawn(async move {
+            let names = world.work.as_ref().map_or(&[][..], |work| &work.exported);
+            if let Some(shell) = &*shell.lock().await
+                && !names.is_empty()
+            {
+                inbox.send(Input::Exported(shell.values(names))).await;
+            }
+            inbox.send(Input::Uploaded(Ok(()))).await;
         });
     }
 
@@ -241,7 +247,7 @@ impl Effects {
             // With the last process the last pipe is closed.
             drain_pumps(&pumps).await;
             tracing::debug!("all output is logged");
-            let layers = world.layers.clone();
+            let layers = world.container_layers.clone();
             let removed = tokio::task::spawn_blocking(move || {
                 layers.iter().map(|layer| crate::state::remove_tree(layer)).collect::<Vec<_>>()
             });
@@ -345,7 +351,8 @@ fn fault(error: &ShellError) -> PhaseContext {
 }
 
 /// Before the first command a session finds what the first command will find.
-pub(super) fn initial_snapshot(variables: &BTreeMap<String, String>, source: &str) -> Snapshot {
+pub(super) fn initial_snapshot(layers: &Layers, source: &str) -> Snapshot {
+    let variables = runner_core::env::compose(layers.clone());
     Snapshot {
         env: variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
         cwd: source.as_bytes().to_vec(),

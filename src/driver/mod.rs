@@ -8,6 +8,7 @@ mod effects;
 pub(crate) mod inbox;
 mod run;
 mod sessions;
+mod setup;
 mod shell;
 pub(crate) mod signals;
 

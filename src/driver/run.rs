@@ -9,7 +9,7 @@ use crate::clock;
 use crate::events::LogWriter;
 use runner_core::event::{Event, EventBody};
 use runner_core::machine::{BuildMachine, Effect, Input, Step};
-use runner_core::mask::Secrets;
+use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::BuildPlan;
 use runner_core::view::BuildView;
@@ -45,7 +45,7 @@ pub(crate) struct Driver {
     machine: BuildMachine,
     effects: Effects,
     log: LogWriter,
-    secrets: Secrets,
+    secrets: SharedSecrets,
     commands: mpsc::Receiver<Command>,
     progress: watch::Sender<Progress>,
     view: Option<BuildView>,
@@ -56,7 +56,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
-        let snapshot = initial_snapshot(&parts.world.variables, &parts.world.places.source);
+        let snapshot = initial_snapshot(&parts.world.layers, &parts.world.places.source);
         *parts.world.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         let secrets = parts.world.secrets.clone();
         let effects = Effects::new(Arc::new(parts.world), parts.inbox, parts.log.clone());
@@ -141,8 +141,9 @@ impl Driver {
 
     /// To be written next. From here on no event holds a secret.
     fn keep(&mut self, events: Vec<EventBody>) {
+        let secrets = self.secrets.get();
         self.unwritten.extend(events.into_iter().map(|mut event| {
-            event.mask(&self.secrets);
+            event.mask(&secrets);
             event
         }));
     }

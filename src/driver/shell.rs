@@ -7,6 +7,7 @@
 
 use crate::engine::{Container, ExecError, ExecSpec, Ids, OpenMode, Process, Stdio};
 use runner_core::env::DEFAULT_PATH;
+use runner_core::event::ExportedVariable;
 use runner_core::exports;
 use runner_core::machine::CommandRun;
 use runner_core::plan::Places;
@@ -115,7 +116,12 @@ impl Shell {
         run: &CommandRun,
         user: Ids,
     ) -> Result<Process, ShellError> {
-        self.set_managed(run);
+        let (succeeding, exit) =
+            (if run.succeeding { "1" } else { "0" }, run.last_exit.to_string());
+        let managed =
+            [("CODEBUILD_BUILD_SUCCEEDING", succeeding), ("CODEBUILD_LAST_EXIT", exit.as_str())];
+        let own = run.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.set(managed.into_iter().chain(own));
         for file in [&mut self.files.script, &mut self.files.env, &mut self.files.dir] {
             self.is_written &= !file.renew(&*self.container).await?;
         }
@@ -172,22 +178,30 @@ impl Shell {
         }
     }
 
-    /// Brings the variables up to date that CodeBuild's agent keeps.
-    fn set_managed(&mut self, run: &CommandRun) {
-        let succeeding = if run.succeeding { "1" } else { "0" };
-        let exit = run.last_exit.to_string();
-        let values =
-            [("CODEBUILD_BUILD_SUCCEEDING", succeeding), ("CODEBUILD_LAST_EXIT", exit.as_str())];
+    /// Sets variables for the next command and those after it.
+    fn set<'v>(&mut self, values: impl Iterator<Item = (&'v str, &'v str)>) {
         let known = exports::parse(&self.state);
         for (name, value) in values {
             let current = known.iter().rev().find(|(known, _)| known == name.as_bytes());
             if current.is_none_or(|(_, current)| current != value.as_bytes()) {
                 self.state.truncate(self.state.len() - SAVED.len() + 1);
-                self.state.extend_from_slice(format!("export {name}='{value}'").as_bytes());
+                let line = format!("export {name}={}", exports::quote(value));
+                self.state.extend_from_slice(line.as_bytes());
                 self.state.extend_from_slice(SAVED);
                 self.is_written = false;
             }
         }
+    }
+
+    /// Values of variables as the last command has left them; a name without one is left out.
+    pub(crate) fn values(&self, names: &[String]) -> Vec<ExportedVariable> {
+        let known = exports::parse(&self.state);
+        let value = |name: &String| {
+            let (_, value) = known.iter().rev().find(|(known, _)| known == name.as_bytes())?;
+            let value = String::from_utf8_lossy(value).into_owned();
+            Some(ExportedVariable { name: name.clone(), value })
+        };
+        names.iter().filter_map(value).collect()
     }
 
     fn publish(&self) {

@@ -57,20 +57,31 @@ pub(crate) trait Container: Send + Sync {
 pub(crate) struct ContainerSpec {
     pub(crate) hostname: String,
     pub(crate) image: Image,
-    /// The source directory and where the build sees it.
-    pub(crate) source: (PathBuf, PathBuf),
-    /// Directories of the host that source control needs beside the source, seen at the same path.
-    pub(crate) source_extras: Vec<PathBuf>,
-    /// Files in these or in the source that read differently in the container; relative to where the
-    /// build sees the source.
-    pub(crate) source_files: Vec<(PathBuf, String)>,
+    /// What the build is made of, the primary source first.
+    pub(crate) sources: Vec<SourceMount>,
     /// Directory of the host, read-only at /codebuild/readonly.
     pub(crate) readonly: PathBuf,
     pub(crate) mounts: Vec<UserMount>,
     /// Places for the layer, the first choice first.
     pub(crate) layers: Vec<PathBuf>,
+    /// Lines for /etc/gitconfig.
+    pub(crate) git_config: String,
     /// A directory of the host that the container does not see, wherever it lies: our own state.
     pub(crate) unseen: PathBuf,
+}
+
+/// A source of the build.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceMount {
+    /// A directory of the host.
+    pub(crate) dir: PathBuf,
+    /// Where the build sees it.
+    pub(crate) target: PathBuf,
+    /// Directories of the host that source control needs beside it, seen at the same path.
+    pub(crate) extras: Vec<PathBuf>,
+    /// Files in these or in the source that read differently in the container; relative to where the
+    /// build sees the source.
+    pub(crate) files: Vec<(PathBuf, String)>,
 }
 
 /// The root file system a build starts from.

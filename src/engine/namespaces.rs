@@ -7,13 +7,14 @@ use super::init::InitClient;
 use super::rootfs::{self, Prepared};
 use super::{
     Container, ContainerSpec, Engine, EngineError, ExecError, ExecSpec, Fut, Ids, Image, OpenMode,
-    Process, host_image,
+    Process, SourceMount, host_image,
 };
 use crate::users;
 use runner_sandbox::{
     Entry, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec, StartError, Step, Store, UserMap,
 };
-use runner_wire::abi::{BREAKPOINT_NAME, RESUME_NAME};
+use runner_wire::abi::COMMANDS;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -312,31 +313,19 @@ fn sandbox_spec(
         }
         Image::Rootfs(dir) => (Root::Image { lower: vec![dir.clone()] }, rootfs_entries()),
     };
-    entries.extend(common_entries(&spec.hostname));
+    entries.extend(common_entries(&spec.hostname, &spec.git_config));
     entries.push(Entry::Bind {
         path: "/codebuild/readonly".into(),
         source: spec.readonly.clone(),
         writable: false,
     });
-    let (source, target) = &spec.source;
-    entries.push(Entry::Overlay {
-        path: target.clone(),
-        lower: source.clone(),
-        hidden: Vec::new(),
-        owned: true,
+    entries.extend(spec.sources.iter().flat_map(source_entries));
+    // Two work trees may share a repository.
+    let mut seen = HashSet::new();
+    entries.retain(|entry| match entry {
+        Entry::Overlay { path, .. } => seen.insert(path.clone()),
+        _ => true,
     });
-    entries.extend(spec.source_extras.iter().map(|dir| Entry::Overlay {
-        path: dir.clone(),
-        lower: dir.clone(),
-        hidden: Vec::new(),
-        owned: true,
-    }));
-    entries.extend(spec.source_files.iter().map(|(path, text)| Entry::File {
-        path: target.join(path),
-        mode: 0o644,
-        from: None,
-        text: text.clone(),
-    }));
     entries.extend(spec.mounts.iter().map(|mount| Entry::Bind {
         path: mount.target.clone(),
         source: mount.source.clone(),
@@ -351,7 +340,8 @@ fn sandbox_spec(
         }
     }
     drop_covered(&mut entries);
-    let owner = fs::metadata(source).ok().map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
+    let owner = spec.sources.first().and_then(|source| fs::metadata(&source.dir).ok());
+    let owner = owner.map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
     Ok(SandboxSpec {
         hostname: spec.hostname.clone(),
         layer,
@@ -361,6 +351,24 @@ fn sandbox_spec(
         owner: owner.filter(|owner| owner.uid != 0 && users.is_none()),
         users,
     })
+}
+
+/// A source, and what source control needs of the host for it.
+fn source_entries(source: &SourceMount) -> Vec<Entry> {
+    let overlay = |lower: &Path, path: &Path| Entry::Overlay {
+        path: path.to_path_buf(),
+        lower: lower.to_path_buf(),
+        hidden: Vec::new(),
+        owned: true,
+    };
+    let extras = source.extras.iter().map(|dir| overlay(dir, dir));
+    let files = source.files.iter().map(|(path, text)| Entry::File {
+        path: source.target.join(path),
+        mode: 0o644,
+        from: None,
+        text: text.clone(),
+    });
+    [overlay(&source.dir, &source.target)].into_iter().chain(extras).chain(files).collect()
 }
 
 /// Leaves out mounts of the host on files that the container has of its own: a Docker container
@@ -378,7 +386,7 @@ fn drop_covered(entries: &mut Vec<Entry>) {
 }
 
 /// What every build finds, whatever its image.
-fn common_entries(hostname: &str) -> Vec<Entry> {
+fn common_entries(hostname: &str, git_config: &str) -> Vec<Entry> {
     let directory = |path: &str, mode| Entry::Directory { path: path.into(), mode };
     let mut entries = vec![
         directory("/tmp", 0o1777),
@@ -412,9 +420,9 @@ fn common_entries(hostname: &str) -> Vec<Entry> {
     // Where the owner of the source cannot be shown as root, and for other users than root.
     entries.push(Entry::Append {
         path: "/etc/gitconfig".into(),
-        text: "[safe]\n\tdirectory = *\n".to_owned(),
+        text: format!("[safe]\n\tdirectory = *\n{git_config}"),
     });
-    for name in [BREAKPOINT_NAME, RESUME_NAME] {
+    for name in COMMANDS {
         let program = PathBuf::from(format!("/codebuild/readonly/bin/{name}"));
         for dir in ["/codebuild/user/bin", "/usr/local/bin"] {
             entries.push(Entry::Link { path: Path::new(dir).join(name), to: program.clone() });

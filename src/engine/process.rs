@@ -6,8 +6,8 @@
 
 use super::init::InitClient;
 use super::namespaces::{InitContainer, Recorder, Teller};
-use super::{Container, ContainerSpec, Engine, EngineError, Fut};
-use runner_wire::abi::{BREAKPOINT_NAME, RESUME_NAME};
+use super::{Container, ContainerSpec, Engine, EngineError, Fut, SourceMount};
+use runner_wire::abi::COMMANDS;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -52,11 +52,12 @@ impl ProcessEngine {
              and network, with your rights"
                 .to_owned(),
         );
-        let (_, source) = &spec.source;
-        if !source.starts_with(USUAL) {
+        if let Some(source) = spec.sources.first()
+            && !source.target.starts_with(USUAL)
+        {
             (self.tell)(format!(
                 "{USUAL} cannot be made or is taken: the build finds its source at {}",
-                source.display()
+                source.target.display()
             ));
         }
         runner_sandbox::start_reaper(|pid, time| (self.record)(pid, time))
@@ -104,31 +105,33 @@ fn prepare(spec: &ContainerSpec) -> io::Result<()> {
     make(&root.join("output/tmp"), 0o777)?;
     let bin = root.join("user/bin");
     make(&bin, 0o755)?;
-    for name in [BREAKPOINT_NAME, RESUME_NAME] {
+    for name in COMMANDS {
         symlink(spec.readonly.join("bin").join(name), bin.join(name))?;
     }
-    let (source, target) = &spec.source;
-    copy_tree(source, target, &spec.unseen)?;
-    copy_repositories(spec, &root.join("output"))
+    for (number, source) in spec.sources.iter().enumerate() {
+        copy_tree(&source.dir, &source.target, &spec.unseen)?;
+        let place = root.join("output").join(format!("repository{number}"));
+        copy_repositories(source, &place, &spec.unseen)?;
+    }
+    Ok(())
 }
 
 /// Copies what source control keeps outside of the source, and has the source name the copies: a
 /// commit of the build must not show in the caller's repository.
-fn copy_repositories(spec: &ContainerSpec, output: &Path) -> io::Result<()> {
+fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Path) -> io::Result<()> {
     let mut places = Vec::new();
-    for (number, from) in spec.source_extras.iter().enumerate() {
-        let to = output.join(format!("repository{number}"));
-        copy_tree(from, &to, &spec.unseen)?;
+    for (number, from) in source.extras.iter().enumerate() {
+        let to = place.join(number.to_string());
+        copy_tree(from, &to, unseen)?;
         places.push((from, to));
     }
-    let (_, target) = &spec.source;
-    for (path, text) in &spec.source_files {
+    for (path, text) in &source.files {
         let moved =
             places.iter().find_map(|(from, to)| Some(to.join(path.strip_prefix(from).ok()?)));
         let text = places.iter().fold(text.clone(), |text, (from, to)| {
             text.replace(&*from.to_string_lossy(), &to.to_string_lossy())
         });
-        fs::write(moved.unwrap_or_else(|| target.join(path)), text)?;
+        fs::write(moved.unwrap_or_else(|| source.target.join(path)), text)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::events::LogWriter;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use runner_core::mask::{Masker, Secrets};
+use runner_core::mask::{Masker, SharedSecrets};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,6 +60,7 @@ pub(crate) struct Pump {
     pipe: OwnedFd,
     command: u32,
     log: LogWriter,
+    secrets: SharedSecrets,
     masker: Masker,
     wake: Arc<EventFd>,
     drains: Drains,
@@ -79,16 +80,16 @@ impl Pump {
         pipe: OwnedFd,
         command: u32,
         log: LogWriter,
-        secrets: Secrets,
+        secrets: SharedSecrets,
     ) -> io::Result<(Self, PumpHandle)> {
         // Refused where the user has too many large pipes; a small one only is slower.
         let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE);
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let drains: Drains = Arc::new(Mutex::new(Some(Vec::new())));
         let handle = PumpHandle { wake: Arc::clone(&wake), drains: Arc::clone(&drains) };
-        let masker = Masker::new(secrets);
+        let masker = Masker::new(secrets.get());
         let buffer = vec![0; CHUNK];
-        Ok((Pump { pipe, command, log, masker, wake, drains, buffer, filled: 0 }, handle))
+        Ok((Pump { pipe, command, log, secrets, masker, wake, drains, buffer, filled: 0 }, handle))
     }
 
     /// Runs until the pipe closes. Blocks.
@@ -206,29 +207,23 @@ impl Pump {
     }
 
     fn log_buffer(&mut self) -> io::Result<()> {
-        let bytes = &self.buffer[..self.filled];
-        if self.masker.is_transparent() {
-            self.log.append_output(self.command, bytes, clock::wall())?;
-        } else {
-            let mut masked = Vec::with_capacity(bytes.len());
-            self.masker.push(bytes, &mut masked);
-            self.log_masked(&masked)?;
-        }
+        // Credentials may have been renewed since the command began.
+        self.masker.renew(self.secrets.get());
+        let mut masked = Vec::new();
+        let shown = self.masker.push(&self.buffer[..self.filled], &mut masked);
+        append(&self.log, self.command, shown)?;
         self.filled = 0;
         Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {
         self.log_buffer()?;
-        let mut rest = Vec::new();
-        self.masker.finish(&mut rest);
-        self.log_masked(&rest)
+        let rest = self.masker.finish();
+        append(&self.log, self.command, &rest)
     }
+}
 
-    fn log_masked(&self, bytes: &[u8]) -> io::Result<()> {
-        // A mask can be longer than what it covers.
-        bytes
-            .chunks(CHUNK)
-            .try_for_each(|chunk| self.log.append_output(self.command, chunk, clock::wall()))
-    }
+/// Logs bytes. What was held back comes on top of a full buffer.
+fn append(log: &LogWriter, command: u32, bytes: &[u8]) -> io::Result<()> {
+    bytes.chunks(CHUNK).try_for_each(|chunk| log.append_output(command, chunk, clock::wall()))
 }

@@ -103,6 +103,7 @@ impl<W: Write + Send> Sink for CodeBuild<W> {
             }
             EventBody::PhaseStarted { .. }
             | EventBody::BuildStarted(_)
+            | EventBody::Exported { .. }
             | EventBody::Notice { .. }
             | EventBody::Paused { .. }
             | EventBody::Resumed { .. }

@@ -228,6 +228,7 @@ impl Sink for Pretty {
                 self.bar.finish_and_clear();
             }
             EventBody::Agent { .. }
+            | EventBody::Exported { .. }
             | EventBody::SessionOpened { .. }
             | EventBody::SessionClosed { .. } => {}
         }

@@ -140,10 +140,10 @@ fn chunks_make_no_difference_to_the_masker() {
             let mut masker = Masker::new(secrets.clone());
             let (mut out, mut from) = (Vec::new(), 0);
             for &cut in cuts.iter().chain([&stream.len()]) {
-                masker.push(&stream[from..cut], &mut out);
+                out.extend_from_slice(masker.push(&stream[from..cut], &mut Vec::new()));
                 from = cut;
             }
-            masker.finish(&mut out);
+            out.extend(masker.finish());
             out
         };
         let whole = shown(&[]);

@@ -171,8 +171,8 @@ fn variables() {
         "010 $A:x us-east-1 from the command line passed on [/root] []\n\
          A AWS_DEFAULT_REGION AWS_REGION B C CODEBUILD_BUILD_ARN CODEBUILD_BUILD_ID \
          CODEBUILD_BUILD_IMAGE CODEBUILD_BUILD_NUMBER CODEBUILD_BUILD_SUCCEEDING \
-         CODEBUILD_BUILD_URL CODEBUILD_CI CODEBUILD_GOPATH CODEBUILD_INITIATOR \
-         CODEBUILD_KMS_KEY_ID CODEBUILD_LAST_EXIT CODEBUILD_LOG_PATH CODEBUILD_SOURCE_REPO_URL \
+         CODEBUILD_BUILD_URL CODEBUILD_CI CODEBUILD_CONTAINER_NAME CODEBUILD_GOPATH CODEBUILD_INITIATOR \
+         CODEBUILD_KMS_KEY_ID CODEBUILD_LAST_EXIT CODEBUILD_LOCAL_BUILD CODEBUILD_LOG_PATH CODEBUILD_SOURCE_REPO_URL \
          CODEBUILD_SOURCE_VERSION CODEBUILD_SRC_DIR CODEBUILD_START_TIME GOPATH HOME HOSTNAME \
          OLDPWD PATH PWD SHLVL THROUGH \n0022\nread 1\ntty 1\n"
     );
@@ -205,14 +205,13 @@ fn the_record() {
 fn what_is_not_carried_out_is_named() {
     Bed::new()
         .build(
-            "version: 0.2\nenv:\n  parameter-store:\n    A: b\nphases:\n  install:\n    \
-             runtime-versions:\n      python: 3.12\n  build:\n    commands: [echo hi]\n    \
-             artefacts: x\nartifacts:\n  files: [a]\n",
+            "version: 0.2\nproxy:\n  logs: yes\nbatch:\n  build-list:\n    - identifier: a\nphases:\n  \
+             build:\n    commands: [echo hi]\n    artefacts: x\nartifacts:\n  files: [a]\n",
             &[],
         )
         .code(0)
-        .says("buildspec.yml:3:3")
-        .says("buildspec.yml:7:5")
+        .says("buildspec.yml:2:1")
+        .says("buildspec.yml:4:1")
         .says("not collected by this version: artifacts")
         .says("`artefacts` is not a key of phases.build");
 }

@@ -144,7 +144,10 @@ fn masked_values() {
     ];
     let options =
         ["-e", "TOKEN=hunter2-and-more", "-e", "SHORT=abc", "--mask", "TOKEN", "--mask", "SHORT"];
-    let outcome = bed.build(&build(&commands), &options).code(0).says("SHORT is shorter than 4");
+    let outcome = bed
+        .build(&build(&commands), &options)
+        .code(0)
+        .says("shorter than 4 characters: the value of SHORT");
     assert_eq!(outcome.output(), "the ***\n***\nabc\n");
     let log = fs::read_to_string(bed.only().join("output.log")).unwrap();
     assert!(!log.contains("hunter2"), "{log}");

@@ -16,6 +16,8 @@ pub type Variables = Vec<(String, String)>;
 pub struct Layers {
     /// Directory of the `codebuild-*` commands; last in PATH, as in AWS.
     pub helpers: String,
+    /// The directory around the source; last in GOPATH, as in AWS.
+    pub gopath: String,
     /// ENV of the image.
     pub image: Variables,
     /// `env` of the buildspec.
@@ -38,10 +40,36 @@ pub fn compose(layers: Layers) -> BTreeMap<String, String> {
         path.push(':');
         path.push_str(&layers.helpers);
     }
+    let gopath = variables.entry("GOPATH".to_owned()).or_default();
+    if !gopath.is_empty() {
+        gopath.push(':');
+    }
+    gopath.push_str(&layers.gopath);
     variables.extend(layers.buildspec);
     variables.extend(layers.managed);
     variables.extend(layers.overrides);
     variables
+}
+
+/// Reads `--env-file` (`spec/buildspec.md` 7.1): `NAME=VALUE` a line, `#` comments and empty lines
+/// left out. Quotes are part of the value.
+///
+/// # Errors
+/// `LINE: what is wrong with it`, for the first line that is neither.
+pub fn parse_file(text: &str) -> Result<Variables, String> {
+    let lines = text
+        .lines()
+        .zip(1..)
+        .map(|(line, number): (&str, u32)| (line.trim_end_matches('\r'), number));
+    lines
+        .filter(|(line, _)| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+        .map(|(line, number)| match line.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok((name.trim().to_owned(), value.to_owned()))
+            }
+            _ => Err(format!("{number}: a line is NAME=VALUE, or a comment after #")),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -56,7 +84,13 @@ mod tests {
     fn stronger_layers_win() {
         let found = compose(Layers {
             helpers: "/codebuild/user/bin".to_owned(),
-            image: pairs(&[("PATH", "/image/bin"), ("A", "image"), ("B", "image")]),
+            gopath: "/codebuild/output/src1".to_owned(),
+            image: pairs(&[
+                ("PATH", "/image/bin"),
+                ("GOPATH", "/go"),
+                ("A", "image"),
+                ("B", "image"),
+            ]),
             buildspec: pairs(&[("A", "buildspec"), ("CODEBUILD_CI", "no"), ("C", "$A")]),
             managed: pairs(&[("CODEBUILD_CI", "true"), ("AWS_REGION", "us-east-1")]),
             overrides: pairs(&[("AWS_REGION", "eu-west-1")]),
@@ -64,6 +98,7 @@ mod tests {
         for (name, value) in [
             ("PATH", "/image/bin:/codebuild/user/bin"),
             ("HOME", "/root"),
+            ("GOPATH", "/go:/codebuild/output/src1"),
             ("A", "buildspec"),
             ("B", "image"),
             ("C", "$A"),
@@ -72,6 +107,14 @@ mod tests {
         ] {
             assert_eq!(found.get(name).map(String::as_str), Some(value), "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_of_variables_is_read_as_aws_reads_it() {
+        let text = "# comment\nA=1\n\n  # too\nB=\"x\" # y\r\nC=\nD=a=b\n";
+        let wanted = pairs(&[("A", "1"), ("B", "\"x\" # y"), ("C", ""), ("D", "a=b")]);
+        assert_eq!(parse_file(text), Ok(wanted));
+        assert!(parse_file("A=1\nB\n").is_err_and(|problem| problem.starts_with("2: ")));
     }
 
     #[test]

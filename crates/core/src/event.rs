@@ -124,6 +124,11 @@ pub enum EventBody {
         /// What ended it.
         how: String,
     },
+    /// Values of the variables that the buildspec exports.
+    Exported {
+        /// In the order of the buildspec.
+        variables: Vec<ExportedVariable>,
+    },
     /// The build is over. Always the last event.
     BuildEnded {
         /// How.
@@ -153,6 +158,11 @@ impl EventBody {
                     secrets.mask_text(&mut context.message);
                 }
             }
+            EventBody::Exported { variables } => {
+                for variable in variables {
+                    secrets.mask_text(&mut variable.value);
+                }
+            }
             EventBody::BuildStarted(_)
             | EventBody::PhaseStarted { .. }
             | EventBody::CommandEnded { .. }
@@ -161,6 +171,15 @@ impl EventBody {
             | EventBody::BuildEnded { reason: None, .. } => {}
         }
     }
+}
+
+/// A name and a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedVariable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// What is known of a build from its first moment on.
@@ -187,12 +206,26 @@ pub struct BuildFacts {
     pub source: String,
     /// The commit the source stands at, where it is a git work tree.
     pub resolved_source_version: Option<String>,
+    /// Further sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondary_sources: Vec<SecondarySource>,
     /// Whether breakpoints pause and AWS sessions are let in.
     pub session_enabled: bool,
     /// How long it may run, in seconds.
     pub timeout_s: u64,
     /// Version of the program that runs it.
     pub runner_version: String,
+}
+
+/// A source beside the primary one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondarySource {
+    /// Its identifier.
+    pub identifier: String,
+    /// Its directory on the host.
+    pub location: String,
+    /// The commit it stands at; empty where it is no git work tree.
+    pub version: String,
 }
 
 /// Which list of a phase a command stands in.

@@ -5,7 +5,9 @@
 
 use crate::event::BuildFacts;
 use crate::phase::{Phase, PhaseContext};
-use crate::spec::{BuildSpec, Command, OnFailure, UserPhase, Version};
+use crate::spec::{
+    BuildSpec, Command, OnFailure, Runtime, SecretVariable, UserPhase, Variable, Version,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,16 @@ pub struct Work {
     pub version: Version,
     /// What runs them.
     pub shell: String,
+    /// Variables with the names of their parameters in Parameter Store.
+    pub parameters: Vec<Variable>,
+    /// Variables with their secrets in Secrets Manager.
+    pub secrets: Vec<SecretVariable>,
+    /// Names of the variables whose values go into the record.
+    pub exported: Vec<String>,
+    /// Whether git asks for credentials.
+    pub git_credential_helper: bool,
+    /// Runtimes to install.
+    pub runtimes: Vec<Runtime>,
     /// The four phases, in order.
     pub phases: [Arc<PhaseWork>; 4],
 }
@@ -97,6 +109,11 @@ pub fn work(spec: BuildSpec) -> Work {
     Work {
         version: spec.version,
         shell: spec.shell.program,
+        parameters: spec.parameters,
+        secrets: spec.secrets,
+        exported: spec.exported,
+        git_credential_helper: spec.git_credential_helper,
+        runtimes: spec.runtimes,
         phases: spec.phases.map(|phase| {
             Arc::new(PhaseWork {
                 phase: phase.phase,

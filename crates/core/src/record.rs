@@ -3,6 +3,7 @@
 //! Made from `view`; written by `src/state` when a build ends and by `--build-json`, served by the
 //! endpoint. Field names are AWS's.
 
+use crate::event::ExportedVariable;
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::time::WallTime;
 use crate::view::BuildView;
@@ -59,11 +60,14 @@ pub struct BuildPhase {
 
 /// Where a [`Build`]'s source comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
 pub struct Source {
     pub r#type: String,
     pub location: String,
     pub buildspec: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source_identifier: Option<String>,
 }
 
 /// A version of a secondary source.
@@ -110,14 +114,6 @@ pub struct Logs {
     pub stream_name: String,
 }
 
-/// A name and a value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names are AWS's and explained there")]
-pub struct ExportedVariable {
-    pub name: String,
-    pub value: String,
-}
-
 /// How to connect to a [`Build`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -159,9 +155,27 @@ pub fn record(view: &BuildView) -> Build {
             r#type: "NO_SOURCE".to_owned(),
             location: facts.source.clone(),
             buildspec: facts.buildspec.clone(),
+            source_identifier: None,
         },
-        secondary_sources: Vec::new(),
-        secondary_source_versions: Vec::new(),
+        secondary_sources: facts
+            .secondary_sources
+            .iter()
+            .map(|source| Source {
+                r#type: "NO_SOURCE".to_owned(),
+                location: source.location.clone(),
+                buildspec: String::new(),
+                source_identifier: Some(source.identifier.clone()),
+            })
+            .collect(),
+        secondary_source_versions: facts
+            .secondary_sources
+            .iter()
+            .filter(|source| !source.version.is_empty())
+            .map(|source| SourceVersion {
+                source_identifier: source.identifier.clone(),
+                source_version: source.version.clone(),
+            })
+            .collect(),
         artifacts: Artifacts { location: String::new() },
         cache: Cache { r#type: "NO_CACHE".to_owned() },
         environment: Environment {
@@ -179,7 +193,7 @@ pub fn record(view: &BuildView) -> Build {
         queued_timeout_in_minutes: 480,
         build_complete: view.ended.is_some(),
         initiator: facts.initiator.clone(),
-        exported_environment_variables: Vec::new(),
+        exported_environment_variables: view.exported.clone(),
         debug_session: DebugSession {
             session_enabled: facts.session_enabled,
             session_target: facts.session_enabled.then(|| format!("codebuild:{}", facts.uuid)),

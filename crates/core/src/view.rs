@@ -2,7 +2,7 @@
 //!
 //! Fed with events in order, live or from the file; read by `record`, `src/control` and the sinks.
 
-use crate::event::{BuildFacts, Event, EventBody};
+use crate::event::{BuildFacts, Event, EventBody, ExportedVariable};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::time::WallTime;
 
@@ -25,6 +25,8 @@ pub struct BuildView {
     pub command: Option<CommandView>,
     /// Breakpoints at which processes wait, the longest first.
     pub paused: Vec<u64>,
+    /// Exported variables and their values.
+    pub exported: Vec<ExportedVariable>,
     /// Numbers of open sessions.
     pub sessions: Vec<u64>,
     /// Time of the last event.
@@ -73,6 +75,7 @@ impl BuildView {
             phases: Vec::new(),
             command: None,
             paused: Vec::new(),
+            exported: Vec::new(),
             sessions: Vec::new(),
             last_event: event.time,
         })
@@ -107,6 +110,7 @@ impl BuildView {
                     Some(CommandView { number: *command, text: text.clone(), since: event.time });
             }
             EventBody::CommandEnded { .. } => self.command = None,
+            EventBody::Exported { variables } => self.exported.clone_from(variables),
             EventBody::Paused { breakpoint, .. } => self.paused.push(*breakpoint),
             EventBody::Resumed { breakpoint, .. } => self.paused.retain(|b| b != breakpoint),
             EventBody::SessionOpened { session, .. } => self.sessions.push(*session),

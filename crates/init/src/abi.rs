@@ -26,6 +26,15 @@ pub const BREAKPOINT_NAME: &str = "codebuild-breakpoint";
 /// File name (`argv[0]`) that makes the program the releasing shim.
 pub const RESUME_NAME: &str = "codebuild-resume";
 
+/// File name (`argv[0]`) that makes the program hash files.
+pub const HASH_FILES_NAME: &str = "codebuild-hash-files";
+/// File name (`argv[0]`) that makes the program answer git.
+pub const CREDENTIAL_NAME: &str = "git-credential-helper";
+/// The commands of a build, in the directory that comes last in its PATH.
+pub const COMMANDS: [&str; 3] = [BREAKPOINT_NAME, RESUME_NAME, HASH_FILES_NAME];
+/// Variable with what the program answers git: lines of `https://USER:PASSWORD@HOST`.
+pub const GIT_CREDENTIALS: &str = "CODEBUILD_GIT_CREDENTIALS";
+
 /// Length of a [`Header`] on the wire, in bytes.
 pub const HEADER_LEN: usize = 16;
 /// Length of a [`Reply`] on the wire, in bytes.

@@ -1,10 +1,11 @@
-//! Which of the programs this is: its file name makes it a shim or a reaper, otherwise it is PID 1.
+//! Which of the programs this is: its file name makes it a command of the build or a reaper, otherwise
+//! it is PID 1.
 //!
 //! Entered from `arch` with what the kernel left on the stack.
 
-use crate::abi::{BREAKPOINT_NAME, REAPER_NAME, RESUME_NAME};
+use crate::abi::{BREAKPOINT_NAME, CREDENTIAL_NAME, HASH_FILES_NAME, REAPER_NAME, RESUME_NAME};
 use crate::strings::Strings;
-use crate::{pid1, shim, sys};
+use crate::{credential, hash_files, pid1, shim, sys};
 
 /// The program.
 ///
@@ -26,6 +27,12 @@ pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
     }
     if name == RESUME_NAME.as_bytes() {
         sys::exit(shim::resume())
+    }
+    if name == HASH_FILES_NAME.as_bytes() {
+        sys::exit(hash_files::run(arguments, variables))
+    }
+    if name == CREDENTIAL_NAME.as_bytes() {
+        sys::exit(credential::run(arguments, variables))
     }
     pid1::run(name == REAPER_NAME.as_bytes())
 }

@@ -1,24 +1,29 @@
-//! PID 1 of a build container and the two commands a build pauses with, in one libc-free program.
+//! PID 1 of a build container and the commands a build finds in it, in one libc-free program.
 //!
 //! [`PROGRAM`] is that program, ready to be executed from memory or put into an image. It is built
 //! by `build.rs` from `start.rs` and the modules below, which this library declares as well, so
 //! that cargo lints, documents and tests them. The engine uses [`abi`] to talk to PID 1; everything
 //! else here runs inside the container only.
 //!
-//! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, a reaper or, under any other name, PID 1.
+//! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, `codebuild-hash-files`,
+//! `git-credential-helper`, a reaper or, under any other name, PID 1.
 #![cfg_attr(not(test), no_std)]
 #![allow(dead_code, reason = "most of it is called in the freestanding program alone")]
 
 pub mod abi;
 #[path = "arch_x86_64.rs"]
 mod arch;
+mod credential;
 mod digits;
 mod entry;
 mod exec;
+mod glob;
+mod hash_files;
 mod mem;
 mod outbox;
 mod pid1;
 mod request;
+mod sha256;
 mod shim;
 mod strings;
 mod sys;

@@ -6,13 +6,17 @@
 mod abi;
 #[path = "arch_x86_64.rs"]
 mod arch;
+mod credential;
 mod digits;
 mod entry;
 mod exec;
+mod glob;
+mod hash_files;
 mod mem;
 mod outbox;
 mod pid1;
 mod request;
+mod sha256;
 mod shim;
 mod strings;
 mod sys;

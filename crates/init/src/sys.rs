@@ -114,6 +114,18 @@ pub(crate) fn complain(text: &[u8]) {
     core::mem::forget(stderr);
 }
 
+/// Writes to standard output, all of it unless nobody reads.
+pub(crate) fn say(mut text: &[u8]) {
+    let stdout = Fd(1);
+    while let Ok(written @ 1..) = write(&stdout, text) {
+        text = &text[written..];
+        if text.is_empty() {
+            break;
+        }
+    }
+    core::mem::forget(stdout);
+}
+
 /// Memory straight from the kernel, zeroed, given back when dropped.
 pub(crate) struct Pages {
     at: *mut u8,
@@ -469,6 +481,33 @@ pub(crate) fn open_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL.
     checked(unsafe { syscall(nr::OPENAT, [directory.arg(), path, O_CLOEXEC, 0, 0, 0]) })
+        .map(|fd| Fd(fd as i32))
+}
+
+/// Opens a directory to list it; `path` ends in NUL.
+pub(crate) fn open_directory(path: &[u8]) -> Result<Fd> {
+    let path = c_path(path)?;
+    let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe { syscall(nr::OPENAT, [AT_FDCWD, path, flags, 0, 0, 0]) })
+        .map(|fd| Fd(fd as i32))
+}
+
+/// Opens a directory below another to list it, not through a link; `path` ends in NUL.
+pub(crate) fn open_directory_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
+    let path = c_path(path)?;
+    let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW;
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe { syscall(nr::OPENAT, [directory.arg(), path, flags, 0, 0, 0]) })
+        .map(|fd| Fd(fd as i32))
+}
+
+/// Opens a file below a directory for reading, without waiting for anybody; `path` ends in NUL.
+pub(crate) fn open_file_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
+    let path = c_path(path)?;
+    let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe { syscall(nr::OPENAT, [directory.arg(), path, flags, 0, 0, 0]) })
         .map(|fd| Fd(fd as i32))
 }
 

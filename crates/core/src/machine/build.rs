@@ -5,15 +5,17 @@
 
 mod breakpoint;
 mod ending;
+mod setup;
 
 use super::pause::{Pauses, Stopwatch};
-use super::step::{CommandRun, Effect, Input, Step};
+use super::step::{CommandRun, Effect, Input, Setup, Step};
 use crate::event::{Block, EventBody, NoticeLevel, Outcome, ResumedBy};
 use crate::phase::{Phase, PhaseContext, Status};
-use crate::plan::{BuildPlan, PhaseWork, Rejection};
+use crate::plan::{BuildPlan, PhaseWork};
 use crate::spec::{Command, OnFailure, UserPhase};
 use crate::time::Timestamp;
 use ending::Ending;
+use setup::SettingUp;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ enum State {
     New,
     Provisioning,
     Downloading,
+    SettingUp(SettingUp),
     Running(Running),
     Uploading,
     Finalizing,
@@ -86,6 +89,7 @@ impl BuildMachine {
             State::New
             | State::Provisioning
             | State::Downloading
+            | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => {
                 let build = self.stopwatch.deadline(limits.timeout);
@@ -103,6 +107,7 @@ impl BuildMachine {
             State::New
             | State::Provisioning
             | State::Downloading
+            | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => self.stopwatch.deadline(self.plan.limits.timeout),
         }
@@ -111,10 +116,14 @@ impl BuildMachine {
     /// Takes one input.
     pub fn apply(&mut self, input: Input, now: Timestamp) -> Step {
         let mut step = Step::default();
+        if matches!(self.state, State::New) && input != Input::Start {
+            // The driver begins a build before it listens to anybody.
+            return step;
+        }
         match input {
             Input::Start => self.start(now, &mut step),
             Input::Provisioned(result) => self.provisioned(result, now, &mut step),
-            Input::SourceReady(result) => self.source_ready(result, now, &mut step),
+            Input::SourceReady(setup) => self.source_ready(setup, now, &mut step),
             Input::CommandEnded { command, outcome } => {
                 self.command_ended(command, &outcome, now, &mut step);
             }
@@ -139,6 +148,11 @@ impl BuildMachine {
             Input::Fault(context) => self.fault(context, now, &mut step),
             Input::Slept(time) => self.slept(time, now),
             Input::ProcessesGone => self.processes_gone(now, &mut step),
+            Input::Exported(variables) => {
+                if matches!(self.state, State::Uploading) {
+                    step.events.push(EventBody::Exported { variables });
+                }
+            }
             Input::Uploaded(result) => self.uploaded(result, now, &mut step),
             Input::Finalized => self.finalized(now, &mut step),
             Input::Notice(level, text) => step.events.push(EventBody::Notice { level, text }),
@@ -183,7 +197,10 @@ impl BuildMachine {
                 step.events.extend(lines.map(|text| EventBody::Agent { text }));
                 match self.plan.work.clone() {
                     Ok(_) => step.effects.push(Effect::DownloadSource),
-                    Err(rejection) => self.source_ready(Err(rejection.context), now, step),
+                    Err(rejection) => {
+                        let setup = Setup { lines: Vec::new(), commands: Err(rejection.context) };
+                        self.source_ready(setup, now, step);
+                    }
                 }
             }
             (State::Provisioning, Err(context)) => {
@@ -193,36 +210,6 @@ impl BuildMachine {
             }
             // It was stopped meanwhile; the driver drops what it got.
             _ => {}
-        }
-    }
-
-    fn source_ready(&mut self, result: Result<(), PhaseContext>, now: Timestamp, step: &mut Step) {
-        if !matches!(self.state, State::Downloading) {
-            return;
-        }
-        match (result, self.plan.work.clone()) {
-            (Ok(()), Ok(work)) => {
-                for phase in &work.phases {
-                    if phase.present && phase.commands.is_empty() {
-                        let name = phase.phase.key();
-                        self.agent(step, &format!("No commands found for phase name: {name}"));
-                    }
-                }
-                self.agent(step, "Processing environment variables");
-                self.agent(step, &format!("Moving to directory {}", self.plan.places.source));
-                self.agent(step, "Cache is not defined in the buildspec");
-                self.agent(step, "Skip cache due to: no paths specified to be cached");
-                self.agent(step, "Registering with agent");
-                step.events
-                    .extend(work.summary().into_iter().map(|text| EventBody::Agent { text }));
-                self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
-                self.enter_user_phase(UserPhase::Install, now, step);
-            }
-            (Err(context), _) | (Ok(()), Err(Rejection { context })) => {
-                self.worsen(Status::Failed, &context);
-                self.leave(Status::Failed, vec![context], now, step);
-                self.finalize(now, step);
-            }
         }
     }
 
@@ -262,9 +249,10 @@ impl BuildMachine {
         });
         step.effects.push(Effect::Run(CommandRun {
             command: running.command,
-            phase: running.phase,
+            phase: running.phase.into(),
             text: command.text.clone(),
             user: work.user.clone(),
+            variables: Vec::new(),
             succeeding: self.status == Status::Succeeded && running.failure.is_none(),
             last_exit: self.last_exit,
         }));
@@ -274,14 +262,15 @@ impl BuildMachine {
     fn command_ended(&mut self, command: u32, outcome: &Outcome, now: Timestamp, step: &mut Step) {
         let mut running = match &self.state {
             State::Running(running) if running.command == command => running.clone(),
+            State::SettingUp(setting_up) if setting_up.command == command => {
+                let setting_up = setting_up.clone();
+                self.setup_command_ended(setting_up, outcome, now, step);
+                return;
+            }
             // The build is being ended; how its command died is of no interest.
             _ => return,
         };
-        self.last_exit = match outcome {
-            Outcome::Exited(code) => *code,
-            Outcome::Signaled(signal) => 128 + signal,
-            Outcome::NotStarted(_) | Outcome::Cut => 1,
-        };
+        self.last_exit = exit_code(outcome);
         step.events.push(EventBody::CommandEnded {
             command,
             outcome: outcome.clone(),
@@ -296,10 +285,7 @@ impl BuildMachine {
         let text = list(&work, running.block)
             .get(running.index)
             .map_or("", |command| command.text.as_str());
-        let failure = PhaseContext::new(
-            "COMMAND_EXECUTION_ERROR",
-            format!("Error while executing command: {text}. Reason: {outcome}"),
-        );
+        let failure = command_failure(text, outcome);
         match running.block {
             Block::Commands => {
                 if self.may_retry(&work, &running, &failure) {
@@ -388,12 +374,14 @@ impl BuildMachine {
             State::Finalizing => {
                 self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
             }
-            State::Ending(_) => {}
+            State::Ending(ref ending) if ending.processes_gone => {}
             State::New
             | State::Provisioning
             | State::Downloading
+            | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading
+            | State::Ending(_)
             | State::Over => return,
         }
         self.enter(Phase::Completed, now, step);
@@ -439,6 +427,22 @@ impl BuildMachine {
     fn phase_work(&self, phase: UserPhase) -> Option<Arc<PhaseWork>> {
         self.plan.work.as_ref().ok().map(|work| Arc::clone(work.phase(phase)))
     }
+}
+
+/// `CODEBUILD_LAST_EXIT` after a command.
+fn exit_code(outcome: &Outcome) -> i32 {
+    match outcome {
+        Outcome::Exited(code) => *code,
+        Outcome::Signaled(signal) => 128 + signal,
+        Outcome::NotStarted(_) | Outcome::Cut => 1,
+    }
+}
+
+fn command_failure(text: &str, outcome: &Outcome) -> PhaseContext {
+    PhaseContext::new(
+        "COMMAND_EXECUTION_ERROR",
+        format!("Error while executing command: {text}. Reason: {outcome}"),
+    )
 }
 
 fn list(work: &PhaseWork, block: Block) -> &[Command] {

@@ -2,9 +2,8 @@
 //!
 //! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
 
-use crate::event::{EventBody, NoticeLevel, Outcome};
-use crate::phase::{PhaseContext, Status};
-use crate::spec::UserPhase;
+use crate::event::{EventBody, ExportedVariable, NoticeLevel, Outcome};
+use crate::phase::{Phase, PhaseContext, Status};
 use std::time::Duration;
 
 /// What has happened.
@@ -15,7 +14,7 @@ pub enum Input {
     /// The container is there, or why not.
     Provisioned(Result<(), PhaseContext>),
     /// Source and environment are in place, or why not.
-    SourceReady(Result<(), PhaseContext>),
+    SourceReady(Setup),
     /// A command has ended and its output is in the log.
     CommandEnded {
         /// Its number.
@@ -62,6 +61,8 @@ pub enum Input {
     Slept(Duration),
     /// All processes of the container are gone and their output is in the log.
     ProcessesGone,
+    /// Values of the exported variables, at the end of the build's commands.
+    Exported(Vec<ExportedVariable>),
     /// Artifacts, reports and cache are where they belong, or why not.
     Uploaded(Result<(), PhaseContext>),
     /// Nothing is left of the container.
@@ -90,7 +91,8 @@ pub enum Effect {
     Terminate,
     /// End every process; answer with [`Input::ProcessesGone`].
     Kill,
-    /// Collect artifacts, reports and cache; answer with [`Input::Uploaded`].
+    /// Collect exported variables, artifacts, reports and cache; answer with [`Input::Exported`] and
+    /// [`Input::Uploaded`].
     Upload,
     /// Close sessions, remove the container and its layer; answer with [`Input::Finalized`].
     Finalize {
@@ -110,15 +112,35 @@ pub struct CommandRun {
     /// Its number in the build, from 1.
     pub command: u32,
     /// Its phase.
-    pub phase: UserPhase,
+    pub phase: Phase,
     /// Its text.
     pub text: String,
     /// Who runs it; root where it is absent.
     pub user: Option<String>,
+    /// Variables that are set for it and those after it.
+    pub variables: Vec<(String, String)>,
     /// `CODEBUILD_BUILD_SUCCEEDING`.
     pub succeeding: bool,
     /// `CODEBUILD_LAST_EXIT`.
     pub last_exit: i32,
+}
+
+/// What came of making source and environment ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Lines of CodeBuild's agent about it.
+    pub lines: Vec<String>,
+    /// Commands that install runtimes, or why the build cannot go on.
+    pub commands: Result<Vec<SetupCommand>, PhaseContext>,
+}
+
+/// A command that installs a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupCommand {
+    /// Its text.
+    pub text: String,
+    /// Variables that are set before.
+    pub variables: Vec<(String, String)>,
 }
 
 /// What comes of one input. The events are logged before the effects are performed.

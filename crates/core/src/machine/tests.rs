@@ -1,6 +1,6 @@
 //! The machine as a table of stories: inputs in, the log and the verdict out, no process anywhere.
 
-use super::{BuildMachine, Effect, Input};
+use super::{BuildMachine, Effect, Input, Setup, SetupCommand};
 use crate::event::{BuildFacts, EventBody, Outcome, ResumedBy};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection};
@@ -18,6 +18,8 @@ struct Bed {
     pending: VecDeque<Effect>,
     log: Vec<String>,
     ran: Vec<(String, bool, i32)>,
+    /// Commands that install runtimes.
+    setup: Vec<SetupCommand>,
     finished: Option<Status>,
 }
 
@@ -33,6 +35,7 @@ fn facts() -> BuildFacts {
         buildspec: String::new(),
         source: String::new(),
         resolved_source_version: None,
+        secondary_sources: Vec::new(),
         session_enabled: true,
         timeout_s: 60,
         runner_version: String::new(),
@@ -67,6 +70,7 @@ impl Bed {
             pending: VecDeque::new(),
             log: Vec::new(),
             ran: Vec::new(),
+            setup: Vec::new(),
             finished: None,
         }
     }
@@ -93,7 +97,10 @@ impl Bed {
         while let Some(effect) = self.pending.pop_front() {
             match effect {
                 Effect::Provision => self.send(Input::Provisioned(Ok(()))),
-                Effect::DownloadSource => self.send(Input::SourceReady(Ok(()))),
+                Effect::DownloadSource => {
+                    let commands = Ok(std::mem::take(&mut self.setup));
+                    self.send(Input::SourceReady(Setup { lines: Vec::new(), commands }));
+                }
                 Effect::Run(run) => {
                     self.ran.push((run.text, run.succeeding, run.last_exit));
                     return Some(run.command);
@@ -115,13 +122,17 @@ impl Bed {
     /// A whole build in which commands whose text is in `failing` exit with 3.
     fn run(source: &str, failing: &[&str]) -> Self {
         let mut bed = Bed::new(source);
-        bed.send(Input::Start);
-        while let Some(command) = bed.until_command() {
-            let text = bed.ran.last().map_or("", |(text, ..)| text.as_str());
-            let code = if failing.contains(&text) { 3 } else { 0 };
-            bed.send(Input::CommandEnded { command, outcome: Outcome::Exited(code) });
-        }
+        bed.drive(failing);
         bed
+    }
+
+    fn drive(&mut self, failing: &[&str]) {
+        self.send(Input::Start);
+        while let Some(command) = self.until_command() {
+            let text = self.ran.last().map_or("", |(text, ..)| text.as_str());
+            let code = if failing.contains(&text) { 3 } else { 0 };
+            self.send(Input::CommandEnded { command, outcome: Outcome::Exited(code) });
+        }
     }
 
     fn commands(&self) -> Vec<&str> {
@@ -312,7 +323,83 @@ fn a_runner_that_slept_gives_the_time_back() {
 }
 
 #[test]
-fn no_order_of_inputs_reaches_a_second_end() {
+fn runtimes_are_installed_before_the_phases() {
+    let setup = |text: &str| SetupCommand { text: text.to_owned(), variables: Vec::new() };
+    let mut bed = Bed::new(FOUR);
+    bed.setup = vec![setup("n 20"), setup("pyenv global 3.12")];
+    bed.drive(&[]);
+    let texts: Vec<&str> = bed.ran.iter().map(|(text, ..)| text.as_str()).collect();
+    assert_eq!(texts[..2], ["n 20", "pyenv global 3.12"]);
+    assert_eq!(bed.finished, Some(Status::Succeeded));
+
+    let mut bed = Bed::new(FOUR);
+    bed.setup = vec![setup("n 20"), setup("never")];
+    bed.drive(&["n 20"]);
+    assert_eq!(bed.ran.len(), 1);
+    assert_eq!(bed.finished, Some(Status::Failed));
+    assert!(bed.log.contains(&"DOWNLOAD_SOURCE FAILED COMMAND_EXECUTION_ERROR".to_owned()));
+}
+
+/// What may follow what in a build's log, whatever happens to the build.
+#[derive(Default)]
+struct Law {
+    last: Option<Phase>,
+    is_open: bool,
+    command: Option<u32>,
+    paused: Vec<u64>,
+    is_over: bool,
+}
+
+impl Law {
+    fn check(&mut self, event: &EventBody) {
+        let is_free = matches!(
+            event,
+            EventBody::Notice { .. }
+                | EventBody::SessionOpened { .. }
+                | EventBody::SessionClosed { .. }
+        );
+        assert!(is_free || !self.is_over, "after the end: {event:?}");
+        match event {
+            EventBody::PhaseStarted { phase } => {
+                assert!(!self.is_open && self.last < Some(*phase), "{:?}, then {phase}", self.last);
+                (self.last, self.is_open) = (Some(*phase), true);
+            }
+            EventBody::PhaseEnded { phase, .. } => {
+                assert!(
+                    self.is_open && self.last == Some(*phase),
+                    "{:?} ends in {phase}",
+                    self.last
+                );
+                assert_eq!(self.command, None, "a command outlives {phase}");
+                self.is_open = false;
+            }
+            EventBody::CommandStarted { command, phase, .. } => {
+                assert!(self.is_open && self.last == Some(*phase));
+                assert_eq!(self.command.replace(*command), None, "two commands at once");
+            }
+            EventBody::CommandEnded { command, .. } => {
+                assert_eq!(self.command.take(), Some(*command), "it does not run");
+            }
+            EventBody::Paused { breakpoint, .. } => {
+                assert!(self.command.is_some(), "a pause without a command");
+                self.paused.push(*breakpoint);
+            }
+            EventBody::Resumed { breakpoint, .. } => {
+                assert!(self.paused.contains(breakpoint), "it is not paused");
+                self.paused.retain(|other| other != breakpoint);
+            }
+            EventBody::BuildEnded { .. } => {
+                assert_eq!(self.last, Some(Phase::Completed));
+                assert!(self.paused.is_empty(), "still paused: {:?}", self.paused);
+                self.is_over = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn no_order_of_inputs_breaks_the_law() {
     // A small generator is enough: the point is the number of orders, not their beauty.
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut random = |below: usize| {
@@ -321,42 +408,69 @@ fn no_order_of_inputs_reaches_a_second_end() {
         state ^= state << 17;
         usize::try_from(state % below as u64).unwrap_or(0)
     };
-    for _ in 0..3000 {
-        let mut bed = Bed::new(FOUR);
-        let mut ends = 0;
-        for _ in 0..60 {
-            let command = u32::try_from(random(4)).unwrap_or(0);
-            let input = match random(14) {
-                0 => Input::Start,
-                1 => Input::Provisioned(Ok(())),
-                2 => Input::Provisioned(Err(PhaseContext::default())),
-                3 => Input::SourceReady(Ok(())),
-                4 => Input::CommandEnded { command, outcome: Outcome::Exited(0) },
-                5 => Input::CommandEnded { command, outcome: Outcome::Signaled(9) },
-                6 => Input::BreakpointHit { breakpoint: 1, directory: "/".to_owned() },
-                7 => Input::Resume,
-                8 => Input::Stop { at_once: random(2) == 0 },
-                9 => Input::Fault(PhaseContext::default()),
-                10 => Input::ProcessesGone,
-                11 => Input::Uploaded(Ok(())),
-                12 => Input::Finalized,
+    let sources = [
+        FOUR,
+        "version: 0.2\nphases:\n  install: {}\n  build:\n    on-failure: RETRY-2\n    commands: [a, \
+         b]\n    finally: [c]\n",
+        "version: 0.1\nphases:\n  pre_build:\n    on-failure: CONTINUE\n    commands: [a]\n  \
+         post_build:\n    on-failure: ABORT\n    commands: [b]\n    finally: [c, d]\n",
+        "version: 9",
+    ];
+    let mut ended = 0;
+    for round in 0..6000 {
+        let mut bed = Bed::new(sources[round % sources.len()]);
+        let mut law = Law::default();
+        let mut breakpoints = 0;
+        for _ in 0..80 {
+            let command = u32::try_from(random(6)).unwrap_or(0);
+            let input = match random(16) {
+                0 | 1 => Input::Start,
+                2 => Input::Provisioned(Ok(())),
+                3 => Input::Provisioned(Err(PhaseContext::default())),
+                4 => Input::SourceReady(Setup {
+                    lines: vec!["line".to_owned()],
+                    commands: match random(3) {
+                        0 => Err(PhaseContext::default()),
+                        count => {
+                            Ok(vec![
+                                SetupCommand { text: "s".to_owned(), variables: Vec::new() };
+                                count - 1
+                            ])
+                        }
+                    },
+                }),
+                5 | 6 => Input::CommandEnded { command, outcome: Outcome::Exited(0) },
+                7 => Input::CommandEnded { command, outcome: Outcome::Signaled(9) },
+                8 => {
+                    breakpoints += 1;
+                    Input::BreakpointHit { breakpoint: breakpoints, directory: "/".to_owned() }
+                }
+                9 => Input::BreakpointGone { breakpoint: random(4) as u64 },
+                10 => Input::Resume,
+                11 if random(4) == 0 => Input::Stop { at_once: random(2) == 0 },
+                11 => Input::Exported(Vec::new()),
+                12 if random(4) == 0 => Input::Fault(PhaseContext::default()),
+                12 => Input::ProcessesGone,
+                13 => Input::Uploaded(if random(2) == 0 {
+                    Ok(())
+                } else {
+                    Err(PhaseContext::default())
+                }),
+                14 => Input::Finalized,
                 _ => {
-                    bed.now += Duration::from_secs(20);
+                    bed.now += Duration::from_secs(random(12) as u64);
                     Input::Tick
                 }
             };
             let now = Timestamp { wall: WallTime(0), boot: bed.now };
             let step = bed.machine.apply(input, now);
-            let is_end = |event: &EventBody| matches!(event, EventBody::BuildEnded { .. });
-            ends += step.events.iter().filter(|event| is_end(event)).count();
-            let phases = step.events.iter().filter_map(|event| match event {
-                EventBody::PhaseStarted { phase } => Some(*phase),
-                _ => None,
-            });
-            assert!(ends == 0 || phases.clone().all(|phase| phase == Phase::Completed));
-            assert!(ends <= 1);
+            step.events.iter().for_each(|event| law.check(event));
+            let runs = step.effects.iter().any(|effect| matches!(effect, Effect::Run(_)));
+            assert!(!runs || law.command.is_some(), "it runs what was not announced");
         }
+        ended += usize::from(law.is_over);
     }
+    assert!(ended > 1000, "only {ended} builds came to an end");
 }
 
 #[test]

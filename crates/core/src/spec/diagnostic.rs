@@ -79,37 +79,47 @@ impl Diagnostic {
 pub enum Code {
     /// The file is not there or cannot be read.
     Unreadable,
-    /// Not UTF-8, or control characters that YAML does not allow.
+    /// The file is not text in UTF-8.
     NotText,
-    /// Not YAML.
+    /// The file is not YAML.
     Syntax,
-    /// Too large or too deeply nested.
+    /// The file is too large or too deeply nested.
     TooLarge,
-    /// A value of the wrong shape: a map where a text belongs, and so on.
+    /// A value has the wrong shape, a map where a text belongs for one.
     WrongShape,
-    /// A command written so that YAML reads it as a map.
+    /// A command is written so that YAML reads it as a map.
     CommandIsMap,
-    /// A value that the key does not allow.
+    /// A value is not one that its key allows.
     BadValue,
     /// A key that must be there is not.
     MissingKey,
-    /// Good in CodeBuild, and not to be run here.
+    /// It is good in CodeBuild and cannot be run here.
     NotRunnable,
-    /// The same key twice; the later one counts.
+    /// A key is written twice; the later one counts.
     DuplicateKey,
-    /// A key that the language does not have; ignored.
+    /// The language has no such key; it is ignored.
     UnknownKey,
-    /// A key of the language that this program does not carry out yet.
+    /// A key of the language is not carried out here yet.
     NotSupportedYet,
-    /// A variable whose name CodeBuild keeps for itself.
+    /// CodeBuild keeps the name of a variable for itself.
     ReservedName,
-    /// A name that no shell can hold; left out.
+    /// No shell can hold a variable of that name; it is left out.
     BadName,
+    /// A phase has no commands.
+    NoCommands,
+    /// A key has no effect beside the others.
+    NoEffect,
+    /// A variable's value looks as if it hoped to be expanded, and is not.
+    NotExpanded,
+    /// What a command changes in its shell is lost when it ends.
+    LostState,
+    /// A command uses what only bash has, and is run by sh.
+    Bashism,
 }
 
 impl Code {
     /// Every kind.
-    pub const ALL: [Code; 14] = [
+    pub const ALL: [Code; 19] = [
         Code::Unreadable,
         Code::NotText,
         Code::Syntax,
@@ -124,68 +134,86 @@ impl Code {
         Code::NotSupportedYet,
         Code::ReservedName,
         Code::BadName,
+        Code::NoCommands,
+        Code::NoEffect,
+        Code::NotExpanded,
+        Code::LostState,
+        Code::Bashism,
     ];
 
-    /// What problems of this kind have in common, in one sentence.
-    #[must_use]
-    pub fn about(self) -> &'static str {
+    /// Its name, how much it matters, and what problems of this kind have in common.
+    fn facts(self) -> (&'static str, Severity, &'static str) {
+        use Severity::{Error, Warning};
         match self {
-            Code::Unreadable => "The file is not there or cannot be read.",
-            Code::NotText => "The file is not text in UTF-8.",
-            Code::Syntax => "The file is not YAML.",
-            Code::TooLarge => "The file is too large or too deeply nested.",
-            Code::WrongShape => "A value has the wrong shape, a map where a text belongs for one.",
-            Code::CommandIsMap => "A command is written so that YAML reads it as a map.",
-            Code::BadValue => "A value is not one that its key allows.",
-            Code::MissingKey => "A key that must be there is not.",
-            Code::NotRunnable => "It is good in CodeBuild and cannot be run here.",
-            Code::DuplicateKey => "A key is written twice; the later one counts.",
-            Code::UnknownKey => "The language has no such key; it is ignored.",
-            Code::NotSupportedYet => "A key of the language is not carried out here yet.",
-            Code::ReservedName => "CodeBuild keeps the name of a variable for itself.",
-            Code::BadName => "No shell can hold a variable of that name; it is left out.",
-        }
-    }
-
-    /// How much problems of this kind matter.
-    #[must_use]
-    pub fn severity(self) -> Severity {
-        match self {
-            Code::Unreadable
-            | Code::NotText
-            | Code::Syntax
-            | Code::TooLarge
-            | Code::WrongShape
-            | Code::CommandIsMap
-            | Code::BadValue
-            | Code::MissingKey
-            | Code::NotRunnable => Severity::Error,
-            Code::DuplicateKey
-            | Code::UnknownKey
-            | Code::NotSupportedYet
-            | Code::ReservedName
-            | Code::BadName => Severity::Warning,
+            Code::Unreadable => ("unreadable", Error, "The file is not there or cannot be read."),
+            Code::NotText => ("not-text", Error, "The file is not text in UTF-8."),
+            Code::Syntax => ("syntax", Error, "The file is not YAML."),
+            Code::TooLarge => ("too-large", Error, "The file is too large or too deeply nested."),
+            Code::WrongShape => (
+                "wrong-shape",
+                Error,
+                "A value has the wrong shape, a map where a text belongs for one.",
+            ),
+            Code::CommandIsMap => {
+                ("command-is-map", Error, "A command is written so that YAML reads it as a map.")
+            }
+            Code::BadValue => ("bad-value", Error, "A value is not one that its key allows."),
+            Code::MissingKey => ("missing-key", Error, "A key that must be there is not."),
+            Code::NotRunnable => {
+                ("not-runnable", Error, "It is good in CodeBuild and cannot be run here.")
+            }
+            Code::DuplicateKey => {
+                ("duplicate-key", Warning, "A key is written twice; the later one counts.")
+            }
+            Code::UnknownKey => {
+                ("unknown-key", Warning, "The language has no such key; it is ignored.")
+            }
+            Code::NotSupportedYet => {
+                ("not-supported-yet", Warning, "A key of the language is not carried out here yet.")
+            }
+            Code::ReservedName => {
+                ("reserved-name", Warning, "CodeBuild keeps the name of a variable for itself.")
+            }
+            Code::BadName => {
+                ("bad-name", Warning, "No shell can hold a variable of that name; it is left out.")
+            }
+            Code::NoCommands => ("no-commands", Warning, "A phase has no commands."),
+            Code::NoEffect => ("no-effect", Warning, "A key has no effect beside the others."),
+            Code::NotExpanded => (
+                "not-expanded",
+                Warning,
+                "A variable's value looks as if it hoped to be expanded, and is not.",
+            ),
+            Code::LostState => {
+                ("lost-state", Warning, "What a command changes in its shell is lost when it ends.")
+            }
+            Code::Bashism => {
+                ("bashism", Warning, "A command uses what only bash has, and is run by sh.")
+            }
         }
     }
 
     /// The name as it is printed.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Code::Unreadable => "unreadable",
-            Code::NotText => "not-text",
-            Code::Syntax => "syntax",
-            Code::TooLarge => "too-large",
-            Code::WrongShape => "wrong-shape",
-            Code::CommandIsMap => "command-is-map",
-            Code::BadValue => "bad-value",
-            Code::MissingKey => "missing-key",
-            Code::NotRunnable => "not-runnable",
-            Code::DuplicateKey => "duplicate-key",
-            Code::UnknownKey => "unknown-key",
-            Code::NotSupportedYet => "not-supported-yet",
-            Code::ReservedName => "reserved-name",
-            Code::BadName => "bad-name",
-        }
+        self.facts().0
+    }
+
+    /// How much problems of this kind matter.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        self.facts().1
+    }
+
+    /// Whether it is for whoever looks a buildspec over, and of no use to whoever runs it.
+    #[must_use]
+    pub fn is_advice(self) -> bool {
+        matches!(self, Code::NotExpanded | Code::LostState | Code::Bashism)
+    }
+
+    /// What problems of this kind have in common, in one sentence.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        self.facts().2
     }
 }

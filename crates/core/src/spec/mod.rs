@@ -1,19 +1,26 @@
-//! The buildspec language: text -> [`yaml`] tree -> [`raw`] document -> [`BuildSpec`].
+//! The buildspec language: text -> [`yaml`] tree -> held against `language` by `shape` -> judged by
+//! `validate` -> [`BuildSpec`], at which `lint` has a look.
 //!
 //! Each step takes the last one's result. [`parse`] is the whole way; what it returns is either a
 //! buildspec that can be planned, with warnings, or every problem that stands in the way.
 
 mod diagnostic;
+mod language;
+mod lint;
 mod model;
-mod raw;
+mod read;
+mod schema;
+mod shape;
 mod validate;
 pub mod yaml;
 
 pub use diagnostic::{Code, Diagnostic, Severity, Span};
 pub use model::{
-    BuildSpec, Command, OnFailure, PhaseSpec, Retry, Shell, USER_PHASES, UserPhase, Variable,
-    Version,
+    Artifact, Artifacts, Batch, BatchBuilds, BatchMatrix, BatchTask, BuildSpec, Cache, Command,
+    OnFailure, PhaseSpec, Proxy, ReportGroup, Retry, Runtime, SecretReference, SecretVariable,
+    SecretVersion, Shell, USER_PHASES, UserPhase, Variable, Version,
 };
+pub use schema::schema;
 
 /// Reads a buildspec's text. Warnings come along in file order.
 ///
@@ -22,11 +29,193 @@ pub use model::{
 pub fn parse(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
     let node = yaml::parse(source).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
-    let document = raw::read(&node, &mut problems);
-    let spec = document.and_then(|document| validate::validate(document, &mut problems));
+    let spec = judge(&node, &mut problems);
     problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
     match spec {
         Some(spec) if !problems.iter().any(Diagnostic::is_error) => Ok((spec, problems)),
         _ => Err(problems),
+    }
+}
+
+fn judge(node: &yaml::Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
+    if node.value == yaml::Value::Null {
+        let span = Span { line: 1, column: 1, length: 1 };
+        problems.push(
+            Diagnostic::new(Code::MissingKey, span, "the buildspec is empty")
+                .hint("it needs at least `version: 0.2` and `phases:`"),
+        );
+        return None;
+    }
+    shape::check(node, &language::DOCUMENT, "", problems);
+    if !matches!(node.value, yaml::Value::Mapping(_)) {
+        return None;
+    }
+    let spec = validate::validate(node, problems)?;
+    lint::lint(&spec, node, problems);
+    Some(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_problems_come_at_once_in_file_order() {
+        let source = "version: 0.3\nenv:\n  shel: bash\n  variables:\n    A-B: 1\n    CODEBUILD_X: 2\n\
+                      phases:\n  biuld:\n    commands: [x]\n  build:\n    on-failure: PANIC\n    \
+                      commands:\n      - echo a: b\n      - ok\n";
+        let problems = parse(source).expect_err("has errors");
+        let told: Vec<_> = problems
+            .iter()
+            .map(|problem| (problem.code.name(), problem.span.line, problem.span.column))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("bad-value", 1, 10),
+                ("unknown-key", 3, 3),
+                ("bad-name", 5, 5),
+                ("reserved-name", 6, 5),
+                ("unknown-key", 8, 3),
+                ("bad-value", 11, 17),
+                ("command-is-map", 13, 9),
+            ]
+        );
+        assert!(problems[4].hint.as_deref().is_some_and(|hint| hint.contains("`build`")));
+        assert_eq!(
+            problems[6].aws.as_deref(),
+            Some(
+                "Expected Commands[0] to be of string type: found subkeys instead at line 13, value \
+                 of the key tag on line 12 might be empty"
+            )
+        );
+    }
+
+    #[test]
+    fn a_small_buildspec_becomes_four_phases() {
+        let (spec, warnings) = parse(
+            "version: 0.2\nphases:\n  build:\n    run-as: bob\n    commands: echo hi\n    finally:\n    \
+             - 3\n    - # nothing\n",
+        )
+        .expect("is sound");
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(spec.phases.iter().filter(|phase| phase.present).count(), 1);
+        let build = &spec.phases[2];
+        assert_eq!(build.run_as.as_deref(), Some("bob"));
+        assert_eq!(build.commands.len(), 1);
+        assert_eq!(build.finally.iter().map(|c| c.text.as_str()).collect::<Vec<_>>(), ["3"]);
+    }
+
+    #[test]
+    fn every_key_comes_into_the_model() {
+        let (spec, warnings) = parse(include_str!("every_key.yml")).expect("is sound");
+        let told: Vec<_> = warnings.iter().map(|w| (w.span.line, w.code.name())).collect();
+        assert_eq!(told, [(15, "not-supported-yet"), (18, "not-supported-yet")]);
+        assert_eq!(spec.run_as.as_deref(), Some("builder"));
+        assert_eq!(spec.parameters[0].value, "/app/token");
+        assert_eq!(spec.secrets[0].secret.json_key.as_deref(), Some("password"));
+        assert_eq!(spec.exported, ["A", "B"]);
+        assert!(spec.git_credential_helper && spec.proxy.logs && !spec.proxy.upload_artifacts);
+        assert_eq!(spec.runtimes[1].version, "3.10");
+        assert_eq!(spec.reports[1].format, "CLOVERXML");
+        let artifacts = spec.artifacts.expect("has artifacts");
+        assert_eq!(artifacts.primary.files, ["**/*"]);
+        assert_eq!(artifacts.primary.exclude_paths, ["*.tmp", "x/**"]);
+        assert_eq!(artifacts.secondary[0].0, "other");
+        let cache = spec.cache.expect("has a cache");
+        assert!(cache.restore && !cache.save);
+        assert_eq!(cache.fallback_keys, ["npm-", "n"]);
+        let Some(Batch { builds: BatchBuilds::Tasks(tasks), fast_fail: true }) = spec.batch else {
+            panic!("{:?}", spec.batch)
+        };
+        assert_eq!(tasks[1].depend_on, ["one"]);
+    }
+
+    #[test]
+    fn values_are_judged_where_they_stand() {
+        for (source, line, message) in [
+            ("env: {git-credential-helper: maybe}", 1, "is `yes` or `no`, not `maybe`"),
+            ("env: {secrets-manager: {A: 'x:y:S:1'}}", 1, "by its stage or by its id"),
+            ("env: {parameter-store: {A: ''}}", 1, "names nothing"),
+            ("env: {exported-variables: {A: 1}}", 1, "must be a list of texts"),
+            ("cache: {action: keep}", 1, "cannot be `keep`"),
+            ("cache: {key: k, fallback-keys: [1,2,3,4,5,6]}", 1, "at most 5"),
+            (
+                "reports:\n  group:\n    file-format: JUNITXM\n    files: x",
+                3,
+                "cannot be `JUNITXM`",
+            ),
+            (
+                "reports:\n  group:\n    file-format: JUNITXML",
+                3,
+                "`files` is missing in reports.group",
+            ),
+            ("artifacts:\n  name: x", 1, "`files` is missing in artifacts"),
+            (
+                "artifacts:\n  secondary-artifacts:\n    a-b: {files: x}",
+                3,
+                "identifier of an artifact",
+            ),
+            (
+                "batch:\n  build-graph:\n    - identifier: a\n      depend-on: [b]",
+                4,
+                "no build `b`",
+            ),
+            (
+                "batch:\n  build-graph:\n    - identifier: a\n      depend-on: [b]\n    - identifier: \
+                 b\n      depend-on: [a]",
+                4,
+                "`a` waits for `b`",
+            ),
+            ("batch:\n  build-list:\n    - buildspec: x", 3, "`identifier` is missing"),
+            ("batch: {fast-fail: true}", 1, "names no builds"),
+            ("batch: {build-list: [], build-matrix: {}}", 1, "one kind of builds"),
+            ("batch: {build-fanout: {parallelism: many}}", 1, "whole number, not `many`"),
+        ] {
+            let source = format!("{source}\nversion: 0.2\nphases: {{build: {{commands: [x]}}}}\n");
+            let problems = parse(&source).expect_err(&source);
+            assert!(
+                problems
+                    .iter()
+                    .any(|p| p.is_error() && p.span.line == line && p.message.contains(message)),
+                "{source}: {problems:#?}"
+            );
+        }
+        let problems = parse(
+            "version: 0.2\nphases:\n  install:\n    runtime-versions:\n  build:\n    steps: []\n",
+        )
+        .expect_err("has errors");
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+
+    #[test]
+    fn the_schema_knows_every_key() {
+        let text = schema().to_string();
+        for key in [
+            "fallback-keys",
+            "depend-on",
+            "runtime-versions",
+            "git-credential-helper",
+            "parallelism",
+        ] {
+            assert!(text.contains(&format!("\"{key}\"")), "{key}");
+        }
+    }
+
+    #[test]
+    fn no_phases_no_build() {
+        for (source, message) in [
+            ("version: 0.2\n", "`phases` is missing"),
+            ("version: 0.2\nbatch:\n  build-list: []\n", "batch builds only"),
+            ("", "empty"),
+            ("- a\n", "must be a map"),
+            ("phases:\n", "`version` is missing"),
+        ] {
+            let problems = parse(source).expect_err(source);
+            assert!(
+                problems.iter().any(|problem| problem.message.contains(message)),
+                "{source:?}: {problems:?}"
+            );
+        }
     }
 }

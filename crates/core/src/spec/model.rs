@@ -15,10 +15,194 @@ pub struct BuildSpec {
     pub shell: Shell,
     /// `env.variables`, in file order, each name once.
     pub variables: Vec<Variable>,
+    /// `env.parameter-store`: variables with the names of their parameters.
+    pub parameters: Vec<Variable>,
+    /// `env.secrets-manager`: variables with their secrets.
+    pub secrets: Vec<SecretVariable>,
+    /// `env.exported-variables`: names.
+    pub exported: Vec<String>,
+    /// `env.git-credential-helper`.
+    pub git_credential_helper: bool,
     /// The four phases a user fills, in the order they run in.
     pub phases: [PhaseSpec; 4],
-    /// Keys whose results somebody may wait for in vain, because nothing collects them yet.
-    pub uncollected: Vec<&'static str>,
+    /// `phases.install.runtime-versions`, in file order.
+    pub runtimes: Vec<Runtime>,
+    /// `reports`, by group.
+    pub reports: Vec<ReportGroup>,
+    /// `artifacts`.
+    pub artifacts: Option<Artifacts>,
+    /// `cache`.
+    pub cache: Option<Cache>,
+    /// `proxy`.
+    pub proxy: Proxy,
+    /// `batch`.
+    pub batch: Option<Batch>,
+}
+
+/// A variable whose value is a secret's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretVariable {
+    /// Its name, fit for a shell.
+    pub name: String,
+    /// Which value.
+    pub secret: SecretReference,
+}
+
+/// `secret-id[:json-key[:version-stage[:version-id]]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretReference {
+    /// Name or ARN of the secret.
+    pub id: String,
+    /// The key of the value in the secret's JSON; the whole text where it is absent.
+    pub json_key: Option<String>,
+    /// Which version of it.
+    pub version: SecretVersion,
+}
+
+/// A version of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretVersion {
+    /// The one that holds this label, `AWSCURRENT` unless told otherwise.
+    Stage(String),
+    /// The one with this id.
+    Id(String),
+}
+
+/// A runtime to be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Its name in the image's catalog.
+    pub name: String,
+    /// As written: exact, `<major>.x`, `latest`, or with variables.
+    pub version: String,
+}
+
+/// Reports of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportGroup {
+    /// Name, `$VARIABLE` or ARN of the group.
+    pub group: String,
+    /// Globs of result files.
+    pub files: Vec<String>,
+    /// Their format, in capital letters.
+    pub format: String,
+    /// The directory the globs start from.
+    pub base_directory: Option<String>,
+    /// Whether exported files lose their directories.
+    pub discard_paths: bool,
+}
+
+/// What a build leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Artifacts {
+    /// The artifact of the build itself.
+    pub primary: Artifact,
+    /// Further ones, with their ids.
+    pub secondary: Vec<(String, Artifact)>,
+}
+
+/// One artifact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Artifact {
+    /// Globs of what is in it.
+    pub files: Vec<String>,
+    /// Its name, for a shell to evaluate.
+    pub name: Option<String>,
+    /// Whether all files lie at its root.
+    pub discard_paths: bool,
+    /// The directory, or glob, files are taken from.
+    pub base_directory: Option<String>,
+    /// Globs of what is not in it.
+    pub exclude_paths: Vec<String>,
+    /// Whether a ZIP keeps links as links.
+    pub enable_symlinks: bool,
+    /// Prefix of the object's key.
+    pub s3_prefix: Option<String>,
+}
+
+/// What the next build finds again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Globs.
+    pub paths: Vec<String>,
+    /// Its name, for a shell to evaluate.
+    pub key: Option<String>,
+    /// Prefixes of names that will do.
+    pub fallback_keys: Vec<String>,
+    /// Whether it is restored.
+    pub restore: bool,
+    /// Whether it is saved.
+    pub save: bool,
+}
+
+/// What CodeBuild sends through an explicit proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proxy {
+    /// Artifacts.
+    pub upload_artifacts: bool,
+    /// Logs.
+    pub logs: bool,
+}
+
+/// A batch of builds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Whether one failure stops the others.
+    pub fast_fail: bool,
+    /// Which builds.
+    pub builds: BatchBuilds,
+}
+
+/// The builds of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BatchBuilds {
+    /// Side by side, or, with dependencies, one after the other.
+    Tasks(Vec<BatchTask>),
+    /// One for each combination.
+    Matrix(BatchMatrix),
+    /// So many, among which tests are shared out.
+    Fanout {
+        /// How many.
+        parallelism: u32,
+        /// Whether one may fail.
+        ignore_failure: bool,
+    },
+}
+
+/// One build of a list or graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchTask {
+    /// Its name in the batch.
+    pub identifier: String,
+    /// Its buildspec; the current one where it is absent.
+    pub buildspec: Option<String>,
+    /// Whether sessions are enabled.
+    pub debug_session: bool,
+    /// Builds that must have ended before.
+    pub depend_on: Vec<String>,
+    /// Whether the batch goes on as if it had succeeded.
+    pub ignore_failure: bool,
+    /// Its image.
+    pub image: Option<String>,
+    /// Its compute type.
+    pub compute_type: Option<String>,
+    /// Its variables.
+    pub variables: Vec<Variable>,
+}
+
+/// Dimensions of a matrix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchMatrix {
+    /// Whether one may fail.
+    pub ignore_failure: bool,
+    /// Buildspecs.
+    pub buildspecs: Vec<String>,
+    /// Images.
+    pub images: Vec<String>,
+    /// Compute types.
+    pub compute_types: Vec<String>,
+    /// Values of variables.
+    pub variables: Vec<(String, Vec<String>)>,
 }
 
 /// Version of the language.

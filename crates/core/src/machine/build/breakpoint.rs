@@ -11,7 +11,7 @@ impl BuildMachine {
         now: Timestamp,
         step: &mut Step,
     ) {
-        if !matches!(self.state, State::Running(_)) {
+        if !matches!(self.state, State::Running(_) | State::SettingUp(_)) {
             // A process left running by an earlier command, while nothing runs that could be
             // paused.
             step.effects.push(Effect::Release { breakpoint });

@@ -20,7 +20,7 @@ pub(super) struct Ending {
     contexts: Vec<PhaseContext>,
     command: Option<u32>,
     pub(super) kill_at: Option<Duration>,
-    processes_gone: bool,
+    pub(super) processes_gone: bool,
 }
 
 impl BuildMachine {
@@ -35,6 +35,7 @@ impl BuildMachine {
             State::New
             | State::Provisioning
             | State::Downloading
+            | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => {
                 self.status = Status::Stopped;
@@ -56,6 +57,7 @@ impl BuildMachine {
             State::New
             | State::Provisioning
             | State::Downloading
+            | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => {
                 self.worsen(Status::Fault, &context);
@@ -98,6 +100,7 @@ impl BuildMachine {
     ) {
         let command = match &self.state {
             State::Running(running) => Some(running.command),
+            State::SettingUp(setting_up) => Some(setting_up.command),
             _ => None,
         };
         self.end_pauses(now, step);

@@ -1,0 +1,289 @@
+//! The keys of the language: which there are, what their values look like, what they mean.
+//!
+//! One table (`spec/buildspec.md` 1.2 to 1.9). `shape` holds a document against it, `schema` writes it
+//! as JSON Schema; what a value may be beyond its shape is `validate`'s business.
+
+/// What a value looks like.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// Any scalar, kept as it is written.
+    Text,
+    /// Yes or no, in any of YAML's ways of saying it.
+    Flag,
+    /// A whole number.
+    Count,
+    /// One of these, in small or capital letters.
+    Choice(&'static [&'static str]),
+    /// A scalar of a form of its own, which `validate` looks at; its pattern for the schema.
+    Form(&'static str),
+    /// A list of scalars. A scalar alone stands for a list of one.
+    Texts,
+    /// A list of commands; the text is what CodeBuild calls it in its messages.
+    Commands(&'static str),
+    /// A list of maps.
+    Maps(&'static [Key]),
+    /// A map with these keys.
+    Map(&'static [Key]),
+    /// A map from names of the author's choice; what they name.
+    Names(&'static str, &'static Shape),
+}
+
+/// A key of a map.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    /// Whether there is no doing without it.
+    pub(super) is_required: bool,
+    /// In one sentence.
+    pub(super) about: &'static str,
+}
+
+const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
+    Key { name, shape, is_required: false, about }
+}
+
+const fn required(name: &'static str, shape: Shape, about: &'static str) -> Key {
+    Key { name, shape, is_required: true, about }
+}
+
+use Shape::{Choice, Commands, Count, Flag, Form, Map, Maps, Names, Text, Texts};
+
+/// The whole document.
+pub(super) const DOCUMENT: Shape = Map(&[
+    required("version", Form("^0\\.[12]$"), "Version of the language: 0.2, or 0.1."),
+    key("run-as", Text, "The Linux user that runs all commands; root if absent."),
+    key("env", Map(ENV), "Variables and the shell."),
+    key("environment_variables", Map(OLD_ENV), "Version 0.1 only: what `env` is in 0.2."),
+    key("proxy", Map(PROXY), "What CodeBuild sends through an explicit proxy."),
+    key("batch", Map(BATCH), "Builds of a batch build."),
+    key("phases", Map(PHASES), "What the build does."),
+    key("reports", Names("a report group", &Map(REPORT)), "Test and coverage reports, by group."),
+    key("artifacts", Map(ARTIFACTS), "What the build leaves."),
+    key("cache", Map(CACHE), "What the next build finds again."),
+]);
+
+const ENV: &[Key] = &[
+    key(
+        "shell",
+        Text,
+        "The shell that runs commands: sh, bash; on Windows powershell.exe, cmd.exe.",
+    ),
+    key(
+        "variables",
+        Names("a variable", &Text),
+        "Plain variables; nothing in a value is expanded.",
+    ),
+    key(
+        "parameter-store",
+        Names("a variable", &Text),
+        "Variables with the name of their parameter in Systems Manager Parameter Store.",
+    ),
+    key(
+        "secrets-manager",
+        Names("a variable", &Text),
+        "Variables with their secret: secret-id[:json-key[:version-stage[:version-id]]].",
+    ),
+    key(
+        "exported-variables",
+        Texts,
+        "Variables whose values at the end go into the build's record.",
+    ),
+    key("git-credential-helper", Flag, "Whether git asks CodeBuild for credentials."),
+];
+
+const OLD_ENV: &[Key] =
+    &[key("plaintext", Names("a variable", &Text), "Plain variables, as env.variables in 0.2.")];
+
+const PROXY: &[Key] = &[
+    key("upload-artifacts", Flag, "Whether artifacts are uploaded through the proxy."),
+    key("logs", Flag, "Whether logs are sent through the proxy."),
+];
+
+const PHASES: &[Key] = &[
+    key("install", Map(INSTALL), "Packages and runtimes."),
+    key("pre_build", Map(PHASE), "What comes before the build."),
+    key("build", Map(PHASE), "The build."),
+    key("post_build", Map(PHASE), "What comes after the build, also after one that failed."),
+];
+
+const RUN_AS: Key = key("run-as", Text, "The Linux user of this phase; it beats the one for all.");
+const ON_FAILURE: Key = key(
+    "on-failure",
+    Form("(?i)^(abort|continue|retry(-.*)?)$"),
+    "What follows when the phase fails: ABORT, CONTINUE, RETRY, RETRY-<count>, RETRY-<regex>, \
+     RETRY-<count>-<regex>.",
+);
+const COMMANDS: Key =
+    key("commands", Commands("Commands"), "Run one after the other until one fails.");
+const FINALLY: Key = key("finally", Commands("Finally"), "Run after the commands in any case.");
+
+const PHASE: &[Key] = &[RUN_AS, ON_FAILURE, COMMANDS, FINALLY];
+
+const INSTALL: &[Key] = &[
+    RUN_AS,
+    ON_FAILURE,
+    key(
+        "runtime-versions",
+        Names("a runtime", &Text),
+        "Runtimes with the version to be installed: exact, <major>.x, latest or $VARIABLE.",
+    ),
+    COMMANDS,
+    FINALLY,
+];
+
+const REPORT: &[Key] = &[
+    required("files", Texts, "Globs of raw result files."),
+    key("file-format", Choice(REPORT_FORMATS), "Their format; JUNITXML if absent."),
+    key("base-directory", Text, "The directory the globs start from."),
+    key("discard-paths", Flag, "Whether exported raw files lose their directories."),
+];
+
+/// Formats of test results and of coverage.
+pub(super) const REPORT_FORMATS: &[&str] = &[
+    "CUCUMBERJSON",
+    "JUNITXML",
+    "NUNITXML",
+    "NUNIT3XML",
+    "TESTNGXML",
+    "VISUALSTUDIOTRX",
+    "CLOVERXML",
+    "COBERTURAXML",
+    "JACOCOXML",
+    "SIMPLECOV",
+];
+
+const FILES: Key = key("files", Texts, "Globs of what is collected.");
+const NAME: Key = key("name", Text, "Name of the artifact; a shell evaluates it.");
+const DISCARD_PATHS: Key =
+    key("discard-paths", Flag, "Whether all files lie at the artifact's root.");
+const BASE_DIRECTORY: Key =
+    key("base-directory", Text, "The directory, or glob, files are taken from.");
+const EXCLUDE_PATHS: Key = key("exclude-paths", Texts, "Globs of what is not collected.");
+const ENABLE_SYMLINKS: Key = key("enable-symlinks", Flag, "Whether a ZIP keeps links as links.");
+const S3_PREFIX: Key = key("s3-prefix", Text, "Prefix of the object's key.");
+
+const ARTIFACT: &[Key] =
+    &[FILES, NAME, DISCARD_PATHS, BASE_DIRECTORY, EXCLUDE_PATHS, ENABLE_SYMLINKS, S3_PREFIX];
+
+const ARTIFACTS: &[Key] = &[
+    FILES,
+    NAME,
+    DISCARD_PATHS,
+    BASE_DIRECTORY,
+    EXCLUDE_PATHS,
+    ENABLE_SYMLINKS,
+    S3_PREFIX,
+    key("secondary-artifacts", Names("an artifact", &Map(ARTIFACT)), "Further artifacts, by id."),
+];
+
+const CACHE: &[Key] = &[
+    key("paths", Texts, "Globs of what is kept."),
+    key("key", Text, "Name of the cache; a shell evaluates it."),
+    key("fallback-keys", Texts, "Prefixes of caches that will do, at most five."),
+    key("action", Choice(&["restore", "save"]), "Only the one or the other; both if absent."),
+];
+
+const IDENTIFIER: Key = required("identifier", Text, "Name of the build in its batch.");
+const BUILDSPEC: Key =
+    key("buildspec", Text, "The buildspec of this build; the current one if absent.");
+const DEBUG_SESSION: Key = key("debug-session", Flag, "Whether sessions are enabled.");
+const IGNORE_FAILURE: Key =
+    key("ignore-failure", Flag, "Whether the batch goes on as if it had succeeded.");
+const TASK_ENV: Key = key(
+    "env",
+    Map(&[
+        key("compute-type", Text, "The compute type."),
+        key("fleet", Text, "The reserved fleet; not together with compute-type."),
+        key("image", Text, "The image."),
+        key("privileged-mode", Flag, "Whether the container is privileged."),
+        key("type", Text, "The environment type."),
+        key("variables", Names("a variable", &Text), "Variables of this build."),
+    ]),
+    "The environment of this build.",
+);
+
+const BATCH: &[Key] = &[
+    key("fast-fail", Flag, "Whether one failure stops the others."),
+    key(
+        "build-list",
+        Maps(&[IDENTIFIER, BUILDSPEC, DEBUG_SESSION, IGNORE_FAILURE, TASK_ENV]),
+        "Builds that run side by side.",
+    ),
+    key(
+        "build-graph",
+        Maps(&[
+            IDENTIFIER,
+            BUILDSPEC,
+            DEBUG_SESSION,
+            IGNORE_FAILURE,
+            TASK_ENV,
+            key("depend-on", Texts, "Builds that must have ended before."),
+        ]),
+        "Builds that wait for each other.",
+    ),
+    key(
+        "build-matrix",
+        Map(&[
+            key(
+                "static",
+                Map(&[
+                    IGNORE_FAILURE,
+                    key(
+                        "env",
+                        Map(&[
+                            key("privileged-mode", Flag, "Whether containers are privileged."),
+                            key("type", Text, "The environment type."),
+                            key("compute-type", Text, "The compute type."),
+                            key("image", Text, "The image."),
+                            key(
+                                "variables",
+                                Names("a variable", &Text),
+                                "Variables of every build.",
+                            ),
+                        ]),
+                        "The environment of every build.",
+                    ),
+                ]),
+                "What all builds have in common.",
+            ),
+            key(
+                "dynamic",
+                Map(&[
+                    key("buildspec", Texts, "Buildspecs."),
+                    key(
+                        "env",
+                        Map(&[
+                            key("compute-type", Texts, "Compute types."),
+                            key("image", Texts, "Images."),
+                            key("variables", Names("a variable", &Texts), "Values of variables."),
+                        ]),
+                        "Environments.",
+                    ),
+                ]),
+                "What each combination has one of.",
+            ),
+        ]),
+        "One build for each combination.",
+    ),
+    key(
+        "build-fanout",
+        Map(&[
+            required("parallelism", Count, "How many builds share the tests."),
+            IGNORE_FAILURE,
+            BUILDSPEC,
+            DEBUG_SESSION,
+            TASK_ENV,
+        ]),
+        "One build's tests, shared out.",
+    ),
+];
+
+/// Whether a scalar is one of YAML's ways of saying yes or no.
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "on" | "y" => Some(true),
+        "no" | "false" | "off" | "n" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,292 @@
+//! What a sound buildspec does otherwise than its author may think.
+//!
+//! Fed by `validate`'s result; tells warnings only. Commands are looked at as a reader would, not as
+//! a shell would: quoted text, comments and here-documents are left out, and what is not certain is
+//! not told.
+
+use super::diagnostic::{Code, Diagnostic, Span};
+use super::model::{BuildSpec, Command, Version};
+use super::read::At;
+use super::yaml::Node;
+use regex_lite::Regex;
+use std::sync::LazyLock;
+
+/// Looks at a buildspec; `node` is its text's tree.
+pub(super) fn lint(spec: &BuildSpec, node: &Node, problems: &mut Vec<Diagnostic>) {
+    let document = At::root(node);
+    for (name, value) in document.get("env").get("variables").named_texts() {
+        if EXPANSION.is_match(&value.text) {
+            problems.push(
+                Diagnostic::new(
+                    Code::NotExpanded,
+                    value.span,
+                    format!(
+                        "the value of {} stays as it is written: nothing in it is expanded",
+                        name.text
+                    ),
+                )
+                .hint(format!("set it in a command: export {}=...", name.text)),
+            );
+        }
+    }
+    let is_sh = !spec.shell.program.ends_with("bash");
+    for phase in &spec.phases {
+        for command in phase.commands.iter().chain(&phase.finally) {
+            let code = code_of(&command.text);
+            if is_sh {
+                bashisms(command, &code, problems);
+            }
+            lost_state(spec.version, command, &code, problems);
+        }
+    }
+}
+
+static EXPANSION: LazyLock<Regex> = LazyLock::new(|| pattern(r"\$[A-Za-z_{(]"));
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).unwrap_or_else(|error| unreachable!("{text}: {error}"))
+}
+
+/// Start of a statement.
+const BEGIN: &str = r"(?:^|[;&|({\n]|\b(?:if|then|else|elif|do|while|until|!)\s)\s*";
+
+/// What only bash has: how it looks, what it is called, what sh has instead.
+static BASHISMS: LazyLock<Vec<(Regex, &str, &str)>> = LazyLock::new(|| {
+    [
+        (format!(r"{BEGIN}\[\["), "`[[`", "write `[ ... ]`"),
+        (format!(r"{BEGIN}source\s"), "`source`", "write `.`"),
+        (format!(r"{BEGIN}function\s+\w+"), "`function`", "write `name() {`"),
+        (format!(r"{BEGIN}(?:pushd|popd)\b"), "`pushd` and `popd`", "write `cd`"),
+        (format!(r"{BEGIN}shopt\s"), "`shopt`", "do without"),
+        (
+            format!(r"{BEGIN}(?:declare|typeset|let)\s"),
+            "`declare`, `typeset`, `let`",
+            "write `name=value`",
+        ),
+        (format!(r"{BEGIN}\(\("), "`((...))`", "write `[ $((...)) -ne 0 ]`"),
+        (format!(r"{BEGIN}set\s+[-\w\s]*-?o\s+pipefail"), "`set -o pipefail`", "it needs bash"),
+        (format!(r"{BEGIN}\w+\+?=\("), "an array", "use separate variables"),
+        (r"<<<".to_owned(), "`<<<`", "write `printf ... |`"),
+        (r"[<>]\(".to_owned(), "`<(...)`", "write to a file first"),
+        (r"&>".to_owned(), "`&>`", "write `> file 2>&1`"),
+        (r"\|&".to_owned(), "`|&`", "write `2>&1 |`"),
+        (r"\$\{\w+(?:\[|\^|,|//?|:-?\d|:\s)".to_owned(), "this expansion", "use sed, tr or cut"),
+        (r"\$\{!\w".to_owned(), "`${!name}`", "use eval"),
+        (r"\{\d+\.\.\d+\}".to_owned(), "`{1..9}`", "use seq"),
+    ]
+    .into_iter()
+    .map(|(text, name, instead)| (pattern(&text), name, instead))
+    .collect()
+});
+
+fn bashisms(command: &Command, code: &str, problems: &mut Vec<Diagnostic>) {
+    let found = BASHISMS.iter().find(|(pattern, ..)| pattern.is_match(code));
+    if let Some((_, name, instead)) = found {
+        problems.push(
+            Diagnostic::new(
+                Code::Bashism,
+                command.span,
+                format!(
+                    "{name} is bash's; `sh` of Debian and Ubuntu images is dash and has none of it"
+                ),
+            )
+            .hint(format!("set `shell: bash` under `env:`, or {instead}")),
+        );
+    }
+}
+
+/// A command that does nothing but change its shell, in a way that does not outlive it.
+static SHELL_ONLY: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"^\s*(?:set\s+[-+]\w*(?:\s+\w+)?|trap\s.*|alias\s.*|umask\s+\w+|ulimit\s.*|shopt\s.*|\w+\s*\(\)\s*\{[^\n]*\})\s*;?\s*$",
+    )
+});
+static DIRECTORY_OR_VARIABLE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"^\s*(?:cd\s[^;&|\n]*|(?:export\s+)?\w+=[^;&|\n]*|export\s+\w+)\s*;?\s*$")
+});
+static EXPORTS: LazyLock<Regex> =
+    LazyLock::new(|| pattern(&format!(r"{BEGIN}(?:export\s+\w+=|cd\s)")));
+/// Not the end of a build that has failed anyway.
+static EXITS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?:^|[;\n]|(?:then|else|do)\s|&&)\s*exit(?:\s+0)?\s*(?:$|[;\n]|\bfi\b|\})")
+});
+
+fn lost_state(version: Version, command: &Command, code: &str, problems: &mut Vec<Diagnostic>) {
+    let told = if version == Version::V0_1 && DIRECTORY_OR_VARIABLE.is_match(code) {
+        (
+            "in version 0.1 every command starts afresh: this has no effect on the next one",
+            "write `version: 0.2`, or join the commands with `&&`",
+        )
+    } else if SHELL_ONLY.is_match(code) {
+        (
+            "every command has a shell of its own: this has no effect on the next one",
+            "write it and the commands it is for as one command, under `- |`",
+        )
+    } else if version == Version::V0_2
+        && EXITS.is_match(code)
+        && let Some(export) = EXPORTS.find(code)
+        && !code[..export.start()].contains('(')
+    {
+        (
+            "`exit` ends this command before its directory and variables are saved: the next one \
+             does not have them",
+            "let the command come to its end instead: `if`, or `true`",
+        )
+    } else {
+        return;
+    };
+    let span = Span { length: command.span.length, ..command.span };
+    problems.push(Diagnostic::new(Code::LostState, span, told.0).hint(told.1));
+}
+
+/// A command's text without what is quoted, said in comments, or fed to another program.
+fn code_of(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut awaited: Vec<String> = Vec::new();
+    let mut inside: Option<String> = None;
+    let mut quote: Option<char> = None;
+    for line in text.split_inclusive('\n') {
+        if let Some(end) = &inside {
+            if line.trim() == end {
+                inside = awaited.pop();
+            }
+            continue;
+        }
+        let mut chars = line.chars().peekable();
+        let mut last = '\n';
+        while let Some(c) = chars.next() {
+            match (quote, c) {
+                (Some('\''), '\'') | (Some('"'), '"') => {
+                    quote = None;
+                    code.push('_');
+                }
+                (Some('"'), '\\') => drop(chars.next()),
+                // What a double-quoted text expands is code still.
+                (Some('"'), '$') if chars.peek() == Some(&'{') => {
+                    code.push('$');
+                    for inner in chars.by_ref() {
+                        code.push(inner);
+                        if inner == '}' {
+                            break;
+                        }
+                    }
+                }
+                (Some(_), _) => {}
+                (None, '\\') => {
+                    code.push('_');
+                    chars.next();
+                }
+                (None, '\'' | '"') => quote = Some(c),
+                (None, '#') if last.is_whitespace() || last == ';' => {
+                    code.push('\n');
+                    break;
+                }
+                (None, '<') if chars.peek() == Some(&'<') && last != '<' => {
+                    let rest: String = chars.clone().skip(1).collect();
+                    code.push('<');
+                    if !rest.starts_with('<') {
+                        let word = rest.trim_start_matches('-').trim_start();
+                        let end: String = word
+                            .chars()
+                            .take_while(|c| c.is_alphanumeric() || "_'\"\\-".contains(*c))
+                            .filter(|c| !"'\"\\".contains(*c))
+                            .collect();
+                        if !end.is_empty() {
+                            awaited.insert(0, end);
+                        }
+                    }
+                }
+                (None, _) => code.push(c),
+            }
+            last = c;
+        }
+        if quote.is_none() && inside.is_none() {
+            inside = awaited.pop();
+        }
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::spec::parse;
+
+    fn told(head: &str, command: &str) -> Vec<&'static str> {
+        let text = serde_json::to_string(command).expect("a string");
+        let source = format!("{head}\nphases:\n  build:\n    commands:\n      - {text}\n");
+        let (_, warnings) = parse(&source).expect("is sound");
+        warnings.iter().map(|warning| warning.code.name()).collect()
+    }
+
+    const SH: &str = "version: 0.2";
+
+    #[test]
+    fn what_only_bash_has_is_told_under_sh() {
+        for command in [
+            "[[ -f x ]] && make",
+            "if [[ $A == b ]]; then make; fi",
+            "source ./env.sh",
+            "set -euo pipefail; make",
+            "make &> log",
+            "echo ${NAME^^}",
+            "echo \"${NAME//a/b}\"",
+            "cat <<< \"$X\"",
+            "diff <(a) <(b)",
+            "for i in {1..5}; do echo $i; done",
+            "pushd dir",
+            "LIST=(a b)",
+        ] {
+            assert!(told(SH, command).contains(&"bashism"), "{command}");
+            let bash = "version: 0.2\nenv:\n  shell: bash";
+            assert!(!told(bash, command).contains(&"bashism"), "{command}");
+        }
+    }
+
+    #[test]
+    fn what_sh_has_too_is_not_told() {
+        for command in [
+            "[ -f x ] && . ./env.sh",
+            "bash -c '[[ -f x ]]'",
+            "echo \"a [[ b\" # source it",
+            "cat > x <<'EOF'\nsource me\nif [[ a ]]\nEOF\necho done",
+            "echo ${NAME:-default} ${NAME%.*} ${NAME#a} $((1 + 2)) $(date)",
+            "make > log 2>&1 &",
+            "sed -e 's/[[:space:]]//' file",
+            "grep '[[]' x",
+            "aws s3 cp a s3://b --source c",
+            "echo open-source code",
+        ] {
+            assert_eq!(told(SH, command), [""; 0], "{command}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_told() {
+        for command in [
+            "set -e",
+            "set -ex",
+            "alias ll='ls -l'",
+            "umask 077",
+            "f() { make; }",
+            "export A=1\nexit 0",
+            "if [ -z \"$B\" ]; then export A=1; exit; fi",
+        ] {
+            assert_eq!(told(SH, command), ["lost-state"], "{command}");
+        }
+        for command in
+            ["export A=1", "cd src", "export A=1; make || exit 1", "(cd src; exit 0)", "exit 0"]
+        {
+            assert_eq!(told(SH, command), [""; 0], "{command}");
+        }
+        for command in ["cd src", "export A=1", "A=1"] {
+            assert_eq!(told("version: 0.1", command), ["lost-state"], "{command}");
+        }
+        assert_eq!(told("version: 0.1", "cd src && make"), [""; 0]);
+    }
+
+    #[test]
+    fn values_that_hope_for_expansion_are_told() {
+        let head = "version: 0.2\nenv:\n  variables:\n    A: $HOME/x\n    B: 5$\n    C: $(date)\n    D: ${E}";
+        assert_eq!(told(head, "make"), ["not-expanded"; 3]);
+    }
+}

@@ -1,0 +1,100 @@
+//! The language as JSON Schema, for editors.
+//!
+//! Made from the same table that documents are held against, so that it cannot say anything else.
+
+use super::language::{DOCUMENT, Key, Shape};
+use serde_json::{Map, Value, json};
+
+/// The schema, draft 2020-12. Stricter than the parser in one thing: a key that is not known is
+/// ignored there with a warning, and refused here.
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = value(&DOCUMENT);
+    let head = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "CodeBuild buildspec",
+        "anyOf": [{"required": ["phases"]}, {"required": ["batch"]}],
+    });
+    if let (Some(schema), Value::Object(head)) = (schema.as_object_mut(), head) {
+        schema.extend(head);
+    }
+    schema
+}
+
+fn value(shape: &Shape) -> Value {
+    let scalar = json!({"type": ["string", "number", "boolean"]});
+    match shape {
+        Shape::Text => scalar,
+        Shape::Flag => json!({"enum": [true, false, "yes", "no", "true", "false", "on", "off"]}),
+        Shape::Count => {
+            json!({"anyOf": [{"type": "integer", "minimum": 0}, {"pattern": "^[0-9]+$"}]})
+        }
+        Shape::Choice(known) => {
+            let lower: Vec<String> = known.iter().map(|name| name.to_lowercase()).collect();
+            let all: Vec<&str> =
+                known.iter().copied().chain(lower.iter().map(String::as_str)).collect();
+            json!({"type": "string", "enum": dedup(all)})
+        }
+        // A number is no text to JSON Schema's patterns.
+        Shape::Form(pattern) => json!({
+            "anyOf": [{"type": "string", "pattern": ecma(pattern)}, {"type": "number"}],
+        }),
+        Shape::Texts => json!({"anyOf": [scalar, {"type": ["array", "null"], "items": scalar}]}),
+        Shape::Commands(_) => json!({"anyOf": [
+            scalar,
+            {"type": ["array", "null"], "items": {"type": ["string", "number", "boolean", "null"]}},
+        ]}),
+        Shape::Maps(keys) => json!({"type": ["array", "null"], "items": object(keys)}),
+        Shape::Map(keys) => object(keys),
+        Shape::Names(_, inner) => {
+            let mut inner = value(inner);
+            // A variable may be empty.
+            if let Some(Value::Array(types)) = inner.get_mut("type") {
+                types.push(json!("null"));
+            }
+            json!({"type": ["object", "null"], "additionalProperties": inner})
+        }
+    }
+}
+
+fn object(keys: &[Key]) -> Value {
+    let properties: Map<String, Value> = keys
+        .iter()
+        .map(|key| {
+            let mut schema = value(&key.shape);
+            if let Some(schema) = schema.as_object_mut() {
+                schema.insert("description".to_owned(), json!(key.about));
+            }
+            (key.name.to_owned(), schema)
+        })
+        .collect();
+    let required: Vec<&str> =
+        keys.iter().filter(|key| key.is_required).map(|key| key.name).collect();
+    let mut object = json!({
+        "type": if required.is_empty() { json!(["object", "null"]) } else { json!("object") },
+        "properties": properties,
+        "additionalProperties": false,
+    });
+    if !required.is_empty() {
+        object["required"] = json!(required);
+    }
+    object
+}
+
+fn dedup(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// JSON Schema's patterns have no flags; letters stand for both of their cases.
+fn ecma(pattern: &str) -> String {
+    let Some(plain) = pattern.strip_prefix("(?i)") else { return pattern.to_owned() };
+    plain
+        .chars()
+        .map(|c| match c.is_ascii_alphabetic() {
+            true => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
+            false => c.to_string(),
+        })
+        .collect()
+}

@@ -1,0 +1,248 @@
+//! A document held against the language: keys that are misspelt, repeated or missing, values of the
+//! wrong shape.
+//!
+//! Fed by `yaml`; tells every problem it finds and changes nothing. `raw` reads what is left without
+//! looking at it again.
+
+use super::diagnostic::{Code, Diagnostic, Span};
+use super::language::{Key, Shape, flag};
+use super::yaml::{Node, Value};
+use std::collections::HashMap;
+
+/// Looks at a node and all below it. `path` is the node's place, for messages.
+pub(super) fn check(node: &Node, shape: &Shape, path: &str, problems: &mut Vec<Diagnostic>) {
+    Checker { problems }.value(node, shape, path);
+}
+
+struct Checker<'a> {
+    problems: &'a mut Vec<Diagnostic>,
+}
+
+impl Checker<'_> {
+    fn value(&mut self, node: &Node, shape: &Shape, path: &str) {
+        match (shape, &node.value) {
+            // A key without a value is as good as none.
+            (Shape::Map(keys), Value::Null) => self.missing(keys, &[], node.span, path),
+            (
+                Shape::Names(..) | Shape::Maps(_) | Shape::Texts | Shape::Commands(_),
+                Value::Null,
+            ) => {}
+            (Shape::Map(keys), Value::Mapping(entries)) => self.map(node, entries, keys, path),
+            (Shape::Names(_, inner), Value::Mapping(entries)) => {
+                for (key, value) in self.once_each(entries, path) {
+                    // A variable may be empty; everything else needs a value.
+                    if value.value == Value::Null && matches!(inner, Shape::Text) {
+                        continue;
+                    }
+                    self.value(value, inner, &join(path, key));
+                }
+            }
+            (Shape::Maps(keys), Value::Sequence(items)) => {
+                for (number, item) in items.iter().enumerate() {
+                    self.value(item, &Shape::Map(keys), &format!("{path}[{number}]"));
+                }
+            }
+            (Shape::Commands(title), Value::Sequence(items)) => self.commands(items, title),
+            (Shape::Texts, Value::Sequence(items)) => {
+                for (number, item) in items.iter().enumerate() {
+                    if !matches!(item.value, Value::Scalar(_)) {
+                        self.wrong(item, &format!("{path}[{number}]"), "a text");
+                    }
+                }
+            }
+            // Not in the reference, but found in the wild: one item without the dash.
+            (
+                Shape::Text | Shape::Form(_) | Shape::Texts | Shape::Commands(_),
+                Value::Scalar(_),
+            ) => {}
+            (Shape::Flag, Value::Scalar(text)) if flag(text).is_some() => {}
+            (Shape::Count, Value::Scalar(text)) if text.parse::<u32>().is_ok() => {}
+            (Shape::Choice(known), Value::Scalar(text)) => self.choice(node, text, known, path),
+            (Shape::Flag, Value::Scalar(text)) => {
+                let message = format!("{path} is `yes` or `no`, not `{text}`");
+                self.problems.push(Diagnostic::new(Code::BadValue, node.span, message));
+            }
+            (Shape::Count, Value::Scalar(text)) => {
+                let message = format!("{path} is a whole number, not `{text}`");
+                self.problems.push(Diagnostic::new(Code::BadValue, node.span, message));
+            }
+            (shape, _) => self.wrong_shape(node, shape, path),
+        }
+    }
+
+    fn map(&mut self, node: &Node, entries: &[(Node, Node)], keys: &'static [Key], path: &str) {
+        let found = self.once_each(entries, path);
+        for (name, value) in &found {
+            match keys.iter().find(|key| key.name == *name) {
+                Some(key) => self.value(value, &key.shape, &join(path, name)),
+                None => {
+                    let span = entries
+                        .iter()
+                        .rev()
+                        .find(|(key, _)| text(key) == Some(name))
+                        .map_or(node.span, |(key, _)| key.span);
+                    self.unknown(name, span, path, keys);
+                }
+            }
+        }
+        let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+        // The document's own are told by `validate`, which knows what may stand for them.
+        if !path.is_empty() {
+            self.missing(
+                keys,
+                &names,
+                entries.first().map_or(node.span, |(key, _)| key.span),
+                path,
+            );
+        }
+    }
+
+    fn missing(&mut self, keys: &[Key], found: &[&str], span: Span, path: &str) {
+        for key in keys.iter().filter(|key| key.is_required && !found.contains(&key.name)) {
+            let message = format!("`{}` is missing in {path}", key.name);
+            self.problems.push(Diagnostic::new(Code::MissingKey, span, message).hint(key.about));
+        }
+    }
+
+    fn choice(&mut self, node: &Node, text: &str, known: &[&'static str], path: &str) {
+        if known.iter().any(|name| name.eq_ignore_ascii_case(text)) {
+            return;
+        }
+        let problem =
+            Diagnostic::new(Code::BadValue, node.span, format!("{path} cannot be `{text}`"));
+        self.problems.push(match nearest(text, known.iter().copied()) {
+            Some(name) => problem.hint(format!("did you mean `{name}`?")),
+            None => problem.hint(format!("it is one of {}", known.join(", "))),
+        });
+    }
+
+    fn commands(&mut self, items: &[Node], title: &str) {
+        for (index, item) in items.iter().enumerate() {
+            let hint = match &item.value {
+                // What is left of an item that is all comment is nothing.
+                Value::Scalar(_) | Value::Null => continue,
+                Value::Mapping(_) => {
+                    "quote the whole command, or write it under `- |`: YAML takes `name: value` and \
+                     `{...}` for a map"
+                }
+                Value::Sequence(_) => "quote the whole command: YAML takes `[...]` for a list",
+            };
+            let line = item.span.line;
+            let message =
+                format!("YAML reads this command as {}, not as a text", item.value.kind());
+            self.problems.push(
+                Diagnostic::new(Code::CommandIsMap, item.span, message).hint(hint).aws(format!(
+                    "Expected {title}[{index}] to be of string type: found subkeys instead at line \
+                     {line}, value of the key tag on line {} might be empty",
+                    line.saturating_sub(1)
+                )),
+            );
+        }
+    }
+
+    /// Names and values, each name with its last value.
+    fn once_each<'n>(
+        &mut self,
+        entries: &'n [(Node, Node)],
+        path: &str,
+    ) -> Vec<(&'n str, &'n Node)> {
+        let mut found: Vec<(&str, &Node)> = Vec::new();
+        let mut places: HashMap<&str, (usize, Span)> = HashMap::new();
+        for (key, value) in entries {
+            let Some(name) = text(key) else {
+                self.wrong(key, &format!("a key of {}", place(path)), "a text");
+                continue;
+            };
+            match places.get_mut(name) {
+                Some((at, first)) => {
+                    let message = format!("`{name}` stands here a second time");
+                    let hint =
+                        format!("this one counts; the one on line {} is ignored", first.line);
+                    self.problems
+                        .push(Diagnostic::new(Code::DuplicateKey, key.span, message).hint(hint));
+                    found[*at].1 = value;
+                    *first = key.span;
+                }
+                None => {
+                    places.insert(name, (found.len(), key.span));
+                    found.push((name, value));
+                }
+            }
+        }
+        found
+    }
+
+    fn unknown(&mut self, name: &str, span: Span, path: &str, keys: &[Key]) {
+        let place = place(path);
+        if name == "steps" && path.starts_with("phases.") {
+            self.problems.push(
+                Diagnostic::new(Code::BadValue, span, "`steps` cannot be run locally")
+                    .hint("write the phase with `commands`"),
+            );
+            return;
+        }
+        let message = format!("`{name}` is not a key of {place}; it is ignored");
+        let problem = Diagnostic::new(Code::UnknownKey, span, message);
+        let near = nearest(name, keys.iter().map(|key| key.name));
+        self.problems.push(match near {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None => problem,
+        });
+    }
+
+    fn wrong_shape(&mut self, node: &Node, shape: &Shape, path: &str) {
+        let wanted = match shape {
+            Shape::Map(keys) => format!("a map with keys such as `{}`", keys[0].name),
+            Shape::Names(what, _) => format!("a map from the name of {what} to its value"),
+            Shape::Maps(keys) => format!("a list of maps with keys such as `{}`", keys[0].name),
+            Shape::Texts => "a list of texts".to_owned(),
+            Shape::Commands(_) => {
+                let message = format!("a list of commands belongs here, not {}", node.value.kind());
+                self.problems.push(
+                    Diagnostic::new(Code::WrongShape, node.span, message)
+                        .hint("start each command with `- `"),
+                );
+                return;
+            }
+            Shape::Count => "a number".to_owned(),
+            Shape::Flag => "`yes` or `no`".to_owned(),
+            Shape::Text | Shape::Form(_) | Shape::Choice(_) => "a text".to_owned(),
+        };
+        self.wrong(node, path, &wanted);
+    }
+
+    fn wrong(&mut self, node: &Node, path: &str, wanted: &str) {
+        let message =
+            format!("{} must be {wanted}, but here is {}", place(path), node.value.kind());
+        self.problems.push(Diagnostic::new(Code::WrongShape, node.span, message));
+    }
+}
+
+fn text(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Scalar(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+fn place(path: &str) -> &str {
+    if path.is_empty() { "the buildspec" } else { path }
+}
+
+/// The known name that was probably meant.
+fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let likeness = |other: &str| {
+        // Of names that differ in their separators only, nothing could be nearer.
+        let plain = |text: &str| text.to_lowercase().replace('_', "-");
+        if plain(other) == plain(name) { 1.0 } else { strsim::jaro_winkler(other, name) }
+    };
+    known
+        .map(|other| (likeness(other), other))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, other)| other)
+}

@@ -1,0 +1,115 @@
+//! The tree to a buildspec that can be run, or to the reasons why not.
+//!
+//! Fed by `yaml` once `shape` has looked at the tree, feeds `plan`. Grammar of values, required keys,
+//! names; one file for each part of the document.
+
+mod batch;
+mod env;
+mod outputs;
+mod phases;
+
+use super::diagnostic::{Code, Diagnostic, Span};
+use super::model::{BuildSpec, USER_PHASES, Version};
+use super::read::{At, Text};
+use super::yaml::Node;
+
+/// Where the file as a whole is meant.
+const FILE: Span = Span { line: 1, column: 1, length: 1 };
+
+/// Judges the document. `None` where no buildspec comes of it.
+pub(super) fn validate(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
+    let document = At::root(node);
+    let version = version(document.get("version").text().as_ref(), problems);
+    let old = document.get("environment_variables");
+    if version == Some(Version::V0_2) && old.is_there() {
+        problems.push(
+            Diagnostic::new(
+                Code::UnknownKey,
+                old.span(),
+                "`environment_variables` belongs to version 0.1",
+            )
+            .hint("in version 0.2 write `env:` with `variables:` under it"),
+        );
+    }
+    let written = document.get("phases");
+    if !written.is_there() || written.entries().is_empty() && !document.get("batch").is_there() {
+        missing_phases(document, problems);
+    }
+    let env = document.get("env");
+    Some(BuildSpec {
+        run_as: phases::user_name(document.get("run-as"), problems),
+        shell: env::shell(env.get("shell").text().as_ref(), problems),
+        variables: env::variables([env.get("variables"), old.get("plaintext")], problems),
+        parameters: env::parameters(env.get("parameter-store"), problems),
+        secrets: env::secrets(env.get("secrets-manager"), problems),
+        exported: env::exported(env.get("exported-variables"), problems),
+        git_credential_helper: env.get("git-credential-helper").flag().unwrap_or(false),
+        phases: USER_PHASES.map(|phase| phases::phase(phase, written.get(phase.key()), problems)),
+        runtimes: phases::runtimes(written.get("install").get("runtime-versions"), problems),
+        reports: outputs::reports(document.get("reports"), problems),
+        artifacts: outputs::artifacts(document.get("artifacts"), problems),
+        cache: outputs::cache(document.get("cache"), problems),
+        proxy: outputs::proxy(document.get("proxy"), problems),
+        batch: batch::batch(document.get("batch"), problems),
+        // Last, so that the rest is looked at in any case.
+        version: version?,
+    })
+}
+
+fn version(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Option<Version> {
+    let Some(written) = written else {
+        problems.push(
+            Diagnostic::new(Code::MissingKey, FILE, "`version` is missing")
+                .hint("start the file with `version: 0.2`")
+                .aws("Invalid buildspec version: "),
+        );
+        return None;
+    };
+    match written.text.as_str() {
+        "0.2" => Some(Version::V0_2),
+        "0.1" => Some(Version::V0_1),
+        other => {
+            problems.push(
+                Diagnostic::new(
+                    Code::BadValue,
+                    written.span,
+                    format!("there is no buildspec version `{other}`"),
+                )
+                .hint("write `version: 0.2`")
+                .aws(format!("Invalid buildspec version: {other}")),
+            );
+            None
+        }
+    }
+}
+
+fn missing_phases(document: At<'_>, problems: &mut Vec<Diagnostic>) {
+    let (batch, phases) = (document.get("batch"), document.get("phases"));
+    problems.push(if batch.is_there() {
+        Diagnostic::new(
+            Code::NotRunnable,
+            batch.span(),
+            "this buildspec is for batch builds only: it has no `phases`",
+        )
+        .hint("run the buildspec of one of its builds")
+    } else {
+        let (span, message) = match phases.is_there() {
+            true => (phases.span(), "`phases` is empty"),
+            false => (FILE, "`phases` is missing"),
+        };
+        Diagnostic::new(Code::MissingKey, span, message)
+            .hint("a build needs at least `phases:`, `build:` and `commands:`")
+    });
+}
+
+/// Told of what there may be only so many of.
+fn at_most(most: usize, found: usize, what: &str, at: At<'_>, problems: &mut Vec<Diagnostic>) {
+    if found > most {
+        let message = format!("here are {found} {what}, and CodeBuild takes at most {most}");
+        problems.push(Diagnostic::new(Code::BadValue, at.span(), message));
+    }
+}
+
+fn strings(texts: Vec<Text>) -> Vec<String> {
+    texts.into_iter().map(|text| text.text).collect()
+}

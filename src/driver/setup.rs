@@ -1,0 +1,112 @@
+//! DOWNLOAD_SOURCE, as far as it is done in the world: values fetched, the first state written, the
+//! image's catalog of runtimes read.
+//!
+//! Used by `effects`; what comes of it goes into the machine.
+
+use super::effects::World;
+use super::inbox::Inbox;
+use super::shell::{Shell, ShellError};
+use crate::engine::{Container, OpenMode};
+use crate::secrets::Failure;
+use runner_core::env;
+use runner_core::event::NoticeLevel;
+use runner_core::machine::{Input, Setup};
+use runner_core::mask::MIN_LENGTH;
+use runner_core::phase::PhaseContext;
+use runner_core::plan::Work;
+use runner_core::runtimes;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Most of a catalog that is read.
+const MAX_CATALOG: u64 = 4 << 20;
+
+/// Makes a build ready for its first command; the shell, where it has come to that.
+pub(super) async fn make_ready(
+    world: &World,
+    work: &Work,
+    container: Arc<dyn Container>,
+    inbox: &Inbox,
+) -> Result<(Option<Shell>, Setup), ShellError> {
+    let mut lines = Vec::new();
+    let fetched = match fetch(world, work, &mut lines, inbox).await {
+        Ok(fetched) => fetched,
+        Err(Failure { context, hint }) => {
+            if let Some(hint) = hint {
+                inbox.send(Input::Notice(NoticeLevel::Note, format!("hint: {hint}"))).await;
+            }
+            return Ok((None, Setup { lines, commands: Err(context) }));
+        }
+    };
+    let mut layers = world.layers.clone();
+    layers.buildspec.extend(fetched);
+    let variables = env::compose(layers);
+    let shell = Shell::prepare(
+        Arc::clone(&container),
+        work.version,
+        work.shell.clone(),
+        &world.places,
+        &variables,
+        Arc::clone(&world.snapshot),
+    )
+    .await?;
+    let catalog = catalog(&*container).await;
+    if catalog.is_none() && !work.runtimes.is_empty() {
+        let names: Vec<&str> = work.runtimes.iter().map(|runtime| runtime.name.as_str()).collect();
+        let text = format!(
+            "runtime-versions: the image has no {}, so the build finds what is there of {}",
+            runtimes::CATALOG,
+            names.join(", ")
+        );
+        inbox.send(Input::Notice(NoticeLevel::Note, text)).await;
+    }
+    let mut setup = runtimes::select(catalog.as_deref(), &work.runtimes, &variables);
+    lines.append(&mut setup.lines);
+    Ok((Some(shell), Setup { lines, commands: setup.commands }))
+}
+
+/// Values from Parameter Store and Secrets Manager; masked from here on. What the command line sets
+/// is not asked for.
+async fn fetch(
+    world: &World,
+    work: &Work,
+    lines: &mut Vec<String>,
+    inbox: &Inbox,
+) -> Result<Vec<(String, String)>, Failure> {
+    let is_set = |name: &str| world.layers.overrides.iter().any(|(set, _)| set == name);
+    let parameters: Vec<_> =
+        work.parameters.iter().filter(|wanted| !is_set(&wanted.name)).collect();
+    let secrets: Vec<_> = work.secrets.iter().filter(|wanted| !is_set(&wanted.name)).collect();
+    if !parameters.is_empty() {
+        lines.push("Decrypting parameter store environment variables".to_owned());
+    }
+    let fetched = world.vault.fetch(&parameters, &secrets).await?;
+    let values = fetched.iter().map(|(_, value)| value.clone().into_bytes());
+    world.secrets.add(values).map_err(|error| Failure {
+        context: PhaseContext::new("CLIENT_ERROR", format!("cannot mask these values: {error}")),
+        hint: None,
+    })?;
+    let short: Vec<&str> = fetched
+        .iter()
+        .filter(|(_, value)| value.len() < MIN_LENGTH)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !short.is_empty() {
+        let text = format!(
+            "not masked, because shorter than {MIN_LENGTH} characters: the value of {}",
+            short.join(", ")
+        );
+        inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
+    }
+    Ok(fetched)
+}
+
+/// The image's catalog of runtimes, where it has one.
+async fn catalog(container: &dyn Container) -> Option<String> {
+    let fd = container.open(Path::new(runtimes::CATALOG), OpenMode::Read).await.ok()?;
+    let mut bytes = Vec::new();
+    File::from(fd).take(MAX_CATALOG).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,177 @@
+//! Values that the buildspec takes from Parameter Store and Secrets Manager.
+//!
+//! Used by the driver when it makes the environment ready. They come from a file of the caller's
+//! (`--secrets`), without a word to AWS, or else from AWS.
+
+mod file;
+
+pub(crate) use file::{GitCredential, SecretsFile};
+
+use crate::amazon::{Amazon, CallError, Identity, PARAMETER_STORE, SECRETS_MANAGER};
+use runner_core::phase::PhaseContext;
+use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, Variable};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Parameters that one call of `GetParameters` takes.
+const BATCH: usize = 10;
+
+/// Where values come from.
+#[derive(Debug)]
+pub(crate) enum Vault {
+    File(SecretsFile),
+    Aws(Identity),
+}
+
+/// Why a value cannot be had.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What CodeBuild says of it.
+    pub(crate) context: PhaseContext,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    fn parameters(message: impl Into<String>, hint: Option<String>) -> Self {
+        Failure { context: PhaseContext::new("Decrypted Variables Error", message), hint }
+    }
+
+    fn secrets(message: impl Into<String>, hint: Option<String>) -> Self {
+        Failure { context: PhaseContext::new("Secrets Manager Error", message), hint }
+    }
+}
+
+impl Vault {
+    /// What git may be told.
+    pub(crate) fn git_credentials(&self) -> Vec<GitCredential> {
+        match self {
+            Vault::File(file) => file.git_credentials(),
+            Vault::Aws(_) => Vec::new(),
+        }
+    }
+
+    /// Names and values of the variables, parameters first: a secret of the same name goes before.
+    pub(crate) async fn fetch(
+        &self,
+        parameters: &[&Variable],
+        secrets: &[&SecretVariable],
+    ) -> Result<Vec<(String, String)>, Failure> {
+        if parameters.is_empty() && secrets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = match self {
+            Vault::File(file) => {
+                let parameters = parameters.iter().map(|wanted| file.parameter(&wanted.value));
+                let secrets = secrets.iter().map(|wanted| file.secret(&wanted.secret));
+                parameters.chain(secrets).collect::<Result<Vec<_>, _>>()?
+            }
+            Vault::Aws(identity) => from_aws(identity, parameters, secrets).await?,
+        };
+        let names = parameters.iter().map(|wanted| wanted.name.clone());
+        let names = names.chain(secrets.iter().map(|wanted| wanted.name.clone()));
+        Ok(names.zip(values).collect())
+    }
+}
+
+async fn from_aws(
+    identity: &Identity,
+    parameters: &[&Variable],
+    secrets: &[&SecretVariable],
+) -> Result<Vec<String>, Failure> {
+    let aws = Amazon::load(identity).await;
+    let mut found: HashMap<String, String> = HashMap::new();
+    let mut names: Vec<&str> = parameters.iter().map(|wanted| wanted.value.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for names in names.chunks(BATCH) {
+        let request = json!({"Names": names, "WithDecryption": true});
+        let answer = aws
+            .call(PARAMETER_STORE, "GetParameters", &request)
+            .await
+            .map_err(|error| Failure::parameters(error.to_string(), hint(&error)))?;
+        let text = |value: &Value, name: &str| value.get(name)?.as_str().map(str::to_owned);
+        for parameter in answer["Parameters"].as_array().into_iter().flatten() {
+            let Some(value) = text(parameter, "Value") else { continue };
+            // Asked for by its ARN, or with a version or label behind it, it answers to its name.
+            let keys = ["Name", "ARN"].map(|key| text(parameter, key));
+            let selector = text(parameter, "Selector").unwrap_or_default();
+            for key in keys.into_iter().flatten() {
+                found.insert(format!("{key}{selector}"), value.clone());
+            }
+        }
+    }
+    let mut values = Vec::new();
+    for wanted in parameters {
+        let value = found.get(&wanted.value).cloned().ok_or_else(|| {
+            let message = format!("parameter does not exist: {}", wanted.value);
+            let place = format!("looked for in {} of {}", PARAMETER_STORE_NAME, aws.region());
+            Failure::parameters(message, Some(place))
+        });
+        values.push(value?);
+    }
+    // Several keys of one secret are one call.
+    let mut texts: Vec<(&SecretReference, String)> = Vec::new();
+    for wanted in secrets {
+        let secret = &wanted.secret;
+        let is_same = |other: &&(&SecretReference, String)| {
+            other.0.id == secret.id && other.0.version == secret.version
+        };
+        let text = match texts.iter().find(is_same) {
+            Some((_, text)) => text.clone(),
+            None => {
+                let text = secret_text(&aws, secret).await?;
+                texts.push((secret, text.clone()));
+                text
+            }
+        };
+        values.push(match &secret.json_key {
+            None => text,
+            Some(key) => json_key(&text, key).ok_or_else(|| {
+                let message = format!("the secret {} has no key {key}", secret.id);
+                Failure::secrets(message, None)
+            })?,
+        });
+    }
+    Ok(values)
+}
+
+const PARAMETER_STORE_NAME: &str = "Parameter Store";
+
+async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, Failure> {
+    let mut request = json!({"SecretId": wanted.id});
+    match &wanted.version {
+        SecretVersion::Stage(stage) => request["VersionStage"] = json!(stage),
+        SecretVersion::Id(id) => request["VersionId"] = json!(id),
+    }
+    let answer = aws
+        .call(SECRETS_MANAGER, "GetSecretValue", &request)
+        .await
+        .map_err(|error| Failure::secrets(error.to_string(), hint(&error)))?;
+    answer["SecretString"].as_str().map(str::to_owned).ok_or_else(|| {
+        Failure::secrets(
+            format!("the secret {} is binary, which no variable can hold", wanted.id),
+            None,
+        )
+    })
+}
+
+/// How a build gets its values all the same.
+fn hint(error: &CallError) -> Option<String> {
+    let offline = "give values from a file with --secrets FILE, or single ones with -e NAME=VALUE";
+    match error {
+        CallError::Credentials(_) => {
+            Some(format!("log in to AWS, name a profile with --aws-profile, or {offline}"))
+        }
+        CallError::Unreachable { .. } => Some(format!("without AWS, {offline}")),
+        CallError::Service { .. } => None,
+    }
+}
+
+/// The value of a key in a JSON text: texts as they are, everything else as JSON.
+fn json_key(text: &str, key: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    match value.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
