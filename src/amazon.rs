@@ -6,6 +6,7 @@
 //! post signed by `aws-sigv4`. Proxy variables are honoured.
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
@@ -101,12 +102,14 @@ impl Amazon {
             };
             builder.tls_provider(tls()).build()
         });
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(client);
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).http_client(client.clone());
         match identity {
             Identity::Default => {}
             Identity::Profile(name) => {
                 // The profile's own, whatever keys lie about in variables.
                 let provider = aws_config::profile::ProfileFileCredentialsProvider::builder()
+                    .configure(&ProviderConfig::default().with_http_client(client.clone()))
                     .profile_name(name)
                     .build();
                 loader = loader.profile_name(name).credentials_provider(provider);

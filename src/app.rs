@@ -12,10 +12,9 @@ mod ways;
 pub(crate) use buildspec::BuildspecFile;
 pub(crate) use error::AppError;
 
-use crate::amazon::{self, Amazon};
+use crate::amazon;
 use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
-use crate::credentials;
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
 use crate::engine::namespaces::{Namespaces, Recorder, Teller};
@@ -25,22 +24,19 @@ use crate::events::LogWriter;
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
 use crate::sinks::{self, CodeBuild, Gate, Json, Notices, Pretty, Sink};
-use crate::source;
 use crate::state::{BuildDir, ContainerFile, Home, Meta, Owned, prune_old, write_durably};
-use environment::{BuildSource, managed};
+use environment::{BuildSource, Environment};
 use identity::Identity;
 use nix::sys::signal::Signal;
-use runner_core::env::{self, Layers, Variables};
+use runner_core::env::Variables;
 use runner_core::event::{BuildFacts, NoticeLevel};
 use runner_core::machine::Input;
-use runner_core::mask::{self, Secrets, SharedSecrets};
 use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::{self, BuildPlan, Limits, Places, Rejection};
 use runner_core::record::record;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
-use runner_wire::abi::{BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, GIT_CREDENTIALS};
-use std::collections::BTreeMap;
+use runner_wire::abi::{BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME};
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -207,24 +203,11 @@ impl Build {
         };
 
         let places = self.identity.places(&root, &self.request.buildspec, &self.request.source);
-        let sources = self.sources(&places);
-        let mut layers = self.variables(&sources, &places);
-        let secrets = self.secrets(&env::compose(layers.clone()))?;
-        let secrets = SharedSecrets::new(secrets);
-        if let Some(identity) = &self.request.aws {
-            let aws = Amazon::load(identity).await;
-            let endpoint = credentials::serve(aws, secrets.clone()).await?;
-            if endpoint.is_long_term {
-                let text =
-                    "--aws-profile: these are long-term keys; the build gets them as they are";
-                inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
-            }
-            layers.managed.extend(environment::credentials(endpoint));
-        }
-        let plan = self.plan(&sources, places);
+        let environment = self.environment(&places, &inbox).await?;
+        let plan = self.plan(&environment.sources, places);
         self.tell_hidden_path(&inbox).await;
         let guests = Guests { snapshot, breakpoints, hub };
-        let world = self.world(&plan, layers, secrets, sources, &inbox, readonly, guests);
+        let world = self.world(&plan, environment, &inbox, readonly, guests);
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
         let (view, logged) = Driver::new(parts).run().await;
         let status = self.finish(view, logged)?;
@@ -300,23 +283,6 @@ impl Build {
         Ok(())
     }
 
-    /// The sources, the primary one first, and where the build sees them.
-    fn sources(&self, places: &Places) -> Vec<BuildSource> {
-        let primary = (None, &self.request.source);
-        let secondary = self.request.secondary_sources.iter();
-        [primary]
-            .into_iter()
-            .chain(secondary.map(|(id, dir)| (Some(id.clone()), dir)))
-            .enumerate()
-            .map(|(number, (id, dir))| BuildSource {
-                id,
-                dir: dir.clone(),
-                target: self.identity.source_place(&places.root, number),
-                facts: source::facts(dir),
-            })
-            .collect()
-    }
-
     fn plan(&self, sources: &[BuildSource], places: Places) -> BuildPlan {
         let request = &self.request;
         let facts = &sources[0].facts;
@@ -350,59 +316,10 @@ impl Build {
         }
     }
 
-    fn variables(&self, sources: &[BuildSource], places: &Places) -> Layers {
-        let buildspec = match &self.request.spec {
-            Ok(spec) => spec.variables.iter().map(|v| (v.name.clone(), v.value.clone())).collect(),
-            Err(_) => Variables::new(),
-        };
-        let mut managed = managed(&self.identity, &self.request.image, sources, places);
-        if self.asks_for_credentials() {
-            managed.extend(self.git_variables(places));
-        }
-        Layers {
-            helpers: format!("{}/user/bin", places.root),
-            gopath: places.source.strip_suffix("/src").unwrap_or(&places.source).to_owned(),
-            image: self.image_variables(),
-            buildspec,
-            managed,
-            overrides: self.request.variables.clone(),
-        }
-    }
-
-    fn asks_for_credentials(&self) -> bool {
-        self.request.spec.as_ref().is_ok_and(|spec| spec.git_credential_helper)
-    }
-
-    /// What the credential helper knows, and its place where no configuration file can name it.
-    fn git_variables(&self, places: &Places) -> Variables {
-        let known: Vec<String> = self
-            .request
-            .vault
-            .git_credentials()
-            .iter()
-            .map(|known| format!("https://{}:{}@{}", known.user, known.password, known.host))
-            .collect();
-        let mut variables = Variables::new();
-        if !known.is_empty() {
-            variables.push((GIT_CREDENTIALS.to_owned(), known.join("\n")));
-        }
-        if self.request.engine == EngineKind::Process {
-            let pairs = [
-                ("GIT_CONFIG_COUNT", "1".to_owned()),
-                ("GIT_CONFIG_KEY_0", "credential.helper".to_owned()),
-                ("GIT_CONFIG_VALUE_0", credential_helper(places)),
-            ];
-            variables.extend(pairs.map(|(name, value)| (name.to_owned(), value)));
-        }
-        variables
-    }
-
     fn world(
         &self,
         plan: &BuildPlan,
-        layers: Layers,
-        secrets: SharedSecrets,
-        sources: Vec<BuildSource>,
+        environment: Environment,
         inbox: &Inbox,
         readonly: PathBuf,
         guests: Guests,
@@ -410,15 +327,10 @@ impl Build {
         let container_spec = ContainerSpec {
             hostname: self.identity.hostname.clone(),
             image: self.request.image.clone(),
-            sources: sources.into_iter().map(BuildSource::mount).collect(),
+            sources: environment.sources.into_iter().map(BuildSource::mount).collect(),
             readonly,
             mounts: self.request.mounts.clone(),
             layers: self.meta.layers.clone(),
-            git_config: if self.asks_for_credentials() {
-                format!("[credential]\n\thelper = {}\n", credential_helper(&plan.places))
-            } else {
-                String::new()
-            },
             unseen: self.home.root().to_path_buf(),
         };
         let dir = self.dir.clone();
@@ -438,9 +350,9 @@ impl Build {
             engine,
             container_spec,
             work: plan.work.as_ref().ok().cloned(),
-            layers,
+            layers: environment.layers,
             places: plan.places.clone(),
-            secrets,
+            secrets: environment.secrets,
             vault: Arc::clone(&self.request.vault),
             snapshot: guests.snapshot,
             sessions: guests.hub,
@@ -451,49 +363,6 @@ impl Build {
                 Image::Rootfs(_) => None,
             }),
         }
-    }
-
-    /// Variables of the image. Without a container this machine is the image.
-    fn image_variables(&self) -> Variables {
-        match self.request.engine {
-            EngineKind::Namespaces => Variables::new(),
-            EngineKind::Process => ["PATH", "HOME"]
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
-                .collect(),
-        }
-    }
-
-    /// What is secret from the start.
-    fn secrets(&self, variables: &BTreeMap<String, String>) -> Result<Secrets, AppError> {
-        let fetched = self.request.spec.iter().flat_map(|spec| {
-            let parameters = spec.parameters.iter().map(|variable| &variable.name);
-            parameters.chain(spec.secrets.iter().map(|variable| &variable.name))
-        });
-        let fetched: Vec<&String> = fetched.collect();
-        let (mut values, mut short) = (Vec::new(), Vec::new());
-        for name in &self.request.masked {
-            match variables.get(name) {
-                Some(value) if value.len() < mask::MIN_LENGTH => short.push(name.as_str()),
-                Some(value) => values.push(value.clone().into_bytes()),
-                None if fetched.contains(&name) => {}
-                None => return Err(AppError::UnknownMasked { name: name.clone() }),
-            }
-        }
-        if !short.is_empty() && !self.request.quiet {
-            ways::say(&format!(
-                "warning: not masked, because shorter than {} characters: the value of {}",
-                mask::MIN_LENGTH,
-                short.join(", ")
-            ));
-        }
-        // Nobody means these to be read.
-        let own = ALWAYS_MASKED.iter().filter_map(|name| variables.get(*name));
-        values.extend(own.map(|value| value.clone().into_bytes()));
-        values.extend(variables.iter().filter_map(|(name, value)| proxy_password(name, value)));
-        let git = self.request.vault.git_credentials();
-        values.extend(git.into_iter().map(|known| known.password.into_bytes()));
-        Secrets::new(values).map_err(|error| AppError::Mask(error.to_string()))
     }
 
     /// Programs a person has on their PATH and a build in `host` has not.
@@ -544,23 +413,6 @@ impl Build {
             _ => Err(AppError::Unfinished(problems)),
         }
     }
-}
-
-fn credential_helper(places: &Places) -> String {
-    format!("{}/readonly/bin/{CREDENTIAL_NAME}", places.root)
-}
-
-/// Variables whose values are secret wherever they come from.
-const ALWAYS_MASKED: [&str; 3] =
-    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
-
-/// The password in the address of a proxy.
-fn proxy_password(name: &str, value: &str) -> Option<Vec<u8>> {
-    let name = name.to_ascii_lowercase();
-    let (_, rest) = value.split_once("://").filter(|_| name.ends_with("_proxy"))?;
-    let (credentials, _) = rest.split('/').next()?.rsplit_once('@')?;
-    let (_, password) = credentials.split_once(':')?;
-    Some(password.as_bytes().to_vec())
 }
 
 /// A rejected buildspec's context: CodeBuild's own words where they are known.

@@ -103,7 +103,7 @@ async fn answer(
     source: &Source,
     token: &str,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let shown = request.headers().get("authorization").map(|value| value.as_bytes());
+    let shown = request.headers().get("authorization").map(http::HeaderValue::as_bytes);
     let (status, body) = if request.method() != Method::GET || request.uri().path() != PATH {
         (StatusCode::NOT_FOUND, json!({"code": "NotFound", "message": "there is nothing here"}))
     } else if !shown.is_some_and(|shown| same(shown, token.as_bytes())) {

@@ -39,6 +39,14 @@ impl BuildspecFile {
         path.strip_prefix(source).ok().map(Path::to_path_buf)
     }
 
+    /// As [`Self::parse`], with what its author may not have meant.
+    pub(crate) fn check(&self) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
+        match &self.text {
+            Ok(text) => spec::check(text),
+            Err(problem) => Err(vec![problem.clone()]),
+        }
+    }
+
     /// What it says, with warnings, or everything that is wrong with it.
     pub(crate) fn parse(&self) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
         match &self.text {

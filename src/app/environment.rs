@@ -1,16 +1,176 @@
-//! The variables a build begins with, as far as CodeBuild's own agent sets them.
+//! What a build begins with: its variables and which of them are secret, its sources.
 //!
-//! Used by `app`, which lays them below and above those of buildspec and command line.
+//! Used by `app`; the layers go to `core::env`, which decides who wins.
 
 use super::identity::{ACCOUNT, Identity, REGION};
-use crate::clock;
+use super::{AppError, Build, EngineKind, ways};
+use crate::amazon::Amazon;
 use crate::credentials::Endpoint;
+use crate::driver::inbox::Inbox;
 use crate::engine::{Image, SourceMount};
 use crate::source::SourceFacts;
-use runner_core::env::Variables;
-use runner_core::event::SecondarySource;
+use crate::{clock, credentials, source};
+use runner_core::env::{self, Layers, Variables};
+use runner_core::event::{NoticeLevel, SecondarySource};
+use runner_core::machine::Input;
+use runner_core::mask::{self, Secrets, SharedSecrets};
 use runner_core::plan::Places;
+use runner_wire::abi::{CREDENTIAL_NAME, GIT_CREDENTIALS};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// What a build finds when it begins.
+pub(super) struct Environment {
+    /// The layers of its variables.
+    pub(super) layers: Layers,
+    /// What is not to be shown.
+    pub(super) secrets: SharedSecrets,
+    /// The primary one first.
+    pub(super) sources: Vec<BuildSource>,
+}
+
+impl Build {
+    /// Gathers it, and starts what serves the build with credentials.
+    pub(super) async fn environment(
+        &self,
+        places: &Places,
+        inbox: &Inbox,
+    ) -> Result<Environment, AppError> {
+        let sources = self.sources(places);
+        let mut layers = self.layers(&sources, places);
+        let secrets = SharedSecrets::new(self.secrets(&env::compose(layers.clone()))?);
+        if let Some(identity) = &self.request.aws {
+            let aws = Amazon::load(identity).await;
+            let endpoint = credentials::serve(aws, secrets.clone()).await?;
+            if endpoint.is_long_term {
+                let text =
+                    "--aws-profile: these are long-term keys; the build gets them as they are";
+                inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
+            }
+            layers.managed.extend(credential_variables(endpoint));
+        }
+        Ok(Environment { layers, secrets, sources })
+    }
+
+    /// The sources, the primary one first, and where the build sees them.
+    fn sources(&self, places: &Places) -> Vec<BuildSource> {
+        let primary = (None, &self.request.source);
+        let secondary = self.request.secondary_sources.iter();
+        [primary]
+            .into_iter()
+            .chain(secondary.map(|(id, dir)| (Some(id.clone()), dir)))
+            .enumerate()
+            .map(|(number, (id, dir))| BuildSource {
+                id,
+                dir: dir.clone(),
+                target: self.identity.source_place(&places.root, number),
+                facts: source::facts(dir),
+            })
+            .collect()
+    }
+
+    fn layers(&self, sources: &[BuildSource], places: &Places) -> Layers {
+        let buildspec = match &self.request.spec {
+            Ok(spec) => spec.variables.iter().map(|v| (v.name.clone(), v.value.clone())).collect(),
+            Err(_) => Variables::new(),
+        };
+        let mut managed = managed(&self.identity, &self.request.image, sources, places);
+        if self.asks_for_credentials() {
+            managed.extend(self.git_variables(places));
+        }
+        Layers {
+            helpers: format!("{}/user/bin", places.root),
+            gopath: places.source.strip_suffix("/src").unwrap_or(&places.source).to_owned(),
+            image: self.image_variables(),
+            buildspec,
+            managed,
+            overrides: self.request.variables.clone(),
+        }
+    }
+
+    fn asks_for_credentials(&self) -> bool {
+        self.request.spec.as_ref().is_ok_and(|spec| spec.git_credential_helper)
+    }
+
+    /// What the credential helper knows, and how git finds it.
+    fn git_variables(&self, places: &Places) -> Variables {
+        let known: Vec<String> = self
+            .request
+            .vault
+            .git_credentials()
+            .iter()
+            .map(|known| format!("https://{}:{}@{}", known.user, known.password, known.host))
+            .collect();
+        let mut variables = Variables::new();
+        if !known.is_empty() {
+            variables.push((GIT_CREDENTIALS.to_owned(), known.join("\n")));
+        }
+        // Not in a file: where git looks for that of the system depends on how it was built.
+        let pairs = [
+            ("GIT_CONFIG_COUNT", "1".to_owned()),
+            ("GIT_CONFIG_KEY_0", "credential.helper".to_owned()),
+            ("GIT_CONFIG_VALUE_0", format!("{}/readonly/bin/{CREDENTIAL_NAME}", places.root)),
+        ];
+        variables.extend(pairs.map(|(name, value)| (name.to_owned(), value)));
+        variables
+    }
+
+    /// Variables of the image. Without a container this machine is the image.
+    fn image_variables(&self) -> Variables {
+        match self.request.engine {
+            EngineKind::Namespaces => Variables::new(),
+            EngineKind::Process => ["PATH", "HOME"]
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+                .collect(),
+        }
+    }
+
+    /// What is secret from the start.
+    fn secrets(&self, variables: &BTreeMap<String, String>) -> Result<Secrets, AppError> {
+        let fetched = self.request.spec.iter().flat_map(|spec| {
+            let parameters = spec.parameters.iter().map(|variable| &variable.name);
+            parameters.chain(spec.secrets.iter().map(|variable| &variable.name))
+        });
+        let fetched: Vec<&String> = fetched.collect();
+        let (mut values, mut short) = (Vec::new(), Vec::new());
+        for name in &self.request.masked {
+            match variables.get(name) {
+                Some(value) if value.len() < mask::MIN_LENGTH => short.push(name.as_str()),
+                Some(value) => values.push(value.clone().into_bytes()),
+                None if fetched.contains(&name) => {}
+                None => return Err(AppError::UnknownMasked { name: name.clone() }),
+            }
+        }
+        if !short.is_empty() && !self.request.quiet {
+            ways::say(&format!(
+                "warning: not masked, because shorter than {} characters: the value of {}",
+                mask::MIN_LENGTH,
+                short.join(", ")
+            ));
+        }
+        // Nobody means these to be read.
+        let own = ALWAYS_MASKED.iter().filter_map(|name| variables.get(*name));
+        values.extend(own.map(|value| value.clone().into_bytes()));
+        values.extend(variables.iter().filter_map(|(name, value)| proxy_password(name, value)));
+        let git = self.request.vault.git_credentials();
+        values.extend(git.into_iter().map(|known| known.password.into_bytes()));
+        Secrets::new(values).map_err(|error| AppError::Mask(error.to_string()))
+    }
+}
+
+/// Variables whose values are secret wherever they come from.
+const ALWAYS_MASKED: [&str; 3] =
+    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
+
+/// The password in the address of a proxy.
+fn proxy_password(name: &str, value: &str) -> Option<Vec<u8>> {
+    let name = name.to_ascii_lowercase();
+    let (_, rest) = value.split_once("://").filter(|_| name.ends_with("_proxy"))?;
+    let (credentials, _) = rest.split('/').next()?.rsplit_once('@')?;
+    let (_, password) = credentials.split_once(':')?;
+    Some(password.as_bytes().to_vec())
+}
 
 /// A source of the build, looked at.
 pub(super) struct BuildSource {
@@ -57,7 +217,7 @@ impl BuildSource {
 
 /// What CodeBuild's agent sets (`spec/buildspec.md` 4.4), as far as there is something to say: not
 /// what names services of AWS's own hosts, which are not here.
-pub(super) fn managed(
+fn managed(
     identity: &Identity,
     image: &Image,
     sources: &[BuildSource],
@@ -106,7 +266,7 @@ pub(super) fn managed(
 }
 
 /// How the build's tools find their credentials.
-pub(super) fn credentials(endpoint: Endpoint) -> Variables {
+fn credential_variables(endpoint: Endpoint) -> Variables {
     let Endpoint { url, token, region, .. } = endpoint;
     let variables = [
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", token),

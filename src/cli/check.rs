@@ -62,7 +62,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
         CliError::usage(format!("source directory {}: {error}", args.source.display()))
     })?;
     let file = BuildspecFile::read(args.buildspec.as_deref(), &source);
-    let mut problems = match file.parse() {
+    let mut problems = match file.check() {
         Ok((_, warnings)) => warnings,
         Err(problems) => problems,
     };

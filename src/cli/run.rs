@@ -269,7 +269,7 @@ fn format(name: FormatName) -> LogFormat {
 fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: bool) {
     let source = buildspec.text().unwrap_or_default();
     let mut stderr = std::io::stderr().lock();
-    let is_told = |problem: &&Diagnostic| problem.is_error() || !quiet && !problem.code.is_advice();
+    let is_told = |problem: &&Diagnostic| problem.is_error() || !quiet;
     for problem in problems.iter().filter(is_told) {
         let text = render::diagnostic(&buildspec.shown(), source, problem);
         // Without a standard error there is nobody to tell.

@@ -64,8 +64,6 @@ pub(crate) struct ContainerSpec {
     pub(crate) mounts: Vec<UserMount>,
     /// Places for the layer, the first choice first.
     pub(crate) layers: Vec<PathBuf>,
-    /// Lines for /etc/gitconfig.
-    pub(crate) git_config: String,
     /// A directory of the host that the container does not see, wherever it lies: our own state.
     pub(crate) unseen: PathBuf,
 }

@@ -36,6 +36,8 @@ pub(crate) enum Need {
     Program(&'static str),
     /// The real buildspecs that lie beside the project where it is made.
     Corpus,
+    /// The packages of `tests/requirements.txt`, installed by `cargo xtask packages`.
+    Python,
 }
 
 /// Whether a case is left out where this is lacking even where everything else must be there.
@@ -59,7 +61,11 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         }
         Need::Corpus if !corpus().is_dir() => Some("../shared/corpus".to_owned()),
         Need::Program(name) if !has(name) => Some(format!("the program {name}")),
+        Need::Python if !has_python() => {
+            Some("the packages of tests/requirements.txt (cargo xtask packages)".to_owned())
+        }
         Need::Containers
+        | Need::Python
         | Need::Users
         | Need::Root
         | Need::Image(_)
@@ -89,6 +95,16 @@ fn has_users() -> bool {
     let table = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
     let is_listed = table.lines().any(|line| line.split(':').next() == name.as_deref());
     is_root() || is_listed && has("newuidmap")
+}
+
+/// A program of the tests' Python environment.
+pub(crate) fn python(program: &str) -> PathBuf {
+    project().join("target/python/bin").join(program)
+}
+
+fn has_python() -> bool {
+    let python = std::process::Command::new(python("python")).arg("--version").output();
+    python.is_ok_and(|output| output.status.success())
 }
 
 /// The project, or a copy of what tests need of it for a user who may not read it.

@@ -4,6 +4,7 @@ mod bad_input;
 mod chain;
 mod check;
 mod containers;
+mod corpus;
 mod ends;
 mod engine;
 mod examples;
@@ -12,10 +13,12 @@ mod git;
 mod host;
 mod images;
 mod interpreter;
+mod language;
 mod output;
 mod places;
 mod process;
 mod rootless;
+mod secrets;
 mod sessions;
 mod sudo;
 
@@ -28,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         chain::cases(),
         check::cases(),
         containers::cases(),
+        corpus::cases(),
         engine::cases(),
         ends::cases(),
         examples::cases(),
@@ -36,10 +40,12 @@ pub(crate) fn cases() -> Vec<Case> {
         host::cases(),
         images::cases(),
         interpreter::cases(),
+        language::cases(),
         output::cases(),
         places::cases(),
         process::cases(),
         rootless::cases(),
+        secrets::cases(),
         sessions::cases(),
         sudo::cases(),
     ]

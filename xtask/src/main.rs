@@ -2,13 +2,14 @@
 //!
 //! - `test`: everything CI runs, after installing what it needs. The README's second command.
 //! - `images [NAME]...`: the images of `images/`, into `target/images`.
-//! - `packages`: install the Debian packages that tests, images and benchmarks use.
+//! - `packages`: install the Debian and Python packages that tests, images and benchmarks use.
 //! - `bench`: the figures of docs/performance.md.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its caller")]
 
 mod bench;
 mod images;
 mod packages;
+mod python;
 mod rootless;
 mod test;
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
             Some("test") => test::run(&rest),
             Some("images") => images::build(&rest),
             Some("bench") => bench::all(&rest),
-            Some("packages") => packages::install(&packages::ALL),
+            Some("packages") => packages::install(&packages::ALL).and_then(|()| python::install()),
             _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench [TABLE]..."
                 .to_owned()),
         };

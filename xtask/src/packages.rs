@@ -4,7 +4,7 @@ use crate::{Result, is_root, run};
 use std::process::{Command, Stdio};
 
 /// What tests and images use. Without one of them the tests that need it are not run.
-pub(crate) const ALL: [&str; 11] = [
+pub(crate) const ALL: [&str; 12] = [
     "busybox-static",
     "docker.io",
     "gcc",
@@ -13,6 +13,7 @@ pub(crate) const ALL: [&str; 11] = [
     "mmdebstrap",
     "passwd",
     "procps",
+    "python3-venv",
     "tmux",
     "uidmap",
     "util-linux",

@@ -1,7 +1,7 @@
 //! Everything CI runs: formatting, lints, policy, tests, with what they need installed first.
 
 use crate::packages::{self, has};
-use crate::{Result, cargo, images, is_root, root, rootless};
+use crate::{Result, cargo, images, is_root, python, root, rootless};
 use std::process::Command;
 
 /// Version of the policy checker; its answers change with it.
@@ -10,6 +10,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// Runs it all. Arguments go to the end-to-end tests, as a filter.
 pub(crate) fn run(filter: &[String]) -> Result {
     packages::install(&packages::ALL)?;
+    python::install()?;
     if is_root() {
         images::build(&[])?;
     } else {

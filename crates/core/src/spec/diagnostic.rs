@@ -205,12 +205,6 @@ impl Code {
         self.facts().1
     }
 
-    /// Whether it is for whoever looks a buildspec over, and of no use to whoever runs it.
-    #[must_use]
-    pub fn is_advice(self) -> bool {
-        matches!(self, Code::NotExpanded | Code::LostState | Code::Bashism)
-    }
-
     /// What problems of this kind have in common, in one sentence.
     #[must_use]
     pub fn about(self) -> &'static str {

@@ -50,38 +50,52 @@ fn pattern(text: &str) -> Regex {
 /// Start of a statement.
 const BEGIN: &str = r"(?:^|[;&|({\n]|\b(?:if|then|else|elif|do|while|until|!)\s)\s*";
 
-/// What only bash has: how it looks, what it is called, what sh has instead.
-static BASHISMS: LazyLock<Vec<(Regex, &str, &str)>> = LazyLock::new(|| {
-    [
-        (format!(r"{BEGIN}\[\["), "`[[`", "write `[ ... ]`"),
-        (format!(r"{BEGIN}source\s"), "`source`", "write `.`"),
-        (format!(r"{BEGIN}function\s+\w+"), "`function`", "write `name() {`"),
-        (format!(r"{BEGIN}(?:pushd|popd)\b"), "`pushd` and `popd`", "write `cd`"),
-        (format!(r"{BEGIN}shopt\s"), "`shopt`", "do without"),
-        (
-            format!(r"{BEGIN}(?:declare|typeset|let)\s"),
-            "`declare`, `typeset`, `let`",
-            "write `name=value`",
-        ),
-        (format!(r"{BEGIN}\(\("), "`((...))`", "write `[ $((...)) -ne 0 ]`"),
-        (format!(r"{BEGIN}set\s+[-\w\s]*-?o\s+pipefail"), "`set -o pipefail`", "it needs bash"),
-        (format!(r"{BEGIN}\w+\+?=\("), "an array", "use separate variables"),
-        (r"<<<".to_owned(), "`<<<`", "write `printf ... |`"),
-        (r"[<>]\(".to_owned(), "`<(...)`", "write to a file first"),
-        (r"&>".to_owned(), "`&>`", "write `> file 2>&1`"),
-        (r"\|&".to_owned(), "`|&`", "write `2>&1 |`"),
-        (r"\$\{\w+(?:\[|\^|,|//?|:-?\d|:\s)".to_owned(), "this expansion", "use sed, tr or cut"),
-        (r"\$\{!\w".to_owned(), "`${!name}`", "use eval"),
-        (r"\{\d+\.\.\d+\}".to_owned(), "`{1..9}`", "use seq"),
-    ]
-    .into_iter()
-    .map(|(text, name, instead)| (pattern(&text), name, instead))
-    .collect()
-});
+/// Something that only bash has.
+struct Bashism {
+    /// Texts one of which is in it. Looked for first: most commands have none.
+    needles: &'static [&'static str],
+    pattern: LazyLock<Regex>,
+    name: &'static str,
+    /// What sh has in its stead.
+    instead: &'static str,
+}
+
+macro_rules! bashisms {
+    ($($needles:tt $pattern:expr, $name:literal, $instead:literal;)+) => {
+        [$(Bashism {
+            needles: &$needles,
+            pattern: LazyLock::new(|| pattern(&$pattern.replace("BEGIN", BEGIN))),
+            name: $name,
+            instead: $instead,
+        }),+]
+    };
+}
+
+static BASHISMS: [Bashism; 16] = bashisms! {
+    ["[["] r"BEGIN\[\[", "`[[`", "write `[ ... ]`";
+    ["source"] r"BEGINsource\s", "`source`", "write `.`";
+    ["function"] r"BEGINfunction\s+\w+", "`function`", "write `name() {`";
+    ["pushd", "popd"] r"BEGIN(?:pushd|popd)\b", "`pushd` and `popd`", "write `cd`";
+    ["shopt"] r"BEGINshopt\s", "`shopt`", "do without";
+    ["declare", "typeset", "let"] r"BEGIN(?:declare|typeset|let)\s", "`declare`, `typeset`, `let`",
+        "write `name=value`";
+    ["(("] r"BEGIN\(\(", "`((...))`", "write `[ $((...)) -ne 0 ]`";
+    ["pipefail"] r"BEGINset\s+[-\w\s]*-?o\s+pipefail", "`set -o pipefail`", "it needs bash";
+    ["=("] r"BEGIN\w+\+?=\(", "an array", "use separate variables";
+    ["<<<"] r"<<<", "`<<<`", "write `printf ... |`";
+    ["<(", ">("] r"[<>]\(", "`<(...)`", "write to a file first";
+    ["&>"] r"&>", "`&>`", "write `> file 2>&1`";
+    ["|&"] r"\|&", "`|&`", "write `2>&1 |`";
+    ["${"] r"\$\{\w+(?:\[|\^|,|//?|:-?\d|:\s)", "this expansion", "use sed, tr or cut";
+    ["${!"] r"\$\{!\w", "`${!name}`", "use eval";
+    [".."] r"\{\d+\.\.\d+\}", "`{1..9}`", "use seq";
+};
 
 fn bashisms(command: &Command, code: &str, problems: &mut Vec<Diagnostic>) {
-    let found = BASHISMS.iter().find(|(pattern, ..)| pattern.is_match(code));
-    if let Some((_, name, instead)) = found {
+    let found = BASHISMS.iter().find(|bashism| {
+        bashism.needles.iter().any(|needle| code.contains(needle)) && bashism.pattern.is_match(code)
+    });
+    if let Some(Bashism { name, instead, .. }) = found {
         problems.push(
             Diagnostic::new(
                 Code::Bashism,
@@ -112,17 +126,23 @@ static EXITS: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 fn lost_state(version: Version, command: &Command, code: &str, problems: &mut Vec<Diagnostic>) {
+    let first = code.trim_start();
+    let starts_with = |words: &[&str]| words.iter().any(|word| first.starts_with(word));
     let told = if version == Version::V0_1 && DIRECTORY_OR_VARIABLE.is_match(code) {
         (
             "in version 0.1 every command starts afresh: this has no effect on the next one",
             "write `version: 0.2`, or join the commands with `&&`",
         )
-    } else if SHELL_ONLY.is_match(code) {
+    } else if (starts_with(&["set", "trap", "alias", "umask", "ulimit", "shopt"])
+        || code.contains("()"))
+        && SHELL_ONLY.is_match(code)
+    {
         (
             "every command has a shell of its own: this has no effect on the next one",
             "write it and the commands it is for as one command, under `- |`",
         )
     } else if version == Version::V0_2
+        && code.contains("exit")
         && EXITS.is_match(code)
         && let Some(export) = EXPORTS.find(code)
         && !code[..export.start()].contains('(')
@@ -209,12 +229,12 @@ fn code_of(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::spec::parse;
+    use crate::spec::check;
 
     fn told(head: &str, command: &str) -> Vec<&'static str> {
         let text = serde_json::to_string(command).expect("a string");
         let source = format!("{head}\nphases:\n  build:\n    commands:\n      - {text}\n");
-        let (_, warnings) = parse(&source).expect("is sound");
+        let (_, warnings) = check(&source).expect("is sound");
         warnings.iter().map(|warning| warning.code.name()).collect()
     }
 

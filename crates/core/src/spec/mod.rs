@@ -1,5 +1,5 @@
 //! The buildspec language: text -> [`yaml`] tree -> held against `language` by `shape` -> judged by
-//! `validate` -> [`BuildSpec`], at which `lint` has a look.
+//! `validate` -> [`BuildSpec`], at which, for [`check`], `lint` has a look.
 //!
 //! Each step takes the last one's result. [`parse`] is the whole way; what it returns is either a
 //! buildspec that can be planned, with warnings, or every problem that stands in the way.
@@ -27,9 +27,27 @@ pub use schema::schema;
 /// # Errors
 /// Every problem found, errors and warnings, in file order.
 pub fn parse(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
+    read(source, |_, _, _| ())
+}
+
+/// As [`parse`], with warnings of what a sound buildspec does otherwise than its author may think.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn check(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
+    read(source, lint::lint)
+}
+
+/// Who looks at a buildspec that has been found sound.
+type Look = fn(&BuildSpec, &yaml::Node, &mut Vec<Diagnostic>);
+
+fn read(source: &str, look: Look) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
     let node = yaml::parse(source).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
     let spec = judge(&node, &mut problems);
+    if let Some(spec) = &spec {
+        look(spec, &node, &mut problems);
+    }
     problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
     match spec {
         Some(spec) if !problems.iter().any(Diagnostic::is_error) => Ok((spec, problems)),
@@ -50,9 +68,7 @@ fn judge(node: &yaml::Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec>
     if !matches!(node.value, yaml::Value::Mapping(_)) {
         return None;
     }
-    let spec = validate::validate(node, problems)?;
-    lint::lint(&spec, node, problems);
-    Some(spec)
+    validate::validate(node, problems)
 }
 
 #[cfg(test)]

@@ -49,7 +49,9 @@ fn value(shape: &Shape) -> Value {
         Shape::Names(_, inner) => {
             let mut inner = value(inner);
             // A variable may be empty.
-            if let Some(Value::Array(types)) = inner.get_mut("type") {
+            if let Some(Value::Array(types)) = inner.get_mut("type")
+                && !types.contains(&json!("null"))
+            {
                 types.push(json!("null"));
             }
             json!({"type": ["object", "null"], "additionalProperties": inner})

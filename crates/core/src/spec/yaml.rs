@@ -210,7 +210,6 @@ fn syntax_error(source: &str, error: &serde_yaml::Error) -> Diagnostic {
         Some((message, place)) if place.starts_with(|c: char| c.is_ascii_digit()) => message,
         _ => &text,
     };
-    let line = source.lines().nth(span.line.saturating_sub(1) as usize).unwrap_or_default();
     // CodeBuild counts lines from 0 in what its YAML library says.
     let aws_line = span.line.saturating_sub(1);
     if text.contains("budget breached") || text.contains("limit exceeded") {
@@ -224,8 +223,11 @@ fn syntax_error(source: &str, error: &serde_yaml::Error) -> Diagnostic {
         ));
     }
     let syntax = Diagnostic::new(Code::Syntax, span, message.to_owned());
-    if message.contains("tab") && line.starts_with(|c: char| c.is_whitespace()) {
-        return syntax
+    if message.contains("tab")
+        && let Some(span) = tab_in_indent(source, span)
+    {
+        let aws_line = span.line.saturating_sub(1);
+        return Diagnostic { span, ..syntax }
             .hint("indent with spaces; YAML does not take tabs")
             .aws(format!("found character that cannot start any token at line {aws_line}"));
     }
@@ -242,6 +244,17 @@ fn syntax_error(source: &str, error: &serde_yaml::Error) -> Diagnostic {
             .hint("`*name` needs an `&name` before it; quote a text that starts with `*`");
     }
     syntax
+}
+
+/// The tab that the parser has stumbled over: it may tell the place of the text before it.
+fn tab_in_indent(source: &str, told: Span) -> Option<Span> {
+    let lines = (told.line..).zip(source.lines().skip(told.line.saturating_sub(1) as usize));
+    lines.take(3).find_map(|(line, text)| {
+        let indent = text.len() - text.trim_start().len();
+        let column = text[..indent].find('\t')?;
+        let own = Span { line, column: number(column as u64 + 1), length: 1 };
+        Some(if line == told.line { told } else { own })
+    })
 }
 
 #[cfg(test)]
