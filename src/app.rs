@@ -352,6 +352,7 @@ impl Build {
             work: plan.work.as_ref().ok().cloned(),
             layers: environment.layers,
             places: plan.places.clone(),
+            buildspec: self.request.buildspec.shown(),
             secrets: environment.secrets,
             vault: Arc::clone(&self.request.vault),
             snapshot: guests.snapshot,

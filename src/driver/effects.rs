@@ -39,6 +39,8 @@ pub(crate) struct World {
     /// The layers of the build's variables, but for what is fetched.
     pub(crate) layers: Layers,
     pub(crate) places: Places,
+    /// The buildspec's name in messages.
+    pub(crate) buildspec: String,
     /// Grows when values are fetched.
     pub(crate) secrets: SharedSecrets,
     pub(crate) vault: Arc<Vault>,

@@ -33,7 +33,12 @@ pub(super) async fn make_ready(
     let mut lines = Vec::new();
     let fetched = match fetch(world, work, &mut lines, inbox).await {
         Ok(fetched) => fetched,
-        Err(Failure { context, hint }) => {
+        Err(Failure { context, hint, place }) => {
+            if let Some(place) = place {
+                let (file, message) = (&world.buildspec, &context.message);
+                let text = format!("{file}:{}:{}: {message}", place.line, place.column);
+                inbox.send(Input::Notice(NoticeLevel::Error, text)).await;
+            }
             if let Some(hint) = hint {
                 inbox.send(Input::Notice(NoticeLevel::Note, format!("hint: {hint}"))).await;
             }
@@ -87,6 +92,7 @@ async fn fetch(
     world.secrets.add(values).map_err(|error| Failure {
         context: PhaseContext::new("CLIENT_ERROR", format!("cannot mask these values: {error}")),
         hint: None,
+        place: None,
     })?;
     let short: Vec<&str> = fetched
         .iter()

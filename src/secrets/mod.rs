@@ -9,7 +9,7 @@ pub(crate) use file::{GitCredential, SecretsFile};
 
 use crate::amazon::{Amazon, CallError, Identity, PARAMETER_STORE, SECRETS_MANAGER};
 use runner_core::phase::PhaseContext;
-use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, Variable};
+use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, Span, Variable};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -29,15 +29,23 @@ pub(crate) struct Failure {
     /// What CodeBuild says of it.
     pub(crate) context: PhaseContext,
     pub(crate) hint: Option<String>,
+    /// Where the buildspec asks for the value, if it is one that is the matter.
+    pub(crate) place: Option<Span>,
 }
 
 impl Failure {
     fn parameters(message: impl Into<String>, hint: Option<String>) -> Self {
-        Failure { context: PhaseContext::new("Decrypted Variables Error", message), hint }
+        let context = PhaseContext::new("Decrypted Variables Error", message);
+        Failure { context, hint, place: None }
     }
 
     fn secrets(message: impl Into<String>, hint: Option<String>) -> Self {
-        Failure { context: PhaseContext::new("Secrets Manager Error", message), hint }
+        let context = PhaseContext::new("Secrets Manager Error", message);
+        Failure { context, hint, place: None }
+    }
+
+    fn at(self, span: Span) -> Self {
+        Failure { place: Some(span), ..self }
     }
 }
 
@@ -61,8 +69,12 @@ impl Vault {
         }
         let values = match self {
             Vault::File(file) => {
-                let parameters = parameters.iter().map(|wanted| file.parameter(&wanted.value));
-                let secrets = secrets.iter().map(|wanted| file.secret(&wanted.secret));
+                let parameters = parameters.iter().map(|wanted| {
+                    file.parameter(&wanted.value).map_err(|failure| failure.at(wanted.span))
+                });
+                let secrets = secrets.iter().map(|wanted| {
+                    file.secret(&wanted.secret).map_err(|failure| failure.at(wanted.span))
+                });
                 parameters.chain(secrets).collect::<Result<Vec<_>, _>>()?
             }
             Vault::Aws(identity) => from_aws(identity, parameters, secrets).await?,
@@ -105,7 +117,7 @@ async fn from_aws(
         let value = found.get(&wanted.value).cloned().ok_or_else(|| {
             let message = format!("parameter does not exist: {}", wanted.value);
             let place = format!("looked for in {} of {}", PARAMETER_STORE_NAME, aws.region());
-            Failure::parameters(message, Some(place))
+            Failure::parameters(message, Some(place)).at(wanted.span)
         });
         values.push(value?);
     }
@@ -119,7 +131,8 @@ async fn from_aws(
         let text = match texts.iter().find(is_same) {
             Some((_, text)) => text.clone(),
             None => {
-                let text = secret_text(&aws, secret).await?;
+                let text = secret_text(&aws, secret).await;
+                let text = text.map_err(|failure| failure.at(wanted.span))?;
                 texts.push((secret, text.clone()));
                 text
             }
@@ -128,7 +141,7 @@ async fn from_aws(
             None => text,
             Some(key) => json_key(&text, key).ok_or_else(|| {
                 let message = format!("the secret {} has no key {key}", secret.id);
-                Failure::secrets(message, None)
+                Failure::secrets(message, None).at(wanted.span)
             })?,
         });
     }

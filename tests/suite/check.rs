@@ -9,7 +9,7 @@ cases! {
 
 fn the_examples() {
     let bed = Bed::new();
-    for (folder, code) in [("valid", 0), ("breakpoint", 0), ("invalid", 2)] {
+    for (folder, code) in [("valid", 0), ("batch", 0), ("breakpoint", 0), ("invalid", 2)] {
         for name in list(&project().join("buildspecs").join(folder)) {
             let path = project().join("buildspecs").join(folder).join(&name);
             bed.runner(["check", path.to_str().unwrap()]).code(code);

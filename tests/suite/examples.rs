@@ -5,7 +5,7 @@ use crate::common::{Bed, Running, cases, list, outcome, project};
 use std::path::PathBuf;
 
 cases! {
-    [Users, Image("busybox")] => valid, breakpoint, invalid;
+    [Users, Image("busybox")] => valid, batch, breakpoint, invalid;
 }
 
 /// What a buildspec says of itself.
@@ -29,6 +29,11 @@ impl Example {
     fn says(&self, key: &str) -> Vec<&str> {
         let start = format!("# {key}: ");
         self.text.lines().filter_map(|line| line.strip_prefix(start.as_str())).collect()
+    }
+
+    /// More options of its run.
+    fn options(&self) -> Vec<&str> {
+        self.says("options").iter().flat_map(|options| options.split(' ')).collect()
     }
 
     fn number(&self, key: &str) -> Option<i32> {
@@ -56,7 +61,7 @@ impl Example {
 fn run_all(folder: &str) {
     for example in Example::all(folder) {
         let bed = example.bed();
-        let mut command = bed.build_command("", &[]);
+        let mut command = bed.build_command("", &example.options());
         let outcome = outcome(command.arg(&example.path));
         example.check(outcome.code, &(outcome.stdout + &outcome.stderr));
     }
@@ -64,6 +69,10 @@ fn run_all(folder: &str) {
 
 fn valid() {
     run_all("valid");
+}
+
+fn batch() {
+    run_all("batch");
 }
 
 fn invalid() {

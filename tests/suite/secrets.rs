@@ -91,6 +91,8 @@ fn what_a_file_lacks() {
         let bed = Bed::new();
         let file = secrets(&bed, "s.yml", text);
         let outcome = bed.build(WANTED, &["--secrets", &file]).code(1).says("has no entry");
+        let line = if code.starts_with("Decrypted") { "4:12" } else { "6:15" };
+        let outcome = outcome.says(&format!("buildspec.yml:{line}: {message}"));
         assert!(!outcome.stdout.contains("Entering phase"), "{}", outcome.stdout);
         let record = bed.record();
         let failed = &record["phases"][3];

@@ -13,6 +13,7 @@ use crate::{Result, cargo, images, is_root, packages, root, run};
 use bed::{Bed, Docker, IMAGE};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,9 @@ impl<'a> Contender<'a> {
 /// A table's name on the command line, and what makes it.
 type Part = (&'static str, fn(&Bed, Option<&Docker>) -> Result);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 11] = [
+    ("check", |bed, _| check(bed)),
+    ("mask", |bed, _| mask(bed)),
     ("first", first_output),
     ("start", start),
     ("rootless", |bed, _| rootless::start(bed)),
@@ -289,6 +292,63 @@ fn log(bed: &Bed, docker: Option<&Docker>) -> Result {
         }));
     }
     measure(&format!("{MIB} MiB of output in blocks of 64 KiB"), 1, &mut contenders)
+}
+
+/// What it costs to look for secrets.
+fn mask(bed: &Bed) -> Result {
+    const MIB: usize = 512;
+    let line = "INFO 2026-01-01T00:00:00Z compiling unit 42 of 4711: /src/module/file.c ok";
+    let command = format!("yes \"{line}\" | head -c {}", MIB << 20);
+    let spec = bed.buildspec("mask", &[&command])?;
+    let secrets: Vec<String> = (0..50)
+        .flat_map(|n| {
+            let value = format!(
+                "SECRET_{n}=p@ss/{n}-{:016x}",
+                0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(n + 1)
+            );
+            ["-e".to_owned(), value, "--mask".to_owned(), format!("SECRET_{n}")]
+        })
+        .collect();
+    let out = bed.dir.join("out");
+    let into = |command: &mut Command| {
+        let file = fs::File::create(&out).map_err(|error| error.to_string())?;
+        status(command.stdout(file))
+    };
+    let with = |options: &[&str]| {
+        let all = [&["--image", &bed.image], options].concat();
+        into(&mut bed.run_command(&spec, &all))
+    };
+    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    let mut contenders = vec![
+        Contender::new("`runner run`, 50 secrets", || with(&secrets)),
+        Contender::new("`runner run`, access key ids only", || with(&[])),
+        Contender::new("`sh -c '... | cat'` into a file", || {
+            into(Command::new("sh").args(["-c", &format!("{command} | cat")]))
+        }),
+    ];
+    measure(&format!("{MIB} MiB of log lines"), 1, &mut contenders)
+}
+
+/// The largest real buildspec looked at, one of 24 kB, and one of hardly anything.
+fn check(bed: &Bed) -> Result {
+    let corpus = root().join("../shared/corpus");
+    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let files = fs::read_dir(&corpus).map_err(|error| format!("{}: {error}", corpus.display()))?;
+    let is_yaml = |path: &PathBuf| path.extension().is_some_and(|e| e == "yml" || e == "yaml");
+    let largest =
+        files.filter_map(|entry| Some(entry.ok()?.path())).filter(is_yaml).max_by_key(size);
+    let largest = largest.ok_or("the corpus is empty")?;
+    let line = "if [ -f package.json ]; then npm ci --no-audit; fi; echo done $?";
+    let small = bed.buildspec("small", &["true"])?;
+    let medium = bed.buildspec("medium", &[line; 24_000 / 74])?;
+    let check = |path: &PathBuf| quiet(bed.runner().arg("check").arg(path));
+    let mut contenders = vec![
+        Contender::new(format!("`runner check`, {} kB", size(&largest) / 1000), || check(&largest)),
+        Contender::new(format!("`runner check`, {} kB", size(&medium) / 1000), || check(&medium)),
+        Contender::new("`runner check`, one command", || check(&small)),
+        Contender::new("`runner --version`", || quiet(bed.runner().arg("--version"))),
+    ];
+    measure("Looking at a buildspec", 30, &mut contenders)
 }
 
 /// Times the contenders in rounds and prints a row each; ratios are to the first.

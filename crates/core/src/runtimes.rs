@@ -249,6 +249,7 @@ fn texts(node: Option<&Node>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Span;
 
     const TEXT: &str = "version: 0.1
 runtimes:
@@ -271,6 +272,7 @@ runtimes:
         let wanted: Vec<Runtime> = wanted
             .iter()
             .map(|(name, version)| Runtime {
+                span: Span::default(),
                 name: (*name).to_owned(),
                 version: (*version).to_owned(),
             })
@@ -336,8 +338,11 @@ runtimes:
 
     #[test]
     fn every_selection_has_its_line() {
-        let runtime =
-            |name: &str, version: &str| Runtime { name: name.into(), version: version.into() };
+        let runtime = |name: &str, version: &str| Runtime {
+            name: name.into(),
+            version: version.into(),
+            span: Span::default(),
+        };
         let wanted = [runtime("python", "3.9"), runtime("nosuch", "1")];
         let setup = select(Some(TEXT), &wanted, &BTreeMap::new());
         assert_eq!(

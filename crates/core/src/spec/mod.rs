@@ -133,6 +133,7 @@ mod tests {
         assert_eq!(spec.exported, ["A", "B"]);
         assert!(spec.git_credential_helper && spec.proxy.logs && !spec.proxy.upload_artifacts);
         assert_eq!(spec.runtimes[1].version, "3.10");
+        assert_eq!((spec.runtimes[1].span.line, spec.secrets[0].span.column), (41, 15));
         assert_eq!(spec.reports[1].format, "CLOVERXML");
         let artifacts = spec.artifacts.expect("has artifacts");
         assert_eq!(artifacts.primary.files, ["**/*"]);
@@ -141,7 +142,8 @@ mod tests {
         let cache = spec.cache.expect("has a cache");
         assert!(cache.restore && !cache.save);
         assert_eq!(cache.fallback_keys, ["npm-", "n"]);
-        let Some(Batch { builds: BatchBuilds::Tasks(tasks), fast_fail: true }) = spec.batch else {
+        let Some(Batch { builds: BatchBuilds::Tasks(tasks), fast_fail: true, .. }) = spec.batch
+        else {
             panic!("{:?}", spec.batch)
         };
         assert_eq!(tasks[1].depend_on, ["one"]);
@@ -202,6 +204,21 @@ mod tests {
         )
         .expect_err("has errors");
         assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+
+    #[test]
+    fn aliases_that_never_end_are_refused() {
+        for source in
+            ["a: &a [*a]\n", "a: &a {b: *a}\n", "version: &v 0.2\nphases: &p {build: *p}\n"]
+        {
+            assert!(parse(source).is_err(), "{source}");
+        }
+        let (spec, _) = parse(
+            "version: 0.2\nphases:\n  pre_build: &p\n    commands: [a]\n  build: *p\n  post_build:\n    <<: \
+             *p\n    finally: [b]\n",
+        )
+        .expect("is sound");
+        assert_eq!(spec.phases.iter().map(|phase| phase.commands.len()).sum::<usize>(), 3);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct SecretVariable {
     pub name: String,
     /// Which value.
     pub secret: SecretReference,
+    /// The reference's place in the file.
+    pub span: Span,
 }
 
 /// `secret-id[:json-key[:version-stage[:version-id]]]`.
@@ -75,6 +77,8 @@ pub struct Runtime {
     pub name: String,
     /// As written: exact, `<major>.x`, `latest`, or with variables.
     pub version: String,
+    /// The version's place in the file.
+    pub span: Span,
 }
 
 /// Reports of one group.
@@ -90,6 +94,8 @@ pub struct ReportGroup {
     pub base_directory: Option<String>,
     /// Whether exported files lose their directories.
     pub discard_paths: bool,
+    /// Its place in the file.
+    pub span: Span,
 }
 
 /// What a build leaves.
@@ -118,6 +124,8 @@ pub struct Artifact {
     pub enable_symlinks: bool,
     /// Prefix of the object's key.
     pub s3_prefix: Option<String>,
+    /// Its place in the file.
+    pub span: Span,
 }
 
 /// What the next build finds again.
@@ -133,6 +141,8 @@ pub struct Cache {
     pub restore: bool,
     /// Whether it is saved.
     pub save: bool,
+    /// Its place in the file.
+    pub span: Span,
 }
 
 /// What CodeBuild sends through an explicit proxy.
@@ -142,6 +152,8 @@ pub struct Proxy {
     pub upload_artifacts: bool,
     /// Logs.
     pub logs: bool,
+    /// Its place in the file.
+    pub span: Span,
 }
 
 /// A batch of builds.
@@ -151,6 +163,8 @@ pub struct Batch {
     pub fast_fail: bool,
     /// Which builds.
     pub builds: BatchBuilds,
+    /// Its place in the file.
+    pub span: Span,
 }
 
 /// The builds of a batch.
@@ -188,6 +202,8 @@ pub struct BatchTask {
     pub compute_type: Option<String>,
     /// Its variables.
     pub variables: Vec<Variable>,
+    /// Its place in the file.
+    pub span: Span,
 }
 
 /// Dimensions of a matrix.
@@ -228,6 +244,8 @@ pub struct Variable {
     pub name: String,
     /// Its value, as written; nothing in it is expanded.
     pub value: String,
+    /// The value's place in the file.
+    pub span: Span,
 }
 
 /// The phases a buildspec can fill.

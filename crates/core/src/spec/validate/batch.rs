@@ -43,7 +43,8 @@ pub(super) fn batch(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Batch
         },
         _ => BatchBuilds::Tasks(tasks(at, problems)),
     };
-    Some(Batch { fast_fail: map.get("fast-fail").flag().unwrap_or(false), builds })
+    let fast_fail = map.get("fast-fail").flag().unwrap_or(false);
+    Some(Batch { fast_fail, builds, span: map.span() })
 }
 
 fn tasks(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
@@ -78,6 +79,7 @@ fn tasks(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
         let depend_on = item.get("depend-on").texts();
         waits.extend(depend_on.iter().map(|name| (identifier.text.clone(), name.clone())));
         tasks.push(BatchTask {
+            span: identifier.span,
             identifier: identifier.text,
             buildspec: item.get("buildspec").string(),
             debug_session: item.get("debug-session").flag().unwrap_or(false),

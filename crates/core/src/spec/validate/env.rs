@@ -34,7 +34,7 @@ pub(super) fn variables(maps: [At<'_>; 2], problems: &mut Vec<Diagnostic>) -> Ve
     let entries = maps.into_iter().flat_map(At::named_texts);
     entries
         .filter(|(name, _)| check_name(name, problems))
-        .map(|(name, value)| Variable { name: name.text, value: value.text })
+        .map(|(name, value)| Variable { name: name.text, value: value.text, span: value.span })
         .collect()
 }
 
@@ -42,7 +42,7 @@ pub(super) fn parameters(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Var
     let entries = map.named_texts().into_iter();
     entries
         .filter(|(name, value)| check_name(name, problems) & names_something(value, problems))
-        .map(|(name, value)| Variable { name: name.text, value: value.text })
+        .map(|(name, value)| Variable { name: name.text, value: value.text, span: value.span })
         .collect()
 }
 
@@ -52,7 +52,7 @@ pub(super) fn secrets(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Secret
         .filter_map(|(name, value)| {
             let fits = check_name(&name, problems) & names_something(&value, problems);
             let secret = fits.then(|| reference(&value, problems))??;
-            Some(SecretVariable { name: name.text, secret })
+            Some(SecretVariable { name: name.text, secret, span: value.span })
         })
         .collect()
 }

@@ -62,6 +62,7 @@ fn artifact(map: At<'_>) -> Artifact {
         exclude_paths: strings(map.get("exclude-paths").texts()),
         enable_symlinks: flag("enable-symlinks"),
         s3_prefix: map.get("s3-prefix").string(),
+        span: map.span(),
     }
 }
 
@@ -71,6 +72,7 @@ pub(super) fn reports(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Report
     entries
         .into_iter()
         .map(|(group, map)| ReportGroup {
+            span: group.span,
             group: group.text,
             files: strings(map.get("files").texts()),
             format: map
@@ -107,13 +109,15 @@ pub(super) fn cache(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Cache
         fallback_keys,
         restore: action.as_deref() != Some("save"),
         save: action.as_deref() != Some("restore"),
+        span: map.span(),
     })
 }
 
 pub(super) fn proxy(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Proxy {
     let flag = |name| map.get(name).flag().unwrap_or(false);
-    let proxy = Proxy { upload_artifacts: flag("upload-artifacts"), logs: flag("logs") };
-    if proxy != Proxy::default() {
+    let proxy =
+        Proxy { upload_artifacts: flag("upload-artifacts"), logs: flag("logs"), span: map.span() };
+    if proxy.upload_artifacts || proxy.logs {
         problems.push(
             Diagnostic::new(
                 Code::NotSupportedYet,

@@ -71,7 +71,8 @@ pub(super) fn runtimes(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Runti
                     .hint("write an exact version, `<major>.x` or `latest`"),
             );
         } else {
-            runtimes.push(Runtime { name: name.text, version: version.text.trim().to_owned() });
+            let text = version.text.trim().to_owned();
+            runtimes.push(Runtime { name: name.text, version: text, span: version.span });
         }
     }
     runtimes
