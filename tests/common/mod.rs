@@ -50,6 +50,16 @@ pub(crate) fn corpus() -> PathBuf {
     project().join("../shared/corpus")
 }
 
+/// Asks again until it is so.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// What of it this machine lacks, in words.
 pub(crate) fn missing(needs: &[Need]) -> Option<String> {
     needs.iter().find_map(|need| match need {

@@ -10,6 +10,7 @@ mod engine;
 mod examples;
 mod fuzz;
 mod git;
+mod guards;
 mod host;
 mod images;
 mod interpreter;
@@ -37,6 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
         examples::cases(),
         fuzz::cases(),
         git::cases(),
+        guards::cases(),
         host::cases(),
         images::cases(),
         interpreter::cases(),

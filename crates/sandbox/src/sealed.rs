@@ -27,3 +27,18 @@ pub(crate) fn program() -> io::Result<OwnedFd> {
     )?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn nothing_changes_it_any_more() {
+        let file = fs::File::from(program().expect("made"));
+        let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        assert_eq!(rustix::fs::fcntl_get_seals(&file).expect("told"), all);
+        assert!(file.write_at(b"x", 0).is_err());
+        assert!(file.set_len(1).is_err());
+    }
+}

@@ -1,0 +1,477 @@
+//! Guards: things that stand in the way of a build, each with a test that fails when it is gone.
+//!
+//! What a whole suite is about stands there; here is the rest of `engine`'s pitfalls and of the
+//! decisions that guard something.
+
+use crate::common::{Bed, Running, build, cases, image, list, outcome, runner};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runner_wire::control::{Answer, Open, PROTOCOL, Request};
+use runner_wire::frame::{Decoder, Kind, encode};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+cases! {
+    [Containers, Image("busybox"), Program("gcc")] => system_calls_and_the_way_out;
+    [Containers, Image("busybox")] => one_root, descriptors_of_the_caller_stay_out_of_exec,
+        no_terminal_of_the_caller, everybody_hears_sigterm,
+        five_seconds_and_no_more, a_fifo_for_accounts, a_directory_that_is_gone,
+        a_large_environment_at_a_breakpoint, arguments_that_are_too_long, a_script_without_its_line,
+        an_image_with_a_shell_only, numbers_are_given_once, another_protocol, more_jobs_than_places,
+        a_number_of_somebody_else, the_terminal_when_the_runner_is_killed;
+    [] => descriptors_of_the_caller_without_a_container;
+    [Users, Image("busybox")] => terminals_belong_to_tty;
+    [Root, Image("busybox")] => devices_on_mounts;
+    [Root, Program("unshare"), Image("busybox")] => propagation, mounts_below_the_tools,
+        secrets_of_the_machine;
+    [Root, Image("debian")] => directories_can_be_renamed;
+}
+
+fn busybox() -> String {
+    format!("rootfs:{}", image("busybox").display())
+}
+
+fn executable(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn system_calls_and_the_way_out() {
+    let bed = Bed::new();
+    let source = crate::common::project().join("tests/guards/probe.c");
+    let built = Command::new("gcc")
+        .args(["-static", "-O1", "-w", "-o"])
+        .args([&bed.source().join("probe"), &source])
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{built:?}");
+    let marker = bed.path("marker");
+    fs::write(&marker, "").unwrap();
+    let command = format!("./probe {}", marker.display());
+    assert_eq!(
+        bed.build(&build(&[&command]), &[]).code(0).output(),
+        "unshare EPERM\nclone3 ENOSYS\nsetns EPERM\nmount EPERM\nkeyctl EPERM\nbpf EPERM\n\
+         perf_event_open EPERM\nuserfaultfd EPERM\nopen_by_handle_at EPERM\nio_uring_setup ENOSYS\n\
+         old unshare EPERM\nold mount EPERM\nold getpid allowed\nx32 getpid ENOSYS\nescape 0\n"
+    );
+}
+
+/// Nothing is left of the root that the set-up came from.
+fn one_root() {
+    let spec = build(&["awk '$5 == \"/\" {print $6}' /proc/self/mountinfo"]);
+    for bed in [Bed::new(), Bed::host()] {
+        let output = bed.build(&spec, &[]).code(0).output();
+        assert_eq!(output.lines().count(), 1, "{output}");
+        assert!(output.contains("nodev"), "{output}");
+    }
+}
+
+fn descriptors_of_the_caller_stay_out_of_exec() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let secret = bed.path("secret");
+    fs::write(&secret, "").unwrap();
+    let script = format!(
+        "exec 7<{0} 250<{0} < {0}; exec {1} exec -- ls -l /proc/self/fd",
+        secret.display(),
+        runner().display()
+    );
+    let output = bed.other("bash").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let open: Vec<&str> =
+        text.lines().filter_map(|line| line.split(" -> ").nth(1)).take(3).collect();
+    assert!(open.len() == 3 && open.iter().all(|target| target.starts_with("pipe:")), "{text}");
+    // The fourth is the directory that ls reads.
+    assert_eq!(text.lines().count(), 5, "{text}");
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+}
+
+fn descriptors_of_the_caller_without_a_container() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", build(&["ls -l /proc/self/fd"]));
+    let secret = bed.path("secret");
+    fs::write(&secret, "").unwrap();
+    let script = format!(
+        "exec 7<{0} 250<{0}; exec {1} run --engine process",
+        secret.display(),
+        runner().display()
+    );
+    let output = bed.other("bash").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains("/secret"), "{text}");
+    assert!(text.contains("0 -> /dev/null"), "{text}");
+}
+
+fn terminals_belong_to_tty() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
+    terminal.send("echo $(stat -c '%g-%a' $(tty))-told; exit 0\r");
+    let text = terminal.ends(0);
+    assert!(text.contains("5-620-told"), "{text}");
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+}
+
+/// A container has no controlling terminal, and least of all the caller's.
+fn no_terminal_of_the_caller() {
+    let bed = Bed::new();
+    let command = bed.build_command(&build(&["codebuild-breakpoint"]), &["--enable-session"]);
+    let terminal = bed.terminal(command, 24, 80);
+    terminal.wait_for("paused at a breakpoint");
+    let container = fs::read(bed.live().join("container.json")).unwrap();
+    let container: serde_json::Value = serde_json::from_slice(&container).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", container["pid"])).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    assert_eq!(fields[4], "0", "tty_nr in {stat}");
+    bed.runner(["resume"]).code(0);
+    terminal.ends(0);
+}
+
+/// Those in sessions of their own, too.
+fn everybody_hears_sigterm() {
+    let bed = Bed::new();
+    let command = "setsid sh -c \"trap 'echo heard; exit' TERM; echo ready; while :; do sleep 0.05; done\" & wait";
+    let running = bed.start(&build(&[command]), &[]);
+    running.stdout.wait_for("ready\n");
+    running.signal(Signal::SIGINT);
+    running.stdout.wait_for("heard\n");
+    running.ends(5);
+}
+
+/// What does not end by itself is ended.
+fn five_seconds_and_no_more() {
+    let bed = Bed::new();
+    let command = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+    let running = bed.start(&build(&[command]), &[]);
+    running.stdout.wait_for("ready\n");
+    running.signal(Signal::SIGINT);
+    running.ends(5);
+}
+
+/// The host opens it without waiting, and does not read it, whoever writes to it.
+fn a_fifo_for_accounts() {
+    let commands = [
+        "rm /etc/passwd; mkfifo /etc/passwd",
+        "(while :; do echo evil:x:7:7::/:/bin/sh > /etc/passwd; done) & sleep 0.05",
+        "codebuild-breakpoint",
+    ];
+    let bed = Bed::new();
+    let running = bed.paused(&build(&commands), &[]);
+    bed.runner(["exec", "--user", "evil", "--", "id"]).code(125);
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+    // Without a writer.
+    let spec =
+        format!("{}  post_build:\n    run-as: evil\n    commands: [id]\n", build(&commands[..1]));
+    Bed::new().build(&spec, &[]).code(1).says("no user `evil`");
+}
+
+fn a_directory_that_is_gone() {
+    let bed = Bed::new();
+    let spec = build(&["mkdir x; cd x; rmdir ../x; codebuild-breakpoint"]);
+    let running = bed.paused(&spec, &[]);
+    assert_eq!(bed.runner(["exec", "--", "pwd"]).code(0).stdout, "/\n");
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+}
+
+/// More than a breakpoint takes along: it pauses all the same.
+fn a_large_environment_at_a_breakpoint() {
+    let bed = Bed::new();
+    let spec = build(&[
+        "ulimit -s unlimited; x=$(head -c 120000 /dev/zero | tr '\\0' x); for i in $(seq 42); do export \
+         BIG_$i=$x; done; codebuild-breakpoint; echo went on",
+    ]);
+    let running = bed.paused(&spec, &[]);
+    assert_eq!(bed.runner(["exec", "--", "echo", "in"]).code(0).stdout, "in\n");
+    bed.runner(["resume"]).code(0);
+    running.stdout.wait_for("went on");
+    running.ends(0);
+}
+
+fn arguments_that_are_too_long() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    // Each of them the host can pass on, all of them no program can take.
+    let long = "x".repeat(100_000);
+    let mut command = vec!["exec", "--", "true"];
+    command.extend([long.as_str(); 18]);
+    let said = bed.runner(&command);
+    assert!(said.code == 0 || said.code == 126, "{said:?}");
+    bed.runner(["exec", "--", "true"]).code(0);
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+}
+
+/// A script without `#!` is a shell's, as everywhere.
+fn a_script_without_its_line() {
+    let bed = Bed::new();
+    let path = bed.write("script", "echo by the shell $1\n");
+    executable(&path);
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let place = bed.runner(["exec", "--", "pwd"]).code(0).stdout;
+    let script = format!("{}/script", place.trim());
+    assert_eq!(bed.runner(["exec", "--", &script, "x"]).code(0).stdout, "by the shell x\n");
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+}
+
+/// What is ours around a command calls no program.
+fn an_image_with_a_shell_only() {
+    let bed = Bed::new();
+    let root = bed.path("image");
+    fs::create_dir_all(root.join("bin")).unwrap();
+    fs::create_dir_all(root.join("etc")).unwrap();
+    fs::copy(image("busybox").join("bin/busybox"), root.join("bin/sh")).unwrap();
+    let spec = build(&["cd /etc; A=kept", "echo $A in $PWD"]);
+    let image = format!("rootfs:{}", root.display());
+    assert_eq!(bed.build(&spec, &["--image", &image]).code(0).output(), "kept in /etc\n");
+}
+
+fn numbers_are_given_once() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", build(&["true"]));
+    let start = |_| {
+        let mut command = bed.command(["run", "--image", &busybox(), "--project", "demo"]);
+        Running::spawn_from(&mut command)
+    };
+    let running: Vec<Running> = (0..12).map(start).collect();
+    running.into_iter().for_each(|running| running.ends(0));
+    let builds = bed.home().join("builds");
+    let number = |name: String| {
+        let record = fs::read(builds.join(name).join("record.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        record["buildNumber"].as_u64().unwrap()
+    };
+    let mut numbers: Vec<u64> = list(&builds).into_iter().map(number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
+}
+
+/// A client's end of the control socket, without a client.
+struct Talk(UnixStream, Decoder);
+
+impl Talk {
+    fn new(bed: &Bed) -> Self {
+        Talk(UnixStream::connect(bed.live().join("control.sock")).unwrap(), Decoder::default())
+    }
+
+    fn say(&mut self, request: &Request) {
+        let body = serde_json::to_vec(request).unwrap();
+        self.0.write_all(&encode(Kind::Message, &body).unwrap()).unwrap();
+    }
+
+    fn hear(&mut self) -> Answer {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(frame) = self.1.next_frame().unwrap() {
+                return serde_json::from_slice(&frame.body).unwrap();
+            }
+            // Descriptors that come along are closed.
+            let got = self.0.read(&mut buffer).unwrap();
+            assert!(got > 0, "hung up");
+            self.1.feed(&buffer[..got]);
+        }
+    }
+
+    fn open(bed: &Bed, argv: &[&str]) -> (Self, Answer) {
+        let mut talk = Talk::new(bed);
+        talk.say(&Request::Hello { protocol: PROTOCOL, version: "test".to_owned() });
+        let Answer::Hello { .. } = talk.hear() else { panic!("no hello") };
+        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        talk.say(&Request::Open(Open { argv, terminal: None, term: None, user: None }));
+        let answer = talk.hear();
+        (talk, answer)
+    }
+}
+
+fn another_protocol() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let mut talk = Talk::new(&bed);
+    talk.say(&Request::Hello { protocol: PROTOCOL + 1, version: "9".to_owned() });
+    let answer = talk.hear();
+    assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+}
+
+/// PID 1 has room for so many; one more is told, and nobody else notices.
+fn more_jobs_than_places() {
+    let bed = Bed::new();
+    let spec = bed.write("jobs.yml", build(&["codebuild-breakpoint"]));
+    let mut command = bed.other("sh");
+    command.args([
+        "-c",
+        "ulimit -n 16384 2>/dev/null || ulimit -n $(ulimit -H -n); exec \"$@\"",
+        "sh",
+    ]);
+    command.arg(runner()).args(["run", "--enable-session", "--image", &busybox()]).arg(spec);
+    let running = Running::spawn_from(&mut command);
+    running.stderr.wait_for("stop ");
+    let most = runner_wire::abi::MAX_JOBS;
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let wanted = (most as u64 + 200).min(limit.1);
+    nix::sys::resource::setrlimit(
+        nix::sys::resource::Resource::RLIMIT_NOFILE,
+        limit.0.max(wanted),
+        limit.1,
+    )
+    .unwrap();
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..most + 20 {
+        let (mut talk, mut answer) = Talk::open(&bed, &["sleep", "1000"]);
+        if let Answer::Opened { .. } = answer
+            && open.len() >= most - 1
+        {
+            // It has been sent on; whether there is a place for it comes next.
+            talk.0.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+            let mut buffer = [0; 4096];
+            if let Ok(got) = talk.0.read(&mut buffer) {
+                talk.1.feed(&buffer[..got]);
+                answer = talk.hear();
+            }
+        }
+        match answer {
+            Answer::Opened { .. } => open.push(talk),
+            Answer::Refused { .. } | Answer::Exited { .. } => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused >= 19 && open.len() >= most - 2, "{refused} refused, {} open", open.len());
+    drop(open);
+    // Their programs are ended, and there is room again.
+    crate::common::until("room again", || bed.runner(["exec", "--", "true"]).code == 0);
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+}
+
+/// A number in a dead build's papers that belongs to somebody else by now.
+fn a_number_of_somebody_else() {
+    let bed = Bed::new();
+    let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let path = bed.live().join("container.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut container: serde_json::Value = serde_json::from_str(&text).unwrap();
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.wait(), 137);
+    let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
+    container["pid"] = bystander.id().into();
+    // Clocks of processes tick a hundred times a second only.
+    container["startTime"] = 1.into();
+    fs::write(&path, container.to_string()).unwrap();
+    bed.runner(["ps"]).code(0).says("left by a runner that was killed");
+    assert!(bystander.try_wait().unwrap().is_none(), "somebody else was ended");
+    kill(Pid::from_raw(i32::try_from(bystander.id()).unwrap()), Signal::SIGKILL).unwrap();
+    bystander.wait().unwrap();
+}
+
+fn the_terminal_when_the_runner_is_killed() {
+    let bed = Bed::new();
+    let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let mut terminal = bed.terminal(bed.command(["attach"]), 24, 80);
+    terminal.send("echo at-$((40+2))\r");
+    terminal.wait_for("at-42");
+    assert!(!terminal.is_cooked());
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    assert_eq!(terminal.wait(), 125);
+    assert!(terminal.is_cooked());
+    bed.runner(["ps"]).code(0);
+}
+
+fn devices_on_mounts() {
+    let bed = Bed::new();
+    let dir = bed.path("devices");
+    fs::create_dir(&dir).unwrap();
+    let made = Command::new("mknod").arg(dir.join("zero")).args(["c", "1", "5"]).status().unwrap();
+    assert!(made.success());
+    let mount = format!("{}:/m:rw", dir.display());
+    let spec = build(&["head -c 1 /m/zero 2>&1 || echo refused"]);
+    let output = bed.build(&spec, &["--mount", &mount]).code(0).output();
+    assert!(output.ends_with("refused\n"), "{output}");
+}
+
+/// On a machine whose mounts are shared, nothing of the container's comes out, and nothing goes in.
+fn propagation() {
+    let bed = Bed::new();
+    let spec = bed.write("b.yml", build(&["codebuild-breakpoint"]));
+    let mut command = bed.other("unshare");
+    command.args(["--mount", "--propagation", "shared"]).arg(runner());
+    command.args(["run", "--enable-session", "--image", &busybox()]).arg(spec);
+    let running = Running::spawn_from(&mut command);
+    running.stderr.wait_for("stop ");
+    let target = bed.path("later");
+    fs::create_dir(&target).unwrap();
+    let pid = running.pid().to_string();
+    let mount = ["--target", &pid, "--mount", "mount", "-t", "tmpfs", "later"];
+    let mounted = Command::new("nsenter").args(mount).arg(&target).status().unwrap();
+    assert!(mounted.success());
+    let outside = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    assert!(outside.contains("later") && !outside.contains("codebuild"), "{outside}");
+    let inside = bed.runner(["exec", "--", "cat", "/proc/self/mountinfo"]).code(0).stdout;
+    assert!(inside.contains("codebuild") && !inside.contains("later"), "{inside}");
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+}
+
+/// A script as root of a mount namespace of its own, which ends with it.
+fn in_own_mounts(bed: &Bed, script: &str) -> crate::common::Outcome {
+    let mut command = bed.other("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
+    outcome(&mut command)
+}
+
+/// What is mounted below a directory of tools is seen, and not written to.
+fn mounts_below_the_tools() {
+    let bed = Bed::host();
+    let spec = bed.write(
+        "b.yml",
+        build(&["cat /opt/runner-test/file; echo new > /opt/runner-test/file; cat /opt/runner-test/file"]),
+    );
+    let script = format!(
+        "mount -t tmpfs opt /opt; mkdir /opt/runner-test; mount -t tmpfs inner /opt/runner-test; echo old > \
+         /opt/runner-test/file; {} run {}; cat /opt/runner-test/file",
+        runner().display(),
+        spec.display()
+    );
+    let outcome = in_own_mounts(&bed, &script).code(0);
+    assert_eq!(outcome.output(), "old\nnew\n");
+    assert!(outcome.stdout.ends_with("\nold\n"), "the machine's own: {}", outcome.stdout);
+}
+
+/// What others may read in these directories is hidden all the same.
+fn secrets_of_the_machine() {
+    let bed = Bed::host();
+    let etc: PathBuf = bed.path("etc");
+    let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).status().unwrap();
+    assert!(copied.success());
+    for name in ["sudoers.d/t", "kubernetes/t", "ssl/private/t", "NetworkManager/t"] {
+        let path = etc.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        executable(path.parent().unwrap());
+        fs::write(&path, "for nobody's eyes").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    symlink("sudoers.d/t", etc.join("link-to-t")).unwrap();
+    let spec = bed.write("b.yml", build(&["grep -rl 'for nobody.s eyes' /etc || echo nothing"]));
+    let script = format!(
+        "mount --bind {} /etc; {} run {}",
+        etc.display(),
+        runner().display(),
+        spec.display()
+    );
+    assert_eq!(in_own_mounts(&bed, &script).code(0).output(), "nothing\n");
+}
+
+fn directories_can_be_renamed() {
+    let bed = Bed::with_image(&format!("rootfs:{}", image("debian").display()));
+    let command = "perl -e 'rename(\"/usr/share\", \"/usr/share2\") or die $!'; ls -d /usr/share2";
+    assert_eq!(bed.build(&build(&[command]), &[]).code(0).output(), "/usr/share2\n");
+}
