@@ -331,7 +331,9 @@ impl Build {
             readonly,
             mounts: self.request.mounts.clone(),
             layers: self.meta.layers.clone(),
-            unseen: self.home.root().to_path_buf(),
+            // As the source's own path is: to its end.
+            unseen: fs::canonicalize(self.home.root())
+                .unwrap_or_else(|_| self.home.root().to_path_buf()),
         };
         let dir = self.dir.clone();
         let tell = inbox.clone();

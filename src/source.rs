@@ -23,19 +23,17 @@ pub(crate) struct SourceFacts {
     pub(crate) rewritten: Vec<(PathBuf, String)>,
 }
 
-/// Looks at a directory.
+/// Looks at a directory. It may be anybody's: what its files name is believed only where it names
+/// this directory in turn.
 pub(crate) fn facts(source: &Path) -> SourceFacts {
-    let Some(git_dir) = git_dir(source) else { return SourceFacts::default() };
-    // A linked work tree keeps its HEAD to itself and shares the rest.
-    let common = fs::read_to_string(git_dir.join("commondir"))
-        .map(|text| git_dir.join(text.trim_end()))
-        .ok()
-        .and_then(|dir| fs::canonicalize(dir).ok())
-        .unwrap_or_else(|| git_dir.clone());
-    let head = fs::read_to_string(git_dir.join("HEAD")).unwrap_or_default();
+    let Some(Repository { git_dir, common }) = repository(source) else {
+        return SourceFacts::default();
+    };
+    let head = read(&git_dir.join("HEAD")).unwrap_or_default();
     let head = head.trim_end();
     let (branch, commit) = match head.strip_prefix("ref: ") {
-        Some(name) => (name.strip_prefix("refs/heads/"), resolve(&common, name)),
+        Some(name) if is_plain(name) => (name.strip_prefix("refs/heads/"), resolve(&common, name)),
+        Some(_) => (None, None),
         None => (None, Some(head.to_owned())),
     };
     let mut outside: Vec<PathBuf> = Vec::new();
@@ -47,49 +45,110 @@ pub(crate) fn facts(source: &Path) -> SourceFacts {
     SourceFacts {
         commit: commit.filter(|commit| is_object_id(commit)),
         branch: branch.map(str::to_owned),
-        url: fs::read_to_string(common.join("config")).ok().and_then(|text| origin(&text)),
+        url: read(&common.join("config")).and_then(|text| origin(&text)),
         outside,
         rewritten: rewritten(source, &git_dir),
     }
 }
 
+/// What git keeps for a work tree.
+struct Repository {
+    git_dir: PathBuf,
+    /// A linked work tree keeps its HEAD to itself and shares the rest.
+    common: PathBuf,
+}
+
+/// The repository of a directory, if it is one of its own, or one that knows this directory: a work
+/// tree's or a submodule's. A source could name any directory of the machine, and would find it in
+/// its container.
+fn repository(source: &Path) -> Option<Repository> {
+    let dot_git = source.join(".git");
+    let kind = fs::symlink_metadata(&dot_git).ok()?;
+    if kind.is_dir() {
+        let git_dir = fs::canonicalize(dot_git).ok()?;
+        let shares = git_dir.join("commondir").exists();
+        return (!shares).then(|| Repository { common: git_dir.clone(), git_dir });
+    }
+    if !kind.is_file() {
+        return None;
+    }
+    let text = read(&dot_git)?;
+    let target = text.strip_prefix("gitdir: ")?.trim_end();
+    let git_dir = fs::canonicalize(source.join(target)).ok()?;
+    if let Some(common) = read(&git_dir.join("commondir")) {
+        let common = fs::canonicalize(git_dir.join(common.trim_end())).ok()?;
+        let names_source = || {
+            let back = fs::canonicalize(read(&git_dir.join("gitdir"))?.trim_end()).ok()?;
+            (back == fs::canonicalize(&dot_git).ok()?).then_some(())
+        };
+        let is_work_tree = git_dir.parent() == Some(&common.join("worktrees"));
+        return (is_work_tree && is_repository(&common) && names_source().is_some())
+            .then_some(Repository { git_dir, common });
+    }
+    let names_source = || {
+        let config = read(&git_dir.join("config"))?;
+        let line = config.lines().find(|line| names_work_tree(line))?;
+        let (_, place) = line.split_once('=')?;
+        let back = fs::canonicalize(git_dir.join(place.trim().trim_matches('"'))).ok()?;
+        (back == source).then_some(())
+    };
+    (is_repository(&git_dir) && names_source().is_some())
+        .then(|| Repository { common: git_dir.clone(), git_dir })
+}
+
+/// Whether a directory is what git takes for a repository.
+fn is_repository(dir: &Path) -> bool {
+    let is_dir = |name: &str| fs::symlink_metadata(dir.join(name)).is_ok_and(|kind| kind.is_dir());
+    is_dir("objects") && is_dir("refs") && read(&dir.join("HEAD")).is_some()
+}
+
+fn names_work_tree(line: &str) -> bool {
+    line.split_once('=').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case("worktree"))
+}
+
+/// Most of a file of git's that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A file's text, if it is a file: a FIFO or a device could make this wait, or never end.
+fn read(path: &Path) -> Option<String> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    let mut text = String::new();
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    is_file.then(|| file.take(MAX_BYTES).read_to_string(&mut text).ok())??;
+    Some(text)
+}
+
+/// Whether the name of a reference stays below the repository.
+fn is_plain(name: &str) -> bool {
+    name.starts_with("refs/") && !name.split('/').any(|part| part == "..")
+}
+
 /// A submodule's `.git` names its repository relative to itself, and the repository names its work
 /// tree in return. Without the latter git takes the directory that `.git` is in.
 fn rewritten(source: &Path, git_dir: &Path) -> Vec<(PathBuf, String)> {
-    if source.join(".git").is_dir() {
+    if source.join(".git").is_dir() || git_dir.starts_with(source) {
         return Vec::new();
     }
     let mut files = vec![(PathBuf::from(".git"), format!("gitdir: {}\n", git_dir.display()))];
     let config = git_dir.join("config");
-    if let Ok(text) = fs::read_to_string(&config) {
-        let names_work_tree = |line: &&str| {
-            line.split_once('=').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case("worktree"))
-        };
-        if text.lines().any(|line| names_work_tree(&line)) {
-            let kept = text.lines().filter(|line| !names_work_tree(line));
-            files.push((config, kept.map(|line| format!("{line}\n")).collect()));
-        }
+    if let Some(text) = read(&config)
+        && text.lines().any(names_work_tree)
+    {
+        let kept = text.lines().filter(|line| !names_work_tree(line));
+        files.push((config, kept.map(|line| format!("{line}\n")).collect()));
     }
     files
 }
 
-/// The directory git keeps for a work tree.
-fn git_dir(source: &Path) -> Option<PathBuf> {
-    let dot_git = source.join(".git");
-    if dot_git.is_dir() {
-        return fs::canonicalize(dot_git).ok();
-    }
-    let text = fs::read_to_string(dot_git).ok()?;
-    let target = text.strip_prefix("gitdir: ")?.trim_end();
-    fs::canonicalize(source.join(target)).ok()
-}
-
 /// The commit a name stands for.
 fn resolve(common: &Path, name: &str) -> Option<String> {
-    if let Ok(text) = fs::read_to_string(common.join(name)) {
+    if let Some(text) = read(&common.join(name)) {
         return Some(text.trim_end().to_owned());
     }
-    let packed = fs::read_to_string(common.join("packed-refs")).ok()?;
+    let packed = read(&common.join("packed-refs"))?;
     packed.lines().find_map(|line| {
         let (id, found) = line.split_once(' ')?;
         (found == name).then(|| id.to_owned())

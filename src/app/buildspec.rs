@@ -1,8 +1,10 @@
 //! The buildspec as a file: found, read, and what is wrong with it as a file.
 
+use nix::fcntl::OFlag;
 use runner_core::spec::{self, BuildSpec, Code, Diagnostic, Span, yaml};
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A buildspec that was looked for.
@@ -76,7 +78,15 @@ fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
     let mut bytes = Vec::new();
     // One byte more than is taken tells that there is more.
     let most = yaml::MAX_BYTES as u64 + 1;
-    File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(failed)?;
+    // The default one is the source's, and could be a FIFO; one that is named may well be.
+    let flags = if is_default { OFlag::O_NONBLOCK } else { OFlag::empty() };
+    let file =
+        OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(failed)?;
+    if is_default && !file.metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
+    {
+        return Err(unreadable(format!("{} is not a file", path.display())));
+    }
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;

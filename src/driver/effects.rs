@@ -28,6 +28,9 @@ use tokio::task::JoinSet;
 const FOUND_DEAD: &str = "Build container found dead before completing the build. Build container \
                           died because it was out of memory, or the Docker image is not supported.";
 
+/// How long the pipes of a container that is gone may stay open.
+const FOREIGN_WRITERS: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Advice for the text of a command in which a program was not found.
 pub(crate) type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
@@ -246,8 +249,11 @@ impl Effects {
                 container.stop().await;
             }
             tracing::debug!("the container is gone");
-            // With the last process the last pipe is closed.
-            drain_pumps(&pumps).await;
+            // With the last process the last pipe is closed, unless one was handed to somebody outside.
+            if tokio::time::timeout(FOREIGN_WRITERS, drain_pumps(&pumps)).await.is_err() {
+                let text = "a pipe of the build is held open from outside; its rest is not logged";
+                inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
+            }
             tracing::debug!("all output is logged");
             let layers = world.container_layers.clone();
             let removed = tokio::task::spawn_blocking(move || {

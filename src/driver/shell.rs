@@ -219,9 +219,10 @@ impl StateFile {
         match container.open(Path::new(&path), OpenMode::ReadWriteCreate).await {
             Ok(fd) => {
                 let file = File::from(fd);
-                // Commands of other users save there, too.
-                let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-                file.set_permissions(everyone)
+                // Commands of other users save there, too; in a container there is nobody else.
+                let mode = if container.is_shared() { 0o600 } else { 0o666 };
+                let users = std::os::unix::fs::PermissionsExt::from_mode(mode);
+                file.set_permissions(users)
                     .map_err(|source| ShellError::State { path: path.clone(), source })?;
                 Ok(StateFile { path, file })
             }

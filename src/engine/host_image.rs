@@ -103,7 +103,12 @@ fn show(
     mounts: &BTreeMap<PathBuf, String>,
     entries: &mut Vec<Entry>,
 ) -> io::Result<()> {
-    let hidden = if dir == Path::new("/etc") { secrets_of_etc()? } else { Vec::new() };
+    let hidden = match dir.to_str() {
+        Some("/etc") => secrets_of_etc()?,
+        // Answers to questions of packages, passwords among them.
+        Some("/var/cache/debconf") => vec![Hidden::Gone("passwords.dat".into())],
+        _ => Vec::new(),
+    };
     entries.push(Entry::Overlay { path: dir.into(), lower: dir.into(), hidden, owned: false });
     for (point, kind) in mounts.range(dir.to_path_buf()..).take_while(|(p, _)| p.starts_with(dir)) {
         if point == dir {

@@ -7,7 +7,6 @@ use super::{Ends, ExecError, ExecSpec, OpenMode, Process, Reach, Signals, Stdio}
 use runner_wire::abi::{self, Header, REPLY_LEN, Reply, reply};
 use runner_wire::init::{self as wire, Exit};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -25,7 +24,6 @@ pub(crate) struct InitClient {
     writing: tokio::sync::Mutex<()>,
     waiting: Mutex<Waiting>,
     gone: Notify,
-    null: File,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +55,6 @@ impl InitClient {
             writing: tokio::sync::Mutex::new(()),
             waiting: Mutex::new(Waiting { next: 1, ..Waiting::default() }),
             gone: Notify::new(),
-            null: File::open("/dev/null")?,
         });
         let reader = Arc::downgrade(&client);
         let socket = Arc::clone(&client.socket);
@@ -92,6 +89,9 @@ impl InitClient {
         if matches!(spec.stdio, Stdio::Terminal(..)) {
             flags |= abi::flags::PTY;
         }
+        if spec.stdio == Stdio::Merged {
+            flags |= abi::flags::NULL_INPUT;
+        }
         if spec.cwd_or_root {
             flags |= abi::flags::CWD_OR_ROOT;
         }
@@ -117,8 +117,7 @@ impl InitClient {
         match &theirs {
             Theirs::Terminal => self.send(header, &body, &[]).await?,
             Theirs::Merged(out) => {
-                let (null, out) = (self.null.as_fd(), out.as_fd());
-                self.send(header, &body, &[null, out, out]).await?;
+                self.send(header, &body, &[out.as_fd(), out.as_fd()]).await?;
             }
             Theirs::Separate(fds) => {
                 self.send(header, &body, &fds.each_ref().map(AsFd::as_fd)).await?;

@@ -42,6 +42,9 @@ pub(crate) trait Container: Send + Sync {
     /// Whether it has no user but root.
     fn has_one_user(&self) -> bool;
 
+    /// Whether others than the build can see its files.
+    fn is_shared(&self) -> bool;
+
     /// Sends a signal to every process but PID 1; resolves when none is left.
     fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
 
@@ -227,6 +230,8 @@ pub(crate) enum ExecError {
     ContainerGone,
     #[error("cannot make a pipe: {0}")]
     Pipe(String),
+    #[error("cannot let the user into the build's directory: {0}")]
+    Admit(String),
 }
 
 impl ExecError {

@@ -4,6 +4,7 @@
 //! thread that may wait. What runs in the container is asked for through `init`.
 
 use super::init::InitClient;
+use super::process::admit;
 use super::rootfs::{self, Prepared};
 use super::{
     Container, ContainerSpec, Engine, EngineError, ExecError, ExecSpec, Fut, Ids, Image, OpenMode,
@@ -58,8 +59,8 @@ pub(super) struct InitContainer {
     init: Arc<InitClient>,
     /// The container and the image that must not change while it lives.
     sandbox: Mutex<Option<(Sandbox, Option<Prepared>)>>,
-    /// Whether its root is the caller, whoever that is.
-    is_of_caller: bool,
+    /// The build's directory, where its root is the caller, whoever that is.
+    of_caller: Option<PathBuf>,
     has_one_user: bool,
 }
 
@@ -67,20 +68,27 @@ impl InitContainer {
     /// One with users of its own.
     fn with_users(init: Arc<InitClient>, up: Up) -> Self {
         let sandbox = Mutex::new(Some((up.sandbox, up.image)));
-        InitContainer { init, sandbox, is_of_caller: false, has_one_user: up.has_one_user }
+        InitContainer { init, sandbox, of_caller: None, has_one_user: up.has_one_user }
     }
 
     /// One in which everything runs as the caller unless another user is asked for.
-    pub(super) fn of_caller(init: Arc<InitClient>, sandbox: Sandbox) -> Self {
+    pub(super) fn of_caller(init: Arc<InitClient>, sandbox: Sandbox, layer: PathBuf) -> Self {
         let sandbox = Mutex::new(Some((sandbox, None)));
-        InitContainer { init, sandbox, is_of_caller: true, has_one_user: false }
+        InitContainer { init, sandbox, of_caller: Some(layer), has_one_user: false }
     }
 }
 
 impl Container for InitContainer {
     fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<Process, ExecError>> {
-        let keep_user = self.is_of_caller && spec.user == Ids::default();
-        Box::pin(async move { self.init.exec(&spec, keep_user).await })
+        let is_other = spec.user != Ids::default();
+        Box::pin(async move {
+            if let Some(layer) = &self.of_caller
+                && is_other
+            {
+                admit(layer, &spec.user).map_err(|error| ExecError::Admit(error.to_string()))?;
+            }
+            self.init.exec(&spec, self.of_caller.is_some() && !is_other).await
+        })
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
@@ -90,6 +98,10 @@ impl Container for InitContainer {
 
     fn has_one_user(&self) -> bool {
         self.has_one_user
+    }
+
+    fn is_shared(&self) -> bool {
+        self.of_caller.is_some()
     }
 
     fn signal_all(&self, signal: i32) -> Fut<'_, ()> {

@@ -6,10 +6,10 @@
 
 use super::init::InitClient;
 use super::namespaces::{InitContainer, Recorder, Teller};
-use super::{Container, ContainerSpec, Engine, EngineError, Fut, SourceMount};
+use super::{Container, ContainerSpec, Engine, EngineError, Fut, Ids, SourceMount};
 use runner_wire::abi::COMMANDS;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub(crate) struct ProcessEngine {
 impl Engine for ProcessEngine {
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
         let engine = self.clone();
+        let layer = spec.layers.first().cloned().unwrap_or_default();
         Box::pin(async move {
             let fault = |message: String| EngineError::fault(message, None);
             let started = tokio::task::spawn_blocking(move || engine.start_now(&spec)).await;
@@ -36,7 +37,7 @@ impl Engine for ProcessEngine {
             let init = control
                 .and_then(InitClient::new)
                 .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
-            Ok(Arc::new(InitContainer::of_caller(init, sandbox)) as Arc<dyn Container>)
+            Ok(Arc::new(InitContainer::of_caller(init, sandbox, layer)) as Arc<dyn Container>)
         })
     }
 }
@@ -70,9 +71,8 @@ impl ProcessEngine {
 /// The usual name where that is free, else the place itself.
 pub(crate) fn claim(layer: &Path) -> io::Result<String> {
     let own = layer.join("codebuild");
-    fs::DirBuilder::new().mode(0o755).create(layer)?;
-    // Every user of the build passes through, whatever umask says.
-    fs::set_permissions(layer, fs::Permissions::from_mode(0o755))?;
+    // Nobody else passes, whatever lies below: [`admit`] lets the build's other users in.
+    fs::DirBuilder::new().mode(0o700).create(layer)?;
     fs::create_dir(&own)?;
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
     if fs::read_link(USUAL).is_ok_and(|target| !target.exists()) {
@@ -83,6 +83,19 @@ pub(crate) fn claim(layer: &Path) -> io::Result<String> {
         Ok(()) => USUAL.to_owned(),
         Err(_) => own.display().to_string(),
     })
+}
+
+/// Lets another user of the build in: the build's directory is passed by the user's group, and the
+/// state that commands save is the user's own. Only root has a use for it.
+pub(super) fn admit(layer: &Path, user: &Ids) -> io::Result<()> {
+    std::os::unix::fs::chown(layer, None, Some(user.gid))?;
+    fs::set_permissions(layer, fs::Permissions::from_mode(0o710))?;
+    let state = layer.join("codebuild/output/tmp");
+    for entry in fs::read_dir(&state)? {
+        // What a command has put there is its own business.
+        let _ = std::os::unix::fs::lchown(entry?.path(), Some(user.uid), None);
+    }
+    std::os::unix::fs::lchown(state, Some(user.uid), None)
 }
 
 /// Gives the usual name back, if it is this build's.
@@ -102,7 +115,7 @@ fn prepare(spec: &ContainerSpec) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
     };
     make(&root.join("output"), 0o755)?;
-    make(&root.join("output/tmp"), 0o777)?;
+    make(&root.join("output/tmp"), 0o700)?;
     let bin = root.join("user/bin");
     make(&bin, 0o755)?;
     for name in COMMANDS {
@@ -128,10 +141,16 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Path) -> io::R
     for (path, text) in &source.files {
         let moved =
             places.iter().find_map(|(from, to)| Some(to.join(path.strip_prefix(from).ok()?)));
+        // Anything else that is absolute is the caller's own file.
+        let own = path.is_relative().then(|| source.target.join(path));
+        let Some(place) = moved.or(own) else { continue };
         let text = places.iter().fold(text.clone(), |text, (from, to)| {
             text.replace(&*from.to_string_lossy(), &to.to_string_lossy())
         });
-        fs::write(moved.unwrap_or_else(|| source.target.join(path)), text)?;
+        // A link at this place leads elsewhere.
+        fs::remove_file(&place)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&place)?;
+        file.write_all(text.as_bytes())?;
     }
     Ok(())
 }

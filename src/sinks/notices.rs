@@ -46,6 +46,13 @@ impl WaysIn {
     }
 }
 
+/// A text without what a terminal would act on: a build has a say in directories, commands and
+/// reasons, and these are our lines.
+pub(super) fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}
+
 /// How a resume is told.
 pub(super) fn resumed(by: ResumedBy) -> Option<&'static str> {
     match by {
@@ -90,7 +97,7 @@ impl<W: Write + Send> Notices<W> {
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "runner: {text}")
+        writeln!(self.out, "runner: {}", printable(text))
     }
 }
 

@@ -6,7 +6,7 @@
 //! status line would be drawn into it.
 
 use super::Sink;
-use super::notices::{WaysIn, resumed, verdict};
+use super::notices::{WaysIn, printable, resumed, verdict};
 use crate::clock;
 use crate::events::OutputReader;
 use console::{Style, Term};
@@ -120,7 +120,7 @@ impl Pretty {
             parts.push(format!("paused{keys}"));
         } else if let Some((text, since)) = &self.command {
             let first = text.lines().next().unwrap_or_default();
-            parts.push(format!("{} {first}", elapsed(*since)));
+            parts.push(format!("{} {}", elapsed(*since), printable(first)));
         }
         self.bar.set_message(parts.join(" · "));
         self.bar.tick();
@@ -138,7 +138,7 @@ impl Pretty {
             }
             Outcome::Cut => {}
             Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {
-                let text = self.colors.bad.apply_to(format!("✗ {outcome}")).to_string();
+                let text = self.colors.bad.apply_to(printable(&format!("✗ {outcome}"))).to_string();
                 self.say(&format!("{text} after {time}"));
             }
         }
@@ -151,7 +151,7 @@ impl Pretty {
             _ => ("✗", &self.colors.bad),
         };
         let text = verdict(&event.build_id, status, reason);
-        let text = style.apply_to(format!("{mark} {text}")).to_string();
+        let text = style.apply_to(printable(&format!("{mark} {text}"))).to_string();
         self.say(&text);
     }
 }
@@ -186,7 +186,11 @@ impl Sink for Pretty {
                     Block::Commands => "$",
                     Block::Finally => "finally $",
                 };
-                let line = self.colors.command.apply_to(format!("{prompt} {text}")).to_string();
+                let line = self
+                    .colors
+                    .command
+                    .apply_to(printable(&format!("{prompt} {text}")))
+                    .to_string();
                 self.say(&line);
                 self.command = Some((text.clone(), clock::boot()));
             }
@@ -204,14 +208,14 @@ impl Sink for Pretty {
                     NoticeLevel::Note | NoticeLevel::Warning => &self.colors.note,
                     NoticeLevel::Error => &self.colors.bad,
                 };
-                let text = style.apply_to(format!("runner: {text}")).to_string();
+                let text = style.apply_to(printable(&format!("runner: {text}"))).to_string();
                 self.say(&text);
             }
             EventBody::Paused { directory, resumes_in_s, .. } => {
                 self.paused += 1;
                 let command = self.command.as_ref().map_or("", |(text, _)| text).to_owned();
                 for line in self.ways.paused(&event.build_id, &command, directory, *resumes_in_s) {
-                    let line = self.colors.note.apply_to(line).to_string();
+                    let line = self.colors.note.apply_to(printable(&line)).to_string();
                     self.say(&line);
                 }
             }

@@ -10,7 +10,7 @@
 //! two requests at once. Replies are [`REPLY_LEN`] bytes each, with at most one descriptor.
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
@@ -48,7 +48,8 @@ pub const MAX_JOBS: usize = 1024;
 
 /// Request kinds, runner to PID 1.
 pub mod request {
-    /// Start a program. Body: [`super::ExecHead`], groups, strings. Descriptors: 3, or 0 with a pty.
+    /// Start a program. Body: [`super::ExecHead`], groups, strings. Descriptors: 3, 2 without an input
+    /// of its own, 0 with a pty.
     pub const EXEC: u32 = 1;
     /// Send a signal to one job. Body: signal `u32`, scope `u32` (see [`super::scope`]).
     pub const SIGNAL: u32 = 2;
@@ -104,6 +105,9 @@ pub mod flags {
     pub const CWD_OR_ROOT: u32 = 2;
     /// The program runs as whoever PID 1 is, and its user, group and groups are not looked at.
     pub const KEEP_USER: u32 = 4;
+    /// Standard input is PID 1's own, the container's /dev/null; two descriptors come with the
+    /// request, for output and error.
+    pub const NULL_INPUT: u32 = 8;
 }
 
 /// Whom a `SIGNAL` request reaches.

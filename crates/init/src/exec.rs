@@ -12,6 +12,8 @@ use crate::sys::{self, Errno, Fd, Pages};
 /// Standard input, output and error of a program to be.
 pub(crate) enum Stdio<'a> {
     Given([&'a Fd; 3]),
+    /// Output and error; what PID 1 has as its input stays.
+    OutputOnly([&'a Fd; 2]),
     Terminal(&'a Fd),
 }
 
@@ -50,6 +52,11 @@ fn prepare(request: &ExecRequest<'_>, stdio: &Stdio<'_>) -> Result<(), Failure> 
             sys::take_terminal(slave, uid).map_err(at(stage::PTY))?;
             for number in 0..3 {
                 sys::copy_to(slave, number).map_err(at(stage::STDIO))?;
+            }
+        }
+        Stdio::OutputOnly(fds) => {
+            for (fd, number) in fds.iter().zip(1..) {
+                sys::copy_to(fd, number).map_err(at(stage::STDIO))?;
             }
         }
         // PID 1 keeps 0 to 2 occupied, so the given descriptors all lie above.

@@ -153,6 +153,11 @@ impl Pid1 {
         };
         let stdio = match (&terminal, &fds) {
             (Some((_, slave)), _) => Stdio::Terminal(slave),
+            (None, [Some(output), Some(error), None])
+                if request.head.flags & flags::NULL_INPUT != 0 =>
+            {
+                Stdio::OutputOnly([output, error])
+            }
             (None, [Some(input), Some(output), Some(error)]) => {
                 Stdio::Given([input, output, error])
             }

@@ -10,7 +10,7 @@ use crate::handshake::{Channel, SetupError, Step};
 use crate::in_root::InRoot;
 use crate::spec::SandboxSpec;
 use crate::{caps, kernel_dirs, root, sealed, seccomp, sys};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -86,6 +86,13 @@ fn enter(root: &InRoot) -> Result<(), SetupError> {
 fn confine(devpts: &OwnedFd) -> SetupError {
     let become_init = || -> io::Result<std::convert::Infallible> {
         let init = sealed::program()?;
+        // The container's own, so that a change of it concerns nobody else.
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        for number in 0..3 {
+            sys::copy_to(null.as_fd(), number)?;
+        }
+        // While there is a right to: it spares "no new privileges".
+        sys::scope_abstract_sockets()?;
         caps::limit()?;
         // Installed while CAP_SYS_ADMIN is still held, so "no new privileges" stays off: build
         // images need sudo.

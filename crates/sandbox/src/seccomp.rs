@@ -47,6 +47,7 @@ const X86_64: Numbers = Numbers {
         libc::SYS_fsmount as u32,
         libc::SYS_fspick as u32,
         libc::SYS_mount_setattr as u32,
+        467, // open_tree_attr; libc does not know it yet
         libc::SYS_setns as u32,
         libc::SYS_init_module as u32,
         libc::SYS_finit_module as u32,
@@ -131,6 +132,7 @@ const I386: Numbers = Numbers {
         432, // fsmount
         433, // fspick
         442, // mount_setattr
+        467, // open_tree_attr
     ],
     absent: &[
         435, // clone3: its flags lie behind a pointer, where a filter cannot look

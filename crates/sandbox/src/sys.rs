@@ -234,6 +234,31 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Keeps this process, and all it makes, from connecting to abstract sockets of others: whoever
+/// listens there could hand in a descriptor of the host's root. Nothing where the kernel cannot do that
+/// (before Linux 6.12, or without Landlock).
+pub(crate) fn scope_abstract_sockets() -> io::Result<()> {
+    /// `struct landlock_ruleset_attr` of Linux 6.12: file system, network, scopes.
+    const SCOPES: [u64; 3] = [0, 0, 1];
+    // SAFETY: the kernel reads as many bytes as it is told of; the new descriptor is nobody else's.
+    let ruleset = unsafe {
+        let size = size_of_val(&SCOPES);
+        libc::syscall(libc::SYS_landlock_create_ruleset, SCOPES.as_ptr(), size, 0)
+    };
+    if ruleset < 0 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::E2BIG | libc::EINVAL) => Ok(()),
+            _ => Err(error),
+        };
+    }
+    // SAFETY: as above.
+    let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset as i32) };
+    // SAFETY: a descriptor and a number.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Replaces this program by the one in `file`, with no environment; comes back only with a refusal.
 pub(crate) fn execute(file: BorrowedFd<'_>, name: &CStr) -> io::Error {
     let arguments = [name.as_ptr(), std::ptr::null()];
