@@ -126,6 +126,7 @@ impl From<ClientError> for CliError {
             ClientError::Connect(_)
             | ClientError::Lost(_)
             | ClientError::Closed
+            | ClientError::Silent
             | ClientError::Unexpected(_) => OURS,
         };
         let cli = CliError::new(code, error.to_string());

@@ -10,6 +10,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+/// How long an owner may take for what it does at once, in milliseconds.
+const SOON_MS: u16 = 10_000;
+
 /// No conversation with the build.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
@@ -19,6 +22,8 @@ pub(crate) enum ClientError {
     Lost(#[source] io::Error),
     #[error("the connection to the build is lost: it may have been killed")]
     Closed,
+    #[error("the build's runner does not answer; it may hang or be stopped")]
+    Silent,
     #[error("{message}")]
     Refused { code: u8, message: String },
     #[error("the build's owner gave an answer that does not fit: {0:?}")]
@@ -49,7 +54,7 @@ impl Client {
         }
     }
 
-    /// Asks and waits for the answer; a refusal is an error.
+    /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
         self.send(request)?;
         match self.answer()? {
@@ -62,8 +67,8 @@ impl Client {
         send_request(&self.stream, request).map_err(ClientError::Lost)
     }
 
-    /// The next message.
-    pub(crate) fn answer(&mut self) -> Result<Answer, ClientError> {
+    /// The next message, which an owner sends at once.
+    fn answer(&mut self) -> Result<Answer, ClientError> {
         match self.next()? {
             Some(Frame { kind: Kind::Message, body }) => {
                 serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))
@@ -74,13 +79,14 @@ impl Client {
     }
 
     /// The next frame; `None` when the other end is gone.
-    pub(crate) fn next(&mut self) -> Result<Option<Frame>, ClientError> {
+    fn next(&mut self) -> Result<Option<Frame>, ClientError> {
         loop {
             if let Some(frame) = self.poll_frame()? {
                 return Ok(frame);
             }
             let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut ready, PollTimeout::NONE) {
+            match poll(&mut ready, PollTimeout::from(SOON_MS)) {
+                Ok(0) => return Err(ClientError::Silent),
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(ClientError::Lost(errno.into())),
             }

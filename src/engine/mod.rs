@@ -5,6 +5,7 @@
 //! an engine that can run builds can be debugged. Futures are boxed because both traits are used
 //! through `dyn`.
 
+mod container;
 pub(crate) mod host_image;
 mod init;
 pub(crate) mod namespaces;

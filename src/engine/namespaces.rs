@@ -3,13 +3,10 @@
 //! Turns a [`ContainerSpec`] into a `SandboxSpec`, finds a place for the layer, and starts it on a
 //! thread that may wait. What runs in the container is asked for through `init`.
 
+use super::container::InitContainer;
 use super::init::InitClient;
-use super::process::admit;
 use super::rootfs::{self, Prepared};
-use super::{
-    Container, ContainerSpec, Engine, EngineError, ExecError, ExecSpec, Fut, Ids, Image, OpenMode,
-    Process, SourceMount, host_image,
-};
+use super::{Container, ContainerSpec, Engine, EngineError, Fut, Image, SourceMount, host_image};
 use crate::users;
 use runner_sandbox::{
     Entry, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec, StartError, Step, Store, UserMap,
@@ -18,10 +15,9 @@ use runner_wire::abi::COMMANDS;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Called with PID 1's pid and start time before anything runs in the container.
 pub(crate) type Recorder = Arc<dyn Fn(u32, u64) -> io::Result<()> + Send + Sync>;
@@ -49,75 +45,8 @@ impl Engine for Namespaces {
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            Ok(Arc::new(InitContainer::with_users(init, up)) as Arc<dyn Container>)
-        })
-    }
-}
-
-/// A container whose first process is our own program.
-pub(super) struct InitContainer {
-    init: Arc<InitClient>,
-    /// The container and the image that must not change while it lives.
-    sandbox: Mutex<Option<(Sandbox, Option<Prepared>)>>,
-    /// The build's directory, where its root is the caller, whoever that is.
-    of_caller: Option<PathBuf>,
-    has_one_user: bool,
-}
-
-impl InitContainer {
-    /// One with users of its own.
-    fn with_users(init: Arc<InitClient>, up: Up) -> Self {
-        let sandbox = Mutex::new(Some((up.sandbox, up.image)));
-        InitContainer { init, sandbox, of_caller: None, has_one_user: up.has_one_user }
-    }
-
-    /// One in which everything runs as the caller unless another user is asked for.
-    pub(super) fn of_caller(init: Arc<InitClient>, sandbox: Sandbox, layer: PathBuf) -> Self {
-        let sandbox = Mutex::new(Some((sandbox, None)));
-        InitContainer { init, sandbox, of_caller: Some(layer), has_one_user: false }
-    }
-}
-
-impl Container for InitContainer {
-    fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<Process, ExecError>> {
-        let is_other = spec.user != Ids::default();
-        Box::pin(async move {
-            if let Some(layer) = &self.of_caller
-                && is_other
-            {
-                admit(layer, &spec.user).map_err(|error| ExecError::Admit(error.to_string()))?;
-            }
-            self.init.exec(&spec, self.of_caller.is_some() && !is_other).await
-        })
-    }
-
-    fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
-        let path = path.to_path_buf();
-        Box::pin(async move { self.init.open(&path, mode).await })
-    }
-
-    fn has_one_user(&self) -> bool {
-        self.has_one_user
-    }
-
-    fn is_shared(&self) -> bool {
-        self.of_caller.is_some()
-    }
-
-    fn signal_all(&self, signal: i32) -> Fut<'_, ()> {
-        Box::pin(self.init.signal_all(signal))
-    }
-
-    fn ended(&self) -> Fut<'_, ()> {
-        Box::pin(self.init.gone())
-    }
-
-    fn stop(&self) -> Fut<'_, ()> {
-        Box::pin(async move {
-            self.init.hang_up();
-            let sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).take();
-            // Its end is waited for, which may take as long as its last process needs to die.
-            let _ = tokio::task::spawn_blocking(move || drop(sandbox)).await;
+            Ok(Arc::new(InitContainer::with_users(init, up.sandbox, up.image, up.has_one_user))
+                as Arc<dyn Container>)
         })
     }
 }

@@ -4,9 +4,10 @@
 //! so that they end with it. Only when asked for. Uses the same program and protocol as the other
 //! engine, and the same [`Container`].
 
+use super::container::InitContainer;
 use super::init::InitClient;
-use super::namespaces::{InitContainer, Recorder, Teller};
-use super::{Container, ContainerSpec, Engine, EngineError, Fut, Ids, SourceMount};
+use super::namespaces::{Recorder, Teller};
+use super::{Container, ContainerSpec, Engine, EngineError, Fut, SourceMount};
 use runner_wire::abi::COMMANDS;
 use std::fs;
 use std::io::{self, Write};
@@ -71,7 +72,7 @@ impl ProcessEngine {
 /// The usual name where that is free, else the place itself.
 pub(crate) fn claim(layer: &Path) -> io::Result<String> {
     let own = layer.join("codebuild");
-    // Nobody else passes, whatever lies below: [`admit`] lets the build's other users in.
+    // Nobody else passes, whatever lies below: `container` lets the build's other users in.
     fs::DirBuilder::new().mode(0o700).create(layer)?;
     fs::create_dir(&own)?;
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
@@ -83,19 +84,6 @@ pub(crate) fn claim(layer: &Path) -> io::Result<String> {
         Ok(()) => USUAL.to_owned(),
         Err(_) => own.display().to_string(),
     })
-}
-
-/// Lets another user of the build in: the build's directory is passed by the user's group, and the
-/// state that commands save is the user's own. Only root has a use for it.
-pub(super) fn admit(layer: &Path, user: &Ids) -> io::Result<()> {
-    std::os::unix::fs::chown(layer, None, Some(user.gid))?;
-    fs::set_permissions(layer, fs::Permissions::from_mode(0o710))?;
-    let state = layer.join("codebuild/output/tmp");
-    for entry in fs::read_dir(&state)? {
-        // What a command has put there is its own business.
-        let _ = std::os::unix::fs::lchown(entry?.path(), Some(user.uid), None);
-    }
-    std::os::unix::fs::lchown(state, Some(user.uid), None)
 }
 
 /// Gives the usual name back, if it is this build's.

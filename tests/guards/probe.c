@@ -2,10 +2,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static void tell(const char *name, long result)
@@ -39,6 +42,15 @@ static int escape(const char *marker)
 	return access(marker, F_OK) == 0;
 }
 
+/* A socket without a place, of somebody outside. */
+static long call_outside(const char *name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	strcpy(address.sun_path + 1, name);
+	return connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&address,
+		       offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name));
+}
+
 int main(int argc, char **argv)
 {
 	char zeros[128] = {0};
@@ -56,6 +68,8 @@ int main(int argc, char **argv)
 	tell("old mount", old_gate(21, 0));
 	tell("old getpid", old_gate(20, 0));
 	tell("x32 getpid", syscall(0x40000000 + 39));
+	if (argc > 2)
+		tell("abstract socket", call_outside(argv[2]));
 	printf("escape %d\n", argc > 1 ? escape(argv[1]) : -1);
 	return 0;
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 cases! {
     [] => mutated_buildspecs_are_answered, chunks_make_no_difference_to_the_masker,
-        frames_survive_any_cut, garbage_at_the_shim_socket;
+        frames_survive_any_cut, garbage_at_the_shim_socket, catalogs_and_files_of_variables;
 }
 
 /// Rounds of each case; `RUNNER_FUZZ_ROUNDS` asks for more.
@@ -195,6 +195,33 @@ fn garbage_at_the_shim_socket() {
         for _ in 0..random.below(6) {
             if !matches!(reader.feed(&random.bytes(120)), Ok(None)) {
                 break;
+            }
+        }
+    }
+}
+
+/// What an image says of its runtimes, and what stands in a file of variables, may be anything.
+fn catalogs_and_files_of_variables() {
+    let catalog = "version: 0.1\nruntimes:\n  java:\n    default: {commands: [any]}\n    versions:\n      \
+                   corretto8: {requires: {node: [1, 2]}, commands: ['java 8']}\n      11.0.1: {commands: \
+                   ['java 11', more]}\n  node:\n    versions:\n      1: {requires: {java: [x]}}\n";
+    let wanted = "version: 0.2\nphases:\n  install:\n    runtime-versions: {java: latest, node: 1.x, x: $V}\n  \
+                  build: {commands: [a]}\n";
+    let (spec, _) = spec::parse(wanted).unwrap();
+    let mut random = Random(0xCA7);
+    for round in 0..rounds() {
+        let mut bytes = catalog.as_bytes().to_vec();
+        mutate(&mut random, &mut bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let setup = runner_core::runtimes::select(Some(&text), &spec.runtimes, &Default::default());
+        assert!(setup.lines.len() >= 3, "round {round}: {text}");
+        // Each line is a pair or is named as wrong.
+        let lines = text.lines().count();
+        match runner_core::env::parse_file(&text) {
+            Ok(pairs) => assert!(pairs.len() <= lines, "round {round}: {text}"),
+            Err(problem) => {
+                let number: usize = problem.split(':').next().unwrap().parse().unwrap();
+                assert!((1..=lines).contains(&number), "round {round}: {problem}");
             }
         }
     }

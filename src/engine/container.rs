@@ -1,0 +1,100 @@
+//! A container whose first process is our own program, whatever holds it together.
+//!
+//! Made by `namespaces` and by `process`; the same [`Container`] for both.
+
+use super::init::InitClient;
+use super::rootfs::Prepared;
+use super::{Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
+use runner_sandbox::Sandbox;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A container whose first process is our own program.
+pub(super) struct InitContainer {
+    init: Arc<InitClient>,
+    /// The container and the image that must not change while it lives.
+    sandbox: Mutex<Option<(Sandbox, Option<Prepared>)>>,
+    /// The build's directory, where its root is the caller, whoever that is.
+    of_caller: Option<PathBuf>,
+    has_one_user: bool,
+}
+
+impl InitContainer {
+    /// One with users of its own.
+    pub(super) fn with_users(
+        init: Arc<InitClient>,
+        sandbox: Sandbox,
+        image: Option<Prepared>,
+        has_one_user: bool,
+    ) -> Self {
+        let sandbox = Mutex::new(Some((sandbox, image)));
+        InitContainer { init, sandbox, of_caller: None, has_one_user }
+    }
+
+    /// One in which everything runs as the caller unless another user is asked for.
+    pub(super) fn of_caller(init: Arc<InitClient>, sandbox: Sandbox, layer: PathBuf) -> Self {
+        let sandbox = Mutex::new(Some((sandbox, None)));
+        InitContainer { init, sandbox, of_caller: Some(layer), has_one_user: false }
+    }
+}
+
+impl Container for InitContainer {
+    fn exec(&self, spec: ExecSpec) -> Fut<'_, Result<Process, ExecError>> {
+        let is_other = spec.user != Ids::default();
+        Box::pin(async move {
+            if let Some(layer) = &self.of_caller
+                && is_other
+            {
+                admit(layer, &spec.user).map_err(|error| ExecError::Admit(error.to_string()))?;
+            }
+            self.init.exec(&spec, self.of_caller.is_some() && !is_other).await
+        })
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
+        let path = path.to_path_buf();
+        Box::pin(async move { self.init.open(&path, mode).await })
+    }
+
+    fn has_one_user(&self) -> bool {
+        self.has_one_user
+    }
+
+    fn is_shared(&self) -> bool {
+        self.of_caller.is_some()
+    }
+
+    fn signal_all(&self, signal: i32) -> Fut<'_, ()> {
+        Box::pin(self.init.signal_all(signal))
+    }
+
+    fn ended(&self) -> Fut<'_, ()> {
+        Box::pin(self.init.gone())
+    }
+
+    fn stop(&self) -> Fut<'_, ()> {
+        Box::pin(async move {
+            self.init.hang_up();
+            let sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Its end is waited for, which may take as long as its last process needs to die.
+            let _ = tokio::task::spawn_blocking(move || drop(sandbox)).await;
+        })
+    }
+}
+
+/// Lets another user of the build in: the build's directory is passed by the user's group, and the
+/// state that commands save is the user's own. Only root has a use for it.
+fn admit(layer: &Path, user: &Ids) -> io::Result<()> {
+    std::os::unix::fs::chown(layer, None, Some(user.gid))?;
+    fs::set_permissions(layer, fs::Permissions::from_mode(0o710))?;
+    let state = layer.join("codebuild/output/tmp");
+    for entry in fs::read_dir(&state)? {
+        // What a command has put there is its own business.
+        let _ = std::os::unix::fs::lchown(entry?.path(), Some(user.uid), None);
+    }
+    std::os::unix::fs::lchown(state, Some(user.uid), None)
+}
