@@ -6,7 +6,7 @@
 use super::effects::World;
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
-use crate::engine::{Container, OpenMode};
+use crate::engine::{Container, Image, OpenMode};
 use crate::secrets::Failure;
 use runner_core::env;
 use runner_core::event::NoticeLevel;
@@ -57,7 +57,9 @@ pub(super) async fn make_ready(
         Arc::clone(&world.snapshot),
     )
     .await?;
-    let catalog = catalog(&*container).await;
+    // This machine is no image of CodeBuild's; looking would be one more process at each start.
+    let has_catalog = world.container_spec.image != Image::Host;
+    let catalog = if has_catalog { catalog(&*container).await } else { None };
     if catalog.is_none() && !work.runtimes.is_empty() {
         let names: Vec<&str> = work.runtimes.iter().map(|runtime| runtime.name.as_str()).collect();
         let text = format!(
