@@ -3,24 +3,19 @@
 //! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
 //! here decides what happens next.
 
-use super::breakpoints::Breakpoints;
 use super::inbox::Inbox;
-use super::sessions::Sessions;
 use super::shell::{Shell, ShellError};
-use super::{SharedSnapshot, Snapshot, setup};
-use crate::engine::{Container, ContainerSpec, Ends, Engine, ExecError, Ids, users};
+use super::world::World;
+use super::{Snapshot, setup};
+use crate::engine::{Container, Ends, ExecError, Ids, users};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
-use crate::secrets::Vault;
 use nix::sys::signal::Signal;
 use runner_core::env::Layers;
 use runner_core::event::{NoticeLevel, Outcome};
 use runner_core::machine::{CommandRun, Effect, Input};
-use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status};
-use runner_core::plan::{Places, Work};
 use runner_wire::init::Exit;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
 
@@ -30,30 +25,6 @@ const FOUND_DEAD: &str = "Build container found dead before completing the build
 
 /// How long the pipes of a container that is gone may stay open.
 const FOREIGN_WRITERS: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// Advice for the text of a command in which a program was not found.
-pub(crate) type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// Everything the effects work with.
-pub(crate) struct World {
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) container_spec: ContainerSpec,
-    pub(crate) work: Option<Work>,
-    /// The layers of the build's variables, but for what is fetched.
-    pub(crate) layers: Layers,
-    pub(crate) places: Places,
-    /// The buildspec's name in messages.
-    pub(crate) buildspec: String,
-    /// Grows when values are fetched.
-    pub(crate) secrets: SharedSecrets,
-    pub(crate) vault: Arc<Vault>,
-    pub(crate) snapshot: SharedSnapshot,
-    pub(crate) sessions: Arc<dyn Sessions>,
-    pub(crate) breakpoints: Arc<Breakpoints>,
-    /// Layers to remove at the end, wherever the engine has put them.
-    pub(crate) container_layers: Vec<PathBuf>,
-    pub(crate) missing_program_hint: Advice,
-}
 
 /// Performs effects.
 pub(super) struct Effects {

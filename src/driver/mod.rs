@@ -11,9 +11,10 @@ mod sessions;
 mod setup;
 mod shell;
 pub(crate) mod signals;
+mod world;
 
 pub(crate) use breakpoints::Breakpoints;
-pub(crate) use effects::World;
 pub(crate) use run::{Driver, Parts, Progress};
 pub(crate) use sessions::Sessions;
 pub(crate) use shell::{SharedSnapshot, Snapshot};
+pub(crate) use world::World;

@@ -3,8 +3,9 @@
 //! Started by `app`. It meets the outside world in `select` only; what an input means is the
 //! machine's to say.
 
-use super::effects::{Effects, World, initial_snapshot};
+use super::effects::{Effects, initial_snapshot};
 use super::inbox::{Command, Inbox};
+use super::world::World;
 use crate::clock;
 use crate::events::LogWriter;
 use runner_core::event::{Event, EventBody};

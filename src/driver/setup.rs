@@ -3,9 +3,9 @@
 //!
 //! Used by `effects`; what comes of it goes into the machine.
 
-use super::effects::World;
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
+use super::world::World;
 use crate::engine::{Container, Image, OpenMode};
 use crate::secrets::Failure;
 use runner_core::env;

@@ -1,0 +1,38 @@
+//! What the effects work with.
+//!
+//! Made by `app`; used by `effects` and by what they are made of.
+
+use super::SharedSnapshot;
+use super::breakpoints::Breakpoints;
+use super::sessions::Sessions;
+use crate::engine::{ContainerSpec, Engine};
+use crate::secrets::Vault;
+use runner_core::env::Layers;
+use runner_core::mask::SharedSecrets;
+use runner_core::plan::{Places, Work};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Advice for the text of a command in which a program was not found.
+pub(crate) type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Everything the effects work with.
+pub(crate) struct World {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) container_spec: ContainerSpec,
+    pub(crate) work: Option<Work>,
+    /// The layers of the build's variables, but for what is fetched.
+    pub(crate) layers: Layers,
+    pub(crate) places: Places,
+    /// The buildspec's name in messages.
+    pub(crate) buildspec: String,
+    /// Grows when values are fetched.
+    pub(crate) secrets: SharedSecrets,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) snapshot: SharedSnapshot,
+    pub(crate) sessions: Arc<dyn Sessions>,
+    pub(crate) breakpoints: Arc<Breakpoints>,
+    /// Layers to remove at the end, wherever the engine has put them.
+    pub(crate) container_layers: Vec<PathBuf>,
+    pub(crate) missing_program_hint: Advice,
+}
