@@ -236,6 +236,9 @@ fn syntax_error(source: &str, error: &serde_yaml::Error) -> Diagnostic {
             .hint("a text that contains `: ` must be quoted")
             .aws(format!("mapping values are not allowed in this context at line {aws_line}"));
     }
+    if let Some(hint) = item_hint(source, span) {
+        return syntax.hint(hint);
+    }
     if message.contains("multiple YAML documents") {
         return syntax.hint("a buildspec is one document; remove what follows the `---`");
     }
@@ -244,6 +247,27 @@ fn syntax_error(source: &str, error: &serde_yaml::Error) -> Diagnostic {
             .hint("`*name` needs an `&name` before it; quote a text that starts with `*`");
     }
     syntax
+}
+
+/// Advice for an item of a list that is not text to YAML, on the line told or the one before it.
+fn item_hint(source: &str, told: Span) -> Option<&'static str> {
+    let at = told.line.saturating_sub(1) as usize;
+    let lines = [at, at.saturating_sub(1)].map(|at| source.lines().nth(at).unwrap_or_default());
+    lines.into_iter().find_map(|line| {
+        let item = line.trim_start().strip_prefix("- ")?.trim_start();
+        match item.chars().next()? {
+            '[' | '{' => Some(
+                "quote the whole command, or write it under `- |`: YAML takes `[` and `{` at its start \
+                 for a list or a map",
+            ),
+            quote @ ('"' | '\'') if item.matches(quote).count() > 1 && !item.ends_with(quote) => Some(
+                "quote the whole command, or write it under `- |`: to YAML it ends with its second \
+                 quote",
+            ),
+            '%' | '@' | '`' => Some("quote the whole command: YAML keeps its first character for itself"),
+            _ => None,
+        }
+    })
 }
 
 /// The tab that the parser has stumbled over: it may tell the place of the text before it.
@@ -311,6 +335,9 @@ mod tests {
             ("a:\n\tb: c\n", 2, 2, "spaces"),
             ("a: b: c\n", 1, 5, "quoted"),
             ("a: *x\n", 1, 4, "&name"),
+            ("a:\n  - [[ -f x ]] && y\n", 2, 16, "for a list"),
+            ("a:\n  - \"$x\" --all\n", 2, 10, "second quote"),
+            ("a:\n  - @x\n", 2, 5, "first character"),
             ("a: 1\n---\nb: 2\n", 3, 1, "one document"),
         ] {
             let error = parse(source).expect_err(source);
