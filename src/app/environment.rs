@@ -2,11 +2,12 @@
 //!
 //! Used by `app`; the layers go to `core::env`, which decides who wins.
 
-use super::identity::{ACCOUNT, Identity, REGION};
+use super::identity::{ACCOUNT, Identity};
 use super::{AppError, Build, EngineKind, ways};
-use crate::amazon::Amazon;
+use crate::amazon::{Amazon, REGION};
 use crate::credentials::Endpoint;
 use crate::driver::inbox::Inbox;
+use crate::driver::signals;
 use crate::engine::{Image, SourceMount};
 use crate::source::SourceFacts;
 use crate::{clock, credentials, source};
@@ -40,8 +41,13 @@ impl Build {
         let mut layers = self.layers(&sources, places);
         let secrets = SharedSecrets::new(self.secrets(&env::compose(layers.clone()))?);
         if let Some(identity) = &self.request.aws {
-            let aws = Amazon::load(identity).await;
-            let endpoint = credentials::serve(aws, secrets.clone()).await?;
+            // It may wait for a person, and the driver, which hears signals, does not run yet.
+            let endpoint = tokio::select! {
+                served = async {
+                    credentials::serve(Amazon::load(identity).await, secrets.clone()).await
+                } => served?,
+                () = signals::stop_asked() => return Err(AppError::Stopped),
+            };
             if endpoint.is_long_term {
                 let text =
                     "--aws-profile: these are long-term keys; the build gets them as they are";

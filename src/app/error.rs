@@ -17,6 +17,8 @@ pub(crate) enum AppError {
     Mask(String),
     #[error("--aws-profile: {0}")]
     Credentials(#[from] EndpointError),
+    #[error("stopped before the build began")]
+    Stopped,
     #[error("the build ended before it began")]
     NotBegun,
     #[error("{}", .0.join("; "))]

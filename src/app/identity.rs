@@ -1,12 +1,12 @@
 //! Who a build is: its id, its number, its names in AWS's forms.
 
 use super::buildspec::BuildspecFile;
+use crate::amazon::REGION;
 use crate::state::{Home, StateError};
 use runner_core::plan::Places;
 use std::path::{Path, PathBuf};
 
-/// The Region and account a build finds itself in.
-pub(super) const REGION: &str = "us-east-1";
+/// The account a build finds itself in.
 pub(super) const ACCOUNT: &str = "000000000000";
 
 /// Who the build is.

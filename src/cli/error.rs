@@ -91,6 +91,7 @@ impl From<AppError> for CliError {
                 error.to_string(),
             )
             .hint("is the profile there, and are you logged in? aws sts get-caller-identity"),
+            AppError::Stopped => CliError::new(of_status(Status::Stopped), error.to_string()),
             AppError::Credentials(_)
             | AppError::Io { .. }
             | AppError::Mask(_)

@@ -154,6 +154,10 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         return Err(CliError::usage("--engine process has no image and no mounts")
             .hint("the build sees this machine as it is; leave out --image and --mount"));
     }
+    let ids: Vec<&String> = args.secondary_source.iter().map(|(id, _)| id).collect();
+    if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(*id)) {
+        return Err(CliError::usage(format!("--secondary-source: `{}` is named twice", twice.1)));
+    }
     let buildspec = BuildspecFile::read(args.buildspec.as_deref(), &source);
     let parsed = buildspec.parse();
     let (spec, problems) = match parsed {
@@ -235,7 +239,7 @@ fn variables(args: &RunArgs) -> Result<Variables, CliError> {
         let pairs = runner_core::env::parse_file(&text)
             .map_err(|problem| CliError::usage(format!("--env-file: {shown}:{problem}")))?;
         for (name, value) in pairs {
-            values::check_name(&name)
+            values::check_variable(&name, &value)
                 .map_err(|problem| CliError::usage(format!("--env-file: {shown}: {problem}")))?;
             variables.push((name, value));
         }
@@ -269,8 +273,7 @@ fn format(name: FormatName) -> LogFormat {
 fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: bool) {
     let source = buildspec.text().unwrap_or_default();
     let mut stderr = std::io::stderr().lock();
-    let is_told = |problem: &&Diagnostic| problem.is_error() || !quiet;
-    for problem in problems.iter().filter(is_told) {
+    for problem in problems.iter().filter(|problem| problem.is_error() || !quiet) {
         let text = render::diagnostic(&buildspec.shown(), source, problem);
         // Without a standard error there is nobody to tell.
         let _ = write!(stderr, "{text}");

@@ -2,6 +2,8 @@
 
 use crate::engine::{Image, UserMount};
 use jiff::SignedDuration;
+use runner_core::env::is_name;
+use runner_core::spec::is_identifier;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,28 +70,25 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
             (text, value)
         }
     };
-    check_name(name)?;
-    if value.contains('\0') {
-        return Err(format!("the value of {name} contains a NUL"));
-    }
+    check_variable(name, &value)?;
     Ok((name.to_owned(), value))
 }
 
-/// Whether a shell can hold a variable of that name.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
-    let mut chars = name.chars();
-    let fits = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if fits { Ok(()) } else { Err(format!("`{name}` cannot be the name of a variable")) }
+/// Whether a variable can be handed to a program.
+pub(super) fn check_variable(name: &str, value: &str) -> Result<(), String> {
+    if !is_name(name) {
+        return Err(format!("`{name}` cannot be the name of a variable"));
+    }
+    if value.contains('\0') {
+        return Err(format!("the value of {name} contains a NUL"));
+    }
+    Ok(())
 }
 
 /// `ID=DIR`.
 pub(super) fn secondary_source(text: &str) -> Result<(String, PathBuf), String> {
     let (id, dir) = text.split_once('=').ok_or("write ID=DIR")?;
-    let fits = !id.is_empty()
-        && id.len() < 128
-        && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !fits {
+    if !is_identifier(id) {
         return Err(format!(
             "`{id}` cannot be the identifier of a source: use letters, digits and `_`, less than 128"
         ));
@@ -97,6 +96,9 @@ pub(super) fn secondary_source(text: &str) -> Result<(String, PathBuf), String> 
     let dir = std::fs::canonicalize(dir).map_err(|error| format!("{dir}: {error}"))?;
     if !dir.is_dir() {
         return Err(format!("{} is not a directory", dir.display()));
+    }
+    if dir == Path::new("/") {
+        return Err("a source cannot be /".to_owned());
     }
     Ok((id.to_owned(), dir))
 }

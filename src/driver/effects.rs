@@ -114,7 +114,7 @@ impl Effects {
 
     fn download_source(&self) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
-        let place = Arc::clone(&self.shell);
+        let (place, stage) = (Arc::clone(&self.shell), Arc::clone(&self.stage));
         let Some(container) = self.current() else { return };
         tokio::spawn(async move {
             let Some(work) = &world.work else { return };
@@ -123,6 +123,8 @@ impl Effects {
                     *place.lock().await = shell;
                     inbox.send(Input::SourceReady(setup)).await;
                 }
+                // A container that has been taken down meanwhile is no fault.
+                Err(_) if matches!(*lock(&stage), Stage::Stopping) => {}
                 Err(error) => inbox.send(Input::Fault(fault(&error))).await,
             }
         });

@@ -11,6 +11,20 @@ use runner_core::machine::Input;
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Resolves when somebody wants the program to end, for as long as no build hears it. Must be called
+/// in the runtime.
+pub(crate) async fn stop_asked() {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)] = kinds.map(signal) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
+    }
+}
+
 /// Listens from now on. Must be called in the runtime.
 pub(crate) fn listen(inbox: Inbox) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -116,7 +116,7 @@ async fn from_aws(
     for wanted in parameters {
         let value = found.get(&wanted.value).cloned().ok_or_else(|| {
             let message = format!("parameter does not exist: {}", wanted.value);
-            let place = format!("looked for in {} of {}", PARAMETER_STORE_NAME, aws.region());
+            let place = format!("looked for in Parameter Store of {}", aws.region());
             Failure::parameters(message, Some(place)).at(wanted.span)
         });
         values.push(value?);
@@ -147,8 +147,6 @@ async fn from_aws(
     }
     Ok(values)
 }
-
-const PARAMETER_STORE_NAME: &str = "Parameter Store";
 
 async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, Failure> {
     let mut request = json!({"SecretId": wanted.id});

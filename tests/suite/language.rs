@@ -88,6 +88,9 @@ fn secondary_sources() {
     assert_eq!(record["secondarySourceVersions"][0]["sourceVersion"], head.as_str());
     bed.build(&spec, &["--secondary-source", "a-b=."]).code(2).says("identifier of a source");
     bed.build(&spec, &["--secondary-source", "x=nosuch"]).code(2).says("nosuch");
+    bed.build(&spec, &["--secondary-source", "x=/"]).code(2).says("cannot be /");
+    let twice = ["--secondary-source", "x=.", "--secondary-source", "x=."];
+    bed.build(&spec, &twice).code(2).says("`x` is named twice");
 }
 
 /// SHA-256 as sha256sum has it.

@@ -12,6 +12,7 @@ mod fuzz;
 mod git;
 mod guards;
 mod host;
+mod hostile_source;
 mod images;
 mod interpreter;
 mod language;
@@ -40,6 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
         git::cases(),
         guards::cases(),
         host::cases(),
+        hostile_source::cases(),
         images::cases(),
         interpreter::cases(),
         language::cases(),

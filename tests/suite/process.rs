@@ -42,6 +42,11 @@ impl Bystander {
     }
 }
 
+/// A number of seconds to sleep for that nobody else on this machine has.
+fn seconds(whole: u32) -> String {
+    format!("{whole}.{}", std::process::id())
+}
+
 /// Whether a process that was told to name itself so is there.
 fn is_there(name: &str) -> bool {
     fs::read_dir("/proc").unwrap().flatten().any(|entry| {
@@ -93,10 +98,11 @@ fn a_terminal() {
 fn descendants_end_with_the_build() {
     let bed = Bed::new();
     let bystander = Bystander::new();
-    let commands =
-        ["setsid sh -c 'while :; do sleep 601.1; done' & (sleep 601.1 &) ; echo started"];
-    start(&bed, &commands, &[]).ends(0);
-    assert!(!is_there("601.1"));
+    let long = seconds(601);
+    let command =
+        format!("setsid sh -c 'while :; do sleep {long}; done' & (sleep {long} &) ; echo started");
+    start(&bed, &[&command], &[]).ends(0);
+    assert!(!is_there(&long));
     nothing_is_left(&bed);
     bystander.lives();
 }
@@ -105,13 +111,14 @@ fn a_stop_ends_them() {
     let bed = Bed::new();
     let bystander = Bystander::new();
     // Deaf to SIGTERM it has to be killed.
-    let commands = ["trap '' TERM; (trap '' TERM; sleep 602.2) & echo ready; sleep 602.2"];
-    let running = start(&bed, &commands, &[]);
+    let long = seconds(602);
+    let command = format!("trap '' TERM; (trap '' TERM; sleep {long}) & echo ready; sleep {long}");
+    let running = start(&bed, &[&command], &[]);
     running.stdout.wait_for("ready\n");
     running.signal(Signal::SIGINT);
     running.signal(Signal::SIGINT);
     running.ends(5);
-    assert!(!is_there("602.2"));
+    assert!(!is_there(&long));
     nothing_is_left(&bed);
     bystander.lives();
 }
@@ -119,11 +126,14 @@ fn a_stop_ends_them() {
 fn kill_9_of_the_runner() {
     let bed = Bed::new();
     let bystander = Bystander::new();
-    let mut running = paused(&bed, &["setsid sleep 603.3 & codebuild-breakpoint"]);
+    let long = seconds(603);
+    let command = format!("setsid sleep {long} & codebuild-breakpoint");
+    let mut running = paused(&bed, &[&command]);
+    assert!(is_there(&long));
     running.signal(Signal::SIGKILL);
     assert_eq!(running.wait(), 137);
     bed.runner(["ps"]).code(0).says("left by a runner that was killed");
-    assert!(!is_there("603.3"));
+    assert!(!is_there(&long));
     assert_eq!(bed.record()["buildStatus"], "FAULT");
     nothing_is_left(&bed);
     bystander.lives();

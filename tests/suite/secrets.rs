@@ -14,6 +14,7 @@ cases! {
     [Containers, Image("busybox"), Python] => from_aws, what_aws_refuses, no_credentials_at_all;
     [Python] => credentials_for_the_build;
     [Containers, Image("debian"), Python] => the_endpoint_wants_its_token;
+    [] => credentials_that_never_come;
     [Containers] => git_is_told;
 }
 
@@ -296,6 +297,26 @@ fn credentials_for_the_build() {
 
     let mut command = bed.command(["run", "--engine", "process", "--aws-profile", "nosuch"]);
     crate::common::outcome(&mut command).code(3).says("--aws-profile").says("logged in");
+}
+
+/// Whoever waits for credentials hears Ctrl-C.
+fn credentials_that_never_come() {
+    let bed = Bed::new();
+    let home = bed.path("home");
+    fs::create_dir_all(home.join(".aws")).unwrap();
+    let fifo = home.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let process = format!("[profile slow]\ncredential_process = cat {}\n", fifo.display());
+    fs::write(home.join(".aws/config"), process).unwrap();
+    bed.write("buildspec.yml", crate::common::build(&["true"]));
+    let mut command = bed.command(["run", "--engine", "process", "--aws-profile", "slow"]);
+    let running = Running::spawn_from(&mut command);
+    // That it can be opened for writing says that the process waits.
+    let writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    running.ends(5);
+    drop(writer);
+    assert_eq!(crate::common::list(&bed.home().join("builds")), [""; 0]);
 }
 
 fn the_endpoint_wants_its_token() {

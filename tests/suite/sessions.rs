@@ -22,11 +22,6 @@ cases! {
     [Users, Image("busybox")] => users, the_terminal_is_the_containers;
 }
 
-fn finish(bed: &Bed, running: Running) {
-    bed.runner(["resume"]).code(0);
-    running.ends(0);
-}
-
 fn attach(bed: &Bed) -> Terminal {
     let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
     // The echo of what is typed here is not what is waited for.
@@ -53,7 +48,7 @@ fn context_is_that_of_the_caller() {
     terminal.wait_for(&format!("{wanted} xterm"));
     terminal.send("exit 9\r");
     terminal.ends(9);
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn a_running_build_can_be_entered() {
@@ -94,7 +89,7 @@ fn size_and_resize() {
     });
     terminal.send("exit\r");
     terminal.ends(0);
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn ctrl_c_reaches_the_foreground_job_only() {
@@ -113,7 +108,7 @@ fn ctrl_c_reaches_the_foreground_job_only() {
     // The build noticed nothing.
     let state = bed.runner(["ps", "--format", "json"]).code(0).stdout;
     assert!(state.contains("\"paused\""), "{state}");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 /// The terminal is one of the container's own, and its user's.
@@ -126,7 +121,7 @@ fn the_terminal_is_the_containers() {
     terminal.send("exec 3<>/dev/tty && echo opened-$((1+1)); exit 0\r");
     terminal.wait_for("opened-2");
     terminal.ends(0);
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn detaching() {
@@ -137,7 +132,7 @@ fn detaching() {
     terminal.send("\r~.");
     let text = terminal.ends(0);
     assert!(text.contains("detached; the build goes on"), "{text}");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn the_terminal_is_restored_when_attach_is_killed() {
@@ -150,7 +145,7 @@ fn the_terminal_is_restored_when_attach_is_killed() {
         assert_eq!(terminal.wait(), code);
         assert!(terminal.is_cooked(), "{signal}");
     }
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn many_sessions_at_once() {
@@ -166,7 +161,7 @@ fn many_sessions_at_once() {
     for (number, session) in sessions.into_iter().enumerate() {
         session.ends(i32::try_from(number).unwrap() + 10);
     }
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn streams_are_kept_apart() {
@@ -181,7 +176,7 @@ fn streams_are_kept_apart() {
     let line = format!("{} exec -- yes | head -n 2", crate::common::runner().display());
     let output = bed.other("sh").args(["-c", &line]).output().unwrap();
     assert_eq!(output.stdout, b"y\ny\n");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn input_has_an_end() {
@@ -200,7 +195,7 @@ fn input_has_an_end() {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let _stdin = child.stdin.take().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn signals_are_passed_on() {
@@ -212,7 +207,7 @@ fn signals_are_passed_on() {
     exec.signal(Signal::SIGTERM);
     exec.stdout.wait_for("told");
     exec.ends(5);
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn large_streams() {
@@ -227,7 +222,7 @@ fn large_streams() {
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     assert!(output.stdout == sent, "{} bytes", output.stdout.len());
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn a_client_that_dies_takes_its_shell_along() {
@@ -242,7 +237,7 @@ fn a_client_that_dies_takes_its_shell_along() {
     let gone = "while pidof sleep > /dev/null; do usleep 10000; done; pidof codebuild-breakpoint > \
                 /dev/null && echo still paused";
     assert_eq!(bed.runner(["exec", "--", "sh", "-c", gone]).code(0).stdout, "still paused\n");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn users() {
@@ -253,7 +248,7 @@ fn users() {
     assert_eq!(id("1000").code(0).stdout, "1000\n");
     assert_eq!(id("0").code(0).stdout, "0\n");
     id("nosuch").code(125).says("no user `nosuch`");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 /// More is typed than any buffer on the way holds, into a program that sends it all back.
@@ -268,7 +263,7 @@ fn a_paste_into_an_echoing_program() {
     terminal.wait_for("13572e9e296cff52b79c52148313c3a5");
     terminal.send("exit\r");
     terminal.ends(0);
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn one_key_opens_a_shell() {
@@ -296,7 +291,7 @@ fn idle_sessions_are_closed() {
     let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
     let text = terminal.ends(0);
     assert!(text.contains("nothing happened for"), "{text}");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn the_end_of_the_build_is_told() {
@@ -341,7 +336,7 @@ fn another_user_is_refused() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{text}");
     assert!(text.contains("belongs to another user"), "{text}");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 /// Garbage, half messages, silence and floods on the shim socket; then a breakpoint works as ever.
@@ -390,7 +385,7 @@ fn a_hostile_build_harms_only_itself() {
     );
     running.stdout.wait_for("huge: []\nkind: []\nhalf: []\nresume: [01]\nfull: [02]\nkept\n");
     running.stdout.wait_for("\ncodebuild-resume: nothing is paused\n\n");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 /// Without --enable-session both commands do nothing, and there is no socket to talk to.
@@ -410,7 +405,7 @@ fn attach_needs_a_terminal() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     bed.runner(["attach"]).code(125).says("needs a terminal");
-    finish(&bed, running);
+    bed.resume(running);
 }
 
 fn a_program_that_fails_to_start() {
@@ -418,5 +413,5 @@ fn a_program_that_fails_to_start() {
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     bed.runner(["exec", "--", "/nosuch"]).code(127).says("/nosuch: cannot execute the program");
     bed.runner(["exec", "nosuch", "--", "id"]).code(125).says("live builds: demo:");
-    finish(&bed, running);
+    bed.resume(running);
 }

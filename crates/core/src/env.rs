@@ -51,6 +51,14 @@ pub fn compose(layers: Layers) -> BTreeMap<String, String> {
     variables
 }
 
+/// Whether a shell can hold a variable of that name.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 /// Reads `--env-file` (`spec/buildspec.md` 7.1): `NAME=VALUE` a line, `#` comments and empty lines
 /// left out. Quotes are part of the value.
 ///

@@ -190,15 +190,20 @@ const BUILDSPEC: Key =
 const DEBUG_SESSION: Key = key("debug-session", Flag, "Whether sessions are enabled.");
 const IGNORE_FAILURE: Key =
     key("ignore-failure", Flag, "Whether the batch goes on as if it had succeeded.");
+const PRIVILEGED_MODE: Key = key("privileged-mode", Flag, "Whether the container is privileged.");
+const TYPE: Key = key("type", Text, "The environment type.");
+const COMPUTE_TYPE: Key = key("compute-type", Text, "The compute type.");
+const IMAGE: Key = key("image", Text, "The image.");
+const VARIABLES: Key = key("variables", Names("a variable", &Text), "Variables of the build.");
 const TASK_ENV: Key = key(
     "env",
     Map(&[
-        key("compute-type", Text, "The compute type."),
+        COMPUTE_TYPE,
         key("fleet", Text, "The reserved fleet; not together with compute-type."),
-        key("image", Text, "The image."),
-        key("privileged-mode", Flag, "Whether the container is privileged."),
-        key("type", Text, "The environment type."),
-        key("variables", Names("a variable", &Text), "Variables of this build."),
+        IMAGE,
+        PRIVILEGED_MODE,
+        TYPE,
+        VARIABLES,
     ]),
     "The environment of this build.",
 );
@@ -231,17 +236,7 @@ const BATCH: &[Key] = &[
                     IGNORE_FAILURE,
                     key(
                         "env",
-                        Map(&[
-                            key("privileged-mode", Flag, "Whether containers are privileged."),
-                            key("type", Text, "The environment type."),
-                            key("compute-type", Text, "The compute type."),
-                            key("image", Text, "The image."),
-                            key(
-                                "variables",
-                                Names("a variable", &Text),
-                                "Variables of every build.",
-                            ),
-                        ]),
+                        Map(&[PRIVILEGED_MODE, TYPE, COMPUTE_TYPE, IMAGE, VARIABLES]),
                         "The environment of every build.",
                     ),
                 ]),

@@ -4,7 +4,7 @@
 //! a shell would: quoted text, comments and here-documents are left out, and what is not certain is
 //! not told.
 
-use super::diagnostic::{Code, Diagnostic, Span};
+use super::diagnostic::{Code, Diagnostic};
 use super::model::{BuildSpec, Command, Version};
 use super::read::At;
 use super::yaml::Node;
@@ -155,8 +155,7 @@ fn lost_state(version: Version, command: &Command, code: &str, problems: &mut Ve
     } else {
         return;
     };
-    let span = Span { length: command.span.length, ..command.span };
-    problems.push(Diagnostic::new(Code::LostState, span, told.0).hint(told.1));
+    problems.push(Diagnostic::new(Code::LostState, command.span, told.0).hint(told.1));
 }
 
 /// A command's text without what is quoted, said in comments, or fed to another program.

@@ -21,6 +21,7 @@ pub use model::{
     SecretVersion, Shell, USER_PHASES, UserPhase, Variable, Version,
 };
 pub use schema::schema;
+pub use validate::is_identifier;
 
 /// Reads a buildspec's text. Warnings come along in file order.
 ///

@@ -3,7 +3,7 @@
 use super::super::diagnostic::{Code, Diagnostic};
 use super::super::model::{Batch, BatchBuilds, BatchMatrix, BatchTask};
 use super::super::read::{At, Text};
-use super::{env, strings};
+use super::{env, is_identifier, strings};
 use std::collections::HashMap;
 
 /// The ways to name builds, of which a batch has one.
@@ -52,10 +52,7 @@ fn tasks(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
     let mut waits: Vec<(String, Text)> = Vec::new();
     for item in list.items() {
         let Some(identifier) = item.get("identifier").text() else { continue };
-        let fits = !identifier.text.is_empty()
-            && identifier.text.len() < 128
-            && identifier.text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        if !fits {
+        if !is_identifier(&identifier.text) {
             problems.push(Diagnostic::new(
                 Code::BadValue,
                 identifier.span,

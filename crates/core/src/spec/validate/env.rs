@@ -4,6 +4,7 @@ use super::super::diagnostic::{Code, Diagnostic};
 use super::super::model::{SecretReference, SecretVariable, SecretVersion, Shell, Variable};
 use super::super::read::{At, Text};
 use super::{FILE, at_most};
+use crate::env::is_name;
 
 /// Colon-parted fields of an ARN of Secrets Manager.
 const ARN_FIELDS: usize = 7;
@@ -119,13 +120,6 @@ fn reference(written: &Text, problems: &mut Vec<Diagnostic>) -> Option<SecretRef
             .hint("it is secret-id[:json-key[:version-stage[:version-id]]]"),
     );
     None
-}
-
-/// Whether a shell can hold a variable of that name.
-pub(super) fn is_name(name: &str) -> bool {
-    let mut chars = name.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// Whether a shell can hold a variable of that name; told if not, or if it is not the author's to

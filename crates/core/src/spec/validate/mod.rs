@@ -102,6 +102,14 @@ fn missing_phases(document: At<'_>, problems: &mut Vec<Diagnostic>) {
     });
 }
 
+/// What CodeBuild takes for the identifier of a source, an artifact or a build of a batch.
+#[must_use]
+pub fn is_identifier(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() < 128
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 /// Told of what there may be only so many of.
 fn at_most(most: usize, found: usize, what: &str, at: At<'_>, problems: &mut Vec<Diagnostic>) {
     if found > most {

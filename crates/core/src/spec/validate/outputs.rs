@@ -3,7 +3,7 @@
 use super::super::diagnostic::{Code, Diagnostic};
 use super::super::model::{Artifact, Artifacts, Cache, Proxy, ReportGroup};
 use super::super::read::At;
-use super::{at_most, strings};
+use super::{at_most, is_identifier, strings};
 
 /// Most of each that CodeBuild takes.
 const MAX_REPORTS: usize = 5;
@@ -27,10 +27,7 @@ pub(super) fn artifacts(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<A
     let secondary = entries
         .into_iter()
         .map(|(id, map)| {
-            let fits = !id.text.is_empty()
-                && id.text.len() < 128
-                && id.text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            if !fits {
+            if !is_identifier(&id.text) {
                 problems.push(
                     Diagnostic::new(
                         Code::BadValue,

@@ -1,0 +1,140 @@
+//! A source directory that is somebody else's trap: what it names, what lies in it, who may see it.
+
+use crate::common::{Bed, Running, build, cases, image, outcome};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+cases! {
+    [Containers, Image("busybox")] => what_a_hostile_repository_names, state_behind_a_link,
+        fifos_in_the_source, escapes_in_our_lines;
+    [] => a_repository_that_is_a_trap;
+    [Root] => the_directories_of_process_are_closed;
+}
+
+fn busybox() -> String {
+    format!("rootfs:{}", image("busybox").display())
+}
+
+/// A source can name any directory as its repository, and gets it only if that names the source back.
+fn what_a_hostile_repository_names() {
+    let bed = Bed::new();
+    let secret = bed.path("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("key"), "for nobody's eyes").unwrap();
+    let named = format!("gitdir: {}\n", secret.display());
+    let command =
+        format!("cat {}/key 2>&1; git --version > /dev/null 2>&1; true", secret.display());
+    let check = |bed: &Bed, what: &str| {
+        let output = bed.build(&build(&[&command]), &[]).code(0).output();
+        assert!(output.contains("No such file"), "{what}: {output}");
+        let _ = fs::remove_dir_all(bed.home().join("builds"));
+    };
+    bed.write(".git", &named);
+    check(&bed, "a file that names it");
+    // With what a repository has, but without a word of this source.
+    for dir in ["objects", "refs"] {
+        fs::create_dir(secret.join(dir)).unwrap();
+    }
+    fs::write(secret.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+    check(&bed, "a repository of somebody else");
+    fs::write(secret.join("config"), "[core]\n\tworktree = /elsewhere\n").unwrap();
+    check(&bed, "a submodule of somebody else");
+    // A link, and a directory that shares another.
+    fs::remove_file(bed.source().join(".git")).unwrap();
+    symlink(&secret, bed.source().join(".git")).unwrap();
+    check(&bed, "a link");
+    fs::remove_file(bed.source().join(".git")).unwrap();
+    bed.write(".git/HEAD", "ref: refs/heads/main\n");
+    bed.write(".git/commondir", secret.to_str().unwrap());
+    check(&bed, "a directory that shares");
+    fs::remove_dir_all(bed.source().join(".git")).unwrap();
+    bed.write("fake/commondir", secret.to_str().unwrap());
+    bed.write("fake/gitdir", bed.source().join(".git").to_str().unwrap());
+    bed.write(".git", "gitdir: fake\n");
+    check(&bed, "a work tree that is none");
+}
+
+/// Nothing of the caller's is written because a source says so.
+fn a_repository_that_is_a_trap() {
+    let bed = Bed::new();
+    let victim = bed.path("victim");
+    let text = "keep\n\tworktree = x\n";
+    fs::write(&victim, text).unwrap();
+    bed.write(".git", "gitdir: fake\n");
+    bed.write("fake/HEAD", "ref: refs/heads/main\n");
+    fs::create_dir(bed.source().join("fake/objects")).unwrap();
+    fs::create_dir(bed.source().join("fake/refs")).unwrap();
+    symlink(&victim, bed.source().join("fake/config")).unwrap();
+    bed.write("buildspec.yml", build(&["true"]));
+    bed.runner(["run", "--engine", "process"]).code(0);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), text);
+    // One that the source itself keeps, and that names it.
+    fs::remove_file(bed.source().join("fake/config")).unwrap();
+    let own = format!("[core]\n\tworktree = {}\n", bed.source().display());
+    bed.write("fake/config", &own);
+    bed.runner(["run", "--engine", "process"]).code(0);
+    assert_eq!(fs::read_to_string(bed.source().join("fake/config")).unwrap(), own);
+}
+
+/// Our own folder below the source is hidden, whatever name led to it.
+fn state_behind_a_link() {
+    let bed = Bed::new();
+    bed.write("b.yml", build(&["ls -A real/state; ls real"]));
+    fs::create_dir_all(bed.source().join("real/state")).unwrap();
+    symlink(bed.source(), bed.path("link")).unwrap();
+    let mut command = bed.command(["run", "b.yml", "--image", &busybox()]);
+    command.env("RUNNER_HOME", bed.path("link").join("real/state"));
+    assert_eq!(outcome(&mut command).code(0).output(), "state\n");
+}
+
+/// Nothing of the source is waited for before the build begins.
+fn fifos_in_the_source() {
+    let bed = Bed::new();
+    for name in ["HEAD", "config", "packed-refs"] {
+        let path = bed.source().join(".git").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    assert_eq!(bed.build(&build(&["echo hi"]), &[]).code(0).output(), "hi\n");
+    let bed = Bed::new();
+    let path = bed.source().join("buildspec.yml");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    bed.runner(["run", "--image", &busybox()]).code(2).says("is not a file");
+}
+
+/// What a build has a say in does not drive the terminal from our own lines.
+fn escapes_in_our_lines() {
+    let bed = Bed::new();
+    let command = "d=$(printf 'x\\033]0;own\\007'); mkdir \"$d\"; cd \"$d\"; codebuild-breakpoint";
+    let running = bed.paused(&build(&[command]), &[]);
+    bed.runner(["resume"]).code(0);
+    let said = running.stderr.text();
+    assert!(said.contains("]0;own") && !said.contains('\u{1b}'), "{said:?}");
+    running.ends(0);
+}
+
+/// Where nothing is isolated, other users of the machine still are.
+fn the_directories_of_process_are_closed() {
+    let bed = Bed::new();
+    fs::set_permissions(bed.source(), fs::Permissions::from_mode(0o700)).unwrap();
+    bed.write("private", "for nobody's eyes");
+    bed.write("buildspec.yml", build(&["pwd -P; codebuild-breakpoint"]));
+    let mut command = bed.command(["run", "--engine", "process", "--enable-session"]);
+    command.args(["-e", "SECRET=hunter22222"]);
+    let running = Running::spawn_from(&mut command);
+    running.stderr.wait_for("stop ");
+    running.stdout.wait_for("/output/src");
+    running.stdout.wait_for("\n/var/tmp/runner-");
+    let text = running.stdout.text();
+    let place = text.lines().find(|line| line.starts_with("/var/tmp/runner-")).unwrap();
+    let root = place.split("/output/").next().unwrap();
+    for target in [place.to_owned(), format!("{root}/output/tmp/env.sh"), root.to_owned()] {
+        let reached = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "ls", &target])
+            .output()
+            .unwrap();
+        assert!(!reached.status.success(), "{target}: {reached:?}");
+    }
+    bed.resume(running);
+}
