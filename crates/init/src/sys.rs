@@ -2,7 +2,15 @@
 //!
 //! Used by every other module; stands on `arch_*` alone. A failed call is an [`Errno`].
 
+mod files;
+
+pub(crate) use files::{
+    change_directory, list, open_below, open_directory, open_directory_below, open_file_below,
+    open_for_runner, open_place, open_proc, own_path, working_directory,
+};
+
 use crate::arch::{nr, syscall};
+use files::c_path;
 
 /// The kernel's reason for a refusal, as a positive number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +38,10 @@ pub(crate) const POLLIN: i16 = 1;
 pub(crate) const POLLOUT: i16 = 4;
 pub(crate) const POLLHUP: i16 = 16;
 
-const O_RDONLY: usize = 0;
 const O_RDWR: usize = 2;
 const O_NOCTTY: usize = 0o400;
 const O_NONBLOCK: usize = 0o4000;
-const O_DIRECTORY: usize = 0o200_000;
-const O_NOFOLLOW: usize = 0o400_000;
 const O_CLOEXEC: usize = 0o2_000_000;
-const AT_FDCWD: usize = -100_isize as usize;
 
 /// A descriptor that is closed when it goes out of scope.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,11 +84,6 @@ fn plain(nr: usize, args: [usize; 6]) -> Result<usize> {
 
 fn checked(result: isize) -> Result<usize> {
     if result < 0 { Err(Errno(-result as i32)) } else { Ok(result as usize) }
-}
-
-/// Makes sure that bytes handed to the kernel as a path end where it will stop reading.
-fn c_path(path: &[u8]) -> Result<usize> {
-    if path.last() == Some(&0) { Ok(path.as_ptr() as usize) } else { Err(Errno::INVAL) }
 }
 
 pub(crate) fn exit(code: i32) -> ! {
@@ -360,12 +359,6 @@ pub(crate) fn gid() -> u32 {
     plain(nr::GETGID, [0; 6]).unwrap_or(0) as u32
 }
 
-/// The working directory with its NUL; its length.
-pub(crate) fn working_directory(into: &mut [u8]) -> Result<usize> {
-    // SAFETY: the kernel writes at most `into.len()` bytes.
-    checked(unsafe { syscall(nr::GETCWD, [into.as_mut_ptr() as usize, into.len(), 0, 0, 0, 0]) })
-}
-
 /// Every signal back to its default: a Rust parent ignores SIGPIPE, and exec would pass that on.
 pub(crate) fn default_signals() {
     let default = [0_usize; 4];
@@ -450,86 +443,6 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u8]) -> Result<()> {
     plain(nr::SETRESUID, [uid as usize, uid as usize, uid as usize, 0, 0, 0]).map(drop)
 }
 
-pub(crate) fn change_directory(path: &[u8]) -> Result<()> {
-    let path = c_path(path)?;
-    // SAFETY: `c_path` has seen the NUL.
-    checked(unsafe { syscall(nr::CHDIR, [path, 0, 0, 0, 0, 0]) }).map(drop)
-}
-
-/// Opens a path on behalf of the runner: never through a symbolic link at its end, never waiting
-/// for a peer, never as a controlling terminal.
-pub(crate) fn open_for_runner(path: &[u8], flags: u32, mode: u32) -> Result<Fd> {
-    let path = c_path(path)?;
-    let flags = flags as usize | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
-    // SAFETY: `c_path` has seen the NUL.
-    checked(unsafe { syscall(nr::OPENAT, [AT_FDCWD, path, flags, mode as usize, 0, 0]) })
-        .map(|fd| Fd(fd as i32))
-}
-
-/// The list of processes, as a directory.
-pub(crate) fn open_proc() -> Result<Fd> {
-    let path = c"/proc".as_ptr() as usize;
-    // SAFETY: the path is a C string.
-    checked(unsafe {
-        syscall(nr::OPENAT, [AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0])
-    })
-    .map(|fd| Fd(fd as i32))
-}
-
-/// Opens a file below a directory for reading; `path` ends in NUL.
-pub(crate) fn open_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
-    let path = c_path(path)?;
-    // SAFETY: `c_path` has seen the NUL.
-    checked(unsafe { syscall(nr::OPENAT, [directory.arg(), path, O_CLOEXEC, 0, 0, 0]) })
-        .map(|fd| Fd(fd as i32))
-}
-
-/// Opens a directory to list it; `path` ends in NUL.
-pub(crate) fn open_directory(path: &[u8]) -> Result<Fd> {
-    let path = c_path(path)?;
-    let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
-    // SAFETY: `c_path` has seen the NUL.
-    checked(unsafe { syscall(nr::OPENAT, [AT_FDCWD, path, flags, 0, 0, 0]) })
-        .map(|fd| Fd(fd as i32))
-}
-
-/// Opens a directory below another to list it, not through a link; `path` ends in NUL.
-pub(crate) fn open_directory_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
-    let path = c_path(path)?;
-    let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW;
-    // SAFETY: `c_path` has seen the NUL.
-    checked(unsafe { syscall(nr::OPENAT, [directory.arg(), path, flags, 0, 0, 0]) })
-        .map(|fd| Fd(fd as i32))
-}
-
-/// Opens a file below a directory for reading, without waiting for anybody; `path` ends in NUL.
-pub(crate) fn open_file_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
-    let path = c_path(path)?;
-    let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-    // SAFETY: `c_path` has seen the NUL.
-    checked(unsafe { syscall(nr::OPENAT, [directory.arg(), path, flags, 0, 0, 0]) })
-        .map(|fd| Fd(fd as i32))
-}
-
-/// Opens a directory as a place to go on from; `path` ends in NUL.
-pub(crate) fn open_place(path: &[u8]) -> Result<Fd> {
-    const O_PATH: usize = 0o10_000_000;
-    let path = c_path(path)?;
-    let flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
-    // SAFETY: `c_path` has seen the NUL.
-    checked(unsafe { syscall(nr::OPENAT, [AT_FDCWD, path, flags, 0, 0, 0]) })
-        .map(|fd| Fd(fd as i32))
-}
-
-/// Where this program's file is; how many bytes of `into` that takes.
-pub(crate) fn own_path(into: &mut [u8]) -> Result<usize> {
-    let link = c"/proc/self/exe".as_ptr() as usize;
-    // SAFETY: the path is a C string; the kernel writes at most `into.len()` bytes.
-    checked(unsafe {
-        syscall(nr::READLINKAT, [AT_FDCWD, link, into.as_mut_ptr() as usize, into.len(), 0, 0])
-    })
-}
-
 /// A descriptor that stays with one process whatever becomes of its number.
 pub(crate) fn pin(pid: i32) -> Result<Fd> {
     plain(nr::PIDFD_OPEN, [pid as usize, 0, 0, 0, 0, 0]).map(|fd| Fd(fd as i32))
@@ -550,14 +463,6 @@ pub(crate) fn rest() {
     let time = [0_u64, 1_000_000];
     // SAFETY: the kernel reads two numbers; there is nothing to poll.
     let _ = unsafe { syscall(nr::PPOLL, [0, 0, time.as_ptr() as usize, 0, 0, 0]) };
-}
-
-/// The next entries of a directory, as the kernel lays them out; 0 at the end.
-pub(crate) fn list(directory: &Fd, into: &mut [u8]) -> Result<usize> {
-    // SAFETY: the kernel writes at most `into.len()` bytes.
-    checked(unsafe {
-        syscall(nr::GETDENTS64, [directory.arg(), into.as_mut_ptr() as usize, into.len(), 0, 0, 0])
-    })
 }
 
 /// A new pseudo-terminal of the given size in the devpts whose root is `devpts`: master and slave.
