@@ -1,6 +1,6 @@
 //! The engine `process`: the same build, sessions and ends without a container.
 
-use crate::common::{Bed, Running, build, cases, outcome};
+use crate::common::{Bed, Running, build, cases, outcome, until};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::PathBuf;
@@ -129,7 +129,8 @@ fn kill_9_of_the_runner() {
     let long = seconds(603);
     let command = format!("setsid sleep {long} & codebuild-breakpoint");
     let mut running = paused(&bed, &[&command]);
-    assert!(is_there(&long));
+    // `setsid` forks: it may still be on its way when the build pauses.
+    until("the child has started", || is_there(&long));
     running.signal(Signal::SIGKILL);
     assert_eq!(running.wait(), 137);
     bed.runner(["ps"]).code(0).says("left by a runner that was killed");
