@@ -33,5 +33,7 @@ fn main() {
             .with_ignored_flag(is_left_out)
         })
         .collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    common::daemon::end_all();
+    conclusion.exit();
 }

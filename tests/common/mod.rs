@@ -1,8 +1,11 @@
 //! What every suite stands on: cases and their needs, a hermetic bed, processes that can be watched.
 
 mod bed;
+pub(crate) mod daemon;
+pub(crate) mod docker;
 mod process;
 mod pty;
+pub(crate) mod registry;
 
 pub(crate) use bed::{Bed, Outcome, build, list, outcome};
 pub(crate) use process::{Running, Stream};

@@ -1,87 +1,28 @@
 //! Inside Docker containers, as on CI workers: it works, or exit 3 says why and what would mend it.
 
-use crate::common::{Bed, Outcome, PATIENCE, Running, cases, image, outcome, project, runner};
-use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use crate::common::docker::Docker;
+use crate::common::{Outcome, Running, cases, outcome, project, runner};
+use std::process::Command;
 
 cases! {
     [Root, Image("debian"), Program("dockerd"), Program("docker")] => in_docker_containers;
 }
 
-/// A Docker daemon of this test's own, with the image debian.
-struct Docker {
-    bed: Bed,
-    daemon: Child,
+/// A shell script in a container of Docker's that has the runner and the examples.
+fn run(options: &[&str], script: &str) -> Outcome {
+    outcome(&mut run_command(options, script))
 }
 
-const IMAGE: &str = "runner-test:debian";
-
-impl Docker {
-    fn start() -> Self {
-        let bed = Bed::new();
-        let dir = |name: &str| bed.path("docker").join(name);
-        fs::create_dir(bed.path("docker")).unwrap();
-        let log = fs::File::create(dir("log")).unwrap();
-        let daemon = Command::new("dockerd")
-            .arg("--data-root")
-            .arg(dir("data"))
-            .arg("--exec-root")
-            .arg(dir("exec"))
-            .arg("--pidfile")
-            .arg(dir("pid"))
-            .arg("--host")
-            .arg(format!("unix://{}", dir("sock").display()))
-            .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let docker = Docker { bed, daemon };
-        let begin = Instant::now();
-        // It has no way to tell when it is ready but to answer.
-        while outcome(&mut docker.command(&["version"])).code != 0 {
-            let log = fs::read_to_string(docker.bed.path("docker/log")).unwrap_or_default();
-            assert!(begin.elapsed() < PATIENCE, "dockerd does not answer:\n{log}");
-        }
-        let tar = image("debian").with_extension("tar");
-        outcome(&mut docker.command(&["import", tar.to_str().unwrap(), IMAGE])).code(0);
-        docker
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.bed.other("docker");
-        command
-            .args(["--host", &format!("unix://{}", self.bed.path("docker/sock").display())])
-            .args(arguments);
-        command
-    }
-
-    /// A shell script in a container that has the runner and the examples.
-    fn run(&self, options: &[&str], script: &str) -> Outcome {
-        outcome(&mut self.run_command(options, script))
-    }
-
-    fn run_command(&self, options: &[&str], script: &str) -> Command {
-        let program = format!("{}:/usr/local/bin/runner:ro", runner().display());
-        let source = format!("{}:/src:ro", project().join("buildspecs").display());
-        let mut command = self.command(&["run", "--rm", "--network", "none"]);
-        command
-            .args(["-v", &program, "-v", &source, "-w", "/src", "-e", "RUNNER_HOME=/tmp/state"])
-            .args(options)
-            .args([IMAGE, "sh", "-c", script]);
-        command
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.daemon.id().try_into().unwrap());
-        // It takes its containers along.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.daemon.wait();
-    }
+fn run_command(options: &[&str], script: &str) -> Command {
+    let docker = Docker::shared();
+    let program = format!("{}:/usr/local/bin/runner:ro", runner().display());
+    let source = format!("{}:/src:ro", project().join("buildspecs").display());
+    let mut command = docker.command(&["run", "--rm", "--network", "none"]);
+    command
+        .args(["-v", &program, "-v", &source, "-w", "/src", "-e", "RUNNER_HOME=/tmp/state"])
+        .args(options)
+        .args([&docker.image("debian"), "sh", "-c", script]);
+    command
 }
 
 const HELLO: &str = "runner run hello-world.yml";
@@ -90,21 +31,21 @@ const OPEN: [&str; 4] =
     ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"];
 
 fn in_docker_containers() {
-    let docker = Docker::start();
+    let docker = Docker::shared();
     for user in [["--user", "0"], ["--user", "1000"]] {
         // As containers are by default.
-        let refused = docker.run(&user, HELLO).code(3);
+        let refused = run(&user, HELLO).code(3);
         assert!(refused.stderr.contains("--security-opt seccomp=unconfined"), "{}", refused.stderr);
         assert!(refused.stderr.contains("--engine process"), "{}", refused.stderr);
-        let plain = docker.run(&user, &format!("{HELLO} --engine process")).code(0);
+        let plain = run(&user, &format!("{HELLO} --engine process")).code(0);
         assert!(plain.output().contains("Hello World\n"), "{}", plain.stdout);
         plain.says("nothing is isolated");
         // Namespaces, and no /proc of their own.
         let options = [&user[..], &OPEN[..2]].concat();
-        docker.run(&options, HELLO).code(3).says("--security-opt systempaths=unconfined");
+        run(&options, HELLO).code(3).says("--security-opt systempaths=unconfined");
         // What the hint says.
         let options = [&user[..], &OPEN[..]].concat();
-        let works = docker.run(&options, HELLO).code(0).says("kept in memory");
+        let works = run(&options, HELLO).code(0).says("kept in memory");
         assert!(works.output().contains("Hello World\n"), "{}", works.stdout);
     }
     // Job containers as GitHub Actions and GitLab's runner make them: their own work folders and
@@ -113,18 +54,18 @@ fn in_docker_containers() {
         let home = format!("HOME={home}");
         let options = ["-w", folder, "-e", &home, "-e", "CI=true", "-e", "RUNNER_HOME="];
         let script = format!("cp /src/hello-world.yml buildspec.yml; {HELLO_THERE}");
-        docker.run(&options, &script).code(3).says("--engine process");
-        let plain = docker.run(&options, &format!("{script} --engine process")).code(0);
+        run(&options, &script).code(3).says("--engine process");
+        let plain = run(&options, &format!("{script} --engine process")).code(0);
         assert!(plain.output().contains("Hello World\n"), "{}", plain.stdout);
     }
     // As much as a privileged container has, and its state on an overlay.
     let options = [&OPEN[..2], &["--cap-add", "SYS_ADMIN"]].concat();
-    docker.run(&options, HELLO).code(0).says("kept in memory");
+    run(&options, HELLO).code(0).says("kept in memory");
 
     // The walk, as a CI job has it: no terminal, a second process in the same container.
     let name = ["--name", "walk"];
     let options = [&OPEN[..], &name[..]].concat();
-    let mut command = docker.run_command(&options, "runner run hello-world.yml --enable-session");
+    let mut command = run_command(&options, "runner run hello-world.yml --enable-session");
     let mut build = Running::spawn_from(&mut command);
     build.stderr.wait_for("stop ");
     let exec = ["exec", "walk", "runner", "exec", "--", "cat", "/tmp/hello-world"];
@@ -134,7 +75,7 @@ fn in_docker_containers() {
     assert_eq!(build.wait(), 0);
 
     // The same without a container of its own.
-    let mut command = docker.run_command(
+    let mut command = run_command(
         &["--name", "plain"],
         "runner run hello-world.yml --enable-session --engine process",
     );

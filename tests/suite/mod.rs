@@ -8,6 +8,7 @@ mod corpus;
 mod ends;
 mod engine;
 mod examples;
+mod fixtures;
 mod fuzz;
 mod git;
 mod guards;
@@ -37,6 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
         engine::cases(),
         ends::cases(),
         examples::cases(),
+        fixtures::cases(),
         fuzz::cases(),
         git::cases(),
         guards::cases(),

@@ -4,8 +4,9 @@ use crate::{Result, is_root, run};
 use std::process::{Command, Stdio};
 
 /// What tests and images use. Without one of them the tests that need it are not run.
-pub(crate) const ALL: [&str; 12] = [
+pub(crate) const ALL: [&str; 15] = [
     "busybox-static",
+    "docker-registry",
     "docker.io",
     "gcc",
     "git",
@@ -14,8 +15,10 @@ pub(crate) const ALL: [&str; 12] = [
     "passwd",
     "procps",
     "python3-venv",
+    "skopeo",
     "tmux",
     "uidmap",
+    "umoci",
     "util-linux",
 ];
 

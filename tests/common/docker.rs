@@ -1,0 +1,67 @@
+//! A Docker daemon shared by the tests of a run, with roots and a socket of its own.
+//!
+//! It has no network but the host's, and no image but those of `images/`.
+
+use super::daemon::Daemon;
+use super::{image, outcome};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+/// The daemon, and how to reach it.
+pub(crate) struct Docker {
+    daemon: Daemon,
+    imported: Mutex<Vec<&'static str>>,
+}
+
+impl Docker {
+    /// The one of this run.
+    pub(crate) fn shared() -> &'static Docker {
+        static SHARED: OnceLock<Docker> = OnceLock::new();
+        SHARED.get_or_init(Docker::start)
+    }
+
+    fn start() -> Self {
+        let daemon = Daemon::start(|dir| {
+            let mut command = Command::new("dockerd");
+            command.arg("--data-root").arg(dir.join("data"));
+            command.arg("--exec-root").arg(dir.join("exec"));
+            command.arg("--pidfile").arg(dir.join("pid"));
+            command.arg("--host").arg(format!("unix://{}", dir.join("sock").display()));
+            command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
+            command
+        });
+        let docker = Docker { daemon, imported: Mutex::default() };
+        // It has no way to tell when it is ready but to answer.
+        docker.daemon.answers(|| outcome(&mut docker.command(&["version"])).code == 0);
+        docker
+    }
+
+    /// Where it listens, as `DOCKER_HOST` has it.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.daemon.path("sock").display())
+    }
+
+    /// Its own command.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.daemon.path("home"))
+            .args(["--host", &self.host()])
+            .args(arguments);
+        command
+    }
+
+    /// The name by which it knows an image of `images/`.
+    pub(crate) fn image(&self, name: &'static str) -> String {
+        let reference = format!("runner-test/{name}:latest");
+        let mut imported = self.imported.lock().unwrap();
+        if !imported.contains(&name) {
+            let tar = image(name).with_extension("tar");
+            outcome(&mut self.command(&["import", tar.to_str().unwrap(), &reference])).code(0);
+            imported.push(name);
+        }
+        reference
+    }
+}

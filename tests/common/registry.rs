@@ -1,0 +1,149 @@
+//! Docker registries on loopback, shared by the tests of a run, and images to put into them.
+//!
+//! Real ones: Debian's docker-registry, filled by skopeo. Two: one for everybody, one that asks for
+//! [`USER`] and [`PASSWORD`].
+
+use super::daemon::Daemon;
+use super::{image, outcome};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// Who may use [`Registry::closed`].
+pub(crate) const USER: &str = "alice";
+pub(crate) const PASSWORD: &str = "wonderland";
+/// The same as a line of a password file.
+const HTPASSWD: &str = "alice:$2y$04$mR1zuucikRLJU7OykjKceO9yVVFvLNJdm5ybw9t2tzXUXrQw7E.AK\n";
+
+/// A registry that answers.
+pub(crate) struct Registry {
+    daemon: Daemon,
+    /// `127.0.0.1:PORT`: what comes before the name of an image.
+    pub(crate) address: String,
+    is_closed: bool,
+}
+
+impl Registry {
+    /// The one everybody may use.
+    pub(crate) fn open() -> &'static Registry {
+        static OPEN: OnceLock<Registry> = OnceLock::new();
+        OPEN.get_or_init(|| Registry::start(false))
+    }
+
+    /// The one that asks who it is.
+    pub(crate) fn closed() -> &'static Registry {
+        static CLOSED: OnceLock<Registry> = OnceLock::new();
+        CLOSED.get_or_init(|| Registry::start(true))
+    }
+
+    fn start(is_closed: bool) -> Self {
+        let daemon = Daemon::start(|dir| {
+            // A port that is free.
+            let mut config = format!(
+                "version: 0.1\nhttp: {{addr: \"127.0.0.1:0\"}}\nstorage:\n  delete: {{enabled: \
+                 true}}\n  filesystem: {{rootdirectory: {}}}\n",
+                dir.join("storage").display()
+            );
+            if is_closed {
+                let passwords = dir.join("htpasswd");
+                fs::write(&passwords, HTPASSWD).unwrap();
+                config +=
+                    &format!("auth: {{htpasswd: {{realm: r, path: {}}}}}\n", passwords.display());
+            }
+            fs::write(dir.join("config.yml"), config).unwrap();
+            let mut command = Command::new("docker-registry");
+            command.arg("serve").arg(dir.join("config.yml"));
+            command
+        });
+        let mut port = None;
+        daemon.log.wait_until("the registry's port", |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let rest = text.split("listening on 127.0.0.1:").nth(1);
+            port = rest.and_then(|rest| rest.split_once('"')?.0.parse::<u16>().ok());
+            port.is_some()
+        });
+        let address = format!("127.0.0.1:{}", port.unwrap());
+        Registry { daemon, address, is_closed }
+    }
+
+    /// Where it keeps its files: what it holds can be looked at, and spoilt.
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.daemon.path("storage/docker/registry/v2")
+    }
+
+    /// Puts an OCI layout's image there under this name (`busybox:one`); what pulls it.
+    pub(crate) fn push(&self, layout: &Layout, name: &str) -> String {
+        let to = format!("{}/{name}", self.address);
+        let mut command = Command::new("skopeo");
+        command.args(["--insecure-policy", "copy", "--quiet", "--all", "--dest-tls-verify=false"]);
+        if self.is_closed {
+            command.args(["--dest-creds", &format!("{USER}:{PASSWORD}")]);
+        }
+        command.args([&layout.reference(), &format!("docker://{to}")]);
+        outcome(&mut command).code(0);
+        to
+    }
+}
+
+/// An OCI image layout in a folder of its own, removed when it goes out of scope.
+pub(crate) struct Layout {
+    dir: TempDir,
+}
+
+impl Layout {
+    /// The image's tag in the layout.
+    pub(crate) const TAG: &str = "latest";
+
+    /// An image of `images/` as one layer.
+    pub(crate) fn of_image(name: &str) -> Self {
+        Layout::of_tars(&[&image(name).with_extension("tar")])
+    }
+
+    /// An image whose layers are these tars, the lowest first.
+    pub(crate) fn of_tars(tars: &[&Path]) -> Self {
+        let layout = Layout::empty();
+        for tar in tars {
+            let tar = tar.to_str().unwrap();
+            layout.umoci(&["raw", "add-layer", "--image", &layout.place(), tar]);
+        }
+        layout
+    }
+
+    fn empty() -> Self {
+        let dir = tempfile::Builder::new().prefix("runner-layout-").tempdir_in("/var/tmp").unwrap();
+        let layout = Layout { dir };
+        layout.umoci(&["init", "--layout", layout.path().to_str().unwrap()]);
+        layout.umoci(&["new", "--image", &layout.place()]);
+        layout
+    }
+
+    /// Sets the image's configuration: options of `umoci config`, such as `--config.env=A=1`.
+    pub(crate) fn config(&self, options: &[&str]) -> &Self {
+        let place = self.place();
+        let mut arguments = vec!["config", "--image", &place];
+        arguments.extend(options);
+        self.umoci(&arguments);
+        self
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        // umoci makes the layout's folder itself.
+        self.dir.path().join("layout")
+    }
+
+    /// As umoci names it.
+    pub(crate) fn place(&self) -> String {
+        format!("{}:{}", self.path().display(), Self::TAG)
+    }
+
+    /// As skopeo and the runner name it.
+    pub(crate) fn reference(&self) -> String {
+        format!("oci:{}", self.place())
+    }
+
+    fn umoci(&self, arguments: &[&str]) {
+        outcome(Command::new("umoci").args(arguments)).code(0);
+    }
+}
