@@ -30,7 +30,7 @@ impl Identity {
             id: format!("{project}:{uuid}"),
             arn: format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:build/{project}:{uuid}"),
             number: home.next_number(project)?,
-            hostname: uuid.simple().to_string()[..12].to_owned(),
+            hostname: hostname(&uuid),
             initiator: user.map_or_else(|| "unknown".to_owned(), |user| user.name),
         })
     }
@@ -52,5 +52,28 @@ impl Identity {
         // A step that never comes back to where it was.
         let seed = high.wrapping_add((low | 1).wrapping_mul(number as u64));
         PathBuf::from(format!("{root}/output/src{}/src", 100_000_000 + seed % 9_900_000_000))
+    }
+}
+
+/// Twelve hexadecimal digits, as Docker names its containers, and as Docker does never decimal ones
+/// only: a resolver takes such a name for an address.
+fn hostname(uuid: &uuid::Uuid) -> String {
+    let mut name = uuid.simple().to_string();
+    name.truncate(12);
+    if name.bytes().all(|byte| byte.is_ascii_digit()) {
+        name.replace_range(..1, "c");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostname_is_no_number() {
+        let name = |text: &str| hostname(&uuid::Uuid::parse_str(text).unwrap());
+        assert_eq!(name("d4c47894-91fc-4000-8000-000000000000"), "d4c4789491fc");
+        assert_eq!(name("12345678-9012-4000-8000-000000000000"), "c23456789012");
     }
 }
