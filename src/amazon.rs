@@ -3,7 +3,9 @@
 //! Used by `secrets` and by `credentials`. Credentials, Region and endpoints come from where every
 //! AWS tool takes them: variables, profiles, sso-session, credential_process, containers, instances.
 //! Two services of one small protocol do not earn an SDK each (design decision 27): a call is a JSON
-//! post signed by `aws-sigv4`. Proxy variables are honoured.
+//! post signed by `aws-sigv4`. S3 does (`s3`). Proxy variables are honoured.
+
+pub(crate) mod s3;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
@@ -223,16 +225,8 @@ impl Amazon {
 
     /// Where a service is: as configured for it, or for all, or where AWS has it.
     fn endpoint(&self, service: Service) -> String {
-        let key = ServiceConfigKey::builder()
-            .service_id(service.id)
-            .env("AWS_ENDPOINT_URL")
-            .profile("endpoint_url")
-            .build();
         let own = std::env::var(service.variable).ok().filter(|url| !url.is_empty());
-        let configured = || {
-            let config = self.config.service_config()?;
-            config.load_config(key.ok()?)
-        };
+        let configured = || self.configured_endpoint(service.id);
         let everywhere = || self.config.endpoint_url().map(str::to_owned);
         own.or_else(configured).or_else(everywhere).unwrap_or_else(|| {
             let region = self.region();
@@ -240,6 +234,18 @@ impl Amazon {
                 if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
             format!("https://{}.{region}.{suffix}", service.name)
         })
+    }
+}
+
+impl Amazon {
+    /// What configuration files have for a service.
+    fn configured_endpoint(&self, service_id: &str) -> Option<String> {
+        let key = ServiceConfigKey::builder()
+            .service_id(service_id)
+            .env("AWS_ENDPOINT_URL")
+            .profile("endpoint_url")
+            .build();
+        self.config.service_config()?.load_config(key.ok()?)
     }
 }
 
