@@ -4,6 +4,7 @@
 
 use crate::common::{cases, corpus, list, project};
 use runner_core::mask::{Masker, REPLACEMENT, Secrets};
+use runner_core::report::{self, Format, Group};
 use runner_core::spec;
 use runner_wire::frame::{Decoder, Kind, encode};
 use runner_wire::shim::Reader;
@@ -11,7 +12,7 @@ use std::path::Path;
 
 cases! {
     [] => mutated_buildspecs_are_answered, chunks_make_no_difference_to_the_masker,
-        frames_survive_any_cut, garbage_at_the_shim_socket, catalogs_and_files_of_variables;
+        frames_survive_any_cut, garbage_at_the_shim_socket, catalogs_and_files_of_variables, report_files;
 }
 
 /// Rounds of each case; `RUNNER_FUZZ_ROUNDS` asks for more.
@@ -224,5 +225,82 @@ fn catalogs_and_files_of_variables() {
                 assert!((1..=lines).contains(&number), "round {round}: {problem}");
             }
         }
+    }
+}
+
+/// Small files of the formats that no recorded one is in.
+const REPORTS: [(Format, &str); 7] = [
+    (
+        Format::CucumberJson,
+        r#"[{"uri": "a", "elements": [{"name": "b", "line": 4, "steps": [{"result":
+        {"status": "failed", "duration": 5, "error_message": "a.rb:5: no"}}]}]}]"#,
+    ),
+    (
+        Format::NunitXml,
+        "<test-results><test-suite name='s'><results><test-case name='a.b(1)' result='Error' \
+        time='1'><failure><message>m</message></failure></test-case></results></test-suite></test-results>",
+    ),
+    (
+        Format::Nunit3Xml,
+        "<test-run><test-case fullname='a.b' result='Failed' label='Error' duration='.5'/></test-run>",
+    ),
+    (
+        Format::TestngXml,
+        "<testng-results><suite name='s'><class name='c'><test-method status='FAIL' name='n' \
+        duration-ms='5'><exception><message>m</message></exception></test-method></class></suite></testng-results>",
+    ),
+    (
+        Format::VisualStudioTrx,
+        "<TestRun><Results><UnitTestResult testId='1' outcome='Failed' duration='1:2:3.4'>\
+        <InnerResults><UnitTestResult/></InnerResults></UnitTestResult></Results></TestRun>",
+    ),
+    (
+        Format::JacocoXml,
+        "<report><package name='p'><sourcefile name='f'><counter type='LINE' missed='1' \
+        covered='18446744073709551615'/></sourcefile></package></report>",
+    ),
+    (
+        Format::Simplecov,
+        r#"{"a": {"coverage": {"/f": {"lines": [1, null, 0], "branches": {"[:if]": {"[:t]": 1}}}}}}"#,
+    ),
+];
+
+/// Whatever a build leaves as a report, there is an answer, within AWS's limits, and what is wrong has
+/// a place in the file.
+fn report_files() {
+    let recorded =
+        |name: &str| std::fs::read(project().join("tests/reports/recorded").join(name)).unwrap();
+    let mut seeds: Vec<(Format, Vec<u8>)> =
+        REPORTS.iter().map(|(format, text)| (*format, text.as_bytes().to_vec())).collect();
+    for name in ["pytest.xml", "jest.xml", "nextest.xml"] {
+        seeds.push((Format::JunitXml, recorded(name)));
+    }
+    seeds.push((Format::CoberturaXml, recorded("coverage.py.xml")));
+    seeds.push((Format::CloverXml, recorded("jest-clover.xml")));
+    let mut random = Random(0x4E904);
+    for round in 0..rounds() {
+        let (format, mut bytes) = seeds[random.below(seeds.len())].clone();
+        mutate(&mut random, &mut bytes);
+        // At times another format's reader gets it.
+        let format = if random.below(8) == 0 { Format::ALL[random.below(10)] } else { format };
+        let contents = report::read(format, &bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some(problem) = &contents.problem {
+            let lines = text.lines().count().max(1);
+            assert!(problem.line as usize <= lines + 1, "round {round}: {problem}: {text}");
+            assert!(!problem.reason.is_empty(), "round {round}: {text}");
+        }
+        let mut group = Group::new("g".to_owned(), format);
+        group.add("f", contents);
+        group.finish("/src", &Secrets::default());
+        let facts = group.facts(group.report("a:r", "a:g", "a:b", 0.0));
+        assert!(facts.failures.len() <= report::MAX_FAILURES);
+        assert!(!report::table(std::slice::from_ref(&facts)).is_empty());
+        // What is written of it is sound, whatever was read.
+        let mut xml = Vec::new();
+        report::junit(&group, &mut xml).unwrap();
+        let again = report::read(Format::JunitXml, &xml);
+        assert_eq!(again.problem, None, "round {round}: {}", String::from_utf8_lossy(&xml));
+        assert_eq!(again.cases.len(), group.cases().count(), "round {round}");
     }
 }

@@ -1,0 +1,190 @@
+//! Test and coverage reports: ten formats into one model.
+//!
+//! Fed with the bytes of report files, which a build has written and which are therefore anything at
+//! all; feeds `event`, `record` and the files below `--reports`. [`read`] takes one file in a named
+//! format, [`detect`](detect::detect) finds out which one it is, [`model`] adds files up to a report
+//! in the shape of AWS's API, [`table`] shows it to a person and [`junit_out`] writes it for other
+//! programs.
+
+mod clover;
+mod cobertura;
+mod cucumber;
+mod detect;
+mod jacoco;
+mod junit;
+mod junit_out;
+mod model;
+mod nunit;
+mod place;
+mod simplecov;
+mod table;
+mod testng;
+mod text;
+mod trx;
+mod xml;
+
+#[cfg(test)]
+mod tests;
+
+pub use detect::{detect, may_be_report};
+pub use junit_out::junit;
+pub use model::{
+    Case, CaseStatus, CodeCoverage, CodeCoverageSummary, Failure, FileCoverage, Group, MAX_CASES,
+    MAX_FAILURES, Place, Report, ReportDetails, ReportFacts, ReportStatus, ReportType, TestCase,
+    TestSummary,
+};
+pub use place::relative;
+pub use table::{Tone, table};
+
+use std::fmt;
+
+/// Largest report file that is looked at, in bytes.
+pub const MAX_BYTES: u64 = 64 << 20;
+
+/// A format of report files (`spec/buildspec.md` 1.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// Cucumber's JSON.
+    CucumberJson,
+    /// JUnit's XML, which nearly everything writes.
+    JunitXml,
+    /// NUnit 2.
+    NunitXml,
+    /// NUnit 3.
+    Nunit3Xml,
+    /// TestNG's own results.
+    TestngXml,
+    /// Visual Studio and `dotnet test`.
+    VisualStudioTrx,
+    /// Clover.
+    CloverXml,
+    /// Cobertura.
+    CoberturaXml,
+    /// JaCoCo.
+    JacocoXml,
+    /// SimpleCov's result set.
+    Simplecov,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 10] = [
+        Format::CucumberJson,
+        Format::JunitXml,
+        Format::NunitXml,
+        Format::Nunit3Xml,
+        Format::TestngXml,
+        Format::VisualStudioTrx,
+        Format::CloverXml,
+        Format::CoberturaXml,
+        Format::JacocoXml,
+        Format::Simplecov,
+    ];
+
+    /// The name in a buildspec.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::CucumberJson => "CUCUMBERJSON",
+            Format::JunitXml => "JUNITXML",
+            Format::NunitXml => "NUNITXML",
+            Format::Nunit3Xml => "NUNIT3XML",
+            Format::TestngXml => "TESTNGXML",
+            Format::VisualStudioTrx => "VISUALSTUDIOTRX",
+            Format::CloverXml => "CLOVERXML",
+            Format::CoberturaXml => "COBERTURAXML",
+            Format::JacocoXml => "JACOCOXML",
+            Format::Simplecov => "SIMPLECOV",
+        }
+    }
+
+    /// The format of this name, in small or capital letters.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn kind(self) -> ReportType {
+        match self {
+            Format::CucumberJson
+            | Format::JunitXml
+            | Format::NunitXml
+            | Format::Nunit3Xml
+            | Format::TestngXml
+            | Format::VisualStudioTrx => ReportType::Test,
+            Format::CloverXml | Format::CoberturaXml | Format::JacocoXml | Format::Simplecov => {
+                ReportType::CodeCoverage
+            }
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// What is wrong with a report file, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Line, from 1; 0 where it is the file as a whole.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// In one sentence without a full stop.
+    pub reason: String,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => formatter.write_str(&self.reason),
+            line => write!(formatter, "{line}:{}: {}", self.column, self.reason),
+        }
+    }
+}
+
+/// What a report file says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// Test cases, in the order of the file.
+    pub cases: Vec<Case>,
+    /// Files with their coverage, in the order of the file.
+    pub coverage: Vec<FileCoverage>,
+    /// Why this is not all of it: what stands before the place is above.
+    pub problem: Option<Malformed>,
+}
+
+/// Reads one report file. Whatever the bytes, there is an answer; what can be read of a malformed
+/// file is in it.
+#[must_use]
+pub fn read(format: Format, bytes: &[u8]) -> Contents {
+    let (text, garbled) = text::decode(bytes);
+    let mut contents = match format {
+        Format::CucumberJson => cucumber::read(&text),
+        Format::JunitXml => junit::read(&text),
+        Format::NunitXml => nunit::read(&text, nunit::Version::Two),
+        Format::Nunit3Xml => nunit::read(&text, nunit::Version::Three),
+        Format::TestngXml => testng::read(&text),
+        Format::VisualStudioTrx => trx::read(&text),
+        Format::CloverXml => clover::read(&text),
+        Format::CoberturaXml => cobertura::read(&text),
+        Format::JacocoXml => jacoco::read(&text),
+        Format::Simplecov => simplecov::read(&text),
+    };
+    for case in &mut contents.cases {
+        case.complete();
+    }
+    // A file of another format is told as such, whatever stumbles over it first.
+    if let Some(problem) = &mut contents.problem
+        && let Some(other) = detect(&text)
+        && other != format
+    {
+        problem.reason = format!("{}; this looks like {other}", problem.reason);
+    }
+    contents.problem = contents.problem.or(garbled);
+    contents
+}

@@ -1,0 +1,63 @@
+//! TESTNGXML: TestNG's own results.
+
+use super::Contents;
+use super::model::{Case, CaseStatus, milliseconds};
+use super::xml::{self, Element, Handler};
+
+#[derive(Default)]
+struct Testng {
+    suite: String,
+    class: String,
+    case: Option<Case>,
+    cases: Vec<Case>,
+}
+
+pub(super) fn read(text: &str) -> Contents {
+    let mut reader = Testng::default();
+    let problem = xml::read(text, &mut reader);
+    Contents { cases: reader.cases, problem, ..Contents::default() }
+}
+
+impl Handler for Testng {
+    const ROOTS: &'static [&'static str] = &["testng-results"];
+
+    fn start(&mut self, element: &Element<'_>, _: &[String]) {
+        match element.name {
+            "suite" => self.suite = element.text("name"),
+            "class" => self.class = element.text("name"),
+            "test-method" => {
+                let mut case = Case::new(element.line);
+                case.suite.clone_from(&self.suite);
+                case.class.clone_from(&self.class);
+                case.name = element.text("name");
+                case.duration_ns = milliseconds(element.get("duration-ms").unwrap_or_default());
+                case.status = match element.get("status") {
+                    Some("PASS" | "SUCCESS_PERCENTAGE_FAILURE") => CaseStatus::Succeeded,
+                    Some("FAIL") => CaseStatus::Failed,
+                    Some("SKIP") => CaseStatus::Skipped,
+                    _ => CaseStatus::Unknown,
+                };
+                // Set-up and tear-down are no tests, unless they are why there were none.
+                let is_set_up = element.get("is-config") == Some("true");
+                self.case = (!is_set_up || case.status == CaseStatus::Failed).then_some(case);
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, name: &str, text: &str, above: &[String]) {
+        let in_exception = above.last().is_some_and(|name| name == "exception");
+        match name {
+            "test-method" => self.cases.extend(self.case.take()),
+            "message" | "full-stacktrace" | "short-stacktrace" if in_exception => {
+                let Some(case) = &mut self.case else { return };
+                // The trace begins with kind and message.
+                if text.contains(case.message.as_str()) {
+                    case.message.clear();
+                }
+                case.add_message(text);
+            }
+            _ => {}
+        }
+    }
+}
