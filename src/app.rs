@@ -36,7 +36,7 @@ use runner_core::plan::{self, BuildPlan, Limits, Places, Rejection};
 use runner_core::record::record;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
-use runner_wire::abi::{BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME};
+use runner_wire::abi::{BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -270,8 +270,10 @@ impl Build {
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&program)?;
         io::Write::write_all(&mut file, runner_init::PROGRAM)?;
-        for name in
-            COMMANDS.into_iter().chain([CREDENTIAL_NAME]).filter(|name| *name != BREAKPOINT_NAME)
+        for name in COMMANDS
+            .into_iter()
+            .chain([CREDENTIAL_NAME, FILES_NAME])
+            .filter(|name| *name != BREAKPOINT_NAME)
         {
             fs::hard_link(&program, bin.join(name))?;
         }

@@ -60,6 +60,13 @@ impl Container for InitContainer {
         Box::pin(async move { self.init.open(&path, mode).await })
     }
 
+    fn programs(&self) -> PathBuf {
+        match &self.of_caller {
+            Some(layer) => layer.join("codebuild/readonly/bin"),
+            None => PathBuf::from("/codebuild/readonly/bin"),
+        }
+    }
+
     fn has_one_user(&self) -> bool {
         self.has_one_user
     }

@@ -6,6 +6,7 @@
 //! through `dyn`.
 
 mod container;
+pub(crate) mod files;
 pub(crate) mod host_image;
 mod init;
 pub(crate) mod namespaces;
@@ -39,6 +40,9 @@ pub(crate) trait Container: Send + Sync {
     /// links at the end of `path` are not followed, and what is opened is a regular file or a
     /// directory.
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>>;
+
+    /// Directory of our own programs, as the container sees it.
+    fn programs(&self) -> PathBuf;
 
     /// Whether it has no user but root.
     fn has_one_user(&self) -> bool;

@@ -8,6 +8,7 @@ mod corpus;
 mod ends;
 mod engine;
 mod examples;
+mod files;
 mod fixtures;
 mod fuzz;
 mod git;
@@ -38,6 +39,7 @@ pub(crate) fn cases() -> Vec<Case> {
         engine::cases(),
         ends::cases(),
         examples::cases(),
+        files::cases(),
         fixtures::cases(),
         fuzz::cases(),
         git::cases(),

@@ -9,8 +9,10 @@
 //! header's bytes, so the receiver, which reads exactly one header at a time, never gets those of
 //! two requests at once. Replies are [`REPLY_LEN`] bytes each, with at most one descriptor.
 
+pub mod files;
+
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
@@ -30,6 +32,8 @@ pub const RESUME_NAME: &str = "codebuild-resume";
 pub const HASH_FILES_NAME: &str = "codebuild-hash-files";
 /// File name (`argv[0]`) that makes the program answer git.
 pub const CREDENTIAL_NAME: &str = "git-credential-helper";
+/// File name (`argv[0]`) that makes the program read and write files for the runner (see [`files`]).
+pub const FILES_NAME: &str = "runner-files";
 /// The commands of a build, in the directory that comes last in its PATH.
 pub const COMMANDS: [&str; 3] = [BREAKPOINT_NAME, RESUME_NAME, HASH_FILES_NAME];
 /// Variable with what the program answers git: lines of `https://USER:PASSWORD@HOST`.

@@ -3,9 +3,11 @@
 //!
 //! Entered from `arch` with what the kernel left on the stack.
 
-use crate::abi::{BREAKPOINT_NAME, CREDENTIAL_NAME, HASH_FILES_NAME, REAPER_NAME, RESUME_NAME};
+use crate::abi::{
+    BREAKPOINT_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME, REAPER_NAME, RESUME_NAME,
+};
 use crate::strings::Strings;
-use crate::{credential, hash_files, pid1, shim, sys};
+use crate::{credential, files, hash_files, pid1, shim, sys};
 
 /// The program.
 ///
@@ -33,6 +35,9 @@ pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
     }
     if name == CREDENTIAL_NAME.as_bytes() {
         sys::exit(credential::run(arguments, variables))
+    }
+    if name == FILES_NAME.as_bytes() {
+        sys::exit(files::run())
     }
     pid1::run(name == REAPER_NAME.as_bytes())
 }

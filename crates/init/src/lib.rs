@@ -6,7 +6,7 @@
 //! else here runs inside the container only.
 //!
 //! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, `codebuild-hash-files`,
-//! `git-credential-helper`, a reaper or, under any other name, PID 1.
+//! `git-credential-helper`, `runner-files`, a reaper or, under any other name, PID 1.
 #![cfg_attr(not(test), no_std)]
 #![allow(dead_code, reason = "most of it is called in the freestanding program alone")]
 
@@ -17,10 +17,13 @@ mod credential;
 mod digits;
 mod entry;
 mod exec;
+mod files;
 mod glob;
 mod hash_files;
+mod listing;
 mod mem;
 mod outbox;
+mod path;
 mod pid1;
 mod request;
 mod sha256;

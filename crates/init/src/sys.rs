@@ -3,6 +3,7 @@
 //! Used by every other module; stands on `arch_*` alone. A failed call is an [`Errno`].
 
 mod files;
+pub(crate) mod nodes;
 
 pub(crate) use files::{
     change_directory, list, open_below, open_directory, open_directory_below, open_file_below,
@@ -21,13 +22,18 @@ impl Errno {
     pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const NOENT: Errno = Errno(2);
     pub(crate) const INTR: Errno = Errno(4);
+    pub(crate) const NXIO: Errno = Errno(6);
     pub(crate) const TOOBIG: Errno = Errno(7);
     pub(crate) const NOEXEC: Errno = Errno(8);
     pub(crate) const AGAIN: Errno = Errno(11);
     pub(crate) const ACCES: Errno = Errno(13);
+    pub(crate) const EXIST: Errno = Errno(17);
     pub(crate) const NOTDIR: Errno = Errno(20);
+    pub(crate) const ISDIR: Errno = Errno(21);
     pub(crate) const INVAL: Errno = Errno(22);
     pub(crate) const NAMETOOLONG: Errno = Errno(36);
+    pub(crate) const LOOP: Errno = Errno(40);
+    pub(crate) const STALE: Errno = Errno(116);
 }
 
 pub(crate) type Result<T> = core::result::Result<T, Errno>;

@@ -2,10 +2,13 @@
 //!
 //! - [`init`]: requests to PID 1 of a container and its replies.
 //! - [`shim`]: what `codebuild-breakpoint` and `codebuild-resume` say. Parsed as hostile.
+//! - [`files`]: requests to the program that reads and writes files in a container, and its replies.
+//!   Parsed as hostile.
 //! - [`control`]: what the program's other commands say to the process that owns a build.
 //! - [`frame`]: how the latter are cut out of a stream.
 
 pub mod control;
+pub mod files;
 pub mod frame;
 pub mod init;
 pub mod shim;

@@ -5,10 +5,10 @@
 use super::{Errno, Fd, O_CLOEXEC, O_NOCTTY, O_NONBLOCK, Result, checked};
 use crate::arch::{nr, syscall};
 
-const O_RDONLY: usize = 0;
-const O_DIRECTORY: usize = 0o200_000;
-const O_NOFOLLOW: usize = 0o400_000;
-const O_PATH: usize = 0o10_000_000;
+pub(super) const O_RDONLY: usize = 0;
+pub(super) const O_DIRECTORY: usize = 0o200_000;
+pub(super) const O_NOFOLLOW: usize = 0o400_000;
+pub(super) const O_PATH: usize = 0o10_000_000;
 const AT_FDCWD: usize = -100_isize as usize;
 
 /// Makes sure that bytes handed to the kernel as a path end where it will stop reading.
@@ -17,7 +17,7 @@ pub(super) fn c_path(path: &[u8]) -> Result<usize> {
 }
 
 /// Opens a path, relative to a directory, that ends in NUL. No other program inherits it.
-fn open(directory: usize, path: &[u8], flags: usize, mode: u32) -> Result<Fd> {
+pub(super) fn open(directory: usize, path: &[u8], flags: usize, mode: u32) -> Result<Fd> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL.
     let opened =

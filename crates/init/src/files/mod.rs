@@ -1,0 +1,94 @@
+//! Reads and writes files for the runner: walks trees and sends them, takes trees and makes them.
+//!
+//! Started by the runner in the container, as any program is, so that every path means what it means
+//! there and every right is the container's. Fed with requests on standard input, answers on standard output
+//! (`abi::files`); ends with its input. Everything works below a root, name by name, without following a
+//! link unless the request says so; no FIFO or device is ever opened.
+
+mod output;
+mod places;
+mod requests;
+mod take;
+mod tell;
+
+use crate::abi::files::{FACTS_LEN, Facts, is_path, request, root, stage};
+use crate::abi::u32_at;
+use crate::sys::{self, Errno};
+use output::Output;
+use places::Places;
+use requests::Requests;
+use take::Taker;
+use tell::Teller;
+
+const OK: i32 = 0;
+const FAILED: i32 = 1;
+
+/// The program.
+pub(crate) fn run() -> i32 {
+    // What is made gets the mode that it is asked to have.
+    sys::umask(0);
+    sys::nodes::raise_descriptor_limit();
+    let (Ok(mut requests), Ok(mut output), Ok(mut teller)) =
+        (Requests::new(), Output::new(), Teller::new())
+    else {
+        sys::complain(b"runner-files: no memory\n");
+        return FAILED;
+    };
+    let mut places = Places::new();
+    let mut taker = Taker::new();
+    while let Some((kind, body)) = requests.next(&mut output) {
+        match kind {
+            request::ROOT => open_root(&mut places, &mut output, body),
+            request::SYNC => output.sync(),
+            // Without a root the rest makes no sense; that was told already.
+            _ if !places.has_root() => {}
+            request::SELECT => {
+                let flags = u32_at(body, 0).unwrap_or(0);
+                teller.select(&mut places, &mut output, flags, body.get(4..).unwrap_or_default());
+            }
+            request::DATA => taker.data(&mut places, &mut output, body),
+            request::HOLE => {
+                let length = crate::abi::u64_at(body, 0).unwrap_or(0);
+                taker.hole(&mut places, &mut output, length);
+            }
+            request::END => taker.end(&mut places, &mut output),
+            request::ABANDON => taker.abandon(&mut places),
+            request::MAKE | request::LINK | request::SET => match Node::read(body) {
+                Some(node) => taker.take(&mut places, &mut output, kind, &node),
+                None => output.failed(stage::REQUEST, Errno::INVAL, b""),
+            },
+            _ => output.failed(stage::REQUEST, Errno::INVAL, b""),
+        }
+    }
+    taker.abandon(&mut places);
+    output.flush();
+    OK
+}
+
+fn open_root(places: &mut Places, output: &mut Output, body: &[u8]) {
+    let flags = u32_at(body, 0).unwrap_or(0);
+    let path = body.get(4..).unwrap_or_default();
+    match places.open_root(path, flags & root::CREATE != 0) {
+        Ok(stat) => output.root(&stat),
+        Err(errno) => output.failed(stage::ROOT, errno, b""),
+    }
+}
+
+/// The body of a request to make something.
+struct Node<'a> {
+    flags: u32,
+    facts: Facts,
+    path: &'a [u8],
+    /// Where a link leads, or the file that gets another name.
+    target: &'a [u8],
+}
+
+impl<'a> Node<'a> {
+    fn read(body: &'a [u8]) -> Option<Self> {
+        let flags = u32_at(body, 0)?;
+        let facts = Facts::from_body(body.get(4..)?)?;
+        let rest = &body[4 + FACTS_LEN..];
+        let (path, target) = rest.split_at_checked(facts.path_len as usize)?;
+        (path.is_empty() || is_path(path)).then_some(Node { flags, facts, path, target })
+    }
+}

@@ -1,0 +1,240 @@
+//! Makes what the runner sends.
+//!
+//! Fed by `files`. A file that is there keeps its content until the new one is whole; a directory that
+//! is there stays; a link is replaced and never followed.
+
+use super::Node;
+use super::output::Output;
+use super::places::{Places, Way, enter};
+use crate::abi::files::{DIRECTORY, Facts, KIND_MASK, REGULAR, SYMLINK, make, request, stage};
+use crate::digits;
+use crate::path::Path;
+use crate::sys::nodes;
+use crate::sys::{self, Errno, Fd, Result};
+
+/// What a file is called until it takes another's place.
+const PART: &[u8] = b".runner-part-";
+/// How many such names are tried.
+const PARTS: i32 = 1000;
+/// Mode of a file that is not whole yet.
+const UNFINISHED: u32 = 0o600;
+/// What the owner of a directory needs to fill it.
+const FILLABLE: u32 = 0o700;
+
+pub(super) struct Taker {
+    path: Path,
+    file: Option<File>,
+}
+
+/// A file on its way in.
+struct File {
+    fd: Fd,
+    /// Its name for now, where another file has the right one.
+    part: Option<Path>,
+    flags: u32,
+    facts: Facts,
+}
+
+/// What failed, and why.
+struct Failure(u32, Errno);
+
+impl Taker {
+    pub(super) fn new() -> Self {
+        Taker { path: Path::new(), file: None }
+    }
+
+    pub(super) fn take(
+        &mut self,
+        places: &mut Places,
+        output: &mut Output,
+        kind: u32,
+        node: &Node<'_>,
+    ) {
+        self.abandon(places);
+        let done = self.make(places, kind, node);
+        if let Err(Failure(stage, errno)) = done {
+            output.failed(stage, errno, node.path);
+        }
+    }
+
+    fn make(
+        &mut self,
+        places: &mut Places,
+        kind: u32,
+        node: &Node<'_>,
+    ) -> core::result::Result<(), Failure> {
+        let at = |stage| move |errno| Failure(stage, errno);
+        if !self.path.set(node.path) {
+            return Err(Failure(stage::REQUEST, Errno::NAMETOOLONG));
+        }
+        if node.path.is_empty() {
+            let (request::SET, Some(root)) = (kind, places.root()) else {
+                return Err(Failure(stage::REQUEST, Errno::INVAL));
+            };
+            return dress(root, node.flags, &node.facts).map_err(at(stage::SET));
+        }
+        places.find(&self.path, Way::Making).map_err(at(stage::FIND))?;
+        let (Some(place), Some(root)) = (places.place(), places.root()) else {
+            return Err(Failure(stage::REQUEST, Errno::INVAL));
+        };
+        let name = self.path.last();
+        match (kind, node.facts.kind()) {
+            (request::SET, _) => {
+                let directory = nodes::open_to_list(place, name, false).map_err(at(stage::FIND))?;
+                dress(&directory, node.flags, &node.facts).map_err(at(stage::SET))
+            }
+            (request::LINK, _) => {
+                let mut target = Path::new();
+                if !crate::abi::files::is_path(node.target) || !target.set(node.target) {
+                    return Err(Failure(stage::REQUEST, Errno::INVAL));
+                }
+                link(root, &target, place, name).map_err(at(stage::MAKE))
+            }
+            (_, DIRECTORY) => {
+                let mode = node.facts.mode & 0o7777 | FILLABLE;
+                make_directory(place, name, mode).map_err(at(stage::MAKE))
+            }
+            (_, SYMLINK) => {
+                let mut target = Path::new();
+                if node.target.contains(&0) || !target.set(node.target) {
+                    return Err(Failure(stage::REQUEST, Errno::INVAL));
+                }
+                replacing(place, name, || nodes::make_link(target.c_string(), place, name))
+                    .map_err(at(stage::MAKE))?;
+                dress_link(place, name, node.flags, &node.facts).map_err(at(stage::SET))
+            }
+            (_, REGULAR) => {
+                let (fd, part) = create(place, name).map_err(at(stage::MAKE))?;
+                self.file = Some(File { fd, part, flags: node.flags, facts: node.facts });
+                Ok(())
+            }
+            _ => Err(Failure(stage::REQUEST, Errno::INVAL)),
+        }
+    }
+
+    pub(super) fn data(&mut self, places: &mut Places, output: &mut Output, mut bytes: &[u8]) {
+        // What failed was told, and the rest of it is passed over.
+        let Some(file) = &self.file else { return };
+        while !bytes.is_empty() {
+            match sys::write(&file.fd, bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return self.give_up(places, output, errno),
+            }
+        }
+    }
+
+    pub(super) fn hole(&mut self, places: &mut Places, output: &mut Output, length: u64) {
+        let Some(file) = &self.file else { return };
+        if let Err(errno) = nodes::skip(&file.fd, length) {
+            self.give_up(places, output, errno);
+        }
+    }
+
+    fn give_up(&mut self, places: &mut Places, output: &mut Output, errno: Errno) {
+        output.failed(stage::WRITE, errno, self.path.text());
+        self.abandon(places);
+    }
+
+    pub(super) fn end(&mut self, places: &mut Places, output: &mut Output) {
+        let Some(file) = &self.file else { return };
+        // A hole at the end, and space that was asked for and does not come.
+        if let Err(errno) = nodes::set_length(&file.fd, file.facts.size) {
+            return self.give_up(places, output, errno);
+        }
+        if let Err(errno) = dress(&file.fd, file.flags, &file.facts) {
+            // The content is there, which is worth more than nothing.
+            output.failed(stage::SET, errno, self.path.text());
+        }
+        if let (Some(part), Some(place)) = (&file.part, places.place())
+            && let Err(errno) = nodes::rename(place, part.last(), self.path.last())
+        {
+            output.failed(stage::MAKE, errno, self.path.text());
+            return self.abandon(places);
+        }
+        self.file = None;
+    }
+
+    /// Removes a file that did not become whole.
+    pub(super) fn abandon(&mut self, places: &mut Places) {
+        if let (Some(file), Some(place)) = (self.file.take(), places.place()) {
+            let name = file.part.as_ref().map_or(self.path.last(), Path::last);
+            let _ = nodes::remove(place, name);
+        }
+    }
+}
+
+/// Owner before mode: a change of owner takes bits of the mode away.
+fn dress(fd: &Fd, flags: u32, facts: &Facts) -> Result<()> {
+    let owned =
+        if flags & make::OWNER != 0 { nodes::set_owner(fd, facts.uid, facts.gid) } else { Ok(()) };
+    nodes::set_mode(fd, facts.mode)?;
+    if flags & make::TIMES != 0 {
+        nodes::set_time(fd, facts.modified, facts.modified_ns)?;
+    }
+    owned
+}
+
+fn dress_link(place: &Fd, name: &[u8], flags: u32, facts: &Facts) -> Result<()> {
+    if flags & make::TIMES != 0 {
+        nodes::set_link_time(place, name, facts.modified, facts.modified_ns)?;
+    }
+    if flags & make::OWNER != 0 {
+        nodes::set_link_owner(place, name, facts.uid, facts.gid)?;
+    }
+    Ok(())
+}
+
+/// Makes something; if a name is in the way that is no directory's, in its place.
+fn replacing(place: &Fd, name: &[u8], make: impl Fn() -> Result<()>) -> Result<()> {
+    match make() {
+        Err(Errno::EXIST) => {
+            nodes::remove(place, name)?;
+            make()
+        }
+        done => done,
+    }
+}
+
+fn make_directory(place: &Fd, name: &[u8], mode: u32) -> Result<()> {
+    match nodes::make_directory(place, name, mode) {
+        Err(Errno::EXIST) => {
+            let is_directory = nodes::stat(place, name, false)?.mode & KIND_MASK == DIRECTORY;
+            if is_directory { Ok(()) } else { Err(Errno::EXIST) }
+        }
+        done => done,
+    }
+}
+
+fn link(root: &Fd, target: &Path, place: &Fd, name: &[u8]) -> Result<()> {
+    let mut way = Path::new();
+    let inner = match target.parent() {
+        b"" => None,
+        parent => Some(enter(root, &mut way, parent, false)?),
+    };
+    let from = inner.as_ref().unwrap_or(root);
+    replacing(place, name, || nodes::add_name((from, target.last()), (place, name)))
+}
+
+/// A new file, under another name where its own is taken.
+fn create(place: &Fd, name: &[u8]) -> Result<(Fd, Option<Path>)> {
+    match nodes::create(place, name, UNFINISHED) {
+        Err(Errno::EXIST) => {}
+        done => return done.map(|fd| (fd, None)),
+    }
+    if nodes::stat(place, name, false)?.mode & KIND_MASK == DIRECTORY {
+        return Err(Errno::ISDIR);
+    }
+    for number in 0..PARTS {
+        let mut part = [0; 32];
+        part[..PART.len()].copy_from_slice(PART);
+        let length = digits::write(number, &mut part[PART.len()..]).ok_or(Errno::INVAL)?;
+        let mut path = Path::new();
+        path.push(&part[..PART.len() + length]);
+        match nodes::create(place, path.c_string(), UNFINISHED) {
+            Err(Errno::EXIST) => {}
+            done => return done.map(|fd| (fd, Some(path))),
+        }
+    }
+    Err(Errno::EXIST)
+}

@@ -1,0 +1,295 @@
+//! System calls on files, directories and links below a directory, made for `files`.
+//!
+//! A part of `sys`. Nothing here follows a link at the end of a path unless it is asked to, and
+//! nothing waits for a peer.
+
+use super::files::{O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, c_path, open};
+use super::{Errno, Fd, O_NOCTTY, O_NONBLOCK, Result, checked, plain};
+use crate::arch::{nr, syscall};
+
+const O_WRONLY: usize = 1;
+const O_CREAT: usize = 0o100;
+const O_EXCL: usize = 0o200;
+const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+const AT_EMPTY_PATH: usize = 0x1000;
+
+/// What statx(2) tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) names: u32,
+    pub(crate) size: u64,
+    pub(crate) blocks: u64,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) modified: i64,
+    pub(crate) modified_ns: u32,
+    changed: i64,
+    changed_ns: u32,
+}
+
+impl Stat {
+    /// Whether nothing was written between the two looks.
+    pub(crate) fn is_as_before(&self, before: &Stat) -> bool {
+        self.size == before.size
+            && (self.modified, self.modified_ns) == (before.modified, before.modified_ns)
+            && (self.changed, self.changed_ns) == (before.changed, before.changed_ns)
+    }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Time {
+    seconds: i64,
+    nanoseconds: u32,
+    spare: i32,
+}
+
+/// struct statx, as far as it has to reach.
+#[repr(C)]
+#[derive(Default)]
+struct Statx {
+    mask: u32,
+    block_size: u32,
+    attributes: u64,
+    names: u32,
+    uid: u32,
+    gid: u32,
+    mode: u16,
+    spare: u16,
+    inode: u64,
+    size: u64,
+    blocks: u64,
+    attributes_mask: u64,
+    accessed: Time,
+    born: Time,
+    changed: Time,
+    modified: Time,
+    special_major: u32,
+    special_minor: u32,
+    major: u32,
+    minor: u32,
+    rest: [u64; 14],
+}
+
+fn statx(directory: &Fd, path: usize, flags: usize) -> Result<Stat> {
+    const BASIC: usize = 0x7ff;
+    let mut raw = Statx::default();
+    let to = &raw mut raw as usize;
+    // SAFETY: both callers hand in a C string; the kernel writes 256 bytes, the size of `Statx`.
+    checked(unsafe { syscall(nr::STATX, [directory.arg(), path, flags, BASIC, to, 0]) })?;
+    Ok(Stat {
+        mode: u32::from(raw.mode),
+        uid: raw.uid,
+        gid: raw.gid,
+        names: raw.names,
+        size: raw.size,
+        blocks: raw.blocks,
+        device: u64::from(raw.major) << 32 | u64::from(raw.minor),
+        inode: raw.inode,
+        modified: raw.modified.seconds,
+        modified_ns: raw.modified.nanoseconds,
+        changed: raw.changed.seconds,
+        changed_ns: raw.changed.nanoseconds,
+    })
+}
+
+pub(crate) fn stat(directory: &Fd, path: &[u8], follows: bool) -> Result<Stat> {
+    let flags = if follows { 0 } else { AT_SYMLINK_NOFOLLOW };
+    statx(directory, c_path(path)?, flags)
+}
+
+pub(crate) fn stat_open(fd: &Fd) -> Result<Stat> {
+    statx(fd, c"".as_ptr() as usize, AT_EMPTY_PATH)
+}
+
+/// Whether a directory belongs to a file system that shows the kernel and not files.
+pub(crate) fn is_of_the_kernel(directory: &Fd) -> bool {
+    /// proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf, efivarfs.
+    const KINDS: [u64; 11] = [
+        0x9fa0,
+        0x6265_6572,
+        0x27_e0eb,
+        0x6367_7270,
+        0x1cd1,
+        0x1980_0202,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0xcafe_4a11,
+        0xde5e_81e4,
+    ];
+    let mut raw = [0_u64; 32];
+    // SAFETY: the kernel writes a struct statfs of 120 bytes, whose first word is the kind.
+    let done = checked(unsafe {
+        syscall(nr::FSTATFS, [directory.arg(), raw.as_mut_ptr() as usize, 0, 0, 0, 0])
+    });
+    done.is_ok() && KINDS.contains(&raw[0])
+}
+
+/// Where a link leads; how many bytes of `into` that takes.
+pub(crate) fn read_link(directory: &Fd, path: &[u8], into: &mut [u8]) -> Result<usize> {
+    let path = c_path(path)?;
+    // SAFETY: `c_path` has seen the NUL; the kernel writes at most `into.len()` bytes.
+    checked(unsafe {
+        syscall(
+            nr::READLINKAT,
+            [directory.arg(), path, into.as_mut_ptr() as usize, into.len(), 0, 0],
+        )
+    })
+}
+
+/// Opens a file that has been seen to be a regular one.
+pub(crate) fn open_to_read(directory: &Fd, path: &[u8], follows: bool) -> Result<Fd> {
+    let flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | if follows { 0 } else { O_NOFOLLOW };
+    open(directory.arg(), path, flags, 0)
+}
+
+/// Opens a directory to list it.
+pub(crate) fn open_to_list(directory: &Fd, path: &[u8], follows: bool) -> Result<Fd> {
+    let flags = O_RDONLY | O_DIRECTORY | if follows { 0 } else { O_NOFOLLOW };
+    open(directory.arg(), path, flags, 0)
+}
+
+/// Opens a directory as a place to go on from.
+pub(crate) fn open_place_below(directory: &Fd, path: &[u8], follows: bool) -> Result<Fd> {
+    let flags = O_PATH | O_DIRECTORY | if follows { 0 } else { O_NOFOLLOW };
+    open(directory.arg(), path, flags, 0)
+}
+
+/// Makes a file that must not be there yet and opens it for writing.
+pub(crate) fn create(directory: &Fd, path: &[u8], mode: u32) -> Result<Fd> {
+    open(directory.arg(), path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY, mode)
+}
+
+pub(crate) fn make_directory(directory: &Fd, path: &[u8], mode: u32) -> Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe { syscall(nr::MKDIRAT, [directory.arg(), path, mode as usize, 0, 0, 0]) })
+        .map(drop)
+}
+
+pub(crate) fn make_link(target: &[u8], directory: &Fd, path: &[u8]) -> Result<()> {
+    let (target, path) = (c_path(target)?, c_path(path)?);
+    // SAFETY: `c_path` has seen both NULs.
+    checked(unsafe { syscall(nr::SYMLINKAT, [target, directory.arg(), path, 0, 0, 0]) }).map(drop)
+}
+
+/// Another name for a file; not for what a link leads to.
+pub(crate) fn add_name(from: (&Fd, &[u8]), to: (&Fd, &[u8])) -> Result<()> {
+    let (old, new) = (c_path(from.1)?, c_path(to.1)?);
+    // SAFETY: `c_path` has seen both NULs.
+    checked(unsafe { syscall(nr::LINKAT, [from.0.arg(), old, to.0.arg(), new, 0, 0]) }).map(drop)
+}
+
+/// Removes a name that is no directory's.
+pub(crate) fn remove(directory: &Fd, path: &[u8]) -> Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe { syscall(nr::UNLINKAT, [directory.arg(), path, 0, 0, 0, 0]) }).map(drop)
+}
+
+/// Puts a file in the place of what is under another name of the same directory.
+pub(crate) fn rename(directory: &Fd, from: &[u8], to: &[u8]) -> Result<()> {
+    let (from, to) = (c_path(from)?, c_path(to)?);
+    // SAFETY: `c_path` has seen both NULs.
+    checked(unsafe { syscall(nr::RENAMEAT, [directory.arg(), from, directory.arg(), to, 0, 0]) })
+        .map(drop)
+}
+
+pub(crate) fn set_owner(fd: &Fd, uid: u32, gid: u32) -> Result<()> {
+    plain(nr::FCHOWN, [fd.arg(), uid as usize, gid as usize, 0, 0, 0]).map(drop)
+}
+
+/// Of a link itself.
+pub(crate) fn set_link_owner(directory: &Fd, path: &[u8], uid: u32, gid: u32) -> Result<()> {
+    let path = c_path(path)?;
+    let (uid, gid) = (uid as usize, gid as usize);
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe {
+        syscall(nr::FCHOWNAT, [directory.arg(), path, uid, gid, AT_SYMLINK_NOFOLLOW, 0])
+    })
+    .map(drop)
+}
+
+pub(crate) fn set_mode(fd: &Fd, mode: u32) -> Result<()> {
+    plain(nr::FCHMOD, [fd.arg(), (mode & 0o7777) as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// The time of last change, and that of last reading with it.
+pub(crate) fn set_time(fd: &Fd, seconds: i64, nanoseconds: u32) -> Result<()> {
+    set_times(fd, 0, seconds, nanoseconds, 0)
+}
+
+/// Of a link itself.
+pub(crate) fn set_link_time(
+    directory: &Fd,
+    path: &[u8],
+    seconds: i64,
+    nanoseconds: u32,
+) -> Result<()> {
+    set_times(directory, c_path(path)?, seconds, nanoseconds, AT_SYMLINK_NOFOLLOW)
+}
+
+fn set_times(fd: &Fd, path: usize, seconds: i64, nanoseconds: u32, flags: usize) -> Result<()> {
+    // More would have a meaning of its own.
+    let nanoseconds = i64::from(nanoseconds.min(999_999_999));
+    let times = [seconds, nanoseconds, seconds, nanoseconds];
+    // SAFETY: the path is null, for the descriptor itself, or a C string; the kernel reads four numbers.
+    checked(unsafe {
+        syscall(nr::UTIMENSAT, [fd.arg(), path, times.as_ptr() as usize, flags, 0, 0])
+    })
+    .map(drop)
+}
+
+/// How long a file is from now on.
+pub(crate) fn set_length(file: &Fd, length: u64) -> Result<()> {
+    plain(nr::FTRUNCATE, [file.arg(), length as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// Where the next bytes are written: that much further on.
+pub(crate) fn skip(file: &Fd, length: u64) -> Result<()> {
+    const SEEK_CUR: usize = 1;
+    plain(nr::LSEEK, [file.arg(), length as usize, SEEK_CUR, 0, 0, 0]).map(drop)
+}
+
+/// The next place from `from` on that holds data; `None` where there is none.
+pub(crate) fn next_data(file: &Fd, from: u64) -> Result<Option<u64>> {
+    const SEEK_DATA: usize = 3;
+    match plain(nr::LSEEK, [file.arg(), from as usize, SEEK_DATA, 0, 0, 0]) {
+        Ok(at) => Ok(Some(at as u64)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The next place from `from` on that holds none; the end counts as such.
+pub(crate) fn next_hole(file: &Fd, from: u64) -> Result<u64> {
+    const SEEK_HOLE: usize = 4;
+    plain(nr::LSEEK, [file.arg(), from as usize, SEEK_HOLE, 0, 0, 0]).map(|at| at as u64)
+}
+
+pub(crate) fn read_at(file: &Fd, into: &mut [u8], from: u64) -> Result<usize> {
+    let (to, length) = (into.as_mut_ptr() as usize, into.len());
+    // SAFETY: the slice is valid for writes of its length while the call runs.
+    checked(unsafe { syscall(nr::PREAD64, [file.arg(), to, length, from as usize, 0, 0]) })
+}
+
+/// As many descriptors as this process may have.
+pub(crate) fn raise_descriptor_limit() {
+    const RLIMIT_NOFILE: usize = 7;
+    let mut limits = [0_u64; 2];
+    // SAFETY: the kernel writes two numbers.
+    let read = checked(unsafe {
+        syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, 0, limits.as_mut_ptr() as usize, 0, 0])
+    });
+    if read.is_ok() {
+        limits[0] = limits[1];
+        // SAFETY: the kernel reads two numbers.
+        let _ = checked(unsafe {
+            syscall(nr::PRLIMIT64, [0, RLIMIT_NOFILE, limits.as_ptr() as usize, 0, 0, 0])
+        });
+    }
+}
