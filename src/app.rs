@@ -23,7 +23,7 @@ use crate::engine::{ContainerSpec, Engine, Image, UserMount, host_image};
 use crate::events::LogWriter;
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
-use crate::sinks::{self, CodeBuild, Gate, Json, Notices, Pretty, Sink};
+use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink};
 use crate::state::{BuildDir, ContainerFile, Home, Meta, Owned, prune_old, write_durably};
 use environment::{BuildSource, Environment};
 use identity::Identity;
@@ -41,7 +41,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -70,6 +70,10 @@ pub(crate) struct RunRequest {
     pub(crate) vault: Arc<Vault>,
     pub(crate) format: LogFormat,
     pub(crate) build_json: Option<PathBuf>,
+    /// A file that gets the log as well, and its name.
+    pub(crate) log_file: Option<(PathBuf, fs::File)>,
+    /// Whether GitHub is told of failures at their places.
+    pub(crate) annotate: bool,
     pub(crate) quiet: bool,
 }
 
@@ -161,7 +165,9 @@ impl Build {
         let progress = watch::Sender::new(Progress::default());
         let gate = Arc::new(Gate::default());
         let has_menu = self.has_menu();
-        let sinks = self.start_sinks(&log, &gate, has_menu).map_err(failed("start a sink"))?;
+        let untold = Arc::new(Mutex::new(Vec::new()));
+        let sinks =
+            self.start_sinks(&log, &gate, has_menu, &untold).map_err(failed("start a sink"))?;
 
         let (root, readonly) = self.root().map_err(failed("make the build's directories"))?;
         self.make_readonly(&readonly).map_err(failed("prepare what the container is given"))?;
@@ -216,6 +222,9 @@ impl Build {
         let threads = sinks.into_iter().chain(keys);
         let shown = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join).count());
         let _ = shown.await;
+        for text in untold.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            ways::say(&text);
+        }
         prune_old(&self.home, std::time::SystemTime::now());
         Ok(status)
     }
@@ -232,6 +241,7 @@ impl Build {
         log: &LogWriter,
         gate: &Arc<Gate>,
         has_menu: bool,
+        untold: &Arc<Mutex<Vec<String>>>,
     ) -> io::Result<Vec<JoinHandle<()>>> {
         let ways = ways::ways_in(&self.identity.uuid, has_menu);
         let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.request.format {
@@ -244,12 +254,46 @@ impl Build {
             LogFormat::CodeBuild => ("codebuild", Box::new(CodeBuild::new(io::stdout())), None),
             LogFormat::Json => ("json", Box::new(Json::new(io::stdout())), None),
         };
-        let mut threads = vec![sinks::spawn(name, sink, &self.dir, log.clone(), gate)?];
+        let spawn = |name, sink, gate, failed| {
+            sinks::spawn(name, sink, &self.dir, log.clone(), gate, failed)
+        };
+        let mut threads = vec![spawn(name, sink, gate, sinks::nobody())?];
         if self.request.format != LogFormat::Pretty {
             let notices = Notices::new(io::stderr(), ways, self.request.quiet);
-            threads.push(sinks::spawn("notices", Box::new(notices), &self.dir, log.clone(), None)?);
+            threads.push(spawn("notices", Box::new(notices), None, sinks::nobody())?);
+        }
+        if let Some((path, file)) = &self.request.log_file {
+            let (untold, shown) = (Arc::clone(untold), path.display().to_string());
+            let failed = Box::new(move |error| {
+                let text = format!("warning: the log in {shown} is not complete: {error}");
+                untold.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            });
+            let sink = Box::new(CodeBuild::new(file.try_clone()?));
+            threads.push(spawn("log file", sink, None, failed)?);
+        }
+        if self.request.annotate {
+            let mut sink = Annotations::new(io::stderr(), self.annotated_places());
+            if let Err(problems) = &self.request.spec {
+                sink.problems(problems)?;
+            }
+            threads.push(spawn("annotations", Box::new(sink), None, sinks::nobody())?);
         }
         Ok(threads)
+    }
+
+    /// Where GitHub sees what is annotated: from the root of its work tree, if that is where we are.
+    fn annotated_places(&self) -> sinks::Places {
+        let (source, buildspec) = (&self.request.source, &self.request.buildspec);
+        let root = std::env::var_os("GITHUB_WORKSPACE").filter(|root| !root.is_empty());
+        let root = root.and_then(|root| fs::canonicalize(root).ok());
+        let root = root.filter(|root| source.starts_with(root)).unwrap_or_else(|| source.clone());
+        let below = source.strip_prefix(&root).unwrap_or(source);
+        let below = match below.as_os_str().is_empty() {
+            true => String::new(),
+            false => format!("{}/", below.display()),
+        };
+        let buildspec = buildspec.path_in(&root).map(|path| path.display().to_string());
+        sinks::Places::new(buildspec, below, self.request.spec.as_ref().ok())
     }
 
     /// The directory the build knows as /codebuild, and the host's place of what it is given there.

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use runner_core::env::Variables;
 use runner_core::plan::{BreakAction, Limits};
 use runner_core::spec::{BuildSpec, Diagnostic};
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,6 +85,12 @@ pub(super) struct RunArgs {
     /// How the build is shown on standard output
     #[arg(long, value_enum, default_value_t = FormatName::Auto)]
     log_format: FormatName,
+    /// Write the log to a file as well, in CodeBuild's own lines
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Tell failed commands and failed test cases to GitHub Actions, each at its place
+    #[arg(long, value_enum)]
+    annotations: Option<AnnotationsName>,
     /// Write the final Build record, in the shape of AWS's API
     #[arg(long, value_name = "FILE")]
     build_json: Option<PathBuf>,
@@ -118,6 +125,12 @@ enum BreakActionName {
     Resume,
     /// The build is stopped
     Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AnnotationsName {
+    /// Workflow commands, on standard error
+    Github,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -211,6 +224,8 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         vault: Arc::new(vault),
         format: format(args.log_format),
         build_json: args.build_json,
+        log_file: args.log_file.map(log_file).transpose()?,
+        annotate: args.annotations.is_some(),
         quiet: args.quiet,
     };
     let rejected = request.spec.is_err();
@@ -259,6 +274,17 @@ fn uncollected(spec: &BuildSpec) -> Vec<&'static str> {
         ("cache", spec.cache.is_some()),
     ];
     keys.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+}
+
+/// The file of `--log-file`, empty and the caller's own.
+fn log_file(path: PathBuf) -> Result<(PathBuf, File), CliError> {
+    let file = File::create(&path).and_then(|file| crate::users::give_file(&file).map(|()| file));
+    match file {
+        Ok(file) => Ok((path, file)),
+        Err(error) => {
+            Err(CliError::usage(format!("--log-file: cannot write {}: {error}", path.display())))
+        }
+    }
 }
 
 fn format(name: FormatName) -> LogFormat {

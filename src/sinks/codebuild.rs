@@ -104,6 +104,7 @@ impl<W: Write + Send> Sink for CodeBuild<W> {
             EventBody::PhaseStarted { .. }
             | EventBody::BuildStarted(_)
             | EventBody::Exported { .. }
+            | EventBody::Report(_)
             | EventBody::Notice { .. }
             | EventBody::Paused { .. }
             | EventBody::Resumed { .. }

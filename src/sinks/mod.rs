@@ -3,12 +3,14 @@
 //! Each sink reads the log with a cursor of its own on a thread of its own ([`spawn`]), so that a
 //! slow one neither slows the build nor the others. All of them see the same events, live or later.
 
+mod annotations;
 mod codebuild;
 mod gate;
 mod json;
 mod notices;
 mod pretty;
 
+pub(crate) use annotations::{Annotations, Places};
 pub(crate) use codebuild::CodeBuild;
 pub(crate) use gate::Gate;
 pub(crate) use json::Json;
@@ -48,6 +50,9 @@ pub(crate) trait Sink: Send {
     fn show(&mut self) {}
 }
 
+/// Told when a sink cannot go on, and why.
+pub(crate) type OnFailure = Box<dyn FnOnce(io::Error) + Send>;
+
 /// Runs a sink until the log is closed and all of it is shown, or the sink's reader has gone. A
 /// sink that draws on the terminal heeds `gate`.
 pub(crate) fn spawn(
@@ -56,18 +61,24 @@ pub(crate) fn spawn(
     dir: &BuildDir,
     log: LogWriter,
     gate: Option<Arc<Gate>>,
+    failed: OnFailure,
 ) -> io::Result<JoinHandle<()>> {
     let (reader, output) = (LogReader::open(dir)?, OutputReader::open(dir)?);
     std::thread::Builder::new().name(format!("sink {name}")).spawn(move || {
-        // A closed standard output ends its sink, never the build. So does a full disk behind it;
-        // nobody is left there to be told.
         if let Err(error) = follow(&mut *sink, reader, output, &log, gate.as_deref()) {
             tracing::debug!(%error, "a sink has stopped");
+            failed(error);
         }
         if let Some(gate) = gate {
             gate.sink_ended();
         }
     })
+}
+
+/// For standard output and error: a closed one ends its sink, never the build. So does a full disk
+/// behind it; nobody is left there to be told.
+pub(crate) fn nobody() -> OnFailure {
+    Box::new(|_| ())
 }
 
 fn follow(

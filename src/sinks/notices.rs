@@ -6,6 +6,7 @@ use super::Sink;
 use crate::events::OutputReader;
 use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy};
 use runner_core::phase::Status;
+use runner_core::report::{self, ReportFacts};
 use std::io::{self, Write};
 
 /// The ways into a paused build that work on this machine now.
@@ -87,13 +88,15 @@ pub(crate) struct Notices<W: Write + Send> {
     out: W,
     ways: WaysIn,
     command: String,
+    /// For the table at the end.
+    reports: Vec<ReportFacts>,
     /// Only errors are wanted.
     quiet: bool,
 }
 
 impl<W: Write + Send> Notices<W> {
     pub(crate) fn new(out: W, ways: WaysIn, quiet: bool) -> Self {
-        Notices { out, ways, command: String::new(), quiet }
+        Notices { out, ways, command: String::new(), reports: Vec::new(), quiet }
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
@@ -114,6 +117,10 @@ impl<W: Write + Send> Sink for Notices<W> {
             {
                 Ok(())
             }
+            EventBody::Report(facts) if !self.quiet => {
+                self.reports.push((**facts).clone());
+                Ok(())
+            }
             EventBody::BuildEnded { status: Status::Succeeded, .. } if self.quiet => Ok(()),
             EventBody::Notice { level, text } => match level {
                 NoticeLevel::Note => self.line(text),
@@ -127,6 +134,9 @@ impl<W: Write + Send> Sink for Notices<W> {
             }
             EventBody::Resumed { by, .. } => resumed(*by).map_or(Ok(()), |text| self.line(text)),
             EventBody::BuildEnded { status, reason } => {
+                for (_, line) in report::table(&std::mem::take(&mut self.reports)) {
+                    self.line(&line)?;
+                }
                 self.line(&verdict(&event.build_id, *status, reason.as_deref()))
             }
             _ => Ok(()),

@@ -13,6 +13,7 @@ use console::{Style, Term};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runner_core::event::{Block, Event, EventBody, NoticeLevel, Outcome};
 use runner_core::phase::{Phase, Status};
+use runner_core::report::{self, ReportFacts, Tone};
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct Pretty {
     untitled: Option<Phase>,
     command: Option<(String, Duration)>,
     paused: usize,
+    /// For the table at the end.
+    reports: Vec<ReportFacts>,
     colors: Colors,
 }
 
@@ -71,6 +74,7 @@ impl Pretty {
             untitled: None,
             command: None,
             paused: 0,
+            reports: Vec::new(),
             colors,
         }
     }
@@ -146,6 +150,15 @@ impl Pretty {
 
     fn build_ended(&mut self, event: &Event, status: Status, reason: Option<&str>) {
         self.untitled = None;
+        for (tone, line) in report::table(&std::mem::take(&mut self.reports)) {
+            let style = match tone {
+                Tone::Good => &self.colors.good,
+                Tone::Bad => &self.colors.bad,
+                Tone::Detail => &self.colors.dim,
+            };
+            let line = style.apply_to(printable(&line)).to_string();
+            self.say(&line);
+        }
         let (mark, style) = match status {
             Status::Succeeded => ("✓", &self.colors.good),
             _ => ("✗", &self.colors.bad),
@@ -231,6 +244,7 @@ impl Sink for Pretty {
                 self.write(true)?;
                 self.bar.finish_and_clear();
             }
+            EventBody::Report(facts) => self.reports.push((**facts).clone()),
             EventBody::Agent { .. }
             | EventBody::Exported { .. }
             | EventBody::SessionOpened { .. }

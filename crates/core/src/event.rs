@@ -7,6 +7,7 @@
 
 use crate::mask::Secrets;
 use crate::phase::{Phase, PhaseContext, Status};
+use crate::report::ReportFacts;
 use crate::time::WallTime;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -129,6 +130,8 @@ pub enum EventBody {
         /// In the order of the buildspec.
         variables: Vec<ExportedVariable>,
     },
+    /// A report of tests or coverage has been read.
+    Report(Box<ReportFacts>),
     /// The build is over. Always the last event.
     BuildEnded {
         /// How.
@@ -163,6 +166,7 @@ impl EventBody {
                     secrets.mask_text(&mut variable.value);
                 }
             }
+            EventBody::Report(facts) => facts.mask(secrets),
             EventBody::BuildStarted(_)
             | EventBody::PhaseStarted { .. }
             | EventBody::CommandEnded { .. }

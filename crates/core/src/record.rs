@@ -5,6 +5,7 @@
 
 use crate::event::ExportedVariable;
 use crate::phase::{Phase, PhaseContext, Status};
+use crate::report::Report;
 use crate::time::WallTime;
 use crate::view::BuildView;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,11 @@ pub struct Build {
     pub build_complete: bool,
     pub initiator: String,
     pub exported_environment_variables: Vec<ExportedVariable>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub report_arns: Vec<String>,
+    /// Not AWS's: what BatchGetReports would answer for `report_arns`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reports: Vec<Report>,
     pub debug_session: DebugSession,
 }
 
@@ -194,6 +200,8 @@ pub fn record(view: &BuildView) -> Build {
         build_complete: view.ended.is_some(),
         initiator: facts.initiator.clone(),
         exported_environment_variables: view.exported.clone(),
+        report_arns: view.reports.iter().map(|report| report.arn.clone()).collect(),
+        reports: view.reports.clone(),
         debug_session: DebugSession {
             session_enabled: facts.session_enabled,
             session_target: facts.session_enabled.then(|| format!("codebuild:{}", facts.uuid)),

@@ -4,6 +4,7 @@
 
 use crate::event::{BuildFacts, Event, EventBody, ExportedVariable};
 use crate::phase::{Phase, PhaseContext, Status};
+use crate::report::Report;
 use crate::time::WallTime;
 
 /// A build as far as its events tell.
@@ -27,6 +28,8 @@ pub struct BuildView {
     pub paused: Vec<u64>,
     /// Exported variables and their values.
     pub exported: Vec<ExportedVariable>,
+    /// Reports of tests and coverage.
+    pub reports: Vec<Report>,
     /// Numbers of open sessions.
     pub sessions: Vec<u64>,
     /// Time of the last event.
@@ -76,6 +79,7 @@ impl BuildView {
             command: None,
             paused: Vec::new(),
             exported: Vec::new(),
+            reports: Vec::new(),
             sessions: Vec::new(),
             last_event: event.time,
         })
@@ -111,6 +115,7 @@ impl BuildView {
             }
             EventBody::CommandEnded { .. } => self.command = None,
             EventBody::Exported { variables } => self.exported.clone_from(variables),
+            EventBody::Report(facts) => self.reports.push(facts.report.clone()),
             EventBody::Paused { breakpoint, .. } => self.paused.push(*breakpoint),
             EventBody::Resumed { breakpoint, .. } => self.paused.retain(|b| b != breakpoint),
             EventBody::SessionOpened { session, .. } => self.sessions.push(*session),

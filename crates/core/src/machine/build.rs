@@ -153,6 +153,16 @@ impl BuildMachine {
                     step.events.push(EventBody::Exported { variables });
                 }
             }
+            Input::Reported(facts) => {
+                if matches!(self.state, State::Uploading) {
+                    step.events.push(EventBody::Report(facts));
+                }
+            }
+            Input::AgentLines(lines) => {
+                if matches!(self.state, State::Uploading) {
+                    step.events.extend(lines.into_iter().map(|text| EventBody::Agent { text }));
+                }
+            }
             Input::Uploaded(result) => self.uploaded(result, now, &mut step),
             Input::Finalized => self.finalized(now, &mut step),
             Input::Notice(level, text) => step.events.push(EventBody::Notice { level, text }),

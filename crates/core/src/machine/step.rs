@@ -4,10 +4,11 @@
 
 use crate::event::{EventBody, ExportedVariable, NoticeLevel, Outcome};
 use crate::phase::{Phase, PhaseContext, Status};
+use crate::report::ReportFacts;
 use std::time::Duration;
 
 /// What has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// Begin.
     Start,
@@ -63,6 +64,10 @@ pub enum Input {
     ProcessesGone,
     /// Values of the exported variables, at the end of the build's commands.
     Exported(Vec<ExportedVariable>),
+    /// A report has been read.
+    Reported(Box<ReportFacts>),
+    /// Lines of CodeBuild's agent about what is being collected.
+    AgentLines(Vec<String>),
     /// Artifacts, reports and cache are where they belong, or why not.
     Uploaded(Result<(), PhaseContext>),
     /// Nothing is left of the container.
