@@ -110,7 +110,12 @@ impl<W: Write + Send> Annotations<W> {
         }
         let file = self.places.buildspec.clone();
         let file = file.as_deref().zip(line).map(|(file, line)| (file, line, 0));
-        self.write("error", file, &format!("{phase} failed"), &format!("{text}\n{outcome}"))
+        self.write(
+            "error",
+            file,
+            &format!("{phase} failed"),
+            &format!("{}\n{outcome}", text.trim_end()),
+        )
     }
 
     fn report(&mut self, facts: &ReportFacts) -> io::Result<()> {

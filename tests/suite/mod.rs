@@ -18,6 +18,7 @@ mod hostile_source;
 mod images;
 mod interpreter;
 mod language;
+mod logs;
 mod output;
 mod places;
 mod process;
@@ -49,6 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
         images::cases(),
         interpreter::cases(),
         language::cases(),
+        logs::cases(),
         output::cases(),
         places::cases(),
         process::cases(),

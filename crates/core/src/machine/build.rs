@@ -158,9 +158,9 @@ impl BuildMachine {
                     step.events.push(EventBody::Report(facts));
                 }
             }
-            Input::AgentLines(lines) => {
+            Input::Line(text) => {
                 if matches!(self.state, State::Uploading) {
-                    step.events.extend(lines.into_iter().map(|text| EventBody::Agent { text }));
+                    step.events.push(EventBody::Agent { text });
                 }
             }
             Input::Uploaded(result) => self.uploaded(result, now, &mut step),

@@ -66,8 +66,8 @@ pub enum Input {
     Exported(Vec<ExportedVariable>),
     /// A report has been read.
     Reported(Box<ReportFacts>),
-    /// Lines of CodeBuild's agent about what is being collected.
-    AgentLines(Vec<String>),
+    /// A line of CodeBuild's agent about what is being collected.
+    Line(String),
     /// Artifacts, reports and cache are where they belong, or why not.
     Uploaded(Result<(), PhaseContext>),
     /// Nothing is left of the container.
