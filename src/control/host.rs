@@ -3,15 +3,16 @@
 //! Started by `app`. One task a connection; a session's bytes are relayed here between the hub and
 //! the client, each direction on its own, so that Ctrl-C gets through while output is stuck.
 
+use super::forward;
 use crate::clock;
 use crate::driver::Progress;
 use crate::driver::inbox::Inbox;
 use crate::events::Heads;
-use crate::session::{Hub, Output, Session, SessionInput, SessionOutput};
+use crate::session::{Hub, OpenError, Output, Session, SessionInput, SessionOutput};
 use crate::users;
 use runner_core::machine::Input;
 use runner_core::phase::Status as BuildStatus;
-use runner_wire::control::{Answer, Open, PROTOCOL, Request, Status};
+use runner_wire::control::{Answer, PROTOCOL, Request, Status};
 use runner_wire::frame::{Decoder, Frame, Kind, encode, head};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -55,9 +56,9 @@ pub(crate) async fn serve(listener: UnixListener, host: Host) {
 }
 
 /// A connection's two halves and what was read ahead.
-struct Connection {
+pub(super) struct Connection {
     reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    pub(super) writer: OwnedWriteHalf,
     decoder: Decoder,
     buffer: Vec<u8>,
 }
@@ -68,11 +69,11 @@ impl Connection {
         Connection { reader, writer, decoder: Decoder::default(), buffer: vec![0; CHUNK] }
     }
 
-    async fn next(&mut self) -> io::Result<Option<Frame>> {
+    pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
         next_frame(&mut self.reader, &mut self.decoder, &mut self.buffer).await
     }
 
-    async fn request(&mut self) -> io::Result<Option<Request>> {
+    pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
         match self.next().await? {
             None => Ok(None),
             Some(Frame { kind: Kind::Message, body }) => Ok(Some(serde_json::from_slice(&body)?)),
@@ -80,7 +81,7 @@ impl Connection {
         }
     }
 
-    async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+    pub(super) async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
         send(&mut self.writer, answer).await
     }
 }
@@ -151,9 +152,20 @@ impl Host {
                     connection.answer(&Answer::Done).await?;
                 }
                 Request::Watch => return self.watch(connection).await,
-                Request::Open(open) => return self.open(connection, &open).await,
+                Request::Open(open) => {
+                    let session = self.hub.open(&open).await;
+                    return serve_session(connection, session).await;
+                }
+                Request::Files => {
+                    let session = self.hub.open_files().await;
+                    return serve_session(connection, session).await;
+                }
+                Request::Forward { ports } => {
+                    return forward::serve(&self.hub, connection, &ports).await;
+                }
                 // Belong to a session.
                 Request::Hello { .. }
+                | Request::Dial { .. }
                 | Request::Resize(_)
                 | Request::Signal(_)
                 | Request::EndOfInput => {}
@@ -205,41 +217,45 @@ impl Host {
             }
         }
     }
+}
 
-    async fn open(&self, mut connection: Connection, open: &Open) -> io::Result<()> {
-        let session = match self.hub.open(open).await {
-            Ok(session) => session,
-            Err(error) => {
-                let refused = Answer::Refused { code: error.code, message: error.message };
-                return connection.answer(&refused).await;
-            }
-        };
-        let Session { number, pipes, input, output } = session;
-        let opened = Answer::Opened { session: number };
-        let sent = match pipes {
-            None => connection.answer(&opened).await,
-            Some(pipes) => {
-                let fds = pipes.each_ref().map(AsFd::as_fd);
-                send_with(&connection.writer, &opened, &fds).await
-            }
-        };
-        if sent.is_err() {
-            input.abandon().await;
-            return sent;
+/// Connects a client and a program, until one of them has gone.
+async fn serve_session(
+    mut connection: Connection,
+    session: Result<Session, OpenError>,
+) -> io::Result<()> {
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => {
+            let refused = Answer::Refused { code: error.code, message: error.message };
+            return connection.answer(&refused).await;
         }
-        let Connection { reader, writer, decoder, buffer } = connection;
-        tokio::select! {
-            // The program has ended: nothing typed from now on reaches anybody.
-            done = relay_output(output, writer) => {
-                if done.is_err() {
-                    input.abandon().await;
-                }
-                done
-            }
-            gone = relay_input(&input, reader, decoder, buffer) => {
+    };
+    let Session { number, pipes, input, output } = session;
+    let opened = Answer::Opened { session: number };
+    let sent = match pipes {
+        None => connection.answer(&opened).await,
+        Some(pipes) => {
+            let fds = pipes.each_ref().map(AsFd::as_fd);
+            send_with(&connection.writer, &opened, &fds).await
+        }
+    };
+    if sent.is_err() {
+        input.abandon().await;
+        return sent;
+    }
+    let Connection { reader, writer, decoder, buffer } = connection;
+    tokio::select! {
+        // The program has ended: nothing typed from now on reaches anybody.
+        done = relay_output(output, writer) => {
+            if done.is_err() {
                 input.abandon().await;
-                gone
             }
+            done
+        }
+        gone = relay_input(&input, reader, decoder, buffer) => {
+            input.abandon().await;
+            gone
         }
     }
 }
@@ -285,7 +301,7 @@ async fn relay_output(mut output: SessionOutput, mut writer: OwnedWriteHalf) -> 
 }
 
 /// Sends an answer with descriptors riding on its first byte.
-async fn send_with(
+pub(super) async fn send_with(
     writer: &OwnedWriteHalf,
     answer: &Answer,
     fds: &[BorrowedFd<'_>],

@@ -6,6 +6,7 @@ use super::init::InitClient;
 use super::rootfs::Prepared;
 use super::{Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
 use runner_sandbox::Sandbox;
+use runner_wire::init::Listener;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -58,6 +59,11 @@ impl Container for InitContainer {
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
         let path = path.to_path_buf();
         Box::pin(async move { self.init.open(&path, mode).await })
+    }
+
+    fn dial(&self, listener: &Listener) -> Fut<'_, io::Result<OwnedFd>> {
+        let listener = listener.clone();
+        Box::pin(async move { self.init.dial(&listener).await })
     }
 
     fn programs(&self) -> PathBuf {

@@ -144,19 +144,8 @@ impl InitClient {
             OpenMode::ReadWriteCreate => OFlag::O_RDWR | OFlag::O_CREAT,
         };
         let flags = u32::try_from(flags.bits()).map_err(io::Error::other)?;
-        let (opened_tx, opened_rx) = oneshot::channel();
-        let job = self.register(Job::Open(opened_tx)).map_err(io::Error::other)?;
-        let (header, body) = wire::open(job, path.as_os_str().as_bytes(), flags, 0o666)
-            .inspect_err(|_| self.forget(job))
-            .map_err(io::Error::other)?;
-        self.send(header, &body, &[]).await.map_err(io::Error::other)?;
-        let fd =
-            opened_rx.await.unwrap_or(Err(ExecError::ContainerGone)).map_err(
-                |error| match error {
-                    ExecError::Refused { errno, .. } => io::Error::from_raw_os_error(errno),
-                    other => io::Error::other(other),
-                },
-            )?;
+        let encode = |job| wire::open(job, path.as_os_str().as_bytes(), flags, 0o666);
+        let fd = self.fetch(encode).await?;
         // A pipe or a device could make the host wait, or do worse.
         let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
         match kind {
@@ -166,6 +155,30 @@ impl InitClient {
                 "neither a regular file nor a directory",
             )),
         }
+    }
+
+    pub(crate) async fn dial(&self, listener: &wire::Listener) -> io::Result<OwnedFd> {
+        let fd = self.fetch(|job| wire::dial(job, listener)).await?;
+        match rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+            rustix::fs::FileType::Socket => Ok(fd),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not a socket")),
+        }
+    }
+
+    /// Asks for a descriptor.
+    async fn fetch(
+        &self,
+        encode: impl FnOnce(u64) -> Result<(Header, Vec<u8>), wire::EncodeError>,
+    ) -> io::Result<OwnedFd> {
+        let (opened_tx, opened_rx) = oneshot::channel();
+        let job = self.register(Job::Open(opened_tx)).map_err(io::Error::other)?;
+        let (header, body) =
+            encode(job).inspect_err(|_| self.forget(job)).map_err(io::Error::other)?;
+        self.send(header, &body, &[]).await.map_err(io::Error::other)?;
+        opened_rx.await.unwrap_or(Err(ExecError::ContainerGone)).map_err(|error| match error {
+            ExecError::Refused { errno, .. } => io::Error::from_raw_os_error(errno),
+            other => io::Error::other(other),
+        })
     }
 
     pub(crate) async fn signal(&self, job: u64, signal: i32, reach: Reach) {

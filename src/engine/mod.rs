@@ -6,6 +6,7 @@
 //! through `dyn`.
 
 mod container;
+pub(crate) mod dial;
 pub(crate) mod files;
 pub(crate) mod host_image;
 mod init;
@@ -14,7 +15,7 @@ pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod users;
 
-use runner_wire::init::Exit;
+use runner_wire::init::{Exit, Listener};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -40,6 +41,10 @@ pub(crate) trait Container: Send + Sync {
     /// links at the end of `path` are not followed, and what is opened is a regular file or a
     /// directory.
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>>;
+
+    /// Connects to what listens in there; the socket. [`dial::dial`] takes names and more than one
+    /// address.
+    fn dial(&self, listener: &Listener) -> Fut<'_, io::Result<OwnedFd>>;
 
     /// Directory of our own programs, as the container sees it.
     fn programs(&self) -> PathBuf;

@@ -6,8 +6,10 @@
 
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
+use crate::engine::dial::{self, Remote};
 use crate::engine::{
-    Container, Ends, ExecError, ExecSpec, Fut, Ids, OpenMode, Process, Reach, Signals, Stdio, users,
+    Container, Ends, ExecError, ExecSpec, Fut, Ids, OpenMode, Process, Reach, Signals, Stdio,
+    files, users,
 };
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -87,16 +89,7 @@ impl Hub {
 
     /// Starts a program for a client.
     pub(crate) async fn open(self: &Arc<Self>, request: &Open) -> Result<Session, OpenError> {
-        let closing = self.closing.borrow().clone();
-        if let Some(closing) = closing {
-            return Err(OpenError::ours(closing.message));
-        }
-        let container = self
-            .container
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .ok_or_else(|| OpenError::ours("the build's container is not there yet"))?;
+        let container = self.container()?;
         let user = match &request.user {
             None => Ids::default(),
             Some(name) => users::resolve(&*container, name)
@@ -104,16 +97,52 @@ impl Hub {
                 .ok_or_else(|| OpenError::ours(format!("the container has no user `{name}`")))?,
         };
         let spec = self.exec_spec(&*container, request, user).await;
-        let program = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
+        let label = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
+        self.start(&*container, spec, label).await
+    }
+
+    /// Starts the program that moves files, for a client that talks to it over its pipes. Relative
+    /// paths mean what they mean to a program that is started now.
+    pub(crate) async fn open_files(self: &Arc<Self>) -> Result<Session, OpenError> {
+        let container = self.container()?;
+        let (_, cwd) = self.context();
+        let spec = files::exec_spec(&*container, cwd);
+        self.start(&*container, spec, "cp".to_owned()).await
+    }
+
+    /// A client that connects to what listens in the container is there.
+    pub(crate) async fn enter(self: &Arc<Self>, label: String) -> Result<Presence, OpenError> {
+        self.container()?;
+        Ok(Presence::new(self, label).await)
+    }
+
+    /// Connects to what listens in the container.
+    pub(crate) async fn dial(&self, remote: &Remote) -> Result<OwnedFd, OpenError> {
+        let container = self.container()?;
+        dial::dial(&*container, remote).await.map_err(|error| OpenError::ours(error.to_string()))
+    }
+
+    async fn start(
+        self: &Arc<Self>,
+        container: &dyn Container,
+        spec: ExecSpec,
+        label: String,
+    ) -> Result<Session, OpenError> {
         let name = String::from_utf8_lossy(&spec.argv[0]).into_owned();
         let process = container.exec(spec).await.map_err(|error| refusal(&error, &name))?;
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let opened = Input::SessionOpened { session: number, program };
-        self.parts.inbox.send(opened).await;
-        self.count.send_modify(|count| *count += 1);
-        Session::new(number, name, process, Arc::clone(self)).map_err(|error| {
+        let presence = Presence::new(self, label).await;
+        Session::new(presence, name, process).map_err(|error| {
             OpenError::ours(format!("cannot watch the session's terminal: {error}"))
         })
+    }
+
+    /// The container, while new guests are let in.
+    fn container(&self) -> Result<Arc<dyn Container>, OpenError> {
+        if let Some(closing) = &*self.closing.borrow() {
+            return Err(OpenError::ours(closing.message.clone()));
+        }
+        let container = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        container.ok_or_else(|| OpenError::ours("the build's container is not there yet"))
     }
 
     async fn exec_spec(&self, container: &dyn Container, request: &Open, user: Ids) -> ExecSpec {
@@ -194,6 +223,47 @@ fn refusal(error: &ExecError, program: &str) -> OpenError {
     OpenError { code: error.shell_code(), message }
 }
 
+/// A client that is in the build: the log and `ps` know of it until this goes.
+pub(crate) struct Presence {
+    pub(crate) number: u64,
+    hub: Arc<Hub>,
+    closing: watch::Receiver<Option<Closing>>,
+    how: Option<String>,
+}
+
+impl Presence {
+    async fn new(hub: &Arc<Hub>, program: String) -> Self {
+        let number = hub.next.fetch_add(1, Ordering::Relaxed);
+        hub.parts.inbox.send(Input::SessionOpened { session: number, program }).await;
+        hub.count.send_modify(|count| *count += 1);
+        Presence { number, hub: Arc::clone(hub), closing: hub.closing.subscribe(), how: None }
+    }
+
+    /// Resolves when all clients are to go: with a line for the person.
+    pub(crate) async fn closing(&mut self) -> String {
+        let closing = closing(&mut self.closing).await;
+        // What is known by now says more than what was known when the end began.
+        let message = self.closing.borrow().as_ref().map(|newest| newest.message.clone());
+        let message = message.unwrap_or(closing.message);
+        self.how = Some(message.clone());
+        message
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let how = self.how.take().unwrap_or_else(|| "the client has gone".to_owned());
+        let (hub, session) = (Arc::clone(&self.hub), self.number);
+        // None when this program is on its way out, and nobody is interested any more.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            hub.parts.inbox.send(Input::SessionClosed { session, how }).await;
+            // Whoever waits for the last session finds its end in the log.
+            hub.count.send_modify(|count| *count = count.saturating_sub(1));
+        });
+    }
+}
+
 /// A program that runs for a client.
 pub(crate) struct Session {
     pub(crate) number: u64,
@@ -212,18 +282,15 @@ pub(crate) struct SessionInput {
 
 /// The way from a session's program.
 pub(crate) struct SessionOutput {
-    number: u64,
+    presence: Presence,
     program: String,
     terminal: Option<Arc<AsyncFd<OwnedFd>>>,
     exit: oneshot::Receiver<Result<Exit, ExecError>>,
     ended: Option<Result<Exit, ExecError>>,
     signals: Signals,
-    hub: Arc<Hub>,
-    closing: watch::Receiver<Option<Closing>>,
     activity: watch::Receiver<()>,
     /// Set when the session was ended from this side: why, and what the client is told.
     closed: Option<Closing>,
-    how: Option<String>,
 }
 
 /// What a session has to say.
@@ -240,25 +307,23 @@ pub(crate) enum Output {
 }
 
 impl Session {
-    fn new(number: u64, program: String, process: Process, hub: Arc<Hub>) -> io::Result<Self> {
+    fn new(presence: Presence, program: String, process: Process) -> io::Result<Self> {
         let (terminal, pipes) = match process.ends {
             Ends::Terminal(master) => (Some(Arc::new(watched(master)?)), None),
             Ends::Separate(pipes) => (None, Some(pipes)),
             Ends::Merged(_) => (None, None),
         };
         let activity = watch::Sender::new(());
+        let number = presence.number;
         let output = SessionOutput {
-            number,
+            presence,
             program,
             terminal: terminal.clone(),
             exit: process.exit,
             ended: None,
             signals: process.signals.clone(),
-            closing: hub.closing.subscribe(),
             activity: activity.subscribe(),
-            hub,
             closed: None,
-            how: None,
         };
         let input = SessionInput { terminal, signals: process.signals, activity };
         Ok(Session { number, pipes, input, output })
@@ -317,6 +382,7 @@ impl SessionOutput {
                 return output;
             }
             let terminal = self.terminal.clone();
+            let idle_timeout = self.presence.hub.parts.idle_timeout;
             tokio::select! {
                 exit = &mut self.exit, if self.ended.is_none() => {
                     self.ended = Some(exit.unwrap_or(Err(ExecError::ContainerGone)));
@@ -326,12 +392,12 @@ impl SessionOutput {
                         self.terminal = None;
                     }
                 }
-                closing = closing(&mut self.closing), if self.closed.is_none() => {
+                closing = closing(&mut self.presence.closing), if self.closed.is_none() => {
                     self.end(closing).await;
                 }
-                () = idle(&mut self.activity, self.hub.parts.idle_timeout),
+                () = idle(&mut self.activity, idle_timeout),
                         if self.closed.is_none() && terminal.is_some() => {
-                    let minutes = self.hub.parts.idle_timeout.as_secs() / 60;
+                    let minutes = idle_timeout.as_secs() / 60;
                     let message = format!("closed: nothing happened for {minutes} minutes");
                     self.end(Closing { message }).await;
                 }
@@ -356,7 +422,8 @@ impl SessionOutput {
         let output = match (&self.closed, ended) {
             (Some(_), _) | (None, Err(ExecError::ContainerGone)) => {
                 // What is known by now says more than what was known when the end began.
-                let newest = self.closing.borrow().clone().or_else(|| self.closed.clone());
+                let newest = self.presence.closing.borrow().clone();
+                let newest = newest.or_else(|| self.closed.clone());
                 let message = newest.map_or_else(
                     || "the build's container has ended".to_owned(),
                     |closing| closing.message,
@@ -369,7 +436,7 @@ impl SessionOutput {
                 Output::Failed { code: refusal.code, message: refusal.message }
             }
         };
-        self.how = Some(match &output {
+        self.presence.how = Some(match &output {
             Output::Closed { message } | Output::Failed { message, .. } => message.clone(),
             Output::Exited(code) => format!("exit code {code}"),
             Output::Bytes(_) => String::new(),
@@ -389,20 +456,6 @@ impl SessionOutput {
         }
         self.terminal = None;
         None
-    }
-}
-
-impl Drop for SessionOutput {
-    fn drop(&mut self) {
-        let how = self.how.take().unwrap_or_else(|| "the client has gone".to_owned());
-        let (hub, session) = (Arc::clone(&self.hub), self.number);
-        // None when this program is on its way out, and nobody is interested any more.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            hub.parts.inbox.send(Input::SessionClosed { session, how }).await;
-            // Whoever waits for the last session finds its end in the log.
-            hub.count.send_modify(|count| *count = count.saturating_sub(1));
-        });
     }
 }
 

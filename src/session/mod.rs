@@ -5,4 +5,4 @@
 
 mod hub;
 
-pub(crate) use hub::{Hub, HubParts, Output, Session, SessionInput, SessionOutput};
+pub(crate) use hub::{Hub, HubParts, OpenError, Output, Session, SessionInput, SessionOutput};

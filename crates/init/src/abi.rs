@@ -12,7 +12,7 @@
 pub mod files;
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
@@ -61,6 +61,20 @@ pub mod request {
     pub const KILL_ALL: u32 = 3;
     /// Open a path inside the container. Body: flags `u32`, mode `u32`, path, NUL.
     pub const OPEN: u32 = 4;
+    /// Connect to something that listens inside the container. Body: one of [`super::family`] `u32`;
+    /// for TCP the port `u32`, the scope of an IPv6 address `u32`, and the address; for a unix socket its path and a NUL, a
+    /// NUL first where it has no place in the file system.
+    pub const DIAL: u32 = 5;
+}
+
+/// How a `DIAL` request names what it connects to.
+pub mod family {
+    /// TCP over IPv4: 4 bytes of address.
+    pub const INET: u32 = 2;
+    /// TCP over IPv6: 16 bytes of address.
+    pub const INET6: u32 = 10;
+    /// A unix stream socket.
+    pub const UNIX: u32 = 1;
 }
 
 /// Reply kinds, PID 1 to runner.
@@ -73,7 +87,7 @@ pub mod reply {
     pub const EXITED: u32 = 3;
     /// The job came to nothing: `a` is a [`super::stage`], `b` the errno.
     pub const FAILED: u32 = 4;
-    /// The path is open; its descriptor comes along.
+    /// The path is open, or the connection made; its descriptor comes along.
     pub const OPENED: u32 = 5;
     /// After `KILL_ALL`: no process is left but PID 1.
     pub const ALL_GONE: u32 = 6;
@@ -99,6 +113,8 @@ pub mod stage {
     pub const OPEN: u32 = 8;
     /// The process vanished without a word (killed before it could execute).
     pub const LOST: u32 = 9;
+    /// The connection could not be made.
+    pub const DIAL: u32 = 10;
 }
 
 /// Bits of [`ExecHead::flags`].

@@ -132,6 +132,16 @@ pub(crate) fn open(path: &[u8], flags: u32, mode: u32, report: &Fd) -> ! {
     }
 }
 
+/// Connects for the runner and hands the socket to PID 1.
+pub(crate) fn dial(body: &[u8], report: &Fd) -> ! {
+    sys::unblock_signals();
+    let connected = crate::dial::dial(body);
+    match connected.and_then(|socket| sys::send(report, &[0; 8], Some(&socket))) {
+        Ok(_) => sys::exit(0),
+        Err(errno) => tell(report, stage::DIAL, errno),
+    }
+}
+
 /// Sends a signal to every process of a session.
 pub(crate) fn signal_session(session: i32, signal: i32) -> ! {
     let me = sys::pid();

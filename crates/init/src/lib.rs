@@ -14,6 +14,7 @@ pub mod abi;
 #[path = "arch_x86_64.rs"]
 mod arch;
 mod credential;
+mod dial;
 mod digits;
 mod entry;
 mod exec;

@@ -124,6 +124,7 @@ impl Pid1 {
         let done = match header.kind {
             request::EXEC => self.exec(header.id, bytes, fds),
             request::OPEN => self.open(header.id, bytes),
+            request::DIAL => self.dial(header.id, bytes),
             request::SIGNAL => self.signal(header.id, bytes),
             request::KILL_ALL => self.kill_all(header.id, bytes),
             _ => Err((stage::REQUEST, Errno::INVAL)),
@@ -186,11 +187,26 @@ impl Pid1 {
         if !rest.is_empty() {
             return Err((stage::REQUEST, Errno::INVAL));
         }
+        self.fetch(id, |report| exec::open(path, flags, mode, report))
+    }
+
+    fn dial(&mut self, id: u64, body: &[u8]) -> core::result::Result<(), (u32, Errno)> {
+        self.fetch(id, |report| exec::dial(body, report))
+    }
+
+    /// Has a child get a descriptor.
+    fn fetch(
+        &mut self,
+        id: u64,
+        child: impl FnOnce(&Fd),
+    ) -> core::result::Result<(), (u32, Errno)> {
+        let at = |stage| move |errno| (stage, errno);
         let place = self.free_place().ok_or((stage::FORK, Errno::AGAIN))?;
         let (ours, theirs) = sys::message_pair().map_err(at(stage::FORK))?;
         let pid = sys::fork().map_err(at(stage::FORK))?;
         if pid == 0 {
-            exec::open(path, flags, mode, &theirs)
+            child(&theirs);
+            sys::exit(PROTOCOL_BROKEN)
         }
         self.jobs[place] = Job { id, pid, report: Some(ours), opens: true };
         Ok(())

@@ -7,6 +7,7 @@ mod abi;
 #[path = "arch_x86_64.rs"]
 mod arch;
 mod credential;
+mod dial;
 mod digits;
 mod entry;
 mod exec;

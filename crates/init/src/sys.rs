@@ -2,6 +2,7 @@
 //!
 //! Used by every other module; stands on `arch_*` alone. A failed call is an [`Errno`].
 
+pub(crate) mod dial;
 mod files;
 pub(crate) mod nodes;
 

@@ -1,12 +1,13 @@
 //! What the program's commands and the owner of a build say to each other over `control.sock`.
 //!
 //! Messages travel as JSON in `frame`s. The client speaks first, with [`Request::Hello`]; each
-//! request is answered by one message, [`Request::Watch`] and [`Request::Open`] by a stream of them.
+//! request is answered by one message, [`Request::Watch`], [`Request::Open`], [`Request::Files`] and
+//! [`Request::Forward`] by a stream of them.
 
 use serde::{Deserialize, Serialize};
 
 /// Version of this file; raised when an old peer would misunderstand.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Client to owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,22 @@ pub enum Request {
     Watch,
     /// Start a program in the container and connect this client to it.
     Open(Open),
+    /// Start the program that reads and writes files in the container and hand over its pipes, as with
+    /// [`Request::Open`].
+    Files,
+    /// From now on this client asks for connections; until it goes, or the build ends.
+    Forward {
+        /// What it forwards, for the log.
+        ports: Vec<String>,
+    },
+    /// Connect to something that listens in the container. Only after [`Request::Forward`]; more than one
+    /// may be under way.
+    Dial {
+        /// Chosen by the client; names the connection in the answer.
+        id: u64,
+        /// `PORT`, `HOST:PORT`, `[IPV6]:PORT`, an absolute path or `@NAME`.
+        remote: String,
+    },
     /// The client's terminal has another size.
     Resize(Size),
     /// Send a signal to the program.
@@ -87,6 +104,18 @@ pub enum Answer {
     Opened {
         /// Number of the session in the build.
         session: u64,
+    },
+    /// The connection is made; its socket comes along.
+    Dialled {
+        /// That of the request.
+        id: u64,
+    },
+    /// The connection is not made.
+    NotDialled {
+        /// That of the request.
+        id: u64,
+        /// Why.
+        message: String,
     },
     /// The program has ended by itself; all its output has been sent before.
     Exited {

@@ -3,6 +3,7 @@
 //! Used by the engine (`src/engine/init.rs`).
 
 use crate::abi::{self, ExecHead, Header, MAX_BODY, request};
+use std::net::SocketAddr;
 
 /// A program to start.
 #[derive(Clone, Debug)]
@@ -88,6 +89,46 @@ pub fn open(id: u64, path: &[u8], flags: u32, mode: u32) -> Result<(Header, Vec<
     Ok((header(request::OPEN, id, body.len())?, body))
 }
 
+/// What listens inside a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A unix stream socket: its path, or after a NUL its name outside of the file system.
+    Unix(Vec<u8>),
+}
+
+/// Header and body of a `DIAL` request.
+///
+/// # Errors
+/// It cannot be put into bytes.
+pub fn dial(id: u64, listener: &Listener) -> Result<(Header, Vec<u8>), EncodeError> {
+    let mut body = Vec::new();
+    let mut tcp = |family: u32, scope: u32, port: u16, address: &[u8]| {
+        for number in [family, u32::from(port), scope] {
+            body.extend_from_slice(&number.to_le_bytes());
+        }
+        body.extend_from_slice(address);
+    };
+    match listener {
+        Listener::Tcp(SocketAddr::V4(at)) => {
+            tcp(abi::family::INET, 0, at.port(), &at.ip().octets());
+        }
+        Listener::Tcp(SocketAddr::V6(at)) => {
+            tcp(abi::family::INET6, at.scope_id(), at.port(), &at.ip().octets());
+        }
+        Listener::Unix(path) => {
+            if path.iter().skip(1).any(|&byte| byte == 0) {
+                return Err(EncodeError::Nul);
+            }
+            body.extend_from_slice(&abi::family::UNIX.to_le_bytes());
+            body.extend_from_slice(path);
+            body.push(0);
+        }
+    }
+    Ok((header(request::DIAL, id, body.len())?, body))
+}
+
 /// Header and body of a `SIGNAL` request. `scope` is one of [`abi::scope`].
 #[must_use]
 pub fn signal(id: u64, signal: u32, scope: u32) -> (Header, Vec<u8>) {
@@ -147,6 +188,7 @@ pub fn stage_name(stage: u32) -> &'static str {
         abi::stage::CHDIR => "enter the working directory",
         abi::stage::EXEC => "execute the program",
         abi::stage::OPEN => "open the path",
+        abi::stage::DIAL => "connect",
         abi::stage::LOST => "keep the process alive until it had answered",
         _ => "understand the request",
     }

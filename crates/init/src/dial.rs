@@ -1,0 +1,134 @@
+//! Connects to something that listens inside the container, for the runner.
+//!
+//! Fed by `pid1` with the body of a request; runs in a child of PID 1, in the container's network and file
+//! system, with the rights of its root. The connected socket goes to the runner.
+
+use crate::abi::{family, u32_at};
+use crate::digits;
+use crate::path::{PATH_MAX, Path};
+use crate::sys::dial::{Address, connect};
+use crate::sys::{self, Errno, Fd, Result};
+
+/// The socket that a request asks for.
+pub(crate) fn dial(body: &[u8]) -> Result<Fd> {
+    let wrong = Errno::INVAL;
+    let rest = body.get(4..).ok_or(wrong)?;
+    match u32_at(body, 0) {
+        Some(family::INET) => {
+            let (port, _, address) = inet(rest).ok_or(wrong)?;
+            connect(&Address::inet(address.try_into().map_err(|_| wrong)?, port))
+        }
+        Some(family::INET6) => {
+            let (port, scope, address) = inet(rest).ok_or(wrong)?;
+            connect(&Address::inet6(address.try_into().map_err(|_| wrong)?, port, scope))
+        }
+        Some(family::UNIX) => unix(rest),
+        _ => Err(wrong),
+    }
+}
+
+fn inet(body: &[u8]) -> Option<(u16, u32, &[u8])> {
+    let port = u16::try_from(u32_at(body, 0)?).ok()?;
+    Some((port, u32_at(body, 4)?, body.get(8..)?))
+}
+
+fn unix(body: &[u8]) -> Result<Fd> {
+    let path = body.strip_suffix(b"\0").ok_or(Errno::INVAL)?;
+    if let Some(address) = Address::unix(path) {
+        return connect(&address);
+    }
+    // By way of a descriptor: an address takes no more than 107 bytes.
+    let mut whole = Path::new();
+    if path.first() == Some(&0) || !whole.set(path) {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let name = whole.last();
+    let above = whole.len() + 1 - name.len();
+    let mut directory = [0; PATH_MAX];
+    directory[..above].copy_from_slice(&whole.text()[..above]);
+    let place = sys::open_place(&directory[..=above])?;
+    let mut short = [0; 64];
+    let mut number = [0; 10];
+    let digits = digits::write(place.number(), &mut number).ok_or(Errno::INVAL)?;
+    let mut at = 0;
+    for piece in [b"/proc/self/fd/", &number[..digits], b"/", &name[..name.len() - 1]] {
+        short.get_mut(at..at + piece.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(piece);
+        at += piece.len();
+    }
+    connect(&Address::unix(&short[..at]).ok_or(Errno::NAMETOOLONG)?)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::os::unix::net::UnixListener;
+    use std::vec::Vec;
+
+    fn request(family: u32, rest: &[u8]) -> Vec<u8> {
+        [&family.to_le_bytes()[..], rest].concat()
+    }
+
+    fn tcp(port: u16, address: &[u8]) -> Vec<u8> {
+        [&u32::from(port).to_le_bytes()[..], &[0; 4], address].concat()
+    }
+
+    fn greets(fd: Fd) {
+        // SAFETY: the number is given away by `fd` and owned by nobody else.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd.into_number()) };
+        let mut text = std::string::String::new();
+        std::fs::File::from(socket).read_to_string(&mut text).expect("read");
+        assert_eq!(text, "hello");
+    }
+
+    #[test]
+    fn whatever_listens_is_reached() {
+        for (name, family, address) in [
+            ("127.0.0.1:0", family::INET, &[127, 0, 0, 1][..]),
+            ("[::1]:0", family::INET6, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        ] {
+            let Ok(listener) = std::net::TcpListener::bind(name) else { continue };
+            let port = listener.local_addr().expect("bound").port();
+            let served = std::thread::spawn(move || {
+                listener.accept().expect("called").0.write_all(b"hello").expect("sent");
+            });
+            greets(dial(&request(family, &tcp(port, address))).expect("connected"));
+            served.join().expect("served");
+            let refused = dial(&request(family, &tcp(port, address)));
+            assert_eq!(refused.err(), Some(Errno(111)));
+        }
+    }
+
+    #[test]
+    fn a_socket_may_lie_deep() {
+        let dir = std::env::temp_dir().join(std::format!("dial-{}", std::process::id()));
+        let deep = dir.join("x".repeat(100)).join("y".repeat(100));
+        std::fs::create_dir_all(&deep).expect("made");
+        let path = deep.join("z.sock");
+        let here = std::fs::File::open(&deep).expect("opened");
+        let short = std::format!("/proc/self/fd/{}/z.sock", std::os::fd::AsRawFd::as_raw_fd(&here));
+        let listener = UnixListener::bind(short).expect("bound");
+        let served = std::thread::spawn(move || {
+            listener.accept().expect("called").0.write_all(b"hello").expect("sent");
+        });
+        let body = std::format!("{}\0", path.display());
+        greets(dial(&request(family::UNIX, body.as_bytes())).expect("connected"));
+        served.join().expect("served");
+        std::fs::remove_dir_all(dir).expect("removed");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for body in [
+            request(77, b""),
+            request(family::INET, b"1234"),
+            request(family::INET, &tcp(1, &[1; 5])),
+            request(family::UNIX, b"/no/end"),
+            Vec::new(),
+        ] {
+            assert_eq!(dial(&body).err(), Some(Errno::INVAL), "{body:?}");
+        }
+    }
+}

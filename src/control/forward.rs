@@ -1,0 +1,62 @@
+//! A client that forwards ports: connects to what listens in the container, as often as it asks.
+//!
+//! Started by `host` for a client that has said so. The sockets are handed over, so that no byte of theirs
+//! passes through here.
+
+use super::host::{Connection, send_with};
+use crate::engine::dial::Remote;
+use crate::session::{Hub, OpenError};
+use runner_wire::control::{Answer, Request};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Serves one client until it goes or the build ends.
+pub(super) async fn serve(
+    hub: &Arc<Hub>,
+    mut connection: Connection,
+    ports: &[String],
+) -> io::Result<()> {
+    let label = format!("port-forward {}", ports.join(" "));
+    let mut presence = match hub.enter(label).await {
+        Ok(presence) => presence,
+        Err(OpenError { code, message }) => {
+            return connection.answer(&Answer::Refused { code, message }).await;
+        }
+    };
+    connection.answer(&Answer::Opened { session: presence.number }).await?;
+    // Dropped with this, and with them what they still wait for.
+    let mut dials = JoinSet::new();
+    loop {
+        tokio::select! {
+            request = connection.request() => match request? {
+                None => return Ok(()),
+                Some(Request::Dial { id, remote }) => {
+                    let hub = Arc::clone(hub);
+                    dials.spawn(async move { (id, dial(&hub, &remote).await) });
+                }
+                // Nothing else makes sense here.
+                Some(_) => {}
+            },
+            Some(dialled) = dials.join_next() => {
+                let Ok((id, socket)) = dialled else { continue };
+                match socket {
+                    Ok(socket) => {
+                        let answer = Answer::Dialled { id };
+                        send_with(&connection.writer, &answer, &[socket.as_fd()]).await?;
+                    }
+                    Err(message) => connection.answer(&Answer::NotDialled { id, message }).await?,
+                }
+            }
+            message = presence.closing() => {
+                return connection.answer(&Answer::Closed { message, code: 0 }).await;
+            }
+        }
+    }
+}
+
+async fn dial(hub: &Hub, remote: &str) -> Result<OwnedFd, String> {
+    let remote: Remote = remote.parse()?;
+    hub.dial(&remote).await.map_err(|error| error.message)
+}
