@@ -19,7 +19,7 @@ use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
 use crate::engine::namespaces::{Namespaces, Recorder, Teller};
 use crate::engine::process::{self, ProcessEngine};
-use crate::engine::{ContainerSpec, Engine, Image, UserMount, host_image};
+use crate::engine::{ContainerSpec, Engine, Image, Network, UserMount, host_image};
 use crate::events::LogWriter;
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
@@ -36,6 +36,7 @@ use runner_core::plan::{self, BuildPlan, Limits, Places, Rejection};
 use runner_core::record::record;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
+use runner_sandbox::GroupPlan;
 use runner_wire::abi::{BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -61,6 +62,9 @@ pub(crate) struct RunRequest {
     pub(crate) mounts: Vec<UserMount>,
     pub(crate) sessions: bool,
     pub(crate) limits: Limits,
+    /// What the container may use of the machine.
+    pub(crate) resources: runner_sandbox::Limits,
+    pub(crate) network: Network,
     pub(crate) session_idle_timeout: Duration,
     pub(crate) variables: Variables,
     pub(crate) masked: Vec<String>,
@@ -99,12 +103,14 @@ pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
     let identity = Identity::new(&home, &request.project)?;
     let uuid = identity.uuid.to_string();
     let dir = BuildDir::of(&home, &uuid);
+    let groups = groups(&request, &uuid).map_err(AppError::io("look for control groups"))?;
     let meta = Meta {
         uuid,
         project: request.project.clone(),
         number: identity.number,
         runner_pid: std::process::id(),
         layers: layers(request.engine, &dir, &identity),
+        groups: groups.as_ref().map(GroupPlan::directories).unwrap_or_default(),
     };
     let (dir, owned) = BuildDir::create(&home, &meta)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -114,7 +120,7 @@ pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
         .build()
         .map_err(AppError::io("start the runtime"))?;
     let layers = meta.layers.clone();
-    let build = Build { request, home, identity, dir: dir.clone(), meta, _owned: owned };
+    let build = Build { request, home, identity, dir: dir.clone(), meta, groups, _owned: owned };
     let result = runtime.block_on(build.run());
     if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
         // It never began, or has nowhere to leave a record.
@@ -137,6 +143,14 @@ fn layers(engine: EngineKind, dir: &BuildDir, identity: &Identity) -> Vec<PathBu
     }
 }
 
+/// The control groups of a build that is to have some.
+fn groups(request: &RunRequest, uuid: &str) -> io::Result<Option<GroupPlan>> {
+    if !request.resources.is_any() {
+        return Ok(None);
+    }
+    runner_sandbox::plan_groups(&format!("runner-{uuid}"), request.resources, false).map(Some)
+}
+
 /// What sessions and the driver share.
 struct Guests {
     snapshot: SharedSnapshot,
@@ -151,6 +165,7 @@ struct Build {
     identity: Identity,
     dir: BuildDir,
     meta: Meta,
+    groups: Option<GroupPlan>,
     /// Held to the end: letting go says that the build is over.
     _owned: Owned,
 }
@@ -380,18 +395,23 @@ impl Build {
             // As the source's own path is: to its end.
             unseen: fs::canonicalize(self.home.root())
                 .unwrap_or_else(|_| self.home.root().to_path_buf()),
+            limits: self.request.resources,
+            groups: self.groups.clone(),
+            network: self.request.network,
         };
         let dir = self.dir.clone();
-        let tell = inbox.clone();
+        let (tell, warn) = (inbox.clone(), inbox.clone());
         let record: Recorder =
             Arc::new(move |pid, start_time| dir.write_container(ContainerFile { pid, start_time }));
         let tell: Teller =
             Arc::new(move |text| tell.send_blocking(Input::Notice(NoticeLevel::Note, text)));
+        let warn: Teller =
+            Arc::new(move |text| warn.send_blocking(Input::Notice(NoticeLevel::Warning, text)));
         let engine: Arc<dyn Engine> = match self.request.engine {
             EngineKind::Namespaces => {
-                Arc::new(Namespaces { images: self.home.images(), record, tell })
+                Arc::new(Namespaces { images: self.home.images(), record, tell, warn })
             }
-            EngineKind::Process => Arc::new(ProcessEngine { record, tell }),
+            EngineKind::Process => Arc::new(ProcessEngine { record, tell, warn }),
         };
         let image = self.request.image.clone();
         World {

@@ -60,7 +60,12 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
     if dir.record()?.is_none() {
         end(&dir)?;
     }
-    let layers = dir.meta().map_or_else(|_| vec![dir.layer()], |meta| meta.layers);
+    let (layers, groups) = dir
+        .meta()
+        .map_or_else(|_| (vec![dir.layer()], Vec::new()), |meta| (meta.layers, meta.groups));
+    for group in groups {
+        runner_sandbox::remove_group(&group)?;
+    }
     crate::engine::process::release(&layers);
     dir.remove_leftovers(&layers)?;
     dir.retire()?;

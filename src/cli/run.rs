@@ -5,12 +5,13 @@ use super::render;
 use super::values;
 use crate::amazon::Identity;
 use crate::app::{self, BuildspecFile, EngineKind, LogFormat, RunRequest};
-use crate::engine::{Image, UserMount};
+use crate::engine::{Image, Network, UserMount};
 use crate::secrets::{SecretsFile, Vault};
 use clap::{Args, ValueEnum};
 use runner_core::env::Variables;
-use runner_core::plan::{BreakAction, Limits};
+use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_sandbox::{Cpus, Limits};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -41,6 +42,18 @@ pub(super) struct RunArgs {
     /// Show a file or directory of this machine in the container, read-only unless :rw
     #[arg(long, value_name = "SRC:DST[:rw]", value_parser = values::mount)]
     mount: Vec<UserMount>,
+    /// The most memory the build may use, such as 512M or 2G; there is no swap beside it
+    #[arg(long, value_name = "SIZE", value_parser = values::memory)]
+    memory: Option<u64>,
+    /// How many processors' time the build may use, such as 1.5
+    #[arg(long, value_name = "N", value_parser = values::cpus)]
+    cpus: Option<Cpus>,
+    /// The most processes and threads the build may have
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pids_limit: Option<u32>,
+    /// What the build can reach
+    #[arg(long, value_enum, default_value_t = NetworkName::Host)]
+    network: NetworkName,
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     enable_session: bool,
@@ -120,6 +133,14 @@ enum EngineName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NetworkName {
+    /// All that this machine reaches, services on its loopback included
+    Host,
+    /// Nothing but its own loopback
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BreakActionName {
     /// The build goes on, as if sessions were off
     Resume,
@@ -167,6 +188,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         return Err(CliError::usage("--engine process has no image and no mounts")
             .hint("the build sees this machine as it is; leave out --image and --mount"));
     }
+    let network = network(&args, engine)?;
     let ids: Vec<&String> = args.secondary_source.iter().map(|(id, _)| id).collect();
     if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(*id)) {
         return Err(CliError::usage(format!("--secondary-source: `{}` is named twice", twice.1)));
@@ -208,7 +230,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         image: args.image,
         mounts: args.mount,
         sessions: args.enable_session,
-        limits: Limits {
+        limits: plan::Limits {
             timeout: args.timeout,
             timeout_while_paused: args.timeout_while_paused,
             break_timeout: args.break_timeout.or((!on_terminal).then_some(BREAK_TIMEOUT)),
@@ -217,6 +239,8 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
                 BreakActionName::Stop => BreakAction::Stop,
             },
         },
+        resources: Limits { memory: args.memory, cpus: args.cpus, pids: args.pids_limit },
+        network,
         session_idle_timeout: args.session_idle_timeout,
         variables,
         masked: args.mask,
@@ -231,6 +255,25 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     let rejected = request.spec.is_err();
     let status = app::run(request, super::home::open()?)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
+}
+
+/// What the build can reach, unless other options contradict that.
+fn network(args: &RunArgs, engine: EngineKind) -> Result<Network, CliError> {
+    let network = match args.network {
+        NetworkName::Host => Network::Host,
+        NetworkName::None => Network::None,
+    };
+    if network != Network::Host && engine == EngineKind::Process {
+        return Err(CliError::usage("--engine process has no network but this machine's")
+            .hint("leave out --network, or take an engine that has containers"));
+    }
+    if network == Network::None && args.aws_profile.is_some() {
+        return Err(CliError::usage(
+            "--network none keeps the build from everything that --aws-profile is for",
+        )
+        .hint("leave out one of them"));
+    }
+    Ok(network)
 }
 
 /// Variables of the command line, the strongest last.

@@ -4,6 +4,7 @@ use crate::engine::{Image, UserMount};
 use jiff::SignedDuration;
 use runner_core::env::is_name;
 use runner_core::spec::is_identifier;
+use runner_sandbox::Cpus;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,47 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     } else {
         Ok(duration)
     }
+}
+
+/// `512M`, `2G`, `1.5GiB` or bytes; units are powers of 1024.
+pub(super) fn memory(text: &str) -> Result<u64, String> {
+    /// Less than that does not hold a shell and what it runs; Docker's own least.
+    const LEAST: u64 = 6 << 20;
+    let lower = text.to_ascii_lowercase();
+    let number = lower.trim_end_matches("ib").trim_end_matches('b');
+    let (number, bits) = match number.as_bytes().last() {
+        Some(b'k') => (&number[..number.len() - 1], 10),
+        Some(b'm') => (&number[..number.len() - 1], 20),
+        Some(b'g') => (&number[..number.len() - 1], 30),
+        Some(b't') => (&number[..number.len() - 1], 40),
+        _ => (number, 0),
+    };
+    let amount: f64 = number
+        .parse()
+        .ok()
+        .filter(|_| number.starts_with(|c: char| c.is_ascii_digit()))
+        .ok_or("write a size like 512M or 2G")?;
+    let bytes = amount * (1_u64 << bits) as f64;
+    if bytes < LEAST as f64 {
+        return Err("less than 6M holds no build".to_owned());
+    }
+    if bytes >= (1_u64 << 53) as f64 {
+        return Err("no machine has that much".to_owned());
+    }
+    Ok(bytes as u64)
+}
+
+/// `2`, `0.5`: processors.
+pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
+    let amount: f64 = text
+        .parse()
+        .ok()
+        .filter(|_| text.starts_with(|c: char| c.is_ascii_digit()))
+        .ok_or("write a number of processors like 2 or 0.5")?;
+    if !(0.01..=100_000.0).contains(&amount) {
+        return Err("write a number from 0.01 up".to_owned());
+    }
+    Ok(Cpus((amount * 1000.0).round() as u32))
 }
 
 /// `host`, `rootfs:DIR` or `rootfs:TAR`.

@@ -7,7 +7,7 @@ use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::world::World;
 use super::{Snapshot, setup};
-use crate::engine::{Container, Ends, ExecError, Ids, users};
+use crate::engine::{Container, Ends, ExecError, Ids, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
 use nix::sys::signal::Signal;
@@ -15,6 +15,7 @@ use runner_core::env::Layers;
 use runner_core::event::{NoticeLevel, Outcome};
 use runner_core::machine::{CommandRun, Effect, Input};
 use runner_core::phase::{PhaseContext, Status};
+use runner_sandbox::Limits;
 use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
@@ -88,7 +89,8 @@ impl Effects {
                 Ok(container) if is_wanted => {
                     *lock(&stage) = Stage::Running(Arc::clone(&container));
                     world.sessions.connect(Arc::clone(&container));
-                    watch_over(container, Arc::clone(&stage), inbox.clone());
+                    let limits = world.container_spec.limits;
+                    watch_over(container, limits, Arc::clone(&stage), inbox.clone());
                     inbox.send(Input::Provisioned(Ok(()))).await;
                 }
                 Ok(container) => {
@@ -137,9 +139,19 @@ impl Effects {
         tokio::spawn(async move {
             let mut shell = shell.lock().await;
             let Some(shell) = shell.as_mut() else { return };
+            let limits = &world.container_spec.limits;
+            let before = container.pressure().await;
             let outcome = run_command(&world, &inbox, &log, &pumps, &*container, shell, &run).await;
             match outcome {
                 Ok(outcome) => {
+                    let pressure = container.pressure().await.since(before);
+                    let mut cause = what_was_in_the_way(limits, pressure);
+                    if outcome.succeeded()
+                        && let Some(cause) = cause.take()
+                    {
+                        let text = format!("the command has succeeded, but {cause}");
+                        inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
+                    }
                     let hint = match outcome {
                         Outcome::Exited(127) => (world.missing_program_hint)(&run.text),
                         Outcome::Exited(1..) if container.has_one_user() => {
@@ -150,7 +162,8 @@ impl Effects {
                     if let Some(hint) = hint {
                         inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
                     }
-                    inbox.send(Input::CommandEnded { command: run.command, outcome }).await;
+                    let command = run.command;
+                    inbox.send(Input::CommandEnded { command, outcome, cause }).await;
                 }
                 // Its end is reported by whoever watches over it.
                 Err(ShellError::Exec(ExecError::ContainerGone)) => {}
@@ -272,7 +285,10 @@ async fn run_command(
             }
         },
     };
-    let process = shell.start(run, user).await?;
+    let process = match shell.start(run, user).await {
+        Err(ShellError::Exec(error)) => return not_started(world, container, shell, run, error),
+        done => done?,
+    };
     let Ends::Merged(pipe) = process.ends else { return Err(ExecError::ContainerGone.into()) };
     let (pump, handle) = Pump::new(pipe, run.command, log.clone(), world.secrets.clone())
         .map_err(|error| ExecError::Pipe(error.to_string()))?;
@@ -295,15 +311,30 @@ async fn run_command(
                 Exit::Signal(signal) => Outcome::Signaled(signal),
             })
         }
-        Err(error) if error.is_refused_user() && container.has_one_user() => {
-            let name = run.user.as_deref().unwrap_or("root");
-            Ok(Outcome::NotStarted(format!(
-                "the container has no user but root, and this is to run as `{name}`; {}",
-                crate::users::advice()
-            )))
-        }
-        Err(error) => Err(shell.explain(error)),
+        Err(error) => not_started(world, container, shell, run, error),
     }
+}
+
+/// What comes of a command whose program could not be started.
+fn not_started(
+    world: &World,
+    container: &dyn Container,
+    shell: &Shell,
+    run: &CommandRun,
+    error: ExecError,
+) -> Result<Outcome, ShellError> {
+    if error.is_refused_user() && container.has_one_user() {
+        let name = run.user.as_deref().unwrap_or("root");
+        return Ok(Outcome::NotStarted(format!(
+            "the container has no user but root, and this is to run as `{name}`; {}",
+            crate::users::advice()
+        )));
+    }
+    // The build has used up what it may have, which is its own doing.
+    if error.is_refused_process() && world.container_spec.limits.pids.is_some() {
+        return Ok(Outcome::NotStarted(error.to_string()));
+    }
+    Err(shell.explain(error))
 }
 
 /// Waits until every pump has logged all it will ever get.
@@ -313,11 +344,20 @@ async fn drain_pumps(pumps: &Mutex<JoinSet<()>>) {
 }
 
 /// Reports the end of a container that nobody has asked for.
-fn watch_over(container: Arc<dyn Container>, stage: Arc<Mutex<Stage>>, inbox: Inbox) {
+fn watch_over(
+    container: Arc<dyn Container>,
+    limits: Limits,
+    stage: Arc<Mutex<Stage>>,
+    inbox: Inbox,
+) {
     tokio::spawn(async move {
         container.ended().await;
         if !matches!(*lock(&stage), Stage::Stopping) {
-            inbox.send(Input::Fault(PhaseContext::new("", FOUND_DEAD))).await;
+            let mut message = FOUND_DEAD.to_owned();
+            if let Some(cause) = what_was_in_the_way(&limits, container.pressure().await) {
+                message = format!("{message} ({cause})");
+            }
+            inbox.send(Input::Fault(PhaseContext::new("", message))).await;
         }
     });
 }

@@ -5,41 +5,57 @@
 use super::init::InitClient;
 use super::rootfs::Prepared;
 use super::{Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
-use runner_sandbox::Sandbox;
+use runner_sandbox::{Groups, Pressure, Sandbox};
 use runner_wire::init::Listener;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A container whose first process is our own program.
 pub(super) struct InitContainer {
     init: Arc<InitClient>,
-    /// The container and the image that must not change while it lives.
-    sandbox: Mutex<Option<(Sandbox, Option<Prepared>)>>,
+    held: Mutex<Option<Held>>,
     /// The build's directory, where its root is the caller, whoever that is.
     of_caller: Option<PathBuf>,
     has_one_user: bool,
 }
 
+/// What a container is made of.
+pub(super) struct Held {
+    /// Its end is waited for.
+    pub(super) sandbox: Sandbox,
+    /// Must not change while it lives.
+    pub(super) image: Option<Prepared>,
+    /// Can only be removed when nothing runs in them any more.
+    pub(super) groups: Groups,
+}
+
+impl Held {
+    fn let_go(self) {
+        let Held { sandbox, image, groups } = self;
+        drop(sandbox);
+        drop(image);
+        drop(groups);
+    }
+}
+
 impl InitContainer {
     /// One with users of its own.
-    pub(super) fn with_users(
-        init: Arc<InitClient>,
-        sandbox: Sandbox,
-        image: Option<Prepared>,
-        has_one_user: bool,
-    ) -> Self {
-        let sandbox = Mutex::new(Some((sandbox, image)));
-        InitContainer { init, sandbox, of_caller: None, has_one_user }
+    pub(super) fn with_users(init: Arc<InitClient>, held: Held, has_one_user: bool) -> Self {
+        InitContainer { init, held: Mutex::new(Some(held)), of_caller: None, has_one_user }
     }
 
     /// One in which everything runs as the caller unless another user is asked for.
-    pub(super) fn of_caller(init: Arc<InitClient>, sandbox: Sandbox, layer: PathBuf) -> Self {
-        let sandbox = Mutex::new(Some((sandbox, None)));
-        InitContainer { init, sandbox, of_caller: Some(layer), has_one_user: false }
+    pub(super) fn of_caller(init: Arc<InitClient>, held: Held, layer: PathBuf) -> Self {
+        let held = Mutex::new(Some(held));
+        InitContainer { init, held, of_caller: Some(layer), has_one_user: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,6 +97,11 @@ impl Container for InitContainer {
         self.of_caller.is_some()
     }
 
+    fn pressure(&self) -> Fut<'_, Pressure> {
+        let pressure = self.lock().as_ref().map(|held| held.groups.pressure());
+        Box::pin(async move { pressure.unwrap_or_default() })
+    }
+
     fn signal_all(&self, signal: i32) -> Fut<'_, ()> {
         Box::pin(self.init.signal_all(signal))
     }
@@ -92,9 +113,9 @@ impl Container for InitContainer {
     fn stop(&self) -> Fut<'_, ()> {
         Box::pin(async move {
             self.init.hang_up();
-            let sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let held = self.lock().take();
             // Its end is waited for, which may take as long as its last process needs to die.
-            let _ = tokio::task::spawn_blocking(move || drop(sandbox)).await;
+            let _ = tokio::task::spawn_blocking(move || held.map(Held::let_go)).await;
         })
     }
 }

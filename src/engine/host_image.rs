@@ -3,12 +3,10 @@
 //! An allow-list, as the contract and decision 22 have it: one overlay a directory on an empty root.
 //! Used by the engine; everything is read afresh at each start, because hosts change.
 
-use runner_sandbox::{Entry, Hidden};
+use runner_sandbox::{Entry, Hidden, unescape};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -149,26 +147,6 @@ fn mount_points(mountinfo: &str) -> BTreeMap<PathBuf, String> {
         }
     }
     points
-}
-
-/// Spaces and their like are written as three octal digits behind a backslash.
-fn unescape(field: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(escaped) if byte == b'\\' => {
-                bytes.push(escaped);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// What of /etc is not shown: named credentials, anything called `*.key`, and every file that an

@@ -10,11 +10,14 @@ pub(crate) mod dial;
 pub(crate) mod files;
 pub(crate) mod host_image;
 mod init;
+mod limits;
 pub(crate) mod namespaces;
 pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod users;
 
+pub(crate) use limits::what_was_in_the_way;
+use runner_sandbox::{GroupPlan, Limits, Pressure};
 use runner_wire::init::{Exit, Listener};
 use std::fmt;
 use std::future::Future;
@@ -55,6 +58,11 @@ pub(crate) trait Container: Send + Sync {
     /// Whether others than the build can see its files.
     fn is_shared(&self) -> bool;
 
+    /// How often its limits have been in the way so far; always zero where none are enforced.
+    fn pressure(&self) -> Fut<'_, Pressure> {
+        Box::pin(async { Pressure::default() })
+    }
+
     /// Sends a signal to every process but PID 1; resolves when none is left.
     fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
 
@@ -79,6 +87,21 @@ pub(crate) struct ContainerSpec {
     pub(crate) layers: Vec<PathBuf>,
     /// A directory of the host that the container does not see, wherever it lies: our own state.
     pub(crate) unseen: PathBuf,
+    /// What it may use of the machine. Where that cannot be enforced it is a warning and no failure.
+    pub(crate) limits: Limits,
+    /// Control groups for an engine of our own, where there are to be any; looked up, and recorded,
+    /// before they are made.
+    pub(crate) groups: Option<GroupPlan>,
+    pub(crate) network: Network,
+}
+
+/// `--network`: what a build can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// All that this machine can, its loopback included.
+    Host,
+    /// Nothing but its own loopback.
+    None,
 }
 
 /// A source of the build.
@@ -262,6 +285,18 @@ impl ExecError {
         matches!(self, ExecError::Refused { stage: runner_wire::abi::stage::USER, .. })
     }
 
+    /// Whether there was no room for another process.
+    pub(crate) fn is_refused_process(&self) -> bool {
+        matches!(
+            self,
+            ExecError::Refused {
+                stage: runner_wire::abi::stage::FORK,
+                errno: libc_errno::EAGAIN,
+                ..
+            }
+        )
+    }
+
     /// Whether the program itself is not there.
     pub(crate) fn is_missing_program(&self) -> bool {
         self.shell_code() == 127
@@ -269,6 +304,7 @@ impl ExecError {
 }
 
 mod libc_errno {
+    pub(super) const EAGAIN: i32 = nix::errno::Errno::EAGAIN as i32;
     pub(super) const ENOENT: i32 = nix::errno::Errno::ENOENT as i32;
     pub(super) const ENOTDIR: i32 = nix::errno::Errno::ENOTDIR as i32;
 }

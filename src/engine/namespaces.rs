@@ -3,13 +3,17 @@
 //! Turns a [`ContainerSpec`] into a `SandboxSpec`, finds a place for the layer, and starts it on a
 //! thread that may wait. What runs in the container is asked for through `init`.
 
-use super::container::InitContainer;
+use super::container::{Held, InitContainer};
 use super::init::InitClient;
 use super::rootfs::{self, Prepared};
-use super::{Container, ContainerSpec, Engine, EngineError, Fut, Image, SourceMount, host_image};
+use super::{
+    Container, ContainerSpec, Engine, EngineError, Fut, Image, Network, SourceMount, host_image,
+    limits,
+};
 use crate::users;
 use runner_sandbox::{
-    Entry, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec, StartError, Step, Store, UserMap,
+    Confinement, Entry, GroupView, Groups, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec,
+    StartError, Step, Store, UserMap,
 };
 use runner_wire::abi::COMMANDS;
 use std::collections::HashSet;
@@ -31,6 +35,7 @@ pub(crate) struct Namespaces {
     pub(crate) images: PathBuf,
     pub(crate) record: Recorder,
     pub(crate) tell: Teller,
+    pub(crate) warn: Teller,
 }
 
 impl Engine for Namespaces {
@@ -45,7 +50,8 @@ impl Engine for Namespaces {
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            Ok(Arc::new(InitContainer::with_users(init, up.sandbox, up.image, up.has_one_user))
+            let held = Held { sandbox: up.sandbox, image: up.image, groups: up.groups };
+            Ok(Arc::new(InitContainer::with_users(init, held, up.has_one_user))
                 as Arc<dyn Container>)
         })
     }
@@ -85,7 +91,17 @@ impl Namespaces {
             }
         };
         let has_one_user = users.is_some_and(UserMap::is_single);
-        self.start_somewhere(&spec, users).map(|sandbox| Up { sandbox, image, has_one_user })
+        let mut groups = limits::groups(&spec, &self.warn);
+        let sandbox = match self.start_somewhere(&spec, users, &groups) {
+            Err(NotStarted::Groups(error)) => {
+                groups = Groups::default();
+                let options = limits::options(&spec.limits);
+                (self.warn)(limits::not_enforced(&options, &error));
+                self.start_somewhere(&spec, users, &groups)?
+            }
+            done => done?,
+        };
+        Ok(Up { sandbox, image, groups, has_one_user })
     }
 
     /// Starts it with its layer in the first place that can hold one.
@@ -93,18 +109,26 @@ impl Namespaces {
         &self,
         spec: &ContainerSpec,
         users: Option<&UserMap>,
+        groups: &Groups,
     ) -> Result<Sandbox, NotStarted> {
         let mut failures = Vec::new();
+        let view = (!groups.is_empty())
+            .then(|| GroupView { writable: false, leaf: groups.leaf().map(Path::to_path_buf) });
         for (dir, store) in layer_places(spec) {
             let layer = Layer { dir: dir.clone(), store };
-            let sandbox_spec = sandbox_spec(spec, layer, users.cloned())?;
+            let sandbox_spec = sandbox_spec(spec, layer, users.cloned(), view.clone())?;
             let entries = sandbox_spec.entries.len();
             tracing::debug!(layer = %dir.display(), ?store, entries, "starting the container");
             if let Err(error) = crate::state::make_private(&dir) {
                 failures.push(format!("{}: {error}", dir.display()));
                 continue;
             }
-            match runner_sandbox::start(&sandbox_spec, |pid, time| (self.record)(pid, time)) {
+            let mut refused = None;
+            let record = |pid, time| {
+                (self.record)(pid, time)?;
+                groups.add(pid).inspect_err(|error| refused = Some(error.to_string()))
+            };
+            match runner_sandbox::start(&sandbox_spec, record) {
                 Ok(sandbox) => {
                     tracing::debug!(pid = sandbox.pid, "the container is up");
                     if !failures.is_empty() {
@@ -118,6 +142,9 @@ impl Namespaces {
                     failures.push(format!("{}: {failure} ({kind})", dir.display()));
                     // Nothing of value can be in it.
                     let _ = crate::state::remove_tree(&dir);
+                }
+                Err(StartError::Record(_)) if refused.is_some() => {
+                    return Err(NotStarted::Groups(refused.unwrap_or_default()));
                 }
                 Err(StartError::Users(error)) => return Err(NotStarted::Users(error.to_string())),
                 Err(error) => return Err(explain(&error).into()),
@@ -137,6 +164,7 @@ impl Namespaces {
 struct Up {
     sandbox: Sandbox,
     image: Option<Prepared>,
+    groups: Groups,
     has_one_user: bool,
 }
 
@@ -144,6 +172,8 @@ struct Up {
 enum NotStarted {
     /// It cannot have these users.
     Users(String),
+    /// It may not be put into its control groups.
+    Groups(String),
     Other(EngineError),
 }
 
@@ -151,6 +181,7 @@ impl NotStarted {
     fn into_error(self) -> EngineError {
         match self {
             NotStarted::Users(message) => EngineError::fault(message, Some(NO_USER_NAMESPACES)),
+            NotStarted::Groups(message) => EngineError::fault(message, None),
             NotStarted::Other(error) => error,
         }
     }
@@ -243,6 +274,7 @@ fn sandbox_spec(
     spec: &ContainerSpec,
     layer: Layer,
     users: Option<UserMap>,
+    groups: Option<GroupView>,
 ) -> Result<SandboxSpec, EngineError> {
     let (root, mut entries) = match &spec.image {
         Image::Host => {
@@ -291,6 +323,12 @@ fn sandbox_spec(
         // In a user namespace the caller is root as it is, and owners cannot be swapped.
         owner: owner.filter(|owner| owner.uid != 0 && users.is_none()),
         users,
+        network: match spec.network {
+            Network::Host => runner_sandbox::Network::Host,
+            Network::None => runner_sandbox::Network::Own,
+        },
+        confinement: Confinement::Build,
+        groups,
     })
 }
 

@@ -4,10 +4,11 @@
 //! so that they end with it. Only when asked for. Uses the same program and protocol as the other
 //! engine, and the same [`Container`].
 
-use super::container::InitContainer;
+use super::container::{Held, InitContainer};
 use super::init::InitClient;
 use super::namespaces::{Recorder, Teller};
-use super::{Container, ContainerSpec, Engine, EngineError, Fut, SourceMount};
+use super::{Container, ContainerSpec, Engine, EngineError, Fut, SourceMount, limits};
+use runner_sandbox::{Groups, Sandbox};
 use runner_wire::abi::COMMANDS;
 use std::fs;
 use std::io::{self, Write};
@@ -23,6 +24,7 @@ const USUAL: &str = "/codebuild";
 pub(crate) struct ProcessEngine {
     pub(crate) record: Recorder,
     pub(crate) tell: Teller,
+    pub(crate) warn: Teller,
 }
 
 impl Engine for ProcessEngine {
@@ -32,19 +34,20 @@ impl Engine for ProcessEngine {
         Box::pin(async move {
             let fault = |message: String| EngineError::fault(message, None);
             let started = tokio::task::spawn_blocking(move || engine.start_now(&spec)).await;
-            let mut sandbox =
+            let (mut sandbox, groups) =
                 started.map_err(|panic| fault(format!("the start failed: {panic}")))??;
             let control = sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
             let init = control
                 .and_then(InitClient::new)
                 .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
-            Ok(Arc::new(InitContainer::of_caller(init, sandbox, layer)) as Arc<dyn Container>)
+            let held = Held { sandbox, image: None, groups };
+            Ok(Arc::new(InitContainer::of_caller(init, held, layer)) as Arc<dyn Container>)
         })
     }
 }
 
 impl ProcessEngine {
-    fn start_now(&self, spec: &ContainerSpec) -> Result<runner_sandbox::Sandbox, EngineError> {
+    fn start_now(&self, spec: &ContainerSpec) -> Result<(Sandbox, Groups), EngineError> {
         let fault = |error: io::Error| {
             EngineError::fault(format!("cannot prepare the build's directories: {error}"), None)
         };
@@ -62,8 +65,20 @@ impl ProcessEngine {
                 source.target.display()
             ));
         }
-        runner_sandbox::start_reaper(|pid, time| (self.record)(pid, time))
-            .map_err(|error| EngineError::fault(error.to_string(), None))
+        let mut groups = limits::groups(spec, &self.warn);
+        let mut refused = None;
+        let sandbox = runner_sandbox::start_reaper(|pid, time| {
+            (self.record)(pid, time)?;
+            refused = groups.add(pid).err();
+            Ok(())
+        })
+        .map_err(|error| EngineError::fault(error.to_string(), None))?;
+        if let Some(error) = refused {
+            let options = limits::options(&spec.limits);
+            (self.warn)(limits::not_enforced(&options, &error.to_string()));
+            groups = Groups::default();
+        }
+        Ok((sandbox, groups))
     }
 }
 

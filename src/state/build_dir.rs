@@ -41,6 +41,9 @@ pub(crate) struct Meta {
     pub(crate) runner_pid: u32,
     /// Where the layer may be; not always below the build's own folder.
     pub(crate) layers: Vec<PathBuf>,
+    /// Control groups that may have been made.
+    #[serde(default)]
+    pub(crate) groups: Vec<PathBuf>,
 }
 
 impl Meta {

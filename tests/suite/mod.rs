@@ -18,7 +18,9 @@ mod hostile_source;
 mod images;
 mod interpreter;
 mod language;
+mod limits;
 mod logs;
+mod network;
 mod output;
 mod places;
 mod process;
@@ -51,6 +53,8 @@ pub(crate) fn cases() -> Vec<Case> {
         interpreter::cases(),
         language::cases(),
         logs::cases(),
+        limits::cases(),
+        network::cases(),
         output::cases(),
         places::cases(),
         process::cases(),

@@ -1,10 +1,11 @@
 //! The capabilities a build's root keeps.
 //!
-//! Used by `child`. Docker's list, without what would reach past the container while it shares the
-//! host's devices and network: no device nodes (pitfall 6 of the engine's design), no raw packets
-//! (decision 16).
+//! Used by `child`. Docker's list, without what would reach past the container: no device nodes, since
+//! nothing keeps the host's devices from it but that (pitfall 6 of the engine's design), and no raw
+//! packets on the host's network (decision 16).
 #![forbid(unsafe_code)]
 
+use crate::spec::Network;
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use std::io;
@@ -24,10 +25,14 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 
 /// Takes every other capability out of the bounding set. The next exec as root then gets exactly
 /// what is left, so nothing else need be dropped.
-pub(crate) fn limit() -> io::Result<()> {
+pub(crate) fn limit(network: Network) -> io::Result<()> {
+    let kept = match network {
+        Network::Host => KEPT,
+        Network::Own => KEPT.union(CapabilitySet::NET_RAW),
+    };
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
-        if KEPT.contains(capability) {
+        if kept.contains(capability) {
             continue;
         }
         match remove_capability_from_bounding_set(capability) {

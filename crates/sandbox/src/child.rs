@@ -6,9 +6,9 @@
 //! unmounted or cleaned up here: all of it ends with the namespaces, that is with PID 1.
 #![forbid(unsafe_code)]
 
-use crate::handshake::{Channel, SetupError, Step};
+use crate::handshake::{Channel, SetupError, Step, failing};
 use crate::in_root::InRoot;
-use crate::spec::SandboxSpec;
+use crate::spec::{Confinement, Groups, Network, SandboxSpec};
 use crate::{caps, kernel_dirs, root, sealed, seccomp, sys};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
@@ -44,7 +44,7 @@ pub fn set_up_and_become_init() -> u8 {
         }
     };
     let failure = match set_up(&spec, &owners) {
-        Ok(devpts) => confine(&devpts),
+        Ok(devpts) => confine(&devpts, &spec),
         Err(failure) => failure,
     };
     let _ = parent.send_failure(&failure);
@@ -61,12 +61,31 @@ fn set_up(spec: &SandboxSpec, owners: &OwnedFd) -> Result<OwnedFd, SetupError> {
         .map_err(|errno| {
             SetupError::new(Step::Namespaces, "make the mounts private", &errno.into())
         })?;
+    separate(spec)?;
     let root = root::build(spec, owners)?;
-    let devpts = kernel_dirs::mount(&root)?;
+    let devpts = kernel_dirs::mount(&root, spec)?;
     enter(&root)?;
     nix::unistd::sethostname(&spec.hostname)
         .map_err(|errno| SetupError::new(Step::Namespaces, "set the host name", &errno.into()))?;
     Ok(devpts)
+}
+
+/// Makes what this process is in by now its own: the parent has put it into its control groups, and the
+/// network was made with it.
+fn separate(spec: &SandboxSpec) -> Result<(), SetupError> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).map_err(|errno| {
+        SetupError::new(Step::Namespaces, "make a namespace of control groups", &errno.into())
+    })?;
+    if let Some(Groups { leaf: Some(leaf), .. }) = &spec.groups {
+        let file = leaf.join("cgroup.procs");
+        std::fs::write(&file, "0").map_err(failing(Step::Namespaces, "join", &file))?;
+    }
+    match spec.network {
+        Network::Host => Ok(()),
+        Network::Own => sys::bring_up_loopback().map_err(|error| {
+            SetupError::new(Step::Namespaces, "bring up the loopback interface", &error)
+        }),
+    }
 }
 
 /// Makes the new root the root, and the old one unreachable.
@@ -83,7 +102,7 @@ fn enter(root: &InRoot) -> Result<(), SetupError> {
 }
 
 /// Gives up rights for good and becomes PID 1. Comes back with what went wrong.
-fn confine(devpts: &OwnedFd) -> SetupError {
+fn confine(devpts: &OwnedFd, spec: &SandboxSpec) -> SetupError {
     let become_init = || -> io::Result<std::convert::Infallible> {
         let init = sealed::program()?;
         // The container's own, so that a change of it concerns nobody else.
@@ -91,12 +110,14 @@ fn confine(devpts: &OwnedFd) -> SetupError {
         for number in 0..3 {
             sys::copy_to(null.as_fd(), number)?;
         }
-        // While there is a right to: it spares "no new privileges".
-        sys::scope_abstract_sockets()?;
-        caps::limit()?;
-        // Installed while CAP_SYS_ADMIN is still held, so "no new privileges" stays off: build
-        // images need sudo.
-        sys::install_filter(&seccomp::filter())?;
+        if spec.confinement == Confinement::Build {
+            // While there is a right to: it spares "no new privileges".
+            sys::scope_abstract_sockets()?;
+            caps::limit(spec.network)?;
+            // Installed while CAP_SYS_ADMIN is still held, so "no new privileges" stays off: build
+            // images need sudo.
+            sys::install_filter(&seccomp::filter())?;
+        }
         sys::close_on_exec_from(CONTROL as u32 + 1)?;
         sys::copy_to(devpts.as_fd(), runner_init::abi::DEVPTS_FD)?;
         Err(sys::execute(init.as_fd(), c"runner-init"))

@@ -3,19 +3,18 @@
 //! Used by `child` when everything else stands in the root.
 #![forbid(unsafe_code)]
 
+use crate::cgroup;
+use crate::devices;
 use crate::handshake::{SetupError, Step, failing};
 use crate::in_root::{InRoot, attach_at};
-use crate::mounts;
+use crate::mounts::{self, NO_SUID_DEV_EXEC};
+use crate::spec::{Confinement, Network, SandboxSpec};
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-
-const NO_SUID_DEV_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
-    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
-    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Kernel files that tell about, or change, more than the container. Hidden.
 const MASKED: [&str; 9] = [
@@ -45,11 +44,14 @@ const DEVICES: [(&str, u32, u32); 6] = [
 ];
 
 /// Mounts them; the root of the container's devpts.
-pub(crate) fn mount(root: &InRoot) -> Result<OwnedFd, SetupError> {
+pub(crate) fn mount(root: &InRoot, spec: &SandboxSpec) -> Result<OwnedFd, SetupError> {
     mount_proc(root)?;
-    mount_sys(root)?;
+    mount_sys(root, spec)?;
     let devpts = mount_dev(root)?;
-    mask(root)?;
+    match spec.confinement {
+        Confinement::Build => mask(root)?,
+        Confinement::Privileged => devices::show(root, spec.users.is_none())?,
+    }
     Ok(devpts)
 }
 
@@ -59,13 +61,32 @@ fn mount_proc(root: &InRoot) -> Result<(), SetupError> {
         .map_err(failing(Step::Root, "mount", Path::new("/proc")))
 }
 
-/// The host's /sys as it is, read-only: a new one would need a network namespace of its own.
-fn mount_sys(root: &InRoot) -> Result<(), SetupError> {
+/// With a network of the container's own a /sys that shows it; else the host's as it is. Read-only,
+/// but for a container with privileges.
+fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<(), SetupError> {
     let host = Path::new("/sys");
-    mounts::copy(host, true)
-        .and_then(|sys| mounts::make_read_only(&sys).map(|()| sys))
-        .and_then(|sys| root.attach_kernel(sys, "sys"))
-        .map_err(failing(Step::Root, "mount", host))
+    let attach = |sys: OwnedFd| {
+        if spec.confinement == Confinement::Build {
+            mounts::make_read_only(&sys)?;
+        }
+        root.attach_kernel(sys, "sys")
+    };
+    let own = match spec.network {
+        Network::Host => None,
+        // Where the kernel hides parts of the host's, it makes no new one.
+        Network::Own => mounts::kernel("sysfs", &[], NO_SUID_DEV_EXEC).ok(),
+    };
+    let is_new = own.is_some();
+    own.map_or_else(|| mounts::copy(host, true), Ok).and_then(attach).map_err(failing(
+        Step::Root,
+        "mount",
+        host,
+    ))?;
+    cgroup::show(root, spec.groups.as_ref(), is_new).map_err(failing(
+        Step::Root,
+        "mount",
+        Path::new(cgroup::PLACE),
+    ))
 }
 
 /// A /dev of the container's own; the root of its devpts.

@@ -10,7 +10,9 @@
 //! and the errno. `sys` holds every unsafe block.
 
 mod caps;
+mod cgroup;
 mod child;
+mod devices;
 mod fdpass;
 mod handshake;
 mod in_root;
@@ -26,11 +28,15 @@ mod spec;
 mod sys;
 mod users;
 
+pub use cgroup::{Cpus, Groups, Limits, Plan as GroupPlan, Pressure, Problem as LimitProblem};
+pub use cgroup::{plan as plan_groups, remove as remove_group};
 pub use child::set_up_and_become_init;
 pub use fdpass::{Received, receive, send};
 pub use handshake::{CHORE_ARG, REEXEC_ARG, SetupError, Step};
 pub use in_root::InRoot;
+pub use mounts::unescape;
 pub use parent::{Sandbox, StartError, end, start};
 pub use reaper::start_reaper;
-pub use spec::{Entry, Hidden, IdRange, IdSwap, Layer, Root, SandboxSpec, Store, UserMap};
+pub use spec::{Confinement, Entry, Groups as GroupView, Hidden, IdRange, IdSwap, Layer, Network};
+pub use spec::{Root, SandboxSpec, Store, UserMap};
 pub use users::{MapError, chore};

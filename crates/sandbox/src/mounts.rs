@@ -12,9 +12,16 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, open_tree,
 };
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+/// What holds neither programs nor devices.
+pub(crate) const NO_SUID_DEV_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// A mount that is attached nowhere yet.
 pub(crate) type Detached = OwnedFd;
@@ -87,16 +94,37 @@ pub(crate) fn forbid_devices(mount: &Detached) -> io::Result<()> {
     )
 }
 
+/// What device nodes on a mount are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nodes {
+    /// Mere files.
+    Files,
+    /// Devices, where the user namespace has any.
+    Devices,
+}
+
+impl Nodes {
+    fn attributes(self) -> MountAttrFlags {
+        match self {
+            Nodes::Files => MountAttrFlags::MOUNT_ATTR_NODEV,
+            Nodes::Devices => MountAttrFlags::empty(),
+        }
+    }
+}
+
 /// Lets a copied mount hold programs, set-uid ones too, whatever the file system below it was
-/// mounted with; device nodes stay mere files.
-pub(crate) fn make_root_like(mount: &Detached) -> io::Result<()> {
+/// mounted with.
+pub(crate) fn make_root_like(mount: &Detached, nodes: Nodes) -> io::Result<()> {
+    let set = u64::from(nodes.attributes().bits());
     let change = |clear| {
         set_mount_attributes(
             mount.as_fd(),
-            &MountAttributes { set: libc::MOUNT_ATTR_NODEV, clear, ..MountAttributes::default() },
+            &MountAttributes { set, clear, ..MountAttributes::default() },
         )
     };
-    match change(libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC) {
+    let loose = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    let loose = if nodes == Nodes::Devices { loose | libc::MOUNT_ATTR_NODEV } else { loose };
+    match change(loose) {
         // A user namespace may not loosen what the host has set.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => change(0),
         done => done,
@@ -122,7 +150,12 @@ pub(crate) struct Upper {
 /// One directory over others: reads fall through to `lower`, topmost first; writes stay in `upper`.
 ///
 /// `marks` is where it may keep its marks on files.
-pub(crate) fn overlay(lower: &[OwnedFd], upper: &Upper, marks: Marks) -> io::Result<Detached> {
+pub(crate) fn overlay(
+    lower: &[OwnedFd],
+    upper: &Upper,
+    marks: Marks,
+    nodes: Nodes,
+) -> io::Result<Detached> {
     // Nothing in a build's layer outlives it, so nothing in it needs to reach the disk. The next
     // two make chmod, chown and rename cheap. An older kernel without one of them does without.
     let (fast, plain): (&[&str], &[&str]) = match marks {
@@ -130,9 +163,9 @@ pub(crate) fn overlay(lower: &[OwnedFd], upper: &Upper, marks: Marks) -> io::Res
         // Without the two: a file's marks could then be forged by whoever may write it.
         Marks::User => (&["volatile", "userxattr"], &["userxattr"]),
     };
-    match overlay_with(lower, upper, fast) {
+    match overlay_with(lower, upper, fast, nodes) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            overlay_with(lower, upper, plain)
+            overlay_with(lower, upper, plain, nodes)
         }
         done => done,
     }
@@ -164,7 +197,12 @@ impl Marks {
     }
 }
 
-fn overlay_with(lower: &[OwnedFd], upper: &Upper, options: &[&str]) -> io::Result<Detached> {
+fn overlay_with(
+    lower: &[OwnedFd],
+    upper: &Upper,
+    options: &[&str],
+    nodes: Nodes,
+) -> io::Result<Detached> {
     let upper_dir = open_path(&upper.upper)?;
     let work_dir = open_path(&upper.work)?;
     let context = configure("overlay", "runner", options)?;
@@ -172,7 +210,7 @@ fn overlay_with(lower: &[OwnedFd], upper: &Upper, options: &[&str]) -> io::Resul
     fsconfig_set_string(&context, "upperdir", handle(&upper_dir))?;
     fsconfig_set_string(&context, "workdir", handle(&work_dir))?;
     fsconfig_create(&context)?;
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?)
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, nodes.attributes())?)
 }
 
 fn set_lower(context: &OwnedFd, lower: &[OwnedFd]) -> io::Result<()> {
@@ -206,4 +244,26 @@ pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
 
 fn handle(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// A path of `/proc/self/mountinfo`, where spaces and their like are written as three octal digits
+/// behind a backslash.
+#[must_use]
+pub fn unescape(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(escaped) if byte == b'\\' => {
+                bytes.push(escaped);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }

@@ -8,7 +8,7 @@ use crate::child;
 use crate::fdpass;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
 use crate::process::{Child, ends_within};
-use crate::spec::{IdSwap, SandboxSpec};
+use crate::spec::{IdSwap, Network, SandboxSpec};
 use crate::sys::{self, NewProcess, Program};
 use crate::users::{self, MapError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -73,14 +73,12 @@ impl Sandbox {
     }
 }
 
-const NAMESPACES: u64 = (libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWCGROUP) as u64;
+/// Those a container always has; that of control groups is `child`'s to make, once it is in its own.
+const NAMESPACES: i32 =
+    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
 /// Starts a container. `record` is called with PID 1's pid and start time before anything happens
-/// in it that would need cleaning up.
+/// in it that would need cleaning up, and while it is in the runner's own control groups.
 ///
 /// Blocks until PID 1 is ready. This program must hand over to
 /// [`crate::set_up_and_become_init`] when its first argument is [`REEXEC_ARG`].
@@ -148,11 +146,13 @@ fn spawn_child(
     let argument = CString::new(REEXEC_ARG).map_err(|error| {
         StartError::Host("name the set-up", io::Error::new(io::ErrorKind::InvalidInput, error))
     })?;
+    let users = spec.users.as_ref().map_or(0, |_| libc::CLONE_NEWUSER);
+    let network = match spec.network {
+        Network::Host => 0,
+        Network::Own => libc::CLONE_NEWNET,
+    };
     sys::spawn(&NewProcess {
-        namespaces: match spec.users {
-            None => NAMESPACES,
-            Some(_) => NAMESPACES | libc::CLONE_NEWUSER as u64,
-        },
+        namespaces: (NAMESPACES | users | network) as u64,
         gate: spec.users.as_ref().map(|_| channel.as_fd()),
         // The order of `child::CONTROL`, `child::HANDSHAKE` and `child::OWNERS`.
         fds: &[

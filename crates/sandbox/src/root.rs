@@ -6,8 +6,8 @@
 
 use crate::handshake::{SetupError, Step, failing};
 use crate::in_root::{InRoot, attach_at};
-use crate::mounts::{self, Marks, Upper};
-use crate::spec::{Entry, Hidden, IdSwap, Root, SandboxSpec, Store};
+use crate::mounts::{self, Marks, Nodes, Upper};
+use crate::spec::{Confinement, Entry, Hidden, IdSwap, Root, SandboxSpec, Store};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use rustix::mount::MountAttrFlags;
 use std::fs;
@@ -22,8 +22,12 @@ const OVERFLOW_ID: u32 = 65534;
 pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, SetupError> {
     let layer = LayerDir::prepare(spec)?;
     let marks = Marks::ours();
-    let root = mount_root(spec, &layer, marks)?;
-    let builder = Builder { root, layer, owners, swap: spec.owner, marks, spec };
+    let nodes = match spec.confinement {
+        Confinement::Build => Nodes::Files,
+        Confinement::Privileged => Nodes::Devices,
+    };
+    let root = mount_root(spec, &layer, marks, nodes)?;
+    let builder = Builder { root, layer, owners, swap: spec.owner, marks, nodes, spec };
     spec.entries.iter().try_for_each(|entry| builder.make(entry))?;
     Ok(builder.root)
 }
@@ -60,13 +64,18 @@ impl LayerDir {
 }
 
 /// The new root, mounted on the layer's `root` directory.
-fn mount_root(spec: &SandboxSpec, layer: &LayerDir, marks: Marks) -> Result<InRoot, SetupError> {
+fn mount_root(
+    spec: &SandboxSpec,
+    layer: &LayerDir,
+    marks: Marks,
+    nodes: Nodes,
+) -> Result<InRoot, SetupError> {
     let place = layer.dir.join("root");
     fs::create_dir(&place).map_err(failing(Step::Layer, "make", &place))?;
     let mount =
         match &spec.root {
             Root::Empty => mounts::copy(&place, false)
-                .and_then(|mount| mounts::make_root_like(&mount).map(|()| mount))
+                .and_then(|mount| mounts::make_root_like(&mount, nodes).map(|()| mount))
                 .map_err(failing(Step::Layer, "mount", &place))?,
             Root::Image { lower } => {
                 let handles = lower
@@ -82,7 +91,7 @@ fn mount_root(spec: &SandboxSpec, layer: &LayerDir, marks: Marks) -> Result<InRo
                             .map_err(failing(Step::Layer, "prepare", &upper.upper))?;
                     }
                 }
-                mounts::overlay(&handles, &upper, marks).map_err(failing(
+                mounts::overlay(&handles, &upper, marks, nodes).map_err(failing(
                     Step::Layer,
                     "mount an overlay that writes to",
                     &upper.upper,
@@ -103,6 +112,7 @@ struct Builder<'a> {
     owners: &'a OwnedFd,
     swap: Option<IdSwap>,
     marks: Marks,
+    nodes: Nodes,
     spec: &'a SandboxSpec,
 }
 
@@ -125,6 +135,7 @@ impl Builder<'_> {
             Entry::Overlay { path, lower, hidden, owned } => {
                 self.overlay(path, lower, hidden, *owned)
             }
+            Entry::Plain { path, mode } => self.plain(path, *mode),
             Entry::Bind { path, source, writable } => self.bind(path, source, *writable),
         }
     }
@@ -154,10 +165,7 @@ impl Builder<'_> {
         hidden: &[Hidden],
         owned: bool,
     ) -> Result<(), SetupError> {
-        // One directory name for the place: `usr/local` and `usr-local` must not meet.
-        let name: String =
-            path.to_string_lossy().chars().map(|c| if c == '/' { '%' } else { c }).collect();
-        let upper = self.layer.upper(&name)?;
+        let upper = self.layer.upper(&name_of(path))?;
         // Where the file system cannot map owners, the files are shown as they are.
         let swapped = self.swap.filter(|_| owned).and_then(|_| self.with_owners(lower).ok());
         let swap = self.swap.filter(|_| swapped.is_some());
@@ -176,7 +184,8 @@ impl Builder<'_> {
                 &upper.upper,
             ))?;
         }
-        let mount = match mounts::overlay(std::slice::from_ref(&lower_dir), &upper, self.marks) {
+        let lower_dirs = std::slice::from_ref(&lower_dir);
+        let mount = match mounts::overlay(lower_dirs, &upper, self.marks, self.nodes) {
             // The kernel takes no lower layer below which something is mounted that this user
             // namespace may not unmount.
             Err(error)
@@ -189,6 +198,18 @@ impl Builder<'_> {
             done => done.map_err(failing(Step::Layer, "mount an overlay of", lower))?,
         };
         self.root.attach(mount, path).map_err(failing(Step::Root, "mount an overlay on", path))
+    }
+
+    fn plain(&self, path: &Path, mode: u32) -> Result<(), SetupError> {
+        let dir = self.layer.dir.join(name_of(path));
+        let make = || {
+            fs::create_dir(&dir)?;
+            fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+            let mount = mounts::copy(&dir, false)?;
+            mounts::make_root_like(&mount, self.nodes).map(|()| mount)
+        };
+        let mount = make().map_err(failing(Step::Layer, "make", &dir))?;
+        self.root.attach(mount, path).map_err(failing(Step::Root, "mount on", path))
     }
 
     /// In place of an overlay that cannot be had: a copy of /etc without what is hidden, because
@@ -219,10 +240,10 @@ impl Builder<'_> {
             fs::metadata(source).map_err(failing(Step::Source, "mount", source))?.is_dir();
         let mount = mounts::copy(source, true)
             .and_then(|mount| {
-                if writable {
-                    mounts::forbid_devices(&mount)?;
-                } else {
+                if !writable {
                     mounts::make_read_only(&mount)?;
+                }
+                if self.nodes == Nodes::Files {
                     mounts::forbid_devices(&mount)?;
                 }
                 Ok(mount)
@@ -235,6 +256,11 @@ impl Builder<'_> {
         }
         .map_err(failing(Step::Root, "mount on", path))
     }
+}
+
+/// One directory name for a place: `usr/local` and `usr-local` must not meet.
+fn name_of(path: &Path) -> String {
+    path.to_string_lossy().chars().map(|c| if c == '/' { '%' } else { c }).collect()
 }
 
 /// Copies what this user may read of a directory on the host to one that has the marks of what is to

@@ -23,6 +23,39 @@ pub struct SandboxSpec {
     pub owner: Option<IdSwap>,
     /// The users of a container whose runner is not root; `None`: the host's own.
     pub users: Option<UserMap>,
+    /// Its network.
+    pub network: Network,
+    /// What keeps its root from being root of the machine.
+    pub confinement: Confinement,
+    /// How it sees control groups, where it has some of its own; `None`: the host's, read-only.
+    pub groups: Option<Groups>,
+}
+
+/// A container's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// That of the host, loopback included.
+    Host,
+    /// One of its own, with nothing in it but its own loopback.
+    Own,
+}
+
+/// What a container's root may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confinement {
+    /// A list of capabilities and system calls; the kernel's own files are hidden or read-only.
+    Build,
+    /// All that its user namespace allows, with the host's devices and the kernel's own files.
+    Privileged,
+}
+
+/// Control groups of a container's own, which are the root of what it sees of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Groups {
+    /// Whether it may divide them further.
+    pub writable: bool,
+    /// The group below its own that PID 1 goes to, where it may.
+    pub leaf: Option<PathBuf>,
 }
 
 /// Which users and groups of the host a container has, and by which numbers.
@@ -139,6 +172,14 @@ pub enum Entry {
         /// Whether [`SandboxSpec::owner`] applies to it, where the file system can do that.
         owned: bool,
     },
+    /// A directory of the layer itself, empty at the start, with no overlay above it: what makes
+    /// overlays of its own, as Docker does, can do so there.
+    Plain {
+        /// Its place.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
     /// A file or directory of the host itself.
     Bind {
         /// Its place.
@@ -159,6 +200,7 @@ impl Entry {
             | Entry::Append { path, .. }
             | Entry::Link { path, .. }
             | Entry::Overlay { path, .. }
+            | Entry::Plain { path, .. }
             | Entry::Bind { path, .. } => path,
         }
     }

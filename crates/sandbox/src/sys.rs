@@ -262,6 +262,20 @@ pub(crate) fn scope_abstract_sockets() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Brings up the loopback interface of this process's network; the kernel gives it its addresses.
+pub(crate) fn bring_up_loopback() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0))?;
+    // SAFETY: a name of all zeros and no flags is a valid request.
+    let mut request = unsafe { std::mem::zeroed::<libc::ifreq>() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is valid for the call, which reads its name and its flags.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Replaces this program by the one in `file`, with no environment; comes back only with a refusal.
 pub(crate) fn execute(file: BorrowedFd<'_>, name: &CStr) -> io::Error {
     let arguments = [name.as_ptr(), std::ptr::null()];

@@ -124,8 +124,9 @@ impl BuildMachine {
             Input::Start => self.start(now, &mut step),
             Input::Provisioned(result) => self.provisioned(result, now, &mut step),
             Input::SourceReady(setup) => self.source_ready(setup, now, &mut step),
-            Input::CommandEnded { command, outcome } => {
-                self.command_ended(command, &outcome, now, &mut step);
+            Input::CommandEnded { command, outcome, cause } => {
+                let how = (&outcome, cause.as_deref());
+                self.command_ended(command, how, now, &mut step);
             }
             Input::BreakpointHit { breakpoint, directory } => {
                 self.breakpoint_hit(breakpoint, directory, now, &mut step);
@@ -269,12 +270,19 @@ impl BuildMachine {
         self.state = State::Running(running);
     }
 
-    fn command_ended(&mut self, command: u32, outcome: &Outcome, now: Timestamp, step: &mut Step) {
+    fn command_ended(
+        &mut self,
+        command: u32,
+        how: (&Outcome, Option<&str>),
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let (outcome, cause) = how;
         let mut running = match &self.state {
             State::Running(running) if running.command == command => running.clone(),
             State::SettingUp(setting_up) if setting_up.command == command => {
                 let setting_up = setting_up.clone();
-                self.setup_command_ended(setting_up, outcome, now, step);
+                self.setup_command_ended(setting_up, how, now, step);
                 return;
             }
             // The build is being ended; how its command died is of no interest.
@@ -295,7 +303,7 @@ impl BuildMachine {
         let text = list(&work, running.block)
             .get(running.index)
             .map_or("", |command| command.text.as_str());
-        let failure = command_failure(text, outcome);
+        let failure = command_failure(text, outcome, cause);
         match running.block {
             Block::Commands => {
                 if self.may_retry(&work, &running, &failure) {
@@ -448,10 +456,12 @@ fn exit_code(outcome: &Outcome) -> i32 {
     }
 }
 
-fn command_failure(text: &str, outcome: &Outcome) -> PhaseContext {
+/// In CodeBuild's words, and behind them what it does not say.
+fn command_failure(text: &str, outcome: &Outcome, cause: Option<&str>) -> PhaseContext {
+    let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
     PhaseContext::new(
         "COMMAND_EXECUTION_ERROR",
-        format!("Error while executing command: {text}. Reason: {outcome}"),
+        format!("Error while executing command: {text}. Reason: {outcome}{cause}"),
     )
 }
 

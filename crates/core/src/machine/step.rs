@@ -22,6 +22,8 @@ pub enum Input {
         command: u32,
         /// How.
         outcome: Outcome,
+        /// What else there is to say of why, such as a limit that was in the way.
+        cause: Option<String>,
     },
     /// A process waits at a breakpoint.
     BreakpointHit {

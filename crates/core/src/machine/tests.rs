@@ -131,7 +131,7 @@ impl Bed {
         while let Some(command) = self.until_command() {
             let text = self.ran.last().map_or("", |(text, ..)| text.as_str());
             let code = if failing.contains(&text) { 3 } else { 0 };
-            self.send(Input::CommandEnded { command, outcome: Outcome::Exited(code) });
+            self.send(Input::CommandEnded { command, outcome: Outcome::Exited(code), cause: None });
         }
     }
 
@@ -270,7 +270,7 @@ fn time_at_a_breakpoint_does_not_count() {
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(10)));
     bed.now += Duration::from_secs(11);
     bed.send(Input::Tick);
-    bed.send(Input::CommandEnded { command, outcome: Outcome::Exited(0) });
+    bed.send(Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None });
     bed.until_command();
     assert_eq!(bed.log[bed.log.len() - 2..], ["released", "SIGTERM"]);
     bed.send(Input::ProcessesGone);
@@ -439,8 +439,8 @@ fn no_order_of_inputs_breaks_the_law() {
                         }
                     },
                 }),
-                5 | 6 => Input::CommandEnded { command, outcome: Outcome::Exited(0) },
-                7 => Input::CommandEnded { command, outcome: Outcome::Signaled(9) },
+                5 | 6 => Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None },
+                7 => Input::CommandEnded { command, outcome: Outcome::Signaled(9), cause: None },
                 8 => {
                     breakpoints += 1;
                     Input::BreakpointHit { breakpoint: breakpoints, directory: "/".to_owned() }

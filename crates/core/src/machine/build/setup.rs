@@ -75,7 +75,7 @@ impl BuildMachine {
     pub(super) fn setup_command_ended(
         &mut self,
         mut setting_up: SettingUp,
-        outcome: &Outcome,
+        (outcome, cause): (&Outcome, Option<&str>),
         now: Timestamp,
         step: &mut Step,
     ) {
@@ -89,7 +89,7 @@ impl BuildMachine {
             setting_up.index += 1;
             self.run_setup(setting_up, now, step);
         } else {
-            self.setup_failed(command_failure(&setting_up.text, outcome), now, step);
+            self.setup_failed(command_failure(&setting_up.text, outcome, cause), now, step);
         }
     }
 

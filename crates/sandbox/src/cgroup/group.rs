@@ -1,0 +1,436 @@
+//! Groups of a container: made, joined, read and removed.
+//!
+//! Used by the engines. What cannot be had is a [`Problem`] and no failure: most users of a machine may
+//! make no groups.
+#![forbid(unsafe_code)]
+
+use super::find::{Hierarchy, Version, hierarchies};
+use super::limits::{Limits, Pressure};
+use crate::process::ends_within;
+use nix::poll::PollTimeout;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The part of a second over which processors are shared out, in microseconds.
+const PERIOD: u64 = 100_000;
+/// Name of the group in which the programs of a container with privileges are, below its own: the
+/// kernel gives a group of version 2 that has processes no children with controllers.
+const LEAF: &str = "init";
+
+/// Groups that a container is to have.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    name: String,
+    limits: Limits,
+    /// Whether there is to be a group in every hierarchy, to be divided further from inside.
+    whole: bool,
+    hierarchies: Vec<Hierarchy>,
+}
+
+/// A limit that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The controller that is lacking.
+    pub controller: &'static str,
+    /// Why.
+    pub cause: String,
+}
+
+/// Looks for the places of a container's groups, all called `name`.
+///
+/// `whole`: one in every hierarchy, which what runs in the container may divide further.
+///
+/// # Errors
+/// The kernel does not tell where this process is.
+pub fn plan(name: &str, limits: Limits, whole: bool) -> io::Result<Plan> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let cgroup = fs::read_to_string("/proc/self/cgroup")?;
+    let hierarchies = hierarchies(&mountinfo, &cgroup);
+    Ok(Plan { name: name.to_owned(), limits, whole, hierarchies })
+}
+
+/// A limit as the files of a group have it.
+struct Setting {
+    controller: &'static str,
+    /// Files and values. One that is not there is none that would matter, but for the first.
+    files: Vec<(&'static str, String)>,
+}
+
+impl Plan {
+    /// Every directory that may be made.
+    #[must_use]
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.hierarchies.iter().flat_map(|hierarchy| self.places(hierarchy)).collect()
+    }
+
+    /// Where the group of a hierarchy may be, best first.
+    fn places(&self, hierarchy: &Hierarchy) -> Vec<PathBuf> {
+        let own = hierarchy.own.join(&self.name);
+        // In version 2 only a group without processes has children with controllers, and this process
+        // is in its own, as a rule: then the new one stands beside it.
+        let beside = hierarchy
+            .own
+            .parent()
+            .filter(|_| hierarchy.version == Version::Two && hierarchy.own != hierarchy.mount);
+        [own].into_iter().chain(beside.map(|parent| parent.join(&self.name))).collect()
+    }
+
+    /// Makes them, and sets the limits.
+    #[must_use]
+    pub fn make(&self) -> (Groups, Vec<Problem>) {
+        let mut groups = Groups::default();
+        let mut problems = Vec::new();
+        for wanted in [Wanted::Memory, Wanted::Cpu, Wanted::Pids] {
+            let Some(setting) = wanted.one(&self.limits) else { continue };
+            let controller = setting.controller;
+            let done = match self.hierarchy_of(controller) {
+                Some(hierarchy) => groups.of(self, hierarchy, &[controller]).and_then(|group| {
+                    let settings = match group.version {
+                        Version::One => setting,
+                        Version::Two => wanted.two(&self.limits).unwrap_or(setting),
+                    };
+                    group.set(&settings)?;
+                    group.controllers.push(controller);
+                    Ok(())
+                }),
+                None => Err(format!("no hierarchy of groups here has the controller {controller}")),
+            };
+            if let Err(cause) = done {
+                problems.push(Problem { controller, cause });
+            }
+        }
+        if self.whole {
+            for hierarchy in &self.hierarchies {
+                // Without it, what runs in the container cannot divide it, and will say so.
+                let _ = groups.of(self, hierarchy, &[]).map(|group| group.open_for_division());
+            }
+            groups.make_leaf();
+        }
+        // One in which nothing was set is of no use.
+        if !self.whole {
+            groups.groups.retain(|group| {
+                let is_used = !group.controllers.is_empty();
+                if !is_used {
+                    let _ = fs::remove_dir(&group.dir);
+                }
+                is_used
+            });
+        }
+        (groups, problems)
+    }
+
+    fn hierarchy_of(&self, controller: &str) -> Option<&Hierarchy> {
+        let has = |hierarchy: &&Hierarchy| match hierarchy.version {
+            Version::One => hierarchy.options.iter().any(|option| option == controller),
+            Version::Two => listed(&hierarchy.mount.join("cgroup.controllers"), controller),
+        };
+        self.hierarchies.iter().find(has)
+    }
+}
+
+/// Whether a controller is in a file that lists some.
+fn listed(file: &Path, controller: &str) -> bool {
+    let list = fs::read_to_string(file).unwrap_or_default();
+    list.split_ascii_whitespace().any(|listed| listed == controller)
+}
+
+/// A limit that may be wanted.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Memory,
+    Cpu,
+    Pids,
+}
+
+impl Wanted {
+    /// For version 1.
+    fn one(self, limits: &Limits) -> Option<Setting> {
+        let (controller, files) = match self {
+            Wanted::Memory => {
+                let bytes = limits.memory?.to_string();
+                // The second is there where swap is counted; without it, swap is left open.
+                let both = ("memory.memsw.limit_in_bytes", bytes.clone());
+                ("memory", vec![("memory.limit_in_bytes", bytes), both])
+            }
+            Wanted::Cpu => {
+                let quota = quota(limits)?;
+                let period = ("cpu.cfs_period_us", PERIOD.to_string());
+                ("cpu", vec![period, ("cpu.cfs_quota_us", quota.to_string())])
+            }
+            Wanted::Pids => ("pids", vec![("pids.max", limits.pids?.to_string())]),
+        };
+        Some(Setting { controller, files })
+    }
+
+    /// For version 2.
+    fn two(self, limits: &Limits) -> Option<Setting> {
+        let (controller, files) = match self {
+            Wanted::Memory => {
+                let bytes = limits.memory?.to_string();
+                ("memory", vec![("memory.max", bytes), ("memory.swap.max", "0".to_owned())])
+            }
+            Wanted::Cpu => ("cpu", vec![("cpu.max", format!("{} {PERIOD}", quota(limits)?))]),
+            Wanted::Pids => ("pids", vec![("pids.max", limits.pids?.to_string())]),
+        };
+        Some(Setting { controller, files })
+    }
+}
+
+/// Microseconds of each period.
+fn quota(limits: &Limits) -> Option<u64> {
+    let thousandths = u64::from(limits.cpus?.0);
+    // The kernel takes no less than a thousandth of a second.
+    Some((thousandths * PERIOD / 1000).max(1000))
+}
+
+/// Groups of a container, removed when they go out of scope; by then nothing may run in them.
+#[derive(Debug, Default)]
+pub struct Groups {
+    groups: Vec<Group>,
+    leaf: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Group {
+    version: Version,
+    dir: PathBuf,
+    /// What is limited here.
+    controllers: Vec<&'static str>,
+}
+
+impl Groups {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The group below its own that a container's PID 1 has to join once its own is the root of what it
+    /// sees.
+    #[must_use]
+    pub fn leaf(&self) -> Option<&Path> {
+        self.leaf.as_deref()
+    }
+
+    /// Puts a process into all of them.
+    ///
+    /// # Errors
+    /// The first that does not take it.
+    pub fn add(&self, pid: u32) -> io::Result<()> {
+        for group in &self.groups {
+            let file = group.dir.join("cgroup.procs");
+            fs::write(&file, pid.to_string()).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// How often the limits were in the way.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        let mut pressure = Pressure::default();
+        for group in &self.groups {
+            for controller in &group.controllers {
+                match (*controller, group.version) {
+                    ("memory", Version::One) => {
+                        pressure.oom_kills = group.count("memory.oom_control", "oom_kill");
+                    }
+                    ("memory", Version::Two) => {
+                        pressure.oom_kills = group.count("memory.events", "oom_kill");
+                    }
+                    ("pids", _) => pressure.refused_forks = group.count("pids.events", "max"),
+                    _ => {}
+                }
+            }
+        }
+        pressure
+    }
+
+    /// The group in a hierarchy, made if need be, with these controllers.
+    fn of(
+        &mut self,
+        plan: &Plan,
+        hierarchy: &Hierarchy,
+        controllers: &[&str],
+    ) -> Result<&mut Group, String> {
+        let mut cause = "there is no place for a group".to_owned();
+        for dir in plan.places(hierarchy) {
+            let known = self.groups.iter().position(|group| group.dir == dir);
+            if known.is_none() && self.groups.iter().any(|g| g.dir.starts_with(&hierarchy.mount)) {
+                // It has its place already, elsewhere.
+                continue;
+            }
+            let prepared = enable(hierarchy, &dir, controllers).and_then(|()| match known {
+                Some(_) => Ok(()),
+                None => make(&dir),
+            });
+            match (prepared, known) {
+                (Ok(()), Some(index)) => return Ok(&mut self.groups[index]),
+                (Ok(()), None) => {
+                    let version = hierarchy.version;
+                    self.groups.push(Group { version, dir, controllers: Vec::new() });
+                    let last = self.groups.len() - 1;
+                    return Ok(&mut self.groups[last]);
+                }
+                (Err(error), _) => cause = error,
+            }
+        }
+        Err(cause)
+    }
+
+    /// Makes the group for PID 1 of a container that divides its own.
+    fn make_leaf(&mut self) {
+        let two = self.groups.iter().find(|group| group.version == Version::Two);
+        // On a hybrid machine there is nothing to divide in version 2.
+        let Some(group) = two.filter(|group| group.has_controllers()) else { return };
+        let leaf = group.dir.join(LEAF);
+        if fs::create_dir(&leaf).is_ok() {
+            self.leaf = Some(leaf);
+        }
+    }
+}
+
+impl Group {
+    fn set(&self, setting: &Setting) -> Result<(), String> {
+        for (number, (file, value)) in setting.files.iter().enumerate() {
+            let path = self.dir.join(file);
+            match fs::write(&path, value) {
+                Err(error) if number == 0 || error.kind() != io::ErrorKind::NotFound => {
+                    return Err(format!("cannot write {value} to {}: {error}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands behind a word in one of its files.
+    fn count(&self, file: &str, word: &str) -> u64 {
+        let text = fs::read_to_string(self.dir.join(file)).unwrap_or_default();
+        let value = text.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    }
+
+    fn has_controllers(&self) -> bool {
+        fs::read_to_string(self.dir.join("cgroup.controllers"))
+            .is_ok_and(|list| !list.trim().is_empty())
+    }
+
+    /// Gives all that this group has to its children, now that it has no processes.
+    fn open_for_division(&self) {
+        if self.version != Version::Two {
+            return;
+        }
+        let list = fs::read_to_string(self.dir.join("cgroup.controllers")).unwrap_or_default();
+        for controller in list.split_ascii_whitespace() {
+            let _ = fs::write(self.dir.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            // Whatever is in the way, the next command's sweep has another try.
+            let _ = remove(&group.dir);
+        }
+    }
+}
+
+/// Has the children of the group above `dir` get controllers; nothing to do in version 1.
+fn enable(hierarchy: &Hierarchy, dir: &Path, controllers: &[&str]) -> Result<(), String> {
+    if hierarchy.version == Version::One {
+        return Ok(());
+    }
+    let parent = dir.parent().unwrap_or(&hierarchy.mount);
+    // From the top: a group has only what the one above it gives.
+    let below = parent.strip_prefix(&hierarchy.mount).unwrap_or(Path::new(""));
+    let mut above = vec![hierarchy.mount.clone()];
+    for part in below {
+        above.extend(above.last().map(|last| last.join(part)));
+    }
+    for controller in controllers {
+        let mut failure = None;
+        for group in &above {
+            let file = group.join("cgroup.subtree_control");
+            if !listed(&file, controller) {
+                failure = fs::write(&file, format!("+{controller}")).err().map(|error| {
+                    format!("cannot write +{controller} to {}: {error}", file.display())
+                });
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+fn make(dir: &Path) -> Result<(), String> {
+    fs::create_dir(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+    // Without processors and memory nodes a group of version 1 takes no process.
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = dir.join(file);
+        if fs::read_to_string(&own).is_ok_and(|text| text.trim().is_empty())
+            && let Some(text) = dir.parent().and_then(|up| fs::read_to_string(up.join(file)).ok())
+        {
+            // In version 2 an empty one is all there is, and the file above may be missing.
+            let _ = fs::write(&own, text);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a group, those below it, and what still runs in them. One that is not there is no failure.
+///
+/// # Errors
+/// It could not be removed.
+pub fn remove(dir: &Path) -> io::Result<()> {
+    /// The kernel takes a moment to forget a process that has ended.
+    const TRIES: u32 = 200;
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path())?;
+        }
+    }
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries < TRIES => {
+                tries += 1;
+                if !end_all(dir) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Kills what is in a group; whether there was anything.
+fn end_all(dir: &Path) -> bool {
+    let list = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let mut found = false;
+    for pid in list.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        // The number may be somebody else's by now; the descriptor holds on to one process.
+        let is_still_there = fs::read_to_string(dir.join("cgroup.procs"))
+            .is_ok_and(|list| list.lines().any(|line| line.parse() == Ok(pid.as_raw_pid())));
+        if !is_still_there {
+            continue;
+        }
+        found = true;
+        match pidfd_send_signal(&process, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(_) => continue,
+        }
+        let _ = ends_within(&process, PollTimeout::from(1000_u16));
+    }
+    found
+}

@@ -1,0 +1,85 @@
+//! What a container sees at /sys/fs/cgroup.
+//!
+//! Used by `kernel_dirs`, in the container's own namespace of control groups.
+#![forbid(unsafe_code)]
+
+use super::find::{Mount, Version, mounts};
+use crate::in_root::InRoot;
+use crate::mounts::{NO_SUID_DEV_EXEC, copy, kernel, make_read_only};
+use crate::spec::Groups;
+use rustix::mount::MountAttrFlags;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Where every program looks for control groups.
+pub(crate) const PLACE: &str = "/sys/fs/cgroup";
+
+/// Puts the hierarchies there: those of the container's own, whose root is what it is in, else the
+/// host's. `is_new`: the /sys below does not have the host's yet.
+pub(crate) fn show(root: &InRoot, groups: Option<&Groups>, is_new: bool) -> io::Result<()> {
+    let host = Path::new(PLACE);
+    if !host.is_dir() {
+        return Ok(());
+    }
+    let own = groups.map(|groups| show_own(root, groups));
+    match own {
+        // In a user namespace the kernel may not let them be mounted.
+        None | Some(Err(_)) if is_new => {
+            let host_groups = copy(host, true)?;
+            make_read_only(&host_groups)?;
+            root.attach(host_groups, host)
+        }
+        None | Some(_) => Ok(()),
+    }
+}
+
+fn show_own(root: &InRoot, groups: &Groups) -> io::Result<()> {
+    let mut attributes = NO_SUID_DEV_EXEC;
+    if !groups.writable {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let place = Path::new(PLACE);
+    let mut hierarchies: Vec<(PathBuf, OwnedFd)> = Vec::new();
+    for Mount { version, options, point, .. } in
+        mounts(&fs::read_to_string("/proc/self/mountinfo")?)
+    {
+        if !point.starts_with(place) || hierarchies.iter().any(|(known, _)| *known == point) {
+            continue;
+        }
+        let mount = match version {
+            Version::Two => kernel("cgroup2", &[], attributes)?,
+            Version::One => {
+                // One with a name has no controllers, and has to be asked for so.
+                let none = options.iter().any(|option| option.starts_with("name="));
+                let options: Vec<&str> = none
+                    .then_some("none")
+                    .into_iter()
+                    .chain(options.iter().map(|o| &**o))
+                    .collect();
+                kernel("cgroup", &options, attributes)?
+            }
+        };
+        hierarchies.push((point, mount));
+    }
+    if let [(point, mount)] = hierarchies.as_slice()
+        && point == place
+    {
+        return root.attach(mount, place);
+    }
+    // Each in a directory of its own, as the host has them.
+    let list = kernel("tmpfs", &["mode=0755", "size=64k"], NO_SUID_DEV_EXEC)?;
+    root.attach(&list, place)?;
+    for (point, mount) in &hierarchies {
+        root.attach(mount, point)?;
+    }
+    for entry in fs::read_dir(place)? {
+        let path = entry?.path();
+        // `cpu` and `cpuacct` are links where both are in one hierarchy.
+        if let Ok(to) = fs::read_link(&path) {
+            root.link(&path, &to)?;
+        }
+    }
+    if groups.writable { Ok(()) } else { make_read_only(&list) }
+}
