@@ -58,6 +58,13 @@ pub(crate) const SECRETS_MANAGER: Service = Service {
     target: "secretsmanager",
 };
 
+pub(crate) const ECR: Service = Service {
+    name: "ecr",
+    id: "ecr",
+    variable: "AWS_ENDPOINT_URL_ECR",
+    target: "AmazonEC2ContainerRegistry_V20150921",
+};
+
 /// Whose credentials are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
@@ -74,6 +81,8 @@ pub(crate) enum Identity {
 pub(crate) struct Amazon {
     config: SdkConfig,
     connector: Connector,
+    /// Another Region than the configured one.
+    region: Option<String>,
 }
 
 /// Why a call came to nothing.
@@ -126,11 +135,17 @@ impl Amazon {
             .proxy_config(ProxyConfig::from_env())
             .tls_provider(tls())
             .build();
-        Amazon { config: loader.load().await, connector }
+        Amazon { config: loader.load().await, connector, region: None }
+    }
+
+    /// The same in another Region.
+    pub(crate) fn in_region(self, region: &str) -> Self {
+        Amazon { region: Some(region.to_owned()), ..self }
     }
 
     pub(crate) fn region(&self) -> &str {
-        self.config.region().map_or(REGION, |region| region.as_ref())
+        let configured = || self.config.region().map(AsRef::as_ref);
+        self.region.as_deref().or_else(configured).unwrap_or(REGION)
     }
 
     /// Credentials that are good now.

@@ -19,8 +19,9 @@ use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
 use crate::engine::namespaces::{Namespaces, Recorder, Teller};
 use crate::engine::process::{self, ProcessEngine};
-use crate::engine::{ContainerSpec, Engine, Image, Network, UserMount, host_image};
+use crate::engine::{ContainerSpec, Engine, Network, UserMount, host_image};
 use crate::events::LogWriter;
+use crate::image::{Curtain, Getter, Image, MOST_BYTES, Progress as PullProgress, Store};
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
 use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink};
@@ -215,7 +216,7 @@ impl Build {
                 dir: self.dir.clone(),
                 inbox: inbox.clone(),
                 progress: progress.subscribe(),
-                gate,
+                gate: Arc::clone(&gate),
                 signals,
             };
             Some(menu.spawn().map_err(failed("start the key menu"))?)
@@ -228,7 +229,7 @@ impl Build {
         let plan = self.plan(&environment.sources, places);
         self.tell_hidden_path(&inbox).await;
         let guests = Guests { snapshot, breakpoints, hub };
-        let world = self.world(&plan, environment, &inbox, readonly, guests);
+        let world = self.world(&plan, environment, &inbox, readonly, guests, &gate);
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
         let (view, logged) = Driver::new(parts).run().await;
         let status = self.finish(view, logged)?;
@@ -384,6 +385,7 @@ impl Build {
         inbox: &Inbox,
         readonly: PathBuf,
         guests: Guests,
+        gate: &Arc<Gate>,
     ) -> World {
         let container_spec = ContainerSpec {
             hostname: self.identity.hostname.clone(),
@@ -403,13 +405,13 @@ impl Build {
         let (tell, warn) = (inbox.clone(), inbox.clone());
         let record: Recorder =
             Arc::new(move |pid, start_time| dir.write_container(ContainerFile { pid, start_time }));
-        let tell: Teller =
-            Arc::new(move |text| tell.send_blocking(Input::Notice(NoticeLevel::Note, text)));
+        let tell: Teller = Arc::new(move |text| tell.post(Input::Notice(NoticeLevel::Note, text)));
         let warn: Teller =
-            Arc::new(move |text| warn.send_blocking(Input::Notice(NoticeLevel::Warning, text)));
+            Arc::new(move |text| warn.post(Input::Notice(NoticeLevel::Warning, text)));
         let engine: Arc<dyn Engine> = match self.request.engine {
             EngineKind::Namespaces => {
-                Arc::new(Namespaces { images: self.home.images(), record, tell, warn })
+                let images = self.images(gate, Arc::clone(&tell));
+                Arc::new(Namespaces { images, record, tell, warn, given_up: Arc::default() })
             }
             EngineKind::Process => Arc::new(ProcessEngine { record, tell, warn }),
         };
@@ -429,8 +431,25 @@ impl Build {
             container_layers: self.meta.layers.clone(),
             missing_program_hint: Box::new(move |text| match image {
                 Image::Host => ways::missing_program_hint(text),
-                Image::Rootfs(_) => None,
+                _ => None,
             }),
+        }
+    }
+
+    /// How images are got for this build.
+    fn images(&self, gate: &Arc<Gate>, tell: Teller) -> Getter {
+        let gate = Arc::clone(gate);
+        let curtain: Curtain =
+            Arc::new(move |is_drawn| if is_drawn { gate.close() } else { gate.open() });
+        Getter {
+            store: Store::new(self.home.images()),
+            identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
+            progress: PullProgress {
+                is_visible: io::stderr().is_terminal() && !self.request.quiet,
+                curtain: (self.request.format == LogFormat::Pretty).then_some(curtain),
+            },
+            tell,
+            most_bytes: MOST_BYTES,
         }
     }
 

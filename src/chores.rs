@@ -1,10 +1,12 @@
-//! Chores that this program does as root of a user namespace (`runner_sandbox::chore`): there alone
-//! may the files of a container's users be made, given away and removed.
+//! Chores that this program does in a process of its own (`runner_sandbox::Chore`): more often than
+//! not as root of a user namespace, where alone the files of a container's users may be made, given
+//! away, looked at and removed.
 //!
-//! Entered from `main` before anything else; started by `state` and `engine`.
+//! Entered from `main` before anything else; started by `state` and `image`.
 
-use crate::engine::rootfs;
+use crate::image::{self, Rules};
 use crate::state::remove_as_we_are;
+use nix::sys::stat::{Mode, umask};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,9 +20,8 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         ["remove", path] => remove_as_we_are(Path::new(path))
             .map(|()| String::new())
             .map_err(|error| error.to_string()),
-        ["unpack", tar, tree] => rootfs::unpack_file(Path::new(tar), Path::new(tree))
-            .map(|skipped| skipped.to_string())
-            .map_err(|error| error.to_string()),
+        ["unpack", tree, marks, most] => unpack(tree, marks, most),
+        ["look"] => image::look_at_layers(std::io::stdin()).map_err(|error| error.to_string()),
         _ => Err("this argument is for the runner's own use".to_owned()),
     };
     match result {
@@ -32,5 +33,17 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             print!("{text}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Unpacks what comes as standard input.
+fn unpack(tree: &str, marks: &str, most: &str) -> Result<String, String> {
+    // Whatever the caller keeps from others: an image's files have modes of their own.
+    umask(Mode::from_bits_truncate(0o022));
+    let rules = Rules::from_words(marks, most).ok_or("these words make no rules")?;
+    let said = |value: serde_json::Result<String>| value.map_err(|error| error.to_string());
+    match image::unpack(std::io::stdin().lock(), Path::new(tree), rules) {
+        Ok(facts) => said(serde_json::to_string(&facts)),
+        Err(error) => Err(said(serde_json::to_string(&error)).unwrap_or_else(|error| error)),
     }
 }

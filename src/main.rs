@@ -14,6 +14,7 @@ mod credentials;
 mod driver;
 mod engine;
 mod events;
+mod image;
 mod secrets;
 mod session;
 mod sinks;

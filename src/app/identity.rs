@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_hostname_is_no_number() {
-        let name = |text: &str| hostname(&uuid::Uuid::parse_str(text).unwrap());
+        let name = |text: &str| hostname(&uuid::Uuid::parse_str(text).expect("an id"));
         assert_eq!(name("d4c47894-91fc-4000-8000-000000000000"), "d4c4789491fc");
         assert_eq!(name("12345678-9012-4000-8000-000000000000"), "c23456789012");
     }

@@ -7,6 +7,7 @@ mod builds;
 mod check;
 mod error;
 mod home;
+mod image;
 mod render;
 mod run;
 mod sessions;
@@ -46,6 +47,9 @@ enum Verb {
     Stop(builds::BuildArg),
     /// The log of a live or ended build
     Logs(builds::LogsArgs),
+    /// Images kept on this machine
+    #[command(subcommand)]
+    Image(Box<image::ImageVerb>),
 }
 
 /// The whole program.
@@ -71,6 +75,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Resume(args) => builds::resume(&args),
         Verb::Stop(args) => builds::stop(&args),
         Verb::Logs(args) => builds::logs(&args),
+        Verb::Image(verb) => image::image(*verb),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -91,4 +96,11 @@ fn start_tracing(verbose: u8) {
     if level != LevelFilter::OFF {
         tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     }
+}
+
+/// Tells something beside the answer.
+fn say(text: &str) {
+    use std::io::Write;
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "runner: {text}");
 }

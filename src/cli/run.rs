@@ -2,10 +2,11 @@
 
 use super::error::{CliError, of_status};
 use super::render;
-use super::values;
+use super::{say, values};
 use crate::amazon::Identity;
 use crate::app::{self, BuildspecFile, EngineKind, LogFormat, RunRequest};
-use crate::engine::{Image, Network, UserMount};
+use crate::engine::{Network, UserMount};
+use crate::image::Image;
 use crate::secrets::{SecretsFile, Vault};
 use clap::{Args, ValueEnum};
 use runner_core::env::Variables;
@@ -33,8 +34,9 @@ pub(super) struct RunArgs {
     /// A further source, seen at CODEBUILD_SRC_DIR_ID
     #[arg(long, value_name = "ID=DIR", value_parser = values::secondary_source)]
     secondary_source: Vec<(String, PathBuf)>,
-    /// What the build runs in: host (this machine's tools), rootfs:DIR or rootfs:TAR
-    #[arg(long, value_name = "REF", default_value = "host", value_parser = values::image)]
+    /// What the build runs in: host (this machine's tools), an image of a registry, oci:DIR[:TAG],
+    /// oci-archive:FILE, docker-archive:FILE, rootfs:DIR or rootfs:TAR
+    #[arg(long, value_name = "REF", default_value = "host", value_parser = str::parse::<Image>)]
     image: Image,
     /// What runs the container
     #[arg(long, value_enum, default_value_t = EngineName::Auto)]
@@ -351,8 +353,4 @@ fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: boo
     if errors > 1 {
         let _ = writeln!(stderr, "runner: {errors} errors in {}", buildspec.shown());
     }
-}
-
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "runner: {text}");
 }

@@ -1,6 +1,6 @@
 //! Values of options, from text to types.
 
-use crate::engine::{Image, UserMount};
+use crate::engine::UserMount;
 use jiff::SignedDuration;
 use runner_core::env::is_name;
 use runner_core::spec::is_identifier;
@@ -21,10 +21,18 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `512M`, `2G`, `1.5GiB` or bytes; units are powers of 1024.
+/// `512M`, `2G`, `1.5GiB` or bytes, for a limit of memory.
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     /// Less than that does not hold a shell and what it runs; Docker's own least.
     const LEAST: u64 = 6 << 20;
+    match size(text)? {
+        bytes if bytes < LEAST => Err("less than 6M holds no build".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// `512M`, `2G`, `1.5GiB` or bytes; units are powers of 1024.
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let number = lower.trim_end_matches("ib").trim_end_matches('b');
     let (number, bits) = match number.as_bytes().last() {
@@ -40,8 +48,8 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
         .filter(|_| number.starts_with(|c: char| c.is_ascii_digit()))
         .ok_or("write a size like 512M or 2G")?;
     let bytes = amount * (1_u64 << bits) as f64;
-    if bytes < LEAST as f64 {
-        return Err("less than 6M holds no build".to_owned());
+    if bytes < 1.0 {
+        return Err("write a size like 512M or 2G".to_owned());
     }
     if bytes >= (1_u64 << 53) as f64 {
         return Err("no machine has that much".to_owned());
@@ -60,21 +68,6 @@ pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
         return Err("write a number from 0.01 up".to_owned());
     }
     Ok(Cpus((amount * 1000.0).round() as u32))
-}
-
-/// `host`, `rootfs:DIR` or `rootfs:TAR`.
-pub(super) fn image(text: &str) -> Result<Image, String> {
-    if text == "host" {
-        return Ok(Image::Host);
-    }
-    match text.strip_prefix("rootfs:") {
-        Some("") => Err("name a directory or a tar after `rootfs:`".to_owned()),
-        Some(path) => {
-            let path = std::path::absolute(path).map_err(|error| error.to_string())?;
-            Ok(Image::Rootfs(path))
-        }
-        None => Err("this version takes `host`, `rootfs:DIR` and `rootfs:TAR`".to_owned()),
-    }
 }
 
 /// `SRC:DST` or `SRC:DST:rw`.
@@ -181,6 +174,18 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         for bad in ["", "5", "soon", "-5s", "0s"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in
+            [("1", 1), ("512M", 512 << 20), ("2g", 2 << 30), ("1.5GiB", 3 << 29), ("4kb", 4096)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "M", "0", "-1", "1x", "1e3", "99999999T"] {
+            assert!(size(bad).is_err(), "{bad}");
         }
     }
 

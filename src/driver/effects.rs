@@ -7,7 +7,7 @@ use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::world::World;
 use super::{Snapshot, setup};
-use crate::engine::{Container, Ends, ExecError, Ids, users, what_was_in_the_way};
+use crate::engine::{Container, Ends, EngineError, ExecError, Ids, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
 use nix::sys::signal::Signal;
@@ -83,7 +83,12 @@ impl Effects {
         let spec = world.container_spec.clone();
         *lock(&stage) = Stage::Starting;
         tokio::spawn(async move {
-            let started = world.engine.start(spec).await;
+            let engine = Arc::clone(&world.engine);
+            // In a task of its own: what goes wrong in there must not be the last one hears of it.
+            let started = match tokio::spawn(async move { engine.start(spec).await }).await {
+                Ok(started) => started,
+                Err(panic) => Err(EngineError::lost(&panic)),
+            };
             let is_wanted = !matches!(*lock(&stage), Stage::Unwanted);
             match started {
                 Ok(container) if is_wanted => {
@@ -195,6 +200,7 @@ impl Effects {
                 // It is dropped, and that reported, as soon as it is there.
                 Stage::Starting | Stage::Unwanted if signal != Signal::SIGKILL => {
                     *stage = Stage::Unwanted;
+                    self.world.engine.give_up();
                     return;
                 }
                 // At once: this program ends now, and a container that comes up after all finds

@@ -38,6 +38,16 @@ impl Inbox {
         let _ = self.0.blocking_send(Command::Input(input));
     }
 
+    /// Sends from wherever there is a runtime, without waiting.
+    pub(crate) fn post(&self, input: Input) {
+        if let Err(mpsc::error::TrySendError::Full(command)) =
+            self.0.try_send(Command::Input(input))
+        {
+            let sender = self.0.clone();
+            tokio::spawn(async move { sender.send(command).await });
+        }
+    }
+
     /// Lets the first that waits go on, from a thread outside the runtime.
     pub(crate) fn resume_blocking(&self) -> bool {
         let (released_tx, released_rx) = oneshot::channel();

@@ -6,7 +6,8 @@
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::world::World;
-use crate::engine::{Container, Image, OpenMode};
+use crate::engine::{Container, OpenMode};
+use crate::image::Image;
 use crate::secrets::Failure;
 use runner_core::env;
 use runner_core::event::NoticeLevel;
@@ -46,6 +47,7 @@ pub(super) async fn make_ready(
         }
     };
     let mut layers = world.layers.clone();
+    layers.image.extend(container.image_config().env.iter().cloned());
     layers.buildspec.extend(fetched);
     let variables = env::compose(layers);
     let shell = Shell::prepare(

@@ -3,8 +3,8 @@
 //! Made by `namespaces` and by `process`; the same [`Container`] for both.
 
 use super::init::InitClient;
-use super::rootfs::Prepared;
 use super::{Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
+use crate::image::{Config, Prepared};
 use runner_sandbox::{Groups, Pressure, Sandbox};
 use runner_wire::init::Listener;
 use std::fs;
@@ -21,6 +21,7 @@ pub(super) struct InitContainer {
     /// The build's directory, where its root is the caller, whoever that is.
     of_caller: Option<PathBuf>,
     has_one_user: bool,
+    config: Config,
 }
 
 /// What a container is made of.
@@ -45,13 +46,15 @@ impl Held {
 impl InitContainer {
     /// One with users of its own.
     pub(super) fn with_users(init: Arc<InitClient>, held: Held, has_one_user: bool) -> Self {
-        InitContainer { init, held: Mutex::new(Some(held)), of_caller: None, has_one_user }
+        let config = held.image.as_ref().map(|image| image.config.clone()).unwrap_or_default();
+        InitContainer { init, held: Mutex::new(Some(held)), of_caller: None, has_one_user, config }
     }
 
     /// One in which everything runs as the caller unless another user is asked for.
     pub(super) fn of_caller(init: Arc<InitClient>, held: Held, layer: PathBuf) -> Self {
         let held = Mutex::new(Some(held));
-        InitContainer { init, held, of_caller: Some(layer), has_one_user: false }
+        let config = Config::default();
+        InitContainer { init, held, of_caller: Some(layer), has_one_user: false, config }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Held>> {
@@ -87,6 +90,10 @@ impl Container for InitContainer {
             Some(layer) => layer.join("codebuild/readonly/bin"),
             None => PathBuf::from("/codebuild/readonly/bin"),
         }
+    }
+
+    fn image_config(&self) -> &Config {
+        &self.config
     }
 
     fn has_one_user(&self) -> bool {

@@ -13,13 +13,12 @@ mod init;
 mod limits;
 pub(crate) mod namespaces;
 pub(crate) mod process;
-pub(crate) mod rootfs;
 pub(crate) mod users;
 
+use crate::image::{Config, Image, ImageError};
 pub(crate) use limits::what_was_in_the_way;
 use runner_sandbox::{GroupPlan, Limits, Pressure};
 use runner_wire::init::{Exit, Listener};
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -33,6 +32,9 @@ pub(crate) type Fut<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Makes containers.
 pub(crate) trait Engine: Send + Sync {
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>>;
+
+    /// Nobody wants the container any more that is being made: what takes long is left off.
+    fn give_up(&self) {}
 }
 
 /// A container that runs.
@@ -51,6 +53,9 @@ pub(crate) trait Container: Send + Sync {
 
     /// Directory of our own programs, as the container sees it.
     fn programs(&self) -> PathBuf;
+
+    /// What its image says about how it is run.
+    fn image_config(&self) -> &Config;
 
     /// Whether it has no user but root.
     fn has_one_user(&self) -> bool;
@@ -116,24 +121,6 @@ pub(crate) struct SourceMount {
     /// Files in these or in the source that read differently in the container; relative to where the
     /// build sees the source.
     pub(crate) files: Vec<(PathBuf, String)>,
-}
-
-/// The root file system a build starts from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Image {
-    /// The tools of this machine.
-    Host,
-    /// A root file system: unpacked, or in a tar.
-    Rootfs(PathBuf),
-}
-
-impl fmt::Display for Image {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Image::Host => f.write_str("host"),
-            Image::Rootfs(path) => write!(f, "rootfs:{}", path.display()),
-        }
-    }
 }
 
 /// `--mount SRC:DST[:rw]`.
@@ -245,10 +232,21 @@ impl EngineError {
         EngineError { code, message: message.into(), hint: hint.map(str::to_owned) }
     }
 
+    /// Whoever was to make it has not come back.
+    pub(crate) fn lost(error: &dyn std::error::Error) -> Self {
+        EngineError::fault(format!("the start of the container failed: {error}"), None)
+    }
+
     /// The image cannot be used.
     fn image(message: impl Into<String>, hint: Option<&str>) -> Self {
         let code = "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE";
         EngineError { code, message: message.into(), hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<ImageError> for EngineError {
+    fn from(error: ImageError) -> Self {
+        EngineError::image(error.to_string(), error.hint.as_deref())
     }
 }
 

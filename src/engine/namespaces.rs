@@ -5,11 +5,10 @@
 
 use super::container::{Held, InitContainer};
 use super::init::InitClient;
-use super::rootfs::{self, Prepared};
 use super::{
-    Container, ContainerSpec, Engine, EngineError, Fut, Image, Network, SourceMount, host_image,
-    limits,
+    Container, ContainerSpec, Engine, EngineError, Fut, Network, SourceMount, host_image, limits,
 };
+use crate::image::{Getter, Prepared};
 use crate::users;
 use runner_sandbox::{
     Confinement, Entry, GroupView, Groups, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec,
@@ -22,6 +21,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Called with PID 1's pid and start time before anything runs in the container.
 pub(crate) type Recorder = Arc<dyn Fn(u32, u64) -> io::Result<()> + Send + Sync>;
@@ -31,21 +31,24 @@ pub(crate) type Teller = Arc<dyn Fn(String) + Send + Sync>;
 /// Makes containers out of namespaces.
 #[derive(Clone)]
 pub(crate) struct Namespaces {
-    /// Where tars are unpacked.
-    pub(crate) images: PathBuf,
+    /// Where images come from.
+    pub(crate) images: Getter,
     pub(crate) record: Recorder,
     pub(crate) tell: Teller,
     pub(crate) warn: Teller,
+    /// Told when the container is wanted no more.
+    pub(crate) given_up: Arc<Notify>,
 }
 
 impl Engine for Namespaces {
+    fn give_up(&self) {
+        self.given_up.notify_one();
+    }
+
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
         let engine = self.clone();
         Box::pin(async move {
-            let started = tokio::task::spawn_blocking(move || engine.start_now(&spec)).await;
-            let mut up = started.map_err(|panic| {
-                EngineError::fault(format!("the start of the container failed: {panic}"), None)
-            })??;
+            let mut up = engine.start_now(&spec).await?;
             let control = up.sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
@@ -58,19 +61,18 @@ impl Engine for Namespaces {
 }
 
 impl Namespaces {
-    /// Blocks until the container is up.
-    fn start_now(&self, spec: &ContainerSpec) -> Result<Up, EngineError> {
+    async fn start_now(&self, spec: &ContainerSpec) -> Result<Up, EngineError> {
         let maps = users::maps();
         let mut refused = None;
         // Root has the host's own users.
         if maps.is_empty() {
-            return self.start_with(spec, None).map_err(NotStarted::into_error);
+            return self.start_with(spec, None).await.map_err(NotStarted::into_error);
         }
         for map in maps {
             if map.is_single() {
                 (self.tell)(one_user(refused.as_deref()));
             }
-            match self.start_with(spec, Some(&map)) {
+            match self.start_with(spec, Some(&map)).await {
                 Err(NotStarted::Users(error)) if !map.is_single() => refused = Some(error),
                 done => return done.map_err(NotStarted::into_error),
             }
@@ -79,25 +81,39 @@ impl Namespaces {
     }
 
     /// Starts it with these users.
-    fn start_with(&self, spec: &ContainerSpec, users: Option<&UserMap>) -> Result<Up, NotStarted> {
-        let mut spec = spec.clone();
-        let image = match &mut spec.image {
-            Image::Host => None,
-            Image::Rootfs(path) => {
-                let prepared = rootfs::prepare(&self.images, path, users, &*self.tell)
-                    .map_err(|error| EngineError::image(error.to_string(), error.hint))?;
-                path.clone_from(&prepared.tree);
-                Some(prepared)
+    async fn start_with(
+        &self,
+        spec: &ContainerSpec,
+        users: Option<&UserMap>,
+    ) -> Result<Up, NotStarted> {
+        let image = tokio::select! {
+            image = self.images.prepare(&spec.image, users) => image.map_err(EngineError::from)?,
+            () = self.given_up.notified() => {
+                let message = format!("image {}: not got, because the build was stopped", spec.image);
+                return Err(EngineError::image(message, None).into());
             }
         };
+        let (engine, spec, users) = (self.clone(), spec.clone(), users.cloned());
+        let started =
+            tokio::task::spawn_blocking(move || engine.start_limited(&spec, image, users.as_ref()));
+        started.await.map_err(|panic| EngineError::lost(&panic))?
+    }
+
+    /// Starts it within its limits, as far as they can be had. Blocks until it is up.
+    fn start_limited(
+        &self,
+        spec: &ContainerSpec,
+        image: Option<Prepared>,
+        users: Option<&UserMap>,
+    ) -> Result<Up, NotStarted> {
         let has_one_user = users.is_some_and(UserMap::is_single);
-        let mut groups = limits::groups(&spec, &self.warn);
-        let sandbox = match self.start_somewhere(&spec, users, &groups) {
+        let mut groups = limits::groups(spec, &self.warn);
+        let sandbox = match self.start_somewhere(spec, image.as_ref(), users, &groups) {
             Err(NotStarted::Groups(error)) => {
                 groups = Groups::default();
                 let options = limits::options(&spec.limits);
                 (self.warn)(limits::not_enforced(&options, &error));
-                self.start_somewhere(&spec, users, &groups)?
+                self.start_somewhere(spec, image.as_ref(), users, &groups)?
             }
             done => done?,
         };
@@ -108,6 +124,7 @@ impl Namespaces {
     fn start_somewhere(
         &self,
         spec: &ContainerSpec,
+        image: Option<&Prepared>,
         users: Option<&UserMap>,
         groups: &Groups,
     ) -> Result<Sandbox, NotStarted> {
@@ -116,7 +133,7 @@ impl Namespaces {
             .then(|| GroupView { writable: false, leaf: groups.leaf().map(Path::to_path_buf) });
         for (dir, store) in layer_places(spec) {
             let layer = Layer { dir: dir.clone(), store };
-            let sandbox_spec = sandbox_spec(spec, layer, users.cloned(), view.clone())?;
+            let sandbox_spec = sandbox_spec(spec, image, layer, users.cloned(), view.clone())?;
             let entries = sandbox_spec.entries.len();
             tracing::debug!(layer = %dir.display(), ?store, entries, "starting the container");
             if let Err(error) = crate::state::make_private(&dir) {
@@ -272,19 +289,23 @@ fn file_system(dir: &Path) -> String {
 
 fn sandbox_spec(
     spec: &ContainerSpec,
+    image: Option<&Prepared>,
     layer: Layer,
     users: Option<UserMap>,
     groups: Option<GroupView>,
 ) -> Result<SandboxSpec, EngineError> {
-    let (root, mut entries) = match &spec.image {
-        Image::Host => {
+    let (root, mut entries) = match image {
+        None => {
             let entries = host_image::entries().map_err(|error| {
                 let message = format!("cannot look at this machine's own tools: {error}");
                 EngineError::image(message, None)
             })?;
             (Root::Empty, entries)
         }
-        Image::Rootfs(dir) => (Root::Image { lower: vec![dir.clone()] }, rootfs_entries()),
+        Some(image) => {
+            let (lower, restored) = (image.lower.clone(), image.restored.clone());
+            (Root::Image { lower, restored }, rootfs_entries())
+        }
     };
     entries.extend(common_entries(&spec.hostname));
     entries.push(Entry::Bind {

@@ -38,5 +38,5 @@ pub use mounts::unescape;
 pub use parent::{Sandbox, StartError, end, start};
 pub use reaper::start_reaper;
 pub use spec::{Confinement, Entry, Groups as GroupView, Hidden, IdRange, IdSwap, Layer, Network};
-pub use spec::{Root, SandboxSpec, Store, UserMap};
-pub use users::{MapError, chore};
+pub use spec::{Restored, Root, SandboxSpec, Store, UserMap};
+pub use users::{Chore, MapError, chore};

@@ -7,8 +7,8 @@
 use crate::handshake::{SetupError, Step, failing};
 use crate::in_root::{InRoot, attach_at};
 use crate::mounts::{self, Marks, Nodes, Upper};
-use crate::spec::{Confinement, Entry, Hidden, IdSwap, Root, SandboxSpec, Store};
-use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use crate::spec::{Confinement, Entry, Hidden, IdSwap, Restored, Root, SandboxSpec, Store};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::mount::MountAttrFlags;
 use std::fs;
 use std::io::{self, Read};
@@ -77,7 +77,7 @@ fn mount_root(
             Root::Empty => mounts::copy(&place, false)
                 .and_then(|mount| mounts::make_root_like(&mount, nodes).map(|()| mount))
                 .map_err(failing(Step::Layer, "mount", &place))?,
-            Root::Image { lower } => {
+            Root::Image { lower, restored } => {
                 let handles = lower
                     .iter()
                     .map(|dir| {
@@ -85,6 +85,11 @@ fn mount_root(
                     })
                     .collect::<Result<Vec<_>, _>>()?;
                 let upper = layer.upper("image")?;
+                restored.iter().try_for_each(|dir| restore(&upper.upper, dir)).map_err(failing(
+                    Step::Layer,
+                    "prepare",
+                    &upper.upper,
+                ))?;
                 if marks == Marks::User {
                     for dir in lower.iter().rev() {
                         own_directories(spec, Path::new("/"), dir, &upper.upper)
@@ -102,6 +107,23 @@ fn mount_root(
         .and_then(|target| attach_at(&mount, target))
         .and_then(|()| InRoot::open(&place))
         .map_err(failing(Step::Root, "mount the root on", &place))
+}
+
+/// Gives a directory of the image its looks, in the half that shows.
+///
+/// The parents come first in the image's list; nothing but these directories is in `upper` yet.
+fn restore(upper: &Path, dir: &Restored) -> io::Result<()> {
+    let Ok(relative) = dir.path.strip_prefix("/") else { return Ok(()) };
+    let place = upper.join(relative);
+    fs::create_dir_all(&place)?;
+    match std::os::unix::fs::chown(&place, Some(dir.uid), Some(dir.gid)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        done => done?,
+    }
+    fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(dir.mode))?;
+    let time = Timespec { tv_sec: dir.modified_s, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, &place, &times, AtFlags::empty())?)
 }
 
 /// Makes what stands in the root.

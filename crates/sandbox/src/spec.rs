@@ -123,7 +123,24 @@ pub enum Root {
     Image {
         /// Its layers, the topmost first.
         lower: Vec<PathBuf>,
+        /// Directories that do not look as the topmost layer has them.
+        restored: Vec<Restored>,
     },
+}
+
+/// How a directory of an image looks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Its place.
+    pub path: PathBuf,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its owner, by the container's numbers.
+    pub uid: u32,
+    /// Its group, likewise.
+    pub gid: u32,
+    /// When it was changed, in seconds since 1970.
+    pub modified_s: i64,
 }
 
 /// One thing in the root.

@@ -72,39 +72,71 @@ fn helper(program: &'static str, pid: u32, ranges: &[IdRange]) -> Result<(), Map
     Err(MapError::Refused(program, if said.is_empty() { output.status.to_string() } else { said }))
 }
 
-/// Runs this program again as root of a user namespace with these maps, as `__chore ARGUMENTS`, and
-/// waits. What it says on its standard output; the error of a chore that fails is what it says there.
+/// This program, running again as `__chore ARGUMENTS`. It ends with this value at the latest.
+#[derive(Debug)]
+pub struct Chore {
+    said: UnixStream,
+    child: Child,
+}
+
+impl Chore {
+    /// Starts one: as root of a user namespace with these maps, or, without maps, as who we are.
+    /// `input` is its standard input, empty by default.
+    ///
+    /// # Errors
+    /// There is no such namespace, or no process can be made.
+    pub fn start(
+        map: Option<&UserMap>,
+        arguments: &[&str],
+        input: Option<OwnedFd>,
+    ) -> io::Result<Self> {
+        let (said, theirs) = UnixStream::pair()?;
+        let (mut gate, gated) = UnixStream::pair()?;
+        let null = OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/null")?);
+        // Above the numbers they are to be copied to.
+        let lift = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
+        let (null, theirs, gated) = (lift(null)?, lift(theirs.into())?, lift(gated.into())?);
+        let input = input.map(lift).transpose()?;
+        let words = ["runner", CHORE_ARG]
+            .iter()
+            .chain(arguments)
+            .map(|word| CString::new(*word).map_err(io::Error::other))
+            .collect::<io::Result<Vec<_>>>()?;
+        let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
+        let (pid, pidfd) = sys::spawn(&NewProcess {
+            namespaces: if map.is_some() { libc::CLONE_NEWUSER as u64 } else { 0 },
+            gate: map.is_some().then_some(gated.as_fd()),
+            fds: &[input.as_ref().unwrap_or(&null).as_fd(), theirs.as_fd(), null.as_fd()],
+            program: Program::Path(c"/proc/self/exe"),
+            arguments: &words,
+        })?;
+        let child = Child::new(pidfd);
+        drop((theirs, gated, input));
+        if let Some(map) = map {
+            write(pid, map).map_err(io::Error::other)?;
+            gate.write_all(&[0])?;
+        }
+        Ok(Chore { said, child })
+    }
+
+    /// Waits for its end; what it said on its standard output.
+    ///
+    /// # Errors
+    /// It fails: the error is what it said.
+    pub fn finish(mut self) -> io::Result<String> {
+        let mut text = String::new();
+        self.said.read_to_string(&mut text)?;
+        match self.child.wait_for_code() {
+            Some(0) => Ok(text),
+            _ => Err(io::Error::other(text.trim_end().to_owned())),
+        }
+    }
+}
+
+/// Does a chore as root of a user namespace with these maps, and waits; what it said.
 ///
 /// # Errors
-/// There is no such namespace, or the chore fails.
+/// As [`Chore::start`] and [`Chore::finish`].
 pub fn chore(map: &UserMap, arguments: &[&str]) -> io::Result<String> {
-    let (mut said, theirs) = UnixStream::pair()?;
-    let (mut gate, gated) = UnixStream::pair()?;
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    // Above the numbers they are to be copied to.
-    let lift = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
-    let (null, theirs, gated) = (lift(null.into())?, lift(theirs.into())?, lift(gated.into())?);
-    let words = ["runner", CHORE_ARG]
-        .iter()
-        .chain(arguments)
-        .map(|word| CString::new(*word).map_err(io::Error::other))
-        .collect::<io::Result<Vec<_>>>()?;
-    let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
-    let (pid, pidfd) = sys::spawn(&NewProcess {
-        namespaces: libc::CLONE_NEWUSER as u64,
-        gate: Some(gated.as_fd()),
-        fds: &[null.as_fd(), theirs.as_fd(), null.as_fd()],
-        program: Program::Path(c"/proc/self/exe"),
-        arguments: &words,
-    })?;
-    let child = Child::new(pidfd);
-    drop((theirs, gated));
-    write(pid, map).map_err(io::Error::other)?;
-    gate.write_all(&[0])?;
-    let mut text = String::new();
-    said.read_to_string(&mut text)?;
-    match child.wait_for_code() {
-        Some(0) => Ok(text),
-        _ => Err(io::Error::other(text.trim_end().to_owned())),
-    }
+    Chore::start(Some(map), arguments, None)?.finish()
 }

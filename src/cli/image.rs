@@ -1,0 +1,241 @@
+//! `runner image`: images got, listed and removed.
+
+use super::error::CliError;
+use super::values;
+use crate::amazon::Identity;
+use crate::image::{Getter, Image, ImageError, MOST_BYTES, Progress, Store};
+use crate::users;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+/// Verbs of `runner image`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ImageVerb {
+    /// Get an image from its registry, or look there for a newer one of that name
+    Pull(PullArgs),
+    /// Put an image of this machine's files into the store: oci:DIR[:TAG], oci-archive:FILE or
+    /// docker-archive:FILE
+    Import(ImportArgs),
+    /// Images in the store
+    Ls(LsArgs),
+    /// Remove images, and what no other image uses of them
+    Rm(RmArgs),
+    /// Free what no image uses, also what a killed pull has left
+    Prune,
+}
+
+/// Options of `runner image pull`.
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// Name of an image, as docker takes it
+    #[arg(value_parser = str::parse::<Image>)]
+    image: Image,
+    #[command(flatten)]
+    get: GetArgs,
+}
+
+/// Options of `runner image import`.
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// Where it is
+    #[arg(value_parser = str::parse::<Image>)]
+    source: Image,
+    /// The name it gets [default: where it is]
+    #[arg(value_parser = str::parse::<Image>)]
+    name: Option<Image>,
+    #[command(flatten)]
+    get: GetArgs,
+}
+
+/// How images are got.
+#[derive(Debug, Args)]
+struct GetArgs {
+    /// Refuse a layer that unpacks to more
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    max_layer_size: Option<u64>,
+    /// Whose AWS credentials open a registry of ECR: those of a profile, or, for `env`, of the
+    /// caller's variables
+    #[arg(long, value_name = "NAME|env")]
+    aws_profile: Option<String>,
+    /// Nothing on standard error but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Options of `runner image ls`.
+#[derive(Debug, Args)]
+pub(super) struct LsArgs {
+    /// How they are shown
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    format: ListFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ListFormat {
+    Text,
+    Json,
+}
+
+/// Options of `runner image rm`.
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    /// Names, as `runner image ls` shows them, or as they were typed
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Does it; its exit code.
+pub(super) fn image(verb: ImageVerb) -> Result<u8, CliError> {
+    let home = super::home::open()?;
+    let store = Store::new(home.images());
+    match verb {
+        ImageVerb::Pull(PullArgs { image, get }) => {
+            if !matches!(image, Image::Registry(_)) {
+                return Err(CliError::usage(format!("{image} is not in a registry"))
+                    .hint("an image in files of this machine: runner image import"));
+            }
+            fetch(store, &image, None, &get, true)
+        }
+        ImageVerb::Import(ImportArgs { source, name, get }) => {
+            if matches!(source, Image::Registry(_) | Image::Host | Image::Rootfs(_)) {
+                return Err(CliError::usage(format!("{source} is nothing to import")).hint(
+                    "write oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE; from a registry: \
+                     runner image pull; a root file system is used as it is: --image rootfs:DIR",
+                ));
+            }
+            if let Some(name) = name.as_ref().filter(|name| !matches!(name, Image::Registry(_))) {
+                return Err(CliError::usage(format!("`{name}` cannot be the name of an image"))
+                    .hint("write it like one of a registry: NAME[:TAG]"));
+            }
+            fetch(store, &source, name.map(|name| name.to_string()), &get, false)
+        }
+        ImageVerb::Ls(args) => list(&store, &args),
+        ImageVerb::Rm(args) => remove(&store, &args),
+        ImageVerb::Prune => prune(&store),
+    }
+}
+
+fn fetch(
+    store: Store,
+    image: &Image,
+    name: Option<String>,
+    args: &GetArgs,
+    refresh: bool,
+) -> Result<u8, CliError> {
+    let identity = match args.aws_profile.as_deref() {
+        None => Identity::Default,
+        Some("env") => Identity::Environment,
+        Some(name) => Identity::Profile(name.to_owned()),
+    };
+    let quiet = args.quiet;
+    let getter = Getter {
+        store,
+        identity,
+        progress: Progress { is_visible: io::stderr().is_terminal() && !quiet, curtain: None },
+        tell: Arc::new(move |text| {
+            if !quiet {
+                super::say(&text);
+            }
+        }),
+        most_bytes: args.max_layer_size.unwrap_or(MOST_BYTES),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::ours(format!("cannot start the runtime: {error}")))?;
+    let users = users::maps();
+    let got = runtime.block_on(async {
+        tokio::select! {
+            got = getter.get(image, name.as_deref(), users.first(), refresh) => Some(got),
+            // Here, not by dying of it, so that nothing half done is left.
+            _ = tokio::signal::ctrl_c() => None,
+        }
+    });
+    // Who still works for nobody is told by what was dropped, and cleans up after itself.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+    let Some(got) = got else { return Err(CliError::new(130, "interrupted")) };
+    let got = got?;
+    let shown = name.unwrap_or_else(|| image.to_string());
+    print(&format!(
+        "{shown} {}{}\n",
+        got.digest(),
+        if got.new_layers == 0 { " (up to date)" } else { "" }
+    ))
+}
+
+fn list(store: &Store, args: &LsArgs) -> Result<u8, CliError> {
+    let list = store.list().map_err(store_failed)?;
+    let text = match args.format {
+        ListFormat::Json => {
+            let list: Vec<_> = list
+                .iter()
+                .map(|(named, bytes)| {
+                    json!({"name": named.name, "digest": named.digest, "bytes": bytes,
+                           "pulledMs": named.pulled_ms})
+                })
+                .collect();
+            format!("{}\n", json!(list))
+        }
+        ListFormat::Text => {
+            let width = list.iter().map(|(named, _)| named.name.len()).max().unwrap_or(0).max(4);
+            let mut text = format!("{:width$}  {:12}  {:>10}\n", "NAME", "DIGEST", "SIZE");
+            for (named, bytes) in &list {
+                let size = indicatif::BinaryBytes(*bytes).to_string();
+                let (name, digest) = (&named.name, named.digest.short());
+                text.push_str(&format!("{name:width$}  {digest:12}  {size:>10}\n"));
+            }
+            text
+        }
+    };
+    print(&text)
+}
+
+fn remove(store: &Store, args: &RmArgs) -> Result<u8, CliError> {
+    let mut unknown = Vec::new();
+    for name in &args.images {
+        // As it is listed, else as it was typed.
+        let typed = name.parse::<Image>().map(|image| image.to_string());
+        let is_gone = store.forget(name).map_err(store_failed)?
+            || matches!(typed, Ok(typed) if store.forget(&typed).map_err(store_failed)?);
+        if !is_gone {
+            unknown.push(name.as_str());
+        }
+    }
+    let freed = prune(store)?;
+    if unknown.is_empty() {
+        return Ok(freed);
+    }
+    Err(CliError::usage(format!("no such image: {}", unknown.join(", ")))
+        .hint("those there are: runner image ls"))
+}
+
+fn prune(store: &Store) -> Result<u8, CliError> {
+    let wait = || super::say("waiting for a pull to end");
+    let freed = store.prune(wait).map_err(store_failed)?;
+    let size = indicatif::BinaryBytes(freed.bytes);
+    print(&format!("{} layers removed, {size} freed\n", freed.layers))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn store_failed(error: io::Error) -> CliError {
+    CliError::ours(format!("cannot use the image store: {error}"))
+        .hint("look at the folder `images` of the state folder")
+}
+
+fn print(text: &str) -> Result<u8, CliError> {
+    // A closed standard output has no reader to disappoint.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    Ok(0)
+}
+
+impl From<ImageError> for CliError {
+    fn from(error: ImageError) -> Self {
+        let cli = CliError::ours(error.to_string());
+        match error.hint {
+            Some(hint) => cli.hint(hint),
+            None => cli,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Who we are at a registry: what Docker, Podman and AWS know.
+//!
+//! Used by `registry`. In this order: Docker's config.json with its credential helpers, Podman's
+//! auth.json, and for a registry of ECR the caller's AWS identity; else nobody.
+
+use crate::amazon::{Amazon, ECR, Identity};
+use base64::Engine;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use oci_client::secrets::RegistryAuth;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Credentials for a registry. Helpers are programs of the caller's own, and run here.
+pub(super) async fn credentials(
+    registry: &str,
+    identity: &Identity,
+) -> Result<RegistryAuth, String> {
+    let name = registry.to_owned();
+    let known = tokio::task::spawn_blocking(move || look_up(&name)).await;
+    match known.map_err(|panic| panic.to_string())?? {
+        Some(DockerCredential::UsernamePassword(user, password)) => {
+            return Ok(RegistryAuth::Basic(user, password));
+        }
+        Some(DockerCredential::IdentityToken(_)) => {
+            return Err(format!(
+                "Docker's config.json holds an identity token for {registry}, which cannot be used \
+                 here; log in with a password or an access token: docker login {registry}"
+            ));
+        }
+        None => {}
+    }
+    match ecr_region(registry) {
+        Some(region) => ecr(registry, region, identity).await,
+        None => Ok(RegistryAuth::Anonymous),
+    }
+}
+
+fn look_up(registry: &str) -> Result<Option<DockerCredential>, String> {
+    // Docker's own registry goes by an old name there.
+    let docker_name = match registry {
+        "docker.io" | "index.docker.io" => "https://index.docker.io/v1/",
+        other => other,
+    };
+    let found = known(docker_credential::get_credential(docker_name), "Docker's config.json")?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    let found = known(docker_credential::get_podman_credential(registry), "Podman's auth.json")?;
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let Some(home) = home.filter(|_| found.is_none()) else { return Ok(found) };
+    // Where Podman keeps what is to outlive a session.
+    match std::fs::File::open(home.join(".config/containers/auth.json")) {
+        Ok(file) => known(
+            docker_credential::get_credential_from_reader(file, registry),
+            "~/.config/containers/auth.json",
+        ),
+        Err(_) => Ok(None),
+    }
+}
+
+/// An answer, with "knows nothing" as one.
+fn known(
+    answer: Result<DockerCredential, CredentialRetrievalError>,
+    whose: &str,
+) -> Result<Option<DockerCredential>, String> {
+    use CredentialRetrievalError::{
+        ConfigNotFound, ConfigReadError, HelperFailure, NoCredentialConfigured,
+    };
+    match answer {
+        Ok(credential) => Ok(Some(credential)),
+        Err(ConfigNotFound | ConfigReadError | NoCredentialConfigured) => Ok(None),
+        // How a helper says that it knows nobody.
+        Err(HelperFailure { ref stdout, .. }) if stdout.contains("credentials not found") => {
+            Ok(None)
+        }
+        Err(error) => Err(format!("{whose}: {error}")),
+    }
+}
+
+/// The Region of a registry of ECR, by its name.
+fn ecr_region(registry: &str) -> Option<&str> {
+    let mut parts = registry.split('.');
+    let account = parts.next()?;
+    let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    let is_ecr = is_account
+        && parts.next() == Some("dkr")
+        && matches!(parts.next(), Some("ecr" | "ecr-fips"));
+    let region = parts.next().filter(|_| is_ecr)?;
+    let rest: Vec<&str> = parts.collect();
+    matches!(rest.as_slice(), ["amazonaws", "com"] | ["amazonaws", "com", "cn"]).then_some(region)
+}
+
+/// Asks ECR for a password of twelve hours.
+async fn ecr(registry: &str, region: &str, identity: &Identity) -> Result<RegistryAuth, String> {
+    let amazon = Amazon::load(identity).await.in_region(region);
+    let answer = amazon
+        .call(ECR, "GetAuthorizationToken", &json!({}))
+        .await
+        .map_err(|error| format!("ECR gives no credentials for {registry}: {error}"))?;
+    let token = answer["authorizationData"][0]["authorizationToken"].as_str();
+    let decoded = token.and_then(|token| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(token).ok()?;
+        String::from_utf8(bytes).ok()
+    });
+    match decoded.as_deref().and_then(|text| text.split_once(':')) {
+        Some((user, password)) => Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned())),
+        None => Err(format!("ECR's answer for {registry} holds no token")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_of_ecr_are_known_by_their_names() {
+        for (registry, region) in [
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some("eu-west-1")),
+            ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", Some("us-east-1")),
+            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.org", None),
+            ("12345678901.dkr.ecr.eu-west-1.amazonaws.com", None),
+            ("public.ecr.aws", None),
+            ("docker.io", None),
+        ] {
+            assert_eq!(ecr_region(registry), region, "{registry}");
+        }
+    }
+}

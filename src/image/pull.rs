@@ -1,0 +1,255 @@
+//! An image made ready: found in the store, or got and put there.
+//!
+//! Used by the engine for a build and by `runner image`. Layers are got and unpacked side by side,
+//! each in one pass; an image is remembered when all of them are there.
+
+use super::layer::{self, LayerError};
+use super::local::{self, LocalImage, LocalLayer};
+use super::manifest::{Descriptor, Digest};
+use super::progress::Progress;
+use super::registry::{Incoming, Registry};
+use super::store::{InUse, Store, StoredImage, Variant};
+use super::{Image, ImageError};
+use crate::amazon::Identity;
+use crate::clock;
+use runner_sandbox::UserMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// Layers under way at once.
+const SIDE_BY_SIDE: usize = 4;
+/// Most bytes of one layer's files, unless somebody says otherwise.
+pub(crate) const MOST_BYTES: u64 = 64 << 30;
+
+/// How images are got.
+#[derive(Clone)]
+pub(crate) struct Getter {
+    pub(crate) store: Store,
+    /// Who we are at ECR.
+    pub(crate) identity: Identity,
+    pub(crate) progress: Progress,
+    /// Called with what the person should know.
+    pub(crate) tell: Arc<dyn Fn(String) + Send + Sync>,
+    /// Most bytes of one layer's files.
+    pub(crate) most_bytes: u64,
+}
+
+/// What became of it.
+pub(crate) struct Got {
+    pub(crate) image: InUse,
+    /// Layers that were not there before.
+    pub(crate) new_layers: usize,
+}
+
+impl Got {
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.image.image.digest
+    }
+}
+
+/// Where an image's parts come from.
+enum Source {
+    Registry(Registry),
+    Local(LocalImage),
+}
+
+impl Getter {
+    /// Makes an image ready for these users under its own name, or another. `refresh`: look in the
+    /// registry even where the name is known.
+    pub(crate) async fn get(
+        &self,
+        image: &Image,
+        name: Option<&str>,
+        users: Option<&UserMap>,
+        refresh: bool,
+    ) -> Result<Got, ImageError> {
+        let shown = image.to_string();
+        let fail = |message: String, hint: Option<String>| ImageError {
+            image: shown.clone(),
+            message,
+            hint,
+        };
+        let store_failed = |error: io::Error| {
+            let hint = "look at the folder `images` of the state folder".to_owned();
+            fail(format!("cannot use the image store: {error}"), Some(hint))
+        };
+        let name = name.unwrap_or(&shown);
+        let variant = Variant::of(users);
+        self.store.prepare(&variant).map_err(store_failed)?;
+        let store = self.store.clone();
+        let held = tokio::task::spawn_blocking(move || store.lock_shared());
+        // Held until the image is in use: nothing of it is removed meanwhile.
+        let _held =
+            held.await.map_err(io::Error::other).and_then(|lock| lock).map_err(store_failed)?;
+        if !refresh
+            && matches!(image, Image::Registry(_))
+            && let Some(known) = self.store.find(name).map_err(store_failed)?
+            && self.store.missing(&variant, &known).is_empty()
+        {
+            let image = self.store.take(known).map_err(store_failed)?;
+            return Ok(Got { image, new_layers: 0 });
+        }
+        let (stored, source) = self.look(image, &fail).await?;
+        let missing = self.store.missing(&variant, &stored);
+        let new_layers = missing.len();
+        if new_layers > 0 {
+            let bytes = layer::total(&missing);
+            (self.tell)(format!(
+                "getting {shown}: {new_layers} of {} layers, {:.1} MB",
+                stored.layers.len(),
+                bytes as f64 / 1e6
+            ));
+            self.add_layers(&variant, source, missing, &fail).await?;
+        }
+        self.tell_devices(&shown, &variant, &stored);
+        let now_ms = clock::wall().epoch_millis();
+        self.store.remember(name, &stored, now_ms).map_err(store_failed)?;
+        let image = self.store.take(stored).map_err(store_failed)?;
+        Ok(Got { image, new_layers })
+    }
+
+    /// What an image is made of.
+    async fn look(
+        &self,
+        image: &Image,
+        fail: &impl Fn(String, Option<String>) -> ImageError,
+    ) -> Result<(StoredImage, Source), ImageError> {
+        let local = match image {
+            Image::Registry(reference) => {
+                let failed =
+                    |error: super::registry::RegistryError| fail(error.message, error.hint);
+                let registry = Registry::new(reference, &self.identity).await.map_err(failed)?;
+                let (digest, manifest) = registry.manifest().await.map_err(failed)?;
+                // The same image under another name, or once more: its config is known.
+                let known = self.store.image(&digest).ok().flatten();
+                let stored = match known {
+                    Some(known) => known,
+                    None => {
+                        let config = registry.config(&manifest.config).await.map_err(failed)?;
+                        StoredImage { digest, layers: manifest.layers, config }
+                    }
+                };
+                return Ok((stored, Source::Registry(registry)));
+            }
+            Image::Layout(dir, tag) => local::layout(dir, tag.as_deref()),
+            Image::OciArchive(path) => local::oci_archive(path),
+            Image::DockerArchive(path) => local::docker_archive(path),
+            Image::Host | Image::Rootfs(_) => Err("it is not made of layers".to_owned()),
+        };
+        let local = local.map_err(|message| fail(message, None))?;
+        let layers = local.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let stored =
+            StoredImage { digest: local.digest.clone(), layers, config: local.config.clone() };
+        Ok((stored, Source::Local(local)))
+    }
+
+    async fn add_layers(
+        &self,
+        variant: &Variant,
+        source: Source,
+        missing: Vec<Descriptor>,
+        fail: &impl Fn(String, Option<String>) -> ImageError,
+    ) -> Result<(), ImageError> {
+        let bars = Arc::new(self.progress.start(layer::total(&missing)));
+        let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+        let source = Arc::new(source);
+        // Dropped, with whoever waits for this, it ends the rest.
+        let (still_wanted, wanted) = watch::channel(());
+        let mut layers = JoinSet::new();
+        for descriptor in missing {
+            let (store, variant, most_bytes) =
+                (self.store.clone(), variant.clone(), self.most_bytes);
+            let (bars, turns, source) =
+                (Arc::clone(&bars), Arc::clone(&turns), Arc::clone(&source));
+            let wanted = wanted.clone();
+            layers.spawn(async move {
+                let digest = descriptor.digest.clone();
+                let Ok(_turn) = turns.acquire().await else { return Ok(()) };
+                let (reader, size) = open(&source, &descriptor, wanted.clone());
+                let bar = bars.layer(&descriptor.digest, descriptor.size);
+                let done = tokio::task::spawn_blocking(move || {
+                    let advance = |bytes| {
+                        bar.advance(bytes);
+                        wanted.has_changed().is_ok()
+                    };
+                    let digest = &descriptor.digest;
+                    layer::add(&store, &variant, digest, size, most_bytes, reader, &advance)
+                });
+                match done.await {
+                    Ok(result) => result.map_err(|error| (digest, error)),
+                    Err(panic) => Err((digest, LayerError::Read(io::Error::other(panic)))),
+                }
+            });
+        }
+        // The first failure ends them all: the rest would be got for nothing.
+        let mut still_wanted = Some(still_wanted);
+        let mut failure = None;
+        while let Some(done) = layers.join_next().await {
+            if let Ok(Err((digest, error))) = done {
+                still_wanted = None;
+                failure
+                    .get_or_insert_with(|| fail(format!("layer {digest}: {error}"), hint(&error)));
+            }
+        }
+        drop(still_wanted);
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn tell_devices(&self, shown: &str, variant: &Variant, image: &StoredImage) {
+        let facts = image.layers.iter().filter_map(|it| self.store.facts(variant, &it.digest).ok());
+        let devices: u64 = facts.map(|facts| facts.devices).sum();
+        if devices > 0 {
+            (self.tell)(super::devices_left_out(shown, devices));
+        }
+    }
+}
+
+type Opener = Box<dyn FnOnce() -> io::Result<Box<dyn Read + Send>> + Send>;
+
+/// A layer's bytes, opened on the thread that reads them, and how many they are where that is known.
+fn open(
+    source: &Arc<Source>,
+    descriptor: &Descriptor,
+    wanted: watch::Receiver<()>,
+) -> (Opener, Option<u64>) {
+    match &**source {
+        Source::Registry(registry) => {
+            let receiver = registry.blob(descriptor, wanted);
+            (Box::new(move || Ok(Box::new(Incoming::new(receiver)))), Some(descriptor.size))
+        }
+        Source::Local(image) => {
+            let is_it = |layer: &&LocalLayer| layer.descriptor.digest == descriptor.digest;
+            match image.layers.iter().find(is_it).cloned() {
+                Some(layer) => {
+                    let (files, size) = (image.files.clone(), layer.size());
+                    (Box::new(move || layer.open(&files)), size)
+                }
+                None => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
+            }
+        }
+    }
+}
+
+fn hint(error: &LayerError) -> Option<String> {
+    use super::unpack::Kind;
+    let text = match error {
+        LayerError::Unpack(error) => match error.kind {
+            Kind::Limit => {
+                "where that is meant to be: runner image pull --max-layer-size SIZE, then run again"
+            }
+            Kind::Full => super::NO_SPACE,
+            Kind::Name | Kind::Damaged | Kind::Other => return None,
+        },
+        LayerError::Store { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            super::NO_SPACE
+        }
+        LayerError::Longer { .. } | LayerError::Shorter { .. } | LayerError::Altered(_) => {
+            "whoever serves this image serves it wrong, or somebody on the way does; nothing of it \
+             is kept"
+        }
+        LayerError::Read(_) | LayerError::Store { .. } => return None,
+    };
+    Some(text.to_owned())
+}
