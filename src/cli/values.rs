@@ -45,7 +45,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     let amount: f64 = number
         .parse()
         .ok()
-        .filter(|_| number.starts_with(|c: char| c.is_ascii_digit()))
+        .filter(|_| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
         .ok_or("write a size like 512M or 2G")?;
     let bytes = amount * (1_u64 << bits) as f64;
     if bytes < 1.0 {
