@@ -6,6 +6,7 @@
 mod builds;
 mod check;
 mod error;
+mod forward;
 mod home;
 mod image;
 mod render;
@@ -41,6 +42,8 @@ enum Verb {
     Attach(sessions::AttachArgs),
     /// Run one command in a build's container
     Exec(sessions::ExecArgs),
+    /// Make ports of a build's container reachable from this machine
+    PortForward(forward::ForwardArgs),
     /// Let a paused build go on, as codebuild-resume does inside
     Resume(builds::BuildArg),
     /// Stop a build
@@ -72,6 +75,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Wait(args) => builds::wait(&args),
         Verb::Attach(args) => sessions::attach(args),
         Verb::Exec(args) => sessions::exec(args),
+        Verb::PortForward(args) => forward::forward(&args),
         Verb::Resume(args) => builds::resume(&args),
         Verb::Stop(args) => builds::stop(&args),
         Verb::Logs(args) => builds::logs(&args),

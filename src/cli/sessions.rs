@@ -59,14 +59,14 @@ pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {
         Signal::SIGHUP,
         Signal::SIGQUIT,
     ])?;
-    let client = connect(args.build.as_deref())?;
+    let client = connect(args.build.as_deref()).map_err(CliError::in_session)?;
     finish(client::attach(client, args.user, &signals))
 }
 
 /// Runs a command; its exit code.
 pub(super) fn exec(args: ExecArgs) -> Result<u8, CliError> {
     let signals = signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])?;
-    let client = connect(args.build.as_deref())?;
+    let client = connect(args.build.as_deref()).map_err(CliError::in_session)?;
     finish(client::exec(client, args.command, args.user, &signals))
 }
 
@@ -76,17 +76,15 @@ fn signals(list: &[Signal]) -> Result<Signals, CliError> {
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")).in_session())
 }
 
-fn connect(build: Option<&str>) -> Result<Client, CliError> {
-    let connect = || -> Result<Client, CliError> {
-        let home = super::home::open()?;
-        let known = find(&home, build)?;
-        if known.dir.record().is_ok_and(|record| record.is_some()) {
-            return Err(CliError::usage(format!("build {} has ended", known.id))
-                .hint(format!("its log: runner logs {}", known.uuid)));
-        }
-        Ok(Client::connect(&known.dir)?)
-    };
-    connect().map_err(CliError::in_session)
+/// A connection to a live build.
+pub(super) fn connect(build: Option<&str>) -> Result<Client, CliError> {
+    let home = super::home::open()?;
+    let known = find(&home, build)?;
+    if known.dir.record().is_ok_and(|record| record.is_some()) {
+        return Err(CliError::usage(format!("build {} has ended", known.id))
+            .hint(format!("its log: runner logs {}", known.uuid)));
+    }
+    Ok(Client::connect(&known.dir)?)
 }
 
 fn finish(ended: Result<Ended, ClientError>) -> Result<u8, CliError> {

@@ -124,6 +124,11 @@ impl Client {
         std::mem::take(&mut self.fds)
     }
 
+    /// The connection, what was read ahead, and descriptors that have come.
+    pub(crate) fn into_parts(self) -> (UnixStream, Decoder, Vec<OwnedFd>) {
+        (self.stream, self.decoder, self.fds)
+    }
+
     /// Another handle for sending, for a thread of its own.
     pub(crate) fn sender(&self) -> io::Result<Sender> {
         Ok(Sender(self.stream.try_clone()?))

@@ -7,6 +7,7 @@ mod attach;
 mod connection;
 mod ended;
 mod exec;
+mod forward;
 mod keys;
 mod terminal;
 
@@ -14,5 +15,6 @@ pub(crate) use attach::attach;
 pub(crate) use connection::{Client, ClientError};
 pub(crate) use ended::Ended;
 pub(crate) use exec::exec;
+pub(crate) use forward::{Forward, forward};
 pub(crate) use keys::Menu;
 pub(crate) use terminal::{Signals, block as block_signals};

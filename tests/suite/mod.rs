@@ -10,6 +10,7 @@ mod engine;
 mod examples;
 mod files;
 mod fixtures;
+mod forward;
 mod fuzz;
 mod git;
 mod guards;
@@ -44,6 +45,7 @@ pub(crate) fn cases() -> Vec<Case> {
         examples::cases(),
         files::cases(),
         fixtures::cases(),
+        forward::cases(),
         fuzz::cases(),
         git::cases(),
         guards::cases(),

@@ -1,0 +1,157 @@
+//! `runner port-forward`.
+
+use super::error::CliError;
+use super::sessions::connect;
+use crate::client::{self, Forward};
+use crate::engine::dial::Remote;
+use clap::Args;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Options of `runner port-forward`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "runner port-forward [OPTIONS] [BUILD] LOCAL:REMOTE...",
+    after_help = FORWARD_HELP
+)]
+pub(super) struct ForwardArgs {
+    /// Build id, its uuid, or a unique prefix (may be left out where one build is live), then ports:
+    /// LOCAL:REMOTE, or :REMOTE for a free port of this machine
+    #[arg(required = true, value_name = "[BUILD] LOCAL:REMOTE")]
+    words: Vec<String>,
+    /// Address of this machine to listen at
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    address: IpAddr,
+}
+
+const FORWARD_HELP: &str = "\
+REMOTE is a PORT on the container's own loopback interface, a HOST:PORT as the container reaches it,
+or the absolute path of a unix socket in it (@NAME for an abstract one).
+
+  runner port-forward 8080:80            http://127.0.0.1:8080 is port 80 in the one live build
+  runner port-forward :5432 9000:db:90   a free port, which is printed; a host beside the container
+  runner port-forward 2375:/run/d.sock   a unix socket
+
+Each forwarded port is printed as LOCAL -> REMOTE once connections to it are taken. Runs until the
+build ends (exit status 0) or a signal n comes (128+n).";
+
+/// What is typed for one port.
+#[derive(Debug, PartialEq, Eq)]
+struct Ports {
+    /// 0: a free one.
+    local: u16,
+    remote: Remote,
+}
+
+impl Ports {
+    /// None where the text is no pair at all, and may be a build.
+    fn parse(text: &str) -> Option<Result<Self, String>> {
+        let (local, remote) = text.split_once(':')?;
+        let local = match local {
+            "" => 0,
+            digits => digits.parse::<u16>().ok().filter(|port| *port > 0)?,
+        };
+        Some(remote.parse().map(|remote| Ports { local, remote }))
+    }
+}
+
+/// Which build, and which ports.
+fn read(words: &[String]) -> Result<(Option<&str>, Vec<Ports>), CliError> {
+    let first_is_build = !matches!(Ports::parse(&words[0]), Some(Ok(_)));
+    let (build, pairs) = match words {
+        [build, pairs @ ..] if first_is_build && !pairs.is_empty() => (Some(build.as_str()), pairs),
+        pairs => (None, pairs),
+    };
+    let mut ports = Vec::new();
+    let mut problems = Vec::new();
+    for text in pairs {
+        match Ports::parse(text) {
+            Some(Ok(pair)) => ports.push(pair),
+            Some(Err(problem)) => problems.push(problem),
+            None => problems.push(format!("`{text}` is not of the form LOCAL:REMOTE")),
+        }
+    }
+    if problems.is_empty() {
+        return Ok((build, ports));
+    }
+    // Taken for a build, it may have been meant as a port as well.
+    if let Some(Some(Err(problem))) = build.map(Ports::parse) {
+        problems.insert(0, problem);
+    }
+    Err(CliError::usage(problems.join("; "))
+        .hint("for example 8080:80, :80 for a free port, 8080:/run/app.sock for a unix socket"))
+}
+
+/// Forwards ports until the build ends; the exit code.
+pub(super) fn forward(args: &ForwardArgs) -> Result<u8, CliError> {
+    let (build, ports) = read(&args.words)?;
+    let client = connect(build)?;
+    let mut forwards = Vec::new();
+    let mut problems = Vec::new();
+    for Ports { local, remote } in ports {
+        let at = SocketAddr::new(args.address, local);
+        match Forward::listen(at, remote) {
+            Ok(forward) => forwards.push(forward),
+            Err(error) => problems.push(format!("cannot listen at {at}: {error}")),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(CliError::ours(problems.join("; "))
+            .hint("leave out the first number, as in :80, for a port that is free"));
+    }
+    let ended = client::forward(client, forwards, announce, tell)?;
+    if let Some(message) = ended.message {
+        tell(&message);
+    }
+    Ok(ended.code)
+}
+
+/// One line a port, for people and scripts.
+fn announce(forwards: &[Forward]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    for forward in forwards {
+        let line = writeln!(stdout, "{} -> {}", forward.local()?, forward.remote);
+        // Nobody has to read it.
+        let _ = line.and_then(|()| stdout.flush());
+    }
+    Ok(())
+}
+
+fn tell(message: &str) {
+    let _ = writeln!(std::io::stderr(), "runner: {message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Read = (Option<String>, Vec<(u16, String)>);
+
+    fn words(text: &str) -> Result<Read, String> {
+        let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        let (build, ports) = read(&words).map_err(|error| error.message)?;
+        let ports = ports.iter().map(|pair| (pair.local, pair.remote.to_string())).collect();
+        Ok((build.map(str::to_owned), ports))
+    }
+
+    #[test]
+    fn a_build_is_told_from_ports() {
+        let pair = |local, remote: &str| (local, remote.to_owned());
+        let build = |text: &str| Some(text.to_owned());
+        for (text, wanted) in [
+            ("8080:80", (None, vec![pair(8080, "localhost:80")])),
+            (":80 :81", (None, vec![pair(0, "localhost:80"), pair(0, "localhost:81")])),
+            ("1:db:2", (None, vec![pair(1, "db:2")])),
+            ("1:[::1]:2", (None, vec![pair(1, "[::1]:2")])),
+            (":/run/x.sock", (None, vec![pair(0, "/run/x.sock")])),
+            ("demo:0b5e-11 :1", (build("demo:0b5e-11"), vec![pair(0, "localhost:1")])),
+            ("12:0b5e-11 :1", (build("12:0b5e-11"), vec![pair(0, "localhost:1")])),
+            ("1234 :1", (build("1234"), vec![pair(0, "localhost:1")])),
+        ] {
+            assert_eq!(words(text), Ok(wanted), "{text}");
+        }
+        for text in ["8080", "demo", "8080:", "8080:x", ":0", "a:1", "x y", "1:2 3"] {
+            assert!(words(text).is_err(), "{text}");
+        }
+    }
+}
