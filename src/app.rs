@@ -22,6 +22,7 @@ use crate::engine::process::{self, ProcessEngine};
 use crate::engine::{ContainerSpec, Engine, Network, UserMount, host_image};
 use crate::events::LogWriter;
 use crate::image::{Curtain, Getter, Image, MOST_BYTES, Progress as PullProgress, Store};
+use crate::outputs::Destinations;
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
 use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink};
@@ -69,6 +70,8 @@ pub(crate) struct RunRequest {
     pub(crate) session_idle_timeout: Duration,
     pub(crate) variables: Variables,
     pub(crate) masked: Vec<String>,
+    /// Where artifacts go.
+    pub(crate) artifacts: Option<Destinations>,
     /// Whose AWS credentials the build gets.
     pub(crate) aws: Option<amazon::Identity>,
     /// Where values come from that the buildspec does not hold.
@@ -368,6 +371,7 @@ impl Build {
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
                 secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),
+                cache: None,
                 session_enabled: request.sessions,
                 timeout_s: request.limits.timeout.as_secs(),
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -429,6 +433,11 @@ impl Build {
             sessions: guests.hub,
             breakpoints: guests.breakpoints,
             container_layers: self.meta.layers.clone(),
+            artifacts: self.request.artifacts.clone(),
+            identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
+            uuid: self.identity.uuid.to_string(),
+            arn: self.identity.arn.clone(),
+            scratch: self.dir.path().to_path_buf(),
             missing_program_hint: Box::new(move |text| match image {
                 Image::Host => ways::missing_program_hint(text),
                 _ => None,

@@ -15,6 +15,7 @@ mod driver;
 mod engine;
 mod events;
 mod image;
+mod outputs;
 mod secrets;
 mod session;
 mod sinks;

@@ -5,7 +5,7 @@
 //! for the rest. What is fetched goes on where a connection was cut. Memory holds a few parts,
 //! whatever the size of the object.
 
-#![allow(dead_code, reason = "artifacts and logs are about to use it")]
+#![allow(dead_code, reason = "the cache is about to fetch and list")]
 
 mod error;
 mod upload;

@@ -7,12 +7,14 @@ use crate::amazon::Identity;
 use crate::app::{self, BuildspecFile, EngineKind, LogFormat, RunRequest};
 use crate::engine::{Network, UserMount};
 use crate::image::Image;
+use crate::outputs::{Destination, Destinations};
 use crate::secrets::{SecretsFile, Vault};
 use clap::{Args, ValueEnum};
 use runner_core::env::Variables;
 use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_sandbox::{Cpus, Limits};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -94,6 +96,9 @@ pub(super) struct RunArgs {
     /// Count time spent at breakpoints, as AWS does
     #[arg(long)]
     timeout_while_paused: bool,
+    /// Collect the build's artifacts into a directory or a bucket; a name that ends in .zip makes a ZIP
+    #[arg(long, value_name = "DIR|s3://...", value_parser = values::artifacts)]
+    artifacts: Option<Destination>,
     /// Project name [default: the source directory's name]
     #[arg(long, value_name = "NAME", value_parser = values::project)]
     project: Option<String>,
@@ -204,10 +209,10 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     print_problems(&buildspec, &problems, args.quiet);
     if let Some(spec) = &spec
         && !args.quiet
-        && let names = uncollected(spec)
-        && !names.is_empty()
+        && let wanted = uncollected(spec, &args)
+        && !wanted.is_empty()
     {
-        say(&format!("not collected by this version: {}", names.join(", ")));
+        say(&format!("not collected: {}", wanted.join(", ")));
     }
     let aws = args.aws_profile.as_ref().map(|name| match name.as_str() {
         "env" => Identity::Environment,
@@ -245,6 +250,9 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         network,
         session_idle_timeout: args.session_idle_timeout,
         variables,
+        artifacts: args
+            .artifacts
+            .map(|primary| Destinations { primary, secondary: BTreeMap::new() }),
         masked: args.mask,
         aws,
         vault: Arc::new(vault),
@@ -311,10 +319,13 @@ fn variables(args: &RunArgs) -> Result<Variables, CliError> {
 /// Variables by which programs find a proxy; small letters as well.
 const PROXY: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
-/// Keys whose results somebody may wait for in vain.
-fn uncollected(spec: &BuildSpec) -> Vec<&'static str> {
+/// Keys whose results somebody may wait for in vain, with what would collect them.
+fn uncollected(spec: &BuildSpec, args: &RunArgs) -> Vec<&'static str> {
     let keys = [
-        ("artifacts", spec.artifacts.is_some()),
+        (
+            "artifacts (name a place: --artifacts DIR)",
+            spec.artifacts.is_some() && args.artifacts.is_none(),
+        ),
         ("reports", !spec.reports.is_empty()),
         ("cache", spec.cache.is_some()),
     ];

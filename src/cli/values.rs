@@ -1,7 +1,10 @@
 //! Values of options, from text to types.
 
+use crate::amazon::s3::Location;
 use crate::engine::UserMount;
+use crate::outputs::{Destination, Store};
 use jiff::SignedDuration;
+use runner_core::artifact::{ArtifactSettings, Packaging};
 use runner_core::env::is_name;
 use runner_core::spec::is_identifier;
 use runner_sandbox::Cpus;
@@ -107,6 +110,41 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     };
     check_variable(name, &value)?;
     Ok((name.to_owned(), value))
+}
+
+/// A directory or `s3://bucket/prefix`.
+fn store(text: &str) -> Result<Store, String> {
+    match Location::parse(text) {
+        Some(location) => Ok(Store::Bucket(location?)),
+        None if text.is_empty() => Err("name a directory or s3://BUCKET/PREFIX".to_owned()),
+        None if text.contains("://") => {
+            Err("write a directory or s3://BUCKET/PREFIX; there is nothing else".to_owned())
+        }
+        None => {
+            let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+            Ok(Store::Folder(path))
+        }
+    }
+}
+
+/// Where artifacts go: a place for their files, or for a ZIP with all of them.
+pub(super) fn artifacts(text: &str) -> Result<Destination, String> {
+    let (place, zip) = match text.rsplit_once('/') {
+        // Not the name of a bucket.
+        Some((place, name)) if name.ends_with(".zip") && place != "s3:/" => (place, Some(name)),
+        None if text.ends_with(".zip") => (".", Some(text)),
+        _ => (text, None),
+    };
+    let store = store(if place.is_empty() { "/" } else { place })?;
+    let settings = match zip {
+        None => ArtifactSettings::default(),
+        Some(name) => ArtifactSettings {
+            name: Some(name.to_owned()),
+            packaging: Some(Packaging::Zip),
+            ..ArtifactSettings::default()
+        },
+    };
+    Ok(Destination { store, settings })
 }
 
 /// Whether a variable can be handed to a program.

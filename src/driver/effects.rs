@@ -6,7 +6,7 @@
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::world::World;
-use super::{Snapshot, setup};
+use super::{Snapshot, setup, upload};
 use crate::engine::{Container, Ends, EngineError, ExecError, Ids, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
@@ -18,7 +18,8 @@ use runner_core::phase::{PhaseContext, Status};
 use runner_sandbox::Limits;
 use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// What CodeBuild says of a build whose container died.
 const FOUND_DEAD: &str = "Build container found dead before completing the build. Build container \
@@ -26,6 +27,9 @@ const FOUND_DEAD: &str = "Build container found dead before completing the build
 
 /// How long the pipes of a container that is gone may stay open.
 const FOREIGN_WRITERS: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long an upload that was stopped may take to throw away what it began.
+const UPLOAD_ENDS: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Performs effects.
 pub(super) struct Effects {
@@ -35,6 +39,13 @@ pub(super) struct Effects {
     stage: Arc<Mutex<Stage>>,
     shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
     pumps: Arc<Mutex<JoinSet<()>>>,
+    upload: Mutex<Option<Uploading>>,
+}
+
+/// Artifacts, reports and cache on their way.
+struct Uploading {
+    cancel: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 /// How far the container is.
@@ -58,6 +69,7 @@ impl Effects {
             stage: Arc::new(Mutex::new(Stage::None)),
             shell: Arc::default(),
             pumps: Arc::default(),
+            upload: Mutex::default(),
         }
     }
 
@@ -179,16 +191,20 @@ impl Effects {
 
     fn upload(&self) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
-        let shell = Arc::clone(&self.shell);
-        tokio::spawn(async move {
-            let names = world.work.as_ref().map_or(&[][..], |work| &work.exported);
-            if let Some(shell) = &*shell.lock().await
-                && !names.is_empty()
-            {
-                inbox.send(Input::Exported(shell.values(names))).await;
+        let (shell, stage) = (Arc::clone(&self.shell), Arc::clone(&self.stage));
+        let (cancel, cancelled) = watch::channel(false);
+        let Some(container) = self.current() else { return };
+        let task = tokio::spawn(async move {
+            let Some(work) = &world.work else { return };
+            let shell = shell.lock().await;
+            let Some(shell) = &*shell else { return };
+            let result = upload::upload(&world, work, shell, container, &inbox, cancelled).await;
+            // A container that has been taken down meanwhile has its own story.
+            if !matches!(*lock(&stage), Stage::Stopping) {
+                inbox.send(Input::Uploaded(result)).await;
             }
-            inbox.send(Input::Uploaded(Ok(()))).await;
         });
+        *lock(&self.upload) = Some(Uploading { cancel, task });
     }
 
     fn end_processes(&self, signal: Signal) {
@@ -218,9 +234,17 @@ impl Effects {
         };
         let sessions = Arc::clone(&self.world.sessions);
         let pumps = Arc::clone(&self.pumps);
+        let upload = lock(&self.upload).take();
+        if let Some(upload) = &upload {
+            upload.cancel.send_replace(true);
+        }
         tokio::spawn(async move {
             sessions.hang_up();
             container.signal_all(signal as i32).await;
+            if let Some(upload) = upload {
+                // What is half there is thrown away, here and at a server.
+                let _ = tokio::time::timeout(UPLOAD_ENDS, upload.task).await;
+            }
             drain_pumps(&pumps).await;
             inbox.send(Input::ProcessesGone).await;
         });

@@ -11,6 +11,7 @@ mod sessions;
 mod setup;
 mod shell;
 pub(crate) mod signals;
+mod upload;
 mod world;
 
 pub(crate) use breakpoints::Breakpoints;

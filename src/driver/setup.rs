@@ -43,7 +43,7 @@ pub(super) async fn make_ready(
             if let Some(hint) = hint {
                 inbox.send(Input::Notice(NoticeLevel::Note, format!("hint: {hint}"))).await;
             }
-            return Ok((None, Setup { lines, commands: Err(context) }));
+            return Ok((None, Setup { lines, cache: Vec::new(), commands: Err(context) }));
         }
     };
     let mut layers = world.layers.clone();
@@ -73,7 +73,7 @@ pub(super) async fn make_ready(
     }
     let mut setup = runtimes::select(catalog.as_deref(), &work.runtimes, &variables);
     lines.append(&mut setup.lines);
-    Ok((Some(shell), Setup { lines, commands: setup.commands }))
+    Ok((Some(shell), Setup { lines, cache: Vec::new(), commands: setup.commands }))
 }
 
 /// Values from Parameter Store and Secrets Manager; masked from here on. What the command line sets

@@ -6,6 +6,7 @@
 //! is ever resolved by the host.
 
 use crate::engine::{Container, ExecError, ExecSpec, Ids, OpenMode, Process, Stdio};
+use crate::outputs::Values;
 use runner_core::env::DEFAULT_PATH;
 use runner_core::event::ExportedVariable;
 use runner_core::exports;
@@ -202,6 +203,17 @@ impl Shell {
             Some(ExportedVariable { name: name.clone(), value })
         };
         names.iter().filter_map(value).collect()
+    }
+
+    /// What the last command has left, for what is evaluated beside the build.
+    pub(crate) fn surroundings(&self) -> Values {
+        let env = exports::parse(&self.state);
+        let pair = |(name, value): (Vec<u8>, Vec<u8>)| [name.as_slice(), b"=", &value].concat();
+        Values {
+            shell: self.program.clone(),
+            env: env.into_iter().map(pair).collect(),
+            cwd: self.directory.clone(),
+        }
     }
 
     fn publish(&self) {

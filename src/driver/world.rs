@@ -5,7 +5,9 @@
 use super::SharedSnapshot;
 use super::breakpoints::Breakpoints;
 use super::sessions::Sessions;
+use crate::amazon::Identity;
 use crate::engine::{ContainerSpec, Engine};
+use crate::outputs::Destinations;
 use crate::secrets::Vault;
 use runner_core::env::Layers;
 use runner_core::mask::SharedSecrets;
@@ -34,5 +36,14 @@ pub(crate) struct World {
     pub(crate) breakpoints: Arc<Breakpoints>,
     /// Layers to remove at the end, wherever the engine has put them.
     pub(crate) container_layers: Vec<PathBuf>,
+    /// Where artifacts go; none: they are not collected.
+    pub(crate) artifacts: Option<Destinations>,
+    /// Whose the buckets are.
+    pub(crate) identity: Identity,
+    /// The build's uuid and ARN.
+    pub(crate) uuid: String,
+    pub(crate) arn: String,
+    /// A folder of the build's own on the host.
+    pub(crate) scratch: PathBuf,
     pub(crate) missing_program_hint: Advice,
 }

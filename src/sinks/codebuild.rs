@@ -105,6 +105,8 @@ impl<W: Write + Send> Sink for CodeBuild<W> {
             | EventBody::BuildStarted(_)
             | EventBody::Exported { .. }
             | EventBody::Report(_)
+            | EventBody::ArtifactStored(_)
+            | EventBody::Progress(_)
             | EventBody::Notice { .. }
             | EventBody::Paused { .. }
             | EventBody::Resumed { .. }

@@ -121,7 +121,17 @@ impl<W: Write + Send> Sink for Notices<W> {
                 self.reports.push((**facts).clone());
                 Ok(())
             }
-            EventBody::BuildEnded { status: Status::Succeeded, .. } if self.quiet => Ok(()),
+            EventBody::BuildEnded { status: Status::Succeeded, .. }
+            | EventBody::ArtifactStored(_)
+                if self.quiet =>
+            {
+                Ok(())
+            }
+            EventBody::ArtifactStored(stored) => {
+                let whose = stored.identifier.as_ref().map_or("artifacts", |id| id);
+                let count = stored.files;
+                self.line(&format!("{whose}: {count} file(s) in {}", stored.location))
+            }
             EventBody::Notice { level, text } => match level {
                 NoticeLevel::Note => self.line(text),
                 NoticeLevel::Warning => self.line(&format!("warning: {text}")),

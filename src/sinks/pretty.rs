@@ -10,8 +10,8 @@ use super::notices::{WaysIn, printable, resumed, verdict};
 use crate::clock;
 use crate::events::OutputReader;
 use console::{Style, Term};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use runner_core::event::{Block, Event, EventBody, NoticeLevel, Outcome};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use runner_core::event::{Block, Event, EventBody, NoticeLevel, Outcome, Progress, StoredArtifact};
 use runner_core::phase::{Phase, Status};
 use runner_core::report::{self, ReportFacts, Tone};
 use std::io::{self, Write};
@@ -33,6 +33,7 @@ pub(crate) struct Pretty {
     /// A phase's title is written before the first thing that happens in it.
     untitled: Option<Phase>,
     command: Option<(String, Duration)>,
+    transfer: Option<Progress>,
     paused: usize,
     /// For the table at the end.
     reports: Vec<ReportFacts>,
@@ -73,6 +74,7 @@ impl Pretty {
             phase: None,
             untitled: None,
             command: None,
+            transfer: None,
             paused: 0,
             reports: Vec::new(),
             colors,
@@ -125,6 +127,8 @@ impl Pretty {
         } else if let Some((text, since)) = &self.command {
             let first = text.lines().next().unwrap_or_default();
             parts.push(format!("{} {}", elapsed(*since), printable(first)));
+        } else if let Some(progress) = &self.transfer {
+            parts.push(gauge(progress));
         }
         self.bar.set_message(parts.join(" · "));
         self.bar.tick();
@@ -169,6 +173,21 @@ impl Pretty {
     }
 }
 
+/// A transfer as a bar, how much of it is done, and of what.
+fn gauge(progress: &Progress) -> String {
+    const WIDTH: u64 = 24;
+    let Progress { what, done, total } = progress;
+    let what = printable(what);
+    if *total == 0 {
+        return format!("{what} {}", HumanBytes(*done));
+    }
+    let part =
+        |of: u64| (u128::from(of) * u128::from(*done.min(total)) / u128::from(*total)) as u64;
+    let full = part(WIDTH);
+    let bar: String = (0..WIDTH).map(|at| if at < full { '█' } else { '░' }).collect();
+    format!("{what} {bar} {}% of {}", part(100), HumanBytes(*total))
+}
+
 fn clock_form(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if seconds >= 60 {
@@ -193,7 +212,20 @@ impl Sink for Pretty {
                 self.phase = Some((*phase, clock::boot()));
                 self.untitled = phase.user_phase().map(Phase::from);
             }
-            EventBody::PhaseEnded { .. } => self.untitled = None,
+            EventBody::PhaseEnded { .. } => {
+                self.untitled = None;
+                self.transfer = None;
+            }
+            EventBody::Progress(progress) => self.transfer = Some(progress.clone()),
+            EventBody::ArtifactStored(stored) => {
+                self.transfer = None;
+                let StoredArtifact { location, files, bytes, .. } = stored;
+                let count = if *files == 1 { "1 file" } else { &format!("{files} files") };
+                let size = HumanBytes(*bytes);
+                let text = printable(&format!("→ {location} ({count}, {size})"));
+                let text = self.colors.dim.apply_to(text).to_string();
+                self.say(&text);
+            }
             EventBody::CommandStarted { text, block, .. } => {
                 let prompt = match block {
                     Block::Commands => "$",

@@ -1,5 +1,6 @@
 //! What every suite stands on: cases and their needs, a hermetic bed, processes that can be watched.
 
+pub(crate) mod aws;
 mod bed;
 pub(crate) mod daemon;
 pub(crate) mod docker;

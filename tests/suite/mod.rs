@@ -1,5 +1,6 @@
 //! The suites, each about one promise.
 
+mod artifacts;
 mod bad_input;
 mod chain;
 mod check;
@@ -35,6 +36,7 @@ use crate::common::{Case, list, project};
 /// Every case of every suite.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [
+        artifacts::cases(),
         bad_input::cases(),
         chain::cases(),
         check::cases(),

@@ -1,12 +1,11 @@
 //! Values of others: from a file, from AWS's own services, and credentials for the build.
 
+use crate::common::aws::{cli, surround};
 use crate::common::{Bed, Outcome, Running, cases, python};
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 cases! {
     [Containers, Image("busybox")] => from_a_file, what_a_file_lacks, a_file_that_others_can_read,
@@ -150,66 +149,23 @@ fn the_command_line_goes_before() {
     assert_eq!(bed.build(WANTED, &options).code(0).output(), "t0ken-of-app|p@ss w0rd\n");
 }
 
-/// AWS's services as moto plays them, on a port of their own; ended with the test program.
-struct Aws {
-    _server: Running,
-    port: u16,
-}
-
-const KEYS: [(&str, &str); 3] = [
-    ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-    ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"),
-    ("AWS_DEFAULT_REGION", "eu-west-1"),
-];
-
+/// The services, with what the tests want of them.
 fn aws() -> u16 {
-    static AWS: OnceLock<Mutex<Aws>> = OnceLock::new();
-    AWS.get_or_init(|| {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (started, server) = std::sync::mpsc::channel();
-        // The kernel ends it with the thread that has started it, so that one stays.
-        std::thread::spawn(move || {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL"]).arg(python("moto_server"));
-            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-            started.send(Running::spawn_from(&mut command)).unwrap();
-            loop {
-                std::thread::park();
-            }
-        });
-        let server = server.recv().unwrap();
-        server.stderr.wait_for("Running on");
-        let aws = Mutex::new(Aws { _server: server, port });
-        let put = |arguments: &[&str]| {
-            let mut cli = Command::new(python("aws"));
-            let output = surround(&mut cli, port).args(arguments).output().unwrap();
-            assert!(output.status.success(), "{output:?}");
-        };
+    static FILLED: OnceLock<u16> = OnceLock::new();
+    *FILLED.get_or_init(|| {
         for (name, value) in [("/app/token", "t0ken-of-app"), ("/app/other", "other-value")] {
             let kind = ["--type", "SecureString", "--name", name, "--value", value];
-            put(&[&["ssm", "put-parameter"][..], &kind].concat());
+            cli(&[&["ssm", "put-parameter"][..], &kind].concat());
         }
         let text = "{\"password\":\"p@ss w0rd\"}";
-        put(&["secretsmanager", "create-secret", "--name", "app/db", "--secret-string", text]);
-        aws
+        cli(&["secretsmanager", "create-secret", "--name", "app/db", "--secret-string", text]);
+        crate::common::aws::aws()
     })
-    .lock()
-    .unwrap()
-    .port
-}
-
-/// A program with keys and the endpoint in its variables.
-fn surround(command: &mut Command, port: u16) -> &mut Command {
-    command
-        .envs(KEYS)
-        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .stdin(Stdio::null())
 }
 
 fn with_aws(bed: &Bed, buildspec: &str, options: &[&str]) -> Outcome {
-    let port = aws();
-    crate::common::outcome(surround(&mut bed.build_command(buildspec, options), port))
+    aws();
+    crate::common::aws::with_aws(bed, buildspec, options)
 }
 
 fn from_aws() {

@@ -4,7 +4,7 @@ use crate::{Result, is_root, run};
 use std::process::{Command, Stdio};
 
 /// What tests and images use. Without one of them the tests that need it are not run.
-pub(crate) const ALL: [&str; 15] = [
+pub(crate) const ALL: [&str; 16] = [
     "busybox-static",
     "docker-registry",
     "docker.io",
@@ -19,6 +19,7 @@ pub(crate) const ALL: [&str; 15] = [
     "tmux",
     "uidmap",
     "umoci",
+    "unzip",
     "util-linux",
 ];
 

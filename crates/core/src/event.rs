@@ -132,6 +132,10 @@ pub enum EventBody {
     },
     /// A report of tests or coverage has been read.
     Report(Box<ReportFacts>),
+    /// An artifact is where it belongs.
+    ArtifactStored(StoredArtifact),
+    /// How far a transfer is that takes a while.
+    Progress(Progress),
     /// The build is over. Always the last event.
     BuildEnded {
         /// How.
@@ -167,6 +171,8 @@ impl EventBody {
                 }
             }
             EventBody::Report(facts) => facts.mask(secrets),
+            EventBody::ArtifactStored(artifact) => secrets.mask_text(&mut artifact.location),
+            EventBody::Progress(progress) => secrets.mask_text(&mut progress.what),
             EventBody::BuildStarted(_)
             | EventBody::PhaseStarted { .. }
             | EventBody::CommandEnded { .. }
@@ -175,6 +181,42 @@ impl EventBody {
             | EventBody::BuildEnded { reason: None, .. } => {}
         }
     }
+}
+
+/// An artifact where it belongs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredArtifact {
+    /// None for the build's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<String>,
+    /// A path of this machine, or an ARN.
+    pub location: String,
+    /// How many files.
+    pub files: u64,
+    /// Their bytes, before they were packed.
+    pub bytes: u64,
+    /// Of the ZIP, in hexadecimal digits; of a ZIP alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The same by another algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub md5: Option<String>,
+    /// Whether the buildspec's name goes before the project's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub override_name: bool,
+}
+
+/// How far a transfer is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What is transferred, in a few words.
+    pub what: String,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all; 0 where nobody knows.
+    pub total: u64,
 }
 
 /// A name and a value.
@@ -213,6 +255,9 @@ pub struct BuildFacts {
     /// Further sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secondary_sources: Vec<SecondarySource>,
+    /// The cache it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheFacts>,
     /// Whether breakpoints pause and AWS sessions are let in.
     pub session_enabled: bool,
     /// How long it may run, in seconds.
@@ -230,6 +275,15 @@ pub struct SecondarySource {
     pub location: String,
     /// The commit it stands at; empty where it is no git work tree.
     pub version: String,
+}
+
+/// The cache of a build, in AWS's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheFacts {
+    /// `S3` or `LOCAL`.
+    pub r#type: String,
+    /// Bucket and prefix, or a directory of the host.
+    pub location: String,
 }
 
 /// Which list of a phase a command stands in.

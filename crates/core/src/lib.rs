@@ -14,6 +14,7 @@
 //! variables, [`runtimes`] finds an image's commands for them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 
+pub mod artifact;
 pub mod env;
 pub mod event;
 pub mod exports;
@@ -24,6 +25,7 @@ pub mod plan;
 pub mod record;
 pub mod report;
 pub mod runtimes;
+pub mod select;
 pub mod spec;
 pub mod time;
 pub mod view;

@@ -6,7 +6,8 @@
 use crate::event::BuildFacts;
 use crate::phase::{Phase, PhaseContext};
 use crate::spec::{
-    BuildSpec, Command, OnFailure, Runtime, SecretVariable, UserPhase, Variable, Version,
+    Artifacts, BuildSpec, Cache, Command, OnFailure, Runtime, SecretVariable, UserPhase, Variable,
+    Version,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,10 @@ pub struct Work {
     pub git_credential_helper: bool,
     /// Runtimes to install.
     pub runtimes: Vec<Runtime>,
+    /// What it leaves.
+    pub artifacts: Option<Artifacts>,
+    /// What the next build finds again.
+    pub cache: Option<Cache>,
     /// The four phases, in order.
     pub phases: [Arc<PhaseWork>; 4],
 }
@@ -114,6 +119,8 @@ pub fn work(spec: BuildSpec) -> Work {
         exported: spec.exported,
         git_credential_helper: spec.git_credential_helper,
         runtimes: spec.runtimes,
+        artifacts: spec.artifacts,
+        cache: spec.cache,
         phases: spec.phases.map(|phase| {
             Arc::new(PhaseWork {
                 phase: phase.phase,

@@ -3,7 +3,7 @@
 //! Made from `view`; written by `src/state` when a build ends and by `--build-json`, served by the
 //! endpoint. Field names are AWS's.
 
-use crate::event::ExportedVariable;
+use crate::event::{ExportedVariable, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::Report;
 use crate::time::WallTime;
@@ -31,6 +31,8 @@ pub struct Build {
     pub secondary_sources: Vec<Source>,
     pub secondary_source_versions: Vec<SourceVersion>,
     pub artifacts: Artifacts,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub secondary_artifacts: Vec<Artifacts>,
     pub cache: Cache,
     pub environment: Environment,
     pub logs: Logs,
@@ -86,10 +88,31 @@ pub struct SourceVersion {
 }
 
 /// What a [`Build`] has left behind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
 pub struct Artifacts {
     pub location: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sha256sum: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub md5sum: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub override_artifact_name: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub artifact_identifier: Option<String>,
+}
+
+impl From<&StoredArtifact> for Artifacts {
+    fn from(stored: &StoredArtifact) -> Self {
+        Artifacts {
+            location: stored.location.clone(),
+            sha256sum: stored.sha256.clone(),
+            md5sum: stored.md5.clone(),
+            override_artifact_name: stored.override_name.then_some(true),
+            artifact_identifier: stored.identifier.clone(),
+        }
+    }
 }
 
 /// The cache a [`Build`] used.
@@ -97,6 +120,8 @@ pub struct Artifacts {
 #[allow(missing_docs, reason = "the names are AWS's and explained there")]
 pub struct Cache {
     pub r#type: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub location: Option<String>,
 }
 
 /// What a [`Build`] ran in.
@@ -182,8 +207,24 @@ pub fn record(view: &BuildView) -> Build {
                 source_version: source.version.clone(),
             })
             .collect(),
-        artifacts: Artifacts { location: String::new() },
-        cache: Cache { r#type: "NO_CACHE".to_owned() },
+        artifacts: view
+            .artifacts
+            .iter()
+            .find(|stored| stored.identifier.is_none())
+            .map(Artifacts::from)
+            .unwrap_or_default(),
+        secondary_artifacts: view
+            .artifacts
+            .iter()
+            .filter(|stored| stored.identifier.is_some())
+            .map(Artifacts::from)
+            .collect(),
+        cache: match &facts.cache {
+            None => Cache { r#type: "NO_CACHE".to_owned(), location: None },
+            Some(cache) => {
+                Cache { r#type: cache.r#type.clone(), location: Some(cache.location.clone()) }
+            }
+        },
         environment: Environment {
             r#type: "LINUX_CONTAINER".to_owned(),
             image: facts.image.clone(),

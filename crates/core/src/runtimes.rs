@@ -25,7 +25,7 @@ pub fn select(
     wanted: &[Runtime],
     variables: &BTreeMap<String, String>,
 ) -> Setup {
-    let ready = |lines: Vec<String>| Setup { lines, commands: Ok(Vec::new()) };
+    let ready = |lines: Vec<String>| Setup { lines, cache: Vec::new(), commands: Ok(Vec::new()) };
     let catalog = match (catalog, wanted.is_empty()) {
         (None, true) => return ready(Vec::new()),
         (None, false) => return ready(vec![NO_CATALOG.to_owned()]),
@@ -46,6 +46,7 @@ pub fn select(
     }
     let commands = catalog.commands(chosen, &mut lines);
     Setup {
+        cache: Vec::new(),
         lines,
         commands: commands.map_err(|message| PhaseContext::new("YAML_FILE_ERROR", message)),
     }

@@ -2,7 +2,7 @@
 //!
 //! Fed with events in order, live or from the file; read by `record`, `src/control` and the sinks.
 
-use crate::event::{BuildFacts, Event, EventBody, ExportedVariable};
+use crate::event::{BuildFacts, Event, EventBody, ExportedVariable, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::Report;
 use crate::time::WallTime;
@@ -30,6 +30,8 @@ pub struct BuildView {
     pub exported: Vec<ExportedVariable>,
     /// Reports of tests and coverage.
     pub reports: Vec<Report>,
+    /// Artifacts that are where they belong.
+    pub artifacts: Vec<StoredArtifact>,
     /// Numbers of open sessions.
     pub sessions: Vec<u64>,
     /// Time of the last event.
@@ -80,6 +82,7 @@ impl BuildView {
             paused: Vec::new(),
             exported: Vec::new(),
             reports: Vec::new(),
+            artifacts: Vec::new(),
             sessions: Vec::new(),
             last_event: event.time,
         })
@@ -92,7 +95,9 @@ impl BuildView {
             EventBody::BuildStarted(_)
             | EventBody::Agent { .. }
             | EventBody::Output { .. }
+            | EventBody::Progress(_)
             | EventBody::Notice { .. } => {}
+            EventBody::ArtifactStored(artifact) => self.artifacts.push(artifact.clone()),
             EventBody::PhaseStarted { phase } => self.phases.push(PhaseView {
                 phase: *phase,
                 status: Status::InProgress,

@@ -164,6 +164,16 @@ impl BuildMachine {
                     step.events.push(EventBody::Agent { text });
                 }
             }
+            Input::Stored(artifact) => {
+                if matches!(self.state, State::Uploading) {
+                    step.events.push(EventBody::ArtifactStored(artifact));
+                }
+            }
+            Input::Progress(progress) => {
+                if matches!(self.state, State::Uploading | State::Downloading) {
+                    step.events.push(EventBody::Progress(progress));
+                }
+            }
             Input::Uploaded(result) => self.uploaded(result, now, &mut step),
             Input::Finalized => self.finalized(now, &mut step),
             Input::Notice(level, text) => step.events.push(EventBody::Notice { level, text }),
@@ -209,7 +219,11 @@ impl BuildMachine {
                 match self.plan.work.clone() {
                     Ok(_) => step.effects.push(Effect::DownloadSource),
                     Err(rejection) => {
-                        let setup = Setup { lines: Vec::new(), commands: Err(rejection.context) };
+                        let setup = Setup {
+                            lines: Vec::new(),
+                            cache: Vec::new(),
+                            commands: Err(rejection.context),
+                        };
                         self.source_ready(setup, now, step);
                     }
                 }

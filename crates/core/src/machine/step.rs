@@ -2,7 +2,7 @@
 //!
 //! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
 
-use crate::event::{EventBody, ExportedVariable, NoticeLevel, Outcome};
+use crate::event::{EventBody, ExportedVariable, NoticeLevel, Outcome, Progress, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
 use std::time::Duration;
@@ -70,6 +70,10 @@ pub enum Input {
     Reported(Box<ReportFacts>),
     /// A line of CodeBuild's agent about what is being collected.
     Line(String),
+    /// An artifact is where it belongs.
+    Stored(StoredArtifact),
+    /// How far a transfer is.
+    Progress(Progress),
     /// Artifacts, reports and cache are where they belong, or why not.
     Uploaded(Result<(), PhaseContext>),
     /// Nothing is left of the container.
@@ -137,6 +141,8 @@ pub struct CommandRun {
 pub struct Setup {
     /// Lines of CodeBuild's agent about it.
     pub lines: Vec<String>,
+    /// And about the cache.
+    pub cache: Vec<String>,
     /// Commands that install runtimes, or why the build cannot go on.
     pub commands: Result<Vec<SetupCommand>, PhaseContext>,
 }

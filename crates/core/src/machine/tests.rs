@@ -36,6 +36,7 @@ fn facts() -> BuildFacts {
         source: String::new(),
         resolved_source_version: None,
         secondary_sources: Vec::new(),
+        cache: None,
         session_enabled: true,
         timeout_s: 60,
         runner_version: String::new(),
@@ -99,7 +100,11 @@ impl Bed {
                 Effect::Provision => self.send(Input::Provisioned(Ok(()))),
                 Effect::DownloadSource => {
                     let commands = Ok(std::mem::take(&mut self.setup));
-                    self.send(Input::SourceReady(Setup { lines: Vec::new(), commands }));
+                    self.send(Input::SourceReady(Setup {
+                        lines: Vec::new(),
+                        cache: Vec::new(),
+                        commands,
+                    }));
                 }
                 Effect::Run(run) => {
                     self.ran.push((run.text, run.succeeding, run.last_exit));
@@ -428,6 +433,7 @@ fn no_order_of_inputs_breaks_the_law() {
                 2 => Input::Provisioned(Ok(())),
                 3 => Input::Provisioned(Err(PhaseContext::default())),
                 4 => Input::SourceReady(Setup {
+                    cache: Vec::new(),
                     lines: vec!["line".to_owned()],
                     commands: match random(3) {
                         0 => Err(PhaseContext::default()),

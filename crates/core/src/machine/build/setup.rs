@@ -17,6 +17,8 @@ pub(super) struct SettingUp {
     pub(super) command: u32,
     text: String,
     index: u32,
+    /// Lines about the cache.
+    cache: Vec<String>,
 }
 
 impl BuildMachine {
@@ -36,8 +38,8 @@ impl BuildMachine {
         }
         match setup.commands {
             Ok(commands) => {
-                let (left, text) = (commands.into(), String::new());
-                self.run_setup(SettingUp { left, command: 0, text, index: 0 }, now, step);
+                let (left, text, cache) = (commands.into(), String::new(), setup.cache);
+                self.run_setup(SettingUp { left, command: 0, text, index: 0, cache }, now, step);
             }
             Err(context) => self.setup_failed(context, now, step),
         }
@@ -46,7 +48,7 @@ impl BuildMachine {
     /// Runs the next command, or goes on where there is none.
     fn run_setup(&mut self, mut setting_up: SettingUp, now: Timestamp, step: &mut Step) {
         let Some(SetupCommand { text, variables }) = setting_up.left.pop_front() else {
-            self.setup_done(now, step);
+            self.setup_done(&setting_up.cache, now, step);
             return;
         };
         self.commands += 1;
@@ -93,10 +95,16 @@ impl BuildMachine {
         }
     }
 
-    fn setup_done(&mut self, now: Timestamp, step: &mut Step) {
+    fn setup_done(&mut self, cache: &[String], now: Timestamp, step: &mut Step) {
         self.agent(step, &format!("Moving to directory {}", self.plan.places.source));
-        self.agent(step, "Cache is not defined in the buildspec");
-        self.agent(step, "Skip cache due to: no paths specified to be cached");
+        let work = self.plan.work.as_ref().ok();
+        match work.and_then(|work| work.cache.as_ref()) {
+            None => self.agent(step, "Cache is not defined in the buildspec"),
+            Some(_) => cache.iter().for_each(|line| self.agent(step, line)),
+        }
+        if work.is_none_or(|work| work.cache.as_ref().is_none_or(|cache| cache.paths.is_empty())) {
+            self.agent(step, "Skip cache due to: no paths specified to be cached");
+        }
         self.agent(step, "Registering with agent");
         let summary = self.plan.work.as_ref().map(Work::summary).unwrap_or_default();
         step.events.extend(summary.into_iter().map(|text| EventBody::Agent { text }));

@@ -1,0 +1,136 @@
+//! What a build leaves: artifacts and cache, in a folder or in a bucket.
+//!
+//! Asked for by the driver's effects. Everything comes out of the container through the program that
+//! moves files there (`engine::files`), is parsed as hostile, and appears at its place whole or not at
+//! all. What lies in a folder of this machine belongs to the caller.
+
+pub(crate) mod artifacts;
+mod bucket;
+mod expand;
+mod folder;
+mod listing;
+mod meter;
+mod packed;
+mod transfer;
+mod zip;
+
+pub(crate) use expand::Values;
+
+use crate::amazon::s3::{Location, S3Error};
+use crate::driver::inbox::Inbox;
+use crate::engine::files::FilesError;
+use runner_core::artifact::ArtifactSettings;
+use runner_core::event::NoticeLevel;
+use runner_core::machine::Input;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where things are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// A folder of this machine; absolute.
+    Folder(PathBuf),
+    /// A bucket, or a part of one.
+    Bucket(Location),
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Store::Folder(path) => path.display().fmt(f),
+            Store::Bucket(location) => location.fmt(f),
+        }
+    }
+}
+
+/// Where an artifact goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) store: Store,
+    pub(crate) settings: ArtifactSettings,
+}
+
+/// Where artifacts go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Destinations {
+    pub(crate) primary: Destination,
+    /// Of secondary artifacts that have one of their own.
+    pub(crate) secondary: BTreeMap<String, Destination>,
+}
+
+impl Destinations {
+    /// Where the artifact of an identifier goes.
+    fn of(&self, identifier: Option<&str>) -> Destination {
+        match identifier {
+            None => self.primary.clone(),
+            Some(id) => self.secondary.get(id).cloned().unwrap_or_else(|| {
+                // Beside the primary one, by its own name.
+                let mut beside = self.primary.clone();
+                beside.settings.name = None;
+                beside
+            }),
+        }
+    }
+}
+
+/// Something could not be collected or kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutputError {
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error(transparent)]
+    Bucket(#[from] S3Error),
+    /// A place of this machine.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Folder { doing: &'static str, path: PathBuf, source: io::Error },
+    /// A file of the container.
+    #[error("{}: {problem}", path.escape_ascii())]
+    Source { path: Vec<u8>, problem: String },
+    #[error("{0}")]
+    Other(String),
+}
+
+impl OutputError {
+    /// For `map_err`.
+    fn folder(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| OutputError::Folder { doing, path, source }
+    }
+
+    /// How to mend it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            OutputError::Bucket(error) => error.hint(),
+            OutputError::Folder { path, source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free some space there, or name a directory on another disk".to_owned())
+                }
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("name a directory that you can write to".to_owned())
+                }
+                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Some(format!(
+                    "something else is in the way at {}: remove it, or name another directory",
+                    path.display()
+                )),
+                _ => None,
+            },
+            OutputError::Files(_) | OutputError::Source { .. } | OutputError::Other(_) => None,
+        }
+    }
+}
+
+/// Tells the build's log and the person.
+#[derive(Clone, Debug)]
+pub(crate) struct Teller(pub(crate) Inbox);
+
+impl Teller {
+    async fn line(&self, text: impl Into<String>) {
+        self.0.send(Input::Line(text.into())).await;
+    }
+
+    async fn warn(&self, text: impl Into<String>) {
+        self.0.send(Input::Notice(NoticeLevel::Warning, text.into())).await;
+    }
+}

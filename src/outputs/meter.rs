@@ -1,0 +1,49 @@
+//! How far a transfer is, told now and then.
+//!
+//! Counted where the bytes pass; told to the build's log a few times a second, by transfers that take
+//! long enough for anybody to want to know.
+
+use super::Teller;
+use runner_core::event::Progress;
+use runner_core::machine::Input;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Pause between two reports, and before the first.
+const PERIOD: Duration = Duration::from_millis(400);
+
+/// Counts bytes. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    pub(super) fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Waits for `work`, and tells how far it is meanwhile.
+    pub(super) async fn during<T>(
+        &self,
+        teller: &Teller,
+        what: &str,
+        total: u64,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut last = 0;
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+            let done = self.0.load(Ordering::Relaxed);
+            if done != last {
+                last = done;
+                let what = what.to_owned();
+                teller.0.send(Input::Progress(Progress { what, done, total })).await;
+            }
+        }
+    }
+}

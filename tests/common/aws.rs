@@ -1,0 +1,201 @@
+//! AWS's services as moto plays them, on a port of their own, shared by the tests of a run; and a proxy
+//! that spoils what goes to them.
+
+use super::daemon::Daemon;
+use super::{Bed, Outcome, outcome, python};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Keys and a Region; moto takes any.
+pub(crate) const KEYS: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+    ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"),
+    ("AWS_DEFAULT_REGION", "eu-west-1"),
+];
+
+/// The port of the services.
+pub(crate) fn aws() -> u16 {
+    static AWS: OnceLock<(Daemon, u16)> = OnceLock::new();
+    AWS.get_or_init(|| {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Daemon::start(|_| {
+            let mut command = Command::new(python("moto_server"));
+            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            command
+        });
+        server.log.wait_for("Running on");
+        (server, port)
+    })
+    .1
+}
+
+/// A program with keys and the endpoint in its variables.
+pub(crate) fn surround(command: &mut Command, port: u16) -> &mut Command {
+    command
+        .envs(KEYS)
+        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .stdin(Stdio::null())
+}
+
+/// AWS's own CLI; what it prints.
+#[track_caller]
+pub(crate) fn cli(arguments: &[&str]) -> Vec<u8> {
+    let mut cli = Command::new(python("aws"));
+    let output = surround(&mut cli, aws()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    output.stdout
+}
+
+/// A new bucket.
+pub(crate) fn bucket(name: &str) -> String {
+    cli(&["s3", "mb", &format!("s3://{name}")]);
+    name.to_owned()
+}
+
+/// The keys in a bucket, in their order.
+pub(crate) fn keys(bucket: &str) -> Vec<String> {
+    let text = cli(&["s3api", "list-objects-v2", "--bucket", bucket, "--output", "json"]);
+    let list: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let objects = list["Contents"].as_array().cloned().unwrap_or_default();
+    objects.iter().map(|object| object["Key"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An object's bytes.
+pub(crate) fn object(bucket: &str, key: &str) -> Vec<u8> {
+    cli(&["s3", "cp", &format!("s3://{bucket}/{key}"), "-"])
+}
+
+/// Uploads that were begun and neither completed nor thrown away.
+pub(crate) fn half_uploads(bucket: &str) -> usize {
+    let text = cli(&["s3api", "list-multipart-uploads", "--bucket", bucket, "--output", "json"]);
+    let list: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    list["Uploads"].as_array().map_or(0, Vec::len)
+}
+
+/// Runs a build that finds the services.
+pub(crate) fn with_aws(bed: &Bed, buildspec: &str, options: &[&str]) -> Outcome {
+    with_aws_at(aws(), bed, buildspec, options)
+}
+
+/// The same by way of another port.
+pub(crate) fn with_aws_at(port: u16, bed: &Bed, buildspec: &str, options: &[&str]) -> Outcome {
+    outcome(surround(&mut bed.build_command(buildspec, options), port))
+}
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// The server answers so, and the services never hear of it.
+    Status(u16),
+    /// The connection is closed before an answer.
+    Dropped,
+}
+
+/// Something that happens to a request: its method, what its path contains, how often, what.
+type Rule = (&'static str, &'static str, usize, Fault);
+
+/// A way to the services on which faults happen.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    /// Methods and paths that came through, or would have.
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    pub(crate) fn start(rules: &[Rule]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (rules, log) = (Arc::new(Mutex::new(rules.to_vec())), Arc::clone(&seen));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (rules, log) = (Arc::clone(&rules), Arc::clone(&log));
+                // A client that goes away has its reasons.
+                std::thread::spawn(move || pass(client.ok()?, &rules, &log).ok());
+            }
+        });
+        Proxy { port, seen }
+    }
+
+    /// How many requests of a method had a path that contains this.
+    pub(crate) fn count(&self, method: &str, part: &str) -> usize {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().filter(|line| line.starts_with(method) && line.contains(part)).count()
+    }
+}
+
+/// Passes one request on, and its answer back.
+fn pass(
+    mut client: TcpStream,
+    rules: &Mutex<Vec<Rule>>,
+    seen: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
+    let (head, mut body) = read_head(&mut client)?;
+    let mut lines = head.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    seen.lock().unwrap().push(first.clone());
+    let fault = rules.lock().unwrap().iter_mut().find_map(|(method, part, left, fault)| {
+        let applies = *left > 0 && first.starts_with(*method) && first.contains(*part);
+        applies.then(|| *left -= 1).map(|()| *fault)
+    });
+    let kept: Vec<&str> = lines
+        .filter(|line| {
+            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            name != "connection" && name != "expect"
+        })
+        .collect();
+    let length = kept.iter().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    if head.to_ascii_lowercase().contains("expect: 100-continue") {
+        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    while body.len() < length.unwrap_or(0) {
+        let mut chunk = [0; 64 << 10];
+        let got = client.read(&mut chunk)?;
+        if got == 0 {
+            return Ok(());
+        }
+        body.extend_from_slice(&chunk[..got]);
+    }
+    match fault {
+        Some(Fault::Dropped) => return client.shutdown(Shutdown::Both),
+        Some(Fault::Status(status)) => {
+            let answer = format!(
+                "HTTP/1.1 {status} Spoilt\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            return client.write_all(answer.as_bytes());
+        }
+        None => {}
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", aws()))?;
+    write!(server, "{first}\r\n{}\r\nConnection: close\r\n\r\n", kept.join("\r\n").trim_end())?;
+    server.write_all(&body)?;
+    let (head, mut rest) = read_head(&mut server)?;
+    server.read_to_end(&mut rest)?;
+    client.write_all(head.trim_end().as_bytes())?;
+    client.write_all(b"\r\n\r\n")?;
+    client.write_all(&rest)?;
+    client.shutdown(Shutdown::Both)
+}
+
+/// Everything up to the empty line, and what has come of the body.
+fn read_head(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let body = bytes.split_off(end + 4);
+            return Ok((String::from_utf8_lossy(&bytes).into_owned(), body));
+        }
+        let mut chunk = [0; 16 << 10];
+        let got = stream.read(&mut chunk)?;
+        if got == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes.extend_from_slice(&chunk[..got]);
+    }
+}
