@@ -415,7 +415,7 @@ impl Build {
         let engine: Arc<dyn Engine> = match self.request.engine {
             EngineKind::Namespaces => {
                 let images = self.images(gate, Arc::clone(&tell));
-                Arc::new(Namespaces { images, record, tell, warn, given_up: Arc::default() })
+                Arc::new(Namespaces { images, record, tell, warn })
             }
             EngineKind::Process => Arc::new(ProcessEngine { record, tell, warn }),
         };
@@ -459,6 +459,7 @@ impl Build {
             },
             tell,
             most_bytes: MOST_BYTES,
+            given_up: Arc::default(),
         }
     }
 

@@ -140,6 +140,7 @@ fn fetch(
             }
         }),
         most_bytes: args.max_layer_size.unwrap_or(MOST_BYTES),
+        given_up: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -147,16 +148,26 @@ fn fetch(
         .map_err(|error| CliError::ours(format!("cannot start the runtime: {error}")))?;
     let users = users::maps();
     let got = runtime.block_on(async {
-        tokio::select! {
-            got = getter.get(image, name.as_deref(), users.first(), refresh) => Some(got),
+        let given_up = Arc::clone(&getter.given_up);
+        let interrupted = async {
             // Here, not by dying of it, so that nothing half done is left.
-            _ = tokio::signal::ctrl_c() => None,
+            let asked = tokio::signal::ctrl_c().await;
+            given_up.notify_one();
+            asked
+        };
+        let mut got = std::pin::pin!(getter.get(image, name.as_deref(), users.first(), refresh));
+        tokio::select! {
+            got = &mut got => Ok(got),
+            _ = interrupted => Err(got.await),
         }
     });
-    // Who still works for nobody is told by what was dropped, and cleans up after itself.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(10));
-    let Some(got) = got else { return Err(CliError::new(130, "interrupted")) };
-    let got = got?;
+    runtime.shutdown_background();
+    let got = match got {
+        Ok(got) => got?,
+        // It may have been done in the same moment.
+        Err(Ok(got)) => got,
+        Err(Err(_)) => return Err(CliError::new(130, "interrupted")),
+    };
     let shown = name.unwrap_or_else(|| image.to_string());
     print(&format!(
         "{shown} {}{}\n",

@@ -21,7 +21,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// Called with PID 1's pid and start time before anything runs in the container.
 pub(crate) type Recorder = Arc<dyn Fn(u32, u64) -> io::Result<()> + Send + Sync>;
@@ -36,13 +35,11 @@ pub(crate) struct Namespaces {
     pub(crate) record: Recorder,
     pub(crate) tell: Teller,
     pub(crate) warn: Teller,
-    /// Told when the container is wanted no more.
-    pub(crate) given_up: Arc<Notify>,
 }
 
 impl Engine for Namespaces {
     fn give_up(&self) {
-        self.given_up.notify_one();
+        self.images.given_up.notify_one();
     }
 
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
@@ -86,13 +83,7 @@ impl Namespaces {
         spec: &ContainerSpec,
         users: Option<&UserMap>,
     ) -> Result<Up, NotStarted> {
-        let image = tokio::select! {
-            image = self.images.prepare(&spec.image, users) => image.map_err(EngineError::from)?,
-            () = self.given_up.notified() => {
-                let message = format!("image {}: not got, because the build was stopped", spec.image);
-                return Err(EngineError::image(message, None).into());
-            }
-        };
+        let image = self.images.prepare(&spec.image, users).await.map_err(EngineError::from)?;
         let (engine, spec, users) = (self.clone(), spec.clone(), users.cloned());
         let started =
             tokio::task::spawn_blocking(move || engine.start_limited(&spec, image, users.as_ref()));

@@ -15,13 +15,15 @@ use crate::clock;
 use runner_sandbox::UserMap;
 use std::io::{self, Read};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Layers under way at once.
 const SIDE_BY_SIDE: usize = 4;
 /// Most bytes of one layer's files, unless somebody says otherwise.
 pub(crate) const MOST_BYTES: u64 = 64 << 30;
+
+const GIVEN_UP: &str = "not got, because it is wanted no more";
 
 /// How images are got.
 #[derive(Clone)]
@@ -34,6 +36,8 @@ pub(crate) struct Getter {
     pub(crate) tell: Arc<dyn Fn(String) + Send + Sync>,
     /// Most bytes of one layer's files.
     pub(crate) most_bytes: u64,
+    /// Told when the image is wanted no more.
+    pub(crate) given_up: Arc<Notify>,
 }
 
 /// What became of it.
@@ -91,7 +95,10 @@ impl Getter {
             let image = self.store.take(known).map_err(store_failed)?;
             return Ok(Got { image, new_layers: 0 });
         }
-        let (stored, source) = self.look(image, &fail).await?;
+        let (stored, source) = tokio::select! {
+            looked = self.look(image, &fail) => looked?,
+            () = self.given_up.notified() => return Err(fail(GIVEN_UP.to_owned(), None)),
+        };
         let missing = self.store.missing(&variant, &stored);
         let new_layers = missing.len();
         if new_layers > 0 {
@@ -186,7 +193,16 @@ impl Getter {
         // The first failure ends them all: the rest would be got for nothing.
         let mut still_wanted = Some(still_wanted);
         let mut failure = None;
-        while let Some(done) = layers.join_next().await {
+        loop {
+            let done = tokio::select! {
+                done = layers.join_next() => done,
+                () = self.given_up.notified() => {
+                    still_wanted = None;
+                    failure.get_or_insert_with(|| fail(GIVEN_UP.to_owned(), None));
+                    continue;
+                }
+            };
+            let Some(done) = done else { break };
             if let Ok(Err((digest, error))) = done {
                 still_wanted = None;
                 failure

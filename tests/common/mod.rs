@@ -2,6 +2,7 @@
 
 pub(crate) mod aws;
 mod bed;
+pub(crate) mod crafted;
 pub(crate) mod daemon;
 pub(crate) mod docker;
 mod process;

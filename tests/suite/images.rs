@@ -1,5 +1,6 @@
 //! `rootfs:` images: directories, tars, hostile tars, an image without a shell.
 
+use crate::common::crafted::entry;
 use crate::common::{Bed, cases, image, is_root};
 use std::fs;
 use std::path::PathBuf;
@@ -79,29 +80,6 @@ fn a_gzipped_tar() {
     assert_eq!(run(&bed, &file).code(0).output(), "hello\n");
     let file = bed.write("image.tar.xz", b"\xfd7zXZ\0and so on");
     run(&bed, &file).code(3).says("xz -d");
-}
-
-/// One entry of a tar: a header of 512 bytes, and contents.
-fn entry(name: &str, kind: u8, link: &str, contents: &[u8]) -> Vec<u8> {
-    let mut header = [0_u8; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    header[100..108].copy_from_slice(b"0000755\0");
-    header[108..116].copy_from_slice(b"0000000\0");
-    header[116..124].copy_from_slice(b"0000000\0");
-    header[124..136].copy_from_slice(format!("{:011o}\0", contents.len()).as_bytes());
-    header[136..148].copy_from_slice(b"00000000000\0");
-    header[148..156].copy_from_slice(b"        ");
-    header[156] = kind;
-    header[157..157 + link.len()].copy_from_slice(link.as_bytes());
-    header[257..265].copy_from_slice(b"ustar\x0000");
-    header[329..337].copy_from_slice(b"0000007\0");
-    header[337..345].copy_from_slice(b"0000000\0");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let mut bytes = header.to_vec();
-    bytes.extend_from_slice(contents);
-    bytes.resize(bytes.len().next_multiple_of(512), 0);
-    bytes
 }
 
 fn hostile_tars_are_refused() {

@@ -29,6 +29,7 @@ mod process;
 mod rootless;
 mod secrets;
 mod sessions;
+mod store;
 mod sudo;
 
 use crate::common::{Case, list, project};
@@ -54,6 +55,7 @@ pub(crate) fn cases() -> Vec<Case> {
         host::cases(),
         hostile_source::cases(),
         images::cases(),
+        store::cases(),
         interpreter::cases(),
         language::cases(),
         logs::cases(),
