@@ -4,6 +4,8 @@
 //! trusted: see `unpack` for what its layers may do, `manifest` for what its papers may say.
 
 mod auth;
+#[cfg(test)]
+mod fuzz;
 mod layer;
 mod local;
 mod manifest;

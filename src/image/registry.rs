@@ -166,7 +166,10 @@ async fn fetch(
                     let mut chunk = match chunk {
                         Ok(chunk) => chunk,
                         Err(error) => {
-                            broken = Some(error);
+                            let why = innermost(&error);
+                            let message =
+                                format!("the transfer from {} broke: {why}", reference.registry());
+                            broken = Some(io::Error::other(message));
                             break;
                         }
                     };
@@ -262,6 +265,9 @@ fn explain(error: &OciDistributionError, reference: &Reference) -> RegistryError
         OciDistributionError::ServerError { code, message, .. } => {
             let message: String = message.chars().take(300).collect();
             RegistryError::new(format!("{registry} answers {code}: {}", message.escape_debug()))
+        }
+        OciDistributionError::RequestError(error) if error.is_body() || error.is_decode() => {
+            RegistryError::new(format!("the transfer from {registry} broke: {}", innermost(error)))
         }
         OciDistributionError::RequestError(error) => {
             let hint = error.is_connect().then(|| {

@@ -10,7 +10,7 @@ use runner_sandbox::InRoot;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -149,8 +149,7 @@ pub(crate) fn unpack(input: impl Read, tree: &Path, rules: Rules) -> Result<Fact
         })?,
         rules,
         facts: Facts::default(),
-        directories: Vec::new(),
-        explicit: HashSet::new(),
+        explicit: HashMap::new(),
         implied: BTreeSet::new(),
         buffer: vec![0; CHUNK],
         parent: None,
@@ -175,9 +174,8 @@ struct Unpacker {
     root: InRoot,
     rules: Rules,
     facts: Facts,
-    directories: Vec<(PathBuf, Timestamps)>,
-    /// Directories that have an entry of their own.
-    explicit: HashSet<PathBuf>,
+    /// Directories that have an entry of their own, and the time it says.
+    explicit: HashMap<PathBuf, Timestamps>,
     implied: BTreeSet<PathBuf>,
     buffer: Vec<u8>,
     /// The directory the last entry went to: the next one goes there more often than not.
@@ -244,9 +242,8 @@ impl Unpacker {
         }
         if kind == EntryType::Directory {
             self.directory(&place, &entry).map_err(failed)?;
-            self.directories.push((place.clone(), mtime(&entry)));
             self.implied.remove(&place);
-            self.explicit.insert(place);
+            self.explicit.insert(place, mtime(&entry));
         } else if place != Path::new("/") {
             self.file(&place, &mut entry, kind).map_err(failed)?;
         }
@@ -264,7 +261,7 @@ impl Unpacker {
         if !is_known {
             let mut above = Some(dir);
             while let Some(dir) = above.filter(|dir| *dir != Path::new("/")) {
-                if self.explicit.contains(dir) || !self.implied.insert(dir.to_path_buf()) {
+                if self.explicit.contains_key(dir) || !self.implied.insert(dir.to_path_buf()) {
                     break;
                 }
                 above = dir.parent();
@@ -281,19 +278,19 @@ impl Unpacker {
         Ok((fd, name))
     }
 
-    /// Removes what stands at a place for something else, unless it is a directory. Whether there
-    /// was something.
-    fn clear(&mut self, place: &Path) -> io::Result<bool> {
+    /// Removes what stands at a place for something else, unless it is a directory.
+    fn clear(&mut self, place: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(place)?;
-        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-            Ok(()) => {
-                // A link that led somewhere may be gone.
-                self.parent = None;
-                Ok(true)
-            }
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(errno.into()),
+        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            done => done?,
+        };
+        rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+        // Directories that were reached through it are others now, or none.
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            self.parent = None;
         }
+        Ok(())
     }
 
     fn directory<R: Read>(&mut self, place: &Path, entry: &TarEntry<'_, R>) -> io::Result<()> {
@@ -429,7 +426,7 @@ impl Unpacker {
 
     fn finish(mut self) -> Result<Facts, UnpackError> {
         // Last, because every file made in a directory touches its time.
-        for (place, time) in self.directories.iter().rev() {
+        for (place, time) in &self.explicit {
             // Gone when a later entry of the same name was something else.
             if let Ok(directory) = self.root.open_directory(place) {
                 rustix::fs::futimens(directory, time).map_err(io::Error::from)?;

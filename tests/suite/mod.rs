@@ -16,6 +16,7 @@ mod fuzz;
 mod git;
 mod guards;
 mod host;
+mod hostile_images;
 mod hostile_source;
 mod images;
 mod interpreter;
@@ -54,6 +55,7 @@ pub(crate) fn cases() -> Vec<Case> {
         guards::cases(),
         host::cases(),
         hostile_source::cases(),
+        hostile_images::cases(),
         images::cases(),
         store::cases(),
         interpreter::cases(),
