@@ -5,6 +5,7 @@
 
 mod builds;
 mod check;
+mod cp;
 mod error;
 mod forward;
 mod home;
@@ -42,6 +43,8 @@ enum Verb {
     Attach(sessions::AttachArgs),
     /// Run one command in a build's container
     Exec(sessions::ExecArgs),
+    /// Copy files and directories into a build's container, or out of it
+    Cp(cp::CpArgs),
     /// Make ports of a build's container reachable from this machine
     PortForward(forward::ForwardArgs),
     /// Let a paused build go on, as codebuild-resume does inside
@@ -75,6 +78,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Wait(args) => builds::wait(&args),
         Verb::Attach(args) => sessions::attach(args),
         Verb::Exec(args) => sessions::exec(args),
+        Verb::Cp(args) => cp::cp(&args),
         Verb::PortForward(args) => forward::forward(&args),
         Verb::Resume(args) => builds::resume(&args),
         Verb::Stop(args) => builds::stop(&args),

@@ -5,6 +5,7 @@
 
 mod attach;
 mod connection;
+mod copy;
 mod ended;
 mod exec;
 mod forward;
@@ -13,6 +14,7 @@ mod terminal;
 
 pub(crate) use attach::attach;
 pub(crate) use connection::{Client, ClientError};
+pub(crate) use copy::{Copied, CopyError, Manner, Unfinished, Way, copy};
 pub(crate) use ended::Ended;
 pub(crate) use exec::exec;
 pub(crate) use forward::{Forward, forward};

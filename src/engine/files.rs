@@ -5,8 +5,6 @@
 //! program's pipes over the control socket. Everything but the start waits for pipes: on a thread of
 //! its own, or in `spawn_blocking`. What comes back is parsed as hostile (`runner_wire::files`).
 
-#![allow(dead_code, reason = "its users are on their way: artifacts, cache, reports, cp")]
-
 use super::{Container, Ends, ExecError, ExecSpec, Ids, Process, Stdio};
 use runner_wire::abi::FILES_NAME;
 use runner_wire::files::{self as wire, Entry, Failed, Node, Reply};
@@ -29,13 +27,22 @@ pub(crate) enum FilesError {
     #[error("cannot start the program that moves files in the container: {0}")]
     Start(#[from] ExecError),
     #[error("the connection to the container's files is broken: {0}")]
-    Pipe(#[from] io::Error),
+    Pipe(#[source] io::Error),
     #[error("the container sends nonsense in place of its files: {0}")]
     Nonsense(#[from] wire::FilesError),
     #[error("the program that moves files in the container has ended early")]
     Ended,
     #[error("{0}")]
     Failed(Failure),
+}
+
+impl From<io::Error> for FilesError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => FilesError::Ended,
+            _ => FilesError::Pipe(error),
+        }
+    }
 }
 
 /// Something in the container that could not be done.
@@ -50,7 +57,7 @@ pub(crate) struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, what) = (self.path.escape_ascii(), wire::stage_name(self.stage));
+        let (path, what) = (wire::printable(&self.path), wire::stage_name(self.stage));
         let why = io::Error::from_raw_os_error(self.errno);
         write!(f, "{path}: cannot {what} in the container: {why}")
     }

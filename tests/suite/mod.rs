@@ -6,6 +6,7 @@ mod chain;
 mod check;
 mod containers;
 mod corpus;
+mod cp;
 mod ends;
 mod engine;
 mod examples;
@@ -44,6 +45,7 @@ pub(crate) fn cases() -> Vec<Case> {
         check::cases(),
         containers::cases(),
         corpus::cases(),
+        cp::cases(),
         engine::cases(),
         ends::cases(),
         examples::cases(),

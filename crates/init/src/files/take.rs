@@ -199,8 +199,17 @@ fn replacing(place: &Fd, name: &[u8], make: impl Fn() -> Result<()>) -> Result<(
 fn make_directory(place: &Fd, name: &[u8], mode: u32) -> Result<()> {
     match nodes::make_directory(place, name, mode) {
         Err(Errno::EXIST) => {
-            let is_directory = nodes::stat(place, name, false)?.mode & KIND_MASK == DIRECTORY;
-            if is_directory { Ok(()) } else { Err(Errno::EXIST) }
+            let there = nodes::stat(place, name, false)?.mode;
+            if there & KIND_MASK != DIRECTORY {
+                return Err(Errno::EXIST);
+            }
+            if there & FILLABLE != FILLABLE {
+                // Closed to its owner until now; its mode comes at the end. Whoever may not open it
+                // hears so when something is to be made in it.
+                let opened = nodes::open_to_list(place, name, false);
+                let _ = opened.and_then(|dir| nodes::set_mode(&dir, there & 0o7777 | FILLABLE));
+            }
+            Ok(())
         }
         done => done,
     }
