@@ -64,6 +64,12 @@ pub(crate) const ECR: Service = Service {
     variable: "AWS_ENDPOINT_URL_ECR",
     target: "AmazonEC2ContainerRegistry_V20150921",
 };
+pub(crate) const CLOUDWATCH_LOGS: Service = Service {
+    name: "logs",
+    id: "cloudwatch_logs",
+    variable: "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    target: "Logs_20140328",
+};
 
 /// Whose credentials are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,7 +236,11 @@ impl Amazon {
         if answer.len() > MAX_ANSWER {
             return Err(unreachable(&"the answer is too large"));
         }
-        let value: Option<Value> = serde_json::from_slice(&answer).ok();
+        // Some have nothing to say.
+        let value: Option<Value> = match answer.is_empty() {
+            true => Some(Value::Null),
+            false => serde_json::from_slice(&answer).ok(),
+        };
         match (status, value) {
             (200, Some(value)) => Ok(value),
             (200, None) => Err(unreachable(&"the answer is not JSON")),
@@ -265,8 +275,13 @@ impl Amazon {
 }
 
 impl CallError {
+    /// Whether the service has refused with this code.
+    pub(crate) fn has_code(&self, wanted: &str) -> bool {
+        matches!(self, CallError::Service { code, .. } if code == wanted)
+    }
+
     /// Whether the same call may succeed later.
-    fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             CallError::Credentials(_) => false,
             CallError::Unreachable { .. } => true,

@@ -13,8 +13,10 @@ pub(crate) use buildspec::BuildspecFile;
 pub(crate) use error::AppError;
 
 use crate::amazon;
+use crate::amazon::s3::Location;
 use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
+use crate::deliveries::{Couriers, Destinations};
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
 use crate::engine::namespaces::{Namespaces, Recorder, Teller};
@@ -31,10 +33,11 @@ use environment::{BuildSource, Environment};
 use identity::Identity;
 use nix::sys::signal::Signal;
 use runner_core::env::Variables;
-use runner_core::event::{BuildFacts, NoticeLevel};
+use runner_core::event::{BuildFacts, LogsFacts, NoticeLevel};
 use runner_core::machine::Input;
 use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::{self, BuildPlan, Limits, Places, Rejection};
+use runner_core::project::CloudWatchLogs;
 use runner_core::record::record;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
@@ -79,10 +82,19 @@ pub(crate) struct RunRequest {
     pub(crate) format: LogFormat,
     pub(crate) build_json: Option<PathBuf>,
     /// A file that gets the log as well, and its name.
+    /// Where on AWS the log goes as well.
+    pub(crate) logs: LogsWanted,
     pub(crate) log_file: Option<(PathBuf, fs::File)>,
     /// Whether GitHub is told of failures at their places.
     pub(crate) annotate: bool,
     pub(crate) quiet: bool,
+}
+
+/// Where on AWS copies of the log are wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogsWanted {
+    pub(crate) cloudwatch: Option<CloudWatchLogs>,
+    pub(crate) s3: Option<Location>,
 }
 
 /// What runs the build.
@@ -160,6 +172,7 @@ struct Guests {
     snapshot: SharedSnapshot,
     breakpoints: Arc<Breakpoints>,
     hub: Arc<Hub>,
+    couriers: Arc<Couriers>,
 }
 
 /// A build whose folder exists.
@@ -231,7 +244,11 @@ impl Build {
         let environment = self.environment(&places, &inbox).await?;
         let plan = self.plan(&environment.sources, places);
         self.tell_hidden_path(&inbox).await;
-        let guests = Guests { snapshot, breakpoints, hub };
+        let identity = self.request.aws.clone().unwrap_or(amazon::Identity::Default);
+        let uuid = self.identity.uuid.to_string();
+        let couriers = Couriers::start(&self.destinations(), &uuid, &identity, &self.dir, &log);
+        let couriers = Arc::new(couriers.map_err(failed("start copies of the log"))?);
+        let guests = Guests { snapshot, breakpoints, hub, couriers };
         let world = self.world(&plan, environment, &inbox, readonly, guests, &gate);
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
         let (view, logged) = Driver::new(parts).run().await;
@@ -298,6 +315,18 @@ impl Build {
             threads.push(spawn("annotations", Box::new(sink), None, sinks::nobody())?);
         }
         Ok(threads)
+    }
+
+    /// Where copies of the log go (`spec/buildspec.md` 6.5).
+    fn destinations(&self) -> Destinations {
+        let LogsWanted { cloudwatch, s3 } = self.request.logs.clone();
+        let uuid = self.identity.uuid;
+        let cloudwatch = cloudwatch.map(|CloudWatchLogs { group, stream }| {
+            let group = group.unwrap_or_else(|| format!("/aws/codebuild/{}", self.request.project));
+            let before = stream.map_or_else(String::new, |stream| format!("{stream}/"));
+            (group, format!("{before}{uuid}"))
+        });
+        Destinations { cloudwatch, s3 }
     }
 
     /// Where GitHub sees what is annotated: from the root of its work tree, if that is where we are.
@@ -372,6 +401,13 @@ impl Build {
                 resolved_source_version: facts.commit.clone(),
                 secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),
                 cache: None,
+                logs: LogsFacts {
+                    cloudwatch: self.destinations().cloudwatch,
+                    s3: request.logs.s3.as_ref().map(|place| {
+                        let object = place.object(&format!("{}.gz", self.identity.uuid));
+                        format!("{}/{}", object.bucket, object.key)
+                    }),
+                },
                 session_enabled: request.sessions,
                 timeout_s: request.limits.timeout.as_secs(),
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -432,6 +468,7 @@ impl Build {
             snapshot: guests.snapshot,
             sessions: guests.hub,
             breakpoints: guests.breakpoints,
+            deliveries: guests.couriers,
             container_layers: self.meta.layers.clone(),
             artifacts: self.request.artifacts.clone(),
             identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),

@@ -24,6 +24,11 @@ impl BuildspecFile {
         BuildspecFile { asked: asked.map(Path::to_path_buf), path, text }
     }
 
+    /// One that stands in a project's settings.
+    pub(crate) fn inline(text: String) -> Self {
+        BuildspecFile { asked: Some("(inline)".into()), path: PathBuf::new(), text: Ok(text) }
+    }
+
     /// Its name in messages.
     pub(crate) fn shown(&self) -> String {
         self.asked

@@ -10,12 +10,13 @@ mod error;
 mod forward;
 mod home;
 mod image;
+mod project;
 mod render;
 mod run;
 mod sessions;
 mod values;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Run an AWS CodeBuild buildspec in a container on this machine, pause it, and look inside.
@@ -60,7 +61,9 @@ enum Verb {
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let command = Cli::command().mut_subcommand("run", project::negatable);
+    let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         // Help and version are answers, everything else is a usage error.
         Err(error) => {

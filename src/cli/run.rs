@@ -1,10 +1,9 @@
 //! `runner run`: what is typed, resolved into what `app` runs.
 
 use super::error::{CliError, of_status};
-use super::render;
-use super::{say, values};
+use super::{project, render, say, values};
 use crate::amazon::Identity;
-use crate::app::{self, BuildspecFile, EngineKind, LogFormat, RunRequest};
+use crate::app::{self, BuildspecFile, EngineKind, LogFormat, LogsWanted, RunRequest};
 use crate::engine::{Network, UserMount};
 use crate::image::Image;
 use crate::outputs::{Destination, Destinations};
@@ -29,13 +28,13 @@ const BREAK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 #[command(after_help = EXIT_CODES, args_override_self = true)]
 pub(super) struct RunArgs {
     /// The buildspec [default: buildspec.yml in the source directory]
-    buildspec: Option<PathBuf>,
+    pub(super) buildspec: Option<PathBuf>,
     /// The directory the build sees as its source; it is never written to
     #[arg(long, value_name = "DIR", default_value = ".")]
-    source: PathBuf,
+    pub(super) source: PathBuf,
     /// A further source, seen at CODEBUILD_SRC_DIR_ID
     #[arg(long, value_name = "ID=DIR", value_parser = values::secondary_source)]
-    secondary_source: Vec<(String, PathBuf)>,
+    pub(super) secondary_source: Vec<(String, PathBuf)>,
     /// What the build runs in: host (this machine's tools), an image of a registry, oci:DIR[:TAG],
     /// oci-archive:FILE, docker-archive:FILE, rootfs:DIR or rootfs:TAR
     #[arg(long, value_name = "REF", default_value = "host", value_parser = str::parse::<Image>)]
@@ -48,10 +47,10 @@ pub(super) struct RunArgs {
     mount: Vec<UserMount>,
     /// The most memory the build may use, such as 512M or 2G; there is no swap beside it
     #[arg(long, value_name = "SIZE", value_parser = values::memory)]
-    memory: Option<u64>,
+    pub(super) memory: Option<u64>,
     /// How many processors' time the build may use, such as 1.5
     #[arg(long, value_name = "N", value_parser = values::cpus)]
-    cpus: Option<Cpus>,
+    pub(super) cpus: Option<Cpus>,
     /// The most processes and threads the build may have
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pids_limit: Option<u32>,
@@ -101,7 +100,13 @@ pub(super) struct RunArgs {
     artifacts: Option<Destination>,
     /// Project name [default: the source directory's name]
     #[arg(long, value_name = "NAME", value_parser = values::project)]
-    project: Option<String>,
+    pub(super) project: Option<String>,
+    /// Take settings from a project of CodeBuild's, as `aws codebuild batch-get-projects` prints it
+    #[arg(long, value_name = "FILE")]
+    pub(super) project_json: Option<PathBuf>,
+    /// Let runner.toml beside the buildspec have what it asks for, until it changes
+    #[arg(long)]
+    pub(super) trust_project: bool,
     /// How the build is shown on standard output
     #[arg(long, value_enum, default_value_t = FormatName::Auto)]
     log_format: FormatName,
@@ -116,7 +121,7 @@ pub(super) struct RunArgs {
     build_json: Option<PathBuf>,
     /// Nothing on standard error but errors
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 const EXIT_CODES: &str = "\
@@ -175,6 +180,7 @@ enum FormatName {
 
 /// Runs the build; its exit code.
 pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
+    let (args, extras) = project::with_files(args)?;
     let source = std::fs::canonicalize(&args.source)
         .map_err(|error| {
             CliError::usage(format!("source directory {}: {error}", args.source.display()))
@@ -200,10 +206,15 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(*id)) {
         return Err(CliError::usage(format!("--secondary-source: `{}` is named twice", twice.1)));
     }
-    let buildspec = BuildspecFile::read(args.buildspec.as_deref(), &source);
-    let parsed = buildspec.parse();
-    let (spec, problems) = match parsed {
-        Ok((spec, warnings)) => (Some(spec), warnings),
+    let buildspec = match extras.buildspec {
+        Some(text) => BuildspecFile::inline(text),
+        None => BuildspecFile::read(args.buildspec.as_deref(), &source),
+    };
+    let (spec, problems) = match buildspec.parse() {
+        Ok((mut spec, warnings)) => {
+            project::add_variables(&mut spec, &extras.fetched)?;
+            (Some(spec), warnings)
+        }
         Err(problems) => (None, problems),
     };
     print_problems(&buildspec, &problems, args.quiet);
@@ -258,6 +269,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         vault: Arc::new(vault),
         format: format(args.log_format),
         build_json: args.build_json,
+        logs: LogsWanted { cloudwatch: extras.cloudwatch, s3: extras.s3_logs },
         log_file: args.log_file.map(log_file).transpose()?,
         annotate: args.annotations.is_some(),
         quiet: args.quiet,

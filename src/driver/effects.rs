@@ -209,6 +209,9 @@ impl Effects {
 
     fn end_processes(&self, signal: Signal) {
         let inbox = self.inbox.clone();
+        if signal == Signal::SIGKILL {
+            self.world.deliveries.hurry();
+        }
         let container = {
             let mut stage = lock(&self.stage);
             match &*stage {
@@ -271,6 +274,9 @@ impl Effects {
                 inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
             }
             tracing::debug!("all output is logged");
+            for text in world.deliveries.finish().await {
+                inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
+            }
             let layers = world.container_layers.clone();
             let removed = tokio::task::spawn_blocking(move || {
                 layers.iter().map(|layer| crate::state::remove_tree(layer)).collect::<Vec<_>>()

@@ -4,6 +4,7 @@
 //! Inputs come from the [`inbox`], from effects that are done, from the clock and from signals.
 
 mod breakpoints;
+mod deliveries;
 mod effects;
 pub(crate) mod inbox;
 mod run;
@@ -15,6 +16,7 @@ mod upload;
 mod world;
 
 pub(crate) use breakpoints::Breakpoints;
+pub(crate) use deliveries::Deliveries;
 pub(crate) use run::{Driver, Parts, Progress};
 pub(crate) use sessions::Sessions;
 pub(crate) use shell::{SharedSnapshot, Snapshot};

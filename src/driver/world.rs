@@ -4,6 +4,7 @@
 
 use super::SharedSnapshot;
 use super::breakpoints::Breakpoints;
+use super::deliveries::Deliveries;
 use super::sessions::Sessions;
 use crate::amazon::Identity;
 use crate::engine::{ContainerSpec, Engine};
@@ -34,6 +35,8 @@ pub(crate) struct World {
     pub(crate) snapshot: SharedSnapshot,
     pub(crate) sessions: Arc<dyn Sessions>,
     pub(crate) breakpoints: Arc<Breakpoints>,
+    /// Copies of the log that go elsewhere.
+    pub(crate) deliveries: Arc<dyn Deliveries>,
     /// Layers to remove at the end, wherever the engine has put them.
     pub(crate) container_layers: Vec<PathBuf>,
     /// Where artifacts go; none: they are not collected.

@@ -21,6 +21,8 @@ use tokio::sync::watch;
 pub(crate) struct Heads {
     pub(crate) events: u64,
     pub(crate) output: u64,
+    /// All that commands wrote is there, and all of CodeBuild's lines.
+    pub(crate) complete: bool,
     /// No more will come.
     pub(crate) closed: bool,
 }
@@ -118,6 +120,13 @@ impl LogWriter {
     pub(crate) fn use_reserve(&self) {
         // Without it the last events are tried all the same.
         let _ = self.shared.dir.use_reserve();
+    }
+
+    /// Tells readers that what will come is not part of CodeBuild's log.
+    pub(crate) fn complete(&self) {
+        let mut files = self.lock();
+        files.heads.complete = true;
+        self.publish(&files);
     }
 
     /// Tells readers that no more will come.

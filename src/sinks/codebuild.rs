@@ -27,6 +27,12 @@ impl<W: Write + Send> CodeBuild<W> {
         }
     }
 
+    /// The target, with all that has been written.
+    pub(crate) fn flushed(&mut self) -> io::Result<&mut W> {
+        self.out.flush()?;
+        Ok(self.out.get_mut())
+    }
+
     fn agent(&mut self, event: &Event, text: &str) -> io::Result<()> {
         self.end_line()?;
         writeln!(self.out, "[Container] {} {text}", event.time.log_form())

@@ -258,6 +258,9 @@ pub struct BuildFacts {
     /// The cache it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheFacts>,
+    /// Where on AWS its log goes.
+    #[serde(default)]
+    pub logs: LogsFacts,
     /// Whether breakpoints pause and AWS sessions are let in.
     pub session_enabled: bool,
     /// How long it may run, in seconds.
@@ -284,6 +287,18 @@ pub struct CacheFacts {
     pub r#type: String,
     /// Bucket and prefix, or a directory of the host.
     pub location: String,
+}
+
+/// Where on AWS a build's log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogsFacts {
+    /// Log group and log stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloudwatch: Option<(String, String)>,
+    /// Bucket and key of an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<String>,
 }
 
 /// Which list of a phase a command stands in.

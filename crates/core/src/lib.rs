@@ -11,7 +11,7 @@
 //!    state, [`record`] turns that state into AWS's Build record.
 //!
 //! Beside the way: [`env`](mod@env) decides which variable wins, [`exports`] reads a shell's saved
-//! variables, [`runtimes`] finds an image's commands for them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`time`] has the two clocks' values. There is no
+//! variables, [`runtimes`] finds an image's commands for them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 
 pub mod artifact;
@@ -22,6 +22,7 @@ pub mod machine;
 pub mod mask;
 pub mod phase;
 pub mod plan;
+pub mod project;
 pub mod record;
 pub mod report;
 pub mod runtimes;

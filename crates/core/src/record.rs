@@ -3,7 +3,7 @@
 //! Made from `view`; written by `src/state` when a build ends and by `--build-json`, served by the
 //! endpoint. Field names are AWS's.
 
-use crate::event::{ExportedVariable, StoredArtifact};
+use crate::event::{BuildFacts, ExportedVariable, LogsFacts, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::Report;
 use crate::time::WallTime;
@@ -143,6 +143,28 @@ pub struct Environment {
 pub struct Logs {
     pub group_name: String,
     pub stream_name: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cloud_watch_logs_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub s3_logs_arn: Option<String>,
+    #[serde(default)]
+    pub cloud_watch_logs: LogsStatus,
+    #[serde(default)]
+    pub s3_logs: LogsStatus,
+}
+
+/// Whether a copy of the log goes somewhere.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct LogsStatus {
+    pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stream_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub location: Option<String>,
 }
 
 /// How to connect to a [`Build`].
@@ -232,10 +254,7 @@ pub fn record(view: &BuildView) -> Build {
             environment_variables: Vec::new(),
             privileged_mode: false,
         },
-        logs: Logs {
-            group_name: format!("/aws/codebuild/{}", facts.project),
-            stream_name: facts.uuid.clone(),
-        },
+        logs: logs(facts),
         timeout_in_minutes: facts.timeout_s.div_ceil(60),
         queued_timeout_in_minutes: 480,
         build_complete: view.ended.is_some(),
@@ -247,5 +266,35 @@ pub fn record(view: &BuildView) -> Build {
             session_enabled: facts.session_enabled,
             session_target: facts.session_enabled.then(|| format!("codebuild:{}", facts.uuid)),
         },
+    }
+}
+
+fn logs(facts: &BuildFacts) -> Logs {
+    let LogsFacts { cloudwatch, s3 } = &facts.logs;
+    let status = |is_there: bool| if is_there { "ENABLED" } else { "DISABLED" }.to_owned();
+    // What a build's own ARN says of Region and account.
+    let owner: Vec<&str> = facts.arn.split(':').skip(3).take(2).collect();
+    let owner = owner.join(":");
+    let (group, stream) = cloudwatch
+        .clone()
+        .unwrap_or_else(|| (format!("/aws/codebuild/{}", facts.project), facts.uuid.clone()));
+    Logs {
+        cloud_watch_logs_arn: cloudwatch
+            .is_some()
+            .then(|| format!("arn:aws:logs:{owner}:log-group:{group}:log-stream:{stream}")),
+        s3_logs_arn: s3.as_ref().map(|object| format!("arn:aws:s3:::{object}")),
+        cloud_watch_logs: LogsStatus {
+            status: status(cloudwatch.is_some()),
+            group_name: cloudwatch.as_ref().map(|(group, _)| group.clone()),
+            stream_name: cloudwatch.as_ref().map(|(_, stream)| stream.clone()),
+            location: None,
+        },
+        s3_logs: LogsStatus {
+            status: status(s3.is_some()),
+            location: s3.clone(),
+            ..LogsStatus::default()
+        },
+        group_name: group,
+        stream_name: stream,
     }
 }

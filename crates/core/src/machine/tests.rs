@@ -37,6 +37,7 @@ fn facts() -> BuildFacts {
         resolved_source_version: None,
         secondary_sources: Vec::new(),
         cache: None,
+        logs: Default::default(),
         session_enabled: true,
         timeout_s: 60,
         runner_version: String::new(),

@@ -35,6 +35,7 @@ pub use model::{
 };
 pub use place::relative;
 pub use table::{Tone, table};
+pub(crate) use xml::position;
 
 use std::fmt;
 

@@ -205,7 +205,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// Line and column of a byte, both from 1.
-pub(super) fn position(text: &str, at: usize) -> (u32, u32) {
+pub(crate) fn position(text: &str, at: usize) -> (u32, u32) {
     let before = &text[..text.floor_char_boundary(at)];
     let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
     let start = before.rfind('\n').map_or(0, |at| at + 1);

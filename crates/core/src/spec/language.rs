@@ -5,7 +5,7 @@
 
 /// What a value looks like.
 #[derive(Debug)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// Any scalar, kept as it is written.
     Text,
     /// Yes or no, in any of YAML's ways of saying it.
@@ -24,26 +24,28 @@ pub(super) enum Shape {
     Maps(&'static [Key]),
     /// A map with these keys.
     Map(&'static [Key]),
+    /// Whatever stands there: it means nothing here.
+    Any,
     /// A map from names of the author's choice; what they name.
     Names(&'static str, &'static Shape),
 }
 
 /// A key of a map.
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) shape: Shape,
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
     /// Whether there is no doing without it.
-    pub(super) is_required: bool,
+    pub(crate) is_required: bool,
     /// In one sentence.
-    pub(super) about: &'static str,
+    pub(crate) about: &'static str,
 }
 
-const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
+pub(crate) const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
     Key { name, shape, is_required: false, about }
 }
 
-const fn required(name: &'static str, shape: Shape, about: &'static str) -> Key {
+pub(crate) const fn required(name: &'static str, shape: Shape, about: &'static str) -> Key {
     Key { name, shape, is_required: true, about }
 }
 

@@ -5,12 +5,12 @@
 //! buildspec that can be planned, with warnings, or every problem that stands in the way.
 
 mod diagnostic;
-mod language;
+pub(crate) mod language;
 mod lint;
 mod model;
-mod read;
+pub(crate) mod read;
 mod schema;
-mod shape;
+pub(crate) mod shape;
 mod validate;
 pub mod yaml;
 
@@ -21,7 +21,7 @@ pub use model::{
     SecretVersion, Shell, USER_PHASES, UserPhase, Variable, Version,
 };
 pub use schema::schema;
-pub use validate::is_identifier;
+pub use validate::{is_identifier, secret_reference};
 
 /// Reads a buildspec's text. Warnings come along in file order.
 ///

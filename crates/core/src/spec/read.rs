@@ -9,55 +9,55 @@ use super::yaml::{Node, Value};
 
 /// A text with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Text {
-    pub(super) text: String,
-    pub(super) span: Span,
+pub(crate) struct Text {
+    pub(crate) text: String,
+    pub(crate) span: Span,
 }
 
 /// A place in the tree; nothing need be there.
 #[derive(Clone, Copy)]
-pub(super) struct At<'n> {
+pub(crate) struct At<'n> {
     /// The key that leads here.
     key: Option<&'n Node>,
     node: Option<&'n Node>,
 }
 
 impl<'n> At<'n> {
-    pub(super) fn root(node: &'n Node) -> Self {
+    pub(crate) fn root(node: &'n Node) -> Self {
         At { key: None, node: Some(node) }
     }
 
     /// The value of a key; the last one where it is repeated.
-    pub(super) fn get(self, name: &str) -> Self {
+    pub(crate) fn get(self, name: &str) -> Self {
         let found = self.pairs().iter().rev().find(|(key, _)| scalar(key) == Some(name));
         At { key: found.map(|(key, _)| key), node: found.map(|(_, value)| value) }
     }
 
     /// Whether the key is there, with a value or without.
-    pub(super) fn is_there(self) -> bool {
+    pub(crate) fn is_there(self) -> bool {
         self.node.is_some()
     }
 
     /// Where its key stands, or itself.
-    pub(super) fn span(self) -> Span {
+    pub(crate) fn span(self) -> Span {
         self.key.or(self.node).map(|node| node.span).unwrap_or_default()
     }
 
-    pub(super) fn text(self) -> Option<Text> {
+    pub(crate) fn text(self) -> Option<Text> {
         let node = self.node?;
         Some(Text { text: scalar(node)?.to_owned(), span: node.span })
     }
 
-    pub(super) fn string(self) -> Option<String> {
+    pub(crate) fn string(self) -> Option<String> {
         self.text().map(|text| text.text)
     }
 
-    pub(super) fn flag(self) -> Option<bool> {
+    pub(crate) fn flag(self) -> Option<bool> {
         flag(scalar(self.node?)?)
     }
 
     /// The scalars of a list, or the one that stands for a list.
-    pub(super) fn texts(self) -> Vec<Text> {
+    pub(crate) fn texts(self) -> Vec<Text> {
         match self.node.map(|node| &node.value) {
             Some(Value::Scalar(_)) => self.text().into_iter().collect(),
             Some(Value::Sequence(_)) => self.items().filter_map(At::text).collect(),
@@ -65,7 +65,7 @@ impl<'n> At<'n> {
         }
     }
 
-    pub(super) fn items(self) -> impl Iterator<Item = At<'n>> {
+    pub(crate) fn items(self) -> impl Iterator<Item = At<'n>> {
         let items = match self.node.map(|node| &node.value) {
             Some(Value::Sequence(items)) => items.as_slice(),
             _ => &[],
@@ -74,7 +74,7 @@ impl<'n> At<'n> {
     }
 
     /// Names of a map with their values, in the order of the file, each name once.
-    pub(super) fn entries(self) -> Vec<(Text, At<'n>)> {
+    pub(crate) fn entries(self) -> Vec<(Text, At<'n>)> {
         let pairs = self.pairs();
         let mut found: Vec<(Text, At<'n>)> = Vec::with_capacity(pairs.len());
         let mut places = std::collections::HashMap::new();
@@ -96,7 +96,7 @@ impl<'n> At<'n> {
     }
 
     /// Names of a map with texts; no value is an empty text.
-    pub(super) fn named_texts(self) -> Vec<(Text, Text)> {
+    pub(crate) fn named_texts(self) -> Vec<(Text, Text)> {
         let entries = self.entries().into_iter();
         entries
             .filter_map(|(name, value)| {

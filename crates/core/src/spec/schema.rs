@@ -24,6 +24,7 @@ pub fn schema() -> Value {
 fn value(shape: &Shape) -> Value {
     let scalar = json!({"type": ["string", "number", "boolean"]});
     match shape {
+        Shape::Any => json!({}),
         Shape::Text => scalar,
         Shape::Flag => json!({"enum": [true, false, "yes", "no", "true", "false", "on", "off"]}),
         Shape::Count => {

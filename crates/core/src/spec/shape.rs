@@ -4,23 +4,37 @@
 //! Fed by `yaml`; tells every problem it finds and changes nothing. `raw` reads what is left without
 //! looking at it again.
 
-use super::diagnostic::{Code, Diagnostic, Span};
+use super::diagnostic::{Code, Diagnostic, Severity, Span};
 use super::language::{Key, Shape, flag};
 use super::yaml::{Node, Value};
 use std::collections::HashMap;
 
 /// Looks at a node and all below it. `path` is the node's place, for messages.
-pub(super) fn check(node: &Node, shape: &Shape, path: &str, problems: &mut Vec<Diagnostic>) {
-    Checker { problems }.value(node, shape, path);
+pub(crate) fn check(node: &Node, shape: &Shape, path: &str, problems: &mut Vec<Diagnostic>) {
+    Checker { problems, document: "the buildspec", is_strict: false }.value(node, shape, path);
+}
+
+/// The same for a document of another kind, in which a key that is not known is an error.
+pub(crate) fn check_strictly(
+    node: &Node,
+    shape: &Shape,
+    document: &'static str,
+    problems: &mut Vec<Diagnostic>,
+) {
+    Checker { problems, document, is_strict: true }.value(node, shape, "");
 }
 
 struct Checker<'a> {
     problems: &'a mut Vec<Diagnostic>,
+    /// What it is called where no key can be named.
+    document: &'static str,
+    is_strict: bool,
 }
 
 impl Checker<'_> {
     fn value(&mut self, node: &Node, shape: &Shape, path: &str) {
         match (shape, &node.value) {
+            (Shape::Any, _) => {}
             // A key without a value is as good as none.
             (Shape::Map(keys), Value::Null) => self.missing(keys, &[], node.span, path),
             (
@@ -150,7 +164,7 @@ impl Checker<'_> {
         let mut places: HashMap<&str, (usize, Span)> = HashMap::new();
         for (key, value) in entries {
             let Some(name) = text(key) else {
-                self.wrong(key, &format!("a key of {}", place(path)), "a text");
+                self.wrong(key, &format!("a key of {}", self.place(path)), "a text");
                 continue;
             };
             match places.get_mut(name) {
@@ -173,7 +187,7 @@ impl Checker<'_> {
     }
 
     fn unknown(&mut self, name: &str, span: Span, path: &str, keys: &[Key]) {
-        let place = place(path);
+        let place = self.place(path);
         if name == "steps" && path.starts_with("phases.") {
             self.problems.push(
                 Diagnostic::new(Code::BadValue, span, "`steps` cannot be run locally")
@@ -181,8 +195,12 @@ impl Checker<'_> {
             );
             return;
         }
-        let message = format!("`{name}` is not a key of {place}; it is ignored");
-        let problem = Diagnostic::new(Code::UnknownKey, span, message);
+        let ignored = if self.is_strict { "" } else { "; it is ignored" };
+        let message = format!("`{name}` is not a key of {place}{ignored}");
+        let mut problem = Diagnostic::new(Code::UnknownKey, span, message);
+        if self.is_strict {
+            problem.severity = Severity::Error;
+        }
         let near = nearest(name, keys.iter().map(|key| key.name));
         self.problems.push(match near {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
@@ -206,14 +224,18 @@ impl Checker<'_> {
             }
             Shape::Count => "a number".to_owned(),
             Shape::Flag => "`yes` or `no`".to_owned(),
-            Shape::Text | Shape::Form(_) | Shape::Choice(_) => "a text".to_owned(),
+            Shape::Text | Shape::Form(_) | Shape::Choice(_) | Shape::Any => "a text".to_owned(),
         };
         self.wrong(node, path, &wanted);
     }
 
+    fn place<'p>(&self, path: &'p str) -> &'p str {
+        if path.is_empty() { self.document } else { path }
+    }
+
     fn wrong(&mut self, node: &Node, path: &str, wanted: &str) {
         let message =
-            format!("{} must be {wanted}, but here is {}", place(path), node.value.kind());
+            format!("{} must be {wanted}, but here is {}", self.place(path), node.value.kind());
         self.problems.push(Diagnostic::new(Code::WrongShape, node.span, message));
     }
 }
@@ -229,12 +251,8 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn place(path: &str) -> &str {
-    if path.is_empty() { "the buildspec" } else { path }
-}
-
 /// The known name that was probably meant.
-fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let likeness = |other: &str| {
         // Of names that differ in their separators only, nothing could be nearer.
         let plain = |text: &str| text.to_lowercase().replace('_', "-");

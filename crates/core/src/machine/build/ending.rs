@@ -30,6 +30,8 @@ impl BuildMachine {
                 ending.kill_at = None;
                 step.effects.push(Effect::Kill);
             }
+            // Too late to be stopped; what is still sent elsewhere need not be.
+            State::Finalizing if at_once => step.effects.push(Effect::Kill),
             // Too late to be stopped, or asked for already.
             State::Ending(_) | State::Finalizing | State::Over => {}
             State::New

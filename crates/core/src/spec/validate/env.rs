@@ -122,6 +122,19 @@ fn reference(written: &Text, problems: &mut Vec<Diagnostic>) -> Option<SecretRef
     None
 }
 
+/// A reference that stands elsewhere than in a buildspec.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn secret_reference(text: &str) -> Result<SecretReference, Box<Diagnostic>> {
+    let mut problems = Vec::new();
+    let written = Text { text: text.to_owned(), span: FILE };
+    reference(&written, &mut problems).ok_or_else(|| {
+        let none = || Diagnostic::new(Code::BadValue, FILE, "it names no secret");
+        Box::new(problems.pop().unwrap_or_else(none))
+    })
+}
+
 /// Whether a shell can hold a variable of that name; told if not, or if it is not the author's to
 /// choose.
 pub(super) fn check_name(name: &Text, problems: &mut Vec<Diagnostic>) -> bool {

@@ -8,6 +8,8 @@ mod env;
 mod outputs;
 mod phases;
 
+pub use env::secret_reference;
+
 use super::diagnostic::{Code, Diagnostic, Span};
 use super::model::{BuildSpec, USER_PHASES, Version};
 use super::read::{At, Text};

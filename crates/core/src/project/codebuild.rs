@@ -1,0 +1,655 @@
+//! A project in CodeBuild's own shape, as `aws codebuild batch-get-projects` prints it
+//! (`spec/buildspec.md` 8.5).
+//!
+//! Every key that AWS has is known, whether it means something here or not; any other is an error.
+
+use super::json::json;
+use crate::spec::language::{Key, Shape, key, required};
+use crate::spec::read::At;
+use crate::spec::yaml::{Node, Value};
+use crate::spec::{Code, Diagnostic, Span, shape};
+use Shape::{Any, Choice, Count, Flag, Map, Maps, Text, Texts};
+
+/// Something with its place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written<T> {
+    /// What is written.
+    pub value: T,
+    /// Where.
+    pub span: Span,
+}
+
+/// Where a project has its buildspec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProjectBuildspec {
+    /// A file below the source directory.
+    Path(String),
+    /// The text itself.
+    Inline(String),
+    /// An object on S3, by its ARN.
+    Object(String),
+}
+
+/// What the value of a project's variable is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VariableKind {
+    /// The value itself.
+    Plain,
+    /// The name of a parameter in Parameter Store.
+    Parameter,
+    /// A reference to a secret in Secrets Manager.
+    Secret,
+}
+
+/// A variable of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectVariable {
+    /// Its name.
+    pub name: String,
+    /// Its value, or where that is.
+    pub value: String,
+    /// Which of both.
+    pub kind: VariableKind,
+    /// Its place in the file.
+    pub span: Span,
+}
+
+/// Where a project's artifacts go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProjectArtifacts {
+    /// None for the build's own.
+    pub identifier: Option<String>,
+    /// `S3`, `NO_ARTIFACTS` or `CODEPIPELINE`.
+    pub kind: String,
+    /// The bucket.
+    pub location: Option<String>,
+    /// A prefix of the key.
+    pub path: String,
+    /// Whether the build's id is part of the key.
+    pub has_build_id: bool,
+    /// The name.
+    pub name: Option<String>,
+    /// Whether they become one ZIP.
+    pub is_zip: bool,
+    /// Whether the buildspec's name goes before this one.
+    pub override_name: bool,
+}
+
+/// A project's cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProjectCache {
+    /// `S3`, `LOCAL` or `NO_CACHE`.
+    pub kind: String,
+    /// Bucket and prefix.
+    pub location: Option<String>,
+    /// Modes of a local one.
+    pub modes: Vec<String>,
+    /// Whose caches it shares.
+    pub namespace: Option<String>,
+}
+
+/// A log group and the beginning of a stream's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloudWatchLogs {
+    /// The group, where it is not the usual one.
+    pub group: Option<String>,
+    /// What the stream's name begins with.
+    pub stream: Option<String>,
+}
+
+/// What a project says, as far as it means something here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Project {
+    /// Its name.
+    pub name: Option<Written<String>>,
+    /// Its buildspec, where it is not `buildspec.yml`.
+    pub buildspec: Option<Written<ProjectBuildspec>>,
+    /// Its image.
+    pub image: Option<Written<String>>,
+    /// Whether its builds may do what containers otherwise may not.
+    pub privileged: Option<Written<bool>>,
+    /// Its variables.
+    pub variables: Vec<ProjectVariable>,
+    /// How long a build may run.
+    pub timeout_minutes: Option<Written<u32>>,
+    /// Memory of its compute type, in GiB, and processors.
+    pub compute: Option<Written<(u32, u32)>>,
+    /// The build's own artifacts.
+    pub artifacts: Option<Written<ProjectArtifacts>>,
+    /// Further ones.
+    pub secondary_artifacts: Vec<ProjectArtifacts>,
+    /// Its cache.
+    pub cache: Option<Written<ProjectCache>>,
+    /// Where its logs go.
+    pub cloudwatch: Option<Written<CloudWatchLogs>>,
+    /// Bucket and prefix of its logs.
+    pub s3_logs: Option<Written<String>>,
+    /// What it asks for and does not get here.
+    pub unheeded: Vec<Written<String>>,
+}
+
+/// Reads a project: the answer of BatchGetProjects, or one project alone. Of several, the one that is
+/// `wanted` by its name.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn codebuild(text: &str, wanted: Option<&str>) -> Result<Project, Vec<Diagnostic>> {
+    let node = json(text).map_err(|problem| vec![*problem])?;
+    let project = choose(&node, wanted).map_err(|problem| vec![*problem])?;
+    let mut problems = Vec::new();
+    if std::ptr::eq(project, &raw const node) {
+        shape::check_strictly(project, &PROJECT, "the project", &mut problems);
+    } else {
+        shape::check_strictly(&node, &ANSWER, "the answer", &mut problems);
+    }
+    let read = read(At::root(project), &mut problems);
+    problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
+    if problems.iter().any(Diagnostic::is_error) { Err(problems) } else { Ok(read) }
+}
+
+fn choose<'n>(node: &'n Node, wanted: Option<&str>) -> Result<&'n Node, Box<Diagnostic>> {
+    let refuse = |message: String| Diagnostic::new(Code::BadValue, node.span, message);
+    let Value::Mapping(entries) = &node.value else {
+        return Err(Box::new(refuse("a project is an object".to_owned())));
+    };
+    let is_answer =
+        entries.iter().find(|(key, _)| key.value == Value::Scalar("projects".to_owned()));
+    let Some((_, projects)) = is_answer else { return Ok(node) };
+    let Value::Sequence(projects) = &projects.value else {
+        return Err(Box::new(refuse("`projects` is a list".to_owned())));
+    };
+    let name = |node: &Node| At::root(node).get("name").string().unwrap_or_default();
+    match (projects.as_slice(), wanted) {
+        ([], _) => {
+            Err(Box::new(refuse("there is no project in it".to_owned()).hint(
+                "aws codebuild batch-get-projects --names NAME; is the Region the right one?",
+            )))
+        }
+        ([one], _) => Ok(one),
+        (several, wanted) => {
+            let found = wanted.and_then(|wanted| several.iter().find(|node| name(node) == wanted));
+            found.ok_or_else(|| {
+                let names: Vec<String> = several.iter().map(name).collect();
+                Box::new(
+                    refuse(format!("there are {} projects in it", several.len()))
+                        .hint(format!("choose one with --project: {}", names.join(", "))),
+                )
+            })
+        }
+    }
+}
+
+fn read(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Project {
+    let environment = map.get("environment");
+    let mut project = Project {
+        name: written(map.get("name")),
+        buildspec: map
+            .get("source")
+            .get("buildspec")
+            .text()
+            .filter(|text| !text.text.is_empty())
+            .map(|text| Written { value: buildspec(text.text), span: text.span }),
+        image: written(environment.get("image")),
+        privileged: flag(environment.get("privilegedMode")),
+        variables: environment
+            .get("environmentVariables")
+            .items()
+            .map(|item| ProjectVariable {
+                name: item.get("name").string().unwrap_or_default(),
+                value: item.get("value").string().unwrap_or_default(),
+                kind: match item.get("type").string().as_deref() {
+                    Some("PARAMETER_STORE") => VariableKind::Parameter,
+                    Some("SECRETS_MANAGER") => VariableKind::Secret,
+                    _ => VariableKind::Plain,
+                },
+                span: item.get("name").span(),
+            })
+            .collect(),
+        timeout_minutes: map
+            .get("timeoutInMinutes")
+            .text()
+            .and_then(|text| Some(Written { value: text.text.parse().ok()?, span: text.span })),
+        compute: compute(environment),
+        artifacts: map.get("artifacts").is_there().then(|| Written {
+            value: artifacts(map.get("artifacts")),
+            span: map.get("artifacts").span(),
+        }),
+        secondary_artifacts: map.get("secondaryArtifacts").items().map(artifacts).collect(),
+        cache: map.get("cache").is_there().then(|| {
+            let cache = map.get("cache");
+            let value = ProjectCache {
+                kind: cache.get("type").string().unwrap_or_default(),
+                location: cache.get("location").string().filter(|text| !text.is_empty()),
+                modes: cache.get("modes").texts().into_iter().map(|text| text.text).collect(),
+                namespace: cache.get("cacheNamespace").string(),
+            };
+            Written { value, span: cache.span() }
+        }),
+        ..Project::default()
+    };
+    let logs = map.get("logsConfig");
+    let is_enabled = |at: At<'_>| at.get("status").string().as_deref() == Some("ENABLED");
+    let (cloudwatch, s3) = (logs.get("cloudWatchLogs"), logs.get("s3Logs"));
+    if is_enabled(cloudwatch) {
+        let text = |name| cloudwatch.get(name).string().filter(|text: &String| !text.is_empty());
+        let value = CloudWatchLogs { group: text("groupName"), stream: text("streamName") };
+        project.cloudwatch = Some(Written { value, span: cloudwatch.span() });
+    }
+    if is_enabled(s3) {
+        match s3.get("location").text().filter(|text| !text.text.is_empty()) {
+            Some(text) => project.s3_logs = Some(Written { value: text.text, span: text.span }),
+            None => problems.push(
+                Diagnostic::new(
+                    Code::MissingKey,
+                    s3.span(),
+                    "`location` is missing in logsConfig.s3Logs",
+                )
+                .hint("name bucket and prefix, or set `status` to DISABLED"),
+            ),
+        }
+    }
+    project.unheeded = unheeded(map);
+    project
+}
+
+fn written(at: At<'_>) -> Option<Written<String>> {
+    at.text().map(|text| Written { value: text.text, span: text.span })
+}
+
+fn flag(at: At<'_>) -> Option<Written<bool>> {
+    Some(Written { value: at.flag()?, span: at.span() })
+}
+
+/// A text with a line break, or one that begins like a buildspec, is the buildspec itself.
+fn buildspec(text: String) -> ProjectBuildspec {
+    if text.contains('\n') || text.trim_start().starts_with("version") {
+        ProjectBuildspec::Inline(text)
+    } else if text.starts_with("arn:") {
+        ProjectBuildspec::Object(text)
+    } else {
+        ProjectBuildspec::Path(text)
+    }
+}
+
+fn artifacts(map: At<'_>) -> ProjectArtifacts {
+    let text = |name| map.get(name).string();
+    ProjectArtifacts {
+        identifier: text("artifactIdentifier"),
+        kind: text("type").unwrap_or_default(),
+        location: text("location").filter(|text| !text.is_empty()),
+        path: text("path").unwrap_or_default(),
+        has_build_id: text("namespaceType").as_deref() == Some("BUILD_ID"),
+        name: text("name").filter(|text| !text.is_empty()),
+        is_zip: text("packaging").as_deref() == Some("ZIP"),
+        override_name: map.get("overrideArtifactName").flag().unwrap_or(false),
+    }
+}
+
+/// What AWS gives to a compute type: GiB of memory and processors.
+fn compute(environment: At<'_>) -> Option<Written<(u32, u32)>> {
+    let at = environment.get("computeType");
+    let own = environment.get("computeConfiguration");
+    let number = |name| own.get(name).string().and_then(|text: String| text.parse::<u32>().ok());
+    let value = match at.string()?.as_str() {
+        "BUILD_GENERAL1_SMALL" => (4, 2),
+        "BUILD_GENERAL1_MEDIUM" => (8, 4),
+        "BUILD_GENERAL1_LARGE" => (16, 8),
+        "BUILD_GENERAL1_XLARGE" => (72, 36),
+        "BUILD_GENERAL1_2XLARGE" => (144, 72),
+        "ATTRIBUTE_BASED_COMPUTE" => (number("memory")?, number("vCpu")?),
+        _ => return None,
+    };
+    (value.0 > 0 && value.1 > 0).then(|| Written { value, span: at.span() })
+}
+
+/// What would make a difference to the build, and cannot be had here.
+fn unheeded(map: At<'_>) -> Vec<Written<String>> {
+    let list = |name: &str| (map.get(name), map.get(name).items().count() > 0);
+    let (sources, has_sources) = list("secondarySources");
+    let (mounts, has_mounts) = list("fileSystemLocations");
+    let vpc = map.get("vpcConfig");
+    let dockerd = map.get("environment").get("dockerServer");
+    [
+        (
+            sources,
+            has_sources,
+            "secondarySources (give their directories: --secondary-source ID=DIR)",
+        ),
+        (mounts, has_mounts, "fileSystemLocations (show a directory: --mount SRC:DST)"),
+        (vpc, vpc.get("vpcId").is_there(), "vpcConfig"),
+        (dockerd, dockerd.is_there(), "environment.dockerServer"),
+    ]
+    .into_iter()
+    .filter(|(_, is_there, _)| *is_there)
+    .map(|(at, _, text)| Written { value: text.to_owned(), span: at.span() })
+    .collect()
+}
+
+const ANSWER: Shape = Map(&[
+    key("projects", Maps(KEYS), "Projects."),
+    key("projectsNotFound", Texts, "Names of projects that are not there."),
+]);
+
+const PROJECT: Shape = Map(KEYS);
+
+const KEYS: &[Key] = &[
+    key("name", Text, "Its name."),
+    key("arn", Text, "Its long name."),
+    key("description", Text, "About it."),
+    key("source", Map(SOURCE), "Its source."),
+    key("secondarySources", Maps(SOURCE), "Further sources."),
+    key("sourceVersion", Text, "Version of the source."),
+    key(
+        "secondarySourceVersions",
+        Maps(&[
+            required("sourceIdentifier", Text, "The source."),
+            required("sourceVersion", Text, "Its version."),
+        ]),
+        "Versions of the further sources.",
+    ),
+    key("artifacts", Map(ARTIFACTS), "Where artifacts go."),
+    key("secondaryArtifacts", Maps(ARTIFACTS), "Where further artifacts go."),
+    key("cache", Map(CACHE), "The cache."),
+    key("environment", Map(ENVIRONMENT), "What builds run in."),
+    key("serviceRole", Text, "Whom builds act as."),
+    key("timeoutInMinutes", Count, "How long a build may run."),
+    key("queuedTimeoutInMinutes", Count, "How long a build may wait."),
+    key("encryptionKey", Text, "The key of artifacts."),
+    key("tags", Maps(&[key("key", Text, "Key."), key("value", Text, "Value.")]), "Tags."),
+    key("created", Text, "When it was made."),
+    key("lastModified", Text, "When it was changed."),
+    key("webhook", Any, "What starts builds."),
+    key(
+        "vpcConfig",
+        Map(&[
+            key("vpcId", Text, "The VPC."),
+            key("subnets", Texts, "Its subnets."),
+            key("securityGroupIds", Texts, "Its security groups."),
+        ]),
+        "The network of builds.",
+    ),
+    key(
+        "badge",
+        Map(&[
+            key("badgeEnabled", Flag, "Whether there is one."),
+            key("badgeRequestUrl", Text, "Where."),
+        ]),
+        "The badge.",
+    ),
+    key("badgeEnabled", Flag, "Whether there is a badge."),
+    key("logsConfig", Map(LOGS), "Where logs go."),
+    key(
+        "fileSystemLocations",
+        Maps(&[
+            key("type", Text, "EFS."),
+            key("location", Text, "The file system."),
+            key("mountPoint", Text, "Where builds see it."),
+            key("identifier", Text, "Its name."),
+            key("mountOptions", Text, "How it is mounted."),
+        ]),
+        "File systems of builds.",
+    ),
+    key("buildBatchConfig", Any, "About batch builds."),
+    key("concurrentBuildLimit", Count, "Most builds at once."),
+    key("projectVisibility", Text, "Who sees it."),
+    key("publicProjectAlias", Text, "Its name in public."),
+    key("resourceAccessRole", Text, "Who shows it in public."),
+    key("autoRetryLimit", Count, "How often a failed build is run again."),
+];
+
+const SOURCE: &[Key] = &[
+    key(
+        "type",
+        Choice(&[
+            "CODECOMMIT",
+            "CODEPIPELINE",
+            "GITHUB",
+            "GITLAB",
+            "GITLAB_SELF_MANAGED",
+            "S3",
+            "BITBUCKET",
+            "GITHUB_ENTERPRISE",
+            "NO_SOURCE",
+        ]),
+        "Where it is.",
+    ),
+    key("location", Text, "Its address."),
+    key("gitCloneDepth", Count, "How much of its history is fetched."),
+    key(
+        "gitSubmodulesConfig",
+        Map(&[key("fetchSubmodules", Flag, "Whether submodules are fetched.")]),
+        "About submodules.",
+    ),
+    key("buildspec", Text, "The buildspec: a path, a text, or an object's ARN."),
+    key("auth", Any, "How it is reached."),
+    key("reportBuildStatus", Flag, "Whether builds are told there."),
+    key("buildStatusConfig", Any, "How builds are told there."),
+    key("insecureSsl", Flag, "Whether certificates matter."),
+    key("sourceIdentifier", Text, "Its name among the sources."),
+];
+
+const ARTIFACTS: &[Key] = &[
+    key("type", Choice(&["CODEPIPELINE", "S3", "NO_ARTIFACTS"]), "What becomes of them."),
+    key("location", Text, "The bucket."),
+    key("path", Text, "A prefix of the key."),
+    key("namespaceType", Choice(&["NONE", "BUILD_ID"]), "Whether the build's id is in the key."),
+    key("name", Text, "The name."),
+    key("packaging", Choice(&["NONE", "ZIP"]), "Whether they become a ZIP."),
+    key("overrideArtifactName", Flag, "Whether the buildspec's name counts."),
+    key("encryptionDisabled", Flag, "Whether they are not encrypted."),
+    key("artifactIdentifier", Text, "The name among the artifacts."),
+    key("bucketOwnerAccess", Text, "What the bucket's owner may."),
+];
+
+const CACHE: &[Key] = &[
+    key("type", Choice(&["NO_CACHE", "S3", "LOCAL"]), "Where it is."),
+    key("location", Text, "Bucket and prefix."),
+    key("modes", Texts, "What is kept locally."),
+    key("cacheNamespace", Text, "Whose caches it shares."),
+];
+
+const LOGS: &[Key] = &[
+    key(
+        "cloudWatchLogs",
+        Map(&[
+            required("status", Choice(&["ENABLED", "DISABLED"]), "Whether they go there."),
+            key("groupName", Text, "The log group."),
+            key("streamName", Text, "What the stream's name begins with."),
+        ]),
+        "CloudWatch Logs.",
+    ),
+    key(
+        "s3Logs",
+        Map(&[
+            required("status", Choice(&["ENABLED", "DISABLED"]), "Whether they go there."),
+            key("location", Text, "Bucket and prefix."),
+            key("encryptionDisabled", Flag, "Whether they are not encrypted."),
+            key("bucketOwnerAccess", Text, "What the bucket's owner may."),
+        ]),
+        "S3.",
+    ),
+];
+
+const ENVIRONMENT: &[Key] = &[
+    key(
+        "type",
+        Choice(&[
+            "LINUX_CONTAINER",
+            "LINUX_GPU_CONTAINER",
+            "ARM_CONTAINER",
+            "LINUX_LAMBDA_CONTAINER",
+            "ARM_LAMBDA_CONTAINER",
+            "LINUX_EC2",
+            "ARM_EC2",
+            "WINDOWS_CONTAINER",
+            "WINDOWS_SERVER_2019_CONTAINER",
+            "WINDOWS_SERVER_2022_CONTAINER",
+            "WINDOWS_EC2",
+            "MAC_ARM",
+        ]),
+        "The kind of machine.",
+    ),
+    key("image", Text, "The image."),
+    key("computeType", Text, "The size of the machine."),
+    key(
+        "computeConfiguration",
+        Map(&[
+            key("vCpu", Count, "Processors."),
+            key("memory", Count, "Memory in GiB."),
+            key("disk", Count, "Disk in GB."),
+            key("machineType", Text, "The machine type."),
+            key("instanceType", Text, "The instance type."),
+        ]),
+        "The size of the machine in numbers.",
+    ),
+    key("fleet", Map(&[key("fleetArn", Text, "Its long name.")]), "The fleet."),
+    key(
+        "environmentVariables",
+        Maps(&[
+            required("name", Text, "The name."),
+            required("value", Text, "The value, or where it is."),
+            key(
+                "type",
+                Choice(&["PLAINTEXT", "PARAMETER_STORE", "SECRETS_MANAGER"]),
+                "Which of both.",
+            ),
+        ]),
+        "Variables of builds.",
+    ),
+    key("privilegedMode", Flag, "Whether builds may run a Docker daemon."),
+    key("certificate", Text, "A certificate on S3."),
+    key("registryCredential", Any, "Credentials of a registry."),
+    key("imagePullCredentialsType", Text, "Whose credentials pull the image."),
+    key("dockerServer", Any, "A Docker server for builds."),
+    key("hostKernel", Text, "The kernel."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINTED: &str = r#"{
+    "projects": [
+        {
+            "name": "demo",
+            "arn": "arn:aws:codebuild:eu-west-1:123456789012:project/demo",
+            "source": {
+                "type": "GITHUB",
+                "location": "https://github.com/a/b",
+                "gitCloneDepth": 1,
+                "gitSubmodulesConfig": {"fetchSubmodules": false},
+                "buildspec": "ci/build.yml",
+                "reportBuildStatus": false,
+                "insecureSsl": false
+            },
+            "secondarySources": [],
+            "secondarySourceVersions": [],
+            "artifacts": {
+                "type": "S3",
+                "location": "bucket",
+                "path": "p",
+                "namespaceType": "BUILD_ID",
+                "name": "out.zip",
+                "packaging": "ZIP",
+                "overrideArtifactName": false,
+                "encryptionDisabled": false
+            },
+            "secondaryArtifacts": [],
+            "cache": {"type": "LOCAL", "modes": ["LOCAL_CUSTOM_CACHE"]},
+            "environment": {
+                "type": "LINUX_CONTAINER",
+                "image": "aws/codebuild/standard:7.0",
+                "computeType": "BUILD_GENERAL1_SMALL",
+                "environmentVariables": [
+                    {"name": "A", "value": "\ud83d\ude00 \"x\"", "type": "PLAINTEXT"},
+                    {"name": "B", "value": "/app/b", "type": "PARAMETER_STORE"},
+                    {"name": "C", "value": "db:user", "type": "SECRETS_MANAGER"}
+                ],
+                "privilegedMode": true,
+                "imagePullCredentialsType": "CODEBUILD"
+            },
+            "serviceRole": "arn:aws:iam::123456789012:role/x",
+            "timeoutInMinutes": 30,
+            "queuedTimeoutInMinutes": 480,
+            "encryptionKey": "arn:aws:kms:eu-west-1:123456789012:alias/aws/s3",
+            "tags": [{"key": "k", "value": "v"}],
+            "created": "2024-03-01T10:00:00.123000+01:00",
+            "lastModified": 1709283600.123,
+            "webhook": {"url": "u", "filterGroups": [[{"type": "EVENT", "pattern": "PUSH"}]]},
+            "badge": {"badgeEnabled": false},
+            "logsConfig": {
+                "cloudWatchLogs": {"status": "ENABLED", "groupName": "g"},
+                "s3Logs": {"status": "ENABLED", "location": "logs/demo", "encryptionDisabled": false}
+            },
+            "projectVisibility": "PRIVATE"
+        }
+    ],
+    "projectsNotFound": []
+}"#;
+
+    #[test]
+    fn what_the_cli_prints_is_read() {
+        let project = codebuild(PRINTED, None).expect("is sound");
+        assert_eq!(
+            project.name.map(|name| (name.value, name.span.line)),
+            Some(("demo".to_owned(), 4))
+        );
+        let buildspec = project.buildspec.map(|buildspec| buildspec.value);
+        assert_eq!(buildspec, Some(ProjectBuildspec::Path("ci/build.yml".to_owned())));
+        let kinds: Vec<_> = project.variables.iter().map(|variable| variable.kind).collect();
+        assert_eq!(kinds, [VariableKind::Plain, VariableKind::Parameter, VariableKind::Secret]);
+        assert_eq!(project.variables[0].value, "\u{1f600} \"x\"");
+        assert_eq!(project.timeout_minutes.map(|timeout| timeout.value), Some(30));
+        assert_eq!(project.compute.map(|compute| compute.value), Some((4, 2)));
+        assert_eq!(project.privileged.map(|flag| flag.value), Some(true));
+        let artifacts = project.artifacts.expect("has artifacts").value;
+        assert!(artifacts.is_zip && artifacts.has_build_id && !artifacts.override_name);
+        assert_eq!(project.cache.expect("has a cache").value.modes, ["LOCAL_CUSTOM_CACHE"]);
+        assert_eq!(project.cloudwatch.and_then(|logs| logs.value.group).as_deref(), Some("g"));
+        assert_eq!(project.s3_logs.map(|place| place.value).as_deref(), Some("logs/demo"));
+        assert_eq!(project.unheeded, []);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_with_its_place() {
+        let text = "{\n  \"nam\": \"x\",\n  \"environment\": {\"image\": [], \"privilegdMode\": true},\n  \
+                    \"cache\": {\"type\": \"S4\"},\n  \"timeoutInMinutes\": \"soon\",\n  \"logsConfig\": {\"s3Logs\": \
+                    {\"status\": \"ENABLED\"}}\n}";
+        let problems = codebuild(text, None).expect_err("has errors");
+        let told: Vec<_> = problems
+            .iter()
+            .map(|problem| (problem.code.name(), problem.span.line, problem.span.column))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("unknown-key", 2, 3),
+                ("wrong-shape", 3, 28),
+                ("unknown-key", 3, 32),
+                ("bad-value", 4, 21),
+                ("bad-value", 5, 23),
+                ("missing-key", 6, 18),
+            ]
+        );
+        assert!(problems.iter().all(Diagnostic::is_error), "{problems:?}");
+        assert_eq!(problems[0].message, "`nam` is not a key of the project");
+        assert_eq!(problems[0].hint.as_deref(), Some("did you mean `name`?"));
+        let broken = codebuild("{\n  \"name\": \n}", None).expect_err("is no JSON");
+        assert_eq!((broken[0].code, broken[0].span.line), (Code::Syntax, 3));
+    }
+
+    #[test]
+    fn one_of_several_is_chosen_by_name() {
+        let two = r#"{"projects": [{"name": "one"}, {"name": "two", "description": null}]}"#;
+        let name =
+            |wanted| codebuild(two, wanted).map(|project| project.name.map(|name| name.value));
+        assert_eq!(name(Some("two")), Ok(Some("two".to_owned())));
+        for wanted in [None, Some("three")] {
+            let problems = name(wanted).expect_err("is not clear");
+            assert!(problems[0].hint.as_deref().is_some_and(|hint| hint.contains("one, two")));
+        }
+        assert!(codebuild("{\"projects\": []}", None).is_err());
+        assert!(codebuild("{\"projects\": [{\"x\": 1}]}", None).is_err());
+        assert!(codebuild("[]", None).is_err());
+    }
+}

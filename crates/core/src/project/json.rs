@@ -1,0 +1,124 @@
+//! JSON to a tree with places.
+//!
+//! serde_json does the reading. It hands over values as they are written, slices of the text, and
+//! where a slice lies is its place. What is `null` is not there.
+
+use crate::spec::yaml::{Node, Value};
+use crate::spec::{Code, Diagnostic, Span};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// Deepest nesting.
+const MAX_DEPTH: usize = 64;
+
+/// Reads a document.
+///
+/// # Errors
+/// The first place where it is not JSON.
+pub(super) fn json(text: &str) -> Result<Node, Box<Diagnostic>> {
+    let raw = serde_json::from_str::<&RawValue>(text).map_err(|error| {
+        let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        let span = Span { line: number(error.line()), column: number(error.column()), length: 1 };
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
+        Box::new(Diagnostic::new(Code::Syntax, span, format!("this is not JSON: {message}")))
+    })?;
+    Reader { text, lines: line_starts(text) }.node(raw.get(), 0)
+}
+
+/// Where lines begin.
+fn line_starts(text: &str) -> Vec<usize> {
+    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    [0].into_iter().chain(breaks.map(|(at, _)| at + 1)).collect()
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    lines: Vec<usize>,
+}
+
+impl Reader<'_> {
+    fn node(&self, raw: &str, depth: usize) -> Result<Node, Box<Diagnostic>> {
+        let span = self.span(raw);
+        let broken = |error: serde_json::Error| {
+            Box::new(Diagnostic::new(Code::Syntax, span, format!("this is not JSON: {error}")))
+        };
+        if depth > MAX_DEPTH {
+            let message = format!("nested more than {MAX_DEPTH} deep");
+            return Err(Box::new(Diagnostic::new(Code::TooLarge, span, message)));
+        }
+        let value = match raw.as_bytes().first() {
+            Some(b'{') => {
+                let entries: Entries<'_> = serde_json::from_str(raw).map_err(broken)?;
+                let mut nodes = Vec::new();
+                for (key, value) in entries.0 {
+                    let span = self.key_span(value.get(), &key);
+                    let value = self.node(value.get(), depth + 1)?;
+                    if value.value != Value::Null {
+                        nodes.push((Node { span, value: Value::Scalar(key) }, value));
+                    }
+                }
+                Value::Mapping(nodes)
+            }
+            Some(b'[') => {
+                let items: Vec<&RawValue> = serde_json::from_str(raw).map_err(broken)?;
+                let items = items.into_iter().map(|item| self.node(item.get(), depth + 1));
+                Value::Sequence(items.collect::<Result<_, _>>()?)
+            }
+            Some(b'"') => Value::Scalar(serde_json::from_str(raw).map_err(broken)?),
+            Some(b'n') => Value::Null,
+            _ => Value::Scalar(raw.to_owned()),
+        };
+        Ok(Node { span, value })
+    }
+
+    /// The place of a slice of the text.
+    fn span(&self, part: &str) -> Span {
+        let at = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        let first = part.lines().next().unwrap_or_default().trim_end();
+        let length = u32::try_from(first.chars().count()).unwrap_or(u32::MAX).max(1);
+        let line = self.lines.partition_point(|&start| start <= at);
+        let start = self.lines.get(line.wrapping_sub(1)).copied().unwrap_or(0);
+        let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        let (line, column) = (number(line), number(self.text[start..at].chars().count() + 1));
+        Span { line, column, length }
+    }
+
+    /// The place of the key before a value: its quotes end before the colon there.
+    fn key_span(&self, value: &str, key: &str) -> Span {
+        let at = (value.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        let before = self.text[..at].trim_end().trim_end_matches(':').trim_end();
+        let written =
+            before.strip_suffix('"').and_then(|rest| rest.rfind('"').map(|at| &before[at..]));
+        Span {
+            length: u32::try_from(key.chars().count() + 2).unwrap_or(u32::MAX),
+            ..self.span(written.unwrap_or(before))
+        }
+    }
+}
+
+/// Keys and values of an object, as they are written.
+struct Entries<'t>(Vec<(String, &'t RawValue)>);
+
+impl<'de: 't, 't> Deserialize<'de> for Entries<'t> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Map)
+    }
+}

@@ -1,0 +1,93 @@
+//! TOML to a tree with places. Sole owner of the crate toml.
+
+use crate::spec::yaml::{Node, Value};
+use crate::spec::{Code, Diagnostic, Span};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Reads a document.
+///
+/// # Errors
+/// Every place where it is not TOML.
+pub fn toml(text: &str) -> Result<Node, Vec<Diagnostic>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let problems = errors.iter().map(|error| {
+            let span = error.span().map(|range| span(text, &range)).unwrap_or_default();
+            Diagnostic::new(Code::Syntax, span, format!("this is not TOML: {}", error.message()))
+        });
+        let mut problems: Vec<Diagnostic> = problems.collect();
+        problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
+        return Err(problems);
+    }
+    let range = table.span();
+    let value = Value::Mapping(entries(text, table.into_inner()));
+    Ok(Node { span: span(text, &range), value })
+}
+
+fn entries(text: &str, table: DeTable<'_>) -> Vec<(Node, Node)> {
+    let mut entries: Vec<(Node, Node)> = table
+        .into_iter()
+        .map(|(key, value)| {
+            let span = span(text, &key.span());
+            let key = Node { span, value: Value::Scalar(key.into_inner().into_owned()) };
+            (key, node(text, value))
+        })
+        .collect();
+    // The table is in the order of its keys.
+    entries.sort_by_key(|(key, _)| (key.span.line, key.span.column));
+    entries
+}
+
+fn node(text: &str, value: Spanned<DeValue<'_>>) -> Node {
+    let span = span(text, &value.span());
+    let value = match value.into_inner() {
+        DeValue::String(text) => Value::Scalar(text.into_owned()),
+        DeValue::Integer(number) => Value::Scalar(number.as_str().to_owned()),
+        DeValue::Float(number) => Value::Scalar(number.as_str().to_owned()),
+        DeValue::Boolean(flag) => Value::Scalar(flag.to_string()),
+        DeValue::Datetime(time) => Value::Scalar(time.to_string()),
+        DeValue::Array(items) => {
+            Value::Sequence(items.into_iter().map(|item| node(text, item)).collect())
+        }
+        DeValue::Table(table) => Value::Mapping(entries(text, table)),
+    };
+    Node { span, value }
+}
+
+fn span(text: &str, range: &Range<usize>) -> Span {
+    let from = text.floor_char_boundary(range.start);
+    let (line, column) = crate::report::position(text, from);
+    let shown = text.get(from..range.end).unwrap_or_default().lines().next().unwrap_or_default();
+    let length = u32::try_from(shown.chars().count()).unwrap_or(u32::MAX).max(1);
+    Span { line, column, length }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_their_places() {
+        let node =
+            toml("# x\ntimeout = \"30m\"\nmount = [\"a\", 'b']\n[env]\nN = 5\n").expect("is TOML");
+        let Value::Mapping(entries) = &node.value else { panic!("a table") };
+        let told: Vec<_> = entries
+            .iter()
+            .map(|(key, value)| {
+                let Value::Scalar(name) = &key.value else { panic!("a key") };
+                (name.as_str(), key.span.line, value.span.line, value.span.column)
+            })
+            .collect();
+        assert_eq!(told, [("timeout", 2, 2, 11), ("mount", 3, 3, 9), ("env", 4, 4, 1)]);
+    }
+
+    #[test]
+    fn all_that_is_no_toml_is_told() {
+        let problems = toml("a = \nb = 1\nc = [\n").expect_err("is none");
+        let lines: Vec<u32> = problems.iter().map(|problem| problem.span.line).collect();
+        assert!(lines.len() > 1 && lines[0] == 1, "{problems:?}");
+        assert_eq!(toml("a = 1\na = 2\n").expect_err("twice")[0].span.line, 2);
+    }
+}

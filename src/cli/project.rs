@@ -1,0 +1,410 @@
+//! `runner.toml` beside the buildspec and `--project-json`: options that stand in files.
+//!
+//! A key of `runner.toml` is an option of `runner run`, whatever options there are: each becomes the
+//! words that would be typed, and stands before what is typed, which therefore wins. A project of
+//! CodeBuild's becomes such words as well, as far as there are options for it; the rest is [`Extras`].
+//!
+//! `runner.toml` comes with the source, which may be anybody's. What gives a build more of this
+//! machine, or of its user, than a build has by itself takes effect only when the user has said so, once
+//! for each state of the file (docs/adr/0037).
+
+mod codebuild;
+mod trust;
+
+use super::error::CliError;
+use super::render;
+use super::run::RunArgs;
+use super::{say, values};
+use crate::amazon::s3::Location;
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction, Args, Command, Parser};
+use nix::fcntl::OFlag;
+use runner_core::project::VariableKind;
+use runner_core::project::{self, CloudWatchLogs, ProjectArtifacts, ProjectCache, ProjectVariable};
+use runner_core::spec::yaml::{Node, Value};
+use runner_core::spec::{BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable};
+use std::any::TypeId;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Name of the project file.
+const NAME: &str = "runner.toml";
+/// Most of a project file that is read.
+const MAX_BYTES: u64 = 1 << 20;
+/// Options that a project file cannot hold: they say where it is, or that it is trusted.
+const ELSEWHERE: [&str; 4] = ["source", "trust-project", "help", "version"];
+
+/// What a project says that no option says.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// Variables whose values are in Parameter Store or Secrets Manager.
+    pub(super) fetched: Vec<ProjectVariable>,
+    /// The buildspec itself.
+    pub(super) buildspec: Option<String>,
+    pub(super) cloudwatch: Option<CloudWatchLogs>,
+    pub(super) s3_logs: Option<Location>,
+    pub(super) artifacts: Option<ProjectArtifacts>,
+    pub(super) secondary_artifacts: Vec<ProjectArtifacts>,
+    pub(super) cache: Option<ProjectCache>,
+}
+
+/// The options alone, for reading them again.
+#[derive(Parser)]
+#[command(name = "runner run")]
+struct Again {
+    #[command(flatten)]
+    args: RunArgs,
+}
+
+/// An option of a file.
+struct Setting {
+    /// Its name.
+    key: String,
+    /// What would be typed.
+    word: OsString,
+    /// What it takes effect on, where that is for the user to allow.
+    reach: Option<String>,
+    span: Span,
+}
+
+/// A file that is being read: its text, what it says and what is wrong with it.
+struct Reading {
+    shown: String,
+    text: String,
+    /// Where its relative paths start from.
+    dir: PathBuf,
+    settings: Vec<Setting>,
+    problems: Vec<Diagnostic>,
+}
+
+/// The options as typed, joined by those of the project files.
+pub(super) fn with_files(args: RunArgs) -> Result<(RunArgs, Extras), CliError> {
+    let mut extras = Extras::default();
+    let mut words: Vec<OsString> = Vec::new();
+    let mut json = args.project_json.clone();
+    if let Some(toml) = find(&args)? {
+        let reading = read_toml(toml, &mut extras)?;
+        trust::check(&reading, args.trust_project)?;
+        if !args.quiet && !reading.settings.is_empty() {
+            let mut keys: Vec<&str> = reading.settings.iter().map(|s| s.key.as_str()).collect();
+            keys.dedup();
+            say(&format!("{} sets {}", reading.shown, keys.join(", ")));
+        }
+        for Setting { key, word, .. } in reading.settings {
+            if key == "project-json" && json.is_none() {
+                let text = word.to_string_lossy().into_owned();
+                json = text.split_once('=').map(|(_, path)| PathBuf::from(path));
+            }
+            if !is_typed_already(&args, &key, &word) {
+                words.push(word);
+            }
+        }
+    }
+    if let Some(path) = json {
+        words.extend(codebuild::read(&path, &args, &mut extras)?);
+    }
+    if words.is_empty() {
+        return Ok((args, extras));
+    }
+    let typed = std::env::args_os().skip(1).skip_while(|word| word != "run").skip(1);
+    let all = [OsString::from("runner run")].into_iter().chain(words).chain(typed);
+    let matches = negatable(<Again as clap::CommandFactory>::command()).try_get_matches_from(all);
+    let again =
+        matches.and_then(|matches| <Again as clap::FromArgMatches>::from_arg_matches(&matches));
+    // Each has been read by itself; together they may still contradict each other.
+    let again = again.map_err(|error| CliError::usage(sentence(&error)))?;
+    Ok((again.args, extras))
+}
+
+/// A further source of the same name is the typed one.
+fn is_typed_already(args: &RunArgs, key: &str, word: &OsString) -> bool {
+    let word = word.to_string_lossy();
+    let id = word.strip_prefix("--secondary-source=").and_then(|rest| rest.split_once('='));
+    key == "secondary-source"
+        && id.is_some_and(|(id, _)| args.secondary_source.iter().any(|(typed, _)| typed == id))
+}
+
+/// Gives every flag a `--no-` form, so that what is typed can also take back what a file says.
+pub(super) fn negatable(mut command: Command) -> Command {
+    let flags: Vec<(clap::Id, &'static str)> = command
+        .get_arguments()
+        .filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue) && !arg.is_global_set())
+        .filter_map(|arg| Some((arg.get_id().clone(), arg.get_long()?)))
+        .filter(|(_, long)| !ELSEWHERE.contains(long))
+        // Names of options live as long as the program.
+        .map(|(id, long)| (id, &*format!("no-{long}").leak()))
+        .collect();
+    for (id, no) in flags {
+        let negation = Arg::new(no).long(no).hide(true).action(ArgAction::SetTrue);
+        command = command.arg(negation.overrides_with(id));
+    }
+    command
+}
+
+/// The project file beside the buildspec, if there is one.
+fn find(args: &RunArgs) -> Result<Option<Reading>, CliError> {
+    let dir = match &args.buildspec {
+        Some(buildspec) => buildspec.parent().unwrap_or(Path::new("")).to_path_buf(),
+        None => args.source.clone(),
+    };
+    let path = dir.join(NAME);
+    match text_of(&path) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(CliError::usage(format!("cannot read {}: {error}", path.display()))),
+        Ok(text) => Reading::new(&path, text).map(Some),
+    }
+}
+
+/// Reads a file as a hostile one: no FIFO, and no more than there can be.
+fn text_of(path: &Path) -> io::Result<String> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn read_toml(mut reading: Reading, extras: &mut Extras) -> Result<Reading, CliError> {
+    let options = <RunArgs as Args>::augment_args(Command::new("run"));
+    match project::toml(&reading.text) {
+        Err(problems) => reading.problems = problems,
+        Ok(node) => {
+            let Value::Mapping(entries) = &node.value else { return Ok(reading) };
+            for (key, value) in entries {
+                let Value::Scalar(name) = &key.value else { continue };
+                match name.as_str() {
+                    "env" => reading.variables(&options, value, key.span),
+                    "logs" => reading.logs(value, key.span, extras),
+                    name => reading.option(&options, name, key.span, value),
+                }
+            }
+        }
+    }
+    reading.done()
+}
+
+impl Reading {
+    fn new(path: &Path, text: String) -> Result<Self, CliError> {
+        let above = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = std::path::absolute(above.unwrap_or(Path::new(".")))
+            .map_err(|error| CliError::ours(error.to_string()))?;
+        let shown = path.strip_prefix(".").unwrap_or(path).display().to_string();
+        Ok(Reading { shown, text, dir, settings: Vec::new(), problems: Vec::new() })
+    }
+
+    /// The same where nothing is wrong; else all that is, told.
+    fn done(mut self) -> Result<Self, CliError> {
+        self.problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
+        let mut stderr = io::stderr().lock();
+        for problem in &self.problems {
+            // Without a standard error there is nobody to tell.
+            let _ = write!(stderr, "{}", render::diagnostic(&self.shown, &self.text, problem));
+        }
+        match self.problems.len() {
+            0 => Ok(self),
+            1 => Err(CliError::usage(format!("1 error in {}", self.shown))),
+            count => Err(CliError::usage(format!("{count} errors in {}", self.shown))),
+        }
+    }
+
+    fn problem(&mut self, code: Code, span: Span, message: String) {
+        self.problems.push(strictly(Diagnostic::new(code, span, message)));
+    }
+
+    /// An option by its name.
+    fn option(&mut self, options: &Command, name: &str, span: Span, value: &Node) {
+        let is_known = |arg: &&Arg| arg.get_long() == Some(name) && !ELSEWHERE.contains(&name);
+        let Some(arg) = options.get_arguments().find(is_known) else {
+            let keys = options.get_arguments().filter_map(Arg::get_long);
+            let keys = keys.filter(|key| !ELSEWHERE.contains(key)).chain(["env", "logs"]);
+            let near = project::nearest(name, keys);
+            let message = format!("`{name}` is not a key of {NAME}");
+            let problem = strictly(Diagnostic::new(Code::UnknownKey, span, message));
+            self.problems.push(match near {
+                Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                None => {
+                    problem.hint("its keys are the options of runner run, without their dashes")
+                }
+            });
+            return;
+        };
+        let several = matches!(arg.get_action(), ArgAction::Append);
+        match (&value.value, arg.get_action()) {
+            (Value::Scalar(text), ArgAction::SetTrue) => match text.as_str() {
+                "true" => self.word(options, name, None, value.span),
+                "false" => {}
+                _ => {
+                    let message = format!("{name} is true or false, not `{text}`");
+                    self.problem(Code::BadValue, value.span, message);
+                }
+            },
+            (Value::Scalar(text), _) => {
+                let text = self.resolved(arg, text);
+                self.word(options, name, Some(text), value.span);
+            }
+            (Value::Sequence(items), _) if several => {
+                for item in items {
+                    match &item.value {
+                        Value::Scalar(text) => {
+                            let text = self.resolved(arg, text);
+                            self.word(options, name, Some(text), item.span);
+                        }
+                        other => {
+                            let message =
+                                format!("an item of {name} is a text, not {}", other.kind());
+                            self.problem(Code::WrongShape, item.span, message);
+                        }
+                    }
+                }
+            }
+            (other, _) => {
+                let message = format!("{name} is a text, not {}", other.kind());
+                self.problem(Code::WrongShape, value.span, message);
+            }
+        }
+    }
+
+    /// `[env]`, or a list of `NAME=VALUE` and `NAME`.
+    fn variables(&mut self, options: &Command, value: &Node, span: Span) {
+        let Value::Mapping(entries) = &value.value else {
+            self.option(options, "env", span, value);
+            return;
+        };
+        for (key, value) in entries {
+            match (&key.value, &value.value) {
+                (Value::Scalar(name), Value::Scalar(text)) => {
+                    self.word(options, "env", Some(format!("{name}={text}")), key.span);
+                }
+                (_, other) => {
+                    let message = format!("a variable is a text, not {}", other.kind());
+                    self.problem(Code::WrongShape, value.span, message);
+                }
+            }
+        }
+    }
+
+    /// `[logs]`: copies of the log on AWS.
+    fn logs(&mut self, value: &Node, span: Span, extras: &mut Extras) {
+        let logs = project::logs(value, &mut self.problems);
+        let mut reach = Vec::new();
+        if let Some(cloudwatch) = logs.cloudwatch {
+            extras.cloudwatch = Some(cloudwatch.value);
+            reach.push("CloudWatch Logs");
+        }
+        if let Some(place) = logs.s3 {
+            match bucket(&place.value) {
+                Ok(location) => extras.s3_logs = Some(location),
+                Err(message) => self.problem(Code::BadValue, place.span, message),
+            }
+            reach.push("S3");
+        }
+        if !reach.is_empty() {
+            let reach = format!("writes to {} with your AWS credentials", reach.join(" and "));
+            // There is no option for it; the words are those of none.
+            let (key, word) = ("logs".to_owned(), OsString::new());
+            self.settings.push(Setting { key, word, reach: Some(reach), span });
+        }
+    }
+
+    /// Adds what would be typed, once that is known to make sense.
+    fn word(&mut self, options: &Command, name: &str, value: Option<String>, span: Span) {
+        let word = match &value {
+            Some(value) => format!("--{name}={value}"),
+            None => format!("--{name}"),
+        };
+        let alone = options.clone().try_get_matches_from(["run", &word]);
+        if let Err(error) = alone {
+            self.problem(Code::BadValue, span, sentence(&error));
+            return;
+        }
+        let reach = trust::reach(name, value.as_deref(), &self.dir);
+        self.settings.push(Setting { key: name.to_owned(), word: word.into(), reach, span });
+    }
+
+    /// A value in which a relative path is relative to the file.
+    fn resolved(&self, arg: &Arg, text: &str) -> String {
+        let join = |path: &str| self.dir.join(path).display().to_string();
+        let name = arg.get_long().unwrap_or_default();
+        if ValueParser::type_id(arg.get_value_parser()) == TypeId::of::<PathBuf>() {
+            return join(text);
+        }
+        match name {
+            "artifacts" | "cache" if !text.contains("://") => join(text),
+            "mount" => join(text),
+            "secondary-source" => match text.split_once('=') {
+                Some((id, path)) => format!("{id}={}", join(path)),
+                None => text.to_owned(),
+            },
+            "image" => match text.split_once(':') {
+                Some((kind, path)) if trust::IMAGES_OF_FILES.contains(&kind) => {
+                    format!("{kind}:{}", join(path))
+                }
+                _ => text.to_owned(),
+            },
+            _ => text.to_owned(),
+        }
+    }
+}
+
+/// An error, whatever its kind is elsewhere.
+fn strictly(mut problem: Diagnostic) -> Diagnostic {
+    problem.severity = runner_core::spec::Severity::Error;
+    problem
+}
+
+/// `bucket/prefix`, or the same after `s3://` or as an ARN.
+fn bucket(text: &str) -> Result<Location, String> {
+    let plain = text.strip_prefix("s3://").or(text.strip_prefix("arn:aws:s3:::")).unwrap_or(text);
+    Location::parse(&format!("s3://{plain}"))
+        .unwrap_or_else(|| Err("write BUCKET/PREFIX".to_owned()))
+}
+
+/// The parser's words for what is wrong, in one sentence.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+/// Variables of a project whose values are fetched, before those of the buildspec.
+pub(super) fn add_variables(
+    spec: &mut BuildSpec,
+    fetched: &[ProjectVariable],
+) -> Result<(), CliError> {
+    for variable in fetched {
+        let ProjectVariable { name, value, kind, .. } = variable;
+        values::check_variable(name, value).map_err(CliError::usage)?;
+        spec.variables.retain(|own| own.name != *name);
+        spec.parameters.retain(|own| own.name != *name);
+        spec.secrets.retain(|own| own.name != *name);
+        // Values that a project takes from there are not exported (`spec/buildspec.md` 1.3).
+        spec.exported.retain(|own| own != name);
+        let (name, span) = (name.clone(), Span::default());
+        match kind {
+            VariableKind::Secret => {
+                let secret = runner_core::spec::secret_reference(value)
+                    .map_err(|problem| CliError::usage(format!("{name}: {}", problem.message)))?;
+                spec.secrets.push(SecretVariable { name, secret, span });
+            }
+            VariableKind::Parameter | VariableKind::Plain => {
+                spec.parameters.push(Variable { name, value: value.clone(), span });
+            }
+        }
+    }
+    Ok(())
+}
