@@ -16,7 +16,7 @@ use crate::amazon;
 use crate::amazon::s3::Location;
 use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
-use crate::deliveries::{Couriers, Destinations};
+use crate::deliveries::{Copies, Couriers};
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
 use crate::engine::namespaces::{Namespaces, Recorder, Teller};
@@ -246,7 +246,7 @@ impl Build {
         self.tell_hidden_path(&inbox).await;
         let identity = self.request.aws.clone().unwrap_or(amazon::Identity::Default);
         let uuid = self.identity.uuid.to_string();
-        let couriers = Couriers::start(&self.destinations(), &uuid, &identity, &self.dir, &log);
+        let couriers = Couriers::start(&self.copies(), &uuid, &identity, &self.dir, &log);
         let couriers = Arc::new(couriers.map_err(failed("start copies of the log"))?);
         let guests = Guests { snapshot, breakpoints, hub, couriers };
         let world = self.world(&plan, environment, &inbox, readonly, guests, &gate);
@@ -318,7 +318,7 @@ impl Build {
     }
 
     /// Where copies of the log go (`spec/buildspec.md` 6.5).
-    fn destinations(&self) -> Destinations {
+    fn copies(&self) -> Copies {
         let LogsWanted { cloudwatch, s3 } = self.request.logs.clone();
         let uuid = self.identity.uuid;
         let cloudwatch = cloudwatch.map(|CloudWatchLogs { group, stream }| {
@@ -326,7 +326,7 @@ impl Build {
             let before = stream.map_or_else(String::new, |stream| format!("{stream}/"));
             (group, format!("{before}{uuid}"))
         });
-        Destinations { cloudwatch, s3 }
+        Copies { cloudwatch, s3 }
     }
 
     /// Where GitHub sees what is annotated: from the root of its work tree, if that is where we are.
@@ -402,7 +402,7 @@ impl Build {
                 secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),
                 cache: None,
                 logs: LogsFacts {
-                    cloudwatch: self.destinations().cloudwatch,
+                    cloudwatch: self.copies().cloudwatch,
                     s3: request.logs.s3.as_ref().map(|place| {
                         let object = place.object(&format!("{}.gz", self.identity.uuid));
                         format!("{}/{}", object.bucket, object.key)

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where copies of the log go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Destinations {
+pub(crate) struct Copies {
     /// Log group and log stream.
     pub(crate) cloudwatch: Option<(String, String)>,
     /// The object's place.
@@ -53,7 +53,7 @@ pub(crate) struct Couriers {
 impl Couriers {
     /// Starts those that are asked for. Nothing is sent yet.
     pub(crate) fn start(
-        to: &Destinations,
+        to: &Copies,
         uuid: &str,
         identity: &Identity,
         dir: &BuildDir,

@@ -88,7 +88,8 @@ pub(super) fn with_files(args: RunArgs) -> Result<(RunArgs, Extras), CliError> {
     if let Some(toml) = find(&args)? {
         let reading = read_toml(toml, &mut extras)?;
         trust::check(&reading, args.trust_project)?;
-        if !args.quiet && !reading.settings.is_empty() {
+        let is_quiet = args.quiet || reading.settings.iter().any(|setting| setting.key == "quiet");
+        if !is_quiet && !reading.settings.is_empty() {
             let mut keys: Vec<&str> = reading.settings.iter().map(|s| s.key.as_str()).collect();
             keys.dedup();
             say(&format!("{} sets {}", reading.shown, keys.join(", ")));
@@ -254,14 +255,14 @@ impl Reading {
             },
             (Value::Scalar(text), _) => {
                 let text = self.resolved(arg, text);
-                self.word(options, name, Some(text), value.span);
+                self.word(options, name, Some(&text), value.span);
             }
             (Value::Sequence(items), _) if several => {
                 for item in items {
                     match &item.value {
                         Value::Scalar(text) => {
                             let text = self.resolved(arg, text);
-                            self.word(options, name, Some(text), item.span);
+                            self.word(options, name, Some(&text), item.span);
                         }
                         other => {
                             let message =
@@ -287,7 +288,7 @@ impl Reading {
         for (key, value) in entries {
             match (&key.value, &value.value) {
                 (Value::Scalar(name), Value::Scalar(text)) => {
-                    self.word(options, "env", Some(format!("{name}={text}")), key.span);
+                    self.word(options, "env", Some(&format!("{name}={text}")), key.span);
                 }
                 (_, other) => {
                     let message = format!("a variable is a text, not {}", other.kind());
@@ -321,8 +322,8 @@ impl Reading {
     }
 
     /// Adds what would be typed, once that is known to make sense.
-    fn word(&mut self, options: &Command, name: &str, value: Option<String>, span: Span) {
-        let word = match &value {
+    fn word(&mut self, options: &Command, name: &str, value: Option<&str>, span: Span) {
+        let word = match value {
             Some(value) => format!("--{name}={value}"),
             None => format!("--{name}"),
         };
@@ -331,7 +332,7 @@ impl Reading {
             self.problem(Code::BadValue, span, sentence(&error));
             return;
         }
-        let reach = trust::reach(name, value.as_deref(), &self.dir);
+        let reach = trust::reach(name, value, &self.dir);
         self.settings.push(Setting { key: name.to_owned(), word: word.into(), reach, span });
     }
 

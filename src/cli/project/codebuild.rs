@@ -98,7 +98,7 @@ pub(super) fn read(
         _ if args.buildspec.is_some() => {}
         None => {}
         Some(Written { value: ProjectBuildspec::Inline(text), .. }) => {
-            extras.buildspec = Some(text)
+            extras.buildspec = Some(text);
         }
         Some(Written { value: ProjectBuildspec::Path(path), .. }) => {
             let path = args.source.join(path);
