@@ -7,7 +7,7 @@
 
 use super::{Container, Ends, ExecError, ExecSpec, Ids, Process, Stdio};
 use runner_wire::abi::FILES_NAME;
-use runner_wire::files::{self as wire, Entry, Failed, Node, Reply};
+use runner_wire::files::{self as wire, Failed, Node, Reply};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -115,75 +115,6 @@ impl Files {
         }
     }
 
-    /// Tells about paths below a root, in the order they are asked for: `each` gets entries, content
-    /// and failures, but no [`Reply::Root`] and no [`Reply::Sync`]. A selection is its flags
-    /// (`runner_wire::files::select`) and a path, empty for all that is in the root.
-    ///
-    /// # Errors
-    /// The root cannot be opened ([`FilesError::Failed`]), the program broke off, or what `each` says.
-    pub(crate) fn read<E: From<FilesError>>(
-        self,
-        root: &[u8],
-        selections: impl IntoIterator<Item = (u32, Vec<u8>)> + Send,
-        mut each: impl FnMut(Reply<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Files { mut requests, mut replies } = self;
-        std::thread::scope(|scope| {
-            // Requests and replies are under way at once, or a long list would stand still.
-            scope.spawn(move || -> io::Result<()> {
-                requests.root(root, 0)?;
-                for (flags, path) in selections {
-                    requests.select(flags, &path)?;
-                }
-                requests.sync()
-            });
-            let mut told = || loop {
-                match replies.next()? {
-                    Some(Reply::Sync) => return Ok(()),
-                    Some(Reply::Root(_)) => {}
-                    Some(Reply::Failed(failed)) if failed.path.is_empty() => {
-                        return Err(FilesError::Failed(Failure {
-                            path: root.to_vec(),
-                            ..failed.into()
-                        })
-                        .into());
-                    }
-                    Some(reply) => each(reply)?,
-                    None => return Err(FilesError::Ended.into()),
-                }
-            };
-            let result = told();
-            // Whoever still asks finds nobody there.
-            drop(replies);
-            result
-        })
-    }
-
-    /// Every path below a root that the selections name, without content; failures are for `failed`.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub(crate) fn list(
-        self,
-        root: &[u8],
-        selections: impl IntoIterator<Item = (u32, Vec<u8>)> + Send,
-        mut failed: impl FnMut(Failure),
-    ) -> Result<Vec<Listed>, FilesError> {
-        let mut list = Vec::new();
-        self.read(root, selections, |reply| {
-            match reply {
-                Reply::Entry(entry) => list.push(entry.into()),
-                Reply::Failed(problem) => failed(problem.into()),
-                Reply::Root(_) | Reply::Sync => {}
-                Reply::Data(_) | Reply::Hole(_) | Reply::End(_) => {
-                    return Err(FilesError::Nonsense(wire::FilesError::Content));
-                }
-            }
-            Ok(())
-        })?;
-        Ok(list)
-    }
-
     /// Makes files below a root: `make` asks, and all of it is done when this comes back. What failed
     /// in the container comes back as well; the rest is there.
     ///
@@ -228,21 +159,6 @@ impl Files {
                 (Ok(()), told) => Ok(told?),
             }
         })
-    }
-}
-
-/// A path of the container and what it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listed {
-    pub(crate) facts: wire::Facts,
-    pub(crate) path: Vec<u8>,
-    /// Where a symbolic link leads.
-    pub(crate) target: Vec<u8>,
-}
-
-impl From<Entry<'_>> for Listed {
-    fn from(entry: Entry<'_>) -> Self {
-        Listed { facts: entry.facts, path: entry.path.to_vec(), target: entry.target.to_vec() }
     }
 }
 

@@ -12,7 +12,8 @@ use std::path::Path;
 
 cases! {
     [] => mutated_buildspecs_are_answered, chunks_make_no_difference_to_the_masker,
-        frames_survive_any_cut, garbage_at_the_shim_socket, catalogs_and_files_of_variables, report_files;
+        frames_survive_any_cut, garbage_at_the_shim_socket, catalogs_and_files_of_variables, report_files,
+        files_of_a_hostile_container;
 }
 
 /// Rounds of each case; `RUNNER_FUZZ_ROUNDS` asks for more.
@@ -302,5 +303,96 @@ fn report_files() {
         let again = report::read(Format::JunitXml, &xml);
         assert_eq!(again.problem, None, "round {round}: {}", String::from_utf8_lossy(&xml));
         assert_eq!(again.cases.len(), group.cases().count(), "round {round}");
+    }
+}
+
+/// What a container says of its files: sound streams survive any cut, others end in an error; a path never
+/// leads out, content never is longer than was said, and memory does not follow what is announced.
+fn files_of_a_hostile_container() {
+    use runner_wire::abi::files::{DIRECTORY, Facts, REGULAR, SYMLINK, is_path, reply};
+    use runner_wire::files::{Replies, Reply};
+
+    let message = |stream: &mut Vec<u8>, kind: u32, parts: &[&[u8]]| {
+        let body = parts.concat();
+        stream.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+        stream.extend_from_slice(&kind.to_le_bytes());
+        stream.extend_from_slice(&body);
+    };
+    let mut random = Random(0xF11E5);
+    for round in 0..rounds() {
+        let mut stream = Vec::new();
+        for _ in 0..random.below(8) {
+            let mode = [REGULAR, DIRECTORY, SYMLINK, 0o010_000][random.below(4)] | 0o644;
+            let size = random.below(3000);
+            let path = [&b"a"[..], b"a/b", b"\xff", b"a b"][random.below(4)];
+            let path_len = u32::try_from(path.len()).unwrap();
+            let facts = Facts { mode, size: size as u64, path_len, ..Facts::default() };
+            let target = if mode & 0o170_000 == SYMLINK { &b"../x"[..] } else { b"" };
+            message(&mut stream, reply::ENTRY, &[&facts.to_bytes(), path, target]);
+            if mode & 0o170_000 == REGULAR && random.below(2) == 0 {
+                let hole = random.below(size + 1);
+                message(&mut stream, reply::HOLE, &[&(hole as u64).to_le_bytes()]);
+                if size > hole {
+                    message(&mut stream, reply::DATA, &[&vec![7; size - hole]]);
+                }
+                message(&mut stream, reply::END, &[&[0; 8]]);
+            }
+            if random.below(4) == 0 {
+                message(
+                    &mut stream,
+                    reply::FAILED,
+                    &[&3_u32.to_le_bytes(), &2_u32.to_le_bytes(), path],
+                );
+            }
+        }
+        let is_sound = random.below(3) == 0;
+        if !is_sound {
+            mutate(&mut random, &mut stream);
+        }
+        let mut replies = Replies::default();
+        let (mut rest, mut left, mut is_error) = (stream.as_slice(), None, false);
+        'all: while !rest.is_empty() {
+            let space = replies.space();
+            let count = (1 + random.below(rest.len())).min(space.len());
+            space[..count].copy_from_slice(&rest[..count]);
+            replies.filled(count);
+            rest = &rest[count..];
+            loop {
+                let has_next = replies.has_next();
+                match replies.next_reply() {
+                    Ok(None) => break,
+                    Err(_) => {
+                        is_error = true;
+                        break 'all;
+                    }
+                    Ok(Some(reply)) => {
+                        assert!(has_next, "round {round}");
+                        match reply {
+                            Reply::Entry(entry) => {
+                                assert!(is_path(entry.path), "round {round}");
+                                left = Some(entry.facts.size);
+                            }
+                            Reply::Failed(failed) => {
+                                assert!(
+                                    failed.path.is_empty() || is_path(failed.path),
+                                    "round {round}"
+                                );
+                            }
+                            Reply::Data(bytes) => {
+                                left = left.unwrap().checked_sub(bytes.len() as u64);
+                                assert!(left.is_some(), "round {round}");
+                            }
+                            Reply::Hole(length) => {
+                                left = left.unwrap().checked_sub(length);
+                                assert!(left.is_some(), "round {round}");
+                            }
+                            Reply::End(_) => assert_eq!(left, Some(0), "round {round}"),
+                            Reply::Root(_) | Reply::Sync => {}
+                        }
+                    }
+                }
+            }
+        }
+        assert!(!is_sound || (!is_error && replies.is_at_rest()), "round {round}: {stream:?}");
     }
 }
