@@ -25,6 +25,7 @@ use crate::engine::{ContainerSpec, Engine, Network, UserMount, host_image};
 use crate::events::LogWriter;
 use crate::image::{Curtain, Getter, Image, MOST_BYTES, Progress as PullProgress, Store};
 use crate::outputs::Destinations;
+use crate::outputs::cache::CacheTo;
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
 use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink};
@@ -75,6 +76,8 @@ pub(crate) struct RunRequest {
     pub(crate) masked: Vec<String>,
     /// Where artifacts go.
     pub(crate) artifacts: Option<Destinations>,
+    /// Where the cache is.
+    pub(crate) cache: Option<CacheTo>,
     /// Whose AWS credentials the build gets.
     pub(crate) aws: Option<amazon::Identity>,
     /// Where values come from that the buildspec does not hold.
@@ -262,6 +265,12 @@ impl Build {
             ways::say(&text);
         }
         prune_old(&self.home, std::time::SystemTime::now());
+        if let Some(cache) = &self.request.cache
+            && let Err(error) = cache.tidy()
+        {
+            // It was told already, if it kept the build from anything.
+            tracing::warn!(%error, "old caches stay");
+        }
         Ok(status)
     }
 
@@ -400,7 +409,6 @@ impl Build {
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
                 secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),
-                cache: None,
                 logs: LogsFacts {
                     cloudwatch: self.copies().cloudwatch,
                     s3: request.logs.s3.as_ref().map(|place| {
@@ -408,6 +416,7 @@ impl Build {
                         format!("{}/{}", object.bucket, object.key)
                     }),
                 },
+                cache: self.request.cache.as_ref().map(CacheTo::facts),
                 session_enabled: request.sessions,
                 timeout_s: request.limits.timeout.as_secs(),
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -471,6 +480,8 @@ impl Build {
             deliveries: guests.couriers,
             container_layers: self.meta.layers.clone(),
             artifacts: self.request.artifacts.clone(),
+            cache: self.request.cache.clone(),
+            cache_state: Mutex::default(),
             identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
             uuid: self.identity.uuid.to_string(),
             arn: self.identity.arn.clone(),

@@ -6,6 +6,7 @@
 
 pub(crate) mod artifacts;
 mod bucket;
+pub(crate) mod cache;
 mod expand;
 mod folder;
 mod listing;

@@ -5,8 +5,6 @@
 //! for the rest. What is fetched goes on where a connection was cut. Memory holds a few parts,
 //! whatever the size of the object.
 
-#![allow(dead_code, reason = "the cache is about to fetch and list")]
-
 mod error;
 mod upload;
 
@@ -142,6 +140,7 @@ impl S3 {
             client: self.client.clone(),
             object: object.clone(),
             etag: answer.e_tag.clone(),
+            metadata: answer.metadata.clone().unwrap_or_default(),
             length: answer.content_length.and_then(|length| u64::try_from(length).ok()),
             at: 0,
             failures: 0,
@@ -168,13 +167,6 @@ impl S3 {
         Ok(listed)
     }
 
-    /// Removes an object, whether it is there or not.
-    pub(crate) async fn delete(&self, object: &Object) -> Result<(), S3Error> {
-        let request = self.client.delete_object().bucket(&object.bucket).key(&object.key);
-        request.send().await.map_err(|error| S3Error::new("remove", object, &error))?;
-        Ok(())
-    }
-
     /// Waits until what was begun and given up is thrown away at the server, too.
     pub(crate) async fn settle(&self) {
         let mut aborts =
@@ -188,6 +180,7 @@ pub(crate) struct Download {
     client: Client,
     object: Object,
     etag: Option<String>,
+    metadata: std::collections::HashMap<String, String>,
     length: Option<u64>,
     at: u64,
     failures: u32,
@@ -198,6 +191,11 @@ impl Download {
     /// Bytes of the whole object, where the server tells.
     pub(crate) fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// What was told about it when it was put.
+    pub(crate) fn metadata(&self, name: &str) -> Option<&str> {
+        self.metadata.get(name).map(String::as_str)
     }
 
     /// The next bytes; `None` when all have come. A connection that breaks is made again, from there

@@ -4,6 +4,7 @@
 //! exit code and its hint.
 
 mod builds;
+mod cache;
 mod check;
 mod cp;
 mod error;
@@ -54,6 +55,9 @@ enum Verb {
     Stop(builds::BuildArg),
     /// The log of a live or ended build
     Logs(builds::LogsArgs),
+    /// What builds have left for the next ones
+    #[command(subcommand)]
+    Cache(cache::CacheVerb),
     /// Images kept on this machine
     #[command(subcommand)]
     Image(Box<image::ImageVerb>),
@@ -86,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Resume(args) => builds::resume(&args),
         Verb::Stop(args) => builds::stop(&args),
         Verb::Logs(args) => builds::logs(&args),
+        Verb::Cache(verb) => cache::cache(verb),
         Verb::Image(verb) => image::image(*verb),
     };
     match result {

@@ -6,7 +6,8 @@ use crate::amazon::Identity;
 use crate::app::{self, BuildspecFile, EngineKind, LogFormat, LogsWanted, RunRequest};
 use crate::engine::{Network, UserMount};
 use crate::image::Image;
-use crate::outputs::{Destination, Destinations};
+use crate::outputs::cache::CacheTo;
+use crate::outputs::{Destination, Destinations, Store};
 use crate::secrets::{SecretsFile, Vault};
 use clap::{Args, ValueEnum};
 use runner_core::env::Variables;
@@ -98,6 +99,9 @@ pub(super) struct RunArgs {
     /// Collect the build's artifacts into a directory or a bucket; a name that ends in .zip makes a ZIP
     #[arg(long, value_name = "DIR|s3://...", value_parser = values::artifacts)]
     artifacts: Option<Destination>,
+    /// Restore the build's cache from a directory or a bucket, and save it there
+    #[arg(long, value_name = "DIR|s3://...", value_parser = values::store)]
+    cache: Option<Store>,
     /// Project name [default: the source directory's name]
     #[arg(long, value_name = "NAME", value_parser = values::project)]
     pub(super) project: Option<String>,
@@ -238,8 +242,10 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     };
     let variables = variables(&args)?;
     let on_terminal = std::io::stderr().is_terminal();
+    let project = args.project.unwrap_or_else(|| values::project_of(&source));
+    let cache = args.cache.map(|store| CacheTo { store, project: project.clone() });
     let request = RunRequest {
-        project: args.project.unwrap_or_else(|| values::project_of(&source)),
+        project,
         source,
         secondary_sources: args.secondary_source,
         buildspec,
@@ -264,6 +270,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         artifacts: args
             .artifacts
             .map(|primary| Destinations { primary, secondary: BTreeMap::new() }),
+        cache,
         masked: args.mask,
         aws,
         vault: Arc::new(vault),
@@ -275,7 +282,14 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         quiet: args.quiet,
     };
     let rejected = request.spec.is_err();
-    let status = app::run(request, super::home::open()?)?;
+    let home = super::home::open()?;
+    if let Some(CacheTo { store: Store::Folder(folder), .. }) = &request.cache
+        && let Err(error) = home.note_cache_folder(folder)
+    {
+        // It is only missing from a list.
+        say(&format!("warning: runner cache ls will not know this folder: {error}"));
+    }
+    let status = app::run(request, home)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
 }
 
@@ -339,7 +353,7 @@ fn uncollected(spec: &BuildSpec, args: &RunArgs) -> Vec<&'static str> {
             spec.artifacts.is_some() && args.artifacts.is_none(),
         ),
         ("reports", !spec.reports.is_empty()),
-        ("cache", spec.cache.is_some()),
+        ("cache (name a place: --cache DIR)", spec.cache.is_some() && args.cache.is_none()),
     ];
     keys.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
 }

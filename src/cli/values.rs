@@ -113,7 +113,7 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// A directory or `s3://bucket/prefix`.
-fn store(text: &str) -> Result<Store, String> {
+pub(super) fn store(text: &str) -> Result<Store, String> {
     match Location::parse(text) {
         Some(location) => Ok(Store::Bucket(location?)),
         None if text.is_empty() => Err("name a directory or s3://BUCKET/PREFIX".to_owned()),

@@ -81,7 +81,7 @@ impl Effects {
             Effect::Release { breakpoint } => self.world.breakpoints.release(breakpoint),
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
-            Effect::Upload => self.upload(),
+            Effect::Upload { succeeding } => self.upload(succeeding),
             Effect::Finalize { status } => self.finalize(status),
             // The loop's own business.
             Effect::Finish { .. } => {}
@@ -189,7 +189,7 @@ impl Effects {
         });
     }
 
-    fn upload(&self) {
+    fn upload(&self, succeeding: bool) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
         let (shell, stage) = (Arc::clone(&self.shell), Arc::clone(&self.stage));
         let (cancel, cancelled) = watch::channel(false);
@@ -198,7 +198,16 @@ impl Effects {
             let Some(work) = &world.work else { return };
             let shell = shell.lock().await;
             let Some(shell) = &*shell else { return };
-            let result = upload::upload(&world, work, shell, container, &inbox, cancelled).await;
+            let result = upload::upload(&upload::Asked {
+                world: &world,
+                work,
+                shell,
+                container,
+                inbox: &inbox,
+                cancelled,
+                succeeding,
+            })
+            .await;
             // A container that has been taken down meanwhile has its own story.
             if !matches!(*lock(&stage), Stage::Stopping) {
                 inbox.send(Input::Uploaded(result)).await;

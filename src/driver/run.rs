@@ -129,7 +129,7 @@ impl Driver {
                 | Effect::Run(_)
                 | Effect::Terminate
                 | Effect::Kill
-                | Effect::Upload
+                | Effect::Upload { .. }
                 | Effect::Finalize { .. } => self.effects.perform(effect),
             }
         }

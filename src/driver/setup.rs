@@ -5,6 +5,7 @@
 
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
+use super::upload;
 use super::world::World;
 use crate::engine::{Container, OpenMode};
 use crate::image::Image;
@@ -20,6 +21,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Most of a catalog that is read.
 const MAX_CATALOG: u64 = 4 << 20;
@@ -59,6 +61,12 @@ pub(super) async fn make_ready(
         Arc::clone(&world.snapshot),
     )
     .await?;
+    if let (Some(cache), Some(to)) = (&work.cache, &world.cache) {
+        let (_held, cancel) = watch::channel(false);
+        let caching = upload::caching(world, &shell, Arc::clone(&container), inbox, cancel);
+        let state = caching.restore(cache, to, false).await;
+        *upload::lock(&world.cache_state) = state;
+    }
     // This machine is no image of CodeBuild's; looking would be one more process at each start.
     let has_catalog = world.container_spec.image != Image::Host;
     let catalog = if has_catalog { catalog(&*container).await } else { None };

@@ -9,37 +9,45 @@ use super::world::World;
 use crate::engine::Container;
 use crate::outputs::Teller;
 use crate::outputs::artifacts::{Collector, Uncollected};
+use crate::outputs::cache::{CacheState, Caching};
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
 use runner_core::phase::PhaseContext;
 use runner_core::plan::Work;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// Collects all of it. `cancelled` becomes true when nobody waits for it any more.
-pub(super) async fn upload(
-    world: &World,
-    work: &Work,
-    shell: &Shell,
-    container: Arc<dyn Container>,
-    inbox: &Inbox,
-    cancelled: watch::Receiver<bool>,
-) -> Result<(), PhaseContext> {
+/// What is asked for.
+pub(super) struct Asked<'a> {
+    pub(super) world: &'a World,
+    pub(super) work: &'a Work,
+    pub(super) shell: &'a Shell,
+    pub(super) container: Arc<dyn Container>,
+    pub(super) inbox: &'a Inbox,
+    /// Becomes true when nobody waits for it any more.
+    pub(super) cancelled: watch::Receiver<bool>,
+    /// Whether nothing has failed so far.
+    pub(super) succeeding: bool,
+}
+
+/// Collects all of it.
+pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
+    let Asked { world, work, shell, container, inbox, cancelled, succeeding } = asked;
     if !work.exported.is_empty() {
         inbox.send(Input::Exported(shell.values(&work.exported))).await;
     }
     let mut result = Ok(());
     if let (Some(artifacts), Some(to)) = (&work.artifacts, &world.artifacts) {
         let collector = Collector {
-            container: Arc::clone(&container),
-            teller: Teller(inbox.clone()),
+            container: Arc::clone(container),
+            teller: Teller((*inbox).clone()),
             values: shell.surroundings(),
             source: world.places.source.clone(),
             build: world.uuid.clone(),
             arn: world.arn.clone(),
             scratch: world.scratch.clone(),
             identity: world.identity.clone(),
-            cancel: cancelled,
+            cancel: cancelled.clone(),
         };
         if let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await {
             if let Some(hint) = hint {
@@ -48,5 +56,36 @@ pub(super) async fn upload(
             result = Err(context);
         }
     }
+    // What a failed build has left is not what the next one wants to begin with.
+    if let (Some(cache), Some(to), true) = (&work.cache, &world.cache, *succeeding) {
+        let caching = caching(world, shell, Arc::clone(container), inbox, cancelled.clone());
+        let state = std::mem::take(&mut *lock(&world.cache_state));
+        caching.save(cache, to, &state).await;
+    }
     result
+}
+
+/// What moves caches, at either end of the build.
+pub(super) fn caching(
+    world: &World,
+    shell: &Shell,
+    container: Arc<dyn Container>,
+    inbox: &Inbox,
+    cancel: watch::Receiver<bool>,
+) -> Caching {
+    Caching {
+        container,
+        teller: Teller(inbox.clone()),
+        values: shell.surroundings(),
+        source: world.places.source.clone(),
+        build: world.uuid.clone(),
+        scratch: world.scratch.clone(),
+        identity: world.identity.clone(),
+        cancel,
+    }
+}
+
+/// What is known of the build's cache.
+pub(super) fn lock(state: &Mutex<CacheState>) -> MutexGuard<'_, CacheState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,12 +9,13 @@ use super::sessions::Sessions;
 use crate::amazon::Identity;
 use crate::engine::{ContainerSpec, Engine};
 use crate::outputs::Destinations;
+use crate::outputs::cache::{CacheState, CacheTo};
 use crate::secrets::Vault;
 use runner_core::env::Layers;
 use runner_core::mask::SharedSecrets;
 use runner_core::plan::{Places, Work};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Advice for the text of a command in which a program was not found.
 pub(crate) type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -41,6 +42,10 @@ pub(crate) struct World {
     pub(crate) container_layers: Vec<PathBuf>,
     /// Where artifacts go; none: they are not collected.
     pub(crate) artifacts: Option<Destinations>,
+    /// Where caches are; none: there is no cache.
+    pub(crate) cache: Option<CacheTo>,
+    /// What is known of this build's.
+    pub(crate) cache_state: Mutex<CacheState>,
     /// Whose the buckets are.
     pub(crate) identity: Identity,
     /// The build's uuid and ARN.

@@ -4,6 +4,7 @@
 //! whole: a failure leaves what was there before. Files keep modes and times and belong to the caller.
 
 use super::OutputError;
+use super::cache::Shared;
 use super::meter::Meter;
 use super::transfer::{Chosen, Keeper};
 use crate::users;
@@ -74,6 +75,8 @@ pub(super) struct FolderKeeper {
     open: Option<Open>,
     /// The directory the last file went to.
     last: Option<PathBuf>,
+    /// Where equal files are kept once.
+    shared: Option<Shared>,
 }
 
 struct Open {
@@ -86,7 +89,12 @@ struct Open {
 impl FolderKeeper {
     /// Below a directory that nobody else knows.
     pub(super) fn new(root: PathBuf, meter: Meter) -> Self {
-        FolderKeeper { root, meter, open: None, last: None }
+        FolderKeeper { root, meter, open: None, last: None, shared: None }
+    }
+
+    /// The same; files that are equal, mode and time included, share their bytes in this folder.
+    pub(super) fn sharing(root: PathBuf, meter: Meter, shared: Shared) -> Self {
+        FolderKeeper { shared: Some(shared), ..Self::new(root, meter) }
     }
 
     fn place(&mut self, name: &[u8]) -> Result<PathBuf, OutputError> {
@@ -116,6 +124,9 @@ impl Keeper for FolderKeeper {
     fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.file.write_all(bytes).map_err(OutputError::folder("write", &open.path))?;
+        if let Some(shared) = &mut self.shared {
+            shared.add(bytes);
+        }
         open.length += bytes.len() as u64;
         self.meter.add(bytes.len() as u64);
         Ok(())
@@ -124,6 +135,9 @@ impl Keeper for FolderKeeper {
     fn hole(&mut self, length: u64) -> Result<(), OutputError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.length += length;
+        if let Some(shared) = &mut self.shared {
+            shared.add_zeros(length);
+        }
         open.file
             .seek(SeekFrom::Start(open.length))
             .map_err(OutputError::folder("write", &open.path))?;
@@ -140,7 +154,11 @@ impl Keeper for FolderKeeper {
             file.set_permissions(Permissions::from_mode(facts.mode & MODE))?;
             Ok(rustix::fs::futimens(&file, &times(&facts))?)
         };
-        finish().map_err(OutputError::folder("write", &path))
+        finish().map_err(OutputError::folder("write", &path))?;
+        if let Some(shared) = &mut self.shared {
+            shared.share(&path, &facts, length);
+        }
+        Ok(())
     }
 
     fn link(&mut self, file: &Chosen, target: &[u8]) -> Result<(), OutputError> {

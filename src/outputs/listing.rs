@@ -55,6 +55,7 @@ pub(super) enum Links {
     None,
     /// Those that lead to a place below the base directory.
     Inner,
+    All,
 }
 
 /// Lists what lies at and below `starts`. `base` is absolute.
@@ -218,6 +219,7 @@ impl Walk {
             SYMLINK => {
                 let stays = match self.links {
                     Links::None => false,
+                    Links::All => true,
                     Links::Inner => self.is_inner(&path, target),
                 };
                 let target = target.to_vec();

@@ -5,6 +5,9 @@
 //! them; those of others come after them. Beyond 65 535 files or 4 GiB it becomes a ZIP64.
 
 mod deflate;
+mod gzip;
+
+pub(crate) use gzip::Gzip;
 
 use crc32fast::Hasher;
 use deflate::{BLOCK, END, Piece, Pool, Squeezed};

@@ -5,14 +5,17 @@
 //! live/<uuid>        a name for each build that may still run, so that looking for those does not
 //!                    cost more with every build of the past
 //! counters/<project> number of the project's last build
+//! caches             folders of caches that builds have used, each ended by NUL
 //! images/            unpacked root file systems
 //! ```
 //!
 //! Everything in it is the caller's alone: folders 0700.
 
 use crate::users;
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -97,6 +100,25 @@ impl Home {
 
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+
+    /// Folders of caches that builds have used and that are still there.
+    pub(crate) fn cache_folders(&self) -> Vec<PathBuf> {
+        let list = std::fs::read(self.root.join("caches")).unwrap_or_default();
+        let lines = list.split(|&byte| byte == b'\0').filter(|line| !line.is_empty());
+        let paths = lines.map(|line| PathBuf::from(OsStr::from_bytes(line)));
+        paths.filter(|path| path.is_dir()).collect()
+    }
+
+    /// Takes note of a folder of caches.
+    pub(crate) fn note_cache_folder(&self, folder: &Path) -> io::Result<()> {
+        if self.cache_folders().iter().any(|known| known == folder) {
+            return Ok(());
+        }
+        let path = self.root.join("caches");
+        let mut list = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        users::give(&path)?;
+        list.write_all(&[folder.as_os_str().as_bytes(), b"\0"].concat())
     }
 
     fn counters(&self) -> PathBuf {

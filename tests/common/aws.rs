@@ -90,6 +90,8 @@ pub(crate) fn with_aws_at(port: u16, bed: &Bed, buildspec: &str, options: &[&str
 pub(crate) enum Fault {
     /// The server answers so, and the services never hear of it.
     Status(u16),
+    /// Its answer ends after so many bytes of its body.
+    Cut(usize),
     /// The connection is closed before an answer.
     Dropped,
 }
@@ -170,13 +172,16 @@ fn pass(
             );
             return client.write_all(answer.as_bytes());
         }
-        None => {}
+        Some(Fault::Cut(_)) | None => {}
     }
     let mut server = TcpStream::connect(("127.0.0.1", aws()))?;
     write!(server, "{first}\r\n{}\r\nConnection: close\r\n\r\n", kept.join("\r\n").trim_end())?;
     server.write_all(&body)?;
     let (head, mut rest) = read_head(&mut server)?;
     server.read_to_end(&mut rest)?;
+    if let Some(Fault::Cut(most)) = fault {
+        rest.truncate(most);
+    }
     client.write_all(head.trim_end().as_bytes())?;
     client.write_all(b"\r\n\r\n")?;
     client.write_all(&rest)?;

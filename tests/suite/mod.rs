@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod bad_input;
+mod cache;
 mod chain;
 mod check;
 mod containers;
@@ -41,6 +42,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         artifacts::cases(),
         bad_input::cases(),
+        cache::cases(),
         chain::cases(),
         check::cases(),
         containers::cases(),

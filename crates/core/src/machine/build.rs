@@ -374,7 +374,8 @@ impl BuildMachine {
             None if next == Phase::UploadArtifacts => {
                 self.enter(next, now, step);
                 self.state = State::Uploading;
-                step.effects.push(Effect::Upload);
+                let succeeding = self.status == Status::Succeeded;
+                step.effects.push(Effect::Upload { succeeding });
             }
             None => self.finalize(now, step),
         }

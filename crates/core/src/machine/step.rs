@@ -104,7 +104,10 @@ pub enum Effect {
     Kill,
     /// Collect exported variables, artifacts, reports and cache; answer with [`Input::Exported`] and
     /// [`Input::Uploaded`].
-    Upload,
+    Upload {
+        /// Whether nothing has failed so far.
+        succeeding: bool,
+    },
     /// Close sessions, remove the container and its layer; answer with [`Input::Finalized`].
     Finalize {
         /// How the build will have ended, unless this fails.

@@ -117,7 +117,7 @@ impl Bed {
                     self.log.push("SIGKILL".to_owned());
                     self.send(Input::ProcessesGone);
                 }
-                Effect::Upload => self.send(Input::Uploaded(Ok(()))),
+                Effect::Upload { .. } => self.send(Input::Uploaded(Ok(()))),
                 Effect::Finalize { .. } => self.send(Input::Finalized),
                 Effect::Finish { status } => self.finished = Some(status),
             }

@@ -1,0 +1,376 @@
+//! The cache: what one build leaves for the next (`spec/buildspec.md` 1.7, 6.3).
+//!
+//! Asked for by the driver in DOWNLOAD_SOURCE and in UPLOAD_ARTIFACTS. Trouble with it is told and never
+//! fails a build. A cache with a key is saved once and never changed; one without is saved anew when
+//! something in it has changed.
+
+mod bucket;
+mod copy;
+mod folder;
+mod gather;
+mod shared;
+mod tar;
+
+pub(crate) use folder::{CacheFolder, Entry, LARGEST, Listed, OLDEST};
+pub(crate) use shared::Shared;
+
+use super::folder::FolderKeeper;
+use super::meter::Meter;
+use super::transfer::{Keeper, keep};
+use super::{OutputError, Store, Teller, Values};
+use crate::amazon::s3::S3;
+use crate::amazon::{Amazon, Identity};
+use crate::engine::Container;
+use crate::engine::files::Files;
+use gather::{Gathered, gather, patterns};
+use runner_core::event::{CacheFacts, NoticeLevel};
+use runner_core::machine::Input;
+use runner_core::spec;
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::watch;
+
+/// Where caches are, and whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheTo {
+    pub(crate) store: Store,
+    /// Caches are found by builds of this name only.
+    pub(crate) project: String,
+}
+
+impl CacheTo {
+    /// Removes what is old, and what is too much; once the build uses none of it any more.
+    pub(crate) fn tidy(&self) -> Result<(), OutputError> {
+        match &self.store {
+            Store::Folder(path) => {
+                CacheFolder::new(path.clone()).prune(SystemTime::now() - OLDEST, LARGEST).map(drop)
+            }
+            // A bucket has rules of its own for that.
+            Store::Bucket(_) => Ok(()),
+        }
+    }
+
+    /// In AWS's words.
+    pub(crate) fn facts(&self) -> CacheFacts {
+        match &self.store {
+            Store::Folder(path) => {
+                CacheFacts { r#type: "LOCAL".to_owned(), location: path.display().to_string() }
+            }
+            Store::Bucket(location) => {
+                let location = location.to_string().trim_start_matches("s3://").to_owned();
+                CacheFacts { r#type: "S3".to_owned(), location }
+            }
+        }
+    }
+}
+
+/// Which cache.
+#[derive(Clone, Debug)]
+struct Wanted {
+    project: String,
+    /// Digest of the paths.
+    paths: String,
+    key: Option<String>,
+    /// Beginnings of keys that will do.
+    fallback: Vec<String>,
+}
+
+/// What is known of a build's cache between its two ends.
+#[derive(Debug, Default)]
+pub(crate) struct CacheState {
+    wanted: Option<Wanted>,
+    /// Digest of what was restored.
+    restored: Option<String>,
+    /// Keeps what the build sees from being removed.
+    entry: Option<Entry>,
+}
+
+/// What moves caches.
+pub(crate) struct Caching {
+    pub(crate) container: Arc<dyn Container>,
+    pub(crate) teller: Teller,
+    pub(crate) values: Values,
+    /// `CODEBUILD_SRC_DIR`.
+    pub(crate) source: String,
+    pub(crate) build: String,
+    /// A folder of the build's own.
+    pub(crate) scratch: PathBuf,
+    pub(crate) identity: Identity,
+    /// Becomes true when nobody waits for it any more.
+    pub(crate) cancel: watch::Receiver<bool>,
+}
+
+impl Caching {
+    /// Puts the cache in place; what there is to know of it later. With `as_layer`, a cache that may be
+    /// a layer of the container is not copied but held.
+    pub(crate) async fn restore(
+        &self,
+        cache: &spec::Cache,
+        to: &CacheTo,
+        as_layer: bool,
+    ) -> CacheState {
+        let wanted = match self.wanted(cache, to).await {
+            Ok(wanted) => wanted,
+            Err(problem) => {
+                self.teller.warn(format!("cache: {problem}; the build goes on without")).await;
+                return CacheState::default();
+            }
+        };
+        let mut state = CacheState { wanted: Some(wanted.clone()), ..CacheState::default() };
+        if !cache.restore || cache.paths.is_empty() {
+            return state;
+        }
+        let restored = match &to.store {
+            Store::Folder(path) => {
+                self.restore_from_folder(path, &wanted, as_layer, &mut state).await
+            }
+            Store::Bucket(location) => {
+                let s3 = self.s3().await;
+                bucket::restore(self, &s3, location, &wanted, &mut state).await
+            }
+        };
+        match restored {
+            Ok(true) => {}
+            Ok(false) => {
+                let text = match &wanted.key {
+                    Some(key) => format!("cache: none for the key {key}"),
+                    None => "cache: none yet".to_owned(),
+                };
+                self.note(text).await;
+            }
+            Err(error) => {
+                self.complain("cannot be restored", &error).await;
+                state.restored = None;
+            }
+        }
+        state
+    }
+
+    /// Whether there was a cache.
+    async fn restore_from_folder(
+        &self,
+        path: &std::path::Path,
+        wanted: &Wanted,
+        as_layer: bool,
+        state: &mut CacheState,
+    ) -> Result<bool, OutputError> {
+        let Some(entry) = CacheFolder::new(path.to_path_buf()).find(wanted)? else {
+            return Ok(false);
+        };
+        let facts = entry.facts.clone();
+        let is_layer = as_layer && facts.is_plain;
+        let entry = if is_layer { entry } else { copy::restore(self, entry).await? };
+        state.restored = Some(facts.digest.clone());
+        state.entry = is_layer.then_some(entry);
+        if !is_layer {
+            self.tell_restored(&facts.key, facts.files, facts.bytes, wanted).await;
+        }
+        Ok(true)
+    }
+
+    async fn tell_restored(&self, key: &Option<String>, files: u64, bytes: u64, wanted: &Wanted) {
+        let of = match key {
+            Some(key) if *key != *wanted.key.as_deref().unwrap_or_default() => {
+                format!(" of the similar key {key}")
+            }
+            Some(key) => format!(" of the key {key}"),
+            None => String::new(),
+        };
+        self.note(format!("cache{of}: restored {files} file(s), {bytes} bytes")).await;
+    }
+
+    /// Saves what the next build shall find.
+    pub(crate) async fn save(&self, cache: &spec::Cache, to: &CacheTo, state: &CacheState) {
+        let Some(wanted) = &state.wanted else { return };
+        if !cache.save || cache.paths.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_to_save(cache, to, wanted, state).await {
+            self.complain("cannot be saved", &error).await;
+        }
+    }
+
+    async fn try_to_save(
+        &self,
+        cache: &spec::Cache,
+        to: &CacheTo,
+        wanted: &Wanted,
+        state: &CacheState,
+    ) -> Result<(), OutputError> {
+        let is_there = match &to.store {
+            _ if wanted.key.is_none() => false,
+            Store::Folder(path) => CacheFolder::new(path.clone()).has(wanted)?,
+            Store::Bucket(location) => bucket::has(&self.s3().await, location, wanted).await?,
+        };
+        if is_there {
+            // What a key stands for does not change.
+            return Ok(());
+        }
+        let patterns = patterns(&cache.paths, &self.values, &self.source);
+        let gathered = gather(&*self.container, &self.source, &patterns).await?;
+        if gathered.files() == 0 {
+            self.note("cache: nothing to save: no file matches its paths".to_owned()).await;
+            return Ok(());
+        }
+        if wanted.key.is_none() && state.restored.as_ref() == Some(&gathered.digest()) {
+            return Ok(());
+        }
+        let (files, bytes) = (gathered.files(), gathered.bytes());
+        match &to.store {
+            Store::Folder(path) => {
+                self.save_in_folder(CacheFolder::new(path.clone()), wanted, gathered).await?;
+            }
+            Store::Bucket(location) => {
+                bucket::save(self, &self.s3().await, location, wanted, gathered).await?;
+            }
+        }
+        let key = wanted.key.as_ref().map_or(String::new(), |key| format!(" under the key {key}"));
+        self.note(format!("cache: saved {files} file(s), {bytes} bytes{key}")).await;
+        Ok(())
+    }
+
+    async fn save_in_folder(
+        &self,
+        folder: CacheFolder,
+        wanted: &Wanted,
+        gathered: Gathered,
+    ) -> Result<(), OutputError> {
+        let (build, wanted) = (self.build.clone(), wanted.clone());
+        let (meter, bytes) = (Meter::default(), gathered.bytes());
+        let chosen = gathered.chosen(&self.source);
+        let files = Files::start(&*self.container).await?;
+        let counted = meter.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let new = folder.begin(&build)?;
+            new.make_others(&gathered)?;
+            let mut keeper = FolderKeeper::sharing(new.tree(), counted, new.shared());
+            let mut changed = Vec::new();
+            keep(files, &chosen, &mut keeper, &mut |_, text| changed.push(text))?;
+            if let Some(text) = changed.into_iter().next() {
+                // The next build would find what nobody ever wrote.
+                return Err(OutputError::Other(text));
+            }
+            new.finish(&wanted, &gathered).map(drop)
+        });
+        let saved = meter.during(&self.teller, "cache", bytes, work).await;
+        saved.map_err(|error| OutputError::Other(error.to_string()))?
+    }
+
+    /// Resolves what the buildspec asks for.
+    async fn wanted(&self, cache: &spec::Cache, to: &CacheTo) -> Result<Wanted, String> {
+        let evaluate = async |text: &String| {
+            let value = self.values.evaluate(&*self.container, text).await;
+            value.map_err(|problem| format!("cannot evaluate the key {text}: {problem}"))
+        };
+        let key = match &cache.key {
+            Some(key) => Some(evaluate(key).await?),
+            None => None,
+        };
+        let mut fallback = Vec::new();
+        if key.is_some() {
+            for text in &cache.fallback_keys {
+                fallback.push(evaluate(text).await?);
+            }
+        }
+        let mut paths = Sha256::new();
+        for path in &cache.paths {
+            paths.update((path.len() as u64).to_le_bytes());
+            paths.update(path);
+        }
+        let paths = hex(&paths.finalize()[..8]);
+        Ok(Wanted { project: to.project.clone(), paths, key, fallback })
+    }
+
+    async fn keep_with<K: Keeper + Send + 'static>(
+        &self,
+        gathered: &Gathered,
+        mut keeper: K,
+    ) -> Result<K, OutputError> {
+        let chosen = gathered.chosen(&self.source);
+        let files = Files::start(&*self.container).await?;
+        let work = tokio::task::spawn_blocking(move || {
+            let mut changed = Vec::new();
+            keep(files, &chosen, &mut keeper, &mut |_, text| changed.push(text))?;
+            match changed.into_iter().next() {
+                Some(text) => Err(OutputError::Other(text)),
+                None => Ok(keeper),
+            }
+        });
+        work.await.map_err(|error| OutputError::Other(error.to_string()))?
+    }
+
+    async fn s3(&self) -> S3 {
+        S3::new(&Amazon::load(&self.identity).await)
+    }
+
+    async fn note(&self, text: String) {
+        self.teller.0.send(Input::Notice(NoticeLevel::Note, text)).await;
+    }
+
+    async fn complain(&self, what: &str, error: &OutputError) {
+        self.teller.warn(format!("the cache {what}: {error}; the build goes on")).await;
+        if let Some(hint) = error.hint() {
+            self.note(format!("hint: {hint}")).await;
+        }
+    }
+}
+
+impl CacheState {
+    #[allow(dead_code, reason = "the engine is about to take them")]
+    /// The trees that are to be layers of the container: of the source directory, and of the root.
+    pub(crate) fn layers(&self) -> Option<[PathBuf; 2]> {
+        let entry = self.entry.as_ref()?;
+        Some([entry.side(gather::SOURCE), entry.side(gather::ROOT)])
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Any bytes as text of few characters, which keeps beginnings: those of a text are those of what it is
+/// made of.
+fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' => {
+                text.push(char::from(byte));
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        if *first == b'%' {
+            let digits = str::from_utf8(after.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_come_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decode(&encode(&all)), Some(all.clone()));
+        assert!(encode(&all).is_ascii());
+        assert!(encode("k\u{e4}y-1".as_bytes()).starts_with(&encode("k\u{e4}".as_bytes())));
+        assert_eq!(decode("%4"), None);
+    }
+}
