@@ -71,6 +71,7 @@ pub(crate) struct RunRequest {
     /// What the container may use of the machine.
     pub(crate) resources: runner_sandbox::Limits,
     pub(crate) network: Network,
+    pub(crate) privileged: bool,
     pub(crate) session_idle_timeout: Duration,
     pub(crate) variables: Variables,
     pub(crate) masked: Vec<String>,
@@ -164,10 +165,13 @@ fn layers(engine: EngineKind, dir: &BuildDir, identity: &Identity) -> Vec<PathBu
 
 /// The control groups of a build that is to have some.
 fn groups(request: &RunRequest, uuid: &str) -> io::Result<Option<GroupPlan>> {
-    if !request.resources.is_any() {
+    // What has privileges divides its groups further, as Docker does.
+    let is_divided = request.privileged && request.engine == EngineKind::Namespaces;
+    if !request.resources.is_any() && !is_divided {
         return Ok(None);
     }
-    runner_sandbox::plan_groups(&format!("runner-{uuid}"), request.resources, false).map(Some)
+    let name = format!("runner-{uuid}");
+    runner_sandbox::plan_groups(&name, request.resources, is_divided).map(Some)
 }
 
 /// What sessions and the driver share.
@@ -418,6 +422,7 @@ impl Build {
                 },
                 cache: self.request.cache.as_ref().map(CacheTo::facts),
                 session_enabled: request.sessions,
+                privileged: request.privileged,
                 timeout_s: request.limits.timeout.as_secs(),
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
@@ -449,6 +454,8 @@ impl Build {
             limits: self.request.resources,
             groups: self.groups.clone(),
             network: self.request.network,
+            loopback_port: environment.loopback_port,
+            privileged: self.request.privileged,
         };
         let dir = self.dir.clone();
         let (tell, warn) = (inbox.clone(), inbox.clone());
@@ -458,10 +465,13 @@ impl Build {
         let warn: Teller =
             Arc::new(move |text| warn.post(Input::Notice(NoticeLevel::Warning, text)));
         let engine: Arc<dyn Engine> = match self.request.engine {
-            EngineKind::Namespaces => {
-                let images = self.images(gate, Arc::clone(&tell));
-                Arc::new(Namespaces { images, record, tell, warn })
-            }
+            EngineKind::Namespaces => Arc::new(Namespaces {
+                images: self.images(gate, Arc::clone(&tell)),
+                record,
+                tell,
+                warn,
+                network: self.dir.network(),
+            }),
             EngineKind::Process => Arc::new(ProcessEngine { record, tell, warn }),
         };
         let image = self.request.image.clone();

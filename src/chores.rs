@@ -1,9 +1,10 @@
 //! Chores that this program does in a process of its own (`runner_sandbox::Chore`): more often than
 //! not as root of a user namespace, where alone the files of a container's users may be made, given
-//! away, looked at and removed.
+//! away, looked at and removed; and looking after a program that must not outlive its runner.
 //!
 //! Entered from `main` before anything else; started by `state` and `image`.
 
+use crate::engine::pasta;
 use crate::image::{self, Rules};
 use crate::state::remove_as_we_are;
 use nix::sys::stat::{Mode, umask};
@@ -22,6 +23,9 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             .map_err(|error| error.to_string()),
         ["unpack", tree, marks, most] => unpack(tree, marks, most),
         ["look"] => image::look_at_layers(std::io::stdin()).map_err(|error| error.to_string()),
+        ["pasta", program, dir, pid, owner, options @ ..] => {
+            pasta::supervise(program, dir, pid, owner, options).map_err(|error| error.to_string())
+        }
         _ => Err("this argument is for the runner's own use".to_owned()),
     };
     match result {

@@ -33,6 +33,8 @@ const PATH: &str = "/v2/credentials";
 pub(crate) struct Endpoint {
     /// What the build's tools ask.
     pub(crate) url: String,
+    /// Where on this machine's loopback that is.
+    pub(crate) port: u16,
     /// What they must show.
     pub(crate) token: String,
     /// Where they are at AWS.
@@ -64,9 +66,11 @@ pub(crate) async fn serve(aws: Amazon, secrets: SharedSecrets) -> Result<Endpoin
         .secrets
         .add([token.clone().into_bytes()])
         .map_err(|e| EndpointError::Mask(e.to_string()))?;
-    let url = format!("http://{}{PATH}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    let url = format!("http://{address}{PATH}");
     let endpoint = Endpoint {
         url,
+        port: address.port(),
         token: token.clone(),
         region,
         is_long_term: first.session_token().is_none(),

@@ -29,6 +29,8 @@ pub(super) struct Environment {
     pub(super) secrets: SharedSecrets,
     /// The primary one first.
     pub(super) sources: Vec<BuildSource>,
+    /// Where this machine's loopback has something for the build.
+    pub(super) loopback_port: Option<u16>,
 }
 
 impl Build {
@@ -41,6 +43,7 @@ impl Build {
         let sources = self.sources(places);
         let mut layers = self.layers(&sources, places);
         let secrets = SharedSecrets::new(self.secrets(&env::compose(layers.clone()))?);
+        let mut loopback_port = None;
         if let Some(identity) = &self.request.aws {
             // It may wait for a person, and the driver, which hears signals, does not run yet.
             let endpoint = tokio::select! {
@@ -54,9 +57,10 @@ impl Build {
                     "--aws-profile: these are long-term keys; the build gets them as they are";
                 inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
             }
+            loopback_port = Some(endpoint.port);
             layers.managed.extend(credential_variables(endpoint));
         }
-        Ok(Environment { layers, secrets, sources })
+        Ok(Environment { layers, secrets, sources, loopback_port })
     }
 
     /// The sources, the primary one first, and where the build sees them.

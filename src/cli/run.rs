@@ -55,9 +55,13 @@ pub(super) struct RunArgs {
     /// The most processes and threads the build may have
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pids_limit: Option<u32>,
-    /// What the build can reach
-    #[arg(long, value_enum, default_value_t = NetworkName::Host)]
-    network: NetworkName,
+    /// What the build can reach [default: host; with --privileged: pasta]
+    #[arg(long, value_enum)]
+    network: Option<NetworkName>,
+    /// Give the build the rights that a Docker daemon in it needs: as root those of this machine, its
+    /// devices included
+    #[arg(long)]
+    privileged: bool,
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     enable_session: bool,
@@ -154,6 +158,8 @@ enum NetworkName {
     Host,
     /// Nothing but its own loopback
     None,
+    /// The outside, and nothing of this machine's loopback; needs the program pasta
+    Pasta,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -265,6 +271,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         },
         resources: Limits { memory: args.memory, cpus: args.cpus, pids: args.pids_limit },
         network,
+        privileged: args.privileged,
         session_idle_timeout: args.session_idle_timeout,
         variables,
         artifacts: args
@@ -296,8 +303,12 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
 /// What the build can reach, unless other options contradict that.
 fn network(args: &RunArgs, engine: EngineKind) -> Result<Network, CliError> {
     let network = match args.network {
-        NetworkName::Host => Network::Host,
-        NetworkName::None => Network::None,
+        Some(NetworkName::Host) => Network::Host,
+        Some(NetworkName::None) => Network::None,
+        Some(NetworkName::Pasta) => Network::Pasta,
+        // A Docker daemon would change the firewall of the network it finds.
+        None if args.privileged && engine != EngineKind::Process => Network::Pasta,
+        None => Network::Host,
     };
     if network != Network::Host && engine == EngineKind::Process {
         return Err(CliError::usage("--engine process has no network but this machine's")

@@ -3,6 +3,7 @@
 //! Made by `namespaces` and by `process`; the same [`Container`] for both.
 
 use super::init::InitClient;
+use super::pasta::Pasta;
 use super::{Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
 use crate::image::{Config, Prepared};
 use runner_sandbox::{Groups, Pressure, Sandbox};
@@ -28,6 +29,8 @@ pub(super) struct InitContainer {
 pub(super) struct Held {
     /// Its end is waited for.
     pub(super) sandbox: Sandbox,
+    /// Carries what its network sends.
+    pub(super) pasta: Option<Pasta>,
     /// Must not change while it lives.
     pub(super) image: Option<Prepared>,
     /// Can only be removed when nothing runs in them any more.
@@ -36,8 +39,9 @@ pub(super) struct Held {
 
 impl Held {
     fn let_go(self) {
-        let Held { sandbox, image, groups } = self;
+        let Held { sandbox, pasta, image, groups } = self;
         drop(sandbox);
+        drop(pasta);
         drop(image);
         drop(groups);
     }

@@ -12,6 +12,7 @@ pub(crate) mod host_image;
 mod init;
 mod limits;
 pub(crate) mod namespaces;
+pub(crate) mod pasta;
 pub(crate) mod process;
 pub(crate) mod users;
 
@@ -98,6 +99,10 @@ pub(crate) struct ContainerSpec {
     /// before they are made.
     pub(crate) groups: Option<GroupPlan>,
     pub(crate) network: Network,
+    /// A port of the host's loopback that a build in a network of its own can connect to all the same.
+    pub(crate) loopback_port: Option<u16>,
+    /// Whether it is to have the rights that a Docker daemon needs.
+    pub(crate) privileged: bool,
 }
 
 /// `--network`: what a build can reach.
@@ -107,6 +112,8 @@ pub(crate) enum Network {
     Host,
     /// Nothing but its own loopback.
     None,
+    /// The outside, from a network of its own; nothing of this machine's loopback.
+    Pasta,
 }
 
 /// A source of the build.

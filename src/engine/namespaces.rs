@@ -5,6 +5,7 @@
 
 use super::container::{Held, InitContainer};
 use super::init::InitClient;
+use super::pasta::{self, Pasta, Resolver};
 use super::{
     Container, ContainerSpec, Engine, EngineError, Fut, Network, SourceMount, host_image, limits,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Namespaces {
     pub(crate) record: Recorder,
     pub(crate) tell: Teller,
     pub(crate) warn: Teller,
+    /// A folder of the build's own for what its network needs.
+    pub(crate) network: PathBuf,
 }
 
 impl Engine for Namespaces {
@@ -50,16 +53,20 @@ impl Engine for Namespaces {
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            let held = Held { sandbox: up.sandbox, image: up.image, groups: up.groups };
-            Ok(Arc::new(InitContainer::with_users(init, held, up.has_one_user))
-                as Arc<dyn Container>)
+            let Up { sandbox, pasta, image, groups, has_one_user } = up;
+            let held = Held { sandbox, pasta, image, groups };
+            Ok(Arc::new(InitContainer::with_users(init, held, has_one_user)) as Arc<dyn Container>)
         })
     }
 }
 
 impl Namespaces {
     async fn start_now(&self, spec: &ContainerSpec) -> Result<Up, EngineError> {
+        pasta::check(spec)?;
         let maps = users::maps();
+        if spec.privileged && !maps.is_empty() {
+            (self.tell)(LESS_PRIVILEGED.to_owned());
+        }
         let mut refused = None;
         // Root has the host's own users.
         if maps.is_empty() {
@@ -108,7 +115,20 @@ impl Namespaces {
             }
             done => done?,
         };
-        Ok(Up { sandbox, image, groups, has_one_user })
+        let pasta = match spec.network {
+            Network::Host | Network::None => None,
+            Network::Pasta => {
+                let wanted = pasta::Wanted {
+                    pid: sandbox.pid,
+                    port: spec.loopback_port,
+                    resolver: &Resolver::of_host(&pasta::resolv_conf()).0,
+                    dir: &self.network,
+                    has_users: users.is_some(),
+                };
+                Some(Pasta::start(&wanted, &self.warn)?)
+            }
+        };
+        Ok(Up { sandbox, pasta, image, groups, has_one_user })
     }
 
     /// Starts it with its layer in the first place that can hold one.
@@ -120,8 +140,10 @@ impl Namespaces {
         groups: &Groups,
     ) -> Result<Sandbox, NotStarted> {
         let mut failures = Vec::new();
-        let view = (!groups.is_empty())
-            .then(|| GroupView { writable: false, leaf: groups.leaf().map(Path::to_path_buf) });
+        let view = (!groups.is_empty()).then(|| GroupView {
+            writable: spec.privileged,
+            leaf: groups.leaf().map(Path::to_path_buf),
+        });
         for (dir, store) in layer_places(spec) {
             let layer = Layer { dir: dir.clone(), store };
             let sandbox_spec = sandbox_spec(spec, image, layer, users.cloned(), view.clone())?;
@@ -171,6 +193,7 @@ impl Namespaces {
 /// A container that has been started.
 struct Up {
     sandbox: Sandbox,
+    pasta: Option<Pasta>,
     image: Option<Prepared>,
     groups: Groups,
     has_one_user: bool,
@@ -200,6 +223,16 @@ impl From<EngineError> for NotStarted {
         NotStarted::Other(error)
     }
 }
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Where container daemons keep layers: the kernel takes no overlay for the upper half of another.
+const OF_DAEMONS: [&str; 2] = ["/var/lib/docker", "/var/lib/containerd"];
+
+const LESS_PRIVILEGED: &str = "--privileged without root: the build has all rights within its own user \
+                               namespace and none outside of it, so no devices of this machine but \
+                               those you may use, no modules, no file systems on disks; a Docker \
+                               daemon in it has to be a rootless one";
 
 const NO_USER_NAMESPACES: &str = "user namespaces are closed to this user: see \
                                   kernel.apparmor_restrict_unprivileged_userns, \
@@ -299,6 +332,17 @@ fn sandbox_spec(
         }
     };
     entries.extend(common_entries(&spec.hostname));
+    if spec.network == Network::Pasta
+        && let (_, Some(text)) = Resolver::of_host(&pasta::resolv_conf())
+    {
+        // In place of the host's.
+        let path = RESOLV_CONF.into();
+        entries.push(Entry::File { path, mode: 0o644, from: None, text });
+    }
+    if spec.privileged {
+        let plain = |dir: &str| Entry::Plain { path: dir.into(), mode: 0o710 };
+        entries.extend(OF_DAEMONS.map(plain));
+    }
     entries.push(Entry::Bind {
         path: "/codebuild/readonly".into(),
         source: spec.readonly.clone(),
@@ -337,9 +381,9 @@ fn sandbox_spec(
         users,
         network: match spec.network {
             Network::Host => runner_sandbox::Network::Host,
-            Network::None => runner_sandbox::Network::Own,
+            Network::None | Network::Pasta => runner_sandbox::Network::Own,
         },
-        confinement: Confinement::Build,
+        confinement: if spec.privileged { Confinement::Privileged } else { Confinement::Build },
         groups,
     })
 }
@@ -402,9 +446,9 @@ fn common_entries(hostname: &str) -> Vec<Entry> {
             text: format!("\n127.0.1.1\t{hostname}\n"),
         },
         Entry::File {
-            path: "/etc/resolv.conf".into(),
+            path: RESOLV_CONF.into(),
             mode: 0o644,
-            from: Some("/etc/resolv.conf".into()),
+            from: Some(RESOLV_CONF.into()),
             text: String::new(),
         },
     ];

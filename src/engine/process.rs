@@ -40,7 +40,7 @@ impl Engine for ProcessEngine {
             let init = control
                 .and_then(InitClient::new)
                 .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
-            let held = Held { sandbox, image: None, groups };
+            let held = Held { sandbox, pasta: None, image: None, groups };
             Ok(Arc::new(InitContainer::of_caller(init, held, layer)) as Arc<dyn Container>)
         })
     }
@@ -57,6 +57,13 @@ impl ProcessEngine {
              and network, with your rights"
                 .to_owned(),
         );
+        if spec.privileged {
+            (self.tell)(
+                "--privileged changes nothing with the engine process: the build has your rights, no more \
+                 and no less"
+                    .to_owned(),
+            );
+        }
         if let Some(source) = spec.sources.first()
             && !source.target.starts_with(USUAL)
         {

@@ -10,6 +10,7 @@
 //! record.json     the final Build record; once it is there nothing changes any more
 //! control.sock    the owner's socket
 //! readonly/       what the container sees at /codebuild/readonly
+//! network/        what the program needs that carries its network
 //! layer/          what the build wrote; removed with its end
 //! ```
 //!
@@ -177,6 +178,10 @@ impl BuildDir {
         self.path.join("readonly")
     }
 
+    pub(crate) fn network(&self) -> PathBuf {
+        self.path.join("network")
+    }
+
     pub(crate) fn layer(&self) -> PathBuf {
         self.path.join("layer")
     }
@@ -225,6 +230,7 @@ impl BuildDir {
         let others = [
             self.use_reserve(),
             remove_tree(&self.readonly()),
+            remove_tree(&self.network()),
             ignore_missing(fs::remove_file(self.control_socket())),
             ignore_missing(fs::remove_file(self.path.join("container.json"))),
         ];

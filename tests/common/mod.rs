@@ -5,6 +5,7 @@ mod bed;
 pub(crate) mod crafted;
 pub(crate) mod daemon;
 pub(crate) mod docker;
+pub(crate) mod machine;
 mod process;
 mod pty;
 pub(crate) mod registry;
@@ -39,6 +40,8 @@ pub(crate) enum Need {
     Image(&'static str),
     /// A program on PATH.
     Program(&'static str),
+    /// The program pasta, and the device it needs open to this user.
+    Pasta,
     /// The real buildspecs that lie beside the project where it is made.
     Corpus,
     /// The packages of `tests/requirements.txt`, installed by `cargo xtask packages`.
@@ -74,6 +77,8 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         Need::Image(name) if !image(name).is_dir() => {
             Some(format!("the image {name} (cargo xtask images)"))
         }
+        Need::Pasta if !has("pasta") => Some("the program pasta".to_owned()),
+        Need::Pasta if !has_tun() => Some("a /dev/net/tun for this user".to_owned()),
         Need::Corpus if !corpus().is_dir() => Some("../shared/corpus".to_owned()),
         Need::Program(name) if !has(name) => Some(format!("the program {name}")),
         Need::Python if !has_python() => {
@@ -85,6 +90,7 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         | Need::Root
         | Need::Image(_)
         | Need::Program(_)
+        | Need::Pasta
         | Need::Corpus => None,
     })
 }
@@ -96,6 +102,11 @@ pub(crate) fn is_root() -> bool {
 fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Whether this user may make network devices in a namespace of theirs.
+pub(crate) fn has_tun() -> bool {
+    std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok()
 }
 
 /// Whether an ordinary user may make a user namespace here.

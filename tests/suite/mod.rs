@@ -28,6 +28,7 @@ mod logs;
 mod network;
 mod output;
 mod places;
+mod privileged;
 mod process;
 mod rootless;
 mod secrets;
@@ -69,6 +70,7 @@ pub(crate) fn cases() -> Vec<Case> {
         network::cases(),
         output::cases(),
         places::cases(),
+        privileged::cases(),
         process::cases(),
         rootless::cases(),
         secrets::cases(),

@@ -1,11 +1,21 @@
 //! `--network`: what a build can reach.
 
-use crate::common::{Bed, build, cases};
-use std::net::TcpListener;
+use crate::common::machine::{self, ADDRESS, GATEWAY, OUTSIDE};
+use crate::common::{Bed, Outcome, Running, build, cases, has_tun, is_root, outcome, until};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
 
 cases! {
     [Containers, Image("busybox")] => nothing_but_its_own_loopback, its_own_abstract_sockets,
-        sessions_work_without_a_network;
+        sessions_work_without_a_network, without_pasta, without_a_device;
+    [Containers, Image("busybox"), Pasta] => no_loopback_and_nothing_inbound, credentials_are_reached,
+        pasta_ends_with_the_runner, pasta_ends_by_itself;
+    [Root, Image("busybox"), Program("pasta"), Program("ip")] => the_outside_and_nothing_else,
+        a_resolver_on_loopback, without_a_way_out;
+    [Root, Image("busybox"), Program("pasta"), Program("ip"), Program("setpriv")] =>
+        the_outside_for_users;
     [] => what_does_not_go_together;
 }
 
@@ -67,4 +77,208 @@ fn what_does_not_go_together() {
     bed.runner(["run", "--engine", "process", "--network", "none"])
         .code(2)
         .says("has no network but this machine's");
+}
+
+const PASTA: [&str; 2] = ["--network", "pasta"];
+
+/// Whether a process has this among its arguments.
+fn runs(argument: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(argument)
+    })
+}
+
+/// What is in the arguments of a build's pasta and of nobody else's.
+fn mark(bed: &Bed) -> String {
+    bed.only().join("network").display().to_string()
+}
+
+fn no_loopback_and_nothing_inbound() {
+    let bed = Bed::new();
+    let port = service();
+    let commands = [
+        format!("nc -w 2 127.0.0.1 {port} < /dev/null 2> /dev/null || echo not there"),
+        "nc -l -p 7010 & ls /sys/class/net | grep -c .; codebuild-breakpoint; kill %1".to_owned(),
+        "grep Seccomp: /proc/self/status".to_owned(),
+    ];
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let mut running = bed.paused(&build(&commands), &PASTA);
+    let inside = bed.runner(["exec", "--", "nc", "-w", "2", "127.0.0.1", "7010"]).code(0);
+    assert_eq!(inside.stdout, "");
+    std::net::TcpStream::connect(("127.0.0.1", 7010)).unwrap_err();
+    assert!(runs(&mark(&bed)));
+    bed.runner(["resume"]).code(0);
+    assert_eq!(running.wait(), 0);
+    let shown = running.stdout.text();
+    assert!(shown.contains("not there\n") && shown.contains("\n2\n"), "{shown}");
+    assert!(shown.contains("Seccomp:\t2\n"), "{shown}");
+    assert!(!runs(&mark(&bed)));
+}
+
+/// On a machine of the test's own. Its gateway is nobody, so that whoever answers there is the machine.
+fn the_outside_and_nothing_else() {
+    machine::run(|| reaches_the_outside(&Bed::new(), outcome));
+}
+
+fn reaches_the_outside(bed: &Bed, run: fn(&mut Command) -> Outcome) {
+    let outside = machine::service(OUTSIDE, "outside\n");
+    let local = machine::service(Ipv4Addr::LOCALHOST, "loopback\n");
+    let own = machine::service(ADDRESS, "own\n");
+    // This pasta may lose the end of a connection; the word has come by then.
+    let ask = |address: Ipv4Addr, port: u16| {
+        format!(
+            "timeout 3 nc -w 2 {address} {port} < /dev/null 2> /dev/null | grep . || echo nobody"
+        )
+    };
+    let commands = [
+        ask(OUTSIDE, outside),
+        ask(Ipv4Addr::LOCALHOST, local),
+        ask(GATEWAY, local),
+        ask(ADDRESS, own),
+    ];
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let outcome = run(&mut bed.build_command(&build(&commands), &PASTA)).code(0);
+    assert_eq!(outcome.output(), "outside\nnobody\nnobody\nnobody\n", "{outcome:?}");
+}
+
+/// The same for a user without rights and without subordinate ids.
+fn the_outside_for_users() {
+    machine::run(|| {
+        const NOBODY: u32 = 65534;
+        let bed = Bed::new();
+        let program = bed.open_to_others();
+        for path in ["source", "home"] {
+            std::os::unix::fs::chown(bed.path(path), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        fs::create_dir(bed.home()).unwrap();
+        std::os::unix::fs::chown(bed.home(), Some(NOBODY), Some(NOBODY)).unwrap();
+        let tar = bed.path("busybox.tar");
+        fs::copy(crate::common::image("busybox").with_extension("tar"), &tar).unwrap();
+        let device = bed.path("tun");
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+        let number = nix::sys::stat::makedev(10, 200);
+        nix::sys::stat::mknod(&device, nix::sys::stat::SFlag::S_IFCHR, mode, number).unwrap();
+        fs::set_permissions(&device, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        machine::replace("/dev/net/tun", &device);
+        reaches_the_outside(&bed, |command| {
+            let bed = command.get_current_dir().unwrap().parent().unwrap().to_path_buf();
+            let image = format!("rootfs:{}", bed.join("busybox.tar").display());
+            let mut as_user = Command::new("setpriv");
+            as_user
+                .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+                .arg(bed.join("runner"))
+                .args(["run", "--image", &image])
+                .args(PASTA)
+                .current_dir(bed.join("source"))
+                .env_clear()
+                .env("PATH", "/usr/bin:/bin")
+                .env("HOME", bed.join("home"))
+                .env("RUNNER_HOME", bed.join("state"));
+            outcome(&mut as_user)
+        });
+        drop(program);
+    });
+}
+
+/// As with systemd-resolved. The build asks pasta, and pasta the resolver.
+fn a_resolver_on_loopback() {
+    machine::run(|| {
+        let bed = Bed::new();
+        let conf = bed.path("resolv.conf");
+        fs::write(&conf, "nameserver 127.0.0.53\noptions edns0\n").unwrap();
+        machine::replace("/etc/resolv.conf", &conf);
+        machine::resolver(Ipv4Addr::new(127, 0, 0, 53));
+        let port = machine::service(OUTSIDE, "found\n");
+        let ask = format!("timeout 5 nc -w 4 somewhere.example {port} < /dev/null | grep .");
+        let commands = ["cat /etc/resolv.conf", &ask];
+        let output = bed.build(&build(&commands), &PASTA).code(0).output();
+        assert_eq!(output, "options edns0\nnameserver 169.254.1.1\nfound\n");
+    });
+}
+
+/// pasta has nothing to copy; said before anything is run, and nothing less is taken instead.
+fn without_a_way_out() {
+    machine::run(|| {
+        let status = Command::new("ip").args(["route", "del", "default"]).status().unwrap();
+        assert!(status.success());
+        let bed = Bed::new();
+        let outcome = bed.build(&build(&["echo never"]), &PASTA).code(3);
+        assert_eq!(outcome.output(), "");
+        outcome
+            .says("--network pasta: pasta: ")
+            .says("hint: pasta copies the host's default route");
+    });
+}
+
+/// The only thing of this machine's loopback that a build gets to.
+fn credentials_are_reached() {
+    let bed = Bed::new();
+    let port = service();
+    let ask = r#"printf 'GET /v2/credentials HTTP/1.0\nAuthorization: %s\n\n' $AWS_CONTAINER_AUTHORIZATION_TOKEN | nc -w 5 $(echo $AWS_CONTAINER_CREDENTIALS_FULL_URI | cut -d/ -f3 | tr : ' ') | grep -o AccessKeyId"#;
+    let other = format!("nc -w 2 127.0.0.1 {port} < /dev/null 2> /dev/null || echo not there");
+    let options = ["--network", "pasta", "--aws-profile", "env"];
+    let mut command = bed.build_command(&build(&[ask, &other]), &options);
+    command.env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "example-secret");
+    let outcome = outcome(&mut command).code(0);
+    assert_eq!(outcome.output(), "AccessKeyId\nnot there\n");
+}
+
+fn pasta_ends_with_the_runner() {
+    let bed = Bed::new();
+    let mut running: Running = bed.paused(&build(&["codebuild-breakpoint"]), &PASTA);
+    let mark = mark(&bed);
+    assert!(runs(&mark));
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.wait(), 137);
+    until("pasta is gone", || !runs(&mark));
+    bed.runner(["ps"]).code(0).says("left by a runner that was killed");
+}
+
+/// A build whose network is gone is told so, once.
+fn pasta_ends_by_itself() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &PASTA);
+    let mark = mark(&bed);
+    let pasta = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        command.contains(&mark) && !command.contains("__chore")
+    });
+    let pid: i32 = pasta.unwrap().file_name().to_str().unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    running.stderr.wait_for("warning: pasta has ended; the build has no network any more");
+    bed.resume(running);
+}
+
+/// Nothing less is taken in its place.
+fn without_pasta() {
+    let bed = Bed::new();
+    let mut command = bed.build_command(&build(&["echo never"]), &PASTA);
+    let outcome = outcome(command.env("PATH", bed.path("home"))).code(3);
+    assert_eq!(outcome.output(), "");
+    outcome.says("there is no program `pasta`").says("hint: it is in the package passt");
+}
+
+fn without_a_device() {
+    let refused = || {
+        let bed = Bed::new();
+        let bin = bed.path("bin");
+        fs::create_dir(&bin).unwrap();
+        fs::write(bin.join("pasta"), "").unwrap();
+        let mut command = bed.build_command(&build(&["echo never"]), &PASTA);
+        outcome(command.env("PATH", bin)).code(3)
+    };
+    if is_root() {
+        machine::run(|| {
+            let bed = Bed::new();
+            let nothing = bed.path("nothing");
+            fs::create_dir(&nothing).unwrap();
+            machine::replace("/dev/net", &nothing);
+            let outcome = bed.build(&build(&["echo never"]), &PASTA).code(3);
+            outcome.says("cannot open /dev/net/tun").says("sudo modprobe tun");
+        });
+    } else if !has_tun() {
+        refused().says("this user may not open /dev/net/tun").says("sudo chmod 666 /dev/net/tun");
+    }
 }

@@ -4,14 +4,16 @@ use crate::{Result, is_root, run};
 use std::process::{Command, Stdio};
 
 /// What tests and images use. Without one of them the tests that need it are not run.
-pub(crate) const ALL: [&str; 16] = [
+pub(crate) const ALL: [&str; 18] = [
     "busybox-static",
     "docker-registry",
     "docker.io",
     "gcc",
     "git",
+    "iproute2",
     "libc6-dev",
     "mmdebstrap",
+    "passt",
     "passwd",
     "procps",
     "python3-venv",

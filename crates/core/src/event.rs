@@ -263,6 +263,9 @@ pub struct BuildFacts {
     pub logs: LogsFacts,
     /// Whether breakpoints pause and AWS sessions are let in.
     pub session_enabled: bool,
+    /// Whether the container has privileges.
+    #[serde(default)]
+    pub privileged: bool,
     /// How long it may run, in seconds.
     pub timeout_s: u64,
     /// Version of the program that runs it.

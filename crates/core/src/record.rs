@@ -252,7 +252,7 @@ pub fn record(view: &BuildView) -> Build {
             image: facts.image.clone(),
             compute_type: "BUILD_GENERAL1_SMALL".to_owned(),
             environment_variables: Vec::new(),
-            privileged_mode: false,
+            privileged_mode: facts.privileged,
         },
         logs: logs(facts),
         timeout_in_minutes: facts.timeout_s.div_ceil(60),

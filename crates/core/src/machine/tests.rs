@@ -39,6 +39,7 @@ fn facts() -> BuildFacts {
         cache: None,
         logs: Default::default(),
         session_enabled: true,
+        privileged: false,
         timeout_s: 60,
         runner_version: String::new(),
     }
