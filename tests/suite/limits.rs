@@ -14,8 +14,9 @@ cases! {
     [] => values_that_are_none;
 }
 
-/// Takes more memory than it is given, whoever runs it.
-const GREEDY: &str = "head -c 200m /dev/zero | tail -c 150m > /dev/null";
+/// One process that takes more memory than it is given. Whether the kernel takes another one with it is
+/// up to the moment.
+const GREEDY: &str = "tail -c 150m /dev/zero > /dev/null";
 
 /// The context of the phase BUILD.
 fn reason(bed: &Bed) -> String {
@@ -43,7 +44,7 @@ fn killed_for_want_of_memory() {
     let bed = Bed::new();
     bed.build(&build(&[GREEDY]), &["--memory", "32M"]).code(1);
     let reason = reason(&bed);
-    assert!(reason.contains("1 process was killed for want of memory"), "{reason}");
+    assert!(reason.contains("killed for want of memory"), "{reason}");
     assert!(reason.ends_with("at the limit of --memory 32M)"), "{reason}");
     no_group_is_left(&bed);
 }
@@ -54,7 +55,7 @@ fn a_command_that_goes_on_without() {
     let command = format!("{GREEDY} || true; echo on");
     let outcome = bed.build(&build(&[&command]), &["--memory", "32M"]).code(0);
     assert!(outcome.output().ends_with("on\n"), "{outcome:?}");
-    outcome.says("warning: the command has succeeded, but 1 process was killed");
+    outcome.says("warning: the command has succeeded, but ").says("killed for want of memory");
 }
 
 /// A command is not blamed for what happened in another.
