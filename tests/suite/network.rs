@@ -128,7 +128,7 @@ fn reaches_the_outside(bed: &Bed, run: fn(&mut Command) -> Outcome) {
     // This pasta may lose the end of a connection; the word has come by then.
     let ask = |address: Ipv4Addr, port: u16| {
         format!(
-            "timeout 3 nc -w 2 {address} {port} < /dev/null 2> /dev/null | grep . || echo nobody"
+            "(timeout 3 nc -w 2 {address} {port} < /dev/null | grep .) 2> /dev/null || echo nobody"
         )
     };
     let commands = [
