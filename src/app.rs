@@ -43,6 +43,7 @@ use runner_core::record::record;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
 use runner_sandbox::GroupPlan;
+use runner_sandbox::Toolbox;
 use runner_wire::abi::{BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -72,6 +73,8 @@ pub(crate) struct RunRequest {
     pub(crate) resources: runner_sandbox::Limits,
     pub(crate) network: Network,
     pub(crate) privileged: bool,
+    /// Programs for sessions.
+    pub(crate) toolbox: Option<Toolbox>,
     pub(crate) session_idle_timeout: Duration,
     pub(crate) variables: Variables,
     pub(crate) masked: Vec<String>,
@@ -456,6 +459,7 @@ impl Build {
             network: self.request.network,
             loopback_port: environment.loopback_port,
             privileged: self.request.privileged,
+            toolbox: self.request.toolbox.clone(),
         };
         let dir = self.dir.clone();
         let (tell, warn) = (inbox.clone(), inbox.clone());

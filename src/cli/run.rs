@@ -4,6 +4,7 @@ use super::error::{CliError, of_status};
 use super::{project, render, say, values};
 use crate::amazon::Identity;
 use crate::app::{self, BuildspecFile, EngineKind, LogFormat, LogsWanted, RunRequest};
+use crate::engine::toolbox;
 use crate::engine::{Network, UserMount};
 use crate::image::Image;
 use crate::outputs::cache::CacheTo;
@@ -13,6 +14,7 @@ use clap::{Args, ValueEnum};
 use runner_core::env::Variables;
 use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_sandbox::Toolbox;
 use runner_sandbox::{Cpus, Limits};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -62,6 +64,10 @@ pub(super) struct RunArgs {
     /// devices included
     #[arg(long)]
     privileged: bool,
+    /// Give sessions the programs of a busybox of this machine, whatever the image has; the build does
+    /// not see them
+    #[arg(long)]
+    toolbox: bool,
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     enable_session: bool,
@@ -216,6 +222,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(*id)) {
         return Err(CliError::usage(format!("--secondary-source: `{}` is named twice", twice.1)));
     }
+    let toolbox = toolbox(args.toolbox, engine)?;
     let buildspec = match extras.buildspec {
         Some(text) => BuildspecFile::inline(text),
         None => BuildspecFile::read(args.buildspec.as_deref(), &source),
@@ -272,6 +279,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         resources: Limits { memory: args.memory, cpus: args.cpus, pids: args.pids_limit },
         network,
         privileged: args.privileged,
+        toolbox,
         session_idle_timeout: args.session_idle_timeout,
         variables,
         artifacts: args
@@ -321,6 +329,18 @@ fn network(args: &RunArgs, engine: EngineKind) -> Result<Network, CliError> {
         .hint("leave out one of them"));
     }
     Ok(network)
+}
+
+/// Programs for sessions.
+fn toolbox(wanted: bool, engine: EngineKind) -> Result<Option<Toolbox>, CliError> {
+    match engine {
+        _ if !wanted => Ok(None),
+        EngineKind::Namespaces => toolbox::find().map(Some).map_err(|error| {
+            CliError::ours(format!("--toolbox: {error}"))
+                .hint("install a static one; on Debian: apt-get install busybox-static")
+        }),
+        _ => Err(CliError::usage("--toolbox goes with --engine namespaces only")),
+    }
 }
 
 /// Variables of the command line, the strongest last.

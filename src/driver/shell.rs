@@ -141,6 +141,7 @@ impl Shell {
             cwd: self.source.clone().into_bytes(),
             cwd_or_root: false,
             user,
+            toolbox: false,
             stdio: Stdio::Merged,
         };
         Ok(self.container.exec(spec).await?)

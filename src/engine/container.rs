@@ -23,6 +23,7 @@ pub(super) struct InitContainer {
     of_caller: Option<PathBuf>,
     has_one_user: bool,
     config: Config,
+    has_toolbox: bool,
 }
 
 /// What a container is made of.
@@ -49,16 +50,35 @@ impl Held {
 
 impl InitContainer {
     /// One with users of its own.
-    pub(super) fn with_users(init: Arc<InitClient>, held: Held, has_one_user: bool) -> Self {
+    pub(super) fn with_users(
+        init: Arc<InitClient>,
+        held: Held,
+        has_one_user: bool,
+        has_toolbox: bool,
+    ) -> Self {
         let config = held.image.as_ref().map(|image| image.config.clone()).unwrap_or_default();
-        InitContainer { init, held: Mutex::new(Some(held)), of_caller: None, has_one_user, config }
+        InitContainer {
+            init,
+            held: Mutex::new(Some(held)),
+            of_caller: None,
+            has_one_user,
+            config,
+            has_toolbox,
+        }
     }
 
     /// One in which everything runs as the caller unless another user is asked for.
     pub(super) fn of_caller(init: Arc<InitClient>, held: Held, layer: PathBuf) -> Self {
         let held = Mutex::new(Some(held));
         let config = Config::default();
-        InitContainer { init, held, of_caller: Some(layer), has_one_user: false, config }
+        InitContainer {
+            init,
+            held,
+            of_caller: Some(layer),
+            has_one_user: false,
+            config,
+            has_toolbox: false,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Held>> {
@@ -94,6 +114,10 @@ impl Container for InitContainer {
             Some(layer) => layer.join("codebuild/readonly/bin"),
             None => PathBuf::from("/codebuild/readonly/bin"),
         }
+    }
+
+    fn has_toolbox(&self) -> bool {
+        self.has_toolbox
     }
 
     fn image_config(&self) -> &Config {

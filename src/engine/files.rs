@@ -85,6 +85,7 @@ pub(crate) fn exec_spec(container: &dyn Container, cwd: Vec<u8>) -> ExecSpec {
         cwd,
         cwd_or_root: true,
         user: Ids::default(),
+        toolbox: false,
         stdio: Stdio::Separate,
     }
 }

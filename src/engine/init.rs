@@ -98,6 +98,9 @@ impl InitClient {
         if keep_user {
             flags |= abi::flags::KEEP_USER;
         }
+        if spec.toolbox {
+            flags |= abi::flags::TOOLBOX;
+        }
         let request = wire::Exec {
             flags,
             uid: spec.user.uid,

@@ -14,11 +14,12 @@ mod limits;
 pub(crate) mod namespaces;
 pub(crate) mod pasta;
 pub(crate) mod process;
+pub(crate) mod toolbox;
 pub(crate) mod users;
 
 use crate::image::{Config, Image, ImageError};
 pub(crate) use limits::what_was_in_the_way;
-use runner_sandbox::{GroupPlan, Limits, Pressure};
+use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
 use std::future::Future;
 use std::io;
@@ -57,6 +58,11 @@ pub(crate) trait Container: Send + Sync {
 
     /// What its image says about how it is run.
     fn image_config(&self) -> &Config;
+
+    /// Whether there is a toolbox for sessions.
+    fn has_toolbox(&self) -> bool {
+        false
+    }
 
     /// Whether it has no user but root.
     fn has_one_user(&self) -> bool;
@@ -103,6 +109,8 @@ pub(crate) struct ContainerSpec {
     pub(crate) loopback_port: Option<u16>,
     /// Whether it is to have the rights that a Docker daemon needs.
     pub(crate) privileged: bool,
+    /// Programs for sessions.
+    pub(crate) toolbox: Option<Toolbox>,
 }
 
 /// `--network`: what a build can reach.
@@ -151,6 +159,8 @@ pub(crate) struct ExecSpec {
     pub(crate) cwd_or_root: bool,
     pub(crate) user: Ids,
     pub(crate) stdio: Stdio,
+    /// Whether it gets the toolbox, where the container has one.
+    pub(crate) toolbox: bool,
 }
 
 /// A user of the container.

@@ -48,6 +48,7 @@ impl Engine for Namespaces {
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
         let engine = self.clone();
         Box::pin(async move {
+            let has_toolbox = spec.toolbox.is_some();
             let mut up = engine.start_now(&spec).await?;
             let control = up.sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
             let init = control.and_then(InitClient::new).map_err(|error| {
@@ -55,7 +56,8 @@ impl Engine for Namespaces {
             })?;
             let Up { sandbox, pasta, image, groups, has_one_user } = up;
             let held = Held { sandbox, pasta, image, groups };
-            Ok(Arc::new(InitContainer::with_users(init, held, has_one_user)) as Arc<dyn Container>)
+            Ok(Arc::new(InitContainer::with_users(init, held, has_one_user, has_toolbox))
+                as Arc<dyn Container>)
         })
     }
 }
@@ -385,6 +387,7 @@ fn sandbox_spec(
         },
         confinement: if spec.privileged { Confinement::Privileged } else { Confinement::Build },
         groups,
+        toolbox: spec.toolbox.clone(),
     })
 }
 

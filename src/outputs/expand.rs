@@ -75,6 +75,7 @@ impl Values {
             cwd: self.cwd.clone(),
             cwd_or_root: true,
             user: Ids::default(),
+            toolbox: false,
             stdio: Stdio::Separate,
         };
         let process = container.exec(spec).await.map_err(|error| error.to_string())?;

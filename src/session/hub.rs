@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use runner_core::env::DEFAULT_PATH;
 use runner_core::machine::Input;
 use runner_core::phase::Status;
+use runner_wire::abi::TOOLBOX_PATH;
 use runner_wire::control::{Open, Size};
 use runner_wire::init::Exit;
 use std::io;
@@ -150,7 +151,7 @@ impl Hub {
         let mut argv: Vec<Vec<u8>> =
             request.argv.iter().map(|argument| argument.clone().into_bytes()).collect();
         if argv.is_empty() {
-            argv.push(shell(container).await.as_bytes().to_vec());
+            argv.push(shell(container).await.into_bytes());
         }
         let stdio = match request.terminal {
             Some(Size { rows, cols }) => {
@@ -166,7 +167,18 @@ impl Hub {
             Some(path) => [path, b":", DEFAULT_PATH.as_bytes()].concat(),
             None => DEFAULT_PATH.as_bytes().to_vec(),
         };
-        ExecSpec { argv, path, env, cwd, cwd_or_root: true, user, stdio }
+        let toolbox = container.has_toolbox();
+        if toolbox {
+            // After everything of the image: what a person tries here is to be what the build does.
+            let own = env.iter().find_map(|variable| variable.strip_prefix(b"PATH="));
+            let own = own.unwrap_or(DEFAULT_PATH.as_bytes());
+            let variable = [b"PATH=", own, b":", TOOLBOX_PATH.as_bytes()].concat();
+            env.retain(|variable| !variable.starts_with(b"PATH="));
+            env.push(variable);
+        }
+        let path =
+            if toolbox { [path.as_slice(), b":", TOOLBOX_PATH.as_bytes()].concat() } else { path };
+        ExecSpec { argv, path, env, cwd, cwd_or_root: true, user, stdio, toolbox }
     }
 
     /// Variables and directory for a new session.
@@ -202,21 +214,31 @@ impl Sessions for Hub {
 }
 
 /// The best shell the image has.
-async fn shell(container: &dyn Container) -> &'static str {
+async fn shell(container: &dyn Container) -> String {
     for path in SHELLS {
-        match container.open(Path::new(path), OpenMode::Read).await {
-            Ok(_) => return path,
-            // A link at the end is not followed; it is there.
-            Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => return path,
-            Err(_) => {}
+        if is_there(container, path).await {
+            return path.to_owned();
         }
     }
-    LAST_RESORT
+    if container.has_toolbox() && !is_there(container, LAST_RESORT).await {
+        return format!("{TOOLBOX_PATH}/sh");
+    }
+    LAST_RESORT.to_owned()
+}
+
+async fn is_there(container: &dyn Container, path: &str) -> bool {
+    match container.open(Path::new(path), OpenMode::Read).await {
+        Ok(_) => true,
+        // A link at the end is not followed; it is there.
+        Err(error) => error.raw_os_error() == Some(Errno::ELOOP as i32),
+    }
 }
 
 fn refusal(error: &ExecError, program: &str) -> OpenError {
     let message = if error.is_missing_program() && program == LAST_RESORT {
-        "the image has no shell; run one of its programs: runner exec BUILD -- PROGRAM".to_owned()
+        "the image has no shell; run one of its programs: runner exec BUILD -- PROGRAM; or \
+         start the build with --toolbox"
+            .to_owned()
     } else {
         format!("{program}: {error}")
     };

@@ -35,6 +35,7 @@ mod secrets;
 mod sessions;
 mod store;
 mod sudo;
+mod toolbox;
 
 use crate::common::{Case, list, project};
 
@@ -76,6 +77,7 @@ pub(crate) fn cases() -> Vec<Case> {
         secrets::cases(),
         sessions::cases(),
         sudo::cases(),
+        toolbox::cases(),
     ]
     .into_iter()
     .flatten()

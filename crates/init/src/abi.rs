@@ -12,12 +12,20 @@
 pub mod files;
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
 /// Descriptor on which PID 1 finds the root directory of the container's devpts.
 pub const DEVPTS_FD: i32 = 4;
+
+/// Descriptor on which PID 1 finds the toolbox: a directory of programs that is mounted nowhere.
+pub const TOOLBOX_FD: i32 = 5;
+/// Descriptor on which a program that is to have the toolbox finds it, and its children after it: high
+/// enough that nobody takes it for one of its own.
+pub const TOOLBOX_IN_PROGRAM: i32 = 200;
+/// The toolbox as such a program sees it.
+pub const TOOLBOX_PATH: &str = "/proc/self/fd/200";
 
 /// Name of the shim socket, in the directory above that of the shims. Every process may connect.
 pub const SHIM_SOCKET: &str = "shim.sock";
@@ -128,6 +136,8 @@ pub mod flags {
     /// Standard input is PID 1's own, the container's /dev/null; two descriptors come with the
     /// request, for output and error.
     pub const NULL_INPUT: u32 = 8;
+    /// The program gets the toolbox, where the container has one.
+    pub const TOOLBOX: u32 = 16;
 }
 
 /// Whom a `SIGNAL` request reaches.

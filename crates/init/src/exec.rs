@@ -25,14 +25,20 @@ pub(crate) fn program(
     request: &ExecRequest<'_>,
     pointers: &mut Pages,
     stdio: &Stdio<'_>,
+    toolbox: Option<&Fd>,
     report: &Fd,
 ) -> ! {
-    let Failure(stage, errno) = become_program(request, pointers, stdio);
+    let Failure(stage, errno) = become_program(request, pointers, stdio, toolbox);
     tell(report, stage, errno)
 }
 
-fn become_program(request: &ExecRequest<'_>, pointers: &mut Pages, stdio: &Stdio<'_>) -> Failure {
-    match prepare(request, stdio) {
+fn become_program(
+    request: &ExecRequest<'_>,
+    pointers: &mut Pages,
+    stdio: &Stdio<'_>,
+    toolbox: Option<&Fd>,
+) -> Failure {
+    match prepare(request, stdio, toolbox) {
         Ok(()) => Failure(
             stage::EXEC,
             execute(request, pointers.words_mut()).err().unwrap_or(Errno::INVAL),
@@ -41,7 +47,11 @@ fn become_program(request: &ExecRequest<'_>, pointers: &mut Pages, stdio: &Stdio
     }
 }
 
-fn prepare(request: &ExecRequest<'_>, stdio: &Stdio<'_>) -> Result<(), Failure> {
+fn prepare(
+    request: &ExecRequest<'_>,
+    stdio: &Stdio<'_>,
+    toolbox: Option<&Fd>,
+) -> Result<(), Failure> {
     let at = |stage| move |errno| Failure(stage, errno);
     sys::unblock_signals();
     sys::new_session().map_err(at(stage::STDIO))?;
@@ -65,6 +75,9 @@ fn prepare(request: &ExecRequest<'_>, stdio: &Stdio<'_>) -> Result<(), Failure> 
                 sys::copy_to(fd, number as i32).map_err(at(stage::STDIO))?;
             }
         }
+    }
+    if let Some(toolbox) = toolbox.filter(|_| request.head.flags & flags::TOOLBOX != 0) {
+        sys::copy_to(toolbox, crate::abi::TOOLBOX_IN_PROGRAM).map_err(at(stage::STDIO))?;
     }
     if !keeps_user {
         sys::become_user(request.head.uid, request.head.gid, request.groups)

@@ -39,6 +39,7 @@ impl Job {
 struct Pid1 {
     control: Fd,
     devpts: Option<Fd>,
+    toolbox: Option<Fd>,
     jobs: [Job; MAX_JOBS],
     outbox: Outbox,
     /// The `KILL_ALL` that has not been answered yet.
@@ -58,17 +59,19 @@ pub(crate) fn run(is_reaper: bool) -> ! {
     let control = Fd::from_number(abi::CONTROL_FD);
     let devpts = Fd::from_number(abi::DEVPTS_FD);
     // They had to stay open across the exec that started this program; no other exec gets them.
-    let devpts = match sys::close_on_exec(&devpts) {
-        Ok(()) => Some(devpts),
+    let kept = |fd: Fd| match sys::close_on_exec(&fd) {
+        Ok(()) => Some(fd),
         Err(_) => None,
     };
+    let devpts = kept(devpts);
+    let toolbox = kept(Fd::from_number(abi::TOOLBOX_FD));
     let (Ok(()), Ok(deaths), Ok(outbox)) =
         (sys::close_on_exec(&control), sys::child_signals(), Outbox::new())
     else {
         sys::exit(PROTOCOL_BROKEN)
     };
     let jobs = [Job::FREE; MAX_JOBS];
-    let mut pid1 = Pid1 { control, devpts, jobs, outbox, awaited_end: None, is_reaper };
+    let mut pid1 = Pid1 { control, devpts, toolbox, jobs, outbox, awaited_end: None, is_reaper };
     pid1.reply(reply::HELLO, 0, abi::ABI_VERSION, 0, None);
     pid1.serve(&deaths)
 }
@@ -167,7 +170,7 @@ impl Pid1 {
         let (ours, theirs) = sys::message_pair().map_err(at(stage::FORK))?;
         let pid = sys::fork().map_err(at(stage::FORK))?;
         if pid == 0 {
-            exec::program(&request, &mut pointers, &stdio, &theirs)
+            exec::program(&request, &mut pointers, &stdio, self.toolbox.as_ref(), &theirs)
         }
         self.jobs[place] = Job { id, pid, report: Some(ours), opens: false };
         // Whoever has pipes needs no word of the start: a reply would wake the runner just when the

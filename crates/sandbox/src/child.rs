@@ -9,7 +9,7 @@
 use crate::handshake::{Channel, SetupError, Step, failing};
 use crate::in_root::InRoot;
 use crate::spec::{Confinement, Groups, Network, SandboxSpec};
-use crate::{caps, kernel_dirs, root, sealed, seccomp, sys};
+use crate::{caps, kernel_dirs, root, sealed, seccomp, sys, toolbox};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use std::io::{self, Write};
@@ -44,7 +44,7 @@ pub fn set_up_and_become_init() -> u8 {
         }
     };
     let failure = match set_up(&spec, &owners) {
-        Ok(devpts) => confine(&devpts, &spec),
+        Ok((devpts, toolbox)) => confine(&devpts, toolbox.as_ref(), &spec),
         Err(failure) => failure,
     };
     let _ = parent.send_failure(&failure);
@@ -53,8 +53,8 @@ pub fn set_up_and_become_init() -> u8 {
     3
 }
 
-/// Everything up to the point where only rights are left to give up; the devpts root.
-fn set_up(spec: &SandboxSpec, owners: &OwnedFd) -> Result<OwnedFd, SetupError> {
+/// Everything up to the point where only rights are left to give up; the devpts root, and the toolbox.
+fn set_up(spec: &SandboxSpec, owners: &OwnedFd) -> Result<(OwnedFd, Option<OwnedFd>), SetupError> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Before the first mount: on most hosts mounts propagate, and ours would appear there.
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -62,12 +62,13 @@ fn set_up(spec: &SandboxSpec, owners: &OwnedFd) -> Result<OwnedFd, SetupError> {
             SetupError::new(Step::Namespaces, "make the mounts private", &errno.into())
         })?;
     separate(spec)?;
+    let toolbox = spec.toolbox.as_ref().map(toolbox::make).transpose()?;
     let root = root::build(spec, owners)?;
     let devpts = kernel_dirs::mount(&root, spec)?;
     enter(&root)?;
     nix::unistd::sethostname(&spec.hostname)
         .map_err(|errno| SetupError::new(Step::Namespaces, "set the host name", &errno.into()))?;
-    Ok(devpts)
+    Ok((devpts, toolbox))
 }
 
 /// Makes what this process is in by now its own: the parent has put it into its control groups, and the
@@ -102,7 +103,7 @@ fn enter(root: &InRoot) -> Result<(), SetupError> {
 }
 
 /// Gives up rights for good and becomes PID 1. Comes back with what went wrong.
-fn confine(devpts: &OwnedFd, spec: &SandboxSpec) -> SetupError {
+fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> SetupError {
     let become_init = || -> io::Result<std::convert::Infallible> {
         let init = sealed::program()?;
         // The container's own, so that a change of it concerns nobody else.
@@ -119,7 +120,12 @@ fn confine(devpts: &OwnedFd, spec: &SandboxSpec) -> SetupError {
             sys::install_filter(&seccomp::filter())?;
         }
         sys::close_on_exec_from(CONTROL as u32 + 1)?;
+        // Out of the way of the numbers that follow.
+        let toolbox = toolbox.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 16)).transpose()?;
         sys::copy_to(devpts.as_fd(), runner_init::abi::DEVPTS_FD)?;
+        if let Some(toolbox) = toolbox {
+            sys::copy_to(toolbox.as_fd(), runner_init::abi::TOOLBOX_FD)?;
+        }
         Err(sys::execute(init.as_fd(), c"runner-init"))
     };
     let Err(error) = become_init();

@@ -27,6 +27,7 @@ mod sealed;
 mod seccomp;
 mod spec;
 mod sys;
+mod toolbox;
 mod users;
 
 pub use cgroup::{Cpus, Groups, Limits, Plan as GroupPlan, Pressure, Problem as LimitProblem};
@@ -40,5 +41,5 @@ pub use network::pin_network;
 pub use parent::{Sandbox, StartError, end, start};
 pub use reaper::start_reaper;
 pub use spec::{Confinement, Entry, Groups as GroupView, Hidden, IdRange, IdSwap, Layer, Network};
-pub use spec::{Restored, Root, SandboxSpec, Store, UserMap};
+pub use spec::{Restored, Root, SandboxSpec, Store, Toolbox, UserMap};
 pub use users::{Chore, MapError, chore};

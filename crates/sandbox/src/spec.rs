@@ -29,6 +29,17 @@ pub struct SandboxSpec {
     pub confinement: Confinement,
     /// How it sees control groups, where it has some of its own; `None`: the host's, read-only.
     pub groups: Option<Groups>,
+    /// Programs for sessions, which builds do not see.
+    pub toolbox: Option<Toolbox>,
+}
+
+/// One program that is many, by the name it is called by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolbox {
+    /// A static program of the host.
+    pub program: PathBuf,
+    /// Its names.
+    pub names: Vec<String>,
 }
 
 /// A container's network.
