@@ -39,16 +39,29 @@ impl Registry {
     }
 
     fn start(is_closed: bool) -> Self {
+        Registry::start_with(is_closed.then_some(HTPASSWD), None)
+    }
+
+    /// One that asks for a user of a password file and has this certificate and key.
+    pub(crate) fn with_tls(passwords: &str, certificate: &Path, key: &Path) -> Self {
+        Registry::start_with(Some(passwords), Some((certificate, key)))
+    }
+
+    fn start_with(passwords: Option<&str>, tls: Option<(&Path, &Path)>) -> Self {
         let daemon = Daemon::start(|dir| {
+            let tls = tls.map_or_else(String::new, |(certificate, key)| {
+                let (certificate, key) = (certificate.display(), key.display());
+                format!(", tls: {{certificate: \"{certificate}\", key: \"{key}\"}}")
+            });
             // A port that is free.
             let mut config = format!(
-                "version: 0.1\nhttp: {{addr: \"127.0.0.1:0\"}}\nstorage:\n  delete: {{enabled: \
+                "version: 0.1\nhttp: {{addr: \"127.0.0.1:0\"{tls}}}\nstorage:\n  delete: {{enabled: \
                  true}}\n  filesystem: {{rootdirectory: {}}}\n",
                 dir.join("storage").display()
             );
-            if is_closed {
+            if let Some(text) = passwords {
                 let passwords = dir.join("htpasswd");
-                fs::write(&passwords, HTPASSWD).unwrap();
+                fs::write(&passwords, text).unwrap();
                 config +=
                     &format!("auth: {{htpasswd: {{realm: r, path: {}}}}}\n", passwords.display());
             }
@@ -61,11 +74,11 @@ impl Registry {
         daemon.log.wait_until("the registry's port", |bytes| {
             let text = String::from_utf8_lossy(bytes);
             let rest = text.split("listening on 127.0.0.1:").nth(1);
-            port = rest.and_then(|rest| rest.split_once('"')?.0.parse::<u16>().ok());
+            port = rest.and_then(|rest| rest.split_once(['"', ','])?.0.parse::<u16>().ok());
             port.is_some()
         });
         let address = format!("127.0.0.1:{}", port.unwrap());
-        Registry { daemon, address, is_closed }
+        Registry { daemon, address, is_closed: passwords.is_some() }
     }
 
     /// Where it keeps its files: what it holds can be looked at, and spoilt.
@@ -75,12 +88,22 @@ impl Registry {
 
     /// Puts an OCI layout's image there under this name (`busybox:one`); what pulls it.
     pub(crate) fn push(&self, layout: &Layout, name: &str) -> String {
+        match self.is_closed {
+            true => self.push_as(layout, name, USER, PASSWORD),
+            false => self.push_with(layout, name, &[]),
+        }
+    }
+
+    /// The same as somebody.
+    pub(crate) fn push_as(&self, layout: &Layout, name: &str, user: &str, word: &str) -> String {
+        self.push_with(layout, name, &["--dest-creds", &format!("{user}:{word}")])
+    }
+
+    fn push_with(&self, layout: &Layout, name: &str, options: &[&str]) -> String {
         let to = format!("{}/{name}", self.address);
         let mut command = Command::new("skopeo");
         command.args(["--insecure-policy", "copy", "--quiet", "--all", "--dest-tls-verify=false"]);
-        if self.is_closed {
-            command.args(["--dest-creds", &format!("{USER}:{PASSWORD}")]);
-        }
+        command.args(options);
         command.args([&layout.reference(), &format!("docker://{to}")]);
         outcome(&mut command).code(0);
         to

@@ -30,6 +30,7 @@ mod output;
 mod places;
 mod privileged;
 mod process;
+mod registries;
 mod rootless;
 mod secrets;
 mod sessions;
@@ -73,6 +74,7 @@ pub(crate) fn cases() -> Vec<Case> {
         places::cases(),
         privileged::cases(),
         process::cases(),
+        registries::cases(),
         rootless::cases(),
         secrets::cases(),
         sessions::cases(),

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             Some("test") => test::run(&rest),
             Some("images") => images::build(&rest),
             Some("bench") => bench::all(&rest),
-            Some("packages") => packages::install(&packages::ALL).and_then(|()| python::install()),
+            Some("packages") => packages::install(packages::ALL).and_then(|()| python::install()),
             _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench [TABLE]..."
                 .to_owned()),
         };

@@ -4,7 +4,8 @@ use crate::{Result, is_root, run};
 use std::process::{Command, Stdio};
 
 /// What tests and images use. Without one of them the tests that need it are not run.
-pub(crate) const ALL: [&str; 18] = [
+pub(crate) const ALL: &[&str] = &[
+    "apache2-utils",
     "busybox-static",
     "docker-registry",
     "docker.io",
@@ -13,6 +14,7 @@ pub(crate) const ALL: [&str; 18] = [
     "iproute2",
     "libc6-dev",
     "mmdebstrap",
+    "openssl",
     "passt",
     "passwd",
     "procps",

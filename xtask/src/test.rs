@@ -9,7 +9,7 @@ const CARGO_DENY: &str = "0.20.2";
 
 /// Runs it all. Arguments go to the end-to-end tests, as a filter.
 pub(crate) fn run(filter: &[String]) -> Result {
-    packages::install(&packages::ALL)?;
+    packages::install(packages::ALL)?;
     python::install()?;
     if is_root() {
         images::build(&[])?;

@@ -1,0 +1,199 @@
+//! Who the runner is at a registry: credentials of Docker, Podman and AWS; TLS with the system's trust.
+
+use crate::common::aws::{aws, surround};
+use crate::common::registry::{Layout, PASSWORD, Registry, USER};
+use crate::common::{Bed, Outcome, cases, outcome};
+use base64::Engine;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+cases! {
+    [Image("busybox"), Containers, Program("docker-registry"), Program("skopeo"), Program("umoci")] =>
+        nobody_is_let_in, dockers_config, a_credential_helper, podmans_auth_file, an_identity_token;
+    [Image("busybox"), Containers, Program("docker-registry"), Program("skopeo"), Program("umoci"),
+     Program("openssl"), Program("htpasswd"), Python] => ecr_over_tls;
+}
+
+fn pushed(name: &str) -> (&'static Registry, String) {
+    let registry = Registry::closed();
+    (registry, registry.push(&Layout::of_image("busybox"), name))
+}
+
+fn pull(bed: &Bed, name: &str) -> Outcome {
+    bed.runner(["image", "pull", name])
+}
+
+fn encoded(user: &str, password: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
+}
+
+fn home_file(bed: &Bed, name: &str, text: &serde_json::Value) {
+    let path = bed.path("home").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text.to_string()).unwrap();
+}
+
+fn nobody_is_let_in() {
+    let bed = Bed::new();
+    let (registry, name) = pushed("auth/none:one");
+    pull(&bed, &name).code(3).says(&format!("docker login {}", registry.address));
+    // A wrong password, too, and what is there is not told from what is not.
+    let auths = serde_json::json!({registry.address.clone(): {"auth": encoded(USER, "wrong")}});
+    home_file(&bed, ".docker/config.json", &serde_json::json!({"auths": auths}));
+    pull(&bed, &name).code(3).says("docker login");
+}
+
+fn dockers_config() {
+    let bed = Bed::new();
+    let (registry, name) = pushed("auth/docker:one");
+    let auths = serde_json::json!({registry.address.clone(): {"auth": encoded(USER, PASSWORD)}});
+    home_file(&bed, ".docker/config.json", &serde_json::json!({"auths": auths}));
+    pull(&bed, &name).code(0);
+    bed.runner(["image", "pull", &format!("{}/auth/docker:none", registry.address)])
+        .code(3)
+        .says("has no such image");
+}
+
+fn a_credential_helper() {
+    let bed = Bed::new();
+    let (registry, name) = pushed("auth/helper:one");
+    let bin = bed.path("home/bin");
+    fs::create_dir_all(&bin).unwrap();
+    let helper = |text: &str| {
+        let program = bin.join("docker-credential-test");
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let with_helper = |bed: &Bed| {
+        let mut command = bed.command(["image", "pull", &name]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        outcome(&mut command)
+    };
+    let helpers = serde_json::json!({registry.address.clone(): "test"});
+    home_file(&bed, ".docker/config.json", &serde_json::json!({"credHelpers": helpers}));
+    helper("#!/bin/sh\necho \"the keyring is locked\" >&2\nexit 1\n");
+    with_helper(&bed).code(3).says("the keyring is locked");
+    helper(&format!(
+        "#!/bin/sh\ntest \"$1\" = get && test \"$(cat)\" = {} || exit 1\necho \
+         '{{\"ServerURL\":\"x\",\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}'\n",
+        registry.address
+    ));
+    with_helper(&bed).code(0);
+}
+
+fn podmans_auth_file() {
+    let bed = Bed::new();
+    let (registry, name) = pushed("auth/podman:one");
+    let auths = serde_json::json!({registry.address.clone(): {"auth": encoded(USER, PASSWORD)}});
+    let text = serde_json::json!({"auths": auths});
+    home_file(&bed, ".config/containers/auth.json", &text);
+    pull(&bed, &name).code(0);
+    // Named, it may be anywhere.
+    let bed = Bed::new();
+    home_file(&bed, "elsewhere.json", &text);
+    let mut command = bed.command(["image", "pull", &name]);
+    command.env("REGISTRY_AUTH_FILE", bed.path("home/elsewhere.json"));
+    outcome(&mut command).code(0);
+}
+
+fn an_identity_token() {
+    let bed = Bed::new();
+    let (registry, name) = pushed("auth/token:one");
+    let auths = serde_json::json!({registry.address.clone(): {"identitytoken": "t"}});
+    home_file(&bed, ".docker/config.json", &serde_json::json!({"auths": auths}));
+    pull(&bed, &name).code(3).says("identity token").says("docker login");
+}
+
+const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+/// A registry under ECR's own name, by way of a proxy, with a certificate that only the system's trust
+/// knows of; the password is what moto's ECR gives.
+fn ecr_over_tls() {
+    let bed = Bed::new();
+    let dir = bed.path("tls");
+    fs::create_dir(&dir).unwrap();
+    certificate(&dir);
+    let password = {
+        let mut cli = Command::new(crate::common::python("aws"));
+        surround(&mut cli, aws()).args(["ecr", "get-authorization-token", "--output", "json"]);
+        let answer = outcome(&mut cli).code(0).stdout;
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let token =
+            answer["authorizationData"][0]["authorizationToken"].as_str().unwrap().to_owned();
+        let token = base64::engine::general_purpose::STANDARD.decode(token).unwrap();
+        String::from_utf8(token).unwrap().strip_prefix("AWS:").unwrap().to_owned()
+    };
+    let mut htpasswd = Command::new("htpasswd");
+    let passwords = outcome(htpasswd.args(["-nbB", "AWS", &password])).code(0).stdout;
+    let registry = Registry::with_tls(&passwords, &dir.join("cert.pem"), &dir.join("key.pem"));
+    registry.push_as(&Layout::of_image("busybox"), "app/image:one", "AWS", &password);
+    let proxy = connect_proxy(&registry.address);
+    let name = format!("{ECR}/app/image:one");
+    let with = |trust: &str| {
+        let mut command = bed.command(["image", "pull", &name]);
+        surround(&mut command, aws())
+            .env("HTTPS_PROXY", format!("http://127.0.0.1:{proxy}"))
+            .env("NO_PROXY", "127.0.0.1")
+            .env("SSL_CERT_FILE", dir.join(trust));
+        outcome(&mut command)
+    };
+    with("ca.pem").code(0);
+    // Somebody else's certificate.
+    fs::write(dir.join("none.pem"), "").unwrap();
+    bed.runner(["image", "rm", &name]).code(0);
+    with("none.pem").code(3).says("cannot reach");
+}
+
+fn certificate(dir: &Path) {
+    let script = format!(
+        "set -e; openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out \
+         ca.pem; openssl req -newkey rsa:2048 -nodes -subj /CN={ECR} -keyout key.pem -out csr.pem; \
+         printf 'subjectAltName=DNS:{ECR},IP:127.0.0.1\\n' > ext; openssl x509 -req -in csr.pem -CA \
+         ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem"
+    );
+    outcome(Command::new("sh").args(["-c", &script]).current_dir(dir)).code(0);
+}
+
+/// A proxy that leads every CONNECT to one address.
+fn connect_proxy(to: &str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let to = to.to_owned();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(client) = client else { continue };
+            let to = to.clone();
+            std::thread::spawn(move || tunnel(client, &to));
+        }
+    });
+    port
+}
+
+fn tunnel(mut client: TcpStream, to: &str) -> std::io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let mut server = TcpStream::connect(to)?;
+    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    let (mut to_client, mut from_server) = (client, server.try_clone()?);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(std::net::Shutdown::Both);
+    });
+    let mut rest = reader.buffer().to_vec();
+    server.write_all(&std::mem::take(&mut rest))?;
+    let mut inner = reader.into_inner();
+    let mut buffer = [0; 16384];
+    loop {
+        match inner.read(&mut buffer)? {
+            0 => return server.shutdown(std::net::Shutdown::Write),
+            count => server.write_all(&buffer[..count])?,
+        }
+    }
+}
