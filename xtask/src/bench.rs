@@ -5,11 +5,12 @@
 //! its median is what counts. Peers that are not installed are named and left out.
 
 mod bed;
+mod images;
 mod paused;
 mod rootless;
 mod session;
 
-use crate::{Result, cargo, images, is_root, packages, root, run};
+use crate::{Result, cargo, is_root, packages, root, run};
 use bed::{Bed, Docker, IMAGE};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -48,7 +49,7 @@ impl<'a> Contender<'a> {
 /// A table's name on the command line, and what makes it.
 type Part = (&'static str, fn(&Bed, Option<&Docker>) -> Result);
 
-const PARTS: [Part; 11] = [
+const PARTS: &[Part] = &[
     ("check", |bed, _| check(bed)),
     ("mask", |bed, _| mask(bed)),
     ("first", first_output),
@@ -60,6 +61,8 @@ const PARTS: [Part; 11] = [
     ("log", log),
     ("session", |bed, _| session::measure_exec(bed)),
     ("paused", |bed, _| paused::measure(bed)),
+    ("pull", images::pull),
+    ("layers", images::layers),
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.
@@ -72,7 +75,7 @@ pub(crate) fn all(names: &[String]) -> Result {
         return Err("the peers need root".to_owned());
     }
     packages::install(&PEERS)?;
-    images::build(&["busybox".to_owned()])?;
+    crate::images::build(&["busybox".to_owned()])?;
     run(cargo().args(["build", "--release", "--quiet"]))?;
     let bed = Bed::new()?;
     let docker = Docker::start(&bed);
