@@ -18,7 +18,9 @@ use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
 use crate::deliveries::{Copies, Couriers};
 use crate::driver::inbox::Inbox;
-use crate::driver::{Breakpoints, Driver, Parts, Progress, SharedSnapshot, World, signals};
+use crate::driver::{
+    Breakpoints, Driver, Parts, Progress, ReportsWanted, SharedSnapshot, World, signals,
+};
 use crate::engine::namespaces::{Namespaces, Recorder, Teller};
 use crate::engine::process::{self, ProcessEngine};
 use crate::engine::{ContainerSpec, Engine, Network, UserMount, host_image};
@@ -78,6 +80,8 @@ pub(crate) struct RunRequest {
     pub(crate) session_idle_timeout: Duration,
     pub(crate) variables: Variables,
     pub(crate) masked: Vec<String>,
+    /// Where reports go, if they are to be written.
+    pub(crate) reports: Option<PathBuf>,
     /// Where artifacts go.
     pub(crate) artifacts: Option<Destinations>,
     /// Where the cache is.
@@ -493,6 +497,12 @@ impl Build {
             breakpoints: guests.breakpoints,
             deliveries: guests.couriers,
             container_layers: self.meta.layers.clone(),
+            reports: (self.request.reports.is_some() || self.request.annotate).then(|| {
+                ReportsWanted {
+                    dir: self.request.reports.clone(),
+                    project: self.request.project.clone(),
+                }
+            }),
             artifacts: self.request.artifacts.clone(),
             cache: self.request.cache.clone(),
             cache_state: Mutex::default(),

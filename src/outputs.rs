@@ -1,4 +1,4 @@
-//! What a build leaves: artifacts and cache, in a folder or in a bucket.
+//! What a build leaves: artifacts, reports and cache, in a folder or in a bucket.
 //!
 //! Asked for by the driver's effects. Everything comes out of the container through the program that
 //! moves files there (`engine::files`), is parsed as hostile, and appears at its place whole or not at
@@ -12,6 +12,7 @@ mod folder;
 mod listing;
 mod meter;
 mod packed;
+pub(crate) mod reports;
 mod transfer;
 mod zip;
 

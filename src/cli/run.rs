@@ -19,7 +19,7 @@ use runner_sandbox::{Cpus, Limits};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,6 +106,10 @@ pub(super) struct RunArgs {
     /// Count time spent at breakpoints, as AWS does
     #[arg(long)]
     timeout_while_paused: bool,
+    /// Read the build's reports of tests and coverage, show what they come to, and write them as JSON
+    /// and JUnit, a folder a group
+    #[arg(long, value_name = "DIR")]
+    reports: Option<PathBuf>,
     /// Collect the build's artifacts into a directory or a bucket; a name that ends in .zip makes a ZIP
     #[arg(long, value_name = "DIR|s3://...", value_parser = values::artifacts)]
     artifacts: Option<Destination>,
@@ -282,6 +286,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         toolbox,
         session_idle_timeout: args.session_idle_timeout,
         variables,
+        reports: args.reports.as_deref().map(reports_dir).transpose()?,
         artifacts: args
             .artifacts
             .map(|primary| Destinations { primary, secondary: BTreeMap::new() }),
@@ -383,10 +388,28 @@ fn uncollected(spec: &BuildSpec, args: &RunArgs) -> Vec<&'static str> {
             "artifacts (name a place: --artifacts DIR)",
             spec.artifacts.is_some() && args.artifacts.is_none(),
         ),
-        ("reports", !spec.reports.is_empty()),
+        (
+            "reports (name a place: --reports DIR)",
+            !spec.reports.is_empty() && args.reports.is_none() && args.annotations.is_none(),
+        ),
         ("cache (name a place: --cache DIR)", spec.cache.is_some() && args.cache.is_none()),
     ];
     keys.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+}
+
+/// The directory of `--reports`, there and open to us before the build begins.
+fn reports_dir(path: &Path) -> Result<PathBuf, CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::usage(format!("--reports: cannot write to {}: {error}", path.display()))
+    };
+    let dir = std::path::absolute(path).map_err(failed)?;
+    let missing: Vec<_> = dir.ancestors().take_while(|path| !path.exists()).collect();
+    std::fs::create_dir_all(&dir).map_err(failed)?;
+    for made in missing {
+        crate::users::give(made).map_err(failed)?;
+    }
+    tempfile::tempfile_in(&dir).map_err(failed)?;
+    Ok(dir)
 }
 
 /// The file of `--log-file`, empty and the caller's own.

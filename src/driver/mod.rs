@@ -20,4 +20,4 @@ pub(crate) use deliveries::Deliveries;
 pub(crate) use run::{Driver, Parts, Progress};
 pub(crate) use sessions::Sessions;
 pub(crate) use shell::{SharedSnapshot, Snapshot};
-pub(crate) use world::World;
+pub(crate) use world::{ReportsWanted, World};

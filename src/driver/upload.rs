@@ -6,10 +6,12 @@
 use super::inbox::Inbox;
 use super::shell::Shell;
 use super::world::World;
+use crate::clock;
 use crate::engine::Container;
 use crate::outputs::Teller;
 use crate::outputs::artifacts::{Collector, Uncollected};
 use crate::outputs::cache::{CacheState, Caching};
+use crate::outputs::reports::Reports;
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
 use runner_core::phase::PhaseContext;
@@ -36,25 +38,35 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
     if !work.exported.is_empty() {
         inbox.send(Input::Exported(shell.values(&work.exported))).await;
     }
+    let collector = Collector {
+        container: Arc::clone(container),
+        teller: Teller((*inbox).clone()),
+        values: shell.surroundings(),
+        source: world.places.source.clone(),
+        build: world.uuid.clone(),
+        arn: world.arn.clone(),
+        scratch: world.scratch.clone(),
+        identity: world.identity.clone(),
+        cancel: cancelled.clone(),
+    };
     let mut result = Ok(());
-    if let (Some(artifacts), Some(to)) = (&work.artifacts, &world.artifacts) {
-        let collector = Collector {
-            container: Arc::clone(container),
-            teller: Teller((*inbox).clone()),
-            values: shell.surroundings(),
-            source: world.places.source.clone(),
-            build: world.uuid.clone(),
-            arn: world.arn.clone(),
-            scratch: world.scratch.clone(),
-            identity: world.identity.clone(),
-            cancel: cancelled.clone(),
-        };
-        if let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await {
-            if let Some(hint) = hint {
-                inbox.send(Input::Notice(NoticeLevel::Note, format!("hint: {hint}"))).await;
-            }
-            result = Err(context);
+    if let (Some(artifacts), Some(to)) = (&work.artifacts, &world.artifacts)
+        && let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await
+    {
+        if let Some(hint) = hint {
+            inbox.send(Input::Notice(NoticeLevel::Note, format!("hint: {hint}"))).await;
         }
+        result = Err(context);
+    }
+    if let Some(wanted) = &world.reports {
+        let reports = Reports {
+            dir: wanted.dir.clone(),
+            project: wanted.project.clone(),
+            secrets: world.secrets.get(),
+            created: clock::wall().epoch_seconds(),
+        };
+        // What failed first is what is told.
+        result = result.and(reports.collect(&collector, &work.reports).await);
     }
     // What a failed build has left is not what the next one wants to begin with.
     if let (Some(cache), Some(to), true) = (&work.cache, &world.cache, *succeeding) {

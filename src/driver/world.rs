@@ -20,6 +20,14 @@ use std::sync::{Arc, Mutex};
 /// Advice for the text of a command in which a program was not found.
 pub(crate) type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
+/// What is wanted of reports.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportsWanted {
+    /// Where they are written, if they are.
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) project: String,
+}
+
 /// Everything the effects work with.
 pub(crate) struct World {
     pub(crate) engine: Arc<dyn Engine>,
@@ -40,6 +48,8 @@ pub(crate) struct World {
     pub(crate) deliveries: Arc<dyn Deliveries>,
     /// Layers to remove at the end, wherever the engine has put them.
     pub(crate) container_layers: Vec<PathBuf>,
+    /// What becomes of reports; none: they are not read.
+    pub(crate) reports: Option<ReportsWanted>,
     /// Where artifacts go; none: they are not collected.
     pub(crate) artifacts: Option<Destinations>,
     /// Where caches are; none: there is no cache.

@@ -134,7 +134,7 @@ impl Collector {
     }
 
     /// The files, by the names they are kept under.
-    async fn choose(
+    pub(super) async fn choose(
         &self,
         artifact: &Artifact,
         packaging: Packaging,
@@ -339,7 +339,7 @@ impl Collector {
     }
 
     /// Has a keeper keep the files, on a thread that may block.
-    async fn keep<T: Send + 'static>(
+    pub(super) async fn keep<T: Send + 'static>(
         &self,
         chosen: Vec<Chosen>,
         act: impl FnOnce(
@@ -393,7 +393,7 @@ impl Collector {
 }
 
 /// Where patterns begin to look.
-fn begin(patterns: &[Pattern]) -> Vec<Start> {
+pub(super) fn begin(patterns: &[Pattern]) -> Vec<Start> {
     let literal = |path: &[u8]| patterns.iter().any(|p| p.is_literal() && p.start() == path);
     starts(patterns)
         .into_iter()
@@ -401,7 +401,7 @@ fn begin(patterns: &[Pattern]) -> Vec<Start> {
         .collect()
 }
 
-fn choice(found: Found, base: &[u8], name: Vec<u8>) -> Chosen {
+pub(super) fn choice(found: Found, base: &[u8], name: Vec<u8>) -> Chosen {
     let Found { path, facts, target } = found;
     match path.strip_prefix(b"/") {
         Some(path) => Chosen { base: b"/".to_vec(), path: path.to_vec(), name, facts, target },

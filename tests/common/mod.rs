@@ -44,6 +44,8 @@ pub(crate) enum Need {
     Pasta,
     /// The real buildspecs that lie beside the project where it is made.
     Corpus,
+    /// The packages of `tests/reports/jest`, installed by `cargo xtask packages`.
+    Node,
     /// The packages of `tests/requirements.txt`, installed by `cargo xtask packages`.
     Python,
 }
@@ -81,10 +83,14 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         Need::Pasta if !has_tun() => Some("a /dev/net/tun for this user".to_owned()),
         Need::Corpus if !corpus().is_dir() => Some("../shared/corpus".to_owned()),
         Need::Program(name) if !has(name) => Some(format!("the program {name}")),
+        Need::Node if !has("node") || !node("node_modules/jest").is_dir() => {
+            Some("the packages of tests/reports/jest (cargo xtask packages)".to_owned())
+        }
         Need::Python if !has_python() => {
             Some("the packages of tests/requirements.txt (cargo xtask packages)".to_owned())
         }
         Need::Containers
+        | Need::Node
         | Need::Python
         | Need::Users
         | Need::Root
@@ -126,6 +132,11 @@ fn has_users() -> bool {
 /// A program of the tests' Python environment.
 pub(crate) fn python(program: &str) -> PathBuf {
     project().join("target/python/bin").join(program)
+}
+
+/// A file of the tests' packages for Node.
+pub(crate) fn node(path: &str) -> PathBuf {
+    project().join("target/node").join(path)
 }
 
 fn has_python() -> bool {

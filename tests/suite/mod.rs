@@ -31,6 +31,7 @@ mod places;
 mod privileged;
 mod process;
 mod registries;
+mod reports;
 mod rootless;
 mod secrets;
 mod sessions;
@@ -75,6 +76,7 @@ pub(crate) fn cases() -> Vec<Case> {
         privileged::cases(),
         process::cases(),
         registries::cases(),
+        reports::cases(),
         rootless::cases(),
         secrets::cases(),
         sessions::cases(),

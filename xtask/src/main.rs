@@ -2,12 +2,13 @@
 //!
 //! - `test`: everything CI runs, after installing what it needs. The README's second command.
 //! - `images [NAME]...`: the images of `images/`, into `target/images`.
-//! - `packages`: install the Debian and Python packages that tests, images and benchmarks use.
+//! - `packages`: install the Debian, Python and Node packages that tests, images and benchmarks use.
 //! - `bench`: the figures of docs/performance.md.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its caller")]
 
 mod bench;
 mod images;
+mod node;
 mod packages;
 mod python;
 mod rootless;
@@ -28,7 +29,9 @@ fn main() -> ExitCode {
             Some("test") => test::run(&rest),
             Some("images") => images::build(&rest),
             Some("bench") => bench::all(&rest),
-            Some("packages") => packages::install(packages::ALL).and_then(|()| python::install()),
+            Some("packages") => packages::install(packages::ALL)
+                .and_then(|()| python::install())
+                .and_then(|()| node::install()),
             _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench [TABLE]..."
                 .to_owned()),
         };

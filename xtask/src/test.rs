@@ -1,7 +1,7 @@
 //! Everything CI runs: formatting, lints, policy, tests, with what they need installed first.
 
 use crate::packages::{self, has};
-use crate::{Result, cargo, images, is_root, python, root, rootless};
+use crate::{Result, cargo, images, is_root, node, python, root, rootless};
 use std::process::Command;
 
 /// Version of the policy checker; its answers change with it.
@@ -11,6 +11,7 @@ const CARGO_DENY: &str = "0.20.2";
 pub(crate) fn run(filter: &[String]) -> Result {
     packages::install(packages::ALL)?;
     python::install()?;
+    node::install()?;
     if is_root() {
         images::build(&[])?;
     } else {

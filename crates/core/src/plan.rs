@@ -6,8 +6,8 @@
 use crate::event::BuildFacts;
 use crate::phase::{Phase, PhaseContext};
 use crate::spec::{
-    Artifacts, BuildSpec, Cache, Command, OnFailure, Runtime, SecretVariable, UserPhase, Variable,
-    Version,
+    Artifacts, BuildSpec, Cache, Command, OnFailure, ReportGroup, Runtime, SecretVariable,
+    UserPhase, Variable, Version,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub struct Work {
     pub runtimes: Vec<Runtime>,
     /// What it leaves.
     pub artifacts: Option<Artifacts>,
+    /// Which reports to read.
+    pub reports: Vec<ReportGroup>,
     /// What the next build finds again.
     pub cache: Option<Cache>,
     /// The four phases, in order.
@@ -120,6 +122,7 @@ pub fn work(spec: BuildSpec) -> Work {
         git_credential_helper: spec.git_credential_helper,
         runtimes: spec.runtimes,
         artifacts: spec.artifacts,
+        reports: spec.reports,
         cache: spec.cache,
         phases: spec.phases.map(|phase| {
             Arc::new(PhaseWork {

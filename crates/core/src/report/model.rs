@@ -360,6 +360,12 @@ impl Group {
         }
     }
 
+    /// The same by another name.
+    #[must_use]
+    pub fn renamed(self, name: String) -> Self {
+        Group { name, ..self }
+    }
+
     /// Takes a file in.
     pub fn add(&mut self, path: &str, contents: Contents) {
         let Contents { cases, coverage, problem } = contents;

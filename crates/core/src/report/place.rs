@@ -91,7 +91,11 @@ fn place(form: &Regex, line: &str) -> Option<Place> {
 #[must_use]
 pub fn relative(path: &str, source: &str) -> String {
     let path = path.strip_prefix("file://").unwrap_or(path);
-    let below = path.strip_prefix(source).and_then(|rest| rest.strip_prefix('/'));
+    // Without a container the source's real place has another beginning.
+    let own = source.find("/output/").map_or(source, |at| &source[at..]);
+    let source = format!("{}/", own.trim_end_matches('/'));
+    let below =
+        path.find(&source).filter(|_| source.len() > 2).map(|at| &path[at + source.len()..]);
     let path = below.unwrap_or(path);
     path.strip_prefix("./").unwrap_or(path).to_owned()
 }
@@ -131,6 +135,7 @@ mod tests {
             assert_eq!((found.file.as_str(), found.line, found.column), (file, line, column));
         }
         assert_eq!(find("it took 12:30 to fail", None), None);
+        assert_eq!(relative("/var/tmp/x/output/src5/src/a.py", "/other/output/src5/src"), "a.py");
         assert_eq!(
             relative("/codebuild/output/src1/src/a/b.py", "/codebuild/output/src1/src"),
             "a/b.py"

@@ -1,0 +1,361 @@
+//! Reports of tests and coverage: read out of the container, shown, written, recorded.
+
+use crate::common::{Bed, Outcome, cases, list, node, project, python};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+cases! {
+    [Containers, Image("busybox")] => recorded_reports, what_is_malformed_is_incomplete, files_that_are_not_there,
+        a_failed_build_has_its_reports, found_without_being_named, the_search_can_be_steered,
+        nothing_is_read_unless_asked_for, failed_cases_are_annotated, hostile_report_files,
+        secrets_in_reports, names_of_groups, reports_that_cannot_be_written, raw_files;
+    [] => without_a_container, a_directory_that_cannot_be_made;
+    [Python] => pytest_and_its_coverage;
+    [Node] => jest_and_its_coverage;
+}
+
+/// A buildspec that has these reports and one command.
+fn buildspec(command: &str, reports: &str) -> String {
+    let command = serde_json::json!(command);
+    format!(
+        "version: 0.2\nphases:\n  build:\n    commands:\n      - {command}\nreports:\n{reports}"
+    )
+}
+
+/// A source with what pytest, jest and nextest have written.
+fn with_recorded() -> Bed {
+    let bed = Bed::new();
+    for name in list(&project().join("tests/reports/recorded")) {
+        let bytes = fs::read(project().join("tests/reports/recorded").join(&name)).unwrap();
+        bed.write(&format!("out/{name}"), bytes);
+    }
+    bed
+}
+
+fn json(path: PathBuf) -> Value {
+    serde_json::from_slice(&fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+        .unwrap()
+}
+
+/// The counts of a report: succeeded, failed, in error, skipped.
+fn counts(report: &Value) -> [u64; 4] {
+    let counts = &report["testSummary"]["statusCounts"];
+    ["SUCCEEDED", "FAILED", "ERROR", "SKIPPED"].map(|name| counts[name].as_u64().unwrap())
+}
+
+fn run(bed: &Bed, buildspec: &str, options: &[&str]) -> Outcome {
+    let dir = bed.path("reports");
+    let all = [&["--reports", dir.to_str().unwrap()], options].concat();
+    bed.build(buildspec, &all)
+}
+
+fn recorded_reports() {
+    let bed = with_recorded();
+    let reports = "  unit:\n    files: ['out/pytest.xml', '**/jest.xml', './out/next*.xml']\n  coverage:\n    base-directory: o?t\n    \
+                   file-format: coberturaxml\n    files: ['*.py.xml', jest-cobertura.xml]\n  clover:\n    files: \
+                   out/jest-clover.xml\n    file-format: CLOVERXML\n";
+    let outcome = run(&bed, &buildspec("true", reports), &[]).code(0);
+    assert!(
+        outcome.stdout.contains("Preparing to copy TEST report arn:aws:codebuild:"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(outcome.stdout.contains("Found 3 file(s)"), "{}", outcome.stdout);
+    let outcome = outcome
+        .says(
+            "report demo-unit      FAILED     13 tests: 3 passed, 7 failed, 1 in error, 2 skipped",
+        )
+        .says("✗ test_shop › test_small_prices[5]  test_shop.py:12")
+        .says("      AssertionError: assert '0.05' == '0.5'")
+        .says("✗ shop › tests::of_less_than_nothing  src/lib.rs:4");
+    outcome
+        .says("report demo-coverage  SUCCEEDED  lines 81.8% (9 of 11), branches 100.0% (4 of 4)");
+
+    let record = bed.record();
+    assert_eq!(record["buildStatus"], "SUCCEEDED");
+    assert_eq!(record["reportArns"].as_array().unwrap().len(), 3);
+    let report = &record["reports"][0];
+    assert_eq!(counts(report), [3, 7, 1, 2]);
+    assert_eq!((&report["type"], &report["status"]), (&"TEST".into(), &"FAILED".into()));
+    assert_eq!(report["arn"], record["reportArns"][0]);
+    assert_eq!(report["executionId"], record["arn"]);
+    assert!(
+        report["reportGroupArn"].as_str().unwrap().ends_with(":report-group/demo-unit"),
+        "{report}"
+    );
+    assert_eq!(record["reports"][1]["codeCoverageSummary"]["linesCovered"], 9);
+
+    let details = json(bed.path("reports/demo-unit/report.json"));
+    assert_eq!(&details["report"], report);
+    let mut cases = details["testCases"].as_array().unwrap().iter();
+    let case = cases.find(|case| case["name"] == "test_price").unwrap();
+    assert_eq!(case["testRawDataPath"], "out/pytest.xml");
+    assert_eq!(case["durationInNanoSeconds"], 1_000_000);
+    // What other tools take.
+    let xml = fs::read(bed.path("reports/demo-unit/junit.xml")).unwrap();
+    let again = runner_core::report::read(runner_core::report::Format::JunitXml, &xml);
+    assert_eq!((again.cases.len(), again.problem), (13, None));
+    let coverage = json(bed.path("reports/demo-coverage/report.json"));
+    assert_eq!(coverage["codeCoverages"][0]["filePath"], "shop.py");
+    assert!(!bed.path("reports/demo-coverage/junit.xml").exists());
+    assert_eq!(list(&bed.path("reports")).len(), 3, "{:?}", list(&bed.path("reports")));
+}
+
+fn what_is_malformed_is_incomplete() {
+    let bed = with_recorded();
+    bed.write(
+        "out/broken.xml",
+        "<testsuite name='x'>\n  <testcase name='fine'/>\n  <testcase name='cut'",
+    );
+    let reports = "  unit:\n    files: [out/pytest.xml, out/broken.xml]\n  other:\n    files: out/pytest.xml\n    file-format: NUNITXML\n";
+    let outcome = run(&bed, &buildspec("true", reports), &[]).code(0);
+    let outcome = outcome
+        .says("report demo-unit   INCOMPLETE  7 tests: 2 passed, 3 failed, 1 in error, 1 skipped")
+        .says("  out/broken.xml:3:3: ");
+    outcome.says("  out/pytest.xml:1:39: <testsuites> stands where <test-results> was looked for; this looks like JUNITXML");
+    let record = bed.record();
+    assert_eq!(
+        (&record["buildStatus"], &record["reports"][0]["status"]),
+        (&"SUCCEEDED".into(), &"INCOMPLETE".into())
+    );
+    let details = json(bed.path("reports/demo-other/report.json"));
+    assert!(
+        details["problems"][0].as_str().unwrap().starts_with("out/pytest.xml:1:39: "),
+        "{details}"
+    );
+}
+
+fn files_that_are_not_there() {
+    let bed = Bed::new();
+    let reports = "  unit:\n    files: ['nosuch/*.xml']\n  other:\n    base-directory: nosuch\n    files: ['**/*']\n";
+    let outcome = run(&bed, &buildspec("true", reports), &[]).code(1);
+    outcome
+        .says("no matching report paths found: unit, other")
+        .says("report demo-unit   INCOMPLETE");
+    let record = bed.record();
+    let upload = &record["phases"][8];
+    assert_eq!(
+        (&upload["phaseType"], &upload["phaseStatus"]),
+        (&"UPLOAD_ARTIFACTS".into(), &"FAILED".into())
+    );
+    assert_eq!(upload["contexts"][0]["statusCode"], "CLIENT_ERROR");
+    assert_eq!(upload["contexts"][0]["message"], "no matching report paths found");
+}
+
+fn a_failed_build_has_its_reports() {
+    let bed = with_recorded();
+    let outcome =
+        run(&bed, &buildspec("exit 1", "  unit:\n    files: out/pytest.xml\n"), &[]).code(1);
+    outcome.says("report demo-unit  FAILED  6 tests");
+    assert_eq!(counts(&bed.record()["reports"][0]), [1, 3, 1, 1]);
+}
+
+fn found_without_being_named() {
+    let bed = with_recorded();
+    bed.write("pom.xml", "<project/>");
+    bed.write("node_modules/x/junit.xml", "<testsuite/>");
+    let outcome = run(&bed, &crate::common::build(&["true"]), &[]).code(0);
+    for line in [
+        "Set report auto-discover timeout to 5 seconds",
+        "Expanding base directory path:  .",
+        "Expanding **/*",
+        "Report auto-discover file discovery took 0.",
+    ] {
+        assert!(outcome.stdout.contains(line), "{line}\n{}", outcome.stdout);
+    }
+    let outcome = outcome.says("report demo-JUNITXML-AutoDiscovered");
+    outcome
+        .says("report demo-COBERTURAXML-AutoDiscovered")
+        .says("report demo-CLOVERXML-AutoDiscovered");
+    let record = bed.record();
+    let reports = record["reports"].as_array().unwrap();
+    assert_eq!(reports.len(), 3);
+    let junit = reports.iter().find(|report| report["type"] == "TEST").unwrap();
+    assert_eq!(counts(junit), [3, 7, 1, 2]);
+}
+
+fn the_search_can_be_steered() {
+    let bed = with_recorded();
+    let outcome =
+        run(&bed, &crate::common::build(&["export CODEBUILD_CONFIG_AUTO_DISCOVER=false"]), &[])
+            .code(0);
+    assert!(!outcome.stdout.contains("auto-discover"), "{}", outcome.stdout);
+    let command = "CODEBUILD_CONFIG_AUTO_DISCOVER_DIR='out/*.py.xml'";
+    let outcome = run(&Bed::new(), &crate::common::build(&[command]), &[]).code(0);
+    assert!(
+        outcome.stdout.contains("No matching auto-discover report paths found"),
+        "{}",
+        outcome.stdout
+    );
+    let bed = with_recorded();
+    run(&bed, &crate::common::build(&[command]), &[]).code(0);
+    assert_eq!(bed.record()["reports"].as_array().unwrap().len(), 1);
+}
+
+fn nothing_is_read_unless_asked_for() {
+    let bed = with_recorded();
+    let spec = buildspec("true", "  unit:\n    files: out/pytest.xml\n");
+    bed.build(&spec, &[]).code(0).says("not collected: reports (name a place: --reports DIR)");
+    assert_eq!(bed.record().get("reports"), None);
+}
+
+fn failed_cases_are_annotated() {
+    let bed = with_recorded();
+    let spec = buildspec("true", "  unit:\n    files: [out/nextest.xml, out/broken.xml]\n");
+    bed.write("out/broken.xml", "<testsuite>");
+    let mut command = bed.build_command(&spec, &["--annotations", "github"]);
+    command.env("GITHUB_WORKSPACE", bed.path(""));
+    let outcome = crate::common::outcome(&mut command).code(0);
+    let outcome = outcome.says("::error file=source/src/lib.rs,line=19,col=9,title=shop › tests%3A%3Aof_few_cents::thread ");
+    let outcome = outcome.says("assertion `left == right` failed%0A  left: \"0.05\"%0A");
+    outcome.says("::warning title=report demo-unit is incomplete::out/broken.xml:1:12: ");
+}
+
+/// What a build may put in the place of a report.
+fn hostile_report_files() {
+    let bed = Bed::new();
+    let command = "mkdir out; mkfifo out/fifo.xml; ln -s /etc/passwd out/link.xml; ln -s loop.xml out/loop.xml; \
+                   ln -s / out/root; truncate -s 70M out/large.xml; printf '\\0\\1' > out/zero.xml; \
+                   printf '<testsuite><testcase name=\"\\033[31m::error::\"><failure>\\033]0;x\\007</failure></testcase>\
+                   </testsuite>' > out/tty.xml; printf '<testsuite/>' > \"$(printf 'out/a\\nb\\377.xml')\"";
+    let outcome =
+        run(&bed, &buildspec(command, "  unit:\n    files: ['out/*.xml']\n"), &[]).code(0);
+    let outcome = outcome.says("INCOMPLETE").says("larger than 64 MiB").says("out/zero.xml:1:1: ");
+    assert!(
+        !outcome.stderr.contains('\u{1b}') && !outcome.stderr.contains('\u{7}'),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!outcome.stderr.lines().any(|line| line.starts_with("::")), "{}", outcome.stderr);
+}
+
+fn secrets_in_reports() {
+    let bed = Bed::new();
+    let command = "mkdir out; echo \"<testsuite><testcase name='$TOKEN'><failure>is $TOKEN</failure></testcase></testsuite>\" > out/a.xml";
+    let options = ["-e", "TOKEN=t0ken-of-app", "--mask", "TOKEN"];
+    run(&bed, &buildspec(command, "  unit:\n    files: out/a.xml\n"), &options)
+        .code(0)
+        .says("✗ ***");
+    for file in ["report.json", "junit.xml"] {
+        let text = fs::read_to_string(bed.path("reports/demo-unit").join(file)).unwrap();
+        assert!(text.contains("***") && !text.contains("t0ken"), "{text}");
+    }
+    let events = fs::read_to_string(bed.only().join("events.jsonl")).unwrap();
+    assert!(!events.contains("t0ken"), "{events}");
+}
+
+fn names_of_groups() {
+    let bed = with_recorded();
+    let arn = "arn:aws:codebuild:eu-west-1:123456789012:report-group/mine";
+    let reports = format!(
+        "  $GROUP:\n    files: out/pytest.xml\n  {arn}:\n    files: out/pytest.xml\n  ../../up:\n    files: out/pytest.xml\n"
+    );
+    run(&bed, &buildspec("export GROUP=from-variable", &reports), &[]).code(0);
+    let mut names = list(&bed.path("reports"));
+    names.sort();
+    assert_eq!(names, ["demo-.._.._up", "demo-from-variable", "mine"]);
+    assert_eq!(bed.record()["reports"][1]["reportGroupArn"], arn);
+}
+
+fn reports_that_cannot_be_written() {
+    let bed = with_recorded();
+    // A file where a group's folder is to be.
+    fs::create_dir(bed.path("reports")).unwrap();
+    fs::write(bed.path("reports/demo-unit"), "mine").unwrap();
+    let outcome =
+        run(&bed, &buildspec("true", "  unit:\n    files: out/pytest.xml\n"), &[]).code(0);
+    outcome.says("warning: reports are not written").says("report demo-unit  FAILED");
+    assert_eq!(fs::read_to_string(bed.path("reports/demo-unit")).unwrap(), "mine");
+    assert_eq!(list(&bed.path("reports")), ["demo-unit"]);
+}
+
+fn raw_files() {
+    let bed = with_recorded();
+    let reports = "  plain:\n    files: ['**/pytest.xml']\n  flat:\n    discard-paths: yes\n    files: ['**/pytest.xml']\n";
+    run(&bed, &buildspec("true", reports), &[]).code(0);
+    let recorded = fs::read(project().join("tests/reports/recorded/pytest.xml")).unwrap();
+    for path in ["demo-plain/raw/out/pytest.xml", "demo-flat/raw/pytest.xml"] {
+        assert_eq!(fs::read(bed.path("reports").join(path)).unwrap(), recorded, "{path}");
+    }
+    // A second build replaces what the first has left.
+    run(&bed, &buildspec("true", reports), &[]).code(0);
+}
+
+fn without_a_container() {
+    let bed = with_recorded();
+    bed.write("buildspec.yml", buildspec("true", "  unit:\n    files: out/pytest.xml\n"));
+    let options = ["run", "--engine", "process", "--project", "demo", "--reports", "../reports"];
+    bed.runner(options).code(0).says("report demo-unit  FAILED  6 tests");
+    assert_eq!(
+        json(bed.path("reports/demo-unit/report.json"))["testCases"].as_array().unwrap().len(),
+        6
+    );
+}
+
+fn a_directory_that_cannot_be_made() {
+    let bed = Bed::new();
+    bed.write("file", "");
+    bed.write("buildspec.yml", crate::common::build(&["true"]));
+    bed.runner(["run", "--reports", "file/below"])
+        .code(2)
+        .says("--reports: cannot write to file/below: Not a directory");
+}
+
+/// Copies a project of `tests/reports` into the source and runs a command of it, in a build without a
+/// container: the tools are those of this machine.
+fn live(folder: &str, command: &str, reports: &str) -> Bed {
+    let bed = Bed::new();
+    let from = project().join("tests/reports").join(folder);
+    for name in list(&from) {
+        bed.write(&name, fs::read(from.join(&name)).unwrap());
+    }
+    bed.write("buildspec.yml", buildspec(&format!("{command} || true"), reports));
+    let options = ["run", "--engine", "process", "--project", "demo", "--reports", "../reports"];
+    bed.runner(options).code(0);
+    bed
+}
+
+/// Place and status of each case, as a report file below `--reports` has them.
+fn places(bed: &Bed) -> Vec<String> {
+    let xml = fs::read(bed.path("reports/demo-unit/junit.xml")).unwrap();
+    let contents = runner_core::report::read(runner_core::report::Format::JunitXml, &xml);
+    let cases = contents.cases.iter().filter_map(|case| case.place.as_ref());
+    cases.map(|place| format!("{}:{}", place.file, place.line)).collect()
+}
+
+fn pytest_and_its_coverage() {
+    let command = format!(
+        "{} -q --junitxml=out/unit.xml --cov=shop --cov-branch --cov-report=xml:out/coverage.xml",
+        python("pytest").display()
+    );
+    let reports = "  unit:\n    files: out/unit.xml\n  coverage:\n    files: out/coverage.xml\n    file-format: COBERTURAXML\n";
+    let bed = live("pytest", &command, reports);
+    let record = bed.record();
+    assert_eq!(counts(&record["reports"][0]), [1, 3, 1, 1]);
+    assert_eq!(
+        places(&bed),
+        ["test_shop.py:12", "test_shop.py:12", "shop.py:3", "test_shop.py:21"]
+    );
+    let coverage = &record["reports"][1]["codeCoverageSummary"];
+    assert_eq!((&coverage["linesCovered"], &coverage["linesMissed"]), (&5.into(), &1.into()));
+}
+
+fn jest_and_its_coverage() {
+    // Its modules are found from where they are installed.
+    let modules = node("node_modules");
+    let command = format!(
+        "ln -s {} node_modules && JEST_JUNIT_OUTPUT_NAME=unit.xml node node_modules/.bin/jest --cache=false",
+        modules.display()
+    );
+    let reports = "  unit:\n    files: unit.xml\n  coverage:\n    files: coverage/clover.xml\n    file-format: CLOVERXML\n  \
+                   cobertura:\n    files: coverage/cobertura-coverage.xml\n    file-format: COBERTURAXML\n";
+    let bed = live("jest", &command, reports);
+    let record = bed.record();
+    assert_eq!(counts(&record["reports"][0]), [1, 2, 0, 1]);
+    assert_eq!(places(&bed), ["shop.test.js:9", "shop.js:3"]);
+    for report in [1, 2] {
+        let coverage = &record["reports"][report]["codeCoverageSummary"];
+        assert_eq!((&coverage["linesCovered"], &coverage["linesMissed"]), (&4.into(), &1.into()));
+    }
+}
