@@ -209,7 +209,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
             true => Ok(source),
             false => Err(CliError::usage(format!("{} is not a directory", source.display()))),
         })?;
-    if source == std::path::Path::new("/") {
+    if source == Path::new("/") {
         return Err(CliError::usage("the source directory cannot be /")
             .hint("run in the directory of your project, or name it with --source"));
     }

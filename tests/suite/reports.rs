@@ -316,12 +316,19 @@ fn live(folder: &str, command: &str, reports: &str) -> Bed {
     bed
 }
 
-/// Place and status of each case, as a report file below `--reports` has them.
+/// The place of each case that has one, as the JUnit file below `--reports` has it.
 fn places(bed: &Bed) -> Vec<String> {
-    let xml = fs::read(bed.path("reports/demo-unit/junit.xml")).unwrap();
-    let contents = runner_core::report::read(runner_core::report::Format::JunitXml, &xml);
-    let cases = contents.cases.iter().filter_map(|case| case.place.as_ref());
-    cases.map(|place| format!("{}:{}", place.file, place.line)).collect()
+    let xml = fs::read_to_string(bed.path("reports/demo-unit/junit.xml")).unwrap();
+    let attribute = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!(" {name}=\""))?;
+        rest.split('"').next().map(str::to_owned)
+    };
+    let cases = xml.lines().filter(|line| line.trim_start().starts_with("<testcase"));
+    cases
+        .filter_map(|line| {
+            Some(format!("{}:{}", attribute(line, "file")?, attribute(line, "line")?))
+        })
+        .collect()
 }
 
 fn pytest_and_its_coverage() {
