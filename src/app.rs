@@ -16,14 +16,17 @@ use crate::amazon;
 use crate::amazon::s3::Location;
 use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
+use crate::daemon::Program;
 use crate::deliveries::{Copies, Couriers};
 use crate::driver::inbox::Inbox;
 use crate::driver::{
     Breakpoints, Driver, Parts, Progress, ReportsWanted, SharedSnapshot, World, signals,
 };
-use crate::engine::namespaces::{Namespaces, Recorder, Teller};
+use crate::engine::auto::Auto;
+use crate::engine::daemon::DaemonEngine;
+use crate::engine::namespaces::Namespaces;
 use crate::engine::process::{self, ProcessEngine};
-use crate::engine::{ContainerSpec, Engine, Network, UserMount, host_image};
+use crate::engine::{ContainerSpec, Engine, Network, Recorder, Teller, UserMount, host_image};
 use crate::events::LogWriter;
 use crate::image::{Curtain, Getter, Image, MOST_BYTES, Progress as PullProgress, Store};
 use crate::outputs::Destinations;
@@ -31,7 +34,7 @@ use crate::outputs::cache::CacheTo;
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
 use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink};
-use crate::state::{BuildDir, ContainerFile, Home, Meta, Owned, prune_old, write_durably};
+use crate::state::{BuildDir, Home, Meta, Owned, prune_old, write_durably};
 use environment::{BuildSource, Environment};
 use identity::Identity;
 use nix::sys::signal::Signal;
@@ -111,8 +114,25 @@ pub(crate) struct LogsWanted {
 /// What runs the build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EngineKind {
+    /// The first that works, but for `Process`.
+    Auto,
     Namespaces,
+    Docker,
+    Podman,
     Process,
+}
+
+impl EngineKind {
+    /// As `--engine` has it.
+    fn name(self) -> &'static str {
+        match self {
+            EngineKind::Auto => "auto",
+            EngineKind::Namespaces => "namespaces",
+            EngineKind::Docker => "docker",
+            EngineKind::Podman => "podman",
+            EngineKind::Process => "process",
+        }
+    }
 }
 
 /// How a build is shown on standard output.
@@ -165,7 +185,9 @@ pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
 fn layers(engine: EngineKind, dir: &BuildDir, identity: &Identity) -> Vec<PathBuf> {
     let temporary = Path::new("/var/tmp").join(format!("runner-{}", identity.uuid));
     match engine {
-        EngineKind::Namespaces => vec![dir.layer(), temporary],
+        EngineKind::Auto | EngineKind::Namespaces => vec![dir.layer(), temporary],
+        // The daemon keeps what the build writes.
+        EngineKind::Docker | EngineKind::Podman => vec![dir.layer()],
         EngineKind::Process => vec![temporary],
     }
 }
@@ -412,10 +434,7 @@ impl Build {
                 arn: self.identity.arn.clone(),
                 initiator: self.identity.initiator.clone(),
                 image: request.image.to_string(),
-                engine: match request.engine {
-                    EngineKind::Namespaces => "namespaces".to_owned(),
-                    EngineKind::Process => "process".to_owned(),
-                },
+                engine: request.engine.name().to_owned(),
                 buildspec: request.buildspec.shown(),
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
@@ -467,19 +486,34 @@ impl Build {
         };
         let dir = self.dir.clone();
         let (tell, warn) = (inbox.clone(), inbox.clone());
-        let record: Recorder =
-            Arc::new(move |pid, start_time| dir.write_container(ContainerFile { pid, start_time }));
+        let record: Recorder = Arc::new(move |container| dir.write_container(container));
         let tell: Teller = Arc::new(move |text| tell.post(Input::Notice(NoticeLevel::Note, text)));
         let warn: Teller =
             Arc::new(move |text| warn.post(Input::Notice(NoticeLevel::Warning, text)));
+        let images = self.images(gate, Arc::clone(&tell));
+        let namespaces = || Namespaces {
+            images: images.clone(),
+            record: Arc::clone(&record),
+            tell: Arc::clone(&tell),
+            warn: Arc::clone(&warn),
+            network: self.dir.network(),
+        };
+        let daemon = |program| DaemonEngine {
+            program,
+            build: self.identity.uuid.to_string(),
+            place: self.dir.layer(),
+            images: images.clone(),
+            record: Arc::clone(&record),
+            tell: Arc::clone(&tell),
+            warn: Arc::clone(&warn),
+        };
         let engine: Arc<dyn Engine> = match self.request.engine {
-            EngineKind::Namespaces => Arc::new(Namespaces {
-                images: self.images(gate, Arc::clone(&tell)),
-                record,
-                tell,
-                warn,
-                network: self.dir.network(),
-            }),
+            EngineKind::Auto => {
+                Arc::new(Auto { namespaces: namespaces(), daemon: daemon(Program::Docker) })
+            }
+            EngineKind::Namespaces => Arc::new(namespaces()),
+            EngineKind::Docker => Arc::new(daemon(Program::Docker)),
+            EngineKind::Podman => Arc::new(daemon(Program::Podman)),
             EngineKind::Process => Arc::new(ProcessEngine { record, tell, warn }),
         };
         let image = self.request.image.clone();
@@ -537,8 +571,8 @@ impl Build {
 
     /// Programs a person has on their PATH and a build in `host` has not.
     async fn tell_hidden_path(&self, inbox: &Inbox) {
-        let is_isolated = self.request.engine == EngineKind::Namespaces;
-        if !is_isolated || self.request.image != Image::Host || self.request.spec.is_err() {
+        let shows_host = matches!(self.request.engine, EngineKind::Auto | EngineKind::Namespaces);
+        if !shows_host || self.request.image != Image::Host || self.request.spec.is_err() {
             return;
         }
         let path = std::env::var("PATH").unwrap_or_default();

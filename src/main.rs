@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod control;
 mod credentials;
+mod daemon;
 mod deliveries;
 mod driver;
 mod engine;

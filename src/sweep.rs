@@ -4,6 +4,7 @@
 //! killed, or the machine lost power. It is not continued. Its container, which ends with its owner
 //! by itself, is made sure of, its layer removed, and its record says FAULT.
 
+use crate::engine::daemon;
 use crate::events::LogReader;
 use crate::state::{BuildDir, ContainerFile, Home, StateError, remove_tree};
 use runner_core::event::{Event, EventBody};
@@ -57,9 +58,7 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
         return dir.retire().map(|()| was_begun);
     }
     let Some(_owned) = dir.take_over()? else { return Ok(false) };
-    if dir.record()?.is_none() {
-        end(&dir)?;
-    }
+    let left = if dir.record()?.is_none() { end(&dir, uuid)? } else { None };
     let (layers, groups) = dir
         .meta()
         .map_or_else(|_| (vec![dir.layer()], Vec::new()), |meta| (meta.layers, meta.groups));
@@ -69,15 +68,25 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
     crate::engine::process::release(&layers);
     dir.remove_leftovers(&layers)?;
     dir.retire()?;
-    Ok(true)
+    left.map_or(Ok(true), Err)
 }
 
-fn end(dir: &BuildDir) -> io::Result<()> {
-    if let Some(ContainerFile { pid, start_time }) = dir.container()? {
-        // It ends by itself when its runner is gone, unless it cannot.
-        runner_sandbox::end(pid, start_time)?;
-    }
-    write_fault(dir)
+/// What is left at a daemon, and why, is the answer.
+fn end(dir: &BuildDir, uuid: &str) -> io::Result<Option<io::Error>> {
+    // It ends by itself when its runner is gone, unless it cannot.
+    let left = match dir.container()? {
+        Some(ContainerFile::Process { pid, start_time }) => {
+            runner_sandbox::end(pid, start_time)?;
+            None
+        }
+        Some(ContainerFile::Daemon { program, address, image }) => {
+            let (address, image) = (address.as_deref(), image.as_deref());
+            daemon::remove_leftover(&program, address, image, uuid).err()
+        }
+        None => None,
+    };
+    // A daemon that is gone for good must not keep the build from its end.
+    write_fault(dir).map(|()| left)
 }
 
 /// Completes log and record of a build that will not go on.

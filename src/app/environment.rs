@@ -129,7 +129,9 @@ impl Build {
     /// Variables of the image. Without a container this machine is the image.
     fn image_variables(&self) -> Variables {
         match self.request.engine {
-            EngineKind::Namespaces => Variables::new(),
+            EngineKind::Auto | EngineKind::Namespaces | EngineKind::Docker | EngineKind::Podman => {
+                Variables::new()
+            }
             EngineKind::Process => ["PATH", "HOME"]
                 .iter()
                 .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))

@@ -153,10 +153,14 @@ Exit status:
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum EngineName {
-    /// The first that works: namespaces
+    /// The first that works: namespaces, else docker or podman if one answers
     Auto,
     /// Linux namespaces, nothing to install
     Namespaces,
+    /// A Docker daemon
+    Docker,
+    /// Podman; its service is started if it does not run
+    Podman,
     /// No container at all, for machines that are thrown away: the build runs as you, on this
     /// machine's own files
     Process,
@@ -214,7 +218,10 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
             .hint("run in the directory of your project, or name it with --source"));
     }
     let engine = match args.engine {
-        EngineName::Auto | EngineName::Namespaces => EngineKind::Namespaces,
+        EngineName::Auto => EngineKind::Auto,
+        EngineName::Namespaces => EngineKind::Namespaces,
+        EngineName::Docker => EngineKind::Docker,
+        EngineName::Podman => EngineKind::Podman,
         EngineName::Process => EngineKind::Process,
     };
     if engine == EngineKind::Process && (args.image != Image::Host || !args.mount.is_empty()) {

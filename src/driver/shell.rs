@@ -235,9 +235,13 @@ impl StateFile {
                 // Commands of other users save there, too; in a container there is nobody else.
                 let mode = if container.is_shared() { 0o600 } else { 0o666 };
                 let users = std::os::unix::fs::PermissionsExt::from_mode(mode);
-                file.set_permissions(users)
-                    .map_err(|source| ShellError::State { path: path.clone(), source })?;
-                Ok(StateFile { path, file })
+                match file.set_permissions(users) {
+                    // The root of a daemon's container is somebody else; it has been made so.
+                    Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                        Err(ShellError::State { path, source: error })
+                    }
+                    _ => Ok(StateFile { path, file }),
+                }
             }
             Err(source) => Err(ShellError::State { path, source }),
         }

@@ -1,6 +1,6 @@
 //! A container whose first process is our own program, whatever holds it together.
 //!
-//! Made by `namespaces` and by `process`; the same [`Container`] for both.
+//! Made by `namespaces`, by `process` and by `daemon`; the same [`Container`] for all of them.
 
 use super::init::InitClient;
 use super::pasta::Pasta;
@@ -15,19 +15,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A container whose first process is our own program.
-pub(super) struct InitContainer {
-    init: Arc<InitClient>,
-    held: Mutex<Option<Held>>,
-    /// The build's directory, where its root is the caller, whoever that is.
-    of_caller: Option<PathBuf>,
-    has_one_user: bool,
-    config: Config,
-    has_toolbox: bool,
+/// What a container is held by.
+pub(super) trait Held: Send {
+    /// How often its limits have been in the way so far.
+    fn pressure(&self) -> Pressure;
+
+    /// Resolves when nothing of the container is left. Its PID 1 knows already that it is to end.
+    fn release(self: Box<Self>) -> Fut<'static, ()>;
 }
 
-/// What a container is made of.
-pub(super) struct Held {
+/// What a container of our own is made of.
+pub(super) struct Own {
     /// Its end is waited for.
     pub(super) sandbox: Sandbox,
     /// Carries what its network sends.
@@ -38,50 +36,69 @@ pub(super) struct Held {
     pub(super) groups: Groups,
 }
 
-impl Held {
-    fn let_go(self) {
-        let Held { sandbox, pasta, image, groups } = self;
-        drop(sandbox);
-        drop(pasta);
-        drop(image);
-        drop(groups);
+impl Held for Own {
+    fn pressure(&self) -> Pressure {
+        self.groups.pressure()
     }
+
+    fn release(self: Box<Self>) -> Fut<'static, ()> {
+        Box::pin(async move {
+            let Own { sandbox, pasta, image, groups } = *self;
+            // Its end is waited for, which may take as long as its last process needs to die.
+            let released = tokio::task::spawn_blocking(move || {
+                drop(sandbox);
+                drop(pasta);
+                drop(image);
+                drop(groups);
+            });
+            let _ = released.await;
+        })
+    }
+}
+
+/// A container whose first process is our own program.
+pub(super) struct InitContainer {
+    init: Arc<InitClient>,
+    held: Mutex<Option<Box<dyn Held>>>,
+    /// The build's directory, where its root is the caller, whoever that is.
+    of_caller: Option<PathBuf>,
+    has_one_user: bool,
+    config: Config,
+    has_toolbox: bool,
 }
 
 impl InitContainer {
     /// One with users of its own.
     pub(super) fn with_users(
         init: Arc<InitClient>,
-        held: Held,
+        own: Own,
         has_one_user: bool,
         has_toolbox: bool,
     ) -> Self {
-        let config = held.image.as_ref().map(|image| image.config.clone()).unwrap_or_default();
+        let config = own.image.as_ref().map(|image| image.config.clone()).unwrap_or_default();
+        let container = Self::held(init, Box::new(own), config);
+        InitContainer { has_one_user, has_toolbox, ..container }
+    }
+
+    /// One that something else holds together.
+    pub(super) fn held(init: Arc<InitClient>, held: Box<dyn Held>, config: Config) -> Self {
         InitContainer {
             init,
             held: Mutex::new(Some(held)),
             of_caller: None,
-            has_one_user,
-            config,
-            has_toolbox,
-        }
-    }
-
-    /// One in which everything runs as the caller unless another user is asked for.
-    pub(super) fn of_caller(init: Arc<InitClient>, held: Held, layer: PathBuf) -> Self {
-        let held = Mutex::new(Some(held));
-        let config = Config::default();
-        InitContainer {
-            init,
-            held,
-            of_caller: Some(layer),
             has_one_user: false,
             config,
             has_toolbox: false,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Held>> {
+    /// One in which everything runs as the caller unless another user is asked for.
+    pub(super) fn of_caller(init: Arc<InitClient>, own: Own, layer: PathBuf) -> Self {
+        let container = Self::held(init, Box::new(own), Config::default());
+        InitContainer { of_caller: Some(layer), ..container }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Held>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -133,7 +150,7 @@ impl Container for InitContainer {
     }
 
     fn pressure(&self) -> Fut<'_, Pressure> {
-        let pressure = self.lock().as_ref().map(|held| held.groups.pressure());
+        let pressure = self.lock().as_ref().map(|held| held.pressure());
         Box::pin(async move { pressure.unwrap_or_default() })
     }
 
@@ -149,8 +166,9 @@ impl Container for InitContainer {
         Box::pin(async move {
             self.init.hang_up();
             let held = self.lock().take();
-            // Its end is waited for, which may take as long as its last process needs to die.
-            let _ = tokio::task::spawn_blocking(move || held.map(Held::let_go)).await;
+            if let Some(held) = held {
+                held.release().await;
+            }
         })
     }
 }

@@ -72,6 +72,20 @@ impl InitClient {
         Ok(client)
     }
 
+    /// Talks to a PID 1 that has just connected, once it has said hello.
+    pub(crate) async fn greeted(socket: UnixStream) -> io::Result<Arc<Self>> {
+        let hello = Incoming::default().next(&socket).await?;
+        let (hello, _) = hello.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if hello.kind != reply::HELLO || hello.a != abi::ABI_VERSION {
+            return Err(io::Error::other(format!(
+                "PID 1 speaks version {} of the protocol, this runner {}",
+                hello.a,
+                abi::ABI_VERSION
+            )));
+        }
+        Self::new(socket.into_std()?.into())
+    }
+
     /// Starts a program, as its user or, with `keep_user`, as whoever PID 1 is.
     pub(crate) async fn exec(
         self: &Arc<Self>,

@@ -1,8 +1,7 @@
 //! Limits of a container in the engines of our own: its control groups, and what is said of them.
 
-use super::ContainerSpec;
-use super::namespaces::Teller;
-use runner_sandbox::{Groups, LimitProblem, Limits, Pressure};
+use super::{ContainerSpec, Teller};
+use runner_sandbox::{Groups, LimitProblem, Limits, Pressure, WatchedGroups};
 
 /// Makes the groups that a container is to be in; what cannot be limited is told, and not limited.
 pub(super) fn groups(spec: &ContainerSpec, warn: &Teller) -> Groups {
@@ -12,6 +11,30 @@ pub(super) fn groups(spec: &ContainerSpec, warn: &Teller) -> Groups {
         warn(not_enforced(&option(&spec.limits, controller), &cause));
     }
     groups
+}
+
+/// The groups that a daemon has made for a container, by its first process; what is not limited is told.
+pub(super) fn watched(
+    pid: u32,
+    limits: Limits,
+    daemon: &str,
+    warn: &Teller,
+) -> Option<WatchedGroups> {
+    let told = |options: &str, cause: &str| {
+        warn(format!("{options} is not enforced by {daemon}: {cause}"));
+    };
+    match runner_sandbox::watch_groups(pid, limits) {
+        Ok((groups, problems)) => {
+            for LimitProblem { controller, cause } in problems {
+                told(&option(&limits, controller), &cause);
+            }
+            Some(groups)
+        }
+        Err(error) => {
+            warn(format!("{}: {daemon} may or may not enforce it ({error})", options(&limits)));
+            None
+        }
+    }
 }
 
 /// What a limit that does not hold is told as.

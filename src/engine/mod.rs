@@ -5,7 +5,9 @@
 //! an engine that can run builds can be debugged. Futures are boxed because both traits are used
 //! through `dyn`.
 
+pub(crate) mod auto;
 mod container;
+pub(crate) mod daemon;
 pub(crate) mod dial;
 pub(crate) mod files;
 pub(crate) mod host_image;
@@ -18,6 +20,7 @@ pub(crate) mod toolbox;
 pub(crate) mod users;
 
 use crate::image::{Config, Image, ImageError};
+use crate::state::ContainerFile;
 pub(crate) use limits::what_was_in_the_way;
 use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
@@ -28,6 +31,11 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// Called with the container, or with where it will be, before anything runs in it.
+pub(crate) type Recorder = Arc<dyn Fn(&ContainerFile) -> io::Result<()> + Send + Sync>;
+/// Called with what the person should know about how the container was made.
+pub(crate) type Teller = Arc<dyn Fn(String) + Send + Sync>;
 
 pub(crate) type Fut<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -240,13 +248,25 @@ pub(crate) struct EngineError {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// Whether this engine makes no container here at all, so that another one may.
+    pub(crate) is_incapable: bool,
 }
 
 impl EngineError {
     /// The machine's fault, or ours.
     fn fault(message: impl Into<String>, hint: Option<&str>) -> Self {
         let code = "INTERNAL_SERVICE_ERROR";
-        EngineError { code, message: message.into(), hint: hint.map(str::to_owned) }
+        EngineError {
+            code,
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+            is_incapable: false,
+        }
+    }
+
+    /// The engine does not work here.
+    fn incapable(message: impl Into<String>, hint: Option<&str>) -> Self {
+        EngineError { is_incapable: true, ..Self::fault(message, hint) }
     }
 
     /// Whoever was to make it has not come back.
@@ -257,7 +277,12 @@ impl EngineError {
     /// The image cannot be used.
     fn image(message: impl Into<String>, hint: Option<&str>) -> Self {
         let code = "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE";
-        EngineError { code, message: message.into(), hint: hint.map(str::to_owned) }
+        EngineError {
+            code,
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+            is_incapable: false,
+        }
     }
 }
 

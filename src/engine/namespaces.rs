@@ -3,13 +3,15 @@
 //! Turns a [`ContainerSpec`] into a `SandboxSpec`, finds a place for the layer, and starts it on a
 //! thread that may wait. What runs in the container is asked for through `init`.
 
-use super::container::{Held, InitContainer};
+use super::container::{InitContainer, Own};
 use super::init::InitClient;
 use super::pasta::{self, Pasta, Resolver};
 use super::{
-    Container, ContainerSpec, Engine, EngineError, Fut, Network, SourceMount, host_image, limits,
+    Container, ContainerSpec, Engine, EngineError, Fut, Network, Recorder, SourceMount, Teller,
+    host_image, limits,
 };
 use crate::image::{Getter, Prepared};
+use crate::state::ContainerFile;
 use crate::users;
 use runner_sandbox::{
     Confinement, Entry, GroupView, Groups, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec,
@@ -22,11 +24,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Called with PID 1's pid and start time before anything runs in the container.
-pub(crate) type Recorder = Arc<dyn Fn(u32, u64) -> io::Result<()> + Send + Sync>;
-/// Called with what the person should know about how the container was made.
-pub(crate) type Teller = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Makes containers out of namespaces.
 #[derive(Clone)]
@@ -55,8 +52,8 @@ impl Engine for Namespaces {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
             let Up { sandbox, pasta, image, groups, has_one_user } = up;
-            let held = Held { sandbox, pasta, image, groups };
-            Ok(Arc::new(InitContainer::with_users(init, held, has_one_user, has_toolbox))
+            let own = Own { sandbox, pasta, image, groups };
+            Ok(Arc::new(InitContainer::with_users(init, own, has_one_user, has_toolbox))
                 as Arc<dyn Container>)
         })
     }
@@ -156,8 +153,8 @@ impl Namespaces {
                 continue;
             }
             let mut refused = None;
-            let record = |pid, time| {
-                (self.record)(pid, time)?;
+            let record = |pid, start_time| {
+                (self.record)(&ContainerFile::Process { pid, start_time })?;
                 groups.add(pid).inspect_err(|error| refused = Some(error.to_string()))
             };
             match runner_sandbox::start(&sandbox_spec, record) {
@@ -182,7 +179,7 @@ impl Namespaces {
                 Err(error) => return Err(explain(&error).into()),
             }
         }
-        Err(NotStarted::Other(EngineError::fault(
+        Err(NotStarted::Other(EngineError::incapable(
             format!("no place here can hold what the build writes:\n  {}", failures.join("\n  ")),
             Some(
                 "set RUNNER_HOME to a directory on ext4, xfs, btrfs or tmpfs: overlayfs does not \
@@ -213,7 +210,7 @@ enum NotStarted {
 impl NotStarted {
     fn into_error(self) -> EngineError {
         match self {
-            NotStarted::Users(message) => EngineError::fault(message, Some(NO_USER_NAMESPACES)),
+            NotStarted::Users(message) => EngineError::incapable(message, Some(NO_USER_NAMESPACES)),
             NotStarted::Groups(message) => EngineError::fault(message, None),
             NotStarted::Other(error) => error,
         }
@@ -508,5 +505,18 @@ fn explain(error: &StartError) -> EngineError {
         | StartError::Record(_)
         | StartError::Host(..) => None,
     };
-    EngineError::fault(error.to_string(), hint)
+    let is_refused = |errno: i32| errno == nix::errno::Errno::EPERM as i32;
+    let is_incapable = match error {
+        StartError::Namespaces(_) | StartError::Users(_) => true,
+        StartError::Setup(failure) => match failure.step {
+            Step::Namespaces | Step::Confine => true,
+            Step::Root => is_refused(failure.errno),
+            Step::Layer | Step::Source => false,
+        },
+        StartError::Lost(_)
+        | StartError::Version(_)
+        | StartError::Record(_)
+        | StartError::Host(..) => false,
+    };
+    EngineError { is_incapable, ..EngineError::fault(error.to_string(), hint) }
 }

@@ -6,7 +6,7 @@
 //! kernel cannot be told to end it with the runner. The supervisor holds a pipe from the runner and ends
 //! pasta when that closes, whatever has closed it.
 
-use super::namespaces::Teller;
+use super::Teller;
 use super::{ContainerSpec, EngineError, Network};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags};

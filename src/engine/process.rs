@@ -4,10 +4,12 @@
 //! so that they end with it. Only when asked for. Uses the same program and protocol as the other
 //! engine, and the same [`Container`].
 
-use super::container::{Held, InitContainer};
+use super::container::{InitContainer, Own};
 use super::init::InitClient;
-use super::namespaces::{Recorder, Teller};
-use super::{Container, ContainerSpec, Engine, EngineError, Fut, SourceMount, limits};
+use super::{
+    Container, ContainerSpec, Engine, EngineError, Fut, Recorder, SourceMount, Teller, limits,
+};
+use crate::state::ContainerFile;
 use runner_sandbox::{Groups, Sandbox};
 use runner_wire::abi::COMMANDS;
 use std::fs;
@@ -40,8 +42,8 @@ impl Engine for ProcessEngine {
             let init = control
                 .and_then(InitClient::new)
                 .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
-            let held = Held { sandbox, pasta: None, image: None, groups };
-            Ok(Arc::new(InitContainer::of_caller(init, held, layer)) as Arc<dyn Container>)
+            let own = Own { sandbox, pasta: None, image: None, groups };
+            Ok(Arc::new(InitContainer::of_caller(init, own, layer)) as Arc<dyn Container>)
         })
     }
 }
@@ -74,8 +76,8 @@ impl ProcessEngine {
         }
         let mut groups = limits::groups(spec, &self.warn);
         let mut refused = None;
-        let sandbox = runner_sandbox::start_reaper(|pid, time| {
-            (self.record)(pid, time)?;
+        let sandbox = runner_sandbox::start_reaper(|pid, start_time| {
+            (self.record)(&ContainerFile::Process { pid, start_time })?;
             refused = groups.add(pid).err();
             Ok(())
         })

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::path::PathBuf;
 
 /// Credentials for a registry. Helpers are programs of the caller's own, and run here.
-pub(super) async fn credentials(
+pub(crate) async fn credentials(
     registry: &str,
     identity: &Identity,
 ) -> Result<RegistryAuth, String> {

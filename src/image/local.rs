@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use tempfile::TempPath;
 
 /// Most entries of an archive: a manifest, an index and blobs, not a file system.
 const MOST_ENTRIES: usize = 100_000;
@@ -29,6 +30,8 @@ pub(super) struct LocalImage {
     pub(super) digest: Digest,
     pub(super) config: Config,
     pub(super) layers: Vec<LocalLayer>,
+    /// The archive, where it is of no use to anybody else.
+    pub(super) saved: Option<TempPath>,
 }
 
 /// A layer in such files.
@@ -223,7 +226,7 @@ fn of_layout(files: Files, tag: Option<&str>) -> Result<LocalImage, String> {
                     descriptor,
                 };
                 let layers = layers.into_iter().map(layer).collect();
-                return Ok(LocalImage { files, digest: found.digest, config, layers });
+                return Ok(LocalImage { files, digest: found.digest, config, layers, saved: None });
             }
         }
     }
@@ -275,5 +278,5 @@ pub(super) fn docker_archive(path: &Path) -> Result<LocalImage, String> {
     };
     let layers = saved.layers.iter().zip(&config.diff_ids).map(layer);
     let layers = layers.collect::<Result<Vec<_>, String>>()?;
-    Ok(LocalImage { files, digest, config, layers })
+    Ok(LocalImage { files, digest, config, layers, saved: None })
 }

@@ -4,6 +4,7 @@
 //! trusted: see `unpack` for what its layers may do, `manifest` for what its papers may say.
 
 mod auth;
+mod from_daemon;
 #[cfg(test)]
 mod fuzz;
 mod layer;
@@ -18,9 +19,10 @@ mod rootfs;
 mod store;
 mod unpack;
 
+pub(crate) use auth::credentials;
 pub(crate) use manifest::Config;
 pub(crate) use name::Image;
-pub(crate) use progress::{Curtain, Progress};
+pub(crate) use progress::{Curtain, LayerBar, Progress};
 pub(crate) use pull::{Getter, MOST_BYTES};
 pub(crate) use restore::look as look_at_layers;
 pub(crate) use store::Store;

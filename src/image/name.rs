@@ -23,6 +23,8 @@ pub(crate) enum Image {
     OciArchive(PathBuf),
     /// What `docker save` writes.
     DockerArchive(PathBuf),
+    /// An image that a Docker daemon has, by its name or id there.
+    DockerDaemon(String),
 }
 
 impl fmt::Display for Image {
@@ -35,12 +37,13 @@ impl fmt::Display for Image {
             Image::Layout(path, Some(tag)) => write!(f, "oci:{}:{tag}", path.display()),
             Image::OciArchive(path) => write!(f, "oci-archive:{}", path.display()),
             Image::DockerArchive(path) => write!(f, "docker-archive:{}", path.display()),
+            Image::DockerDaemon(reference) => write!(f, "docker-daemon:{reference}"),
         }
     }
 }
 
 const FORMS: &str = "write host, rootfs:DIR, rootfs:TAR, oci:DIR[:TAG], oci-archive:FILE, \
-                     docker-archive:FILE, or an image of a registry like NAME[:TAG]";
+                     docker-archive:FILE, docker-daemon:NAME, or an image of a registry like NAME[:TAG]";
 
 impl FromStr for Image {
     type Err = String;
@@ -57,6 +60,8 @@ impl FromStr for Image {
             Some(("rootfs", rest)) => Ok(Image::Rootfs(path(rest)?)),
             Some(("oci-archive", rest)) => Ok(Image::OciArchive(path(rest)?)),
             Some(("docker-archive", rest)) => Ok(Image::DockerArchive(path(rest)?)),
+            Some(("docker-daemon", "")) => Err(format!("`{text}` names no image; {FORMS}")),
+            Some(("docker-daemon", rest)) => Ok(Image::DockerDaemon(rest.to_owned())),
             Some(("oci", rest)) => {
                 // A directory's name may hold a colon, too.
                 let (dir, tag) = match rest.rsplit_once(':') {
@@ -104,6 +109,7 @@ mod tests {
             ("oci:/a", "oci:/a"),
             ("oci-archive:/a.tar", "oci-archive:/a.tar"),
             ("docker-archive:/a.tar", "docker-archive:/a.tar"),
+            ("docker-daemon:a/b:c", "docker-daemon:a/b:c"),
         ] {
             assert_eq!(shown(text).as_deref(), Ok(whole));
         }

@@ -24,7 +24,7 @@ impl fmt::Debug for Progress {
 }
 
 /// The bars of one pull.
-pub(super) struct Bars {
+pub(crate) struct Bars {
     bars: MultiProgress,
     total: ProgressBar,
     curtain: Option<Curtain>,
@@ -32,7 +32,7 @@ pub(super) struct Bars {
 
 impl Progress {
     /// Bars for so many bytes.
-    pub(super) fn start(&self, bytes: u64) -> Bars {
+    pub(crate) fn start(&self, bytes: u64) -> Bars {
         let curtain = self.curtain.clone().filter(|_| self.is_visible);
         if let Some(curtain) = &curtain {
             curtain(true);
@@ -53,6 +53,12 @@ impl Bars {
         let bar = ProgressBar::new(size).with_style(style()).with_prefix(digest.short().to_owned());
         LayerBar { bar: self.bars.insert_before(&self.total, bar), total: self.total.clone() }
     }
+
+    /// A bar for a layer that a daemon gets, and of which it tells more and more.
+    pub(crate) fn told(&self, name: &str) -> LayerBar {
+        let bar = ProgressBar::new(0).with_style(style()).with_prefix(name.to_owned());
+        LayerBar { bar: self.bars.insert_before(&self.total, bar), total: self.total.clone() }
+    }
 }
 
 impl Drop for Bars {
@@ -67,7 +73,7 @@ impl Drop for Bars {
 }
 
 /// The bar of a layer.
-pub(super) struct LayerBar {
+pub(crate) struct LayerBar {
     bar: ProgressBar,
     total: ProgressBar,
 }
@@ -76,6 +82,13 @@ impl LayerBar {
     pub(super) fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
         self.total.inc(bytes);
+    }
+
+    /// So much of so much is there, as somebody else says it.
+    pub(crate) fn set(&self, bytes: u64, of: u64) {
+        self.total.inc_length(of.saturating_sub(self.bar.length().unwrap_or(0)));
+        self.bar.set_length(of);
+        self.advance(bytes.saturating_sub(self.bar.position()));
     }
 }
 

@@ -3,6 +3,7 @@
 //! Used by the engine for a build and by `runner image`. Layers are got and unpacked side by side,
 //! each in one pass; an image is remembered when all of them are there.
 
+use super::from_daemon;
 use super::layer::{self, LayerError};
 use super::local::{self, LocalImage, LocalLayer};
 use super::manifest::{Descriptor, Digest};
@@ -24,6 +25,8 @@ const SIDE_BY_SIDE: usize = 4;
 pub(crate) const MOST_BYTES: u64 = 64 << 30;
 
 const GIVEN_UP: &str = "not got, because it is wanted no more";
+const NO_DAEMON: &str = "docker-daemon: takes an image that Docker or Podman has on this machine; one \
+                         of a registry needs neither: --image NAME";
 
 /// How images are got.
 #[derive(Clone)]
@@ -57,6 +60,8 @@ impl Got {
 enum Source {
     Registry(Registry),
     Local(LocalImage),
+    /// All of them are there.
+    Store,
 }
 
 impl Getter {
@@ -96,7 +101,7 @@ impl Getter {
             return Ok(Got { image, new_layers: 0 });
         }
         let (stored, source) = tokio::select! {
-            looked = self.look(image, &fail) => looked?,
+            looked = self.look(image, &variant, &fail) => looked?,
             () = self.given_up.notified() => return Err(fail(GIVEN_UP.to_owned(), None)),
         };
         let missing = self.store.missing(&variant, &stored);
@@ -121,8 +126,10 @@ impl Getter {
     async fn look(
         &self,
         image: &Image,
+        variant: &Variant,
         fail: &impl Fn(String, Option<String>) -> ImageError,
     ) -> Result<(StoredImage, Source), ImageError> {
+        let mut saved = None;
         let local = match image {
             Image::Registry(reference) => {
                 let failed =
@@ -143,9 +150,24 @@ impl Getter {
             Image::Layout(dir, tag) => local::layout(dir, tag.as_deref()),
             Image::OciArchive(path) => local::oci_archive(path),
             Image::DockerArchive(path) => local::docker_archive(path),
+            Image::DockerDaemon(name) => {
+                let hint = || Some(NO_DAEMON.to_owned());
+                let found = from_daemon::find(name).await.map_err(|why| fail(why, hint()))?;
+                let known = found.id.as_ref().and_then(|id| self.store.image(id).ok().flatten());
+                if let Some(known) = known
+                    && self.store.missing(variant, &known).is_empty()
+                {
+                    return Ok((known, Source::Store));
+                }
+                let file = found.save(self.store.root()).await.map_err(|why| fail(why, None))?;
+                let image = local::docker_archive(&file);
+                saved = Some(file);
+                image
+            }
             Image::Host | Image::Rootfs(_) => Err("it is not made of layers".to_owned()),
         };
-        let local = local.map_err(|message| fail(message, None))?;
+        let mut local = local.map_err(|message| fail(message, None))?;
+        local.saved = saved;
         let layers = local.layers.iter().map(|layer| layer.descriptor.clone()).collect();
         let stored =
             StoredImage { digest: local.digest.clone(), layers, config: local.config.clone() };
@@ -245,6 +267,8 @@ fn open(
                 None => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
             }
         }
+        // It was there when it was looked for, and nothing is removed meanwhile.
+        Source::Store => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
     }
 }
 

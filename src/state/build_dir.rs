@@ -4,7 +4,7 @@
 //! meta.json       what the build is; written first
 //! lock            held by flock as long as the build's owner lives
 //! reserve         room for the last words and the record, should the disk be full by then
-//! container.json  PID 1 and its start time; written before anything runs in it
+//! container.json  PID 1 and its start time, or the daemon; written before anything runs in it
 //! events.jsonl    everything that happened (`core::event`), one line each
 //! output.log      the bytes its commands wrote
 //! record.json     the final Build record; once it is there nothing changes any more
@@ -53,12 +53,14 @@ impl Meta {
     }
 }
 
-/// The container of a build.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ContainerFile {
-    pub(crate) pid: u32,
-    pub(crate) start_time: u64,
+/// The container of a build, for whoever must see to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum ContainerFile {
+    /// Its PID 1, on this machine.
+    Process { pid: u32, start_time: u64 },
+    /// What a daemon holds. The address is not there where the daemon was started for the build.
+    Daemon { program: String, address: Option<String>, image: Option<String> },
 }
 
 /// Paths of a build's folder.
@@ -190,9 +192,9 @@ impl BuildDir {
         Ok(serde_json::from_slice(&fs::read(self.path.join("meta.json"))?)?)
     }
 
-    pub(crate) fn write_container(&self, container: ContainerFile) -> io::Result<()> {
+    pub(crate) fn write_container(&self, container: &ContainerFile) -> io::Result<()> {
         let path = self.path.join("container.json");
-        fs::write(&path, serde_json::to_vec(&container)?)?;
+        fs::write(&path, serde_json::to_vec(container)?)?;
         users::give(&path)
     }
 

@@ -15,4 +15,4 @@ pub(crate) use home::{Home, StateError, make_private, write_durably};
 pub(crate) use lookup::{Known, LookupError, all_builds, find, live_builds};
 pub(crate) use remove::{remove_as_we_are, remove_tree};
 pub(crate) use retention::prune_old;
-pub(crate) use short_path::ShortPath;
+pub(crate) use short_path::{ShortPath, listen};

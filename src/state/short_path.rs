@@ -2,6 +2,7 @@
 //!
 //! Used where a socket is bound and where it is connected to.
 
+use crate::users;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -25,4 +26,15 @@ impl ShortPath {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Listens at `path`, with these permissions. Must be called in the runtime.
+pub(crate) fn listen(path: &Path, mode: u32) -> io::Result<tokio::net::UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    let short = ShortPath::new(path)?;
+    let listener = tokio::net::UnixListener::bind(short.path())?;
+    // Nobody else can get at it in between: the folder is the caller's alone.
+    std::fs::set_permissions(short.path(), std::fs::Permissions::from_mode(mode))?;
+    users::give(path)?;
+    Ok(listener)
 }

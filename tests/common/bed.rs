@@ -13,6 +13,8 @@ use tempfile::TempDir;
 pub(crate) struct Bed {
     dir: TempDir,
     image: String,
+    /// What every command finds in its environment besides the usual.
+    variables: Vec<(String, String)>,
 }
 
 /// How a command ended.
@@ -37,10 +39,16 @@ impl Bed {
     pub(crate) fn with_image(image: &str) -> Self {
         // On disk: where temporary files are in memory, overlays would be, too.
         let dir = tempfile::Builder::new().prefix("runner-test-").tempdir_in("/var/tmp").unwrap();
-        let bed = Bed { dir, image: image.to_owned() };
+        let bed = Bed { dir, image: image.to_owned(), variables: Vec::new() };
         fs::create_dir(bed.source()).unwrap();
         fs::create_dir(bed.path("home")).unwrap();
         bed
+    }
+
+    /// With more variables for everything that runs in it.
+    pub(crate) fn with_variables(mut self, variables: Vec<(String, String)>) -> Self {
+        self.variables = variables;
+        self
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -91,6 +99,7 @@ impl Bed {
             .env("RUNNER_HOME", self.home())
             .env("TERM", "xterm")
             .env("RUST_BACKTRACE", "1")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.source())
             .stdin(Stdio::null());
     }

@@ -31,6 +31,12 @@ struct Owned {
 }
 
 static OWNED: Mutex<Vec<Owned>> = Mutex::new(Vec::new());
+static AT_END: Mutex<Vec<Box<dyn FnOnce() + Send>>> = Mutex::new(Vec::new());
+
+/// Has something done when all tests are over.
+pub(crate) fn at_end(what: impl FnOnce() + Send + 'static) {
+    AT_END.lock().unwrap().push(Box::new(what));
+}
 
 impl Daemon {
     /// Makes a folder, and starts the program that `command` makes of it.
@@ -87,13 +93,27 @@ fn spawn(mut program: Command) -> Child {
 
 /// Ends every daemon of this run, the last one first, and removes what they kept.
 pub(crate) fn end_all() {
+    let at_end = std::mem::take(&mut *AT_END.lock().unwrap());
+    at_end.into_iter().for_each(|what| what());
     while let Some(Owned { pid, watcher, dir }) = OWNED.lock().unwrap().pop() {
         // One that has ended by itself is still collected by its watcher only.
         let _ = kill(pid, Signal::SIGTERM);
         until("a daemon has ended", || watcher.is_finished());
         let place = dir.path().to_path_buf();
+        unmount_below(&place);
         if let Err(error) = dir.close() {
             eprintln!("cannot remove {}: {error}", place.display());
         }
+    }
+}
+
+/// Takes off what a daemon leaves mounted in its own folder, the newest first.
+fn unmount_below(place: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let own: Vec<&str> = points.filter(|point| Path::new(point).starts_with(place)).collect();
+    for point in own.iter().rev() {
+        // Where it fails, the folder cannot be removed, and that is told.
+        let _ = Command::new("umount").arg(point).status();
     }
 }

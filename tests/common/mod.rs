@@ -6,6 +6,7 @@ pub(crate) mod crafted;
 pub(crate) mod daemon;
 pub(crate) mod docker;
 pub(crate) mod machine;
+pub(crate) mod podman;
 mod process;
 mod pty;
 pub(crate) mod registry;

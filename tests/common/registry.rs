@@ -86,6 +86,13 @@ impl Registry {
         self.daemon.path("storage/docker/registry/v2")
     }
 
+    /// Docker's config.json of somebody who has logged in here.
+    pub(crate) fn docker_config(&self) -> String {
+        // USER:PASSWORD
+        let auth = "YWxpY2U6d29uZGVybGFuZA==";
+        format!("{{\"auths\": {{\"{}\": {{\"auth\": \"{auth}\"}}}}}}", self.address)
+    }
+
     /// Puts an OCI layout's image there under this name (`busybox:one`); what pulls it.
     pub(crate) fn push(&self, layout: &Layout, name: &str) -> String {
         match self.is_closed {

@@ -96,14 +96,14 @@ fn a_stop_from_outside() {
 
 /// Whether a process of the container with this PID 1 is left.
 fn is_left(container: &serde_json::Value) -> bool {
-    let pid = container["pid"].as_u64().unwrap();
+    let pid = container["process"]["pid"].as_u64().unwrap();
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Err(_) => false,
         Ok(stat) => {
             let rest = stat.rsplit_once(')').unwrap().1;
             let fields: Vec<&str> = rest.split_whitespace().collect();
-            let same =
-                fields[19].parse::<u64>().unwrap() == container["startTime"].as_u64().unwrap();
+            let same = fields[19].parse::<u64>().unwrap()
+                == container["process"]["startTime"].as_u64().unwrap();
             same && fields[0] != "Z"
         }
     }
@@ -193,7 +193,7 @@ fn kill_9_while_pid_1_is_stopped() {
     let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     let text = fs::read(bed.live().join("container.json")).unwrap();
     let container: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    let pid = i32::try_from(container["pid"].as_i64().unwrap()).unwrap();
+    let pid = i32::try_from(container["process"]["pid"].as_i64().unwrap()).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
     running.signal(Signal::SIGKILL);
     assert_eq!(running.wait(), 137);
@@ -221,7 +221,7 @@ fn the_container_is_killed() {
     let mut running = bed.paused(&build(&["echo before; codebuild-breakpoint"]), &[]);
     let text = fs::read(bed.live().join("container.json")).unwrap();
     let container: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    let pid = i32::try_from(container["pid"].as_i64().unwrap()).unwrap();
+    let pid = i32::try_from(container["process"]["pid"].as_i64().unwrap()).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     assert_eq!(running.wait(), 3);
     assert!(

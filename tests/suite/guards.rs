@@ -127,7 +127,7 @@ fn no_terminal_of_the_caller() {
     terminal.wait_for("paused at a breakpoint");
     let container = fs::read(bed.live().join("container.json")).unwrap();
     let container: serde_json::Value = serde_json::from_slice(&container).unwrap();
-    let stat = fs::read_to_string(format!("/proc/{}/stat", container["pid"])).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", container["process"]["pid"])).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     assert_eq!(fields[4], "0", "tty_nr in {stat}");
     bed.runner(["resume"]).code(0);
@@ -350,7 +350,7 @@ fn a_number_of_somebody_else() {
     running.signal(Signal::SIGKILL);
     assert_eq!(running.wait(), 137);
     let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
-    container["pid"] = bystander.id().into();
+    container["process"]["pid"] = bystander.id().into();
     // Clocks of processes tick a hundred times a second only.
     container["startTime"] = 1.into();
     fs::write(&path, container.to_string()).unwrap();

@@ -8,6 +8,7 @@ mod check;
 mod containers;
 mod corpus;
 mod cp;
+mod daemons;
 mod ends;
 mod engine;
 mod examples;
@@ -52,6 +53,7 @@ pub(crate) fn cases() -> Vec<Case> {
         containers::cases(),
         corpus::cases(),
         cp::cases(),
+        daemons::cases(),
         engine::cases(),
         ends::cases(),
         examples::cases(),

@@ -31,6 +31,9 @@ pub const TOOLBOX_PATH: &str = "/proc/self/fd/200";
 pub const SHIM_SOCKET: &str = "shim.sock";
 /// File name (`argv[0]`) under which the program is no PID 1 but the reaper of its descendants.
 pub const REAPER_NAME: &str = "runner-reaper";
+/// File name (`argv[0]`) under which the program is PID 1 of a container that a daemon has made. Its
+/// argument is the socket on which the runner waits for it.
+pub const CONTAINER_NAME: &str = "runner-container";
 /// File name (`argv[0]`) that makes the program the blocking shim.
 pub const BREAKPOINT_NAME: &str = "codebuild-breakpoint";
 /// File name (`argv[0]`) that makes the program the releasing shim.

@@ -4,7 +4,8 @@
 //! Entered from `arch` with what the kernel left on the stack.
 
 use crate::abi::{
-    BREAKPOINT_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME, REAPER_NAME, RESUME_NAME,
+    BREAKPOINT_NAME, CONTAINER_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME, REAPER_NAME,
+    RESUME_NAME,
 };
 use crate::strings::Strings;
 use crate::{credential, files, hash_files, pid1, shim, sys};
@@ -38,6 +39,9 @@ pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
     }
     if name == FILES_NAME.as_bytes() {
         sys::exit(files::run())
+    }
+    if name == CONTAINER_NAME.as_bytes() {
+        pid1::run_connected(arguments.next().unwrap_or_default())
     }
     pid1::run(name == REAPER_NAME.as_bytes())
 }

@@ -20,6 +20,8 @@ use crate::tree;
 
 /// Exit code when the runner breaks the protocol; nobody but a debugger sees it.
 const PROTOCOL_BROKEN: i32 = 70;
+/// Exit code when there is no runner to begin with.
+const NOT_REACHED: i32 = 73;
 /// Deaths handled before the socket is looked at again, so that a fork bomb cannot starve it.
 const REAP_BATCH: usize = 64;
 
@@ -45,6 +47,26 @@ struct Pid1 {
     /// The `KILL_ALL` that has not been answered yet.
     awaited_end: Option<u64>,
     is_reaper: bool,
+}
+
+/// Runs in a container that a daemon has made: what the runner puts in place elsewhere is fetched here.
+pub(crate) fn run_connected(socket: &[u8]) -> ! {
+    if connect(socket).is_err() {
+        // The daemon's log is all there is.
+        sys::complain(b"runner-container: the runner cannot be reached\n");
+        sys::exit(NOT_REACHED)
+    }
+    run(false)
+}
+
+fn connect(socket: &[u8]) -> Result<()> {
+    sys::place(sys::connect(socket)?, abi::CONTROL_FD)?;
+    // An image without terminals has none.
+    if let Ok(devpts) = sys::open_place(b"/dev/pts\0") {
+        sys::place(devpts, abi::DEVPTS_FD)?;
+    }
+    let null = sys::open_null()?;
+    (0..3).try_for_each(|number| sys::copy_to(&null, number))
 }
 
 /// Runs until the runner goes.

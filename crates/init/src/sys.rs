@@ -8,7 +8,7 @@ pub(crate) mod nodes;
 
 pub(crate) use files::{
     change_directory, list, open_below, open_directory, open_directory_below, open_file_below,
-    open_for_runner, open_place, open_proc, own_path, working_directory,
+    open_for_runner, open_null, open_place, open_proc, own_path, working_directory,
 };
 
 use crate::arch::{nr, syscall};
@@ -431,6 +431,15 @@ pub(crate) fn close_on_exec(fd: &Fd) -> Result<()> {
 /// Puts a copy of `fd` at `number`, open across exec.
 pub(crate) fn copy_to(fd: &Fd, number: i32) -> Result<()> {
     plain(nr::DUP3, [fd.arg(), number as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// Moves a descriptor to a number where it is expected, closing what was there.
+pub(crate) fn place(fd: Fd, number: i32) -> Result<()> {
+    if fd.0 == number {
+        fd.into_number();
+        return Ok(());
+    }
+    copy_to(&fd, number)
 }
 
 pub(crate) fn new_session() -> Result<()> {

@@ -23,6 +23,11 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE)
     .union(CapabilitySet::SETFCAP);
 
+/// Their names, as daemons have them: without `CAP_`.
+pub fn kept_capabilities() -> impl Iterator<Item = &'static str> {
+    KEPT.iter_names().map(|(name, _)| name)
+}
+
 /// Takes every other capability out of the bounding set. The next exec as root then gets exactly
 /// what is left, so nothing else need be dropped.
 pub(crate) fn limit(network: Network) -> io::Result<()> {

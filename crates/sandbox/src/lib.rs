@@ -30,7 +30,9 @@ mod sys;
 mod toolbox;
 mod users;
 
+pub use caps::kept_capabilities;
 pub use cgroup::{Cpus, Groups, Limits, Plan as GroupPlan, Pressure, Problem as LimitProblem};
+pub use cgroup::{Watched as WatchedGroups, watch as watch_groups};
 pub use cgroup::{plan as plan_groups, remove as remove_group};
 pub use child::set_up_and_become_init;
 pub use fdpass::{Received, receive, send};

@@ -2,7 +2,7 @@
 //!
 //! A part of `sys`: who opens what, and through which links, stands here side by side.
 
-use super::{Errno, Fd, O_CLOEXEC, O_NOCTTY, O_NONBLOCK, Result, checked};
+use super::{Errno, Fd, O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, Result, checked};
 use crate::arch::{nr, syscall};
 
 pub(super) const O_RDONLY: usize = 0;
@@ -59,6 +59,11 @@ pub(crate) fn open_file_below(directory: &Fd, path: &[u8]) -> Result<Fd> {
 /// Opens a directory as a place to go on from.
 pub(crate) fn open_place(path: &[u8]) -> Result<Fd> {
     open(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0)
+}
+
+/// Opens what takes and gives nothing.
+pub(crate) fn open_null() -> Result<Fd> {
+    open(AT_FDCWD, b"/dev/null\0", O_RDWR, 0)
 }
 
 /// The next entries of a directory, as the kernel lays them out; 0 at the end.

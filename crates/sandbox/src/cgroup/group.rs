@@ -61,6 +61,11 @@ struct Setting {
 }
 
 impl Plan {
+    /// For groups that are there already.
+    pub(super) fn of(limits: Limits, hierarchies: Vec<Hierarchy>) -> Self {
+        Plan { name: String::new(), limits, whole: false, hierarchies }
+    }
+
     /// Every directory that may be made.
     #[must_use]
     pub fn directories(&self) -> Vec<PathBuf> {
@@ -123,7 +128,7 @@ impl Plan {
         (groups, problems)
     }
 
-    fn hierarchy_of(&self, controller: &str) -> Option<&Hierarchy> {
+    pub(super) fn hierarchy_of(&self, controller: &str) -> Option<&Hierarchy> {
         let has = |hierarchy: &&Hierarchy| match hierarchy.version {
             Version::One => hierarchy.options.iter().any(|option| option == controller),
             Version::Two => listed(&hierarchy.mount.join("cgroup.controllers"), controller),
@@ -249,6 +254,12 @@ impl Groups {
             }
         }
         pressure
+    }
+
+    /// Takes a group that somebody else has made.
+    pub(super) fn watch(&mut self, hierarchy: &Hierarchy, controller: &'static str) {
+        let (version, dir) = (hierarchy.version, hierarchy.own.clone());
+        self.groups.push(Group { version, dir, controllers: vec![controller] });
     }
 
     /// The group in a hierarchy, made if need be, with these controllers.

@@ -10,7 +10,9 @@ mod find;
 mod group;
 mod limits;
 mod view;
+mod watched;
 
 pub use group::{Groups, Plan, Problem, plan, remove};
 pub use limits::{Cpus, Limits, Pressure};
 pub(crate) use view::{PLACE, show};
+pub use watched::{Watched, watch};

@@ -1,0 +1,72 @@
+//! Groups that a daemon has put a container into: looked at, never made or removed.
+//!
+//! Used by the engines `docker` and `podman`, where daemon and runner share a kernel.
+#![forbid(unsafe_code)]
+
+use super::find::{Version, hierarchies};
+use super::group::{Groups, Plan, Problem};
+use super::limits::{Limits, Pressure};
+use std::fs;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::path::Path;
+
+/// The groups that limit a process.
+#[derive(Debug)]
+pub struct Watched(ManuallyDrop<Groups>);
+
+/// Looks for the groups that limit a process as it was wished; what is not limited comes back, too.
+///
+/// # Errors
+/// The kernel does not tell where the process is.
+pub fn watch(pid: u32, limits: Limits) -> io::Result<(Watched, Vec<Problem>)> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let plan = Plan::of(limits, hierarchies(&mountinfo, &cgroup));
+    let mut groups = Groups::default();
+    let mut problems = Vec::new();
+    let wanted = [
+        ("memory", limits.memory.is_some()),
+        ("cpu", limits.cpus.is_some()),
+        ("pids", limits.pids.is_some()),
+    ];
+    for (controller, _) in wanted.into_iter().filter(|(_, is_wanted)| *is_wanted) {
+        match plan.hierarchy_of(controller) {
+            Some(found) if is_set(found.version, controller, &found.own) => {
+                groups.watch(found, controller);
+            }
+            Some(_) => {
+                let cause = "the container has no such limit".to_owned();
+                problems.push(Problem { controller, cause });
+            }
+            None => {
+                let cause = format!("no hierarchy of groups here has the controller {controller}");
+                problems.push(Problem { controller, cause });
+            }
+        }
+    }
+    Ok((Watched(ManuallyDrop::new(groups)), problems))
+}
+
+impl Watched {
+    /// How often the limits were in the way.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        self.0.pressure()
+    }
+}
+
+/// Whether there is a limit at all.
+fn is_set(version: Version, controller: &str, dir: &Path) -> bool {
+    let file = match (version, controller) {
+        (Version::One, "memory") => "memory.limit_in_bytes",
+        (Version::Two, "memory") => "memory.max",
+        (Version::One, "cpu") => "cpu.cfs_quota_us",
+        (Version::Two, "cpu") => "cpu.max",
+        _ => "pids.max",
+    };
+    let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
+    let first = text.split_ascii_whitespace().next().and_then(|number| number.parse::<i64>().ok());
+    // "max", -1, or for memory nearly all that a number holds: none.
+    first.is_some_and(|number| (1..i64::MAX / 2).contains(&number))
+}

@@ -1,0 +1,47 @@
+//! The engine `auto`: the first that works.
+//!
+//! Namespaces, else Docker or Podman if one answers. Never less isolation than that: where none of them
+//! works, the error is that of the namespaces, which says what would mend it.
+
+use super::daemon::DaemonEngine;
+use super::namespaces::Namespaces;
+use super::{Container, ContainerSpec, Engine, EngineError, Fut};
+use crate::daemon::{Program, find};
+use std::sync::Arc;
+
+/// Tries one engine after the other.
+pub(crate) struct Auto {
+    pub(crate) namespaces: Namespaces,
+    /// With whatever program; both are tried.
+    pub(crate) daemon: DaemonEngine,
+}
+
+impl Engine for Auto {
+    fn give_up(&self) {
+        // Both are told by it.
+        self.namespaces.give_up();
+    }
+
+    fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
+        Box::pin(async move {
+            let refused = match self.namespaces.start(spec.clone()).await {
+                Err(error) if error.is_incapable => error,
+                done => return done,
+            };
+            for program in [Program::Docker, Program::Podman] {
+                let _ = crate::state::make_private(&self.daemon.place);
+                let Ok(daemon) = find(program, &self.daemon.place).await else { continue };
+                (self.daemon.tell)(format!(
+                    "engine {}, because {}",
+                    daemon.program.command(),
+                    refused.message
+                ));
+                return self.daemon.start_on(daemon, spec).await;
+            }
+            Err(EngineError {
+                message: format!("{}; and neither Docker nor Podman answers", refused.message),
+                ..refused
+            })
+        })
+    }
+}

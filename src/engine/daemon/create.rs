@@ -1,0 +1,126 @@
+//! A [`ContainerSpec`] in the daemon's words.
+//!
+//! Pure but for the limits of this process. What the container may do is what one of the engine
+//! `namespaces` may: the same capabilities, no more rights by a label or a profile.
+
+use crate::daemon::Program;
+use crate::engine::{ContainerSpec, Network};
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+    ResourcesUlimits,
+};
+use runner_sandbox::Cpus;
+use rustix::process::{Resource, getrlimit};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Label of every container of ours; its value is the build's uuid.
+pub(crate) const LABEL: &str = "runner.build";
+/// What the container sees of the folder with our program and sockets.
+pub(super) const READONLY: &str = "/codebuild/readonly";
+
+/// The name of a build's container.
+pub(crate) fn name_of(build: &str) -> String {
+    format!("runner-{build}")
+}
+
+/// How the container begins.
+pub(super) struct Start {
+    pub(super) entrypoint: Vec<String>,
+    /// Whether what the container sees of this machine is mounted, or brought there.
+    pub(super) mounts: bool,
+    /// Whether it ends when its standard input does.
+    pub(super) on_input: bool,
+}
+
+/// The container that is asked for.
+pub(super) fn body(
+    spec: &ContainerSpec,
+    build: &str,
+    program: Program,
+    image: &str,
+    start: Start,
+) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        hostname: Some(spec.hostname.clone()),
+        // CodeBuild's builds are root's, whoever the image is for.
+        user: Some("0:0".to_owned()),
+        working_dir: Some("/".to_owned()),
+        entrypoint: Some(start.entrypoint),
+        cmd: Some(Vec::new()),
+        labels: Some(HashMap::from([(LABEL.to_owned(), build.to_owned())])),
+        // Nothing but what the build starts runs in it.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        open_stdin: Some(start.on_input),
+        stdin_once: Some(start.on_input),
+        attach_stdin: Some(start.on_input),
+        host_config: Some(HostConfig {
+            auto_remove: Some(true),
+            mounts: start.mounts.then(|| mounts(spec)),
+            network_mode: Some(match spec.network {
+                Network::Host => "host".to_owned(),
+                Network::None => "none".to_owned(),
+                // A network of its own that reaches the outside is what daemons give by default.
+                Network::Pasta => "default".to_owned(),
+            }),
+            memory: spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+            // As in the engines of our own: no swap beside it.
+            memory_swap: spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+            nano_cpus: spec.limits.cpus.map(|Cpus(thousandths)| i64::from(thousandths) * 1_000_000),
+            pids_limit: spec.limits.pids.map(i64::from),
+            privileged: Some(spec.privileged),
+            cap_drop: (!spec.privileged).then(|| vec!["ALL".to_owned()]),
+            cap_add: (!spec.privileged)
+                .then(|| runner_sandbox::kept_capabilities().map(str::to_owned).collect()),
+            // Where SELinux is on, a container could else neither see a mount nor reach a socket.
+            security_opt: Some(vec!["label=disable".to_owned()]),
+            ulimits: (program == Program::Podman).then(limits),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
+    // Not the daemon's older way, which makes a directory where the source is missing.
+    let bind = |source: &Path, target: &Path, writable: bool| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.display().to_string()),
+        target: Some(target.display().to_string()),
+        read_only: Some(!writable),
+        ..Mount::default()
+    };
+    let own = bind(&spec.readonly, Path::new(READONLY), false);
+    let users = spec.mounts.iter().map(|mount| bind(&mount.source, &mount.target, mount.writable));
+    [own].into_iter().chain(users).collect()
+}
+
+/// This process' own, as in the other engines: Podman's default is more than a limited Podman may give.
+fn limits() -> Vec<ResourcesUlimits> {
+    [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)]
+        .into_iter()
+        .map(|(name, resource)| {
+            let limit = getrlimit(resource);
+            // Podman takes no more processes than the kernel has numbers for, and gives no more.
+            let most = if resource == Resource::Nproc { pid_max() } else { None };
+            let number = |limit: Option<u64>| {
+                let least = limit.into_iter().chain(most).min();
+                least.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1)
+            };
+            ResourcesUlimits {
+                name: Some(name.to_owned()),
+                soft: Some(number(limit.current)),
+                hard: Some(number(limit.maximum)),
+            }
+        })
+        .collect()
+}
+
+fn pid_max() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()
+}

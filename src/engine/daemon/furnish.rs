@@ -1,0 +1,326 @@
+//! What every build finds in its container, put into one that a daemon has made of an image.
+//!
+//! Used by the engine, right after the start. In `namespaces` these things are mounted; here they are
+//! brought in, by the program that makes files in the container (`files`): directories, the links of the
+//! commands, and a copy of each source, read with the caller's own rights. All of it is root's.
+
+use crate::engine::container::InitContainer;
+use crate::engine::files::{Files, FilesError, Requests};
+use crate::engine::{Container, ContainerSpec, EngineError, OpenMode, SourceMount, Teller};
+use runner_wire::abi::COMMANDS;
+use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
+use runner_wire::files::{Facts, Node, Reply, make};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Directories of every container, and their modes.
+const DIRECTORIES: [(&str, u32); 8] = [
+    ("root", 0o700),
+    ("tmp", 0o1777),
+    ("var/tmp", 0o1777),
+    ("codebuild", 0o755),
+    ("codebuild/output", 0o755),
+    // Every user's commands save their state there (see `namespaces`).
+    ("codebuild/output/tmp", 0o777),
+    ("codebuild/user", 0o755),
+    ("codebuild/user/bin", 0o755),
+];
+/// Where the commands of a build are found; in the second one only where the name is free.
+const PROGRAMS: [&str; 2] = ["codebuild/user/bin", "usr/local/bin"];
+const GITCONFIG: &str = "etc/gitconfig";
+/// The source's owner is root here; for other users git needs to be told.
+const SAFE: &str = "[safe]\n\tdirectory = *\n";
+/// Bytes of a file read at a time.
+const PIECE: usize = 128 << 10;
+/// Files named in one notice.
+const NAMED: usize = 3;
+
+/// Why the container is not as a build needs it.
+#[derive(Debug, thiserror::Error)]
+enum FurnishError {
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error("cannot read {}: {source}", path.display())]
+    Source { path: PathBuf, source: io::Error },
+}
+
+/// Puts everything in place.
+pub(super) async fn furnish(
+    container: &InitContainer,
+    spec: &ContainerSpec,
+    tell: &Teller,
+) -> Result<(), EngineError> {
+    let fault = |error: &dyn std::error::Error| {
+        EngineError::fault(format!("cannot put the source into the container: {error}"), None)
+    };
+    let start = || Files::start(container);
+    let (lister, writer) =
+        (start().await.map_err(|e| fault(&e))?, start().await.map_err(|e| fault(&e))?);
+    let own = spec.clone();
+    let made = tokio::task::spawn_blocking(move || make_all(lister, writer, &own)).await;
+    let Made { unread, has_gitconfig } =
+        made.map_err(|panic| fault(&panic))?.map_err(|error| fault(&error))?;
+    if !unread.is_empty() {
+        tell(not_copied(&unread));
+    }
+    // sudo, for one, wants to find the host it runs on.
+    let host = format!("\n127.0.1.1\t{}\n", spec.hostname);
+    let also = [("etc/hosts", host), (GITCONFIG, SAFE.to_owned())];
+    for (path, text) in also.iter().take(if has_gitconfig { 2 } else { 1 }) {
+        // An image without it does not want for it.
+        let _ = append(container, path, text).await;
+    }
+    Ok(())
+}
+
+/// Adds to the end of a file that may be mounted, so that it cannot be replaced.
+async fn append(container: &InitContainer, path: &str, text: &str) -> io::Result<()> {
+    let file = container.open(&Path::new("/").join(path), OpenMode::ReadWriteCreate).await?;
+    let mut file = File::from(file);
+    io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+    file.write_all(text.as_bytes())
+}
+
+fn not_copied(unread: &[PathBuf]) -> String {
+    let named: Vec<String> =
+        unread.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    let more = match unread.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("not in the container, because you may not read it: {}{more}", named.join(", "))
+}
+
+struct Made {
+    /// Files of the sources that the caller cannot read.
+    unread: Vec<PathBuf>,
+    has_gitconfig: bool,
+}
+
+fn make_all(lister: Files, writer: Files, spec: &ContainerSpec) -> Result<Made, FurnishError> {
+    let names = || COMMANDS.iter().map(|name| format!("{}/{name}", PROGRAMS[1]));
+    let asked = names().chain([GITCONFIG.to_owned()]);
+    let there = existing(lister, asked)?;
+    let has_gitconfig = there.contains(GITCONFIG.as_bytes());
+    let mut unread = Vec::new();
+    let failures = writer.write(b"/", 0, |requests| -> Result<(), FurnishError> {
+        for (path, mode) in DIRECTORIES {
+            let node = node(DIRECTORY | mode, 0);
+            requests.make(&node, path.as_bytes(), b"").map_err(FilesError::from)?;
+            requests.set(&node, path.as_bytes()).map_err(FilesError::from)?;
+        }
+        for (name, dir) in COMMANDS.iter().flat_map(|name| PROGRAMS.map(|dir| (name, dir))) {
+            let path = format!("{dir}/{name}").into_bytes();
+            if !there.contains(&path) {
+                let to = format!("/codebuild/readonly/bin/{name}");
+                let node = node(SYMLINK | 0o777, 0);
+                requests.make(&node, &path, to.as_bytes()).map_err(FilesError::from)?;
+            }
+        }
+        if !has_gitconfig {
+            text(requests, Path::new(GITCONFIG), SAFE)?;
+        }
+        let mut seen = HashSet::new();
+        for source in &spec.sources {
+            copy_source(requests, source, &spec.unseen, &mut seen, &mut unread)?;
+        }
+        Ok(())
+    })?;
+    if let Some(failure) = failures.first.into_iter().next() {
+        return Err(FilesError::Failed(failure).into());
+    }
+    Ok(Made { unread, has_gitconfig })
+}
+
+/// Which of a few paths are there.
+fn existing(
+    files: Files,
+    paths: impl Iterator<Item = String>,
+) -> Result<HashSet<Vec<u8>>, FilesError> {
+    let Files { mut requests, mut replies } = files;
+    requests.root(b"/", 0)?;
+    for path in paths {
+        requests.select(0, path.as_bytes())?;
+    }
+    requests.sync()?;
+    let mut there = HashSet::new();
+    loop {
+        match replies.next()? {
+            Some(Reply::Entry(entry)) => drop(there.insert(entry.path.to_vec())),
+            Some(Reply::Sync) => return Ok(there),
+            // What is not there is told as a failure, and that is the answer.
+            Some(_) => {}
+            None => return Err(FilesError::Ended),
+        }
+    }
+}
+
+fn node(mode: u32, size: u64) -> Node {
+    Node { flags: 0, facts: Facts { mode, size, ..Facts::default() } }
+}
+
+/// A file of our own.
+fn text(requests: &mut Requests, path: &Path, text: &str) -> Result<(), FurnishError> {
+    let make = |requests: &mut Requests| -> io::Result<()> {
+        requests.make(&node(REGULAR | 0o644, text.len() as u64), inside(path), b"")?;
+        requests.data(text.as_bytes())?;
+        requests.end()
+    };
+    Ok(make(requests).map_err(FilesError::from)?)
+}
+
+/// A path of the container as it is named below its root.
+fn inside(path: &Path) -> &[u8] {
+    path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes()
+}
+
+/// A source, and what source control keeps outside of it, each once.
+fn copy_source(
+    requests: &mut Requests,
+    source: &SourceMount,
+    unseen: &Path,
+    seen: &mut HashSet<PathBuf>,
+    unread: &mut Vec<PathBuf>,
+) -> Result<(), FurnishError> {
+    let mut rewritten: HashMap<PathBuf, &str> =
+        source.files.iter().map(|(path, text)| (source.target.join(path), text.as_str())).collect();
+    let places = [(&source.dir, &source.target)]
+        .into_iter()
+        .chain(source.extras.iter().map(|extra| (extra, extra)));
+    for (from, to) in places {
+        if seen.insert(to.clone()) {
+            let mut copy = Copy { requests, unseen, rewritten: &mut rewritten, unread };
+            copy.tree(from, to)?;
+        }
+    }
+    for (path, contents) in rewritten {
+        text(requests, &path, contents)?;
+    }
+    Ok(())
+}
+
+/// A tree on its way in.
+struct Copy<'a, 'b> {
+    requests: &'a mut Requests,
+    unseen: &'a Path,
+    /// Files that read differently there.
+    rewritten: &'a mut HashMap<PathBuf, &'b str>,
+    unread: &'a mut Vec<PathBuf>,
+}
+
+/// A directory whose mode and time are set when all is in it.
+struct Open {
+    to: PathBuf,
+    node: Node,
+    /// What is still to be copied.
+    entries: Vec<(PathBuf, OsString)>,
+}
+
+impl Copy<'_, '_> {
+    fn tree(&mut self, from: &Path, to: &Path) -> Result<(), FurnishError> {
+        let metadata = fs::metadata(from).map_err(|source| unreadable(from, source))?;
+        let mut open = vec![self.enter(from, to, &metadata)?];
+        while let Some(directory) = open.last_mut() {
+            let Some((path, name)) = directory.entries.pop() else {
+                let Open { to, node, .. } = open.remove(open.len() - 1);
+                self.requests.set(&node, inside(&to)).map_err(FilesError::from)?;
+                continue;
+            };
+            let target = directory.to.join(name);
+            if path == self.unseen {
+                continue;
+            }
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                // Gone since the directory was read.
+                continue;
+            };
+            let kind = metadata.file_type();
+            if let Some(contents) = self.rewritten.remove(&target) {
+                text(self.requests, &target, contents)?;
+            } else if kind.is_dir() {
+                open.push(self.enter(&path, &target, &metadata)?);
+            } else if kind.is_symlink() {
+                let Ok(to) = fs::read_link(&path) else { continue };
+                let node = node_of(SYMLINK, &metadata);
+                let to = to.as_os_str().as_bytes();
+                self.requests.make(&node, inside(&target), to).map_err(FilesError::from)?;
+            } else if kind.is_file() {
+                self.file(&path, &target, &metadata)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, from: &Path, to: &Path, metadata: &Metadata) -> Result<Open, FurnishError> {
+        let node = node_of(DIRECTORY, metadata);
+        self.requests.make(&node, inside(to), b"").map_err(FilesError::from)?;
+        let mut entries = Vec::new();
+        match fs::read_dir(from) {
+            Ok(list) => {
+                for entry in list {
+                    let entry = entry.map_err(|source| unreadable(from, source))?;
+                    entries.push((entry.path(), entry.file_name()));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.unread.push(from.to_path_buf());
+            }
+            Err(source) => return Err(unreadable(from, source)),
+        }
+        Ok(Open { to: to.to_path_buf(), node, entries })
+    }
+
+    fn file(&mut self, from: &Path, to: &Path, metadata: &Metadata) -> Result<(), FurnishError> {
+        let file = match File::open(from) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.unread.push(from.to_path_buf());
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(unreadable(from, source)),
+        };
+        let size = metadata.len();
+        let node = node_of(REGULAR, metadata);
+        self.requests.make(&node, inside(to), b"").map_err(FilesError::from)?;
+        let mut left = size;
+        let mut file = file.take(size);
+        let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE))];
+        while left > 0 {
+            match file.read(&mut buffer) {
+                // Shorter than it was when it was looked at; the rest is as a hole of it.
+                Ok(0) => break,
+                Ok(got) => {
+                    self.requests.data(&buffer[..got]).map_err(FilesError::from)?;
+                    left -= got as u64;
+                }
+                Err(source) => return Err(unreadable(from, source)),
+            }
+        }
+        if left > 0 {
+            self.requests.hole(left).map_err(FilesError::from)?;
+        }
+        Ok(self.requests.end().map_err(FilesError::from)?)
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> FurnishError {
+    FurnishError::Source { path: path.to_path_buf(), source }
+}
+
+/// Kind, permissions without rights that come with a user, and time.
+fn node_of(kind: u32, metadata: &Metadata) -> Node {
+    let facts = Facts {
+        mode: kind | metadata.mode() & 0o1777,
+        size: if kind == REGULAR { metadata.len() } else { 0 },
+        modified: metadata.mtime(),
+        modified_ns: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+        ..Facts::default()
+    };
+    Node { flags: make::TIMES, facts }
+}

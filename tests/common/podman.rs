@@ -1,0 +1,107 @@
+//! Podman with a store of this run's own, for whoever runs the tests: root or a user.
+//!
+//! No service listens; the runner starts one.
+
+use super::daemon::at_end;
+use super::{image, is_root, outcome};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+use tempfile::TempDir;
+
+/// The store, and how programs find it.
+pub(crate) struct Podman {
+    dir: PathBuf,
+    imported: Mutex<Vec<&'static str>>,
+}
+
+impl Podman {
+    /// The one of this run.
+    pub(crate) fn shared() -> &'static Podman {
+        static SHARED: OnceLock<Podman> = OnceLock::new();
+        SHARED.get_or_init(Podman::make)
+    }
+
+    fn make() -> Self {
+        let dir = tempfile::Builder::new().prefix("runner-podman-").tempdir_in("/var/tmp").unwrap();
+        let place = dir.path().to_path_buf();
+        let at = |name: &str| place.join(name).display().to_string();
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+            at("store"),
+            at("run")
+        );
+        fs::write(place.join("storage.conf"), storage).unwrap();
+        let containers = format!("[engine]\ntmp_dir = \"{}\"\n", at("tmp"));
+        fs::write(place.join("containers.conf"), containers).unwrap();
+        // Registries on loopback speak plain http.
+        let registries = "[[registry]]\nlocation = \"127.0.0.1\"\ninsecure = true\n";
+        fs::write(place.join("registries.conf"), registries).unwrap();
+        fs::create_dir(place.join("home")).unwrap();
+        at_end(move || remove(dir));
+        Podman { dir: place, imported: Mutex::default() }
+    }
+
+    /// What a program needs in its environment to find the store.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        variables(&self.dir)
+    }
+
+    /// Podman's own command.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        command(&self.dir, arguments)
+    }
+
+    /// The name by which it knows an image of `images/`.
+    pub(crate) fn image(&self, name: &'static str) -> String {
+        let reference = format!("localhost/runner-test/{name}:latest");
+        let mut imported = self.imported.lock().unwrap();
+        if !imported.contains(&name) {
+            let tar = image(name).with_extension("tar");
+            let import = ["import", "--quiet", tar.to_str().unwrap(), &reference];
+            outcome(&mut self.command(&import)).code(0);
+            imported.push(name);
+        }
+        reference
+    }
+}
+
+fn variables(dir: &Path) -> Vec<(String, String)> {
+    let at = |name: &str| dir.join(name).display().to_string();
+    vec![
+        ("CONTAINERS_STORAGE_CONF".to_owned(), at("storage.conf")),
+        ("CONTAINERS_CONF".to_owned(), at("containers.conf")),
+        ("CONTAINERS_REGISTRIES_CONF".to_owned(), at("registries.conf")),
+        ("XDG_RUNTIME_DIR".to_owned(), at("home")),
+    ]
+}
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("podman");
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", dir.join("home"))
+        .envs(variables(dir))
+        .args(arguments);
+    command
+}
+
+/// Removes the store, with the rights of those it belongs to.
+fn remove(dir: TempDir) {
+    let place = dir.path();
+    // What is left of containers would be a test's failure, and is told there.
+    outcome(&mut command(place, &["rm", "--all", "--force", "--time", "0"]));
+    outcome(&mut command(place, &["rmi", "--all", "--force"]));
+    if is_root() {
+        // It keeps its store mounted on itself.
+        outcome(Command::new("umount").arg(place.join("store/overlay")));
+    } else {
+        let store = place.join("store");
+        outcome(&mut command(place, &["unshare", "rm", "-rf", store.to_str().unwrap()]));
+    }
+    if let Err(error) = dir.close() {
+        eprintln!("cannot remove the store of podman: {error}");
+    }
+}
