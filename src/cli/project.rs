@@ -99,7 +99,7 @@ pub(super) fn with_files(args: RunArgs) -> Result<(RunArgs, Extras), CliError> {
                 let text = word.to_string_lossy().into_owned();
                 json = text.split_once('=').map(|(_, path)| PathBuf::from(path));
             }
-            if !is_typed_already(&args, &key, &word) {
+            if !word.is_empty() && !is_typed_already(&args, &key, &word) {
                 words.push(word);
             }
         }

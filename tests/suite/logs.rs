@@ -1,11 +1,16 @@
 //! Where a build's log goes besides the terminal, and how it is read later.
 
-use crate::common::{Bed, build, cases};
+use crate::common::aws::{Fault, Proxy, bucket, cli, object, surround, with_aws, with_aws_at};
+use crate::common::{Bed, Running, build, cases, outcome};
+use serde_json::Value;
 use std::fs;
+use std::io::Read;
 
 cases! {
     [Containers, Image("busybox")] => a_log_file_holds_the_log, a_log_file_that_cannot_be_written,
-        logs_of_ended_builds, commands_that_fail_are_annotated, a_bad_buildspec_is_annotated;
+        logs_of_ended_builds, commands_that_fail_are_annotated, a_bad_buildspec_is_annotated, what_cannot_be_sent_is_told,
+        a_silent_service_and_ctrl_c;
+    [Containers, Image("busybox"), Python] => copies_on_aws, copies_of_a_stopped_build, services_that_stumble;
 }
 
 fn a_log_file_holds_the_log() {
@@ -73,4 +78,134 @@ fn a_bad_buildspec_is_annotated() {
     let outcome =
         bed.build("version: 0.3\nphases: {build: {commands: [x]}}\n", &["--annotations", "github"]);
     outcome.code(2).says("::error file=buildspec.yml,line=1,col=10,title=bad-value::");
+}
+
+/// A project file that sends the log to both places.
+fn to_aws(bed: &Bed, bucket: &str) {
+    let logs = format!(
+        "[logs]\ns3 = \"{bucket}/builds\"\n[logs.cloudwatch]\ngroup = \"/demo/{bucket}\"\nstream = \"ci\"\n"
+    );
+    bed.write("runner.toml", logs);
+}
+
+/// The messages of a log stream.
+fn messages(group: &str, stream: &str) -> String {
+    let text = cli(&[
+        "logs",
+        "get-log-events",
+        "--log-group-name",
+        group,
+        "--log-stream-name",
+        stream,
+        "--start-from-head",
+        "--output",
+        "json",
+    ]);
+    let answer: Value = serde_json::from_slice(&text).unwrap();
+    let events = answer["events"].as_array().unwrap();
+    events.iter().map(|event| event["message"].as_str().unwrap()).collect()
+}
+
+/// What a compressed object holds.
+fn unpacked(bucket: &str, key: &str) -> String {
+    let mut text = String::new();
+    let bytes = object(bucket, key);
+    flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn copies_on_aws() {
+    let bed = Bed::new();
+    let name = bucket("logs-copies");
+    to_aws(&bed, &name);
+    let spec = build(&[
+        "i=0; while [ $i -lt 3000 ]; do echo \"line $i \u{e4}\"; i=$((i+1)); done",
+        "printf unended",
+    ]);
+    // It reaches AWS with the caller's credentials, so the caller has to say so.
+    with_aws(&bed, &spec, &[])
+        .code(2)
+        .says("runner.toml:1:2: `logs` writes to CloudWatch Logs and S3");
+    let outcome = with_aws(&bed, &spec, &["--trust-project"]).code(0);
+    assert!(!outcome.stderr.contains("not sent"), "{}", outcome.stderr);
+    let record = bed.record();
+    let uuid = record["id"].as_str().unwrap().split(':').next_back().unwrap();
+    assert_eq!(unpacked(&name, &format!("builds/{uuid}.gz")), outcome.stdout);
+    let (group, stream) = (format!("/demo/{name}"), format!("ci/{uuid}"));
+    assert_eq!(messages(&group, &stream), outcome.stdout);
+    let logs = &record["logs"];
+    assert_eq!((&logs["groupName"], &logs["streamName"]), (&group.into(), &stream.into()));
+    assert_eq!(logs["cloudWatchLogs"]["status"], "ENABLED");
+    assert_eq!(logs["s3LogsArn"], format!("arn:aws:s3:::{name}/builds/{uuid}.gz"));
+}
+
+/// What a stopped build has written is sent as well, and nothing that is secret.
+fn copies_of_a_stopped_build() {
+    let bed = Bed::new();
+    let name = bucket("logs-stopped");
+    to_aws(&bed, &name);
+    let spec = build(&["echo \"$TOKEN\"", "echo waits; sleep 1000"]);
+    let options =
+        ["--trust-project", "-e", "TOKEN=t0ken-of-app", "--mask", "TOKEN", "--timeout", "2s"];
+    with_aws(&bed, &spec, &options).code(4);
+    let record = bed.record();
+    let uuid = record["id"].as_str().unwrap().split(':').next_back().unwrap();
+    let text = unpacked(&name, &format!("builds/{uuid}.gz"));
+    assert!(
+        text.contains("***\n") && text.contains("waits\n") && !text.contains("t0ken"),
+        "{text}"
+    );
+    assert!(text.contains("Phase complete: BUILD State: TIMED_OUT"), "{text}");
+    assert_eq!(messages(&format!("/demo/{name}"), &format!("ci/{uuid}")), text);
+}
+
+fn services_that_stumble() {
+    let bed = Bed::new();
+    let name = bucket("logs-stumble");
+    to_aws(&bed, &name);
+    let proxy = Proxy::start(&[
+        ("POST", "/", 2, Fault::Status(500)),
+        ("PUT", "/", 1, Fault::Status(503)),
+        ("POST", "/", 1, Fault::Dropped),
+    ]);
+    let outcome =
+        with_aws_at(proxy.port, &bed, &build(&["echo heard"]), &["--trust-project"]).code(0);
+    let record = bed.record();
+    let uuid = record["id"].as_str().unwrap().split(':').next_back().unwrap();
+    assert_eq!(unpacked(&name, &format!("builds/{uuid}.gz")), outcome.stdout);
+    assert_eq!(messages(&format!("/demo/{name}"), &format!("ci/{uuid}")), outcome.stdout);
+}
+
+/// What cannot be sent is told, with where it is all the same, and fails nothing.
+fn what_cannot_be_sent_is_told() {
+    let bed = Bed::new();
+    to_aws(&bed, "no-such-bucket-of-ours");
+    let mut command = bed.build_command(&build(&["echo kept"]), &["--trust-project"]);
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    let outcome = outcome(&mut command).code(0);
+    let outcome =
+        outcome.says("warning: not sent to CloudWatch Logs /demo/no-such-bucket-of-ours ci/");
+    let outcome = outcome.says("warning: the log is not in s3://no-such-bucket-of-ours/builds/");
+    let record = bed.record();
+    let uuid = record["id"].as_str().unwrap().split(':').next_back().unwrap();
+    outcome.says(&format!("the whole log: runner logs {uuid}"));
+    assert!(bed.runner(["logs", uuid]).code(0).stdout.contains("\nkept\n"));
+}
+
+/// A service that takes connections and never answers holds nobody up who is in a hurry.
+fn a_silent_service_and_ctrl_c() {
+    let bed = Bed::new();
+    to_aws(&bed, "silent");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut command =
+        bed.build_command(&build(&["echo done"]), &["--trust-project", "--log-format", "json"]);
+    surround(&mut command, port);
+    let running = Running::spawn_from(&mut command);
+    running.stdout.wait_for("\"type\":\"phase_started\",\"data\":{\"phase\":\"FINALIZING\"}");
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    running.stderr.wait_for("once more ends it at once");
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    running.stderr.wait_for("there was no time for it");
+    running.ends(0);
 }

@@ -31,6 +31,7 @@ mod output;
 mod places;
 mod privileged;
 mod process;
+mod project;
 mod registries;
 mod reports;
 mod rootless;
@@ -77,6 +78,7 @@ pub(crate) fn cases() -> Vec<Case> {
         places::cases(),
         privileged::cases(),
         process::cases(),
+        project::cases(),
         registries::cases(),
         reports::cases(),
         rootless::cases(),

@@ -1,0 +1,294 @@
+//! Settings of a project in files: `runner.toml` and CodeBuild's own shape.
+
+use crate::common::{Bed, build, cases, list};
+use serde_json::{Value, json};
+use std::fs;
+
+cases! {
+    [Containers, Image("busybox")] => settings_of_a_file, the_command_line_wins, outputs_of_a_file, a_file_beside_the_buildspec,
+        what_reaches_beyond_the_build, a_project_of_codebuild, variables_of_a_project_go_between,
+        what_is_not_heeded_is_told, a_project_that_sets_limits;
+    [] => everything_wrong_at_once, a_project_that_is_wrong, a_file_that_is_no_file;
+}
+
+const SPEC: &str = "version: 0.2\nenv: {variables: {A: buildspec, B: buildspec}}\nphases:\n  build:\n    commands:\n      - echo \
+                    \"$A $B $CODEBUILD_BUILD_ID\"\n";
+
+/// Runs without any option, so that all of them come from files.
+fn run(bed: &Bed, options: &[&str]) -> crate::common::Outcome {
+    bed.runner([&["run"], options].concat())
+}
+
+fn image() -> String {
+    format!("rootfs:{}", crate::common::image("busybox").display())
+}
+
+fn settings_of_a_file() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SPEC);
+    bed.write(
+        "runner.toml",
+        format!(
+            "# x\nimage = \"{}\"\nproject = 'of-file'\ntimeout = \"90m\"\nmask = [\"B\"]\nlog-format = \"codebuild\"\n[env]\nB \
+             = \"value of file\"\n",
+            image()
+        ),
+    );
+    // The image lies outside of the source.
+    let outcome = run(&bed, &["--trust-project"])
+        .code(0)
+        .says("runner.toml sets image, project, timeout, mask");
+    assert!(outcome.output().starts_with("buildspec *** of-file:"), "{}", outcome.output());
+    assert_eq!(bed.record()["timeoutInMinutes"], 90);
+    // Remembered until the file changes.
+    run(&bed, &[]).code(0);
+    let text = fs::read_to_string(bed.source().join("runner.toml")).unwrap();
+    bed.write("runner.toml", text + "# changed\n");
+    run(&bed, &[])
+        .code(2)
+        .says("`image` shows a directory or file of this machine")
+        .says("--trust-project");
+}
+
+fn the_command_line_wins() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SPEC);
+    bed.write(
+        "runner.toml",
+        "image = 'nosuch:1'\nproject = 'of-file'\nquiet = true\n[env]\nA = 'file'\nB = 'file'\n",
+    );
+    let options = ["--image", &image(), "-e", "A=typed", "--project", "typed", "--no-quiet"];
+    let outcome = run(&bed, &options).code(0).says("build typed:");
+    assert!(outcome.output().starts_with("typed file typed:"), "{}", outcome.output());
+    assert_eq!(run(&bed, &options[..6]).code(0).stderr, "");
+}
+
+fn outputs_of_a_file() {
+    let bed = Bed::new();
+    bed.write(
+        "buildspec.yml",
+        "version: 0.2\nphases:\n  build:\n    commands: ['echo \"<testsuite><testcase name=a /></testsuite>\" | sed s/=a/=\\\"a\\\"/ > r.xml']\nartifacts: {files: \
+         r.xml}\ncache: {paths: [r.xml]}\nreports: {unit: {files: r.xml}}\n",
+    );
+    bed.write(
+        "runner.toml",
+        "project = 'demo'\nartifacts = 'made/artifacts'\nreports = 'made/reports'\ncache = 'made/cache'\nlog-file = \
+         'build.log'\nbuild-json = 'made.json'\n",
+    );
+    run(&bed, &["--image", &image()]).code(0).says("report demo-unit  SUCCEEDED  1 test: 1 passed");
+    let mut made = list(&bed.source().join("made"));
+    made.sort();
+    assert_eq!(made, ["artifacts", "cache", "reports"]);
+    assert!(bed.source().join("made/artifacts/r.xml").is_file());
+    assert!(bed.source().join("build.log").is_file() && bed.source().join("made.json").is_file());
+}
+
+fn a_file_beside_the_buildspec() {
+    let bed = Bed::new();
+    bed.write("ci/build.yml", SPEC);
+    bed.write("ci/runner.toml", "project = 'of-ci'\nreports = 'here'\n");
+    bed.write("runner.toml", "project = 'of-source'\n");
+    let outcome = run(&bed, &["--image", &image(), "ci/build.yml"])
+        .code(0)
+        .says("ci/runner.toml sets project");
+    assert!(outcome.output().contains(" of-ci:"), "{}", outcome.output());
+    // A relative path is relative to the file.
+    assert!(bed.source().join("ci/here").is_dir());
+}
+
+fn what_reaches_beyond_the_build() {
+    for (text, what) in [
+        ("mount = '/home:/x'", "`mount` shows"),
+        ("engine = 'process'", "`engine` runs the build on this machine itself"),
+        ("aws-profile = 'default'", "`aws-profile` gives"),
+        ("artifacts = '../elsewhere'", "`artifacts` writes outside"),
+        ("artifacts = '.git/hooks'", "`artifacts` writes outside"),
+        ("cache = 's3://bucket'", "`cache` uses your AWS credentials"),
+        ("env = ['HOME']", "`env` passes a variable of yours"),
+        ("proxy = true", "`proxy` passes"),
+        ("secrets = 's.yml'", "`secrets` reads a file"),
+    ] {
+        let bed = Bed::new();
+        bed.write("buildspec.yml", SPEC);
+        bed.write("runner.toml", text);
+        let mut command = bed.command(["run", "--image", &image()]);
+        let outcome = crate::common::outcome(command.env("HTTP_PROXY", "http://x"));
+        outcome.code(2).says("runner.toml:1:").says(what);
+        assert_eq!(list(&bed.home().join("builds")), [""; 0], "{text}");
+    }
+}
+
+fn everything_wrong_at_once() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SPEC);
+    bed.write(
+        "runner.toml",
+        "tmeout = '5m'\ntimeout = 'soon'\nmask = [['x']]\nsource = '.'\n[env]\n'A-B' = 'x'\n[logs]\ns4 = 'x'\n",
+    );
+    let outcome = run(&bed, &[]).code(2);
+    let outcome = outcome
+        .says("error[unknown-key]: `tmeout` is not a key of runner.toml\n --> runner.toml:1:1")
+        .says("did you mean `timeout`?")
+        .says(
+            "error[bad-value]: invalid value 'soon' for '--timeout <TIME>': write a time like 90s",
+        )
+        .says(" --> runner.toml:2:11")
+        .says(" --> runner.toml:3:9")
+        .says("error[unknown-key]: `source` is not a key of runner.toml")
+        .says("`A-B` cannot be the name of a variable");
+    outcome
+        .says("error[unknown-key]: `s4` is not a key of logs\n --> runner.toml:8:1")
+        .says("6 errors in runner.toml");
+    bed.write("runner.toml", "a = \n");
+    run(&bed, &[]).code(2).says("error[syntax]: this is not TOML").says(" --> runner.toml:1:5");
+}
+
+fn a_file_that_is_no_file() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SPEC);
+    // Nobody waits for what will never come.
+    nix::unistd::mkfifo(&bed.source().join("runner.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    run(&bed, &[]).code(2).says("cannot read ./runner.toml: it is not a file");
+}
+
+/// A project as the CLI prints it.
+fn printed(change: impl FnOnce(&mut Value)) -> String {
+    let mut project = json!({
+        "name": "of-aws",
+        "arn": "arn:aws:codebuild:eu-west-1:123456789012:project/of-aws",
+        "source": {"type": "GITHUB", "location": "https://github.com/a/b", "gitCloneDepth": 1, "insecureSsl": false},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "cache": {"type": "NO_CACHE"},
+        "environment": {
+            "type": "LINUX_CONTAINER", "image": "aws/codebuild/standard:7.0", "computeType": "BUILD_GENERAL1_2XLARGE",
+            "environmentVariables": [{"name": "A", "value": "of project", "type": "PLAINTEXT"}],
+            "privilegedMode": false, "imagePullCredentialsType": "CODEBUILD"
+        },
+        "serviceRole": "arn:aws:iam::123456789012:role/x",
+        "timeoutInMinutes": 45, "queuedTimeoutInMinutes": 480,
+        "encryptionKey": "arn:aws:kms:eu-west-1:123456789012:alias/aws/s3",
+        "tags": [], "created": "2024-03-01T10:00:00+01:00", "lastModified": 1709283600.5,
+        "badge": {"badgeEnabled": false},
+        "logsConfig": {"cloudWatchLogs": {"status": "DISABLED"}, "s3Logs": {"status": "DISABLED", "encryptionDisabled": false}},
+        "projectVisibility": "PRIVATE"
+    });
+    change(&mut project);
+    format!("{:#}", json!({"projects": [project], "projectsNotFound": []}))
+}
+
+fn a_project_of_codebuild() {
+    let bed = Bed::new();
+    bed.write("ci/b.yml", SPEC);
+    bed.write("p.json", printed(|project| project["source"]["buildspec"] = "ci/b.yml".into()));
+    let outcome = run(&bed, &["--project-json", "p.json", "--image", &image()]).code(0);
+    assert!(outcome.output().starts_with("of project buildspec of-aws:"), "{}", outcome.output());
+    let record = bed.record();
+    assert_eq!(
+        (&record["timeoutInMinutes"], &record["source"]["buildspec"]),
+        (&45.into(), &"ci/b.yml".into())
+    );
+
+    // Its buildspec may stand in it.
+    let bed = Bed::new();
+    bed.write("p.json", printed(|project| project["source"]["buildspec"] = SPEC.into()));
+    let outcome = run(&bed, &["--project-json", "p.json", "--image", &image()]).code(0);
+    assert!(
+        outcome.stdout.contains("YAML location is /codebuild/readonly/buildspec.yml"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(outcome.output().starts_with("of project buildspec of-aws:"), "{}", outcome.output());
+
+    // Without an option its own image is what is looked for.
+    let mut command = bed.command(["run", "--project-json", "p.json", "--network", "none"]);
+    let proxied = command.env("HTTPS_PROXY", "http://127.0.0.1:9");
+    crate::common::outcome(proxied).code(3).says("public.ecr.aws/codebuild/standard:7.0");
+}
+
+/// Between the command line and the buildspec; what is fetched is not exported.
+fn variables_of_a_project_go_between() {
+    let bed = Bed::new();
+    bed.write(
+        "buildspec.yml",
+        "version: 0.2\nenv:\n  variables: {A: buildspec, P: buildspec, S: buildspec}\n  exported-variables: [A, P]\nphases:\n  \
+         build:\n    commands:\n      - test \"$P\" = value-of-parameter && test \"$S\" = value-of-secret\n      - echo \"$A|$T\"\n",
+    );
+    bed.write(
+        "p.json",
+        printed(|project| {
+            project["environment"]["environmentVariables"] = json!([
+                {"name": "A", "value": "project"}, {"name": "T", "value": "project"},
+                {"name": "P", "value": "/app/p", "type": "PARAMETER_STORE"},
+                {"name": "S", "value": "app/s:key", "type": "SECRETS_MANAGER"}
+            ]);
+        }),
+    );
+    let secrets = bed.write("s.yml", "/app/p: value-of-parameter\napp/s: {key: value-of-secret}\n");
+    fs::set_permissions(&secrets, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let options =
+        ["--project-json", "p.json", "--image", &image(), "--secrets", "s.yml", "-e", "T=typed"];
+    assert_eq!(run(&bed, &options).code(0).output(), "project|typed\n");
+    assert_eq!(
+        bed.record()["exportedEnvironmentVariables"],
+        json!([{"name": "A", "value": "project"}])
+    );
+}
+
+fn what_is_not_heeded_is_told() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SPEC);
+    bed.write(
+        "p.json",
+        printed(|project| {
+            project["vpcConfig"] =
+                json!({"vpcId": "vpc-1", "subnets": ["s"], "securityGroupIds": ["g"]});
+            project["secondarySources"] =
+                json!([{"type": "S3", "location": "b/k", "sourceIdentifier": "more"}]);
+        }),
+    );
+    let outcome = run(&bed, &["--project-json", "p.json", "--image", &image()]).code(0);
+    outcome
+        .says("not heeded: vpcConfig")
+        .says("not heeded: secondarySources (give their directories: --secondary-source");
+}
+
+/// What is more than the machine has is no limit; what is less is one, where it can be had.
+fn a_project_that_sets_limits() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", build(&["cat /sys/fs/cgroup/memory.max 2> /dev/null; true"]));
+    bed.write(
+        "p.json",
+        printed(|project| {
+            project["environment"]["computeType"] = "ATTRIBUTE_BASED_COMPUTE".into();
+            project["environment"]["computeConfiguration"] =
+                json!({"vCpu": 1, "memory": 1, "disk": 64});
+        }),
+    );
+    run(&bed, &["--project-json", "p.json", "--image", &image()]).code(0);
+}
+
+fn a_project_that_is_wrong() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SPEC);
+    let text = printed(|project| {
+        project["enviroment"] = json!({});
+        project["cache"]["type"] = "S4".into();
+        project["environment"]["environmentVariables"][0]["name"] = "A-B".into();
+    });
+    bed.write("p.json", &text);
+    let line = |part: &str| text.lines().position(|line| line.contains(part)).unwrap() + 1;
+    let outcome = run(&bed, &["--project-json", "p.json"]).code(2);
+    let outcome = outcome
+        .says(&format!(
+            "`enviroment` is not a key of projects[0]\n  --> p.json:{}:7",
+            line("enviroment\"")
+        ))
+        .says("did you mean `environment`?")
+        .says(&format!(" --> p.json:{}:", line("S4")));
+    outcome.says("2 errors in p.json");
+    run(&bed, &["--project-json", "nosuch.json"])
+        .code(2)
+        .says("--project-json: cannot read nosuch.json");
+    bed.write("p.json", "{\"projects\": [{\"name\": \"one\"}, {\"name\": \"two\"}]}");
+    run(&bed, &["--project-json", "p.json"]).code(2).says("choose one with --project: one, two");
+}
