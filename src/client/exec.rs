@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Bytes moved at once.
 const CHUNK: usize = 64 << 10;
+/// What the program's pipes are made to hold, where the machine lets us.
+const PIPE: usize = 1 << 20;
 
 /// Runs one program with this program's own standard input, output and error.
 pub(crate) fn exec(
@@ -32,11 +34,12 @@ pub(crate) fn exec(
         .try_into()
         .map_err(|_| lost(io::Error::other("the program's pipes did not come along")))?;
     let [stdin, stdout, stderr] = fds;
+    for pipe in [&stdin, &stdout] {
+        // Larger pipes are fewer changes between processes; without them it works as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
+    }
     let mut input = Input::new(stdin).map_err(lost)?;
-    let mut outputs = [
-        Copy { from: Some(stdout), to: io::stdout().as_fd().try_clone_to_owned().map_err(lost)? },
-        Copy { from: Some(stderr), to: io::stderr().as_fd().try_clone_to_owned().map_err(lost)? },
-    ];
+    let mut outputs = [Copy::new(stdout, Output::Out), Copy::new(stderr, Output::Error)];
     loop {
         let mut ready = vec![
             PollFd::new(client.as_fd(), PollFlags::POLLIN),
@@ -86,23 +89,54 @@ pub(crate) fn exec(
     }
 }
 
+/// Which of this program's own outputs.
+#[derive(Clone, Copy)]
+enum Output {
+    Out,
+    Error,
+}
+
+impl Output {
+    fn write(self, bytes: &[u8]) -> nix::Result<usize> {
+        match self {
+            Output::Out => nix::unistd::write(io::stdout(), bytes),
+            Output::Error => nix::unistd::write(io::stderr(), bytes),
+        }
+    }
+
+    /// Lets its reader see the end while this program still runs.
+    fn end(self) -> io::Result<()> {
+        let nothing = std::fs::File::options().write(true).open("/dev/null")?;
+        match self {
+            Output::Out => rustix::stdio::dup2_stdout(nothing)?,
+            // Whatever there is left to say is said there.
+            Output::Error => {}
+        }
+        Ok(())
+    }
+}
+
 /// One of the program's outputs and where it goes.
 struct Copy {
     from: Option<OwnedFd>,
-    to: OwnedFd,
+    to: Output,
+    buffer: Vec<u8>,
 }
 
 impl Copy {
+    fn new(from: OwnedFd, to: Output) -> Self {
+        Copy { from: Some(from), to, buffer: vec![0; CHUNK] }
+    }
+
     fn move_some(&mut self) -> io::Result<usize> {
         let Some(from) = &self.from else { return Ok(0) };
-        let mut buffer = vec![0; CHUNK];
-        let got = match nix::unistd::read(from, &mut buffer) {
+        let got = match nix::unistd::read(from, &mut self.buffer) {
             Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(0),
             done => done?,
         };
-        let mut rest = &buffer[..got];
+        let mut rest = &self.buffer[..got];
         while !rest.is_empty() {
-            match nix::unistd::write(&self.to, rest) {
+            match self.to.write(rest) {
                 Ok(written) => rest = &rest[written..],
                 Err(nix::errno::Errno::EINTR) => {}
                 // Our reader has gone; the program learns it the same way.
@@ -115,6 +149,7 @@ impl Copy {
         }
         if got == 0 {
             self.from = None;
+            self.to.end()?;
         }
         Ok(got)
     }
@@ -133,14 +168,16 @@ impl Copy {
 /// This program's input on its way to the program in the build.
 struct Input {
     to: Option<OwnedFd>,
-    pending: Vec<u8>,
+    buffer: Vec<u8>,
+    /// What of the buffer has been read, and not been written yet.
+    pending: std::ops::Range<usize>,
     is_over: bool,
 }
 
 impl Input {
     fn new(to: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&to, true)?;
-        Ok(Input { to: Some(to), pending: Vec::new(), is_over: false })
+        Ok(Input { to: Some(to), buffer: vec![0; CHUNK], pending: 0..0, is_over: false })
     }
 
     fn poll_fd<'a>(&'a self, stdin: &'a io::Stdin) -> Option<PollFd<'a>> {
@@ -154,24 +191,22 @@ impl Input {
 
     fn move_some(&mut self, stdin: &io::Stdin) -> io::Result<()> {
         if self.pending.is_empty() {
-            let mut buffer = vec![0; CHUNK];
-            match nix::unistd::read(stdin, &mut buffer) {
+            match nix::unistd::read(stdin, &mut self.buffer) {
                 Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(()),
                 // A terminal that has gone, or one this program may not read: the end of input.
                 Err(_) | Ok(0) => self.is_over = true,
-                Ok(got) => {
-                    buffer.truncate(got);
-                    self.pending = buffer;
-                }
+                Ok(got) => self.pending = 0..got,
             }
         }
-        if let Some(to) = &self.to {
-            match nix::unistd::write(to, &self.pending) {
-                Ok(written) => drop(self.pending.drain(..written)),
+        if let Some(to) = &self.to
+            && !self.pending.is_empty()
+        {
+            match nix::unistd::write(to, &self.buffer[self.pending.clone()]) {
+                Ok(written) => self.pending.start += written,
                 Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
                 // The program reads no more.
                 Err(_) => {
-                    self.pending.clear();
+                    self.pending = 0..0;
                     self.is_over = true;
                 }
             }

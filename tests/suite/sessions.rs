@@ -4,7 +4,7 @@ use crate::common::{Bed, Running, Terminal, build, cases};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ cases! {
     [Containers, Image("busybox")] => context_is_that_of_the_caller, a_running_build_can_be_entered,
         size_and_resize, ctrl_c_reaches_the_foreground_job_only, detaching,
         the_terminal_is_restored_when_attach_is_killed, many_sessions_at_once,
-        streams_are_kept_apart, input_has_an_end, signals_are_passed_on, large_streams,
+        streams_are_kept_apart, input_has_an_end, output_has_an_end, exit_codes_are_the_programs, signals_are_passed_on, large_streams,
         a_client_that_dies_takes_its_shell_along, a_paste_into_an_echoing_program,
         one_key_opens_a_shell, idle_sessions_are_closed, the_end_of_the_build_is_told,
         without_sessions,
@@ -195,6 +195,37 @@ fn input_has_an_end() {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let _stdin = child.stdin.take().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+    bed.resume(running);
+}
+
+/// A program that has closed its output and goes on: whoever reads it sees the end at once.
+fn output_has_an_end() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["mkfifo /tmp/go; codebuild-breakpoint"]), &[]);
+    let script = "echo all; exec >&-; cat /tmp/go >&2; exit 4";
+    let mut command = bed.command(["exec", "--", "sh", "-c", script]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "all\n");
+    assert_eq!(child.try_wait().unwrap(), None);
+    bed.runner(["exec", "--", "sh", "-c", "echo late > /tmp/go"]).code(0);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(4), &b"late\n"[..]));
+    bed.resume(running);
+}
+
+fn exit_codes_are_the_programs() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    for code in [0, 1, 2, 3, 125, 126, 127, 128, 130, 255] {
+        bed.runner(["exec", "--", "sh", "-c", &format!("exit {code}")]).code(code);
+    }
+    for (signal, code) in [("KILL", 137), ("TERM", 143), ("SEGV", 139)] {
+        bed.runner(["exec", "--", "sh", "-c", &format!("kill -{signal} $$")]).code(code);
+    }
+    bed.runner(["exec", "--", "nosuch"]).code(127);
+    bed.runner(["exec", "--", "/etc/passwd"]).code(126);
     bed.resume(running);
 }
 
