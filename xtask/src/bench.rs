@@ -7,6 +7,7 @@
 mod bed;
 mod images;
 mod paused;
+mod relay;
 mod rootless;
 mod session;
 
@@ -63,6 +64,8 @@ const PARTS: &[Part] = &[
     ("paused", |bed, _| paused::measure(bed)),
     ("pull", images::pull),
     ("layers", images::layers),
+    ("attach", |bed, _| relay::attach(bed)),
+    ("forward", |bed, _| relay::forward(bed)),
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.

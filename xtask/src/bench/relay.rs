@@ -1,0 +1,215 @@
+//! Bytes of clients on their way: a key through `runner attach` and back, a stream through
+//! `runner port-forward`.
+
+use super::bed::{Bed, Ended};
+use super::{Contender, measure};
+use crate::{Result, packages};
+use pty_process::Size;
+use pty_process::blocking::{Command as PtyCommand, Pty, open};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Bytes of one stream.
+const STREAM: usize = 256 << 20;
+/// What is typed into each shell: from then on every byte comes back from a program as it is.
+const ECHO: &str = "stty raw -echo; echo on-''ly; exec cat\n";
+
+/// One key there and back, beside a relay on this machine: `script`, which sits between two terminals as
+/// well.
+pub(super) fn attach(bed: &Bed) -> Result {
+    let paused = bed.paused()?;
+    let runner = bed.runner();
+    let mut attach = PtyCommand::new(runner.get_program()).arg("attach").env_clear();
+    for (name, value) in runner.get_envs() {
+        if let Some(value) = value {
+            attach = attach.env(name, value);
+        }
+    }
+    let local = || PtyCommand::new("sh");
+    let relay = PtyCommand::new("script").args(["-qc", "sh", "/dev/null"]);
+    let mut contenders = Vec::new();
+    for (name, command) in [
+        ("through `runner attach`", attach),
+        ("through `script`, a relay between two terminals", relay),
+        ("a terminal without a relay", local()),
+    ] {
+        let mut terminal = Terminal::start(command)?;
+        contenders.push(Contender::timed(name, move || terminal.key()));
+    }
+    let result = measure("One key there and back", 200, &mut contenders);
+    drop(contenders);
+    drop(paused);
+    result
+}
+
+/// A program on a terminal that sends every byte back.
+struct Terminal {
+    child: Child,
+    pty: Pty,
+}
+
+impl Terminal {
+    fn start(command: PtyCommand) -> Result<Self> {
+        let failed = |error: pty_process::Error| error.to_string();
+        let (pty, pts) = open().map_err(failed)?;
+        pty.resize(Size::new(24, 80)).map_err(failed)?;
+        let child = command.spawn(pts).map_err(failed)?;
+        let mut terminal = Terminal { child, pty };
+        terminal.pty.write_all(ECHO.as_bytes()).map_err(|error| error.to_string())?;
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        // What is typed is echoed with the quotes in it.
+        while !seen.ends_with(b"on-ly") {
+            terminal.pty.read_exact(&mut byte).map_err(|error| error.to_string())?;
+            seen.push(byte[0]);
+        }
+        // The end of that line comes before the first key.
+        while byte[0] != b'\n' {
+            terminal.pty.read_exact(&mut byte).map_err(|error| error.to_string())?;
+        }
+        Ok(terminal)
+    }
+
+    fn key(&mut self) -> Result<Duration> {
+        let mut once = || -> std::io::Result<Duration> {
+            let mut byte = [0];
+            let begin = Instant::now();
+            self.pty.write_all(b"x")?;
+            self.pty.read_exact(&mut byte)?;
+            Ok(begin.elapsed())
+        };
+        once().map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Ended with its terminal, as far as it had not ended before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A stream each way, beside socat's.
+pub(super) fn forward(bed: &Bed) -> Result {
+    packages::install(&["socat"])?;
+    let paused = bed.paused()?;
+    let server = serve()?;
+    let mut contenders = Vec::new();
+    let mut children: Vec<Ended> = Vec::new();
+    let mut ways = vec![("directly".to_owned(), server)];
+    let (child, port) = runner(bed, server)?;
+    children.push(child);
+    ways.insert(0, ("through `runner port-forward`".to_owned(), port));
+    if packages::has("socat") {
+        let (child, port) = socat(server)?;
+        children.push(child);
+        ways.push(("through `socat TCP-LISTEN TCP`".to_owned(), port));
+    } else {
+        println!("socat is left out: not installed");
+    }
+    for (name, port) in ways {
+        let down = move || stream(port, b'd').map_err(|error| error.to_string());
+        contenders.push(Contender::new(format!("256 MiB out, {name}"), down));
+        let up = move || stream(port, b'u').map_err(|error| error.to_string());
+        contenders.push(Contender::new(format!("256 MiB in, {name}"), up));
+    }
+    // Those that go the same way stand together.
+    let (down, up): (Vec<_>, Vec<_>) =
+        contenders.into_iter().partition(|contender| contender.name.contains("out,"));
+    for (title, mut contenders) in
+        [("A stream out of a build", down), ("A stream into a build", up)]
+    {
+        measure(title, 1, &mut contenders)?;
+    }
+    drop(children);
+    drop(paused);
+    Ok(())
+}
+
+/// The build shares this machine's loopback interface: a server here is one there.
+fn serve() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(connection));
+        }
+    });
+    Ok(port)
+}
+
+fn answer(mut connection: TcpStream) -> std::io::Result<()> {
+    let mut what = [0];
+    connection.read_exact(&mut what)?;
+    let mut buffer = vec![0; 256 << 10];
+    if what == *b"d" {
+        for _ in 0..STREAM / buffer.len() {
+            connection.write_all(&buffer)?;
+        }
+        return Ok(());
+    }
+    while connection.read(&mut buffer)? > 0 {}
+    connection.write_all(b".")
+}
+
+fn stream(port: u16, what: u8) -> std::io::Result<()> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    let mut buffer = vec![0; 256 << 10];
+    connection.write_all(&[what])?;
+    if what == b'd' {
+        let mut left = STREAM;
+        while left > 0 {
+            match connection.read(&mut buffer)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                got => left -= got,
+            }
+        }
+        return Ok(());
+    }
+    for _ in 0..STREAM / buffer.len() {
+        connection.write_all(&buffer)?;
+    }
+    connection.shutdown(std::net::Shutdown::Write)?;
+    // It has all of it.
+    connection.read_exact(&mut buffer[..1])
+}
+
+fn runner(bed: &Bed, server: u16) -> Result<(Ended, u16)> {
+    let mut command = bed.runner();
+    command.args(["port-forward", &format!(":{server}")]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let stdout = child.stdout.take().ok_or("no standard output")?;
+    let child = Ended(child);
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).map_err(|error| error.to_string())?;
+    let port = line.split(" -> ").next().and_then(|at| at.rsplit(':').next()?.parse().ok());
+    Ok((child, port.ok_or(format!("no port in: {line}"))?))
+}
+
+fn socat(server: u16) -> Result<(Ended, u16)> {
+    let mut child = Command::new("socat")
+        .args(["-dd", "TCP-LISTEN:0,bind=127.0.0.1,fork,reuseaddr"])
+        .arg(format!("TCP:127.0.0.1:{server}"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let stderr = child.stderr.take().ok_or("no standard error")?;
+    let child = Ended(child);
+    let mut lines = BufReader::new(stderr).lines();
+    let line = lines
+        .find(|line| line.as_ref().is_ok_and(|line| line.contains("listening on ")))
+        .ok_or("socat does not listen")?
+        .map_err(|error| error.to_string())?;
+    // Whatever else it says is read, so that it never waits for us.
+    std::thread::spawn(move || lines.map_while(std::result::Result::ok).count());
+    let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+    Ok((child, port.ok_or(format!("no port in: {line}"))?))
+}
