@@ -8,7 +8,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 cases! {
     [Containers, Program("python3")] => http_through_a_free_port, each_direction_ends_by_itself,
         many_connections_at_once, unix_sockets, several_ports_and_hosts, nothing_listens,
-        a_reset_is_a_reset, it_ends_with_the_build, a_signal_ends_it, mistakes;
+        a_reset_is_a_reset, it_ends_with_the_build, a_signal_ends_it, mistakes,
+        a_loopback_of_the_containers_own;
     [Program("python3")] => in_engine_process;
 }
 
@@ -271,6 +272,18 @@ fn mistakes() {
         .says("Address already in use")
         .says("a port that is free");
     bed.resume(running);
+}
+
+/// Nothing on this machine leads there but this.
+fn a_loopback_of_the_containers_own() {
+    let bed = Bed::host();
+    let (running, port) = serving(&bed, &["--network", "none"]);
+    let (forward, at) = forwarding(&bed, &[&format!(":{port}"), &format!(":@forward-{port}")]);
+    for at in at {
+        assert_eq!(ask(connect(&at), b"ehello").unwrap(), b"hello");
+    }
+    bed.resume(running);
+    forward.ends(0);
 }
 
 fn in_engine_process() {
