@@ -47,9 +47,8 @@ use runner_core::project::CloudWatchLogs;
 use runner_core::record::record;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
-use runner_sandbox::GroupPlan;
-use runner_sandbox::Toolbox;
-use runner_wire::abi::{BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
+use runner_sandbox::{GroupPlan, Toolbox};
+use runner_wire::abi::{AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -406,7 +405,7 @@ impl Build {
         io::Write::write_all(&mut file, runner_init::PROGRAM)?;
         for name in COMMANDS
             .into_iter()
-            .chain([CREDENTIAL_NAME, FILES_NAME])
+            .chain([AGENT_NAME, CREDENTIAL_NAME, FILES_NAME])
             .filter(|name| *name != BREAKPOINT_NAME)
         {
             fs::hard_link(&program, bin.join(name))?;

@@ -6,7 +6,7 @@
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::world::World;
-use super::{Snapshot, setup, upload};
+use super::{Snapshot, entrypoint, setup, upload};
 use crate::engine::{Container, Ends, EngineError, ExecError, Ids, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
@@ -39,6 +39,8 @@ pub(super) struct Effects {
     stage: Arc<Mutex<Stage>>,
     shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
     pumps: Arc<Mutex<JoinSet<()>>>,
+    /// Whether the build's processes have been told to end.
+    is_ending: watch::Sender<bool>,
     upload: Mutex<Option<Uploading>>,
 }
 
@@ -69,6 +71,7 @@ impl Effects {
             stage: Arc::new(Mutex::new(Stage::None)),
             shell: Arc::default(),
             pumps: Arc::default(),
+            is_ending: watch::Sender::new(false),
             upload: Mutex::default(),
         }
     }
@@ -135,6 +138,7 @@ impl Effects {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
         let (place, stage) = (Arc::clone(&self.shell), Arc::clone(&self.stage));
         let Some(container) = self.current() else { return };
+        let is_ending = self.is_ending.subscribe();
         tokio::spawn(async move {
             let Some(work) = &world.work else { return };
             match setup::make_ready(&world, work, container, &inbox).await {
@@ -142,9 +146,15 @@ impl Effects {
                     *place.lock().await = shell;
                     inbox.send(Input::SourceReady(setup)).await;
                 }
-                // A container that has been taken down meanwhile is no fault.
-                Err(_) if matches!(*lock(&stage), Stage::Stopping) => {}
-                Err(error) => inbox.send(Input::Fault(fault(&error))).await,
+                // What has been ended, or taken down, meanwhile is no fault.
+                Err(_) if matches!(*lock(&stage), Stage::Stopping) || *is_ending.borrow() => {}
+                Err(error) => {
+                    if let ShellError::Entrypoint { .. } = error {
+                        let hint = entrypoint::HINT.to_owned();
+                        inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
+                    }
+                    inbox.send(Input::Fault(fault(&error))).await;
+                }
             }
         });
     }
@@ -217,6 +227,7 @@ impl Effects {
     }
 
     fn end_processes(&self, signal: Signal) {
+        self.is_ending.send_replace(true);
         let inbox = self.inbox.clone();
         if signal == Signal::SIGKILL {
             self.world.deliveries.hurry();
@@ -409,7 +420,9 @@ fn watch_over(
 
 fn fault(error: &ShellError) -> PhaseContext {
     match error {
-        ShellError::NoShell { .. } => PhaseContext::new("", format!("{FOUND_DEAD} ({error})")),
+        ShellError::NoShell { .. } | ShellError::Entrypoint { .. } => {
+            PhaseContext::new("", format!("{FOUND_DEAD} ({error})"))
+        }
         ShellError::State { .. } | ShellError::Exec(_) => {
             PhaseContext::new("INTERNAL_SERVICE_ERROR", error.to_string())
         }

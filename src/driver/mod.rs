@@ -6,6 +6,7 @@
 mod breakpoints;
 mod deliveries;
 mod effects;
+mod entrypoint;
 pub(crate) mod inbox;
 mod run;
 mod sessions;

@@ -3,6 +3,7 @@
 //!
 //! Used by `effects`; what comes of it goes into the machine.
 
+use super::entrypoint;
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::upload;
@@ -50,6 +51,11 @@ pub(super) async fn make_ready(
     };
     let mut layers = world.layers.clone();
     layers.image.extend(container.image_config().env.iter().cloned());
+    if world.container_spec.privileged && !container.image_config().entrypoint.is_empty() {
+        let passed = [&layers.image[..], &layers.managed, &layers.overrides].concat();
+        let found = entrypoint::run(&*container, passed).await?;
+        layers.image = found;
+    }
     layers.buildspec.extend(fetched);
     let variables = env::compose(layers);
     let shell = Shell::prepare(

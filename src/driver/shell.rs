@@ -72,6 +72,10 @@ pub(crate) enum ShellError {
     State { path: String, source: io::Error },
     #[error("the image has no `{program}` to run commands with")]
     NoShell { program: String },
+    #[error(
+        "the image's entrypoint {program} ended without running what it was given ({how}){said}"
+    )]
+    Entrypoint { program: String, how: String, said: String },
     #[error(transparent)]
     Exec(#[from] ExecError),
 }

@@ -1,5 +1,6 @@
 //! `--privileged`: what it opens, to whom, and a Docker daemon in a build.
 
+use crate::common::crafted::{Crafted, entry, shell, tar};
 use crate::common::{Bed, Running, build, cases, is_root, outcome, until};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -10,7 +11,8 @@ cases! {
     [Containers, Image("busybox")] => all_rights_in_there, sessions_have_the_same_rights;
     [Root, Image("busybox")] => devices_and_groups_of_the_machine, a_list_of_its_own_without;
     [Containers, Image("busybox"), Pasta] => a_network_of_its_own;
-    [Containers, Image("busybox")] => without_pasta;
+    [Containers, Image("busybox")] => without_pasta, an_entrypoint_comes_first, without_privileges_no_entrypoint,
+        an_entrypoint_that_ends, an_entrypoint_that_is_not_there, an_entrypoint_is_stopped;
     [Root, Pasta, Program("dockerd"), Program("docker"), Program("busybox"), Program("iptables")] =>
         a_docker_daemon_in_a_build, a_docker_daemon_when_the_runner_is_killed;
     [] => nothing_for_a_process;
@@ -211,4 +213,87 @@ fn a_docker_daemon_when_the_runner_is_killed() {
         })
     });
     nothing_is_left(&bed, &mark);
+}
+
+/// An image whose entrypoint is this script.
+fn with_entrypoint(bed: &Bed, script: &str) -> String {
+    let crafted = Crafted::new(bed.path("layout"));
+    let config = crafted.config(&serde_json::json!({
+        "Env": ["PATH=/bin", "FROM_IMAGE=yes", "DROPPED=1"], "WorkingDir": "/tools",
+        "Entrypoint": ["/tools/entry", "word"]}));
+    let script = format!("#!/bin/sh\n{script}\n");
+    let layer = crafted.blob(&tar(&[shell(), entry("tools/entry", b'0', "", script.as_bytes())]));
+    crafted.image(&config, &[layer]);
+    crafted.reference()
+}
+
+fn with_image<'a>(image: &'a str, options: &[&'a str]) -> Vec<&'a str> {
+    [&["--image", image], options].concat()
+}
+
+/// As CodeBuild's own images do it: something is started, and what is given is run at the end. The
+/// build finds what the entrypoint has set up, and what it has started.
+fn an_entrypoint_comes_first() {
+    let bed = Bed::new();
+    let script = "pwd > /began; echo $1 >> /began; shift\n\
+                  while :; do :; done & echo $! > /daemon\n\
+                  echo to nobody; export FROM_ENTRY='a b' PATH=/tools:$PATH; unset DROPPED\n\
+                  eval \"$@\"";
+    let image = with_entrypoint(&bed, script);
+    let commands = [
+        "cat /began; ls -d /proc/$(cat /daemon) > /dev/null && echo lives",
+        "echo $FROM_ENTRY $FROM_IMAGE ${DROPPED-dropped} $PATH",
+    ];
+    let options = with_image(&image, &ON_HOST_NETWORK);
+    let outcome = bed.build(&build(&commands), &options).code(0);
+    assert_eq!(
+        outcome.output(),
+        "/tools\nword\nlives\na b yes dropped /tools:/bin:/codebuild/user/bin\n"
+    );
+    assert!(!outcome.stdout.contains("to nobody"), "{}", outcome.stdout);
+}
+
+fn without_privileges_no_entrypoint() {
+    let bed = Bed::new();
+    let image = with_entrypoint(&bed, "touch /began; exit 1");
+    let commands = ["test -e /began || echo never $DROPPED"];
+    let output = bed.build(&build(&commands), &with_image(&image, &[])).code(0).output();
+    assert_eq!(output, "never 1\n");
+}
+
+fn an_entrypoint_that_ends() {
+    let bed = Bed::new();
+    let image = with_entrypoint(&bed, "echo no daemon to be had; exit 4");
+    let options = with_image(&image, &ON_HOST_NETWORK);
+    let outcome = bed.build(&build(&["echo never"]), &options).code(3);
+    assert_eq!(outcome.output(), "");
+    outcome
+        .says("Build container found dead before completing the build")
+        .says("the image's entrypoint /tools/entry word ended without running what it was given (exit \
+               status 4); its last words: no daemon to be had")
+        .says("hint: with --privileged the image's entrypoint has to run what it is given");
+}
+
+fn an_entrypoint_that_is_not_there() {
+    let bed = Bed::new();
+    let crafted = Crafted::new(bed.path("layout"));
+    let config = crafted.config(&serde_json::json!({"Entrypoint": ["/nowhere"]}));
+    crafted.image(&config, &[crafted.blob(&tar(&[shell()]))]);
+    let image = crafted.reference();
+    bed.build(&build(&["echo never"]), &with_image(&image, &ON_HOST_NETWORK))
+        .code(3)
+        .says("Build container found dead before completing the build")
+        .says("the image's entrypoint /nowhere");
+}
+
+fn an_entrypoint_is_stopped() {
+    let bed = Bed::new();
+    let mark = format!("{}.7", std::process::id());
+    let image = with_entrypoint(&bed, &format!("while :; do sleep {mark}; done"));
+    let crafted = with_image(&image, &ON_HOST_NETWORK);
+    let running = bed.start(&build(&["echo never"]), &crafted);
+    running.stdout.wait_for("Phase is DOWNLOAD_SOURCE");
+    running.signal(Signal::SIGINT);
+    running.signal(Signal::SIGINT);
+    running.ends(5);
 }

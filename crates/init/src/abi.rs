@@ -45,6 +45,8 @@ pub const HASH_FILES_NAME: &str = "codebuild-hash-files";
 pub const CREDENTIAL_NAME: &str = "git-credential-helper";
 /// File name (`argv[0]`) that makes the program read and write files for the runner (see [`files`]).
 pub const FILES_NAME: &str = "runner-files";
+/// File name (`argv[0]`) that makes the program what an image's entrypoint runs.
+pub const AGENT_NAME: &str = "runner-agent";
 /// The commands of a build, in the directory that comes last in its PATH.
 pub const COMMANDS: [&str; 3] = [BREAKPOINT_NAME, RESUME_NAME, HASH_FILES_NAME];
 /// Variable with what the program answers git: lines of `https://USER:PASSWORD@HOST`.

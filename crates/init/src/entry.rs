@@ -4,11 +4,11 @@
 //! Entered from `arch` with what the kernel left on the stack.
 
 use crate::abi::{
-    BREAKPOINT_NAME, CONTAINER_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME, REAPER_NAME,
+    AGENT_NAME, BREAKPOINT_NAME, CONTAINER_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME, REAPER_NAME,
     RESUME_NAME,
 };
 use crate::strings::Strings;
-use crate::{credential, files, hash_files, pid1, shim, sys};
+use crate::{agent, credential, files, hash_files, pid1, shim, sys};
 
 /// The program.
 ///
@@ -42,6 +42,9 @@ pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
     }
     if name == CONTAINER_NAME.as_bytes() {
         pid1::run_connected(arguments.next().unwrap_or_default())
+    }
+    if name == AGENT_NAME.as_bytes() {
+        sys::exit(agent::run(arguments, variables))
     }
     pid1::run(name == REAPER_NAME.as_bytes())
 }

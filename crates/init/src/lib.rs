@@ -6,11 +6,12 @@
 //! else here runs inside the container only.
 //!
 //! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, `codebuild-hash-files`,
-//! `git-credential-helper`, `runner-files`, a reaper or, under any other name, PID 1.
+//! `git-credential-helper`, `runner-files`, `runner-agent`, a reaper or, under any other name, PID 1.
 #![cfg_attr(not(test), no_std)]
 #![allow(dead_code, reason = "most of it is called in the freestanding program alone")]
 
 pub mod abi;
+mod agent;
 #[path = "arch_x86_64.rs"]
 mod arch;
 mod credential;

@@ -4,6 +4,7 @@
 #![no_main]
 
 mod abi;
+mod agent;
 #[path = "arch_x86_64.rs"]
 mod arch;
 mod credential;
