@@ -52,6 +52,7 @@ pub(super) async fn run(
         cwd_or_root: true,
         user: Ids::default(),
         stdio: Stdio::Merged,
+        toolbox: false,
     };
     let process = container.exec(spec).await?;
     let Ends::Merged(pipe) = process.ends else { return Err(ExecError::ContainerGone.into()) };
