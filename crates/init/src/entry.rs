@@ -4,8 +4,8 @@
 //! Entered from `arch` with what the kernel left on the stack.
 
 use crate::abi::{
-    AGENT_NAME, BREAKPOINT_NAME, CONTAINER_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME, REAPER_NAME,
-    RESUME_NAME,
+    AGENT_NAME, BREAKPOINT_NAME, CONTAINER_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME,
+    REAPER_NAME, RESUME_NAME,
 };
 use crate::strings::Strings;
 use crate::{agent, credential, files, hash_files, pid1, shim, sys};
