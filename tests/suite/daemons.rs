@@ -15,7 +15,7 @@ use std::process::Command;
 cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] =>
         docker_the_walk, docker_limits, docker_network, docker_the_source_is_copied, docker_mounts, docker_users, docker_ctrl_c,
-        docker_kill_9, docker_files_of_images, docker_what_it_has_not,
+        docker_kill_9, docker_files_of_images, docker_copies_and_ports, docker_what_it_has_not,
         docker_for_a_user_who_is_not_root, auto_takes_docker_where_namespaces_are_closed,
         a_daemon_that_is_not_there;
     [Root, Image("busybox"), Program("dockerd"), Program("docker"), Program("docker-registry"),
@@ -23,7 +23,7 @@ cases! {
     [Root, Image("debian"), Program("dockerd"), Program("docker")] => docker_git_and_sudo;
     [Users, Image("busybox"), Program("podman"), Program("runc")] =>
         podman_the_walk, podman_limits, podman_network, podman_the_source_is_copied, podman_mounts, podman_users, podman_ctrl_c,
-        podman_kill_9, podman_files_of_images, podman_what_it_has_not, podman_with_a_service_that_runs;
+        podman_kill_9, podman_files_of_images, podman_copies_and_ports, podman_what_it_has_not, podman_with_a_service_that_runs;
     [Users, Image("busybox"), Program("podman"), Program("runc"), Program("docker-registry"),
         Program("skopeo"), Program("umoci")] => podman_pulls, podman_pulls_as_the_caller;
 }
@@ -307,6 +307,38 @@ fn files_of_images(engine: Engine) {
     outcome(&mut engine.command(&save)).code(0);
     let bed = engine.bed_with(&format!("docker-archive:{}", archive.display()));
     assert_eq!(bed.build(&spec, &engine.options(&[])).code(0).output(), wanted);
+}
+
+fn docker_copies_and_ports() {
+    copies_and_ports(D);
+}
+fn podman_copies_and_ports() {
+    copies_and_ports(P);
+}
+
+/// `cp` both ways, and a server on the container's own loopback interface.
+fn copies_and_ports(engine: Engine) {
+    use std::io::{Read, Write};
+    let bed = engine.bed();
+    bed.write("sent/file", "sent\n");
+    let serve = "nc -ll -p 9000 -e cat & until nc 127.0.0.1 9000 < /dev/null; do :; done";
+    let running = bed.paused(&build(&[serve, "codebuild-breakpoint"]), &engine.options(&[]));
+    bed.runner(["cp", "sent", ":/tmp"]).code(0);
+    let seen = bed.runner(["exec", "--", "sh", "-c", "cat /tmp/sent/file; stat -c %u /tmp/sent"]);
+    assert_eq!(seen.code(0).stdout, "sent\n0\n");
+    bed.runner(["cp", ":/tmp/sent", "back"]).code(0);
+    assert_eq!(fs::read(bed.source().join("back/file")).unwrap(), b"sent\n");
+    let forward = Running::spawn(bed.command(["port-forward", ":9000"]));
+    forward.stdout.wait_for(" -> localhost:9000\n");
+    let text = forward.stdout.text();
+    let mut stream = std::net::TcpStream::connect(text.split(" -> ").next().unwrap()).unwrap();
+    stream.write_all(b"there and back").unwrap();
+    let mut same = [0; 14];
+    stream.read_exact(&mut same).unwrap();
+    assert_eq!(&same, b"there and back");
+    drop(stream);
+    bed.resume(running);
+    forward.ends(0);
 }
 
 fn docker_what_it_has_not() {
