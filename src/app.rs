@@ -7,17 +7,18 @@ mod buildspec;
 mod environment;
 mod error;
 mod identity;
+mod shown;
 mod ways;
 
 pub(crate) use buildspec::BuildspecFile;
 pub(crate) use error::AppError;
+pub(crate) use shown::LogsWanted;
 
 use crate::amazon;
-use crate::amazon::s3::Location;
 use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
 use crate::daemon::Program;
-use crate::deliveries::{Copies, Couriers};
+use crate::deliveries::Couriers;
 use crate::driver::inbox::Inbox;
 use crate::driver::{
     Breakpoints, Driver, Parts, Progress, ReportsWanted, SharedSnapshot, World, signals,
@@ -33,17 +34,16 @@ use crate::outputs::Destinations;
 use crate::outputs::cache::CacheTo;
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
-use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink};
+use crate::sinks::Gate;
 use crate::state::{BuildDir, Home, Meta, Owned, prune_old, write_durably};
 use environment::{BuildSource, Environment};
 use identity::Identity;
 use nix::sys::signal::Signal;
 use runner_core::env::Variables;
-use runner_core::event::{BuildFacts, LogsFacts, NoticeLevel};
+use runner_core::event::{BuildFacts, NoticeLevel};
 use runner_core::machine::Input;
 use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::{self, BuildPlan, Limits, Places, Rejection};
-use runner_core::project::CloudWatchLogs;
 use runner_core::record::record;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
@@ -101,13 +101,6 @@ pub(crate) struct RunRequest {
     /// Whether GitHub is told of failures at their places.
     pub(crate) annotate: bool,
     pub(crate) quiet: bool,
-}
-
-/// Where on AWS copies of the log are wanted.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LogsWanted {
-    pub(crate) cloudwatch: Option<CloudWatchLogs>,
-    pub(crate) s3: Option<Location>,
 }
 
 /// What runs the build.
@@ -279,10 +272,7 @@ impl Build {
         let environment = self.environment(&places, &inbox).await?;
         let plan = self.plan(&environment.sources, places);
         self.tell_hidden_path(&inbox).await;
-        let identity = self.request.aws.clone().unwrap_or(amazon::Identity::Default);
-        let uuid = self.identity.uuid.to_string();
-        let couriers = Couriers::start(&self.copies(), &uuid, &identity, &self.dir, &log);
-        let couriers = Arc::new(couriers.map_err(failed("start copies of the log"))?);
+        let couriers = Arc::new(self.couriers(&log).map_err(failed("start copies of the log"))?);
         let guests = Guests { snapshot, breakpoints, hub, couriers };
         let world = self.world(&plan, environment, &inbox, readonly, guests, &gate);
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
@@ -311,78 +301,6 @@ impl Build {
             && self.request.sessions
             && io::stdin().is_terminal()
             && io::stderr().is_terminal()
-    }
-
-    fn start_sinks(
-        &self,
-        log: &LogWriter,
-        gate: &Arc<Gate>,
-        has_menu: bool,
-        untold: &Arc<Mutex<Vec<String>>>,
-    ) -> io::Result<Vec<JoinHandle<()>>> {
-        let ways = ways::ways_in(&self.identity.uuid, has_menu);
-        let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.request.format {
-            LogFormat::Pretty => {
-                let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-                    && io::stdout().is_terminal();
-                let pretty = Pretty::new(console::Term::stdout(), ways.clone(), color);
-                ("pretty", Box::new(pretty), Some(Arc::clone(gate)))
-            }
-            LogFormat::CodeBuild => ("codebuild", Box::new(CodeBuild::new(io::stdout())), None),
-            LogFormat::Json => ("json", Box::new(Json::new(io::stdout())), None),
-        };
-        let spawn = |name, sink, gate, failed| {
-            sinks::spawn(name, sink, &self.dir, log.clone(), gate, failed)
-        };
-        let mut threads = vec![spawn(name, sink, gate, sinks::nobody())?];
-        if self.request.format != LogFormat::Pretty {
-            let notices = Notices::new(io::stderr(), ways, self.request.quiet);
-            threads.push(spawn("notices", Box::new(notices), None, sinks::nobody())?);
-        }
-        if let Some((path, file)) = &self.request.log_file {
-            let (untold, shown) = (Arc::clone(untold), path.display().to_string());
-            let failed = Box::new(move |error| {
-                let text = format!("warning: the log in {shown} is not complete: {error}");
-                untold.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-            });
-            let sink = Box::new(CodeBuild::new(file.try_clone()?));
-            threads.push(spawn("log file", sink, None, failed)?);
-        }
-        if self.request.annotate {
-            let mut sink = Annotations::new(io::stderr(), self.annotated_places());
-            if let Err(problems) = &self.request.spec {
-                sink.problems(problems)?;
-            }
-            threads.push(spawn("annotations", Box::new(sink), None, sinks::nobody())?);
-        }
-        Ok(threads)
-    }
-
-    /// Where copies of the log go (`spec/buildspec.md` 6.5).
-    fn copies(&self) -> Copies {
-        let LogsWanted { cloudwatch, s3 } = self.request.logs.clone();
-        let uuid = self.identity.uuid;
-        let cloudwatch = cloudwatch.map(|CloudWatchLogs { group, stream }| {
-            let group = group.unwrap_or_else(|| format!("/aws/codebuild/{}", self.request.project));
-            let before = stream.map_or_else(String::new, |stream| format!("{stream}/"));
-            (group, format!("{before}{uuid}"))
-        });
-        Copies { cloudwatch, s3 }
-    }
-
-    /// Where GitHub sees what is annotated: from the root of its work tree, if that is where we are.
-    fn annotated_places(&self) -> sinks::Places {
-        let (source, buildspec) = (&self.request.source, &self.request.buildspec);
-        let root = std::env::var_os("GITHUB_WORKSPACE").filter(|root| !root.is_empty());
-        let root = root.and_then(|root| fs::canonicalize(root).ok());
-        let root = root.filter(|root| source.starts_with(root)).unwrap_or_else(|| source.clone());
-        let below = source.strip_prefix(&root).unwrap_or(source);
-        let below = match below.as_os_str().is_empty() {
-            true => String::new(),
-            false => format!("{}/", below.display()),
-        };
-        let buildspec = buildspec.path_in(&root).map(|path| path.display().to_string());
-        sinks::Places::new(buildspec, below, self.request.spec.as_ref().ok())
     }
 
     /// The directory the build knows as /codebuild, and the host's place of what it is given there.
@@ -438,13 +356,7 @@ impl Build {
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
                 secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),
-                logs: LogsFacts {
-                    cloudwatch: self.copies().cloudwatch,
-                    s3: request.logs.s3.as_ref().map(|place| {
-                        let object = place.object(&format!("{}.gz", self.identity.uuid));
-                        format!("{}/{}", object.bucket, object.key)
-                    }),
-                },
+                logs: self.logs_facts(),
                 cache: self.request.cache.as_ref().map(CacheTo::facts),
                 session_enabled: request.sessions,
                 privileged: request.privileged,

@@ -86,6 +86,10 @@ impl Build {
             Err(_) => Variables::new(),
         };
         let mut managed = managed(&self.identity, &self.request.image, sources, places);
+        if let Some((_, stream)) = self.copies().cloudwatch {
+            let path = managed.iter_mut().find(|(name, _)| name == "CODEBUILD_LOG_PATH");
+            path.into_iter().for_each(|(_, value)| value.clone_from(&stream));
+        }
         if self.asks_for_credentials() {
             managed.extend(self.git_variables(places));
         }

@@ -11,6 +11,8 @@
 mod codebuild;
 mod trust;
 
+pub(super) use codebuild::{artifacts, cache};
+
 use super::error::CliError;
 use super::render;
 use super::run::RunArgs;

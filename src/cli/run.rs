@@ -8,7 +8,7 @@ use crate::engine::toolbox;
 use crate::engine::{Network, UserMount};
 use crate::image::Image;
 use crate::outputs::cache::CacheTo;
-use crate::outputs::{Destination, Destinations, Store};
+use crate::outputs::{Destination, Store};
 use crate::secrets::{SecretsFile, Vault};
 use clap::{Args, ValueEnum};
 use runner_core::env::Variables;
@@ -16,7 +16,6 @@ use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_sandbox::Toolbox;
 use runner_sandbox::{Cpus, Limits};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -234,7 +233,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         return Err(CliError::usage(format!("--secondary-source: `{}` is named twice", twice.1)));
     }
     let toolbox = toolbox(args.toolbox, engine)?;
-    let buildspec = match extras.buildspec {
+    let buildspec = match extras.buildspec.clone() {
         Some(text) => BuildspecFile::inline(text),
         None => BuildspecFile::read(args.buildspec.as_deref(), &source),
     };
@@ -246,9 +245,14 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         Err(problems) => (None, problems),
     };
     print_problems(&buildspec, &problems, args.quiet);
+    let name = args.project.clone().unwrap_or_else(|| values::project_of(&source));
+    let home = super::home::open()?;
+    let artifacts = project::artifacts(args.artifacts.clone(), &extras)?;
+    let cache = project::cache(args.cache.clone(), &extras, &name, home.root())?;
+    let has_reports = args.reports.is_some() || args.annotations.is_some();
     if let Some(spec) = &spec
         && !args.quiet
-        && let wanted = uncollected(spec, &args)
+        && let wanted = uncollected(spec, [artifacts.is_some(), has_reports, cache.is_some()])
         && !wanted.is_empty()
     {
         say(&format!("not collected: {}", wanted.join(", ")));
@@ -266,10 +270,8 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     };
     let variables = variables(&args)?;
     let on_terminal = std::io::stderr().is_terminal();
-    let project = args.project.unwrap_or_else(|| values::project_of(&source));
-    let cache = args.cache.map(|store| CacheTo { store, project: project.clone() });
     let request = RunRequest {
-        project,
+        project: name,
         source,
         secondary_sources: args.secondary_source,
         buildspec,
@@ -294,9 +296,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         session_idle_timeout: args.session_idle_timeout,
         variables,
         reports: args.reports.as_deref().map(reports_dir).transpose()?,
-        artifacts: args
-            .artifacts
-            .map(|primary| Destinations { primary, secondary: BTreeMap::new() }),
+        artifacts,
         cache,
         masked: args.mask,
         aws,
@@ -309,7 +309,6 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         quiet: args.quiet,
     };
     let rejected = request.spec.is_err();
-    let home = super::home::open()?;
     if let Some(CacheTo { store: Store::Folder(folder), .. }) = &request.cache
         && let Err(error) = home.note_cache_folder(folder)
     {
@@ -389,19 +388,14 @@ fn variables(args: &RunArgs) -> Result<Variables, CliError> {
 const PROXY: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
 /// Keys whose results somebody may wait for in vain, with what would collect them.
-fn uncollected(spec: &BuildSpec, args: &RunArgs) -> Vec<&'static str> {
+fn uncollected(spec: &BuildSpec, has: [bool; 3]) -> Vec<&'static str> {
     let keys = [
-        (
-            "artifacts (name a place: --artifacts DIR)",
-            spec.artifacts.is_some() && args.artifacts.is_none(),
-        ),
-        (
-            "reports (name a place: --reports DIR)",
-            !spec.reports.is_empty() && args.reports.is_none() && args.annotations.is_none(),
-        ),
-        ("cache (name a place: --cache DIR)", spec.cache.is_some() && args.cache.is_none()),
+        ("artifacts (name a place: --artifacts DIR)", spec.artifacts.is_some()),
+        ("reports (name a place: --reports DIR)", !spec.reports.is_empty()),
+        ("cache (name a place: --cache DIR)", spec.cache.is_some()),
     ];
-    keys.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+    let wanted = keys.into_iter().zip(has).filter(|((_, is_there), has)| *is_there && !has);
+    wanted.map(|((name, _), _)| name).collect()
 }
 
 /// The directory of `--reports`, there and open to us before the build begins.

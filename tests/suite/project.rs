@@ -1,5 +1,6 @@
 //! Settings of a project in files: `runner.toml` and CodeBuild's own shape.
 
+use crate::common::aws::{bucket, keys, with_aws};
 use crate::common::{Bed, build, cases, list};
 use serde_json::{Value, json};
 use std::fs;
@@ -8,6 +9,7 @@ cases! {
     [Containers, Image("busybox")] => settings_of_a_file, the_command_line_wins, outputs_of_a_file, a_file_beside_the_buildspec,
         what_reaches_beyond_the_build, a_project_of_codebuild, variables_of_a_project_go_between,
         what_is_not_heeded_is_told, a_project_that_sets_limits;
+    [Containers, Image("busybox"), Python] => outputs_of_a_project;
     [] => everything_wrong_at_once, a_project_that_is_wrong, a_file_that_is_no_file;
 }
 
@@ -291,4 +293,43 @@ fn a_project_that_is_wrong() {
         .says("--project-json: cannot read nosuch.json");
     bed.write("p.json", "{\"projects\": [{\"name\": \"one\"}, {\"name\": \"two\"}]}");
     run(&bed, &["--project-json", "p.json"]).code(2).says("choose one with --project: one, two");
+}
+
+/// Artifacts and cache go where the project says, in its layout; a place that is typed has the same one.
+fn outputs_of_a_project() {
+    let (outputs, caches) = (bucket("project-outputs"), bucket("project-caches"));
+    let spec = "version: 0.2\nphases: {build: {commands: ['mkdir -p c; date > c/x; echo a > a.txt']}}\nartifacts: {files: a.txt}\ncache: {paths: [c]}\n";
+    let text = printed(|project| {
+        project["artifacts"] = json!({
+            "type": "S3", "location": outputs, "path": "p", "namespaceType": "BUILD_ID", "name": "out.zip",
+            "packaging": "ZIP", "overrideArtifactName": false, "encryptionDisabled": false
+        });
+        project["cache"] = json!({"type": "S3", "location": format!("{caches}/of/project")});
+    });
+    let bed = Bed::new();
+    bed.write("p.json", &text);
+    with_aws(&bed, spec, &["--project-json", "p.json"]).code(0);
+    let record = bed.record();
+    let uuid = record["id"].as_str().unwrap().split(':').next_back().unwrap().to_owned();
+    assert_eq!(keys(&outputs), [format!("p/{uuid}/out.zip")]);
+    assert_eq!(record["artifacts"]["location"], format!("arn:aws:s3:::{outputs}/p/{uuid}/out.zip"));
+    assert_eq!(record["cache"], json!({"type": "S3", "location": format!("{caches}/of/project")}));
+    assert!(
+        keys(&caches).iter().all(|key| key.starts_with("of/project/")) && !keys(&caches).is_empty()
+    );
+
+    let bed = Bed::new();
+    bed.write(
+        "p.json",
+        text.replace(
+            "\"S3\",\n        \"location\": \"project-caches",
+            "\"S3\",\n        \"location\": \"x",
+        ),
+    );
+    let (dir, cache) = (bed.path("artifacts"), bed.path("cache"));
+    let options = ["--artifacts", dir.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
+    bed.build(spec, &[&["--project-json", "p.json"], &options[..]].concat()).code(0);
+    let uuid = list(&dir.join("p")).remove(0);
+    assert_eq!(list(&dir.join("p").join(uuid)), ["out.zip"]);
+    assert!(!list(&cache).is_empty());
 }

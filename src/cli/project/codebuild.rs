@@ -4,9 +4,13 @@ use super::{Extras, Reading, bucket, negatable, sentence, text_of};
 use crate::cli::error::CliError;
 use crate::cli::run::RunArgs;
 use crate::cli::say;
+use crate::outputs::cache::CacheTo;
+use crate::outputs::{Destination, Destinations, Store};
 use clap::{Args, Command};
-use runner_core::project::{self, ProjectBuildspec, VariableKind, Written};
+use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
+use runner_core::project::{self, ProjectArtifacts, ProjectBuildspec, VariableKind, Written};
 use runner_core::spec::{Code, Span};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -129,4 +133,71 @@ fn memory_of_machine() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// Where artifacts go: where it is typed, else where the project says; in the project's layout.
+pub(in crate::cli) fn artifacts(
+    typed: Option<Destination>,
+    extras: &Extras,
+) -> Result<Option<Destinations>, CliError> {
+    let of_project = |artifacts: &ProjectArtifacts| -> Result<Option<Destination>, CliError> {
+        let (true, Some(place)) = (artifacts.kind == "S3", &artifacts.location) else {
+            return Ok(None);
+        };
+        let problem = |text| CliError::usage(format!("--project-json: artifacts.location: {text}"));
+        let store = Store::Bucket(bucket(place).map_err(problem)?);
+        let settings = ArtifactSettings {
+            path: artifacts.path.clone(),
+            namespace: if artifacts.has_build_id { Namespace::BuildId } else { Namespace::None },
+            name: artifacts.name.clone(),
+            packaging: Some(if artifacts.is_zip { Packaging::Zip } else { Packaging::None }),
+            override_name: artifacts.override_name,
+        };
+        Ok(Some(Destination { store, settings }))
+    };
+    let own = extras.artifacts.as_ref().map(of_project).transpose()?.flatten();
+    let primary = match (typed, own) {
+        // A name that is typed says how it is packed as well.
+        (Some(typed), _) if typed.settings != ArtifactSettings::default() => typed,
+        (Some(typed), Some(own)) => Destination { store: typed.store, ..own },
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => return Ok(None),
+    };
+    let mut secondary = BTreeMap::new();
+    for artifacts in &extras.secondary_artifacts {
+        if let (Some(id), Some(to)) = (&artifacts.identifier, of_project(artifacts)?) {
+            let store = match &primary.store {
+                folder @ Store::Folder(_) => folder.clone(),
+                Store::Bucket(_) => to.store,
+            };
+            secondary.insert(id.clone(), Destination { store, ..to });
+        }
+    }
+    Ok(Some(Destinations { primary, secondary }))
+}
+
+/// Where caches are: where it is typed, else where the project says. What is local to CodeBuild's hosts is
+/// in the state folder here.
+pub(in crate::cli) fn cache(
+    typed: Option<Store>,
+    extras: &Extras,
+    project: &str,
+    state: &Path,
+) -> Result<Option<CacheTo>, CliError> {
+    let own = extras.cache.as_ref();
+    let store = match (typed, own.map(|cache| (cache.kind.as_str(), &cache.location))) {
+        (Some(store), _) => store,
+        (None, Some(("S3", Some(place)))) => {
+            let problem = |text| CliError::usage(format!("--project-json: cache.location: {text}"));
+            Store::Bucket(bucket(place).map_err(problem)?)
+        }
+        (None, Some(("LOCAL", _)))
+            if own.is_some_and(|c| c.modes.iter().any(|m| m == "LOCAL_CUSTOM_CACHE")) =>
+        {
+            Store::Folder(state.join("cache"))
+        }
+        _ => return Ok(None),
+    };
+    let project = own.and_then(|cache| cache.namespace.clone()).unwrap_or(project.to_owned());
+    Ok(Some(CacheTo { store, project }))
 }

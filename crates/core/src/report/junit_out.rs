@@ -1,6 +1,7 @@
 //! A report as JUnit's XML, for whatever else reads that: all cases, whole.
 
-use super::model::{Case, CaseStatus, Group};
+use super::group::Group;
+use super::model::{Case, CaseStatus};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 use std::io::{self, Write};

@@ -2,14 +2,15 @@
 //!
 //! Fed with the bytes of report files, which a build has written and which are therefore anything at
 //! all; feeds `event`, `record` and the files below `--reports`. [`read`] takes one file in a named
-//! format, [`detect`](detect::detect) finds out which one it is, [`model`] adds files up to a report
-//! in the shape of AWS's API, [`table`] shows it to a person and [`junit_out`] writes it for other
+//! format, [`detect`](detect::detect) finds out which one it is, [`Group`] adds files up to a report
+//! in the shape of AWS's API, [`table`](table()) shows it to a person and [`junit`](junit()) writes it for other
 //! programs.
 
 mod clover;
 mod cobertura;
 mod cucumber;
 mod detect;
+mod group;
 mod jacoco;
 mod junit;
 mod junit_out;
@@ -27,12 +28,12 @@ mod xml;
 mod tests;
 
 pub use detect::{detect, may_be_report};
-pub use junit_out::junit;
-pub use model::{
-    Case, CaseStatus, CodeCoverage, CodeCoverageSummary, Failure, FileCoverage, Group, MAX_CASES,
-    MAX_FAILURES, Place, Report, ReportDetails, ReportFacts, ReportStatus, ReportType, TestCase,
-    TestSummary,
+pub use group::{
+    CodeCoverage, CodeCoverageSummary, Failure, Group, MAX_CASES, MAX_FAILURES, Report,
+    ReportDetails, ReportFacts, ReportStatus, ReportType, TestCase, TestSummary,
 };
+pub use junit_out::junit;
+pub use model::{Case, CaseStatus, FileCoverage, Place};
 pub use place::relative;
 pub use table::{Tone, table};
 pub(crate) use xml::position;

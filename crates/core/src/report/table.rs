@@ -2,7 +2,8 @@
 //!
 //! Fed with what the events told; used by the sinks for terminals and standard error.
 
-use super::model::{CaseStatus, Failure, ReportFacts, ReportStatus, ReportType, shortened};
+use super::group::{Failure, ReportFacts, ReportStatus, ReportType};
+use super::model::{CaseStatus, shortened};
 
 /// Most lines of a failure's message that are shown.
 const LINES: usize = 4;

@@ -1,0 +1,411 @@
+//! What reports come to: cases and coverage added up, cut to AWS's limits, in the shape of its API.
+//!
+//! A [`Group`] takes in what was read of each file and becomes [`ReportFacts`] for events and record, and
+//! [`ReportDetails`] for files.
+
+use super::model::{Case, CaseStatus, FileCoverage, Place, shortened};
+use super::place;
+use super::{Contents, Format, Malformed};
+use crate::mask::Secrets;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// Most cases of a report that are kept (`spec/buildspec.md` 2.4).
+pub const MAX_CASES: usize = 500;
+/// Longest name of a case, in characters.
+const MAX_NAME: usize = 1000;
+/// Longest message of a case, in characters.
+const MAX_MESSAGE: usize = 5000;
+/// Most failed cases that an event names.
+pub const MAX_FAILURES: usize = 50;
+/// Longest message of a failed case in an event, in characters.
+const MAX_EVENT_MESSAGE: usize = 1000;
+/// Most problems of a report that are told.
+const MAX_PROBLEMS: usize = 20;
+/// Most cases, and most files with coverage, that are added up.
+const MAX_TOTAL: usize = 1_000_000;
+
+/// What a report is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub enum ReportType {
+    Test,
+    CodeCoverage,
+}
+
+/// How a report stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ReportStatus {
+    /// No case failed.
+    Succeeded,
+    /// Some did.
+    Failed,
+    /// Not all of it could be read.
+    Incomplete,
+}
+
+impl ReportStatus {
+    /// The name as AWS writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ReportStatus::Succeeded => "SUCCEEDED",
+            ReportStatus::Failed => "FAILED",
+            ReportStatus::Incomplete => "INCOMPLETE",
+        }
+    }
+}
+
+/// AWS's Report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct Report {
+    pub arn: String,
+    pub r#type: ReportType,
+    pub name: String,
+    pub report_group_arn: String,
+    pub execution_id: String,
+    pub status: ReportStatus,
+    pub created: f64,
+    pub truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub test_summary: Option<TestSummary>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code_coverage_summary: Option<CodeCoverageSummary>,
+}
+
+/// AWS's TestReportSummary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct TestSummary {
+    pub total: u64,
+    pub status_counts: BTreeMap<String, u64>,
+    pub duration_in_nano_seconds: u64,
+}
+
+/// AWS's CodeCoverageReportSummary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct CodeCoverageSummary {
+    pub line_coverage_percentage: f64,
+    pub lines_covered: u64,
+    pub lines_missed: u64,
+    pub branch_coverage_percentage: f64,
+    pub branches_covered: u64,
+    pub branches_missed: u64,
+}
+
+/// AWS's TestCase.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct TestCase {
+    pub report_arn: String,
+    pub test_raw_data_path: String,
+    pub prefix: String,
+    pub name: String,
+    pub status: CaseStatus,
+    pub duration_in_nano_seconds: u64,
+    pub message: String,
+    pub test_suite_name: String,
+}
+
+/// AWS's CodeCoverage.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are AWS's and explained there")]
+pub struct CodeCoverage {
+    #[serde(rename = "reportARN")]
+    pub report_arn: String,
+    pub file_path: String,
+    pub line_coverage_percentage: f64,
+    pub lines_covered: u64,
+    pub lines_missed: u64,
+    pub branch_coverage_percentage: f64,
+    pub branches_covered: u64,
+    pub branches_missed: u64,
+}
+
+/// A failed case, for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Class and name.
+    pub title: String,
+    /// Where it failed, if that can be told.
+    pub place: Option<Place>,
+    /// Why.
+    pub message: String,
+}
+
+/// A report, as an event and the record have it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportFacts {
+    /// In AWS's shape.
+    pub report: Report,
+    /// What could not be read, and where.
+    pub problems: Vec<String>,
+    /// The first failed cases.
+    pub failures: Vec<Failure>,
+}
+
+impl ReportFacts {
+    /// Takes secrets out of what came from the build's files.
+    pub fn mask(&mut self, secrets: &Secrets) {
+        for problem in &mut self.problems {
+            secrets.mask_text(problem);
+        }
+        for failure in &mut self.failures {
+            secrets.mask_text(&mut failure.title);
+            secrets.mask_text(&mut failure.message);
+            if let Some(place) = &mut failure.place {
+                secrets.mask_text(&mut place.file);
+            }
+        }
+    }
+}
+
+/// A report with its cases, for the file below `--reports`: what BatchGetReports, DescribeTestCases
+/// and DescribeCodeCoverages would answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportDetails {
+    /// BatchGetReports.
+    pub report: Report,
+    /// Why it is INCOMPLETE.
+    pub problems: Vec<String>,
+    /// DescribeTestCases.
+    pub test_cases: Vec<TestCase>,
+    /// DescribeCodeCoverages.
+    pub code_coverages: Vec<CodeCoverage>,
+}
+
+/// A report group of a build, as its files are read.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its whole name.
+    pub name: String,
+    /// The format of its files.
+    pub format: Format,
+    /// Cases with the path of their report file.
+    cases: Vec<(String, Case)>,
+    coverage: Vec<FileCoverage>,
+    /// Where a file stands among those with coverage.
+    files: HashMap<String, usize>,
+    problems: Vec<String>,
+    more_problems: usize,
+}
+
+impl Group {
+    /// Without files so far.
+    #[must_use]
+    pub fn new(name: String, format: Format) -> Self {
+        Group {
+            name,
+            format,
+            cases: Vec::new(),
+            coverage: Vec::new(),
+            files: HashMap::new(),
+            problems: Vec::new(),
+            more_problems: 0,
+        }
+    }
+
+    /// The same by another name.
+    #[must_use]
+    pub fn renamed(self, name: String) -> Self {
+        Group { name, ..self }
+    }
+
+    /// Takes a file in.
+    pub fn add(&mut self, path: &str, contents: Contents) {
+        let Contents { cases, coverage, problem } = contents;
+        if self.cases.len() + cases.len() > MAX_TOTAL
+            || self.coverage.len() + coverage.len() > MAX_TOTAL
+        {
+            self.problem(format!("{path}: left out; a report has at most {MAX_TOTAL} entries"));
+            return;
+        }
+        self.cases.extend(cases.into_iter().map(|case| (path.to_owned(), case)));
+        for file in coverage {
+            match self.files.get(&file.path) {
+                // The same file in two reports: what the better run has seen.
+                Some(&at) if self.coverage[at].lines_covered >= file.lines_covered => {}
+                Some(&at) => self.coverage[at] = file,
+                None => {
+                    self.files.insert(file.path.clone(), self.coverage.len());
+                    self.coverage.push(file);
+                }
+            }
+        }
+        if let Some(problem) = problem {
+            let Malformed { line, .. } = problem;
+            let between = if line > 0 { ":" } else { ": " };
+            self.problem(format!("{path}{between}{problem}"));
+        }
+    }
+
+    /// Something that is the matter with it.
+    pub fn problem(&mut self, text: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(text);
+        } else {
+            self.more_problems += 1;
+        }
+    }
+
+    /// All cases with the paths of their report files.
+    pub fn cases(&self) -> impl Iterator<Item = (&str, &Case)> {
+        self.cases.iter().map(|(path, case)| (path.as_str(), case))
+    }
+
+    /// Makes places in the source relative to it, and takes secrets out of everything.
+    pub fn finish(&mut self, source: &str, secrets: &Secrets) {
+        if self.more_problems > 0 {
+            self.problems.push(format!("and {} more", self.more_problems));
+            self.more_problems = 0;
+        }
+        for (_, case) in &mut self.cases {
+            if let Some(place) = &mut case.place {
+                place.file = place::relative(&place.file, source);
+            }
+            if !secrets.is_empty() {
+                for text in [&mut case.suite, &mut case.class, &mut case.name, &mut case.message] {
+                    secrets.mask_text(text);
+                }
+            }
+        }
+        for file in &mut self.coverage {
+            file.path = place::relative(&file.path, source);
+        }
+        self.problems.iter_mut().for_each(|problem| secrets.mask_text(problem));
+    }
+
+    /// In AWS's shape. `arn` is the report's own.
+    #[must_use]
+    pub fn report(&self, arn: &str, group_arn: &str, build_arn: &str, created: f64) -> Report {
+        let kind = self.format.kind();
+        let is_bad = self.cases.iter().any(|(_, case)| case.status.is_bad());
+        Report {
+            arn: arn.to_owned(),
+            r#type: kind,
+            name: arn.rsplit(':').next().unwrap_or(arn).to_owned(),
+            report_group_arn: group_arn.to_owned(),
+            execution_id: build_arn.to_owned(),
+            status: match (self.problems.is_empty(), is_bad) {
+                (false, _) => ReportStatus::Incomplete,
+                (true, true) => ReportStatus::Failed,
+                (true, false) => ReportStatus::Succeeded,
+            },
+            created,
+            truncated: self.cases.len() > MAX_CASES,
+            test_summary: (kind == ReportType::Test).then(|| self.test_summary()),
+            code_coverage_summary: (kind == ReportType::CodeCoverage)
+                .then(|| self.coverage_summary()),
+        }
+    }
+
+    fn test_summary(&self) -> TestSummary {
+        let mut counts: BTreeMap<String, u64> =
+            CaseStatus::ALL.into_iter().map(|status| (status.name().to_owned(), 0)).collect();
+        let mut duration: u64 = 0;
+        for (_, case) in &self.cases {
+            *counts.entry(case.status.name().to_owned()).or_default() += 1;
+            duration = duration.saturating_add(case.duration_ns);
+        }
+        TestSummary {
+            total: self.cases.len() as u64,
+            status_counts: counts,
+            duration_in_nano_seconds: duration,
+        }
+    }
+
+    fn coverage_summary(&self) -> CodeCoverageSummary {
+        let sum = |count: fn(&FileCoverage) -> u64| {
+            self.coverage.iter().map(count).fold(0, u64::saturating_add)
+        };
+        let (lines_covered, lines_missed) = (sum(|f| f.lines_covered), sum(|f| f.lines_missed));
+        let (branches_covered, branches_missed) =
+            (sum(|f| f.branches_covered), sum(|f| f.branches_missed));
+        CodeCoverageSummary {
+            line_coverage_percentage: percentage(lines_covered, lines_missed),
+            lines_covered,
+            lines_missed,
+            branch_coverage_percentage: percentage(branches_covered, branches_missed),
+            branches_covered,
+            branches_missed,
+        }
+    }
+
+    /// For an event.
+    #[must_use]
+    pub fn facts(&self, report: Report) -> ReportFacts {
+        let failures = self
+            .cases
+            .iter()
+            .filter(|(_, case)| case.status.is_bad())
+            .take(MAX_FAILURES)
+            .map(|(path, case)| Failure {
+                title: shortened(&case.title(), MAX_NAME),
+                // The report's own line is better than no place.
+                place: case.place.clone().or_else(|| {
+                    Some(Place { file: path.clone(), line: case.report_line, column: 0 })
+                }),
+                message: shortened(&case.message, MAX_EVENT_MESSAGE),
+            })
+            .collect();
+        ReportFacts { report, problems: self.problems.clone(), failures }
+    }
+
+    /// For a file: cut to AWS's limits, failed cases first where there are too many.
+    #[must_use]
+    pub fn details(&self, report: Report) -> ReportDetails {
+        let arn = &report.arn;
+        let mut kept: Vec<&(String, Case)> = self.cases.iter().collect();
+        if kept.len() > MAX_CASES {
+            kept.sort_by_key(|(_, case)| !case.status.is_bad());
+            kept.truncate(MAX_CASES);
+        }
+        let test_cases = kept.into_iter().map(|(path, case)| TestCase {
+            report_arn: arn.clone(),
+            test_raw_data_path: path.clone(),
+            prefix: shortened(&case.class, MAX_NAME),
+            name: shortened(&case.name, MAX_NAME),
+            status: case.status,
+            duration_in_nano_seconds: case.duration_ns,
+            message: shortened(&case.message, MAX_MESSAGE),
+            test_suite_name: shortened(&case.suite, MAX_NAME),
+        });
+        let code_coverages = self.coverage.iter().map(|file| CodeCoverage {
+            report_arn: arn.clone(),
+            file_path: file.path.clone(),
+            line_coverage_percentage: percentage(file.lines_covered, file.lines_missed),
+            lines_covered: file.lines_covered,
+            lines_missed: file.lines_missed,
+            branch_coverage_percentage: percentage(file.branches_covered, file.branches_missed),
+            branches_covered: file.branches_covered,
+            branches_missed: file.branches_missed,
+        });
+        ReportDetails {
+            test_cases: test_cases.collect(),
+            code_coverages: code_coverages.collect(),
+            problems: self.problems.clone(),
+            report,
+        }
+    }
+}
+
+/// Of nothing nothing is missed; AWS says 0 all the same.
+fn percentage(covered: u64, missed: u64) -> f64 {
+    let total = covered.saturating_add(missed);
+    if total == 0 {
+        return 0.0;
+    }
+    #[allow(clippy::cast_precision_loss, reason = "numbers of lines are far below 2^52")]
+    let exact = covered as f64 * 100.0 / total as f64;
+    (exact * 100.0).round() / 100.0
+}
