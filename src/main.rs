@@ -13,6 +13,7 @@ mod control;
 mod credentials;
 mod daemon;
 mod deliveries;
+mod doctor;
 mod driver;
 mod engine;
 mod events;

@@ -7,6 +7,7 @@ mod builds;
 mod cache;
 mod check;
 mod cp;
+mod doctor;
 mod error;
 mod forward;
 mod home;
@@ -53,6 +54,8 @@ enum Verb {
     Resume(builds::BuildArg),
     /// Stop a build
     Stop(builds::BuildArg),
+    /// Try what works on this machine, or why a session to a build would not, and say how to mend it
+    Doctor(doctor::DoctorArgs),
     /// The log of a live or ended build
     Logs(builds::LogsArgs),
     /// What builds have left for the next ones
@@ -89,6 +92,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::PortForward(args) => forward::forward(&args),
         Verb::Resume(args) => builds::resume(&args),
         Verb::Stop(args) => builds::stop(&args),
+        Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Logs(args) => builds::logs(&args),
         Verb::Cache(verb) => cache::cache(verb),
         Verb::Image(verb) => image::image(*verb),

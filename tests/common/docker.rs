@@ -12,6 +12,7 @@ use std::sync::{Mutex, OnceLock};
 /// The daemon, and how to reach it.
 pub(crate) struct Docker {
     daemon: Daemon,
+    port: u16,
     imported: Mutex<Vec<&'static str>>,
 }
 
@@ -23,16 +24,19 @@ impl Docker {
     }
 
     fn start() -> Self {
+        // Free a moment ago; it takes no port of the kernel's choice.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let daemon = Daemon::start(|dir| {
             let mut command = Command::new("dockerd");
             command.arg("--data-root").arg(dir.join("data"));
             command.arg("--exec-root").arg(dir.join("exec"));
             command.arg("--pidfile").arg(dir.join("pid"));
             command.arg("--host").arg(format!("unix://{}", dir.join("sock").display()));
+            command.args(["--host", &format!("tcp://127.0.0.1:{port}"), "--tls=false"]);
             command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
             command
         });
-        let docker = Docker { daemon, imported: Mutex::default() };
+        let docker = Docker { daemon, port, imported: Mutex::default() };
         // It has no way to tell when it is ready but to answer.
         docker.daemon.answers(|| outcome(&mut docker.command(&["version"])).code == 0);
         // Its folder is this run's alone; tests ask as other users, too.
@@ -44,6 +48,11 @@ impl Docker {
     /// Where it listens, as `DOCKER_HOST` has it.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.daemon.path("sock").display())
+    }
+
+    /// The same over the network.
+    pub(crate) fn tcp(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.port)
     }
 
     /// Its own command.

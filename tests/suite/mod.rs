@@ -9,6 +9,7 @@ mod containers;
 mod corpus;
 mod cp;
 mod daemons;
+mod doctor;
 mod ends;
 mod engine;
 mod examples;
@@ -56,6 +57,7 @@ pub(crate) fn cases() -> Vec<Case> {
         cp::cases(),
         daemons::cases(),
         engine::cases(),
+        doctor::cases(),
         ends::cases(),
         examples::cases(),
         files::cases(),

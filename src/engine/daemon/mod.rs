@@ -42,6 +42,18 @@ const SOCKET: &str = "init.sock";
 /// What crun says on a machine whose control groups are of both versions.
 const HYBRID: &str = "cgroups in hybrid mode not supported";
 
+/// What is said of a daemon on another machine, in a virtual machine or outside of this container.
+const FOREIGN: &str = "run the runner where the daemon is, or give it a RUNNER_HOME that both see at the \
+                       same path; a daemon on this machine is needed, not Docker Desktop's or a remote one";
+
+/// Whether a daemon has said that it does not know a path.
+fn is_foreign(text: &str) -> bool {
+    ["bind source path does not exist", "no such file or directory", "invalid mount config"]
+        .iter()
+        .any(|said| text.contains(said))
+        && text.contains("readonly")
+}
+
 /// Makes containers with Docker or Podman.
 #[derive(Clone)]
 pub(crate) struct DaemonEngine {
@@ -168,6 +180,17 @@ impl DaemonEngine {
         }
         begun.map_err(|error| {
             let text = said(&error);
+            // The mount of our own program is the first thing that a stranger's paths fail at.
+            if is_foreign(&text) {
+                return EngineError::fault(
+                    format!(
+                        "{program} at {} does not see this machine's files ({text}), so it cannot run \
+                         builds of this one",
+                        held.daemon.address
+                    ),
+                    Some(FOREIGN),
+                );
+            }
             let hint = text.contains(HYBRID).then_some(
                 "crun does not take a machine with both versions of control groups; install runc, \
                  which Podman then uses: apt-get install runc",
@@ -180,7 +203,7 @@ impl DaemonEngine {
                     .await
                     .map_err(|error| ours("talk to the container", error)),
                 Ok(Err(error)) => Err(ours("hear from the container", error)),
-                Err(_) => Err(EngineError::fault("the container's first process does not connect", None)),
+                Err(_) => Err(EngineError::fault("the container's first process does not connect: it shares no kernel with this machine", Some(FOREIGN))),
             },
             code = held.ended() => Err(EngineError::fault(
                 format!("the container has ended at once{code}"), None,

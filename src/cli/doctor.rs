@@ -1,0 +1,63 @@
+//! `runner doctor`: what works here, as a table or as JSON.
+
+use super::error::{CliError, OURS};
+use crate::doctor::{Report, Row, build, machine};
+use crate::state::find;
+use clap::{Args, ValueEnum};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// Options of `runner doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 where a build can run, or a session to BUILD would; else 3")]
+pub(super) struct DoctorArgs {
+    /// Say why a session to this build would not work
+    build: Option<String>,
+    /// How it is shown
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Tries everything; its exit code.
+pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
+    let home = super::home::open()?;
+    let report = match &args.build {
+        Some(wanted) => build::look(&find(&home, Some(wanted))?),
+        None => machine::look(&home).map_err(|error| {
+            CliError::ours(format!("cannot try anything in {}: {error}", home.root().display()))
+        })?,
+    };
+    let text = match args.format {
+        Format::Json => serde_json::to_string_pretty(&report)
+            .map_err(|error| CliError::ours(error.to_string()))?,
+        Format::Text => table(&report),
+    };
+    match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::ours(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(if report.works { 0 } else { OURS }),
+    }
+}
+
+fn table(report: &Report) -> String {
+    let name = report.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for Row { name: shown, state, found, consequence, mend } in &report.rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{shown:name$}  {:7}  {found}", state.name());
+        for (what, line) in [("so", consequence), ("mend", mend)] {
+            if let Some(line) = line.as_ref().filter(|line| !line.is_empty()) {
+                let _ = writeln!(text, "{:name$}  {:7}  {what}: {line}", "", "");
+            }
+        }
+    }
+    let _ = writeln!(text, "\n{}", report.verdict);
+    text
+}

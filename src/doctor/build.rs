@@ -1,0 +1,129 @@
+//! Whether somebody gets into a build, and by which ways.
+
+use super::{Report, Row, State};
+use crate::client::{Client, ClientError};
+use crate::events::LogReader;
+use crate::state::Known;
+use runner_core::event::EventBody;
+use runner_wire::control::{Answer, Request};
+use std::process::{Command, Stdio};
+
+/// Tries every way there is.
+pub(crate) fn look(known: &Known) -> Report {
+    let mut rows = Vec::new();
+    let ended = known.dir.record().ok().flatten();
+    if let Some(record) = &ended {
+        let found = format!("it has ended: {}", record.build_status.name());
+        let consequence = "nobody gets into it any more";
+        let mend = "run it again; its log: runner logs";
+        rows.push(Row::new("build", State::Missing, found, consequence, mend));
+    }
+    let works = ended.is_none() && {
+        let (live, answers) = owner(known);
+        let agent = if answers { agent(known) } else { not_asked("agent") };
+        let works = agent.state == State::Ok;
+        rows.extend([live, sessions(known), agent]);
+        works
+    };
+    rows.push(program(
+        "AWS CLI",
+        "aws",
+        "runner attach and runner exec need no AWS CLI",
+        "install it: pip install awscli, or AWS's own installer",
+    ));
+    rows.push(program(
+        "session-manager-plugin",
+        "session-manager-plugin",
+        "aws ssm start-session does not work; runner attach does",
+        "install AWS's package session-manager-plugin",
+    ));
+    let verdict = if works {
+        format!("sessions to {} work: runner attach {}", known.id, short(&known.uuid))
+    } else {
+        format!("no session to {} is possible", known.id)
+    };
+    Report { works, verdict, rows }
+}
+
+fn short(uuid: &str) -> &str {
+    uuid.get(..8).unwrap_or(uuid)
+}
+
+fn not_asked(name: &'static str) -> Row {
+    let consequence = "no sessions";
+    Row::new(name, State::Missing, "there is nobody to ask", consequence, "see the row above")
+}
+
+/// Asks the build's owner how it stands.
+fn owner(known: &Known) -> (Row, bool) {
+    match Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Status)) {
+        Ok(Answer::Status(status)) => {
+            let found =
+                format!("{}, in {}, {} sessions", status.state, status.phase, status.sessions);
+            (Row::ok("build", found), true)
+        }
+        Ok(_) => (unreachable("its owner gives another answer than was asked for"), false),
+        Err(error) => (unreachable(&error.to_string()), false),
+    }
+}
+
+fn unreachable(why: &str) -> Row {
+    let consequence = "nobody gets into it";
+    let mend = "ask as the user who started it, or as root, with the same version and RUNNER_HOME";
+    Row::new("build", State::Missing, why, consequence, mend)
+}
+
+/// What the build was started with.
+fn sessions(known: &Known) -> Row {
+    const NAME: &str = "sessions";
+    let first = LogReader::open(&known.dir).and_then(|mut reader| reader.next_event());
+    let enabled = first.ok().flatten().and_then(|event| match event.body {
+        EventBody::BuildStarted(facts) => Some(facts.session_enabled),
+        _ => None,
+    });
+    if enabled == Some(true) {
+        return Row::ok(NAME, "--enable-session: codebuild-breakpoint pauses the build");
+    }
+    Row::new(
+        NAME,
+        State::Limited,
+        "the build was started without --enable-session",
+        "codebuild-breakpoint does nothing, and AWS's clients are refused; attach and exec work",
+        "start it again with --enable-session",
+    )
+}
+
+/// Starts a program in the container, as a session does.
+fn agent(known: &Known) -> Row {
+    let asked = Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Files));
+    match asked {
+        Ok(_) => Row::ok("agent", "RUNNING: it starts programs in the container"),
+        Err(error) => {
+            let mend = match &error {
+                ClientError::Refused { .. } => "wait until the container is up: runner ps",
+                _ => "see the row above",
+            };
+            Row::new("agent", State::Missing, error.to_string(), "no sessions", mend)
+        }
+    }
+}
+
+/// Has a program say its version.
+fn program(name: &'static str, program: &str, consequence: &str, mend: &str) -> Row {
+    let run = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    match run {
+        Ok(output) if output.status.success() => {
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            Row::ok(name, said.lines().next().unwrap_or("it is there").to_owned())
+        }
+        Ok(output) => {
+            let found = format!("`{program} --version` fails: {}", output.status);
+            Row::new(name, State::Limited, found, consequence, mend)
+        }
+        Err(error) => {
+            let found = format!("`{program}` cannot be run: {error}");
+            Row::new(name, State::Missing, found, consequence, mend)
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Whether a build can run here, and what of it is limited.
+
+use super::{Report, Row, State};
+use crate::daemon::{self, Program};
+use crate::engine::namespaces::Namespaces;
+use crate::engine::{
+    Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Stdio, Teller,
+};
+use crate::image::{Getter, Image, MOST_BYTES, Progress, Store};
+use crate::state::Home;
+use crate::users;
+use nix::sys::statvfs::statvfs;
+use runner_sandbox::{Cpus, Limits, UserMap};
+use runner_wire::init::Exit;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// The oldest kernel that has all that is used.
+const KERNEL: (u32, u32) = (5, 19);
+/// Free bytes below which a build of any size fails.
+const LITTLE: u64 = 1 << 30;
+const NOTHING: u64 = 64 << 20;
+
+/// Tries everything.
+pub(crate) fn look(home: &Home) -> io::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let trial = Trial::new(home)?;
+    let report = runtime.block_on(trial.look(home));
+    // What still waits for a daemon ends with this program.
+    runtime.shutdown_background();
+    Ok(report)
+}
+
+/// What a container of the trial has told.
+type Told = Arc<Mutex<Vec<String>>>;
+
+struct Trial {
+    /// A folder where builds have theirs, so that it is on the same file system.
+    dir: TempDir,
+    images: Store,
+}
+
+impl Trial {
+    fn new(home: &Home) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix(".doctor-").tempdir_in(home.root())?;
+        fs::create_dir(dir.path().join("readonly"))?;
+        Ok(Trial { dir, images: Store::new(home.images()) })
+    }
+
+    /// As a build has them.
+    fn layers(&self) -> [PathBuf; 2] {
+        let elsewhere = format!("/var/tmp/runner-doctor-{}", std::process::id());
+        [self.dir.path().join("layer"), elsewhere.into()]
+    }
+
+    async fn look(&self, home: &Home) -> Report {
+        let mut rows = vec![kernel(&kernel_release())];
+        rows.push(user_namespaces());
+        let (container, mut of_container) = self.container().await;
+        rows.append(&mut of_container);
+        rows.push(self.pasta().await);
+        let docker = self.daemon(Program::Docker).await;
+        let podman = self.daemon(Program::Podman).await;
+        let engine = match (container, docker.state, podman.state) {
+            (true, ..) => Some("namespaces"),
+            (false, State::Ok, _) => Some("docker"),
+            (false, _, State::Ok) => Some("podman"),
+            _ => None,
+        };
+        rows.extend([docker, podman]);
+        rows.push(image_store(home));
+        rows.push(disk(home.root()));
+        let is_full = rows.iter().any(|row| row.name == "disk" && row.state == State::Missing);
+        let works = engine.is_some() && !is_full;
+        let verdict = match engine {
+            _ if is_full => "no build can run: the disk is full".to_owned(),
+            Some(engine) => format!("a build can run, with the engine {engine}"),
+            None => "no build can run in a container; on a machine that is thrown away anyway: \
+                     runner run --engine process"
+                .to_owned(),
+        };
+        Report { works, verdict, rows }
+    }
+
+    /// Starts a container as a build would, and runs something in it.
+    async fn container(&self) -> (bool, Vec<Row>) {
+        let begin = Instant::now();
+        let limits = Limits { memory: Some(1 << 30), cpus: Some(Cpus(1000)), pids: Some(4096) };
+        let (told, warned) = (Told::default(), Told::default());
+        let started = self.start(Network::Host, limits, &told, &warned).await;
+        let container = match started {
+            Ok(container) => container,
+            Err(error) => {
+                let hint = error.hint.clone().unwrap_or_default();
+                let consequence = "builds need Docker or Podman, or --engine process";
+                let row = Row::new("container", State::Missing, error.message, consequence, hint);
+                return (false, vec![row]);
+            }
+        };
+        let status = ["sh", "-c", "grep Seccomp: /proc/self/status"];
+        let seen = output_of(&*container, &status).await;
+        let time = begin.elapsed().as_millis();
+        let is_running = seen.is_ok();
+        let mut rows = vec![match &seen {
+            Ok(_) => Row::ok("container", format!("started, used and asked in {time} ms")),
+            Err(error) => {
+                let found = format!("starts, but runs nothing: {error}");
+                let consequence = "builds need Docker or Podman, or --engine process";
+                Row::new("container", State::Missing, found, consequence, "is /bin/sh there?")
+            }
+        }];
+        rows.push(user_ids(&*container));
+        container.stop().await;
+        let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+        rows.push(match told.iter().find(|text| text.contains("is kept in")) {
+            None => Row::ok("overlay", "the state folder holds a build's layer"),
+            Some(text) => {
+                let consequence = "a build's layer lies elsewhere, perhaps in memory";
+                let mend = "set RUNNER_HOME to a folder on ext4, xfs, btrfs or tmpfs";
+                Row::new("overlay", State::Limited, text.clone(), consequence, mend)
+            }
+        });
+        rows.push(match seen.as_deref().unwrap_or_default().trim().strip_prefix("Seccomp:") {
+            Some(mode) if mode.trim() == "2" => Row::ok("seccomp", "the filter is in force"),
+            _ => Row::new(
+                "seccomp",
+                State::Limited,
+                "no filter is in force",
+                "builds can make system calls that are to be closed to them",
+                "use a kernel with CONFIG_SECCOMP_FILTER",
+            ),
+        });
+        let warned = std::mem::take(&mut *warned.lock().unwrap_or_else(PoisonError::into_inner));
+        rows.push(match warned.as_slice() {
+            [] => Row::ok("limits", "memory, processors and processes can be limited"),
+            warned => Row::new(
+                "limits",
+                State::Limited,
+                warned.join("; "),
+                "--memory, --cpus and --pids-limit warn, and do not hold",
+                "run as root, or: systemd-run --user --scope -p Delegate=yes runner run ...",
+            ),
+        });
+        (is_running, rows)
+    }
+
+    async fn start(
+        &self,
+        network: Network,
+        limits: Limits,
+        told: &Told,
+        warned: &Told,
+    ) -> Result<Arc<dyn Container>, EngineError> {
+        let note = |told: &Told| -> Teller {
+            let told = Arc::clone(told);
+            Arc::new(move |text| told.lock().unwrap_or_else(PoisonError::into_inner).push(text))
+        };
+        let engine = Namespaces {
+            images: Getter {
+                store: self.images.clone(),
+                identity: crate::amazon::Identity::Default,
+                progress: Progress::default(),
+                tell: note(told),
+                most_bytes: MOST_BYTES,
+                given_up: Arc::default(),
+            },
+            // It ends with this process.
+            record: Arc::new(|_| Ok(())),
+            tell: note(told),
+            warn: note(warned),
+            network: self.dir.path().join("network"),
+        };
+        let name = format!("runner-doctor-{}", std::process::id());
+        let groups = limits
+            .is_any()
+            .then(|| runner_sandbox::plan_groups(&name, limits, false).ok())
+            .flatten();
+        let spec = ContainerSpec {
+            hostname: "doctor".to_owned(),
+            image: Image::Host,
+            sources: Vec::new(),
+            readonly: self.dir.path().join("readonly"),
+            mounts: Vec::new(),
+            layers: self.layers().to_vec(),
+            unseen: self.dir.path().to_path_buf(),
+            limits,
+            groups,
+            network,
+            loopback_port: None,
+            privileged: false,
+            toolbox: None,
+        };
+        engine.start(spec).await
+    }
+
+    async fn pasta(&self) -> Row {
+        let told = Told::default();
+        match self.start(Network::Pasta, Limits::default(), &told, &told).await {
+            Ok(container) => {
+                container.stop().await;
+                Row::ok("pasta", "a network of a build's own reaches the outside")
+            }
+            Err(error) => Row::new(
+                "pasta",
+                State::Limited,
+                error.message,
+                "--network pasta does not work; host and none do",
+                error.hint.unwrap_or_else(|| "install it (package passt)".to_owned()),
+            ),
+        }
+    }
+
+    async fn daemon(&self, program: Program) -> Row {
+        let name = program.command();
+        match daemon::find(program, self.dir.path()).await {
+            Ok(found) => {
+                let what = format!("{} {} at {}", found.program, found.version, found.address);
+                let is_own = found.service.is_some();
+                found.end().await;
+                let how = if is_own { ", started for the asking" } else { "" };
+                Row::ok(name, format!("{what}{how}"))
+            }
+            Err(why) => Row::new(
+                name,
+                State::Limited,
+                why.to_string(),
+                "the engine is not to be had; builds in namespaces do not need it",
+                why.hint(),
+            ),
+        }
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // Files of other users than the caller may be in it.
+        for layer in self.layers() {
+            let _ = crate::state::remove_tree(&layer);
+        }
+    }
+}
+
+/// What a program in the container writes.
+async fn output_of(container: &dyn Container, argv: &[&str]) -> Result<String, String> {
+    let spec = ExecSpec {
+        argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        path: runner_core::env::DEFAULT_PATH.into(),
+        env: Vec::new(),
+        cwd: b"/".to_vec(),
+        cwd_or_root: true,
+        user: Ids::default(),
+        stdio: Stdio::Merged,
+        toolbox: false,
+    };
+    let process = container.exec(spec).await.map_err(|error| error.to_string())?;
+    let Ends::Merged(pipe) = process.ends else { return Err("it has no output".to_owned()) };
+    let read = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        File::from(pipe).read_to_string(&mut text).map(|_| text)
+    });
+    match process.exit.await {
+        Ok(Ok(Exit::Code(0))) => {}
+        Ok(Ok(exit)) => return Err(format!("it ended with {}", exit.shell_code())),
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("the container has ended".to_owned()),
+    }
+    read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+fn kernel_release() -> String {
+    nix::sys::utsname::uname()
+        .map(|names| names.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn kernel(release: &str) -> Row {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= KERNEL {
+        return Row::ok("kernel", format!("Linux {release}"));
+    }
+    let found =
+        format!("Linux {release}, and {}.{} is the oldest that was tried", KERNEL.0, KERNEL.1);
+    let consequence = "containers may not start";
+    Row::new("kernel", State::Limited, found, consequence, "update it, or use Docker or Podman")
+}
+
+/// Makes one, with this user as its root.
+fn user_namespaces() -> Row {
+    const NAME: &str = "user namespaces";
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let map = UserMap::single(uid.as_raw(), gid.as_raw());
+    let nothing = "/proc/nothing";
+    let Err(error) = runner_sandbox::chore(&map, &["remove", nothing]) else {
+        return Row::ok(NAME, "this user can make them");
+    };
+    let (state, consequence) = if uid.is_root() {
+        (State::Limited, "none for root, whose containers do not need them")
+    } else {
+        (State::Missing, "no containers without root, Docker or Podman")
+    };
+    Row::new(NAME, state, error.to_string(), consequence, closed_by())
+}
+
+/// Which switch keeps user namespaces closed.
+fn closed_by() -> String {
+    let value = |name: &str| {
+        fs::read_to_string(Path::new("/proc/sys").join(name))
+            .ok()
+            .map(|text| text.trim().to_owned())
+    };
+    let switches = [
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+        ("kernel/unprivileged_userns_clone", "0", "1"),
+        ("user/max_user_namespaces", "0", "10000"),
+    ];
+    let closed = switches.iter().find(|(name, closed, _)| value(name).as_deref() == Some(closed));
+    match closed {
+        Some((name, _, open)) => format!("sudo sysctl {}={open}", name.replace('/', ".")),
+        None => "a container around this one, or a security module, does not allow it".to_owned(),
+    }
+}
+
+fn user_ids(container: &dyn Container) -> Row {
+    const NAME: &str = "users";
+    if nix::unistd::geteuid().is_root() {
+        return Row::ok(NAME, "root: a container has this machine's own");
+    }
+    if container.has_one_user() {
+        let found = "a container has one user only, root";
+        let consequence = "apt, chown, sudo and run-as fail in it";
+        return Row::new(NAME, State::Limited, found, consequence, users::advice());
+    }
+    Row::ok(NAME, "newuidmap gives a container the subordinate ids of this user")
+}
+
+/// Writes into the store, as a pull does.
+fn image_store(home: &Home) -> Row {
+    const NAME: &str = "image store";
+    let probe = home.images().join(format!(".doctor-{}", std::process::id()));
+    let written = fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe));
+    let listed = Store::new(home.images()).list().map(|images| images.len());
+    match written.and(listed) {
+        Ok(count) => Row::ok(NAME, format!("{count} images in {}", home.images().display())),
+        Err(error) => Row::new(
+            NAME,
+            State::Limited,
+            format!("{}: {error}", home.images().display()),
+            "no image can be got; host and rootfs:DIR work",
+            "set RUNNER_HOME to a folder you can write to",
+        ),
+    }
+}
+
+fn disk(dir: &Path) -> Row {
+    const NAME: &str = "disk";
+    let free = match statvfs(dir) {
+        Ok(facts) => facts.blocks_available() * facts.fragment_size(),
+        Err(errno) => {
+            let found = format!("{}: {errno}", dir.display());
+            return Row::new(NAME, State::Limited, found, "nothing is known of it", "look at it");
+        }
+    };
+    let found = format!("{} MiB free in {}", free >> 20, dir.display());
+    if free >= LITTLE {
+        return Row::ok(NAME, found);
+    }
+    let state = if free < NOTHING { State::Missing } else { State::Limited };
+    let consequence = "builds that write much end with FAULT";
+    let mend = "free some space, or set RUNNER_HOME to a folder on another disk";
+    Row::new(NAME, state, found, consequence, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_told_from_new_ones() {
+        for release in ["5.19.0", "6.18.44-fc", "10.0"] {
+            assert_eq!(kernel(release).state, State::Ok, "{release}");
+        }
+        for release in ["5.18.19", "4.19.0-27-amd64", ""] {
+            assert_eq!(kernel(release).state, State::Limited, "{release}");
+        }
+    }
+}

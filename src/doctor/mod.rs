@@ -1,0 +1,73 @@
+//! What works on this machine, found by trying it.
+//!
+//! Used by `cli::doctor`. [`machine`] is about builds in general, [`build`] about getting into one of them.
+//! Each row stands for something that was done just now, not for a setting that was read; settings are
+//! read only to say what would mend a failure.
+
+pub(crate) mod build;
+pub(crate) mod machine;
+
+use serde::Serialize;
+
+/// How well something works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    Ok,
+    /// It works, but not for everything.
+    Limited,
+    Missing,
+}
+
+impl State {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Limited => "limited",
+            State::Missing => "missing",
+        }
+    }
+}
+
+/// One thing that was tried.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) state: State,
+    /// What was found.
+    pub(crate) found: String,
+    /// What that means for builds; nothing where all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) consequence: Option<String>,
+    /// What would mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mend: Option<String>,
+}
+
+impl Row {
+    pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Row { name, state: State::Ok, found: found.into(), consequence: None, mend: None }
+    }
+
+    pub(crate) fn new(
+        name: &'static str,
+        state: State,
+        found: impl Into<String>,
+        consequence: &str,
+        mend: impl Into<String>,
+    ) -> Self {
+        let consequence = Some(consequence.to_owned());
+        Row { name, state, found: found.into(), consequence, mend: Some(mend.into()) }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    /// The one answer that decides the exit code.
+    pub(crate) works: bool,
+    /// The same in words.
+    pub(crate) verdict: String,
+    pub(crate) rows: Vec<Row>,
+}

@@ -1,0 +1,283 @@
+//! `runner doctor`: each row is something that was tried, and says otherwise where it does not work.
+
+use crate::common::docker::Docker;
+use crate::common::podman::Podman;
+use crate::common::{Bed, Outcome, build, cases, is_root, list, outcome, runner};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+cases! {
+    [Containers] => what_works_is_said, leaves_nothing, users_of_a_container, a_network_without_its_program,
+        a_podman_that_is_not_there;
+    [Root] => closed_namespaces, closed_user_namespaces, a_state_folder_on_an_overlay,
+        a_machine_without_control_groups, a_full_disk, a_store_that_cannot_be_written;
+    [Root, Image("busybox"), Program("dockerd"), Program("docker")] => docker_answers;
+    [Users, Program("podman"), Program("runc")] => podman_answers;
+    [Containers, Image("busybox")] => a_build_with_sessions, a_build_without_sessions,
+        a_build_that_has_ended, a_build_that_does_not_answer, awss_programs;
+}
+
+/// The report and the exit code.
+fn report(command: &mut Command) -> (Value, i32) {
+    let Outcome { code, stdout, stderr } = outcome(command);
+    let report = serde_json::from_str(&stdout);
+    (report.unwrap_or_else(|error| panic!("{error}:\n{stdout}\n{stderr}")), code)
+}
+
+fn doctor(bed: &Bed) -> Command {
+    // No daemon of this machine's.
+    let mut command = bed.command(["doctor", "--format", "json"]);
+    command.env("DOCKER_HOST", "unix:///nonexistent").env("CONTAINER_HOST", "unix:///nonexistent");
+    command
+}
+
+/// A shell's surroundings for the same, in mounts and namespaces of its own.
+fn doctor_within(bed: &Bed, unshare: &[&str], script: &str) -> Command {
+    let mut command = bed.other("unshare");
+    command.args(unshare).args(["sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]);
+    command.arg(runner()).args(["doctor", "--format", "json"]);
+    command.env("DOCKER_HOST", "unix:///nonexistent").env("CONTAINER_HOST", "unix:///nonexistent");
+    command
+}
+
+#[track_caller]
+fn row<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let rows = report["rows"].as_array().unwrap();
+    rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name}: {report:#}"))
+}
+
+#[track_caller]
+fn is(report: &Value, name: &str, state: &str) {
+    let row = row(report, name);
+    assert_eq!(row["state"], state, "{report:#}");
+    // Whatever does not work comes with its consequence and its mend.
+    assert_eq!(row["mend"].is_string(), state != "ok", "{row:#}");
+    assert_eq!(row["consequence"].is_string(), state != "ok", "{row:#}");
+}
+
+fn what_works_is_said() {
+    let bed = Bed::new();
+    let (report, code) = report(&mut doctor(&bed));
+    assert_eq!((code, &report["works"]), (0, &Value::Bool(true)), "{report:#}");
+    for name in
+        ["kernel", "user namespaces", "container", "overlay", "seccomp", "image store", "disk"]
+    {
+        is(&report, name, "ok");
+    }
+    is(&report, "docker", "limited");
+    let mut command = bed.command(["doctor"]);
+    let table = outcome(command.env("DOCKER_HOST", "unix:///nonexistent")).code(0).stdout;
+    assert!(table.contains("container        ok       started"), "{table}");
+    assert!(table.contains("mend: "), "{table}");
+    assert!(table.ends_with("a build can run, with the engine namespaces\n"), "{table}");
+}
+
+fn leaves_nothing() {
+    let bed = Bed::new();
+    report(&mut doctor(&bed));
+    let mut left = list(&bed.home());
+    left.sort();
+    assert_eq!(left, ["builds", "counters", "images", "live"]);
+}
+
+fn users_of_a_container() {
+    let bed = Bed::new();
+    let has_users = crate::common::missing(&[crate::common::Need::Users]).is_none();
+    let (first, _) = report(&mut doctor(&bed));
+    is(&first, "users", if has_users { "ok" } else { "limited" });
+    if !is_root() {
+        // Without newuidmap there are no others.
+        let programs = bed.path("programs");
+        fs::create_dir(&programs).unwrap();
+        symlink("/bin/sh", programs.join("sh")).unwrap();
+        let (second, code) = report(doctor(&bed).env("PATH", &programs));
+        is(&second, "users", "limited");
+        assert_eq!(code, 0);
+    }
+}
+
+fn a_network_without_its_program() {
+    let bed = Bed::new();
+    let (report, code) = report(doctor(&bed).env("PATH", "/nonexistent"));
+    is(&report, "pasta", "limited");
+    assert_eq!(code, 0, "{report:#}");
+}
+
+fn a_podman_that_is_not_there() {
+    let bed = Bed::new();
+    let mut command = doctor(&bed);
+    let (report, _) = report(command.env("PATH", "/nonexistent").env_remove("CONTAINER_HOST"));
+    is(&report, "podman", "limited");
+    assert!(row(&report, "podman")["mend"].as_str().unwrap().contains("install"), "{report:#}");
+}
+
+fn closed_namespaces() {
+    let bed = Bed::new();
+    let close = "echo 0 > /proc/sys/user/max_mnt_namespaces";
+    let (report, code) = report(&mut doctor_within(&bed, &["--user", "--map-root-user"], close));
+    is(&report, "container", "missing");
+    assert_eq!((code, &report["works"]), (3, &Value::Bool(false)), "{report:#}");
+    assert!(report["verdict"].as_str().unwrap().contains("--engine process"), "{report:#}");
+}
+
+fn closed_user_namespaces() {
+    let bed = Bed::new();
+    let close = "echo 0 > /proc/sys/user/max_user_namespaces";
+    let within = ["--user", "--map-root-user"];
+    let (report, _) = report(&mut doctor_within(&bed, &within, close));
+    is(&report, "user namespaces", "limited");
+    let mend = row(&report, "user namespaces")["mend"].as_str().unwrap();
+    assert_eq!(mend, "sudo sysctl user.max_user_namespaces=10000");
+}
+
+fn a_state_folder_on_an_overlay() {
+    let bed = Bed::new();
+    let dir = bed.path("over");
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir_all(dir.join(name)).unwrap();
+    }
+    let at = dir.display();
+    let mount = format!(
+        "mount -t overlay overlay -o lowerdir={at}/lower,upperdir={at}/upper,workdir={at}/work \
+         {at}/merged"
+    );
+    let mut command = doctor_within(&bed, &["--mount"], &mount);
+    command.env("RUNNER_HOME", dir.join("merged"));
+    let (report, code) = report(&mut command);
+    is(&report, "overlay", "limited");
+    assert_eq!(code, 0, "{report:#}");
+}
+
+fn a_machine_without_control_groups() {
+    let bed = Bed::new();
+    let unmount = "umount -R -l /sys/fs/cgroup";
+    let (report, code) = report(&mut doctor_within(&bed, &["--mount"], unmount));
+    is(&report, "limits", "limited");
+    assert_eq!(code, 0, "{report:#}");
+}
+
+fn a_full_disk() {
+    let bed = Bed::new();
+    fs::create_dir(bed.home()).unwrap();
+    let small = |size: &str| {
+        let mount = format!("mount -t tmpfs -o size={size} none {}", bed.home().display());
+        report(&mut doctor_within(&bed, &["--mount"], &mount))
+    };
+    let (little, code) = small("500m");
+    is(&little, "disk", "limited");
+    assert_eq!(code, 0, "{little:#}");
+    let (full, code) = small("20m");
+    is(&full, "disk", "missing");
+    assert_eq!(code, 3, "{full:#}");
+}
+
+fn a_store_that_cannot_be_written() {
+    let bed = Bed::new();
+    fs::create_dir_all(bed.home().join("images")).unwrap();
+    let images = bed.home().join("images");
+    let mount = format!("mount -t tmpfs -o ro none {}", images.display());
+    let (report, code) = report(&mut doctor_within(&bed, &["--mount"], &mount));
+    is(&report, "image store", "limited");
+    assert_eq!(code, 0, "{report:#}");
+}
+
+fn docker_answers() {
+    let bed = Bed::new();
+    let mut command = doctor(&bed);
+    let (seen, _) = report(command.env("DOCKER_HOST", Docker::shared().host()));
+    is(&seen, "docker", "ok");
+    // Where it is all there is, a build can run all the same.
+    let close = "echo 0 > /proc/sys/user/max_mnt_namespaces";
+    let mut command = doctor_within(&bed, &["--user", "--map-root-user"], close);
+    let (seen, code) = report(command.env("DOCKER_HOST", Docker::shared().host()));
+    is(&seen, "container", "missing");
+    assert_eq!(code, 0, "{seen:#}");
+    assert_eq!(seen["verdict"], "a build can run, with the engine docker");
+}
+
+fn podman_answers() {
+    let bed = Bed::new().with_variables(Podman::shared().variables());
+    let mut command = doctor(&bed);
+    let (report, _) = report(command.env_remove("CONTAINER_HOST"));
+    is(&report, "podman", "ok");
+}
+
+fn of_build(bed: &Bed, build: &str) -> (Value, i32) {
+    report(&mut bed.command(["doctor", build, "--format", "json"]))
+}
+
+fn a_build_with_sessions() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let (report, code) = of_build(&bed, &uuid[..8]);
+    for name in ["build", "sessions", "agent"] {
+        is(&report, name, "ok");
+    }
+    assert_eq!(code, 0, "{report:#}");
+    bed.resume(running);
+}
+
+fn a_build_without_sessions() {
+    let bed = Bed::new();
+    let running = bed.start(&build(&["mkfifo /tmp/go; echo ready; read x < /tmp/go"]), &[]);
+    running.stdout.wait_for("ready\n");
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let (report, code) = of_build(&bed, &uuid);
+    is(&report, "sessions", "limited");
+    is(&report, "agent", "ok");
+    // Its owner gets in all the same.
+    assert_eq!(code, 0, "{report:#}");
+    bed.runner(["exec", "--", "sh", "-c", "echo > /tmp/go"]).code(0);
+    running.ends(0);
+}
+
+fn a_build_that_has_ended() {
+    let bed = Bed::new();
+    bed.build(&build(&["true"]), &[]).code(0);
+    let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
+    let (report, code) = of_build(&bed, &uuid);
+    is(&report, "build", "missing");
+    assert_eq!(code, 3, "{report:#}");
+    bed.runner(["doctor", "nothing-like-it"]).code(2);
+}
+
+/// Its socket is gone, or it is stopped in its tracks.
+fn a_build_that_does_not_answer() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let (socket, aside) = (bed.live().join("control.sock"), bed.live().join("aside.sock"));
+    fs::rename(&socket, &aside).unwrap();
+    let (report, code) = of_build(&bed, &uuid);
+    for name in ["build", "agent"] {
+        is(&report, name, "missing");
+    }
+    assert_eq!(code, 3, "{report:#}");
+    fs::rename(&aside, &socket).unwrap();
+    bed.resume(running);
+}
+
+fn awss_programs() {
+    let bed = Bed::new();
+    bed.build(&build(&["true"]), &[]).code(0);
+    let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
+    let programs = bed.path("programs");
+    fs::create_dir(&programs).unwrap();
+    let ask = || {
+        let mut command = bed.command(["doctor", &uuid, "--format", "json"]);
+        report(command.env("PATH", &programs)).0
+    };
+    let without = ask();
+    for (name, file) in [("AWS CLI", "aws"), ("session-manager-plugin", "session-manager-plugin")] {
+        is(&without, name, "missing");
+        fs::write(programs.join(file), "#!/bin/sh\necho version 1.2.3\n").unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(programs.join(file), executable).unwrap();
+        let with = ask();
+        is(&with, name, "ok");
+        assert_eq!(row(&with, name)["found"], "version 1.2.3");
+    }
+}
