@@ -186,8 +186,13 @@ fn layers(engine: EngineKind, dir: &BuildDir, identity: &Identity) -> Vec<PathBu
 
 /// The control groups of a build that is to have some.
 fn groups(request: &RunRequest, uuid: &str) -> io::Result<Option<GroupPlan>> {
-    // What has privileges divides its groups further, as Docker does.
-    let is_divided = request.privileged && request.engine == EngineKind::Namespaces;
+    let is_divided = match request.engine {
+        // What has privileges divides its groups further, as Docker does.
+        EngineKind::Auto | EngineKind::Namespaces => request.privileged,
+        EngineKind::Process => false,
+        // The daemon's own business.
+        EngineKind::Docker | EngineKind::Podman => return Ok(None),
+    };
     if !request.resources.is_any() && !is_divided {
         return Ok(None);
     }
