@@ -135,16 +135,19 @@ fn usage_errors() {
         &["run", "--source", "/nosuch"][..],
         &["run", "--source", "/etc/passwd"],
         &["run", "--source", "/"],
-        &["run", "--image", "oci:dir"],
+        &["run", "--image", "oci:"],
         &["run", "--image", "rootfs:"],
-        &["run", "--engine", "docker"],
+        &["run", "--engine", "kubernetes"],
         &["run", "--mount", "/nosuch:/a"],
         &["run", "--mount", "/etc:relative"],
         &["run", "--timeout", "soon"],
         &["run", "-e", "1A=b"],
         &["run", "-e", "NOT_SET_ANYWHERE"],
         &["run", "--project", "a/b"],
-        &["run", "--artifacts", "dir"],
+        &["run", "--artifacts", "s3://"],
+        &["run", "--reports", "/dev/null/x"],
+        &["run", "--annotations", "gitlab"],
+        &["run", "--project-json", "/nosuch"],
         &["debug"],
         &["serve"],
         &["nonsense"],
@@ -158,7 +161,7 @@ fn usage_errors() {
     assert_eq!(crate::common::list(&bed.home().join("builds")), [""; 0]);
     // What is not built yet is not offered either.
     let help = bed.runner(["run", "--help"]).code(0).stdout;
-    assert!(help.contains("--enable-session") && !help.contains("--artifacts"), "{help}");
+    assert!(help.contains("--enable-session") && !help.contains("--break-on"), "{help}");
 }
 
 fn unknown_builds() {
