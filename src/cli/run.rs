@@ -346,7 +346,7 @@ fn network(args: &RunArgs, engine: EngineKind) -> Result<Network, CliError> {
 fn toolbox(wanted: bool, engine: EngineKind) -> Result<Option<Toolbox>, CliError> {
     match engine {
         _ if !wanted => Ok(None),
-        EngineKind::Namespaces => toolbox::find().map(Some).map_err(|error| {
+        EngineKind::Auto | EngineKind::Namespaces => toolbox::find().map(Some).map_err(|error| {
             CliError::ours(format!("--toolbox: {error}"))
                 .hint("install a static one; on Debian: apt-get install busybox-static")
         }),

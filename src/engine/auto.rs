@@ -25,7 +25,8 @@ impl Engine for Auto {
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
         Box::pin(async move {
             let refused = match self.namespaces.start(spec.clone()).await {
-                Err(error) if error.is_incapable => error,
+                // A toolbox is for namespaces only.
+                Err(error) if error.is_incapable && spec.toolbox.is_none() => error,
                 done => return done,
             };
             for program in [Program::Docker, Program::Podman] {

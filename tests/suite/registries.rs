@@ -75,7 +75,7 @@ fn a_credential_helper() {
     };
     let helpers = serde_json::json!({registry.address.clone(): "test"});
     home_file(&bed, ".docker/config.json", &serde_json::json!({"credHelpers": helpers}));
-    helper("#!/bin/sh\necho \"the keyring is locked\" >&2\nexit 1\n");
+    helper("#!/bin/sh\ncat > /dev/null\necho \"the keyring is locked\" >&2\nexit 1\n");
     with_helper(&bed).code(3).says("the keyring is locked");
     helper(&format!(
         "#!/bin/sh\ntest \"$1\" = get && test \"$(cat)\" = {} || exit 1\necho \
