@@ -3,7 +3,7 @@
 use crate::common::{Bed, Outcome, cases, list, node, project, python};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 cases! {
     [Containers, Image("busybox")] => recorded_reports, what_is_malformed_is_incomplete, files_that_are_not_there,
@@ -33,8 +33,8 @@ fn with_recorded() -> Bed {
     bed
 }
 
-fn json(path: PathBuf) -> Value {
-    serde_json::from_slice(&fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
         .unwrap()
 }
 
@@ -86,7 +86,7 @@ fn recorded_reports() {
     );
     assert_eq!(record["reports"][1]["codeCoverageSummary"]["linesCovered"], 9);
 
-    let details = json(bed.path("reports/demo-unit/report.json"));
+    let details = json(&bed.path("reports/demo-unit/report.json"));
     assert_eq!(&details["report"], report);
     let mut cases = details["testCases"].as_array().unwrap().iter();
     let case = cases.find(|case| case["name"] == "test_price").unwrap();
@@ -96,7 +96,7 @@ fn recorded_reports() {
     let xml = fs::read(bed.path("reports/demo-unit/junit.xml")).unwrap();
     let again = runner_core::report::read(runner_core::report::Format::JunitXml, &xml);
     assert_eq!((again.cases.len(), again.problem), (13, None));
-    let coverage = json(bed.path("reports/demo-coverage/report.json"));
+    let coverage = json(&bed.path("reports/demo-coverage/report.json"));
     assert_eq!(coverage["codeCoverages"][0]["filePath"], "shop.py");
     assert!(!bed.path("reports/demo-coverage/junit.xml").exists());
     assert_eq!(list(&bed.path("reports")).len(), 3, "{:?}", list(&bed.path("reports")));
@@ -119,7 +119,7 @@ fn what_is_malformed_is_incomplete() {
         (&record["buildStatus"], &record["reports"][0]["status"]),
         (&"SUCCEEDED".into(), &"INCOMPLETE".into())
     );
-    let details = json(bed.path("reports/demo-other/report.json"));
+    let details = json(&bed.path("reports/demo-other/report.json"));
     assert!(
         details["problems"][0].as_str().unwrap().starts_with("out/pytest.xml:1:39: "),
         "{details}"
@@ -288,7 +288,7 @@ fn without_a_container() {
     let options = ["run", "--engine", "process", "--project", "demo", "--reports", "../reports"];
     bed.runner(options).code(0).says("report demo-unit  FAILED  6 tests");
     assert_eq!(
-        json(bed.path("reports/demo-unit/report.json"))["testCases"].as_array().unwrap().len(),
+        json(&bed.path("reports/demo-unit/report.json"))["testCases"].as_array().unwrap().len(),
         6
     );
 }
