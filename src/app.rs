@@ -389,6 +389,7 @@ impl Build {
             sources: environment.sources.into_iter().map(BuildSource::mount).collect(),
             readonly,
             mounts: self.request.mounts.clone(),
+            cached: None,
             layers: self.meta.layers.clone(),
             // As the source's own path is: to its end.
             unseen: fs::canonicalize(self.home.root())

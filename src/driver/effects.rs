@@ -10,6 +10,7 @@ use super::{Snapshot, entrypoint, setup, upload};
 use crate::engine::{Container, Ends, EngineError, ExecError, Ids, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
+use crate::outputs::cache::CacheState;
 use nix::sys::signal::Signal;
 use runner_core::env::Layers;
 use runner_core::event::{NoticeLevel, Outcome};
@@ -95,7 +96,14 @@ impl Effects {
         let world = Arc::clone(&self.world);
         let inbox = self.inbox.clone();
         let stage = Arc::clone(&self.stage);
-        let spec = world.container_spec.clone();
+        let mut spec = world.container_spec.clone();
+        if let Some(cache) = world.work.as_ref().and_then(|work| work.cache.as_ref())
+            && let Some(to) = &world.cache
+        {
+            let found = CacheState::found_before(cache, to);
+            spec.cached = found.trees();
+            *upload::lock(&world.cache_state) = found;
+        }
         *lock(&stage) = Stage::Starting;
         tokio::spawn(async move {
             let engine = Arc::clone(&world.engine);

@@ -70,7 +70,8 @@ pub(super) async fn make_ready(
     if let (Some(cache), Some(to)) = (&work.cache, &world.cache) {
         let (_held, cancel) = watch::channel(false);
         let caching = upload::caching(world, &shell, Arc::clone(&container), inbox, cancel);
-        let state = caching.restore(cache, to, false).await;
+        let before = std::mem::take(&mut *upload::lock(&world.cache_state));
+        let state = caching.restore(cache, to, before).await;
         *upload::lock(&world.cache_state) = state;
     }
     // This machine is no image of CodeBuild's; looking would be one more process at each start.

@@ -63,6 +63,7 @@ pub(super) struct InitContainer {
     /// The build's directory, where its root is the caller, whoever that is.
     of_caller: Option<PathBuf>,
     has_one_user: bool,
+    is_layered: bool,
     config: Config,
     has_toolbox: bool,
 }
@@ -74,10 +75,11 @@ impl InitContainer {
         own: Own,
         has_one_user: bool,
         has_toolbox: bool,
+        is_layered: bool,
     ) -> Self {
         let config = own.image.as_ref().map(|image| image.config.clone()).unwrap_or_default();
         let container = Self::held(init, Box::new(own), config);
-        InitContainer { has_one_user, has_toolbox, ..container }
+        InitContainer { has_one_user, has_toolbox, is_layered, ..container }
     }
 
     /// One that something else holds together.
@@ -87,6 +89,7 @@ impl InitContainer {
             held: Mutex::new(Some(held)),
             of_caller: None,
             has_one_user: false,
+            is_layered: false,
             config,
             has_toolbox: false,
         }
@@ -139,6 +142,10 @@ impl Container for InitContainer {
 
     fn image_config(&self) -> &Config {
         &self.config
+    }
+
+    fn has_cache(&self) -> bool {
+        self.is_layered
     }
 
     fn has_one_user(&self) -> bool {

@@ -107,7 +107,13 @@ fn show(
         Some("/var/cache/debconf") => vec![Hidden::Gone("passwords.dat".into())],
         _ => Vec::new(),
     };
-    entries.push(Entry::Overlay { path: dir.into(), lower: dir.into(), hidden, owned: false });
+    entries.push(Entry::Overlay {
+        path: dir.into(),
+        lower: dir.into(),
+        hidden,
+        over: Vec::new(),
+        owned: false,
+    });
     for (point, kind) in mounts.range(dir.to_path_buf()..).take_while(|(p, _)| p.starts_with(dir)) {
         if point == dir {
             continue;
@@ -118,6 +124,7 @@ fn show(
                 path: point.clone(),
                 lower: point.clone(),
                 hidden: Vec::new(),
+                over: Vec::new(),
                 owned: false,
             }
         } else {

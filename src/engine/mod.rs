@@ -6,6 +6,7 @@
 //! through `dyn`.
 
 pub(crate) mod auto;
+mod cached;
 mod container;
 pub(crate) mod daemon;
 pub(crate) mod dial;
@@ -21,6 +22,7 @@ pub(crate) mod users;
 
 use crate::image::{Config, Image, ImageError};
 use crate::state::ContainerFile;
+pub(crate) use cached::CachedTrees;
 pub(crate) use limits::what_was_in_the_way;
 use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
@@ -72,6 +74,11 @@ pub(crate) trait Container: Send + Sync {
         false
     }
 
+    /// Whether [`ContainerSpec::cached`] is in it.
+    fn has_cache(&self) -> bool {
+        false
+    }
+
     /// Whether it has no user but root.
     fn has_one_user(&self) -> bool;
 
@@ -103,6 +110,8 @@ pub(crate) struct ContainerSpec {
     /// Directory of the host, read-only at /codebuild/readonly.
     pub(crate) readonly: PathBuf,
     pub(crate) mounts: Vec<UserMount>,
+    /// A cache that is to be part of it, where the engine can do that.
+    pub(crate) cached: Option<CachedTrees>,
     /// Places for the layer, the first choice first.
     pub(crate) layers: Vec<PathBuf>,
     /// A directory of the host that the container does not see, wherever it lies: our own state.

@@ -3,6 +3,7 @@
 //! Turns a [`ContainerSpec`] into a `SandboxSpec`, finds a place for the layer, and starts it on a
 //! thread that may wait. What runs in the container is asked for through `init`.
 
+use super::cached;
 use super::container::{InitContainer, Own};
 use super::init::InitClient;
 use super::pasta::{self, Pasta, Resolver};
@@ -46,15 +47,27 @@ impl Engine for Namespaces {
         let engine = self.clone();
         Box::pin(async move {
             let has_toolbox = spec.toolbox.is_some();
-            let mut up = engine.start_now(&spec).await?;
+            let mut up = match engine.start_now(&spec).await {
+                Err(error) if spec.cached.is_some() => {
+                    tracing::debug!(%error, "once more, without the cache as a layer");
+                    let plain = ContainerSpec { cached: None, ..spec };
+                    for layer in &plain.layers {
+                        // What is left of it is told by the next attempt.
+                        let _ = crate::state::remove_tree(layer);
+                    }
+                    engine.start_now(&plain).await?
+                }
+                done => done?,
+            };
             let control = up.sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            let Up { sandbox, pasta, image, groups, has_one_user } = up;
+            let Up { sandbox, pasta, image, groups, has_one_user, is_layered } = up;
             let own = Own { sandbox, pasta, image, groups };
-            Ok(Arc::new(InitContainer::with_users(init, own, has_one_user, has_toolbox))
-                as Arc<dyn Container>)
+            let container =
+                InitContainer::with_users(init, own, has_one_user, has_toolbox, is_layered);
+            Ok(Arc::new(container) as Arc<dyn Container>)
         })
     }
 }
@@ -105,7 +118,8 @@ impl Namespaces {
     ) -> Result<Up, NotStarted> {
         let has_one_user = users.is_some_and(UserMap::is_single);
         let mut groups = limits::groups(spec, &self.warn);
-        let sandbox = match self.start_somewhere(spec, image.as_ref(), users, &groups) {
+        let (sandbox, is_layered) = match self.start_somewhere(spec, image.as_ref(), users, &groups)
+        {
             Err(NotStarted::Groups(error)) => {
                 groups = Groups::default();
                 let options = limits::options(&spec.limits);
@@ -127,7 +141,7 @@ impl Namespaces {
                 Some(Pasta::start(&wanted, &self.warn)?)
             }
         };
-        Ok(Up { sandbox, pasta, image, groups, has_one_user })
+        Ok(Up { sandbox, pasta, image, groups, has_one_user, is_layered })
     }
 
     /// Starts it with its layer in the first place that can hold one.
@@ -137,7 +151,7 @@ impl Namespaces {
         image: Option<&Prepared>,
         users: Option<&UserMap>,
         groups: &Groups,
-    ) -> Result<Sandbox, NotStarted> {
+    ) -> Result<(Sandbox, bool), NotStarted> {
         let mut failures = Vec::new();
         let view = (!groups.is_empty()).then(|| GroupView {
             writable: spec.privileged,
@@ -145,7 +159,8 @@ impl Namespaces {
         });
         for (dir, store) in layer_places(spec) {
             let layer = Layer { dir: dir.clone(), store };
-            let sandbox_spec = sandbox_spec(spec, image, layer, users.cloned(), view.clone())?;
+            let (sandbox_spec, is_layered) =
+                sandbox_spec(spec, image, layer, users.cloned(), view.clone())?;
             let entries = sandbox_spec.entries.len();
             tracing::debug!(layer = %dir.display(), ?store, entries, "starting the container");
             if let Err(error) = crate::state::make_private(&dir) {
@@ -163,7 +178,7 @@ impl Namespaces {
                     if !failures.is_empty() {
                         (self.tell)(choice(&dir, store, &failures));
                     }
-                    return Ok(sandbox);
+                    return Ok((sandbox, is_layered));
                 }
                 // This file system cannot hold an overlay's upper layer; another one may.
                 Err(StartError::Setup(failure)) if failure.step == Step::Layer => {
@@ -196,6 +211,8 @@ struct Up {
     image: Option<Prepared>,
     groups: Groups,
     has_one_user: bool,
+    /// Whether the cache is in it.
+    is_layered: bool,
 }
 
 /// Why there is no container, as far as another try may be worth it.
@@ -310,14 +327,15 @@ fn file_system(dir: &Path) -> String {
     }
 }
 
+/// And whether the cache is in it.
 fn sandbox_spec(
     spec: &ContainerSpec,
     image: Option<&Prepared>,
     layer: Layer,
     users: Option<UserMap>,
     groups: Option<GroupView>,
-) -> Result<SandboxSpec, EngineError> {
-    let (root, mut entries) = match image {
+) -> Result<(SandboxSpec, bool), EngineError> {
+    let (mut root, mut entries) = match image {
         None => {
             let entries = host_image::entries().map_err(|error| {
                 let message = format!("cannot look at this machine's own tools: {error}");
@@ -368,24 +386,27 @@ fn sandbox_spec(
         }
     }
     drop_covered(&mut entries);
+    let is_layered = cached::lay(spec, &mut root, &mut entries);
     let owner = spec.sources.first().and_then(|source| fs::metadata(&source.dir).ok());
     let owner = owner.map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
-    Ok(SandboxSpec {
-        hostname: spec.hostname.clone(),
+    let (hostname, network) = (spec.hostname.clone(), spec.network);
+    let spec = SandboxSpec {
+        hostname,
         layer,
         root,
         entries,
         // In a user namespace the caller is root as it is, and owners cannot be swapped.
         owner: owner.filter(|owner| owner.uid != 0 && users.is_none()),
         users,
-        network: match spec.network {
+        network: match network {
             Network::Host => runner_sandbox::Network::Host,
             Network::None | Network::Pasta => runner_sandbox::Network::Own,
         },
         confinement: if spec.privileged { Confinement::Privileged } else { Confinement::Build },
         groups,
         toolbox: spec.toolbox.clone(),
-    })
+    };
+    Ok((spec, is_layered))
 }
 
 /// A source, and what source control needs of the host for it.
@@ -394,6 +415,7 @@ fn source_entries(source: &SourceMount) -> Vec<Entry> {
         path: path.to_path_buf(),
         lower: lower.to_path_buf(),
         hidden: Vec::new(),
+        over: Vec::new(),
         owned: true,
     };
     let extras = source.extras.iter().map(|dir| overlay(dir, dir));

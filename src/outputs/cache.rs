@@ -20,8 +20,8 @@ use super::transfer::{Keeper, keep};
 use super::{OutputError, Store, Teller, Values};
 use crate::amazon::s3::S3;
 use crate::amazon::{Amazon, Identity};
-use crate::engine::Container;
 use crate::engine::files::Files;
+use crate::engine::{CachedTrees, Container};
 use gather::{Gathered, gather, patterns};
 use runner_core::event::{CacheFacts, NoticeLevel};
 use runner_core::machine::Input;
@@ -77,6 +77,18 @@ struct Wanted {
     fallback: Vec<String>,
 }
 
+impl Wanted {
+    fn new(cache: &spec::Cache, to: &CacheTo, key: Option<String>, fallback: Vec<String>) -> Self {
+        let mut paths = Sha256::new();
+        for path in &cache.paths {
+            paths.update((path.len() as u64).to_le_bytes());
+            paths.update(path);
+        }
+        let paths = hex(&paths.finalize()[..8]);
+        Wanted { project: to.project.clone(), paths, key, fallback }
+    }
+}
+
 /// What is known of a build's cache between its two ends.
 #[derive(Debug, Default)]
 pub(crate) struct CacheState {
@@ -103,14 +115,17 @@ pub(crate) struct Caching {
 }
 
 impl Caching {
-    /// Puts the cache in place; what there is to know of it later. With `as_layer`, a cache that may be
-    /// a layer of the container is not copied but held.
+    /// Puts the cache in place; what there is to know of it later. `before` is what was found before the
+    /// container was there, which may be in it already.
     pub(crate) async fn restore(
         &self,
         cache: &spec::Cache,
         to: &CacheTo,
-        as_layer: bool,
+        before: CacheState,
     ) -> CacheState {
+        if let CacheState { wanted: Some(wanted), entry: Some(entry), .. } = before {
+            return self.restore_found(wanted, entry).await;
+        }
         let wanted = match self.wanted(cache, to).await {
             Ok(wanted) => wanted,
             Err(problem) => {
@@ -123,9 +138,11 @@ impl Caching {
             return state;
         }
         let restored = match &to.store {
-            Store::Folder(path) => {
-                self.restore_from_folder(path, &wanted, as_layer, &mut state).await
-            }
+            Store::Folder(path) => match CacheFolder::new(path.clone()).find(&wanted) {
+                Ok(Some(entry)) => return self.restore_found(wanted, entry).await,
+                Ok(None) => Ok(false),
+                Err(error) => Err(error),
+            },
             Store::Bucket(location) => {
                 let s3 = self.s3().await;
                 bucket::restore(self, &s3, location, &wanted, &mut state).await
@@ -148,26 +165,21 @@ impl Caching {
         state
     }
 
-    /// Whether there was a cache.
-    async fn restore_from_folder(
-        &self,
-        path: &std::path::Path,
-        wanted: &Wanted,
-        as_layer: bool,
-        state: &mut CacheState,
-    ) -> Result<bool, OutputError> {
-        let Some(entry) = CacheFolder::new(path.to_path_buf()).find(wanted)? else {
-            return Ok(false);
-        };
+    async fn restore_found(&self, wanted: Wanted, entry: Entry) -> CacheState {
         let facts = entry.facts.clone();
-        let is_layer = as_layer && facts.is_plain;
-        let entry = if is_layer { entry } else { copy::restore(self, entry).await? };
-        state.restored = Some(facts.digest.clone());
-        state.entry = is_layer.then_some(entry);
-        if !is_layer {
-            self.tell_restored(&facts.key, facts.files, facts.bytes, wanted).await;
-        }
-        Ok(true)
+        let is_there = self.container.has_cache();
+        let entry = if is_there { Ok(entry) } else { copy::restore(self, entry).await };
+        let (restored, entry) = match entry {
+            Ok(entry) => {
+                self.tell_restored(&facts.key, facts.files, facts.bytes, &wanted).await;
+                (Some(facts.digest), is_there.then_some(entry))
+            }
+            Err(error) => {
+                self.complain("cannot be restored", &error).await;
+                (None, None)
+            }
+        };
+        CacheState { wanted: Some(wanted), restored, entry }
     }
 
     async fn tell_restored(&self, key: &Option<String>, files: u64, bytes: u64, wanted: &Wanted) {
@@ -274,13 +286,7 @@ impl Caching {
                 fallback.push(evaluate(text).await?);
             }
         }
-        let mut paths = Sha256::new();
-        for path in &cache.paths {
-            paths.update((path.len() as u64).to_le_bytes());
-            paths.update(path);
-        }
-        let paths = hex(&paths.finalize()[..8]);
-        Ok(Wanted { project: to.project.clone(), paths, key, fallback })
+        Ok(Wanted::new(cache, to, key, fallback))
     }
 
     async fn keep_with<K: Keeper + Send + 'static>(
@@ -318,11 +324,25 @@ impl Caching {
 }
 
 impl CacheState {
-    #[allow(dead_code, reason = "the engine is about to take them")]
-    /// The trees that are to be layers of the container: of the source directory, and of the root.
-    pub(crate) fn layers(&self) -> Option<[PathBuf; 2]> {
-        let entry = self.entry.as_ref()?;
-        Some([entry.side(gather::SOURCE), entry.side(gather::ROOT)])
+    /// A cache of a folder that can be found without a container, because nothing in its key has to be
+    /// evaluated. What goes wrong here goes wrong once more, and is told, when it is restored.
+    pub(crate) fn found_before(cache: &spec::Cache, to: &CacheTo) -> Self {
+        let mut keys = cache.key.iter().chain(&cache.fallback_keys);
+        let Store::Folder(path) = &to.store else { return CacheState::default() };
+        if !cache.restore || cache.paths.is_empty() || keys.any(|key| Values::has_to_evaluate(key))
+        {
+            return CacheState::default();
+        }
+        let fallback = if cache.key.is_some() { cache.fallback_keys.clone() } else { Vec::new() };
+        let wanted = Wanted::new(cache, to, cache.key.clone(), fallback);
+        let entry = CacheFolder::new(path.clone()).find(&wanted).ok().flatten();
+        CacheState { entry, wanted: Some(wanted), restored: None }
+    }
+
+    /// The trees that may be part of a container.
+    pub(crate) fn trees(&self) -> Option<CachedTrees> {
+        let entry = self.entry.as_ref().filter(|entry| entry.facts.is_plain)?;
+        Some(CachedTrees { source: entry.side(gather::SOURCE), root: entry.side(gather::ROOT) })
     }
 }
 

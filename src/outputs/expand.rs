@@ -56,13 +56,18 @@ impl Values {
         out + rest
     }
 
+    /// Whether a shell would make something else of a text.
+    pub(crate) fn has_to_evaluate(text: &str) -> bool {
+        text.contains(['$', '`', '\\'])
+    }
+
     /// What a shell makes of a text: variables and commands, as between double quotes.
     pub(crate) async fn evaluate(
         &self,
         container: &dyn Container,
         text: &str,
     ) -> Result<String, String> {
-        if !text.contains(['$', '`', '\\']) {
+        if !Self::has_to_evaluate(text) {
             return Ok(text.to_owned());
         }
         // The status of an assignment is that of the last command in it.

@@ -154,8 +154,8 @@ impl Builder<'_> {
             Entry::Link { path, to } => {
                 self.root.link(path, to).map_err(failing(Step::Root, "make the link", path))
             }
-            Entry::Overlay { path, lower, hidden, owned } => {
-                self.overlay(path, lower, hidden, *owned)
+            Entry::Overlay { path, lower, hidden, over, owned } => {
+                self.overlay(path, lower, hidden, over, *owned)
             }
             Entry::Plain { path, mode } => self.plain(path, *mode),
             Entry::Bind { path, source, writable } => self.bind(path, source, *writable),
@@ -185,6 +185,7 @@ impl Builder<'_> {
         path: &Path,
         lower: &Path,
         hidden: &[Hidden],
+        over: &[PathBuf],
         owned: bool,
     ) -> Result<(), SetupError> {
         let upper = self.layer.upper(&name_of(path))?;
@@ -206,12 +207,16 @@ impl Builder<'_> {
                 &upper.upper,
             ))?;
         }
-        let lower_dirs = std::slice::from_ref(&lower_dir);
-        let mount = match mounts::overlay(lower_dirs, &upper, self.marks, self.nodes) {
+        let open =
+            |dir: &PathBuf| mounts::open_path(dir).map_err(failing(Step::Source, "open", dir));
+        let mut lower_dirs = over.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        lower_dirs.push(lower_dir);
+        let mount = match mounts::overlay(&lower_dirs, &upper, self.marks, self.nodes) {
             // The kernel takes no lower layer below which something is mounted that this user
             // namespace may not unmount.
             Err(error)
                 if self.marks == Marks::User
+                    && over.is_empty()
                     && error.raw_os_error() == Some(libc::EINVAL)
                     && mounts::has_mounts_below(lower) =>
             {

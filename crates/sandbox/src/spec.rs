@@ -197,6 +197,8 @@ pub enum Entry {
         lower: PathBuf,
         /// What of it the container does not see.
         hidden: Vec<Hidden>,
+        /// Directories of the host that lie over it, the topmost first.
+        over: Vec<PathBuf>,
         /// Whether [`SandboxSpec::owner`] applies to it, where the file system can do that.
         owned: bool,
     },
