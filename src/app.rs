@@ -30,8 +30,8 @@ use crate::engine::process::{self, ProcessEngine};
 use crate::engine::{ContainerSpec, Engine, Network, Recorder, Teller, UserMount, host_image};
 use crate::events::LogWriter;
 use crate::image::{Curtain, Getter, Image, MOST_BYTES, Progress as PullProgress, Store};
-use crate::outputs::Destinations;
 use crate::outputs::cache::CacheTo;
+use crate::outputs::{self, Destinations};
 use crate::secrets::Vault;
 use crate::session::{Hub, HubParts};
 use crate::sinks::Gate;
@@ -150,6 +150,7 @@ pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
         runner_pid: std::process::id(),
         layers: layers(request.engine, &dir, &identity),
         groups: groups.as_ref().map(GroupPlan::directories).unwrap_or_default(),
+        staging: staging(&request, &identity),
     };
     let (dir, owned) = BuildDir::create(&home, &meta)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -198,6 +199,13 @@ fn groups(request: &RunRequest, uuid: &str) -> io::Result<Option<GroupPlan>> {
     }
     let name = format!("runner-{uuid}");
     runner_sandbox::plan_groups(&name, request.resources, is_divided).map(Some)
+}
+
+/// Where what the build leaves for the user is made before it is whole.
+fn staging(request: &RunRequest, identity: &Identity) -> Vec<PathBuf> {
+    let artifacts = request.artifacts.iter().flat_map(Destinations::folders);
+    let folders = artifacts.chain(request.reports.as_deref());
+    folders.map(|folder| outputs::staging(folder, &identity.uuid.to_string())).collect()
 }
 
 /// What sessions and the driver share.

@@ -19,7 +19,7 @@ mod zip;
 pub(crate) use expand::Values;
 
 use crate::amazon::s3::{Location, S3Error};
-use crate::driver::inbox::Inbox;
+use crate::engine::Fut;
 use crate::engine::files::FilesError;
 use runner_core::artifact::ArtifactSettings;
 use runner_core::event::NoticeLevel;
@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where things are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,21 @@ impl Destinations {
             }),
         }
     }
+
+    /// Folders of this machine among them.
+    pub(crate) fn folders(&self) -> Vec<&Path> {
+        let all = [&self.primary].into_iter().chain(self.secondary.values());
+        all.filter_map(|destination| match &destination.store {
+            Store::Folder(path) => Some(path.as_path()),
+            Store::Bucket(_) => None,
+        })
+        .collect()
+    }
+}
+
+/// Where a build makes what goes into a folder before it is whole.
+pub(crate) fn staging(folder: &Path, build: &str) -> PathBuf {
+    folder::Staging::place(folder, build)
 }
 
 /// Something could not be collected or kept.
@@ -123,9 +139,14 @@ impl OutputError {
     }
 }
 
+/// Hears what there is to tell.
+pub(crate) trait Hears: Send + Sync {
+    fn send(&self, input: Input) -> Fut<'_, ()>;
+}
+
 /// Tells the build's log and the person.
-#[derive(Clone, Debug)]
-pub(crate) struct Teller(pub(crate) Inbox);
+#[derive(Clone)]
+pub(crate) struct Teller(pub(crate) Arc<dyn Hears>);
 
 impl Teller {
     async fn line(&self, text: impl Into<String>) {

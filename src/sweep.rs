@@ -59,9 +59,13 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
     }
     let Some(_owned) = dir.take_over()? else { return Ok(false) };
     let left = if dir.record()?.is_none() { end(&dir, uuid)? } else { None };
-    let (layers, groups) = dir
-        .meta()
-        .map_or_else(|_| (vec![dir.layer()], Vec::new()), |meta| (meta.layers, meta.groups));
+    let (layers, groups, staging) = dir.meta().map_or_else(
+        |_| (vec![dir.layer()], Vec::new(), Vec::new()),
+        |meta| (meta.layers, meta.groups, meta.staging),
+    );
+    for half_made in staging {
+        remove_tree(&half_made)?;
+    }
     for group in groups {
         runner_sandbox::remove_group(&group)?;
     }

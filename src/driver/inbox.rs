@@ -3,6 +3,8 @@
 //! Filled by `control` (both sockets), `session`, `signals` and the effects; emptied by
 //! `driver::run`. Bounded: who sends faster than the driver takes waits.
 
+use crate::engine::Fut;
+use crate::outputs::Hears;
 use runner_core::machine::Input;
 use tokio::sync::{mpsc, oneshot};
 
@@ -60,5 +62,11 @@ impl Inbox {
         let (released_tx, released_rx) = oneshot::channel();
         let _ = self.0.send(Command::Resume(released_tx)).await;
         released_rx.await.unwrap_or(false)
+    }
+}
+
+impl Hears for Inbox {
+    fn send(&self, input: Input) -> Fut<'_, ()> {
+        Box::pin(Inbox::send(self, input))
     }
 }

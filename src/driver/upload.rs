@@ -40,7 +40,7 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
     }
     let collector = Collector {
         container: Arc::clone(container),
-        teller: Teller((*inbox).clone()),
+        teller: Teller(Arc::new((*inbox).clone())),
         values: shell.surroundings(),
         source: world.places.source.clone(),
         build: world.uuid.clone(),
@@ -87,7 +87,7 @@ pub(super) fn caching(
 ) -> Caching {
     Caching {
         container,
-        teller: Teller(inbox.clone()),
+        teller: Teller(Arc::new(inbox.clone())),
         values: shell.surroundings(),
         source: world.places.source.clone(),
         build: world.uuid.clone(),

@@ -190,7 +190,8 @@ impl Caching {
             Some(key) => format!(" of the key {key}"),
             None => String::new(),
         };
-        self.note(format!("cache{of}: restored {files} file(s), {bytes} bytes")).await;
+        let how = if self.container.has_cache() { ", as a layer" } else { "" };
+        self.note(format!("cache{of}: restored {files} file(s), {bytes} bytes{how}")).await;
     }
 
     /// Saves what the next build shall find.

@@ -45,6 +45,9 @@ pub(crate) struct Meta {
     /// Control groups that may have been made.
     #[serde(default)]
     pub(crate) groups: Vec<PathBuf>,
+    /// Where what it leaves for the user may be half made.
+    #[serde(default)]
+    pub(crate) staging: Vec<PathBuf>,
 }
 
 impl Meta {

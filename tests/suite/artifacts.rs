@@ -15,7 +15,7 @@ cases! {
         nothing_to_collect, names_are_evaluated, patterns_choose, bases_are_globs,
         a_failed_build_leaves_its_artifacts, links_are_followed_within_reason,
         what_is_there_stays_until_all_is_there, a_place_that_cannot_be_written_to,
-        a_file_that_changes, what_cannot_be_read, stopped_while_collecting, of_the_engine_process,
+        a_file_that_changes, what_cannot_be_read, stopped_while_collecting, killed_while_collecting, of_the_engine_process,
         without_the_option;
     [Containers, Image("busybox"), Program("python3"), Program("unzip")] => zips_are_read_by_others,
         a_zip_keeps_inner_links, many_files, a_sparse_file;
@@ -607,4 +607,16 @@ fn buckets_that_refuse() {
     with_aws_at(1, &bed, &text, &["--artifacts", "s3://artifacts-nosuch"])
         .code(1)
         .says("cannot put s3://");
+}
+
+/// What a killed runner was making is put away by the next command.
+fn killed_while_collecting() {
+    let bed = Bed::new();
+    let text = spec(&["truncate -s 40G large"], "  files: [large]\n  name: a.zip\n");
+    let mut running = bed.start(&text, &["--artifacts", out(&bed).to_str().unwrap()]);
+    until("the ZIP is begun", || !list(&out(&bed)).is_empty());
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.wait();
+    bed.runner(["ps"]).code(0).says("was left by a runner that was killed");
+    assert_eq!(list(&out(&bed)), [""; 0]);
 }

@@ -13,7 +13,7 @@ cases! {
         a_key_stands_for_one_thing, actions, what_is_kept_of_files, builds_change_their_own_copy,
         a_failed_build_saves_nothing, trouble_fails_no_build, listed_and_pruned, bytes_are_kept_once,
         what_a_killed_build_leaves, in_the_image_host, of_the_engine_process, many_files,
-        two_builds_at_once, without_the_option;
+        two_builds_at_once, where_no_layer_can_be, without_the_option;
     [Containers, Image("busybox"), Users] => owners_are_kept;
     [Containers, Image("busybox"), Root] => under_sudo_it_is_the_callers;
     [Containers, Image("busybox"), Python] => in_a_bucket, a_bucket_that_stumbles,
@@ -44,7 +44,8 @@ fn the_next_build_finds_it() {
         .says("cache: saved 2 file(s), 8 bytes");
     let read = "cat /root/.deps/a/one local/two";
     // Restored, unchanged, and so not saved again.
-    let outcome = run(&bed, &[read], PATHS).code(0).says("cache: restored 2 file(s), 8 bytes");
+    let outcome =
+        run(&bed, &[read], PATHS).code(0).says("cache: restored 2 file(s), 8 bytes, as a layer");
     assert_eq!(outcome.output(), "one\ntwo\n");
     assert!(!outcome.stderr.contains("saved"), "{}", outcome.stderr);
     assert_eq!(list(&store(&bed).join("entries")).len(), 1);
@@ -156,6 +157,33 @@ fn builds_change_their_own_copy() {
         run(&bed, &[read], cache).code(0).output(),
         "d/a\nd/b\nd/c\nd/e/f\n/root/.deps/g\n644\n"
     );
+}
+
+/// Where a layer would show: what is there already is of another kind.
+fn where_no_layer_can_be() {
+    let bed = Bed::new();
+    run(&bed, &["mkdir -p d /srv/x; echo x > d/x; echo y > /srv/x/y"], "  paths: [d, /srv/x]\n")
+        .code(0);
+    // Below another directory than those.
+    let outcome = run(&bed, &["cat d/x /srv/x/y"], "  paths: [d, /srv/x]\n").code(0);
+    assert_eq!(outcome.output(), "x\ny\n");
+    assert!(!outcome.stderr.contains("layer"), "{}", outcome.stderr);
+    // The source has a file where the cache has a directory.
+    let bed = Bed::new();
+    run(&bed, &["mkdir -p d/e; echo x > d/e/x; echo z > d/z"], "  paths: [d]\n").code(0);
+    bed.write("d/e", "a file");
+    let outcome =
+        run(&bed, &["cat d/e d/z"], "  paths: [d]\n").code(0).says("not all of it is restored");
+    assert_eq!(outcome.output(), "a filez\n");
+    // A directory of this machine stands there.
+    let bed = Bed::new();
+    run(&bed, &["mkdir -p /root/.deps; echo x > /root/.deps/x"], "  paths: ['/root/.deps/*']\n")
+        .code(0);
+    let mount = format!("{}:/root/.deps:rw", bed.path("home").display());
+    let text = spec(&["cat /root/.deps/x"], "  paths: ['/root/.deps/*']\n");
+    let options = ["--cache", store(&bed).to_str().unwrap(), "--mount", &mount].map(str::to_owned);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    assert_eq!(bed.build(&text, &options).code(0).output(), "x\n");
 }
 
 fn owners_are_kept() {

@@ -6,6 +6,7 @@
 
 mod bed;
 mod images;
+mod outputs;
 mod paused;
 mod relay;
 mod rootless;
@@ -66,6 +67,9 @@ const PARTS: &[Part] = &[
     ("layers", images::layers),
     ("attach", |bed, _| relay::attach(bed)),
     ("forward", |bed, _| relay::forward(bed)),
+    ("zip", |bed, _| outputs::zip(bed)),
+    ("cache", |bed, _| outputs::cache(bed)),
+    ("s3", |bed, _| outputs::s3(bed)),
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.
