@@ -246,7 +246,9 @@ fn listed_and_pruned() {
         let lock = fs::OpenOptions::new().write(true).open(lock).unwrap();
         lock.set_modified(SystemTime::now() - Duration::from_secs(ago)).unwrap();
     };
-    (used(0, 5000), used(1, 90_000), used(2, 100));
+    used(0, 5000);
+    used(1, 90_000);
+    used(2, 100);
     assert!(
         bed.runner(["cache", "prune", "--keep", "250k"]).code(0).stdout.contains(": 1 removed")
     );

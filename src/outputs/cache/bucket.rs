@@ -150,7 +150,7 @@ fn unpack(archive: &File, side: &[u8], requests: &mut Requests) -> Result<(), Ou
             modified: header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0),
             ..Facts::default()
         };
-        let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
+        let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
         let mut is_passed = false;
         for record in entry.pax_extensions().map_err(bad)?.into_iter().flatten() {
             let record = record.map_err(bad)?;

@@ -216,9 +216,9 @@ impl CacheFolder {
                 |l: &Listed| (l.facts.project.clone(), l.facts.paths.clone(), l.facts.key.clone());
             let is_old = entry.used < before || kept.iter().any(|k| identity(k) == identity(entry));
             if is_old {
-                gone.push(entry.clone())
+                gone.push(entry.clone());
             } else {
-                kept.push(entry.clone())
+                kept.push(entry.clone());
             }
             !is_old
         });

@@ -14,6 +14,7 @@ use std::time::Instant;
 const FILES: usize = 50_000;
 const UPLOAD: &str = "256M";
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: impl ToString) -> String {
     error.to_string()
 }
