@@ -184,6 +184,7 @@ impl Trial {
             image: Image::Host,
             sources: Vec::new(),
             readonly: self.dir.path().join("readonly"),
+            cached: None,
             mounts: Vec::new(),
             layers: self.layers().to_vec(),
             unseen: self.dir.path().to_path_buf(),
