@@ -4,14 +4,17 @@
 //! its end, and leaves a record.
 
 mod buildspec;
+mod door;
 mod environment;
 mod error;
 mod identity;
+mod serve;
 mod shown;
 mod ways;
 
 pub(crate) use buildspec::BuildspecFile;
 pub(crate) use error::AppError;
+pub(crate) use serve::{ServeError, ServeRequest, serve};
 pub(crate) use shown::LogsWanted;
 
 use crate::amazon;
@@ -33,9 +36,10 @@ use crate::image::{Curtain, Getter, Image, MOST_BYTES, Progress as PullProgress,
 use crate::outputs::cache::CacheTo;
 use crate::outputs::{self, Destinations};
 use crate::secrets::Vault;
-use crate::session::{Hub, HubParts};
-use crate::sinks::Gate;
+use crate::session::{Hub, HubParts, LogDir, SessionLog};
+use crate::sinks::{AwsWay, Gate};
 use crate::state::{BuildDir, Home, Meta, Owned, prune_old, write_durably};
+use door::Door;
 use environment::{BuildSource, Environment};
 use identity::Identity;
 use nix::sys::signal::Signal;
@@ -80,6 +84,9 @@ pub(crate) struct RunRequest {
     /// Programs for sessions.
     pub(crate) toolbox: Option<Toolbox>,
     pub(crate) session_idle_timeout: Duration,
+    pub(crate) session_max_duration: Option<Duration>,
+    /// Where transcripts of sessions go.
+    pub(crate) session_log: Option<LogDir>,
     pub(crate) variables: Variables,
     pub(crate) masked: Vec<String>,
     /// Where reports go, if they are to be written.
@@ -133,6 +140,12 @@ pub(crate) enum LogFormat {
     Pretty,
     CodeBuild,
     Json,
+}
+
+/// A directory for transcripts of sessions, made where it is missing.
+pub(crate) fn open_session_log(dir: &Path) -> io::Result<LogDir> {
+    LogDir::open(dir)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))
 }
 
 /// Runs a build to its end.
@@ -229,8 +242,9 @@ struct Build {
 }
 
 impl Build {
-    async fn run(self) -> Result<Status, AppError> {
+    async fn run(mut self) -> Result<Status, AppError> {
         let failed = AppError::io;
+        let session_log = self.request.session_log.take();
         let log = LogWriter::create(&self.dir, self.identity.id.clone())
             .map_err(failed("make the build's log"))?;
         let (inbox, commands) = Inbox::new();
@@ -239,8 +253,13 @@ impl Build {
         let gate = Arc::new(Gate::default());
         let has_menu = self.has_menu();
         let untold = Arc::new(Mutex::new(Vec::new()));
-        let sinks =
-            self.start_sinks(&log, &gate, has_menu, &untold).map_err(failed("start a sink"))?;
+        let door = Door::new(&self.home, &self.identity.uuid);
+        let way = match self.request.sessions {
+            true => door.way(),
+            false => AwsWay(Arc::new(|| None)),
+        };
+        let ways = ways::ways_in(&self.identity.uuid, has_menu, way);
+        let sinks = self.start_sinks(&log, &gate, ways, &untold).map_err(failed("start a sink"))?;
 
         let (root, readonly) = self.root().map_err(failed("make the build's directories"))?;
         self.make_readonly(&readonly).map_err(failed("prepare what the container is given"))?;
@@ -256,6 +275,10 @@ impl Build {
             breakpoints: Arc::clone(&breakpoints),
             snapshot: Arc::clone(&snapshot),
             idle_timeout: self.request.session_idle_timeout,
+            longest: self.request.session_max_duration,
+            is_enabled: self.request.sessions,
+            build: self.identity.uuid.to_string(),
+            log: session_log.map(|log| Arc::new(log) as Arc<dyn SessionLog>),
         }));
         let listener = host::bind(&self.dir.control_socket())
             .map_err(failed("listen on the control socket"))?;
@@ -283,6 +306,7 @@ impl Build {
 
         let places = self.identity.places(&root, &self.request.buildspec, &self.request.source);
         let environment = self.environment(&places, &inbox).await?;
+        hub.mask(environment.secrets.clone());
         let plan = self.plan(&environment.sources, places);
         self.tell_hidden_path(&inbox).await;
         let couriers = Arc::new(self.couriers(&log).map_err(failed("start copies of the log"))?);
@@ -290,7 +314,11 @@ impl Build {
         let world = self.world(&plan, environment, &inbox, readonly, guests, &gate);
         let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
         let (view, logged) = Driver::new(parts).run().await;
-        let status = self.finish(view, logged)?;
+        let finished = self.finish(view, logged);
+        // Clients that are still there hear how it ended.
+        let reason = finished.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+        door.close(format!("the build has ended: {reason}")).await;
+        let status = finished?;
         // A reader that takes its time gets all of it. Not waited for on this thread: clients at the
         // socket are to hear of the end meanwhile.
         let threads = sinks.into_iter().chain(keys);

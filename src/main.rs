@@ -5,6 +5,7 @@
 
 mod amazon;
 mod app;
+mod aws;
 mod chores;
 mod cli;
 mod client;
@@ -17,6 +18,7 @@ mod doctor;
 mod driver;
 mod engine;
 mod events;
+mod gateway;
 mod image;
 mod outputs;
 mod secrets;

@@ -2,9 +2,9 @@
 //!
 //! Used by `app`; the layers go to `core::env`, which decides who wins.
 
-use super::identity::{ACCOUNT, Identity};
+use super::identity::Identity;
 use super::{AppError, Build, EngineKind, ways};
-use crate::amazon::{Amazon, REGION};
+use crate::amazon::{ACCOUNT, Amazon, REGION};
 use crate::credentials::Endpoint;
 use crate::driver::inbox::Inbox;
 use crate::driver::signals;

@@ -1,13 +1,10 @@
 //! Who a build is: its id, its number, its names in AWS's forms.
 
 use super::buildspec::BuildspecFile;
-use crate::amazon::REGION;
+use crate::amazon::{ACCOUNT, REGION};
 use crate::state::{Home, StateError};
 use runner_core::plan::Places;
 use std::path::{Path, PathBuf};
-
-/// The account a build finds itself in.
-pub(super) const ACCOUNT: &str = "000000000000";
 
 /// Who the build is.
 pub(super) struct Identity {

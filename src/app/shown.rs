@@ -2,12 +2,12 @@
 //!
 //! Used by `app`, which knows what was asked for.
 
-use super::{Build, LogFormat, ways};
+use super::{Build, LogFormat};
 use crate::amazon;
 use crate::amazon::s3::Location;
 use crate::deliveries::{Copies, Couriers};
 use crate::events::LogWriter;
-use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink};
+use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink, WaysIn};
 use runner_core::event::LogsFacts;
 use runner_core::project::CloudWatchLogs;
 use std::fs;
@@ -27,10 +27,9 @@ impl Build {
         &self,
         log: &LogWriter,
         gate: &Arc<Gate>,
-        has_menu: bool,
+        ways: WaysIn,
         untold: &Arc<Mutex<Vec<String>>>,
     ) -> io::Result<Vec<JoinHandle<()>>> {
-        let ways = ways::ways_in(&self.identity.uuid, has_menu);
         let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.request.format {
             LogFormat::Pretty => {
                 let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

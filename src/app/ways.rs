@@ -2,7 +2,7 @@
 //! there.
 
 use crate::engine::host_image;
-use crate::sinks::WaysIn;
+use crate::sinks::{AwsWay, WaysIn};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub(super) fn say(text: &str) {
 }
 
 /// How a second terminal reaches the build.
-pub(super) fn ways_in(uuid: &uuid::Uuid, keys: bool) -> WaysIn {
+pub(super) fn ways_in(uuid: &uuid::Uuid, keys: bool, aws: AwsWay) -> WaysIn {
     let mut program = String::new();
     // A second terminal looks in the default place unless it is told.
     if let Ok(home) = std::env::var("RUNNER_HOME")
@@ -23,7 +23,7 @@ pub(super) fn ways_in(uuid: &uuid::Uuid, keys: bool) -> WaysIn {
     }
     program.push_str(&own_name());
     let build = uuid.to_string()[..8].to_owned();
-    WaysIn { program, build, keys }
+    WaysIn { program, build, keys, aws }
 }
 
 /// `runner` where typing that starts this very program, else its path.
@@ -48,7 +48,7 @@ fn own_name() -> String {
 }
 
 /// Quoted where a shell would part it.
-fn word(text: &str) -> String {
+pub(super) fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();

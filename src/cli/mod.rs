@@ -15,6 +15,7 @@ mod image;
 mod project;
 mod render;
 mod run;
+mod serve;
 mod sessions;
 mod values;
 
@@ -64,6 +65,8 @@ enum Verb {
     /// Images kept on this machine
     #[command(subcommand)]
     Image(Box<image::ImageVerb>),
+    /// Let AWS's clients at every build of this machine
+    Serve(serve::ServeArgs),
 }
 
 /// The whole program.
@@ -96,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Logs(args) => builds::logs(&args),
         Verb::Cache(verb) => cache::cache(verb),
         Verb::Image(verb) => image::image(*verb),
+        Verb::Serve(args) => serve::serve(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

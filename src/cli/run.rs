@@ -80,6 +80,12 @@ pub(super) struct RunArgs {
     /// A session in which nothing happens for so long is closed
     #[arg(long, value_name = "TIME", default_value = "20m", value_parser = values::duration)]
     session_idle_timeout: Duration,
+    /// A session that was open for so long is closed, however busy it is
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    session_max_duration: Option<Duration>,
+    /// Keep what terminals of sessions show, masked, and a line for each session that begins or ends
+    #[arg(long, value_name = "DIR")]
+    session_log: Option<PathBuf>,
     /// Set a variable of the build, or pass the caller's own through
     #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     env: Vec<(String, String)>,
@@ -269,6 +275,12 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         None => Vault::Aws(aws.clone().unwrap_or(Identity::Default)),
     };
     let variables = variables(&args)?;
+    let session_log = args
+        .session_log
+        .as_ref()
+        .map(|dir| std::path::absolute(dir).and_then(|dir| app::open_session_log(&dir)))
+        .transpose()
+        .map_err(|error| CliError::usage(format!("--session-log: {error}")))?;
     let on_terminal = std::io::stderr().is_terminal();
     let request = RunRequest {
         project: name,
@@ -294,6 +306,8 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         privileged: args.privileged,
         toolbox,
         session_idle_timeout: args.session_idle_timeout,
+        session_max_duration: args.session_max_duration,
+        session_log,
         variables,
         reports: args.reports.as_deref().map(reports_dir).transpose()?,
         artifacts,

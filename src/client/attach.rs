@@ -22,7 +22,7 @@ pub(crate) fn attach(
     signals: &Signals,
 ) -> Result<Ended, ClientError> {
     let term = std::env::var("TERM").ok();
-    let open = Open { argv: Vec::new(), terminal: size(), term, user };
+    let open = Open { terminal: size(), term, user, ..Open::default() };
     let mut last_size = open.terminal;
     match client.ask(&Request::Open(open))? {
         Answer::Opened { .. } => {}

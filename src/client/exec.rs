@@ -23,7 +23,7 @@ pub(crate) fn exec(
     user: Option<String>,
     signals: &Signals,
 ) -> Result<Ended, ClientError> {
-    let open = Open { argv, terminal: None, term: None, user };
+    let open = Open { argv, user, ..Open::default() };
     match client.ask(&Request::Open(open))? {
         Answer::Opened { .. } => {}
         other => return Err(other.into()),

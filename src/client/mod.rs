@@ -10,6 +10,7 @@ mod ended;
 mod exec;
 mod forward;
 mod keys;
+mod link;
 mod terminal;
 
 pub(crate) use attach::attach;
@@ -19,4 +20,5 @@ pub(crate) use ended::Ended;
 pub(crate) use exec::exec;
 pub(crate) use forward::{Forward, forward};
 pub(crate) use keys::Menu;
+pub(crate) use link::Link;
 pub(crate) use terminal::{Signals, block as block_signals};

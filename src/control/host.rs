@@ -190,6 +190,10 @@ impl Host {
             sessions: view.map_or(0, |view| view.sessions.len()),
             paused: view.map_or(0, |view| view.paused.len()),
             time_left_s: progress.times_out.map(|at| at.saturating_sub(clock::boot()).as_secs()),
+            sessions_enabled: self.hub.is_enabled(),
+            has_container: self.hub.has_container(),
+            session_idle_s: self.hub.idle_timeout().as_secs(),
+            session_longest_s: self.hub.longest().map(|longest| longest.as_secs()),
             events: heads.events,
             output: heads.output,
         }
@@ -236,7 +240,7 @@ async fn serve_session(
     let sent = match pipes {
         None => connection.answer(&opened).await,
         Some(pipes) => {
-            let fds = pipes.each_ref().map(AsFd::as_fd);
+            let fds: Vec<_> = pipes.iter().map(AsFd::as_fd).collect();
             send_with(&connection.writer, &opened, &fds).await
         }
     };

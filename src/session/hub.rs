@@ -4,6 +4,7 @@
 //! commands use. A session sees the variables and the directory of the process that waits at a
 //! breakpoint, or else those of the last finished command.
 
+use super::log::{SessionLog, SessionNote, Transcript};
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
 use crate::engine::dial::{self, Remote};
@@ -15,6 +16,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use runner_core::env::DEFAULT_PATH;
 use runner_core::machine::Input;
+use runner_core::mask::SharedSecrets;
 use runner_core::phase::Status;
 use runner_wire::abi::TOOLBOX_PATH;
 use runner_wire::control::{Open, Size};
@@ -23,7 +25,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
@@ -43,6 +45,14 @@ pub(crate) struct HubParts {
     pub(crate) snapshot: SharedSnapshot,
     /// A terminal session without input or output for so long is closed.
     pub(crate) idle_timeout: Duration,
+    /// The longest a terminal session may be open.
+    pub(crate) longest: Option<Duration>,
+    /// Whether AWS's clients are let in.
+    pub(crate) is_enabled: bool,
+    /// The build's uuid.
+    pub(crate) build: String,
+    /// Where transcripts go, where they are wanted.
+    pub(crate) log: Option<Arc<dyn SessionLog>>,
 }
 
 /// Opens and ends sessions.
@@ -51,6 +61,8 @@ pub(crate) struct Hub {
     container: Mutex<Option<Arc<dyn Container>>>,
     next: AtomicU64,
     closing: watch::Sender<Option<Closing>>,
+    /// What no transcript shows; known before there is a container.
+    secrets: OnceLock<SharedSecrets>,
     /// Open sessions.
     count: watch::Sender<usize>,
 }
@@ -84,6 +96,7 @@ impl Hub {
             container: Mutex::new(None),
             next: AtomicU64::new(1),
             closing: watch::Sender::new(None),
+            secrets: OnceLock::new(),
             count: watch::Sender::new(0),
         }
     }
@@ -99,7 +112,66 @@ impl Hub {
         };
         let spec = self.exec_spec(&*container, request, user).await;
         let label = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
-        self.start(&*container, spec, label).await
+        let name = request.name.clone();
+        let mut session = self.start(&*container, spec, label, name.clone()).await?;
+        session.output.keeps_time = request.keeps_time;
+        if let (Some(log), Some(_)) = (&self.parts.log, &session.output.terminal) {
+            let name = name
+                .filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
+                .unwrap_or_else(|| format!("{}-{}", self.parts.build, session.number));
+            match log.transcript(&name) {
+                Ok(to) => {
+                    let secrets = self.secrets.get().cloned().unwrap_or_default();
+                    session.output.transcript = Some(Transcript::new(secrets, to));
+                }
+                Err(error) => {
+                    session.input.abandon().await;
+                    let text = format!("cannot keep a transcript of this session: {error}");
+                    return Err(OpenError::ours(text));
+                }
+            }
+        }
+        Ok(session)
+    }
+
+    /// What no transcript is to show.
+    pub(crate) fn mask(&self, secrets: SharedSecrets) {
+        // Said once.
+        let _ = self.secrets.set(secrets);
+    }
+
+    /// The longest a session may be open.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        self.parts.longest
+    }
+
+    fn note(&self, note: SessionNote<'_>) {
+        if let Some(log) = &self.parts.log {
+            log.note(note);
+        }
+    }
+
+    /// Text for an audit line.
+    fn masked(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        if let Some(secrets) = self.secrets.get() {
+            secrets.get().mask_text(&mut text);
+        }
+        text
+    }
+
+    /// Whether there is a container that sessions can be opened in.
+    pub(crate) fn has_container(&self) -> bool {
+        self.container().is_ok()
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.parts.idle_timeout
+    }
+
+    /// Whether AWS's clients are let in.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.parts.is_enabled
     }
 
     /// Starts the program that moves files, for a client that talks to it over its pipes. Relative
@@ -108,13 +180,13 @@ impl Hub {
         let container = self.container()?;
         let (_, cwd) = self.context();
         let spec = files::exec_spec(&*container, cwd);
-        self.start(&*container, spec, "cp".to_owned()).await
+        self.start(&*container, spec, "cp".to_owned(), None).await
     }
 
     /// A client that connects to what listens in the container is there.
     pub(crate) async fn enter(self: &Arc<Self>, label: String) -> Result<Presence, OpenError> {
         self.container()?;
-        Ok(Presence::new(self, label).await)
+        Ok(Presence::new(self, label, None).await)
     }
 
     /// Connects to what listens in the container.
@@ -128,10 +200,11 @@ impl Hub {
         container: &dyn Container,
         spec: ExecSpec,
         label: String,
+        id: Option<String>,
     ) -> Result<Session, OpenError> {
         let name = String::from_utf8_lossy(&spec.argv[0]).into_owned();
         let process = container.exec(spec).await.map_err(|error| refusal(&error, &name))?;
-        let presence = Presence::new(self, label).await;
+        let presence = Presence::new(self, label, id).await;
         Session::new(presence, name, process).map_err(|error| {
             OpenError::ours(format!("cannot watch the session's terminal: {error}"))
         })
@@ -160,6 +233,7 @@ impl Hub {
                 env.push(format!("TERM={}", term.unwrap_or(TERM)).into_bytes());
                 Stdio::Terminal(rows, cols)
             }
+            None if request.merged => Stdio::Merged,
             None => Stdio::Separate,
         };
         // A build that has spoilt its PATH is one that somebody wants to look into.
@@ -248,17 +322,29 @@ fn refusal(error: &ExecError, program: &str) -> OpenError {
 /// A client that is in the build: the log and `ps` know of it until this goes.
 pub(crate) struct Presence {
     pub(crate) number: u64,
+    /// Its id at AWS's clients.
+    id: Option<String>,
     hub: Arc<Hub>,
     closing: watch::Receiver<Option<Closing>>,
     how: Option<String>,
 }
 
 impl Presence {
-    async fn new(hub: &Arc<Hub>, program: String) -> Self {
+    async fn new(hub: &Arc<Hub>, program: String, id: Option<String>) -> Self {
         let number = hub.next.fetch_add(1, Ordering::Relaxed);
+        hub.note(SessionNote {
+            time: String::new(),
+            event: "opened",
+            build: &hub.parts.build,
+            session: number,
+            session_id: id.as_deref(),
+            program: Some(hub.masked(&program)),
+            how: None,
+        });
         hub.parts.inbox.send(Input::SessionOpened { session: number, program }).await;
         hub.count.send_modify(|count| *count += 1);
-        Presence { number, hub: Arc::clone(hub), closing: hub.closing.subscribe(), how: None }
+        let closing = hub.closing.subscribe();
+        Presence { number, id, hub: Arc::clone(hub), closing, how: None }
     }
 
     /// Resolves when all clients are to go: with a line for the person.
@@ -276,6 +362,15 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let how = self.how.take().unwrap_or_else(|| "the client has gone".to_owned());
         let (hub, session) = (Arc::clone(&self.hub), self.number);
+        hub.note(SessionNote {
+            time: String::new(),
+            event: "closed",
+            build: &hub.parts.build,
+            session,
+            session_id: self.id.as_deref(),
+            program: None,
+            how: Some(hub.masked(&how)),
+        });
         // None when this program is on its way out, and nobody is interested any more.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
@@ -290,7 +385,7 @@ impl Drop for Presence {
 pub(crate) struct Session {
     pub(crate) number: u64,
     /// Pipes for a client that asked for no terminal; to be handed over.
-    pub(crate) pipes: Option<[OwnedFd; 3]>,
+    pub(crate) pipes: Option<Vec<OwnedFd>>,
     pub(crate) input: SessionInput,
     pub(crate) output: SessionOutput,
 }
@@ -311,6 +406,11 @@ pub(crate) struct SessionOutput {
     ended: Option<Result<Exit, ExecError>>,
     signals: Signals,
     activity: watch::Receiver<()>,
+    /// The client has a clock of its own.
+    keeps_time: bool,
+    /// When it is closed, however busy it is.
+    until: Option<tokio::time::Instant>,
+    transcript: Option<Transcript>,
     /// Set when the session was ended from this side: why, and what the client is told.
     closed: Option<Closing>,
 }
@@ -332,11 +432,12 @@ impl Session {
     fn new(presence: Presence, program: String, process: Process) -> io::Result<Self> {
         let (terminal, pipes) = match process.ends {
             Ends::Terminal(master) => (Some(Arc::new(watched(master)?)), None),
-            Ends::Separate(pipes) => (None, Some(pipes)),
-            Ends::Merged(_) => (None, None),
+            Ends::Separate(pipes) => (None, Some(Vec::from(pipes))),
+            Ends::Merged(pipe) => (None, Some(vec![pipe])),
         };
         let activity = watch::Sender::new(());
         let number = presence.number;
+        let until = presence.hub.parts.longest.map(|longest| tokio::time::Instant::now() + longest);
         let output = SessionOutput {
             presence,
             program,
@@ -345,6 +446,9 @@ impl Session {
             ended: None,
             signals: process.signals.clone(),
             activity: activity.subscribe(),
+            keeps_time: false,
+            until,
+            transcript: None,
             closed: None,
         };
         let input = SessionInput { terminal, signals: process.signals, activity };
@@ -369,6 +473,7 @@ impl SessionInput {
 
     pub(crate) fn resize(&self, size: Size) {
         if let Some(terminal) = &self.terminal {
+            self.activity.send_replace(());
             let size = rustix::termios::Winsize {
                 ws_row: size.rows,
                 ws_col: size.cols,
@@ -398,6 +503,14 @@ impl SessionOutput {
         loop {
             // Bytes first: what a program wrote before it ended comes before its end.
             if let Some(read) = self.read_now(buffer) {
+                if let Some(transcript) = &mut self.transcript
+                    && let Err(error) = transcript.write(&buffer[..read])
+                {
+                    // A session that is to be recorded is not continued in the dark.
+                    self.transcript = None;
+                    let message = format!("closed: its transcript cannot be written: {error}");
+                    self.end(Closing { message }).await;
+                }
                 return Output::Bytes(read);
             }
             if let Some(output) = self.ending() {
@@ -417,8 +530,12 @@ impl SessionOutput {
                 closing = closing(&mut self.presence.closing), if self.closed.is_none() => {
                     self.end(closing).await;
                 }
+                () = until(self.until), if self.closed.is_none() && terminal.is_some() => {
+                    let message = "closed: it was open for as long as a session may be".to_owned();
+                    self.end(Closing { message }).await;
+                }
                 () = idle(&mut self.activity, idle_timeout),
-                        if self.closed.is_none() && terminal.is_some() => {
+                        if self.closed.is_none() && terminal.is_some() && !self.keeps_time => {
                     let minutes = idle_timeout.as_secs() / 60;
                     let message = format!("closed: nothing happened for {minutes} minutes");
                     self.end(Closing { message }).await;
@@ -510,6 +627,13 @@ async fn closing(closing: &mut watch::Receiver<Option<Closing>>) -> Closing {
     let wanted = closing.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
     match wanted {
         Some(closing) => closing,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

@@ -14,7 +14,7 @@ pub(crate) use annotations::{Annotations, Places};
 pub(crate) use codebuild::CodeBuild;
 pub(crate) use gate::Gate;
 pub(crate) use json::Json;
-pub(crate) use notices::{Notices, WaysIn};
+pub(crate) use notices::{AwsWay, Notices, WaysIn};
 pub(crate) use pretty::Pretty;
 
 use crate::events::{Heads, LogReader, LogWriter, OutputReader};

@@ -8,6 +8,7 @@ use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy};
 use runner_core::phase::Status;
 use runner_core::report::{self, ReportFacts};
 use std::io::{self, Write};
+use std::sync::Arc;
 
 /// The ways into a paused build that work on this machine now.
 #[derive(Clone, Debug)]
@@ -18,6 +19,18 @@ pub(crate) struct WaysIn {
     pub(crate) build: String,
     /// Whether the one-key menu is there.
     pub(crate) keys: bool,
+    /// What an AWS client is called with.
+    pub(crate) aws: AwsWay,
+}
+
+/// The way in for AWS's clients, found when it is first asked for.
+#[derive(Clone)]
+pub(crate) struct AwsWay(pub(crate) Arc<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl std::fmt::Debug for AwsWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AwsWay")
+    }
 }
 
 impl WaysIn {
@@ -37,9 +50,12 @@ impl WaysIn {
             format!("  command      {first}"),
             format!("  directory    {directory}"),
             format!("  shell    {} {program} attach {build}", key("[s]")),
+        ];
+        lines.extend((self.aws.0)().map(|way| format!("  aws          {way}")));
+        lines.extend([
             format!("  go on    {} {program} resume {build}", key("[r]")),
             format!("  stop     {} {program} stop {build}", key("[q]")),
-        ];
+        ]);
         if let Some(seconds) = resumes_in_s {
             lines.push(format!("  goes on by itself in {} if nobody connects", span(seconds)));
         }

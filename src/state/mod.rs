@@ -8,6 +8,7 @@ mod home;
 mod lookup;
 mod remove;
 mod retention;
+mod serving;
 mod short_path;
 
 pub(crate) use build_dir::{BuildDir, ContainerFile, Meta, Owned};
@@ -15,4 +16,5 @@ pub(crate) use home::{Home, StateError, make_private, write_durably};
 pub(crate) use lookup::{Known, LookupError, all_builds, find, live_builds};
 pub(crate) use remove::{remove_as_we_are, remove_tree};
 pub(crate) use retention::prune_old;
+pub(crate) use serving::{ServeLock, Serving, live_serve};
 pub(crate) use short_path::{ShortPath, listen};

@@ -2,9 +2,11 @@
 
 pub(crate) mod aws;
 mod bed;
+pub(crate) mod channel;
 pub(crate) mod crafted;
 pub(crate) mod daemon;
 pub(crate) mod docker;
+pub(crate) mod endpoint;
 pub(crate) mod machine;
 pub(crate) mod podman;
 mod process;
@@ -49,6 +51,8 @@ pub(crate) enum Need {
     Node,
     /// The packages of `tests/requirements.txt`, installed by `cargo xtask packages`.
     Python,
+    /// Those of `tests/clients`, and node to run them.
+    Clients,
 }
 
 /// Whether a case is left out where this is lacking even where everything else must be there.
@@ -87,12 +91,16 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         Need::Node if !has("node") || !node("node_modules/jest").is_dir() => {
             Some("the packages of tests/reports/jest (cargo xtask packages)".to_owned())
         }
+        Need::Clients if !has("node") || !clients().join("ws").is_dir() => {
+            Some("the packages of tests/clients (cargo xtask packages)".to_owned())
+        }
         Need::Python if !has_python() => {
             Some("the packages of tests/requirements.txt (cargo xtask packages)".to_owned())
         }
         Need::Containers
         | Need::Node
         | Need::Python
+        | Need::Clients
         | Need::Users
         | Need::Root
         | Need::Image(_)
@@ -138,6 +146,11 @@ pub(crate) fn python(program: &str) -> PathBuf {
 /// A file of the tests' packages for Node.
 pub(crate) fn node(path: &str) -> PathBuf {
     project().join("target/node").join(path)
+}
+
+/// Packages for the clients of `tests/clients`.
+pub(crate) fn clients() -> PathBuf {
+    project().join("target/clients/node_modules")
 }
 
 fn has_python() -> bool {

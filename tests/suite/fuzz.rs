@@ -17,26 +17,26 @@ cases! {
 }
 
 /// Rounds of each case; `RUNNER_FUZZ_ROUNDS` asks for more.
-fn rounds() -> usize {
+pub(super) fn rounds() -> usize {
     std::env::var("RUNNER_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1500)
 }
 
 /// xorshift64*: the same numbers at each run.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit.max(1) as u64).unwrap()
     }
 
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
+    pub(super) fn bytes(&mut self, most: usize) -> Vec<u8> {
         (0..self.below(most)).map(|_| self.next() as u8).collect()
     }
 }
@@ -72,7 +72,7 @@ const PIECES: [&str; 20] = [
     "\u{feff}",
 ];
 
-fn mutate(random: &mut Random, text: &mut Vec<u8>) {
+pub(super) fn mutate(random: &mut Random, text: &mut Vec<u8>) {
     for _ in 0..=random.below(4) {
         let at = random.below(text.len() + 1);
         match random.below(5) {

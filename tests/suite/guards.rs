@@ -282,7 +282,7 @@ impl Talk {
         talk.say(&Request::Hello { protocol: PROTOCOL, version: "test".to_owned() });
         let Answer::Hello { .. } = talk.hear() else { panic!("no hello") };
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-        talk.say(&Request::Open(Open { argv, terminal: None, term: None, user: None }));
+        talk.say(&Request::Open(Open { argv, ..Open::default() }));
         let answer = talk.hear();
         (talk, answer)
     }

@@ -1,10 +1,12 @@
 //! The suites, each about one promise.
 
 mod artifacts;
+mod aws_cli;
 mod bad_input;
 mod cache;
 mod chain;
 mod check;
+mod clients;
 mod containers;
 mod corpus;
 mod cp;
@@ -17,6 +19,8 @@ mod files;
 mod fixtures;
 mod forward;
 mod fuzz;
+mod fuzz_sessions;
+mod gateway;
 mod git;
 mod guards;
 mod host;
@@ -48,11 +52,13 @@ use crate::common::{Case, list, project};
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         artifacts::cases(),
+        aws_cli::cases(),
         bad_input::cases(),
         cache::cases(),
         chain::cases(),
         check::cases(),
         containers::cases(),
+        clients::cases(),
         corpus::cases(),
         cp::cases(),
         daemons::cases(),
@@ -64,6 +70,8 @@ pub(crate) fn cases() -> Vec<Case> {
         fixtures::cases(),
         forward::cases(),
         fuzz::cases(),
+        fuzz_sessions::cases(),
+        gateway::cases(),
         git::cases(),
         guards::cases(),
         host::cases(),

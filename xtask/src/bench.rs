@@ -5,6 +5,7 @@
 //! its median is what counts. Peers that are not installed are named and left out.
 
 mod bed;
+mod gateway;
 mod images;
 mod outputs;
 mod paused;
@@ -70,6 +71,9 @@ const PARTS: &[Part] = &[
     ("zip", |bed, _| outputs::zip(bed)),
     ("cache", |bed, _| outputs::cache(bed)),
     ("s3", |bed, _| outputs::s3(bed)),
+    ("echo", |bed, _| gateway::echo(bed)),
+    ("download", |bed, _| gateway::download(bed)),
+    ("idle", |bed, _| gateway::idle(bed)),
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.

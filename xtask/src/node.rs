@@ -1,14 +1,21 @@
-//! Packages for Node, below `target`: what the tests of reports run.
+//! Packages for Node, below `target`: what the tests of reports run, and clients of Session Manager.
 
 use crate::packages::{self, has};
 use crate::{Result, root, run};
 use std::fs;
 use std::process::{Command, Stdio};
 
-/// Installs what `tests/reports/jest` names. Where there is no npm, says so and goes on.
+/// Folders with a list of packages, and where those are installed.
+const PLACES: [(&str, &str); 2] =
+    [("tests/reports/jest", "target/node"), ("tests/clients", "target/clients")];
+
+/// Installs what they name. Where there is no npm, says so and goes on.
 pub(crate) fn install() -> Result {
-    let from = root().join("tests/reports/jest");
-    let place = root().join("target/node");
+    PLACES.iter().try_for_each(|(from, to)| install_one(from, to))
+}
+
+fn install_one(from: &str, to: &str) -> Result {
+    let (from, place) = (root().join(from), root().join(to));
     let (wanted, stamp) = (from.join("package.json"), place.join("installed.json"));
     let wanted_text = fs::read(&wanted).map_err(|error| error.to_string())?;
     if fs::read(&stamp).is_ok_and(|text| text == wanted_text) {

@@ -13,8 +13,14 @@ use std::process::Command;
 const USERS: [(&str, bool); 2] = [("runner-test", true), ("runner-test-alone", false)];
 
 /// What the tests read of the project.
-const PARTS: [&str; 5] =
-    ["buildspecs", "tests/guards", "tests/reports", "tests/suite", "target/images"];
+const PARTS: [&str; 6] = [
+    "buildspecs",
+    "tests/clients",
+    "tests/guards",
+    "tests/reports",
+    "tests/suite",
+    "target/images",
+];
 
 /// Runs the tests as each user. Arguments are a filter.
 pub(crate) fn test(filter: &[String]) -> Result {

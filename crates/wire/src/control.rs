@@ -55,7 +55,8 @@ pub enum Request {
 }
 
 /// A program to start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Open {
     /// Program and arguments; none: an interactive shell.
     pub argv: Vec<String>,
@@ -66,6 +67,13 @@ pub struct Open {
     pub term: Option<String>,
     /// A user of the container, by name or id; root where it is absent.
     pub user: Option<String>,
+    /// Without a terminal: one pipe for output and error, in the order they are written, and no
+    /// input. One descriptor comes along then.
+    pub merged: bool,
+    /// The session's name in transcripts and audit lines, where it has one beside its number.
+    pub name: Option<String>,
+    /// The client itself ends the session when nothing happens in it.
+    pub keeps_time: bool,
 }
 
 /// A terminal's size, in characters.
@@ -99,8 +107,8 @@ pub enum Answer {
         /// Why.
         message: String,
     },
-    /// The program runs. Without a terminal three descriptors come along: the host's ends of its
-    /// input, output and error.
+    /// The program runs. Without a terminal descriptors come along: the host's ends of its input,
+    /// output and error, or of its merged output alone.
     Opened {
         /// Number of the session in the build.
         session: u64,
@@ -147,6 +155,14 @@ pub struct Status {
     pub paused: usize,
     /// Seconds until the build times out; none while the clock stands still.
     pub time_left_s: Option<u64>,
+    /// Whether codebuild-breakpoint pauses the build and AWS's clients are let in.
+    pub sessions_enabled: bool,
+    /// Whether there is a container that sessions can be opened in.
+    pub has_container: bool,
+    /// Seconds without input after which a session is closed.
+    pub session_idle_s: u64,
+    /// Seconds a session may be open.
+    pub session_longest_s: Option<u64>,
     /// Length of `events.jsonl`, in bytes.
     pub events: u64,
     /// Length of `output.log`, in bytes.

@@ -6,11 +6,17 @@
 //!   Parsed as hostile.
 //! - [`control`]: what the program's other commands say to the process that owns a build.
 //! - [`frame`]: how the latter are cut out of a stream.
+//! - [`ssm`]: Session Manager's data channel, as its clients speak it. Parsed as hostile.
+//! - [`smux`]: many connections in one such channel.
+//! - [`cbor`]: the other encoding of AWS's calls.
 
+pub mod cbor;
 pub mod control;
 pub mod files;
 pub mod frame;
 pub mod init;
 pub mod shim;
+pub mod smux;
+pub mod ssm;
 
 pub use runner_init::abi;

@@ -76,7 +76,7 @@ fn exec(socket: &Path) -> Result {
         };
         send(&Request::Hello { protocol: PROTOCOL, version: "bench".to_owned() })?;
         let argv = vec!["/bin/true".to_owned()];
-        send(&Request::Open(Open { argv, terminal: None, term: None, user: None }))?;
+        send(&Request::Open(Open { argv, ..Open::default() }))?;
         let mut decoder = Decoder::default();
         let mut buffer = [0; 4096];
         loop {

@@ -100,7 +100,7 @@ impl Secrets {
 }
 
 /// Secrets that several look for and that become more while they do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SharedSecrets(Arc<Mutex<Secrets>>);
 
 impl SharedSecrets {

@@ -1,0 +1,143 @@
+//! Multiplexed connections of a port session: smux, version 1.
+//!
+//! A stream of frames inside the data channel's bytes, cut without regard to its messages. Little
+//! endian, unlike everything around it. What comes from the client is parsed as hostile; a frame of
+//! another version or with an unknown command ends the session, as it does at the other end.
+
+/// Bytes before a frame's data.
+pub const HEAD_LEN: usize = 8;
+/// Most bytes of one frame. What the reference client sends at once.
+pub const MAX_DATA: usize = 32 << 10;
+const VERSION: u8 = 1;
+
+/// What a frame says about its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// There is a new one.
+    Open(u32),
+    /// It has ended.
+    Close(u32),
+    /// Bytes of it.
+    Data(u32, Vec<u8>),
+    /// Still there.
+    KeepAlive,
+}
+
+/// The stream is not one of frames; there is no way to find back into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SmuxError {
+    /// Another version.
+    #[error("multiplexing of version {0}")]
+    Version(u8),
+    /// An unknown command.
+    #[error("an unknown multiplexing command {0}")]
+    Command(u8),
+    /// Data where none belongs.
+    #[error("{1} bytes of data in a multiplexing command {0}")]
+    Data(u8, u16),
+}
+
+/// Cuts frames out of a stream.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Decoder {
+    /// Takes the next bytes. Whoever takes out every frame that is there keeps it small.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.used);
+        self.used = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next frame that is there whole.
+    ///
+    /// # Errors
+    /// See [`SmuxError`].
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, SmuxError> {
+        let waiting = &self.buffer[self.used..];
+        let Some((head, rest)) = waiting.split_at_checked(HEAD_LEN) else { return Ok(None) };
+        let [version, command, low, high, id @ ..] = head else { return Ok(None) };
+        let length = u16::from_le_bytes([*low, *high]);
+        let id = id.iter().rev().fold(0u32, |id, byte| id << 8 | u32::from(*byte));
+        if *version != VERSION {
+            return Err(SmuxError::Version(*version));
+        }
+        let frame = match (*command, length) {
+            (0, 0) => Frame::Open(id),
+            (1, 0) => Frame::Close(id),
+            (3, 0) => Frame::KeepAlive,
+            (command @ (0 | 1 | 3), length) => return Err(SmuxError::Data(command, length)),
+            (2, length) => {
+                let Some(data) = rest.get(..usize::from(length)) else { return Ok(None) };
+                Frame::Data(id, data.to_vec())
+            }
+            (other, _) => return Err(SmuxError::Command(other)),
+        };
+        self.used += HEAD_LEN + usize::from(length);
+        Ok(Some(frame))
+    }
+}
+
+/// The head of a frame of data. More than 65,535 bytes do not fit into one.
+#[must_use]
+pub fn data_head(id: u32, length: usize) -> [u8; HEAD_LEN] {
+    head(2, id, u16::try_from(length).unwrap_or(u16::MAX))
+}
+
+/// A frame that says a connection has ended.
+#[must_use]
+pub fn close(id: u32) -> [u8; HEAD_LEN] {
+    head(1, id, 0)
+}
+
+fn head(command: u8, id: u32, length: u16) -> [u8; HEAD_LEN] {
+    let mut bytes = [VERSION, command, 0, 0, 0, 0, 0, 0];
+    bytes[2..4].copy_from_slice(&length.to_le_bytes());
+    bytes[4..].copy_from_slice(&id.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_the_real_client_however_they_are_cut() {
+        let stream = b"\x01\x00\x00\x00\x03\x00\x00\x00\x01\x02\x05\x00\x03\x00\x00\x00hello\
+            \x01\x01\x00\x00\x03\x00\x00\x00\x01\x03\x00\x00\x00\x00\x00\x00";
+        for size in [1, 2, 7, 8, 9, stream.len()] {
+            let mut decoder = Decoder::default();
+            let mut frames = Vec::new();
+            for chunk in stream.chunks(size) {
+                decoder.feed(chunk);
+                while let Some(frame) = decoder.next_frame().expect("sound") {
+                    frames.push(frame);
+                }
+            }
+            let wanted = [
+                Frame::Open(3),
+                Frame::Data(3, b"hello".to_vec()),
+                Frame::Close(3),
+                Frame::KeepAlive,
+            ];
+            assert_eq!(frames, wanted, "{size}");
+        }
+        assert_eq!(data_head(3, 5), stream[8..16]);
+        assert_eq!(close(3), stream[21..29]);
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let read = |bytes: &[u8]| {
+            let mut decoder = Decoder::default();
+            decoder.feed(bytes);
+            decoder.next_frame()
+        };
+        assert_eq!(read(b"\x02\0\0\0\x03\0\0\0"), Err(SmuxError::Version(2)));
+        assert_eq!(read(b"\x01\x04\0\0\x03\0\0\0"), Err(SmuxError::Command(4)));
+        assert_eq!(read(b"\x01\0\x01\0\x03\0\0\0x"), Err(SmuxError::Data(0, 1)));
+    }
+}

@@ -1,0 +1,247 @@
+//! The channel against a client as the real one behaves.
+
+use super::*;
+use crate::ssm::message::{encode, parse};
+
+const ROOM: Room = Room { to_answer: true, for_input: true };
+
+fn at(ms: u64) -> Now {
+    Now { since: Duration::from_millis(ms), wall_ms: 1_700_000_000_000 + ms }
+}
+
+fn channel(kind: SessionType, properties: Value) -> Channel {
+    let (session, target) = ("alice-1".to_owned(), "codebuild:x".to_owned());
+    Channel::new(Config { session, target, kind, properties, seed: [7; 16] })
+}
+
+fn client(sequence: i64, payload: Payload, body: &[u8]) -> Vec<u8> {
+    let head =
+        Head { kind: Kind::Input, sequence, flags: 0, id: Id([9; 16]), payload, created_ms: 1 };
+    encode(&head, body)
+}
+
+fn ack(sequence: i64) -> Vec<u8> {
+    let head = Head {
+        kind: Kind::Acknowledge,
+        sequence: 0,
+        flags: 3,
+        id: Id([9; 16]),
+        payload: Payload::None,
+        created_ms: 1,
+    };
+    encode(&head, format!("{{\"AcknowledgedMessageSequenceNumber\":{sequence}}}").as_bytes())
+}
+
+/// What is on its way to the client, in words.
+fn sent(channel: &mut Channel) -> Vec<String> {
+    std::iter::from_fn(|| channel.next_outgoing())
+        .map(|frame| {
+            let message = parse(&frame).expect("sound");
+            let text = String::from_utf8_lossy(message.body);
+            match message.kind {
+                Kind::Acknowledge => {
+                    let acknowledged: Acknowledged =
+                        serde_json::from_slice(message.body).expect("sound");
+                    format!("ack {}", acknowledged.sequence)
+                }
+                Kind::ChannelClosed => {
+                    let body: Value = serde_json::from_slice(message.body).expect("JSON");
+                    assert!(body["CreatedDate"].is_string() && body["SchemaVersion"] == 1);
+                    format!("closed {}", body["Output"].as_str().expect("a text"))
+                }
+                _ if message.payload == Payload::Bytes => format!("{} {text}", message.sequence),
+                _ => format!("{} {:?}", message.sequence, message.payload),
+            }
+        })
+        .collect()
+}
+
+fn response(version: &str) -> Vec<u8> {
+    let body = format!(
+        "{{\"ClientVersion\":\"{version}\",\"ProcessedClientActions\":[{{\"ActionType\":\
+         \"SessionType\",\"ActionStatus\":1}}]}}"
+    );
+    client(0, Payload::HandshakeResponse, body.as_bytes())
+}
+
+fn open(kind: SessionType, properties: Value) -> Channel {
+    let mut channel = channel(kind, properties);
+    channel.attach(at(0));
+    assert_eq!(sent(&mut channel), ["0 HandshakeRequest"]);
+    channel.receive(&ack(0), at(1), ROOM);
+    let events = channel.receive(&response("1.2.0.0"), at(2), ROOM);
+    assert!(matches!(events[..], [Event::Ready(_)]), "{events:?}");
+    // Acknowledged before the handshake is declared done.
+    assert_eq!(sent(&mut channel), ["ack 0", "1 HandshakeComplete"]);
+    channel.receive(&ack(1), at(3), ROOM);
+    channel
+}
+
+fn shell() -> Channel {
+    open(SessionType::StandardStream, Value::Null)
+}
+
+#[test]
+fn a_shell_from_beginning_to_end() {
+    let mut channel = shell();
+    let size =
+        channel.receive(&client(1, Payload::Size, b"{\"cols\":80,\"rows\":24}"), at(4), ROOM);
+    assert_eq!(size, [Event::Size { rows: 24, cols: 80 }]);
+    let typed = channel.receive(&client(2, Payload::Bytes, b"ls\n"), at(5), ROOM);
+    assert_eq!(typed, [Event::Bytes(b"ls\n".to_vec())]);
+    channel.number(Payload::Bytes, b"file\r\n", at(6));
+    channel.number(Payload::Bytes, b"", at(6));
+    assert_eq!(sent(&mut channel), ["ack 1", "ack 2", "2 file\r\n"]);
+    assert!(!channel.is_drained());
+    channel.receive(&ack(2), at(7), ROOM);
+    assert!(channel.is_drained());
+    channel.close("", at(8));
+    assert_eq!(sent(&mut channel), ["closed "]);
+    assert_eq!(channel.receive(&client(3, Payload::Bytes, b"x"), at(9), ROOM), []);
+    assert_eq!(sent(&mut channel), [""; 0]);
+}
+
+#[test]
+fn sizes_are_made_to_fit() {
+    let mut channel = shell();
+    for (n, (text, wanted)) in [
+        (r#"{"cols":0,"rows":0}"#, Some((1, 1))),
+        (r#"{"cols":4000000000,"rows":70000}"#, Some((65535, 65535))),
+        (r#"{"cols":-1,"rows":1}"#, None),
+        ("", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let n = i64::try_from(n).expect("small") + 1;
+        let events = channel.receive(&client(n, Payload::Size, text.as_bytes()), at(9), ROOM);
+        let wanted = wanted.map(|(rows, cols)| Event::Size { rows, cols });
+        assert_eq!(events.into_iter().next(), wanted, "{text}");
+    }
+}
+
+#[test]
+fn reordered_duplicated_and_harmed_input() {
+    let mut channel = shell();
+    let message = |n: i64| client(n, Payload::Bytes, format!("{n}").as_bytes());
+    assert_eq!(channel.receive(&message(3), at(4), ROOM), []);
+    assert_eq!(channel.receive(&message(2), at(4), ROOM), []);
+    let mut harmed = message(1);
+    harmed[120] = b'x';
+    assert_eq!(channel.receive(&harmed, at(4), ROOM), []);
+    let all = channel.receive(&message(1), at(4), ROOM);
+    assert_eq!(all, [b"1", b"2", b"3"].map(|text| Event::Bytes(text.to_vec())));
+    assert_eq!(channel.receive(&message(1), at(4), ROOM), []);
+    // The harmed one is not acknowledged; a duplicate is, once more.
+    assert_eq!(sent(&mut channel), ["ack 3", "ack 2", "ack 1", "ack 1"]);
+}
+
+#[test]
+fn a_program_that_takes_nothing() {
+    let mut channel = shell();
+    let full = Room { to_answer: true, for_input: false };
+    let message = client(1, Payload::Bytes, b"x");
+    assert_eq!(channel.receive(&message, at(4), full), []);
+    assert_eq!(sent(&mut channel), [""; 0]);
+    // What does not feed it gets through: the way to end it, for one.
+    let stuck = Room { to_answer: false, for_input: false };
+    assert_eq!(channel.receive(&client(1, Payload::Flag, &[0, 0, 0, 2]), at(4), stuck), []);
+    let ended = channel.receive(&client(1, Payload::Flag, &[0, 0, 0, 2]), at(4), full);
+    assert_eq!(ended, [Event::Terminate]);
+}
+
+#[test]
+fn another_socket_goes_on_where_the_last_has_ended() {
+    let mut channel = shell();
+    channel.number(Payload::Bytes, b"one", at(4));
+    assert_eq!(sent(&mut channel), ["2 one"]);
+    channel.detach();
+    channel.number(Payload::Bytes, b"two", at(5));
+    channel.tick(at(5000));
+    assert_eq!(sent(&mut channel), [""; 0]);
+    assert_eq!(channel.deadline(), None);
+    // No second handshake, the numbers go on.
+    channel.attach(at(6000));
+    assert_eq!(sent(&mut channel), ["2 one", "3 two"]);
+    channel.receive(&ack(3), at(6001), ROOM);
+    channel.tick(channel_deadline(&channel));
+    assert_eq!(sent(&mut channel), ["2 one"]);
+    let typed = channel.receive(&client(1, Payload::Bytes, b"x"), at(6100), ROOM);
+    assert_eq!(typed, [Event::Bytes(b"x".to_vec())]);
+}
+
+fn channel_deadline(channel: &Channel) -> Now {
+    let since = channel.deadline().expect("something is not acknowledged");
+    Now { since, wall_ms: 1 }
+}
+
+#[test]
+fn a_multiplexing_client_is_left_alone_until_it_speaks() {
+    let properties = json!({"portNumber": "80", "type": "LocalPortForwarding"});
+    let mut channel = channel(SessionType::Port, properties);
+    channel.attach(at(0));
+    channel.receive(&response("1.2.0.0"), at(1), ROOM);
+    assert_eq!(sent(&mut channel), ["0 HandshakeRequest", "ack 0", "1 HandshakeComplete"]);
+    // Not even what it has not acknowledged, or asks for twice.
+    channel.tick(at(60_000));
+    channel.receive(&response("1.2.0.0"), at(60_000), ROOM);
+    assert_eq!((channel.deadline(), channel.room()), (None, 0));
+    assert_eq!(sent(&mut channel), [""; 0]);
+    let first = channel.receive(&client(1, Payload::Bytes, b"\x01"), at(60_001), ROOM);
+    assert_eq!(first, [Event::Bytes(vec![1])]);
+    assert!(channel.room() > 0);
+    assert_eq!(sent(&mut channel), ["ack 1"]);
+    // An old client has one connection at a time, and a server that may speak first.
+    let properties = json!({"portNumber": "80", "type": "LocalPortForwarding"});
+    let mut old = self::channel(SessionType::Port, properties);
+    old.attach(at(0));
+    old.receive(&response("1.1.40.0"), at(1), ROOM);
+    assert!(old.room() > 0);
+}
+
+#[test]
+fn a_client_that_never_acknowledges_costs_no_more_than_the_window() {
+    let mut channel = shell();
+    let mut sent_bytes = 0;
+    while channel.room() > 0 {
+        let piece = vec![b'x'; channel.room()];
+        sent_bytes += piece.len();
+        channel.number(Payload::Bytes, &piece, at(4));
+    }
+    assert!(sent_bytes <= super::super::sender::MAX_BYTES + MAX_OUTPUT);
+    sent(&mut channel);
+    // Asked less and less often.
+    let mut times = 0;
+    for ms in (0..60_000).step_by(100) {
+        channel.tick(at(ms));
+        times += usize::from(!sent(&mut channel).is_empty());
+    }
+    assert!((10..40).contains(&times), "{times}");
+}
+
+#[test]
+fn input_before_the_handshake_and_a_client_that_refuses() {
+    let mut channel = channel(SessionType::NonInteractiveCommands, Value::Null);
+    channel.attach(at(0));
+    sent(&mut channel);
+    assert_eq!(channel.receive(&client(0, Payload::Bytes, b"early"), at(1), ROOM), []);
+    assert_eq!(sent(&mut channel), ["ack 0"]);
+    assert_eq!(channel.room(), 0);
+    let no = br#"{"ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":2,"Error":"no"}]}"#;
+    let events = channel.receive(&client(1, Payload::HandshakeResponse, no), at(2), ROOM);
+    assert_eq!(events, [Event::Failed("no".to_owned())]);
+}
+
+#[test]
+fn a_client_that_knows_of_no_handshake() {
+    let mut channel = channel(SessionType::StandardStream, Value::Null);
+    channel.attach(at(0));
+    sent(&mut channel);
+    let size = client(0, Payload::Size, br#"{"cols":80,"rows":24}"#);
+    let events = channel.receive(&size, at(1), ROOM);
+    let size = Event::Size { rows: 24, cols: 80 };
+    assert_eq!(events, [Event::Ready(ClientVersion::default()), size]);
+    assert_eq!(sent(&mut channel), ["ack 0"]);
+    channel.number(Payload::Bytes, b"$ ", at(2));
+    assert_eq!(sent(&mut channel), ["1 $ "]);
+}

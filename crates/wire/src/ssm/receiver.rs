@@ -1,0 +1,107 @@
+//! Numbered messages of the client, put in order again.
+
+use super::message::Payload;
+use std::collections::BTreeMap;
+
+/// How far ahead of its turn a message may come, and how much may wait for its turn.
+const MAX_AHEAD: i64 = 4096;
+const MAX_BYTES: usize = 1 << 20;
+/// What a waiting message costs beside its bytes.
+const OVERHEAD: usize = 64;
+
+/// What to do about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is its turn: hand it on, acknowledge it, look for followers.
+    Now,
+    /// Kept until its turn, and acknowledged.
+    Early,
+    /// Known already. Acknowledged again, since the first acknowledgement may be lost.
+    Again,
+    /// Not taken; the client sends it again.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Receiver {
+    expected: i64,
+    early: BTreeMap<i64, (Payload, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Receiver {
+    /// Judges a message. One whose turn it is, is counted as taken if `is_ready`.
+    pub(super) fn turn(
+        &mut self,
+        sequence: i64,
+        payload: Payload,
+        body: &[u8],
+        is_ready: bool,
+    ) -> Turn {
+        if sequence < 0 {
+            return Turn::Refused;
+        }
+        if sequence < self.expected || self.early.contains_key(&sequence) {
+            return Turn::Again;
+        }
+        if sequence == self.expected {
+            if !is_ready {
+                return Turn::Refused;
+            }
+            self.expected += 1;
+            return Turn::Now;
+        }
+        let cost = body.len() + OVERHEAD;
+        if sequence - self.expected > MAX_AHEAD || self.bytes + cost > MAX_BYTES {
+            return Turn::Refused;
+        }
+        self.bytes += cost;
+        self.early.insert(sequence, (payload, body.to_vec()));
+        Turn::Early
+    }
+
+    /// The next one that has been waiting and whose turn it is now.
+    pub(super) fn follower(&mut self) -> Option<(Payload, Vec<u8>)> {
+        let (payload, body) = self.early.remove(&self.expected)?;
+        self.bytes -= body.len() + OVERHEAD;
+        self.expected += 1;
+        Some((payload, body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_is_restored() {
+        let mut receiver = Receiver::default();
+        let mut come = |n: i64| receiver.turn(n, Payload::Bytes, &[n as u8], true);
+        assert_eq!(come(2), Turn::Early);
+        assert_eq!(come(1), Turn::Early);
+        assert_eq!(come(2), Turn::Again);
+        assert_eq!(come(0), Turn::Now);
+        assert_eq!(come(0), Turn::Again);
+        let mut rest = Vec::new();
+        while let Some((_, body)) = receiver.follower() {
+            rest.push(body[0]);
+        }
+        assert_eq!(rest, [1, 2]);
+        assert_eq!(receiver.bytes, 0);
+    }
+
+    #[test]
+    fn nonsense_and_floods_are_refused() {
+        let mut receiver = Receiver::default();
+        for far in [-1, i64::MIN, MAX_AHEAD + 1, i64::MAX] {
+            assert_eq!(receiver.turn(far, Payload::Bytes, b"x", true), Turn::Refused);
+        }
+        let body = vec![0; 64 << 10];
+        let taken = (1..MAX_AHEAD)
+            .filter(|n| receiver.turn(*n, Payload::Bytes, &body, true) == Turn::Early)
+            .count();
+        assert_eq!(taken, MAX_BYTES / (body.len() + OVERHEAD));
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", false), Turn::Refused);
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", true), Turn::Now);
+    }
+}

@@ -1,0 +1,111 @@
+//! `runner serve`: the endpoint at a fixed address, for every build of this machine.
+//!
+//! Builds are their own runners' (docs/architecture.md); this one is a client of theirs. When it ends
+//! they go on.
+
+use super::ways::{say, short};
+use crate::aws::{Access, Endpoint, KeyPair, PROFILE, Server, bind};
+use crate::driver::signals::stop_asked;
+use crate::state::{Home, ServeLock, Serving, StateError, live_serve};
+use crate::sweep::sweep;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How often what killed runners have left is put right meanwhile.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServeRequest {
+    pub(crate) listen: SocketAddr,
+    /// Whether this user's programs need no signature.
+    pub(crate) is_open: bool,
+}
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("this state folder is served already{}", at(address))]
+    Another { address: Option<String> },
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+}
+
+fn at(address: &Option<String>) -> String {
+    address.as_ref().map_or_else(String::new, |address| format!(", at http://{address}"))
+}
+
+/// Serves until somebody stops it.
+pub(crate) fn serve(request: &ServeRequest, home: &Home) -> Result<(), ServeError> {
+    let Some(lock) = ServeLock::take(home)? else {
+        let address = live_serve(home).map(|serving| serving.address);
+        return Err(ServeError::Another { address });
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    runtime.block_on(run(request, home, &lock))
+}
+
+async fn run(request: &ServeRequest, home: &Home, lock: &ServeLock) -> Result<(), ServeError> {
+    let keys = KeyPair::open(home)?;
+    let failed = |source| ServeError::Listen { address: request.listen, source };
+    let listener = bind(request.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let access = if request.is_open { Access::Local } else { Access::Signed };
+    let endpoint = Endpoint::new(home, keys.clone(), access);
+    let server = Server::start(listener, endpoint);
+    // Before it is announced: whoever reads the address may want to stop it.
+    let stopped = stop_asked();
+    lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
+    say(&format!("listening on http://{address}"));
+    say(&format!("credentials: {} (profile {PROFILE})", short(keys.path())));
+    if request.is_open {
+        say("warning: --no-auth: every program that runs as you, outside of builds, may use it");
+    }
+    if !address.ip().is_loopback() {
+        say(
+            "warning: others can reach this address, and what they and you say to it is not encrypted",
+        );
+    }
+    tokio::select! {
+        () = stopped => {}
+        () = tidy(home) => {}
+    }
+    say("stopping; builds go on");
+    tokio::select! {
+        () = server.close("the endpoint is being stopped; the build goes on") => {}
+        () = stop_asked() => {}
+    }
+    Ok(())
+}
+
+/// The address as programs on this machine reach it.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+async fn tidy(home: &Home) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let home = home.clone();
+        let swept = tokio::task::spawn_blocking(move || sweep(&home));
+        for uuid in swept.await.ok().and_then(Result::ok).unwrap_or_default().ended {
+            say(&format!(
+                "build {uuid} was left by a runner that was killed; it is ended now (FAULT)"
+            ));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The builds of this machine as AWS's calls see them: records, live ones included.
+//!
+//! A live build's record is made from its log, which is read on from where it was read last.
+
+use crate::client::{ClientError, Link};
+use crate::events::LogReader;
+use crate::state::{BuildDir, Home, all_builds, live_builds};
+use runner_core::record::{Build, record};
+use runner_core::view::BuildView;
+use runner_wire::control::{Answer, Request, Status};
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A build.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) record: Build,
+    pub(super) dir: BuildDir,
+    pub(super) uuid: String,
+    /// It has not ended.
+    pub(super) is_live: bool,
+}
+
+/// The builds of one state folder.
+#[derive(Clone)]
+pub(super) struct Builds {
+    home: Home,
+    views: Arc<Mutex<HashMap<String, Followed>>>,
+}
+
+/// A live build's log, as far as it was read.
+struct Followed {
+    reader: LogReader,
+    view: Option<BuildView>,
+}
+
+impl Builds {
+    pub(super) fn of(home: &Home) -> Self {
+        Builds { home: home.clone(), views: Arc::default() }
+    }
+
+    /// The build with this uuid.
+    pub(super) async fn get(&self, uuid: &str) -> Option<Known> {
+        // Nothing else names a folder.
+        let uuid = uuid::Uuid::try_parse(uuid).ok()?.hyphenated().to_string();
+        self.read(move |builds| builds.one(&uuid)).await.flatten()
+    }
+
+    /// All of them, the newest first.
+    pub(super) async fn all(&self) -> Vec<Known> {
+        self.read(|builds| {
+            let known = all_builds(&builds.home).unwrap_or_default();
+            builds.sorted(known.into_iter().map(|known| known.uuid))
+        })
+        .await
+        .unwrap_or_default()
+    }
+
+    /// Those that have not ended, the newest first.
+    pub(super) async fn live(&self) -> Vec<Known> {
+        self.read(|builds| {
+            let known = live_builds(&builds.home).unwrap_or_default();
+            let mut live = builds.sorted(known.into_iter().map(|known| known.uuid));
+            live.retain(|known| known.is_live);
+            live
+        })
+        .await
+        .unwrap_or_default()
+    }
+
+    fn sorted(&self, uuids: impl Iterator<Item = String>) -> Vec<Known> {
+        let mut known: Vec<Known> = uuids.filter_map(|uuid| self.one(&uuid)).collect();
+        known.sort_by(|a, b| {
+            b.record.start_time.total_cmp(&a.record.start_time).then_with(|| b.uuid.cmp(&a.uuid))
+        });
+        known
+    }
+
+    /// Reads files, where that holds up nobody else.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Builds) -> T + Send + 'static,
+    ) -> Option<T> {
+        let builds = self.clone();
+        tokio::task::spawn_blocking(move || read(&builds)).await.ok()
+    }
+
+    fn one(&self, uuid: &str) -> Option<Known> {
+        let dir = BuildDir::of(&self.home, uuid);
+        let known = |record, is_live| {
+            Some(Known { record, dir: dir.clone(), uuid: uuid.to_owned(), is_live })
+        };
+        if let Some(ended) = dir.record().ok()? {
+            self.views.lock().unwrap_or_else(PoisonError::into_inner).remove(uuid);
+            return known(ended, false);
+        }
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = follow(&mut views, uuid, &dir).ok()??;
+        let made = record(&view);
+        let is_live = !made.build_complete;
+        known(made, is_live)
+    }
+}
+
+fn follow(
+    views: &mut HashMap<String, Followed>,
+    uuid: &str,
+    dir: &BuildDir,
+) -> io::Result<Option<BuildView>> {
+    if !views.contains_key(uuid) {
+        let followed = Followed { reader: LogReader::open(dir)?, view: None };
+        views.insert(uuid.to_owned(), followed);
+    }
+    let Some(followed) = views.get_mut(uuid) else { return Ok(None) };
+    while let Some(event) = followed.reader.next_event()? {
+        match &mut followed.view {
+            None => followed.view = BuildView::from_first(&event),
+            Some(view) => view.fold(&event),
+        }
+    }
+    Ok(followed.view.clone())
+}
+
+impl Known {
+    /// How it stands, from its owner.
+    pub(super) async fn status(&self) -> Result<Status, ClientError> {
+        match Link::connect(&self.dir).await?.ask(&Request::Status).await? {
+            Answer::Status(status) => Ok(status),
+            other => Err(other.into()),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Calls and answers in the protocols of AWS's services: JSON 1.1, rpc-v2-cbor where a service lists
+//! it, and the query protocol of STS.
+//!
+//! A service is found by what the request names, never by host or by the service it is signed for:
+//! the plugin sends Session Manager's calls to wherever the ECS client was sent.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use runner_wire::cbor;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// A service that is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    Ssm,
+    Ecs,
+    CodeBuild,
+    Sts,
+    /// Another one.
+    Other,
+}
+
+impl Service {
+    /// As actions are named.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Service::Ssm => "ssm",
+            Service::Ecs => "ecs",
+            Service::CodeBuild => "codebuild",
+            Service::Sts => "sts",
+            Service::Other => "unknown",
+        }
+    }
+
+    fn of_target(prefix: &str) -> Self {
+        match prefix {
+            "AmazonSSM" => Service::Ssm,
+            "AmazonEC2ContainerServiceV20141113" => Service::Ecs,
+            "CodeBuild_20161006" => Service::CodeBuild,
+            _ => Service::Other,
+        }
+    }
+}
+
+/// How a client talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Json,
+    Cbor,
+    Query,
+}
+
+/// A call.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) service: Service,
+    pub(super) operation: String,
+    pub(super) body: Value,
+}
+
+impl Call {
+    /// The body as an operation wants it.
+    pub(super) fn input<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        T::deserialize(&self.body)
+            .map_err(|error| Refusal::new("ValidationException", error.to_string()))
+    }
+}
+
+/// A call that is answered with an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    pub(super) status: u16,
+}
+
+impl Refusal {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Refusal { code, message: message.into(), status: 400 }
+    }
+
+    pub(super) fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+/// In which protocol a request is made.
+pub(super) fn protocol(parts: &Parts) -> Protocol {
+    let header = |name: &str| parts.headers.get(name).map(HeaderValue::as_bytes);
+    if header("smithy-protocol") == Some(b"rpc-v2-cbor") {
+        return Protocol::Cbor;
+    }
+    if parts.headers.contains_key("x-amz-target") {
+        return Protocol::Json;
+    }
+    match header("content-type") {
+        Some(kind) if kind.starts_with(b"application/x-www-form-urlencoded") => Protocol::Query,
+        _ => Protocol::Json,
+    }
+}
+
+/// Reads a call.
+pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<Call, Refusal> {
+    let unreadable = |error: String| Refusal::new("SerializationException", error);
+    match protocol {
+        Protocol::Json => {
+            let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+            let (prefix, operation) =
+                target.and_then(|target| target.rsplit_once('.')).unwrap_or_default();
+            let service = Service::of_target(prefix);
+            if service == Service::Other {
+                return Err(unknown(service, target.unwrap_or("(no X-Amz-Target)")));
+            }
+            let body = match body {
+                b"" => json!({}),
+                body => {
+                    serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?
+                }
+            };
+            Ok(Call { service, operation: operation.to_owned(), body })
+        }
+        Protocol::Cbor => {
+            // Only services that list the protocol.
+            let path: Vec<&str> = parts.uri.path().split('/').collect();
+            let ["", "service", "CodeBuild_20161006", "operation", operation] = path[..] else {
+                return Err(unknown(Service::Other, parts.uri.path()));
+            };
+            let body = cbor::decode(body).map_err(|error| unreadable(error.to_string()))?;
+            Ok(Call { service: Service::CodeBuild, operation: operation.to_owned(), body })
+        }
+        Protocol::Query => {
+            let fields = form(body);
+            let operation = fields["Action"].as_str().unwrap_or_default().to_owned();
+            let service = match fields["Version"].as_str() {
+                Some("2011-06-15") => Service::Sts,
+                _ => Service::Other,
+            };
+            Ok(Call { service, operation, body: fields })
+        }
+    }
+}
+
+/// The answer to a call of something that is not offered.
+pub(super) fn unknown(service: Service, operation: &str) -> Refusal {
+    let shown: String = operation.chars().filter(|c| !c.is_control()).take(120).collect();
+    let code = match service {
+        Service::Sts => "InvalidAction",
+        _ => "UnknownOperationException",
+    };
+    let offered = "BatchGetBuilds, ListBuilds, StopBuild of CodeBuild; StartSession, ResumeSession, \
+                   TerminateSession, DescribeSessions, GetConnectionStatus of SSM; ExecuteCommand, \
+                   DescribeTasks, ListTasks, DescribeClusters of ECS; GetCallerIdentity of STS";
+    Refusal::new(code, format!("{shown} is not offered by this endpoint, which has {offered}"))
+}
+
+fn form(body: &[u8]) -> Value {
+    let text = String::from_utf8_lossy(body);
+    let fields = text.split('&').filter_map(|pair| pair.split_once('='));
+    fields.map(|(name, value)| (decoded(name), Value::String(decoded(value)))).collect()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match (byte, digits.and_then(|digits| u8::from_str_radix(digits, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &after[2..];
+                continue;
+            }
+            (b'+', _) => bytes.push(b' '),
+            (byte, _) => bytes.push(byte),
+        }
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Fields that are times in the services' models.
+fn is_time(name: &str) -> bool {
+    matches!(
+        name,
+        "startTime"
+            | "endTime"
+            | "StartDate"
+            | "EndDate"
+            | "createdAt"
+            | "startedAt"
+            | "stoppedAt"
+            | "lastStartedAt"
+    )
+}
+
+/// Writes an answer.
+pub(super) fn write(
+    protocol: Protocol,
+    operation: &str,
+    answer: &Result<Value, Refusal>,
+) -> Response<Full<Bytes>> {
+    let id = uuid::Uuid::new_v4().to_string();
+    let (status, body) = match answer {
+        Ok(value) => (200, value.clone()),
+        Err(refusal) => {
+            (refusal.status, json!({"__type": refusal.code, "message": refusal.message}))
+        }
+    };
+    let (kind, bytes) = match protocol {
+        Protocol::Json => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
+        Protocol::Cbor => ("application/cbor", cbor::encode(&body, is_time)),
+        Protocol::Query => ("text/xml", xml(operation, answer, &id).into_bytes()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(bytes)));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if protocol == Protocol::Cbor {
+        headers.insert("smithy-protocol", HeaderValue::from_static("rpc-v2-cbor"));
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+fn xml(operation: &str, answer: &Result<Value, Refusal>, id: &str) -> String {
+    let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let space = "xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"";
+    match answer {
+        Ok(value) => {
+            let fields: String = value
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| {
+                    format!("<{name}>{}</{name}>", escaped(value.as_str().unwrap_or_default()))
+                })
+                .collect();
+            // Only of an operation that is offered: its name is plain.
+            format!(
+                "<{operation}Response {space}><{operation}Result>{fields}</{operation}Result>\
+                 <ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata>\
+                 </{operation}Response>"
+            )
+        }
+        Err(refusal) => format!(
+            "<ErrorResponse {space}><Error><Type>Sender</Type><Code>{}</Code><Message>{}</Message>\
+             </Error><RequestId>{id}</RequestId></ErrorResponse>",
+            refusal.code,
+            escaped(&refusal.message)
+        ),
+    }
+}

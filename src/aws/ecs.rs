@@ -1,0 +1,325 @@
+//! ECS: a build as a task with one container and an agent that runs commands in it.
+
+use super::builds::Known;
+use super::call::{Call, Refusal, unknown};
+use super::documents;
+use super::endpoint::{Endpoint, Origin};
+use super::ssm::{check, no_session};
+use crate::amazon::{ACCOUNT, REGION};
+use crate::clock;
+use crate::gateway::Asked;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The one cluster there is: the one that is meant where none is named.
+const CLUSTER: &str = "default";
+/// The one container of a task.
+const CONTAINER: &str = "build";
+/// Sessions end after this long without input, whatever is configured.
+const IDLE: Duration = Duration::from_secs(20 * 60);
+/// How long a task that has ended is listed.
+const STOPPED_FOR_S: f64 = 3600.0;
+/// What the service itself says.
+const NOT_ENABLED: &str = "The execute command failed because execute command was not enabled when the \
+    task was run or the execute command agent isn't running. Wait and try again or run a new task with \
+    execute command enabled and try again.";
+
+pub(super) async fn answer(
+    call: &Call,
+    origin: &Origin,
+    endpoint: &Endpoint,
+) -> Result<Value, Refusal> {
+    match call.operation.as_str() {
+        "ExecuteCommand" => execute(&call.input()?, origin, endpoint).await,
+        "DescribeTasks" => describe_tasks(&call.input()?, endpoint).await,
+        "ListTasks" => list_tasks(&call.input()?, endpoint).await,
+        "DescribeClusters" => describe_clusters(&call.input()?, endpoint).await,
+        other => Err(unknown(call.service, other)),
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new("InvalidParameterException", message)
+}
+
+fn arn(kind: &str, name: &str) -> String {
+    format!("arn:aws:ecs:{REGION}:{ACCOUNT}:{kind}/{name}")
+}
+
+/// Checks that a cluster is the one there is.
+fn cluster(name: Option<&str>) -> Result<(), Refusal> {
+    let name = name.unwrap_or(CLUSTER);
+    match name == CLUSTER || name == arn("cluster", CLUSTER) {
+        true => Ok(()),
+        false => Err(Refusal::new("ClusterNotFoundException", "Cluster not found.")),
+    }
+}
+
+/// A task's id: its build's uuid, without dashes.
+fn task_id(known: &Known) -> String {
+    known.uuid.replace('-', "")
+}
+
+/// What AWS adds to a task's id to name its container's run: ten digits.
+fn runtime_id(known: &Known) -> String {
+    let digits = uuid::Uuid::try_parse(&known.uuid).map_or(0, |uuid| uuid.as_u64_pair().1);
+    format!("{}-{:010}", task_id(known), digits % 10_000_000_000)
+}
+
+/// The uuid of the build that `ecs:<cluster>_<task>_<runtime>` names.
+pub(super) fn task_of_target(target: &str) -> Option<String> {
+    let mut parts = target.strip_prefix("ecs:")?.split('_');
+    let (cluster, task, runtime) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_whole = cluster == CLUSTER && parts.next().is_none();
+    let uuid = uuid::Uuid::try_parse(task).ok()?;
+    (is_whole && runtime.starts_with(task)).then(|| uuid.hyphenated().to_string())
+}
+
+/// The build of a task's id or ARN.
+async fn find(task: &str, endpoint: &Endpoint) -> Option<Known> {
+    endpoint.builds.get(task.rsplit('/').next()?).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecuteCommand {
+    cluster: Option<String>,
+    container: Option<String>,
+    command: String,
+    #[serde(default)]
+    interactive: bool,
+    task: String,
+}
+
+async fn execute(
+    input: &ExecuteCommand,
+    origin: &Origin,
+    endpoint: &Endpoint,
+) -> Result<Value, Refusal> {
+    if !input.interactive {
+        return Err(invalid("Interactive is the only mode supported currently."));
+    }
+    cluster(input.cluster.as_deref())?;
+    endpoint.judge(origin, "ecs:ExecuteCommand", &input.task)?;
+    let known = find(&input.task, endpoint).await;
+    let known = known.ok_or_else(|| invalid("The specified task was not found."))?;
+    if input.container.as_deref().is_some_and(|container| container != CONTAINER) {
+        return Err(invalid(format!("The task has one container, `{CONTAINER}`.")));
+    }
+    if !known.is_live || !known.record.debug_session.session_enabled {
+        return Err(invalid(NOT_ENABLED));
+    }
+    let plan = documents::command(&input.command).map_err(invalid)?;
+    let reachable = check(known).await.map_err(|why| {
+        tracing::debug!(why, "a task that cannot be reached");
+        let text = format!("The execute command agent cannot be reached: {why}.");
+        Refusal::new("TargetNotConnectedException", text)
+    })?;
+    let known = reachable.known;
+    let asked = Asked {
+        prefix: "ecs-execute-command".to_owned(),
+        target: format!("ecs:{CLUSTER}_{}_{}", task_id(&known), runtime_id(&known)),
+        document: None,
+        reason: None,
+        owner: origin.caller.arn.clone(),
+        idle: IDLE,
+        longest: reachable.longest,
+        build: known.dir.clone(),
+        plan,
+    };
+    let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
+    Ok(json!({
+        "clusterArn": arn("cluster", CLUSTER),
+        "taskArn": arn("task", &format!("{CLUSTER}/{}", task_id(&known))),
+        "containerName": CONTAINER,
+        "containerArn": container_arn(&known),
+        "interactive": true,
+        "session": {
+            "sessionId": session,
+            "streamUrl": origin.stream_url(&session),
+            "tokenValue": token,
+        },
+    }))
+}
+
+fn container_arn(known: &Known) -> String {
+    arn("container", &format!("{CLUSTER}/{}/{}", task_id(known), known.uuid))
+}
+
+#[derive(Deserialize)]
+struct DescribeTasks {
+    cluster: Option<String>,
+    tasks: Vec<String>,
+}
+
+async fn describe_tasks(input: &DescribeTasks, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    cluster(input.cluster.as_deref())?;
+    if input.tasks.is_empty() || input.tasks.len() > 100 {
+        return Err(invalid("Tasks is to have 1 to 100 items."));
+    }
+    let (mut tasks, mut failures) = (Vec::new(), Vec::new());
+    for task in &input.tasks {
+        match find(task, endpoint).await {
+            Some(known) => tasks.push(shape(known).await),
+            None => {
+                let id = task.rsplit('/').next().unwrap_or(task);
+                let arn = arn("task", &format!("{CLUSTER}/{id}"));
+                failures.push(json!({"arn": arn, "reason": "MISSING"}));
+            }
+        }
+    }
+    Ok(json!({"tasks": tasks, "failures": failures}))
+}
+
+async fn shape(known: Known) -> Value {
+    let record = known.record.clone();
+    let (id, runtime) = (task_id(&known), runtime_id(&known));
+    let container = container_arn(&known);
+    let is_live = known.is_live;
+    let status = if is_live { "RUNNING" } else { "STOPPED" };
+    let agent = match is_live {
+        false => "STOPPED",
+        true => match check(known).await {
+            Ok(_) => "RUNNING",
+            Err(_) => "PENDING",
+        },
+    };
+    let mut managed = json!({"name": "ExecuteCommandAgent", "lastStatus": agent});
+    if agent == "RUNNING" {
+        managed["lastStartedAt"] = json!(record.start_time);
+    }
+    let task_arn = arn("task", &format!("{CLUSTER}/{id}"));
+    let mut task = json!({
+        "taskArn": task_arn,
+        "clusterArn": arn("cluster", CLUSTER),
+        "taskDefinitionArn": arn("task-definition", &format!("{}:1", record.project_name)),
+        "group": format!("build:{}", record.project_name),
+        "startedBy": record.initiator,
+        "launchType": "EXTERNAL",
+        "lastStatus": status,
+        "desiredStatus": status,
+        "connectivity": if is_live { "CONNECTED" } else { "DISCONNECTED" },
+        "createdAt": record.start_time,
+        "startedAt": record.start_time,
+        "enableExecuteCommand": record.debug_session.session_enabled,
+        "tags": [{"key": "codebuild:build", "value": record.id}],
+        "containers": [{
+            "containerArn": container,
+            "taskArn": task_arn,
+            "name": CONTAINER,
+            "image": record.environment.image,
+            "runtimeId": runtime,
+            "lastStatus": status,
+            "networkInterfaces": [],
+            "managedAgents": if record.debug_session.session_enabled { json!([managed]) } else { json!([]) },
+        }],
+    });
+    if let Some(ended) = record.end_time {
+        task["stoppedAt"] = json!(ended);
+        task["stoppedReason"] =
+            json!(format!("the build has ended: {}", record.build_status.name()));
+    }
+    task
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListTasks {
+    cluster: Option<String>,
+    family: Option<String>,
+    desired_status: Option<String>,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+async fn list_tasks(input: &ListTasks, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    cluster(input.cluster.as_deref())?;
+    let mut builds = match input.desired_status.as_deref() {
+        None | Some("RUNNING") => endpoint.builds.live().await,
+        Some("PENDING") => Vec::new(),
+        Some("STOPPED") => {
+            let mut all = endpoint.builds.all().await;
+            let now = clock::wall().epoch_seconds();
+            let is_recent =
+                |known: &Known| known.record.end_time.is_some_and(|end| now - end < STOPPED_FOR_S);
+            all.retain(|known| !known.is_live && is_recent(known));
+            all
+        }
+        Some(_) => return Err(invalid("desiredStatus is RUNNING, PENDING or STOPPED.")),
+    };
+    if let Some(family) = &input.family {
+        builds.retain(|known| known.record.project_name == *family);
+    }
+    let arns: Vec<String> =
+        builds.iter().map(|known| arn("task", &format!("{CLUSTER}/{}", task_id(known)))).collect();
+    let most = input.max_results.unwrap_or(100).clamp(1, 100);
+    let start = match &input.next_token {
+        None => 0,
+        Some(last) => {
+            let at = arns.iter().position(|arn| arn == last);
+            at.ok_or_else(|| invalid("nextToken is none of this list"))? + 1
+        }
+    };
+    let page: Vec<&String> = arns[start..].iter().take(most).collect();
+    let mut answer = json!({"taskArns": page});
+    if start + most < arns.len() {
+        answer["nextToken"] = json!(page.last());
+    }
+    Ok(answer)
+}
+
+#[derive(Deserialize)]
+struct DescribeClusters {
+    #[serde(default)]
+    clusters: Vec<String>,
+}
+
+async fn describe_clusters(
+    input: &DescribeClusters,
+    endpoint: &Endpoint,
+) -> Result<Value, Refusal> {
+    let named =
+        if input.clusters.is_empty() { vec![CLUSTER.to_owned()] } else { input.clusters.clone() };
+    let (mut clusters, mut failures) = (Vec::new(), Vec::new());
+    for name in named {
+        if cluster(Some(&name)).is_ok() {
+            clusters.push(json!({
+                "clusterArn": arn("cluster", CLUSTER),
+                "clusterName": CLUSTER,
+                "status": "ACTIVE",
+                "registeredContainerInstancesCount": 1,
+                "runningTasksCount": endpoint.builds.live().await.len(),
+                "pendingTasksCount": 0,
+                "activeServicesCount": 0,
+            }));
+        } else {
+            let id = name.rsplit('/').next().unwrap_or(&name);
+            failures.push(json!({"arn": arn("cluster", id), "reason": "MISSING"}));
+        }
+    }
+    Ok(json!({"clusters": clusters, "failures": failures}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        let task = "0123456789abcdef0123456789abcdef";
+        let good = format!("ecs:default_{task}_{task}-0123456789");
+        let uuid = "01234567-89ab-cdef-0123-456789abcdef".to_owned();
+        assert_eq!(task_of_target(&good), Some(uuid));
+        for bad in [
+            "ecs:",
+            "codebuild:x",
+            &format!("ecs:other_{task}_{task}-1"),
+            &format!("ecs:default_{task}_x"),
+            &format!("{good}_x"),
+            "ecs:default_../.._x",
+        ] {
+            assert_eq!(task_of_target(bad), None, "{bad}");
+        }
+    }
+}

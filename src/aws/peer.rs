@@ -1,0 +1,147 @@
+//! Which process is at the other end of a connection on this machine.
+//!
+//! Asked only about calls without a signature, where those are allowed: they are meant for programs of
+//! the user who runs the endpoint, and a build shares the machine's network with them. The kernel tells
+//! the user and the inode of the other socket; whoever has that inode open is looked for in /proc. A
+//! process that cannot be found is a stranger: a build could hide its socket from us, but it cannot put
+//! it into a process outside.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+/// Checks that the process at `peer`, connected to our `local`, is one of this user's outside of every
+/// build. `reapers` are the first processes of builds without containers.
+///
+/// # Errors
+/// It is not, or cannot be found; why, for the caller.
+pub(super) fn is_ours(
+    peer: SocketAddr,
+    local: SocketAddr,
+    reapers: &[u32],
+) -> Result<(), &'static str> {
+    let (uid, inode) =
+        socket(peer, local).ok_or("the other end is not a process of this machine")?;
+    let me = nix::unistd::geteuid().as_raw();
+    let caller = crate::users::caller().map(|caller| caller.uid);
+    if uid != me && uid != 0 && Some(uid) != caller {
+        return Err("the other end belongs to another user");
+    }
+    let wanted = format!("socket:[{inode}]");
+    let owners = owners(&wanted).unwrap_or_default();
+    if owners.is_empty() {
+        return Err("the process at the other end cannot be found");
+    }
+    let own = namespace("self");
+    for pid in owners {
+        if own.is_none() || namespace(&pid.to_string()) != own {
+            return Err("the other end is a process in a container");
+        }
+        if ancestors(pid).is_none_or(|line| line.iter().any(|pid| reapers.contains(pid))) {
+            return Err("the other end is a process of a build");
+        }
+    }
+    Ok(())
+}
+
+/// User and inode of the socket at `peer`.
+fn socket(peer: SocketAddr, local: SocketAddr) -> Option<(u32, u64)> {
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        let text = fs::read_to_string(table).ok()?;
+        text.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let is_it = address(fields.get(1)?)? == canonical(peer)
+                && address(fields.get(2)?)? == canonical(local);
+            is_it.then(|| Some((fields.get(7)?.parse().ok()?, fields.get(9)?.parse().ok()?)))?
+        })
+    })
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// `0100007F:11D7`: words of the address as the machine keeps them, and the port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    let ip: IpAddr = match address.len() {
+        8 => word(0)?.into(),
+        32 => {
+            let mut bytes = [0; 16];
+            for (at, part) in bytes.chunks_mut(4).enumerate() {
+                part.copy_from_slice(&word(at * 8)?);
+            }
+            bytes.into()
+        }
+        _ => return None,
+    };
+    Some(canonical(SocketAddr::new(ip, port)))
+}
+
+/// Processes that have this socket open, as far as we may look.
+fn owners(wanted: &str) -> io::Result<Vec<u32>> {
+    let mut owners = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let Ok(descriptors) = fs::read_dir(entry.path().join("fd")) else { continue };
+        let has_it = descriptors
+            .flatten()
+            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+            .any(|target| target.as_os_str() == wanted);
+        if has_it {
+            owners.push(pid);
+        }
+    }
+    Ok(owners)
+}
+
+fn namespace(pid: &str) -> Option<std::path::PathBuf> {
+    fs::read_link(Path::new("/proc").join(pid).join("ns/pid")).ok()
+}
+
+/// A process and those it comes from; `None` where one of them went while it was looked at.
+fn ancestors(mut pid: u32) -> Option<Vec<u32>> {
+    let mut line = vec![pid];
+    while pid > 1 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        pid = parent.trim().parse().ok()?;
+        line.push(pid);
+        if line.len() > 1000 {
+            return None;
+        }
+    }
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn our_own_connection_is_found() {
+        for bound in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(bound) else { continue };
+            let address = listener.local_addr().expect("an address");
+            let client = TcpStream::connect(address).expect("a connection");
+            let (_server, peer) = listener.accept().expect("a connection");
+            assert_eq!(is_ours(peer, address, &[]), Ok(()));
+            // Whoever comes from a build's reaper is of the build.
+            let me = std::process::id();
+            assert!(is_ours(peer, address, &[me]).is_err());
+            drop(client);
+        }
+        let nobody: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+        assert!(is_ours(nobody, nobody, &[]).is_err());
+    }
+}

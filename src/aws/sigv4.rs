@@ -1,0 +1,249 @@
+//! Signature Version 4, verified.
+//!
+//! The request is put into its canonical form once more, signed with our own copy of the secret, and
+//! the two signatures are compared. Keys and the chain of signatures come from `aws-sigv4`.
+
+use super::keys::KeyPair;
+use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use http::HeaderMap;
+use http::request::Parts;
+use sha2::{Digest, Sha256};
+use std::time::{Duration, SystemTime};
+
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// How far a client's clock may be off.
+const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
+const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+
+/// Why a request is not who it says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AuthError {
+    /// It says nothing.
+    Missing,
+    /// What it says cannot be understood.
+    Incomplete(String),
+    /// Another key than ours.
+    UnknownKey,
+    /// Another signature, or one of another time.
+    Mismatch(String),
+}
+
+/// Verifies a request.
+///
+/// # Errors
+/// See [`AuthError`].
+pub(super) fn verify(
+    parts: &Parts,
+    body: &[u8],
+    keys: &KeyPair,
+    now: SystemTime,
+) -> Result<(), AuthError> {
+    let incomplete = |what: &str| AuthError::Incomplete(what.to_owned());
+    let authorization = text(&parts.headers, "authorization").ok_or(AuthError::Missing)?;
+    let fields = authorization
+        .strip_prefix(ALGORITHM)
+        .filter(|rest| rest.starts_with(' '))
+        .ok_or_else(|| incomplete("the signature is to be AWS4-HMAC-SHA256"))?;
+    let field = |name: &str| {
+        fields
+            .split(',')
+            .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+            .ok_or_else(|| AuthError::Incomplete(format!("Authorization has no {name}")))
+    };
+    let (credential, signed, signature) =
+        (field("Credential")?, field("SignedHeaders")?, field("Signature")?);
+    let scope: Vec<&str> = credential.split('/').collect();
+    let [id, day, region, service, "aws4_request"] = scope[..] else {
+        return Err(incomplete("Credential is to be KEY/DATE/REGION/SERVICE/aws4_request"));
+    };
+    if id != keys.id || parts.headers.contains_key("x-amz-security-token") {
+        return Err(AuthError::UnknownKey);
+    }
+    let date = text(&parts.headers, "x-amz-date").ok_or_else(|| incomplete("no X-Amz-Date"))?;
+    let time = moment(date).ok_or_else(|| incomplete("X-Amz-Date is no time"))?;
+    let names: Vec<&str> = signed.split(';').collect();
+    if !["host", "x-amz-date"].iter().all(|name| names.contains(name)) {
+        return Err(incomplete("Host and X-Amz-Date are to be signed"));
+    }
+    let hash = hex(&Sha256::digest(body));
+    if text(&parts.headers, "x-amz-content-sha256").is_some_and(|told| told != hash) {
+        return Err(AuthError::Mismatch("the body is not the one that was signed".to_owned()));
+    }
+    let canonical = canonical(parts, &names, signed, &hash)
+        .ok_or_else(|| incomplete("a signed header is missing"))?;
+    let scope = format!("{day}/{region}/{service}/aws4_request");
+    let to_sign = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+    let key = generate_signing_key(&keys.secret, time, region, service);
+    let ours = calculate_signature(key, to_sign.as_bytes());
+    if !date.starts_with(day) || !same(signature.as_bytes(), ours.as_bytes()) {
+        return Err(AuthError::Mismatch(
+            "the signature does not match: is it the secret of this endpoint's key?".to_owned(),
+        ));
+    }
+    // After the signature: who does not know the secret learns nothing, not even our time.
+    let skew = now.duration_since(time).unwrap_or_else(|error| error.duration());
+    if skew > MAX_SKEW {
+        let text = format!("the signature is of another time: {date}");
+        return Err(AuthError::Mismatch(text));
+    }
+    Ok(())
+}
+
+fn canonical(parts: &Parts, names: &[&str], signed: &str, hash: &str) -> Option<String> {
+    let mut query: Vec<(&str, &str)> = parts
+        .uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .collect();
+    query.sort_unstable();
+    let query: Vec<String> =
+        query.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut headers = String::new();
+    for name in names {
+        let values: Vec<String> = parts
+            .headers
+            .get_all(*name)
+            .iter()
+            .map(|value| {
+                let text = String::from_utf8_lossy(value.as_bytes());
+                text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+            })
+            .collect();
+        if values.is_empty() {
+            return None;
+        }
+        headers.push_str(&format!("{name}:{}\n", values.join(",")));
+    }
+    let path = encoded(parts.uri.path());
+    let query = query.join("&");
+    Some(format!("{}\n{path}\n{query}\n{headers}\n{signed}\n{hash}", parts.method))
+}
+
+/// A path with each of its parts encoded once more, as every service but S3 wants it.
+fn encoded(path: &str) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte);
+    path.bytes()
+        .map(|byte| match is_plain(&byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn moment(text: &str) -> Option<SystemTime> {
+    let time = jiff::civil::DateTime::strptime(TIME_FORMAT, text).ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().into())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compares without telling, by the time it takes, how much was right.
+fn same(shown: &[u8], wanted: &[u8]) -> bool {
+    shown.len() == wanted.len()
+        && shown.iter().zip(wanted).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_credential_types::Credentials;
+    use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+    use aws_sigv4::sign::v4::SigningParams;
+
+    const BODY: &[u8] = br#"{"Target":"codebuild:x"}"#;
+
+    fn keys() -> KeyPair {
+        KeyPair::for_tests("AKIAEXAMPLE", "secret")
+    }
+
+    fn time() -> SystemTime {
+        moment("20260101T120000Z").expect("a time")
+    }
+
+    /// As a client that uses the real library signs it.
+    fn signed(secret: &str, uri: &str, at: SystemTime) -> Parts {
+        let identity = Credentials::new("AKIAEXAMPLE", secret, None, None, "test").into();
+        let params = SigningParams::builder()
+            .identity(&identity)
+            .region("us-east-1")
+            .name("ssm")
+            .time(at)
+            .settings(SigningSettings::default())
+            .build()
+            .expect("whole")
+            .into();
+        let headers = [("x-amz-target", "AmazonSSM.StartSession"), ("host", "127.0.0.1:4599")];
+        let url = format!("http://127.0.0.1:4599{uri}");
+        let request =
+            SignableRequest::new("POST", &url, headers.into_iter(), SignableBody::Bytes(BODY))
+                .expect("a request");
+        let (instructions, _) = sign(request, &params).expect("signed").into_parts();
+        let mut builder = http::Request::builder().method("POST").uri(uri);
+        for (name, value) in headers {
+            builder = builder.header(name, value);
+        }
+        for (name, value) in instructions.headers() {
+            builder = builder.header(name, value);
+        }
+        builder.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn the_real_librarys_signature_is_taken() {
+        for uri in ["/", "/service/CodeBuild_20161006/operation/ListBuilds", "/?b=2&a=1"] {
+            assert_eq!(
+                verify(&signed("secret", uri, time()), BODY, &keys(), time()),
+                Ok(()),
+                "{uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        let good = || signed("secret", "/", time());
+        let mismatch = |parts: &Parts, body: &[u8], now| {
+            assert!(matches!(verify(parts, body, &keys(), now), Err(AuthError::Mismatch(_))));
+        };
+        mismatch(&good(), b"{}", time());
+        mismatch(&signed("another", "/", time()), BODY, time());
+        mismatch(&good(), BODY, time() + MAX_SKEW * 2);
+        mismatch(&good(), BODY, time() - MAX_SKEW * 2);
+        let mut other = good();
+        other.headers.insert("x-amz-target", "AmazonSSM.TerminateSession".parse().expect("text"));
+        mismatch(&other, BODY, time());
+        other.headers.remove("x-amz-target");
+        assert!(matches!(verify(&other, BODY, &keys(), time()), Err(AuthError::Incomplete(_))));
+        let mut other = good();
+        other.uri = "/x".parse().expect("a path");
+        mismatch(&other, BODY, time());
+        let mut other = good();
+        other.headers.remove("authorization");
+        assert_eq!(verify(&other, BODY, &keys(), time()), Err(AuthError::Missing));
+        let stranger = KeyPair::for_tests("AKIAOTHER", "secret");
+        assert_eq!(verify(&good(), BODY, &stranger, time()), Err(AuthError::UnknownKey));
+        for text in [
+            "Bearer x",
+            "AWS4-HMAC-SHA256",
+            "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=0",
+            "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20260101/us-east-1/ssm/aws4_request, \
+             SignedHeaders=, Signature=0",
+        ] {
+            let mut other = good();
+            other.headers.insert("authorization", text.parse().expect("text"));
+            assert!(
+                matches!(verify(&other, BODY, &keys(), time()), Err(AuthError::Incomplete(_))),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `runner serve`.
+
+use super::error::CliError;
+use crate::app::{self, ServeError, ServeRequest};
+use clap::Args;
+use std::net::SocketAddr;
+
+/// Options of `runner serve`.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct ServeArgs {
+    /// Where it listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4599")]
+    listen: SocketAddr,
+    /// Your own programs need no signature; those of a build do all the same. Loopback only
+    #[arg(long)]
+    no_auth: bool,
+}
+
+const HELP: &str = "\
+AWS's clients see every build of this machine through it:
+
+  aws codebuild batch-get-builds --ids ID          the record; list-builds, stop-build
+  aws ssm start-session --target codebuild:UUID    a shell; commands, ports and SSH by document
+  aws ecs execute-command --task UUID ...          the build as a task of the cluster `default`
+
+each with --endpoint-url, --region us-east-1 and the credentials that are named at the start. While it
+runs, builds name it in their notices; without it each build has an endpoint of its own at its first
+pause. When it ends, its sessions end and builds go on.";
+
+/// Serves until it is stopped; its exit code.
+pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
+    if args.no_auth && !args.listen.ip().is_loopback() {
+        return Err(CliError::usage("--no-auth is for loopback addresses only")
+            .hint("leave out --listen, or --no-auth"));
+    }
+    let request = ServeRequest { listen: args.listen, is_open: args.no_auth };
+    app::serve(&request, &super::home::open()?)?;
+    Ok(0)
+}
+
+impl From<ServeError> for CliError {
+    fn from(error: ServeError) -> Self {
+        let cli = CliError::ours(error.to_string());
+        match error {
+            ServeError::State(error) => error.into(),
+            ServeError::Another { .. } => {
+                cli.hint("one is enough: it serves every build of this machine")
+            }
+            ServeError::Listen { .. } => cli.hint("choose another address: --listen 127.0.0.1:0"),
+            ServeError::Runtime(_) => cli,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A connection to a build's control socket for programs with a runtime: the gateway and the endpoint.
+//!
+//! What `connection` is for the command line, without blocking anybody.
+
+use super::connection::ClientError;
+use crate::state::{BuildDir, ShortPath};
+use runner_wire::control::{Answer, PROTOCOL, Request};
+use runner_wire::frame::{Decoder, Frame, Kind, encode};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+/// How long an owner may take for what it does at once.
+const SOON: Duration = Duration::from_secs(10);
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+
+/// A connection on which the greeting is done.
+#[derive(Debug)]
+pub(crate) struct Link {
+    stream: UnixStream,
+    decoder: Decoder,
+    fds: Vec<OwnedFd>,
+    /// Read, and given back.
+    held: Option<Option<Frame>>,
+}
+
+impl Link {
+    pub(crate) async fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
+        let path = dir.control_socket();
+        let connect = async {
+            let short = ShortPath::new(&path)?;
+            UnixStream::connect(short.path()).await
+        };
+        let stream = connect.await.map_err(ClientError::Connect)?;
+        let mut link = Link { stream, decoder: Decoder::default(), fds: Vec::new(), held: None };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        match link.ask(&Request::Hello { protocol: PROTOCOL, version }).await? {
+            Answer::Hello { .. } => Ok(link),
+            other => Err(other.into()),
+        }
+    }
+
+    /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
+    pub(crate) async fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        let asked = async {
+            self.send(request).await?;
+            match self.next().await? {
+                Some(Frame { kind: Kind::Message, body }) => {
+                    serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))
+                }
+                Some(_) => Err(ClientError::Lost(io::ErrorKind::InvalidData.into())),
+                None => Err(ClientError::Closed),
+            }
+        };
+        match tokio::time::timeout(SOON, asked).await.map_err(|_| ClientError::Silent)?? {
+            refused @ Answer::Refused { .. } => Err(refused.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    pub(crate) async fn send(&self, request: &Request) -> Result<(), ClientError> {
+        let body = serde_json::to_vec(request).map_err(|error| ClientError::Lost(error.into()))?;
+        let frame = encode(Kind::Message, &body)
+            .map_err(|error| ClientError::Lost(io::Error::other(error)))?;
+        let mut rest = frame.as_slice();
+        while !rest.is_empty() {
+            self.stream.writable().await.map_err(ClientError::Lost)?;
+            let sent = self.send_some(rest).map_err(ClientError::Lost)?;
+            rest = &rest[sent..];
+        }
+        Ok(())
+    }
+
+    /// Sends what the socket takes now; 0 while it is full.
+    pub(crate) fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let sent = self
+            .stream
+            .try_io(Interest::WRITABLE, || runner_sandbox::send(&self.stream, bytes, &[]));
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            done => done,
+        }
+    }
+
+    /// Resolves when the socket takes bytes again.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.stream.writable().await
+    }
+
+    /// Resolves when there may be something to read.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
+    /// As [`Self::readable`], for whoever waits for several things at once.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        // An error is found by the next read.
+        self.stream.poll_read_ready(context).map(drop)
+    }
+
+    /// As [`Self::writable`], for whoever waits for several things at once.
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_write_ready(context).map(drop)
+    }
+
+    /// Gives a frame back, to be the next one.
+    pub(crate) fn put_back(&mut self, frame: Option<Frame>) {
+        self.held = Some(frame);
+    }
+
+    /// The next frame; `None` when the other end is gone. Nothing is lost where the wait is given up.
+    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ClientError> {
+        loop {
+            if let Some(frame) = self.next_now()? {
+                return Ok(frame);
+            }
+            self.stream.readable().await.map_err(ClientError::Lost)?;
+        }
+    }
+
+    /// The next frame, if it is there already: `Some(None)` when the other end is gone.
+    pub(crate) fn next_now(&mut self) -> Result<Option<Option<Frame>>, ClientError> {
+        if let Some(frame) = self.held.take() {
+            return Ok(Some(frame));
+        }
+        loop {
+            let frame =
+                self.decoder.next_frame().map_err(|e| ClientError::Lost(io::Error::other(e)))?;
+            if frame.is_some() {
+                return Ok(Some(frame));
+            }
+            let mut buffer = [0; CHUNK];
+            let received = self
+                .stream
+                .try_io(Interest::READABLE, || runner_sandbox::receive(&self.stream, &mut buffer));
+            match received {
+                Ok(received) if received.bytes == 0 => return Ok(Some(None)),
+                Ok(received) => {
+                    self.fds.extend(received.fds);
+                    self.decoder.feed(&buffer[..received.bytes]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(Some(None));
+                }
+                Err(error) => return Err(ClientError::Lost(error)),
+            }
+        }
+    }
+
+    /// Descriptors that have come along with messages.
+    pub(crate) fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+}

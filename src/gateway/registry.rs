@@ -1,0 +1,333 @@
+//! The sessions there are and were: ids, tokens, how each stands.
+//!
+//! Asked by `aws`; the sockets come from `socket`. Held in memory: sessions end with this process.
+
+use super::audit::{Audit, Entry};
+use super::plan::SessionPlan;
+use super::session::{Limits, Order, SessionTask};
+use super::socket::Socket;
+use super::token::{Token, random};
+use crate::clock;
+use crate::state::BuildDir;
+use runner_core::time::WallTime;
+use runner_wire::ssm::{Channel, Config};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+/// Sessions that may be open at once.
+const MAX_SESSIONS: usize = 1000;
+/// Ended ones that are remembered.
+const MAX_HISTORY: usize = 1000;
+/// Sockets that have not shown a token yet.
+const MAX_WAITING: usize = 256;
+
+/// A session that is wanted.
+pub(crate) struct Asked {
+    /// Put before the random part of its id.
+    pub(crate) prefix: String,
+    pub(crate) target: String,
+    pub(crate) document: Option<String>,
+    pub(crate) reason: Option<String>,
+    /// Who asks, as an ARN.
+    pub(crate) owner: String,
+    /// Closed when nothing was typed for so long.
+    pub(crate) idle: Duration,
+    /// Closed when it was open for so long.
+    pub(crate) longest: Option<Duration>,
+    pub(crate) build: BuildDir,
+    pub(crate) plan: SessionPlan,
+}
+
+/// How a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionStatus {
+    Connecting,
+    Connected,
+    Disconnected,
+    Terminated,
+}
+
+impl SessionStatus {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            SessionStatus::Connecting => "Connecting",
+            SessionStatus::Connected => "Connected",
+            SessionStatus::Disconnected => "Disconnected",
+            SessionStatus::Terminated => "Terminated",
+        }
+    }
+}
+
+/// A session as others see it.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionFacts {
+    pub(crate) id: String,
+    pub(crate) target: String,
+    pub(crate) document: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) owner: String,
+    pub(crate) started: WallTime,
+    pub(crate) ended: Option<WallTime>,
+    pub(crate) status: SessionStatus,
+    /// Why it ended.
+    pub(crate) details: String,
+    pub(crate) longest: Option<Duration>,
+}
+
+/// There is no session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoSession {
+    #[error("the session {0} does not exist")]
+    Unknown(String),
+    #[error("{MAX_SESSIONS} sessions are open at this endpoint already")]
+    TooMany,
+    #[error("no random bytes can be had: {0}")]
+    Random(String),
+}
+
+/// What a session's task and everybody else share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) facts: Mutex<SessionFacts>,
+    token: Mutex<Option<Token>>,
+    audit: Arc<Audit>,
+}
+
+impl Shared {
+    /// It stands otherwise now.
+    pub(super) fn set(&self, status: SessionStatus, details: &str) {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if facts.status == status {
+            return;
+        }
+        facts.status = status;
+        if status == SessionStatus::Terminated {
+            facts.ended = Some(clock::wall());
+            details.clone_into(&mut facts.details);
+        }
+        let entry = Entry {
+            event: status.name().to_owned(),
+            session_id: Some(facts.id.clone()),
+            target: Some(facts.target.clone()),
+            result: Some(details.to_owned()).filter(|details| !details.is_empty()),
+            ..Entry::default()
+        };
+        drop(facts);
+        self.audit.write(entry);
+    }
+
+    fn token(&self) -> MutexGuard<'_, Option<Token>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a token was given out that nobody has shown yet and that is still good.
+    pub(super) fn expects_somebody(&self) -> bool {
+        self.token().as_ref().is_some_and(|token| !token.has_expired())
+    }
+}
+
+/// A session that is open.
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Handle {
+    /// Gives it a client.
+    pub(super) async fn attach(&self, socket: Socket) {
+        // One that has ended meanwhile closes the socket by dropping it.
+        let _ = self.orders.send(Order::Attach(Box::new(socket))).await;
+    }
+}
+
+/// All sessions of this process.
+pub(crate) struct Gateway {
+    sessions: Mutex<Table>,
+    waiting: Arc<Semaphore>,
+    open: watch::Sender<usize>,
+    pub(crate) audit: Arc<Audit>,
+}
+
+#[derive(Default)]
+struct Table {
+    open: BTreeMap<String, Handle>,
+    history: VecDeque<SessionFacts>,
+}
+
+impl Gateway {
+    pub(crate) fn new(audit: Audit) -> Arc<Self> {
+        Arc::new(Gateway {
+            sessions: Mutex::default(),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            open: watch::Sender::new(0),
+            audit: Arc::new(audit),
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a client that has not said who it is.
+    pub(super) fn waiting_room(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
+
+    /// Begins a session: its id, and the token that lets a client in.
+    pub(crate) fn open(self: &Arc<Self>, asked: Asked) -> Result<(String, String), NoSession> {
+        let failed = |error: io::Error| NoSession::Random(error.to_string());
+        let mut table = self.table();
+        if table.open.len() >= MAX_SESSIONS {
+            return Err(NoSession::TooMany);
+        }
+        let id = format!("{}-{}", asked.prefix, hex(&random::<9>().map_err(failed)?));
+        let (token, text) = Token::new().map_err(failed)?;
+        let facts = SessionFacts {
+            id: id.clone(),
+            target: asked.target.clone(),
+            document: asked.document,
+            reason: asked.reason,
+            owner: asked.owner,
+            started: clock::wall(),
+            ended: None,
+            status: SessionStatus::Connecting,
+            details: String::new(),
+            longest: asked.longest,
+        };
+        let shared = Arc::new(Shared {
+            facts: Mutex::new(facts),
+            token: Mutex::new(Some(token)),
+            audit: Arc::clone(&self.audit),
+        });
+        let (order_tx, order_rx) = mpsc::channel(8);
+        let channel = Channel::new(Config {
+            session: id.clone(),
+            target: asked.target,
+            kind: asked.plan.kind,
+            properties: asked.plan.properties.clone(),
+            seed: random::<16>().map_err(failed)?,
+        });
+        let task = SessionTask::new(
+            Arc::clone(&shared),
+            channel,
+            order_rx,
+            asked.build,
+            asked.plan.work,
+            Limits { idle: asked.idle, longest: asked.longest },
+        );
+        table.open.insert(id.clone(), Handle { shared, orders: order_tx });
+        drop(table);
+        self.open.send_modify(|count| *count += 1);
+        let (gateway, name) = (Arc::clone(self), id.clone());
+        tokio::spawn(async move {
+            task.run().await;
+            gateway.forget(&name);
+        });
+        Ok((id, text))
+    }
+
+    fn forget(&self, id: &str) {
+        let mut table = self.table();
+        if let Some(handle) = table.open.remove(id) {
+            let facts = handle.shared.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            table.history.push_back(facts);
+            if table.history.len() > MAX_HISTORY {
+                table.history.pop_front();
+            }
+        }
+        drop(table);
+        self.open.send_modify(|count| *count = count.saturating_sub(1));
+    }
+
+    /// Another token for a session whose client has lost its socket; none for one that is over. The
+    /// one before is no longer good.
+    pub(crate) async fn resume(&self, id: &str) -> Result<Option<String>, NoSession> {
+        let Some(handle) = self.handle(id)? else { return Ok(None) };
+        let (token, text) = Token::new().map_err(|error| NoSession::Random(error.to_string()))?;
+        *handle.shared.token() = Some(token);
+        let goes_on = handle.orders.send(Order::Expect).await.is_ok();
+        Ok(goes_on.then_some(text))
+    }
+
+    /// Ends a session. One that has ended has ended.
+    pub(crate) async fn terminate(&self, id: &str) -> Result<(), NoSession> {
+        if let Some(handle) = self.handle(id)? {
+            let _ = handle.orders.send(Order::Terminate(String::new())).await;
+        }
+        Ok(())
+    }
+
+    /// `None` for a session that is over.
+    fn handle(&self, id: &str) -> Result<Option<Handle>, NoSession> {
+        let table = self.table();
+        match table.open.get(id) {
+            Some(handle) => Ok(Some(handle.clone())),
+            None if table.history.iter().any(|facts| facts.id == id) => Ok(None),
+            None => Err(NoSession::Unknown(id.to_owned())),
+        }
+    }
+
+    /// Takes a token; the session it is for.
+    pub(super) fn present(&self, id: &str, text: &str) -> Result<Handle, String> {
+        let refuse = |why: &str| {
+            self.audit.write(Entry {
+                event: "OpenDataChannel".to_owned(),
+                session_id: Some(id.chars().filter(|c| !c.is_control()).collect()),
+                result: Some(why.to_owned()),
+                ..Entry::default()
+            });
+            Err(why.to_owned())
+        };
+        let Ok(Some(handle)) = self.handle(id) else {
+            return refuse("there is no such session, or it is over");
+        };
+        let mut token = handle.shared.token();
+        let is_right = token.as_ref().is_some_and(|token| token.is(text));
+        if !is_right {
+            // A wrong guess costs the right one nothing.
+            drop(token);
+            return refuse("the token is wrong, or was used before");
+        }
+        let has_expired = token.take().is_some_and(|token| token.has_expired());
+        drop(token);
+        if has_expired {
+            return refuse("the token has expired; start the session again");
+        }
+        Ok(handle)
+    }
+
+    /// Sessions that are open, or were, the newest first.
+    pub(crate) fn list(&self, is_active: bool) -> Vec<SessionFacts> {
+        let table = self.table();
+        let mut list: Vec<SessionFacts> = if is_active {
+            let facts = |handle: &Handle| {
+                handle.shared.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            };
+            table.open.values().map(facts).collect()
+        } else {
+            table.history.iter().cloned().collect()
+        };
+        list.sort_by_key(|facts| std::cmp::Reverse((facts.started, facts.id.clone())));
+        list
+    }
+
+    /// Ends every session for this reason; resolves when their clients have been told.
+    pub(crate) async fn close(&self, reason: &str) {
+        let handles: Vec<Handle> = self.table().open.values().cloned().collect();
+        for handle in handles {
+            let _ = handle.orders.try_send(Order::ShutDown(reason.to_owned()));
+        }
+        let mut open = self.open.subscribe();
+        // Longer than any session takes to say its last.
+        let longest = Duration::from_secs(4);
+        let _ = tokio::time::timeout(longest, open.wait_for(|count| *count == 0)).await;
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

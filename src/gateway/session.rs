@@ -1,0 +1,366 @@
+//! One session: a socket, the channel's state machine, and what runs in the container, joined in one
+//! task.
+//!
+//! Started by `registry`. It never waits for a client: what the client does not read is not made, what
+//! the program does not take is not acknowledged, so a session's memory is bounded by the channel's
+//! window whoever is at the other end.
+
+use super::agent::{Agent, Said};
+use super::plan::Work;
+use super::registry::{SessionStatus, Shared};
+use super::socket::{LINGER, LOST_AFTER, PING_AFTER, Received, Socket};
+use crate::clock;
+use crate::state::BuildDir;
+use runner_wire::ssm::channel::{Now, Room};
+use runner_wire::ssm::{Channel, Event, Phase};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How long a client may take for the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// How long what was sent last may take to be acknowledged before the client is told that it is over.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a session may go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Without input.
+    pub(super) idle: Duration,
+    /// At all.
+    pub(super) longest: Option<Duration>,
+}
+
+/// What a session is told from outside.
+pub(super) enum Order {
+    /// Here is a client. It takes the place of any other.
+    Attach(Box<Socket>),
+    /// A token was given out: somebody will come.
+    Expect,
+    /// End, for this reason; none where that is what the client wants.
+    Terminate(String),
+    /// The same, and without waiting for a client that is not there.
+    ShutDown(String),
+}
+
+/// How far a session has come.
+enum Stage {
+    /// Nobody has shown the token yet.
+    Waiting,
+    /// A client was asked who it is.
+    Handshake {
+        until: Instant,
+    },
+    /// Something runs.
+    Running,
+    /// Nothing runs any more; what it said last is on its way.
+    Draining {
+        reason: String,
+        until: Instant,
+    },
+    /// The client was told that it is over, and is given time to leave.
+    Lingering {
+        until: Instant,
+    },
+    Over,
+}
+
+pub(super) struct SessionTask {
+    shared: Arc<Shared>,
+    channel: Channel,
+    orders: mpsc::Receiver<Order>,
+    socket: Option<Box<Socket>>,
+    agent: Option<Agent>,
+    stage: Stage,
+    build: BuildDir,
+    work: Work,
+    limits: Limits,
+    started: Instant,
+    /// When the client did something last.
+    active: Instant,
+    pinged: bool,
+}
+
+impl SessionTask {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        channel: Channel,
+        orders: mpsc::Receiver<Order>,
+        build: BuildDir,
+        work: Work,
+        limits: Limits,
+    ) -> Self {
+        SessionTask {
+            shared,
+            channel,
+            orders,
+            socket: None,
+            agent: None,
+            stage: Stage::Waiting,
+            build,
+            work,
+            limits,
+            started: Instant::now(),
+            active: Instant::now(),
+            pinged: false,
+        }
+    }
+
+    /// Until the session is over.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.step();
+            if let Stage::Over = self.stage {
+                break;
+            }
+            let wake = self.wake();
+            let room = match &self.socket {
+                Some(socket) if !socket.has_room() => 0,
+                _ => self.channel.room(),
+            };
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(order) => self.obey(order),
+                    None => self.stage = Stage::Over,
+                },
+                received = receive(self.socket.as_deref_mut()) => self.received(received),
+                said = listen(self.agent.as_mut(), room) => self.said(said),
+                () = tokio::time::sleep_until(wake.into()) => self.look(),
+            }
+        }
+        let reason = self.shared.facts.lock().map(|facts| facts.details.clone());
+        self.shared.set(SessionStatus::Terminated, &reason.unwrap_or_default());
+    }
+
+    /// Moves on what can be moved on.
+    fn step(&mut self) {
+        if let Stage::Draining { reason, until } = &self.stage
+            && self.socket.is_some()
+            && (self.channel.is_drained() || Instant::now() >= *until)
+        {
+            self.channel.close(reason, now());
+            self.stage = Stage::Lingering { until: Instant::now() + LINGER };
+        }
+        if let Some(socket) = &mut self.socket {
+            while socket.has_room() {
+                let Some(frame) = self.channel.next_outgoing() else { break };
+                socket.push(frame);
+            }
+        }
+    }
+
+    /// When there is something to do though nothing happens.
+    fn wake(&self) -> Instant {
+        let mut wake = match self.stage {
+            // A token's life ends unseen; it is looked at now and then.
+            Stage::Waiting => Instant::now() + Duration::from_secs(5),
+            Stage::Handshake { until } | Stage::Lingering { until } => until,
+            Stage::Draining { until, .. } if self.socket.is_some() => until,
+            Stage::Running | Stage::Draining { .. } | Stage::Over => {
+                let idle = self.active + self.limits.idle;
+                let longest = self.limits.longest.map(|longest| self.started + longest);
+                longest.map_or(idle, |longest| idle.min(longest))
+            }
+        };
+        if let Some(socket) = &self.socket {
+            let silent_for = if self.pinged { LOST_AFTER } else { PING_AFTER };
+            wake = wake.min(socket.heard + silent_for);
+            if let Some(deadline) = self.channel.deadline() {
+                let left = deadline.saturating_sub(clock::boot());
+                // Whoever does not read has no use for the same again.
+                if socket.has_room() {
+                    wake = wake.min(Instant::now() + left);
+                }
+            }
+        }
+        wake
+    }
+
+    /// Looks at every clock.
+    fn look(&mut self) {
+        let time = Instant::now();
+        match &self.stage {
+            Stage::Waiting if !self.shared.expects_somebody() => {
+                self.over("nobody has connected");
+            }
+            Stage::Handshake { until } if time >= *until => {
+                self.end("the client has not answered the handshake");
+            }
+            Stage::Lingering { until } if time >= *until => self.stage = Stage::Over,
+            Stage::Running | Stage::Draining { .. } => {
+                let longest = self.limits.longest;
+                if time >= self.active + self.limits.idle {
+                    let minutes = self.limits.idle.as_secs().div_ceil(60);
+                    self.stop(&format!("closed: nothing happened for {minutes} minutes"));
+                } else if longest.is_some_and(|longest| time >= self.started + longest) {
+                    self.stop("closed: it was open for as long as a session may be");
+                }
+            }
+            _ => {}
+        }
+        if let Some(socket) = &mut self.socket {
+            let silent_for = time - socket.heard;
+            if silent_for >= LOST_AFTER {
+                self.lost();
+            } else if silent_for >= PING_AFTER && !self.pinged {
+                socket.ping();
+                self.pinged = true;
+            }
+        }
+        if self.socket.as_ref().is_some_and(|socket| socket.has_room()) {
+            self.channel.tick(now());
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Attach(socket) => {
+                // The old one is closed before the new one takes over what is on its way.
+                self.socket = None;
+                self.channel.detach();
+                if let Stage::Lingering { .. } | Stage::Over = self.stage {
+                    return;
+                }
+                self.socket = Some(socket);
+                self.pinged = false;
+                self.active = Instant::now();
+                self.channel.attach(now());
+                match &mut self.stage {
+                    Stage::Waiting => {
+                        self.stage = Stage::Handshake { until: Instant::now() + HANDSHAKE };
+                    }
+                    Stage::Draining { until, .. } => *until = Instant::now() + DRAIN,
+                    _ => {}
+                }
+                if self.channel.phase() == Phase::Open {
+                    self.shared.set(SessionStatus::Connected, "");
+                }
+            }
+            Order::Expect => self.active = Instant::now(),
+            Order::Terminate(reason) => self.stop(&reason),
+            Order::ShutDown(reason) => match (&self.stage, &self.socket) {
+                // It has its own reason, and is about to tell it.
+                (Stage::Draining { .. } | Stage::Lingering { .. }, Some(_)) => {}
+                (_, Some(_)) => self.end(&reason),
+                (_, None) => self.over(&reason),
+            },
+        }
+    }
+
+    fn received(&mut self, received: Received) {
+        let bytes = match received {
+            Received::Message(bytes) => bytes,
+            Received::Room => return,
+            Received::Lost => return self.lost(),
+        };
+        self.pinged = false;
+        let room = Room {
+            to_answer: self.socket.as_ref().is_some_and(|socket| socket.has_room()),
+            for_input: self.agent.as_ref().is_some_and(Agent::has_room),
+        };
+        for event in self.channel.receive(&bytes, now(), room) {
+            match event {
+                Event::Ready(version) => {
+                    let name = self.channel.config().session.clone();
+                    let build = self.build.clone();
+                    let mode = self.channel.is_multiplexed(&version);
+                    self.agent = Some(Agent::start(&self.work, &version, mode, build, name));
+                    self.stage = Stage::Running;
+                    self.active = Instant::now();
+                    self.shared.set(SessionStatus::Connected, "");
+                }
+                Event::Failed(reason) => self.end(&reason),
+                Event::Bytes(bytes) => {
+                    self.active = Instant::now();
+                    if let Some(agent) = &mut self.agent {
+                        agent.input(&bytes);
+                    }
+                }
+                Event::Size { rows, cols } => {
+                    self.active = Instant::now();
+                    if let Some(agent) = &mut self.agent {
+                        agent.resize(rows, cols);
+                    }
+                }
+                Event::Disconnected => {
+                    if let Some(agent) = &mut self.agent {
+                        agent.disconnected();
+                    }
+                }
+                Event::Terminate => self.end(""),
+            }
+        }
+    }
+
+    /// The client is gone; it may come back with another socket.
+    fn lost(&mut self) {
+        self.socket = None;
+        self.pinged = false;
+        self.channel.detach();
+        match self.stage {
+            Stage::Lingering { .. } => self.stage = Stage::Over,
+            Stage::Over => {}
+            _ => self.shared.set(SessionStatus::Disconnected, ""),
+        }
+    }
+
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Output(payload, message) => self.channel.send(payload, message, now()),
+            Said::Ended(reason) => self.end(&reason),
+        }
+    }
+
+    /// Nothing runs any more. The client gets the rest, and is told then.
+    fn end(&mut self, reason: &str) {
+        if let Stage::Draining { .. } | Stage::Lingering { .. } | Stage::Over = self.stage {
+            return;
+        }
+        // What still runs ends with its connection.
+        self.agent = None;
+        self.because(reason);
+        self.stage = Stage::Draining { reason: reason.to_owned(), until: Instant::now() + DRAIN };
+    }
+
+    /// The end, told if there is somebody to tell.
+    fn stop(&mut self, reason: &str) {
+        match self.socket {
+            Some(_) => self.end(reason),
+            None => self.over(reason),
+        }
+    }
+
+    /// It is over, and there is nobody to tell.
+    fn over(&mut self, reason: &str) {
+        self.agent = None;
+        self.because(reason);
+        self.stage = Stage::Over;
+    }
+
+    fn because(&self, reason: &str) {
+        if let Ok(mut facts) = self.shared.facts.lock()
+            && facts.details.is_empty()
+        {
+            reason.clone_into(&mut facts.details);
+        }
+    }
+}
+
+async fn receive(socket: Option<&mut Socket>) -> Received {
+    match socket {
+        Some(socket) => socket.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn listen(agent: Option<&mut Agent>, room: usize) -> Said {
+    match agent {
+        Some(agent) => agent.next(room).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn now() -> Now {
+    let wall_ms = u64::try_from(clock::wall().0 / 1000).unwrap_or_default();
+    Now { since: clock::boot(), wall_ms }
+}

@@ -1,0 +1,118 @@
+//! What `--session-log` leaves: a transcript of each terminal, and a line for each session that begins
+//! or ends.
+//!
+//! Fed by the hub. [`SessionLog`] is the seam for other destinations; [`LogDir`] is the one there is.
+//! What is in it is masked as the build's own log is; what a terminal does not echo is not in it.
+
+use crate::clock;
+use crate::state::make_private;
+use crate::users;
+use runner_core::mask::{Masker, SharedSecrets};
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// A session that begins or ends.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SessionNote<'a> {
+    /// When; filled in when it is written.
+    pub(crate) time: String,
+    /// `opened` or `closed`.
+    pub(crate) event: &'static str,
+    pub(crate) build: &'a str,
+    /// Its number in the build.
+    pub(crate) session: u64,
+    /// Its id at AWS's clients, where one of them has opened it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) session_id: Option<&'a str>,
+    /// What runs in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) program: Option<String>,
+    /// What ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) how: Option<String>,
+}
+
+/// Where it goes.
+pub(crate) trait SessionLog: Send + Sync {
+    /// A place for what a terminal shows.
+    fn transcript(&self, name: &str) -> io::Result<Box<dyn Write + Send>>;
+    /// Keeps a line.
+    fn note(&self, note: SessionNote<'_>);
+}
+
+/// A directory: `NAME.log` for each terminal, `audit.jsonl` for the lines.
+#[derive(Debug)]
+pub(crate) struct LogDir {
+    dir: PathBuf,
+    writing: Mutex<()>,
+}
+
+impl LogDir {
+    /// Makes the directory where it is missing.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        make_private(dir)?;
+        let log = LogDir { dir: dir.to_path_buf(), writing: Mutex::new(()) };
+        // Found out now, not when somebody wants in.
+        log.lines()?;
+        Ok(log)
+    }
+
+    fn lines(&self) -> io::Result<File> {
+        let path = self.dir.join("audit.jsonl");
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        users::give(&path)?;
+        Ok(file)
+    }
+}
+
+impl SessionLog for LogDir {
+    fn transcript(&self, name: &str) -> io::Result<Box<dyn Write + Send>> {
+        let path = self.dir.join(format!("{name}.log"));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        users::give(&path)?;
+        Ok(Box::new(file))
+    }
+
+    fn note(&self, mut note: SessionNote<'_>) {
+        note.time = clock::wall().to_string();
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = serde_json::to_string(&note)
+            .map_err(io::Error::from)
+            .and_then(|line| self.lines()?.write_all(format!("{line}\n").as_bytes()));
+        if let Err(error) = written {
+            tracing::warn!(%error, dir = %self.dir.display(), "cannot write an audit line");
+        }
+    }
+}
+
+/// What one terminal shows, on its way to the log.
+pub(super) struct Transcript {
+    secrets: SharedSecrets,
+    masker: Masker,
+    masked: Vec<u8>,
+    to: Box<dyn Write + Send>,
+}
+
+impl Transcript {
+    pub(super) fn new(secrets: SharedSecrets, to: Box<dyn Write + Send>) -> Self {
+        let masker = Masker::new(secrets.get());
+        Transcript { secrets, masker, masked: Vec::new(), to }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.masker.renew(self.secrets.get());
+        self.to.write_all(self.masker.push(bytes, &mut self.masked))
+    }
+}
+
+impl Drop for Transcript {
+    fn drop(&mut self) {
+        // What could have been the start of a secret and is not.
+        let _ = self.to.write_all(&self.masker.finish());
+    }
+}

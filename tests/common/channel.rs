@@ -1,0 +1,267 @@
+//! A client of Session Manager's protocol that does what a test wants, sound or not.
+
+use super::endpoint::Endpoint;
+use super::{PATIENCE, bed};
+use runner_wire::ssm::message::{Head, Id, encode, parse};
+use runner_wire::ssm::{Kind, Payload};
+use serde_json::{Value, json};
+use std::net::TcpStream;
+use std::time::Instant;
+use tungstenite::{Message, WebSocket};
+
+/// A session that was started and may be connected to.
+#[derive(Clone)]
+pub(crate) struct Started {
+    pub(crate) id: String,
+    pub(crate) url: String,
+    pub(crate) token: String,
+}
+
+impl Started {
+    /// A session in the bed's one live build, through an endpoint that needs no signature.
+    pub(crate) fn new(
+        bed: &bed::Bed,
+        endpoint: &Endpoint,
+        document: &str,
+        parameters: &Value,
+    ) -> Self {
+        let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+        Self::in_build(endpoint, &uuid, document, parameters)
+    }
+
+    pub(crate) fn in_build(
+        endpoint: &Endpoint,
+        uuid: &str,
+        document: &str,
+        parameters: &Value,
+    ) -> Self {
+        let mut body = json!({"Target": format!("codebuild:{uuid}"), "Parameters": parameters});
+        if !document.is_empty() {
+            body["DocumentName"] = json!(document);
+        }
+        let (status, answer) = endpoint.call("AmazonSSM.StartSession", &body);
+        assert_eq!(status, 200, "{answer}");
+        Self::of(&answer)
+    }
+
+    pub(crate) fn of(answer: &Value) -> Self {
+        let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+        Started { id: text("SessionId"), url: text("StreamUrl"), token: text("TokenValue") }
+    }
+
+    /// Another token for it; none where it is over.
+    pub(crate) fn resume(&self, endpoint: &Endpoint) -> Option<Self> {
+        let (status, answer) =
+            endpoint.call("AmazonSSM.ResumeSession", &json!({"SessionId": self.id}));
+        assert_eq!(status, 200, "{answer}");
+        answer["TokenValue"].as_str()?;
+        Some(Started { url: self.url.clone(), ..Self::of(&answer) })
+    }
+}
+
+/// What has come from the server.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Heard {
+    /// A numbered message.
+    Output { sequence: i64, payload: Payload, body: Vec<u8> },
+    /// An acknowledgement of this number.
+    Acknowledged(i64),
+    /// The end, and why.
+    Closed(String),
+    /// The socket is gone.
+    Lost,
+}
+
+/// A websocket.
+pub(crate) struct Channel {
+    socket: WebSocket<TcpStream>,
+    /// The next number of ours.
+    pub(crate) next: i64,
+    /// The next number of the server's, and output that came before its turn.
+    pub(crate) expected: i64,
+    pub(crate) acknowledges: bool,
+    /// What the terminal shows.
+    pub(crate) shown: Vec<u8>,
+}
+
+impl Channel {
+    /// Connects, without a word.
+    pub(crate) fn dial(started: &Started) -> Self {
+        let url = &started.url;
+        let address = url.strip_prefix("ws://").unwrap().split('/').next().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (socket, _) = tungstenite::client(url.as_str(), stream).unwrap();
+        Channel { socket, next: 0, expected: 0, acknowledges: true, shown: Vec::new() }
+    }
+
+    /// Connects and shows the token.
+    pub(crate) fn with_token(started: &Started) -> Self {
+        let mut channel = Self::dial(started);
+        channel.token(&started.token);
+        channel
+    }
+
+    /// Connects and does the whole handshake.
+    pub(crate) fn open(started: &Started) -> Self {
+        let mut channel = Self::with_token(started);
+        channel.handshake();
+        channel
+    }
+
+    pub(crate) fn token(&mut self, token: &str) {
+        let message = json!({
+            "MessageSchemaVersion": "1.0", "RequestId": "r", "TokenValue": token, "ClientId": "c",
+        });
+        self.socket.send(Message::text(message.to_string())).unwrap();
+    }
+
+    pub(crate) fn handshake(&mut self) {
+        let payload = |heard: &Heard| match heard {
+            Heard::Output { payload, .. } => Some(*payload),
+            _ => None,
+        };
+        assert_eq!(payload(&self.hear()), Some(Payload::HandshakeRequest));
+        let response = json!({
+            "ClientVersion": "1.2.0.0",
+            "ProcessedClientActions": [{"ActionType": "SessionType", "ActionStatus": 1}],
+        });
+        self.input(Payload::HandshakeResponse, response.to_string().as_bytes());
+        assert_eq!(self.hear(), Heard::Acknowledged(0));
+        assert_eq!(payload(&self.hear()), Some(Payload::HandshakeComplete));
+    }
+
+    /// Another socket for the same session.
+    pub(crate) fn resume(&mut self, started: &Started) {
+        let other = Self::with_token(started);
+        self.socket = other.socket;
+    }
+
+    /// Sends a numbered message.
+    pub(crate) fn input(&mut self, payload: Payload, body: &[u8]) {
+        let sequence = self.next;
+        self.next += 1;
+        self.numbered(sequence, payload, body);
+    }
+
+    pub(crate) fn numbered(&mut self, sequence: i64, payload: Payload, body: &[u8]) {
+        self.raw(&encode(&head(Kind::Input, sequence, payload), body));
+    }
+
+    pub(crate) fn acknowledge(&mut self, sequence: i64) {
+        let body = json!({
+            "AcknowledgedMessageType": "output_stream_data",
+            "AcknowledgedMessageId": "00000000-0000-4000-8000-000000000000",
+            "AcknowledgedMessageSequenceNumber": sequence,
+            "IsSequentialMessage": true,
+        });
+        let head = head(Kind::Acknowledge, 0, Payload::None);
+        self.raw(&encode(&head, body.to_string().as_bytes()));
+    }
+
+    /// Sends bytes as one message. A server that has gone is found when it is listened to.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        let _ = self.socket.send(Message::binary(bytes.to_vec()));
+    }
+
+    /// The next thing that comes. Output that is acknowledged here is gathered, once, in order.
+    pub(crate) fn hear(&mut self) -> Heard {
+        loop {
+            let bytes = match self.socket.read() {
+                Ok(Message::Binary(bytes)) => bytes,
+                Ok(Message::Close(_)) => return Heard::Lost,
+                Ok(_) => continue,
+                Err(tungstenite::Error::Io(error))
+                    if error.kind() == std::io::ErrorKind::WouldBlock =>
+                {
+                    panic!("nothing comes; so far: {}", String::from_utf8_lossy(&self.shown))
+                }
+                Err(_) => return Heard::Lost,
+            };
+            let message = parse(&bytes).expect("what the server sends is sound");
+            match message.kind {
+                Kind::Acknowledge => {
+                    let body: Value = serde_json::from_slice(message.body).unwrap();
+                    let number = body["AcknowledgedMessageSequenceNumber"].as_i64().unwrap();
+                    return Heard::Acknowledged(number);
+                }
+                Kind::ChannelClosed => {
+                    let body: Value = serde_json::from_slice(message.body).unwrap();
+                    return Heard::Closed(body["Output"].as_str().unwrap().to_owned());
+                }
+                Kind::Output => {
+                    assert!(!message.body.is_empty(), "an empty message");
+                    let sequence = message.sequence;
+                    if self.acknowledges {
+                        self.acknowledge(sequence);
+                    }
+                    if sequence < self.expected {
+                        // Once more; the real client says nothing about it either.
+                        continue;
+                    }
+                    assert_eq!(sequence, self.expected, "messages come in order over one socket");
+                    self.expected += 1;
+                    if matches!(message.payload, Payload::Bytes | Payload::StdErr) {
+                        self.shown.extend_from_slice(message.body);
+                    }
+                    let body = message.body.to_vec();
+                    return Heard::Output { sequence, payload: message.payload, body };
+                }
+                Kind::Input | Kind::Other => panic!("{message:?}"),
+            }
+        }
+    }
+
+    /// Listens until the terminal shows this.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let begin = Instant::now();
+        while !String::from_utf8_lossy(&self.shown).contains(text) {
+            let heard = self.hear();
+            let shown = String::from_utf8_lossy(&self.shown);
+            assert!(!matches!(heard, Heard::Closed(_) | Heard::Lost), "{heard:?} after {shown}");
+            assert!(begin.elapsed() < PATIENCE, "{text} never comes: {shown}");
+        }
+    }
+
+    /// Listens until the terminal shows this after the last of `after`.
+    #[track_caller]
+    pub(crate) fn wait_for_after(&mut self, after: &str, text: &str) {
+        let is_there = |shown: &[u8]| {
+            let all = String::from_utf8_lossy(shown);
+            all.rfind(after).is_some_and(|at| all[at + after.len()..].contains(text))
+        };
+        while !is_there(&self.shown) {
+            let heard = self.hear();
+            assert!(!matches!(heard, Heard::Closed(_) | Heard::Lost), "{heard:?} before {text}");
+        }
+    }
+
+    /// Listens to the end; why it came.
+    #[track_caller]
+    pub(crate) fn wait_for_close(&mut self) -> String {
+        loop {
+            match self.hear() {
+                Heard::Closed(reason) => return reason,
+                Heard::Lost => panic!("lost: {}", String::from_utf8_lossy(&self.shown)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Listens to the end without a word.
+    pub(crate) fn wait_for_loss(&mut self) {
+        while self.hear() != Heard::Lost {}
+    }
+
+    /// The socket itself, for those who want to do something to it.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.socket.get_ref()
+    }
+}
+
+/// A header of ours.
+pub(crate) fn head(kind: Kind, sequence: i64, payload: Payload) -> Head {
+    Head { kind, sequence, flags: 0, id: Id([7; 16]), payload, created_ms: 1_700_000_000_000 }
+}

@@ -1,0 +1,106 @@
+//! AWS's own clients against an endpoint, and the endpoint that a bed's builds or `serve` offer.
+
+use super::bed::{Bed, Outcome, outcome};
+use super::process::Running;
+use super::python;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+/// An endpoint as clients know it.
+pub(crate) struct Endpoint {
+    /// `HOST:PORT`.
+    pub(crate) address: String,
+    credentials: String,
+}
+
+impl Endpoint {
+    /// The one that a paused build's notice names.
+    pub(crate) fn of_notice(running: &Running) -> Self {
+        let text = running.stderr.text();
+        let word_after = |name: &str| {
+            let (_, rest) = text.split_once(name).unwrap_or_else(|| panic!("no {name} in {text}"));
+            rest.split_whitespace().next().unwrap().to_owned()
+        };
+        Endpoint {
+            address: word_after("--endpoint-url http://"),
+            credentials: word_after("AWS_SHARED_CREDENTIALS_FILE="),
+        }
+    }
+
+    /// That of a `runner serve` of this bed.
+    pub(crate) fn serve(bed: &Bed, options: &[&str]) -> (Self, Running) {
+        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0"];
+        arguments.extend(options);
+        let running = Running::spawn(bed.command(arguments));
+        running.stderr.wait_for("credentials: ");
+        let text = running.stderr.text();
+        let (_, rest) = text.split_once("listening on http://").unwrap();
+        let address = rest.split_whitespace().next().unwrap().to_owned();
+        let credentials = bed.home().join("aws-credentials").to_str().unwrap().to_owned();
+        (Endpoint { address, credentials }, running)
+    }
+
+    /// AWS's CLI, told of it.
+    pub(crate) fn aws(&self, bed: &Bed, arguments: &[&str]) -> Command {
+        let mut command = bed.other(python("aws").to_str().unwrap());
+        self.surround(&mut command);
+        command.args(arguments);
+        command
+    }
+
+    /// Tells a program of it.
+    pub(crate) fn surround(&self, command: &mut Command) {
+        command
+            .env("AWS_SHARED_CREDENTIALS_FILE", &self.credentials)
+            .env("AWS_PROFILE", "runner")
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_ENDPOINT_URL", format!("http://{}", self.address))
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+    }
+
+    /// Runs AWS's CLI to a good end; its answer.
+    #[track_caller]
+    pub(crate) fn ask(&self, bed: &Bed, arguments: &[&str]) -> serde_json::Value {
+        let answer = outcome(&mut self.aws(bed, arguments)).code(0);
+        if answer.stdout.is_empty() {
+            return serde_json::Value::Null;
+        }
+        serde_json::from_str(&answer.stdout).unwrap_or_else(|_| panic!("{answer:?}"))
+    }
+
+    /// Runs AWS's CLI to a refusal.
+    #[track_caller]
+    pub(crate) fn refuses(&self, bed: &Bed, arguments: &[&str]) -> Outcome {
+        let answer = outcome(&mut self.aws(bed, arguments));
+        assert_eq!(answer.code, 255, "{answer:?}");
+        answer
+    }
+
+    /// A call without a signature, as a program of this user makes it where that is allowed.
+    pub(crate) fn call(&self, target: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
+        let (status, text) = self.post(&[("X-Amz-Target", target)], &body.to_string());
+        (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}")))
+    }
+
+    /// A request, as it stands here.
+    pub(crate) fn post(&self, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let mut head = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+        if !headers.iter().any(|(name, _)| *name == "Host") {
+            head.push_str(&format!("Host: {}\r\n", self.address));
+        }
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("Connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status.unwrap_or_else(|| panic!("no answer: {text:?}")), body.to_owned())
+    }
+}

@@ -1,0 +1,130 @@
+//! Clients of other people's making, through AWS's CLI: the package ssm-session for shells, socat and
+//! ssh for connections.
+
+use crate::common::endpoint::Endpoint;
+use crate::common::{Bed, Outcome, Running, build, cases, clients, outcome, project, python};
+use std::process::Command;
+
+cases! {
+    [Containers, Image("busybox"), Python, Clients] => a_shell_that_resumes_the_build, commands_of_ecs;
+    [Python, Clients, Program("ssh")] => ssh_to_a_server_in_the_build;
+    [Python, Clients] => without_a_container;
+}
+
+/// AWS's CLI, with the stand-in for its plugin and what is to be typed.
+fn aws(bed: &Bed, endpoint: &Endpoint, arguments: &[&str], typed: &str) -> Command {
+    let mut command = endpoint.aws(bed, arguments);
+    let programs = project().join("tests/clients");
+    command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display()));
+    command.env("NODE_PATH", clients());
+    command.env("TYPED", typed);
+    command
+}
+
+fn typed(bed: &Bed, endpoint: &Endpoint, arguments: &[&str], text: &str) -> Outcome {
+    outcome(&mut aws(bed, endpoint, arguments, text))
+}
+
+/// The line of the notice, pasted as it is.
+fn pasted(bed: &Bed, running: &Running, text: &str) -> Outcome {
+    let notice = running.stderr.text();
+    let line = notice.lines().find_map(|line| line.strip_prefix("runner:   aws ")).unwrap();
+    let mut command = bed.other("sh");
+    let programs = project().join("tests/clients");
+    let python = python("aws");
+    let path = format!("{}:{}", programs.display(), python.parent().unwrap().display());
+    command.env("PATH", format!("{path}:/usr/local/bin:/usr/bin:/bin"));
+    command.env("NODE_PATH", clients());
+    command.env("TYPED", text).args(["-c", line]);
+    outcome(&mut command)
+}
+
+const SHELL: &str = "PS1='rea''dy> '
+wait:ready>
+bytes:echo $SAVED-$NOT_SAVED $PWD; stty size
+wait:34 197
+codebuild-resume
+";
+
+fn a_shell_that_resumes_the_build() {
+    let bed = Bed::new();
+    let commands = ["export SAVED=1", "NOT_SAVED=2; cd /tmp; codebuild-breakpoint; echo went on"];
+    let running = bed.paused(&build(&commands), &[]);
+    let session = pasted(&bed, &running, SHELL).code(0);
+    assert!(session.stdout.contains("1-2 /tmp"), "{session:?}");
+    assert!(session.stdout.contains("closed: the build has ended: SUCCEEDED"), "{session:?}");
+    // What the CLI hands on: Region, operation, profile, target, endpoint.
+    assert!(session.stderr.contains("\"StartSession\",\"runner\""), "{session:?}");
+    let mut running = running;
+    assert_eq!(running.wait(), 0);
+    assert!(running.stdout.text().contains("went on"));
+}
+
+fn commands_of_ecs() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["cd /tmp; codebuild-breakpoint"]), &[]);
+    let endpoint = Endpoint::of_notice(&running);
+    let task = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let execute = |task: &str, command: &str, text: &str| {
+        let arguments =
+            ["ecs", "execute-command", "--task", task, "--interactive", "--command", command];
+        typed(&bed, &endpoint, &arguments, text)
+    };
+    let done =
+        execute(&task, "sh -c 'id -u; pwd; read x; echo got $x'", "wait:/tmp\nsomething\n").code(0);
+    assert!(done.stdout.contains("/tmp") && done.stdout.contains("got something"), "{done:?}");
+    assert!(done.stderr.contains(&format!("ecs:default_{}_", task.replace('-', ""))), "{done:?}");
+    execute("nobody", "sh", "").code(255).says("(InvalidParameterException)");
+    execute(&task, "'", "").code(255).says("(InvalidParameterException)");
+    bed.resume(running);
+}
+
+/// An SSH server in the build, ssh outside, and AWS's CLI as its way there.
+fn ssh_to_a_server_in_the_build() {
+    let bed = Bed::host();
+    let server = format!(
+        "{} {}/tests/clients/ssh-server.py",
+        python("python").display(),
+        project().display()
+    );
+    let start = format!("{server} port & until test -s port; do :; done; echo port $(cat port)");
+    let spec = build(&[&format!("{start}; codebuild-breakpoint; kill %1 2>/dev/null || kill $!")]);
+    let running = bed.paused(&spec, &["--engine", "process"]);
+    running.stdout.wait_for("port ");
+    let text = running.stdout.text();
+    let port = text.lines().find_map(|line| line.strip_prefix("port ")).unwrap().to_owned();
+    let endpoint = Endpoint::of_notice(&running);
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let proxy = format!(
+        "{} ssm start-session --target codebuild:{uuid} --document-name AWS-StartSSHSession --parameters \
+         portNumber={port}",
+        python("aws").display()
+    );
+    let cli = aws(&bed, &endpoint, &[], "");
+    let mut command = bed.other("ssh");
+    command.envs(cli.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    for option in [
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "LogLevel=ERROR",
+        "BatchMode=yes",
+    ] {
+        command.args(["-F", "none", "-o", option]);
+    }
+    command.args(["-o", &format!("ProxyCommand={proxy}"), "someone@build", "anything"]);
+    let text: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+    let input = bed.write("input", &text);
+    command.stdin(std::fs::File::open(input).unwrap());
+    let answer = outcome(&mut command);
+    assert_eq!(answer.code, 7, "{}", answer.stderr);
+    assert!(answer.stdout == text, "{} of {} bytes", answer.stdout.len(), text.len());
+    bed.resume(running);
+}
+
+fn without_a_container() {
+    let bed = Bed::host();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &["--engine", "process"]);
+    let session = pasted(&bed, &running, SHELL).code(0);
+    assert!(session.stdout.contains("closed: the build has ended: SUCCEEDED"), "{session:?}");
+    running.ends(0);
+}

@@ -1,0 +1,678 @@
+//! The message gateway against clients, sound and not: one that does what a test wants.
+
+use crate::common::channel::{Channel, Heard, Started, head};
+use crate::common::endpoint::Endpoint;
+use crate::common::{Bed, Running, build, cases, until};
+use nix::sys::signal::Signal;
+use runner_wire::smux;
+use runner_wire::ssm::message::{MAX_PAYLOAD, encode};
+use runner_wire::ssm::{Kind, Payload};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+
+cases! {
+    [Containers, Image("busybox")] => a_shell, tokens, what_is_no_token, harmed_frames,
+        a_client_that_never_acknowledges, a_client_that_never_reads, another_socket_under_output,
+        the_newest_client_counts, two_hundred_sessions, a_flood_of_upgrades, idle_sessions,
+        the_end_of_the_build, terminated_by_the_client, outputs_of_a_command, a_command_on_a_terminal,
+        connections, a_port_where_nobody_listens, one_connection_at_a_time, the_raw_connection,
+        a_dying_endpoint, sessions_of_two_builds;
+}
+
+/// A paused build and an endpoint that needs no signature.
+struct Place {
+    bed: Bed,
+    build: Running,
+    endpoint: Endpoint,
+    server: Running,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(options: &[&str]) -> Self {
+        let bed = Bed::new();
+        let build = bed.paused(&build(&["cd /tmp; codebuild-breakpoint"]), options);
+        let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
+        Place { bed, build, endpoint, server }
+    }
+
+    fn start(&self, document: &str, parameters: &Value) -> Started {
+        Started::new(&self.bed, &self.endpoint, document, parameters)
+    }
+
+    fn shell(&self) -> (Started, Channel) {
+        let started = self.start("", &json!({}));
+        let mut channel = Channel::open(&started);
+        channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#);
+        typed(&mut channel, "PS1='rea''dy> '\n");
+        channel.wait_for("ready> ");
+        (started, channel)
+    }
+
+    fn port(&self, document: &str, port: u16) -> Started {
+        self.start(document, &json!({"portNumber": [port.to_string()]}))
+    }
+
+    /// Memory of the endpoint, in MiB.
+    fn memory(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+    }
+
+    fn ends(self) {
+        self.server.signal(Signal::SIGTERM);
+        self.server.ends(0);
+        self.bed.resume(self.build);
+    }
+}
+
+fn typed(channel: &mut Channel, text: &str) {
+    channel.input(Payload::Bytes, text.as_bytes());
+}
+
+fn a_shell() {
+    let place = Place::new();
+    let (started, mut channel) = place.shell();
+    typed(&mut channel, "pwd; tty; stty size; echo $TERM\n");
+    for wanted in ["/tmp", "/dev/pts/0", "24 80", "xterm-256color"] {
+        channel.wait_for(wanted);
+    }
+    channel.input(Payload::Size, br#"{"cols":50,"rows":20}"#);
+    typed(&mut channel, "stty size\n");
+    channel.wait_for("20 50");
+    typed(&mut channel, "echo in the fore''ground; cat\n");
+    channel.wait_for("in the foreground");
+    typed(&mut channel, "\u{3}");
+    channel.wait_for_after("^C", "ready> ");
+    typed(&mut channel, "exit 3\n");
+    assert_eq!(channel.wait_for_close(), "");
+    // Nothing of a code: clients print whatever they are sent.
+    assert!(!String::from_utf8_lossy(&channel.shown).contains("EXIT_CODE"));
+    channel.wait_for_loss();
+    assert!(started.resume(&place.endpoint).is_none());
+    place.ends();
+}
+
+/// Good once. A refusal is told in the channel: by HTTP it would make clients hang.
+fn tokens() {
+    let place = Place::new();
+    let started = place.start("", &json!({}));
+    let refused = |started: &Started, token: &str| {
+        let mut channel = Channel::dial(started);
+        channel.token(token);
+        let reason = channel.wait_for_close();
+        channel.wait_for_loss();
+        reason
+    };
+    let wrong = "the token is wrong, or was used before";
+    assert_eq!(refused(&started, "x"), wrong);
+    assert_eq!(refused(&started, &started.token[1..]), wrong);
+    // A wrong guess costs the right one nothing.
+    let mut channel = Channel::open(&started);
+    assert_eq!(refused(&started, &started.token), wrong);
+    let other = place.start("", &json!({}));
+    let crossed = Started { token: other.token.clone(), ..started.clone() };
+    assert_eq!(refused(&crossed, &other.token), wrong);
+    // A new one makes the one before it worthless.
+    let renewed = started.resume(&place.endpoint).unwrap();
+    let again = started.resume(&place.endpoint).unwrap();
+    assert_eq!(refused(&started, &renewed.token), wrong);
+    typed(&mut channel, "echo still-$((1+1))\n");
+    channel.wait_for("still-2");
+    channel.resume(&again);
+    typed(&mut channel, "echo again-$((1+1))\n");
+    channel.wait_for("again-2");
+    let unknown = Started { url: started.url.replace(&started.id, "nobody-1"), ..started };
+    assert!(refused(&unknown, "x").contains("no such session"));
+    place.ends();
+}
+
+fn what_is_no_token() {
+    let place = Place::new();
+    for first in [&b"{"[..], b"", b"\xff\xfe", &vec![b'x'; 5000], &vec![b' '; 200_000]] {
+        let started = place.start("", &json!({}));
+        let mut channel = Channel::dial(&started);
+        channel.raw(first);
+        // Told, or cut off; the session waits for its client all the same.
+        while !matches!(channel.hear(), Heard::Closed(_) | Heard::Lost) {}
+        Channel::open(&started);
+    }
+    place.ends();
+}
+
+/// Reordered, duplicated, truncated, harmed, foreign: what is typed arrives once and in order.
+fn harmed_frames() {
+    let place = Place::new();
+    let (started, mut channel) = place.shell();
+    let first = channel.next;
+    let text = "echo o''ne two three four five\n";
+    let pieces: Vec<&[u8]> = text.as_bytes().chunks(4).collect();
+    let frame = |n: i64, body: &[u8]| encode(&head(Kind::Input, n, Payload::Bytes), body);
+    for (n, piece) in pieces.iter().enumerate().rev() {
+        let n = first + i64::try_from(n).unwrap();
+        let sound = frame(n, piece);
+        let mut harmed = sound.clone();
+        *harmed.last_mut().unwrap() ^= 1;
+        channel.raw(&harmed);
+        channel.raw(&sound[..sound.len() - 1]);
+        channel.raw(&sound[..100]);
+        channel.raw(&sound);
+        channel.raw(&sound);
+    }
+    channel.raw(&encode(&head(Kind::Output, 0, Payload::Bytes), b"rm -rf /\n"));
+    channel.raw(&encode(&head(Kind::ChannelClosed, 0, Payload::None), b"{}"));
+    channel.raw(&encode(&head(Kind::Acknowledge, 0, Payload::None), b"[]"));
+    for far in [-1, i64::MIN, i64::MAX, first + 100_000] {
+        channel.numbered(far, Payload::Bytes, b"x");
+    }
+    channel.numbered(first, Payload::Other(77), b"x");
+    channel.next = first + i64::try_from(pieces.len()).unwrap();
+    channel.wait_for("one two three four five");
+    let shown = String::from_utf8_lossy(&channel.shown).into_owned();
+    assert_eq!(shown.matches("one two three four five").count(), 1, "{shown}");
+    // Longer than any client sends: the socket is lost, the session is not.
+    channel.raw(&frame(channel.next, &vec![b'x'; MAX_PAYLOAD + 1]));
+    channel.wait_for_loss();
+    channel.resume(&started.resume(&place.endpoint).unwrap());
+    typed(&mut channel, "echo going-$((1+1))\n");
+    channel.wait_for("going-2");
+    place.ends();
+}
+
+fn a_client_that_never_acknowledges() {
+    let place = Place::new();
+    let (_, mut channel) = place.shell();
+    let before = place.memory();
+    channel.acknowledges = false;
+    typed(
+        &mut channel,
+        "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done\n",
+    );
+    // As much as may be on its way, and then the same again and again.
+    let mut others = Place::shell(&place).1;
+    while channel.shown.len() < 900 << 10 {
+        channel.hear();
+    }
+    let seen = channel.expected;
+    for n in 0..20 {
+        typed(&mut others, &format!("echo other-$(({n}+1000))\n"));
+        others.wait_for(&format!("other-{}", n + 1000));
+    }
+    let after = place.memory();
+    assert!(after < before + 40, "{before} MiB, then {after}");
+    // Then it does, and everything goes on.
+    channel.acknowledges = true;
+    (0..seen).for_each(|n| channel.acknowledge(n));
+    let shown = channel.shown.len();
+    while channel.shown.len() < shown + 4096 {
+        channel.hear();
+    }
+    place.ends();
+}
+
+fn a_client_that_never_reads() {
+    let place = Place::new();
+    let (_, mut channel) = place.shell();
+    let before = place.memory();
+    typed(
+        &mut channel,
+        "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done\n",
+    );
+    let (_, mut other) = place.shell();
+    for n in 0..50 {
+        typed(&mut other, &format!("echo other-$(({n}+1000))\n"));
+        other.wait_for(&format!("other-{}", n + 1000));
+    }
+    let after = place.memory();
+    assert!(after < before + 40, "{before} MiB, then {after}");
+    while channel.shown.len() < 2 << 20 {
+        channel.hear();
+    }
+    place.ends();
+}
+
+/// Sockets break off in the middle of everything; not a byte is lost, twice there, or out of order.
+fn another_socket_under_output() {
+    let place = Place::new();
+    let (started, mut channel) = place.shell();
+    typed(&mut channel, "echo $$ > pid; seq 1 30000; echo that-was-$((1+1))\n");
+    for round in 1..=8 {
+        while channel.shown.len() < round * 15_000 {
+            channel.hear();
+        }
+        // The last acknowledgements go down with it.
+        channel.stream().shutdown(Shutdown::Both).unwrap();
+        channel.resume(&started.resume(&place.endpoint).unwrap());
+    }
+    channel.wait_for("that-was-2");
+    let shown = String::from_utf8_lossy(&channel.shown).replace('\r', "");
+    let numbers: Vec<u32> = shown.lines().filter_map(|line| line.parse().ok()).collect();
+    assert_eq!(numbers, (1..=30_000).collect::<Vec<_>>());
+    let active = json!({"State": "Active"});
+    let (_, sessions) = place.endpoint.call("AmazonSSM.DescribeSessions", &active);
+    assert_eq!(sessions["Sessions"][0]["Status"], "Connected");
+    channel.stream().shutdown(Shutdown::Both).unwrap();
+    until("it is known to be gone", || {
+        let (_, sessions) = place.endpoint.call("AmazonSSM.DescribeSessions", &active);
+        sessions["Sessions"][0]["Status"] == "Disconnected"
+    });
+    // What ends while nobody is there is told to whoever comes back.
+    place.bed.runner(["exec", "--", "sh", "-c", "kill -9 $(cat /tmp/pid)"]).code(0);
+    channel.resume(&started.resume(&place.endpoint).unwrap());
+    assert_eq!(channel.wait_for_close(), "");
+    place.ends();
+}
+
+fn the_newest_client_counts() {
+    let place = Place::new();
+    let (started, mut first) = place.shell();
+    let mut second = Channel::with_token(&started.resume(&place.endpoint).unwrap());
+    second.next = first.next;
+    second.expected = first.expected;
+    first.wait_for_loss();
+    typed(&mut second, "echo second-$((1+1))\n");
+    second.wait_for("second-2");
+    place.ends();
+}
+
+fn two_hundred_sessions() {
+    let place = Place::new();
+    let mut channels: Vec<Channel> = (0..200).map(|_| place.shell().1).collect();
+    for (n, channel) in channels.iter_mut().enumerate() {
+        typed(channel, &format!("echo number-$(({n}+1000))\n"));
+    }
+    for (n, channel) in channels.iter_mut().enumerate() {
+        channel.wait_for(&format!("number-{}", n + 1000));
+        typed(channel, "exit\n");
+    }
+    channels.iter_mut().for_each(|channel| assert_eq!(channel.wait_for_close(), ""));
+    let state = place.bed.runner(["ps", "--format", "json"]).code(0).stdout;
+    assert!(state.contains("\"sessions\": 0"), "{state}");
+    place.ends();
+}
+
+/// Sockets that say nothing, and channels that show no token: there is an end to how many.
+fn a_flood_of_upgrades() {
+    let place = Place::new();
+    let silent: Vec<TcpStream> =
+        (0..200).map(|_| TcpStream::connect(&place.endpoint.address).unwrap()).collect();
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for n in 0..400 {
+        let mut stream = TcpStream::connect(&place.endpoint.address).unwrap();
+        let request = format!(
+            "GET /v1/data-channel/nobody-{n} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: \
+             Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            place.endpoint.address
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        match &answer[9..] {
+            b"101" => open.push(stream),
+            _ => refused += 1,
+        }
+    }
+    assert!(open.len() <= 256 && refused >= 100, "{} and {refused}", open.len());
+    assert!(place.memory() < 100);
+    drop((open, silent));
+    until("there is room again", || {
+        let started = place.start("", &json!({}));
+        let url = started.url.clone();
+        let address = url.strip_prefix("ws://").unwrap().split('/').next().unwrap();
+        tungstenite::client(url.as_str(), TcpStream::connect(address).unwrap()).is_ok()
+    });
+    place.shell();
+    place.ends();
+}
+
+fn idle_sessions() {
+    let place = Place::with(&["--session-idle-timeout", "1s"]);
+    let (started, mut channel) = place.shell();
+    // Output is no sign of anybody.
+    typed(&mut channel, "while :; do echo x; sleep 0.1; done\n");
+    assert!(channel.wait_for_close().contains("nothing happened"));
+    channel.wait_for_loss();
+    assert!(started.resume(&place.endpoint).is_none());
+    place.ends();
+}
+
+fn the_end_of_the_build() {
+    let place = Place::new();
+    let (_, mut shell) = place.shell();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut ports = Channel::open(&place.port("AWS-StartPortForwardingSession", port));
+    ports.input(Payload::Bytes, &open_frame(3));
+    listener.accept().unwrap();
+    place.bed.resume(place.build);
+    for channel in [&mut shell, &mut ports] {
+        assert_eq!(channel.wait_for_close(), "the build has ended: SUCCEEDED");
+        channel.wait_for_loss();
+    }
+    place.server.signal(Signal::SIGTERM);
+    place.server.ends(0);
+}
+
+fn terminated_by_the_client() {
+    let place = Place::new();
+    let (_, mut channel) = place.shell();
+    typed(&mut channel, "sleep 1000 & echo $! > pid; echo start''ed\n");
+    channel.wait_for("started");
+    channel.input(Payload::Flag, &[0, 0, 0, 2]);
+    assert_eq!(channel.wait_for_close(), "");
+    let is_there = ["exec", "--", "sh", "-c", "kill -0 $(cat /tmp/pid)"];
+    until("its programs are gone", || place.bed.runner(is_there).code != 0);
+    place.ends();
+}
+
+fn outputs_of_a_command() {
+    let place = Place::new();
+    let script = "sh -c 'echo out; echo err >&2; printf more; exit 5'";
+    let run = |parameters: Value| {
+        let started = place.start("AWS-StartNonInteractiveCommand", &parameters);
+        let mut channel = Channel::open(&started);
+        let mut parts = Vec::new();
+        loop {
+            match channel.hear() {
+                Heard::Output { payload, body, .. } => {
+                    parts.push((payload, String::from_utf8(body).unwrap()));
+                }
+                Heard::Closed(reason) => return (parts, reason),
+                Heard::Lost => panic!("lost"),
+                Heard::Acknowledged(_) => {}
+            }
+        }
+    };
+    let of = |parts: &[(Payload, String)], wanted: Payload| -> String {
+        parts.iter().filter(|part| part.0 == wanted).map(|part| part.1.as_str()).collect()
+    };
+    let (parts, reason) = run(json!({"command": [script]}));
+    assert_eq!((of(&parts, Payload::Bytes), reason), ("out\nerr\nmore".to_owned(), String::new()));
+    assert!(parts.iter().all(|part| part.0 == Payload::Bytes), "{parts:?}");
+    let (parts, _) = run(json!({
+        "command": [script], "separateOutputStream": ["true"],
+        "stdOutSeparatorPrefix": ["O:"], "stdErrSeparatorPrefix": ["E:"],
+    }));
+    let output = of(&parts, Payload::Bytes);
+    assert!(output == "O:out\nO:more" || output == "O:out\nmore", "{output}");
+    assert_eq!(of(&parts, Payload::StdErr), "E:err\n");
+    assert_eq!(parts.last().unwrap(), &(Payload::ExitCode, "EXIT_CODE: 5".to_owned()));
+    let (_, reason) = run(json!({"command": ["no-such-program"]}));
+    assert!(reason.contains("no-such-program"), "{reason}");
+    // A background child does not hold it up.
+    let (parts, _) = run(json!({"command": ["sh -c 'sleep 1000 & echo done'"]}));
+    assert_eq!(of(&parts, Payload::Bytes), "done\n");
+    // Ctrl-C is its only input.
+    let script = "sh -c 'trap \"echo caught; exit 7\" INT; echo up; while :; do sleep 0.1; done'";
+    let parameters = json!({"command": [script], "separateOutputStream": ["true"]});
+    let started = place.start("AWS-StartNonInteractiveCommand", &parameters);
+    let mut channel = Channel::open(&started);
+    channel.wait_for("up");
+    typed(&mut channel, "ignored\u{3}");
+    channel.wait_for("caught");
+    assert_eq!(channel.wait_for_close(), "");
+    place.ends();
+}
+
+fn a_command_on_a_terminal() {
+    let place = Place::new();
+    let parameters = json!({"command": ["sh -c 'tty; read x; echo got $x; exit 4'"]});
+    let mut channel = Channel::open(&place.start("AWS-StartInteractiveCommand", &parameters));
+    // Its size is not told: it gets one all the same.
+    channel.wait_for("/dev/pts/");
+    typed(&mut channel, "input\n");
+    channel.wait_for("got input");
+    assert_eq!(channel.wait_for_close(), "");
+    let parameters = json!({"command": ["no-such-program"]});
+    let mut channel = Channel::open(&place.start("AWS-StartInteractiveCommand", &parameters));
+    assert!(channel.wait_for_close().contains("no-such-program"));
+    place.ends();
+}
+
+fn open_frame(id: u32) -> Vec<u8> {
+    let mut frame = smux::close(id).to_vec();
+    frame[1] = 0;
+    frame
+}
+
+fn data_frame(id: u32, data: &[u8]) -> Vec<u8> {
+    [&smux::data_head(id, data.len())[..], data].concat()
+}
+
+/// Frames of a multiplexed channel, until so many bytes of data have come for each of these ids, or
+/// their end.
+struct Mux {
+    decoder: smux::Decoder,
+    frames: Vec<smux::Frame>,
+    flags: Vec<Vec<u8>>,
+}
+
+impl Mux {
+    fn new() -> Self {
+        Mux { decoder: smux::Decoder::default(), frames: Vec::new(), flags: Vec::new() }
+    }
+
+    fn hear(&mut self, channel: &mut Channel) {
+        match channel.hear() {
+            Heard::Output { payload: Payload::Bytes, body, .. } => {
+                self.decoder.feed(&body);
+                while let Some(frame) = self.decoder.next_frame().unwrap() {
+                    self.frames.push(frame);
+                }
+            }
+            Heard::Output { payload: Payload::Flag, body, .. } => self.flags.push(body),
+            Heard::Acknowledged(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn data(&self, wanted: u32) -> Vec<u8> {
+        let mut all = Vec::new();
+        for frame in &self.frames {
+            if let smux::Frame::Data(id, data) = frame
+                && *id == wanted
+            {
+                all.extend_from_slice(data);
+            }
+        }
+        all
+    }
+
+    fn is_closed(&self, id: u32) -> bool {
+        self.frames.contains(&smux::Frame::Close(id))
+    }
+}
+
+/// Sends back what it gets, until there is no more.
+fn echo_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut from = stream.try_clone().unwrap();
+                let _ = std::io::copy(&mut from, &mut stream);
+            });
+        }
+    });
+    port
+}
+
+fn connections() {
+    let place = Place::new();
+    let port = echo_server();
+    let mut channel = Channel::open(&place.port("AWS-StartPortForwardingSession", port));
+    let mut mux = Mux::new();
+    // Three at once, in frames that do not keep to messages.
+    let payload: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
+    let mut stream = Vec::new();
+    for id in [3, 5, 7] {
+        stream.extend(open_frame(id));
+    }
+    for part in payload.chunks(30_000) {
+        for id in [3, 5, 7] {
+            stream.extend(data_frame(id, part));
+        }
+    }
+    let mut parts = stream.chunks(1000);
+    let mut in_flight = 0;
+    while [3, 5, 7].iter().any(|id| mux.data(*id).len() < payload.len()) {
+        // Like a client whose acknowledgements come in: never far ahead.
+        while in_flight < 100
+            && let Some(part) = parts.next()
+        {
+            channel.input(Payload::Bytes, part);
+            in_flight += 1;
+        }
+        match channel.hear() {
+            Heard::Acknowledged(_) => in_flight -= 1,
+            Heard::Output { body, .. } => {
+                mux.decoder.feed(&body);
+                while let Some(frame) = mux.decoder.next_frame().unwrap() {
+                    mux.frames.push(frame);
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!([3, 5, 7].iter().all(|id| mux.data(*id) == payload));
+    // One is closed; the others go on.
+    channel.input(Payload::Bytes, &smux::close(5));
+    channel.input(Payload::Bytes, &data_frame(7, b"still"));
+    while !mux.data(7).ends_with(b"still") {
+        mux.hear(&mut channel);
+    }
+    assert!(!mux.is_closed(3) && mux.flags.is_empty());
+    // Another version of the multiplexing ends the session.
+    channel.input(Payload::Bytes, b"\x02\0\0\0\x03\0\0\0");
+    assert!(channel.wait_for_close().contains("version 2"));
+    place.ends();
+}
+
+fn a_port_where_nobody_listens() {
+    let place = Place::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut channel = Channel::open(&place.port("AWS-StartPortForwardingSession", port));
+    let mut mux = Mux::new();
+    channel.input(Payload::Bytes, &open_frame(3));
+    while !mux.is_closed(3) {
+        mux.hear(&mut channel);
+    }
+    assert_eq!(mux.flags, [vec![0, 0, 0, 3]]);
+    // The session goes on: somebody may listen by now.
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    channel.input(Payload::Bytes, &open_frame(5));
+    channel.input(Payload::Bytes, &data_frame(5, b"hello"));
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut heard = [0; 5];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+    stream.write_all(b"bye").unwrap();
+    drop(stream);
+    while !mux.is_closed(5) {
+        mux.hear(&mut channel);
+    }
+    assert_eq!(mux.data(5), b"bye");
+    let parameters = json!({"portNumber": ["80"], "host": ["169.254.169.254"]});
+    let body = json!({
+        "Target": format!("codebuild:{}", place.bed.live().file_name().unwrap().to_str().unwrap()),
+        "DocumentName": "AWS-StartPortForwardingSessionToRemoteHost", "Parameters": parameters,
+    });
+    let (status, refused) = place.endpoint.call("AmazonSSM.StartSession", &body);
+    assert!(
+        status == 400 && refused["message"].as_str().unwrap().contains("forbidden"),
+        "{refused}"
+    );
+    place.ends();
+}
+
+/// As plugins before multiplexing do it.
+fn one_connection_at_a_time() {
+    let place = Place::new();
+    let port = echo_server();
+    let mut channel = Channel::with_token(&place.port("AWS-StartPortForwardingSession", port));
+    channel.hear();
+    let response = json!({
+        "ClientVersion": "1.1.54.0",
+        "ProcessedClientActions": [{"ActionType": "SessionType", "ActionStatus": 1}],
+    });
+    channel.input(Payload::HandshakeResponse, response.to_string().as_bytes());
+    typed(&mut channel, "first");
+    channel.wait_for("first");
+    channel.input(Payload::Flag, &[0, 0, 0, 1]);
+    typed(&mut channel, "second");
+    channel.wait_for("second");
+    place.ends();
+}
+
+/// The document for SSH: the server speaks first, and the session is its connection.
+fn the_raw_connection() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut channel = Channel::open(&place.port("AWS-StartSSHSession", port));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(b"SSH-2.0-test\r\n").unwrap();
+    channel.wait_for("SSH-2.0-test");
+    typed(&mut channel, "SSH-2.0-client\r\n");
+    let mut heard = [0; 16];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"SSH-2.0-client\r\n");
+    drop(stream);
+    assert_eq!(channel.wait_for_close(), "");
+    drop(listener);
+    let mut channel = Channel::open(&place.port("AWS-StartSSHSession", port));
+    assert!(channel.wait_for_close().starts_with("Unable to connect to specified port"));
+    place.ends();
+}
+
+/// Its sessions end, the build does not.
+fn a_dying_endpoint() {
+    let place = Place::new();
+    let (_, mut told) = place.shell();
+    place.server.signal(Signal::SIGTERM);
+    assert!(told.wait_for_close().contains("the build goes on"));
+    place.server.ends(0);
+    let (endpoint, mut server) = Endpoint::serve(&place.bed, &["--no-auth"]);
+    let started = Started::new(&place.bed, &endpoint, "", &json!({}));
+    let mut channel = Channel::open(&started);
+    typed(&mut channel, "echo $$ > pid; echo start''ed\n");
+    channel.wait_for("started");
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    channel.wait_for_loss();
+    let is_there = ["exec", "--", "sh", "-c", "kill -0 $(cat /tmp/pid)"];
+    until("its shell is gone", || place.bed.runner(is_there).code != 0);
+    place.bed.resume(place.build);
+}
+
+fn sessions_of_two_builds() {
+    let bed = Bed::new();
+    let first = bed.paused(&build(&["echo first > /tmp/who; codebuild-breakpoint"]), &[]);
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let second = bed.paused(&build(&["echo second > /tmp/who; codebuild-breakpoint"]), &[]);
+    let others = crate::common::list(&bed.home().join("live"));
+    let other = others.iter().find(|name| **name != uuid).unwrap();
+    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
+    for (uuid, wanted) in [(&uuid, "first"), (other, "second")] {
+        let started = Started::in_build(&endpoint, uuid, "", &json!({}));
+        let mut channel = Channel::open(&started);
+        typed(&mut channel, "cat /tmp/who\n");
+        channel.wait_for(&format!("{wanted}\r\n"));
+    }
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+    bed.runner(["resume", &uuid]).code(0);
+    bed.runner(["resume", other]).code(0);
+    first.ends(0);
+    second.ends(0);
+}

@@ -1,0 +1,375 @@
+//! Sessions of AWS's clients: how fast a key comes back, how fast a download is, what an idle one costs.
+//!
+//! The client is one of our own, in this process; AWS's plugin takes part where it is on PATH.
+
+use super::bed::{Bed, Ended};
+use super::{Contender, measure};
+use crate::{Result, packages};
+use pty_process::blocking::{Command as PtyCommand, Pty};
+use runner_wire::smux;
+use runner_wire::ssm::message::{Head, Id, encode, parse};
+use runner_wire::ssm::{Kind, Payload};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tungstenite::{Message, WebSocket};
+
+/// What is downloaded once.
+const DOWNLOAD: usize = 256 << 20;
+/// Sessions that do nothing.
+const IDLE: usize = 100;
+/// A program that sends every byte back, on a terminal that does not.
+const ECHO: &str = "stty raw -echo; echo up; exec cat";
+
+/// From a key that is pressed to its sign, through attach and through the gateway, beside a program that
+/// does no more than relay a terminal.
+pub(super) fn echo(bed: &Bed) -> Result {
+    let paused = bed.paused()?;
+    let place = Place::new(bed)?;
+    let mut attach = bed.runner();
+    attach.arg("attach");
+    let attached = OnTerminal::new(&attach, &format!("exec sh -c '{ECHO}'\r"));
+    let mut script = Command::new("script");
+    script.args(["-qfc", &format!("sh -c '{ECHO}'"), "/dev/null"]);
+    let (mut attached, mut relayed) = (attached?, OnTerminal::new(&script, "")?);
+    let command = json!({"command": [format!("sh -c '{ECHO}'")]});
+    let mut channel = place.session("AWS-StartInteractiveCommand", &command)?;
+    while !channel.shown.ends_with(b"up\n") {
+        channel.hear()?;
+    }
+    let mut contenders = [
+        Contender::timed("`runner attach`", || attached.round_trip()),
+        Contender::timed("`script`, which only relays", || relayed.round_trip()),
+    ];
+    measure("One key and its echo, through attach", 300, &mut contenders)?;
+    drop(contenders);
+    let mut contenders = [
+        Contender::timed("through the gateway", || channel.round_trip()),
+        Contender::timed("`script`, which only relays", || relayed.round_trip()),
+    ];
+    measure("One key and its echo, through the gateway", 300, &mut contenders)?;
+    drop(contenders);
+    drop((channel, place, paused));
+    Ok(())
+}
+
+/// A download from a port of the build.
+pub(super) fn download(bed: &Bed) -> Result {
+    let paused = bed.paused()?;
+    let place = Place::new(bed)?;
+    let port = source()?;
+    let parameters = json!({"portNumber": [port.to_string()]});
+    let mut channel = place.session("AWS-StartPortForwardingSession", &parameters)?;
+    let mut id = 1;
+    let mut contenders = vec![
+        Contender::timed("a client of our own, multiplexed", || {
+            id += 2;
+            channel.download(id)
+        }),
+        Contender::timed("a plain connection", || fetch(port)),
+    ];
+    let plugin = packages::has("session-manager-plugin").then(|| place.plugin(&parameters));
+    let plugin = plugin.transpose()?;
+    if let Some((_, local)) = &plugin {
+        let local = *local;
+        contenders.push(Contender::timed("AWS's plugin", move || fetch(local)));
+    } else {
+        println!("session-manager-plugin is left out: not on PATH");
+    }
+    measure(&format!("{} MiB from a port of the build", DOWNLOAD >> 20), 1, &mut contenders)?;
+    drop(contenders);
+    drop((channel, plugin, place, paused));
+    Ok(())
+}
+
+/// What a hundred sessions cost that do nothing: at the endpoint, and in the build's runner.
+pub(super) fn idle(bed: &Bed) -> Result {
+    let paused = bed.paused()?;
+    let place = Place::new(bed)?;
+    let memory = || (resident(&place.server.0), resident(&paused.0));
+    let first = place.shell()?;
+    let before = memory();
+    let sessions: Vec<Channel> = (0..IDLE).map(|_| place.shell()).collect::<Result<_>>()?;
+    let after = memory();
+    let mib = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1024.0;
+    println!("### {IDLE} idle sessions\n\n| process | MiB |\n|---|---|");
+    println!("| `runner serve` | {:.1} |", mib(before.0, after.0));
+    println!("| `runner run` | {:.1} |\n", mib(before.1, after.1));
+    drop((first, sessions, place, paused));
+    Ok(())
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(process: &Child) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Somebody who sends what a download is, to whoever connects.
+fn source() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+    std::thread::spawn(move || {
+        let block = vec![0x5a; 1 << 20];
+        for mut stream in listener.incoming().flatten() {
+            // One that goes before its time is on its own.
+            let _ = (0..DOWNLOAD / block.len()).try_for_each(|_| stream.write_all(&block));
+        }
+    });
+    Ok(port)
+}
+
+fn fetch(port: u16) -> Result<Duration> {
+    let begin = Instant::now();
+    let fetch = || -> std::io::Result<u64> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        std::io::copy(&mut stream.take(DOWNLOAD as u64), &mut std::io::sink())
+    };
+    match fetch() {
+        Ok(got) if got == DOWNLOAD as u64 => Ok(begin.elapsed()),
+        other => Err(format!("a download of {other:?}")),
+    }
+}
+
+/// A program on a terminal, which sends back what it gets.
+struct OnTerminal {
+    pty: Pty,
+    child: Child,
+}
+
+impl OnTerminal {
+    fn new(command: &Command, typed: &str) -> Result<Self> {
+        let text = |error: pty_process::Error| error.to_string();
+        let (pty, pts) = pty_process::blocking::open().map_err(text)?;
+        pty.resize(pty_process::Size::new(24, 80)).map_err(text)?;
+        let mut plain = PtyCommand::new(command.get_program());
+        plain = plain.args(command.get_args()).env("TERM", "xterm");
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                plain = plain.env(name, value);
+            }
+        }
+        if let Some(dir) = command.get_current_dir() {
+            plain = plain.current_dir(dir);
+        }
+        let child = plain.spawn(pts).map_err(text)?;
+        let mut terminal = OnTerminal { pty, child };
+        terminal.pty.write_all(typed.as_bytes()).map_err(|error| error.to_string())?;
+        let mut shown = Vec::new();
+        while !shown.ends_with(b"up\n") && !shown.ends_with(b"up\r\n") {
+            let mut byte = [0];
+            terminal.pty.read_exact(&mut byte).map_err(|error| error.to_string())?;
+            shown.push(byte[0]);
+        }
+        Ok(terminal)
+    }
+
+    fn round_trip(&mut self) -> Result<Duration> {
+        let begin = Instant::now();
+        let mut byte = [0];
+        let talk = self.pty.write_all(b"x").and_then(|()| self.pty.read_exact(&mut byte));
+        talk.map_err(|error| error.to_string())?;
+        Ok(begin.elapsed())
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An endpoint, and the build that waits at its breakpoint.
+struct Place {
+    address: String,
+    target: String,
+    server: Ended,
+}
+
+impl Place {
+    fn new(bed: &Bed) -> Result<Self> {
+        let failed = |error: std::io::Error| error.to_string();
+        let mut server = bed
+            .runner()
+            .args(["serve", "--listen", "127.0.0.1:0", "--no-auth"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let stderr = server.stderr.take().ok_or("no standard error")?;
+        let server = Ended(server);
+        let mut lines = BufReader::new(stderr).lines().map_while(std::result::Result::ok);
+        let address = lines
+            .find_map(|line| Some(line.split_once("listening on http://")?.1.to_owned()))
+            .ok_or("the endpoint does not listen")?;
+        std::thread::spawn(move || lines.for_each(drop));
+        let mut live = fs::read_dir(bed.dir.join("state/live")).map_err(failed)?;
+        let build = live.next().ok_or("no build is live")?.map_err(failed)?.file_name();
+        let target = format!("codebuild:{}", build.to_string_lossy());
+        Ok(Place { address, target, server })
+    }
+
+    fn start(&self, document: &str, parameters: &Value) -> Result<Value> {
+        let mut body = json!({"Target": self.target, "Parameters": parameters});
+        if !document.is_empty() {
+            body["DocumentName"] = json!(document);
+        }
+        let body = body.to_string();
+        let talk = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(&self.address)?;
+            let request = format!(
+                "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: AmazonSSM.StartSession\r\nConnection: \
+                 close\r\nContent-Length: {}\r\n\r\n{body}",
+                self.address,
+                body.len()
+            );
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = talk().map_err(|error| error.to_string())?;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let session: Value = serde_json::from_str(body).map_err(|error| error.to_string())?;
+        session["TokenValue"].as_str().ok_or_else(|| answer.clone())?;
+        Ok(session)
+    }
+
+    fn session(&self, document: &str, parameters: &Value) -> Result<Channel> {
+        Channel::open(&self.address, &self.start(document, parameters)?)
+    }
+
+    fn shell(&self) -> Result<Channel> {
+        let mut channel = self.session("", &json!({}))?;
+        channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#)?;
+        while channel.shown.is_empty() {
+            channel.hear()?;
+        }
+        Ok(channel)
+    }
+
+    /// AWS's plugin with a port of its own.
+    fn plugin(&self, parameters: &Value) -> Result<(Ended, u16)> {
+        let session = self.start("AWS-StartPortForwardingSession", parameters)?;
+        let mut child = Command::new("session-manager-plugin")
+            .args([&session.to_string(), "us-east-1", "StartSession", ""])
+            .arg(json!({"Target": self.target}).to_string())
+            .arg(format!("http://{}", self.address))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        let ended = Ended(child);
+        let mut lines = BufReader::new(stdout).lines().map_while(std::result::Result::ok);
+        let port = lines
+            .find_map(|line| line.strip_prefix("Port ")?.split(' ').next()?.parse().ok())
+            .ok_or("the plugin opens no port")?;
+        lines.find(|line| line.contains("Waiting for connections")).ok_or("the plugin is gone")?;
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok((ended, port))
+    }
+}
+
+/// The client's end of a data channel.
+struct Channel {
+    socket: WebSocket<TcpStream>,
+    next: i64,
+    shown: Vec<u8>,
+}
+
+impl Channel {
+    fn open(address: &str, session: &Value) -> Result<Self> {
+        let text = |name: &str| session[name].as_str().unwrap_or_default();
+        let stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let (socket, _) =
+            tungstenite::client(text("StreamUrl"), stream).map_err(|error| error.to_string())?;
+        let mut channel = Channel { socket, next: 0, shown: Vec::new() };
+        let token = json!({"TokenValue": text("TokenValue")}).to_string();
+        channel.socket.send(Message::text(token)).map_err(|error| error.to_string())?;
+        let response = json!({
+            "ClientVersion": "1.2.764.0",
+            "ProcessedClientActions": [{"ActionType": "SessionType", "ActionStatus": 1}],
+        });
+        while channel.hear()? != Payload::HandshakeRequest {}
+        channel.input(Payload::HandshakeResponse, response.to_string().as_bytes())?;
+        while channel.hear()? != Payload::HandshakeComplete {}
+        Ok(channel)
+    }
+
+    fn send(&mut self, kind: Kind, sequence: i64, payload: Payload, body: &[u8]) -> Result {
+        let id = Id([7; 16]);
+        let head = Head { kind, sequence, flags: 0, id, payload, created_ms: 1 };
+        let message = Message::binary(encode(&head, body));
+        self.socket.send(message).map_err(|error| error.to_string())
+    }
+
+    fn input(&mut self, payload: Payload, body: &[u8]) -> Result {
+        self.next += 1;
+        self.send(Kind::Input, self.next - 1, payload, body)
+    }
+
+    /// What the next message of the server carries; output is acknowledged and kept.
+    fn hear(&mut self) -> Result<Payload> {
+        loop {
+            let bytes = match self.socket.read() {
+                Ok(Message::Binary(bytes)) => bytes,
+                Ok(_) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            let message = parse(&bytes).map_err(|error| error.to_string())?;
+            match message.kind {
+                Kind::Output => {
+                    let (sequence, payload) = (message.sequence, message.payload);
+                    if payload == Payload::Bytes {
+                        self.shown.extend_from_slice(message.body);
+                    }
+                    let body = json!({
+                        "AcknowledgedMessageType": "output_stream_data",
+                        "AcknowledgedMessageId": message.id.to_string(),
+                        "AcknowledgedMessageSequenceNumber": sequence,
+                        "IsSequentialMessage": true,
+                    });
+                    let body = body.to_string();
+                    self.send(Kind::Acknowledge, 0, Payload::None, body.as_bytes())?;
+                    return Ok(payload);
+                }
+                Kind::ChannelClosed => return Err("the session was closed".to_owned()),
+                Kind::Input | Kind::Acknowledge | Kind::Other => {}
+            }
+        }
+    }
+
+    fn round_trip(&mut self) -> Result<Duration> {
+        self.shown.clear();
+        let begin = Instant::now();
+        self.input(Payload::Bytes, b"x")?;
+        while self.shown.is_empty() {
+            self.hear()?;
+        }
+        Ok(begin.elapsed())
+    }
+
+    /// Over a connection of its own.
+    fn download(&mut self, id: u32) -> Result<Duration> {
+        let begin = Instant::now();
+        let mut open = smux::close(id);
+        open[1] = 0;
+        self.input(Payload::Bytes, &open)?;
+        let mut got = 0;
+        while got < DOWNLOAD {
+            self.shown.clear();
+            self.hear()?;
+            // Each message is one frame here.
+            got += self.shown.len().saturating_sub(smux::HEAD_LEN);
+        }
+        let took = begin.elapsed();
+        self.input(Payload::Bytes, &smux::close(id))?;
+        Ok(took)
+    }
+}
