@@ -28,9 +28,10 @@ impl Podman {
         let place = dir.path().to_path_buf();
         let at = |name: &str| place.join(name).display().to_string();
         let storage = format!(
-            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
-            at("store"),
-            at("run")
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{store}\"\nrootless_storage_path = \
+             \"{store}\"\nrunroot = \"{}\"\n",
+            at("run"),
+            store = at("store")
         );
         fs::write(place.join("storage.conf"), storage).unwrap();
         let containers = format!("[engine]\ntmp_dir = \"{}\"\n", at("tmp"));
