@@ -108,7 +108,7 @@ pub(crate) fn end_all() {
 }
 
 /// Takes off what a daemon leaves mounted in its own folder, the newest first.
-fn unmount_below(place: &Path) {
+pub(crate) fn unmount_below(place: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
     let own: Vec<&str> = points.filter(|point| Path::new(point).starts_with(place)).collect();

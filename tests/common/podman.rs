@@ -2,7 +2,7 @@
 //!
 //! No service listens; the runner starts one.
 
-use super::daemon::at_end;
+use super::daemon::{at_end, unmount_below};
 use super::{image, is_root, outcome};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ fn remove(dir: TempDir) {
     outcome(&mut command(place, &["rmi", "--all", "--force"]));
     if is_root() {
         // It keeps its store mounted on itself.
-        outcome(Command::new("umount").arg(place.join("store/overlay")));
+        unmount_below(place);
     } else {
         let store = place.join("store");
         outcome(&mut command(place, &["unshare", "rm", "-rf", store.to_str().unwrap()]));

@@ -63,6 +63,7 @@ const PARTS: &[Part] = &[
     ("commands", |bed, _| commands(bed)),
     ("log", log),
     ("session", |bed, _| session::measure_exec(bed)),
+    ("engines", session::measure_engines),
     ("paused", |bed, _| paused::measure(bed)),
     ("pull", images::pull),
     ("layers", images::layers),

@@ -85,10 +85,18 @@ impl Bed {
         &self,
         variables: &[(&str, &str)],
     ) -> Result<(Ended, Receiver<String>)> {
+        self.paused_in(&["--image", &self.image], variables)
+    }
+
+    /// One with options of its own, too.
+    pub(super) fn paused_in(
+        &self,
+        options: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<(Ended, Receiver<String>)> {
         let spec = self.buildspec("paused", &["codebuild-breakpoint"])?;
-        let options = ["--enable-session", "--image", &self.image];
         let child = self
-            .run_command(&spec, &options)
+            .run_command(&spec, &[&["--enable-session"], options].concat())
             .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -133,7 +141,7 @@ impl Drop for Ended {
 
 /// A Docker daemon of our own.
 pub(super) struct Docker {
-    socket: String,
+    pub(super) socket: String,
     _daemon: Ended,
 }
 

@@ -2,7 +2,7 @@
 //! runner, from the call that starts it to the reply that it has exited, and over the build's control
 //! socket.
 
-use super::bed::Bed;
+use super::bed::{Bed, Docker, IMAGE};
 use super::{Contender, measure, quiet};
 use crate::Result;
 use runner_wire::control::{Answer, Open, PROTOCOL, Request};
@@ -44,6 +44,34 @@ pub(super) fn measure_exec(bed: &Bed) -> Result {
     let result = measure("One more program, no client process", 200, &mut contenders);
     drop(contenders);
     drop(paused);
+    result
+}
+
+/// The same in a container of Docker's and in one of our own, side by side.
+pub(super) fn measure_engines(bed: &Bed, docker: Option<&Docker>) -> Result {
+    let docker = docker.ok_or("this table needs docker")?;
+    let trace = ("RUNNER_LOG", "trace");
+    let own = bed.dir.join("state-docker");
+    let home = own.to_str().ok_or("a path that is no text")?;
+    let (ours, ours_lines) = bed.paused_with(&[trace])?;
+    let options = ["--engine", "docker", "--image", IMAGE];
+    let variables = [trace, ("DOCKER_HOST", docker.socket.as_str()), ("RUNNER_HOME", home)];
+    let (theirs, theirs_lines) = bed.paused_in(&options, &variables)?;
+    let (in_ours, in_theirs) =
+        (control_socket(&bed.dir.join("state/live"))?, control_socket(&own.join("live"))?);
+    let mut contenders = vec![
+        Contender::timed("`/bin/true`, `--engine docker`", || {
+            exec(&in_theirs)?;
+            inside(&theirs_lines)
+        }),
+        Contender::timed("`/bin/true`, `--engine namespaces`", || {
+            exec(&in_ours)?;
+            inside(&ours_lines)
+        }),
+    ];
+    let result = measure("One more program, by engine", 200, &mut contenders);
+    drop(contenders);
+    drop((ours, theirs));
     result
 }
 
