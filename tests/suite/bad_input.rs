@@ -149,7 +149,6 @@ fn usage_errors() {
         &["run", "--annotations", "gitlab"],
         &["run", "--project-json", "/nosuch"],
         &["debug"],
-        &["serve"],
         &["nonsense"],
         &["exec"],
         &["wait"],
