@@ -66,6 +66,12 @@ pub(crate) const ECR: Service = Service {
     variable: "AWS_ENDPOINT_URL_ECR",
     target: "AmazonEC2ContainerRegistry_V20150921",
 };
+pub(crate) const CODEBUILD: Service = Service {
+    name: "codebuild",
+    id: "codebuild",
+    variable: "AWS_ENDPOINT_URL_CODEBUILD",
+    target: "CodeBuild_20161006",
+};
 pub(crate) const CLOUDWATCH_LOGS: Service = Service {
     name: "logs",
     id: "cloudwatch_logs",
@@ -193,61 +199,8 @@ impl Amazon {
         body: &Value,
         credentials: &Credentials,
     ) -> Result<Value, CallError> {
-        let endpoint = self.endpoint(service);
-        let unreachable = |problem: &dyn fmt::Display| CallError::Unreachable {
-            endpoint: endpoint.clone(),
-            problem: problem.to_string(),
-        };
-        let uri = format!("{}/", endpoint.trim_end_matches('/'));
-        let body = body.to_string();
-        let mut request = http::Request::builder()
-            .method("POST")
-            .uri(&uri)
-            .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("{}.{operation}", service.target))
-            .body(SdkBody::from(body.as_str()))
-            .map_err(|error| unreachable(&error))?;
-        let identity = credentials.clone().into();
-        let parameters = SigningParams::builder()
-            .identity(&identity)
-            .region(self.region())
-            .name(service.name)
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| unreachable(&error))?
-            .into();
-        let headers: Vec<(String, String)> = request
-            .headers()
-            .iter()
-            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-            .collect();
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let signable =
-            SignableRequest::new("POST", &uri, headers, SignableBody::Bytes(body.as_bytes()))
-                .map_err(|error| unreachable(&error))?;
-        let (instructions, _) =
-            sign(signable, &parameters).map_err(|error| unreachable(&error))?.into_parts();
-        instructions.apply_to_request_http1x(&mut request);
-        let request = request.try_into().map_err(|error| unreachable(&chain(&error)))?;
-        let response =
-            self.connector.call(request).await.map_err(|error| unreachable(&chain(&error)))?;
-        let status = response.status().as_u16();
-        let answer = ByteStream::new(response.into_body()).collect().await;
-        let answer = answer.map_err(|error| unreachable(&chain(&error)))?.into_bytes();
-        if answer.len() > MAX_ANSWER {
-            return Err(unreachable(&"the answer is too large"));
-        }
-        // Some have nothing to say.
-        let value: Option<Value> = match answer.is_empty() {
-            true => Some(Value::Null),
-            false => serde_json::from_slice(&answer).ok(),
-        };
-        match (status, value) {
-            (200, Some(value)) => Ok(value),
-            (200, None) => Err(unreachable(&"the answer is not JSON")),
-            (_, value) => Err(refusal(status, value.as_ref())),
-        }
+        let call = Call { service, operation, body, credentials };
+        post(&self.connector, &self.endpoint(service), self.region(), call).await
     }
 
     /// Where a service is: as configured for it, or for all, or where AWS has it.
@@ -292,6 +245,97 @@ impl CallError {
                 passing.iter().any(|part| code.contains(part))
             }
         }
+    }
+}
+
+/// One call.
+struct Call<'a> {
+    service: Service,
+    operation: &'a str,
+    body: &'a Value,
+    credentials: &'a Credentials,
+}
+
+/// Calls an endpoint of this machine with these keys, once; no configuration is looked at, and no proxy
+/// is asked.
+pub(crate) async fn call_here(
+    endpoint: &str,
+    service: Service,
+    operation: &str,
+    body: &Value,
+    credentials: &Credentials,
+) -> Result<Value, CallError> {
+    let settings =
+        HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(CONNECT).build();
+    let connector = Connector::builder()
+        .connector_settings(settings)
+        .sleep_impl(TokioSleep::new())
+        .proxy_config(ProxyConfig::disabled())
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build();
+    post(&connector, endpoint, REGION, Call { service, operation, body, credentials }).await
+}
+
+/// Signs a call, makes it, reads the answer.
+async fn post(
+    connector: &Connector,
+    endpoint: &str,
+    region: &str,
+    call: Call<'_>,
+) -> Result<Value, CallError> {
+    let Call { service, operation, body, credentials } = call;
+    let unreachable = |problem: &dyn fmt::Display| CallError::Unreachable {
+        endpoint: endpoint.to_owned(),
+        problem: problem.to_string(),
+    };
+    let uri = format!("{}/", endpoint.trim_end_matches('/'));
+    let body = body.to_string();
+    let mut request = http::Request::builder()
+        .method("POST")
+        .uri(&uri)
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("x-amz-target", format!("{}.{operation}", service.target))
+        .body(SdkBody::from(body.as_str()))
+        .map_err(|error| unreachable(&error))?;
+    let identity = credentials.clone().into();
+    let parameters = SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name(service.name)
+        .time(SystemTime::now())
+        .settings(SigningSettings::default())
+        .build()
+        .map_err(|error| unreachable(&error))?
+        .into();
+    let headers: Vec<(String, String)> = request
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect();
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let signable =
+        SignableRequest::new("POST", &uri, headers, SignableBody::Bytes(body.as_bytes()))
+            .map_err(|error| unreachable(&error))?;
+    let (instructions, _) =
+        sign(signable, &parameters).map_err(|error| unreachable(&error))?.into_parts();
+    instructions.apply_to_request_http1x(&mut request);
+    let request = request.try_into().map_err(|error| unreachable(&chain(&error)))?;
+    let response = connector.call(request).await.map_err(|error| unreachable(&chain(&error)))?;
+    let status = response.status().as_u16();
+    let answer = ByteStream::new(response.into_body()).collect().await;
+    let answer = answer.map_err(|error| unreachable(&chain(&error)))?.into_bytes();
+    if answer.len() > MAX_ANSWER {
+        return Err(unreachable(&"the answer is too large"));
+    }
+    // Some have nothing to say.
+    let value: Option<Value> = match answer.is_empty() {
+        true => Some(Value::Null),
+        false => serde_json::from_slice(&answer).ok(),
+    };
+    match (status, value) {
+        (200, Some(value)) => Ok(value),
+        (200, None) => Err(unreachable(&"the answer is not JSON")),
+        (_, value) => Err(refusal(status, value.as_ref())),
     }
 }
 

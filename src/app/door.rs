@@ -7,7 +7,7 @@ use super::ways::word;
 use crate::amazon::REGION;
 use crate::aws::{Access, Endpoint, KeyPair, PROFILE, Server, bind};
 use crate::sinks::AwsWay;
-use crate::state::{Home, live_serve};
+use crate::state::{BuildDir, Home, Serving, live_serve};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -64,7 +64,7 @@ async fn open_when_asked(
         done = asked.wait_for(|asked| *asked) => if done.is_err() { return },
         _ = &mut shut => return,
     }
-    let (text, server) = match open(&home).await {
+    let (text, server) = match open(&home, &uuid).await {
         Ok((address, keys, server)) => (command(&uuid, &address, &keys), server),
         Err(problem) => (format!("not available: {problem}"), None),
     };
@@ -76,7 +76,7 @@ async fn open_when_asked(
 }
 
 /// The address of the endpoint that serves this machine's builds, and the endpoint itself if it is ours.
-async fn open(home: &Home) -> Result<(String, KeyPair, Option<Server>), String> {
+async fn open(home: &Home, uuid: &uuid::Uuid) -> Result<(String, KeyPair, Option<Server>), String> {
     let keys = KeyPair::open(home).map_err(|error| error.to_string())?;
     if let Some(serving) = live_serve(home) {
         return Ok((serving.address, keys, None));
@@ -86,7 +86,13 @@ async fn open(home: &Home) -> Result<(String, KeyPair, Option<Server>), String> 
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
     let endpoint = Endpoint::new(home, keys.clone(), Access::Signed);
-    Ok((address, keys, Some(Server::start(listener, endpoint))))
+    let server = Server::start(listener, endpoint);
+    let serving = Serving { address: address.clone(), pid: std::process::id() };
+    // For `runner doctor` alone: who reads the notice needs no file.
+    if let Err(error) = BuildDir::of(home, &uuid.to_string()).write_endpoint(&serving) {
+        tracing::debug!(%error, "where the endpoint is cannot be written down");
+    }
+    Ok((address, keys, Some(server)))
 }
 
 /// Complete, to be pasted as it is. It names where the keys are and holds none.

@@ -5,6 +5,7 @@
 
 use crate::gateway::random;
 use crate::state::{Home, StateError, write_durably};
+use aws_credential_types::Credentials;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -48,6 +49,19 @@ impl KeyPair {
             }
             Err(error) => Err(failed("read")(error)),
         }
+    }
+
+    /// The one of this state folder, where it has one already.
+    pub(crate) fn existing(home: &Home) -> Result<Option<Self>, StateError> {
+        match fs::symlink_metadata(path_of(home)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => Self::open(home).map(Some),
+        }
+    }
+
+    /// As calls are signed with it.
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::new(&self.id, &self.secret, None, None, "runner")
     }
 
     /// Where it is.

@@ -1,15 +1,15 @@
 //! Whether somebody gets into a build, and by which ways.
 
-use super::{Report, Row, State};
+use super::{Report, Row, State, way};
 use crate::client::{Client, ClientError};
 use crate::events::LogReader;
-use crate::state::Known;
+use crate::state::{Home, Known};
 use runner_core::event::EventBody;
 use runner_wire::control::{Answer, Request};
 use std::process::{Command, Stdio};
 
 /// Tries every way there is.
-pub(crate) fn look(known: &Known) -> Report {
+pub(crate) fn look(home: &Home, known: &Known) -> Report {
     let mut rows = Vec::new();
     let ended = known.dir.record().ok().flatten();
     if let Some(record) = &ended {
@@ -23,6 +23,7 @@ pub(crate) fn look(known: &Known) -> Report {
         let agent = if answers { agent(known) } else { not_asked("agent") };
         let works = agent.state == State::Ok;
         rows.extend([live, sessions(known), agent]);
+        rows.extend(way::look(home, known));
         works
     };
     rows.push(program(

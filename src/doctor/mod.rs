@@ -1,11 +1,13 @@
 //! What works on this machine, found by trying it.
 //!
-//! Used by `cli::doctor`. [`machine`] is about builds in general, [`build`] about getting into one of them.
+//! Used by `cli::doctor`. [`machine`] is about builds in general, [`build`] about getting into one of them (`way`: by
+//! AWS's clients).
 //! Each row stands for something that was done just now, not for a setting that was read; settings are
 //! read only to say what would mend a failure.
 
 pub(crate) mod build;
 pub(crate) mod machine;
+mod way;
 
 use serde::Serialize;
 

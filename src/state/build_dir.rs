@@ -9,6 +9,7 @@
 //! output.log      the bytes its commands wrote
 //! record.json     the final Build record; once it is there nothing changes any more
 //! control.sock    the owner's socket
+//! endpoint.json  where AWS's clients find it, once it has an endpoint of its own
 //! readonly/       what the container sees at /codebuild/readonly
 //! network/        what the program needs that carries its network
 //! layer/          what the build wrote; removed with its end
@@ -18,6 +19,7 @@
 
 use super::home::{Home, StateError, make_private, write_durably};
 use super::remove::remove_tree;
+use super::serving::Serving;
 use crate::users;
 use runner_core::record::Build;
 use rustix::fs::FallocateFlags;
@@ -28,6 +30,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// Name of the file that says where its own endpoint is.
+const ENDPOINT: &str = "endpoint.json";
 /// Bytes set aside for a build's last events and its record.
 const RESERVE: u64 = 64 << 10;
 
@@ -201,6 +205,18 @@ impl BuildDir {
         users::give(&path)
     }
 
+    /// Lets others find the endpoint that the build's owner has opened.
+    pub(crate) fn write_endpoint(&self, serving: &Serving) -> io::Result<()> {
+        let path = self.path.join(ENDPOINT);
+        fs::write(&path, serde_json::to_vec(serving)?)?;
+        users::give(&path)
+    }
+
+    /// Where the owner's endpoint listens, if it has one.
+    pub(crate) fn endpoint(&self) -> Option<Serving> {
+        serde_json::from_slice(&fs::read(self.path.join(ENDPOINT)).ok()?).ok()
+    }
+
     /// Gives the reserved room back, to be used for what must be written now.
     pub(crate) fn use_reserve(&self) -> io::Result<()> {
         ignore_missing(fs::remove_file(self.path.join("reserve")))
@@ -237,6 +253,7 @@ impl BuildDir {
             remove_tree(&self.readonly()),
             remove_tree(&self.network()),
             ignore_missing(fs::remove_file(self.control_socket())),
+            ignore_missing(fs::remove_file(self.path.join(ENDPOINT))),
             ignore_missing(fs::remove_file(self.path.join("container.json"))),
         ];
         layers.into_iter().chain(others).collect()

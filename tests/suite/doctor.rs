@@ -1,8 +1,10 @@
 //! `runner doctor`: each row is something that was tried, and says otherwise where it does not work.
 
 use crate::common::docker::Docker;
+use crate::common::endpoint::Endpoint;
 use crate::common::podman::Podman;
 use crate::common::{Bed, Outcome, build, cases, is_root, list, outcome, runner};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +18,8 @@ cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] => docker_answers;
     [Users, Program("podman"), Program("runc")] => podman_answers;
     [Containers, Image("busybox")] => a_build_with_sessions, a_build_without_sessions,
-        a_build_that_has_ended, a_build_that_does_not_answer, awss_programs;
+        a_build_that_has_ended, a_build_that_does_not_answer, awss_programs, keys_of_awss_clients,
+        an_endpoint_that_does_not_answer;
 }
 
 /// The report and the exit code.
@@ -213,7 +216,7 @@ fn a_build_with_sessions() {
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
     let (report, code) = of_build(&bed, &uuid[..8]);
-    for name in ["build", "sessions", "agent"] {
+    for name in ["build", "sessions", "agent", "endpoint", "credentials"] {
         is(&report, name, "ok");
     }
     assert_eq!(code, 0, "{report:#}");
@@ -228,6 +231,9 @@ fn a_build_without_sessions() {
     let (report, code) = of_build(&bed, &uuid);
     is(&report, "sessions", "limited");
     is(&report, "agent", "ok");
+    // No endpoint was ever opened, and no key pair made.
+    is(&report, "endpoint", "missing");
+    is(&report, "credentials", "missing");
     // Its owner gets in all the same.
     assert_eq!(code, 0, "{report:#}");
     bed.runner(["exec", "--", "sh", "-c", "echo > /tmp/go"]).code(0);
@@ -258,6 +264,62 @@ fn a_build_that_does_not_answer() {
     assert_eq!(code, 3, "{report:#}");
     fs::rename(&aside, &socket).unwrap();
     bed.resume(running);
+}
+
+/// The calls are refused as a client's would be.
+fn keys_of_awss_clients() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let keys = bed.home().join("aws-credentials");
+    let seen = |endpoint: &str, credentials: &str, wanted: &str| {
+        let (report, code) = of_build(&bed, &uuid);
+        is(&report, "endpoint", endpoint);
+        is(&report, "credentials", credentials);
+        let found = row(&report, "credentials")["found"].as_str().unwrap();
+        assert!(found.contains(wanted), "{report:#}");
+        // runner attach needs none of it.
+        assert_eq!(code, 0, "{report:#}");
+    };
+    seen("ok", "ok", "(profile runner)");
+    let mode = |mode| {
+        fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode(0o644);
+    seen("limited", "missing", "others may read it");
+    mode(0o600);
+    let text = fs::read_to_string(&keys).unwrap();
+    fs::write(&keys, text.replace("aws_secret_access_key = ", "aws_secret_access_key = 0"))
+        .unwrap();
+    seen("ok", "missing", "refused: ");
+    fs::rename(&keys, bed.path("aside")).unwrap();
+    seen("limited", "missing", "none yet");
+    bed.resume(running);
+}
+
+/// One of `runner serve`: stopped in its tracks, and gone.
+fn an_endpoint_that_does_not_answer() {
+    let bed = Bed::new();
+    let running = bed.start(&build(&["mkfifo /tmp/go; echo ready; read x < /tmp/go"]), &[]);
+    running.stdout.wait_for("ready\n");
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let (_, server) = Endpoint::serve(&bed, &[]);
+    let seen = |state: &str, wanted: &str| {
+        let (report, _) = of_build(&bed, &uuid);
+        is(&report, "endpoint", state);
+        is(&report, "credentials", "ok");
+        let found = row(&report, "endpoint")["found"].as_str().unwrap();
+        assert!(found.contains(wanted), "{report:#}");
+    };
+    seen("ok", "answers signed calls");
+    server.signal(Signal::SIGSTOP);
+    seen("missing", "does not answer");
+    server.signal(Signal::SIGCONT);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+    seen("missing", "none is open");
+    bed.runner(["exec", "--", "sh", "-c", "echo > /tmp/go"]).code(0);
+    running.ends(0);
 }
 
 fn awss_programs() {

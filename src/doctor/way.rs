@@ -1,0 +1,106 @@
+//! The way of AWS's clients into a build: the key pair, and the endpoint that takes what it signs.
+//!
+//! Used by `build`. The call that is made is one of a client's: CodeBuild's BatchGetBuilds for this
+//! build, signed with the key pair of the state folder.
+
+use super::{Row, State};
+use crate::amazon::{CODEBUILD, CallError, call_here};
+use crate::aws::{KeyPair, PROFILE};
+use crate::state::{Home, Known, live_serve};
+use serde_json::{Value, json};
+
+const ENDPOINT: &str = "endpoint";
+const CREDENTIALS: &str = "credentials";
+/// What follows where AWS's clients find no way in.
+const CONSEQUENCE: &str = "AWS's clients find no way in; runner attach and runner exec do";
+
+/// Calls whoever serves the build.
+pub(super) fn look(home: &Home, known: &Known) -> [Row; 2] {
+    // One that was opened for this build is what its notice names.
+    let own = known.dir.endpoint().filter(|_| known.dir.record().ok().flatten().is_none());
+    let serving = own.or_else(|| live_serve(home)).map(|serving| serving.address);
+    match KeyPair::existing(home) {
+        Ok(Some(keys)) => {
+            let found = format!("{} (profile {PROFILE})", keys.path().display());
+            let Some(address) = serving else {
+                return [not_offered(), Row::ok(CREDENTIALS, found)];
+            };
+            judge(&address, known, call(&address, known, &keys), found)
+        }
+        Ok(None) => {
+            let mend = "they are made with the first endpoint: runner serve, or the first pause";
+            let row = Row::new(CREDENTIALS, State::Missing, "none yet", CONSEQUENCE, mend);
+            [serving.map_or_else(not_offered, |address| not_called(&address)), row]
+        }
+        Err(error) => {
+            let mend =
+                "make it this user's alone (chmod 600), or remove it and start the build again";
+            let row = Row::new(CREDENTIALS, State::Missing, error.to_string(), CONSEQUENCE, mend);
+            [serving.map_or_else(not_offered, |address| not_called(&address)), row]
+        }
+    }
+}
+
+/// Asks for the build, as a client does.
+fn call(address: &str, known: &Known, keys: &KeyPair) -> Result<Value, CallError> {
+    let unreachable = |error: std::io::Error| CallError::Unreachable {
+        endpoint: address.to_owned(),
+        problem: error.to_string(),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+    let (url, body) = (format!("http://{address}"), json!({"ids": [known.id]}));
+    let credentials = keys.credentials();
+    runtime.block_on(call_here(&url, CODEBUILD, "BatchGetBuilds", &body, &credentials))
+}
+
+/// What a call's answer says of the endpoint and of the keys.
+fn judge(address: &str, known: &Known, answer: Result<Value, CallError>, keys: String) -> [Row; 2] {
+    let answers = || Row::ok(ENDPOINT, format!("http://{address} answers signed calls"));
+    match answer {
+        Ok(body) if body["builds"][0]["id"] == known.id.as_str() => {
+            [answers(), Row::ok(CREDENTIALS, keys)]
+        }
+        Ok(_) => {
+            let found = format!("http://{address} answers, and does not know this build");
+            let mend = "serve the state folder of the build: RUNNER_HOME=... runner serve";
+            let row = Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, mend);
+            [row, Row::ok(CREDENTIALS, keys)]
+        }
+        Err(CallError::Unreachable { problem, .. }) => {
+            let found = format!("http://{address} does not answer: {problem}");
+            let mend = "is a firewall in between, or its process stopped? else: runner serve";
+            let row = Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, mend);
+            [row, Row::ok(CREDENTIALS, keys)]
+        }
+        Err(error) => {
+            let found = format!("{keys}: refused: {error}");
+            let mend = "the file was changed while the endpoint was up: start runner serve anew";
+            let row = Row::new(CREDENTIALS, State::Missing, found, CONSEQUENCE, mend);
+            [Row::ok(ENDPOINT, format!("http://{address} answers")), row]
+        }
+    }
+}
+
+fn not_offered() -> Row {
+    let found = "none is open for this build";
+    let mend = "runner serve; with --enable-session, one opens at the first pause";
+    Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, mend)
+}
+
+/// Without keys nothing but a connection can be tried.
+fn not_called(address: &str) -> Row {
+    let tried = address.parse().map_err(std::io::Error::other).and_then(|address| {
+        std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(5))
+    });
+    match tried {
+        Ok(_) => {
+            let found = format!("http://{address} takes connections; no call can be signed");
+            Row::new(ENDPOINT, State::Limited, found, CONSEQUENCE, "see the row below")
+        }
+        Err(error) => {
+            let found = format!("http://{address} does not answer: {error}");
+            Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, "runner serve")
+        }
+    }
+}
