@@ -15,6 +15,7 @@ mod image;
 mod project;
 mod render;
 mod run;
+mod run_args;
 mod serve;
 mod sessions;
 mod values;
@@ -36,7 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run one build
-    Run(Box<run::RunArgs>),
+    Run(Box<run_args::RunArgs>),
     /// Say what is wrong with a buildspec, without running it
     Check(check::CheckArgs),
     /// Builds known on this machine

@@ -15,7 +15,7 @@ pub(super) use codebuild::{artifacts, cache};
 
 use super::error::CliError;
 use super::render;
-use super::run::RunArgs;
+use super::run_args::RunArgs;
 use super::{say, values};
 use crate::amazon::s3::Location;
 use clap::builder::ValueParser;

@@ -3,7 +3,7 @@
 //! Started by `host` for a client that has said so. The sockets are handed over, so that no byte of theirs
 //! passes through here.
 
-use super::host::{Connection, send_with};
+use super::connection::{Connection, send_with};
 use crate::engine::dial::Remote;
 use crate::session::{Hub, OpenError};
 use runner_wire::control::{Answer, Request};

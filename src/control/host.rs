@@ -3,6 +3,7 @@
 //! Started by `app`. One task a connection; a session's bytes are relayed here between the hub and
 //! the client, each direction on its own, so that Ctrl-C gets through while output is stuck.
 
+use super::connection::{Connection, next_frame, send, send_with};
 use super::forward;
 use crate::clock;
 use crate::driver::Progress;
@@ -13,12 +14,12 @@ use crate::users;
 use runner_core::machine::Input;
 use runner_core::phase::Status as BuildStatus;
 use runner_wire::control::{Answer, PROTOCOL, Request, Status};
-use runner_wire::frame::{Decoder, Frame, Kind, encode, head};
+use runner_wire::frame::{Decoder, Kind, head};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -53,59 +54,6 @@ pub(crate) async fn serve(listener: UnixListener, host: Host) {
             let _ = host.serve_one(stream).await;
         });
     }
-}
-
-/// A connection's two halves and what was read ahead.
-pub(super) struct Connection {
-    reader: OwnedReadHalf,
-    pub(super) writer: OwnedWriteHalf,
-    decoder: Decoder,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    fn new(stream: UnixStream) -> Self {
-        let (reader, writer) = stream.into_split();
-        Connection { reader, writer, decoder: Decoder::default(), buffer: vec![0; CHUNK] }
-    }
-
-    pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
-        next_frame(&mut self.reader, &mut self.decoder, &mut self.buffer).await
-    }
-
-    pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
-        match self.next().await? {
-            None => Ok(None),
-            Some(Frame { kind: Kind::Message, body }) => Ok(Some(serde_json::from_slice(&body)?)),
-            Some(_) => Err(io::Error::other("data where a request belongs")),
-        }
-    }
-
-    pub(super) async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
-        send(&mut self.writer, answer).await
-    }
-}
-
-async fn next_frame(
-    reader: &mut OwnedReadHalf,
-    decoder: &mut Decoder,
-    buffer: &mut [u8],
-) -> io::Result<Option<Frame>> {
-    loop {
-        if let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
-            return Ok(Some(frame));
-        }
-        let got = reader.read(buffer).await?;
-        if got == 0 {
-            return Ok(None);
-        }
-        decoder.feed(&buffer[..got]);
-    }
-}
-
-async fn send(writer: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
-    let body = serde_json::to_vec(answer)?;
-    writer.write_all(&encode(Kind::Message, &body).map_err(io::Error::other)?).await
 }
 
 impl Host {
@@ -302,23 +250,4 @@ async fn relay_output(mut output: SessionOutput, mut writer: OwnedWriteHalf) -> 
         };
         return send(&mut writer, &last).await;
     }
-}
-
-/// Sends an answer with descriptors riding on its first byte.
-pub(super) async fn send_with(
-    writer: &OwnedWriteHalf,
-    answer: &Answer,
-    fds: &[BorrowedFd<'_>],
-) -> io::Result<()> {
-    let body = serde_json::to_vec(answer)?;
-    let bytes = encode(Kind::Message, &body).map_err(io::Error::other)?;
-    let stream: &UnixStream = writer.as_ref();
-    let (mut rest, mut fds) = (bytes.as_slice(), fds);
-    while !rest.is_empty() {
-        let sent =
-            stream.async_io(Interest::WRITABLE, || runner_sandbox::send(stream, rest, fds)).await?;
-        rest = &rest[sent..];
-        fds = &[];
-    }
-    Ok(())
 }

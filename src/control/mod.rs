@@ -4,6 +4,7 @@
 //! [`host`]: on this machine, for the build's owner and root, knows everything else; `client` is its
 //! other end.
 
+mod connection;
 mod forward;
 pub(crate) mod host;
 mod shim;

@@ -2,7 +2,7 @@
 
 use super::{Extras, Reading, bucket, negatable, sentence, text_of};
 use crate::cli::error::CliError;
-use crate::cli::run::RunArgs;
+use crate::cli::run_args::RunArgs;
 use crate::cli::say;
 use crate::outputs::cache::CacheTo;
 use crate::outputs::{Destination, Destinations, Store};

@@ -1,6 +1,7 @@
 //! CUCUMBERJSON: what Cucumber's JSON formatters write, in all its languages.
 
-use super::model::{Case, CaseStatus, Place};
+use super::model::{Case, CaseStatus};
+use super::place::Place;
 use super::{Contents, Malformed};
 use serde::Deserialize;
 

@@ -3,8 +3,9 @@
 //! A [`Group`] takes in what was read of each file and becomes [`ReportFacts`] for events and record, and
 //! [`ReportDetails`] for files.
 
-use super::model::{Case, CaseStatus, FileCoverage, Place, shortened};
+use super::model::{Case, CaseStatus, FileCoverage, shortened};
 use super::place;
+use super::place::Place;
 use super::{Contents, Format, Malformed};
 use crate::mask::Secrets;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! JUNITXML: JUnit's XML in the dialects of surefire, Gradle, pytest, nextest, jest, gtest and PHPUnit.
 
 use super::Contents;
-use super::model::{Case, CaseStatus, Place, seconds};
+use super::model::{Case, CaseStatus, seconds};
+use super::place::Place;
 use super::xml::{self, Element, Handler};
 
 #[derive(Default)]

@@ -33,7 +33,8 @@ pub use group::{
     ReportDetails, ReportFacts, ReportStatus, ReportType, TestCase, TestSummary,
 };
 pub use junit_out::junit;
-pub use model::{Case, CaseStatus, FileCoverage, Place};
+pub use model::{Case, CaseStatus, FileCoverage};
+pub use place::Place;
 pub use place::relative;
 pub use table::{Tone, table};
 pub(crate) use xml::position;

@@ -2,7 +2,7 @@
 //!
 //! Made by the formats' readers; taken in by `group`.
 
-use super::place;
+use super::place::{self, Place};
 use serde::{Deserialize, Serialize};
 
 /// How a case ended.
@@ -47,17 +47,6 @@ impl CaseStatus {
     pub fn is_bad(self) -> bool {
         matches!(self, CaseStatus::Failed | CaseStatus::Error)
     }
-}
-
-/// A place in a source file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Its path, as the report has it.
-    pub file: String,
-    /// Line, from 1; 0 where it is not known.
-    pub line: u32,
-    /// Column, from 1; 0 where it is not known.
-    pub column: u32,
 }
 
 /// A test case.

@@ -3,9 +3,20 @@
 //! Formats seldom say it, their messages nearly always do: each tool in its own form. Paths are
 //! nobody's to open; they are shown, and handed to whoever annotates a change.
 
-use super::model::Place;
 use regex_lite::Regex;
+use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
+
+/// A place in a source file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its path, as the report has it.
+    pub file: String,
+    /// Line, from 1; 0 where it is not known.
+    pub line: u32,
+    /// Column, from 1; 0 where it is not known.
+    pub column: u32,
+}
 
 /// How far into a message is looked, in bytes.
 const MOST: usize = 16 << 10;

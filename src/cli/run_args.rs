@@ -1,0 +1,194 @@
+//! What may be typed after `runner run`.
+//!
+//! Read by `run`, and by `project` for the same options in files.
+
+use super::values;
+use crate::engine::UserMount;
+use crate::image::Image;
+use crate::outputs::{Destination, Store};
+use clap::{Args, ValueEnum};
+use runner_sandbox::Cpus;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Options of `runner run`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES, args_override_self = true)]
+pub(super) struct RunArgs {
+    /// The buildspec [default: buildspec.yml in the source directory]
+    pub(super) buildspec: Option<PathBuf>,
+    /// The directory the build sees as its source; it is never written to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) source: PathBuf,
+    /// A further source, seen at CODEBUILD_SRC_DIR_ID
+    #[arg(long, value_name = "ID=DIR", value_parser = values::secondary_source)]
+    pub(super) secondary_source: Vec<(String, PathBuf)>,
+    /// What the build runs in: host (this machine's tools), an image of a registry, oci:DIR[:TAG],
+    /// oci-archive:FILE, docker-archive:FILE, rootfs:DIR or rootfs:TAR
+    #[arg(long, value_name = "REF", default_value = "host", value_parser = str::parse::<Image>)]
+    pub(super) image: Image,
+    /// What runs the container
+    #[arg(long, value_enum, default_value_t = EngineName::Auto)]
+    pub(super) engine: EngineName,
+    /// Show a file or directory of this machine in the container, read-only unless :rw
+    #[arg(long, value_name = "SRC:DST[:rw]", value_parser = values::mount)]
+    pub(super) mount: Vec<UserMount>,
+    /// The most memory the build may use, such as 512M or 2G; there is no swap beside it
+    #[arg(long, value_name = "SIZE", value_parser = values::memory)]
+    pub(super) memory: Option<u64>,
+    /// How many processors' time the build may use, such as 1.5
+    #[arg(long, value_name = "N", value_parser = values::cpus)]
+    pub(super) cpus: Option<Cpus>,
+    /// The most processes and threads the build may have
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pids_limit: Option<u32>,
+    /// What the build can reach [default: host; with --privileged: pasta]
+    #[arg(long, value_enum)]
+    pub(super) network: Option<NetworkName>,
+    /// Give the build the rights that a Docker daemon in it needs: as root those of this machine, its
+    /// devices included
+    #[arg(long)]
+    pub(super) privileged: bool,
+    /// Give sessions the programs of a busybox of this machine, whatever the image has; the build does
+    /// not see them
+    #[arg(long)]
+    pub(super) toolbox: bool,
+    /// Let codebuild-breakpoint pause the build
+    #[arg(long)]
+    pub(super) enable_session: bool,
+    /// How long a breakpoint waits while nobody is connected [default: for ever at a terminal, else
+    /// 15m]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(super) break_timeout: Option<Duration>,
+    /// What happens then
+    #[arg(long, value_enum, default_value_t = BreakActionName::Resume)]
+    pub(super) break_timeout_action: BreakActionName,
+    /// A session in which nothing happens for so long is closed
+    #[arg(long, value_name = "TIME", default_value = "20m", value_parser = values::duration)]
+    pub(super) session_idle_timeout: Duration,
+    /// A session that was open for so long is closed, however busy it is
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(super) session_max_duration: Option<Duration>,
+    /// Keep what terminals of sessions show, masked, and a line for each session that begins or ends
+    #[arg(long, value_name = "DIR")]
+    pub(super) session_log: Option<PathBuf>,
+    /// Set a variable of the build, or pass the caller's own through
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
+    pub(super) env: Vec<(String, String)>,
+    /// Set variables from a file of NAME=VALUE lines; --env goes before it
+    #[arg(long, value_name = "FILE")]
+    pub(super) env_file: Vec<PathBuf>,
+    /// Pass the caller's proxy variables through
+    #[arg(long)]
+    pub(super) proxy: bool,
+    /// Give the build AWS credentials: those of a profile, or, for `env`, of the caller's variables
+    #[arg(long, value_name = "NAME|env")]
+    pub(super) aws_profile: Option<String>,
+    /// Take what the buildspec wants of Parameter Store and Secrets Manager from this file, YAML or
+    /// NAME=VALUE lines, instead of from AWS
+    #[arg(long, value_name = "FILE")]
+    pub(super) secrets: Option<PathBuf>,
+    /// Show the value of this variable as *** in the log
+    #[arg(long, value_name = "NAME")]
+    pub(super) mask: Vec<String>,
+    /// How long the build may run
+    #[arg(long, value_name = "TIME", default_value = "60m", value_parser = values::duration)]
+    pub(super) timeout: Duration,
+    /// Count time spent at breakpoints, as AWS does
+    #[arg(long)]
+    pub(super) timeout_while_paused: bool,
+    /// Read the build's reports of tests and coverage, show what they come to, and write them as JSON
+    /// and JUnit, a folder a group
+    #[arg(long, value_name = "DIR")]
+    pub(super) reports: Option<PathBuf>,
+    /// Collect the build's artifacts into a directory or a bucket; a name that ends in .zip makes a ZIP
+    #[arg(long, value_name = "DIR|s3://...", value_parser = values::artifacts)]
+    pub(super) artifacts: Option<Destination>,
+    /// Restore the build's cache from a directory or a bucket, and save it there
+    #[arg(long, value_name = "DIR|s3://...", value_parser = values::store)]
+    pub(super) cache: Option<Store>,
+    /// Project name [default: the source directory's name]
+    #[arg(long, value_name = "NAME", value_parser = values::project)]
+    pub(super) project: Option<String>,
+    /// Take settings from a project of CodeBuild's, as `aws codebuild batch-get-projects` prints it
+    #[arg(long, value_name = "FILE")]
+    pub(super) project_json: Option<PathBuf>,
+    /// Let runner.toml beside the buildspec have what it asks for, until it changes
+    #[arg(long)]
+    pub(super) trust_project: bool,
+    /// How the build is shown on standard output
+    #[arg(long, value_enum, default_value_t = FormatName::Auto)]
+    pub(super) log_format: FormatName,
+    /// Write the log to a file as well, in CodeBuild's own lines
+    #[arg(long, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
+    /// Tell failed commands and failed test cases to GitHub Actions, each at its place
+    #[arg(long, value_enum)]
+    pub(super) annotations: Option<AnnotationsName>,
+    /// Write the final Build record, in the shape of AWS's API
+    #[arg(long, value_name = "FILE")]
+    pub(super) build_json: Option<PathBuf>,
+    /// Nothing on standard error but errors
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0  the build succeeded
+  1  the build failed
+  2  usage error, or the buildspec was rejected
+  3  the image, the engine or this program failed
+  4  the build timed out
+  5  the build was stopped (Ctrl-C; twice: at once)";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum EngineName {
+    /// The first that works: namespaces, else docker or podman if one answers
+    Auto,
+    /// Linux namespaces, nothing to install
+    Namespaces,
+    /// A Docker daemon
+    Docker,
+    /// Podman; its service is started if it does not run
+    Podman,
+    /// No container at all, for machines that are thrown away: the build runs as you, on this
+    /// machine's own files
+    Process,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum NetworkName {
+    /// All that this machine reaches, services on its loopback included
+    Host,
+    /// Nothing but its own loopback
+    None,
+    /// The outside, and nothing of this machine's loopback; needs the program pasta
+    Pasta,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum BreakActionName {
+    /// The build goes on, as if sessions were off
+    Resume,
+    /// The build is stopped
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum AnnotationsName {
+    /// Workflow commands, on standard error
+    Github,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatName {
+    /// pretty on a terminal, codebuild otherwise
+    Auto,
+    /// For a person at a terminal
+    Pretty,
+    /// CodeBuild's own log lines
+    Codebuild,
+    /// One event a line
+    Json,
+}
