@@ -21,6 +21,9 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         ["remove", path] => remove_as_we_are(Path::new(path))
             .map(|()| String::new())
             .map_err(|error| error.to_string()),
+        ["filter"] => runner_sandbox::filter_this_process()
+            .map(|()| String::new())
+            .map_err(|error| error.to_string()),
         ["unpack", tree, marks, most] => unpack(tree, marks, most),
         ["look"] => image::look_at_layers(std::io::stdin()).map_err(|error| error.to_string()),
         ["pasta", program, dir, pid, owner, options @ ..] => {

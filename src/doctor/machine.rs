@@ -1,7 +1,8 @@
 //! Whether a build can run here, and what of it is limited.
 
 use super::{Report, Row, State};
-use crate::daemon::{self, Program};
+use crate::daemon::{self, Daemon, Program};
+use crate::engine::daemon::DaemonEngine;
 use crate::engine::namespaces::Namespaces;
 use crate::engine::{
     Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Stdio, Teller,
@@ -10,10 +11,12 @@ use crate::image::{Getter, Image, MOST_BYTES, Progress, Store};
 use crate::state::Home;
 use crate::users;
 use nix::sys::statvfs::statvfs;
-use runner_sandbox::{Cpus, Limits, UserMap};
+use runner_sandbox::{Chore, Cpus, Limits, UserMap};
+use runner_wire::abi::{BREAKPOINT_NAME, FILES_NAME};
 use runner_wire::init::Exit;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -61,6 +64,7 @@ impl Trial {
         let mut rows = vec![kernel(&kernel_release())];
         rows.push(user_namespaces());
         let (container, mut of_container) = self.container().await;
+        rows.push(system_call_filter());
         rows.append(&mut of_container);
         rows.push(self.pasta().await);
         let docker = self.daemon(Program::Docker).await;
@@ -101,8 +105,7 @@ impl Trial {
                 return (false, vec![row]);
             }
         };
-        let status = ["sh", "-c", "grep Seccomp: /proc/self/status"];
-        let seen = output_of(&*container, &status).await;
+        let seen = output_of(&*container, &["sh", "-c", "exit 0"]).await;
         let time = begin.elapsed().as_millis();
         let is_running = seen.is_ok();
         let mut rows = vec![match &seen {
@@ -123,16 +126,6 @@ impl Trial {
                 let mend = "set RUNNER_HOME to a folder on ext4, xfs, btrfs or tmpfs";
                 Row::new("overlay", State::Limited, text.clone(), consequence, mend)
             }
-        });
-        rows.push(match seen.as_deref().unwrap_or_default().trim().strip_prefix("Seccomp:") {
-            Some(mode) if mode.trim() == "2" => Row::ok("seccomp", "the filter is in force"),
-            _ => Row::new(
-                "seccomp",
-                State::Limited,
-                "no filter is in force",
-                "builds can make system calls that are to be closed to them",
-                "use a kernel with CONFIG_SECCOMP_FILTER",
-            ),
         });
         let warned = std::mem::take(&mut *warned.lock().unwrap_or_else(PoisonError::into_inner));
         rows.push(match warned.as_slice() {
@@ -155,19 +148,8 @@ impl Trial {
         told: &Told,
         warned: &Told,
     ) -> Result<Arc<dyn Container>, EngineError> {
-        let note = |told: &Told| -> Teller {
-            let told = Arc::clone(told);
-            Arc::new(move |text| told.lock().unwrap_or_else(PoisonError::into_inner).push(text))
-        };
         let engine = Namespaces {
-            images: Getter {
-                store: self.images.clone(),
-                identity: crate::amazon::Identity::Default,
-                progress: Progress::default(),
-                tell: note(told),
-                most_bytes: MOST_BYTES,
-                given_up: Arc::default(),
-            },
+            images: self.getter(told),
             // It ends with this process.
             record: Arc::new(|_| Ok(())),
             tell: note(told),
@@ -179,23 +161,39 @@ impl Trial {
             .is_any()
             .then(|| runner_sandbox::plan_groups(&name, limits, false).ok())
             .flatten();
-        let spec = ContainerSpec {
+        let spec = self.spec(Image::Host, self.dir.path().join("readonly"), network);
+        engine.start(ContainerSpec { limits, groups, ..spec }).await
+    }
+
+    fn getter(&self, told: &Told) -> Getter {
+        Getter {
+            store: self.images.clone(),
+            identity: crate::amazon::Identity::Default,
+            progress: Progress::default(),
+            tell: note(told),
+            most_bytes: MOST_BYTES,
+            given_up: Arc::default(),
+        }
+    }
+
+    /// A container without limits.
+    fn spec(&self, image: Image, readonly: PathBuf, network: Network) -> ContainerSpec {
+        ContainerSpec {
             hostname: "doctor".to_owned(),
-            image: Image::Host,
+            image,
             sources: Vec::new(),
-            readonly: self.dir.path().join("readonly"),
+            readonly,
             cached: None,
             mounts: Vec::new(),
             layers: self.layers().to_vec(),
             unseen: self.dir.path().to_path_buf(),
-            limits,
-            groups,
+            limits: Limits::default(),
+            groups: None,
             network,
             loopback_port: None,
             privileged: false,
             toolbox: None,
-        };
-        engine.start(spec).await
+        }
     }
 
     async fn pasta(&self) -> Row {
@@ -215,15 +213,48 @@ impl Trial {
         }
     }
 
+    /// Has a daemon make a container, of an image of one empty directory, in which our program runs.
+    /// Both are gone afterwards.
+    async fn container_of(&self, program: Program, daemon: Daemon) -> Result<(), EngineError> {
+        let place = self.dir.path().join(program.command());
+        let (root, readonly) = (place.join("root"), place.join("readonly"));
+        let made = fs::create_dir_all(root.join("tmp")).and_then(|()| fill(&readonly.join("bin")));
+        made.map_err(|error| EngineError::fault(format!("{}: {error}", place.display()), None))?;
+        let told = Told::default();
+        let engine = DaemonEngine {
+            program,
+            build: format!("doctor-{}", std::process::id()),
+            images: self.getter(&told),
+            record: Arc::new(|_| Ok(())),
+            tell: note(&told),
+            warn: note(&told),
+            place,
+        };
+        let spec = self.spec(Image::Rootfs(root), readonly, Network::Host);
+        engine.start_on(daemon, spec).await?.stop().await;
+        Ok(())
+    }
+
     async fn daemon(&self, program: Program) -> Row {
         let name = program.command();
         match daemon::find(program, self.dir.path()).await {
             Ok(found) => {
                 let what = format!("{} {} at {}", found.program, found.version, found.address);
-                let is_own = found.service.is_some();
-                found.end().await;
-                let how = if is_own { ", started for the asking" } else { "" };
-                Row::ok(name, format!("{what}{how}"))
+                let how = if found.service.is_some() { " (started for the asking)" } else { "" };
+                let begin = Instant::now();
+                match self.container_of(program, found).await {
+                    Ok(()) => {
+                        let time = begin.elapsed().as_millis();
+                        Row::ok(name, format!("{what}{how}: a container started in {time} ms"))
+                    }
+                    Err(error) => Row::new(
+                        name,
+                        State::Limited,
+                        format!("{what}{how} answers, and makes no container: {}", error.message),
+                        "the engine is not to be had; builds in namespaces do not need it",
+                        error.hint.unwrap_or_else(|| format!("what does `{name} run` say?")),
+                    ),
+                }
             }
             Err(why) => Row::new(
                 name,
@@ -243,6 +274,22 @@ impl Drop for Trial {
             let _ = crate::state::remove_tree(&layer);
         }
     }
+}
+
+/// Keeps what is said.
+fn note(told: &Told) -> Teller {
+    let told = Arc::clone(told);
+    Arc::new(move |text| told.lock().unwrap_or_else(PoisonError::into_inner).push(text))
+}
+
+/// Puts our program where a daemon's container finds it.
+fn fill(bin: &Path) -> io::Result<()> {
+    fs::create_dir_all(bin)?;
+    let program = bin.join(BREAKPOINT_NAME);
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&program)?;
+    file.write_all(runner_init::PROGRAM)?;
+    fs::hard_link(&program, bin.join(FILES_NAME))
 }
 
 /// What a program in the container writes.
@@ -305,6 +352,22 @@ fn user_namespaces() -> Row {
         (State::Missing, "no containers without root, Docker or Podman")
     };
     Row::new(NAME, state, error.to_string(), consequence, closed_by())
+}
+
+/// Has a process close itself in with a build's filter.
+fn system_call_filter() -> Row {
+    const NAME: &str = "seccomp";
+    let filtered = Chore::start(None, &["filter"], None).and_then(Chore::finish);
+    match filtered {
+        Ok(_) => Row::ok(NAME, "a build's filter of system calls is taken"),
+        Err(error) => Row::new(
+            NAME,
+            State::Missing,
+            format!("a filter of system calls is refused: {error}"),
+            "no container starts: a build could make calls that are to be closed to it",
+            "use a kernel with CONFIG_SECCOMP_FILTER, and allow seccomp(2) in a container around this one",
+        ),
+    }
 }
 
 /// Which switch keeps user namespaces closed.

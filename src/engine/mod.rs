@@ -263,7 +263,7 @@ pub(crate) struct EngineError {
 
 impl EngineError {
     /// The machine's fault, or ours.
-    fn fault(message: impl Into<String>, hint: Option<&str>) -> Self {
+    pub(crate) fn fault(message: impl Into<String>, hint: Option<&str>) -> Self {
         let code = "INTERNAL_SERVICE_ERROR";
         EngineError {
             code,

@@ -13,6 +13,8 @@ use std::process::Command;
 cases! {
     [Containers] => what_works_is_said, leaves_nothing, users_of_a_container, a_network_without_its_program,
         a_podman_that_is_not_there;
+    [Containers, Program("gcc")] => a_machine_without_filters;
+    [Containers, Program("setarch")] => an_old_kernel;
     [Root] => closed_namespaces, closed_user_namespaces, a_state_folder_on_an_overlay,
         a_machine_without_control_groups, a_full_disk, a_store_that_cannot_be_written;
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] => docker_answers;
@@ -116,6 +118,35 @@ fn a_podman_that_is_not_there() {
     assert!(row(&report, "podman")["mend"].as_str().unwrap().contains("install"), "{report:#}");
 }
 
+/// The call that installs a filter does not exist for this program.
+fn a_machine_without_filters() {
+    let bed = Bed::new();
+    let without = bed.path("without");
+    let source = crate::common::project().join("tests/guards/without_seccomp.c");
+    let built = Command::new("gcc").args(["-O1", "-o"]).args([&without, &source]).output().unwrap();
+    assert!(built.status.success(), "{built:?}");
+    let mut command = bed.other(without.to_str().unwrap());
+    command.arg(runner()).args(["doctor", "--format", "json"]);
+    command.env("DOCKER_HOST", "unix:///nonexistent").env("CONTAINER_HOST", "unix:///nonexistent");
+    let (report, code) = report(&mut command);
+    is(&report, "seccomp", "missing");
+    // Rather no container than one that is open.
+    is(&report, "container", "missing");
+    assert_eq!(code, 3, "{report:#}");
+}
+
+fn an_old_kernel() {
+    let bed = Bed::new();
+    let mut command = bed.other("setarch");
+    command.arg("--uname-2.6").arg(runner()).args(["doctor", "--format", "json"]);
+    command.env("DOCKER_HOST", "unix:///nonexistent").env("CONTAINER_HOST", "unix:///nonexistent");
+    let (report, code) = report(&mut command);
+    is(&report, "kernel", "limited");
+    assert!(row(&report, "kernel")["found"].as_str().unwrap().starts_with("Linux 2.6."));
+    // It says so alone, and everything works.
+    assert_eq!(code, 0, "{report:#}");
+}
+
 fn closed_namespaces() {
     let bed = Bed::new();
     let close = "echo 0 > /proc/sys/user/max_mnt_namespaces";
@@ -198,13 +229,41 @@ fn docker_answers() {
     is(&seen, "container", "missing");
     assert_eq!(code, 0, "{seen:#}");
     assert_eq!(seen["verdict"], "a build can run, with the engine docker");
+    // It answers, and does not see what a build would be given.
+    fs::create_dir_all(bed.home()).unwrap();
+    let mount = format!("mount -t tmpfs none {}", bed.home().display());
+    let mut command = doctor_within(&bed, &["--mount"], &mount);
+    let (seen, _) = report(command.env("DOCKER_HOST", Docker::shared().host()));
+    is(&seen, "docker", "limited");
+    let ours = |arguments: &[&str]| {
+        let listed = outcome(&mut Docker::shared().command(arguments)).code(0).stdout;
+        assert!(!listed.contains("doctor"), "{listed}");
+    };
+    ours(&["ps", "--all"]);
+    ours(&["images", "--all"]);
 }
 
 fn podman_answers() {
     let bed = Bed::new().with_variables(Podman::shared().variables());
     let mut command = doctor(&bed);
-    let (report, _) = report(command.env_remove("CONTAINER_HOST"));
-    is(&report, "podman", "ok");
+    let (seen, _) = report(command.env_remove("CONTAINER_HOST"));
+    is(&seen, "podman", "ok");
+    // It answers, and what makes its containers does not.
+    let variables = Podman::shared().variables();
+    let (_, conf) = variables.iter().find(|(name, _)| name == "CONTAINERS_CONF").unwrap();
+    let broken = "runtime = \"broken\"\n[engine.runtimes]\nbroken = [\"/bin/false\"]\n";
+    let text = fs::read_to_string(conf).unwrap() + broken;
+    fs::write(bed.path("broken.conf"), text).unwrap();
+    let mut command = doctor(&bed);
+    command.env_remove("CONTAINER_HOST").env("CONTAINERS_CONF", bed.path("broken.conf"));
+    let (seen, _) = report(&mut command);
+    is(&seen, "podman", "limited");
+    let found = row(&seen, "podman")["found"].as_str().unwrap();
+    assert!(found.contains("makes no container"), "{seen:#}");
+    for arguments in [["ps", "--all"], ["images", "--all"]] {
+        let listed = outcome(&mut Podman::shared().command(&arguments)).code(0).stdout;
+        assert!(!listed.contains("doctor"), "{listed}");
+    }
 }
 
 fn of_build(bed: &Bed, build: &str) -> (Value, i32) {

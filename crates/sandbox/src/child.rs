@@ -102,6 +102,16 @@ fn enter(root: &InRoot) -> Result<(), SetupError> {
     enter().map_err(|error| SetupError::new(Step::Root, "enter the new root", &error))
 }
 
+/// Puts the filter of a build's processes on this one, for good: whether that works here.
+///
+/// # Errors
+/// The kernel, or a filter around this process, does not allow it.
+pub fn filter_this_process() -> io::Result<()> {
+    // Without rights a filter is taken from those only who can gain none.
+    rustix::thread::set_no_new_privs(true)?;
+    sys::install_filter(&seccomp::filter())
+}
+
 /// Gives up rights for good and becomes PID 1. Comes back with what went wrong.
 fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> SetupError {
     let become_init = || -> io::Result<std::convert::Infallible> {

@@ -34,7 +34,7 @@ pub use caps::kept_capabilities;
 pub use cgroup::{Cpus, Groups, Limits, Plan as GroupPlan, Pressure, Problem as LimitProblem};
 pub use cgroup::{Watched as WatchedGroups, watch as watch_groups};
 pub use cgroup::{plan as plan_groups, remove as remove_group};
-pub use child::set_up_and_become_init;
+pub use child::{filter_this_process, set_up_and_become_init};
 pub use fdpass::{Received, receive, send};
 pub use handshake::{CHORE_ARG, REEXEC_ARG, SetupError, Step};
 pub use in_root::InRoot;
