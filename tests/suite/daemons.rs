@@ -431,16 +431,16 @@ fn podman_limits() {
 /// They hold and are told, or that they do not is told.
 fn limits(engine: Engine) {
     let bed = engine.bed();
-    let spec = build(&["head -c 200m /dev/zero | tail -n 1 >/dev/null; echo $?"]);
     let options = engine.options(&["--memory", "32M", "--pids-limit", "64", "--cpus", "0.5"]);
-    let outcome = bed.build(&spec, &options).code(0);
     if is_root() {
-        assert!(outcome.output().ends_with("137\n"), "{}", outcome.output());
-        assert!(!outcome.stderr.contains("not enforced"), "{}", outcome.stderr);
+        // Which processes the kernel takes, and how many, is its own affair.
         let spec = build(&["head -c 200m /dev/zero | tail -n 1 >/dev/null"]);
-        bed.build(&spec, &options).code(1).says("for want of memory, at the limit of --memory 32M");
+        let outcome = bed.build(&spec, &options).code(1);
+        assert!(!outcome.stderr.contains("not enforced"), "{}", outcome.stderr);
+        outcome.says("for want of memory, at the limit of --memory 32M");
     } else {
         // Podman divides no control groups here without root.
+        let outcome = bed.build(&build(&["true"]), &options).code(0);
         outcome.says("--memory 32M is not enforced by Podman");
     }
 }
