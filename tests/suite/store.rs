@@ -16,13 +16,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 cases! {
     [Containers, Image("busybox"), Program("docker-registry"), Program("skopeo"), Program("umoci")] =>
         pulled_and_run, the_second_pull_is_nothing, two_pulls_at_once, a_tag_that_moves,
-        a_transfer_that_breaks, a_pull_that_was_killed, archives,
+        a_transfer_that_breaks, a_stop_while_pulling, archives,
         compressed_with_zstd;
     [Containers, Image("busybox")] =>
         as_the_image_says, directories_look_as_below, platforms, what_is_removed,
         names_that_are_none, a_build_keeps_its_image, bars_on_a_terminal;
     [Root, Image("busybox"), Program("docker-registry"), Program("skopeo"), Program("umoci")] =>
-        a_stop_while_pulling;
+        a_pull_that_was_killed;
     [Root, Image("busybox"), Program("umoci")] => the_same_tree_as_umoci;
     [Root, Image("busybox")] => files_may_have_any_owner;
 }
