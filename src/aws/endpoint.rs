@@ -8,7 +8,7 @@ use super::policy::{Caller, OwnerMayAll, Policy};
 use super::sigv4::{self, AuthError};
 use super::{codebuild, ecs, ssm, sts};
 use crate::amazon::ACCOUNT;
-use crate::gateway::{Audit, Entry, Gateway};
+use crate::gateway::{Audit, Clock, Entry, Gateway};
 use crate::state::{ContainerFile, Home, live_builds};
 use http::request::Parts;
 use runner_wire::ssm::message;
@@ -73,7 +73,7 @@ impl Endpoint {
         };
         Arc::new(Endpoint {
             builds: Builds::of(home),
-            gateway: Gateway::new(Audit::of(home)),
+            gateway: Gateway::new(Audit::of(home), Clock::Machine),
             home: home.clone(),
             keys,
             access,

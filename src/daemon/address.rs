@@ -1,6 +1,6 @@
 //! Where daemons listen: what variables and Docker's contexts say, else the usual places.
 //!
-//! Used by `connect`.
+//! Used by `find`.
 
 use serde::Deserialize;
 use std::fmt;

@@ -3,8 +3,10 @@
 //! Used by the engines that have them make containers, by `image` for images they have, by `doctor`.
 
 mod address;
-mod connect;
+mod client;
+mod find;
 mod service;
 
 pub(crate) use address::Program;
-pub(crate) use connect::{Daemon, connect, find, podman, program_on_path, said, serve};
+pub(crate) use client::{connect, said};
+pub(crate) use find::{Daemon, find, podman, program_on_path, serve};

@@ -1,9 +1,9 @@
 //! Podman's API service, started for one build where none listens.
 //!
-//! Used by `connect`. It ends by itself when nobody has asked it anything for a while, so that a killed
+//! Used by `find`. It ends by itself when nobody has asked it anything for a while, so that a killed
 //! runner leaves none.
 
-use super::connect::{Daemon, connect};
+use super::client::{Answering, connect};
 use bollard::Docker;
 use futures_util::StreamExt;
 use std::fs::File;
@@ -58,14 +58,14 @@ impl Service {
     }
 
     /// The daemon, once it answers.
-    pub(super) async fn ready(&mut self) -> Result<Daemon, String> {
+    pub(super) async fn ready(&mut self) -> Result<Answering, String> {
         let begin = Instant::now();
         loop {
             // It has no other way to tell.
             let why = match connect(&self.address).await {
-                Ok(daemon) => {
+                Ok(answering) => {
                     tracing::debug!(time = ?begin.elapsed(), "Podman's service answers");
-                    return Ok(daemon);
+                    return Ok(answering);
                 }
                 Err(silence) => silence.text,
             };

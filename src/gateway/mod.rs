@@ -1,21 +1,28 @@
 //! The message gateway and the session agent in one: sessions of AWS's own clients.
 //!
 //! A session begins with a call that `aws` answers: [`Gateway::open`] gives out an id and a token. A
-//! client shows the token on a websocket, and one task a session (`session`) joins that socket, the
-//! protocol's state machine (`runner_wire::ssm`) and what runs in the container (`agent`). The latter
-//! is an ordinary client of the build's control socket, whosever build it is. A session outlives its
-//! sockets: another token, another socket, and it goes on.
+//! client shows the token on a websocket (`admission`), and one task a session (`session`) joins that
+//! socket, the protocol's state machine (`runner_wire::ssm`) and what runs in the container (`agent`).
+//! The latter is an ordinary client of the build's control socket, whosever build it is. A session
+//! outlives its sockets: another token, another socket, and it goes on.
 
+mod admission;
 mod agent;
 mod audit;
+mod facts;
 mod plan;
 mod registry;
 mod session;
 mod socket;
+#[cfg(test)]
+mod tests;
+mod time;
 mod token;
 
+pub(crate) use admission::{PATH, upgrade};
 pub(crate) use audit::{Audit, Entry};
+pub(crate) use facts::SessionFacts;
 pub(crate) use plan::{Destination, FORBIDDEN, Outputs, SessionPlan, Work};
-pub(crate) use registry::{Asked, Gateway, NoSession, SessionFacts};
-pub(crate) use socket::{PATH, upgrade};
+pub(crate) use registry::{Asked, Gateway, NoSession};
+pub(crate) use time::Clock;
 pub(crate) use token::random;

@@ -1,15 +1,16 @@
 //! The sessions there are and were: ids, tokens, how each stands.
 //!
-//! Asked by `aws`; the sockets come from `socket`. Held in memory: sessions end with this process.
+//! Asked by `aws`; the sockets come from `admission`. Held in memory: sessions end with this process.
 
 use super::audit::{Audit, Entry};
+use super::facts::{SessionFacts, SessionStatus, Shared};
 use super::plan::SessionPlan;
 use super::session::{Limits, Order, SessionTask};
 use super::socket::Socket;
-use super::token::{Token, random};
+use super::time::Clock;
+use super::token::random;
 use crate::clock;
 use crate::state::BuildDir;
-use runner_core::time::WallTime;
 use runner_wire::ssm::{Channel, Config};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -41,42 +42,6 @@ pub(crate) struct Asked {
     pub(crate) plan: SessionPlan,
 }
 
-/// How a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SessionStatus {
-    Connecting,
-    Connected,
-    Disconnected,
-    Terminated,
-}
-
-impl SessionStatus {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            SessionStatus::Connecting => "Connecting",
-            SessionStatus::Connected => "Connected",
-            SessionStatus::Disconnected => "Disconnected",
-            SessionStatus::Terminated => "Terminated",
-        }
-    }
-}
-
-/// A session as others see it.
-#[derive(Clone, Debug)]
-pub(crate) struct SessionFacts {
-    pub(crate) id: String,
-    pub(crate) target: String,
-    pub(crate) document: Option<String>,
-    pub(crate) reason: Option<String>,
-    pub(crate) owner: String,
-    pub(crate) started: WallTime,
-    pub(crate) ended: Option<WallTime>,
-    pub(crate) status: SessionStatus,
-    /// Why it ended.
-    pub(crate) details: String,
-    pub(crate) longest: Option<Duration>,
-}
-
 /// There is no session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoSession {
@@ -86,47 +51,6 @@ pub(crate) enum NoSession {
     TooMany,
     #[error("no random bytes can be had: {0}")]
     Random(String),
-}
-
-/// What a session's task and everybody else share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) facts: Mutex<SessionFacts>,
-    token: Mutex<Option<Token>>,
-    audit: Arc<Audit>,
-}
-
-impl Shared {
-    /// It stands otherwise now.
-    pub(super) fn set(&self, status: SessionStatus, details: &str) {
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if facts.status == status {
-            return;
-        }
-        facts.status = status;
-        if status == SessionStatus::Terminated {
-            facts.ended = Some(clock::wall());
-            details.clone_into(&mut facts.details);
-        }
-        let entry = Entry {
-            event: status.name().to_owned(),
-            session_id: Some(facts.id.clone()),
-            target: Some(facts.target.clone()),
-            result: Some(details.to_owned()).filter(|details| !details.is_empty()),
-            ..Entry::default()
-        };
-        drop(facts);
-        self.audit.write(entry);
-    }
-
-    fn token(&self) -> MutexGuard<'_, Option<Token>> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a token was given out that nobody has shown yet and that is still good.
-    pub(super) fn expects_somebody(&self) -> bool {
-        self.token().as_ref().is_some_and(|token| !token.has_expired())
-    }
 }
 
 /// A session that is open.
@@ -150,6 +74,7 @@ pub(crate) struct Gateway {
     waiting: Arc<Semaphore>,
     open: watch::Sender<usize>,
     pub(crate) audit: Arc<Audit>,
+    clock: Clock,
 }
 
 #[derive(Default)]
@@ -159,12 +84,13 @@ struct Table {
 }
 
 impl Gateway {
-    pub(crate) fn new(audit: Audit) -> Arc<Self> {
+    pub(crate) fn new(audit: Audit, clock: Clock) -> Arc<Self> {
         Arc::new(Gateway {
             sessions: Mutex::default(),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             open: watch::Sender::new(0),
             audit: Arc::new(audit),
+            clock,
         })
     }
 
@@ -185,7 +111,6 @@ impl Gateway {
             return Err(NoSession::TooMany);
         }
         let id = format!("{}-{}", asked.prefix, hex(&random::<9>().map_err(failed)?));
-        let (token, text) = Token::new().map_err(failed)?;
         let facts = SessionFacts {
             id: id.clone(),
             target: asked.target.clone(),
@@ -198,11 +123,8 @@ impl Gateway {
             details: String::new(),
             longest: asked.longest,
         };
-        let shared = Arc::new(Shared {
-            facts: Mutex::new(facts),
-            token: Mutex::new(Some(token)),
-            audit: Arc::clone(&self.audit),
-        });
+        let shared = Arc::new(Shared::new(facts, Arc::clone(&self.audit), self.clock.clone()));
+        let text = shared.new_token().map_err(failed)?;
         let (order_tx, order_rx) = mpsc::channel(8);
         let channel = Channel::new(Config {
             session: id.clone(),
@@ -233,8 +155,7 @@ impl Gateway {
     fn forget(&self, id: &str) {
         let mut table = self.table();
         if let Some(handle) = table.open.remove(id) {
-            let facts = handle.shared.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            table.history.push_back(facts);
+            table.history.push_back(handle.shared.facts());
             if table.history.len() > MAX_HISTORY {
                 table.history.pop_front();
             }
@@ -247,8 +168,8 @@ impl Gateway {
     /// one before is no longer good.
     pub(crate) async fn resume(&self, id: &str) -> Result<Option<String>, NoSession> {
         let Some(handle) = self.handle(id)? else { return Ok(None) };
-        let (token, text) = Token::new().map_err(|error| NoSession::Random(error.to_string()))?;
-        *handle.shared.token() = Some(token);
+        let text =
+            handle.shared.new_token().map_err(|error| NoSession::Random(error.to_string()))?;
         let goes_on = handle.orders.send(Order::Expect).await.is_ok();
         Ok(goes_on.then_some(text))
     }
@@ -285,29 +206,17 @@ impl Gateway {
         let Ok(Some(handle)) = self.handle(id) else {
             return refuse("there is no such session, or it is over");
         };
-        let mut token = handle.shared.token();
-        let is_right = token.as_ref().is_some_and(|token| token.is(text));
-        if !is_right {
-            // A wrong guess costs the right one nothing.
-            drop(token);
-            return refuse("the token is wrong, or was used before");
+        match handle.shared.take_token(text) {
+            Ok(()) => Ok(handle),
+            Err(why) => refuse(why),
         }
-        let has_expired = token.take().is_some_and(|token| token.has_expired());
-        drop(token);
-        if has_expired {
-            return refuse("the token has expired; start the session again");
-        }
-        Ok(handle)
     }
 
     /// Sessions that are open, or were, the newest first.
     pub(crate) fn list(&self, is_active: bool) -> Vec<SessionFacts> {
         let table = self.table();
         let mut list: Vec<SessionFacts> = if is_active {
-            let facts = |handle: &Handle| {
-                handle.shared.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
-            };
-            table.open.values().map(facts).collect()
+            table.open.values().map(|handle| handle.shared.facts()).collect()
         } else {
             table.history.iter().cloned().collect()
         };

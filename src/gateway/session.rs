@@ -6,21 +6,25 @@
 //! window whoever is at the other end.
 
 use super::agent::{Agent, Said};
+use super::facts::{SessionStatus, Shared};
 use super::plan::Work;
-use super::registry::{SessionStatus, Shared};
-use super::socket::{LINGER, LOST_AFTER, PING_AFTER, Received, Socket};
+use super::socket::{LINGER, Received, Socket};
 use crate::clock;
 use crate::state::BuildDir;
 use runner_wire::ssm::channel::{Now, Room};
 use runner_wire::ssm::{Channel, Event, Phase};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How long a client may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// How long what was sent last may take to be acknowledged before the client is told that it is over.
 const DRAIN: Duration = Duration::from_secs(2);
+/// A client that is silent for so long is asked whether it is still there.
+pub(super) const PING_AFTER: Duration = Duration::from_secs(30);
+/// One that is silent for so long is gone: a connection can be lost without either end being told.
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(75);
 
 /// How long a session may go on.
 #[derive(Clone, Copy, Debug)]
@@ -49,18 +53,18 @@ enum Stage {
     Waiting,
     /// A client was asked who it is.
     Handshake {
-        until: Instant,
+        until: Duration,
     },
     /// Something runs.
     Running,
     /// Nothing runs any more; what it said last is on its way.
     Draining {
         reason: String,
-        until: Instant,
+        until: Duration,
     },
     /// The client was told that it is over, and is given time to leave.
     Lingering {
-        until: Instant,
+        until: Duration,
     },
     Over,
 }
@@ -75,10 +79,13 @@ pub(super) struct SessionTask {
     build: BuildDir,
     work: Work,
     limits: Limits,
-    started: Instant,
+    started: Duration,
     /// When the client did something last.
-    active: Instant,
-    pinged: bool,
+    active: Duration,
+    /// When anything came from it last.
+    heard: Duration,
+    /// It has been asked since then whether it is still there.
+    is_asked: bool,
 }
 
 impl SessionTask {
@@ -90,6 +97,7 @@ impl SessionTask {
         work: Work,
         limits: Limits,
     ) -> Self {
+        let now = shared.clock.now();
         SessionTask {
             shared,
             channel,
@@ -100,14 +108,21 @@ impl SessionTask {
             build,
             work,
             limits,
-            started: Instant::now(),
-            active: Instant::now(),
-            pinged: false,
+            started: now,
+            active: now,
+            heard: now,
+            is_asked: false,
         }
+    }
+
+    fn now(&self) -> Now {
+        let wall_ms = u64::try_from(clock::wall().0 / 1000).unwrap_or_default();
+        Now { since: self.shared.clock.now(), wall_ms }
     }
 
     /// Until the session is over.
     pub(super) async fn run(mut self) {
+        let clock = self.shared.clock.clone();
         loop {
             self.step();
             if let Stage::Over = self.stage {
@@ -125,21 +140,21 @@ impl SessionTask {
                 },
                 received = receive(self.socket.as_deref_mut()) => self.received(received),
                 said = listen(self.agent.as_mut(), room) => self.said(said),
-                () = tokio::time::sleep_until(wake.into()) => self.look(),
+                () = clock.until(wake) => self.look(),
             }
         }
-        let reason = self.shared.facts.lock().map(|facts| facts.details.clone());
-        self.shared.set(SessionStatus::Terminated, &reason.unwrap_or_default());
+        self.shared.set(SessionStatus::Terminated);
     }
 
     /// Moves on what can be moved on.
     fn step(&mut self) {
+        let now = self.now();
         if let Stage::Draining { reason, until } = &self.stage
             && self.socket.is_some()
-            && (self.channel.is_drained() || Instant::now() >= *until)
+            && (self.channel.is_drained() || now.since >= *until)
         {
-            self.channel.close(reason, now());
-            self.stage = Stage::Lingering { until: Instant::now() + LINGER };
+            self.channel.close(reason, now);
+            self.stage = Stage::Lingering { until: now.since + LINGER };
         }
         if let Some(socket) = &mut self.socket {
             while socket.has_room() {
@@ -150,10 +165,10 @@ impl SessionTask {
     }
 
     /// When there is something to do though nothing happens.
-    fn wake(&self) -> Instant {
+    fn wake(&self) -> Duration {
         let mut wake = match self.stage {
             // A token's life ends unseen; it is looked at now and then.
-            Stage::Waiting => Instant::now() + Duration::from_secs(5),
+            Stage::Waiting => self.shared.clock.now() + Duration::from_secs(5),
             Stage::Handshake { until } | Stage::Lingering { until } => until,
             Stage::Draining { until, .. } if self.socket.is_some() => until,
             Stage::Running | Stage::Draining { .. } | Stage::Over => {
@@ -163,14 +178,11 @@ impl SessionTask {
             }
         };
         if let Some(socket) = &self.socket {
-            let silent_for = if self.pinged { LOST_AFTER } else { PING_AFTER };
-            wake = wake.min(socket.heard + silent_for);
-            if let Some(deadline) = self.channel.deadline() {
-                let left = deadline.saturating_sub(clock::boot());
-                // Whoever does not read has no use for the same again.
-                if socket.has_room() {
-                    wake = wake.min(Instant::now() + left);
-                }
+            let silent_for = if self.is_asked { LOST_AFTER } else { PING_AFTER };
+            wake = wake.min(self.heard + silent_for);
+            // Whoever does not read has no use for the same again.
+            if let Some(deadline) = self.channel.deadline().filter(|_| socket.has_room()) {
+                wake = wake.min(deadline);
             }
         }
         wake
@@ -178,7 +190,8 @@ impl SessionTask {
 
     /// Looks at every clock.
     fn look(&mut self) {
-        let time = Instant::now();
+        let now = self.now();
+        let time = now.since;
         match &self.stage {
             Stage::Waiting if !self.shared.expects_somebody() => {
                 self.over("nobody has connected");
@@ -199,20 +212,21 @@ impl SessionTask {
             _ => {}
         }
         if let Some(socket) = &mut self.socket {
-            let silent_for = time - socket.heard;
+            let silent_for = time.saturating_sub(self.heard);
             if silent_for >= LOST_AFTER {
                 self.lost();
-            } else if silent_for >= PING_AFTER && !self.pinged {
+            } else if silent_for >= PING_AFTER && !self.is_asked {
                 socket.ping();
-                self.pinged = true;
+                self.is_asked = true;
             }
         }
         if self.socket.as_ref().is_some_and(|socket| socket.has_room()) {
-            self.channel.tick(now());
+            self.channel.tick(now);
         }
     }
 
     fn obey(&mut self, order: Order) {
+        let now = self.now();
         match order {
             Order::Attach(socket) => {
                 // The old one is closed before the new one takes over what is on its way.
@@ -222,21 +236,22 @@ impl SessionTask {
                     return;
                 }
                 self.socket = Some(socket);
-                self.pinged = false;
-                self.active = Instant::now();
-                self.channel.attach(now());
+                self.heard = now.since;
+                self.is_asked = false;
+                self.active = now.since;
+                self.channel.attach(now);
                 match &mut self.stage {
                     Stage::Waiting => {
-                        self.stage = Stage::Handshake { until: Instant::now() + HANDSHAKE };
+                        self.stage = Stage::Handshake { until: now.since + HANDSHAKE };
                     }
-                    Stage::Draining { until, .. } => *until = Instant::now() + DRAIN,
+                    Stage::Draining { until, .. } => *until = now.since + DRAIN,
                     _ => {}
                 }
                 if self.channel.phase() == Phase::Open {
-                    self.shared.set(SessionStatus::Connected, "");
+                    self.shared.set(SessionStatus::Connected);
                 }
             }
-            Order::Expect => self.active = Instant::now(),
+            Order::Expect => self.active = now.since,
             Order::Terminate(reason) => self.stop(&reason),
             Order::ShutDown(reason) => match (&self.stage, &self.socket) {
                 // It has its own reason, and is about to tell it.
@@ -248,17 +263,21 @@ impl SessionTask {
     }
 
     fn received(&mut self, received: Received) {
+        let now = self.now();
         let bytes = match received {
-            Received::Message(bytes) => bytes,
+            Received::Message(bytes) => Some(bytes),
+            Received::Sign => None,
             Received::Room => return,
             Received::Lost => return self.lost(),
         };
-        self.pinged = false;
+        self.heard = now.since;
+        self.is_asked = false;
+        let Some(bytes) = bytes else { return };
         let room = Room {
             to_answer: self.socket.as_ref().is_some_and(|socket| socket.has_room()),
             for_input: self.agent.as_ref().is_some_and(Agent::has_room),
         };
-        for event in self.channel.receive(&bytes, now(), room) {
+        for event in self.channel.receive(&bytes, now, room) {
             match event {
                 Event::Ready(version) => {
                     let name = self.channel.config().session.clone();
@@ -266,18 +285,18 @@ impl SessionTask {
                     let mode = self.channel.is_multiplexed(&version);
                     self.agent = Some(Agent::start(&self.work, &version, mode, build, name));
                     self.stage = Stage::Running;
-                    self.active = Instant::now();
-                    self.shared.set(SessionStatus::Connected, "");
+                    self.active = now.since;
+                    self.shared.set(SessionStatus::Connected);
                 }
                 Event::Failed(reason) => self.end(&reason),
                 Event::Bytes(bytes) => {
-                    self.active = Instant::now();
+                    self.active = now.since;
                     if let Some(agent) = &mut self.agent {
                         agent.input(&bytes);
                     }
                 }
                 Event::Size { rows, cols } => {
-                    self.active = Instant::now();
+                    self.active = now.since;
                     if let Some(agent) = &mut self.agent {
                         agent.resize(rows, cols);
                     }
@@ -295,18 +314,17 @@ impl SessionTask {
     /// The client is gone; it may come back with another socket.
     fn lost(&mut self) {
         self.socket = None;
-        self.pinged = false;
         self.channel.detach();
         match self.stage {
             Stage::Lingering { .. } => self.stage = Stage::Over,
             Stage::Over => {}
-            _ => self.shared.set(SessionStatus::Disconnected, ""),
+            _ => self.shared.set(SessionStatus::Disconnected),
         }
     }
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Output(payload, message) => self.channel.send(payload, message, now()),
+            Said::Output(payload, message) => self.channel.send(payload, message, self.now()),
             Said::Ended(reason) => self.end(&reason),
         }
     }
@@ -318,8 +336,9 @@ impl SessionTask {
         }
         // What still runs ends with its connection.
         self.agent = None;
-        self.because(reason);
-        self.stage = Stage::Draining { reason: reason.to_owned(), until: Instant::now() + DRAIN };
+        self.shared.ends_because(reason);
+        let until = self.shared.clock.now() + DRAIN;
+        self.stage = Stage::Draining { reason: reason.to_owned(), until };
     }
 
     /// The end, told if there is somebody to tell.
@@ -333,16 +352,8 @@ impl SessionTask {
     /// It is over, and there is nobody to tell.
     fn over(&mut self, reason: &str) {
         self.agent = None;
-        self.because(reason);
+        self.shared.ends_because(reason);
         self.stage = Stage::Over;
-    }
-
-    fn because(&self, reason: &str) {
-        if let Ok(mut facts) = self.shared.facts.lock()
-            && facts.details.is_empty()
-        {
-            reason.clone_into(&mut facts.details);
-        }
     }
 }
 
@@ -358,9 +369,4 @@ async fn listen(agent: Option<&mut Agent>, room: usize) -> Said {
         Some(agent) => agent.next(room).await,
         None => std::future::pending().await,
     }
-}
-
-fn now() -> Now {
-    let wall_ms = u64::try_from(clock::wall().0 / 1000).unwrap_or_default();
-    Now { since: clock::boot(), wall_ms }
 }

@@ -58,7 +58,11 @@ impl Home {
     /// `$RUNNER_HOME`, else `$XDG_STATE_HOME/runner`, else `~/.local/state/runner`; made where it
     /// is missing.
     pub(crate) fn open() -> Result<Self, StateError> {
-        let root = Self::locate();
+        Self::at(Self::locate())
+    }
+
+    /// The one at this place; made where it is missing.
+    pub(crate) fn at(root: PathBuf) -> Result<Self, StateError> {
         let home = Home { root };
         for dir in [home.builds(), home.live(), home.counters(), home.images()] {
             make_private(&dir).map_err(|error| StateError::new("make", &dir, error))?;
