@@ -22,6 +22,7 @@ pub(crate) const ALL: &[&str] = &[
     "python3-venv",
     "runc",
     "skopeo",
+    "socat",
     "tmux",
     "uidmap",
     "umoci",
