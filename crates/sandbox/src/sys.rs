@@ -123,9 +123,32 @@ unsafe fn become_program(
     unsafe {
         // Away from the caller's terminal: its Ctrl-C is for the runner to interpret.
         libc::syscall(libc::SYS_setsid);
-        if let Some(gate) = new.gate {
+        let count = new.fds.len();
+        let (gate, file) = (count, count + 1);
+        let or_end = |result: libc::c_long| if result < 0 { libc::_exit(126) } else { result };
+        // Out of the way of what is placed below them.
+        let aside = |fd: BorrowedFd<'_>| {
+            or_end(libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_DUPFD, count + 2))
+        };
+        let gate_aside = new.gate.map(aside);
+        let file_aside = match new.program {
+            Program::File(fd) => Some(aside(fd)),
+            Program::Path(_) => None,
+        };
+        for (number, fd) in new.fds.iter().enumerate() {
+            or_end(libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0));
+        }
+        for (fd, number) in [(gate_aside, gate), (file_aside, file)] {
+            if let Some(fd) = fd {
+                or_end(libc::syscall(libc::SYS_dup3, fd, number, libc::O_CLOEXEC));
+            }
+        }
+        // Closed at once, and not by the exec: this process waits at the gate first, and would hold the
+        // other end of it, and those of its siblings' gates and pipes, open when the runner is killed.
+        libc::syscall(libc::SYS_close_range, file + 1, libc::c_uint::MAX, 0);
+        if new.gate.is_some() {
             let mut byte = 0_u8;
-            if libc::syscall(libc::SYS_read, gate.as_raw_fd(), &raw mut byte, 1) != 1 {
+            if libc::syscall(libc::SYS_read, gate, &raw mut byte, 1) != 1 {
                 libc::_exit(125);
             }
             // Refused where the map has one group only; then there are none to give up.
@@ -136,22 +159,17 @@ unsafe fn become_program(
                 libc::_exit(124);
             }
         }
-        for (number, fd) in new.fds.iter().enumerate() {
-            if libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) < 0 {
-                libc::_exit(126);
-            }
-        }
-        // Whatever else is open, inherited from the caller for one, ends with the exec.
+        // What stands in a place that was not taken, inherited from the caller for one.
         let cloexec = libc::CLOSE_RANGE_CLOEXEC;
-        libc::syscall(libc::SYS_close_range, new.fds.len(), libc::c_uint::MAX, cloexec);
+        libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, cloexec);
         match new.program {
             Program::Path(path) => {
                 libc::syscall(libc::SYS_execve, path.as_ptr(), arguments, environment);
             }
-            Program::File(file) => {
+            Program::File(_) => {
                 libc::syscall(
                     libc::SYS_execveat,
-                    file.as_raw_fd(),
+                    file,
                     c"".as_ptr(),
                     arguments,
                     environment,
@@ -328,4 +346,34 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
         libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Child;
+    use std::os::fd::AsFd;
+
+    /// What kill -9 of its owner leaves of a process that is still held back.
+    #[test]
+    fn a_gate_that_nobody_opens_any_more() -> io::Result<()> {
+        let null = std::fs::File::open("/dev/null")?;
+        let (gate, key) = io::pipe()?;
+        let (_pidfd, process) = {
+            let new = NewProcess {
+                namespaces: 0,
+                gate: Some(gate.as_fd()),
+                fds: &[null.as_fd(), null.as_fd(), null.as_fd()],
+                program: Program::Path(c"/bin/true"),
+                arguments: &[c"true"],
+            };
+            spawn(&new)?
+        };
+        drop(key);
+        let patience = nix::poll::PollTimeout::from(60_000_u16);
+        // Ended with a signal, and so without a code, where it went on waiting.
+        assert!(crate::process::ends_within(&process, patience)?);
+        assert_eq!(Child::new(process).wait_for_code(), Some(125));
+        Ok(())
+    }
 }
