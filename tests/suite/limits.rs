@@ -14,9 +14,14 @@ cases! {
     [] => values_that_are_none;
 }
 
-/// One process that takes more memory than it is given. Whether the kernel takes another one with it is
-/// up to the moment.
-const GREEDY: &str = "tail -c 150m /dev/zero > /dev/null";
+/// One process that takes more memory than it is given, and is the first to be ended for it. Whether
+/// the kernel takes others with it is up to the moment.
+const GREEDY: &str =
+    "(echo 1000 > /proc/self/oom_score_adj; exec tail -c 150m /dev/zero > /dev/null)";
+
+/// Those others, rather than the shell of a command.
+const OTHERS: &str = "for i in 1 2 3 4; do (echo 500 > /proc/self/oom_score_adj; \
+    exec sleep 600) & done";
 
 /// The context of the phase BUILD.
 fn reason(bed: &Bed) -> String {
@@ -52,7 +57,7 @@ fn killed_for_want_of_memory() {
 /// What a command does not mind is told all the same.
 fn a_command_that_goes_on_without() {
     let bed = Bed::new();
-    let command = format!("{GREEDY} || true; echo on");
+    let command = format!("{OTHERS}; {GREEDY} || true; echo on");
     let outcome = bed.build(&build(&[&command]), &["--memory", "32M"]).code(0);
     assert!(outcome.output().ends_with("on\n"), "{outcome:?}");
     outcome.says("warning: the command has succeeded, but ").says("killed for want of memory");
@@ -61,8 +66,9 @@ fn a_command_that_goes_on_without() {
 /// A command is not blamed for what happened in another.
 fn killed_in_the_background() {
     let bed = Bed::new();
-    let first =
-        format!("({GREEDY}; touch /over) >/dev/null 2>&1 & while [ ! -e /over ]; do :; done");
+    let first = format!(
+        "{OTHERS}; ({GREEDY}; touch /over) >/dev/null 2>&1 & while [ ! -e /over ]; do :; done"
+    );
     let outcome = bed.build(&build(&[&first, "exit 7"]), &["--memory", "32M"]).code(1);
     outcome.says("for want of memory");
     let reason = reason(&bed);
