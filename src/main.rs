@@ -16,6 +16,7 @@ mod daemon;
 mod deliveries;
 mod doctor;
 mod driver;
+mod duplex;
 mod engine;
 mod events;
 mod gateway;

@@ -35,6 +35,9 @@ pub(crate) enum ClientError {
 pub(crate) struct Client {
     stream: UnixStream,
     decoder: Decoder,
+    buffer: Vec<u8>,
+    /// The last read has taken all there was.
+    is_drained: bool,
     fds: Vec<OwnedFd>,
 }
 
@@ -43,7 +46,13 @@ impl Client {
         let stream = ShortPath::new(&dir.control_socket())
             .and_then(|short| UnixStream::connect(short.path()))
             .map_err(ClientError::Connect)?;
-        let mut client = Client { stream, decoder: Decoder::default(), fds: Vec::new() };
+        let mut client = Client {
+            stream,
+            decoder: Decoder::default(),
+            buffer: vec![0; 64 << 10],
+            is_drained: false,
+            fds: Vec::new(),
+        };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let sent = client.send(&Request::Hello { protocol: PROTOCOL, version });
         // Who is refused at the door is told before their greeting is read.
@@ -93,21 +102,25 @@ impl Client {
         }
     }
 
-    /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when
-    /// nothing is there yet.
+    /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when it
+    /// is time to wait for the socket.
     pub(crate) fn poll_frame(&mut self) -> Result<Option<Option<Frame>>, ClientError> {
-        let mut buffer = vec![0; 64 << 10];
         loop {
             let frame =
                 self.decoder.next_frame().map_err(|e| ClientError::Lost(io::Error::other(e)))?;
             if frame.is_some() {
                 return Ok(Some(frame));
             }
-            match runner_sandbox::receive(&self.stream, &mut buffer) {
+            // Whoever waits for the socket hears of what has come since.
+            if std::mem::take(&mut self.is_drained) {
+                return Ok(None);
+            }
+            match runner_sandbox::receive(&self.stream, &mut self.buffer) {
                 Ok(received) if received.bytes == 0 => return Ok(Some(None)),
                 Ok(received) => {
+                    self.is_drained = received.bytes < self.buffer.len();
                     self.fds.extend(received.fds);
-                    self.decoder.feed(&buffer[..received.bytes]);
+                    self.decoder.feed(&self.buffer[..received.bytes]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 // It went before it had read everything, which is as much an end as any.

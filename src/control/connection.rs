@@ -2,33 +2,41 @@
 //!
 //! Used by `host` and `forward`.
 
+use crate::duplex::Duplex;
 use runner_wire::control::{Answer, Request};
-use runner_wire::frame::{Decoder, Frame, Kind, encode};
+use runner_wire::frame::{Decoder, Frame, HEAD_LEN, Kind, encode, head};
 use std::io;
-use std::os::fd::BorrowedFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Bytes read at once.
+/// Bytes read or sent at once.
 const CHUNK: usize = 64 << 10;
 
-/// A connection's two halves and what was read ahead.
+/// The way of frames from a client.
+pub(super) struct Frames {
+    decoder: Decoder,
+    buffer: Vec<u8>,
+    /// The last read has taken all there was: a socket that has more will say so.
+    is_drained: bool,
+}
+
+/// A client, both ways.
 pub(super) struct Connection {
-    pub(super) reader: OwnedReadHalf,
-    pub(super) writer: OwnedWriteHalf,
-    pub(super) decoder: Decoder,
-    pub(super) buffer: Vec<u8>,
+    pub(super) stream: Duplex,
+    pub(super) frames: Frames,
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream) -> Self {
-        let (reader, writer) = stream.into_split();
-        Connection { reader, writer, decoder: Decoder::default(), buffer: vec![0; CHUNK] }
+    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        let stream = Duplex::new(OwnedFd::from(stream.into_std()?))?;
+        let frames =
+            Frames { decoder: Decoder::default(), buffer: vec![0; CHUNK], is_drained: false };
+        Ok(Connection { stream, frames })
     }
 
+    /// The next frame; none at the end.
     pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
-        next_frame(&mut self.reader, &mut self.decoder, &mut self.buffer).await
+        self.frames.next(&self.stream).await
     }
 
     pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
@@ -39,50 +47,73 @@ impl Connection {
         }
     }
 
-    pub(super) async fn answer(&mut self, answer: &Answer) -> io::Result<()> {
-        send(&mut self.writer, answer).await
+    pub(super) async fn answer(&self, answer: &Answer) -> io::Result<()> {
+        send(&self.stream, answer).await
+    }
+
+    /// An answer with descriptors riding on its first byte.
+    pub(super) async fn answer_with(
+        &self,
+        answer: &Answer,
+        mut fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let send = |socket: BorrowedFd<'_>, rest: &[u8]| {
+            runner_sandbox::send(socket, rest, fds).inspect(|_| fds = &[])
+        };
+        self.stream.send_all(&message(answer)?, send).await
     }
 }
 
-/// The next frame; none at the end.
-pub(super) async fn next_frame(
-    reader: &mut OwnedReadHalf,
-    decoder: &mut Decoder,
-    buffer: &mut [u8],
-) -> io::Result<Option<Frame>> {
-    loop {
-        if let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
-            return Ok(Some(frame));
+impl Frames {
+    /// The next of `client`; none at the end.
+    pub(super) async fn next(&mut self, client: &Duplex) -> io::Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
+                return Ok(Some(frame));
+            }
+            if self.is_drained {
+                client.readable().await?;
+                // Where this is given up, the next call tries before it waits.
+                self.is_drained = false;
+            }
+            match client.read(&mut self.buffer).await? {
+                0 => return Ok(None),
+                got => {
+                    self.is_drained = got < self.buffer.len();
+                    self.decoder.feed(&self.buffer[..got]);
+                }
+            }
         }
-        let got = reader.read(buffer).await?;
-        if got == 0 {
-            return Ok(None);
-        }
-        decoder.feed(&buffer[..got]);
+    }
+}
+
+/// Bytes of a session on their way to a client: behind room for a frame's head, so that both are sent
+/// in one piece. A client would wake up for each.
+pub(super) struct DataFrame(Vec<u8>);
+
+impl DataFrame {
+    pub(super) fn new() -> Self {
+        DataFrame(vec![0; HEAD_LEN + CHUNK])
+    }
+
+    /// Where the bytes are put.
+    pub(super) fn body(&mut self) -> &mut [u8] {
+        &mut self.0[HEAD_LEN..]
+    }
+
+    /// Sends the first `length` bytes of the body.
+    pub(super) async fn send(&mut self, client: &Duplex, length: usize) -> io::Result<()> {
+        let head = head(Kind::Data, length).map_err(io::Error::other)?;
+        self.0[..HEAD_LEN].copy_from_slice(&head);
+        client.write_all(&self.0[..HEAD_LEN + length]).await
     }
 }
 
 /// Sends an answer.
-pub(super) async fn send(writer: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
-    let body = serde_json::to_vec(answer)?;
-    writer.write_all(&encode(Kind::Message, &body).map_err(io::Error::other)?).await
+pub(super) async fn send(client: &Duplex, answer: &Answer) -> io::Result<()> {
+    client.write_all(&message(answer)?).await
 }
 
-/// Sends an answer with descriptors riding on its first byte.
-pub(super) async fn send_with(
-    writer: &OwnedWriteHalf,
-    answer: &Answer,
-    fds: &[BorrowedFd<'_>],
-) -> io::Result<()> {
-    let body = serde_json::to_vec(answer)?;
-    let bytes = encode(Kind::Message, &body).map_err(io::Error::other)?;
-    let stream: &UnixStream = writer.as_ref();
-    let (mut rest, mut fds) = (bytes.as_slice(), fds);
-    while !rest.is_empty() {
-        let sent =
-            stream.async_io(Interest::WRITABLE, || runner_sandbox::send(stream, rest, fds)).await?;
-        rest = &rest[sent..];
-        fds = &[];
-    }
-    Ok(())
+fn message(answer: &Answer) -> io::Result<Vec<u8>> {
+    encode(Kind::Message, &serde_json::to_vec(answer)?).map_err(io::Error::other)
 }

@@ -3,7 +3,7 @@
 //! Started by `host` for a client that has said so. The sockets are handed over, so that no byte of theirs
 //! passes through here.
 
-use super::connection::{Connection, send_with};
+use super::connection::Connection;
 use crate::engine::dial::Remote;
 use crate::session::{Hub, OpenError};
 use runner_wire::control::{Answer, Request};
@@ -44,7 +44,7 @@ pub(super) async fn serve(
                 match socket {
                     Ok(socket) => {
                         let answer = Answer::Dialled { id };
-                        send_with(&connection.writer, &answer, &[socket.as_fd()]).await?;
+                        connection.answer_with(&answer, &[socket.as_fd()]).await?;
                     }
                     Err(message) => connection.answer(&Answer::NotDialled { id, message }).await?,
                 }

@@ -3,29 +3,25 @@
 //! Started by `app`. One task a connection; a session's bytes are relayed here between the hub and
 //! the client, each direction on its own, so that Ctrl-C gets through while output is stuck.
 
-use super::connection::{Connection, next_frame, send, send_with};
+use super::connection::{Connection, DataFrame, Frames, send};
 use super::forward;
 use crate::clock;
 use crate::driver::Progress;
 use crate::driver::inbox::Inbox;
+use crate::duplex::Duplex;
 use crate::events::Heads;
 use crate::session::{Hub, OpenError, Output, Session, SessionInput, SessionOutput};
 use crate::users;
 use runner_core::machine::Input;
 use runner_core::phase::Status as BuildStatus;
 use runner_wire::control::{Answer, PROTOCOL, Request, Status};
-use runner_wire::frame::{Decoder, Kind, head};
+use runner_wire::frame::Kind;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
-
-/// Bytes of a terminal relayed at once.
-const CHUNK: usize = 64 << 10;
 
 /// What the socket's requests work with.
 #[derive(Clone)]
@@ -62,7 +58,7 @@ impl Host {
         let peer = stream.peer_cred()?.uid();
         let me = nix::unistd::geteuid().as_raw();
         let caller = users::caller().map(|caller| caller.uid);
-        let mut connection = Connection::new(stream);
+        let mut connection = Connection::new(stream)?;
         if peer != me && peer != 0 && Some(peer) != caller {
             let message = "this build belongs to another user".to_owned();
             return connection.answer(&Answer::Refused { code: 125, message }).await;
@@ -173,7 +169,7 @@ impl Host {
 
 /// Connects a client and a program, until one of them has gone.
 async fn serve_session(
-    mut connection: Connection,
+    connection: Connection,
     session: Result<Session, OpenError>,
 ) -> io::Result<()> {
     let session = match session {
@@ -189,23 +185,23 @@ async fn serve_session(
         None => connection.answer(&opened).await,
         Some(pipes) => {
             let fds: Vec<_> = pipes.iter().map(AsFd::as_fd).collect();
-            send_with(&connection.writer, &opened, &fds).await
+            connection.answer_with(&opened, &fds).await
         }
     };
     if sent.is_err() {
         input.abandon().await;
         return sent;
     }
-    let Connection { reader, writer, decoder, buffer } = connection;
+    let Connection { stream: client, frames } = connection;
     tokio::select! {
         // The program has ended: nothing typed from now on reaches anybody.
-        done = relay_output(output, writer) => {
+        done = relay_output(output, &client) => {
             if done.is_err() {
                 input.abandon().await;
             }
             done
         }
-        gone = relay_input(&input, reader, decoder, buffer) => {
+        gone = relay_input(&input, &client, frames) => {
             input.abandon().await;
             gone
         }
@@ -213,13 +209,8 @@ async fn serve_session(
 }
 
 /// Client to program, until the client is gone.
-async fn relay_input(
-    input: &SessionInput,
-    mut reader: OwnedReadHalf,
-    mut decoder: Decoder,
-    mut buffer: Vec<u8>,
-) -> io::Result<()> {
-    while let Some(frame) = next_frame(&mut reader, &mut decoder, &mut buffer).await? {
+async fn relay_input(input: &SessionInput, client: &Duplex, mut frames: Frames) -> io::Result<()> {
+    while let Some(frame) = frames.next(client).await? {
         match frame.kind {
             // A terminal whose program is gone takes nothing; its end is told the other way.
             Kind::Data => drop(input.write(&frame.body).await),
@@ -234,20 +225,18 @@ async fn relay_input(
 }
 
 /// Program to client, until the session has said its last.
-async fn relay_output(mut output: SessionOutput, mut writer: OwnedWriteHalf) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
+async fn relay_output(mut output: SessionOutput, client: &Duplex) -> io::Result<()> {
+    let mut frame = DataFrame::new();
     loop {
-        let last = match output.next(&mut buffer).await {
+        let last = match output.next(frame.body()).await {
             Output::Bytes(length) => {
-                let head = head(Kind::Data, length).map_err(io::Error::other)?;
-                writer.write_all(&head).await?;
-                writer.write_all(&buffer[..length]).await?;
+                frame.send(client, length).await?;
                 continue;
             }
             Output::Exited(code) => Answer::Exited { code },
             Output::Failed { code, message } => Answer::Refused { code, message },
             Output::Closed { message } => Answer::Closed { message, code: 0 },
         };
-        return send(&mut writer, &last).await;
+        return send(client, &last).await;
     }
 }

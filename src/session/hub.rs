@@ -7,6 +7,7 @@
 use super::log::{SessionLog, SessionNote, Transcript};
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
+use crate::duplex::Duplex;
 use crate::engine::dial::{self, Remote};
 use crate::engine::{
     Container, Ends, ExecError, ExecSpec, Fut, Ids, OpenMode, Process, Reach, Signals, Stdio,
@@ -27,7 +28,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
 /// Shells a session may start, the most comfortable first.
@@ -392,7 +392,7 @@ pub(crate) struct Session {
 
 /// The way to a session's program.
 pub(crate) struct SessionInput {
-    terminal: Option<Arc<AsyncFd<OwnedFd>>>,
+    terminal: Option<Arc<Duplex>>,
     signals: Signals,
     activity: watch::Sender<()>,
 }
@@ -401,7 +401,7 @@ pub(crate) struct SessionInput {
 pub(crate) struct SessionOutput {
     presence: Presence,
     program: String,
-    terminal: Option<Arc<AsyncFd<OwnedFd>>>,
+    terminal: Option<Arc<Duplex>>,
     exit: oneshot::Receiver<Result<Exit, ExecError>>,
     ended: Option<Result<Exit, ExecError>>,
     signals: Signals,
@@ -431,7 +431,7 @@ pub(crate) enum Output {
 impl Session {
     fn new(presence: Presence, program: String, process: Process) -> io::Result<Self> {
         let (terminal, pipes) = match process.ends {
-            Ends::Terminal(master) => (Some(Arc::new(watched(master)?)), None),
+            Ends::Terminal(master) => (Some(Arc::new(Duplex::new(master)?)), None),
             Ends::Separate(pipes) => (None, Some(Vec::from(pipes))),
             Ends::Merged(pipe) => (None, Some(vec![pipe])),
         };
@@ -458,17 +458,10 @@ impl Session {
 
 impl SessionInput {
     /// Types bytes; resolves when the terminal has taken them all.
-    pub(crate) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let Some(terminal) = &self.terminal else { return Ok(()) };
         self.activity.send_replace(());
-        while !bytes.is_empty() {
-            let mut ready = terminal.writable().await?;
-            match ready.try_io(|fd| nix::unistd::write(fd.get_ref(), bytes).map_err(Into::into)) {
-                Ok(written) => bytes = &bytes[written?..],
-                Err(_would_block) => {}
-            }
-        }
-        Ok(())
+        terminal.write_all(bytes).await
     }
 
     pub(crate) fn resize(&self, size: Size) {
@@ -481,7 +474,7 @@ impl SessionInput {
                 ws_ypixel: 0,
             };
             // The terminal may have gone with its program.
-            let _ = rustix::termios::tcsetwinsize(terminal.get_ref(), size);
+            let _ = rustix::termios::tcsetwinsize(terminal, size);
         }
     }
 
@@ -586,40 +579,22 @@ impl SessionOutput {
     /// Reads without waiting; `None` when nothing is there.
     fn read_now(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let terminal = self.terminal.as_ref()?;
-        match nix::unistd::read(terminal.get_ref(), buffer) {
-            Ok(0) => {}
-            Ok(read) => return Some(read),
-            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+        match terminal.read_now(buffer) {
+            Ok(None) => return None,
+            Ok(Some(read)) if read > 0 => return Some(read),
             // EIO: the last process that had the terminal open is gone.
-            Err(_) => {}
+            Ok(Some(_)) | Err(_) => {}
         }
         self.terminal = None;
         None
     }
 }
 
-/// A terminal's master that tasks can wait for.
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe because some types may close their descriptor early; an \
-              OwnedFd does not, and unsafe code has no place here"
-)]
-fn watched(master: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    rustix::io::ioctl_fionbio(&master, true)?;
-    AsyncFd::new(master)
-}
-
 /// Whether there is something to read; an error is for the reader to find.
-async fn readable(terminal: Option<&AsyncFd<OwnedFd>>) -> bool {
+async fn readable(terminal: Option<&Duplex>) -> bool {
     match terminal {
         None => std::future::pending().await,
-        Some(terminal) => match terminal.readable().await {
-            Ok(mut ready) => {
-                ready.clear_ready();
-                true
-            }
-            Err(_) => false,
-        },
+        Some(terminal) => terminal.readable().await.is_ok(),
     }
 }
 
