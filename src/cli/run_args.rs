@@ -69,7 +69,7 @@ pub(super) struct RunArgs {
     /// A session that was open for so long is closed, however busy it is
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(super) session_max_duration: Option<Duration>,
-    /// Keep what terminals of sessions show, masked, and a line for each session that begins or ends
+    /// Keep what sessions show, masked, and a line for each that begins or ends
     #[arg(long, value_name = "DIR")]
     pub(super) session_log: Option<PathBuf>,
     /// Set a variable of the build, or pass the caller's own through

@@ -56,7 +56,7 @@ pub(crate) fn forward(
 ) -> Result<Ended, ClientError> {
     let lost = ClientError::Lost;
     let ports = forwards.iter().map(|forward| forward.remote.to_string()).collect();
-    match client.ask(&Request::Forward { ports })? {
+    match client.ask(&Request::Forward { ports, name: None })? {
         Answer::Opened { .. } => {}
         other => return Err(other.into()),
     }

@@ -17,9 +17,10 @@ pub(super) async fn serve(
     hub: &Arc<Hub>,
     mut connection: Connection,
     ports: &[String],
+    name: Option<String>,
 ) -> io::Result<()> {
     let label = format!("port-forward {}", ports.join(" "));
-    let mut presence = match hub.enter(label).await {
+    let mut presence = match hub.enter(label, name).await {
         Ok(presence) => presence,
         Err(OpenError { code, message }) => {
             return connection.answer(&Answer::Refused { code, message }).await;
@@ -34,13 +35,17 @@ pub(super) async fn serve(
                 None => return Ok(()),
                 Some(Request::Dial { id, remote }) => {
                     let hub = Arc::clone(hub);
-                    dials.spawn(async move { (id, dial(&hub, &remote).await) });
+                    dials.spawn(async move {
+                        let socket = dial(&hub, &remote).await;
+                        (id, remote, socket)
+                    });
                 }
                 // Nothing else makes sense here.
                 Some(_) => {}
             },
             Some(dialled) = dials.join_next() => {
-                let Ok((id, socket)) = dialled else { continue };
+                let Ok((id, remote, socket)) = dialled else { continue };
+                presence.connected(&remote, socket.as_ref().err().map_or("ok", String::as_str));
                 match socket {
                     Ok(socket) => {
                         let answer = Answer::Dialled { id };

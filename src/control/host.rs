@@ -104,8 +104,8 @@ impl Host {
                     let session = self.hub.open_files().await;
                     return serve_session(connection, session).await;
                 }
-                Request::Forward { ports } => {
-                    return forward::serve(&self.hub, connection, &ports).await;
+                Request::Forward { ports, name } => {
+                    return forward::serve(&self.hub, connection, &ports, name).await;
                 }
                 // Belong to a session.
                 Request::Hello { .. }

@@ -1,13 +1,13 @@
-//! What `--session-log` leaves: a transcript of each terminal, and a line for each session that begins
-//! or ends.
+//! What `--session-log` leaves: a transcript of each session in which something is shown, and a line for
+//! whatever happens to a session.
 //!
-//! Fed by the hub. [`SessionLog`] is the seam for other destinations; [`LogDir`] is the one there is.
-//! What is in it is masked as the build's own log is; what a terminal does not echo is not in it.
+//! Fed by `guests` and `transcript`. [`SessionLog`] is the seam for other destinations; [`LogDir`] is the
+//! one there is. What is in it is masked as the build's own log is; what a terminal does not echo is not
+//! in it.
 
 use crate::clock;
 use crate::state::make_private;
 use crate::users;
-use runner_core::mask::{Masker, SharedSecrets};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -15,13 +15,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// A session that begins or ends.
-#[derive(Debug, Serialize)]
+/// Something that happens to a session.
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SessionNote<'a> {
     /// When; filled in when it is written.
     pub(crate) time: String,
-    /// `opened` or `closed`.
+    /// `opened`, `connected` (of a session that forwards ports) or `closed`.
     pub(crate) event: &'static str,
     pub(crate) build: &'a str,
     /// Its number in the build.
@@ -32,20 +32,23 @@ pub(crate) struct SessionNote<'a> {
     /// What runs in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) program: Option<String>,
-    /// What ended it.
+    /// What it is connected to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<String>,
+    /// What ended it, or whether it was connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) how: Option<String>,
 }
 
 /// Where it goes.
 pub(crate) trait SessionLog: Send + Sync {
-    /// A place for what a terminal shows.
+    /// A place for what a session shows.
     fn transcript(&self, name: &str) -> io::Result<Box<dyn Write + Send>>;
     /// Keeps a line.
     fn note(&self, note: SessionNote<'_>);
 }
 
-/// A directory: `NAME.log` for each terminal, `audit.jsonl` for the lines.
+/// A directory: `NAME.log` for each transcript, `audit.jsonl` for the lines.
 #[derive(Debug)]
 pub(crate) struct LogDir {
     dir: PathBuf,
@@ -87,32 +90,5 @@ impl SessionLog for LogDir {
         if let Err(error) = written {
             tracing::warn!(%error, dir = %self.dir.display(), "cannot write an audit line");
         }
-    }
-}
-
-/// What one terminal shows, on its way to the log.
-pub(super) struct Transcript {
-    secrets: SharedSecrets,
-    masker: Masker,
-    masked: Vec<u8>,
-    to: Box<dyn Write + Send>,
-}
-
-impl Transcript {
-    pub(super) fn new(secrets: SharedSecrets, to: Box<dyn Write + Send>) -> Self {
-        let masker = Masker::new(secrets.get());
-        Transcript { secrets, masker, masked: Vec::new(), to }
-    }
-
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.masker.renew(self.secrets.get());
-        self.to.write_all(self.masker.push(bytes, &mut self.masked))
-    }
-}
-
-impl Drop for Transcript {
-    fn drop(&mut self) {
-        // What could have been the start of a secret and is not.
-        let _ = self.to.write_all(&self.masker.finish());
     }
 }

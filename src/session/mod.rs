@@ -1,10 +1,18 @@
 //! Sessions: programs that somebody runs in a build's container beside the build.
 //!
-//! [`Hub`] opens and ends them, whatever client they serve; `control::host` relays between a session
-//! and a client of this program. [`SessionLog`] keeps what was shown and done.
+//! [`Hub`] opens them, whatever client they serve; `guests` knows who is in, `program` is one that runs;
+//! `control::host` relays between it and a client of this program. [`SessionLog`] keeps what was shown
+//! and done.
 
+mod guests;
 mod hub;
 mod log;
+mod program;
+mod refusal;
+mod tee;
+mod transcript;
 
-pub(crate) use hub::{Hub, HubParts, OpenError, Output, Session, SessionInput, SessionOutput};
+pub(crate) use hub::{Hub, HubParts};
 pub(crate) use log::{LogDir, SessionLog};
+pub(crate) use program::{Output, Session, SessionInput, SessionOutput};
+pub(crate) use refusal::OpenError;

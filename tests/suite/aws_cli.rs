@@ -1,10 +1,8 @@
 //! AWS's CLI against the endpoint of a paused build and that of `serve`: every call there is, and who is
 //! not let in.
 
-use crate::common::channel::{Channel, Started};
 use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Running, build, cases, outcome, python};
-use runner_wire::ssm::Payload;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +16,6 @@ cases! {
         programs_that_are_no_clients;
     [Containers, Image("debian"), Python] => a_build_cannot_call_without_a_signature;
     [Python] => without_a_container_neither;
-    [Containers, Image("busybox")] => transcripts, the_longest_session;
 }
 
 const PAUSED: &str = "codebuild-breakpoint";
@@ -453,66 +450,4 @@ fn without_a_container_neither() {
     let inside = bed.runner(options).code(0);
     assert_eq!(inside.stdout.matches("needs a signature").count(), 2, "{inside:?}");
     ends(server);
-}
-
-/// What terminals show, without secrets, and who was there.
-fn transcripts() {
-    let bed = Bed::new();
-    let dir = bed.path("sessions");
-    let options = [
-        "--session-log",
-        dir.to_str().unwrap(),
-        "--mask",
-        "SECRET",
-        "-e",
-        "SECRET=hunter2-hunter2",
-    ];
-    let running = bed.paused(&build(&[PAUSED]), &options);
-    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
-    let started = Started::new(&bed, &endpoint, "", &json!({}));
-    let mut channel = Channel::open(&started);
-    channel.input(Payload::Bytes, b"echo shown-$((1+1)) $SECRET; exit\n");
-    channel.wait_for_close();
-    let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
-    terminal.send("echo attached-$((1+1)); exit\r");
-    terminal.ends(0);
-    bed.runner(["exec", "--", "echo", "hunter2-hunter2"]).code(0);
-    ends(server);
-    bed.resume(running);
-    let mut files = crate::common::list(&dir);
-    files.sort();
-    assert_eq!(files.len(), 3, "{files:?}");
-    assert!(files.contains(&format!("{}.log", started.id)), "{files:?}");
-    let mut all = String::new();
-    for file in &files {
-        let path = dir.join(file);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
-        all.push_str(&fs::read_to_string(path).unwrap());
-    }
-    assert!(all.contains("shown-2 ***") && all.contains("attached-2"), "{all}");
-    assert!(!all.contains("hunter2"), "{all}");
-    let lines: Vec<Value> = fs::read_to_string(dir.join("audit.jsonl"))
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-    assert_eq!(events, ["opened", "closed", "opened", "closed", "opened", "closed"]);
-    assert_eq!(lines[0]["sessionId"], *started.id);
-    assert_eq!(lines[4]["program"], "echo ***");
-    assert_eq!(lines[5]["how"], "exit code 0");
-    let bad = bed.build(&build(&["true"]), &["--session-log", "/proc/no/such"]);
-    bad.code(2).says("--session-log");
-}
-
-fn the_longest_session() {
-    let bed = Bed::new();
-    let running = bed.paused(&build(&[PAUSED]), &["--session-max-duration", "2s"]);
-    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
-    let mut channel = Channel::open(&Started::new(&bed, &endpoint, "", &json!({})));
-    let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
-    assert!(channel.wait_for_close().contains("as long as a session may be"));
-    assert!(terminal.ends(0).contains("as long as a session may be"));
-    ends(server);
-    bed.resume(running);
 }

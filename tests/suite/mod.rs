@@ -41,6 +41,7 @@ mod registries;
 mod reports;
 mod rootless;
 mod secrets;
+mod session_log;
 mod sessions;
 mod store;
 mod sudo;
@@ -93,6 +94,7 @@ pub(crate) fn cases() -> Vec<Case> {
         reports::cases(),
         rootless::cases(),
         secrets::cases(),
+        session_log::cases(),
         sessions::cases(),
         sudo::cases(),
         toolbox::cases(),

@@ -37,6 +37,9 @@ pub enum Request {
     Forward {
         /// What it forwards, for the log.
         ports: Vec<String>,
+        /// The session's name in audit lines, where it has one beside its number.
+        #[serde(default)]
+        name: Option<String>,
     },
     /// Connect to something that listens in the container. Only after [`Request::Forward`]; more than one
     /// may be under way.

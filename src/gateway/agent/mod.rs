@@ -62,7 +62,7 @@ impl Agent {
                     (false, true) => Mode::Raw,
                     (false, false) => Mode::Basic,
                 };
-                Kind::Ports(Ports::new(build, &name, to, mode))
+                Kind::Ports(Ports::new(build, name, to, mode))
             }
         })
     }

@@ -56,7 +56,7 @@ enum State {
 }
 
 impl Ports {
-    pub(super) fn new(build: BuildDir, name: &str, to: &Destination, mode: Mode) -> Self {
+    pub(super) fn new(build: BuildDir, name: String, to: &Destination, mode: Mode) -> Self {
         let remote = match (to.host.as_str(), to.port) {
             ("", port) => format!("localhost:{port}"),
             (host, port) if host.contains(':') && !host.starts_with('[') => {
@@ -64,10 +64,10 @@ impl Ports {
             }
             (host, port) => format!("{host}:{port}"),
         };
-        let ports = vec![remote.clone(), format!("({name})")];
+        let forward = Request::Forward { ports: vec![remote.clone()], name: Some(name) };
         let opening: Opening = Box::pin(async move {
             let mut link = Link::connect(&build).await?;
-            match link.ask(&Request::Forward { ports }).await? {
+            match link.ask(&forward).await? {
                 Answer::Opened { .. } => Ok(link),
                 other => Err(other.into()),
             }

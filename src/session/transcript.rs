@@ -1,0 +1,75 @@
+//! What a session shows, masked, on its way to the log.
+//!
+//! Fed by `program` with what a terminal shows, by `tee` with what a program without one writes.
+
+use runner_core::mask::{Masker, SharedSecrets};
+use std::io::{self, Write};
+
+/// A session's transcript. Streams that are written at once, output and errors, are masked each by
+/// itself: what is secret is secret in one of them.
+pub(super) struct Transcript {
+    secrets: SharedSecrets,
+    maskers: Vec<Masker>,
+    masked: Vec<u8>,
+    to: Box<dyn Write + Send>,
+}
+
+impl Transcript {
+    pub(super) fn new(secrets: SharedSecrets, to: Box<dyn Write + Send>) -> Self {
+        Transcript { secrets, maskers: Vec::new(), masked: Vec::new(), to }
+    }
+
+    /// Keeps what was written to one of the streams.
+    pub(super) fn write(&mut self, stream: usize, bytes: &[u8]) -> io::Result<()> {
+        while self.maskers.len() <= stream {
+            self.maskers.push(Masker::new(self.secrets.get()));
+        }
+        let Some(masker) = self.maskers.get_mut(stream) else { return Ok(()) };
+        // Credentials may have been renewed since the session began.
+        masker.renew(self.secrets.get());
+        self.to.write_all(masker.push(bytes, &mut self.masked))
+    }
+}
+
+impl Drop for Transcript {
+    fn drop(&mut self) {
+        // What could have been the start of a secret and is not.
+        for masker in &mut self.maskers {
+            let _ = self.to.write_all(&masker.finish());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_core::mask::Secrets;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("whole").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// In pieces, and with the other stream in between.
+    #[test]
+    fn secrets_are_masked_in_each_stream() {
+        let secrets = Secrets::new([b"hunter2".to_vec()]).expect("a secret");
+        let kept = Kept::default();
+        let mut transcript = Transcript::new(SharedSecrets::new(secrets), Box::new(kept.clone()));
+        for (stream, bytes) in [(0, "<hun"), (1, "[hunt"), (0, "ter2>"), (1, "er2]"), (0, "hunt")] {
+            transcript.write(stream, bytes.as_bytes()).expect("kept");
+        }
+        drop(transcript);
+        let kept = kept.0.lock().expect("whole").clone();
+        assert_eq!(String::from_utf8_lossy(&kept), "<[***>***]hunt");
+    }
+}
