@@ -5,6 +5,7 @@
 //! Two services of one small protocol do not earn an SDK each (design decision 27): a call is a JSON
 //! post signed by `aws-sigv4`. S3 does (`s3`). Proxy variables are honoured.
 
+mod patience;
 pub(crate) mod s3;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;

@@ -53,6 +53,7 @@ use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_core::view::BuildView;
 use runner_sandbox::{GroupPlan, Toolbox};
 use runner_wire::abi::{AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -440,9 +441,8 @@ impl Build {
         let dir = self.dir.clone();
         let (tell, warn) = (inbox.clone(), inbox.clone());
         let record: Recorder = Arc::new(move |container| dir.write_container(container));
-        let tell: Teller = Arc::new(move |text| tell.post(Input::Notice(NoticeLevel::Note, text)));
-        let warn: Teller =
-            Arc::new(move |text| warn.post(Input::Notice(NoticeLevel::Warning, text)));
+        let tell = once(move |text| tell.post(Input::Notice(NoticeLevel::Note, text)));
+        let warn = once(move |text| warn.post(Input::Notice(NoticeLevel::Warning, text)));
         let images = self.images(gate, Arc::clone(&tell));
         let namespaces = || Namespaces {
             images: images.clone(),
@@ -450,6 +450,7 @@ impl Build {
             tell: Arc::clone(&tell),
             warn: Arc::clone(&warn),
             network: self.dir.network(),
+            kept: Arc::default(),
         };
         let daemon = |program| DaemonEngine {
             program,
@@ -570,6 +571,17 @@ impl Build {
             _ => Err(AppError::Unfinished(problems)),
         }
     }
+}
+
+/// Says a thing once, however often a container is made.
+fn once(say: impl Fn(String) + Send + Sync + 'static) -> Teller {
+    let said = Mutex::new(HashSet::new());
+    Arc::new(move |text| {
+        let is_new = said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone());
+        if is_new {
+            say(text);
+        }
+    })
 }
 
 /// A rejected buildspec's context: CodeBuild's own words where they are known.

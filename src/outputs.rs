@@ -13,6 +13,7 @@ mod listing;
 mod meter;
 mod packed;
 pub(crate) mod reports;
+mod shared;
 mod transfer;
 mod zip;
 
@@ -156,4 +157,8 @@ impl Teller {
     async fn warn(&self, text: impl Into<String>) {
         self.0.send(Input::Notice(NoticeLevel::Warning, text.into())).await;
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

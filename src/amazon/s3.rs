@@ -10,8 +10,10 @@ mod upload;
 
 pub(crate) use error::S3Error;
 
+use super::patience::Patient;
 use super::{Amazon, CONNECT};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use bytes::Bytes;
@@ -20,8 +22,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How long a server may be silent before a request is made again.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long a server may be silent before a request is made again: as long as the SDK itself waits for an
+/// answer that has stopped coming.
+const SILENCE: Duration = Duration::from_secs(20);
 /// How often in a row a download is taken up again, and the pause before.
 const RESUMPTIONS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -113,9 +116,19 @@ impl S3 {
     pub(crate) fn new(amazon: &Amazon) -> Self {
         let config = &amazon.config;
         let own = std::env::var("AWS_ENDPOINT_URL_S3").is_ok_and(|url| !url.is_empty());
-        let timeouts =
-            TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(SILENCE).build();
-        let mut builder = aws_sdk_s3::config::Builder::from(config).timeout_config(timeouts);
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).build();
+        // Requests are watched over by `Patient`: in one piece, as they are here, a body is gone at once as
+        // far as the SDK can see.
+        let answers = StalledStreamProtectionConfig::enabled()
+            .upload_enabled(false)
+            .grace_period(SILENCE)
+            .build();
+        let mut builder = aws_sdk_s3::config::Builder::from(config)
+            .timeout_config(timeouts)
+            .stalled_stream_protection(answers);
+        if let Some(client) = config.http_client() {
+            builder = builder.http_client(Patient { client, silence: SILENCE });
+        }
         if config.region().is_none() {
             builder = builder.region(aws_sdk_s3::config::Region::new(super::REGION));
         }

@@ -155,6 +155,7 @@ impl Trial {
             tell: note(told),
             warn: note(warned),
             network: self.dir.path().join("network"),
+            kept: Arc::default(),
         };
         let name = format!("runner-doctor-{}", std::process::id());
         let groups = limits

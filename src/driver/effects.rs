@@ -3,11 +3,12 @@
 //! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
 //! here decides what happens next.
 
+use super::housing::{FOUND_DEAD, Housing, Stage};
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::world::World;
 use super::{Snapshot, entrypoint, setup, upload};
-use crate::engine::{Container, Ends, EngineError, ExecError, Ids, users, what_was_in_the_way};
+use crate::engine::{Container, Ends, ExecError, Ids, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
 use crate::outputs::cache::CacheState;
@@ -16,15 +17,10 @@ use runner_core::env::Layers;
 use runner_core::event::{NoticeLevel, Outcome};
 use runner_core::machine::{CommandRun, Effect, Input};
 use runner_core::phase::{PhaseContext, Status};
-use runner_sandbox::Limits;
 use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-
-/// What CodeBuild says of a build whose container died.
-const FOUND_DEAD: &str = "Build container found dead before completing the build. Build container \
-                          died because it was out of memory, or the Docker image is not supported.";
 
 /// How long the pipes of a container that is gone may stay open.
 const FOREIGN_WRITERS: std::time::Duration = std::time::Duration::from_secs(10);
@@ -37,7 +33,7 @@ pub(super) struct Effects {
     world: Arc<World>,
     inbox: Inbox,
     log: LogWriter,
-    stage: Arc<Mutex<Stage>>,
+    housing: Housing,
     shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
     pumps: Arc<Mutex<JoinSet<()>>>,
     /// Whether the build's processes have been told to end.
@@ -51,25 +47,13 @@ struct Uploading {
     task: JoinHandle<()>,
 }
 
-/// How far the container is.
-enum Stage {
-    /// Not asked for, or never made.
-    None,
-    Starting,
-    /// It is being made, and to be dropped as soon as it is there.
-    Unwanted,
-    Running(Arc<dyn Container>),
-    /// It is being taken down; its end is no news.
-    Stopping,
-}
-
 impl Effects {
     pub(super) fn new(world: Arc<World>, inbox: Inbox, log: LogWriter) -> Self {
         Effects {
+            housing: Housing::new(Arc::clone(&world), inbox.clone()),
             world,
             inbox,
             log,
-            stage: Arc::new(Mutex::new(Stage::None)),
             shell: Arc::default(),
             pumps: Arc::default(),
             is_ending: watch::Sender::new(false),
@@ -93,9 +77,7 @@ impl Effects {
     }
 
     fn provision(&self) {
-        let world = Arc::clone(&self.world);
-        let inbox = self.inbox.clone();
-        let stage = Arc::clone(&self.stage);
+        let world = &self.world;
         let mut spec = world.container_spec.clone();
         if let Some(cache) = world.work.as_ref().and_then(|work| work.cache.as_ref())
             && let Some(to) = &world.cache
@@ -104,58 +86,23 @@ impl Effects {
             spec.cached = found.trees();
             *upload::lock(&world.cache_state) = found;
         }
-        *lock(&stage) = Stage::Starting;
-        tokio::spawn(async move {
-            let engine = Arc::clone(&world.engine);
-            // In a task of its own: what goes wrong in there must not be the last one hears of it.
-            let started = match tokio::spawn(async move { engine.start(spec).await }).await {
-                Ok(started) => started,
-                Err(panic) => Err(EngineError::lost(&panic)),
-            };
-            let is_wanted = !matches!(*lock(&stage), Stage::Unwanted);
-            match started {
-                Ok(container) if is_wanted => {
-                    *lock(&stage) = Stage::Running(Arc::clone(&container));
-                    world.sessions.connect(Arc::clone(&container));
-                    let limits = world.container_spec.limits;
-                    watch_over(container, limits, Arc::clone(&stage), inbox.clone());
-                    inbox.send(Input::Provisioned(Ok(()))).await;
-                }
-                Ok(container) => {
-                    *lock(&stage) = Stage::None;
-                    container.stop().await;
-                    inbox.send(Input::ProcessesGone).await;
-                }
-                Err(error) => {
-                    *lock(&stage) = Stage::None;
-                    if let Some(hint) = &error.hint {
-                        let hint = format!("hint: {hint}");
-                        inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
-                    }
-                    let context = PhaseContext::new(error.code, error.message);
-                    inbox.send(Input::Provisioned(Err(context))).await;
-                    if !is_wanted {
-                        inbox.send(Input::ProcessesGone).await;
-                    }
-                }
-            }
-        });
+        self.housing.provision(spec);
     }
 
     fn download_source(&self) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
-        let (place, stage) = (Arc::clone(&self.shell), Arc::clone(&self.stage));
-        let Some(container) = self.current() else { return };
+        let (place, housing) = (Arc::clone(&self.shell), self.housing.clone());
+        let Some(container) = self.housing.current() else { return };
         let is_ending = self.is_ending.subscribe();
         tokio::spawn(async move {
             let Some(work) = &world.work else { return };
-            match setup::make_ready(&world, work, container, &inbox).await {
+            match setup::make_ready(&world, work, container, &housing, &inbox).await {
                 Ok((shell, setup)) => {
                     *place.lock().await = shell;
                     inbox.send(Input::SourceReady(setup)).await;
                 }
                 // What has been ended, or taken down, meanwhile is no fault.
-                Err(_) if matches!(*lock(&stage), Stage::Stopping) || *is_ending.borrow() => {}
+                Err(_) if housing.is_stopping() || *is_ending.borrow() => {}
                 Err(error) => {
                     if let ShellError::Entrypoint { .. } = error {
                         let hint = entrypoint::HINT.to_owned();
@@ -170,7 +117,7 @@ impl Effects {
     fn run(&self, run: CommandRun) {
         let (world, inbox, log) = (Arc::clone(&self.world), self.inbox.clone(), self.log.clone());
         let (shell, pumps) = (Arc::clone(&self.shell), Arc::clone(&self.pumps));
-        let Some(container) = self.current() else { return };
+        let Some(container) = self.housing.current() else { return };
         tokio::spawn(async move {
             let mut shell = shell.lock().await;
             let Some(shell) = shell.as_mut() else { return };
@@ -209,9 +156,9 @@ impl Effects {
 
     fn upload(&self, succeeding: bool) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
-        let (shell, stage) = (Arc::clone(&self.shell), Arc::clone(&self.stage));
+        let (shell, housing) = (Arc::clone(&self.shell), self.housing.clone());
         let (cancel, cancelled) = watch::channel(false);
-        let Some(container) = self.current() else { return };
+        let Some(container) = self.housing.current() else { return };
         let task = tokio::spawn(async move {
             let Some(work) = &world.work else { return };
             let shell = shell.lock().await;
@@ -227,7 +174,7 @@ impl Effects {
             })
             .await;
             // A container that has been taken down meanwhile has its own story.
-            if !matches!(*lock(&stage), Stage::Stopping) {
+            if !housing.is_stopping() {
                 inbox.send(Input::Uploaded(result)).await;
             }
         });
@@ -241,7 +188,7 @@ impl Effects {
             self.world.deliveries.hurry();
         }
         let container = {
-            let mut stage = lock(&self.stage);
+            let mut stage = self.housing.stage();
             match &*stage {
                 Stage::Running(container) => Arc::clone(container),
                 // It is dropped, and that reported, as soon as it is there.
@@ -284,7 +231,7 @@ impl Effects {
     fn finalize(&self, status: Status) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
         let pumps = Arc::clone(&self.pumps);
-        let container = match std::mem::replace(&mut *lock(&self.stage), Stage::Stopping) {
+        let container = match std::mem::replace(&mut *self.housing.stage(), Stage::Stopping) {
             Stage::Running(container) => Some(container),
             Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
         };
@@ -316,13 +263,6 @@ impl Effects {
             tracing::debug!("the layer is removed");
             inbox.send(Input::Finalized).await;
         });
-    }
-
-    fn current(&self) -> Option<Arc<dyn Container>> {
-        match &*lock(&self.stage) {
-            Stage::Running(container) => Some(Arc::clone(container)),
-            Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
-        }
     }
 }
 
@@ -407,30 +347,12 @@ async fn drain_pumps(pumps: &Mutex<JoinSet<()>>) {
     while running.join_next().await.is_some() {}
 }
 
-/// Reports the end of a container that nobody has asked for.
-fn watch_over(
-    container: Arc<dyn Container>,
-    limits: Limits,
-    stage: Arc<Mutex<Stage>>,
-    inbox: Inbox,
-) {
-    tokio::spawn(async move {
-        container.ended().await;
-        if !matches!(*lock(&stage), Stage::Stopping) {
-            let mut message = FOUND_DEAD.to_owned();
-            if let Some(cause) = what_was_in_the_way(&limits, container.pressure().await) {
-                message = format!("{message} ({cause})");
-            }
-            inbox.send(Input::Fault(PhaseContext::new("", message))).await;
-        }
-    });
-}
-
 fn fault(error: &ShellError) -> PhaseContext {
     match error {
         ShellError::NoShell { .. } | ShellError::Entrypoint { .. } => {
             PhaseContext::new("", format!("{FOUND_DEAD} ({error})"))
         }
+        ShellError::Engine(error) => PhaseContext::new(error.code, error.message.clone()),
         ShellError::State { .. } | ShellError::Exec(_) => {
             PhaseContext::new("INTERNAL_SERVICE_ERROR", error.to_string())
         }

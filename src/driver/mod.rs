@@ -7,6 +7,7 @@ mod breakpoints;
 mod deliveries;
 mod effects;
 mod entrypoint;
+mod housing;
 pub(crate) mod inbox;
 mod run;
 mod sessions;

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 /// Programs that people run in the container beside the build.
 pub(crate) trait Sessions: Send + Sync {
-    /// The container is there; sessions may be opened.
+    /// The container is there; sessions may be opened. It takes the place of one before it.
     fn connect(&self, container: Arc<dyn Container>);
+    /// Whether anybody is in the container.
+    fn has_guests(&self) -> bool;
     /// Asks every session's programs to end, without waiting.
     fn hang_up(&self);
     /// Ends every session; resolves when all are closed.

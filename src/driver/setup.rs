@@ -4,6 +4,7 @@
 //! Used by `effects`; what comes of it goes into the machine.
 
 use super::entrypoint;
+use super::housing::Housing;
 use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::upload;
@@ -31,7 +32,8 @@ const MAX_CATALOG: u64 = 4 << 20;
 pub(super) async fn make_ready(
     world: &World,
     work: &Work,
-    container: Arc<dyn Container>,
+    mut container: Arc<dyn Container>,
+    housing: &Housing,
     inbox: &Inbox,
 ) -> Result<(Option<Shell>, Setup), ShellError> {
     let mut lines = Vec::new();
@@ -51,27 +53,46 @@ pub(super) async fn make_ready(
     };
     let mut layers = world.layers.clone();
     layers.image.extend(container.image_config().env.iter().cloned());
-    if world.container_spec.privileged && !container.image_config().entrypoint.is_empty() {
+    let has_entrypoint =
+        world.container_spec.privileged && !container.image_config().entrypoint.is_empty();
+    if has_entrypoint {
         let passed = [&layers.image[..], &layers.managed, &layers.overrides].concat();
         let found = entrypoint::run(&*container, passed).await?;
         layers.image = found;
     }
     layers.buildspec.extend(fetched);
     let variables = env::compose(layers);
-    let shell = Shell::prepare(
-        Arc::clone(&container),
-        work.version,
-        work.shell.clone(),
-        &world.places,
-        &variables,
-        Arc::clone(&world.snapshot),
-    )
-    .await?;
+    let shell_in = |container: &Arc<dyn Container>| {
+        Shell::prepare(
+            Arc::clone(container),
+            work.version,
+            work.shell.clone(),
+            &world.places,
+            &variables,
+            Arc::clone(&world.snapshot),
+        )
+    };
+    let mut shell = shell_in(&container).await?;
     if let (Some(cache), Some(to)) = (&work.cache, &world.cache) {
         let (_held, cancel) = watch::channel(false);
-        let caching = upload::caching(world, &shell, Arc::clone(&container), inbox, cancel);
+        let caching = |shell: &Shell, container: &Arc<dyn Container>| {
+            upload::caching(world, shell, Arc::clone(container), inbox, cancel.clone())
+        };
         let before = std::mem::take(&mut *upload::lock(&world.cache_state));
-        let state = caching.restore(cache, to, before).await;
+        let found = caching(&shell, &container).find(cache, to, before).await;
+        // Once its key is known, a cache can be a layer as well. What an entrypoint has started, or
+        // somebody's session, must not end with the container.
+        if let Some(trees) = found.worthwhile_trees()
+            && !container.has_cache()
+            && !has_entrypoint
+            && !world.sessions.has_guests()
+            && container.can_hold(&trees)
+        {
+            tracing::debug!("the container once more, with the cache as a layer");
+            container = housing.again(trees).await?;
+            shell = shell_in(&container).await?;
+        }
+        let state = caching(&shell, &container).restore(cache, to, found).await;
         *upload::lock(&world.cache_state) = state;
     }
     // This machine is no image of CodeBuild's; looking would be one more process at each start.

@@ -5,7 +5,7 @@
 //! are opened once, through PID 1, and then written and read by descriptor: no path in the container
 //! is ever resolved by the host.
 
-use crate::engine::{Container, ExecError, ExecSpec, Ids, OpenMode, Process, Stdio};
+use crate::engine::{Container, EngineError, ExecError, ExecSpec, Ids, OpenMode, Process, Stdio};
 use crate::outputs::Values;
 use runner_core::env::DEFAULT_PATH;
 use runner_core::event::ExportedVariable;
@@ -78,6 +78,8 @@ pub(crate) enum ShellError {
     Entrypoint { program: String, how: String, said: String },
     #[error(transparent)]
     Exec(#[from] ExecError),
+    #[error(transparent)]
+    Engine(EngineError),
 }
 
 impl Shell {

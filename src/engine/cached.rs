@@ -26,7 +26,12 @@ pub(crate) struct CachedTrees {
 /// Lays the trees over the source and the image; whether that could be.
 pub(super) fn lay(spec: &ContainerSpec, root: &mut Root, entries: &mut Vec<Entry>) -> bool {
     let Some(cached) = &spec.cached else { return false };
-    fits(cached, spec, root).unwrap_or(false) && place(cached, spec, root, entries).unwrap_or(false)
+    can_lay(cached, spec, root) && place(cached, spec, root, entries).unwrap_or(false)
+}
+
+/// Whether that can be, as far as it shows beforehand.
+pub(super) fn can_lay(cached: &CachedTrees, spec: &ContainerSpec, root: &Root) -> bool {
+    fits(cached, spec, root).unwrap_or(false)
 }
 
 fn names(dir: &Path) -> io::Result<Vec<String>> {

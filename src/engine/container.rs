@@ -4,7 +4,7 @@
 
 use super::init::InitClient;
 use super::pasta::Pasta;
-use super::{Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
+use super::{CachedTrees, Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
 use crate::image::{Config, Prepared};
 use runner_sandbox::{Groups, Pressure, Sandbox};
 use runner_wire::init::Listener;
@@ -31,7 +31,7 @@ pub(super) struct Own {
     /// Carries what its network sends.
     pub(super) pasta: Option<Pasta>,
     /// Must not change while it lives.
-    pub(super) image: Option<Prepared>,
+    pub(super) image: Option<Arc<Prepared>>,
     /// Can only be removed when nothing runs in them any more.
     pub(super) groups: Groups,
 }
@@ -64,9 +64,14 @@ pub(super) struct InitContainer {
     of_caller: Option<PathBuf>,
     has_one_user: bool,
     is_layered: bool,
+    /// Whether a cache could have been in it.
+    holds: Option<Holds>,
     config: Config,
     has_toolbox: bool,
 }
+
+/// Says of a cache whether it could be a layer.
+pub(super) type Holds = Box<dyn Fn(&CachedTrees) -> bool + Send + Sync>;
 
 impl InitContainer {
     /// One with users of its own.
@@ -76,10 +81,11 @@ impl InitContainer {
         has_one_user: bool,
         has_toolbox: bool,
         is_layered: bool,
+        holds: Holds,
     ) -> Self {
         let config = own.image.as_ref().map(|image| image.config.clone()).unwrap_or_default();
         let container = Self::held(init, Box::new(own), config);
-        InitContainer { has_one_user, has_toolbox, is_layered, ..container }
+        InitContainer { has_one_user, has_toolbox, is_layered, holds: Some(holds), ..container }
     }
 
     /// One that something else holds together.
@@ -90,6 +96,7 @@ impl InitContainer {
             of_caller: None,
             has_one_user: false,
             is_layered: false,
+            holds: None,
             config,
             has_toolbox: false,
         }
@@ -146,6 +153,10 @@ impl Container for InitContainer {
 
     fn has_cache(&self) -> bool {
         self.is_layered
+    }
+
+    fn can_hold(&self, cached: &CachedTrees) -> bool {
+        self.holds.as_ref().is_some_and(|holds| holds(cached))
     }
 
     fn has_one_user(&self) -> bool {

@@ -79,6 +79,11 @@ pub(crate) trait Container: Send + Sync {
         false
     }
 
+    /// Whether a cache could be in another container like this one.
+    fn can_hold(&self, _: &CachedTrees) -> bool {
+        false
+    }
+
     /// Whether it has no user but root.
     fn has_one_user(&self) -> bool;
 

@@ -8,8 +8,8 @@ use super::container::{InitContainer, Own};
 use super::init::InitClient;
 use super::pasta::{self, Pasta, Resolver};
 use super::{
-    Container, ContainerSpec, Engine, EngineError, Fut, Network, Recorder, SourceMount, Teller,
-    host_image, limits,
+    CachedTrees, Container, ContainerSpec, Engine, EngineError, Fut, Network, Recorder,
+    SourceMount, Teller, host_image, limits,
 };
 use crate::image::{Getter, Prepared};
 use crate::state::ContainerFile;
@@ -24,7 +24,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Makes containers out of namespaces.
 #[derive(Clone)]
@@ -36,7 +36,12 @@ pub(crate) struct Namespaces {
     pub(crate) warn: Teller,
     /// A folder of the build's own for what its network needs.
     pub(crate) network: PathBuf,
+    pub(crate) kept: KeptImage,
 }
+
+/// The image as the first container has found it, for whose users: a second one is made of the same, whatever
+/// a tag has come to mean meanwhile.
+pub(crate) type KeptImage = Arc<Mutex<Option<(Option<UserMap>, Option<Arc<Prepared>>)>>>;
 
 impl Engine for Namespaces {
     fn give_up(&self) {
@@ -47,10 +52,10 @@ impl Engine for Namespaces {
         let engine = self.clone();
         Box::pin(async move {
             let has_toolbox = spec.toolbox.is_some();
+            let plain = ContainerSpec { cached: None, ..spec.clone() };
             let mut up = match engine.start_now(&spec).await {
                 Err(error) if spec.cached.is_some() => {
                     tracing::debug!(%error, "once more, without the cache as a layer");
-                    let plain = ContainerSpec { cached: None, ..spec };
                     for layer in &plain.layers {
                         // What is left of it is told by the next attempt.
                         let _ = crate::state::remove_tree(layer);
@@ -64,9 +69,11 @@ impl Engine for Namespaces {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
             let Up { sandbox, pasta, image, groups, has_one_user, is_layered } = up;
+            let root = start_of_root(image.as_deref());
+            let holds = Box::new(move |trees: &CachedTrees| cached::can_lay(trees, &plain, &root));
             let own = Own { sandbox, pasta, image, groups };
             let container =
-                InitContainer::with_users(init, own, has_one_user, has_toolbox, is_layered);
+                InitContainer::with_users(init, own, has_one_user, has_toolbox, is_layered, holds);
             Ok(Arc::new(container) as Arc<dyn Container>)
         })
     }
@@ -102,32 +109,48 @@ impl Namespaces {
         spec: &ContainerSpec,
         users: Option<&UserMap>,
     ) -> Result<Up, NotStarted> {
-        let image = self.images.prepare(&spec.image, users).await.map_err(EngineError::from)?;
+        let image = self.image(spec, users).await?;
         let (engine, spec, users) = (self.clone(), spec.clone(), users.cloned());
         let started =
             tokio::task::spawn_blocking(move || engine.start_limited(&spec, image, users.as_ref()));
         started.await.map_err(|panic| EngineError::lost(&panic))?
     }
 
+    async fn image(
+        &self,
+        spec: &ContainerSpec,
+        users: Option<&UserMap>,
+    ) -> Result<Option<Arc<Prepared>>, EngineError> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, image)) = &*kept()
+            && of.as_ref() == users
+        {
+            return Ok(image.clone());
+        }
+        let image = self.images.prepare(&spec.image, users).await?.map(Arc::new);
+        *kept() = Some((users.cloned(), image.clone()));
+        Ok(image)
+    }
+
     /// Starts it within its limits, as far as they can be had. Blocks until it is up.
     fn start_limited(
         &self,
         spec: &ContainerSpec,
-        image: Option<Prepared>,
+        image: Option<Arc<Prepared>>,
         users: Option<&UserMap>,
     ) -> Result<Up, NotStarted> {
         let has_one_user = users.is_some_and(UserMap::is_single);
         let mut groups = limits::groups(spec, &self.warn);
-        let (sandbox, is_layered) = match self.start_somewhere(spec, image.as_ref(), users, &groups)
-        {
-            Err(NotStarted::Groups(error)) => {
-                groups = Groups::default();
-                let options = limits::options(&spec.limits);
-                (self.warn)(limits::not_enforced(&options, &error));
-                self.start_somewhere(spec, image.as_ref(), users, &groups)?
-            }
-            done => done?,
-        };
+        let (sandbox, is_layered) =
+            match self.start_somewhere(spec, image.as_deref(), users, &groups) {
+                Err(NotStarted::Groups(error)) => {
+                    groups = Groups::default();
+                    let options = limits::options(&spec.limits);
+                    (self.warn)(limits::not_enforced(&options, &error));
+                    self.start_somewhere(spec, image.as_deref(), users, &groups)?
+                }
+                done => done?,
+            };
         let pasta = match spec.network {
             Network::Host | Network::None => None,
             Network::Pasta => {
@@ -208,7 +231,7 @@ impl Namespaces {
 struct Up {
     sandbox: Sandbox,
     pasta: Option<Pasta>,
-    image: Option<Prepared>,
+    image: Option<Arc<Prepared>>,
     groups: Groups,
     has_one_user: bool,
     /// Whether the cache is in it.
@@ -327,6 +350,14 @@ fn file_system(dir: &Path) -> String {
     }
 }
 
+/// The root a container starts with: the image's, or none.
+fn start_of_root(image: Option<&Prepared>) -> Root {
+    match image {
+        None => Root::Empty,
+        Some(image) => Root::Image { lower: image.lower.clone(), restored: image.restored.clone() },
+    }
+}
+
 /// And whether the cache is in it.
 fn sandbox_spec(
     spec: &ContainerSpec,
@@ -335,18 +366,13 @@ fn sandbox_spec(
     users: Option<UserMap>,
     groups: Option<GroupView>,
 ) -> Result<(SandboxSpec, bool), EngineError> {
-    let (mut root, mut entries) = match image {
-        None => {
-            let entries = host_image::entries().map_err(|error| {
-                let message = format!("cannot look at this machine's own tools: {error}");
-                EngineError::image(message, None)
-            })?;
-            (Root::Empty, entries)
-        }
-        Some(image) => {
-            let (lower, restored) = (image.lower.clone(), image.restored.clone());
-            (Root::Image { lower, restored }, rootfs_entries())
-        }
+    let mut root = start_of_root(image);
+    let mut entries = match image {
+        None => host_image::entries().map_err(|error| {
+            let message = format!("cannot look at this machine's own tools: {error}");
+            EngineError::image(message, None)
+        })?,
+        Some(_) => rootfs_entries(),
     };
     entries.extend(common_entries(&spec.hostname));
     if spec.network == Network::Pasta

@@ -8,11 +8,12 @@ use super::meter::Meter;
 use super::transfer::{Chosen, Keeper};
 use crate::amazon::s3::{Object, S3};
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use runner_wire::files::Facts;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 /// Objects on their way at once.
 const AT_ONCE: usize = 16;
@@ -155,25 +156,25 @@ impl Read for Pieces {
     }
 }
 
-/// Puts what comes until nothing more comes, or something fails.
+/// Puts what comes until nothing more comes, or something fails. What is dropped with it is given up at the
+/// server, too.
 pub(super) async fn upload(
     s3: &S3,
     mut uploads: mpsc::Receiver<Upload>,
     meter: &Meter,
 ) -> Result<(), OutputError> {
-    let mut running = JoinSet::new();
+    // No tasks: those would outlive this for a moment, and begin to give up when nobody waits for that.
+    let mut running = FuturesUnordered::new();
     loop {
         let next = tokio::select! {
-            Some(done) = running.join_next(), if !running.is_empty() => {
-                let done: Result<_, _> = done.map_err(|error| OutputError::Other(error.to_string()))?;
+            Some(done) = running.next(), if !running.is_empty() => {
                 done?;
                 continue;
             }
             next = uploads.recv(), if running.len() < AT_ONCE => next,
         };
         let Some(Upload { object, body }) = next else { break };
-        let (s3, meter) = (s3.clone(), meter.clone());
-        running.spawn(async move {
+        running.push(async move {
             let told = |bytes| meter.add(bytes);
             match body {
                 Body::Whole(bytes) => s3.put_bytes(&object, bytes, &told).await,
@@ -181,8 +182,8 @@ pub(super) async fn upload(
             }
         });
     }
-    while let Some(done) = running.join_next().await {
-        done.map_err(|error| OutputError::Other(error.to_string()))??;
+    while let Some(done) = running.next().await {
+        done?;
     }
     Ok(())
 }

@@ -5,32 +5,32 @@
 //! something in it has changed.
 
 mod bucket;
+mod caching;
 mod copy;
 mod folder;
 mod gather;
-mod shared;
+mod names;
 mod tar;
 
+pub(crate) use caching::Caching;
 pub(crate) use folder::{CacheFolder, Entry, LARGEST, Listed, OLDEST};
-pub(crate) use shared::Shared;
 
 use super::folder::FolderKeeper;
 use super::meter::Meter;
-use super::transfer::{Keeper, keep};
-use super::{OutputError, Store, Teller, Values};
-use crate::amazon::s3::S3;
-use crate::amazon::{Amazon, Identity};
+use super::transfer::keep;
+use super::{OutputError, Store, Values};
+use crate::engine::CachedTrees;
 use crate::engine::files::Files;
-use crate::engine::{CachedTrees, Container};
 use gather::{Gathered, gather, patterns};
-use runner_core::event::{CacheFacts, NoticeLevel};
-use runner_core::machine::Input;
+use names::Wanted;
+use runner_core::event::CacheFacts;
 use runner_core::spec;
-use sha2::{Digest, Sha256};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::watch;
+
+/// A cache of so many files, or of so many bytes, is copied in the time that a container takes to be made
+/// once more.
+const MANY_FILES: u64 = 500;
+const MANY_BYTES: u64 = 32 << 20;
 
 /// Where caches are, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,29 +66,6 @@ impl CacheTo {
     }
 }
 
-/// Which cache.
-#[derive(Clone, Debug)]
-struct Wanted {
-    project: String,
-    /// Digest of the paths.
-    paths: String,
-    key: Option<String>,
-    /// Beginnings of keys that will do.
-    fallback: Vec<String>,
-}
-
-impl Wanted {
-    fn new(cache: &spec::Cache, to: &CacheTo, key: Option<String>, fallback: Vec<String>) -> Self {
-        let mut paths = Sha256::new();
-        for path in &cache.paths {
-            paths.update((path.len() as u64).to_le_bytes());
-            paths.update(path);
-        }
-        let paths = hex(&paths.finalize()[..8]);
-        Wanted { project: to.project.clone(), paths, key, fallback }
-    }
-}
-
 /// What is known of a build's cache between its two ends.
 #[derive(Debug, Default)]
 pub(crate) struct CacheState {
@@ -99,32 +76,18 @@ pub(crate) struct CacheState {
     entry: Option<Entry>,
 }
 
-/// What moves caches.
-pub(crate) struct Caching {
-    pub(crate) container: Arc<dyn Container>,
-    pub(crate) teller: Teller,
-    pub(crate) values: Values,
-    /// `CODEBUILD_SRC_DIR`.
-    pub(crate) source: String,
-    pub(crate) build: String,
-    /// A folder of the build's own.
-    pub(crate) scratch: PathBuf,
-    pub(crate) identity: Identity,
-    /// Becomes true when nobody waits for it any more.
-    pub(crate) cancel: watch::Receiver<bool>,
-}
-
 impl Caching {
-    /// Puts the cache in place; what there is to know of it later. `before` is what was found before the
-    /// container was there, which may be in it already.
-    pub(crate) async fn restore(
+    /// Which cache is meant, and, in a folder, whether there is one. `before` is what was found before the
+    /// container was there. What goes wrong with a folder goes wrong once more, and is told, when the
+    /// cache is restored.
+    pub(crate) async fn find(
         &self,
         cache: &spec::Cache,
         to: &CacheTo,
         before: CacheState,
     ) -> CacheState {
-        if let CacheState { wanted: Some(wanted), entry: Some(entry), .. } = before {
-            return self.restore_found(wanted, entry).await;
+        if before.entry.is_some() {
+            return before;
         }
         let wanted = match self.wanted(cache, to).await {
             Ok(wanted) => wanted,
@@ -133,6 +96,26 @@ impl Caching {
                 return CacheState::default();
             }
         };
+        let entry = match &to.store {
+            Store::Folder(path) if cache.restore && !cache.paths.is_empty() => {
+                CacheFolder::new(path.clone()).find(&wanted).ok().flatten()
+            }
+            _ => None,
+        };
+        CacheState { wanted: Some(wanted), restored: None, entry }
+    }
+
+    /// Puts the cache in place; what there is to know of it later. `found` may be in the container already.
+    pub(crate) async fn restore(
+        &self,
+        cache: &spec::Cache,
+        to: &CacheTo,
+        found: CacheState,
+    ) -> CacheState {
+        let CacheState { wanted: Some(wanted), entry, .. } = found else { return found };
+        if let Some(entry) = entry {
+            return self.restore_found(wanted, entry).await;
+        }
         let mut state = CacheState { wanted: Some(wanted.clone()), ..CacheState::default() };
         if !cache.restore || cache.paths.is_empty() {
             return state;
@@ -140,27 +123,23 @@ impl Caching {
         let restored = match &to.store {
             Store::Folder(path) => match CacheFolder::new(path.clone()).find(&wanted) {
                 Ok(Some(entry)) => return self.restore_found(wanted, entry).await,
-                Ok(None) => Ok(false),
+                Ok(None) => Ok(None),
                 Err(error) => Err(error),
             },
             Store::Bucket(location) => {
-                let s3 = self.s3().await;
-                bucket::restore(self, &s3, location, &wanted, &mut state).await
+                bucket::restore(self, &self.s3().await, location, &wanted).await
             }
         };
         match restored {
-            Ok(true) => {}
-            Ok(false) => {
+            Ok(Some(digest)) => state.restored = Some(digest),
+            Ok(None) => {
                 let text = match &wanted.key {
                     Some(key) => format!("cache: none for the key {key}"),
                     None => "cache: none yet".to_owned(),
                 };
                 self.note(text).await;
             }
-            Err(error) => {
-                self.complain("cannot be restored", &error).await;
-                state.restored = None;
-            }
+            Err(error) => self.complain("cannot be restored", &error).await,
         }
         state
     }
@@ -180,18 +159,6 @@ impl Caching {
             }
         };
         CacheState { wanted: Some(wanted), restored, entry }
-    }
-
-    async fn tell_restored(&self, key: &Option<String>, files: u64, bytes: u64, wanted: &Wanted) {
-        let of = match key {
-            Some(key) if *key != *wanted.key.as_deref().unwrap_or_default() => {
-                format!(" of the similar key {key}")
-            }
-            Some(key) => format!(" of the key {key}"),
-            None => String::new(),
-        };
-        let how = if self.container.has_cache() { ", as a layer" } else { "" };
-        self.note(format!("cache{of}: restored {files} file(s), {bytes} bytes{how}")).await;
     }
 
     /// Saves what the next build shall find.
@@ -287,40 +254,7 @@ impl Caching {
                 fallback.push(evaluate(text).await?);
             }
         }
-        Ok(Wanted::new(cache, to, key, fallback))
-    }
-
-    async fn keep_with<K: Keeper + Send + 'static>(
-        &self,
-        gathered: &Gathered,
-        mut keeper: K,
-    ) -> Result<K, OutputError> {
-        let chosen = gathered.chosen(&self.source);
-        let files = Files::start(&*self.container).await?;
-        let work = tokio::task::spawn_blocking(move || {
-            let mut changed = Vec::new();
-            keep(files, &chosen, &mut keeper, &mut |_, text| changed.push(text))?;
-            match changed.into_iter().next() {
-                Some(text) => Err(OutputError::Other(text)),
-                None => Ok(keeper),
-            }
-        });
-        work.await.map_err(|error| OutputError::Other(error.to_string()))?
-    }
-
-    async fn s3(&self) -> S3 {
-        S3::new(&Amazon::load(&self.identity).await)
-    }
-
-    async fn note(&self, text: String) {
-        self.teller.0.send(Input::Notice(NoticeLevel::Note, text)).await;
-    }
-
-    async fn complain(&self, what: &str, error: &OutputError) {
-        self.teller.warn(format!("the cache {what}: {error}; the build goes on")).await;
-        if let Some(hint) = error.hint() {
-            self.note(format!("hint: {hint}")).await;
-        }
+        Ok(Wanted::new(cache, &to.project, key, fallback))
     }
 }
 
@@ -335,63 +269,20 @@ impl CacheState {
             return CacheState::default();
         }
         let fallback = if cache.key.is_some() { cache.fallback_keys.clone() } else { Vec::new() };
-        let wanted = Wanted::new(cache, to, cache.key.clone(), fallback);
+        let wanted = Wanted::new(cache, &to.project, cache.key.clone(), fallback);
         let entry = CacheFolder::new(path.clone()).find(&wanted).ok().flatten();
         CacheState { entry, wanted: Some(wanted), restored: None }
+    }
+
+    /// The same, where it takes longer to copy them than to make a container.
+    pub(crate) fn worthwhile_trees(&self) -> Option<CachedTrees> {
+        let facts = &self.entry.as_ref()?.facts;
+        (facts.files >= MANY_FILES || facts.bytes >= MANY_BYTES).then(|| self.trees())?
     }
 
     /// The trees that may be part of a container.
     pub(crate) fn trees(&self) -> Option<CachedTrees> {
         let entry = self.entry.as_ref().filter(|entry| entry.facts.is_plain)?;
         Some(CachedTrees { source: entry.side(gather::SOURCE), root: entry.side(gather::ROOT) })
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Any bytes as text of few characters, which keeps beginnings: those of a text are those of what it is
-/// made of.
-fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' => {
-                text.push(char::from(byte));
-            }
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
-}
-
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        if *first == b'%' {
-            let digits = str::from_utf8(after.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &after[2..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_bytes_come_back() {
-        let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(decode(&encode(&all)), Some(all.clone()));
-        assert!(encode(&all).is_ascii());
-        assert!(encode("k\u{e4}y-1".as_bytes()).starts_with(&encode("k\u{e4}".as_bytes())));
-        assert_eq!(decode("%4"), None);
     }
 }

@@ -4,8 +4,8 @@
 //! whole: a failure leaves what was there before. Files keep modes and times and belong to the caller.
 
 use super::OutputError;
-use super::cache::Shared;
 use super::meter::Meter;
+use super::shared::Shared;
 use super::transfer::{Chosen, Keeper};
 use crate::users;
 use runner_wire::files::Facts;

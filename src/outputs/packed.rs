@@ -1,9 +1,9 @@
 //! Artifacts in a ZIP: files on their way into it, and its checksums.
 
-use super::OutputError;
 use super::meter::Meter;
 use super::transfer::{Chosen, Keeper};
 use super::zip::{Member, ZipWriter};
+use super::{OutputError, hex};
 use md5::Md5;
 use runner_wire::files::Facts;
 use sha2::{Digest, Sha256};
@@ -40,7 +40,6 @@ impl ZipKeeper {
     /// Completes it.
     pub(super) fn finish(self) -> Result<(File, Sums), OutputError> {
         let out = self.zip.finish().map_err(OutputError::folder("write", &self.place))?;
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let sums = Sums { sha256: hex(&out.sha256.finalize()), md5: hex(&out.md5.finalize()) };
         Ok((out.file, sums))
     }

@@ -240,6 +240,10 @@ impl Sessions for Hub {
         *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(container);
     }
 
+    fn has_guests(&self) -> bool {
+        *self.count.borrow() > 0
+    }
+
     fn hang_up(&self) {
         self.guests.send_off("the build is being stopped".to_owned(), false);
     }

@@ -3,10 +3,12 @@
 
 use super::daemon::Daemon;
 use super::{Bed, Outcome, outcome, python};
-use std::io::{Read, Write};
+use rustix::event::{PollFd, PollFlags};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::Duration;
 
 /// Keys and a Region; moto takes any.
 pub(crate) const KEYS: [(&str, &str); 3] = [
@@ -94,102 +96,168 @@ pub(crate) enum Fault {
     Cut(usize),
     /// The connection is closed before an answer.
     Dropped,
+    /// All of it is taken, and nothing is said.
+    Held,
+    /// Not even its body is taken.
+    Deaf,
+    /// Its answer stops after so many bytes of its body, and the connection stays.
+    Stalled(usize),
+    /// It is taken, and its answer given, in this many drops.
+    Drops(usize),
+    /// It is taken, and goes on when the test says so.
+    Gated,
 }
 
 /// Something that happens to a request: its method, what its path contains, how often, what.
 type Rule = (&'static str, &'static str, usize, Fault);
 
+/// The pause after a drop.
+const DRIP: Duration = Duration::from_millis(3);
+
 /// A way to the services on which faults happen.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
+    way: Arc<Way>,
+}
+
+struct Way {
+    rules: Mutex<Vec<Rule>>,
     /// Methods and paths that came through, or would have.
-    seen: Arc<Mutex<Vec<String>>>,
+    seen: Mutex<Vec<String>>,
+    /// Whether what is gated may go on.
+    gate: (Mutex<bool>, Condvar),
 }
 
 impl Proxy {
     pub(crate) fn start(rules: &[Rule]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (rules, log) = (Arc::new(Mutex::new(rules.to_vec())), Arc::clone(&seen));
+        let way = Arc::new(Way {
+            rules: Mutex::new(rules.to_vec()),
+            seen: Mutex::default(),
+            gate: <(Mutex<bool>, Condvar)>::default(),
+        });
+        let shared = Arc::clone(&way);
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let (rules, log) = (Arc::clone(&rules), Arc::clone(&log));
+                let way = Arc::clone(&shared);
                 // A client that goes away has its reasons.
-                std::thread::spawn(move || pass(client.ok()?, &rules, &log).ok());
+                std::thread::spawn(move || way.pass(client.ok()?).ok());
             }
         });
-        Proxy { port, seen }
+        Proxy { port, way }
     }
 
     /// How many requests of a method had a path that contains this.
     pub(crate) fn count(&self, method: &str, part: &str) -> usize {
-        let seen = self.seen.lock().unwrap();
+        let seen = self.way.seen.lock().unwrap();
         seen.iter().filter(|line| line.starts_with(method) && line.contains(part)).count()
+    }
+
+    /// Lets go on what is gated.
+    pub(crate) fn open(&self) {
+        let (open, changed) = &self.way.gate;
+        *open.lock().unwrap() = true;
+        changed.notify_all();
     }
 }
 
-/// Passes one request on, and its answer back.
-fn pass(
-    mut client: TcpStream,
-    rules: &Mutex<Vec<Rule>>,
-    seen: &Mutex<Vec<String>>,
-) -> std::io::Result<()> {
-    let (head, mut body) = read_head(&mut client)?;
-    let mut lines = head.lines();
-    let first = lines.next().unwrap_or_default().to_owned();
-    seen.lock().unwrap().push(first.clone());
-    let fault = rules.lock().unwrap().iter_mut().find_map(|(method, part, left, fault)| {
-        let applies = *left > 0 && first.starts_with(*method) && first.contains(*part);
-        applies.then(|| *left -= 1).map(|()| *fault)
-    });
-    let kept: Vec<&str> = lines
-        .filter(|line| {
-            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
-            name != "connection" && name != "expect"
+impl Way {
+    fn fault(&self, first: &str) -> Option<Fault> {
+        self.seen.lock().unwrap().push(first.to_owned());
+        self.rules.lock().unwrap().iter_mut().find_map(|(method, part, left, fault)| {
+            let applies = *left > 0 && first.starts_with(*method) && first.contains(*part);
+            applies.then(|| *left -= 1).map(|()| *fault)
         })
-        .collect();
-    let length = kept.iter().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    if head.to_ascii_lowercase().contains("expect: 100-continue") {
-        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
-    while body.len() < length.unwrap_or(0) {
-        let mut chunk = [0; 64 << 10];
-        let got = client.read(&mut chunk)?;
-        if got == 0 {
-            return Ok(());
+
+    /// Passes one request on, and its answer back.
+    fn pass(&self, mut client: TcpStream) -> io::Result<()> {
+        let (head, mut body) = read_head(&mut client)?;
+        let mut lines = head.lines();
+        let first = lines.next().unwrap_or_default().to_owned();
+        let fault = self.fault(&first);
+        let kept: Vec<&str> = lines
+            .filter(|line| {
+                let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
+                name != "connection" && name != "expect"
+            })
+            .collect();
+        let length = kept.iter().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse::<usize>().ok())?
+        });
+        if head.to_ascii_lowercase().contains("expect: 100-continue") {
+            client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        body.extend_from_slice(&chunk[..got]);
-    }
-    match fault {
-        Some(Fault::Dropped) => return client.shutdown(Shutdown::Both),
-        Some(Fault::Status(status)) => {
-            let answer = format!(
-                "HTTP/1.1 {status} Spoilt\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            );
-            return client.write_all(answer.as_bytes());
+        if let Some(Fault::Deaf) = fault {
+            return until_gone(&client);
         }
-        Some(Fault::Cut(_)) | None => {}
+        let length = length.unwrap_or(0);
+        let most =
+            if let Some(Fault::Drops(drops)) = fault { length / drops + 1 } else { 64 << 10 };
+        let mut chunk = vec![0; most];
+        while body.len() < length {
+            let got = client.read(&mut chunk)?;
+            if got == 0 {
+                return Ok(());
+            }
+            body.extend_from_slice(&chunk[..got]);
+            if let Some(Fault::Drops(_)) = fault {
+                std::thread::sleep(DRIP);
+            }
+        }
+        match fault {
+            Some(Fault::Dropped) => return client.shutdown(Shutdown::Both),
+            Some(Fault::Held) => return until_gone(&client),
+            Some(Fault::Status(status)) => {
+                let answer = format!(
+                    "HTTP/1.1 {status} Spoilt\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+                return client.write_all(answer.as_bytes());
+            }
+            Some(Fault::Gated) => {
+                let (open, changed) = &self.gate;
+                drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+            }
+            _ => {}
+        }
+        let mut server = TcpStream::connect(("127.0.0.1", aws()))?;
+        write!(server, "{first}\r\n{}\r\nConnection: close\r\n\r\n", kept.join("\r\n").trim_end())?;
+        server.write_all(&body)?;
+        let (head, mut rest) = read_head(&mut server)?;
+        server.read_to_end(&mut rest)?;
+        if let Some(Fault::Cut(most) | Fault::Stalled(most)) = fault {
+            rest.truncate(most);
+        }
+        let answer = [head.trim_end().as_bytes(), b"\r\n\r\n", &rest].concat();
+        match fault {
+            Some(Fault::Drops(drops)) => {
+                client.set_nodelay(true)?;
+                for drop in answer.chunks(answer.len() / drops + 1) {
+                    client.write_all(drop)?;
+                    std::thread::sleep(DRIP);
+                }
+            }
+            _ => client.write_all(&answer)?,
+        }
+        if let Some(Fault::Stalled(_)) = fault {
+            return until_gone(&client);
+        }
+        client.shutdown(Shutdown::Both)
     }
-    let mut server = TcpStream::connect(("127.0.0.1", aws()))?;
-    write!(server, "{first}\r\n{}\r\nConnection: close\r\n\r\n", kept.join("\r\n").trim_end())?;
-    server.write_all(&body)?;
-    let (head, mut rest) = read_head(&mut server)?;
-    server.read_to_end(&mut rest)?;
-    if let Some(Fault::Cut(most)) = fault {
-        rest.truncate(most);
-    }
-    client.write_all(head.trim_end().as_bytes())?;
-    client.write_all(b"\r\n\r\n")?;
-    client.write_all(&rest)?;
-    client.shutdown(Shutdown::Both)
+}
+
+/// Waits for the client to hang up.
+fn until_gone(client: &TcpStream) -> io::Result<()> {
+    let mut wanted = [PollFd::new(client, PollFlags::RDHUP)];
+    rustix::event::poll(&mut wanted, None)?;
+    Ok(())
 }
 
 /// Everything up to the empty line, and what has come of the body.
-fn read_head(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+fn read_head(stream: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -199,7 +267,7 @@ fn read_head(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
         let mut chunk = [0; 16 << 10];
         let got = stream.read(&mut chunk)?;
         if got == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         bytes.extend_from_slice(&chunk[..got]);
     }

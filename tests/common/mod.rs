@@ -15,7 +15,7 @@ pub(crate) mod registry;
 
 pub(crate) use bed::{Bed, Outcome, build, list, outcome};
 pub(crate) use process::{Running, Stream};
-pub(crate) use pty::Terminal;
+pub(crate) use pty::{Terminal, screen_of};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -97,3 +97,10 @@ impl Drop for Terminal {
         let _ = self.child.wait();
     }
 }
+
+/// A terminal's screen after these bytes.
+pub(crate) fn screen_of(bytes: &[u8], rows: u16, cols: u16) -> String {
+    let mut parser = vt100::Parser::new(rows.try_into().unwrap(), cols.try_into().unwrap(), 0);
+    parser.process(bytes);
+    parser.screen().contents()
+}

@@ -1,8 +1,7 @@
-//! What a build leaves: chosen by the language's rules, packed, put into a folder or a bucket, whole or
-//! not at all.
+//! What a build leaves: chosen by the language's rules, packed, put into a folder or a bucket.
 
-use crate::common::aws::{Fault, Proxy, bucket, half_uploads, keys, object, with_aws, with_aws_at};
-use crate::common::{Bed, cases, is_root, list, outcome, until};
+use crate::common::aws::{bucket, half_uploads, keys, object, with_aws};
+use crate::common::{Bed, cases, list, outcome};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -14,34 +13,30 @@ cases! {
     [Containers, Image("busybox")] => a_folder_keeps_names_modes_and_times, the_log_is_codebuilds,
         nothing_to_collect, names_are_evaluated, patterns_choose, bases_are_globs,
         a_failed_build_leaves_its_artifacts, links_are_followed_within_reason,
-        what_is_there_stays_until_all_is_there, a_place_that_cannot_be_written_to,
-        a_file_that_changes, what_cannot_be_read, stopped_while_collecting, killed_while_collecting, of_the_engine_process,
-        without_the_option;
+        what_is_there_stays_until_all_is_there, of_the_engine_process, without_the_option;
     [Containers, Image("busybox"), Program("python3"), Program("unzip")] => zips_are_read_by_others,
         a_zip_keeps_inner_links, a_sparse_file;
     // Once: it is the same for every user, and takes long without root.
     [Containers, Image("busybox"), Program("python3"), Root] => many_files;
-    [Containers, Image("busybox"), Root] => no_space_left;
     [Containers, Image("busybox"), Root] => under_sudo_they_are_the_callers;
-    [Containers, Image("busybox"), Python] => into_a_bucket, a_zip_in_a_bucket,
-        a_server_that_stumbles, a_server_that_fails, no_half_object, buckets_that_refuse;
+    [Containers, Image("busybox"), Python] => into_a_bucket, a_zip_in_a_bucket;
 }
 
 /// A buildspec with these commands and this `artifacts`.
-fn spec(commands: &[&str], artifacts: &str) -> String {
+pub(super) fn spec(commands: &[&str], artifacts: &str) -> String {
     format!("{}artifacts:\n{artifacts}", crate::common::build(commands))
 }
 
-fn out(bed: &Bed) -> PathBuf {
+pub(super) fn out(bed: &Bed) -> PathBuf {
     bed.path("out")
 }
 
-fn collect(bed: &Bed, commands: &[&str], artifacts: &str) -> crate::common::Outcome {
+pub(super) fn collect(bed: &Bed, commands: &[&str], artifacts: &str) -> crate::common::Outcome {
     bed.build(&spec(commands, artifacts), &["--artifacts", out(bed).to_str().unwrap()])
 }
 
 /// Paths of all files below a directory, sorted.
-fn tree(dir: &Path) -> Vec<String> {
+pub(super) fn tree(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![dir.to_path_buf()];
     while let Some(dir) = pending.pop() {
@@ -270,88 +265,6 @@ fn what_is_there_stays_until_all_is_there() {
     assert_eq!(tree(&out(&bed)), ["d"]);
 }
 
-fn a_place_that_cannot_be_written_to() {
-    let bed = Bed::new();
-    let place = if is_root() { "/proc/1".to_owned() } else { "/usr/share/nothing".to_owned() };
-    let text = spec(&["touch x"], "  files: [x]\n");
-    let outcome = bed.build(&text, &["--artifacts", &place]).code(1);
-    outcome.says("Failed to upload artifacts: cannot make").says(&place);
-}
-
-/// A full disk: told, and nothing half is left.
-fn no_space_left() {
-    let bed = Bed::new();
-    let place = out(&bed);
-    fs::create_dir(&place).unwrap();
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&place);
-    assert!(mount.status().unwrap().success());
-    let unmount = scopeguard(place.clone());
-    for artifacts in ["  files: [small, large]\n", "  files: [small, large]\n  name: a.zip\n"] {
-        let commands = ["echo s > small; head -c 3000000 /dev/urandom > large"];
-        collect(&bed, &commands, artifacts)
-            .code(1)
-            .says("No space left on device")
-            .says("hint: free some space there");
-        assert_eq!(list(&place), [""; 0], "{artifacts}");
-    }
-    drop(unmount);
-}
-
-/// Unmounts at the end, whatever comes.
-fn scopeguard(place: PathBuf) -> impl Drop {
-    struct Mounted(PathBuf);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        }
-    }
-    Mounted(place)
-}
-
-/// A log that goes on being written is collected as far as it is, and that is told.
-fn a_file_that_changes() {
-    let bed = Bed::new();
-    let writer = "head -c 60000000 /dev/zero | tr '\\0' x > log; (while :; do echo more >> log; done) \
-                  > /dev/null 2>&1 & until [ $(wc -c < log) -gt 60000000 ]; do :; done";
-    collect(&bed, &[writer], "  files: [log]\n  name: a.zip\n")
-        .code(0)
-        .says("log changed while it was read");
-    assert_eq!(tree(&out(&bed)), ["a.zip"]);
-}
-
-/// A file that cannot be read is a failure, never a shorter artifact. Root reads everything.
-fn what_cannot_be_read() {
-    for (name, commands) in [
-        ("d/x", ["mkdir d; echo x > d/x; chmod 000 d/x", "echo ok > d/y"]),
-        ("d/e", ["mkdir -p d/e; echo x > d/e/x; chmod 000 d/e", "echo ok > d/y"]),
-    ] {
-        let bed = Bed::new();
-        bed.write("buildspec.yml", spec(&commands, "  files: ['d/**/*']\n"));
-        let place = out(&bed);
-        let run = ["run", "--engine", "process", "--artifacts", place.to_str().unwrap()];
-        let outcome = bed.runner(run);
-        if is_root() {
-            outcome.code(0);
-            continue;
-        }
-        outcome.code(1).says(name).says("Permission denied");
-        assert_eq!(list(&out(&bed)), [""; 0]);
-    }
-}
-
-fn stopped_while_collecting() {
-    let bed = Bed::new();
-    let text =
-        spec(&["truncate -s 40G large; echo collecting"], "  files: [large]\n  name: a.zip\n");
-    let mut running = bed.start(&text, &["--artifacts", out(&bed).to_str().unwrap()]);
-    running.stdout.wait_for("Found 1 file(s)");
-    until("the ZIP is begun", || !list(&out(&bed)).is_empty());
-    running.signal(nix::sys::signal::Signal::SIGINT);
-    assert_eq!(running.wait(), 5, "{}", running.stderr.text());
-    assert_eq!(list(&out(&bed)), [""; 0]);
-}
-
 fn of_the_engine_process() {
     let bed = Bed::new();
     let text = spec(&["mkdir d; echo x > d/x; chmod 700 d/x"], "  files: ['d/*']\n");
@@ -542,83 +455,4 @@ fn a_zip_in_a_bucket() {
     assert_eq!(head["Metadata"]["codebuild-content-md5"], record["artifacts"]["md5sum"]);
     assert_eq!(head["Metadata"]["codebuild-buildarn"], record["arn"]);
     assert_eq!(record["artifacts"]["location"], format!("arn:aws:s3:::{name}/a/app.zip"));
-}
-
-/// What passes is tried again.
-fn a_server_that_stumbles() {
-    let name = bucket("artifacts-stumbles");
-    let proxy = Proxy::start(&[
-        ("PUT", "/small", 1, Fault::Status(503)),
-        ("PUT", "partNumber=2", 1, Fault::Status(500)),
-        ("PUT", "partNumber=1", 1, Fault::Dropped),
-        ("POST", "uploadId=", 1, Fault::Status(503)),
-    ]);
-    let bed = Bed::new();
-    let text = spec(
-        &["echo s > small; head -c 20000000 /dev/urandom > large"],
-        "  files: [small, large]\n",
-    );
-    with_aws_at(proxy.port, &bed, &text, &["--artifacts", &format!("s3://{name}")]).code(0);
-    assert_eq!(keys(&name), ["large", "small"]);
-    assert_eq!(object(&name, "large").len(), 20_000_000);
-    assert_eq!((proxy.count("PUT", "/small"), proxy.count("PUT", "partNumber=2")), (2, 2));
-}
-
-/// What does not pass is told, and fails the build.
-fn a_server_that_fails() {
-    let name = bucket("artifacts-fails");
-    let proxy = Proxy::start(&[("PUT", "/small", 100, Fault::Status(503))]);
-    let bed = Bed::new();
-    let text = spec(&["echo s > small"], "  files: [small]\n");
-    let outcome =
-        with_aws_at(proxy.port, &bed, &text, &["--artifacts", &format!("s3://{name}")]).code(1);
-    let text = format!("Failed to upload artifacts: cannot put s3://{name}/small: ");
-    outcome.says(&text).says("503");
-    assert!(proxy.count("PUT", "/small") >= 3);
-    let phase = &bed.record()["phases"][8];
-    assert_eq!(phase["contexts"][0]["statusCode"], "CLIENT_ERROR");
-}
-
-fn no_half_object() {
-    let name = bucket("artifacts-half");
-    let proxy = Proxy::start(&[("PUT", "partNumber=2", 100, Fault::Status(500))]);
-    let bed = Bed::new();
-    let text = spec(&["head -c 30000000 /dev/urandom > large"], "  files: [large]\n");
-    with_aws_at(proxy.port, &bed, &text, &["--artifacts", &format!("s3://{name}")])
-        .code(1)
-        .says("500");
-    assert_eq!(keys(&name), [""; 0]);
-    assert_eq!((half_uploads(&name), proxy.count("DELETE", "uploadId=")), (0, 1));
-}
-
-fn buckets_that_refuse() {
-    let bed = Bed::new();
-    let text = spec(&["echo s > small"], "  files: [small]\n");
-    with_aws(&bed, &text, &["--artifacts", "s3://artifacts-nosuch/x"])
-        .code(1)
-        .says("cannot put s3://artifacts-nosuch/x/small: NoSuchBucket")
-        .says("hint: make the bucket: aws s3 mb s3://artifacts-nosuch");
-    // Nobody to call as.
-    let bed = Bed::new();
-    let mut command = bed.build_command(&text, &["--artifacts", "s3://artifacts-nosuch"]);
-    outcome(command.env("AWS_EC2_METADATA_DISABLED", "true"))
-        .code(1)
-        .says("hint: name whose credentials");
-    // Nobody there.
-    let bed = Bed::new();
-    with_aws_at(1, &bed, &text, &["--artifacts", "s3://artifacts-nosuch"])
-        .code(1)
-        .says("cannot put s3://");
-}
-
-/// What a killed runner was making is put away by the next command.
-fn killed_while_collecting() {
-    let bed = Bed::new();
-    let text = spec(&["truncate -s 40G large"], "  files: [large]\n  name: a.zip\n");
-    let mut running = bed.start(&text, &["--artifacts", out(&bed).to_str().unwrap()]);
-    until("the ZIP is begun", || !list(&out(&bed)).is_empty());
-    running.signal(nix::sys::signal::Signal::SIGKILL);
-    running.wait();
-    bed.runner(["ps"]).code(0).says("was left by a runner that was killed");
-    assert_eq!(list(&out(&bed)), [""; 0]);
 }

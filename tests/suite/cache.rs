@@ -13,11 +13,12 @@ cases! {
         a_key_stands_for_one_thing, actions, what_is_kept_of_files, builds_change_their_own_copy,
         a_failed_build_saves_nothing, trouble_fails_no_build, listed_and_pruned, bytes_are_kept_once,
         what_a_killed_build_leaves, in_the_image_host, of_the_engine_process, many_files,
-        two_builds_at_once, where_no_layer_can_be, without_the_option;
+        two_builds_at_once, a_layer_for_a_key_of_the_shell, builds_that_share_a_layer,
+        where_no_layer_can_be, without_the_option;
     [Containers, Image("busybox"), Users] => owners_are_kept;
     [Containers, Image("busybox"), Root] => under_sudo_it_is_the_callers;
     [Containers, Image("busybox"), Python] => in_a_bucket, a_bucket_that_stumbles,
-        a_bucket_that_spoils_it;
+        a_bucket_that_stalls, a_bucket_that_spoils_it;
 }
 
 fn store(bed: &Bed) -> PathBuf {
@@ -157,6 +158,87 @@ fn builds_change_their_own_copy() {
         run(&bed, &[read], cache).code(0).output(),
         "d/a\nd/b\nd/c\nd/e/f\n/root/.deps/g\n644\n"
     );
+}
+
+/// More files than are copied while a container is made, of every kind that a layer can hold.
+const MAKE_MANY: &str = "mkdir -p d/empty d/closed d/sub /root/.deps; i=0; while [ $i -lt 600 ]; do echo $i > \
+    d/sub/$i; i=$((i + 1)); done; printf x > d/exec; chmod 751 d/exec; touch -d @1000000000 d/exec; ln -s exec \
+    d/link; ln -s /gone d/dangling; printf y > \"$(printf 'd/n\\nl')\"; printf z > \"$(printf 'd/\\377')\"; echo in > \
+    d/closed/x; chmod 500 d/closed; truncate -s 3M d/holes; echo g > /root/.deps/g; touch -d @1000000001 \
+    d/sub /root/.deps";
+
+/// All that a build can see of them.
+const LOOK: &str = "find d /root/.deps -exec stat -c '%n %F %a %u:%g %s %Y %N' {} + | grep -v 'd directory' | \
+    sort; find d /root/.deps -type f -exec md5sum {} + | sort";
+
+/// A key that only a shell can tell is found in the container, which is then made once more, with the cache
+/// in it. What a build finds is the same as where it is copied, or a layer from the beginning.
+fn a_layer_for_a_key_of_the_shell() {
+    let bed = Bed::new();
+    bed.write("lock", "v1\n");
+    let cache =
+        |key: &str| format!("  key: {key}\n  fallback-keys: [deps-]\n  paths: [d, /root/.deps]\n");
+    let of_shell = cache("deps-$(codebuild-hash-files lock)");
+    let made = run(&bed, &[MAKE_MANY, LOOK], &of_shell).code(0).says("saved 606 file(s)").output();
+    let saved = list(&store(&bed).join("entries"));
+    let spoil =
+        "rm -rf d/sub /root/.deps; mv d/exec d/moved; echo more >> d/holes; chmod 700 d/closed";
+    for _ in 0..2 {
+        let outcome = run(&bed, &[LOOK, spoil], &of_shell).code(0);
+        assert_eq!(outcome.output(), made);
+        let outcome = outcome.says("cache of the key deps-").says("606 file(s)").says("as a layer");
+        assert!(!outcome.stderr.contains("saved"), "{}", outcome.stderr);
+    }
+    // Something is in the way of a layer.
+    let mount = format!("{}:/root/mounted", bed.path("home").display());
+    let place = store(&bed).to_str().unwrap().to_owned();
+    let outcome =
+        bed.build(&spec(&[LOOK], &of_shell), &["--cache", &place, "--mount", &mount]).code(0);
+    assert_eq!(outcome.output(), made);
+    assert!(!outcome.stderr.contains("layer"), "{}", outcome.stderr);
+    // A layer of the first container.
+    let hash = bed.runner(["cache", "ls", "--format", "json"]).code(0).stdout;
+    let hash: serde_json::Value = serde_json::from_str(&hash).unwrap();
+    let outcome = run(&bed, &[LOOK], &cache(hash[0]["key"].as_str().unwrap())).code(0);
+    assert_eq!(outcome.says("as a layer").output(), made);
+    assert_eq!(list(&store(&bed).join("entries")), saved);
+    // What a build makes of it is saved under another key, and leaves the first one as it is.
+    bed.write("lock", "v2\n");
+    run(&bed, &["rm d/sub/5; echo new > d/new"], &of_shell)
+        .code(0)
+        .says("cache of the similar key deps-")
+        .says("as a layer")
+        .says("saved 606 file(s)");
+    let outcome = run(&bed, &["cat d/new; ls d/sub | wc -l"], &of_shell).code(0);
+    assert_eq!(outcome.says("as a layer").output(), "new\n599\n");
+    bed.write("lock", "v1\n");
+    assert_eq!(run(&bed, &[LOOK], &of_shell).code(0).output(), made);
+}
+
+/// What builds see of a cache is whole, however many see it, and nobody takes it from them.
+fn builds_that_share_a_layer() {
+    let bed = Bed::new();
+    let cache = "  key: $(echo k)\n  paths: [d, /root/.deps]\n";
+    let made = run(&bed, &[MAKE_MANY, LOOK], cache).code(0).says("saved").output();
+    let place = store(&bed).to_str().unwrap().to_owned();
+    let paused = bed.paused(&spec(&["codebuild-breakpoint", LOOK], cache), &["--cache", &place]);
+    paused.stderr.wait_for("as a layer");
+    let text = spec(&[LOOK, "rm -rf d /root/.deps"], cache);
+    let commands: Vec<_> = (0..3).map(|_| bed.build_command(&text, &["--cache", &place])).collect();
+    std::thread::scope(|scope| {
+        for mut command in commands {
+            let made = &made;
+            scope.spawn(move || {
+                let outcome = outcome(&mut command).code(0).says("as a layer");
+                assert_eq!(outcome.output(), *made);
+            });
+        }
+    });
+    assert!(bed.runner(["cache", "prune", "--all"]).code(0).stdout.contains(": 0 removed"));
+    let shell = bed.runner(["exec", "--", "sh", "-c", "cat d/sub/599 && ls d/sub | wc -l"]).code(0);
+    assert_eq!(shell.stdout, "599\n600\n");
+    bed.resume(paused);
+    assert!(bed.runner(["cache", "prune", "--all"]).code(0).stdout.contains(": 1 removed"));
 }
 
 /// Where a layer would show: what is there already is of another kind.
@@ -436,6 +518,43 @@ fn a_bucket_that_stumbles() {
     with_aws(&bed, &nosuch, &["--cache", "s3://cache-nosuch"])
         .code(0)
         .says("hint: make the bucket");
+}
+
+/// Neither a bucket that never answers, nor one that stops in the middle of it, fails a build.
+fn a_bucket_that_stalls() {
+    let name = bucket("cache-stalls");
+    let place = format!("s3://{name}");
+    let text = spec(
+        &["mkdir -p d; test -e d/x || head -c 20000000 /dev/urandom > d/x; wc -c < d/x"],
+        "  key: k\n  paths: [d]\n",
+    );
+    with_aws(&Bed::new(), &text, &["--cache", &place]).code(0).says("saved");
+    let meets = |method, fault, key: &str| {
+        let proxy = Proxy::start(&[(method, ".tar.gz", 1, fault)]);
+        let bed = Bed::new();
+        let text = text.replace("key: k", &format!("key: {key}"));
+        let mut command = bed.build_command(&text, &["--cache", &place]);
+        surround(&mut command, proxy.port).env("AWS_MAX_ATTEMPTS", "1");
+        let outcome = outcome(&mut command).code(0);
+        assert_eq!(outcome.output(), "20000000\n");
+        outcome
+    };
+    let silent = "the server has been silent for 20 seconds; the build goes on";
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            meets("GET", Fault::Held, "k")
+                .says("warning: the cache cannot be restored: cannot fetch s3://cache-stalls/demo/")
+                .says(silent);
+        });
+        // Taken up again where it was.
+        scope.spawn(|| meets("GET", Fault::Stalled(5_000_000), "k").says("restored 1 file(s)"));
+        scope.spawn(|| {
+            meets("PUT", Fault::Held, "other")
+                .says("warning: the cache cannot be saved: cannot put s3://cache-stalls/demo/")
+                .says(silent);
+        });
+    });
+    assert_eq!(keys(&name).len(), 1);
 }
 
 /// What is not what was saved is not put in place, not even in part.

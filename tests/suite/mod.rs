@@ -1,6 +1,7 @@
 //! The suites, each about one promise.
 
 mod artifacts;
+mod artifacts_faults;
 mod aws_cli;
 mod bad_input;
 mod cache;
@@ -53,6 +54,7 @@ use crate::common::{Case, list, project};
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         artifacts::cases(),
+        artifacts_faults::cases(),
         aws_cli::cases(),
         bad_input::cases(),
         cache::cases(),

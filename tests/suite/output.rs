@@ -1,6 +1,6 @@
 //! Output: nothing is lost, nothing is held up, and each form is what it says.
 
-use crate::common::{Bed, Stream, build, cases};
+use crate::common::{Bed, Stream, build, cases, screen_of};
 use std::fs;
 use std::process::Stdio;
 
@@ -206,13 +206,6 @@ fn pretty_on_a_terminal() {
     let screen = screen_of(text.as_bytes(), 60, 80);
     assert!(screen.trim_end().ends_with("SUCCEEDED"), "{screen}");
     assert!(!screen.contains("s shell"), "{screen}");
-}
-
-/// A terminal's screen after these bytes.
-fn screen_of(bytes: &[u8], rows: u16, cols: u16) -> String {
-    let mut parser = vt100::Parser::new(rows.try_into().unwrap(), cols.try_into().unwrap(), 0);
-    parser.process(bytes);
-    parser.screen().contents()
 }
 
 fn pretty_without_colour() {

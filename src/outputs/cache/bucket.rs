@@ -3,12 +3,13 @@
 //! An object appears whole. It is fetched whole, and its digest compared, before anything of it is put
 //! in place: a build never finds half a cache.
 
-use super::super::OutputError;
 use super::super::meter::Meter;
+use super::super::{OutputError, hex};
+use super::caching::Caching;
 use super::copy::{broken, finish_directory, make_item, tell};
 use super::gather::{Gathered, Item, ROOT, SOURCE, parts};
+use super::names::{Wanted, decode, encode};
 use super::tar::{PASSED, TarKeeper};
-use super::{CacheState, Caching, Wanted, decode, encode, hex};
 use crate::amazon::s3::{Location, Object, S3};
 use crate::engine::files::{Files, Requests};
 use ::tar::{Archive, EntryType};
@@ -50,14 +51,13 @@ pub(super) async fn has(
     Ok(listed.iter().any(|listed| listed.key == object.key))
 }
 
-/// Puts a cache in place; whether there was one.
+/// Puts a cache in place; the digest of what is in it, where there was one.
 pub(super) async fn restore(
     caching: &Caching,
     s3: &S3,
     location: &Location,
     wanted: &Wanted,
-    state: &mut CacheState,
-) -> Result<bool, OutputError> {
+) -> Result<Option<String>, OutputError> {
     let mut found = object(location, wanted);
     let mut key = wanted.key.clone();
     let mut download = s3.get(&found).await?;
@@ -82,7 +82,7 @@ pub(super) async fn restore(
             }
         }
     }
-    let Some(mut download) = download else { return Ok(false) };
+    let Some(mut download) = download else { return Ok(None) };
     let failed = || OutputError::folder("make a file in", &caching.scratch);
     let mut file = tempfile::tempfile_in(&caching.scratch).map_err(failed())?;
     let (meter, total) = (Meter::default(), download.length().unwrap_or(0));
@@ -111,12 +111,11 @@ pub(super) async fn restore(
         let failures = work.await.map_err(|error| OutputError::Other(error.to_string()))??;
         tell(caching, &failures).await;
     }
-    state.restored = told(ITEMS);
     let counts = told(COUNTS).unwrap_or_default();
     let (files, bytes) = counts.split_once(' ').unwrap_or_default();
     let number = |text: &str| text.parse().unwrap_or(0);
     caching.tell_restored(&key, number(files), number(bytes), wanted).await;
-    Ok(true)
+    Ok(Some(told(ITEMS).unwrap_or_default()))
 }
 
 /// Hands on what of an archive belongs to one side.

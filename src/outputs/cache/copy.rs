@@ -1,7 +1,7 @@
 //! A cache of a folder, copied into the container.
 
 use super::super::OutputError;
-use super::Caching;
+use super::caching::Caching;
 use super::folder::{Entry, Remarks};
 use super::gather::{Item, ROOT, SOURCE};
 use crate::engine::files::{Failures, Files, FilesError, Requests};

@@ -15,8 +15,9 @@
 
 use super::super::OutputError;
 use super::super::folder::{make_folders, times};
+use super::super::shared::Shared;
 use super::gather::{Gathered, Item};
-use super::{Shared, Wanted, decode, encode};
+use super::names::{Wanted, decode, encode};
 use crate::state::{remove_tree, write_durably};
 use crate::users;
 use runner_wire::files::Facts;

@@ -2,8 +2,7 @@
 
 use super::super::listing::{Found, Links, Start, list};
 use super::super::transfer::{Ask, Chosen, converse};
-use super::super::{OutputError, Values};
-use super::hex;
+use super::super::{OutputError, Values, hex};
 use crate::engine::Container;
 use crate::engine::files::{Files, FilesError};
 use runner_core::select::{Pattern, starts};

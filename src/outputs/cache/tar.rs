@@ -2,10 +2,10 @@
 //!
 //! Names and times that a plain tar cannot hold stand in records before them, as POSIX has it (pax).
 
-use super::super::OutputError;
 use super::super::meter::Meter;
 use super::super::transfer::{Chosen, Keeper};
 use super::super::zip::Gzip;
+use super::super::{OutputError, hex};
 use super::gather::{Gathered, Item};
 use ::tar::{EntryType, Header};
 use runner_wire::files::Facts;
@@ -69,7 +69,7 @@ impl TarKeeper {
         let finish = move || -> io::Result<(File, String)> {
             self.out.write_all(&ZEROS[..1024])?;
             let Summed { file, digest } = self.out.finish()?;
-            Ok((file, super::hex(&digest.finalize())))
+            Ok((file, hex(&digest.finalize())))
         };
         finish().map_err(OutputError::folder("write", &place))
     }

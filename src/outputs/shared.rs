@@ -3,6 +3,7 @@
 //! A file of a cache is a name of a file in here, which is called by what it is: content, mode and
 //! time. Nobody writes to either after they are made.
 
+use super::hex;
 use runner_wire::files::Facts;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -15,7 +16,7 @@ const WORTH_IT: u64 = 64;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The folder, and the digest of the file that is being written.
-pub(crate) struct Shared {
+pub(super) struct Shared {
     folder: PathBuf,
     digest: Sha256,
 }
@@ -25,11 +26,11 @@ impl Shared {
         Shared { folder, digest: Sha256::new() }
     }
 
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);
     }
 
-    pub(crate) fn add_zeros(&mut self, mut length: u64) {
+    pub(super) fn add_zeros(&mut self, mut length: u64) {
         while length > 0 {
             let now = usize::try_from(length).unwrap_or(ZEROS.len()).min(ZEROS.len());
             self.digest.update(&ZEROS[..now]);
@@ -38,14 +39,14 @@ impl Shared {
     }
 
     /// Has a file that was just written share its bytes. Where that cannot be, it keeps its own.
-    pub(crate) fn share(&mut self, path: &Path, facts: &Facts, length: u64) {
+    pub(super) fn share(&mut self, path: &Path, facts: &Facts, length: u64) {
         let content = std::mem::take(&mut self.digest).finalize();
         if length < WORTH_IT {
             return;
         }
         let Facts { mode, modified, modified_ns, .. } = facts;
         let rest = format!("{:o}.{modified}.{modified_ns}", mode & 0o777);
-        let name = format!("{}.{rest}", super::hex(&content));
+        let name = format!("{}.{rest}", hex(&content));
         let place = self.folder.join(&name[..2]).join(&name);
         if fs::hard_link(path, &place).is_ok() {
             return;

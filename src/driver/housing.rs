@@ -1,0 +1,179 @@
+//! The build's container, from its making to its end: how far it is, and who wants it.
+//!
+//! Used by `effects`. A container that is being made when nobody wants it any more is dropped as soon as
+//! it is there.
+
+use super::inbox::Inbox;
+use super::shell::ShellError;
+use super::world::World;
+use crate::engine::{
+    CachedTrees, Container, ContainerSpec, EngineError, ExecError, what_was_in_the_way,
+};
+use runner_core::event::NoticeLevel;
+use runner_core::machine::Input;
+use runner_core::phase::PhaseContext;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What CodeBuild says of a build whose container died.
+pub(super) const FOUND_DEAD: &str = "Build container found dead before completing the build. Build \
+                                     container died because it was out of memory, or the Docker image \
+                                     is not supported.";
+
+/// A build's container.
+#[derive(Clone)]
+pub(super) struct Housing {
+    world: Arc<World>,
+    inbox: Inbox,
+    stage: Arc<Mutex<Stage>>,
+}
+
+/// How far the container is.
+pub(super) enum Stage {
+    /// Not asked for, or never made.
+    None,
+    Starting,
+    /// It is being made, and to be dropped as soon as it is there.
+    Unwanted,
+    Running(Arc<dyn Container>),
+    /// It is being taken down; its end is no news.
+    Stopping,
+}
+
+/// No container was made.
+struct NotMade {
+    error: EngineError,
+    /// Whether somebody waits for it.
+    is_wanted: bool,
+}
+
+impl Housing {
+    pub(super) fn new(world: Arc<World>, inbox: Inbox) -> Self {
+        Housing { world, inbox, stage: Arc::new(Mutex::new(Stage::None)) }
+    }
+
+    pub(super) fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container, while it runs.
+    pub(super) fn current(&self) -> Option<Arc<dyn Container>> {
+        match &*self.stage() {
+            Stage::Running(container) => Some(Arc::clone(container)),
+            Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(*self.stage(), Stage::Stopping)
+    }
+
+    /// Makes it; what comes of that is an input.
+    pub(super) fn provision(&self, spec: ContainerSpec) {
+        *self.stage() = Stage::Starting;
+        let housing = self.clone();
+        tokio::spawn(async move {
+            let inbox = &housing.inbox;
+            match housing.make(spec).await {
+                Ok(Some(_)) => inbox.send(Input::Provisioned(Ok(()))).await,
+                Ok(None) => inbox.send(Input::ProcessesGone).await,
+                Err(NotMade { error, is_wanted }) => {
+                    let context = PhaseContext::new(error.code, error.message);
+                    inbox.send(Input::Provisioned(Err(context))).await;
+                    if !is_wanted {
+                        inbox.send(Input::ProcessesGone).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Makes it anew with a cache in it. Nothing of the build has run in the old one yet.
+    pub(super) async fn again(
+        &self,
+        cached: CachedTrees,
+    ) -> Result<Arc<dyn Container>, ShellError> {
+        let old = {
+            let mut stage = self.stage();
+            match std::mem::replace(&mut *stage, Stage::Starting) {
+                Stage::Running(old) => old,
+                other => {
+                    *stage = other;
+                    return Err(ExecError::ContainerGone.into());
+                }
+            }
+        };
+        old.stop().await;
+        let layers = self.world.container_layers.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            // What cannot be removed is told when the new one finds it there.
+            layers.iter().for_each(|layer| drop(crate::state::remove_tree(layer)));
+        });
+        let _ = removed.await;
+        let spec = ContainerSpec { cached: Some(cached), ..self.world.container_spec.clone() };
+        match self.make(spec).await {
+            Ok(Some(container)) => Ok(container),
+            Ok(None) => {
+                self.inbox.send(Input::ProcessesGone).await;
+                Err(ExecError::ContainerGone.into())
+            }
+            Err(NotMade { error, is_wanted }) => {
+                if !is_wanted {
+                    self.inbox.send(Input::ProcessesGone).await;
+                }
+                Err(ShellError::Engine(error))
+            }
+        }
+    }
+
+    /// The container, unless nobody wants it any more.
+    async fn make(&self, spec: ContainerSpec) -> Result<Option<Arc<dyn Container>>, NotMade> {
+        let engine = Arc::clone(&self.world.engine);
+        // In a task of its own: what goes wrong in there must not be the last one hears of it.
+        let started = match tokio::spawn(async move { engine.start(spec).await }).await {
+            Ok(started) => started,
+            Err(panic) => Err(EngineError::lost(&panic)),
+        };
+        let is_wanted = !matches!(*self.stage(), Stage::Unwanted);
+        match started {
+            Ok(container) if is_wanted => {
+                *self.stage() = Stage::Running(Arc::clone(&container));
+                self.world.sessions.connect(Arc::clone(&container));
+                self.watch_over(Arc::clone(&container));
+                Ok(Some(container))
+            }
+            Ok(container) => {
+                *self.stage() = Stage::None;
+                container.stop().await;
+                Ok(None)
+            }
+            Err(error) => {
+                *self.stage() = Stage::None;
+                if let Some(hint) = &error.hint {
+                    let hint = format!("hint: {hint}");
+                    self.inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
+                }
+                Err(NotMade { error, is_wanted })
+            }
+        }
+    }
+
+    /// Reports the end of a container that nobody has asked for.
+    fn watch_over(&self, container: Arc<dyn Container>) {
+        let housing = self.clone();
+        tokio::spawn(async move {
+            container.ended().await;
+            let is_news = match &*housing.stage() {
+                Stage::Running(current) => Arc::ptr_eq(current, &container),
+                Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => false,
+            };
+            if is_news {
+                let mut message = FOUND_DEAD.to_owned();
+                let limits = &housing.world.container_spec.limits;
+                if let Some(cause) = what_was_in_the_way(limits, container.pressure().await) {
+                    message = format!("{message} ({cause})");
+                }
+                housing.inbox.send(Input::Fault(PhaseContext::new("", message))).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,78 @@
+//! Which cache is meant, and names that hold any bytes.
+
+use super::super::hex;
+use runner_core::spec;
+use sha2::{Digest, Sha256};
+
+/// Which cache.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) project: String,
+    /// Digest of the paths.
+    pub(super) paths: String,
+    pub(super) key: Option<String>,
+    /// Beginnings of keys that will do.
+    pub(super) fallback: Vec<String>,
+}
+
+impl Wanted {
+    pub(super) fn new(
+        cache: &spec::Cache,
+        project: &str,
+        key: Option<String>,
+        fallback: Vec<String>,
+    ) -> Self {
+        let mut paths = Sha256::new();
+        for path in &cache.paths {
+            paths.update((path.len() as u64).to_le_bytes());
+            paths.update(path);
+        }
+        let paths = hex(&paths.finalize()[..8]);
+        Wanted { project: project.to_owned(), paths, key, fallback }
+    }
+}
+
+/// Any bytes as text of few characters, which keeps beginnings: those of a text are those of what it is
+/// made of.
+pub(super) fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' => {
+                text.push(char::from(byte));
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        if *first == b'%' {
+            let digits = str::from_utf8(after.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_come_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decode(&encode(&all)), Some(all.clone()));
+        assert!(encode(&all).is_ascii());
+        assert!(encode("k\u{e4}y-1".as_bytes()).starts_with(&encode("k\u{e4}".as_bytes())));
+        assert_eq!(decode("%4"), None);
+    }
+}
