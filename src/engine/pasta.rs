@@ -58,7 +58,9 @@ impl Pasta {
             EngineError::fault(format!("--network pasta: cannot {doing}: {error}"), None)
         };
         let program = find().ok_or_else(|| failed("find it", io::ErrorKind::NotFound.into()))?;
-        crate::state::make_private(wanted.dir)
+        // There is something in it where the container is made once more.
+        crate::state::remove_tree(wanted.dir)
+            .and_then(|()| crate::state::make_private(wanted.dir))
             .map_err(|error| failed("make a folder for it", error))?;
         let mut command = Command::new("/proc/self/exe");
         command.args([runner_sandbox::CHORE_ARG, "pasta"]).arg(&program).arg(wanted.dir);

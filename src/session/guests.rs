@@ -78,6 +78,10 @@ impl Guests {
         });
     }
 
+    pub(super) fn is_any(&self) -> bool {
+        *self.count.borrow() > 0
+    }
+
     /// Resolves when nobody is in.
     pub(super) async fn all_gone(&self) {
         // Fails only when these are gone, and with them every session.

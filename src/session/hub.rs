@@ -241,7 +241,7 @@ impl Sessions for Hub {
     }
 
     fn has_guests(&self) -> bool {
-        *self.count.borrow() > 0
+        self.guests.is_any()
     }
 
     fn hang_up(&self) {
