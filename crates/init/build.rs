@@ -33,6 +33,8 @@ fn main() {
         // The library build sees what this program leaves unused, such as the runner's half of `abi`.
         .arg("-Adead_code")
         .args(["-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols", "-Cdebuginfo=0"])
+        // Smaller, and rustc 1.95 has crashed on a form of this program in several units (adr/0057).
+        .arg("-Ccodegen-units=1")
         // No relocations and no interpreter: the kernel maps the file and jumps to `_start`.
         .args(["-Crelocation-model=static", "-Ctarget-feature=+crt-static"])
         .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"])

@@ -215,7 +215,7 @@ async fn relay_input(input: &SessionInput, client: &Duplex, mut frames: Frames) 
             // A terminal whose program is gone takes nothing; its end is told the other way.
             Kind::Data => drop(input.write(&frame.body).await),
             Kind::Message => match serde_json::from_slice(&frame.body)? {
-                Request::Resize(size) => input.resize(size),
+                Request::Resize(size) => input.resize(size).await,
                 Request::Signal(signal) => input.signal(signal).await,
                 _ => {}
             },

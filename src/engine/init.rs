@@ -158,6 +158,7 @@ impl InitClient {
         use std::os::unix::ffi::OsStrExt;
         let flags = match mode {
             OpenMode::Read => OFlag::O_RDONLY,
+            OpenMode::Look => OFlag::O_PATH,
             OpenMode::ReadWriteCreate => OFlag::O_RDWR | OFlag::O_CREAT,
         };
         let flags = u32::try_from(flags.bits()).map_err(io::Error::other)?;
@@ -205,6 +206,14 @@ impl InitClient {
         };
         let (header, body) = wire::signal(job, signal.unsigned_abs(), scope);
         // A container that is gone needs no signals.
+        let _ = self.send(header, &body, &[]).await;
+    }
+
+    /// For a terminal that is on another machine.
+    pub(crate) async fn resize(&self, job: u64, rows: u16, cols: u16) {
+        let body = [rows.to_le_bytes(), cols.to_le_bytes()].concat();
+        let header = Header { body_len: 4, kind: abi::request::RESIZE, id: job };
+        // A container that is gone has no terminals.
         let _ = self.send(header, &body, &[]).await;
     }
 

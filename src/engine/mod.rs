@@ -26,9 +26,10 @@ pub(crate) use cached::CachedTrees;
 pub(crate) use limits::what_was_in_the_way;
 use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
+use rustix::termios::Winsize;
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -208,6 +209,8 @@ pub(crate) enum Stdio {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenMode {
     Read,
+    /// Nothing but finding out that it is there.
+    Look,
     /// Reading and writing; made, for every user to write, where it is missing.
     ReadWriteCreate,
 }
@@ -251,6 +254,16 @@ pub(crate) enum Reach {
 impl Signals {
     pub(crate) async fn send(&self, signal: i32, reach: Reach) {
         self.init.signal(self.job, signal, reach).await;
+    }
+
+    /// Tells the program's terminal its size.
+    pub(crate) async fn resize(&self, terminal: BorrowedFd<'_>, rows: u16, cols: u16) {
+        let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        // It may have gone with its program.
+        if rustix::termios::tcsetwinsize(terminal, size) == Err(rustix::io::Errno::NOTTY) {
+            // What is here is a stream, and the terminal on another machine.
+            self.init.resize(self.job, rows, cols).await;
+        }
     }
 }
 

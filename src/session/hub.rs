@@ -13,7 +13,6 @@ use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
 use crate::engine::dial::{self, Remote};
 use crate::engine::{Container, ExecSpec, Fut, Ids, OpenMode, Stdio, files, users};
-use nix::errno::Errno;
 use runner_core::env::DEFAULT_PATH;
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::Status;
@@ -270,9 +269,9 @@ async fn shell(container: &dyn Container) -> String {
 }
 
 async fn is_there(container: &dyn Container, path: &str) -> bool {
-    match container.open(Path::new(path), OpenMode::Read).await {
+    match container.open(Path::new(path), OpenMode::Look).await {
         Ok(_) => true,
-        // A link at the end is not followed; it is there.
-        Err(error) => error.raw_os_error() == Some(Errno::ELOOP as i32),
+        // A link, which is not followed: it is there.
+        Err(error) => error.kind() == io::ErrorKind::InvalidInput,
     }
 }

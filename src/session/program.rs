@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use runner_wire::control::Size;
 use runner_wire::init::Exit;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -134,17 +134,10 @@ impl SessionInput {
         terminal.write_all(bytes).await
     }
 
-    pub(crate) fn resize(&self, size: Size) {
+    pub(crate) async fn resize(&self, size: Size) {
         if let Some(terminal) = &self.terminal {
             self.activity.send_replace(());
-            let size = rustix::termios::Winsize {
-                ws_row: size.rows,
-                ws_col: size.cols,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            };
-            // The terminal may have gone with its program.
-            let _ = rustix::termios::tcsetwinsize(terminal, size);
+            self.signals.resize(terminal.as_fd(), size.rows, size.cols).await;
         }
     }
 

@@ -20,14 +20,31 @@ impl Docker {
     /// The one of this run.
     pub(crate) fn shared() -> &'static Docker {
         static SHARED: OnceLock<Docker> = OnceLock::new();
-        SHARED.get_or_init(Docker::start)
+        SHARED.get_or_init(|| Docker::start(&[]))
     }
 
-    fn start() -> Self {
+    /// Another one, which sees no bed, as on another machine.
+    pub(crate) fn elsewhere() -> &'static Docker {
+        static ELSEWHERE: OnceLock<Docker> = OnceLock::new();
+        // Its own folder lies beside the beds.
+        let script = "mount --bind $0 /mnt; mount -t tmpfs none /var/tmp; mkdir $0; mount --move /mnt $0; \
+                      exec \"$@\"";
+        let hides = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script];
+        ELSEWHERE.get_or_init(|| Docker::start(&hides))
+    }
+
+    fn start(hides: &[&str]) -> Self {
         // Free a moment ago; it takes no port of the kernel's choice.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let daemon = Daemon::start(|dir| {
-            let mut command = Command::new("dockerd");
+            let mut command = match hides {
+                [] => Command::new("dockerd"),
+                [program, arguments @ ..] => {
+                    let mut command = Command::new(program);
+                    command.args(arguments).arg(dir).arg("dockerd");
+                    command
+                }
+            };
             command.arg("--data-root").arg(dir.join("data"));
             command.arg("--exec-root").arg(dir.join("exec"));
             command.arg("--pidfile").arg(dir.join("pid"));

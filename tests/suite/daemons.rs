@@ -17,7 +17,7 @@ cases! {
         docker_the_walk, docker_limits, docker_network, docker_the_source_is_copied, docker_mounts, docker_users, docker_ctrl_c,
         docker_kill_9, docker_files_of_images, docker_copies_and_ports, docker_what_it_has_not,
         docker_for_a_user_who_is_not_root, auto_takes_docker_where_namespaces_are_closed,
-        a_daemon_that_is_not_there, a_daemon_on_the_network, a_daemon_with_other_files;
+        a_daemon_that_is_not_there, a_daemon_on_the_network;
     [Root, Image("busybox"), Program("dockerd"), Program("docker"), Program("docker-registry"),
         Program("skopeo"), Program("umoci")] => docker_pulls, docker_pulls_as_the_caller;
     [Root, Image("debian"), Program("dockerd"), Program("docker")] => docker_git_and_sudo;
@@ -580,25 +580,4 @@ fn a_daemon_on_the_network() {
     let mut command = bed.build_command(&build(&["echo hello"]), &D.options(&[]));
     command.env("DOCKER_HOST", Docker::shared().tcp());
     assert_eq!(outcome(&mut command).code(0).output(), "hello\n");
-}
-
-/// As in a container that has been given its host's daemon.
-fn a_daemon_with_other_files() {
-    let bed = D.bed();
-    bed.write("buildspec.yml", build(&["echo never"]));
-    fs::create_dir(bed.home()).unwrap();
-    let mut command = bed.other("unshare");
-    let script = format!("mount -t tmpfs none {}; exec \"$@\"", bed.home().display());
-    command.args(["--mount", "sh", "-ec", &script, "sh"]).arg(crate::common::runner());
-    command.args([
-        "run",
-        "--engine",
-        "docker",
-        "--image",
-        &D.image("busybox"),
-        "--project",
-        "demo",
-    ]);
-    let seen = outcome(&mut command).code(3).says("does not see this machine's files");
-    assert!(seen.stderr.contains("RUNNER_HOME that both see"), "{}", seen.stderr);
 }

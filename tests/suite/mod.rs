@@ -13,6 +13,7 @@ mod corpus;
 mod cp;
 mod daemons;
 mod doctor;
+mod elsewhere;
 mod ends;
 mod engine;
 mod examples;
@@ -67,6 +68,7 @@ pub(crate) fn cases() -> Vec<Case> {
         daemons::cases(),
         engine::cases(),
         doctor::cases(),
+        elsewhere::cases(),
         ends::cases(),
         examples::cases(),
         files::cases(),

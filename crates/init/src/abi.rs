@@ -10,9 +10,10 @@
 //! two requests at once. Replies are [`REPLY_LEN`] bytes each, with at most one descriptor.
 
 pub mod files;
+pub mod relay;
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
@@ -32,8 +33,13 @@ pub const SHIM_SOCKET: &str = "shim.sock";
 /// File name (`argv[0]`) under which the program is no PID 1 but the reaper of its descendants.
 pub const REAPER_NAME: &str = "runner-reaper";
 /// File name (`argv[0]`) under which the program is PID 1 of a container that a daemon has made. Its
-/// argument is the socket on which the runner waits for it.
+/// argument is the socket on which the runner waits for it, or with [`relay::WAITS`] it for the relay.
 pub const CONTAINER_NAME: &str = "runner-container";
+/// Its exit code where it has found nobody.
+pub const NOT_REACHED: i32 = 73;
+/// File name (`argv[0]`) that makes the program the way to PID 1 where the runner has no other (see
+/// [`relay`]).
+pub const RELAY_NAME: &str = "runner-relay";
 /// File name (`argv[0]`) that makes the program the blocking shim.
 pub const BREAKPOINT_NAME: &str = "codebuild-breakpoint";
 /// File name (`argv[0]`) that makes the program the releasing shim.
@@ -78,6 +84,9 @@ pub mod request {
     /// for TCP the port `u32`, the scope of an IPv6 address `u32`, and the address; for a unix socket its path and a NUL, a
     /// NUL first where it has no place in the file system.
     pub const DIAL: u32 = 5;
+    /// For the other end of a relay, which alone takes it, because the master of a terminal is not here:
+    /// its size. Body: rows `u16`, columns `u16`.
+    pub const RESIZE: u32 = 6;
 }
 
 /// How a `DIAL` request names what it connects to.

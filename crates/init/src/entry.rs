@@ -5,10 +5,10 @@
 
 use crate::abi::{
     AGENT_NAME, BREAKPOINT_NAME, CONTAINER_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME,
-    REAPER_NAME, RESUME_NAME,
+    REAPER_NAME, RELAY_NAME, RESUME_NAME,
 };
 use crate::strings::Strings;
-use crate::{agent, credential, files, hash_files, pid1, shim, sys};
+use crate::{agent, credential, files, hash_files, pid1, relay, shim, sys};
 
 /// The program.
 ///
@@ -41,7 +41,12 @@ pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
         sys::exit(files::run())
     }
     if name == CONTAINER_NAME.as_bytes() {
-        pid1::run_connected(arguments.next().unwrap_or_default())
+        let socket = arguments.next().unwrap_or_default();
+        pid1::run_connected(socket, arguments.next().is_some())
+    }
+    if name == RELAY_NAME.as_bytes() {
+        let dir = arguments.next().unwrap_or_default();
+        sys::exit(relay::run(dir, arguments.next().is_some()))
     }
     if name == AGENT_NAME.as_bytes() {
         sys::exit(agent::run(arguments, variables))

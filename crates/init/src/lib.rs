@@ -6,7 +6,8 @@
 //! else here runs inside the container only.
 //!
 //! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, `codebuild-hash-files`,
-//! `git-credential-helper`, `runner-files`, `runner-agent`, a reaper or, under any other name, PID 1.
+//! `git-credential-helper`, `runner-files`, `runner-agent`, `runner-relay`, a reaper or, under any other
+//! name, PID 1.
 #![cfg_attr(not(test), no_std)]
 #![allow(dead_code, reason = "most of it is called in the freestanding program alone")]
 
@@ -27,6 +28,7 @@ mod mem;
 mod outbox;
 mod path;
 mod pid1;
+mod relay;
 mod request;
 mod sha256;
 mod shim;

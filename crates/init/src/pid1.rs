@@ -20,8 +20,6 @@ use crate::tree;
 
 /// Exit code when the runner breaks the protocol; nobody but a debugger sees it.
 const PROTOCOL_BROKEN: i32 = 70;
-/// Exit code when there is no runner to begin with.
-const NOT_REACHED: i32 = 73;
 /// Deaths handled before the socket is looked at again, so that a fork bomb cannot starve it.
 const REAP_BATCH: usize = 64;
 
@@ -50,23 +48,37 @@ struct Pid1 {
 }
 
 /// Runs in a container that a daemon has made: what the runner puts in place elsewhere is fetched here.
-pub(crate) fn run_connected(socket: &[u8]) -> ! {
-    if connect(socket).is_err() {
+/// Where the runner is not on this machine its relay comes to the socket instead.
+pub(crate) fn run_connected(socket: &[u8], waits: bool) -> ! {
+    if connect(socket, waits).is_err() {
         // The daemon's log is all there is.
         sys::complain(b"runner-container: the runner cannot be reached\n");
-        sys::exit(NOT_REACHED)
+        sys::exit(abi::NOT_REACHED)
     }
-    run(false)
+    // A daemon's exec makes no descendants of ours: a signal to everybody would hit the relay.
+    run(waits)
 }
 
-fn connect(socket: &[u8]) -> Result<()> {
-    sys::place(sys::connect(socket)?, abi::CONTROL_FD)?;
+fn connect(socket: &[u8], waits: bool) -> Result<()> {
+    let control = if waits { wait_for_relay(socket)? } else { sys::connect(socket)? };
+    sys::place(control, abi::CONTROL_FD)?;
     // An image without terminals has none.
     if let Ok(devpts) = sys::open_place(b"/dev/pts\0") {
         sys::place(devpts, abi::DEVPTS_FD)?;
     }
     let null = sys::open_null()?;
     (0..3).try_for_each(|number| sys::copy_to(&null, number))
+}
+
+/// The relay's end, which nobody but root can be: nothing of the build runs yet.
+fn wait_for_relay(path: &[u8]) -> Result<Fd> {
+    sys::umask(0o077);
+    let listener = sys::stream::listen(path)?;
+    // A runner that was killed meanwhile sends none.
+    sys::stream::wait_to_read(&listener, abi::relay::PATIENCE_MS)?;
+    let relay = sys::stream::accept(&listener)?;
+    sys::stream::unname(path);
+    Ok(relay)
 }
 
 /// Runs until the runner goes.

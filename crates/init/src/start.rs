@@ -20,6 +20,7 @@ mod mem;
 mod outbox;
 mod path;
 mod pid1;
+mod relay;
 mod request;
 mod sha256;
 mod shim;

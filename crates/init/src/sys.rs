@@ -5,6 +5,7 @@
 pub(crate) mod dial;
 mod files;
 pub(crate) mod nodes;
+pub(crate) mod stream;
 
 pub(crate) use files::{
     change_directory, list, open_below, open_directory, open_directory_below, open_file_below,
@@ -32,6 +33,7 @@ impl Errno {
     pub(crate) const NOTDIR: Errno = Errno(20);
     pub(crate) const ISDIR: Errno = Errno(21);
     pub(crate) const INVAL: Errno = Errno(22);
+    pub(crate) const FBIG: Errno = Errno(27);
     pub(crate) const NAMETOOLONG: Errno = Errno(36);
     pub(crate) const LOOP: Errno = Errno(40);
     pub(crate) const STALE: Errno = Errno(116);
@@ -181,6 +183,15 @@ pub(crate) struct PollFd {
 impl PollFd {
     pub(crate) fn new(fd: &Fd, events: i16) -> Self {
         PollFd { fd: fd.0, events, revents: 0 }
+    }
+
+    /// Asks for nothing.
+    pub(crate) const fn idle() -> Self {
+        PollFd { fd: -1, events: 0, revents: 0 }
+    }
+
+    pub(crate) fn is_any(&self) -> bool {
+        self.revents != 0
     }
 
     pub(crate) fn ready(&self, events: i16) -> bool {
@@ -378,6 +389,17 @@ pub(crate) fn default_signals() {
     }
 }
 
+/// A write without a reader is an error and no end.
+pub(crate) fn ignore_broken_pipes() {
+    const SIGPIPE: usize = 13;
+    const SIG_IGN: usize = 1;
+    let action = [SIG_IGN, 0, 0, 0];
+    // SAFETY: the kernel reads an action of four words.
+    let _ = checked(unsafe {
+        syscall(nr::RT_SIGACTION, [SIGPIPE, action.as_ptr() as usize, 0, 8, 0, 0])
+    });
+}
+
 fn signal_mask(mask: u64) {
     const SIG_SETMASK: usize = 2;
     // SAFETY: the mask is 8 bytes, as said in the last argument.
@@ -503,7 +525,7 @@ pub(crate) fn open_pty(devpts: &Fd, rows: u16, cols: u16) -> Result<(Fd, Fd)> {
     Ok((master, slave))
 }
 
-fn set_size(terminal: &Fd, rows: u16, cols: u16) -> Result<()> {
+pub(crate) fn set_size(terminal: &Fd, rows: u16, cols: u16) -> Result<()> {
     const TIOCSWINSZ: usize = 0x5414;
     let size = [rows, cols, 0, 0];
     // SAFETY: the call reads four numbers of 16 bits.

@@ -29,8 +29,6 @@ pub(super) struct Start {
     pub(super) entrypoint: Vec<String>,
     /// Whether what the container sees of this machine is mounted, or brought there.
     pub(super) mounts: bool,
-    /// Whether it ends when its standard input does.
-    pub(super) on_input: bool,
 }
 
 /// The container that is asked for.
@@ -55,9 +53,6 @@ pub(super) fn body(
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
         }),
-        open_stdin: Some(start.on_input),
-        stdin_once: Some(start.on_input),
-        attach_stdin: Some(start.on_input),
         host_config: Some(HostConfig {
             auto_remove: Some(true),
             mounts: start.mounts.then(|| mounts(spec)),

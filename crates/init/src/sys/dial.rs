@@ -60,6 +60,11 @@ impl Address {
         Some(all)
     }
 
+    /// Where it lies, and its length.
+    pub(super) fn raw(&self) -> (usize, usize) {
+        (self.bytes.as_ptr() as usize, self.length)
+    }
+
     fn family(&self) -> u16 {
         u16::from_ne_bytes([self.bytes[0], self.bytes[1]])
     }

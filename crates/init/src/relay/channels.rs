@@ -1,0 +1,126 @@
+//! All channels, and the ends of programs that wait for what the programs have written.
+//!
+//! Used by the relay's loop.
+
+use super::channel::Channel;
+use super::words::Words;
+use crate::abi::{Reply, relay};
+use crate::sys::{PollFd, Result};
+
+pub(super) struct Channels {
+    places: [Option<Channel>; relay::MAX_CHANNELS],
+    /// Places from here on have never been used.
+    used: usize,
+    /// `EXITED` of programs whose output is not told whole.
+    exits: [Option<Reply>; relay::MAX_CHANNELS],
+}
+
+impl Channels {
+    pub(super) fn new() -> Self {
+        Channels {
+            places: [const { None }; relay::MAX_CHANNELS],
+            used: 0,
+            exits: [const { None }; relay::MAX_CHANNELS],
+        }
+    }
+
+    pub(super) fn has_room(&self, count: usize) -> bool {
+        self.places.iter().filter(|place| place.is_none()).take(count).count() == count
+    }
+
+    pub(super) fn has_room_for_shim(&self) -> bool {
+        let is_shim = |place: &&Option<Channel>| {
+            place.as_ref().is_some_and(|channel| channel.id >= relay::FIRST_SHIM)
+        };
+        self.has_room(1) && self.places.iter().filter(is_shim).count() < relay::MAX_SHIMS
+    }
+
+    /// Whoever adds has asked for room.
+    pub(super) fn add(&mut self, channel: Channel) {
+        if let Some(at) = self.places.iter().position(Option::is_none) {
+            self.places[at] = Some(channel);
+            self.used = self.used.max(at + 1);
+        }
+    }
+
+    /// Says what each waits for; how many places that takes.
+    pub(super) fn fill(&self, polled: &mut [PollFd]) -> usize {
+        for (place, channel) in polled.iter_mut().zip(&self.places[..self.used]) {
+            *place = channel.as_ref().map_or(PollFd::idle(), Channel::wanted);
+        }
+        self.used
+    }
+
+    /// Moves what can be moved.
+    pub(super) fn pass(&mut self, polled: &[PollFd], words: &mut Words) -> Result<()> {
+        for (at, ready) in polled.iter().enumerate() {
+            if ready.is_any() {
+                self.with(at, |channel| channel.pass(words))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the runner says to a channel. One that has gone is no error: that was told, and crossed.
+    pub(super) fn obey(
+        &mut self,
+        kind: u32,
+        id: u64,
+        body: &[u8],
+        words: &mut Words,
+    ) -> Result<()> {
+        let found = self.places[..self.used]
+            .iter()
+            .position(|place| place.as_ref().is_some_and(|channel| channel.id == id));
+        match found {
+            Some(at) => self.with(at, |channel| channel.obey(kind, body, words)),
+            None => Ok(()),
+        }
+    }
+
+    /// A program has ended: that is told when all it had written is.
+    pub(super) fn exited(&mut self, said: Reply, words: &mut Words) -> Result<()> {
+        for at in 0..self.used {
+            if self.places[at].as_ref().is_some_and(|channel| channel.is_output_of(said.id)) {
+                self.with(at, |channel| channel.settle(words))?;
+            }
+        }
+        if self.owes(said.id)
+            && let Some(place) = self.exits.iter_mut().find(|place| place.is_none())
+        {
+            *place = Some(said);
+            return Ok(());
+        }
+        words.reply(said)
+    }
+
+    /// Tells the ends of programs that owe nothing any more.
+    pub(super) fn tell_exits(&mut self, words: &mut Words) -> Result<()> {
+        for at in 0..self.exits.len() {
+            if let Some(said) = self.exits[at]
+                && !self.owes(said.id)
+            {
+                self.exits[at] = None;
+                words.reply(said)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn owes(&self, job: u64) -> bool {
+        self.places[..self.used]
+            .iter()
+            .flatten()
+            .any(|channel| channel.is_output_of(job) && channel.owes())
+    }
+
+    /// Has a channel do something, and lets it go where that was the last of it.
+    fn with(&mut self, at: usize, act: impl FnOnce(&mut Channel) -> Result<bool>) -> Result<()> {
+        if let Some(channel) = &mut self.places[at]
+            && !act(channel)?
+        {
+            self.places[at] = None;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! `runner-relay DIR [shims]`: the runner's end of PID 1's socket, where the runner itself is elsewhere.
+//!
+//! Started by the runner over a daemon's exec API, in the container of a PID 1 that waits at a socket in
+//! DIR. Speaks `abi::relay` on its input and output, and to PID 1 what the runner speaks everywhere:
+//! descriptors become channels, and channels descriptors. Takes the connections of shims as well, where
+//! there are to be any. When its input ends it ends, and with its end of the socket the container.
+
+mod channel;
+mod channels;
+mod words;
+
+use crate::abi::{
+    self, HEADER_LEN, Header, MAX_FDS, REPLY_LEN, Reply, SHIM_SOCKET, flags, relay, reply, request,
+    stage,
+};
+use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, Result, nodes};
+use channel::{Channel, Kind};
+use channels::Channels;
+use words::Words;
+
+const NOT_REACHED: i32 = abi::NOT_REACHED;
+const BROKEN: i32 = 70;
+/// Longest path of a socket.
+const PATH_MAX: usize = 108;
+/// Places in the poll set before those of the channels.
+const FIXED: usize = 3;
+
+struct Relay {
+    control: Fd,
+    shims: Option<Fd>,
+    words: Words,
+    channels: Channels,
+    /// Number of the next shim's channel.
+    next_shim: u64,
+}
+
+/// The program.
+pub(crate) fn run(dir: &[u8], wants_shims: bool) -> i32 {
+    sys::hide_from_tracers();
+    sys::set_name(c"runner-relay");
+    sys::ignore_broken_pipes();
+    nodes::raise_descriptor_limit();
+    let Some(control) = reach(dir) else {
+        sys::complain(b"runner-relay: the container's first process cannot be reached\n");
+        return NOT_REACHED;
+    };
+    match Relay::new(control, dir, wants_shims).and_then(|mut relay| relay.serve()) {
+        Ok(()) => 0,
+        Err(_) => {
+            sys::complain(b"runner-relay: internal error\n");
+            BROKEN
+        }
+    }
+}
+
+/// Connects to PID 1, which may not have got as far as to listen.
+fn reach(dir: &[u8]) -> Option<Fd> {
+    let mut path = [0; PATH_MAX];
+    let path = path_in(dir, relay::SOCKET, &mut path)?;
+    for _ in 0..relay::PATIENCE_MS {
+        if let Ok(control) = sys::connect(path) {
+            return Some(control);
+        }
+        sys::rest();
+    }
+    None
+}
+
+fn path_in<'p>(dir: &[u8], name: &str, into: &'p mut [u8; PATH_MAX]) -> Option<&'p [u8]> {
+    let end = dir.len() + 1 + name.len();
+    let path = into.get_mut(..end)?;
+    path[..dir.len()].copy_from_slice(dir);
+    path[dir.len()] = b'/';
+    path[dir.len() + 1..].copy_from_slice(name.as_bytes());
+    Some(path)
+}
+
+impl Relay {
+    fn new(control: Fd, dir: &[u8], wants_shims: bool) -> Result<Self> {
+        let shims = if wants_shims {
+            let mut path = [0; PATH_MAX];
+            let path = path_in(dir, SHIM_SOCKET, &mut path).ok_or(Errno::NAMETOOLONG)?;
+            // Every user of the container may connect.
+            sys::umask(0);
+            Some(sys::stream::listen(path)?)
+        } else {
+            None
+        };
+        let (words, channels) = (Words::new()?, Channels::new());
+        Ok(Relay { control, shims, words, channels, next_shim: relay::FIRST_SHIM })
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        let mut body = Pages::new(relay::MAX_BODY)?;
+        let mut polled = [const { PollFd::idle() }; FIXED + relay::MAX_CHANNELS];
+        loop {
+            polled[0] = PollFd::new(self.words.input(), POLLIN);
+            polled[1] = PollFd::new(&self.control, POLLIN);
+            polled[2] = match &self.shims {
+                Some(listener) if self.channels.has_room_for_shim() => {
+                    PollFd::new(listener, POLLIN)
+                }
+                _ => PollFd::idle(),
+            };
+            let used = self.channels.fill(&mut polled[FIXED..]);
+            match sys::poll(&mut polled[..FIXED + used]) {
+                Err(Errno::INTR) => continue,
+                other => drop(other?),
+            }
+            self.channels.pass(&polled[FIXED..FIXED + used], &mut self.words)?;
+            if polled[1].ready(POLLIN | POLLHUP) && !self.hear()? {
+                return Ok(());
+            }
+            if polled[2].ready(POLLIN) {
+                self.let_in()?;
+            }
+            if polled[0].ready(POLLIN | POLLHUP) {
+                match self.words.next(&mut body)? {
+                    Some(header) => {
+                        self.obey(header, &body.bytes()[..header.body_len as usize])?;
+                    }
+                    None => return Ok(()),
+                }
+            }
+            self.channels.tell_exits(&mut self.words)?;
+        }
+    }
+
+    /// A shim has connected.
+    fn let_in(&mut self) -> Result<()> {
+        // One that has gone again is nobody's loss.
+        let Some(Ok(shim)) = self.shims.as_ref().map(sys::stream::accept) else { return Ok(()) };
+        let id = self.next_shim;
+        self.next_shim += 1;
+        let channel = Channel::new(id, shim, Kind::Socket)?;
+        self.words.tell(relay::SHIM, id, &[])?;
+        self.channels.add(channel);
+        Ok(())
+    }
+
+    /// One reply of PID 1's; whether it is still there.
+    fn hear(&mut self) -> Result<bool> {
+        let mut bytes = [0; REPLY_LEN];
+        let mut fds = [None, None, None];
+        match sys::receive(&self.control, &mut bytes, &mut fds) {
+            // So short a message comes whole.
+            Ok(REPLY_LEN) => {}
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
+            _ => return Ok(false),
+        }
+        let said = Reply::from_bytes(&bytes);
+        let [fd, ..] = fds;
+        match fd {
+            Some(fd) => self.hand_over(said, fd)?,
+            None if said.kind == reply::EXITED => self.channels.exited(said, &mut self.words)?,
+            None => self.words.reply(said)?,
+        }
+        Ok(true)
+    }
+
+    /// The descriptor of a reply, as the runner can have it.
+    fn hand_over(&mut self, said: Reply, fd: Fd) -> Result<()> {
+        const KIND: u32 = 0o170_000;
+        const SOCKET: u32 = 0o140_000;
+        const REGULAR: u32 = 0o100_000;
+        let id = relay::channel(said.id, relay::GIVEN);
+        let stat = nodes::stat_open(&fd)?;
+        let kind = match stat.mode & KIND {
+            _ if said.kind == reply::TERMINAL => Kind::Terminal,
+            SOCKET => Kind::Socket,
+            REGULAR => Kind::File,
+            // The runner has no use for the rest: neither would it have locally.
+            _ => return self.words.failed(said.id, stage::OPEN, Errno::INVAL),
+        };
+        if kind != Kind::File {
+            if !self.channels.has_room(1) {
+                // Closed, which ends a terminal's program.
+                return self.words.failed(said.id, stage::FORK, Errno::AGAIN);
+            }
+            self.channels.add(Channel::new(id, fd, kind)?);
+            return self.words.reply_with(id, said, relay::STREAM, &[]);
+        }
+        let writes = sys::stream::is_writable(&fd);
+        let size = stat.size as usize;
+        if size > abi::MAX_BODY || (writes && !self.channels.has_room(1)) {
+            let errno = if size > abi::MAX_BODY { Errno::FBIG } else { Errno::AGAIN };
+            return self.words.failed(said.id, stage::OPEN, errno);
+        }
+        let mut contents = Pages::new(size)?;
+        let mut got = 0;
+        while got < size {
+            match nodes::read_at(&fd, &mut contents.bytes_mut()[got..size], got as u64) {
+                Ok(more @ 1..) => got += more,
+                // Cut meanwhile, or opened as a place only.
+                _ => break,
+            }
+        }
+        let mode = (stat.mode & 0o7777).to_le_bytes();
+        self.words.reply_with(id, said, relay::FILE, &[&mode, &contents.bytes()[..got]])?;
+        if writes {
+            self.channels.add(Channel::new(id, fd, kind)?);
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, header: Header, body: &[u8]) -> Result<()> {
+        match header.kind {
+            relay::REQUEST => self.ask(body),
+            kind => self.channels.obey(kind, header.id, body, &mut self.words),
+        }
+    }
+
+    /// Passes a request on, with pipes where the runner would have sent its own.
+    fn ask(&mut self, body: &[u8]) -> Result<()> {
+        let (head, rest) = body.split_at_checked(HEADER_LEN).ok_or(Errno::INVAL)?;
+        let header = Header::from_bytes(head.try_into().map_err(|_| Errno::INVAL)?);
+        let kinds: &[u64] = match (header.kind, abi::u32_at(rest, 0).unwrap_or(0)) {
+            (request::EXEC, how) if how & flags::PTY != 0 => &[],
+            (request::EXEC, how) if how & flags::NULL_INPUT != 0 => &[relay::OUTPUT],
+            (request::EXEC, _) => &[relay::INPUT, relay::OUTPUT, relay::ERROR],
+            _ => &[],
+        };
+        if !self.channels.has_room(kinds.len()) {
+            for which in kinds {
+                let word = if *which == relay::INPUT { relay::STOP } else { relay::END };
+                self.words.tell(word, relay::channel(header.id, *which), &[])?;
+            }
+            return self.words.failed(header.id, stage::FORK, Errno::AGAIN);
+        }
+        let mut theirs = [const { None }; MAX_FDS];
+        for (which, place) in kinds.iter().zip(&mut theirs) {
+            let (reader, writer) = sys::stream::pipe()?;
+            let (ours, kind, end) = if *which == relay::INPUT {
+                (writer, Kind::Input, reader)
+            } else {
+                (reader, Kind::Output, writer)
+            };
+            self.channels.add(Channel::new(relay::channel(header.id, *which), ours, kind)?);
+            *place = Some(end);
+        }
+        let number = |at: usize| theirs.get(at).and_then(Option::as_ref).map_or(-1, Fd::number);
+        match kinds.len() {
+            0 => self.pass_on(body, &[]),
+            // Output and error are one.
+            1 => self.pass_on(body, &[number(0), number(0)]),
+            _ => self.pass_on(body, &[number(0), number(1), number(2)]),
+        }
+    }
+
+    fn pass_on(&self, mut bytes: &[u8], mut fds: &[i32]) -> Result<()> {
+        while !bytes.is_empty() {
+            match sys::stream::send_with(&self.control, bytes, fds) {
+                Ok(sent) => {
+                    bytes = &bytes[sent..];
+                    fds = &[];
+                }
+                Err(Errno::AGAIN) => {
+                    let _ = sys::poll(&mut [PollFd::new(&self.control, POLLOUT)]);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

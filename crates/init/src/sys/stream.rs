@@ -1,0 +1,125 @@
+//! System calls on pipes, sockets and terminals whose bytes are passed on, made for `relay`.
+//!
+//! A part of `sys`.
+
+use super::dial::{Address, UNIX_PATH_MAX};
+use super::{
+    Errno, Fd, IoVec, MSG_DONTWAIT, MSG_NOSIGNAL, MsgHdr, O_CLOEXEC, O_NONBLOCK, POLLIN, PollFd,
+    RIGHTS_HEAD, Result, RightsMsg, SCM_RIGHTS, SOL_SOCKET, checked, plain,
+};
+use crate::arch::{nr, syscall};
+
+const F_GETFL: usize = 3;
+const F_SETFL: usize = 4;
+
+/// Listens at a path, which must be free.
+pub(crate) fn listen(path: &[u8]) -> Result<Fd> {
+    const AF_UNIX: usize = 1;
+    const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
+    const BACKLOG: usize = 128;
+    let address = Address::unix(path).ok_or(Errno::NAMETOOLONG)?;
+    let socket = Fd(plain(nr::SOCKET, [AF_UNIX, SOCK_STREAM_CLOEXEC, 0, 0, 0, 0])? as i32);
+    let (at, length) = address.raw();
+    // SAFETY: the address is valid for its length while the call runs.
+    checked(unsafe { syscall(nr::BIND, [socket.arg(), at, length, 0, 0, 0]) })?;
+    plain(nr::LISTEN, [socket.arg(), BACKLOG, 0, 0, 0, 0])?;
+    Ok(socket)
+}
+
+/// Takes the name of a listener away; whoever is connected stays so.
+pub(crate) fn unname(path: &[u8]) {
+    const AT_FDCWD: usize = -100_isize as usize;
+    let mut text = [0; UNIX_PATH_MAX + 1];
+    if let Some(space) = text[..UNIX_PATH_MAX].get_mut(..path.len()) {
+        space.copy_from_slice(path);
+        // SAFETY: the last byte is a NUL, whatever comes before. A name that stays is no harm.
+        let _ = unsafe { syscall(nr::UNLINKAT, [AT_FDCWD, text.as_ptr() as usize, 0, 0, 0, 0]) };
+    }
+}
+
+/// The next connection.
+pub(crate) fn accept(listener: &Fd) -> Result<Fd> {
+    plain(nr::ACCEPT4, [listener.arg(), 0, 0, O_CLOEXEC, 0, 0]).map(|number| Fd(number as i32))
+}
+
+/// Waits until there is something to read; an error after that many milliseconds.
+pub(crate) fn wait_to_read(fd: &Fd, milliseconds: u32) -> Result<()> {
+    let time = [u64::from(milliseconds / 1000), u64::from(milliseconds % 1000) * 1_000_000];
+    let mut polled = [PollFd::new(fd, POLLIN)];
+    let (at, until) = (polled.as_mut_ptr() as usize, time.as_ptr() as usize);
+    // SAFETY: one place is valid for reads and writes while the call runs, two numbers for reads.
+    match checked(unsafe { syscall(nr::PPOLL, [at, 1, until, 0, 8, 0]) })? {
+        0 => Err(Errno::AGAIN),
+        _ => Ok(()),
+    }
+}
+
+/// The ends for reading and for writing.
+pub(crate) fn pipe() -> Result<(Fd, Fd)> {
+    let mut fds = [0_i32; 2];
+    // SAFETY: the kernel writes two numbers into `fds`.
+    checked(unsafe { syscall(nr::PIPE2, [fds.as_mut_ptr() as usize, O_CLOEXEC, 0, 0, 0, 0]) })?;
+    Ok((Fd(fds[0]), Fd(fds[1])))
+}
+
+/// Reads and writes fail where they would have to wait.
+pub(crate) fn never_wait(fd: &Fd) -> Result<()> {
+    let flags = plain(nr::FCNTL, [fd.arg(), F_GETFL, 0, 0, 0, 0])?;
+    plain(nr::FCNTL, [fd.arg(), F_SETFL, flags | O_NONBLOCK, 0, 0, 0]).map(drop)
+}
+
+/// Whether it was opened for writing.
+pub(crate) fn is_writable(fd: &Fd) -> bool {
+    const O_ACCMODE: usize = 3;
+    plain(nr::FCNTL, [fd.arg(), F_GETFL, 0, 0, 0, 0]).is_ok_and(|flags| flags & O_ACCMODE != 0)
+}
+
+/// How many bytes are there to be read.
+pub(crate) fn readable(fd: &Fd) -> usize {
+    const FIONREAD: usize = 0x541B;
+    let mut count = 0_i32;
+    let to = &raw mut count as usize;
+    // SAFETY: the call writes one number.
+    let asked = checked(unsafe { syscall(nr::IOCTL, [fd.arg(), FIONREAD, to, 0, 0, 0]) });
+    if asked.is_ok() { count.max(0) as usize } else { 0 }
+}
+
+/// Says to the other end that no more bytes come.
+pub(crate) fn end_writing(socket: &Fd) {
+    const SHUT_WR: usize = 1;
+    // It may have gone.
+    let _ = plain(nr::SHUTDOWN, [socket.arg(), SHUT_WR, 0, 0, 0, 0]);
+}
+
+pub(crate) fn write_at(file: &Fd, bytes: &[u8], at: u64) -> Result<usize> {
+    let args = [file.arg(), bytes.as_ptr() as usize, bytes.len(), at as usize, 0, 0];
+    // SAFETY: the slice is valid for its length while the call runs.
+    checked(unsafe { syscall(nr::PWRITE64, args) })
+}
+
+/// Sends bytes, and up to three descriptors with them, without ever waiting.
+pub(crate) fn send_with(socket: &Fd, bytes: &[u8], fds: &[i32]) -> Result<usize> {
+    let iov = IoVec { base: bytes.as_ptr() as usize, len: bytes.len() };
+    let mut rights = RightsMsg {
+        len: RIGHTS_HEAD + size_of_val(fds),
+        level: SOL_SOCKET,
+        kind: SCM_RIGHTS,
+        fds: [0; 4],
+    };
+    rights.fds.get_mut(..fds.len()).ok_or(Errno::INVAL)?.copy_from_slice(fds);
+    let has_fds = !fds.is_empty();
+    let message = MsgHdr {
+        name: 0,
+        name_len: 0,
+        iov: &raw const iov as usize,
+        iov_len: 1,
+        control: if has_fds { &raw const rights as usize } else { 0 },
+        control_len: if has_fds { rights.len.next_multiple_of(size_of::<usize>()) } else { 0 },
+        flags: 0,
+    };
+    let how = MSG_DONTWAIT | MSG_NOSIGNAL;
+    // SAFETY: `message` and all it points to live until the call returns.
+    checked(unsafe {
+        syscall(nr::SENDMSG, [socket.arg(), &raw const message as usize, how, 0, 0, 0])
+    })
+}

@@ -1,0 +1,64 @@
+//! Files of the container that the engine has opened: copies of them in this machine's memory.
+//!
+//! Used by `carrier`. What the engine has written to a copy is sent before anything that could look at
+//! the file: the next program, the next opening. What programs write is seen by opening the file again,
+//! which is what the engine does with a file that has no name any more, as these have none.
+
+use super::flows::Say;
+use runner_wire::relay::{end, put};
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::collections::HashMap;
+use std::fs::{File, Permissions};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+/// Those that were opened for writing, by their paths.
+#[derive(Default)]
+pub(super) struct Copies(HashMap<Vec<u8>, Copy>);
+
+struct Copy {
+    id: u64,
+    file: File,
+    /// What the container has.
+    mode: u32,
+    contents: Vec<u8>,
+}
+
+impl Copies {
+    /// A file that has come. Only one opened for writing is kept.
+    pub(super) fn add(
+        &mut self,
+        id: u64,
+        written: Option<Vec<u8>>,
+        mode: u32,
+        contents: &[u8],
+        say: &Say,
+    ) -> io::Result<File> {
+        let mut file = File::from(memfd_create("runner-copy", MemfdFlags::CLOEXEC)?);
+        file.write_all(contents)?;
+        file.rewind()?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        if let Some(path) = written {
+            let copy = Copy { id, file: file.try_clone()?, mode, contents: contents.to_vec() };
+            if let Some(before) = self.0.insert(path, copy) {
+                say.word(end(before.id));
+            }
+        }
+        Ok(file)
+    }
+
+    /// Sends what the engine has written.
+    pub(super) fn bring(&mut self, say: &Say) -> io::Result<()> {
+        for copy in self.0.values_mut() {
+            let metadata = copy.file.metadata()?;
+            let mut contents = vec![0; usize::try_from(metadata.len()).unwrap_or(0)];
+            copy.file.read_exact_at(&mut contents, 0)?;
+            let mode = metadata.permissions().mode() & 0o7777;
+            if (mode, &contents) != (copy.mode, &copy.contents) {
+                say.word(put(copy.id, mode, &contents));
+                (copy.mode, copy.contents) = (mode, contents);
+            }
+        }
+        Ok(())
+    }
+}
