@@ -6,6 +6,7 @@ use crate::engine::daemon::DaemonEngine;
 use crate::engine::namespaces::Namespaces;
 use crate::engine::{
     Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Stdio, Teller,
+    limits_mend,
 };
 use crate::image::{Getter, Image, MOST_BYTES, Progress, Store};
 use crate::state::Home;
@@ -134,8 +135,8 @@ impl Trial {
                 "limits",
                 State::Limited,
                 warned.join("; "),
-                "--memory, --cpus and --pids-limit warn, and do not hold",
-                "run as root, or: systemd-run --user --scope -p Delegate=yes runner run ...",
+                "the options named here warn, and do not hold",
+                limits_mend(),
             ),
         });
         (is_running, rows)
@@ -158,10 +159,11 @@ impl Trial {
             kept: Arc::default(),
         };
         let name = format!("runner-doctor-{}", std::process::id());
-        let groups = limits
-            .is_any()
-            .then(|| runner_sandbox::plan_groups(&name, limits, false).ok())
-            .flatten();
+        let groups = limits.is_any().then(|| runner_sandbox::plan_groups(&name, limits, false));
+        let groups = groups.transpose().unwrap_or_else(|error| {
+            note(warned)(format!("no limit can be enforced: {error}"));
+            None
+        });
         let spec = self.spec(Image::Host, self.dir.path().join("readonly"), network);
         engine.start(ContainerSpec { limits, groups, ..spec }).await
     }

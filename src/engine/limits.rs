@@ -39,13 +39,17 @@ pub(super) fn watched(
 
 /// What a limit that does not hold is told as.
 pub(super) fn not_enforced(option: &str, cause: &str) -> String {
-    let mend = if nix::unistd::geteuid().is_root() {
+    format!("{option} is not enforced: {cause} ({})", mend())
+}
+
+/// What would let limits hold.
+pub(crate) fn mend() -> &'static str {
+    if nix::unistd::geteuid().is_root() {
         "this process may not divide its control group, as in a container: limit that one instead"
     } else {
         "this needs root, or a control group of your own: systemd-run --user --scope -p Delegate=yes \
          runner run ..."
-    };
-    format!("{option} is not enforced: {cause} ({mend})")
+    }
 }
 
 /// All limits that were asked for, as options.

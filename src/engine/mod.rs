@@ -23,7 +23,7 @@ pub(crate) mod users;
 use crate::image::{Config, Image, ImageError};
 use crate::state::ContainerFile;
 pub(crate) use cached::CachedTrees;
-pub(crate) use limits::what_was_in_the_way;
+pub(crate) use limits::{mend as limits_mend, what_was_in_the_way};
 use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
 use rustix::termios::Winsize;

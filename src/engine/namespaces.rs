@@ -198,6 +198,7 @@ impl Namespaces {
             match runner_sandbox::start(&sandbox_spec, record) {
                 Ok(sandbox) => {
                     tracing::debug!(pid = sandbox.pid, "the container is up");
+                    groups.open_for_division();
                     if !failures.is_empty() {
                         (self.tell)(choice(&dir, store, &failures));
                     }

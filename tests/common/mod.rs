@@ -12,6 +12,7 @@ pub(crate) mod podman;
 mod process;
 mod pty;
 pub(crate) mod registry;
+pub(crate) mod virtual_machine;
 
 pub(crate) use bed::{Bed, Outcome, build, list, outcome};
 pub(crate) use process::{Running, Stream};
@@ -53,6 +54,8 @@ pub(crate) enum Need {
     Python,
     /// Those of `tests/clients`, and node to run them.
     Clients,
+    /// qemu, and the kernel that `cargo xtask packages` has put below `target`.
+    VirtualMachine,
 }
 
 /// Whether a case is left out where this is lacking even where everything else must be there.
@@ -97,7 +100,11 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         Need::Python if !has_python() => {
             Some("the packages of tests/requirements.txt (cargo xtask packages)".to_owned())
         }
+        Need::VirtualMachine if !virtual_machine::is_ready() => {
+            Some("qemu and target/kernel (cargo xtask packages)".to_owned())
+        }
         Need::Containers
+        | Need::VirtualMachine
         | Need::Node
         | Need::Python
         | Need::Clients

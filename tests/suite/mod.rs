@@ -33,6 +33,7 @@ mod interpreter;
 mod language;
 mod limits;
 mod logs;
+mod machines;
 mod network;
 mod output;
 mod places;
@@ -88,6 +89,7 @@ pub(crate) fn cases() -> Vec<Case> {
         language::cases(),
         logs::cases(),
         limits::cases(),
+        machines::cases(),
         network::cases(),
         output::cases(),
         places::cases(),

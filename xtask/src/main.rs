@@ -2,12 +2,14 @@
 //!
 //! - `test`: everything CI runs, after installing what it needs. The README's second command.
 //! - `images [NAME]...`: the images of `images/`, into `target/images`.
-//! - `packages`: install the Debian, Python and Node packages that tests, images and benchmarks use.
+//! - `packages`: install the Debian, Python and Node packages, and the kernel, that tests, images and
+//!   benchmarks use.
 //! - `bench`: the figures of docs/performance.md.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its caller")]
 
 mod bench;
 mod images;
+mod kernel;
 mod node;
 mod packages;
 mod python;
@@ -31,7 +33,8 @@ fn main() -> ExitCode {
             Some("bench") => bench::all(&rest),
             Some("packages") => packages::install(packages::ALL)
                 .and_then(|()| python::install())
-                .and_then(|()| node::install()),
+                .and_then(|()| node::install())
+                .and_then(|()| kernel::install()),
             _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench [TABLE]..."
                 .to_owned()),
         };

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 /// What tests and images use. Without one of them the tests that need it are not run.
 pub(crate) const ALL: &[&str] = &[
     "apache2-utils",
+    "binutils",
     "busybox-static",
     "docker-registry",
     "docker.io",
@@ -20,6 +21,7 @@ pub(crate) const ALL: &[&str] = &[
     "podman",
     "procps",
     "python3-venv",
+    "qemu-system-x86",
     "runc",
     "skopeo",
     "socat",
@@ -28,6 +30,7 @@ pub(crate) const ALL: &[&str] = &[
     "umoci",
     "unzip",
     "util-linux",
+    "xz-utils",
 ];
 
 /// Installs those that are missing. Where that is not possible, says so and goes on.

@@ -1,7 +1,7 @@
 //! Everything CI runs: formatting, lints, policy, tests, with what they need installed first.
 
 use crate::packages::{self, has};
-use crate::{Result, cargo, images, is_root, node, python, root, rootless};
+use crate::{Result, cargo, images, is_root, kernel, node, python, root, rootless};
 use std::process::Command;
 
 /// Version of the policy checker; its answers change with it.
@@ -12,6 +12,7 @@ pub(crate) fn run(filter: &[String]) -> Result {
     packages::install(packages::ALL)?;
     python::install()?;
     node::install()?;
+    kernel::install()?;
     if is_root() {
         images::build(&[])?;
     } else {

@@ -7,7 +7,6 @@
 
 use crate::sys::{MountAttributes, set_mount_attributes};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, open_tree,
@@ -206,25 +205,35 @@ fn overlay_with(
     let upper_dir = open_path(&upper.upper)?;
     let work_dir = open_path(&upper.work)?;
     let context = configure("overlay", "runner", options)?;
-    set_lower(&context, lower)?;
-    fsconfig_set_string(&context, "upperdir", handle(&upper_dir))?;
-    fsconfig_set_string(&context, "workdir", handle(&work_dir))?;
-    fsconfig_create(&context)?;
+    let make = || {
+        set_lower(&context, lower)?;
+        fsconfig_set_string(&context, "upperdir", handle(&upper_dir))?;
+        fsconfig_set_string(&context, "workdir", handle(&work_dir))?;
+        Ok(fsconfig_create(&context)?)
+    };
+    from_descriptors(make)?;
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, nodes.attributes())?)
 }
 
+/// Names the layers, relative to the directory of descriptors. Before Linux 6.5 there was one option for
+/// all of them, and a kernel of that time takes the later one without a word until it mounts.
 fn set_lower(context: &OwnedFd, lower: &[OwnedFd]) -> io::Result<()> {
-    for layer in lower {
-        match fsconfig_set_string(context, "lowerdir+", handle(layer)) {
-            // Before Linux 6.5 all layers travel in one option, of at most 255 bytes.
-            Err(Errno::INVAL) => {
-                let all: Vec<String> = lower.iter().map(handle).collect();
-                return Ok(fsconfig_set_string(context, "lowerdir", all.join(":"))?);
-            }
-            done => done?,
-        }
+    const MOST_BYTES: usize = 255;
+    let names: Vec<String> = lower.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
+    let all = names.join(":");
+    if all.len() <= MOST_BYTES {
+        return Ok(fsconfig_set_string(context, "lowerdir", all)?);
     }
-    Ok(())
+    names.iter().try_for_each(|name| Ok(fsconfig_set_string(context, "lowerdir+", name)?))
+}
+
+/// Runs something with this process's descriptors as its working directory.
+fn from_descriptors<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = open_path(Path::new("."))?;
+    rustix::process::chdir("/proc/self/fd")?;
+    let done = run();
+    rustix::process::fchdir(&before)?;
+    done
 }
 
 /// Whether something is mounted on a directory below `path`.

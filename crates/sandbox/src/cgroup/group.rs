@@ -69,19 +69,21 @@ impl Plan {
     /// Every directory that may be made.
     #[must_use]
     pub fn directories(&self) -> Vec<PathBuf> {
-        self.hierarchies.iter().flat_map(|hierarchy| self.places(hierarchy)).collect()
+        self.hierarchies.iter().filter_map(|hierarchy| self.place(hierarchy)).collect()
     }
 
-    /// Where the group of a hierarchy may be, best first.
-    fn places(&self, hierarchy: &Hierarchy) -> Vec<PathBuf> {
-        let own = hierarchy.own.join(&self.name);
-        // In version 2 only a group without processes has children with controllers, and this process
-        // is in its own, as a rule: then the new one stands beside it.
-        let beside = hierarchy
-            .own
-            .parent()
-            .filter(|_| hierarchy.version == Version::Two && hierarchy.own != hierarchy.mount);
-        [own].into_iter().chain(beside.map(|parent| parent.join(&self.name))).collect()
+    /// Where the group of a hierarchy goes, if there is a place.
+    fn place(&self, hierarchy: &Hierarchy) -> Option<PathBuf> {
+        let above = match hierarchy.version {
+            Version::One => Some(&*hierarchy.own),
+            // The topmost group of a machine is the only one with processes, as this one, that has
+            // children with controllers. Any other would be asked in vain for memory, and for
+            // processors would become one of threads, whose children take no process.
+            Version::Two if is_top(&hierarchy.own) => Some(&*hierarchy.own),
+            Version::Two if hierarchy.own == hierarchy.mount => None,
+            Version::Two => hierarchy.own.parent(),
+        };
+        Some(above?.join(&self.name))
     }
 
     /// Makes them, and sets the limits.
@@ -111,7 +113,10 @@ impl Plan {
         if self.whole {
             for hierarchy in &self.hierarchies {
                 // Without it, what runs in the container cannot divide it, and will say so.
-                let _ = groups.of(self, hierarchy, &[]).map(|group| group.open_for_division());
+                let _ = groups.of(self, hierarchy, &[]);
+                for controller in controllers(&hierarchy.mount) {
+                    let _ = groups.of(self, hierarchy, &[&controller]);
+                }
             }
             groups.make_leaf();
         }
@@ -135,6 +140,17 @@ impl Plan {
         };
         self.hierarchies.iter().find(has)
     }
+}
+
+/// Whether a group of version 2 is the topmost of the machine, and not only of what is seen of it.
+fn is_top(group: &Path) -> bool {
+    group.join("cgroup.controllers").exists() && !group.join("cgroup.type").exists()
+}
+
+/// What a group of version 2 has; nothing in version 1.
+fn controllers(group: &Path) -> Vec<String> {
+    let list = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
+    list.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// Whether a controller is in a file that lists some.
@@ -221,6 +237,14 @@ impl Groups {
         self.leaf.as_deref()
     }
 
+    /// Lets what runs in the container divide them, once its PID 1 is where [`Self::leaf`] says: the
+    /// kernel takes no process into a group that gives controllers to children.
+    pub fn open_for_division(&self) {
+        for group in self.groups.iter().filter(|_| self.leaf.is_some()) {
+            group.open_for_division();
+        }
+    }
+
     /// Puts a process into all of them.
     ///
     /// # Errors
@@ -269,29 +293,24 @@ impl Groups {
         hierarchy: &Hierarchy,
         controllers: &[&str],
     ) -> Result<&mut Group, String> {
-        let mut cause = "there is no place for a group".to_owned();
-        for dir in plan.places(hierarchy) {
-            let known = self.groups.iter().position(|group| group.dir == dir);
-            if known.is_none() && self.groups.iter().any(|g| g.dir.starts_with(&hierarchy.mount)) {
-                // It has its place already, elsewhere.
-                continue;
+        let dir = plan.place(hierarchy).ok_or_else(|| {
+            format!(
+                "{} is as far as this process sees, has processes itself and can have no children",
+                hierarchy.own.display()
+            )
+        })?;
+        enable(hierarchy, &dir, controllers)?;
+        let known = self.groups.iter().position(|group| group.dir == dir);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                make(&dir)?;
+                let version = hierarchy.version;
+                self.groups.push(Group { version, dir, controllers: Vec::new() });
+                self.groups.len() - 1
             }
-            let prepared = enable(hierarchy, &dir, controllers).and_then(|()| match known {
-                Some(_) => Ok(()),
-                None => make(&dir),
-            });
-            match (prepared, known) {
-                (Ok(()), Some(index)) => return Ok(&mut self.groups[index]),
-                (Ok(()), None) => {
-                    let version = hierarchy.version;
-                    self.groups.push(Group { version, dir, controllers: Vec::new() });
-                    let last = self.groups.len() - 1;
-                    return Ok(&mut self.groups[last]);
-                }
-                (Err(error), _) => cause = error,
-            }
-        }
-        Err(cause)
+        };
+        Ok(&mut self.groups[index])
     }
 
     /// Makes the group for PID 1 of a container that divides its own.
@@ -328,8 +347,7 @@ impl Group {
     }
 
     fn has_controllers(&self) -> bool {
-        fs::read_to_string(self.dir.join("cgroup.controllers"))
-            .is_ok_and(|list| !list.trim().is_empty())
+        !controllers(&self.dir).is_empty()
     }
 
     /// Gives all that this group has to its children, now that it has no processes.
@@ -337,8 +355,7 @@ impl Group {
         if self.version != Version::Two {
             return;
         }
-        let list = fs::read_to_string(self.dir.join("cgroup.controllers")).unwrap_or_default();
-        for controller in list.split_ascii_whitespace() {
+        for controller in controllers(&self.dir) {
             let _ = fs::write(self.dir.join("cgroup.subtree_control"), format!("+{controller}"));
         }
     }
@@ -366,17 +383,12 @@ fn enable(hierarchy: &Hierarchy, dir: &Path, controllers: &[&str]) -> Result<(),
         above.extend(above.last().map(|last| last.join(part)));
     }
     for controller in controllers {
-        let mut failure = None;
-        for group in &above {
-            let file = group.join("cgroup.subtree_control");
+        for file in above.iter().map(|group| group.join("cgroup.subtree_control")) {
             if !listed(&file, controller) {
-                failure = fs::write(&file, format!("+{controller}")).err().map(|error| {
+                fs::write(&file, format!("+{controller}")).map_err(|error| {
                     format!("cannot write +{controller} to {}: {error}", file.display())
-                });
+                })?;
             }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
         }
     }
     Ok(())

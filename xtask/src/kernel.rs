@@ -1,0 +1,68 @@
+//! A kernel of Debian's for virtual machines of tests, below `target`, taken out of its package: nothing
+//! is installed that this machine would boot.
+
+use crate::packages::has;
+use crate::{Result, root, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The package that names the newest one. That for virtual machines is a fifth of the other's size.
+const NAME: &str = "linux-image-cloud-amd64";
+
+/// Puts the kernel, and the one module that a build needs, into `target/kernel`. Where there is none to be
+/// had, says so and goes on.
+pub(crate) fn install() -> Result {
+    let place = root().join("target/kernel");
+    if place.is_dir() {
+        return Ok(());
+    }
+    let Some(package) = newest() else {
+        println!("xtask: no package {NAME} here; the tests with virtual machines are not run");
+        return Ok(());
+    };
+    let dir = root().join("target/kernel.new");
+    if dir.exists() {
+        fs::remove_dir_all(&dir).map_err(|error| error.to_string())?;
+    }
+    fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+    run(Command::new("apt-get").args(["-qq", "download", &package]).current_dir(&dir))?;
+    let files = |dir: &Path| -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        Ok(entries.flatten().map(|entry| entry.path()).collect())
+    };
+    for package in files(&dir)? {
+        run(Command::new("dpkg-deb").arg("-x").arg(package).arg(dir.join("all")))?;
+    }
+    let is_kernel = |path: &PathBuf| path.to_string_lossy().contains("/vmlinuz-");
+    let kernel = files(&dir.join("all/boot"))?.into_iter().find(is_kernel);
+    let kernel = kernel.ok_or("the package holds no kernel")?;
+    let modules = files(&dir.join("all/lib/modules"))?;
+    let modules = modules.first().ok_or("the package holds no modules")?;
+    let overlay = files(&modules.join("kernel/fs/overlayfs"))?;
+    let overlay = overlay.first().ok_or("the package holds no overlayfs")?;
+    let ready = dir.join("ready");
+    fs::create_dir(&ready).map_err(|error| error.to_string())?;
+    fs::copy(kernel, ready.join("vmlinuz")).map_err(|error| error.to_string())?;
+    let module = ready.join("overlay.ko");
+    if overlay.extension().is_some_and(|kind| kind == "xz") {
+        let unpack = "exec xz -dc \"$0\" > \"$1\"";
+        run(Command::new("sh").args(["-c", unpack]).arg(overlay).arg(&module))?;
+    } else {
+        fs::copy(overlay, module).map_err(|error| error.to_string())?;
+    }
+    fs::rename(ready, place).map_err(|error| error.to_string())?;
+    fs::remove_dir_all(dir).map_err(|error| error.to_string())
+}
+
+/// The package of the newest kernel.
+fn newest() -> Option<String> {
+    if !has("apt-cache") || !has("dpkg-deb") {
+        return None;
+    }
+    let output =
+        Command::new("apt-cache").args(["show", "--no-all-versions", NAME]).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let depends = text.lines().find_map(|line| line.strip_prefix("Depends: "))?;
+    depends.split([' ', ',']).next().map(str::to_owned)
+}
