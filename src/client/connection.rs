@@ -9,9 +9,28 @@ use runner_wire::frame::{Decoder, Frame, Kind, encode};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 /// How long an owner may take for what it does at once, in milliseconds.
 const SOON_MS: u16 = 10_000;
+
+/// Connects to the build's socket. A build can be found before its owner listens.
+fn reach(dir: &BuildDir) -> io::Result<UnixStream> {
+    const PACE: Duration = Duration::from_millis(2);
+    let patience = Duration::from_millis(SOON_MS.into());
+    let begin = Instant::now();
+    loop {
+        let connected = ShortPath::new(&dir.control_socket())
+            .and_then(|short| UnixStream::connect(short.path()));
+        let is_early = connected.as_ref().is_err_and(|error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        });
+        if !is_early || begin.elapsed() > patience || !dir.is_under_way() {
+            return connected;
+        }
+        std::thread::sleep(PACE);
+    }
+}
 
 /// No conversation with the build.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +62,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
-        let stream = ShortPath::new(&dir.control_socket())
-            .and_then(|short| UnixStream::connect(short.path()))
-            .map_err(ClientError::Connect)?;
+        let stream = reach(dir).map_err(ClientError::Connect)?;
         let mut client = Client {
             stream,
             decoder: Decoder::default(),

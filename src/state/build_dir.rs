@@ -162,6 +162,14 @@ impl BuildDir {
         }
     }
 
+    /// Whether the build's owner lives and has left no record yet.
+    pub(crate) fn is_under_way(&self) -> bool {
+        let lock = File::open(self.path.join("lock"));
+        let is_held = lock
+            .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)));
+        is_held && self.record().is_ok_and(|record| record.is_none())
+    }
+
     /// Blocks until the build's owner has let go of it.
     pub(crate) fn wait_for_owner(&self) -> io::Result<()> {
         File::open(self.path.join("lock"))?.lock_shared()

@@ -5,7 +5,7 @@ use std::path::Path;
 
 cases! {
     [Containers] => hello_world_runs_straight_through_without_sessions, hello_world_from_pause_to_end;
-    [Containers, Image("busybox")] => from_outside,
+    [Containers, Image("busybox")] => from_outside, reached_as_soon_as_it_is_listed,
         nobody_comes, a_waiting_command_that_dies, the_program_is_replaced_while_paused, a_resume_releases_one_breakpoint, two_builds_at_once;
     [Users, Image("busybox")] => a_breakpoint_pauses_wherever_it_is_called;
 }
@@ -145,6 +145,20 @@ fn from_outside() {
     let all = bed.runner(["ps", "--all"]).code(0).stdout;
     assert!(all.contains("SUCCEEDED"), "{all}");
     assert_eq!(bed.runner(["ps"]).code(0).stdout.lines().count(), 1);
+}
+
+/// A build is listed before its owner listens, and is alive all the same.
+fn reached_as_soon_as_it_is_listed() {
+    for _ in 0..8 {
+        let bed = Bed::new();
+        let running = bed.start(PAUSE, &["--enable-session"]);
+        let mut waited = bed.runner(["wait", "--for", "paused"]);
+        while waited.stderr.contains("no build is live") {
+            waited = bed.runner(["wait", "--for", "paused"]);
+        }
+        waited.code(0);
+        bed.resume(running);
+    }
 }
 
 fn a_breakpoint_pauses_wherever_it_is_called() {
