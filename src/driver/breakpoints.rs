@@ -50,6 +50,13 @@ impl Breakpoints {
         (breakpoint, release_rx)
     }
 
+    /// A number for a pause at which no process waits.
+    pub(crate) fn number(&self) -> u64 {
+        let mut waiting = self.lock();
+        waiting.last += 1;
+        waiting.last
+    }
+
     pub(crate) fn forget(&self, breakpoint: u64) {
         self.lock().callers.remove(&breakpoint);
     }

@@ -14,13 +14,18 @@ use crate::events::pump::Pump;
 use crate::outputs::cache::CacheState;
 use nix::sys::signal::Signal;
 use runner_core::env::Layers;
-use runner_core::event::{NoticeLevel, Outcome};
-use runner_core::machine::{CommandRun, Effect, Input};
+use runner_core::event::{NoticeLevel, Outcome, Stuck};
+use runner_core::machine::{CommandRun, Effect, Impasse, Input};
 use runner_core::phase::{PhaseContext, Status};
 use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+
+/// What a person is told of an image without a shell.
+const NO_SHELL: &str = "hint: commands of a buildspec need a shell in the image, here as at AWS; to look \
+                        around in this one, and run its programs: --enable-session, with --toolbox for \
+                        a shell of this machine's";
 
 /// How long the pipes of a container that is gone may stay open.
 const FOREIGN_WRITERS: std::time::Duration = std::time::Duration::from_secs(10);
@@ -149,6 +154,19 @@ impl Effects {
                 }
                 // Its end is reported by whoever watches over it.
                 Err(ShellError::Exec(ExecError::ContainerGone)) => {}
+                Err(error @ ShellError::NoShell { .. }) => {
+                    let impasse = Box::new(Impasse {
+                        breakpoint: world.breakpoints.number(),
+                        directory: shell.directory(),
+                        stuck: Stuck {
+                            reason: error.to_string(),
+                            has_shell: world.sessions.has_shell().await,
+                        },
+                        hint: NO_SHELL.to_owned(),
+                        fault: fault(&error),
+                    });
+                    inbox.send(Input::Stuck(impasse)).await;
+                }
                 Err(error) => inbox.send(Input::Fault(fault(&error))).await,
             }
         });

@@ -13,6 +13,8 @@ pub(crate) trait Sessions: Send + Sync {
     fn connect(&self, container: Arc<dyn Container>);
     /// Whether anybody is in the container.
     fn has_guests(&self) -> bool;
+    /// Whether a session finds a shell in the container.
+    fn has_shell(&self) -> Fut<'_, bool>;
     /// Asks every session's programs to end, without waiting.
     fn hang_up(&self);
     /// Ends every session; resolves when all are closed.

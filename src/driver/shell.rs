@@ -201,6 +201,11 @@ impl Shell {
         }
     }
 
+    /// Where the next command begins.
+    pub(crate) fn directory(&self) -> String {
+        String::from_utf8_lossy(&self.directory).into_owned()
+    }
+
     /// Values of variables as the last command has left them; a name without one is left out.
     pub(crate) fn values(&self, names: &[String]) -> Vec<ExportedVariable> {
         let known = exports::parse(&self.state);

@@ -243,6 +243,14 @@ impl Sessions for Hub {
         self.guests.is_any()
     }
 
+    fn has_shell(&self) -> Fut<'_, bool> {
+        Box::pin(async {
+            let Ok(container) = self.container() else { return false };
+            let shell = shell(&*container).await;
+            container.has_toolbox() || is_there(&*container, &shell).await
+        })
+    }
+
     fn hang_up(&self) {
         self.guests.send_off("the build is being stopped".to_owned(), false);
     }

@@ -4,7 +4,7 @@
 
 use super::Sink;
 use crate::events::OutputReader;
-use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy};
+use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy, Stuck};
 use runner_core::phase::Status;
 use runner_core::report::{self, ReportFacts};
 use std::io::{self, Write};
@@ -41,23 +41,37 @@ impl WaysIn {
         command: &str,
         directory: &str,
         resumes_in_s: Option<u64>,
+        stuck: Option<&Stuck>,
     ) -> Vec<String> {
         let WaysIn { program, build, .. } = self;
         let key = |name: &'static str| if self.keys { name } else { "   " };
         let first = command.lines().next().unwrap_or_default();
+        let why = match stuck {
+            None => "at a breakpoint".to_owned(),
+            Some(stuck) => format!("and cannot go on: {}", stuck.reason),
+        };
         let mut lines = vec![
-            format!("build {build_id} is paused at a breakpoint"),
+            format!("build {build_id} is paused {why}"),
             format!("  command      {first}"),
             format!("  directory    {directory}"),
-            format!("  shell    {} {program} attach {build}", key("[s]")),
         ];
-        lines.extend((self.aws.0)().map(|way| format!("  aws          {way}")));
+        if stuck.is_some() {
+            lines.push(format!("  program      {program} exec {build} -- PROGRAM"));
+        }
+        if stuck.is_none_or(|stuck| stuck.has_shell) {
+            lines.push(format!("  shell    {} {program} attach {build}", key("[s]")));
+            lines.extend((self.aws.0)().map(|way| format!("  aws          {way}")));
+        } else {
+            lines.push("  shell        none; a build started with --toolbox has one".to_owned());
+        }
+        let on = if stuck.is_some() { "end  " } else { "go on" };
         lines.extend([
-            format!("  go on    {} {program} resume {build}", key("[r]")),
+            format!("  {on}    {} {program} resume {build}", key("[r]")),
             format!("  stop     {} {program} stop {build}", key("[q]")),
         ]);
         if let Some(seconds) = resumes_in_s {
-            lines.push(format!("  goes on by itself in {} if nobody connects", span(seconds)));
+            let what = if stuck.is_some() { "ends" } else { "goes on" };
+            lines.push(format!("  {what} by itself in {} if nobody connects", span(seconds)));
         }
         lines
     }
@@ -70,9 +84,10 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// How a resume is told.
-pub(super) fn resumed(by: ResumedBy) -> Option<&'static str> {
+/// How a resume is told; of a build that could not go on, its end is.
+pub(super) fn resumed(by: ResumedBy, is_stuck: bool) -> Option<&'static str> {
     match by {
+        ResumedBy::User | ResumedBy::Timeout if is_stuck => None,
         ResumedBy::User => Some("resumed"),
         ResumedBy::Timeout => Some("nobody connected: the build goes on"),
         ResumedBy::Gone => Some("the process at the breakpoint is gone: the build goes on"),
@@ -104,6 +119,8 @@ pub(crate) struct Notices<W: Write + Send> {
     out: W,
     ways: WaysIn,
     command: String,
+    /// The build has come to where it cannot go on.
+    is_stuck: bool,
     /// For the table at the end.
     reports: Vec<ReportFacts>,
     /// Only errors are wanted.
@@ -112,7 +129,8 @@ pub(crate) struct Notices<W: Write + Send> {
 
 impl<W: Write + Send> Notices<W> {
     pub(crate) fn new(out: W, ways: WaysIn, quiet: bool) -> Self {
-        Notices { out, ways, command: String::new(), reports: Vec::new(), quiet }
+        let (command, reports) = (String::new(), Vec::new());
+        Notices { out, ways, command, is_stuck: false, reports, quiet }
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
@@ -153,12 +171,15 @@ impl<W: Write + Send> Sink for Notices<W> {
                 NoticeLevel::Warning => self.line(&format!("warning: {text}")),
                 NoticeLevel::Error => self.line(&format!("error: {text}")),
             },
-            EventBody::Paused { directory, resumes_in_s, .. } => {
-                let lines =
-                    self.ways.paused(&event.build_id, &self.command, directory, *resumes_in_s);
+            EventBody::Paused { directory, resumes_in_s, stuck, .. } => {
+                self.is_stuck |= stuck.is_some();
+                let (id, stuck) = (&event.build_id, stuck.as_ref());
+                let lines = self.ways.paused(id, &self.command, directory, *resumes_in_s, stuck);
                 lines.iter().try_for_each(|line| self.line(line))
             }
-            EventBody::Resumed { by, .. } => resumed(*by).map_or(Ok(()), |text| self.line(text)),
+            EventBody::Resumed { by, .. } => {
+                resumed(*by, self.is_stuck).map_or(Ok(()), |text| self.line(text))
+            }
             EventBody::BuildEnded { status, reason } => {
                 for (_, line) in report::table(&std::mem::take(&mut self.reports)) {
                     self.line(&line)?;

@@ -35,6 +35,8 @@ pub(crate) struct Pretty {
     command: Option<(String, Duration)>,
     transfer: Option<Progress>,
     paused: usize,
+    /// The build has come to where it cannot go on.
+    is_stuck: bool,
     /// For the table at the end.
     reports: Vec<ReportFacts>,
     colors: Colors,
@@ -76,6 +78,7 @@ impl Pretty {
             command: None,
             transfer: None,
             paused: 0,
+            is_stuck: false,
             reports: Vec::new(),
             colors,
         }
@@ -256,17 +259,19 @@ impl Sink for Pretty {
                 let text = style.apply_to(printable(&format!("runner: {text}"))).to_string();
                 self.say(&text);
             }
-            EventBody::Paused { directory, resumes_in_s, .. } => {
+            EventBody::Paused { directory, resumes_in_s, stuck, .. } => {
                 self.paused += 1;
+                self.is_stuck |= stuck.is_some();
                 let command = self.command.as_ref().map_or("", |(text, _)| text).to_owned();
-                for line in self.ways.paused(&event.build_id, &command, directory, *resumes_in_s) {
+                let (id, stuck) = (&event.build_id, stuck.as_ref());
+                for line in self.ways.paused(id, &command, directory, *resumes_in_s, stuck) {
                     let line = self.colors.note.apply_to(printable(&line)).to_string();
                     self.say(&line);
                 }
             }
             EventBody::Resumed { by, .. } => {
                 self.paused = self.paused.saturating_sub(1);
-                if let Some(text) = resumed(*by) {
+                if let Some(text) = resumed(*by, self.is_stuck) {
                     let text = self.colors.note.apply_to(text).to_string();
                     self.say(&text);
                 }

@@ -31,6 +31,18 @@ impl Bed {
         Self::with_image(&format!("rootfs:{}", image("busybox").display()))
     }
 
+    /// Builds run in the image busybox with owners of their own, so that they may change all of it: what
+    /// belongs to root of this machine, only root can.
+    pub(crate) fn owned() -> Self {
+        let mut bed = Self::new();
+        let file = bed.path("busybox.tar");
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(image("busybox")).arg("-cf").arg(&file).arg(".");
+        outcome(&mut tar).code(0);
+        bed.image = format!("rootfs:{}", file.display());
+        bed
+    }
+
     /// Builds run in the image host.
     pub(crate) fn host() -> Self {
         Self::with_image("host")

@@ -11,7 +11,9 @@ cases! {
         hostile_tars_are_refused, links_in_an_image_lead_nowhere;
     [Root, Image("debian")] => debian_works;
     [Root, Image("busybox")] => device_nodes_of_an_image_are_files;
-    [Containers, Image("static")] => an_image_without_a_shell;
+    [Containers, Image("static")] => an_image_without_a_shell, looked_into_without_a_shell,
+        nobody_looks_into_it, a_shell_that_is_lost;
+    [Containers, Image("static"), Program("busybox")] => looked_into_with_the_toolbox;
     [Containers] => no_such_image;
 }
 
@@ -209,8 +211,71 @@ fn an_image_without_a_shell() {
     bed.build(HELLO, &["--build-json", bed.path("r.json").to_str().unwrap()])
         .code(3)
         .says("Build container found dead")
-        .says("no `/bin/sh`");
+        .says("no `/bin/sh`")
+        .says("hint: commands of a buildspec need a shell");
     assert_eq!(bed.record()["buildStatus"], "FAULT");
+}
+
+/// A build in it that waits at its fault.
+fn stuck(bed: &Bed, options: &[&str]) -> crate::common::Running {
+    let running = bed.start(HELLO, &[&["--enable-session"], options].concat());
+    running.stderr.wait_for("is paused and cannot go on: the image has no `/bin/sh`");
+    running.stderr.wait_for("  stop ");
+    running
+}
+
+fn looked_into_without_a_shell() {
+    let bed = Bed::with_image(&format!("rootfs:{}", image("static").display()));
+    let running = stuck(&bed, &[]);
+    running.stderr.wait_for(" -- PROGRAM");
+    running.stderr.wait_for("a build started with --toolbox has one");
+    let out = bed.runner(["exec", "--", "/hello", "it"]).code(0).stdout;
+    assert_eq!(out, "hello from an image without a shell [\"it\"]\n");
+    let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
+    terminal.wait_for("the image has no shell");
+    terminal.ends(127);
+    bed.runner(["wait", "--for", "paused"]).code(0);
+    // From within, too.
+    bed.runner(["exec", "--", "codebuild-resume"]);
+    running.stderr.wait_for("Build container found dead");
+    running.ends(3);
+    assert_eq!(bed.record()["buildStatus"], "FAULT");
+}
+
+fn looked_into_with_the_toolbox() {
+    let bed = Bed::with_image(&format!("rootfs:{}", image("static").display()));
+    let running = stuck(&bed, &["--toolbox"]);
+    let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
+    terminal.send("ls /hello && pwd && echo done-$((6 * 7))\r");
+    terminal.wait_for("/codebuild/output/");
+    terminal.wait_for("done-42");
+    terminal.send("codebuild-resume\r");
+    terminal.wait_for("the build is being stopped");
+    terminal.ends(0);
+    running.ends(3);
+}
+
+fn nobody_looks_into_it() {
+    for (action, code) in [("resume", 3), ("stop", 5)] {
+        let bed = Bed::with_image(&format!("rootfs:{}", image("static").display()));
+        let options = ["--break-timeout", "1s", "--break-timeout-action", action];
+        let running = stuck(&bed, &options);
+        running.stderr.wait_for("  ends by itself in ");
+        running.ends(code);
+    }
+}
+
+/// It was there when the build began.
+fn a_shell_that_is_lost() {
+    let bed = Bed::owned();
+    let commands = "version: 0.2\nphases:\n  build:\n    commands: [cd /tmp, rm /bin/sh, 'true']\n";
+    bed.build(commands, &[]).code(3).says("no `/bin/sh`").says("hint: ");
+    let running = bed.start(commands, &["--enable-session"]);
+    running.stderr.wait_for("is paused and cannot go on");
+    running.stderr.wait_for("  stop ");
+    assert_eq!(bed.runner(["exec", "--", "busybox", "pwd"]).code(0).stdout, "/tmp\n");
+    bed.runner(["resume"]).code(0);
+    running.ends(3);
 }
 
 fn no_such_image() {

@@ -93,16 +93,20 @@ pub enum EventBody {
         /// One line or several.
         text: String,
     },
-    /// A command has called `codebuild-breakpoint` and waits.
+    /// A command has called `codebuild-breakpoint` and waits, or the build cannot go on and waits for
+    /// whoever wants to know why.
     Paused {
         /// Number of the breakpoint in this build, from 1.
         breakpoint: u64,
-        /// The command that was running.
+        /// The command that was running, or was to be run.
         command: u32,
-        /// Working directory of the process that called.
+        /// Working directory of the process that called; else the one the command was to have.
         directory: String,
         /// When the build goes on by itself if nobody connects, in seconds from now.
         resumes_in_s: Option<u64>,
+        /// Why it cannot go on; resumed, it ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stuck: Option<Stuck>,
     },
     /// A breakpoint is over.
     Resumed {
@@ -156,10 +160,15 @@ impl EventBody {
             | EventBody::CommandStarted { text, .. }
             | EventBody::CommandEnded { outcome: Outcome::NotStarted(text), .. }
             | EventBody::Notice { text, .. }
-            | EventBody::Paused { directory: text, .. }
             | EventBody::SessionOpened { program: text, .. }
             | EventBody::SessionClosed { how: text, .. }
             | EventBody::BuildEnded { reason: Some(text), .. } => secrets.mask_text(text),
+            EventBody::Paused { directory, stuck, .. } => {
+                secrets.mask_text(directory);
+                if let Some(stuck) = stuck {
+                    secrets.mask_text(&mut stuck.reason);
+                }
+            }
             EventBody::PhaseEnded { contexts, .. } => {
                 for context in contexts {
                     secrets.mask_text(&mut context.message);
@@ -181,6 +190,16 @@ impl EventBody {
             | EventBody::BuildEnded { reason: None, .. } => {}
         }
     }
+}
+
+/// A build that cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stuck {
+    /// Why, in one sentence.
+    pub reason: String,
+    /// Whether a session finds a shell in the container.
+    pub has_shell: bool,
 }
 
 /// An artifact where it belongs.

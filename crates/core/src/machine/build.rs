@@ -33,6 +33,8 @@ pub struct BuildMachine {
     status: Status,
     reason: Option<String>,
     pauses: Pauses,
+    /// The breakpoint of a build that cannot go on, and what it ends with.
+    stuck: Option<(u64, PhaseContext)>,
     stopwatch: Stopwatch,
 }
 
@@ -75,6 +77,7 @@ impl BuildMachine {
             status: Status::Succeeded,
             reason: None,
             pauses: Pauses::default(),
+            stuck: None,
             stopwatch: Stopwatch::default(),
         }
     }
@@ -131,6 +134,7 @@ impl BuildMachine {
             Input::BreakpointHit { breakpoint, directory } => {
                 self.breakpoint_hit(breakpoint, directory, now, &mut step);
             }
+            Input::Stuck(impasse) => self.get_stuck(*impasse, now, &mut step),
             Input::BreakpointGone { breakpoint } => {
                 if self.pauses.forget(breakpoint) {
                     self.resumed(breakpoint, ResumedBy::Gone, now, &mut step);

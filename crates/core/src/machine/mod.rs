@@ -10,4 +10,4 @@ mod step;
 mod tests;
 
 pub use build::BuildMachine;
-pub use step::{CommandRun, Effect, Input, Setup, SetupCommand, Step};
+pub use step::{CommandRun, Effect, Impasse, Input, Setup, SetupCommand, Step};

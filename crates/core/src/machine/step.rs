@@ -2,7 +2,9 @@
 //!
 //! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
 
-use crate::event::{EventBody, ExportedVariable, NoticeLevel, Outcome, Progress, StoredArtifact};
+use crate::event::{
+    EventBody, ExportedVariable, NoticeLevel, Outcome, Progress, StoredArtifact, Stuck,
+};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub enum Input {
         /// Working directory of the process.
         directory: String,
     },
+    /// A command could not be run, and no other can be.
+    Stuck(Box<Impasse>),
     /// A process that waited is gone.
     BreakpointGone {
         /// Number of its breakpoint.
@@ -82,6 +86,21 @@ pub enum Input {
     Notice(NoticeLevel, String),
     /// Time has passed; look at the deadlines.
     Tick,
+}
+
+/// A build that cannot go on, in a container that lives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Impasse {
+    /// Number of the breakpoint that it makes, where somebody may want to look.
+    pub breakpoint: u64,
+    /// Directory of the command.
+    pub directory: String,
+    /// What whoever looks is told.
+    pub stuck: Stuck,
+    /// What is told where nobody can.
+    pub hint: String,
+    /// What the build ends with.
+    pub fault: PhaseContext,
 }
 
 /// What is to be done.

@@ -1,7 +1,7 @@
 //! The machine as a table of stories: inputs in, the log and the verdict out, no process anywhere.
 
-use super::{BuildMachine, Effect, Input, Setup, SetupCommand};
-use crate::event::{BuildFacts, EventBody, Outcome, ResumedBy};
+use super::{BuildMachine, Effect, Impasse, Input, Setup, SetupCommand};
+use crate::event::{BuildFacts, EventBody, Outcome, ResumedBy, Stuck};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection};
 use crate::spec;
@@ -58,6 +58,10 @@ impl Bed {
     }
 
     fn with_limits(source: &str, limits: Limits) -> Self {
+        Self::with_facts(source, limits, facts())
+    }
+
+    fn with_facts(source: &str, limits: Limits, facts: BuildFacts) -> Self {
         let work = spec::parse(source)
             .map(|(spec, _)| plan::work(spec))
             .map_err(|_| Rejection { context: PhaseContext::new("YAML_FILE_ERROR", "bad") });
@@ -66,7 +70,7 @@ impl Bed {
             source: "/src".to_owned(),
             buildspec: "/src/b.yml".to_owned(),
         };
-        let plan = BuildPlan { facts: facts(), places, work, limits };
+        let plan = BuildPlan { facts, places, work, limits };
         Bed {
             machine: BuildMachine::new(Arc::new(plan)),
             now: Duration::from_secs(1000),
@@ -303,6 +307,47 @@ fn a_breakpoint_nobody_comes_to_ends_by_itself() {
     }
 }
 
+fn impasse(breakpoint: u64) -> Input {
+    Input::Stuck(Box::new(Impasse {
+        breakpoint,
+        directory: "/".to_owned(),
+        stuck: Stuck { reason: "no shell".to_owned(), has_shell: false },
+        hint: "hint: none".to_owned(),
+        fault: PhaseContext::new("F", "no shell"),
+    }))
+}
+
+#[test]
+fn a_build_that_cannot_go_on_waits_where_somebody_may_look() {
+    // Resumed, or alone for too long.
+    for input in [Input::Resume, Input::Tick] {
+        let mut bed = Bed::new(FOUR);
+        bed.send(Input::Start);
+        bed.until_command();
+        bed.send(impasse(1));
+        assert_eq!(bed.until_command(), None);
+        assert_eq!(bed.log.last().map(String::as_str), Some("paused"));
+        bed.now += Duration::from_secs(10);
+        bed.send(input);
+        bed.until_command();
+        let told: Vec<&str> = bed.log.iter().map(String::as_str).collect();
+        assert!(told.contains(&"INSTALL FAULT F"), "{told:?}");
+        assert_eq!(bed.finished, Some(Status::Fault));
+    }
+}
+
+#[test]
+fn without_sessions_a_build_that_cannot_go_on_ends() {
+    let facts = BuildFacts { session_enabled: false, ..facts() };
+    let mut bed = Bed::with_facts(FOUR, LIMITS, facts);
+    bed.send(Input::Start);
+    bed.until_command();
+    bed.send(impasse(1));
+    bed.until_command();
+    assert!(!bed.log.contains(&"paused".to_owned()), "{:?}", bed.log);
+    assert_eq!(bed.finished, Some(Status::Fault));
+}
+
 #[test]
 fn one_resume_releases_one_breakpoint_the_first_first() {
     let mut bed = Bed::new(FOUR);
@@ -452,6 +497,10 @@ fn no_order_of_inputs_breaks_the_law() {
                 8 => {
                     breakpoints += 1;
                     Input::BreakpointHit { breakpoint: breakpoints, directory: "/".to_owned() }
+                }
+                15 if random(3) == 0 => {
+                    breakpoints += 1;
+                    impasse(breakpoints)
                 }
                 9 => Input::BreakpointGone { breakpoint: random(4) as u64 },
                 10 => Input::Resume,

@@ -1,6 +1,8 @@
-//! A build at a breakpoint: paused, resumed, its clock meanwhile.
+//! A build at a breakpoint, or where it cannot go on: paused, resumed, its clock meanwhile.
 
-use super::{BuildMachine, Effect, EventBody, ResumedBy, State, Step, Timestamp};
+use super::{BuildMachine, Effect, EventBody, NoticeLevel, ResumedBy, State, Step, Timestamp};
+use crate::event::Stuck;
+use crate::machine::Impasse;
 use std::time::Duration;
 
 impl BuildMachine {
@@ -11,12 +13,40 @@ impl BuildMachine {
         now: Timestamp,
         step: &mut Step,
     ) {
-        if !matches!(self.state, State::Running(_) | State::SettingUp(_)) {
+        if !self.is_in_command() {
             // A process left running by an earlier command, while nothing runs that could be
             // paused.
             step.effects.push(Effect::Release { breakpoint });
             return;
         }
+        self.pause(breakpoint, directory, None, now, step);
+    }
+
+    /// Where sessions are enabled the build waits at its fault, which without a process to end it comes
+    /// to when it is resumed.
+    pub(super) fn get_stuck(&mut self, impasse: Impasse, now: Timestamp, step: &mut Step) {
+        let Impasse { breakpoint, directory, stuck, hint, fault } = impasse;
+        if self.plan.facts.session_enabled && self.is_in_command() && self.stuck.is_none() {
+            self.stuck = Some((breakpoint, fault));
+            self.pause(breakpoint, directory, Some(stuck), now, step);
+        } else {
+            step.events.push(EventBody::Notice { level: NoticeLevel::Note, text: hint });
+            self.fault(fault, now, step);
+        }
+    }
+
+    fn is_in_command(&self) -> bool {
+        matches!(self.state, State::Running(_) | State::SettingUp(_))
+    }
+
+    fn pause(
+        &mut self,
+        breakpoint: u64,
+        directory: String,
+        stuck: Option<Stuck>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
         self.pauses.hit(breakpoint, now.boot);
         if !self.plan.limits.timeout_while_paused {
             self.stopwatch.stop(now.boot);
@@ -30,6 +60,7 @@ impl BuildMachine {
             command: self.commands,
             directory,
             resumes_in_s,
+            stuck,
         });
     }
 
@@ -37,6 +68,9 @@ impl BuildMachine {
         if let Some(breakpoint) = self.pauses.release_first() {
             self.resumed(breakpoint, by, now, step);
             step.effects.push(Effect::Release { breakpoint });
+            if let Some((_, fault)) = self.stuck.take_if(|(stuck, _)| *stuck == breakpoint) {
+                self.fault(fault, now, step);
+            }
         }
     }
 
