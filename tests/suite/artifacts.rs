@@ -15,9 +15,7 @@ cases! {
         a_failed_build_leaves_its_artifacts, links_are_followed_within_reason,
         what_is_there_stays_until_all_is_there, of_the_engine_process, without_the_option;
     [Containers, Image("busybox"), Program("python3"), Program("unzip")] => zips_are_read_by_others,
-        a_zip_keeps_inner_links, a_sparse_file;
-    // Once: it is the same for every user, and takes long without root.
-    [Containers, Image("busybox"), Program("python3"), Root] => many_files;
+        a_zip_keeps_inner_links, many_files, a_sparse_file;
     [Containers, Image("busybox"), Root] => under_sudo_they_are_the_callers;
     [Containers, Image("busybox"), Python] => into_a_bucket, a_zip_in_a_bucket;
 }
