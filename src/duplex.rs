@@ -1,35 +1,48 @@
 //! A descriptor read and written without blocking, each way waited for only while something is to go
 //! that way.
 //!
-//! Used by the hub for terminals and by `control` for clients that have a session. tokio's own sockets
-//! are watched both ways all the time: a peer that has read something then wakes up a writer that has
+//! Used by the hub for terminals, and by both ends of a build's control socket. tokio's own sockets are
+//! watched both ways all the time: a peer that has read something then wakes up a writer that has
 //! nothing to say, once for each key.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A terminal's master, or a connected socket.
 #[derive(Debug)]
-pub(crate) struct Duplex(AsyncFd<OwnedFd>);
+pub(crate) struct Duplex {
+    fd: AsyncFd<OwnedFd>,
+    /// The same once more while it is full: watched under a number of its own.
+    full: Mutex<Option<AsyncFd<OwnedFd>>>,
+}
 
 impl Duplex {
     /// Must be called in the runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Duplex(watched(fd, Interest::READABLE)?))
+        Ok(Duplex { fd: watched(fd, Interest::READABLE)?, full: Mutex::default() })
     }
 
     /// What is there now, 0 at the end; `None` when nothing is.
     pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        now(|| Ok(nix::unistd::read(&self.0, buffer)?))
+        now(|| Ok(nix::unistd::read(self, buffer)?))
     }
 
-    /// Resolves when there may be something to read, or an error to find.
+    /// Resolves when there may be something to read, or an error to find. What has come before it
+    /// resolved is not told again: whoever waits has read everything.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.0.readable().await?.clear_ready();
-        Ok(())
+        poll_fn(|context| self.poll_readable(context)).await
+    }
+
+    /// As [`Self::readable`], for whoever waits for several things at once.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.fd.poll_read_ready(context))?.clear_ready();
+        Poll::Ready(Ok(()))
     }
 
     /// The next bytes; 0 at the end.
@@ -40,6 +53,23 @@ impl Duplex {
             }
             self.readable().await?;
         }
+    }
+
+    /// Resolves when there is room again. To be asked after a call that has found none.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_writable(context)).await
+    }
+
+    /// As [`Self::writable`], for whoever waits for several things at once.
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let watched = match &mut *full {
+            Some(watched) => watched,
+            none => none.insert(watched(self.fd.get_ref().try_clone()?, Interest::WRITABLE)?),
+        };
+        let is_writable = ready!(watched.poll_write_ready(context)).map(drop);
+        *full = None;
+        Poll::Ready(is_writable)
     }
 
     /// Resolves when all bytes are on their way.
@@ -53,18 +83,11 @@ impl Duplex {
         mut bytes: &[u8],
         mut send: impl FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
-        let mut full = None;
         while !bytes.is_empty() {
-            if let Some(sent) = now(|| send(self.as_fd(), bytes))? {
-                bytes = &bytes[sent..];
-                continue;
+            match now(|| send(self.as_fd(), bytes))? {
+                Some(sent) => bytes = &bytes[sent..],
+                None => self.writable().await?,
             }
-            let full = match &mut full {
-                Some(full) => full,
-                // Watched under a number of its own.
-                none => none.insert(watched(self.0.get_ref().try_clone()?, Interest::WRITABLE)?),
-            };
-            full.writable().await?.clear_ready();
         }
         Ok(())
     }
@@ -72,7 +95,7 @@ impl Duplex {
 
 impl AsFd for Duplex {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

@@ -3,14 +3,16 @@
 //! What `connection` is for the command line, without blocking anybody.
 
 use super::connection::ClientError;
+use crate::duplex::Duplex;
 use crate::state::{BuildDir, ShortPath};
 use runner_wire::control::{Answer, PROTOCOL, Request};
 use runner_wire::frame::{Decoder, Frame, Kind, encode};
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::task::{Context, Poll};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 /// How long an owner may take for what it does at once.
@@ -21,8 +23,11 @@ const CHUNK: usize = 64 << 10;
 /// A connection on which the greeting is done.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: UnixStream,
+    stream: Duplex,
     decoder: Decoder,
+    buffer: Box<[u8]>,
+    /// Nothing is left to be read or to be given out.
+    is_drained: AtomicBool,
     fds: Vec<OwnedFd>,
     /// Read, and given back.
     held: Option<Option<Frame>>,
@@ -33,10 +38,17 @@ impl Link {
         let path = dir.control_socket();
         let connect = async {
             let short = ShortPath::new(&path)?;
-            UnixStream::connect(short.path()).await
+            let stream = UnixStream::connect(short.path()).await?;
+            Duplex::new(stream.into_std()?.into())
         };
-        let stream = connect.await.map_err(ClientError::Connect)?;
-        let mut link = Link { stream, decoder: Decoder::default(), fds: Vec::new(), held: None };
+        let mut link = Link {
+            stream: connect.await.map_err(ClientError::Connect)?,
+            decoder: Decoder::default(),
+            buffer: vec![0; CHUNK].into(),
+            is_drained: AtomicBool::new(false),
+            fds: Vec::new(),
+            held: None,
+        };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         match link.ask(&Request::Hello { protocol: PROTOCOL, version }).await? {
             Answer::Hello { .. } => Ok(link),
@@ -66,13 +78,8 @@ impl Link {
         let body = serde_json::to_vec(request).map_err(|error| ClientError::Lost(error.into()))?;
         let frame = encode(Kind::Message, &body)
             .map_err(|error| ClientError::Lost(io::Error::other(error)))?;
-        let mut rest = frame.as_slice();
-        while !rest.is_empty() {
-            self.stream.writable().await.map_err(ClientError::Lost)?;
-            let sent = self.send_some(rest).map_err(ClientError::Lost)?;
-            rest = &rest[sent..];
-        }
-        Ok(())
+        let send = |socket: BorrowedFd<'_>, bytes: &[u8]| runner_sandbox::send(socket, bytes, &[]);
+        self.stream.send_all(&frame, send).await.map_err(ClientError::Lost)
     }
 
     /// Sends what the socket takes now; 0 while it is full.
@@ -80,9 +87,7 @@ impl Link {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let sent = self
-            .stream
-            .try_io(Interest::WRITABLE, || runner_sandbox::send(&self.stream, bytes, &[]));
+        let sent = runner_sandbox::send(&self.stream, bytes, &[]);
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             done => done,
@@ -95,19 +100,23 @@ impl Link {
     }
 
     /// Resolves when there may be something to read.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.stream.readable().await
+    pub(crate) async fn readable(&self) {
+        poll_fn(|context| self.poll_readable(context)).await;
     }
 
     /// As [`Self::readable`], for whoever waits for several things at once.
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        // An error is found by the next read.
-        self.stream.poll_read_ready(context).map(drop)
+        if self.is_drained.load(Relaxed) && self.held.is_none() {
+            // An error is found by the next read.
+            drop(ready!(self.stream.poll_readable(context)));
+            self.is_drained.store(false, Relaxed);
+        }
+        Poll::Ready(())
     }
 
     /// As [`Self::writable`], for whoever waits for several things at once.
     pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_write_ready(context).map(drop)
+        self.stream.poll_writable(context).map(drop)
     }
 
     /// Gives a frame back, to be the next one.
@@ -121,7 +130,7 @@ impl Link {
             if let Some(frame) = self.next_now()? {
                 return Ok(frame);
             }
-            self.stream.readable().await.map_err(ClientError::Lost)?;
+            self.readable().await;
         }
     }
 
@@ -136,17 +145,18 @@ impl Link {
             if frame.is_some() {
                 return Ok(Some(frame));
             }
-            let mut buffer = [0; CHUNK];
-            let received = self
-                .stream
-                .try_io(Interest::READABLE, || runner_sandbox::receive(&self.stream, &mut buffer));
+            let received = runner_sandbox::receive(&self.stream, &mut self.buffer);
+            // Less than was asked for does not mean that this was all: a read ends where descriptors
+            // ride along.
+            let is_drained = matches!(&received, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+            *self.is_drained.get_mut() = is_drained;
             match received {
                 Ok(received) if received.bytes == 0 => return Ok(Some(None)),
                 Ok(received) => {
                     self.fds.extend(received.fds);
-                    self.decoder.feed(&buffer[..received.bytes]);
+                    self.decoder.feed(&self.buffer[..received.bytes]);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(_) if is_drained => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     return Ok(Some(None));
                 }

@@ -156,7 +156,9 @@ impl SessionTask {
             self.channel.close(reason, now);
             self.stage = Stage::Lingering { until: now.since + LINGER };
         }
-        if let Some(socket) = &mut self.socket {
+        if let Some(socket) = &mut self.socket
+            && self.channel.is_pressing(now)
+        {
             while socket.has_room() {
                 let Some(frame) = self.channel.next_outgoing() else { break };
                 socket.push(frame);

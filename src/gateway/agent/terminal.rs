@@ -129,7 +129,7 @@ async fn relay(
         }
         tokio::select! {
             ready = link.writable(), if !pending.is_empty() => drop(ready),
-            ready = link.readable(), if room > 0 => ready.map_err(ClientError::Lost)?,
+            () = link.readable(), if room > 0 => {}
             () = std::future::pending(), if pending.is_empty() && room == 0 => {}
         }
     }

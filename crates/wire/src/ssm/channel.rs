@@ -17,6 +17,11 @@ use std::time::Duration;
 pub const CONNECT_FAILED: u32 = 3;
 /// The bytes of one message of output, at most.
 pub const MAX_OUTPUT: usize = 64 << 10;
+/// How long an acknowledgement waits for output that it can travel with: mostly the echo of the key it
+/// acknowledges. A client would wake up for each.
+const HOLD: Duration = Duration::from_millis(2);
+/// How many may wait. A client resends after a tenth of a second at the earliest.
+const MAX_HELD: usize = 8;
 
 /// What a channel is for.
 #[derive(Clone, Debug)]
@@ -98,6 +103,8 @@ pub struct Channel {
     sender: Sender,
     receiver: Receiver,
     outgoing: VecDeque<Bytes>,
+    /// Until when what is to be sent, nothing but acknowledgements, can wait.
+    held: Option<Duration>,
     made: u64,
     asked_at: Duration,
 }
@@ -126,6 +133,7 @@ impl Channel {
             sender: Sender::new(),
             receiver: Receiver::default(),
             outgoing: VecDeque::new(),
+            held: None,
             made: 0,
             asked_at: Duration::ZERO,
         }
@@ -148,6 +156,7 @@ impl Channel {
     pub fn attach(&mut self, now: Now) {
         self.is_attached = true;
         self.outgoing.clear();
+        self.held = None;
         if self.phase == Phase::New {
             self.phase = Phase::Handshake;
             self.asked_at = now.since;
@@ -162,11 +171,24 @@ impl Channel {
     pub fn detach(&mut self) {
         self.is_attached = false;
         self.outgoing.clear();
+        self.held = None;
+    }
+
+    /// Whether something is to be sent that cannot wait for more.
+    #[must_use]
+    pub fn is_pressing(&self, now: Now) -> bool {
+        !self.outgoing.is_empty() && self.held.is_none_or(|until| now.since >= until)
     }
 
     /// The next bytes for the socket.
     pub fn next_outgoing(&mut self) -> Option<Bytes> {
+        self.held = None;
         self.outgoing.pop_front()
+    }
+
+    fn push(&mut self, frame: Bytes) {
+        self.held = None;
+        self.outgoing.push_back(frame);
     }
 
     /// Bytes of output that may be sent now; 0 while the client has enough to acknowledge.
@@ -195,7 +217,7 @@ impl Channel {
         message::seal(&mut message, &head);
         let frame = Bytes::from(message);
         if self.is_attached {
-            self.outgoing.push_back(frame.clone());
+            self.push(frame.clone());
         }
         self.sender.push(frame, now.since, self.is_attached);
     }
@@ -223,21 +245,27 @@ impl Channel {
         });
         let head = Head { id, ..self.head(Kind::ChannelClosed, Payload::None, 0, 0, now) };
         if self.is_attached {
-            self.outgoing.push_back(message::encode(&head, body.to_string().as_bytes()).into());
+            self.push(message::encode(&head, body.to_string().as_bytes()).into());
         }
     }
 
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
+        self.held.into_iter().chain(self.resends()).min()
+    }
+
+    fn resends(&self) -> Option<Duration> {
         let resends = self.is_attached && !self.is_silent && self.phase != Phase::Closed;
         resends.then(|| self.sender.deadline()).flatten()
     }
 
     /// Sends again what has waited too long for its acknowledgement.
     pub fn tick(&mut self, now: Now) {
-        if self.deadline().is_some() {
-            self.outgoing.extend(self.sender.overdue(now.since));
+        if self.resends().is_some() {
+            for frame in self.sender.overdue(now.since) {
+                self.push(frame);
+            }
         }
     }
 
@@ -355,7 +383,12 @@ impl Channel {
             message.id, message.sequence
         );
         let head = self.head(Kind::Acknowledge, Payload::None, 0, 3, now);
-        self.outgoing.push_back(message::encode(&head, body.as_bytes()).into());
+        let frame = message::encode(&head, body.as_bytes()).into();
+        let is_first = self.outgoing.is_empty();
+        let can_wait = self.phase == Phase::Open && (is_first || self.held.is_some());
+        let held = if is_first { Some(now.since + HOLD) } else { self.held };
+        self.push(frame);
+        self.held = held.filter(|_| can_wait && self.outgoing.len() < MAX_HELD);
     }
 
     fn head(&mut self, kind: Kind, payload: Payload, sequence: i64, flags: u64, now: Now) -> Head {

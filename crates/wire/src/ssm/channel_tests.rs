@@ -102,6 +102,31 @@ fn a_shell_from_beginning_to_end() {
 }
 
 #[test]
+fn an_acknowledgement_travels_with_the_echo() {
+    let mut channel = shell();
+    channel.receive(&client(1, Payload::Bytes, b"l"), at(10), ROOM);
+    assert!(!channel.is_pressing(at(10)) && !channel.is_pressing(at(11)));
+    channel.number(Payload::Bytes, b"l", at(11));
+    assert!(channel.is_pressing(at(11)));
+    assert_eq!(sent(&mut channel), ["ack 1", "2 l"]);
+    channel.receive(&ack(2), at(12), ROOM);
+    // Nothing comes of it: it goes alone, and in time.
+    channel.receive(&client(2, Payload::Bytes, b"s"), at(20), ROOM);
+    assert!(!channel.is_pressing(at(21)));
+    assert_eq!(channel.deadline(), Some(at(22).since));
+    assert!(channel.is_pressing(at(22)));
+    assert_eq!(sent(&mut channel), ["ack 2"]);
+    assert_eq!(channel.deadline(), None);
+    // Many of them wait for nothing.
+    for sequence in 3..11 {
+        assert!(!channel.is_pressing(at(30)));
+        channel.receive(&client(sequence, Payload::Bytes, b"x"), at(30), ROOM);
+    }
+    assert!(channel.is_pressing(at(30)));
+    assert_eq!(sent(&mut channel).len(), 8);
+}
+
+#[test]
 fn sizes_are_made_to_fit() {
     let mut channel = shell();
     for (n, (text, wanted)) in [
