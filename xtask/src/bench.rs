@@ -5,11 +5,12 @@
 //! its median is what counts. Peers that are not installed are named and left out.
 
 mod bed;
+mod forward;
 mod gateway;
 mod images;
 mod outputs;
 mod paused;
-mod relay;
+
 mod rootless;
 mod session;
 
@@ -67,8 +68,7 @@ const PARTS: &[Part] = &[
     ("paused", |bed, _| paused::measure(bed)),
     ("pull", images::pull),
     ("layers", images::layers),
-    ("attach", |bed, _| relay::attach(bed)),
-    ("forward", |bed, _| relay::forward(bed)),
+    ("forward", |bed, _| forward::forward(bed)),
     ("zip", |bed, _| outputs::zip(bed)),
     ("cache", |bed, _| outputs::cache(bed)),
     ("s3", |bed, _| outputs::s3(bed)),

@@ -1,97 +1,14 @@
-//! Bytes of clients on their way: a key through `runner attach` and back, a stream through
-//! `runner port-forward`.
+//! Streams through `runner port-forward`.
 
 use super::bed::{Bed, Ended};
 use super::{Contender, measure};
 use crate::{Result, packages};
-use pty_process::Size;
-use pty_process::blocking::{Command as PtyCommand, Pty, open};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 /// Bytes of one stream.
 const STREAM: usize = 256 << 20;
-/// What is typed into each shell: from then on every byte comes back from a program as it is.
-const ECHO: &str = "stty raw -echo; echo on-''ly; exec cat\n";
-
-/// One key there and back, beside a relay on this machine: `script`, which sits between two terminals as
-/// well.
-pub(super) fn attach(bed: &Bed) -> Result {
-    let paused = bed.paused()?;
-    let runner = bed.runner();
-    let mut attach = PtyCommand::new(runner.get_program()).arg("attach").env_clear();
-    for (name, value) in runner.get_envs() {
-        if let Some(value) = value {
-            attach = attach.env(name, value);
-        }
-    }
-    let local = || PtyCommand::new("sh");
-    let relay = PtyCommand::new("script").args(["-qc", "sh", "/dev/null"]);
-    let mut contenders = Vec::new();
-    for (name, command) in [
-        ("through `runner attach`", attach),
-        ("through `script`, a relay between two terminals", relay),
-        ("a terminal without a relay", local()),
-    ] {
-        let mut terminal = Terminal::start(command)?;
-        contenders.push(Contender::timed(name, move || terminal.key()));
-    }
-    let result = measure("One key there and back", 200, &mut contenders);
-    drop(contenders);
-    drop(paused);
-    result
-}
-
-/// A program on a terminal that sends every byte back.
-struct Terminal {
-    child: Child,
-    pty: Pty,
-}
-
-impl Terminal {
-    fn start(command: PtyCommand) -> Result<Self> {
-        let failed = |error: pty_process::Error| error.to_string();
-        let (pty, pts) = open().map_err(failed)?;
-        pty.resize(Size::new(24, 80)).map_err(failed)?;
-        let child = command.spawn(pts).map_err(failed)?;
-        let mut terminal = Terminal { child, pty };
-        terminal.pty.write_all(ECHO.as_bytes()).map_err(|error| error.to_string())?;
-        let mut seen = Vec::new();
-        let mut byte = [0];
-        // What is typed is echoed with the quotes in it.
-        while !seen.ends_with(b"on-ly") {
-            terminal.pty.read_exact(&mut byte).map_err(|error| error.to_string())?;
-            seen.push(byte[0]);
-        }
-        // The end of that line comes before the first key.
-        while byte[0] != b'\n' {
-            terminal.pty.read_exact(&mut byte).map_err(|error| error.to_string())?;
-        }
-        Ok(terminal)
-    }
-
-    fn key(&mut self) -> Result<Duration> {
-        let mut once = || -> std::io::Result<Duration> {
-            let mut byte = [0];
-            let begin = Instant::now();
-            self.pty.write_all(b"x")?;
-            self.pty.read_exact(&mut byte)?;
-            Ok(begin.elapsed())
-        };
-        once().map_err(|error| error.to_string())
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // Ended with its terminal, as far as it had not ended before.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A stream each way, beside socat's.
 pub(super) fn forward(bed: &Bed) -> Result {
     packages::install(&["socat"])?;
