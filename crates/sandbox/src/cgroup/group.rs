@@ -457,3 +457,37 @@ fn end_all(dir: &Path) -> bool {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group as its files show it.
+    fn group(dir: &Path, is_top: bool) -> PathBuf {
+        fs::create_dir_all(dir).expect("a directory");
+        fs::write(dir.join("cgroup.controllers"), "cpu memory\n").expect("a file");
+        if !is_top {
+            fs::write(dir.join("cgroup.type"), "domain\n").expect("a file");
+        }
+        dir.to_path_buf()
+    }
+
+    #[test]
+    fn in_version_2_only_the_topmost_group_has_children_beside_processes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let top = group(&dir.path().join("machine"), true);
+        let session = group(&top.join("session"), false);
+        let container = group(&dir.path().join("container"), false);
+        let place = |mount: &Path, own: &Path| {
+            let (mount, own) = (mount.to_path_buf(), own.to_path_buf());
+            let hierarchy = Hierarchy { version: Version::Two, options: Vec::new(), mount, own };
+            let limits = Limits::default();
+            let plan = Plan { name: "x".into(), limits, whole: false, hierarchies: Vec::new() };
+            plan.place(&hierarchy)
+        };
+        assert_eq!(place(&top, &top), Some(top.join("x")));
+        assert_eq!(place(&top, &session), Some(top.join("x")));
+        // What is above the group of a container, it does not see.
+        assert_eq!(place(&container, &container), None);
+    }
+}
