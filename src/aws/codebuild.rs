@@ -3,6 +3,7 @@
 use super::builds::{Builds, Known};
 use super::call::{Call, Refusal, unknown};
 use super::endpoint::{Endpoint, Origin};
+use super::page::page;
 use crate::client::Link;
 use runner_wire::control::{Answer, Request};
 use runner_wire::frame::{Frame, Kind};
@@ -89,18 +90,11 @@ async fn list(input: &ListBuilds, builds: &Builds) -> Result<Value, Refusal> {
             return Err(invalid(format!("sortOrder is ASCENDING or DESCENDING, not {other}")));
         }
     }
-    // A page begins behind a build, so that new ones push nothing onto a page twice.
-    let start = match &input.next_token {
-        None => 0,
-        Some(last) => {
-            let at = ids.iter().position(|id| id == last);
-            at.ok_or_else(|| invalid("nextToken is none of this list"))? + 1
-        }
-    };
-    let page: Vec<&String> = ids[start..].iter().take(PAGE).collect();
-    let mut answer = json!({"ids": page});
-    if start + PAGE < ids.len() {
-        answer["nextToken"] = json!(page.last());
+    let page = page(&ids, |id| id, input.next_token.as_deref(), PAGE)
+        .ok_or_else(|| invalid("nextToken is none of this list"))?;
+    let mut answer = json!({"ids": page.items});
+    if let Some(next) = page.next {
+        answer["nextToken"] = json!(next);
     }
     Ok(answer)
 }

@@ -4,20 +4,16 @@ use super::builds::Known;
 use super::call::{Call, Refusal, unknown};
 use super::documents;
 use super::endpoint::{Endpoint, Origin};
-use super::ssm::{check, no_session};
+use super::page::page;
+use super::targets::{CLUSTER, ECS_IDLE, check, no_session};
 use crate::amazon::{ACCOUNT, REGION};
 use crate::clock;
 use crate::gateway::Asked;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
 
-/// The one cluster there is: the one that is meant where none is named.
-const CLUSTER: &str = "default";
 /// The one container of a task.
 const CONTAINER: &str = "build";
-/// Sessions end after this long without input, whatever is configured.
-const IDLE: Duration = Duration::from_secs(20 * 60);
 /// How long a task that has ended is listed.
 const STOPPED_FOR_S: f64 = 3600.0;
 /// What the service itself says.
@@ -67,15 +63,6 @@ fn runtime_id(known: &Known) -> String {
     format!("{}-{:010}", task_id(known), digits % 10_000_000_000)
 }
 
-/// The uuid of the build that `ecs:<cluster>_<task>_<runtime>` names.
-pub(super) fn task_of_target(target: &str) -> Option<String> {
-    let mut parts = target.strip_prefix("ecs:")?.split('_');
-    let (cluster, task, runtime) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_whole = cluster == CLUSTER && parts.next().is_none();
-    let uuid = uuid::Uuid::try_parse(task).ok()?;
-    (is_whole && runtime.starts_with(task)).then(|| uuid.hyphenated().to_string())
-}
-
 /// The build of a task's id or ARN.
 async fn find(task: &str, endpoint: &Endpoint) -> Option<Known> {
     endpoint.builds.get(task.rsplit('/').next()?).await
@@ -123,7 +110,7 @@ async fn execute(
         document: None,
         reason: None,
         owner: origin.caller.arn.clone(),
-        idle: IDLE,
+        idle: ECS_IDLE,
         longest: reachable.longest,
         build: known.dir.clone(),
         plan,
@@ -254,17 +241,11 @@ async fn list_tasks(input: &ListTasks, endpoint: &Endpoint) -> Result<Value, Ref
     let arns: Vec<String> =
         builds.iter().map(|known| arn("task", &format!("{CLUSTER}/{}", task_id(known)))).collect();
     let most = input.max_results.unwrap_or(100).clamp(1, 100);
-    let start = match &input.next_token {
-        None => 0,
-        Some(last) => {
-            let at = arns.iter().position(|arn| arn == last);
-            at.ok_or_else(|| invalid("nextToken is none of this list"))? + 1
-        }
-    };
-    let page: Vec<&String> = arns[start..].iter().take(most).collect();
-    let mut answer = json!({"taskArns": page});
-    if start + most < arns.len() {
-        answer["nextToken"] = json!(page.last());
+    let page = page(&arns, |arn| arn, input.next_token.as_deref(), most)
+        .ok_or_else(|| invalid("nextToken is none of this list"))?;
+    let mut answer = json!({"taskArns": page.items});
+    if let Some(next) = page.next {
+        answer["nextToken"] = json!(next);
     }
     Ok(answer)
 }
@@ -299,27 +280,4 @@ async fn describe_clusters(
         }
     }
     Ok(json!({"clusters": clusters, "failures": failures}))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets() {
-        let task = "0123456789abcdef0123456789abcdef";
-        let good = format!("ecs:default_{task}_{task}-0123456789");
-        let uuid = "01234567-89ab-cdef-0123-456789abcdef".to_owned();
-        assert_eq!(task_of_target(&good), Some(uuid));
-        for bad in [
-            "ecs:",
-            "codebuild:x",
-            &format!("ecs:other_{task}_{task}-1"),
-            &format!("ecs:default_{task}_x"),
-            &format!("{good}_x"),
-            "ecs:default_../.._x",
-        ] {
-            assert_eq!(task_of_target(bad), None, "{bad}");
-        }
-    }
 }

@@ -1,12 +1,11 @@
-//! The endpoint: what answers a call, whoever made it and however it came.
+//! The endpoint: what services answer with, who may call, and what is noted of it.
 
 use super::builds::Builds;
-use super::call::{Call, Refusal, Service};
+use super::call::{Call, Refusal};
 use super::keys::KeyPair;
 use super::peer;
 use super::policy::{Caller, OwnerMayAll, Policy};
 use super::sigv4::{self, AuthError};
-use super::{codebuild, ecs, ssm, sts};
 use crate::amazon::ACCOUNT;
 use crate::gateway::{Audit, Clock, Entry, Gateway};
 use crate::state::{ContainerFile, Home, live_builds};
@@ -126,17 +125,6 @@ impl Endpoint {
             );
             Refusal::new("AccessDeniedException", text)
         })
-    }
-
-    /// Answers a call.
-    pub(super) async fn answer(&self, call: &Call, origin: &Origin) -> Result<Value, Refusal> {
-        match call.service {
-            Service::Ssm => ssm::answer(call, origin, self).await,
-            Service::Ecs => ecs::answer(call, origin, self).await,
-            Service::CodeBuild => codebuild::answer(call, origin, self).await,
-            Service::Sts => sts::answer(call, &origin.caller),
-            Service::Other => Err(super::call::unknown(call.service, &call.operation)),
-        }
     }
 
     /// Notes what was asked and how it was answered, of calls that do something.

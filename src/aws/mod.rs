@@ -12,12 +12,14 @@ mod documents;
 mod ecs;
 mod endpoint;
 mod keys;
+mod page;
 mod peer;
 mod policy;
 mod server;
 mod sigv4;
 mod ssm;
 mod sts;
+mod targets;
 
 pub(crate) use endpoint::{Access, Endpoint};
 pub(crate) use keys::{KeyPair, PROFILE};

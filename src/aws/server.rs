@@ -4,9 +4,10 @@
 //! Host that is not `localhost` could be anybody's who points it here, so only that and plain
 //! addresses are known. Websockets go to the gateway, calls to the endpoint.
 
-use super::call::{self, Protocol, Refusal};
+use super::call::{self, Call, Protocol, Refusal, Service};
 use super::endpoint::{Endpoint, Ends, MAX_BODY, Origin};
 use super::sigv4::AuthError;
+use super::{codebuild, ecs, ssm, sts};
 use crate::gateway;
 use bytes::Bytes;
 use http::request::Parts;
@@ -15,6 +16,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -147,9 +149,20 @@ async fn respond(
         Ok(call) => call,
         Err(refusal) => return call::write(protocol, "", &Err(refusal)),
     };
-    let answer = endpoint.answer(&call, &origin).await;
+    let answer = answer(&call, &origin, endpoint).await;
     endpoint.note(&call, &origin, ends, text(&parts, "user-agent"), &answer);
     call::write(protocol, &call.operation, &answer)
+}
+
+/// Has the service that is asked answer a call.
+async fn answer(call: &Call, origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    match call.service {
+        Service::Ssm => ssm::answer(call, origin, endpoint).await,
+        Service::Ecs => ecs::answer(call, origin, endpoint).await,
+        Service::CodeBuild => codebuild::answer(call, origin, endpoint).await,
+        Service::Sts => sts::answer(call, &origin.caller),
+        Service::Other => Err(call::unknown(call.service, &call.operation)),
+    }
 }
 
 fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {

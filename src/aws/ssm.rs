@@ -1,20 +1,14 @@
 //! Session Manager: sessions begin, go on, end, and are listed.
 
-use super::builds::Known;
 use super::call::{Call, Refusal, unknown};
 use super::documents::{self, Parameters};
-use super::ecs;
 use super::endpoint::{Endpoint, Origin};
-use crate::gateway::{Asked, NoSession, SessionFacts};
+use super::page::page;
+use super::targets::{no_session, reachable};
+use crate::gateway::{Asked, SessionFacts};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// What is put before a build's uuid in a target.
-pub(super) const TARGET: &str = "codebuild:";
-/// Sessions through ECS end after this long without input, whatever is configured.
-const ECS_IDLE: Duration = Duration::from_secs(20 * 60);
 
 pub(super) async fn answer(
     call: &Call,
@@ -59,17 +53,13 @@ async fn start(
     let known = reachable(&input.target, endpoint).await.map_err(not_connected)?;
     let document = input.document_name.as_deref();
     let plan = documents::plan(document, &input.parameters.clone().unwrap_or_default())?;
-    let idle = match input.target.starts_with(TARGET) {
-        true => Duration::from_secs(known.idle_s),
-        false => ECS_IDLE,
-    };
     let asked = Asked {
         prefix: origin.caller.name.clone(),
         target: input.target.clone(),
         document: input.document_name.clone(),
         reason: input.reason.clone(),
         owner: origin.caller.arn.clone(),
-        idle,
+        idle: known.idle,
         longest: known.longest,
         build: known.known.dir,
         plan,
@@ -80,56 +70,6 @@ async fn start(
         "TokenValue": token,
         "StreamUrl": origin.stream_url(&session),
     }))
-}
-
-pub(super) fn no_session(error: &NoSession) -> Refusal {
-    match error {
-        NoSession::Unknown(_) => Refusal::new("DoesNotExistException", error.to_string()),
-        NoSession::TooMany => Refusal::new("ThrottlingException", error.to_string()),
-        NoSession::Random(_) => {
-            Refusal::new("InternalServerError", error.to_string()).with_status(500)
-        }
-    }
-}
-
-/// A build that sessions can be opened in.
-pub(super) struct Reachable {
-    pub(super) known: Known,
-    pub(super) idle_s: u64,
-    /// The longest a session may be open.
-    pub(super) longest: Option<Duration>,
-}
-
-/// The build of a target, if sessions can be opened in it; otherwise why not.
-async fn reachable(target: &str, endpoint: &Endpoint) -> Result<Reachable, String> {
-    let uuid = match target.strip_prefix(TARGET) {
-        Some(uuid) => Some(uuid.to_owned()),
-        None => ecs::task_of_target(target),
-    };
-    let known = match uuid {
-        Some(uuid) => endpoint.builds.get(&uuid).await,
-        None => None,
-    };
-    let shown: String = target.chars().filter(|c| !c.is_control()).collect();
-    let known = known.ok_or_else(|| format!("{shown} is not connected."))?;
-    check(known).await.map_err(|why| format!("{shown} is not connected: {why}."))
-}
-
-/// Whether sessions can be opened in it; otherwise why not.
-pub(super) async fn check(known: Known) -> Result<Reachable, String> {
-    let build = &known.record.id;
-    if !known.is_live {
-        return Err(format!("build {build} has ended"));
-    }
-    if !known.record.debug_session.session_enabled {
-        return Err(format!("build {build} was started without --enable-session"));
-    }
-    let status = known.status().await.map_err(|error| format!("build {build}: {error}"))?;
-    if !status.has_container {
-        return Err(format!("build {build} has no container yet, or no longer"));
-    }
-    let longest = status.session_longest_s.map(Duration::from_secs);
-    Ok(Reachable { known, idle_s: status.session_idle_s, longest })
 }
 
 #[derive(Deserialize)]
@@ -196,21 +136,11 @@ fn describe(input: &DescribeSessions, endpoint: &Endpoint) -> Result<Value, Refu
         let test = test(filter)?;
         sessions.retain(|facts| test(facts));
     }
-    let start = match &input.next_token {
-        None => 0,
-        Some(last) => {
-            let at = sessions.iter().position(|facts| facts.id == *last);
-            let at = at.ok_or_else(|| {
-                Refusal::new("InvalidNextToken", "NextToken is none of this list")
-            })?;
-            at + 1
-        }
-    };
-    let page: Vec<&SessionFacts> = sessions[start..].iter().take(most).collect();
-    let shapes: Vec<Value> = page.iter().map(|facts| shape(facts)).collect();
-    let mut answer = json!({"Sessions": shapes});
-    if start + most < sessions.len() {
-        answer["NextToken"] = json!(page.last().map(|facts| &facts.id));
+    let page = page(&sessions, |facts| &facts.id, input.next_token.as_deref(), most)
+        .ok_or_else(|| Refusal::new("InvalidNextToken", "NextToken is none of this list"))?;
+    let mut answer = json!({"Sessions": page.items.iter().map(shape).collect::<Vec<_>>()});
+    if let Some(next) = page.next {
+        answer["NextToken"] = json!(next);
     }
     Ok(answer)
 }

@@ -2,6 +2,7 @@
 //!
 //! Used by `cli` and by the other files here.
 
+use super::incoming::Incoming;
 use crate::state::{BuildDir, ShortPath};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_wire::control::{Answer, PROTOCOL, Request};
@@ -53,23 +54,15 @@ pub(crate) enum ClientError {
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: UnixStream,
-    decoder: Decoder,
-    buffer: Vec<u8>,
+    incoming: Incoming,
     /// The last read has taken all there was.
     is_drained: bool,
-    fds: Vec<OwnedFd>,
 }
 
 impl Client {
     pub(crate) fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
         let stream = reach(dir).map_err(ClientError::Connect)?;
-        let mut client = Client {
-            stream,
-            decoder: Decoder::default(),
-            buffer: vec![0; 64 << 10],
-            is_drained: false,
-            fds: Vec::new(),
-        };
+        let mut client = Client { stream, incoming: Incoming::new(), is_drained: false };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let sent = client.send(&Request::Hello { protocol: PROTOCOL, version });
         // Who is refused at the door is told before their greeting is read.
@@ -122,41 +115,28 @@ impl Client {
     /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when it
     /// is time to wait for the socket.
     pub(crate) fn poll_frame(&mut self) -> Result<Option<Option<Frame>>, ClientError> {
-        loop {
-            let frame =
-                self.decoder.next_frame().map_err(|e| ClientError::Lost(io::Error::other(e)))?;
-            if frame.is_some() {
-                return Ok(Some(frame));
-            }
+        let Client { stream, incoming, is_drained } = self;
+        let receive = |buffer: &mut [u8]| {
             // Whoever waits for the socket hears of what has come since.
-            if std::mem::take(&mut self.is_drained) {
-                return Ok(None);
+            if std::mem::take(is_drained) {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
-            match runner_sandbox::receive(&self.stream, &mut self.buffer) {
-                Ok(received) if received.bytes == 0 => return Ok(Some(None)),
-                Ok(received) => {
-                    self.is_drained = received.bytes < self.buffer.len();
-                    self.fds.extend(received.fds);
-                    self.decoder.feed(&self.buffer[..received.bytes]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                // It went before it had read everything, which is as much an end as any.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Ok(Some(None));
-                }
-                Err(error) => return Err(ClientError::Lost(error)),
-            }
-        }
+            let received = runner_sandbox::receive(&*stream, buffer)?;
+            *is_drained = received.bytes < buffer.len();
+            Ok(received)
+        };
+        incoming.next(receive).map_err(ClientError::Lost)
     }
 
     /// Descriptors that have come along with messages.
     pub(crate) fn take_fds(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.fds)
+        self.incoming.take_fds()
     }
 
     /// The connection, what was read ahead, and descriptors that have come.
     pub(crate) fn into_parts(self) -> (UnixStream, Decoder, Vec<OwnedFd>) {
-        (self.stream, self.decoder, self.fds)
+        let (decoder, fds) = self.incoming.into_parts();
+        (self.stream, decoder, fds)
     }
 
     /// Another handle for sending, for a thread of its own.

@@ -3,10 +3,11 @@
 //! What `connection` is for the command line, without blocking anybody.
 
 use super::connection::ClientError;
+use super::incoming::Incoming;
 use crate::duplex::Duplex;
 use crate::state::{BuildDir, ShortPath};
 use runner_wire::control::{Answer, PROTOCOL, Request};
-use runner_wire::frame::{Decoder, Frame, Kind, encode};
+use runner_wire::frame::{Frame, Kind, encode};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -17,18 +18,14 @@ use tokio::net::UnixStream;
 
 /// How long an owner may take for what it does at once.
 const SOON: Duration = Duration::from_secs(10);
-/// Bytes read at once.
-const CHUNK: usize = 64 << 10;
 
 /// A connection on which the greeting is done.
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: Duplex,
-    decoder: Decoder,
-    buffer: Box<[u8]>,
+    incoming: Incoming,
     /// Nothing is left to be read or to be given out.
     is_drained: AtomicBool,
-    fds: Vec<OwnedFd>,
     /// Read, and given back.
     held: Option<Option<Frame>>,
 }
@@ -43,10 +40,8 @@ impl Link {
         };
         let mut link = Link {
             stream: connect.await.map_err(ClientError::Connect)?,
-            decoder: Decoder::default(),
-            buffer: vec![0; CHUNK].into(),
+            incoming: Incoming::new(),
             is_drained: AtomicBool::new(false),
-            fds: Vec::new(),
             held: None,
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -139,34 +134,16 @@ impl Link {
         if let Some(frame) = self.held.take() {
             return Ok(Some(frame));
         }
-        loop {
-            let frame =
-                self.decoder.next_frame().map_err(|e| ClientError::Lost(io::Error::other(e)))?;
-            if frame.is_some() {
-                return Ok(Some(frame));
-            }
-            let received = runner_sandbox::receive(&self.stream, &mut self.buffer);
-            // Less than was asked for does not mean that this was all: a read ends where descriptors
-            // ride along.
-            let is_drained = matches!(&received, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
-            *self.is_drained.get_mut() = is_drained;
-            match received {
-                Ok(received) if received.bytes == 0 => return Ok(Some(None)),
-                Ok(received) => {
-                    self.fds.extend(received.fds);
-                    self.decoder.feed(&self.buffer[..received.bytes]);
-                }
-                Err(_) if is_drained => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Ok(Some(None));
-                }
-                Err(error) => return Err(ClientError::Lost(error)),
-            }
-        }
+        let stream = &self.stream;
+        let next = self.incoming.next(|buffer| runner_sandbox::receive(stream, buffer));
+        // Only what would have to wait: a read that brings less than was asked for may have ended where
+        // descriptors ride along.
+        *self.is_drained.get_mut() = matches!(next, Ok(None));
+        next.map_err(ClientError::Lost)
     }
 
     /// Descriptors that have come along with messages.
     pub(crate) fn take_fds(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.fds)
+        self.incoming.take_fds()
     }
 }

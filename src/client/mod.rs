@@ -9,6 +9,7 @@ mod copy;
 mod ended;
 mod exec;
 mod forward;
+mod incoming;
 mod keys;
 mod link;
 mod terminal;

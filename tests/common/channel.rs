@@ -5,8 +5,9 @@ use super::{PATIENCE, bed};
 use runner_wire::ssm::message::{Head, Id, encode, parse};
 use runner_wire::ssm::{Kind, Payload};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tungstenite::{Message, WebSocket};
 
 /// A session that was started and may be connected to.
@@ -117,19 +118,22 @@ impl Channel {
         self.socket.send(Message::text(message.to_string())).unwrap();
     }
 
-    pub(crate) fn handshake(&mut self) {
-        let payload = |heard: &Heard| match heard {
-            Heard::Output { payload, .. } => Some(*payload),
-            _ => None,
+    /// Does the handshake as a client that multiplexes; what the server asks in it.
+    pub(crate) fn handshake(&mut self) -> Value {
+        let request = match self.hear() {
+            Heard::Output { payload: Payload::HandshakeRequest, body, .. } => body,
+            other => panic!("{other:?}"),
         };
-        assert_eq!(payload(&self.hear()), Some(Payload::HandshakeRequest));
         let response = json!({
             "ClientVersion": "1.2.0.0",
             "ProcessedClientActions": [{"ActionType": "SessionType", "ActionStatus": 1}],
         });
         self.input(Payload::HandshakeResponse, response.to_string().as_bytes());
         assert_eq!(self.hear(), Heard::Acknowledged(0));
-        assert_eq!(payload(&self.hear()), Some(Payload::HandshakeComplete));
+        let last = self.hear();
+        let is_complete = matches!(last, Heard::Output { payload: Payload::HandshakeComplete, .. });
+        assert!(is_complete, "{last:?}");
+        serde_json::from_slice(&request).unwrap()
     }
 
     /// Another socket for the same session.
@@ -167,14 +171,16 @@ impl Channel {
 
     /// The next thing that comes. Output that is acknowledged here is gathered, once, in order.
     pub(crate) fn hear(&mut self) -> Heard {
+        let begin = Instant::now();
         loop {
+            // Pings come, whatever else does not.
+            let shown = String::from_utf8_lossy(&self.shown);
+            assert!(begin.elapsed() < PATIENCE, "nothing but pings comes; so far: {shown}");
             let bytes = match self.socket.read() {
                 Ok(Message::Binary(bytes)) => bytes,
                 Ok(Message::Close(_)) => return Heard::Lost,
                 Ok(_) => continue,
-                Err(tungstenite::Error::Io(error))
-                    if error.kind() == std::io::ErrorKind::WouldBlock =>
-                {
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                     panic!("nothing comes; so far: {}", String::from_utf8_lossy(&self.shown))
                 }
                 Err(_) => return Heard::Lost,
@@ -210,6 +216,18 @@ impl Channel {
                 }
                 Kind::Input | Kind::Other => panic!("{message:?}"),
             }
+        }
+    }
+
+    /// Checks that nothing comes, not even what has come before.
+    #[track_caller]
+    pub(crate) fn hears_nothing_for(&mut self, time: Duration) {
+        self.stream().set_read_timeout(Some(time)).unwrap();
+        let read = self.socket.read();
+        self.stream().set_read_timeout(Some(PATIENCE)).unwrap();
+        match read {
+            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {}
+            other => panic!("{other:?}"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::bed::{Bed, Outcome, outcome};
 use super::process::Running;
-use super::python;
+use super::{clients, project, python};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -46,6 +46,16 @@ impl Endpoint {
         let mut command = bed.other(python("aws").to_str().unwrap());
         self.surround(&mut command);
         command.args(arguments);
+        command
+    }
+
+    /// AWS's CLI with the stand-in for its plugin (`tests/clients`), and what is to be typed there.
+    pub(crate) fn aws_with_clients(&self, bed: &Bed, arguments: &[&str], typed: &str) -> Command {
+        let mut command = self.aws(bed, arguments);
+        let programs = project().join("tests/clients");
+        command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display()));
+        command.env("NODE_PATH", clients());
+        command.env("TYPED", typed);
         command
     }
 

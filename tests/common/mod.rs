@@ -7,6 +7,8 @@ pub(crate) mod crafted;
 pub(crate) mod daemon;
 pub(crate) mod docker;
 pub(crate) mod endpoint;
+pub(crate) mod engines;
+pub(crate) mod gateway;
 pub(crate) mod machine;
 pub(crate) mod podman;
 mod process;

@@ -2,27 +2,22 @@
 //! ssh for connections.
 
 use crate::common::endpoint::Endpoint;
+use crate::common::gateway::echo_server;
 use crate::common::{Bed, Outcome, Running, build, cases, clients, outcome, project, python};
-use std::process::Command;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
 cases! {
-    [Containers, Image("busybox"), Python, Clients] => a_shell_that_resumes_the_build, commands_of_ecs;
+    [Containers, Image("busybox"), Python, Clients] => a_shell_that_resumes_the_build, commands_of_ecs,
+        ports_of_every_document;
     [Python, Clients, Program("ssh")] => ssh_to_a_server_in_the_build;
     [Python, Clients] => without_a_container;
 }
 
-/// AWS's CLI, with the stand-in for its plugin and what is to be typed.
-fn aws(bed: &Bed, endpoint: &Endpoint, arguments: &[&str], typed: &str) -> Command {
-    let mut command = endpoint.aws(bed, arguments);
-    let programs = project().join("tests/clients");
-    command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display()));
-    command.env("NODE_PATH", clients());
-    command.env("TYPED", typed);
-    command
-}
-
 fn typed(bed: &Bed, endpoint: &Endpoint, arguments: &[&str], text: &str) -> Outcome {
-    outcome(&mut aws(bed, endpoint, arguments, text))
+    outcome(&mut endpoint.aws_with_clients(bed, arguments, text))
 }
 
 /// The line of the notice, pasted as it is.
@@ -79,6 +74,55 @@ fn commands_of_ecs() {
     bed.resume(running);
 }
 
+/// Each listens where its document says, and leads to the same server; by a name of the build's own, too.
+fn ports_of_every_document() {
+    let bed = Bed::new();
+    let running = bed
+        .paused(&build(&["echo 127.0.0.1 db.internal >> /etc/hosts; codebuild-breakpoint"]), &[]);
+    let endpoint = Endpoint::of_notice(&running);
+    let target = format!("codebuild:{}", bed.live().file_name().unwrap().to_str().unwrap());
+    let port = echo_server();
+    let path = bed.path("local.sock");
+    let documents = [
+        ("AWS-StartPortForwardingSession", String::new()),
+        ("AWS-StartPortForwardingSessionToRemoteHost", ",host=db.internal".to_owned()),
+        ("AWS-StartPortForwardingSessionToSocket", format!(",localUnixSocket={}", path.display())),
+    ];
+    let mut clients = Vec::new();
+    for (document, more) in documents {
+        let parameters = format!("portNumber={port}{more}");
+        let mut arguments = vec!["ssm", "start-session", "--target", &target];
+        arguments.extend(["--document-name", document, "--parameters", &parameters]);
+        let client = Running::spawn(endpoint.aws_with_clients(&bed, &arguments, ""));
+        client.stdout.wait_for("Waiting for connections...");
+        let text = client.stdout.text();
+        let sent: Vec<u8> = (0..300_000_u32).map(|n| (n >> 4) as u8).collect();
+        let heard = match text.split_once("Port ").map(|(_, rest)| rest.split_once(' ').unwrap().0)
+        {
+            Some(port) => {
+                let port: u16 = port.parse().unwrap();
+                there_and_back(TcpStream::connect(("127.0.0.1", port)).unwrap(), &sent)
+            }
+            None => there_and_back(UnixStream::connect(&path).unwrap(), &sent),
+        };
+        assert!(heard == sent, "{document}: {} bytes", heard.len());
+        clients.push(client);
+    }
+    bed.resume(running);
+    clients.into_iter().for_each(|client| client.ends(0));
+}
+
+fn there_and_back(stream: impl Read + Write + AsFd + Send, sent: &[u8]) -> Vec<u8> {
+    let mut writer = std::fs::File::from(stream.as_fd().try_clone_to_owned().unwrap());
+    let mut reader = stream;
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(sent).unwrap());
+        let mut heard = vec![0; sent.len()];
+        reader.read_exact(&mut heard).unwrap();
+        heard
+    })
+}
+
 /// An SSH server in the build, ssh outside, and AWS's CLI as its way there.
 fn ssh_to_a_server_in_the_build() {
     let bed = Bed::host();
@@ -100,7 +144,7 @@ fn ssh_to_a_server_in_the_build() {
          portNumber={port}",
         python("aws").display()
     );
-    let cli = aws(&bed, &endpoint, &[], "");
+    let cli = endpoint.aws_with_clients(&bed, &[], "");
     let mut command = bed.other("ssh");
     command.envs(cli.get_envs().filter_map(|(name, value)| Some((name, value?))));
     for option in [

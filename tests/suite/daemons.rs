@@ -4,13 +4,13 @@
 //! containers, as a user with that user's.
 
 use crate::common::docker::Docker;
+use crate::common::engines::Engine::{self, Docker as D, Podman as P};
 use crate::common::podman::Podman;
 use crate::common::registry::{Layout, Registry};
-use crate::common::{Bed, Running, build, cases, image, is_root, list, outcome, until};
+use crate::common::{Running, build, cases, image, is_root, list, outcome, until};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::Command;
 
 cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] =>
@@ -26,69 +26,6 @@ cases! {
         podman_kill_9, podman_files_of_images, podman_copies_and_ports, podman_what_it_has_not, podman_with_a_service_that_runs;
     [Users, Image("busybox"), Program("podman"), Program("runc"), Program("docker-registry"),
         Program("skopeo"), Program("umoci")] => podman_pulls, podman_pulls_as_the_caller;
-}
-
-/// One of the two.
-#[derive(Clone, Copy)]
-enum Engine {
-    Docker,
-    Podman,
-}
-use Engine::{Docker as D, Podman as P};
-
-impl Engine {
-    fn name(self) -> &'static str {
-        match self {
-            D => "docker",
-            P => "podman",
-        }
-    }
-
-    /// Its own command.
-    fn command(self, arguments: &[&str]) -> Command {
-        match self {
-            D => Docker::shared().command(arguments),
-            P => Podman::shared().command(arguments),
-        }
-    }
-
-    fn image(self, name: &'static str) -> String {
-        match self {
-            D => Docker::shared().image(name),
-            P => Podman::shared().image(name),
-        }
-    }
-
-    /// A bed whose builds run in its image busybox.
-    fn bed(self) -> Bed {
-        self.bed_with(&self.image("busybox"))
-    }
-
-    fn bed_with(self, image: &str) -> Bed {
-        let variables = match self {
-            D => vec![("DOCKER_HOST".to_owned(), Docker::shared().host())],
-            P => Podman::shared().variables(),
-        };
-        Bed::with_image(image).with_variables(variables)
-    }
-
-    fn options(self, more: &[&'static str]) -> Vec<&'static str> {
-        [&["--engine", self.name()], more].concat()
-    }
-
-    /// Containers of this build, whatever their state.
-    fn containers(self, bed: &Bed) -> Vec<String> {
-        let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
-        let filter = format!("label=runner.build={uuid}");
-        let listed = ["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"];
-        let listed = outcome(&mut self.command(&listed)).code(0);
-        listed.stdout.lines().map(str::to_owned).collect()
-    }
-
-    #[track_caller]
-    fn has_nothing_left(self, bed: &Bed) {
-        assert_eq!(self.containers(bed), [""; 0]);
-    }
 }
 
 fn docker_the_walk() {

@@ -2,79 +2,21 @@
 
 use crate::common::channel::{Channel, Heard, Started, head};
 use crate::common::endpoint::Endpoint;
-use crate::common::{Bed, Running, build, cases, until};
+use crate::common::gateway::{Place, in_the_foreground, open_frame, typed};
+use crate::common::{Bed, build, cases, until};
 use nix::sys::signal::Signal;
-use runner_wire::smux;
 use runner_wire::ssm::message::{MAX_PAYLOAD, encode};
 use runner_wire::ssm::{Kind, Payload};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::thread;
 
 cases! {
     [Containers, Image("busybox")] => a_shell, tokens, what_is_no_token, harmed_frames,
         a_client_that_never_acknowledges, a_client_that_never_reads, another_socket_under_output,
         the_newest_client_counts, two_hundred_sessions, a_flood_of_upgrades, idle_sessions,
         the_end_of_the_build, terminated_by_the_client, outputs_of_a_command, a_command_on_a_terminal,
-        connections, a_port_where_nobody_listens, one_connection_at_a_time, the_raw_connection,
         a_dying_endpoint, sessions_of_two_builds;
-}
-
-/// A paused build and an endpoint that needs no signature.
-struct Place {
-    bed: Bed,
-    build: Running,
-    endpoint: Endpoint,
-    server: Running,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self::with(&[])
-    }
-
-    fn with(options: &[&str]) -> Self {
-        let bed = Bed::new();
-        let build = bed.paused(&build(&["cd /tmp; codebuild-breakpoint"]), options);
-        let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
-        Place { bed, build, endpoint, server }
-    }
-
-    fn start(&self, document: &str, parameters: &Value) -> Started {
-        Started::new(&self.bed, &self.endpoint, document, parameters)
-    }
-
-    fn shell(&self) -> (Started, Channel) {
-        let started = self.start("", &json!({}));
-        let mut channel = Channel::open(&started);
-        channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#);
-        typed(&mut channel, "PS1='rea''dy> '\n");
-        channel.wait_for("ready> ");
-        (started, channel)
-    }
-
-    fn port(&self, document: &str, port: u16) -> Started {
-        self.start(document, &json!({"portNumber": [port.to_string()]}))
-    }
-
-    /// Memory of the endpoint, in MiB.
-    fn memory(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
-    }
-
-    fn ends(self) {
-        self.server.signal(Signal::SIGTERM);
-        self.server.ends(0);
-        self.bed.resume(self.build);
-    }
-}
-
-fn typed(channel: &mut Channel, text: &str) {
-    channel.input(Payload::Bytes, text.as_bytes());
 }
 
 fn a_shell() {
@@ -87,8 +29,7 @@ fn a_shell() {
     channel.input(Payload::Size, br#"{"cols":50,"rows":20}"#);
     typed(&mut channel, "stty size\n");
     channel.wait_for("20 50");
-    typed(&mut channel, "echo in the fore''ground; cat\n");
-    channel.wait_for("in the foreground");
+    in_the_foreground(&mut channel);
     typed(&mut channel, "\u{3}");
     channel.wait_for_after("^C", "ready> ");
     typed(&mut channel, "exit 3\n");
@@ -434,204 +375,6 @@ fn a_command_on_a_terminal() {
     let parameters = json!({"command": ["no-such-program"]});
     let mut channel = Channel::open(&place.start("AWS-StartInteractiveCommand", &parameters));
     assert!(channel.wait_for_close().contains("no-such-program"));
-    place.ends();
-}
-
-fn open_frame(id: u32) -> Vec<u8> {
-    let mut frame = smux::close(id).to_vec();
-    frame[1] = 0;
-    frame
-}
-
-fn data_frame(id: u32, data: &[u8]) -> Vec<u8> {
-    [&smux::data_head(id, data.len())[..], data].concat()
-}
-
-/// Frames of a multiplexed channel, until so many bytes of data have come for each of these ids, or
-/// their end.
-struct Mux {
-    decoder: smux::Decoder,
-    frames: Vec<smux::Frame>,
-    flags: Vec<Vec<u8>>,
-}
-
-impl Mux {
-    fn new() -> Self {
-        Mux { decoder: smux::Decoder::default(), frames: Vec::new(), flags: Vec::new() }
-    }
-
-    fn hear(&mut self, channel: &mut Channel) {
-        match channel.hear() {
-            Heard::Output { payload: Payload::Bytes, body, .. } => {
-                self.decoder.feed(&body);
-                while let Some(frame) = self.decoder.next_frame().unwrap() {
-                    self.frames.push(frame);
-                }
-            }
-            Heard::Output { payload: Payload::Flag, body, .. } => self.flags.push(body),
-            Heard::Acknowledged(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn data(&self, wanted: u32) -> Vec<u8> {
-        let mut all = Vec::new();
-        for frame in &self.frames {
-            if let smux::Frame::Data(id, data) = frame
-                && *id == wanted
-            {
-                all.extend_from_slice(data);
-            }
-        }
-        all
-    }
-
-    fn is_closed(&self, id: u32) -> bool {
-        self.frames.contains(&smux::Frame::Close(id))
-    }
-}
-
-/// Sends back what it gets, until there is no more.
-fn echo_server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut from = stream.try_clone().unwrap();
-                let _ = std::io::copy(&mut from, &mut stream);
-            });
-        }
-    });
-    port
-}
-
-fn connections() {
-    let place = Place::new();
-    let port = echo_server();
-    let mut channel = Channel::open(&place.port("AWS-StartPortForwardingSession", port));
-    let mut mux = Mux::new();
-    // Three at once, in frames that do not keep to messages.
-    let payload: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
-    let mut stream = Vec::new();
-    for id in [3, 5, 7] {
-        stream.extend(open_frame(id));
-    }
-    for part in payload.chunks(30_000) {
-        for id in [3, 5, 7] {
-            stream.extend(data_frame(id, part));
-        }
-    }
-    let mut parts = stream.chunks(1000);
-    let mut in_flight = 0;
-    while [3, 5, 7].iter().any(|id| mux.data(*id).len() < payload.len()) {
-        // Like a client whose acknowledgements come in: never far ahead.
-        while in_flight < 100
-            && let Some(part) = parts.next()
-        {
-            channel.input(Payload::Bytes, part);
-            in_flight += 1;
-        }
-        match channel.hear() {
-            Heard::Acknowledged(_) => in_flight -= 1,
-            Heard::Output { body, .. } => {
-                mux.decoder.feed(&body);
-                while let Some(frame) = mux.decoder.next_frame().unwrap() {
-                    mux.frames.push(frame);
-                }
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!([3, 5, 7].iter().all(|id| mux.data(*id) == payload));
-    // One is closed; the others go on.
-    channel.input(Payload::Bytes, &smux::close(5));
-    channel.input(Payload::Bytes, &data_frame(7, b"still"));
-    while !mux.data(7).ends_with(b"still") {
-        mux.hear(&mut channel);
-    }
-    assert!(!mux.is_closed(3) && mux.flags.is_empty());
-    // Another version of the multiplexing ends the session.
-    channel.input(Payload::Bytes, b"\x02\0\0\0\x03\0\0\0");
-    assert!(channel.wait_for_close().contains("version 2"));
-    place.ends();
-}
-
-fn a_port_where_nobody_listens() {
-    let place = Place::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut channel = Channel::open(&place.port("AWS-StartPortForwardingSession", port));
-    let mut mux = Mux::new();
-    channel.input(Payload::Bytes, &open_frame(3));
-    while !mux.is_closed(3) {
-        mux.hear(&mut channel);
-    }
-    assert_eq!(mux.flags, [vec![0, 0, 0, 3]]);
-    // The session goes on: somebody may listen by now.
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    channel.input(Payload::Bytes, &open_frame(5));
-    channel.input(Payload::Bytes, &data_frame(5, b"hello"));
-    let (mut stream, _) = listener.accept().unwrap();
-    let mut heard = [0; 5];
-    stream.read_exact(&mut heard).unwrap();
-    assert_eq!(&heard, b"hello");
-    stream.write_all(b"bye").unwrap();
-    drop(stream);
-    while !mux.is_closed(5) {
-        mux.hear(&mut channel);
-    }
-    assert_eq!(mux.data(5), b"bye");
-    let parameters = json!({"portNumber": ["80"], "host": ["169.254.169.254"]});
-    let body = json!({
-        "Target": format!("codebuild:{}", place.bed.live().file_name().unwrap().to_str().unwrap()),
-        "DocumentName": "AWS-StartPortForwardingSessionToRemoteHost", "Parameters": parameters,
-    });
-    let (status, refused) = place.endpoint.call("AmazonSSM.StartSession", &body);
-    assert!(
-        status == 400 && refused["message"].as_str().unwrap().contains("forbidden"),
-        "{refused}"
-    );
-    place.ends();
-}
-
-/// As plugins before multiplexing do it.
-fn one_connection_at_a_time() {
-    let place = Place::new();
-    let port = echo_server();
-    let mut channel = Channel::with_token(&place.port("AWS-StartPortForwardingSession", port));
-    channel.hear();
-    let response = json!({
-        "ClientVersion": "1.1.54.0",
-        "ProcessedClientActions": [{"ActionType": "SessionType", "ActionStatus": 1}],
-    });
-    channel.input(Payload::HandshakeResponse, response.to_string().as_bytes());
-    typed(&mut channel, "first");
-    channel.wait_for("first");
-    channel.input(Payload::Flag, &[0, 0, 0, 1]);
-    typed(&mut channel, "second");
-    channel.wait_for("second");
-    place.ends();
-}
-
-/// The document for SSH: the server speaks first, and the session is its connection.
-fn the_raw_connection() {
-    let place = Place::new();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut channel = Channel::open(&place.port("AWS-StartSSHSession", port));
-    let (mut stream, _) = listener.accept().unwrap();
-    stream.write_all(b"SSH-2.0-test\r\n").unwrap();
-    channel.wait_for("SSH-2.0-test");
-    typed(&mut channel, "SSH-2.0-client\r\n");
-    let mut heard = [0; 16];
-    stream.read_exact(&mut heard).unwrap();
-    assert_eq!(&heard, b"SSH-2.0-client\r\n");
-    drop(stream);
-    assert_eq!(channel.wait_for_close(), "");
-    drop(listener);
-    let mut channel = Channel::open(&place.port("AWS-StartSSHSession", port));
-    assert!(channel.wait_for_close().starts_with("Unable to connect to specified port"));
     place.ends();
 }
 

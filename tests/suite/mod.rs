@@ -23,6 +23,8 @@ mod forward;
 mod fuzz;
 mod fuzz_sessions;
 mod gateway;
+mod gateway_engines;
+mod gateway_ports;
 mod git;
 mod guards;
 mod host;
@@ -46,6 +48,7 @@ mod rootless;
 mod secrets;
 mod session_log;
 mod sessions;
+mod socat;
 mod store;
 mod sudo;
 mod toolbox;
@@ -78,6 +81,8 @@ pub(crate) fn cases() -> Vec<Case> {
         fuzz::cases(),
         fuzz_sessions::cases(),
         gateway::cases(),
+        gateway_engines::cases(),
+        gateway_ports::cases(),
         git::cases(),
         guards::cases(),
         host::cases(),
@@ -102,6 +107,7 @@ pub(crate) fn cases() -> Vec<Case> {
         secrets::cases(),
         session_log::cases(),
         sessions::cases(),
+        socat::cases(),
         sudo::cases(),
         toolbox::cases(),
     ]

@@ -13,14 +13,18 @@ use std::process::Command;
 const USERS: [(&str, bool); 2] = [("runner-test", true), ("runner-test-alone", false)];
 
 /// What the tests read of the project.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 8] = [
     "buildspecs",
     "tests/clients",
     "tests/guards",
     "tests/reports",
     "tests/suite",
+    "target/clients",
     "target/images",
+    PYTHON,
 ];
+/// Programs in there name their interpreter by its whole path.
+const PYTHON: &str = "target/python";
 
 /// Runs the tests as each user. Arguments are a filter.
 pub(crate) fn test(filter: &[String]) -> Result {
@@ -33,11 +37,15 @@ pub(crate) fn test(filter: &[String]) -> Result {
     // Beside the folder of test programs.
     let runner = program.ancestors().nth(2).unwrap_or(&program).join("runner");
     place(&runner, "runner")?;
-    for part in PARTS {
+    // What could not be installed has been told; the tests that need it are not run here either.
+    for part in PARTS.iter().filter(|part| root().join(part).exists()) {
         let to = bed.0.join(part);
         fs::create_dir_all(to.parent().unwrap_or(&bed.0)).map_err(|error| error.to_string())?;
-        run(Command::new("cp").args(["-a", "--"]).arg(root().join(part)).arg(to))?;
+        let copy = ["-a", "--reflink=auto", "--"];
+        run(Command::new("cp").args(copy).arg(root().join(part)).arg(to))?;
     }
+    move_python(&root().join(PYTHON), &bed.0.join(PYTHON))
+        .map_err(|error| format!("move Python's programs: {error}"))?;
     for (user, has_ids) in USERS {
         make_user(user, has_ids)?;
         let home = format!("/home/{user}");
@@ -52,6 +60,22 @@ pub(crate) fn test(filter: &[String]) -> Result {
             .arg("--quiet")
             .args(filter)
             .current_dir(&bed.0))?;
+    }
+    Ok(())
+}
+
+/// Has the programs of a copied Python environment run by the interpreter beside them.
+fn move_python(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !to.exists() {
+        return Ok(());
+    }
+    let (old, new) = (format!("#!{}/", from.display()), format!("#!{}/", to.display()));
+    for entry in fs::read_dir(to.join("bin"))? {
+        let path = entry?.path();
+        let Ok(bytes) = fs::read(&path) else { continue };
+        if let Some(rest) = bytes.strip_prefix(old.as_bytes()) {
+            fs::write(&path, [new.as_bytes(), rest].concat())?;
+        }
     }
     Ok(())
 }

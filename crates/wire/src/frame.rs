@@ -3,6 +3,8 @@
 //! Carries `control` messages and the bytes of sessions. Length and kind are 4 bytes and 1, so a
 //! reader knows how much to wait for and never looks past a frame.
 
+use crate::unread::Unread;
+
 /// Longest body a peer may announce, in bytes: an environment at its largest, and some.
 pub const MAX_BODY: usize = 12 << 20;
 /// Bytes before a body.
@@ -68,23 +70,12 @@ pub fn encode(kind: Kind, body: &[u8]) -> Result<Vec<u8>, FrameError> {
 
 /// Cuts frames out of a stream.
 #[derive(Debug, Default)]
-pub struct Decoder {
-    buffer: Vec<u8>,
-    /// How much of the buffer has been given out.
-    used: usize,
-}
+pub struct Decoder(Unread);
 
 impl Decoder {
     /// Takes the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.used > 0 && self.used == self.buffer.len() {
-            self.buffer.clear();
-            self.used = 0;
-        } else if self.used > 64 << 10 {
-            self.buffer.drain(..self.used);
-            self.used = 0;
-        }
-        self.buffer.extend_from_slice(bytes);
+        self.0.feed(bytes);
     }
 
     /// The next frame that is there whole.
@@ -92,8 +83,9 @@ impl Decoder {
     /// # Errors
     /// The stream is not one of frames; there is no way to find back into it.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let waiting = &self.buffer[self.used..];
-        let Some((head, rest)) = waiting.split_at_checked(HEAD_LEN) else { return Ok(None) };
+        let Some((head, rest)) = self.0.waiting().split_at_checked(HEAD_LEN) else {
+            return Ok(None);
+        };
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         if length > MAX_BODY {
             return Err(FrameError::TooLong(length));
@@ -105,7 +97,7 @@ impl Decoder {
         };
         let Some(body) = rest.get(..length) else { return Ok(None) };
         let frame = Frame { kind, body: body.to_vec() };
-        self.used += HEAD_LEN + length;
+        self.0.take(HEAD_LEN + length);
         Ok(Some(frame))
     }
 }

@@ -20,5 +20,6 @@ pub mod relay;
 pub mod shim;
 pub mod smux;
 pub mod ssm;
+mod unread;
 
 pub use runner_init::abi;

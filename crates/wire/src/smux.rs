@@ -4,6 +4,8 @@
 //! endian, unlike everything around it. What comes from the client is parsed as hostile; a frame of
 //! another version or with an unknown command ends the session, as it does at the other end.
 
+use crate::unread::Unread;
+
 /// Bytes before a frame's data.
 pub const HEAD_LEN: usize = 8;
 /// Most bytes of one frame. What the reference client sends at once.
@@ -39,17 +41,12 @@ pub enum SmuxError {
 
 /// Cuts frames out of a stream.
 #[derive(Debug, Default)]
-pub struct Decoder {
-    buffer: Vec<u8>,
-    used: usize,
-}
+pub struct Decoder(Unread);
 
 impl Decoder {
-    /// Takes the next bytes. Whoever takes out every frame that is there keeps it small.
+    /// Takes the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.used);
-        self.used = 0;
-        self.buffer.extend_from_slice(bytes);
+        self.0.feed(bytes);
     }
 
     /// The next frame that is there whole.
@@ -57,8 +54,9 @@ impl Decoder {
     /// # Errors
     /// See [`SmuxError`].
     pub fn next_frame(&mut self) -> Result<Option<Frame>, SmuxError> {
-        let waiting = &self.buffer[self.used..];
-        let Some((head, rest)) = waiting.split_at_checked(HEAD_LEN) else { return Ok(None) };
+        let Some((head, rest)) = self.0.waiting().split_at_checked(HEAD_LEN) else {
+            return Ok(None);
+        };
         let [version, command, low, high, id @ ..] = head else { return Ok(None) };
         let length = u16::from_le_bytes([*low, *high]);
         let id = id.iter().rev().fold(0u32, |id, byte| id << 8 | u32::from(*byte));
@@ -76,7 +74,7 @@ impl Decoder {
             }
             (other, _) => return Err(SmuxError::Command(other)),
         };
-        self.used += HEAD_LEN + usize::from(length);
+        self.0.take(HEAD_LEN + usize::from(length));
         Ok(Some(frame))
     }
 }

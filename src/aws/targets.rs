@@ -1,0 +1,104 @@
+//! What clients name when they want in, builds and tasks, and whether sessions can be opened there.
+//!
+//! Used by `ssm` and `ecs`, which begin sessions.
+
+use super::builds::Known;
+use super::call::Refusal;
+use super::endpoint::Endpoint;
+use crate::gateway::NoSession;
+use std::time::Duration;
+
+/// What is put before a build's uuid in a target.
+const TARGET: &str = "codebuild:";
+/// The one cluster there is: the one that is meant where none is named.
+pub(super) const CLUSTER: &str = "default";
+/// Sessions in tasks end after this long without input, whatever is configured.
+pub(super) const ECS_IDLE: Duration = Duration::from_secs(20 * 60);
+
+/// The uuid of the build that `ecs:<cluster>_<task>_<runtime>` names.
+fn task_of_target(target: &str) -> Option<String> {
+    let mut parts = target.strip_prefix("ecs:")?.split('_');
+    let (cluster, task, runtime) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_whole = cluster == CLUSTER && parts.next().is_none();
+    let uuid = uuid::Uuid::try_parse(task).ok()?;
+    (is_whole && runtime.starts_with(task)).then(|| uuid.hyphenated().to_string())
+}
+
+pub(super) fn no_session(error: &NoSession) -> Refusal {
+    match error {
+        NoSession::Unknown(_) => Refusal::new("DoesNotExistException", error.to_string()),
+        NoSession::TooMany => Refusal::new("ThrottlingException", error.to_string()),
+        NoSession::Random(_) => {
+            Refusal::new("InternalServerError", error.to_string()).with_status(500)
+        }
+    }
+}
+
+/// A build that sessions can be opened in.
+pub(super) struct Reachable {
+    pub(super) known: Known,
+    /// How long a session may be without input.
+    pub(super) idle: Duration,
+    /// The longest a session may be open.
+    pub(super) longest: Option<Duration>,
+}
+
+/// The build of a target, if sessions can be opened in it; otherwise why not.
+pub(super) async fn reachable(target: &str, endpoint: &Endpoint) -> Result<Reachable, String> {
+    let own = target.strip_prefix(TARGET).map(str::to_owned);
+    let is_task = own.is_none();
+    let uuid = own.or_else(|| task_of_target(target));
+    let known = match uuid {
+        Some(uuid) => endpoint.builds.get(&uuid).await,
+        None => None,
+    };
+    let shown: String = target.chars().filter(|c| !c.is_control()).collect();
+    let known = known.ok_or_else(|| format!("{shown} is not connected."))?;
+    let mut reachable =
+        check(known).await.map_err(|why| format!("{shown} is not connected: {why}."))?;
+    if is_task {
+        reachable.idle = ECS_IDLE;
+    }
+    Ok(reachable)
+}
+
+/// Whether sessions can be opened in it; otherwise why not.
+pub(super) async fn check(known: Known) -> Result<Reachable, String> {
+    let build = &known.record.id;
+    if !known.is_live {
+        return Err(format!("build {build} has ended"));
+    }
+    if !known.record.debug_session.session_enabled {
+        return Err(format!("build {build} was started without --enable-session"));
+    }
+    let status = known.status().await.map_err(|error| format!("build {build}: {error}"))?;
+    if !status.has_container {
+        return Err(format!("build {build} has no container yet, or no longer"));
+    }
+    let longest = status.session_longest_s.map(Duration::from_secs);
+    let idle = Duration::from_secs(status.session_idle_s);
+    Ok(Reachable { known, idle, longest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        let task = "0123456789abcdef0123456789abcdef";
+        let good = format!("ecs:default_{task}_{task}-0123456789");
+        let uuid = "01234567-89ab-cdef-0123-456789abcdef".to_owned();
+        assert_eq!(task_of_target(&good), Some(uuid));
+        for bad in [
+            "ecs:",
+            "codebuild:x",
+            &format!("ecs:other_{task}_{task}-1"),
+            &format!("ecs:default_{task}_x"),
+            &format!("{good}_x"),
+            "ecs:default_../.._x",
+        ] {
+            assert_eq!(task_of_target(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What comes on a connection to a build's owner: frames, and descriptors beside them.
+//!
+//! Used by `connection`, which blocks, and by `link`, which does not.
+
+use runner_sandbox::Received;
+use runner_wire::frame::{Decoder, Frame};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+
+/// What has come.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    decoder: Decoder,
+    buffer: Box<[u8]>,
+    fds: Vec<OwnedFd>,
+}
+
+impl Incoming {
+    pub(super) fn new() -> Self {
+        Incoming { decoder: Decoder::default(), buffer: vec![0; CHUNK].into(), fds: Vec::new() }
+    }
+
+    /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when
+    /// `receive` would have to wait.
+    pub(super) fn next(
+        &mut self,
+        mut receive: impl FnMut(&mut [u8]) -> io::Result<Received>,
+    ) -> io::Result<Option<Option<Frame>>> {
+        loop {
+            let frame = self.decoder.next_frame().map_err(io::Error::other)?;
+            if frame.is_some() {
+                return Ok(Some(frame));
+            }
+            match receive(&mut self.buffer) {
+                Ok(received) if received.bytes == 0 => return Ok(Some(None)),
+                Ok(received) => {
+                    self.fds.extend(received.fds);
+                    self.decoder.feed(&self.buffer[..received.bytes]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                // It went before it had read everything, which is as much an end as any.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(Some(None));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Descriptors that have come along with messages.
+    pub(super) fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+
+    pub(super) fn into_parts(self) -> (Decoder, Vec<OwnedFd>) {
+        (self.decoder, self.fds)
+    }
+}
