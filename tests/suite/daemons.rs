@@ -15,7 +15,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] =>
         docker_the_walk, docker_limits, docker_network, docker_the_source_is_copied, docker_mounts, docker_users, docker_ctrl_c,
-        docker_kill_9, docker_files_of_images, docker_copies_and_ports, docker_what_it_has_not,
+        docker_kill_9, docker_files_of_images, docker_copies_and_ports, docker_a_lost_shell, docker_what_it_has_not,
         docker_for_a_user_who_is_not_root, auto_takes_docker_where_namespaces_are_closed,
         a_daemon_that_is_not_there, a_daemon_on_the_network;
     [Root, Image("busybox"), Program("dockerd"), Program("docker"), Program("docker-registry"),
@@ -23,7 +23,7 @@ cases! {
     [Root, Image("debian"), Program("dockerd"), Program("docker")] => docker_git_and_sudo;
     [Users, Image("busybox"), Program("podman"), Program("runc")] =>
         podman_the_walk, podman_limits, podman_network, podman_the_source_is_copied, podman_mounts, podman_users, podman_ctrl_c,
-        podman_kill_9, podman_files_of_images, podman_copies_and_ports, podman_what_it_has_not, podman_with_a_service_that_runs;
+        podman_kill_9, podman_files_of_images, podman_copies_and_ports, podman_a_lost_shell, podman_what_it_has_not, podman_with_a_service_that_runs;
     [Users, Image("busybox"), Program("podman"), Program("runc"), Program("docker-registry"),
         Program("skopeo"), Program("umoci")] => podman_pulls, podman_pulls_as_the_caller;
 }
@@ -33,6 +33,26 @@ fn docker_the_walk() {
 }
 fn podman_the_walk() {
     the_walk(P);
+}
+
+fn docker_a_lost_shell() {
+    a_lost_shell(D);
+}
+fn podman_a_lost_shell() {
+    a_lost_shell(P);
+}
+
+/// The build waits where it cannot go on, and programs of the image can be run.
+fn a_lost_shell(engine: Engine) {
+    let bed = engine.bed();
+    let spec = build(&["cd /tmp; rm /bin/sh", "true"]);
+    let running = bed.start(&spec, &engine.options(&["--enable-session"]));
+    running.stderr.wait_for("is paused and cannot go on: the image has no `/bin/sh`");
+    running.stderr.wait_for("  stop ");
+    assert_eq!(bed.runner(["exec", "--", "busybox", "pwd"]).code(0).stdout, "/tmp\n");
+    bed.runner(["resume"]).code(0);
+    running.ends(3);
+    engine.has_nothing_left(&bed);
 }
 
 /// Pause, look around with a shell and with single commands, mend, go on.

@@ -44,17 +44,19 @@ pub(crate) fn install(names: &[&str]) -> Result {
         println!("xtask: not installed: {list} (as root, on Debian: apt-get install {list})");
         return Ok(());
     }
-    let apt = |arguments: &[&str]| {
-        run(Command::new("apt-get")
-            .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null()))
-    };
     apt(&["update"])?;
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(missing);
     apt(&install)
+}
+
+/// Runs apt-get, which asks nothing.
+pub(crate) fn apt(arguments: &[&str]) -> Result {
+    run(Command::new("apt-get")
+        .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null()))
 }
 
 fn is_installed(name: &str) -> bool {
