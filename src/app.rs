@@ -5,37 +5,34 @@
 
 mod buildspec;
 mod door;
+mod engines;
 mod environment;
 mod error;
 mod identity;
+mod request;
 mod serve;
 mod shown;
 mod ways;
 
 pub(crate) use buildspec::BuildspecFile;
 pub(crate) use error::AppError;
+pub(crate) use request::{EngineKind, LogFormat, RunRequest};
 pub(crate) use serve::{ServeError, ServeRequest, serve};
 pub(crate) use shown::LogsWanted;
 
 use crate::amazon;
 use crate::client::{Menu, Signals, block_signals};
 use crate::control::{ShimServer, host};
-use crate::daemon::Program;
 use crate::deliveries::Couriers;
 use crate::driver::inbox::Inbox;
 use crate::driver::{
     Breakpoints, Driver, Parts, Progress, ReportsWanted, SharedSnapshot, World, signals,
 };
-use crate::engine::auto::Auto;
-use crate::engine::daemon::DaemonEngine;
-use crate::engine::namespaces::Namespaces;
-use crate::engine::process::{self, ProcessEngine};
-use crate::engine::{ContainerSpec, Engine, Network, Recorder, Teller, UserMount, host_image};
+use crate::engine::{ContainerSpec, host_image, process};
 use crate::events::LogWriter;
-use crate::image::{Curtain, Getter, Image, MOST_BYTES, Progress as PullProgress, Store};
+use crate::image::Image;
 use crate::outputs::cache::CacheTo;
 use crate::outputs::{self, Destinations};
-use crate::secrets::Vault;
 use crate::session::{Hub, HubParts, LogDir, SessionLog};
 use crate::sinks::{AwsWay, Gate};
 use crate::state::{BuildDir, Home, Meta, Owned, prune_old, write_durably};
@@ -43,105 +40,22 @@ use door::Door;
 use environment::{BuildSource, Environment};
 use identity::Identity;
 use nix::sys::signal::Signal;
-use runner_core::env::Variables;
 use runner_core::event::{BuildFacts, NoticeLevel};
 use runner_core::machine::Input;
 use runner_core::phase::{PhaseContext, Status};
-use runner_core::plan::{self, BuildPlan, Limits, Places, Rejection};
+use runner_core::plan::{self, BuildPlan, Places, Rejection};
 use runner_core::record::record;
-use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_core::spec::Diagnostic;
 use runner_core::view::BuildView;
-use runner_sandbox::{GroupPlan, Toolbox};
+use runner_sandbox::GroupPlan;
 use runner_wire::abi::{AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
-use std::collections::HashSet;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use tokio::sync::watch;
-
-/// One build, as asked for.
-pub(crate) struct RunRequest {
-    pub(crate) project: String,
-    /// Resolved to its end.
-    pub(crate) source: PathBuf,
-    /// Further ones, by their identifiers.
-    pub(crate) secondary_sources: Vec<(String, PathBuf)>,
-    pub(crate) buildspec: BuildspecFile,
-    /// What the buildspec says, or what is wrong with it.
-    pub(crate) spec: Result<BuildSpec, Vec<Diagnostic>>,
-    pub(crate) engine: EngineKind,
-    pub(crate) image: Image,
-    pub(crate) mounts: Vec<UserMount>,
-    pub(crate) sessions: bool,
-    pub(crate) limits: Limits,
-    /// What the container may use of the machine.
-    pub(crate) resources: runner_sandbox::Limits,
-    pub(crate) network: Network,
-    pub(crate) privileged: bool,
-    /// Programs for sessions.
-    pub(crate) toolbox: Option<Toolbox>,
-    pub(crate) session_idle_timeout: Duration,
-    pub(crate) session_max_duration: Option<Duration>,
-    /// Where transcripts of sessions go.
-    pub(crate) session_log: Option<LogDir>,
-    pub(crate) variables: Variables,
-    pub(crate) masked: Vec<String>,
-    /// Where reports go, if they are to be written.
-    pub(crate) reports: Option<PathBuf>,
-    /// Where artifacts go.
-    pub(crate) artifacts: Option<Destinations>,
-    /// Where the cache is.
-    pub(crate) cache: Option<CacheTo>,
-    /// Whose AWS credentials the build gets.
-    pub(crate) aws: Option<amazon::Identity>,
-    /// Where values come from that the buildspec does not hold.
-    pub(crate) vault: Arc<Vault>,
-    pub(crate) format: LogFormat,
-    pub(crate) build_json: Option<PathBuf>,
-    /// A file that gets the log as well, and its name.
-    /// Where on AWS the log goes as well.
-    pub(crate) logs: LogsWanted,
-    pub(crate) log_file: Option<(PathBuf, fs::File)>,
-    /// Whether GitHub is told of failures at their places.
-    pub(crate) annotate: bool,
-    pub(crate) quiet: bool,
-}
-
-/// What runs the build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EngineKind {
-    /// The first that works, but for `Process`.
-    Auto,
-    Namespaces,
-    Docker,
-    Podman,
-    Process,
-}
-
-impl EngineKind {
-    /// As `--engine` has it.
-    fn name(self) -> &'static str {
-        match self {
-            EngineKind::Auto => "auto",
-            EngineKind::Namespaces => "namespaces",
-            EngineKind::Docker => "docker",
-            EngineKind::Podman => "podman",
-            EngineKind::Process => "process",
-        }
-    }
-}
-
-/// How a build is shown on standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    Pretty,
-    CodeBuild,
-    Json,
-}
 
 /// A directory for transcripts of sessions, made where it is missing.
 pub(crate) fn open_session_log(dir: &Path) -> io::Result<LogDir> {
@@ -438,38 +352,7 @@ impl Build {
             privileged: self.request.privileged,
             toolbox: self.request.toolbox.clone(),
         };
-        let dir = self.dir.clone();
-        let (tell, warn) = (inbox.clone(), inbox.clone());
-        let record: Recorder = Arc::new(move |container| dir.write_container(container));
-        let tell = once(move |text| tell.post(Input::Notice(NoticeLevel::Note, text)));
-        let warn = once(move |text| warn.post(Input::Notice(NoticeLevel::Warning, text)));
-        let images = self.images(gate, Arc::clone(&tell));
-        let namespaces = || Namespaces {
-            images: images.clone(),
-            record: Arc::clone(&record),
-            tell: Arc::clone(&tell),
-            warn: Arc::clone(&warn),
-            network: self.dir.network(),
-            kept: Arc::default(),
-        };
-        let daemon = |program| DaemonEngine {
-            program,
-            build: self.identity.uuid.to_string(),
-            place: self.dir.layer(),
-            images: images.clone(),
-            record: Arc::clone(&record),
-            tell: Arc::clone(&tell),
-            warn: Arc::clone(&warn),
-        };
-        let engine: Arc<dyn Engine> = match self.request.engine {
-            EngineKind::Auto => {
-                Arc::new(Auto { namespaces: namespaces(), daemon: daemon(Program::Docker) })
-            }
-            EngineKind::Namespaces => Arc::new(namespaces()),
-            EngineKind::Docker => Arc::new(daemon(Program::Docker)),
-            EngineKind::Podman => Arc::new(daemon(Program::Podman)),
-            EngineKind::Process => Arc::new(ProcessEngine { record, tell, warn }),
-        };
+        let engine = self.engine(inbox, gate);
         let image = self.request.image.clone();
         World {
             engine,
@@ -502,24 +385,6 @@ impl Build {
                 Image::Host => ways::missing_program_hint(text),
                 _ => None,
             }),
-        }
-    }
-
-    /// How images are got for this build.
-    fn images(&self, gate: &Arc<Gate>, tell: Teller) -> Getter {
-        let gate = Arc::clone(gate);
-        let curtain: Curtain =
-            Arc::new(move |is_drawn| if is_drawn { gate.close() } else { gate.open() });
-        Getter {
-            store: Store::new(self.home.images()),
-            identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
-            progress: PullProgress {
-                is_visible: io::stderr().is_terminal() && !self.request.quiet,
-                curtain: (self.request.format == LogFormat::Pretty).then_some(curtain),
-            },
-            tell,
-            most_bytes: MOST_BYTES,
-            given_up: Arc::default(),
         }
     }
 
@@ -571,17 +436,6 @@ impl Build {
             _ => Err(AppError::Unfinished(problems)),
         }
     }
-}
-
-/// Says a thing once, however often a container is made.
-fn once(say: impl Fn(String) + Send + Sync + 'static) -> Teller {
-    let said = Mutex::new(HashSet::new());
-    Arc::new(move |text| {
-        let is_new = said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone());
-        if is_new {
-            say(text);
-        }
-    })
 }
 
 /// A rejected buildspec's context: CodeBuild's own words where they are known.

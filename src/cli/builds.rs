@@ -2,7 +2,7 @@
 
 use super::error::{CliError, TIMED_OUT};
 use super::home::open;
-use super::values;
+use super::values::{self, Format};
 use crate::client::{Client, ClientError};
 use crate::events::{LogReader, OutputReader};
 use crate::sinks::{self, CodeBuild};
@@ -31,12 +31,6 @@ pub(super) struct PsArgs {
     /// How they are shown
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// Options of `runner wait`.

@@ -1,9 +1,10 @@
 //! `runner doctor`: what works here, as a table or as JSON.
 
 use super::error::{CliError, OURS};
+use super::values::Format;
 use crate::doctor::{Report, Row, build, machine};
 use crate::state::find;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -16,12 +17,6 @@ pub(super) struct DoctorArgs {
     /// How it is shown
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// Tries everything; its exit code.

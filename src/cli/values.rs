@@ -11,6 +11,13 @@ use runner_sandbox::Cpus;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How a list is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
 /// `90s`, `15m`, `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: SignedDuration =

@@ -33,18 +33,26 @@ pub(super) enum LayerError {
     Store { doing: &'static str, source: io::Error },
 }
 
-/// Puts a layer into the store, where it is not there yet. `size` may be unknown; `progress` hears
-/// how many bytes have been read, and says whether they are still wanted.
+/// A layer that is wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) variant: &'a Variant,
+    pub(super) digest: &'a Digest,
+    /// Where it is known.
+    pub(super) size: Option<u64>,
+    /// Unpacked.
+    pub(super) most_bytes: u64,
+}
+
+/// Puts a layer into the store, where it is not there yet. `progress` hears how many bytes have been
+/// read, and says whether they are still wanted.
 pub(super) fn add(
     store: &Store,
-    variant: &Variant,
-    digest: &Digest,
-    size: Option<u64>,
-    most_bytes: u64,
+    wanted: &Wanted<'_>,
     open: impl FnOnce() -> io::Result<Box<dyn Read + Send>>,
     progress: &dyn Fn(u64) -> bool,
 ) -> Result<(), LayerError> {
     let failed = |doing| move |source| LayerError::Store { doing, source };
+    let (variant, digest) = (wanted.variant, wanted.digest);
     let dir = store.layer(variant, digest);
     // Two pulls may want the same layer at once: one gets it, the other waits and finds it.
     let _lock = store.lock_layer(variant, digest).map_err(failed("cannot lock the layer"))?;
@@ -54,7 +62,7 @@ pub(super) fn add(
     let new = dir.with_file_name(format!(".new-{}", digest.hex()));
     remove_tree(&new).map_err(failed("cannot remove what an earlier pull left"))?;
     make_private(&new).map_err(failed("cannot make a directory for it"))?;
-    let result = fill(&new, variant, digest, size, most_bytes, open, progress).and_then(|facts| {
+    let result = fill(&new, wanted, open, progress).and_then(|facts| {
         let text = serde_json::to_vec(&facts).map_err(io::Error::from);
         text.and_then(|text| fs::write(new.join("facts.json"), text))
             .and_then(|()| fs::rename(&new, &dir))
@@ -69,13 +77,11 @@ pub(super) fn add(
 
 fn fill(
     new: &std::path::Path,
-    variant: &Variant,
-    digest: &Digest,
-    size: Option<u64>,
-    most_bytes: u64,
+    wanted: &Wanted<'_>,
     open: impl FnOnce() -> io::Result<Box<dyn Read + Send>>,
     progress: &dyn Fn(u64) -> bool,
 ) -> Result<Facts, LayerError> {
+    let Wanted { variant, digest, size, most_bytes } = *wanted;
     let failed = |doing| move |source| LayerError::Store { doing, source };
     let tree = new.join("tree");
     fs::create_dir(&tree).map_err(failed("cannot make a directory for it"))?;

@@ -204,7 +204,8 @@ impl Getter {
                         wanted.has_changed().is_ok()
                     };
                     let digest = &descriptor.digest;
-                    layer::add(&store, &variant, digest, size, most_bytes, reader, &advance)
+                    let wanted = layer::Wanted { variant: &variant, digest, size, most_bytes };
+                    layer::add(&store, &wanted, reader, &advance)
                 });
                 match done.await {
                     Ok(result) => result.map_err(|error| (digest, error)),

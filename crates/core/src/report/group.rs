@@ -124,12 +124,8 @@ pub struct CodeCoverage {
     #[serde(rename = "reportARN")]
     pub report_arn: String,
     pub file_path: String,
-    pub line_coverage_percentage: f64,
-    pub lines_covered: u64,
-    pub lines_missed: u64,
-    pub branch_coverage_percentage: f64,
-    pub branches_covered: u64,
-    pub branches_missed: u64,
+    #[serde(flatten)]
+    pub figures: CodeCoverageSummary,
 }
 
 /// A failed case, for a person.
@@ -329,17 +325,8 @@ impl Group {
         let sum = |count: fn(&FileCoverage) -> u64| {
             self.coverage.iter().map(count).fold(0, u64::saturating_add)
         };
-        let (lines_covered, lines_missed) = (sum(|f| f.lines_covered), sum(|f| f.lines_missed));
-        let (branches_covered, branches_missed) =
-            (sum(|f| f.branches_covered), sum(|f| f.branches_missed));
-        CodeCoverageSummary {
-            line_coverage_percentage: percentage(lines_covered, lines_missed),
-            lines_covered,
-            lines_missed,
-            branch_coverage_percentage: percentage(branches_covered, branches_missed),
-            branches_covered,
-            branches_missed,
-        }
+        let lines = (sum(|f| f.lines_covered), sum(|f| f.lines_missed));
+        figures(lines, (sum(|f| f.branches_covered), sum(|f| f.branches_missed)))
     }
 
     /// For an event.
@@ -384,12 +371,10 @@ impl Group {
         let code_coverages = self.coverage.iter().map(|file| CodeCoverage {
             report_arn: arn.clone(),
             file_path: file.path.clone(),
-            line_coverage_percentage: percentage(file.lines_covered, file.lines_missed),
-            lines_covered: file.lines_covered,
-            lines_missed: file.lines_missed,
-            branch_coverage_percentage: percentage(file.branches_covered, file.branches_missed),
-            branches_covered: file.branches_covered,
-            branches_missed: file.branches_missed,
+            figures: figures(
+                (file.lines_covered, file.lines_missed),
+                (file.branches_covered, file.branches_missed),
+            ),
         });
         ReportDetails {
             test_cases: test_cases.collect(),
@@ -397,6 +382,18 @@ impl Group {
             problems: self.problems.clone(),
             report,
         }
+    }
+}
+
+/// Of lines and branches that were covered and missed.
+fn figures(lines: (u64, u64), branches: (u64, u64)) -> CodeCoverageSummary {
+    CodeCoverageSummary {
+        line_coverage_percentage: percentage(lines.0, lines.1),
+        lines_covered: lines.0,
+        lines_missed: lines.1,
+        branch_coverage_percentage: percentage(branches.0, branches.1),
+        branches_covered: branches.0,
+        branches_missed: branches.1,
     }
 }
 

@@ -1,0 +1,86 @@
+//! The engine of a build, with all it tells and gets.
+
+use super::Build;
+use super::request::{EngineKind, LogFormat};
+use crate::amazon;
+use crate::daemon::Program;
+use crate::driver::inbox::Inbox;
+use crate::engine::auto::Auto;
+use crate::engine::daemon::DaemonEngine;
+use crate::engine::namespaces::Namespaces;
+use crate::engine::process::ProcessEngine;
+use crate::engine::{Engine, Recorder, Teller};
+use crate::image::{Curtain, Getter, MOST_BYTES, Progress, Store};
+use crate::sinks::Gate;
+use runner_core::event::NoticeLevel;
+use runner_core::machine::Input;
+use std::collections::HashSet;
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, PoisonError};
+
+impl Build {
+    /// As asked for.
+    pub(super) fn engine(&self, inbox: &Inbox, gate: &Arc<Gate>) -> Arc<dyn Engine> {
+        let dir = self.dir.clone();
+        let (tell, warn) = (inbox.clone(), inbox.clone());
+        let record: Recorder = Arc::new(move |container| dir.write_container(container));
+        let tell = once(move |text| tell.post(Input::Notice(NoticeLevel::Note, text)));
+        let warn = once(move |text| warn.post(Input::Notice(NoticeLevel::Warning, text)));
+        let images = self.images(gate, Arc::clone(&tell));
+        let namespaces = || Namespaces {
+            images: images.clone(),
+            record: Arc::clone(&record),
+            tell: Arc::clone(&tell),
+            warn: Arc::clone(&warn),
+            network: self.dir.network(),
+            kept: Arc::default(),
+        };
+        let daemon = |program| DaemonEngine {
+            program,
+            build: self.identity.uuid.to_string(),
+            place: self.dir.layer(),
+            images: images.clone(),
+            record: Arc::clone(&record),
+            tell: Arc::clone(&tell),
+            warn: Arc::clone(&warn),
+        };
+        match self.request.engine {
+            EngineKind::Auto => {
+                Arc::new(Auto { namespaces: namespaces(), daemon: daemon(Program::Docker) })
+            }
+            EngineKind::Namespaces => Arc::new(namespaces()),
+            EngineKind::Docker => Arc::new(daemon(Program::Docker)),
+            EngineKind::Podman => Arc::new(daemon(Program::Podman)),
+            EngineKind::Process => Arc::new(ProcessEngine { record, tell, warn }),
+        }
+    }
+
+    /// How images are got for this build.
+    fn images(&self, gate: &Arc<Gate>, tell: Teller) -> Getter {
+        let gate = Arc::clone(gate);
+        let curtain: Curtain =
+            Arc::new(move |is_drawn| if is_drawn { gate.close() } else { gate.open() });
+        Getter {
+            store: Store::new(self.home.images()),
+            identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
+            progress: Progress {
+                is_visible: io::stderr().is_terminal() && !self.request.quiet,
+                curtain: (self.request.format == LogFormat::Pretty).then_some(curtain),
+            },
+            tell,
+            most_bytes: MOST_BYTES,
+            given_up: Arc::default(),
+        }
+    }
+}
+
+/// Says a thing once, however often a container is made.
+fn once(say: impl Fn(String) + Send + Sync + 'static) -> Teller {
+    let said = Mutex::new(HashSet::new());
+    Arc::new(move |text| {
+        let is_new = said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone());
+        if is_new {
+            say(text);
+        }
+    })
+}

@@ -1,0 +1,101 @@
+//! What a build is asked for with, options and files resolved to their ends.
+//!
+//! Made by `cli::run`, carried out by `app`.
+
+use super::buildspec::BuildspecFile;
+use super::shown::LogsWanted;
+use crate::amazon;
+use crate::engine::{Network, UserMount};
+use crate::image::Image;
+use crate::outputs::Destinations;
+use crate::outputs::cache::CacheTo;
+use crate::secrets::Vault;
+use crate::session::LogDir;
+use runner_core::env::Variables;
+use runner_core::plan::Limits;
+use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_sandbox::Toolbox;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One build, as asked for.
+pub(crate) struct RunRequest {
+    pub(crate) project: String,
+    /// Resolved to its end.
+    pub(crate) source: PathBuf,
+    /// Further ones, by their identifiers.
+    pub(crate) secondary_sources: Vec<(String, PathBuf)>,
+    pub(crate) buildspec: BuildspecFile,
+    /// What the buildspec says, or what is wrong with it.
+    pub(crate) spec: Result<BuildSpec, Vec<Diagnostic>>,
+    pub(crate) engine: EngineKind,
+    pub(crate) image: Image,
+    pub(crate) mounts: Vec<UserMount>,
+    pub(crate) sessions: bool,
+    pub(crate) limits: Limits,
+    /// What the container may use of the machine.
+    pub(crate) resources: runner_sandbox::Limits,
+    pub(crate) network: Network,
+    pub(crate) privileged: bool,
+    /// Programs for sessions.
+    pub(crate) toolbox: Option<Toolbox>,
+    pub(crate) session_idle_timeout: Duration,
+    pub(crate) session_max_duration: Option<Duration>,
+    /// Where transcripts of sessions go.
+    pub(crate) session_log: Option<LogDir>,
+    pub(crate) variables: Variables,
+    pub(crate) masked: Vec<String>,
+    /// Where reports go, if they are to be written.
+    pub(crate) reports: Option<PathBuf>,
+    /// Where artifacts go.
+    pub(crate) artifacts: Option<Destinations>,
+    /// Where the cache is.
+    pub(crate) cache: Option<CacheTo>,
+    /// Whose AWS credentials the build gets.
+    pub(crate) aws: Option<amazon::Identity>,
+    /// Where values come from that the buildspec does not hold.
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) format: LogFormat,
+    pub(crate) build_json: Option<PathBuf>,
+    /// Where on AWS the log goes as well.
+    pub(crate) logs: LogsWanted,
+    /// A file that gets the log as well, and its name.
+    pub(crate) log_file: Option<(PathBuf, fs::File)>,
+    /// Whether GitHub is told of failures at their places.
+    pub(crate) annotate: bool,
+    pub(crate) quiet: bool,
+}
+
+/// What runs the build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EngineKind {
+    /// The first that works, but for `Process`.
+    Auto,
+    Namespaces,
+    Docker,
+    Podman,
+    Process,
+}
+
+impl EngineKind {
+    /// As `--engine` has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            EngineKind::Auto => "auto",
+            EngineKind::Namespaces => "namespaces",
+            EngineKind::Docker => "docker",
+            EngineKind::Podman => "podman",
+            EngineKind::Process => "process",
+        }
+    }
+}
+
+/// How a build is shown on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Pretty,
+    CodeBuild,
+    Json,
+}
