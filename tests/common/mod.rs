@@ -62,7 +62,9 @@ pub(crate) enum Need {
 
 /// Whether a case is left out where this is lacking even where everything else must be there.
 pub(crate) fn is_elsewhere(needs: &[Need]) -> bool {
-    needs.contains(&Need::Corpus) && !corpus().is_dir()
+    let lacks = |program| needs.contains(&Need::Program(program)) && !has(program);
+    // Nobody installs that: it takes longer to build than all of this.
+    needs.contains(&Need::Corpus) && !corpus().is_dir() || lacks("cargo-nextest")
 }
 
 /// Real buildspecs.

@@ -4,6 +4,7 @@ use crate::common::{Bed, Outcome, cases, list, node, project, python};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 cases! {
     [Containers, Image("busybox")] => recorded_reports, what_is_malformed_is_incomplete, files_that_are_not_there,
@@ -13,6 +14,8 @@ cases! {
     [] => without_a_container, a_directory_that_cannot_be_made;
     [Python] => pytest_and_its_coverage;
     [Node] => jest_and_its_coverage;
+    [Program("rustc")] => rust_test_programs;
+    [Program("rustc"), Program("cargo-nextest")] => nextest;
 }
 
 /// A buildspec that has these reports and one command.
@@ -307,7 +310,8 @@ fn a_directory_that_cannot_be_made() {
 fn live(folder: &str, command: &str, reports: &str) -> Bed {
     let bed = Bed::new();
     let from = project().join("tests/reports").join(folder);
-    for name in list(&from) {
+    let in_src = list(&from.join("src")).into_iter().map(|name| format!("src/{name}"));
+    for name in list(&from).into_iter().filter(|name| name != "src").chain(in_src) {
         bed.write(&name, fs::read(from.join(&name)).unwrap());
     }
     bed.write("buildspec.yml", buildspec(&format!("{command} || true"), reports));
@@ -365,4 +369,36 @@ fn jest_and_its_coverage() {
         let coverage = &record["reports"][report]["codeCoverageSummary"];
         assert_eq!((&coverage["linesCovered"], &coverage["linesMissed"]), (&4.into(), &1.into()));
     }
+}
+
+/// Where the programs of Rust are that this one was made with; what lies on PATH may stand for another.
+fn rust() -> String {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    format!("{}/bin", String::from_utf8(sysroot.stdout).unwrap().trim())
+}
+
+/// What every Rust test program can write by itself.
+fn rust_test_programs() {
+    let command = format!(
+        "{}/rustc --test --edition 2024 -o unit src/lib.rs && RUSTC_BOOTSTRAP=1 ./unit -Z unstable-options \
+         --format junit > unit.xml",
+        rust()
+    );
+    let bed = live("nextest", &command, "  unit:\n    files: unit.xml\n");
+    assert_eq!(counts(&bed.record()["reports"][0]), [1, 2, 0, 0]);
+    assert_eq!(places(&bed), ["src/lib.rs:19", "src/lib.rs:4"]);
+}
+
+fn nextest() {
+    let command = format!(
+        "mkdir .config && printf '[profile.default.junit]\\npath = \"unit.xml\"\\n' > .config/nextest.toml && \
+         PATH={}:$PATH cargo-nextest nextest run --offline --no-fail-fast",
+        rust()
+    );
+    let bed = live("nextest", &command, "  unit:\n    files: target/nextest/default/unit.xml\n");
+    assert_eq!(counts(&bed.record()["reports"][0]), [1, 2, 0, 0]);
+    let mut places = places(&bed);
+    // They run at once.
+    places.sort();
+    assert_eq!(places, ["src/lib.rs:19", "src/lib.rs:4"]);
 }

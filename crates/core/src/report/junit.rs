@@ -1,4 +1,5 @@
-//! JUNITXML: JUnit's XML in the dialects of surefire, Gradle, pytest, nextest, jest, gtest and PHPUnit.
+//! JUNITXML: JUnit's XML in the dialects of surefire, Gradle, pytest, nextest, jest, gtest, PHPUnit
+//! and Rust's own test programs.
 
 use super::Contents;
 use super::model::{Case, CaseStatus, seconds};
@@ -9,6 +10,8 @@ use super::xml::{self, Element, Handler};
 struct Junit {
     suites: Vec<String>,
     case: Option<Case>,
+    /// What the case has written.
+    said: String,
     cases: Vec<Case>,
 }
 
@@ -51,6 +54,7 @@ impl Handler for Junit {
                     case.status = CaseStatus::Skipped;
                 }
                 self.case = Some(case);
+                self.said.clear();
             }
             "failure" | "error" | "skipped" if in_case => {
                 let Some(case) = &mut self.case else { return };
@@ -68,7 +72,20 @@ impl Handler for Junit {
     fn end(&mut self, name: &str, text: &str, above: &[String]) {
         match name {
             "testsuite" | "testsuites" => drop(self.suites.pop()),
-            "testcase" => self.cases.extend(self.case.take()),
+            "testcase" => {
+                let Some(mut case) = self.case.take() else { return };
+                // Rust's own test programs say nowhere else why.
+                let has_failed = matches!(case.status, CaseStatus::Failed | CaseStatus::Error);
+                if has_failed && case.message.is_empty() {
+                    case.add_message(&self.said);
+                }
+                self.cases.push(case);
+            }
+            "system-out" | "system-err"
+                if self.said.is_empty() && above.last().is_some_and(|name| name == "testcase") =>
+            {
+                text.trim().clone_into(&mut self.said);
+            }
             "failure" | "error" | "skipped"
                 if above.last().is_some_and(|name| name == "testcase") =>
             {

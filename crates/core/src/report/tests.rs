@@ -48,6 +48,21 @@ fn junit_as_pytest_jest_and_nextest_write_it() {
 }
 
 #[test]
+fn a_failure_without_words_is_told_by_what_the_case_has_written() {
+    // As a Rust test program writes it, by `--format junit`.
+    let text = "<testsuites><testsuite name='test' package='test' id='0'><testcase classname='tests' \
+                name='few' time='0'><failure type='assert'/><system-out><![CDATA[]]>&#xA;<![CDATA[thread \
+                'tests::few' (12425) panicked at src/lib.rs:19:9:]]>&#xA;<![CDATA[assertion failed]]>\
+                </system-out></testcase><testcase classname='tests' name='fine' time='0'><system-out>talk\
+                </system-out></testcase><system-out/></testsuite></testsuites>";
+    let contents = sound(Format::JunitXml, text);
+    assert_eq!(letters(&contents), "FS");
+    assert_eq!(place(&contents.cases[0]), "src/lib.rs:19");
+    assert!(contents.cases[0].message.contains("assertion failed"), "{:?}", contents.cases[0]);
+    assert_eq!(contents.cases[1].message, "");
+}
+
+#[test]
 fn dialects_of_junit() {
     let text = "<testsuite name='s'><testcase name='a' classname='C' time='1,234.5' file='a.py' line='7'>\
                 <rerunFailure message='once'>x</rerunFailure></testcase>\
