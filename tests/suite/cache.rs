@@ -15,6 +15,7 @@ cases! {
         what_a_killed_build_leaves, in_the_image_host, of_the_engine_process, many_files,
         two_builds_at_once, a_layer_for_a_key_of_the_shell, builds_that_share_a_layer,
         where_no_layer_can_be, without_the_option;
+    [Containers, Image("busybox"), Pasta] => a_layer_and_a_network;
     [Containers, Image("busybox"), Users] => owners_are_kept;
     [Containers, Image("busybox"), Root] => under_sudo_it_is_the_callers;
     [Containers, Image("busybox"), Python] => in_a_bucket, a_bucket_that_stumbles,
@@ -213,6 +214,17 @@ fn a_layer_for_a_key_of_the_shell() {
     assert_eq!(outcome.says("as a layer").output(), "new\n599\n");
     bed.write("lock", "v1\n");
     assert_eq!(run(&bed, &[LOOK], &of_shell).code(0).output(), made);
+}
+
+/// What belongs to a container is made anew with it.
+fn a_layer_and_a_network() {
+    let bed = Bed::new();
+    let cache = "  key: $(echo k)\n  paths: [d, /root/.deps]\n";
+    let made = run(&bed, &[MAKE_MANY, LOOK], cache).code(0).says("saved").output();
+    let place = store(&bed).to_str().unwrap().to_owned();
+    let options = ["--cache", &place, "--network", "pasta"];
+    let outcome = bed.build(&spec(&[LOOK], cache), &options).code(0).says("as a layer");
+    assert_eq!(outcome.output(), made);
 }
 
 /// What builds see of a cache is whole, however many see it, and nobody takes it from them.

@@ -85,11 +85,29 @@ pub(super) fn cache(bed: &Bed) -> Result {
     let from = source.display().to_string();
     bed.runner_run(&save, &["--source", &from, "--project", "bench", "--cache", &store])?;
     let restore = spec(bed, "restore", "cache: {action: restore, paths: [deps]}\n")?;
+    // The usual key, which only a shell in the container can tell.
+    let app = bed.dir.join("app");
+    fs::create_dir(&app).map_err(failed)?;
+    for dir in [&source, &app] {
+        fs::write(dir.join("lock"), "left-pad 1.3.0\n").map_err(failed)?;
+    }
+    let keyed = |action: &str| {
+        let key = "deps-$(codebuild-hash-files lock)";
+        let rest = format!("cache: {{action: {action}, key: '{key}', paths: [deps]}}\n");
+        spec(bed, &format!("{action}-keyed"), &rest)
+    };
+    bed.runner_run(&keyed("save")?, &["--source", &from, "--project", "keyed", "--cache", &store])?;
+    let keyed = keyed("restore")?;
+    let app = app.display().to_string();
     let dynamic = spec(bed, "dynamic", "cache: {key: $(echo none), paths: [deps]}\n")?;
     let copy = bed.dir.join("copy");
     let mut contenders = vec![
         Contender::new("`runner run`, cache restored", || {
             bed.runner_run(&restore, &["--project", "bench", "--cache", &store])
+        }),
+        Contender::new("`runner run`, cache restored by a key of the shell", || {
+            let options = ["--source", &app, "--project", "keyed", "--cache", &store];
+            bed.runner_run(&keyed, &options)
         }),
         Contender::new("`runner run`, no cache found", || {
             bed.runner_run(&dynamic, &["--project", "other", "--cache", &store])
