@@ -7,10 +7,14 @@ use crate::common::docker::Docker;
 use crate::common::{Bed, Running, build, cases, list, outcome, until};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] =>
-        commands_and_their_codes, the_walk, ctrl_c, kill_9, all_of_the_output;
+        commands_and_their_codes, the_walk, ctrl_c, kill_9, all_of_the_output, what_a_build_leaves,
+        copies_and_ports, streams_of_sessions, users, what_it_has_not, a_build_that_kills_everything;
 }
 
 /// A bed whose builds run there.
@@ -21,6 +25,10 @@ fn bed() -> Bed {
 }
 
 const OPTIONS: [&str; 2] = ["--engine", "docker"];
+
+fn options<'o>(more: &[&'o str]) -> Vec<&'o str> {
+    [&OPTIONS[..], more].concat()
+}
 
 /// Names of the bed's containers there, whatever their state.
 fn containers(bed: &Bed) -> Vec<String> {
@@ -115,4 +123,112 @@ fn all_of_the_output() {
         assert!(output[wanted.len()..].contains(text), "{}", &output[wanted.len()..]);
     }
     assert_eq!(list(&bed.home().join("live")), [""; 0]);
+}
+
+/// Artifacts, a cache and reports come back here, and the cache goes there again.
+fn what_a_build_leaves() {
+    let bed = bed();
+    let junit =
+        "<testsuite><testcase name='one'/><testcase name='two'><failure/></testcase></testsuite>";
+    let spec = format!(
+        "version: 0.2\nphases:\n  build:\n    commands:\n      - cat kept/file || echo none; mkdir -p kept \
+         out/deep; echo cached > kept/file\n      - head -c 700000 /dev/zero > out/deep/big; chmod 750 \
+         out/deep/big\n      - echo \"{junit}\" > report.xml\nreports:\n  unit:\n    files: \
+         [report.xml]\nartifacts:\n  files: ['out/**/*']\ncache:\n  paths: ['kept/**/*']\n"
+    );
+    let (out, cache, reports) = (bed.path("out"), bed.path("cache"), bed.path("reports"));
+    let places = [("--artifacts", &out), ("--cache", &cache), ("--reports", &reports)];
+    let places: Vec<&str> =
+        places.iter().flat_map(|(option, place)| [*option, place.to_str().unwrap()]).collect();
+    let options = [&OPTIONS[..], &places].concat();
+    for wanted in ["none\n", "cached\n"] {
+        let seen = bed.build(&spec, &options).code(0);
+        assert!(seen.output().contains(wanted), "{}", seen.stdout);
+        let big = fs::metadata(out.join("out/deep/big")).unwrap();
+        assert_eq!((big.len(), big.permissions().mode() & 0o777), (700_000, 0o750));
+    }
+    assert!(!list(&reports).is_empty());
+}
+
+/// `cp` both ways, and a server on the container's own loopback interface, which answers when all was said.
+fn copies_and_ports() {
+    let bed = bed();
+    bed.write("sent/file", vec![7; 1_500_000]);
+    let serve = "printf '#!/bin/sh\\nmd5sum\\n' > /tmp/sum; chmod +x /tmp/sum; nc -ll -p 9000 -e /tmp/sum & \
+                 until nc 127.0.0.1 9000 < /dev/null; do :; done";
+    let running =
+        bed.paused(&build(&[serve, "codebuild-breakpoint"]), &options(&["--network", "none"]));
+    bed.runner(["cp", "sent", ":/tmp"]).code(0);
+    bed.runner(["cp", ":/tmp/sent", "back"]).code(0);
+    assert_eq!(fs::read(bed.source().join("back/file")).unwrap(), [7; 1_500_000]);
+    let forward = Running::spawn(bed.command(["port-forward", ":9000"]));
+    forward.stdout.wait_for(" -> localhost:9000\n");
+    let text = forward.stdout.text();
+    let mut stream = std::net::TcpStream::connect(text.split(" -> ").next().unwrap()).unwrap();
+    stream.write_all(b"there and back").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut sum = String::new();
+    stream.read_to_string(&mut sum).unwrap();
+    assert_eq!(sum, "0f6b0e702acf7dbde0f88b6570f6fe08  -\n");
+    bed.resume(running);
+    forward.ends(0);
+}
+
+/// A program that nobody reads, and one whose reader has gone, hold up nobody.
+fn streams_of_sessions() {
+    let bed = bed();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &OPTIONS);
+    let mut unread = bed.command(["exec", "--", "yes"]);
+    let mut unread = unread.stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = unread.stdout.take().unwrap();
+    let mut byte = [0];
+    out.read_exact(&mut byte).unwrap();
+    let mut command = bed.command(["exec", "--", "sh", "-c", "md5sum; head -c 3000000 /dev/zero"]);
+    let input = bed.path("input");
+    fs::write(&input, vec![b'x'; 3_000_000]).unwrap();
+    command.stdin(fs::File::open(&input).unwrap());
+    let seen = outcome(&mut command).code(0);
+    let sum = outcome(bed.other("md5sum").stdin(fs::File::open(&input).unwrap())).stdout;
+    assert!(seen.stdout.starts_with(&sum), "{}", &seen.stdout[..60]);
+    assert_eq!(seen.stdout.len(), sum.len() + 3_000_000);
+    // Its pipe breaks, there as here.
+    drop(out);
+    let is_there = || bed.runner(["exec", "--", "pidof", "yes"]).code == 0;
+    until("yes has ended", || !is_there());
+    let _ = unread.wait();
+    // A terminal whose client has gone hangs up.
+    let shell = bed.terminal(bed.command(["attach"]), 24, 80);
+    shell.send("sleep 1234\r");
+    until("it sleeps", || bed.runner(["exec", "--", "pidof", "sleep"]).code == 0);
+    drop(shell);
+    until("it has ended", || bed.runner(["exec", "--", "pidof", "sleep"]).code != 0);
+    bed.resume(running);
+}
+
+/// Commands of other users, and what a container may do: as everywhere.
+fn users() {
+    let spec = "version: 0.2\nphases:\n  build:\n    run-as: builder\n    commands:\n      - id -un; export \
+                KEPT=1; cd /tmp\n      - echo $KEPT $PWD; touch /tmp/mine\n  post_build:\n    commands:\n      - \
+                id -un; echo $KEPT; stat -c %U /tmp/mine; mknod /tmp/d b 7 0 2>/dev/null || echo no devices\n";
+    let outcome = bed().build(spec, &OPTIONS).code(0);
+    assert_eq!(outcome.output(), "builder\n1 /tmp\nroot\n1\nbuilder\nno devices\n");
+}
+
+fn what_it_has_not() {
+    let bed = bed();
+    let mount = format!("{}:/a", bed.source().display());
+    let seen = bed.build(&build(&["echo never"]), &options(&["--mount", &mount])).code(3);
+    let seen = seen.says("so it cannot mount").says("without --mount");
+    assert_eq!(seen.output(), "");
+    let seen = bed.build(&build(&["echo all the same"]), &options(&["--memory", "64M"])).code(0);
+    seen.says("--memory 64M: whether Docker enforces it is not seen from here");
+}
+
+/// A build that takes the way to its runner away ends itself, and is told.
+fn a_build_that_kills_everything() {
+    let bed = bed();
+    let seen = bed.build(&build(&["echo ready", "kill -9 -1; sleep 60"]), &OPTIONS).code(3);
+    assert_eq!(seen.output(), "ready\n");
+    assert_eq!(bed.record()["buildStatus"], "FAULT");
+    assert_eq!(containers(&bed), [""; 0]);
 }
