@@ -191,6 +191,11 @@ fn streams_of_sessions() {
     let sum = outcome(bed.other("md5sum").stdin(fs::File::open(&input).unwrap())).stdout;
     assert!(seen.stdout.starts_with(&sum), "{}", &seen.stdout[..60]);
     assert_eq!(seen.stdout.len(), sum.len() + 3_000_000);
+    // A program that ends as soon as its pipe has taken all it had to say.
+    let at_once = ["exec", "--", "dd", "if=/dev/zero", "bs=65536", "count=1"];
+    for _ in 0..20 {
+        assert_eq!(bed.runner(at_once).code(0).stdout.len(), 65_536);
+    }
     // Its pipe breaks, there as here.
     drop(out);
     let is_there = || bed.runner(["exec", "--", "pidof", "yes"]).code == 0;

@@ -160,3 +160,6 @@ async fn connect(held: &HeldByDaemon, spec: &ContainerSpec) -> io::Result<Arc<In
     carrier::Carrier::start(theirs, input, said, shims);
     InitClient::greeted(ours).await
 }
+
+#[cfg(test)]
+mod tests;
