@@ -129,9 +129,14 @@ impl Shell {
             [("CODEBUILD_BUILD_SUCCEEDING", succeeding), ("CODEBUILD_LAST_EXIT", exit.as_str())];
         let own = run.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         self.set(managed.into_iter().chain(own));
-        for file in [&mut self.files.script, &mut self.files.env, &mut self.files.dir] {
-            self.is_written &= !file.renew(&*self.container).await?;
-        }
+        let (files, container) = (&mut self.files, &*self.container);
+        // At once: a container may be far away.
+        let (script_is_new, env_is_new, dir_is_new) = tokio::try_join!(
+            files.script.renew(container),
+            files.env.renew(container),
+            files.dir.renew(container)
+        )?;
+        self.is_written &= !(script_is_new || env_is_new || dir_is_new);
         self.files.script.write(&script(self.version, &self.source, &self.state_dir, &run.text))?;
         if !self.is_written {
             self.files.env.write(&self.state)?;
@@ -169,9 +174,8 @@ impl Shell {
         }
         // A command that removes the files makes new ones when it saves. Where that fails, the next
         // command will.
-        for file in [&mut self.files.env, &mut self.files.dir] {
-            let _ = file.renew(&*self.container).await;
-        }
+        let (files, container) = (&mut self.files, &*self.container);
+        let _ = tokio::join!(files.env.renew(container), files.dir.renew(container));
         // A state that was cut off is not taken over; the next command finds the last whole one.
         self.is_written = false;
         if let (Some(state), Some(directory)) = (self.files.env.read(), self.files.dir.read())

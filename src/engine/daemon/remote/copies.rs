@@ -41,13 +41,13 @@ impl Copies {
         if let Some(path) = written {
             let copy = Copy { id, file: file.try_clone()?, mode, contents: contents.to_vec() };
             if let Some(before) = self.0.insert(path, copy) {
-                say.word(end(before.id));
+                say.later(&end(before.id));
             }
         }
         Ok(file)
     }
 
-    /// Sends what the engine has written.
+    /// Sends what the engine has written, with the request that is to follow.
     pub(super) fn bring(&mut self, say: &Say) -> io::Result<()> {
         for copy in self.0.values_mut() {
             let metadata = copy.file.metadata()?;
@@ -55,7 +55,7 @@ impl Copies {
             copy.file.read_exact_at(&mut contents, 0)?;
             let mode = metadata.permissions().mode() & 0o7777;
             if (mode, &contents) != (copy.mode, &copy.contents) {
-                say.word(put(copy.id, mode, &contents));
+                say.later(&put(copy.id, mode, &contents));
                 (copy.mode, copy.contents) = (mode, contents);
             }
         }

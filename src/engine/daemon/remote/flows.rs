@@ -16,7 +16,11 @@ use tokio::task::AbortHandle;
 
 /// Words on their way to the relay.
 #[derive(Clone)]
-pub(super) struct Say(mpsc::UnboundedSender<Vec<u8>>);
+pub(super) struct Say {
+    words: mpsc::UnboundedSender<Vec<u8>>,
+    /// Words that go with the next one.
+    later: Arc<Mutex<Vec<u8>>>,
+}
 
 impl Say {
     /// Writes words until nobody has any more.
@@ -27,7 +31,6 @@ impl Say {
         tokio::spawn(async move {
             let mut words = Vec::new();
             while say_rx.recv_many(&mut words, AT_ONCE).await > 0 {
-                // In one piece: a network makes a small word wait for the one before it.
                 let bytes = words.concat();
                 words.clear();
                 if input.write_all(&bytes).await.is_err() || input.flush().await.is_err() {
@@ -36,12 +39,21 @@ impl Say {
             }
             let _ = input.shutdown().await;
         });
-        Say(say_tx)
+        Say { words: say_tx, later: Arc::default() }
     }
 
     pub(super) fn word(&self, word: Vec<u8>) {
+        let mut later = lock(&self.later);
+        let words = if later.is_empty() { word } else { [later.as_slice(), &word].concat() };
+        later.clear();
         // That nobody is left to hear it is seen where the relay is heard.
-        let _ = self.0.send(word);
+        let _ = self.words.send(words);
+    }
+
+    /// A word that has time until the next one: where nobody answers a small piece, a network has the
+    /// next small one wait for 40 ms.
+    pub(super) fn later(&self, word: &[u8]) {
+        lock(&self.later).extend_from_slice(word);
     }
 }
 
