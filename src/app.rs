@@ -352,6 +352,7 @@ impl Build {
             privileged: self.request.privileged,
             toolbox: self.request.toolbox.clone(),
         };
+        let leavings = self.request.leavings(&container_spec.sources);
         let engine = self.engine(inbox, gate);
         let image = self.request.image.clone();
         World {
@@ -377,6 +378,7 @@ impl Build {
             artifacts: self.request.artifacts.clone(),
             cache: self.request.cache.clone(),
             cache_state: Mutex::default(),
+            leavings,
             identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
             uuid: self.identity.uuid.to_string(),
             arn: self.identity.arn.clone(),

@@ -9,6 +9,7 @@ mod bucket;
 pub(crate) mod cache;
 mod expand;
 mod folder;
+mod leavings;
 mod listing;
 mod meter;
 mod packed;
@@ -18,11 +19,12 @@ mod transfer;
 mod zip;
 
 pub(crate) use expand::Values;
+pub(crate) use leavings::{LeavingPlaces, Leavings};
 
 use crate::amazon::s3::{Location, S3Error};
 use crate::engine::Fut;
 use crate::engine::files::FilesError;
-use runner_core::artifact::ArtifactSettings;
+use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
 use std::collections::BTreeMap;
@@ -76,6 +78,22 @@ impl Destinations {
                 beside
             }),
         }
+    }
+
+    /// Files and folders of this machine that they make, as far as their names are known.
+    pub(crate) fn places(&self) -> Vec<PathBuf> {
+        let all = [&self.primary].into_iter().chain(self.secondary.values());
+        let place = |destination: &Destination| {
+            let Store::Folder(folder) = &destination.store else { return None };
+            let settings = &destination.settings;
+            let place = settings.place(None, None, None, "");
+            let is_known = settings.name.is_some() && settings.namespace == Namespace::None;
+            Some(match place.packaging {
+                Packaging::Zip if is_known => folder.join(place.key),
+                _ => folder.clone(),
+            })
+        };
+        all.filter_map(place).collect()
     }
 
     /// Folders of this machine among them.
@@ -152,6 +170,10 @@ pub(crate) struct Teller(pub(crate) Arc<dyn Hears>);
 impl Teller {
     async fn line(&self, text: impl Into<String>) {
         self.0.send(Input::Line(text.into())).await;
+    }
+
+    async fn note(&self, text: impl Into<String>) {
+        self.0.send(Input::Notice(NoticeLevel::Note, text.into())).await;
     }
 
     async fn warn(&self, text: impl Into<String>) {

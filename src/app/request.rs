@@ -5,10 +5,10 @@
 use super::buildspec::BuildspecFile;
 use super::shown::LogsWanted;
 use crate::amazon;
-use crate::engine::{Network, UserMount};
+use crate::engine::{Network, SourceMount, UserMount};
 use crate::image::Image;
-use crate::outputs::Destinations;
 use crate::outputs::cache::CacheTo;
+use crate::outputs::{Destinations, LeavingPlaces, Store};
 use crate::secrets::Vault;
 use crate::session::LogDir;
 use runner_core::env::Variables;
@@ -98,4 +98,22 @@ pub(crate) enum LogFormat {
     Pretty,
     CodeBuild,
     Json,
+}
+
+impl RunRequest {
+    /// Where builds with these options leave things in the source, if it is there.
+    pub(super) fn leavings(&self, sources: &[SourceMount]) -> LeavingPlaces {
+        let cache = self.cache.iter().filter_map(|cache| match &cache.store {
+            Store::Folder(folder) => Some(folder.clone()),
+            Store::Bucket(_) => None,
+        });
+        let still = self.artifacts.iter().flat_map(Destinations::places).chain(cache);
+        let still = still.chain(self.reports.clone()).chain(self.build_json.clone());
+        let live = self.log_file.iter().map(|(path, _)| path.clone());
+        let places = still.map(|place| (place, false)).chain(live.map(|place| (place, true)));
+        let absolute = |(place, is_live)| Some((std::path::absolute(place).ok()?, is_live));
+        let sources: Vec<_> =
+            sources.iter().map(|source| (source.dir.clone(), source.target.clone())).collect();
+        LeavingPlaces::new(places.filter_map(absolute), &sources)
+    }
 }

@@ -8,10 +8,10 @@ use super::shell::Shell;
 use super::world::World;
 use crate::clock;
 use crate::engine::Container;
-use crate::outputs::Teller;
 use crate::outputs::artifacts::{Collector, Uncollected};
 use crate::outputs::cache::{CacheState, Caching};
 use crate::outputs::reports::Reports;
+use crate::outputs::{Leavings, Teller};
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
 use runner_core::phase::PhaseContext;
@@ -38,11 +38,14 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
     if !work.exported.is_empty() {
         inbox.send(Input::Exported(shell.values(&work.exported))).await;
     }
+    // Before anything of this build's is there.
+    let leavings = world.leavings.look(&**container).await;
     let collector = Collector {
         container: Arc::clone(container),
         teller: Teller(Arc::new((*inbox).clone())),
         values: shell.surroundings(),
         source: world.places.source.clone(),
+        leavings: leavings.clone(),
         build: world.uuid.clone(),
         arn: world.arn.clone(),
         scratch: world.scratch.clone(),
@@ -71,6 +74,7 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
     // What a failed build has left is not what the next one wants to begin with.
     if let (Some(cache), Some(to), true) = (&work.cache, &world.cache, *succeeding) {
         let caching = caching(world, shell, Arc::clone(container), inbox, cancelled.clone());
+        let caching = Caching { leavings, ..caching };
         let state = std::mem::take(&mut *lock(&world.cache_state));
         caching.save(cache, to, &state).await;
     }
@@ -90,6 +94,7 @@ pub(super) fn caching(
         teller: Teller(Arc::new(inbox.clone())),
         values: shell.surroundings(),
         source: world.places.source.clone(),
+        leavings: Leavings::default(),
         build: world.uuid.clone(),
         scratch: world.scratch.clone(),
         identity: world.identity.clone(),

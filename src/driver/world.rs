@@ -8,8 +8,8 @@ use super::deliveries::Deliveries;
 use super::sessions::Sessions;
 use crate::amazon::Identity;
 use crate::engine::{ContainerSpec, Engine};
-use crate::outputs::Destinations;
 use crate::outputs::cache::{CacheState, CacheTo};
+use crate::outputs::{Destinations, LeavingPlaces};
 use crate::secrets::Vault;
 use runner_core::env::Layers;
 use runner_core::mask::SharedSecrets;
@@ -56,6 +56,8 @@ pub(crate) struct World {
     pub(crate) cache: Option<CacheTo>,
     /// What is known of this build's.
     pub(crate) cache_state: Mutex<CacheState>,
+    /// Where earlier builds have left things in the source.
+    pub(crate) leavings: LeavingPlaces,
     /// Whose the buckets are.
     pub(crate) identity: Identity,
     /// The build's uuid and ARN.

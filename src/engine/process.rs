@@ -12,9 +12,10 @@ use super::{
 use crate::state::ContainerFile;
 use runner_sandbox::{Groups, Sandbox};
 use runner_wire::abi::COMMANDS;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -167,7 +168,8 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Path) -> io::R
     Ok(())
 }
 
-/// Copies a source: files, directories and links with their modes; not our own state in it.
+/// Copies a source: files and links with their times, directories and files with their modes; not our own
+/// state in it.
 fn copy_tree(from: &Path, to: &Path, unseen: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     let mut pending = vec![(from.to_path_buf(), to.to_path_buf())];
@@ -180,15 +182,23 @@ fn copy_tree(from: &Path, to: &Path, unseen: &Path) -> io::Result<()> {
             if source == unseen {
                 continue;
             }
-            let copy = || -> io::Result<()> {
+            let mut copy = || -> io::Result<()> {
                 if kind.is_symlink() {
                     symlink(fs::read_link(&source)?, &target)?;
                 } else if kind.is_dir() {
                     fs::create_dir(&target)?;
                     modes.push((target.clone(), entry.metadata()?.permissions()));
-                    pending.push((source.clone(), target));
+                    pending.push((source.clone(), target.clone()));
                 } else if kind.is_file() {
                     fs::copy(&source, &target)?;
+                }
+                if kind.is_symlink() || kind.is_file() {
+                    // What `make`, for one, goes by.
+                    let metadata = entry.metadata()?;
+                    let time =
+                        Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
+                    let times = Timestamps { last_access: time, last_modification: time };
+                    rustix::fs::utimensat(CWD, &target, &times, AtFlags::SYMLINK_NOFOLLOW)?;
                 }
                 Ok(())
             };

@@ -10,7 +10,7 @@ use super::listing::{Found, Links, Listing, Start, is_directory, list};
 use super::meter::Meter;
 use super::packed::{Sums, ZipKeeper};
 use super::transfer::{Chosen, Keeper, keep};
-use super::{Destination, Destinations, OutputError, Store, Teller, Values};
+use super::{Destination, Destinations, Leavings, OutputError, Store, Teller, Values};
 use crate::amazon::s3::{Object, S3};
 use crate::amazon::{Amazon, Identity};
 use crate::engine::Container;
@@ -41,6 +41,8 @@ pub(crate) struct Collector {
     pub(crate) values: Values,
     /// `CODEBUILD_SRC_DIR`.
     pub(crate) source: String,
+    /// What is not collected.
+    pub(crate) leavings: Leavings,
     /// The build's uuid and ARN.
     pub(crate) build: String,
     pub(crate) arn: String,
@@ -166,6 +168,8 @@ impl Collector {
                     problem: format!("cannot list it: {why}"),
                 });
             }
+            let files =
+                self.leavings.taken_from(files, &base, &selection.files, &self.teller).await?;
             let selected = selection.choose(files.iter().map(|file| file.path.as_slice()));
             for (pattern, hit) in selection.files.iter().zip(&selected.hits) {
                 self.teller.line(format!("Expanding {}", pattern.text())).await;

@@ -189,7 +189,7 @@ impl Caching {
             return Ok(());
         }
         let patterns = patterns(&cache.paths, &self.values, &self.source);
-        let gathered = gather(&*self.container, &self.source, &patterns).await?;
+        let gathered = gather(&self.origin(), &patterns).await?;
         if gathered.files() == 0 {
             self.note("cache: nothing to save: no file matches its paths".to_owned()).await;
             return Ok(());

@@ -259,8 +259,12 @@ impl Reports {
         let base = collector.source.as_bytes();
         let patterns = [Pattern::new(pattern, base)];
         let listing = list(&*collector.container, base, begin(&patterns), Links::None).await?;
+        let files = collector
+            .leavings
+            .taken_from(listing.files, base, &patterns, &collector.teller)
+            .await?;
         let mut left = MAX_DISCOVERED_IN_ALL;
-        let chosen = listing.files.into_iter().filter(|file| {
+        let chosen = files.into_iter().filter(|file| {
             let is_foreign =
                 file.path.split(|&byte| byte == b'/').any(|part| FOREIGN.contains(&part));
             let is_wanted = !is_foreign

@@ -13,7 +13,8 @@ cases! {
     [Containers, Image("busybox")] => a_folder_keeps_names_modes_and_times, the_log_is_codebuilds,
         nothing_to_collect, names_are_evaluated, patterns_choose, bases_are_globs,
         a_failed_build_leaves_its_artifacts, links_are_followed_within_reason,
-        what_is_there_stays_until_all_is_there, of_the_engine_process, without_the_option;
+        what_is_there_stays_until_all_is_there,
+        what_earlier_builds_have_left, of_the_engine_process, without_the_option;
     [Containers, Image("busybox"), Program("python3"), Program("unzip")] => zips_are_read_by_others,
         a_zip_keeps_inner_links, many_files, a_sparse_file;
     [Containers, Image("busybox"), Root] => under_sudo_they_are_the_callers;
@@ -261,6 +262,93 @@ fn what_is_there_stays_until_all_is_there() {
     fs::write(out(&bed).join("d"), "a file").unwrap();
     collect(&bed, &["mkdir d; echo now > d/x"], "  files: ['d/*']\n").code(1).says("in the way");
     assert_eq!(tree(&out(&bed)), ["d"]);
+}
+
+/// Places for what builds leave may lie in the source: a build collects what is its own, however often.
+fn what_earlier_builds_have_left() {
+    const ALL: &str = "  files: ['**/*']\n";
+    let build = |bed: &Bed, engine: &[&str], text: &str| {
+        bed.write("buildspec.yml", text);
+        bed.write("notes/by hand", "notes");
+        let image = format!("rootfs:{}", crate::common::image("busybox").display());
+        let image = if engine.is_empty() { vec!["--image", &image] } else { engine.to_vec() };
+        let places = [
+            "--artifacts",
+            "out",
+            "--reports",
+            "out/reports",
+            "--cache",
+            ".kept",
+            "--log-file",
+            "log",
+        ];
+        let outcome =
+            bed.runner([vec!["run", "--project", "demo"], image, places.to_vec()].concat());
+        let collected = tree(&bed.source().join("out"));
+        (
+            outcome.code(0),
+            collected.into_iter().filter(|name| !name.starts_with("reports/")).collect::<Vec<_>>(),
+        )
+    };
+    let junit = "<testsuite name='s'><testcase name='c'/></testsuite>";
+    let text = format!(
+        "{}reports:\n  r: {{files: ['**/*.xml']}}\ncache:\n  paths: ['**/*']\n",
+        spec(&[&format!("mkdir d; echo x > d/x; echo \"{junit}\" > d/tests.xml")], ALL)
+    );
+    for engine in [&[][..], &["--engine", "process"]] {
+        let bed = Bed::new();
+        let wanted = ["buildspec.yml", "d/tests.xml", "d/x", "notes/by hand"];
+        let (outcome, collected) = build(&bed, engine, &text);
+        assert_eq!(collected, wanted);
+        let saved = |outcome: &crate::common::Outcome| {
+            let line = outcome.stderr.lines().find(|line| line.contains("cache: saved"));
+            line.map(|line| line.split(" file").next().unwrap().to_owned())
+        };
+        assert_eq!(
+            saved(&outcome).as_deref(),
+            Some("runner: cache: saved 4"),
+            "{}",
+            outcome.stderr
+        );
+        for _ in 0..2 {
+            let (outcome, collected) = build(&bed, engine, &text);
+            assert_eq!(collected, wanted);
+            let outcome = outcome.says("file(s) that are in ").says("/source/out from before");
+            assert!(outcome.stdout.contains("Found 4 file(s)"), "{}", outcome.stdout);
+            // One report, as before, of one file.
+            assert_eq!(tree(&bed.source().join("out/reports")).len(), 3, "{}", outcome.stderr);
+            assert!(
+                saved(&outcome).is_none_or(|line| line.ends_with("saved 4")),
+                "{}",
+                outcome.stderr
+            );
+        }
+        // What this build makes of it is its own.
+        let again =
+            spec(&["mkdir -p out/d; echo changed and longer > out/d/x; echo new > out/new"], ALL);
+        let (_, collected) = build(&bed, engine, &again);
+        let more = ["buildspec.yml", "d/tests.xml", "d/x", "notes/by hand", "out/d/x", "out/new"];
+        assert_eq!(collected, more);
+    }
+    // Whoever names it means it.
+    let bed = Bed::new();
+    bed.write("dist/old", "old");
+    let options = ["--artifacts", "dist"];
+    let made = spec(&["echo new > dist/new"], "  files: ['**/*']\n  base-directory: dist\n");
+    let outcome = bed.build(&made, &options).code(0);
+    assert!(outcome.stdout.contains("Found 2 file(s)"), "{}", outcome.stdout);
+    assert_eq!(tree(&bed.source().join("dist")), ["new", "old"]);
+    let named = spec(&["true"], "  files: ['dist/*', '*.yml']\n");
+    let outcome = bed.build(&named, &["--artifacts", "dist"]).code(0);
+    assert!(outcome.stdout.contains("Found 3 file(s)"), "{}", outcome.stdout);
+    // Of a ZIP no more than the ZIP.
+    let bed = Bed::new();
+    bed.write("docs/page", "page");
+    for _ in 0..2 {
+        let text = spec(&["true"], "  files: ['**/*']\n");
+        let outcome = bed.build(&text, &["--artifacts", "docs/all.zip"]).code(0);
+        assert!(outcome.stdout.contains("Found 2 file(s)"), "{}", outcome.stdout);
+    }
 }
 
 fn of_the_engine_process() {

@@ -3,15 +3,13 @@
 //! Made by the driver. What is done with it is in `cache`, and for buckets in `bucket`.
 
 use super::super::transfer::{Keeper, keep};
-use super::super::{OutputError, Teller, Values};
-use super::gather::Gathered;
+use super::super::{Leavings, OutputError, Teller, Values};
+use super::gather::{Gathered, Origin};
 use super::names::Wanted;
 use crate::amazon::s3::S3;
 use crate::amazon::{Amazon, Identity};
 use crate::engine::Container;
 use crate::engine::files::Files;
-use runner_core::event::NoticeLevel;
-use runner_core::machine::Input;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -23,6 +21,8 @@ pub(crate) struct Caching {
     pub(crate) values: Values,
     /// `CODEBUILD_SRC_DIR`.
     pub(crate) source: String,
+    /// What is not cached.
+    pub(crate) leavings: Leavings,
     pub(crate) build: String,
     /// A folder of the build's own.
     pub(crate) scratch: PathBuf,
@@ -32,6 +32,15 @@ pub(crate) struct Caching {
 }
 
 impl Caching {
+    pub(super) fn origin(&self) -> Origin<'_> {
+        Origin {
+            container: &*self.container,
+            source: &self.source,
+            leavings: &self.leavings,
+            teller: &self.teller,
+        }
+    }
+
     pub(super) async fn tell_restored(
         &self,
         key: &Option<String>,
@@ -73,7 +82,7 @@ impl Caching {
     }
 
     pub(super) async fn note(&self, text: String) {
-        self.teller.0.send(Input::Notice(NoticeLevel::Note, text)).await;
+        self.teller.note(text).await;
     }
 
     pub(super) async fn complain(&self, what: &str, error: &OutputError) {

@@ -2,7 +2,7 @@
 
 use super::super::listing::{Found, Links, Start, list};
 use super::super::transfer::{Ask, Chosen, converse};
-use super::super::{OutputError, Values, hex};
+use super::super::{Leavings, OutputError, Teller, Values, hex};
 use crate::engine::Container;
 use crate::engine::files::{Files, FilesError};
 use runner_core::select::{Pattern, starts};
@@ -37,12 +37,22 @@ pub(super) fn patterns(paths: &[String], values: &Values, source: &str) -> Vec<P
     paths.iter().map(|text| Pattern::new(&values.expand(text), source.as_bytes())).collect()
 }
 
+/// Where it is looked for.
+pub(super) struct Origin<'a> {
+    pub(super) container: &'a dyn Container,
+    /// `CODEBUILD_SRC_DIR`.
+    pub(super) source: &'a str,
+    /// What is left out.
+    pub(super) leavings: &'a Leavings,
+    pub(super) teller: &'a Teller,
+}
+
 /// Looks what there is to cache.
 pub(super) async fn gather(
-    container: &dyn Container,
-    source: &str,
+    from: &Origin<'_>,
     patterns: &[Pattern],
 ) -> Result<Gathered, OutputError> {
+    let Origin { container, source, leavings, teller } = *from;
     let literal = |path: &[u8]| patterns.iter().any(|p| p.is_literal() && p.start() == path);
     let begin: Vec<Start> = starts(patterns)
         .into_iter()
@@ -54,8 +64,9 @@ pub(super) async fn gather(
     }
     let takes = |path: &[u8]| patterns.iter().any(|pattern| pattern.takes(path));
     let (mut items, mut on_the_way) = (BTreeMap::new(), BTreeSet::new());
-    let all = listing.directories.into_iter().chain(listing.files);
-    for Found { path, facts, target } in all.filter(|found| takes(&found.path)) {
+    let all = listing.directories.into_iter().chain(listing.files).collect();
+    let all = leavings.taken_from(all, source.as_bytes(), patterns, teller).await?;
+    for Found { path, facts, target } in all.into_iter().filter(|found| takes(&found.path)) {
         let slashes = path.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0);
         for (at, _) in slashes {
             on_the_way.insert(path[..at].to_vec());
