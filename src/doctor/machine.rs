@@ -68,12 +68,12 @@ impl Trial {
         rows.push(system_call_filter());
         rows.append(&mut of_container);
         rows.push(self.pasta().await);
-        let docker = self.daemon(Program::Docker).await;
-        let podman = self.daemon(Program::Podman).await;
-        let engine = match (container, docker.state, podman.state) {
+        let (has_docker, docker) = self.daemon(Program::Docker).await;
+        let (has_podman, podman) = self.daemon(Program::Podman).await;
+        let engine = match (container, has_docker, has_podman) {
             (true, ..) => Some("namespaces"),
-            (false, State::Ok, _) => Some("docker"),
-            (false, _, State::Ok) => Some("podman"),
+            (false, true, _) => Some("docker"),
+            (false, _, true) => Some("podman"),
             _ => None,
         };
         rows.extend([docker, podman]);
@@ -217,55 +217,68 @@ impl Trial {
     }
 
     /// Has a daemon make a container, of an image of one empty directory, in which our program runs.
-    /// Both are gone afterwards.
-    async fn container_of(&self, program: Program, daemon: Daemon) -> Result<(), EngineError> {
+    /// Both are gone afterwards. What a build would be warned of.
+    async fn container_of(
+        &self,
+        program: Program,
+        daemon: Daemon,
+    ) -> Result<Vec<String>, EngineError> {
         let place = self.dir.path().join(program.command());
         let (root, readonly) = (place.join("root"), place.join("readonly"));
         let made = fs::create_dir_all(root.join("tmp")).and_then(|()| fill(&readonly.join("bin")));
         made.map_err(|error| EngineError::fault(format!("{}: {error}", place.display()), None))?;
-        let told = Told::default();
+        let (told, warned) = (Told::default(), Told::default());
         let engine = DaemonEngine {
             program,
             build: format!("doctor-{}", std::process::id()),
             images: self.getter(&told),
             record: Arc::new(|_| Ok(())),
             tell: note(&told),
-            warn: note(&told),
+            warn: note(&warned),
             place,
         };
         let spec = self.spec(Image::Rootfs(root), readonly, Network::Host);
         engine.start_on(daemon, spec).await?.stop().await;
-        Ok(())
+        Ok(std::mem::take(&mut *warned.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    async fn daemon(&self, program: Program) -> Row {
+    /// The row, and whether builds can run there.
+    async fn daemon(&self, program: Program) -> (bool, Row) {
         let name = program.command();
+        let none = "the engine is not to be had; builds in namespaces do not need it";
         match daemon::find(program, self.dir.path()).await {
             Ok(found) => {
                 let what = format!("{} {} at {}", found.program, found.version, found.address);
                 let how = if found.service.is_some() { " (started for the asking)" } else { "" };
                 let begin = Instant::now();
                 match self.container_of(program, found).await {
-                    Ok(()) => {
+                    Ok(warnings) => {
                         let time = begin.elapsed().as_millis();
-                        Row::ok(name, format!("{what}{how}: a container started in {time} ms"))
+                        let fine = format!("{what}{how}: a container started in {time} ms");
+                        let row = match warnings.is_empty() {
+                            true => Row::ok(name, fine),
+                            false => Row::new(
+                                name,
+                                State::Limited,
+                                fine,
+                                &warnings.join("; "),
+                                "a daemon of this machine is used without that",
+                            ),
+                        };
+                        (true, row)
                     }
-                    Err(error) => Row::new(
-                        name,
-                        State::Limited,
-                        format!("{what}{how} answers, and makes no container: {}", error.message),
-                        "the engine is not to be had; builds in namespaces do not need it",
-                        error.hint.unwrap_or_else(|| format!("what does `{name} run` say?")),
-                    ),
+                    Err(error) => {
+                        let what = format!(
+                            "{what}{how} answers, and makes no container: {}",
+                            error.message
+                        );
+                        let mend =
+                            error.hint.unwrap_or_else(|| format!("what does `{name} run` say?"));
+                        (false, Row::new(name, State::Limited, what, none, mend))
+                    }
                 }
             }
-            Err(why) => Row::new(
-                name,
-                State::Limited,
-                why.to_string(),
-                "the engine is not to be had; builds in namespaces do not need it",
-                why.hint(),
-            ),
+            Err(why) => (false, Row::new(name, State::Limited, why.to_string(), none, why.hint())),
         }
     }
 }

@@ -229,12 +229,14 @@ fn docker_answers() {
     is(&seen, "container", "missing");
     assert_eq!(code, 0, "{seen:#}");
     assert_eq!(seen["verdict"], "a build can run, with the engine docker");
-    // It answers, and does not see what a build would be given.
+    // It answers, and does not see what a build would be given: that takes longer.
     fs::create_dir_all(bed.home()).unwrap();
     let mount = format!("mount -t tmpfs none {}", bed.home().display());
     let mut command = doctor_within(&bed, &["--mount"], &mount);
     let (seen, _) = report(command.env("DOCKER_HOST", Docker::shared().host()));
     is(&seen, "docker", "limited");
+    let consequence = row(&seen, "docker")["consequence"].as_str().unwrap();
+    assert!(consequence.contains("exec API"), "{consequence}");
     let ours = |arguments: &[&str]| {
         let listed = outcome(&mut Docker::shared().command(arguments)).code(0).stdout;
         assert!(!listed.contains("doctor"), "{listed}");

@@ -51,7 +51,7 @@ pub(super) async fn start(
             ),
         ));
     }
-    (engine.tell)(format!(
+    (engine.warn)(format!(
         "{elsewhere}: using its exec API, in which commands and files take longer; the network is that of \
          the daemon's machine"
     ));
