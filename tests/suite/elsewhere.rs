@@ -4,6 +4,7 @@
 //! Its container is where the daemon is; the runner has nothing of it but one stream.
 
 use crate::common::docker::Docker;
+use crate::common::podman::Podman;
 use crate::common::{Bed, Running, build, cases, list, outcome, until};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -15,6 +16,7 @@ cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] =>
         commands_and_their_codes, the_walk, ctrl_c, kill_9, all_of_the_output, what_a_build_leaves,
         copies_and_ports, streams_of_sessions, users, what_it_has_not, a_build_that_kills_everything;
+    [Root, Image("busybox"), Program("podman"), Program("runc")] => podman;
 }
 
 /// A bed whose builds run there.
@@ -236,4 +238,42 @@ fn a_build_that_kills_everything() {
     assert_eq!(seen.output(), "ready\n");
     assert_eq!(bed.record()["buildStatus"], "FAULT");
     assert_eq!(containers(&bed), [""; 0]);
+}
+
+/// A Podman that does not see the state folder, with the same walk.
+fn podman() {
+    let podman = Podman::shared();
+    let bed = Bed::with_image(&podman.image("busybox")).with_variables(podman.variables());
+    fs::create_dir(bed.home()).unwrap();
+    let address = format!("unix://{}", bed.path("podman.sock").display());
+    let service =
+        podman.command(&["--runtime", "runc", "system", "service", "--time", "0", &address]);
+    let mut hidden = bed.other("unshare");
+    let script = "mount -t tmpfs none $0; exec \"$@\"";
+    hidden.args(["--mount", "--propagation", "private", "sh", "-ec", script]).arg(bed.home());
+    hidden.arg(service.get_program()).args(service.get_args());
+    let service = Running::spawn(hidden);
+    until("it listens", || bed.path("podman.sock").exists());
+    let spec =
+        build(&["cd /tmp; codebuild-breakpoint", "cat mended; seq 20000 | tail -n 1; exit 7"]);
+    let mut command = bed.build_command(&spec, &["--engine", "podman", "--enable-session"]);
+    command.env("CONTAINER_HOST", &address);
+    let running = Running::spawn(command);
+    running.stderr.wait_for("is paused at a breakpoint");
+    assert!(running.stderr.text().contains("exec API"), "{}", running.stderr.text());
+    let script = "cat > mended; echo to stderr >&2; exit 5";
+    let seen = bed.runner(["exec", "--", "sh", "-c", script]).code(5);
+    assert_eq!((seen.stdout.as_str(), seen.stderr.as_str()), ("", "to stderr\n"));
+    let shell = bed.terminal(bed.command(["attach"]), 24, 80);
+    shell.send("stty size; echo by hand > mended; exit 9\r");
+    assert!(shell.ends(9).contains("24 80"));
+    bed.runner(["resume"]).code(0);
+    running.ends(1);
+    let log = fs::read_to_string(bed.only().join("output.log")).unwrap();
+    assert_eq!(log, "by hand\n20000\n");
+    let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
+    let filter = format!("label=runner.build={uuid}");
+    let left = podman.command(&["ps", "--all", "--quiet", "--filter", &filter]);
+    assert_eq!(outcome(&mut { left }).code(0).stdout, "");
+    service.signal(Signal::SIGTERM);
 }
