@@ -26,6 +26,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(3600);
+/// How long anything may take before a test calls it hung, by the machine's clock.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gateway whose clock is turned by hand, and the control socket of a build.
 struct Rig {
@@ -188,7 +190,8 @@ impl Client {
     }
 
     async fn hear(&mut self) -> Heard {
-        let heard = match self.socket.next().await {
+        let coming = tokio::time::timeout(PATIENCE, self.socket.next());
+        let heard = match coming.await.expect("something comes") {
             Some(Ok(Message::Binary(bytes))) => {
                 let message = parse(&bytes).expect("sound");
                 let body = || serde_json::from_slice::<Value>(message.body).expect("JSON");
@@ -338,6 +341,21 @@ async fn a_client_that_only_answers_pings() {
         assert_eq!(client.hear_now().await, Some(Heard::Asked));
         settle().await;
         assert_eq!(rig.facts(&id).0, SessionStatus::Connected);
+    }
+    // They are no input, though: a session in which nobody types comes to its end.
+    for _ in 60..119 {
+        rig.turn(PING_AFTER).await;
+        assert_eq!(client.hear_now().await, Some(Heard::Asked));
+        settle().await;
+    }
+    assert_eq!(rig.facts(&id).0, SessionStatus::Connected);
+    rig.turn(PING_AFTER).await;
+    loop {
+        match client.hear().await {
+            Heard::Closed(why) => break assert!(why.contains("nothing happened"), "{why}"),
+            Heard::Lost => panic!("lost without a word"),
+            _ => {}
+        }
     }
 }
 

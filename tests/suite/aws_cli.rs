@@ -5,6 +5,8 @@ use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Running, build, cases, outcome, python};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -392,7 +394,24 @@ fn programs_that_are_no_clients() {
     assert_eq!(endpoint.post(&[list], &" ".repeat(1 << 20)).0, 413);
     assert_eq!(endpoint.post(&[], "{}").0, 400);
     assert_eq!(endpoint.post(&[("smithy-protocol", "rpc-v2-cbor")], "{}").0, 400);
+    // Websockets are open to pages of every origin, as far as browsers care.
+    assert_eq!(upgrade(&endpoint, ""), "101");
+    assert_eq!(upgrade(&endpoint, "Origin: http://evil.example\r\n"), "403");
     ends(server);
+}
+
+/// Asks for a websocket; the status of the answer.
+fn upgrade(endpoint: &Endpoint, header: &str) -> String {
+    let mut stream = TcpStream::connect(&endpoint.address).unwrap();
+    let request = format!(
+        "GET /v1/data-channel/nobody-1 HTTP/1.1\r\nHost: {}\r\n{header}Upgrade: websocket\r\nConnection: \
+         Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        endpoint.address
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[9..]).into_owned()
 }
 
 const CALL: &str = "import sys, urllib.request

@@ -270,3 +270,25 @@ fn a_client_that_knows_of_no_handshake() {
     channel.number(Payload::Bytes, b"$ ", at(2));
     assert_eq!(sent(&mut channel), ["1 $ "]);
 }
+
+/// One that has a single connection takes nothing before somebody has made it: that a later message is
+/// acknowledged does not mean that an earlier one has arrived.
+#[test]
+fn a_client_whose_connection_is_not_made_yet() {
+    let properties = json!({"portNumber": "80", "type": "LocalPortForwarding"});
+    let mut channel = channel(SessionType::Port, properties);
+    channel.attach(at(0));
+    channel.receive(&ack(0), at(1), ROOM);
+    channel.receive(&response("1.1.40.0"), at(1), ROOM);
+    channel.receive(&ack(1), at(2), ROOM);
+    channel.number(Payload::Bytes, b"one", at(3));
+    channel.detach();
+    channel.attach(at(4));
+    channel.tick(channel_deadline(&channel));
+    sent(&mut channel);
+    channel.number(Payload::Bytes, b"two", at(5000));
+    channel.receive(&ack(3), at(5001), ROOM);
+    assert_eq!(sent(&mut channel), ["3 two"]);
+    channel.tick(channel_deadline(&channel));
+    assert_eq!(sent(&mut channel), ["2 one"]);
+}
