@@ -56,8 +56,9 @@ pub(super) struct RunArgs {
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     pub(super) enable_session: bool,
-    /// How long a breakpoint waits while nobody is connected [default: for ever at a terminal, else
-    /// 15m]
+    /// How long a breakpoint waits while no session is open [default: for ever at a terminal, else
+    /// 15m]. A session of AWS's clients stays open for --session-idle-timeout after its client is gone,
+    /// which may come back
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(super) break_timeout: Option<Duration>,
     /// What happens then

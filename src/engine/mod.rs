@@ -24,6 +24,7 @@ use crate::image::{Config, Image, ImageError};
 use crate::state::ContainerFile;
 pub(crate) use cached::CachedTrees;
 pub(crate) use limits::{mend as limits_mend, what_was_in_the_way};
+use nix::errno::Errno;
 use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
 use rustix::termios::Winsize;
@@ -322,7 +323,7 @@ impl From<ImageError> for EngineError {
 /// A program was not started.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum ExecError {
-    #[error("cannot {doing}: {}", io::Error::from_raw_os_error(*errno))]
+    #[error("cannot {doing}: {}", Errno::from_raw(*errno).desc())]
     Refused { stage: u32, doing: &'static str, errno: i32 },
     #[error("{0}")]
     Unfit(#[from] runner_wire::init::EncodeError),

@@ -89,7 +89,7 @@ pub(super) fn resumed(by: ResumedBy, is_stuck: bool) -> Option<&'static str> {
     match by {
         ResumedBy::User | ResumedBy::Timeout if is_stuck => None,
         ResumedBy::User => Some("resumed"),
-        ResumedBy::Timeout => Some("nobody connected: the build goes on"),
+        ResumedBy::Timeout => Some("nobody is connected: the build goes on"),
         ResumedBy::Gone => Some("the process at the breakpoint is gone: the build goes on"),
         // The end is told anyway.
         ResumedBy::Ended => None,

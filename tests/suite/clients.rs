@@ -134,9 +134,16 @@ fn ssh_to_a_server_in_the_build() {
     let start = format!("{server} port & until test -s port; do :; done; echo port $(cat port)");
     let spec = build(&[&format!("{start}; codebuild-breakpoint; kill %1 2>/dev/null || kill $!")]);
     let running = bed.paused(&spec, &["--engine", "process"]);
-    running.stdout.wait_for("port ");
-    let text = running.stdout.text();
-    let port = text.lines().find_map(|line| line.strip_prefix("port ")).unwrap().to_owned();
+    // A line of its own, and whole: the command's own text has the word as well.
+    let port_in = |text: &str| {
+        let mut lines = text.split_inclusive('\n');
+        let port = lines.find_map(|line| line.strip_prefix("port ")?.strip_suffix('\n'));
+        port.map(str::to_owned)
+    };
+    running.stdout.wait_until("the server's port", |bytes| {
+        port_in(&String::from_utf8_lossy(bytes)).is_some()
+    });
+    let port = port_in(&running.stdout.text()).unwrap();
     let endpoint = Endpoint::of_notice(&running);
     let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
     let proxy = format!(

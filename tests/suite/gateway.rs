@@ -348,6 +348,18 @@ fn outputs_of_a_command() {
     assert_eq!(parts.last().unwrap(), &(Payload::ExitCode, "EXIT_CODE: 5".to_owned()));
     let (_, reason) = run(json!({"command": ["no-such-program"]}));
     assert!(reason.contains("no-such-program"), "{reason}");
+    // Whoever reads exit codes gets one.
+    let (parts, reason) = run(json!({
+        "command": ["no such program"], "separateOutputStream": ["true"],
+        "stdErrSeparatorPrefix": ["E:"],
+    }));
+    let told = of(&parts, Payload::StdErr);
+    assert!(
+        told.starts_with("E:no: ") && told.ends_with(": No such file or directory\n"),
+        "{told}"
+    );
+    assert_eq!(parts.last().unwrap(), &(Payload::ExitCode, "EXIT_CODE: 1".to_owned()));
+    assert_eq!(reason, "");
     // A background child does not hold it up.
     let (parts, _) = run(json!({"command": ["sh -c 'sleep 1000 & echo done'"]}));
     assert_eq!(of(&parts, Payload::Bytes), "done\n");

@@ -3,7 +3,7 @@
 
 use super::terminal::ended;
 use super::{Opening, Said, opening};
-use crate::client::Link;
+use crate::client::{ClientError, Link};
 use crate::gateway::plan::Outputs;
 use crate::state::BuildDir;
 use bytes::BufMut;
@@ -12,6 +12,7 @@ use runner_wire::control::{Answer, Open, Request};
 use runner_wire::frame::{Frame, Kind, encode};
 use runner_wire::ssm::Payload;
 use runner_wire::ssm::message::{HEADER_LEN, buffer};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use tokio::net::unix::pipe::Receiver;
@@ -33,6 +34,8 @@ pub(super) struct Command {
 enum State {
     Opening(Opening),
     Open(Link),
+    /// It could not be started, and this is left to be said of it.
+    NotStarted(VecDeque<(Payload, String)>),
     Over(String),
 }
 
@@ -132,6 +135,17 @@ impl Command {
         }
     }
 
+    /// Where errors and the exit code are told apart, as AWS's agent tells it; else with the end.
+    fn not_started(&self, message: String) -> State {
+        match self.outputs.last() {
+            Some(errors) if self.tells_exit_code => State::NotStarted(VecDeque::from([
+                (Payload::StdErr, format!("{}{message}\n", errors.prefix)),
+                (Payload::ExitCode, "EXIT_CODE: 1".to_owned()),
+            ])),
+            _ => State::Over(message),
+        }
+    }
+
     pub(super) async fn next(&mut self, room: usize) -> Said {
         loop {
             match &mut self.state {
@@ -141,9 +155,19 @@ impl Command {
                             Ok(()) => State::Open(link),
                             Err(error) => State::Over(error.to_string()),
                         },
+                        Err(ClientError::Refused { message, .. }) => self.not_started(message),
                         Err(error) => State::Over(error.to_string()),
                     };
                 }
+                State::NotStarted(words) if room > 0 => match words.pop_front() {
+                    Some((payload, text)) => {
+                        let mut message = buffer(text.len());
+                        message.extend_from_slice(text.as_bytes());
+                        return Said::Output(payload, message);
+                    }
+                    None => self.state = State::Over(String::new()),
+                },
+                State::NotStarted(_) => std::future::pending().await,
                 State::Open(link) => {
                     let sent = link.send_some(&self.pending).unwrap_or(self.pending.len());
                     self.pending.drain(..sent);
@@ -172,7 +196,10 @@ impl Command {
                         .await
                     {
                         Some(Ok(frame)) => match last_word(frame) {
-                            Ok(code) => {
+                            Ok(Last::NotStarted(message)) => {
+                                self.state = self.not_started(message);
+                            }
+                            Ok(Last::Exited(code)) => {
                                 self.exit = Some(Exit { code, is_told: false });
                                 for output in &mut self.outputs {
                                     output.left = output
@@ -191,6 +218,12 @@ impl Command {
             }
         }
     }
+}
+
+/// The build's last word.
+enum Last {
+    Exited(u8),
+    NotStarted(String),
 }
 
 /// Takes the pipes that came along.
@@ -236,12 +269,14 @@ async fn readable(pipe: Option<&Receiver>) {
     }
 }
 
-/// The exit code, or why there is none.
-fn last_word(frame: Option<Frame>) -> Result<u8, String> {
-    if let Some(frame) = &frame
-        && let Ok(Answer::Exited { code }) = serde_json::from_slice(&frame.body)
-    {
-        return Ok(code);
+/// How it ended, or why that is not known.
+fn last_word(frame: Option<Frame>) -> Result<Last, String> {
+    if let Some(frame) = &frame {
+        match serde_json::from_slice(&frame.body) {
+            Ok(Answer::Exited { code }) => return Ok(Last::Exited(code)),
+            Ok(Answer::Refused { message, .. }) => return Ok(Last::NotStarted(message)),
+            _ => {}
+        }
     }
     match ended(frame) {
         Ok(reason) => Err(reason),
