@@ -90,6 +90,8 @@ async fn accept(listener: TcpListener, source: Arc<Source>, token: Arc<str>) {
         tokio::spawn(async move {
             let service = service_fn(|request| answer(request, &source, &token));
             let served = hyper::server::conn::http1::Builder::new()
+                // Who has sent the whole request and says so gets the answer all the same (nc does).
+                .half_close(true)
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(10))
                 .max_buf_size(16 << 10)
