@@ -2,9 +2,10 @@
 //!
 //! A live build's record is made from its log, which is read on from where it was read last.
 
+use super::call::Refusal;
 use crate::client::{ClientError, Link};
 use crate::events::LogReader;
-use crate::state::{BuildDir, Home, all_builds, live_builds};
+use crate::state::{self, BuildDir, Home, StateError, all_builds, live_builds};
 use runner_core::record::{Build, record};
 use runner_core::view::BuildView;
 use runner_wire::control::{Answer, Request, Status};
@@ -48,25 +49,31 @@ impl Builds {
     }
 
     /// All of them, the newest first.
-    pub(super) async fn all(&self) -> Vec<Known> {
-        self.read(|builds| {
-            let known = all_builds(&builds.home).unwrap_or_default();
-            builds.sorted(known.into_iter().map(|known| known.uuid))
-        })
-        .await
-        .unwrap_or_default()
+    pub(super) async fn all(&self) -> Result<Vec<Known>, Refusal> {
+        self.list(all_builds).await
     }
 
     /// Those that have not ended, the newest first.
-    pub(super) async fn live(&self) -> Vec<Known> {
-        self.read(|builds| {
-            let known = live_builds(&builds.home).unwrap_or_default();
-            let mut live = builds.sorted(known.into_iter().map(|known| known.uuid));
-            live.retain(|known| known.is_live);
-            live
-        })
-        .await
-        .unwrap_or_default()
+    pub(super) async fn live(&self) -> Result<Vec<Known>, Refusal> {
+        let mut live = self.list(live_builds).await?;
+        live.retain(|known| known.is_live);
+        Ok(live)
+    }
+
+    /// Where the state folder cannot be read, that is said: an empty list would be another answer.
+    async fn list(
+        &self,
+        look: fn(&Home) -> Result<Vec<state::Known>, StateError>,
+    ) -> Result<Vec<Known>, Refusal> {
+        let listed = self.read(move |builds| {
+            let known = look(&builds.home)?;
+            Ok(builds.sorted(known.into_iter().map(|known| known.uuid)))
+        });
+        let failed = |error: String| Refusal::new("InternalFailure", error).with_status(500);
+        match listed.await {
+            Some(listed) => listed.map_err(|error: StateError| failed(error.to_string())),
+            None => Err(failed("the builds could not be looked through".to_owned())),
+        }
     }
 
     fn sorted(&self, uuids: impl Iterator<Item = String>) -> Vec<Known> {

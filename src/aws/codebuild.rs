@@ -82,7 +82,7 @@ struct ListBuilds {
 
 async fn list(input: &ListBuilds, builds: &Builds) -> Result<Value, Refusal> {
     let mut ids: Vec<String> =
-        builds.all().await.into_iter().map(|known| known.record.id).collect();
+        builds.all().await?.into_iter().map(|known| known.record.id).collect();
     match input.sort_order.as_deref() {
         None | Some("DESCENDING") => {}
         Some("ASCENDING") => ids.reverse(),

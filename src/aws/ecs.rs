@@ -223,10 +223,10 @@ struct ListTasks {
 async fn list_tasks(input: &ListTasks, endpoint: &Endpoint) -> Result<Value, Refusal> {
     cluster(input.cluster.as_deref())?;
     let mut builds = match input.desired_status.as_deref() {
-        None | Some("RUNNING") => endpoint.builds.live().await,
+        None | Some("RUNNING") => endpoint.builds.live().await?,
         Some("PENDING") => Vec::new(),
         Some("STOPPED") => {
-            let mut all = endpoint.builds.all().await;
+            let mut all = endpoint.builds.all().await?;
             let now = clock::wall().epoch_seconds();
             let is_recent =
                 |known: &Known| known.record.end_time.is_some_and(|end| now - end < STOPPED_FOR_S);
@@ -270,7 +270,7 @@ async fn describe_clusters(
                 "clusterName": CLUSTER,
                 "status": "ACTIVE",
                 "registeredContainerInstancesCount": 1,
-                "runningTasksCount": endpoint.builds.live().await.len(),
+                "runningTasksCount": endpoint.builds.live().await?.len(),
                 "pendingTasksCount": 0,
                 "activeServicesCount": 0,
             }));

@@ -15,7 +15,7 @@ cases! {
         listing_and_stopping_builds, sessions_by_api, who_is_not_let_in, the_other_encoding,
         serve_takes_the_place_of_the_builds_own, what_is_noted, one_build_is_not_another;
     [Containers, Image("busybox")] => the_keys_are_the_owners_alone, serve_as_a_verb,
-        programs_that_are_no_clients;
+        programs_that_are_no_clients, builds_that_cannot_be_listed;
     [Containers, Image("debian"), Python] => a_build_cannot_call_without_a_signature;
     [Python] => without_a_container_neither;
 }
@@ -379,6 +379,23 @@ fn serve_as_a_verb() {
     taken.code(3).says("cannot listen on").says("--listen");
     ends(server);
     assert!(!bed.home().join("serve.json").exists());
+}
+
+/// No list is not an empty one.
+fn builds_that_cannot_be_listed() {
+    let bed = Bed::new();
+    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
+    let folder = bed.home().join("builds");
+    std::fs::rename(&folder, bed.home().join("elsewhere")).unwrap();
+    std::fs::write(&folder, "").unwrap();
+    let (status, answer) = endpoint.call("CodeBuild_20161006.ListBuilds", &json!({}));
+    assert_eq!(status, 500, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("builds"), "{answer}");
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(bed.home().join("elsewhere"), &folder).unwrap();
+    let (status, answer) = endpoint.call("CodeBuild_20161006.ListBuilds", &json!({}));
+    assert_eq!((status, &answer["ids"]), (200, &json!([])));
+    ends(server);
 }
 
 /// Pages in browsers, names that somebody else points here, and programs that speak something else.
