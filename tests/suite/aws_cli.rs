@@ -386,13 +386,13 @@ fn builds_that_cannot_be_listed() {
     let bed = Bed::new();
     let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
     let folder = bed.home().join("builds");
-    std::fs::rename(&folder, bed.home().join("elsewhere")).unwrap();
-    std::fs::write(&folder, "").unwrap();
+    fs::rename(&folder, bed.home().join("elsewhere")).unwrap();
+    fs::write(&folder, "").unwrap();
     let (status, answer) = endpoint.call("CodeBuild_20161006.ListBuilds", &json!({}));
     assert_eq!(status, 500, "{answer}");
     assert!(answer["message"].as_str().unwrap().contains("builds"), "{answer}");
-    std::fs::remove_file(&folder).unwrap();
-    std::fs::rename(bed.home().join("elsewhere"), &folder).unwrap();
+    fs::remove_file(&folder).unwrap();
+    fs::rename(bed.home().join("elsewhere"), &folder).unwrap();
     let (status, answer) = endpoint.call("CodeBuild_20161006.ListBuilds", &json!({}));
     assert_eq!((status, &answer["ids"]), (200, &json!([])));
     ends(server);
