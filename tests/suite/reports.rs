@@ -320,7 +320,8 @@ fn live(folder: &str, command: &str, reports: &str) -> Bed {
     bed
 }
 
-/// The place of each case that has one, as the JUnit file below `--reports` has it.
+/// The place of each case that has one, as the JUnit file below `--reports` has it; sorted, for these
+/// programs run their cases at once and write them as they end.
 fn places(bed: &Bed) -> Vec<String> {
     let xml = fs::read_to_string(bed.path("reports/demo-unit/junit.xml")).unwrap();
     let attribute = |line: &str, name: &str| {
@@ -328,11 +329,13 @@ fn places(bed: &Bed) -> Vec<String> {
         rest.split('"').next().map(str::to_owned)
     };
     let cases = xml.lines().filter(|line| line.trim_start().starts_with("<testcase"));
-    cases
+    let mut places: Vec<_> = cases
         .filter_map(|line| {
             Some(format!("{}:{}", attribute(line, "file")?, attribute(line, "line")?))
         })
-        .collect()
+        .collect();
+    places.sort();
+    places
 }
 
 fn pytest_and_its_coverage() {
@@ -346,7 +349,7 @@ fn pytest_and_its_coverage() {
     assert_eq!(counts(&record["reports"][0]), [1, 3, 1, 1]);
     assert_eq!(
         places(&bed),
-        ["test_shop.py:12", "test_shop.py:12", "shop.py:3", "test_shop.py:21"]
+        ["shop.py:3", "test_shop.py:12", "test_shop.py:12", "test_shop.py:21"]
     );
     let coverage = &record["reports"][1]["codeCoverageSummary"];
     assert_eq!((&coverage["linesCovered"], &coverage["linesMissed"]), (&5.into(), &1.into()));
@@ -364,7 +367,7 @@ fn jest_and_its_coverage() {
     let bed = live("jest", &command, reports);
     let record = bed.record();
     assert_eq!(counts(&record["reports"][0]), [1, 2, 0, 1]);
-    assert_eq!(places(&bed), ["shop.test.js:9", "shop.js:3"]);
+    assert_eq!(places(&bed), ["shop.js:3", "shop.test.js:9"]);
     for report in [1, 2] {
         let coverage = &record["reports"][report]["codeCoverageSummary"];
         assert_eq!((&coverage["linesCovered"], &coverage["linesMissed"]), (&4.into(), &1.into()));
@@ -397,8 +400,5 @@ fn nextest() {
     );
     let bed = live("nextest", &command, "  unit:\n    files: target/nextest/default/unit.xml\n");
     assert_eq!(counts(&bed.record()["reports"][0]), [1, 2, 0, 0]);
-    let mut places = places(&bed);
-    // They run at once.
-    places.sort();
-    assert_eq!(places, ["src/lib.rs:19", "src/lib.rs:4"]);
+    assert_eq!(places(&bed), ["src/lib.rs:19", "src/lib.rs:4"]);
 }
