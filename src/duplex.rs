@@ -1,8 +1,8 @@
 //! A descriptor read and written without blocking, each way waited for only while something is to go
 //! that way.
 //!
-//! Used by the hub for terminals, and by both ends of a build's control socket. tokio's own sockets are
-//! watched both ways all the time: a peer that has read something then wakes up a writer that has
+//! Used for programs' terminals and pipes, and by both ends of a build's control socket. tokio's own sockets
+//! are watched both ways all the time: a peer that has read something then wakes up a writer that has
 //! nothing to say, once for each key.
 
 use std::future::poll_fn;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A terminal's master, or a connected socket.
+/// A terminal's master, a pipe, or a connected socket.
 #[derive(Debug)]
 pub(crate) struct Duplex {
     fd: AsyncFd<OwnedFd>,
@@ -31,6 +31,11 @@ impl Duplex {
     /// What is there now, 0 at the end; `None` when nothing is.
     pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         now(|| Ok(nix::unistd::read(self, buffer)?))
+    }
+
+    /// Writes what there is room for now; `None` where there is none.
+    pub(crate) fn write_now(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        now(|| Ok(nix::unistd::write(self, bytes)?))
     }
 
     /// Resolves when there may be something to read, or an error to find. What has come before it

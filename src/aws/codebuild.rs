@@ -6,7 +6,6 @@ use super::endpoint::{Endpoint, Origin};
 use super::page::page;
 use crate::client::Link;
 use runner_wire::control::{Answer, Request};
-use runner_wire::frame::{Frame, Kind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -121,7 +120,7 @@ async fn end(known: &Known) -> Result<(), crate::client::ClientError> {
     let mut link = Link::connect(&known.dir).await?;
     link.ask(&Request::Stop).await?;
     link.send(&Request::Watch).await?;
-    while let Some(Frame { kind: Kind::Message, body }) = link.next().await? {
+    while let Some(body) = link.next().await? {
         match serde_json::from_slice(&body) {
             Ok(Answer::Status(status)) if matches!(status.state.as_str(), "running" | "paused") => {
             }

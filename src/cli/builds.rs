@@ -250,9 +250,9 @@ fn watch(
             Err(errno) => return Err(CliError::ours(errno.to_string())),
         }
         while let Some(frame) = client.poll_frame()? {
-            let Some(frame) = frame else { return Ok(Watched::Ended) };
-            let answer = serde_json::from_slice(&frame.body)
-                .map_err(|error| CliError::ours(error.to_string()))?;
+            let Some(body) = frame else { return Ok(Watched::Ended) };
+            let answer =
+                serde_json::from_slice(&body).map_err(|error| CliError::ours(error.to_string()))?;
             let Answer::Status(status) = answer else { return Ok(Watched::Ended) };
             if let Some(code) = done(&status) {
                 return Ok(Watched::Done(code));

@@ -5,8 +5,8 @@
 use super::incoming::Incoming;
 use crate::state::{BuildDir, ShortPath};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use runner_wire::control::{Answer, PROTOCOL, Request};
-use runner_wire::frame::{Decoder, Frame, Kind, encode};
+use runner_wire::control::{Answer, PROTOCOL, Request, encode};
+use runner_wire::frame::Decoder;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -83,22 +83,23 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, request: &Request) -> Result<(), ClientError> {
-        send_request(&self.stream, request).map_err(ClientError::Lost)
+        encode(request)
+            .and_then(|frame| (&self.stream).write_all(&frame))
+            .map_err(ClientError::Lost)
     }
 
     /// The next message, which an owner sends at once.
     fn answer(&mut self) -> Result<Answer, ClientError> {
         match self.next()? {
-            Some(Frame { kind: Kind::Message, body }) => {
+            Some(body) => {
                 serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))
             }
-            Some(_) => Err(ClientError::Lost(io::ErrorKind::InvalidData.into())),
             None => Err(ClientError::Closed),
         }
     }
 
     /// The next frame; `None` when the other end is gone.
-    fn next(&mut self) -> Result<Option<Frame>, ClientError> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
             if let Some(frame) = self.poll_frame()? {
                 return Ok(frame);
@@ -114,7 +115,7 @@ impl Client {
 
     /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when it
     /// is time to wait for the socket.
-    pub(crate) fn poll_frame(&mut self) -> Result<Option<Option<Frame>>, ClientError> {
+    pub(crate) fn poll_frame(&mut self) -> Result<Option<Option<Vec<u8>>>, ClientError> {
         let Client { stream, incoming, is_drained } = self;
         let receive = |buffer: &mut [u8]| {
             // Whoever waits for the socket hears of what has come since.
@@ -139,35 +140,9 @@ impl Client {
         (self.stream, decoder, fds)
     }
 
-    /// Another handle for sending, for a thread of its own.
-    pub(crate) fn sender(&self) -> io::Result<Sender> {
-        Ok(Sender(self.stream.try_clone()?))
-    }
-
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
-}
-
-/// Sends on a client's connection.
-#[derive(Debug)]
-pub(crate) struct Sender(UnixStream);
-
-impl Sender {
-    #[cfg(test)]
-    pub(crate) fn new(stream: UnixStream) -> Self {
-        Sender(stream)
-    }
-
-    /// Sends what the socket takes of a frame's bytes now; how many that was.
-    pub(crate) fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
-        runner_sandbox::send(&self.0, bytes, &[])
-    }
-}
-
-fn send_request(mut stream: &UnixStream, request: &Request) -> io::Result<()> {
-    let body = serde_json::to_vec(request)?;
-    stream.write_all(&encode(Kind::Message, &body).map_err(io::Error::other)?)
 }
 
 impl From<Answer> for ClientError {

@@ -4,7 +4,7 @@
 //! owner. One loop, no thread and no runtime. Started by `cli`.
 
 use super::connection::{Client, ClientError};
-use super::ended::{Ended, shown};
+use super::ended::{Ended, ended};
 use super::terminal::Signals;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_wire::control::{Answer, Open, Request};
@@ -74,17 +74,15 @@ pub(crate) fn exec(
         {
             client.send(&Request::Signal(signal as i32))?;
         }
-        if is_ready[0] {
-            while let Some(frame) = client.poll_frame()? {
-                let ended = shown(frame)?;
-                if let Some(ended) = ended {
-                    // It wrote all this before it ended.
-                    for output in &mut outputs {
-                        output.move_rest().map_err(lost)?;
-                    }
-                    return Ok(ended);
-                }
+        if is_ready[0]
+            && let Some(frame) = client.poll_frame()?
+        {
+            let ended = ended(frame)?;
+            // It wrote all this before it ended.
+            for output in &mut outputs {
+                output.move_rest().map_err(lost)?;
             }
+            return Ok(ended);
         }
     }
 }

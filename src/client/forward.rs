@@ -6,8 +6,8 @@
 use super::connection::{Client, ClientError};
 use super::ended::Ended;
 use crate::engine::dial::Remote;
-use runner_wire::control::{Answer, Request};
-use runner_wire::frame::{Decoder, Kind, encode};
+use runner_wire::control::{Answer, Request, encode};
+use runner_wire::frame::Decoder;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -233,16 +233,16 @@ impl Owner {
     async fn ask(&mut self, ask: Ask) -> io::Result<()> {
         let id = self.next;
         self.next += 1;
-        let body = serde_json::to_vec(&Request::Dial { id, remote: ask.remote })?;
+        let frame = encode(&Request::Dial { id, remote: ask.remote })?;
         self.waiting.insert(id, ask.answer);
-        self.stream.write_all(&encode(Kind::Message, &body).map_err(io::Error::other)?).await
+        self.stream.write_all(&frame).await
     }
 
     fn answer(&mut self) -> Result<Option<Answer>, ClientError> {
         let lost = |error| ClientError::Lost(io::Error::other(error));
         match self.decoder.next_frame().map_err(lost)? {
             None => Ok(None),
-            Some(frame) => serde_json::from_slice(&frame.body)
+            Some(body) => serde_json::from_slice(&body)
                 .map(Some)
                 .map_err(|error| ClientError::Lost(error.into())),
         }

@@ -3,7 +3,7 @@
 //! Used by `connection`, which blocks, and by `link`, which does not.
 
 use runner_sandbox::Received;
-use runner_wire::frame::{Decoder, Frame};
+use runner_wire::frame::Decoder;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -28,7 +28,7 @@ impl Incoming {
     pub(super) fn next(
         &mut self,
         mut receive: impl FnMut(&mut [u8]) -> io::Result<Received>,
-    ) -> io::Result<Option<Option<Frame>>> {
+    ) -> io::Result<Option<Option<Vec<u8>>>> {
         loop {
             let frame = self.decoder.next_frame().map_err(io::Error::other)?;
             if frame.is_some() {

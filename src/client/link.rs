@@ -6,8 +6,7 @@ use super::connection::ClientError;
 use super::incoming::Incoming;
 use crate::duplex::Duplex;
 use crate::state::{BuildDir, ShortPath};
-use runner_wire::control::{Answer, PROTOCOL, Request};
-use runner_wire::frame::{Frame, Kind, encode};
+use runner_wire::control::{Answer, PROTOCOL, Request, encode};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -26,8 +25,6 @@ pub(crate) struct Link {
     incoming: Incoming,
     /// Nothing is left to be read or to be given out.
     is_drained: AtomicBool,
-    /// Read, and given back.
-    held: Option<Option<Frame>>,
 }
 
 impl Link {
@@ -42,7 +39,6 @@ impl Link {
             stream: connect.await.map_err(ClientError::Connect)?,
             incoming: Incoming::new(),
             is_drained: AtomicBool::new(false),
-            held: None,
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         match link.ask(&Request::Hello { protocol: PROTOCOL, version }).await? {
@@ -56,10 +52,9 @@ impl Link {
         let asked = async {
             self.send(request).await?;
             match self.next().await? {
-                Some(Frame { kind: Kind::Message, body }) => {
+                Some(body) => {
                     serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))
                 }
-                Some(_) => Err(ClientError::Lost(io::ErrorKind::InvalidData.into())),
                 None => Err(ClientError::Closed),
             }
         };
@@ -70,9 +65,7 @@ impl Link {
     }
 
     pub(crate) async fn send(&self, request: &Request) -> Result<(), ClientError> {
-        let body = serde_json::to_vec(request).map_err(|error| ClientError::Lost(error.into()))?;
-        let frame = encode(Kind::Message, &body)
-            .map_err(|error| ClientError::Lost(io::Error::other(error)))?;
+        let frame = encode(request).map_err(ClientError::Lost)?;
         let send = |socket: BorrowedFd<'_>, bytes: &[u8]| runner_sandbox::send(socket, bytes, &[]);
         self.stream.send_all(&frame, send).await.map_err(ClientError::Lost)
     }
@@ -101,7 +94,7 @@ impl Link {
 
     /// As [`Self::readable`], for whoever waits for several things at once.
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_drained.load(Relaxed) && self.held.is_none() {
+        if self.is_drained.load(Relaxed) {
             // An error is found by the next read.
             drop(ready!(self.stream.poll_readable(context)));
             self.is_drained.store(false, Relaxed);
@@ -114,13 +107,8 @@ impl Link {
         self.stream.poll_writable(context).map(drop)
     }
 
-    /// Gives a frame back, to be the next one.
-    pub(crate) fn put_back(&mut self, frame: Option<Frame>) {
-        self.held = Some(frame);
-    }
-
     /// The next frame; `None` when the other end is gone. Nothing is lost where the wait is given up.
-    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ClientError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
             if let Some(frame) = self.next_now()? {
                 return Ok(frame);
@@ -130,10 +118,7 @@ impl Link {
     }
 
     /// The next frame, if it is there already: `Some(None)` when the other end is gone.
-    pub(crate) fn next_now(&mut self) -> Result<Option<Option<Frame>>, ClientError> {
-        if let Some(frame) = self.held.take() {
-            return Ok(Some(frame));
-        }
+    pub(crate) fn next_now(&mut self) -> Result<Option<Option<Vec<u8>>>, ClientError> {
         let stream = &self.stream;
         let next = self.incoming.next(|buffer| runner_sandbox::receive(stream, buffer));
         // Only what would have to wait: a read that brings less than was asked for may have ended where

@@ -3,14 +3,14 @@
 //! Used by `host` and `forward`.
 
 use crate::duplex::Duplex;
-use runner_wire::control::{Answer, Request};
-use runner_wire::frame::{Decoder, Frame, HEAD_LEN, Kind, encode, head};
+use runner_wire::control::{Answer, Request, encode};
+use runner_wire::frame::Decoder;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use tokio::net::UnixStream;
 
-/// Bytes read or sent at once.
-const CHUNK: usize = 64 << 10;
+/// Bytes read at once.
+const CHUNK: usize = 4 << 10;
 
 /// The way of frames from a client.
 pub(super) struct Frames {
@@ -35,16 +35,12 @@ impl Connection {
     }
 
     /// The next frame; none at the end.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
+    pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.frames.next(&self.stream).await
     }
 
     pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
-        match self.next().await? {
-            None => Ok(None),
-            Some(Frame { kind: Kind::Message, body }) => Ok(Some(serde_json::from_slice(&body)?)),
-            Some(_) => Err(io::Error::other("data where a request belongs")),
-        }
+        self.frames.request(&self.stream).await
     }
 
     pub(super) async fn answer(&self, answer: &Answer) -> io::Result<()> {
@@ -60,13 +56,19 @@ impl Connection {
         let send = |socket: BorrowedFd<'_>, rest: &[u8]| {
             runner_sandbox::send(socket, rest, fds).inspect(|_| fds = &[])
         };
-        self.stream.send_all(&message(answer)?, send).await
+        self.stream.send_all(&encode(answer)?, send).await
     }
 }
 
 impl Frames {
-    /// The next of `client`; none at the end.
-    pub(super) async fn next(&mut self, client: &Duplex) -> io::Result<Option<Frame>> {
+    /// The next request of `client`; none at the end.
+    pub(super) async fn request(&mut self, client: &Duplex) -> io::Result<Option<Request>> {
+        let frame = self.next(client).await?;
+        frame.map(|body| serde_json::from_slice(&body)).transpose().map_err(Into::into)
+    }
+
+    /// The body of the next frame; none at the end.
+    async fn next(&mut self, client: &Duplex) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
                 return Ok(Some(frame));
@@ -87,33 +89,7 @@ impl Frames {
     }
 }
 
-/// Bytes of a session on their way to a client: behind room for a frame's head, so that both are sent
-/// in one piece. A client would wake up for each.
-pub(super) struct DataFrame(Vec<u8>);
-
-impl DataFrame {
-    pub(super) fn new() -> Self {
-        DataFrame(vec![0; HEAD_LEN + CHUNK])
-    }
-
-    /// Where the bytes are put.
-    pub(super) fn body(&mut self) -> &mut [u8] {
-        &mut self.0[HEAD_LEN..]
-    }
-
-    /// Sends the first `length` bytes of the body.
-    pub(super) async fn send(&mut self, client: &Duplex, length: usize) -> io::Result<()> {
-        let head = head(Kind::Data, length).map_err(io::Error::other)?;
-        self.0[..HEAD_LEN].copy_from_slice(&head);
-        client.write_all(&self.0[..HEAD_LEN + length]).await
-    }
-}
-
 /// Sends an answer.
 pub(super) async fn send(client: &Duplex, answer: &Answer) -> io::Result<()> {
-    client.write_all(&message(answer)?).await
-}
-
-fn message(answer: &Answer) -> io::Result<Vec<u8>> {
-    encode(Kind::Message, &serde_json::to_vec(answer)?).map_err(io::Error::other)
+    client.write_all(&encode(answer)?).await
 }

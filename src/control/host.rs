@@ -1,21 +1,20 @@
 //! The control socket: where the build's owner and root reach a live build.
 //!
-//! Started by `app`. One task a connection; a session's bytes are relayed here between the hub and
-//! the client, each direction on its own, so that Ctrl-C gets through while output is stuck.
+//! Started by `app`. One task a connection. What a session's program reads and writes passes by: its
+//! client is handed the ends of its terminal or of its pipes.
 
-use super::connection::{Connection, DataFrame, Frames, send};
+use super::connection::{Connection, Frames, send};
 use super::forward;
 use crate::clock;
 use crate::driver::Progress;
 use crate::driver::inbox::Inbox;
 use crate::duplex::Duplex;
 use crate::events::Heads;
-use crate::session::{Hub, OpenError, Output, Session, SessionInput, SessionOutput};
+use crate::session::{Ending, Hub, OpenError, Session, SessionControls};
 use crate::users;
 use runner_core::machine::Input;
 use runner_core::phase::Status as BuildStatus;
 use runner_wire::control::{Answer, PROTOCOL, Request, Status};
-use runner_wire::frame::Kind;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -111,6 +110,7 @@ impl Host {
                 Request::Hello { .. }
                 | Request::Dial { .. }
                 | Request::Resize(_)
+                | Request::Active
                 | Request::Signal(_)
                 | Request::EndOfInput => {}
             }
@@ -179,64 +179,45 @@ async fn serve_session(
             return connection.answer(&refused).await;
         }
     };
-    let Session { number, pipes, input, output } = session;
-    let opened = Answer::Opened { session: number };
-    let sent = match pipes {
-        None => connection.answer(&opened).await,
-        Some(pipes) => {
-            let fds: Vec<_> = pipes.iter().map(AsFd::as_fd).collect();
-            connection.answer_with(&opened, &fds).await
-        }
-    };
+    let Session { number, ends, controls, course } = session;
+    let fds: Vec<_> = ends.iter().map(AsFd::as_fd).collect();
+    let sent = connection.answer_with(&Answer::Opened { session: number }, &fds).await;
+    // The client alone holds them now, and how it holds them is what the program sees.
+    drop(ends);
     if sent.is_err() {
-        input.abandon().await;
+        controls.abandon().await;
         return sent;
     }
     let Connection { stream: client, frames } = connection;
     tokio::select! {
-        // The program has ended: nothing typed from now on reaches anybody.
-        done = relay_output(output, &client) => {
-            if done.is_err() {
-                input.abandon().await;
+        ending = course.end() => {
+            let last = match ending {
+                Ending::Exited(code) => Answer::Exited { code },
+                Ending::Failed { code, message } => Answer::Refused { code, message },
+                Ending::Closed { message } => Answer::Closed { message, code: 0 },
+            };
+            let said = send(&client, &last).await;
+            if said.is_err() {
+                controls.abandon().await;
             }
-            done
+            said
         }
-        gone = relay_input(&input, &client, frames) => {
-            input.abandon().await;
+        gone = obey(&controls, &client, frames) => {
+            controls.abandon().await;
             gone
         }
     }
 }
 
-/// Client to program, until the client is gone.
-async fn relay_input(input: &SessionInput, client: &Duplex, mut frames: Frames) -> io::Result<()> {
-    while let Some(frame) = frames.next(client).await? {
-        match frame.kind {
-            // A terminal whose program is gone takes nothing; its end is told the other way.
-            Kind::Data => drop(input.write(&frame.body).await),
-            Kind::Message => match serde_json::from_slice(&frame.body)? {
-                Request::Resize(size) => input.resize(size).await,
-                Request::Signal(signal) => input.signal(signal).await,
-                _ => {}
-            },
+/// Does what the client asks for, until it is gone.
+async fn obey(controls: &SessionControls, client: &Duplex, mut frames: Frames) -> io::Result<()> {
+    while let Some(request) = frames.request(client).await? {
+        match request {
+            Request::Resize(size) => controls.resize(size).await,
+            Request::Signal(signal) => controls.signal(signal).await,
+            Request::Active => controls.active(),
+            _ => {}
         }
     }
     Ok(())
-}
-
-/// Program to client, until the session has said its last.
-async fn relay_output(mut output: SessionOutput, client: &Duplex) -> io::Result<()> {
-    let mut frame = DataFrame::new();
-    loop {
-        let last = match output.next(frame.body()).await {
-            Output::Bytes(length) => {
-                frame.send(client, length).await?;
-                continue;
-            }
-            Output::Exited(code) => Answer::Exited { code },
-            Output::Failed { code, message } => Answer::Refused { code, message },
-            Output::Closed { message } => Answer::Closed { message, code: 0 },
-        };
-        return send(client, &last).await;
-    }
 }

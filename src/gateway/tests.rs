@@ -9,12 +9,14 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use runner_wire::control::{Answer, Open, PROTOCOL, Request, Size};
-use runner_wire::frame::{self, Decoder, Frame};
+use runner_wire::control::{self, Answer, Open, PROTOCOL, Request, Size};
+use runner_wire::frame::Decoder;
 use runner_wire::ssm::handshake::SessionType;
 use runner_wire::ssm::message::{Head, Id, encode, parse};
 use runner_wire::ssm::{Kind, Payload};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -106,14 +108,17 @@ impl Rig {
     /// The shell that a session asks its build for.
     async fn program(&self) -> Program {
         let (stream, _) = self.owner.accept().await.expect("a client");
-        let mut program = Program { stream, decoder: Decoder::default() };
+        let (terminal, end) = std::os::unix::net::UnixStream::pair().expect("a terminal");
+        let mut program = Program { stream, decoder: Decoder::default(), terminal };
         assert!(matches!(program.request().await, Some(Request::Hello { .. })));
         let version = String::new();
         program.answer(&Answer::Hello { protocol: PROTOCOL, version }).await;
         let asked = program.request().await;
         let size = Some(Size { rows: 24, cols: 80 });
         assert!(matches!(asked, Some(Request::Open(Open { terminal, .. })) if terminal == size));
-        program.answer(&Answer::Opened { session: 1 }).await;
+        let opened = control::encode(&Answer::Opened { session: 1 }).expect("short");
+        let sent = runner_sandbox::send(&program.stream, &opened, &[end.as_fd()]);
+        assert_eq!(sent.expect("sent"), opened.len());
         program
     }
 
@@ -136,11 +141,13 @@ async fn settle() {
 struct Program {
     stream: UnixStream,
     decoder: Decoder,
+    /// What stands for the terminal.
+    terminal: std::os::unix::net::UnixStream,
 }
 
 impl Program {
     /// The next frame; none when the session has let go of it.
-    async fn frame(&mut self) -> Option<Frame> {
+    async fn frame(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(frame) = self.decoder.next_frame().expect("frames") {
                 return Some(frame);
@@ -154,17 +161,16 @@ impl Program {
     }
 
     async fn request(&mut self) -> Option<Request> {
-        self.frame().await.map(|frame| serde_json::from_slice(&frame.body).expect("a request"))
+        self.frame().await.map(|body| serde_json::from_slice(&body).expect("a request"))
     }
 
-    async fn send(&mut self, kind: frame::Kind, body: &[u8]) {
-        let bytes = frame::encode(kind, body).expect("short");
-        self.stream.write_all(&bytes).await.expect("written");
+    fn shows(&mut self, bytes: &[u8]) {
+        self.terminal.write_all(bytes).expect("written");
     }
 
     async fn answer(&mut self, answer: &Answer) {
-        let body = serde_json::to_vec(answer).expect("JSON");
-        self.send(frame::Kind::Message, &body).await;
+        let bytes = control::encode(answer).expect("short");
+        self.stream.write_all(&bytes).await.expect("written");
     }
 }
 
@@ -284,7 +290,7 @@ async fn an_expired_token() {
     let mut other = rig.connect(&id, &late).await;
     let closed = Heard::Closed("the token is wrong, or was used before".to_owned());
     assert_eq!(other.hear().await, closed);
-    program.send(frame::Kind::Data, b"going on").await;
+    program.shows(b"going on");
     while client.hear().await != Heard::Output(2, Payload::Bytes, b"going on".to_vec()) {}
     let good = rig.gateway.resume(&id).await.expect("known").expect("a token");
     rig.turn(59 * SECOND).await;
@@ -379,7 +385,7 @@ async fn a_client_that_never_answers_the_handshake() {
 async fn the_last_output_comes_before_the_end() {
     let rig = Rig::new();
     let (_, mut client, mut program) = running(&rig).await;
-    program.send(frame::Kind::Data, b"the last").await;
+    program.shows(b"the last");
     program.answer(&Answer::Exited { code: 0 }).await;
     assert_eq!(client.hear().await, Heard::Output(2, Payload::Bytes, b"the last".to_vec()));
     assert_eq!(program.frame().await, None);
@@ -393,7 +399,7 @@ async fn the_last_output_comes_before_the_end() {
 async fn a_client_that_does_not_acknowledge_the_last_output() {
     let rig = Rig::new();
     let (id, mut client, mut program) = running(&rig).await;
-    program.send(frame::Kind::Data, b"the last").await;
+    program.shows(b"the last");
     program.answer(&Answer::Exited { code: 0 }).await;
     let last = Heard::Output(2, Payload::Bytes, b"the last".to_vec());
     assert_eq!(client.hear().await, last);

@@ -6,7 +6,7 @@
 
 use super::guests::{Guests, Presence};
 use super::log::SessionLog;
-use super::program::{GRACE, Limits, Session};
+use super::program::{GRACE, Limits, Session, end};
 use super::refusal::{LAST_RESORT, OpenError, refusal};
 use super::transcript::Transcript;
 use crate::driver::inbox::Inbox;
@@ -85,31 +85,8 @@ impl Hub {
             idle: (!request.keeps_time).then_some(self.idle_timeout),
             longest: self.longest,
         };
-        let mut session =
-            self.start(&*container, spec, label, request.name.clone(), limits).await?;
-        if let Some(log) = self.guests.log()
-            && let Err(error) = self.record(&mut session, log, request.name.as_deref())
-        {
-            session.input.abandon().await;
-            let text = format!("cannot keep a transcript of this session: {error}");
-            return Err(OpenError::ours(text));
-        }
-        Ok(session)
-    }
-
-    fn record(
-        &self,
-        session: &mut Session,
-        log: &dyn SessionLog,
-        name: Option<&str>,
-    ) -> io::Result<()> {
-        // Names of other programs become names of files.
-        let is_plain = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        let name = name
-            .filter(is_plain)
-            .map_or_else(|| self.guests.name_of(session.number), str::to_owned);
-        let to = log.transcript(&name)?;
-        session.record(Transcript::new(self.guests.secrets(), to))
+        let recorder = self.guests.log();
+        self.start(&*container, spec, label, request.name.clone(), limits, recorder).await
     }
 
     /// What no transcript and no audit line is to show.
@@ -143,7 +120,7 @@ impl Hub {
         let (_, cwd) = self.context();
         let spec = files::exec_spec(&*container, cwd);
         let limits = Limits { idle: None, longest: None };
-        self.start(&*container, spec, "cp".to_owned(), None, limits).await
+        self.start(&*container, spec, "cp".to_owned(), None, limits, None).await
     }
 
     /// A client that connects to what listens in the container is there.
@@ -169,13 +146,36 @@ impl Hub {
         label: String,
         id: Option<String>,
         limits: Limits,
+        recorder: Option<&dyn SessionLog>,
     ) -> Result<Session, OpenError> {
         let name = String::from_utf8_lossy(&spec.argv[0]).into_owned();
         let process = container.exec(spec).await.map_err(|error| refusal(&error, &name))?;
-        let presence = self.guests.enter(label, id).await;
-        Session::new(presence, name, process, limits).map_err(|error| {
-            OpenError::ours(format!("cannot watch the session's terminal: {error}"))
-        })
+        let signals = process.signals.clone();
+        let presence = self.guests.enter(label, id.clone()).await;
+        let number = presence.number;
+        let transcript = recorder.map(|log| self.transcript(log, id.as_deref(), number));
+        let failed = match transcript.transpose() {
+            Ok(transcript) => match Session::new(presence, name, process, limits, transcript) {
+                Ok(session) => return Ok(session),
+                Err(error) => format!("cannot connect to the session's program: {error}"),
+            },
+            Err(error) => format!("cannot keep a transcript of this session: {error}"),
+        };
+        end(&signals).await;
+        Err(OpenError::ours(failed))
+    }
+
+    /// The transcript of a session that begins.
+    fn transcript(
+        &self,
+        log: &dyn SessionLog,
+        name: Option<&str>,
+        number: u64,
+    ) -> io::Result<Transcript> {
+        // Names of other programs become names of files.
+        let is_plain = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        let name = name.filter(is_plain).map_or_else(|| self.guests.name_of(number), str::to_owned);
+        Ok(Transcript::new(self.guests.secrets(), log.transcript(&name)?))
     }
 
     /// The container, while new guests are let in.

@@ -1,7 +1,7 @@
 //! Sessions: programs that somebody runs in a build's container beside the build.
 //!
 //! [`Hub`] opens them, whatever client they serve; `guests` knows who is in, `program` is one that runs;
-//! `control::host` relays between it and a client of this program. [`SessionLog`] keeps what was shown
+//! `control::host` connects it and a client of this program. [`SessionLog`] keeps what was shown
 //! and done.
 
 mod guests;
@@ -14,5 +14,5 @@ mod transcript;
 
 pub(crate) use hub::{Hub, HubParts};
 pub(crate) use log::{LogDir, SessionLog};
-pub(crate) use program::{Output, Session, SessionInput, SessionOutput};
+pub(crate) use program::{Ending, Session, SessionControls};
 pub(crate) use refusal::OpenError;

@@ -1,19 +1,18 @@
-//! A program that runs for a client: the way to it, the way from it, and when it is ended from this side.
+//! A program that runs for a client: its ends, what the client may do to it, and when it is ended from this
+//! side.
 //!
-//! Started by `hub`; `control::host` relays between it and the client.
+//! Started by `hub`; `control::host` hands the ends over and tells the client how it ended.
 
 use super::guests::{Closing, Presence};
 use super::refusal::refusal;
 use super::tee::Tee;
 use super::transcript::Transcript;
-use crate::duplex::Duplex;
 use crate::engine::{Ends, ExecError, Process, Reach, Signals};
 use nix::sys::signal::Signal;
-use runner_wire::control::Size;
+use runner_wire::control::{ACTIVITY_PACE, Size};
 use runner_wire::init::Exit;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -32,24 +31,24 @@ pub(super) struct Limits {
 /// A program that runs for a client.
 pub(crate) struct Session {
     pub(crate) number: u64,
-    /// Pipes for a client that asked for no terminal; to be handed over.
-    pub(crate) pipes: Option<Vec<OwnedFd>>,
-    pub(crate) input: SessionInput,
-    pub(crate) output: SessionOutput,
+    /// What is to be handed over to the client: one end of the program's terminal, or those of its pipes.
+    pub(crate) ends: Vec<OwnedFd>,
+    pub(crate) controls: SessionControls,
+    pub(crate) course: SessionCourse,
 }
 
-/// The way to a session's program.
-pub(crate) struct SessionInput {
-    terminal: Option<Arc<Duplex>>,
+/// What a client may do to a session's program.
+pub(crate) struct SessionControls {
+    terminal: Option<OwnedFd>,
     signals: Signals,
     activity: watch::Sender<()>,
 }
 
-/// The way from a session's program.
-pub(crate) struct SessionOutput {
+/// A session's program, until it ends or is ended.
+pub(crate) struct SessionCourse {
     presence: Presence,
     program: String,
-    terminal: Option<Arc<Duplex>>,
+    has_terminal: bool,
     exit: oneshot::Receiver<Result<Exit, ExecError>>,
     ended: Option<Result<Exit, ExecError>>,
     signals: Signals,
@@ -57,18 +56,15 @@ pub(crate) struct SessionOutput {
     idle: Option<Duration>,
     /// When it is closed, however busy it is.
     until: Option<tokio::time::Instant>,
-    transcript: Option<Transcript>,
-    /// What a program without a terminal writes passes through here where it is recorded.
+    /// What the program writes passes through here where it is recorded.
     tee: Option<Tee>,
     /// Set when the session was ended from this side: why, and what the client is told.
     closed: Option<Closing>,
 }
 
-/// What a session has to say.
+/// How a session ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// Bytes of its terminal are in the buffer.
-    Bytes(usize),
+pub(crate) enum Ending {
     /// The program has ended by itself.
     Exited(u8),
     /// The program could not be executed.
@@ -78,65 +74,70 @@ pub(crate) enum Output {
 }
 
 impl Session {
+    /// With a transcript what the program writes is kept as well as shown.
     pub(super) fn new(
         presence: Presence,
         program: String,
         process: Process,
         limits: Limits,
+        transcript: Option<Transcript>,
     ) -> io::Result<Self> {
-        let (terminal, pipes) = match process.ends {
-            Ends::Terminal(master) => (Some(Arc::new(Duplex::new(master)?)), None),
-            Ends::Separate(pipes) => (None, Some(Vec::from(pipes))),
-            Ends::Merged(pipe) => (None, Some(vec![pipe])),
+        let mut terminal = None;
+        let (tee, ends) = match (process.ends, transcript) {
+            (Ends::Terminal(master), transcript) => {
+                terminal = Some(master.try_clone()?);
+                match transcript {
+                    None => {
+                        // The program may take keys more slowly than they are typed.
+                        rustix::io::ioctl_fionbio(&master, true)?;
+                        (None, vec![master])
+                    }
+                    Some(transcript) => {
+                        let (tee, shown) = Tee::terminal(master, transcript)?;
+                        (Some(tee), vec![shown])
+                    }
+                }
+            }
+            (Ends::Merged(output), None) => (None, vec![output]),
+            (Ends::Merged(output), Some(transcript)) => {
+                let (tee, shown) = Tee::pipes(vec![output], transcript)?;
+                (Some(tee), shown)
+            }
+            (Ends::Separate(pipes), None) => (None, pipes.into()),
+            (Ends::Separate([input, output, errors]), Some(transcript)) => {
+                let (tee, shown) = Tee::pipes(vec![output, errors], transcript)?;
+                (Some(tee), std::iter::once(input).chain(shown).collect())
+            }
         };
         let activity = watch::Sender::new(());
         let number = presence.number;
-        let output = SessionOutput {
+        let course = SessionCourse {
             presence,
             program,
-            terminal: terminal.clone(),
+            has_terminal: terminal.is_some(),
             exit: process.exit,
             ended: None,
             signals: process.signals.clone(),
             activity: activity.subscribe(),
             idle: limits.idle,
             until: limits.longest.map(|longest| tokio::time::Instant::now() + longest),
-            transcript: None,
-            tee: None,
+            tee,
             closed: None,
         };
-        let input = SessionInput { terminal, signals: process.signals, activity };
-        Ok(Session { number, pipes, input, output })
-    }
-
-    /// From now on what the program writes is kept as well as shown. Without a terminal that means that
-    /// the client gets the ends of other pipes.
-    pub(super) fn record(&mut self, transcript: Transcript) -> io::Result<()> {
-        match &mut self.pipes {
-            None => self.output.transcript = Some(transcript),
-            Some(pipes) => {
-                // Of three the first is the program's input.
-                let outputs = pipes.split_off(pipes.len() / 2);
-                let (tee, shown) = Tee::new(outputs, transcript)?;
-                pipes.extend(shown);
-                self.output.tee = Some(tee);
-            }
-        }
-        Ok(())
+        let controls = SessionControls { terminal, signals: process.signals, activity };
+        Ok(Session { number, ends, controls, course })
     }
 }
 
-impl SessionInput {
-    /// Types bytes; resolves when the terminal has taken them all.
-    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let Some(terminal) = &self.terminal else { return Ok(()) };
+impl SessionControls {
+    /// Something was typed or shown.
+    pub(crate) fn active(&self) {
         self.activity.send_replace(());
-        terminal.write_all(bytes).await
     }
 
     pub(crate) async fn resize(&self, size: Size) {
         if let Some(terminal) = &self.terminal {
-            self.activity.send_replace(());
+            self.active();
             self.signals.resize(terminal.as_fd(), size.rows, size.cols).await;
         }
     }
@@ -147,30 +148,18 @@ impl SessionInput {
 
     /// Ends the session because its client is gone.
     pub(crate) async fn abandon(self) {
-        self.signals.send(Signal::SIGHUP as i32, Reach::Session).await;
-        tokio::time::sleep(GRACE).await;
-        self.signals.send(Signal::SIGKILL as i32, Reach::Session).await;
+        end(&self.signals).await;
     }
 }
 
-impl SessionOutput {
-    /// The next thing the session has to say. After anything but bytes it is over.
-    pub(crate) async fn next(&mut self, buffer: &mut [u8]) -> Output {
+impl SessionCourse {
+    /// Resolves when the program has ended and the client has, or can read, all it wrote.
+    pub(crate) async fn end(mut self) -> Ending {
         loop {
-            // Bytes first: what a program wrote before it ended comes before its end.
-            if let Some(read) = self.read_now(buffer) {
-                if let Some(transcript) = &mut self.transcript
-                    && let Err(error) = transcript.write(0, &buffer[..read])
-                {
-                    self.transcript = None;
-                    self.end_unrecorded(&error).await;
-                }
-                return Output::Bytes(read);
+            if let Some(ending) = self.ending() {
+                return ending;
             }
-            if let Some(output) = self.ending() {
-                return output;
-            }
-            let terminal = self.terminal.clone();
+            let is_limited = self.has_terminal && self.closed.is_none();
             tokio::select! {
                 exit = &mut self.exit, if self.ended.is_none() => {
                     self.ended = Some(exit.unwrap_or(Err(ExecError::ContainerGone)));
@@ -180,54 +169,44 @@ impl SessionOutput {
                 }
                 kept = flow(self.tee.as_mut()) => {
                     if let Err(error) = kept {
-                        self.end_unrecorded(&error).await;
-                    }
-                }
-                ready = readable(terminal.as_deref()), if self.terminal.is_some() => {
-                    if !ready {
-                        self.terminal = None;
+                        self.end_unrecorded(&error);
                     }
                 }
                 closing = self.presence.sent_off(), if self.closed.is_none() => {
-                    self.end(closing).await;
+                    self.close(closing);
                 }
-                () = until(self.until), if self.closed.is_none() && terminal.is_some() => {
+                () = until(self.until), if is_limited => {
                     let message = "closed: it was open for as long as a session may be".to_owned();
-                    self.end(Closing { message }).await;
+                    self.close(Closing { message });
                 }
-                minutes = idle(&mut self.activity, self.idle),
-                        if self.closed.is_none() && terminal.is_some() => {
+                minutes = idle(&mut self.activity, self.idle), if is_limited => {
                     let message = format!("closed: nothing happened for {minutes} minutes");
-                    self.end(Closing { message }).await;
+                    self.close(Closing { message });
                 }
             }
         }
     }
 
     /// A session that is to be recorded is not continued in the dark.
-    async fn end_unrecorded(&mut self, error: &io::Error) {
+    fn end_unrecorded(&mut self, error: &io::Error) {
         let message = format!("closed: its transcript cannot be written: {error}");
-        self.end(Closing { message }).await;
+        self.close(Closing { message });
     }
 
     /// SIGHUP now, SIGKILL later, and the rest of the output meanwhile.
-    async fn end(&mut self, closing: Closing) {
+    fn close(&mut self, closing: Closing) {
         self.closed = Some(closing);
-        self.signals.send(Signal::SIGHUP as i32, Reach::Session).await;
         let signals = self.signals.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(GRACE).await;
-            signals.send(Signal::SIGKILL as i32, Reach::Session).await;
-        });
+        tokio::spawn(async move { end(&signals).await });
     }
 
     /// What to say last, once the program has ended and nothing is left to be read.
-    fn ending(&mut self) -> Option<Output> {
+    fn ending(&mut self) -> Option<Ending> {
         let ended = self.ended.as_ref()?;
         if self.tee.as_ref().is_some_and(|tee| !tee.is_done()) {
             return None;
         }
-        let output = match (&self.closed, ended) {
+        let ending = match (&self.closed, ended) {
             (Some(_), _) | (None, Err(ExecError::ContainerGone)) => {
                 // What is known by now says more than what was known when the end began.
                 let newest = self.presence.newest_closing().or_else(|| self.closed.clone());
@@ -235,42 +214,27 @@ impl SessionOutput {
                     || "the build's container has ended".to_owned(),
                     |closing| closing.message,
                 );
-                Output::Closed { message }
+                Ending::Closed { message }
             }
-            (None, Ok(exit)) => Output::Exited(exit.shell_code()),
+            (None, Ok(exit)) => Ending::Exited(exit.shell_code()),
             (None, Err(error)) => {
                 let refusal = refusal(error, &self.program);
-                Output::Failed { code: refusal.code, message: refusal.message }
+                Ending::Failed { code: refusal.code, message: refusal.message }
             }
         };
-        self.presence.ended(match &output {
-            Output::Closed { message } | Output::Failed { message, .. } => message.clone(),
-            Output::Exited(code) => format!("exit code {code}"),
-            Output::Bytes(_) => String::new(),
+        self.presence.ended(match &ending {
+            Ending::Closed { message } | Ending::Failed { message, .. } => message.clone(),
+            Ending::Exited(code) => format!("exit code {code}"),
         });
-        Some(output)
-    }
-
-    /// Reads without waiting; `None` when nothing is there.
-    fn read_now(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let terminal = self.terminal.as_ref()?;
-        match terminal.read_now(buffer) {
-            Ok(None) => return None,
-            Ok(Some(read)) if read > 0 => return Some(read),
-            // EIO: the last process that had the terminal open is gone.
-            Ok(Some(_)) | Err(_) => {}
-        }
-        self.terminal = None;
-        None
+        Some(ending)
     }
 }
 
-/// Whether there is something to read; an error is for the reader to find.
-async fn readable(terminal: Option<&Duplex>) -> bool {
-    match terminal {
-        None => std::future::pending().await,
-        Some(terminal) => terminal.readable().await.is_ok(),
-    }
+/// SIGHUP now, SIGKILL later.
+pub(super) async fn end(signals: &Signals) {
+    signals.send(Signal::SIGHUP as i32, Reach::Session).await;
+    tokio::time::sleep(GRACE).await;
+    signals.send(Signal::SIGKILL as i32, Reach::Session).await;
 }
 
 async fn until(time: Option<tokio::time::Instant>) {
@@ -280,15 +244,15 @@ async fn until(time: Option<tokio::time::Instant>) {
     }
 }
 
-/// Resolves, with the limit in minutes, when nothing was typed for that long. Output starts the wait
-/// anew, because `next` does.
+/// Resolves, with the limit in minutes, when the client has told of nothing for that long, and for as long
+/// as it may keep back what it has to tell.
 async fn idle(activity: &mut watch::Receiver<()>, limit: Option<Duration>) -> u64 {
     let Some(limit) = limit else { return std::future::pending().await };
-    while let Ok(Ok(())) = tokio::time::timeout(limit, activity.changed()).await {}
+    while let Ok(Ok(())) = tokio::time::timeout(limit + ACTIVITY_PACE, activity.changed()).await {}
     limit.as_secs() / 60
 }
 
-/// Carries on what a program without a terminal writes.
+/// Carries on what a recorded program writes.
 async fn flow(tee: Option<&mut Tee>) -> io::Result<()> {
     match tee {
         Some(tee) if !tee.is_done() => tee.flow().await,

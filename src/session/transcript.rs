@@ -1,6 +1,6 @@
 //! What a session shows, masked, on its way to the log.
 //!
-//! Fed by `program` with what a terminal shows, by `tee` with what a program without one writes.
+//! Fed by `tee`.
 
 use runner_core::mask::{Masker, SharedSecrets};
 use std::io::{self, Write};

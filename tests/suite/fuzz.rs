@@ -6,7 +6,7 @@ use crate::common::{cases, corpus, list, project};
 use runner_core::mask::{Masker, REPLACEMENT, Secrets};
 use runner_core::report::{self, Format, Group};
 use runner_core::spec;
-use runner_wire::frame::{Decoder, Kind, encode};
+use runner_wire::frame::{Decoder, encode};
 use runner_wire::shim::Reader;
 use std::path::Path;
 
@@ -165,8 +165,7 @@ fn frames_survive_any_cut() {
     let mut random = Random(0xF4A3E);
     for round in 0..rounds() {
         let bodies: Vec<Vec<u8>> = (0..random.below(5)).map(|_| random.bytes(300)).collect();
-        let stream: Vec<u8> =
-            bodies.iter().flat_map(|body| encode(Kind::Data, body).unwrap()).collect();
+        let stream: Vec<u8> = bodies.iter().flat_map(|body| encode(body).unwrap()).collect();
         let mut decoder = Decoder::default();
         let mut got = Vec::new();
         let mut rest = stream.as_slice();
@@ -174,8 +173,8 @@ fn frames_survive_any_cut() {
             let (piece, after) = rest.split_at(1 + random.below(rest.len()));
             decoder.feed(piece);
             rest = after;
-            while let Some(frame) = decoder.next_frame().unwrap() {
-                got.push(frame.body);
+            while let Some(body) = decoder.next_frame().unwrap() {
+                got.push(body);
             }
         }
         assert_eq!(got, bodies, "round {round}");

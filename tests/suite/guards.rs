@@ -6,8 +6,8 @@
 use crate::common::{Bed, Running, build, cases, image, list, outcome, runner};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runner_wire::control::{Answer, Open, PROTOCOL, Request};
-use runner_wire::frame::{Decoder, Kind, encode};
+use runner_wire::control::{Answer, Open, PROTOCOL, Request, encode};
+use runner_wire::frame::Decoder;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -260,15 +260,14 @@ impl Talk {
     }
 
     fn say(&mut self, request: &Request) {
-        let body = serde_json::to_vec(request).unwrap();
-        self.0.write_all(&encode(Kind::Message, &body).unwrap()).unwrap();
+        self.0.write_all(&encode(request).unwrap()).unwrap();
     }
 
     fn hear(&mut self) -> Answer {
         let mut buffer = [0; 4096];
         loop {
-            if let Some(frame) = self.1.next_frame().unwrap() {
-                return serde_json::from_slice(&frame.body).unwrap();
+            if let Some(body) = self.1.next_frame().unwrap() {
+                return serde_json::from_slice(&body).unwrap();
             }
             // Descriptors that come along are closed.
             let got = self.0.read(&mut buffer).unwrap();

@@ -4,10 +4,24 @@
 //! request is answered by one message, [`Request::Watch`], [`Request::Open`], [`Request::Files`] and
 //! [`Request::Forward`] by a stream of them.
 
+use crate::frame;
 use serde::{Deserialize, Serialize};
+use std::io;
+use std::time::Duration;
 
 /// Version of this file; raised when an old peer would misunderstand.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
+
+/// A client on a terminal says [`Request::Active`] no more often than this.
+pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
+
+/// A message of this file as it travels: JSON in a frame.
+///
+/// # Errors
+/// It is longer than a peer would take.
+pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    frame::encode(&serde_json::to_vec(message)?).map_err(io::Error::other)
+}
 
 /// Client to owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +65,9 @@ pub enum Request {
     },
     /// The client's terminal has another size.
     Resize(Size),
+    /// Something was typed or shown on the program's terminal. A client that does not keep the time
+    /// itself says so, or its session is idle.
+    Active,
     /// Send a signal to the program.
     Signal(i32),
     /// No more input will come.
@@ -63,8 +80,7 @@ pub enum Request {
 pub struct Open {
     /// Program and arguments; none: an interactive shell.
     pub argv: Vec<String>,
-    /// Size of the client's terminal; none: pipes instead of a terminal, and their ends come with
-    /// [`Answer::Opened`].
+    /// Size of the client's terminal; none: pipes instead of a terminal.
     pub terminal: Option<Size>,
     /// The client's `TERM`.
     pub term: Option<String>,
@@ -110,8 +126,9 @@ pub enum Answer {
         /// Why.
         message: String,
     },
-    /// The program runs. Without a terminal descriptors come along: the host's ends of its input,
-    /// output and error, or of its merged output alone.
+    /// The program runs. Descriptors come along, which do not block where they are of a terminal: the
+    /// host's end of its terminal, which is read and written; or of its input, output and error; or of its
+    /// merged output alone.
     Opened {
         /// Number of the session in the build.
         session: u64,
@@ -128,7 +145,7 @@ pub enum Answer {
         /// Why.
         message: String,
     },
-    /// The program has ended by itself; all its output has been sent before.
+    /// The program has ended by itself. All it has written lies in its terminal or its pipes.
     Exited {
         /// As shells tell it.
         code: u8,

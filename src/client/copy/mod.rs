@@ -16,7 +16,6 @@ use path::Inside;
 use runner_wire::abi::files::{DIRECTORY, SYMLINK, stage};
 use runner_wire::control::{Answer, Request};
 use runner_wire::files::{Facts, Reply, printable as shown, select};
-use runner_wire::frame::Kind;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -125,8 +124,7 @@ fn last_word(mut client: Client) -> Option<String> {
     loop {
         match client.poll_frame().ok()? {
             Some(frame) => {
-                let frame = frame.filter(|frame| frame.kind == Kind::Message)?;
-                return match serde_json::from_slice(&frame.body).ok()? {
+                return match serde_json::from_slice(&frame?).ok()? {
                     Answer::Closed { message, .. } => {
                         let told = message.strip_prefix("the build has ended: ");
                         Some(told.unwrap_or(&message).to_owned())

@@ -8,8 +8,7 @@ use crate::gateway::plan::Outputs;
 use crate::state::BuildDir;
 use bytes::BufMut;
 use nix::sys::signal::Signal;
-use runner_wire::control::{Answer, Open, Request};
-use runner_wire::frame::{Frame, Kind, encode};
+use runner_wire::control::{Answer, Open, Request, encode};
 use runner_wire::ssm::Payload;
 use runner_wire::ssm::message::{HEADER_LEN, buffer};
 use std::collections::VecDeque;
@@ -127,8 +126,7 @@ impl Command {
             Some(_) => Signal::SIGQUIT,
             None => return,
         };
-        if let Ok(body) = serde_json::to_vec(&Request::Signal(signal as i32))
-            && let Ok(frame) = encode(Kind::Message, &body)
+        if let Ok(frame) = encode(&Request::Signal(signal as i32))
             && self.pending.len() < super::MAX_PENDING
         {
             self.pending.extend(frame);
@@ -246,7 +244,7 @@ async fn wait(
     is_pending: bool,
     room: usize,
     exit: &Option<Exit>,
-) -> Option<Result<Option<Frame>, String>> {
+) -> Option<Result<Option<Vec<u8>>, String>> {
     if is_pending {
         // Signals are rare and small; a build that does not take them is stuck anyway.
         drop(link.writable().await);
@@ -270,9 +268,9 @@ async fn readable(pipe: Option<&Receiver>) {
 }
 
 /// How it ended, or why that is not known.
-fn last_word(frame: Option<Frame>) -> Result<Last, String> {
-    if let Some(frame) = &frame {
-        match serde_json::from_slice(&frame.body) {
+fn last_word(frame: Option<Vec<u8>>) -> Result<Last, String> {
+    if let Some(body) = &frame {
+        match serde_json::from_slice(body) {
             Ok(Answer::Exited { code }) => return Ok(Last::Exited(code)),
             Ok(Answer::Refused { message, .. }) => return Ok(Last::NotStarted(message)),
             _ => {}

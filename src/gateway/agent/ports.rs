@@ -10,8 +10,7 @@ use crate::client::{ClientError, Link};
 use crate::gateway::plan::Destination;
 use crate::state::BuildDir;
 use connections::{Connections, MAX_BUFFERED};
-use runner_wire::control::{Answer, Request};
-use runner_wire::frame::{Frame, Kind, encode};
+use runner_wire::control::{Answer, Request, encode};
 use runner_wire::smux::{self, Decoder};
 use runner_wire::ssm::Payload;
 use runner_wire::ssm::channel::CONNECT_FAILED;
@@ -134,9 +133,7 @@ impl Ports {
             return false;
         }
         let request = Request::Dial { id: u64::from(id), remote: self.remote.clone() };
-        if let Ok(body) = serde_json::to_vec(&request)
-            && let Ok(frame) = encode(Kind::Message, &body)
-        {
+        if let Ok(frame) = encode(&request) {
             self.pending.extend(frame);
         }
         true
@@ -224,7 +221,7 @@ impl Ports {
             match link.next_now().map_err(text)? {
                 None if link.poll_readable(context).is_ready() => {}
                 None => break,
-                Some(Some(Frame { kind: Kind::Message, body })) => {
+                Some(Some(body)) => {
                     let fds = link.take_fds();
                     match serde_json::from_slice(&body).map_err(|error| error.to_string())? {
                         Answer::Dialled { id } => {
@@ -245,7 +242,7 @@ impl Ports {
                         _ => self.connections.keep_sockets(fds),
                     }
                 }
-                Some(_) => {
+                Some(None) => {
                     self.state = State::Gone;
                     return Err("the connection to the build is lost".to_owned());
                 }

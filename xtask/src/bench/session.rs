@@ -5,8 +5,8 @@
 use super::bed::{Bed, Docker, IMAGE};
 use super::{Contender, measure, quiet};
 use crate::Result;
-use runner_wire::control::{Answer, Open, PROTOCOL, Request};
-use runner_wire::frame::{Decoder, Kind, encode};
+use runner_wire::control::{Answer, Open, PROTOCOL, Request, encode};
+use runner_wire::frame::Decoder;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -98,18 +98,15 @@ fn control_socket(live: &Path) -> Result<PathBuf> {
 fn exec(socket: &Path) -> Result {
     let talk = || -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(socket)?;
-        let mut send = |request: &Request| {
-            let body = serde_json::to_vec(request)?;
-            stream.write_all(&encode(Kind::Message, &body).map_err(std::io::Error::other)?)
-        };
+        let mut send = |request: &Request| stream.write_all(&encode(request)?);
         send(&Request::Hello { protocol: PROTOCOL, version: "bench".to_owned() })?;
         let argv = vec!["/bin/true".to_owned()];
         send(&Request::Open(Open { argv, ..Open::default() }))?;
         let mut decoder = Decoder::default();
         let mut buffer = [0; 4096];
         loop {
-            while let Some(frame) = decoder.next_frame().map_err(std::io::Error::other)? {
-                match serde_json::from_slice(&frame.body)? {
+            while let Some(body) = decoder.next_frame().map_err(std::io::Error::other)? {
+                match serde_json::from_slice(&body)? {
                     Answer::Hello { .. } | Answer::Opened { .. } => {}
                     last => return Ok(last),
                 }
