@@ -1,6 +1,6 @@
 //! Sessions: as good as sitting at the build.
 
-use crate::common::{Bed, Running, Terminal, build, cases};
+use crate::common::{Bed, Running, Terminal, build, cases, list};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -14,7 +14,8 @@ cases! {
         the_terminal_is_restored_when_attach_is_killed, many_sessions_at_once,
         streams_are_kept_apart, input_has_an_end, output_has_an_end, exit_codes_are_the_programs, signals_are_passed_on, large_streams,
         a_client_that_dies_takes_its_shell_along, a_paste_into_an_echoing_program,
-        one_key_opens_a_shell, idle_sessions_are_closed, the_end_of_the_build_is_told,
+        the_runner_is_not_in_between, all_that_is_shown_is_seen,
+        one_key_opens_a_shell, idle_sessions_are_closed, what_is_shown_keeps_a_session_open, the_end_of_the_build_is_told,
         without_sessions,
         attach_needs_a_terminal, a_program_that_fails_to_start;
     [Root, Image("busybox")] => another_user_is_refused;
@@ -283,10 +284,17 @@ fn users() {
 }
 
 /// More is typed than any buffer on the way holds, into a program that sends it all back.
+/// With a transcript the runner does stand in between.
 fn a_paste_into_an_echoing_program() {
     let bed = Bed::new();
-    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
-    let terminal = attach(&bed);
+    let log = bed.path("sessions");
+    for recorded in [&[][..], &["--session-log", log.to_str().unwrap()]] {
+        paste(&bed, bed.paused(&build(&["codebuild-breakpoint"]), recorded));
+    }
+}
+
+fn paste(bed: &Bed, running: Running) {
+    let terminal = attach(bed);
     terminal.send("stty -echo -icanon; dd bs=1 count=100000 2>/dev/null | md5sum; stty sane\r");
     terminal.wait_for_after("stty sane", "\n");
     let paste = "0123456789".repeat(10_000);
@@ -295,6 +303,41 @@ fn a_paste_into_an_echoing_program() {
     terminal.send("exit\r");
     terminal.ends(0);
     bed.resume(running);
+}
+
+/// Neither a busy runner nor a stopped one holds up a shell.
+fn the_runner_is_not_in_between() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let terminal = attach(&bed);
+    let runner = Pid::from_raw(running.pid().cast_signed());
+    kill(runner, Signal::SIGSTOP).unwrap();
+    terminal.send("echo answer-$((6*7))\r");
+    terminal.wait_for("answer-42");
+    kill(runner, Signal::SIGCONT).unwrap();
+    terminal.send("exit\r");
+    terminal.ends(0);
+    bed.resume(running);
+}
+
+/// Up to the last byte before the end; who still has the terminal in the background holds up nobody.
+fn all_that_is_shown_is_seen() {
+    let bed = Bed::new();
+    let log = bed.path("sessions");
+    let numbers: String = (1..=60_000).map(|n| format!("{n}\r\n")).collect();
+    for recorded in [&[][..], &["--session-log", log.to_str().unwrap()]] {
+        let running = bed.paused(&build(&["codebuild-breakpoint"]), recorded);
+        let terminal = attach(&bed);
+        terminal.send("trap '' HUP; sleep 1000 & exec seq 1 60000\r");
+        let text = terminal.ends(0);
+        assert!(text.contains(&numbers), "{} bytes", text.len());
+        let terminal = attach(&bed);
+        terminal.send("trap '' HUP; yes & exit 3\r");
+        terminal.ends(3);
+        bed.resume(running);
+    }
+    let texts = list(&log).into_iter().map(|name| fs::read_to_string(log.join(name)).unwrap());
+    assert!(texts.into_iter().any(|text| text.contains(&numbers)));
 }
 
 fn one_key_opens_a_shell() {
@@ -320,6 +363,18 @@ fn idle_sessions_are_closed() {
     let running =
         bed.paused(&build(&["codebuild-breakpoint"]), &["--session-idle-timeout", "300ms"]);
     let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
+    let text = terminal.ends(0);
+    assert!(text.contains("nothing happened for"), "{text}");
+    bed.resume(running);
+}
+
+/// Longer than its timeout, for something is shown all the time; then it is closed all the same.
+fn what_is_shown_keeps_a_session_open() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &["--session-idle-timeout", "4s"]);
+    let terminal = attach(&bed);
+    terminal.send("for n in $(seq 50); do sleep 0.1; echo tick-$n; done; echo do''ne\r");
+    terminal.wait_for("done");
     let text = terminal.ends(0);
     assert!(text.contains("nothing happened for"), "{text}");
     bed.resume(running);
