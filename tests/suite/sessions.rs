@@ -373,8 +373,8 @@ fn what_is_shown_keeps_a_session_open() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &["--session-idle-timeout", "4s"]);
     let terminal = attach(&bed);
-    terminal.send("for n in $(seq 50); do sleep 0.1; echo tick-$n; done; echo do''ne\r");
-    terminal.wait_for("done");
+    terminal.send("for n in $(seq 50); do sleep 0.1; echo tick-$n; done; echo o''ver\r");
+    terminal.wait_for("over");
     let text = terminal.ends(0);
     assert!(text.contains("nothing happened for"), "{text}");
     bed.resume(running);
