@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 /// Bytes read at once.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 4 << 10;
 
 /// What has come.
 #[derive(Debug)]

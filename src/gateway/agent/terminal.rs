@@ -11,7 +11,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// Bytes read at once.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 16 << 10;
 /// More than a terminal ever holds.
 const REST: usize = 1 << 20;
 
