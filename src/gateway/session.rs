@@ -11,6 +11,7 @@ use super::plan::Work;
 use super::socket::{LINGER, Received, Socket};
 use crate::clock;
 use crate::state::BuildDir;
+use runner_core::time::in_words;
 use runner_wire::ssm::channel::{Now, Room};
 use runner_wire::ssm::{Channel, Event, Phase};
 use std::sync::Arc;
@@ -205,8 +206,8 @@ impl SessionTask {
             Stage::Running | Stage::Draining { .. } => {
                 let longest = self.limits.longest;
                 if time >= self.active + self.limits.idle {
-                    let minutes = self.limits.idle.as_secs().div_ceil(60);
-                    self.stop(&format!("closed: nothing happened for {minutes} minutes"));
+                    let idle = in_words(self.limits.idle);
+                    self.stop(&format!("closed: nothing happened for {idle}"));
                 } else if longest.is_some_and(|longest| time >= self.started + longest) {
                     self.stop("closed: it was open for as long as a session may be");
                 }

@@ -332,7 +332,7 @@ async fn a_client_that_is_dead() {
     rig.turn(SECOND).await;
     let (status, why) = rig.facts(&id);
     assert_eq!(status, SessionStatus::Terminated);
-    assert!(why.contains("nothing happened for 60 minutes"), "{why}");
+    assert!(why.contains("nothing happened for 1 hour"), "{why}");
     assert!(rig.gateway.list(true).is_empty());
     assert_eq!(program.frame().await, None);
 }

@@ -9,6 +9,7 @@ use super::tee::Tee;
 use super::transcript::Transcript;
 use crate::engine::{Ends, ExecError, Process, Reach, Signals};
 use nix::sys::signal::Signal;
+use runner_core::time::in_words;
 use runner_wire::control::{ACTIVITY_PACE, Size};
 use runner_wire::init::Exit;
 use std::io;
@@ -179,8 +180,8 @@ impl SessionCourse {
                     let message = "closed: it was open for as long as a session may be".to_owned();
                     self.close(Closing { message });
                 }
-                minutes = idle(&mut self.activity, self.idle), if is_limited => {
-                    let message = format!("closed: nothing happened for {minutes} minutes");
+                limit = idle(&mut self.activity, self.idle), if is_limited => {
+                    let message = format!("closed: nothing happened for {}", in_words(limit));
                     self.close(Closing { message });
                 }
             }
@@ -244,12 +245,12 @@ async fn until(time: Option<tokio::time::Instant>) {
     }
 }
 
-/// Resolves, with the limit in minutes, when the client has told of nothing for that long, and for as long
+/// Resolves, with the limit, when the client has told of nothing for that long, and for as long
 /// as it may keep back what it has to tell.
-async fn idle(activity: &mut watch::Receiver<()>, limit: Option<Duration>) -> u64 {
+async fn idle(activity: &mut watch::Receiver<()>, limit: Option<Duration>) -> Duration {
     let Some(limit) = limit else { return std::future::pending().await };
     while let Ok(Ok(())) = tokio::time::timeout(limit + ACTIVITY_PACE, activity.changed()).await {}
-    limit.as_secs() / 60
+    limit
 }
 
 /// Carries on what a recorded program writes.

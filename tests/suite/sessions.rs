@@ -364,7 +364,7 @@ fn idle_sessions_are_closed() {
         bed.paused(&build(&["codebuild-breakpoint"]), &["--session-idle-timeout", "300ms"]);
     let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
     let text = terminal.ends(0);
-    assert!(text.contains("nothing happened for"), "{text}");
+    assert!(text.contains("nothing happened for 300 milliseconds"), "{text}");
     bed.resume(running);
 }
 
@@ -376,7 +376,7 @@ fn what_is_shown_keeps_a_session_open() {
     terminal.send("for n in $(seq 50); do sleep 0.1; echo tick-$n; done; echo o''ver\r");
     terminal.wait_for("over");
     let text = terminal.ends(0);
-    assert!(text.contains("nothing happened for"), "{text}");
+    assert!(text.contains("nothing happened for 4 seconds"), "{text}");
     bed.resume(running);
 }
 

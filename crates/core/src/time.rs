@@ -3,6 +3,7 @@
 //! Core has no clock: `src/driver` reads both clocks and passes them along. Wall time is for people
 //! and records, boot time for measuring, because it neither jumps nor stops while a laptop sleeps.
 
+use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
 use jiff::fmt::strtime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
@@ -71,6 +72,15 @@ impl<'de> Deserialize<'de> for WallTime {
     }
 }
 
+/// A length of time for people: `1 hour 30 minutes`, `300 milliseconds`.
+#[must_use]
+pub fn in_words(length: Duration) -> String {
+    let printer = SpanPrinter::new()
+        .designator(Designator::Verbose)
+        .spacing(Spacing::BetweenUnitsAndDesignators);
+    printer.unsigned_duration_to_string(&length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +93,13 @@ mod tests {
         assert_eq!(time.epoch_seconds(), 1_783_949_598.14);
         let text = serde_json::to_string(&time).expect("a text");
         assert_eq!(serde_json::from_str::<WallTime>(&text).expect("the same"), time);
+    }
+
+    #[test]
+    fn lengths_are_told_in_the_units_they_are_given_in() {
+        let told = |millis| in_words(Duration::from_millis(millis));
+        assert_eq!(told(300), "300 milliseconds");
+        assert_eq!(told(1_000), "1 second");
+        assert_eq!(told(5_400_000), "1 hour 30 minutes");
     }
 }

@@ -36,7 +36,7 @@ enum State {
     /// For the terminal's size.
     Waiting,
     Opening(Opening),
-    Open(Program),
+    Open(Box<Program>),
     Over(String),
 }
 
@@ -99,7 +99,7 @@ impl Terminal {
                 }
                 State::Opening(opening) => {
                     self.state = match opening.await.and_then(Program::new) {
-                        Ok(program) => State::Open(program),
+                        Ok(program) => State::Open(Box::new(program)),
                         Err(error) => State::Over(error.to_string()),
                     }
                 }
