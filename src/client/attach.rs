@@ -87,7 +87,7 @@ pub(crate) fn attach(
                 Some(Signal::SIGWINCH) => {
                     let now = size();
                     if let Some(now) = now.filter(|_| now != last_size) {
-                        client.send(&Request::Resize(now))?;
+                        client.tell(&Request::Resize(now));
                     }
                     last_size = now;
                 }
@@ -108,7 +108,7 @@ pub(crate) fn attach(
             }
         }
         if (input || output) && told.is_none_or(|at: Instant| at.elapsed() >= ACTIVITY_PACE) {
-            client.send(&Request::Active)?;
+            client.tell(&Request::Active);
             told = Some(Instant::now());
         }
     }

@@ -88,6 +88,13 @@ impl Client {
             .map_err(ClientError::Lost)
     }
 
+    /// Says something that has no answer, if the owner takes it now. One that is stopped holds up nobody;
+    /// one that has gone has said why, and that is still to be read.
+    pub(crate) fn tell(&self, request: &Request) {
+        // So little goes whole or not at all.
+        let _ = encode(request).and_then(|frame| runner_sandbox::send(&self.stream, &frame, &[]));
+    }
+
     /// The next message, which an owner sends at once.
     fn answer(&mut self) -> Result<Answer, ClientError> {
         match self.next()? {

@@ -72,7 +72,7 @@ pub(crate) fn exec(
         if is_ready[1]
             && let Some(signal) = signals.next()
         {
-            client.send(&Request::Signal(signal as i32))?;
+            client.tell(&Request::Signal(signal as i32));
         }
         if is_ready[0]
             && let Some(frame) = client.poll_frame()?
