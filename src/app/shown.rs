@@ -34,7 +34,8 @@ impl Build {
             LogFormat::Pretty => {
                 let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
                     && io::stdout().is_terminal();
-                let pretty = Pretty::new(console::Term::stdout(), ways.clone(), color);
+                let (term, gate_of_sink) = (console::Term::stdout(), Arc::clone(gate));
+                let pretty = Pretty::new(term, ways.clone(), gate_of_sink, color);
                 ("pretty", Box::new(pretty), Some(Arc::clone(gate)))
             }
             LogFormat::CodeBuild => ("codebuild", Box::new(CodeBuild::new(io::stdout())), None),

@@ -53,7 +53,9 @@ impl Menu {
     fn run(&self, wake: &EventFd) -> io::Result<()> {
         while !self.is_over() {
             if self.is_paused() && can_be_asked() {
-                self.ask(wake)?;
+                let asked = self.ask(wake);
+                self.gate.hear(false);
+                asked?;
             } else {
                 wait(&mut [PollFd::new(wake.as_fd(), PollFlags::POLLIN)])?;
                 let _ = wake.read();
@@ -65,6 +67,7 @@ impl Menu {
     /// Reads keys as long as the build is paused, or until one has its effect.
     fn ask(&self, wake: &EventFd) -> io::Result<()> {
         let mut mode = RawMode::keys()?;
+        self.gate.hear(true);
         while self.is_paused() {
             let stdin = io::stdin();
             let mut ready = [

@@ -1,4 +1,4 @@
-//! The gate to the terminal: closed while a shell has it.
+//! The gate to the terminal: closed while a shell has it, and whether keys are heard at it.
 //!
 //! Closed and opened by the key menu (`client::keys`); heeded by the sink that draws on the
 //! terminal. What happens behind it is logged as ever, and shown when it opens.
@@ -17,6 +17,8 @@ struct State {
     closed: bool,
     /// The sink has made way, or has ended.
     clear: bool,
+    /// A key that is typed now has its effect.
+    hears: bool,
 }
 
 impl Gate {
@@ -37,6 +39,16 @@ impl Gate {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
+    }
+
+    /// Whether keys are heard. Until then whoever shows them would ask too early: what is typed before is
+    /// thrown away.
+    pub(crate) fn hear(&self, hears: bool) {
+        self.lock().hears = hears;
+    }
+
+    pub(crate) fn is_hearing(&self) -> bool {
+        self.lock().hears
     }
 
     /// Makes way; blocks while it is closed.

@@ -5,8 +5,8 @@
 //! while a shell has the terminal. A line of output without its end is kept back for a while: the
 //! status line would be drawn into it.
 
-use super::Sink;
 use super::notices::{WaysIn, printable, resumed, verdict};
+use super::{Gate, Sink};
 use crate::clock;
 use crate::events::OutputReader;
 use console::{Style, Term};
@@ -15,6 +15,7 @@ use runner_core::event::{Block, Event, EventBody, NoticeLevel, Outcome, Progress
 use runner_core::phase::{Phase, Status};
 use runner_core::report::{self, ReportFacts, Tone};
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the clock in the status line moves.
@@ -27,6 +28,7 @@ pub(crate) struct Pretty {
     term: Term,
     bar: ProgressBar,
     ways: WaysIn,
+    gate: Arc<Gate>,
     /// Text waiting to be written above the status line.
     pending: Vec<u8>,
     phase: Option<(Phase, Duration)>,
@@ -52,8 +54,8 @@ struct Colors {
 }
 
 impl Pretty {
-    /// `color`: whether colours are wanted.
-    pub(crate) fn new(term: Term, ways: WaysIn, color: bool) -> Self {
+    /// `color`: whether colours are wanted. `gate` says whether keys are heard.
+    pub(crate) fn new(term: Term, ways: WaysIn, gate: Arc<Gate>, color: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term(term.clone(), 20));
         let template = if color { "{spinner:.cyan} {wide_msg}" } else { "{spinner} {wide_msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -72,6 +74,7 @@ impl Pretty {
             term,
             bar,
             ways,
+            gate,
             pending: Vec::new(),
             phase: None,
             untitled: None,
@@ -125,7 +128,8 @@ impl Pretty {
             parts.push(format!("{phase} {}", elapsed(*since)));
         }
         if self.paused > 0 {
-            let keys = if self.ways.keys { " · s shell · r resume · q stop" } else { "" };
+            let keys =
+                if self.gate.is_hearing() { " · s shell · r resume · q stop" } else { "" };
             parts.push(format!("paused{keys}"));
         } else if let Some((text, since)) = &self.command {
             let first = text.lines().next().unwrap_or_default();
