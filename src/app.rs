@@ -90,12 +90,12 @@ pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
     let layers = meta.layers.clone();
     let build = Build { request, home, identity, dir: dir.clone(), meta, groups, _owned: owned };
     let result = runtime.block_on(build.run());
+    process::release(&layers);
     if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
         // It never began, or has nowhere to leave a record.
         let _ = dir.remove_leftovers(&layers);
         let _ = dir.discard();
     }
-    process::release(&layers);
     // What still blocks there (a start that is wanted no more) ends with this program.
     runtime.shutdown_background();
     result

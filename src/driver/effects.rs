@@ -8,7 +8,7 @@ use super::inbox::Inbox;
 use super::shell::{Shell, ShellError};
 use super::world::World;
 use super::{Snapshot, entrypoint, setup, upload};
-use crate::engine::{Container, Ends, ExecError, Ids, users, what_was_in_the_way};
+use crate::engine::{Container, Ends, ExecError, Ids, process, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
 use crate::outputs::cache::CacheState;
@@ -272,6 +272,8 @@ impl Effects {
             }
             let layers = world.container_layers.clone();
             let removed = tokio::task::spawn_blocking(move || {
+                // Before it leads nowhere: from then on the next build takes it for a dead one's.
+                process::release(&layers);
                 layers.iter().map(|layer| crate::state::remove_tree(layer)).collect::<Vec<_>>()
             });
             for problem in removed.await.into_iter().flatten().filter_map(Result::err) {

@@ -8,11 +8,12 @@ use crate::child;
 use crate::fdpass;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
 use crate::process::{Child, ends_within};
+use crate::reaper::PATIENCE_MS;
 use crate::spec::{IdSwap, Network, SandboxSpec};
 use crate::sys::{self, NewProcess, Program};
 use crate::users::{self, MapError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use runner_init::abi::{ABI_VERSION, REPLY_LEN, Reply, reply};
+use runner_init::abi::{ABI_VERSION, REAPER_NAME, REPLY_LEN, Reply, reply};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::CString;
@@ -250,7 +251,9 @@ pub fn end(pid: u32, start_time: u64) -> io::Result<bool> {
         return Ok(false);
     }
     // Left alone it ends by itself, a reaper together with its descendants. Killed it could not.
-    if ends_within(&pidfd, GRACE_MS.into())? {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let grace = if name.trim_end() == REAPER_NAME { PATIENCE_MS } else { GRACE_MS };
+    if ends_within(&pidfd, grace.into())? {
         return Ok(true);
     }
     match pidfd_send_signal(&pidfd, Signal::KILL) {
@@ -260,7 +263,7 @@ pub fn end(pid: u32, start_time: u64) -> io::Result<bool> {
     ends_within(&pidfd, PollTimeout::NONE)
 }
 
-/// How long PID 1 has to see that its runner is gone.
+/// How long PID 1 of a container has to see that its runner is gone.
 const GRACE_MS: u16 = 1000;
 
 /// When a process started, in clock ticks since boot.

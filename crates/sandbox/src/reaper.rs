@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// How long a reaper has to end its descendants.
-const PATIENCE_MS: u16 = 10_000;
+pub(crate) const PATIENCE_MS: u16 = 10_000;
 
 /// Starts a reaper. `record` is called with its pid and start time.
 ///
