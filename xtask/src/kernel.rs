@@ -1,7 +1,7 @@
 //! A kernel of Debian's for virtual machines of tests, below `target`, taken out of its package: nothing
 //! is installed that this machine would boot.
 
-use crate::packages::{apt, has};
+use crate::packages::{apt, apt_get, has};
 use crate::{Result, is_root, root, run};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,10 @@ pub(crate) fn install() -> Result {
         println!("xtask: no kernel (as root, on Debian: {NAME}); nothing runs in virtual machines");
         return Ok(());
     }
-    let mut package = newest();
-    if package.is_none() {
-        // A machine on which nothing was to be installed may have no list of packages.
-        apt(&["update"])?;
-        package = newest();
-    }
-    let Some(package) = package else {
+    // A machine on which nothing was to be installed may have no list of packages, or one of packages that
+    // are no longer to be had.
+    apt(&["update"])?;
+    let Some(package) = newest() else {
         println!("xtask: no package {NAME} here; the tests with virtual machines are not run");
         return Ok(());
     };
@@ -36,7 +33,7 @@ pub(crate) fn install() -> Result {
         fs::remove_dir_all(&dir).map_err(|error| error.to_string())?;
     }
     fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
-    run(Command::new("apt-get").args(["-qq", "download", &package]).current_dir(&dir))?;
+    run(apt_get(&["download", &package]).current_dir(&dir))?;
     let files = |dir: &Path| -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         Ok(entries.flatten().map(|entry| entry.path()).collect())

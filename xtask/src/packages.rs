@@ -52,11 +52,20 @@ pub(crate) fn install(names: &[&str]) -> Result {
 
 /// Runs apt-get, which asks nothing.
 pub(crate) fn apt(arguments: &[&str]) -> Result {
-    run(Command::new("apt-get")
+    run(&mut apt_get(arguments))
+}
+
+/// The same as a command, which waits where it would give up for no good reason: a machine that has just
+/// been started installs updates of its own, and a mirror may be out of reach for a moment.
+pub(crate) fn apt_get(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command
         .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+        .args(["-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=5"])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null()))
+        .stdin(Stdio::null());
+    command
 }
 
 fn is_installed(name: &str) -> bool {

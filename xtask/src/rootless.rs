@@ -26,8 +26,22 @@ const PARTS: [&str; 8] = [
 /// Programs in there name their interpreter by its whole path.
 const PYTHON: &str = "target/python";
 
-/// Runs the tests as each user. Arguments are a filter.
-pub(crate) fn test(filter: &[String]) -> Result {
+/// Runs the tests as each user, whatever comes of those before; what has failed. Arguments are a filter.
+pub(crate) fn test(filter: &[String]) -> Vec<String> {
+    let bed = match prepare() {
+        Ok(bed) => bed,
+        Err(why) => return vec![format!("the tests as users who are not root: {why}")],
+    };
+    let mut failed = Vec::new();
+    for (user, has_ids) in USERS {
+        let result = make_user(user, has_ids).and_then(|()| test_as(user, &bed, filter));
+        failed.extend(result.err().map(|why| format!("the tests as {user}: {why}")));
+    }
+    failed
+}
+
+/// Puts everything into a folder that both may read.
+fn prepare() -> Result<Bed> {
     let program = test_program()?;
     let bed = Bed::new()?;
     let place = |from: &Path, to: &str| {
@@ -46,22 +60,21 @@ pub(crate) fn test(filter: &[String]) -> Result {
     }
     move_python(&root().join(PYTHON), &bed.0.join(PYTHON))
         .map_err(|error| format!("move Python's programs: {error}"))?;
-    for (user, has_ids) in USERS {
-        make_user(user, has_ids)?;
-        let home = format!("/home/{user}");
-        let variable = |name: &str, value: &Path| format!("{name}={}", value.display());
-        run(Command::new("setpriv")
-            .args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i"])
-            .arg(format!("HOME={home}"))
-            .arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
-            .arg(variable("RUNNER_BIN", &bed.0.join("runner")))
-            .arg(variable("RUNNER_PROJECT", &bed.0))
-            .arg(bed.0.join("e2e"))
-            .arg("--quiet")
-            .args(filter)
-            .current_dir(&bed.0))?;
-    }
-    Ok(())
+    Ok(bed)
+}
+
+fn test_as(user: &str, bed: &Bed, filter: &[String]) -> Result {
+    let variable = |name: &str, value: &Path| format!("{name}={}", value.display());
+    run(Command::new("setpriv")
+        .args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i"])
+        .arg(format!("HOME=/home/{user}"))
+        .arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        .arg(variable("RUNNER_BIN", &bed.0.join("runner")))
+        .arg(variable("RUNNER_PROJECT", &bed.0))
+        .arg(bed.0.join("e2e"))
+        .arg("--quiet")
+        .args(filter)
+        .current_dir(&bed.0))
 }
 
 /// Has the programs of a copied Python environment run by the interpreter beside them.

@@ -1,4 +1,6 @@
 //! Everything CI runs: formatting, lints, policy, tests, with what they need installed first.
+//!
+//! The tests run as every user there is for them, whoever's fail: one run tells all there is to mend.
 
 use crate::packages::{self, has};
 use crate::{Result, cargo, images, is_root, kernel, node, python, root, rootless};
@@ -29,13 +31,16 @@ pub(crate) fn run(filter: &[String]) -> Result {
         "warnings",
     ]))?;
     deny()?;
-    crate::run(cargo().args(["test", "--workspace", "--quiet", "--"]).args(filter))?;
+    let mut failed = Vec::new();
+    let all = ["test", "--workspace", "--no-fail-fast", "--quiet", "--"];
+    let result = crate::run(cargo().args(all).args(filter));
+    failed.extend(result.err().map(|why| format!("the tests as this user: {why}")));
     if is_root() {
-        rootless::test(filter)
+        failed.extend(rootless::test(filter));
     } else {
         println!("xtask: the tests that need root are not run");
-        Ok(())
     }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\nxtask: ")) }
 }
 
 /// Licences, bans and sources. Advisories need a database that cannot be had everywhere.
