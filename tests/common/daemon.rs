@@ -8,6 +8,8 @@ use super::{PATIENCE, Stream, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,15 +43,32 @@ pub(crate) fn at_end(what: impl FnOnce() + Send + 'static) {
 impl Daemon {
     /// Makes a folder, and starts the program that `command` makes of it.
     pub(crate) fn start(command: impl FnOnce(&Path) -> Command) -> Self {
+        Self::start_with(Stdio::null(), command)
+    }
+
+    /// The same with a socket that listens already, handed over as systemd does it: a port that was merely
+    /// free a moment ago may be another test's when the program gets to it.
+    pub(crate) fn start_listening(
+        socket: TcpListener,
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Self {
+        let script = "exec 3<&0 < /dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+        Self::start_with(Stdio::from(OwnedFd::from(socket)), |dir| {
+            within(&["sh", "-c", script, "sh"], &command(dir))
+        })
+    }
+
+    fn start_with(stdin: Stdio, command: impl FnOnce(&Path) -> Command) -> Self {
         let dir = tempfile::Builder::new().prefix("runner-daemon-").tempdir_in("/var/tmp").unwrap();
         let place = dir.path().to_path_buf();
         // Daemons of other users keep things in it.
         fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
-        let program = with_death_signal(&command(&place));
+        // It gets SIGTERM when this one has ended.
+        let program = within(&["setpriv", "--pdeathsig", "TERM", "--"], &command(&place));
         let (child_tx, child_rx) = mpsc::channel();
         // That signal comes at the end of the thread that has made the process, so the thread stays.
         let watcher = std::thread::spawn(move || {
-            let mut child = spawn(program);
+            let mut child = spawn(program, stdin);
             child_tx.send((child.id(), child.stderr.take().unwrap())).unwrap();
             child.wait().unwrap();
         });
@@ -74,10 +93,10 @@ impl Daemon {
     }
 }
 
-/// The same command, whose process gets SIGTERM when this one has ended.
-fn with_death_signal(command: &Command) -> Command {
-    let mut program = Command::new("setpriv");
-    program.args(["--pdeathsig", "TERM", "--"]).arg(command.get_program()).args(command.get_args());
+/// The same command, run by another one that becomes it.
+fn within(outer: &[&str], command: &Command) -> Command {
+    let mut program = Command::new(outer[0]);
+    program.args(&outer[1..]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => program.env(name, value),
@@ -87,8 +106,8 @@ fn with_death_signal(command: &Command) -> Command {
     program
 }
 
-fn spawn(mut program: Command) -> Child {
-    program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+fn spawn(mut program: Command, stdin: Stdio) -> Child {
+    program.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Ends every daemon of this run, the last one first, and removes what they kept.

@@ -5,6 +5,7 @@
 use super::daemon::Daemon;
 use super::{image, outcome};
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
@@ -34,9 +35,10 @@ impl Docker {
     }
 
     fn start(hides: &[&str]) -> Self {
-        // Free a moment ago; it takes no port of the kernel's choice.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let daemon = Daemon::start(|dir| {
+        // By itself it takes no port of the kernel's choice.
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let daemon = Daemon::start_listening(socket, |dir| {
             let mut command = match hides {
                 [] => Command::new("dockerd"),
                 [program, arguments @ ..] => {
@@ -49,7 +51,7 @@ impl Docker {
             command.arg("--exec-root").arg(dir.join("exec"));
             command.arg("--pidfile").arg(dir.join("pid"));
             command.arg("--host").arg(format!("unix://{}", dir.join("sock").display()));
-            command.args(["--host", &format!("tcp://127.0.0.1:{port}"), "--tls=false"]);
+            command.args(["--host", "fd://", "--tls=false"]);
             command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
             command
         });

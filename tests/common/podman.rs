@@ -41,6 +41,9 @@ impl Podman {
         fs::write(place.join("registries.conf"), registries).unwrap();
         fs::create_dir(place.join("home")).unwrap();
         at_end(move || remove(dir));
+        // The first command makes the store, and without root the namespace for all that follow: one of
+        // them at once.
+        outcome(&mut command(&place, &["info"])).code(0);
         Podman { dir: place, imported: Mutex::default() }
     }
 
