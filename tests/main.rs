@@ -12,6 +12,8 @@ mod suite;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
+    // Tests look at modes of files that they and their programs make.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let arguments = Arguments::from_args();
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let trials = suite::cases()

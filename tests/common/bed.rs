@@ -168,7 +168,8 @@ impl Bed {
     pub(crate) fn open_to_others(&self) -> PathBuf {
         fs::set_permissions(self.path(""), fs::Permissions::from_mode(0o755)).unwrap();
         let program = self.path("runner");
-        fs::copy(runner(), &program).unwrap();
+        // As in `write_program`.
+        outcome(Command::new("cp").args([&runner(), &program])).code(0);
         program
     }
 
@@ -217,6 +218,14 @@ pub(crate) fn build(commands: &[&str]) -> String {
     let list: String =
         commands.iter().map(|text| format!("      - {}\n", serde_json::json!(text))).collect();
     format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}")
+}
+
+/// Writes a program that can be run. A process of its own does it: a file that is open for writing anywhere
+/// cannot be executed, and a child that another test has just forked holds all of this program's files open
+/// until it executes something itself.
+pub(crate) fn write_program(path: &Path, text: &str) {
+    let script = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    outcome(Command::new("sh").args(["-c", script]).arg(path).arg(text)).code(0);
 }
 
 /// Names in a directory; none where it is not there.

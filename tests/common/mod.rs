@@ -16,7 +16,7 @@ mod pty;
 pub(crate) mod registry;
 pub(crate) mod virtual_machine;
 
-pub(crate) use bed::{Bed, Outcome, build, list, outcome};
+pub(crate) use bed::{Bed, Outcome, build, list, outcome, write_program};
 pub(crate) use process::{Running, Stream};
 pub(crate) use pty::{Terminal, screen_of};
 

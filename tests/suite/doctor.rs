@@ -3,7 +3,7 @@
 use crate::common::docker::Docker;
 use crate::common::endpoint::Endpoint;
 use crate::common::podman::Podman;
-use crate::common::{Bed, Outcome, build, cases, is_root, list, outcome, runner};
+use crate::common::{Bed, Outcome, build, cases, is_root, list, outcome, runner, write_program};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -396,9 +396,7 @@ fn awss_programs() {
     let without = ask();
     for (name, file) in [("AWS CLI", "aws"), ("session-manager-plugin", "session-manager-plugin")] {
         is(&without, name, "missing");
-        fs::write(programs.join(file), "#!/bin/sh\necho version 1.2.3\n").unwrap();
-        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(programs.join(file), executable).unwrap();
+        write_program(&programs.join(file), "#!/bin/sh\necho version 1.2.3\n");
         let with = ask();
         is(&with, name, "ok");
         assert_eq!(row(&with, name)["found"], "version 1.2.3");

@@ -2,12 +2,11 @@
 
 use crate::common::aws::{aws, surround};
 use crate::common::registry::{Layout, PASSWORD, Registry, USER};
-use crate::common::{Bed, Outcome, cases, outcome};
+use crate::common::{Bed, Outcome, cases, outcome, write_program};
 use base64::Engine;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -63,11 +62,7 @@ fn a_credential_helper() {
     let (registry, name) = pushed("auth/helper:one");
     let bin = bed.path("home/bin");
     fs::create_dir_all(&bin).unwrap();
-    let helper = |text: &str| {
-        let program = bin.join("docker-credential-test");
-        fs::write(&program, text).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    };
+    let helper = |text: &str| write_program(&bin.join("docker-credential-test"), text);
     let with_helper = |bed: &Bed| {
         let mut command = bed.command(["image", "pull", &name]);
         command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
