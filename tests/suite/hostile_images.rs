@@ -4,7 +4,7 @@ use crate::common::crafted::{
     Blob, CONFIG, Crafted, LAYER, MANIFEST, entry, entry_like, header, shell, tar,
 };
 use crate::common::registry::{Layout, Registry};
-use crate::common::{Bed, build, cases, image, list, outcome, python};
+use crate::common::{Bed, build, cases, list, outcome, python};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs;
@@ -410,7 +410,10 @@ fn attributes_of_overlays() {
 fn a_registry_that_lies() {
     let bed = Bed::new();
     let registry = Registry::open();
-    let name = registry.push(&Layout::of_image("busybox"), "hostile/lies:one");
+    // A layer that no other test has: the registry keeps what is the same once, for all of them.
+    let layer = bed.path("lies.tar");
+    fs::write(&layer, tar(&[shell(), entry("lies", b'0', "", b"")])).unwrap();
+    let name = registry.push(&Layout::of_tars(&[&layer]), "hostile/lies:one");
     let blobs = registry.storage().join("blobs/sha256");
     // The largest of this name's blobs is the layer.
     let links = registry.storage().join("repositories/hostile/lies/_layers/sha256");
@@ -418,7 +421,7 @@ fn a_registry_that_lies() {
         list(&links).iter().map(|hex| blobs.join(&hex[..2]).join(hex).join("data")).collect();
     data.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().len()));
     let good = fs::read(&data[0]).unwrap();
-    assert!(good.len() > 100_000 && image("busybox").is_dir());
+    assert!(good.len() > 100_000);
     let mut altered = good.clone();
     altered[50_000] ^= 1;
     for (name_of, bytes, wanted) in [
@@ -426,7 +429,6 @@ fn a_registry_that_lies() {
         ("longer", [good.clone(), vec![0; 10]].concat(), "bytes more than the"),
         ("shorter", good[..60_000].to_vec(), "broke"),
     ] {
-        // Not in place: pushes of other tests share what is the same.
         let spoilt = data[0].with_extension(name_of);
         fs::write(&spoilt, &bytes).unwrap();
         let _guard = Spoilt::new(&data[0], &spoilt);

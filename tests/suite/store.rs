@@ -195,16 +195,17 @@ fn nothing_half_done(bed: &Bed) {
 fn a_stop_while_pulling() {
     let bed = Bed::new();
     let registry = Registry::open();
-    let name = registry.push(&two_layers(&bed, "stopped"), "store/stops:one");
+    // Of one layer: a second one could be whole before it is stopped.
+    let name = registry.push(&Layout::of_image("busybox"), "store/stops:one");
     let proxy = Breaking::before(&registry.address, 200_000, 100, true);
     let name = proxy.name(&name);
     let running = bed.start(&build(&["echo never"]), &["--image", &name]);
-    running.stderr.wait_for("2 of 2 layers");
+    running.stderr.wait_for("1 of 1 layers");
     running.signal(Signal::SIGINT);
     running.ends(5);
     assert_eq!(bed.record()["buildStatus"], "STOPPED");
     let pull = Running::spawn(bed.command(["image", "pull", &name]));
-    pull.stderr.wait_for("2 of 2 layers");
+    pull.stderr.wait_for("1 of 1 layers");
     pull.signal(Signal::SIGINT);
     pull.ends(130);
     nothing_half_done(&bed);
@@ -213,7 +214,8 @@ fn a_stop_while_pulling() {
 fn a_pull_that_was_killed() {
     let bed = Bed::new();
     let registry = Registry::open();
-    let name = registry.push(&two_layers(&bed, "killed"), "store/killed:one");
+    // Of one layer, as above.
+    let name = registry.push(&Layout::of_image("busybox"), "store/killed:one");
     let proxy = Breaking::before(&registry.address, 200_000, 100, true);
     let name = proxy.name(&name);
     let mut pull = Running::spawn(bed.command(["image", "pull", &name]));
@@ -226,7 +228,7 @@ fn a_pull_that_was_killed() {
     // The next one has what it needs, too.
     proxy.mend();
     bed.runner(["image", "pull", &name]).code(0);
-    assert_eq!(layers(&bed).len(), 2);
+    assert_eq!(layers(&bed).len(), 1);
 }
 
 fn archives() {
@@ -405,11 +407,8 @@ fn names_that_are_none() {
     bed.runner(["image", "pull", "rootfs:/x"]).code(2).says("is not in a registry");
     bed.runner(["image", "import", "host"]).code(2).says("is nothing to import");
     bed.runner(["image", "import", "oci:/x", "host"]).code(2).says("cannot be the name");
-    // Nobody listens there.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
-    bed.runner(["image", "pull", &format!("{address}/a")])
+    // Nobody listens there; a port that was free a moment ago may be another test's by now.
+    bed.runner(["image", "pull", "127.0.0.1:1/a"])
         .code(3)
         .says("cannot reach")
         .says("runner image import");
