@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 cases! {
@@ -253,7 +254,8 @@ fn podman() {
     hidden.args(["--mount", "--propagation", "private", "sh", "-ec", script]).arg(bed.home());
     hidden.arg(service.get_program()).args(service.get_args());
     let service = Running::spawn(hidden);
-    until("it listens", || bed.path("podman.sock").exists());
+    // The socket is there before anybody listens on it.
+    until("it listens", || UnixStream::connect(bed.path("podman.sock")).is_ok());
     let spec =
         build(&["cd /tmp; codebuild-breakpoint", "cat mended; seq 20000 | tail -n 1; exit 7"]);
     let mut command = bed.build_command(&spec, &["--engine", "podman", "--enable-session"]);
