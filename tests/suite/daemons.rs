@@ -11,6 +11,7 @@ use crate::common::{Running, build, cases, image, is_root, list, outcome, until}
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 
 cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] =>
@@ -249,12 +250,17 @@ fn files_of_images(engine: Engine) {
     let tree = image("busybox");
     let spec = build(&["busybox | head -n 1 | cut -d ' ' -f 1; ls -d /etc/passwd"]);
     let wanted = "BusyBox\n/etc/passwd\n";
-    let images = || outcome(&mut engine.command(&["images", "--quiet"])).code(0).stdout;
-    let before = images();
     let bed = engine.bed_with(&format!("rootfs:{}", tree.display()));
-    assert_eq!(bed.build(&spec, &engine.options(&[])).code(0).output(), wanted);
+    let running =
+        bed.paused(&(spec.clone() + "      - codebuild-breakpoint\n"), &engine.options(&[]));
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let name = format!("localhost/runner-rootfs-{uuid}:latest");
+    let is_kept = || outcome(&mut engine.command(&["image", "inspect", &name])).code == 0;
+    assert!(is_kept());
+    bed.resume(running);
+    assert_eq!(fs::read_to_string(bed.only().join("output.log")).unwrap(), wanted);
     // A directory may be another one the next time.
-    assert_eq!(images(), before);
+    assert!(!is_kept());
     let bed = engine.bed_with(&format!("rootfs:{}", tree.with_extension("tar").display()));
     for _ in 0..2 {
         assert_eq!(bed.build(&spec, &engine.options(&[])).code(0).output(), wanted);
@@ -522,7 +528,8 @@ fn podman_with_a_service_that_runs() {
     let address = format!("unix://{}", bed.path("podman.sock").display());
     let service = ["--runtime", "runc", "system", "service", "--time", "0", &address];
     let service = Running::spawn(podman.command(&service));
-    until("it listens", || bed.path("podman.sock").exists());
+    // The socket is there before anybody listens on it.
+    until("it listens", || UnixStream::connect(bed.path("podman.sock")).is_ok());
     let mut command = bed.build_command(&build(&["echo hello"]), &P.options(&[]));
     command.env("CONTAINER_HOST", &address);
     let seen = outcome(&mut command).code(0);
