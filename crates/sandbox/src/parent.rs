@@ -209,7 +209,7 @@ pub(crate) fn wait_for_hello(
 
 /// A user namespace whose maps swap one user with root, and its group likewise.
 fn owner_namespace(swap: IdSwap) -> io::Result<OwnedFd> {
-    let (pid, pidfd) = sys::spawn_idle(libc::CLONE_NEWUSER as u64)?;
+    let (pid, pidfd, _key) = sys::spawn_idle(libc::CLONE_NEWUSER as u64)?;
     let idle = Child::new(pidfd);
     fs::write(format!("/proc/{pid}/uid_map"), swapped(swap.uid))?;
     fs::write(format!("/proc/{pid}/gid_map"), swapped(swap.gid))?;

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// What a new process does between its birth and the program it becomes.
 pub(crate) struct NewProcess<'a> {
@@ -61,16 +61,26 @@ pub(crate) fn spawn(new: &NewProcess<'_>) -> io::Result<(u32, OwnedFd)> {
     unsafe { clone(new.namespaces, &child) }
 }
 
-/// Makes a process in new namespaces that does nothing until it is killed.
-pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd)> {
+/// Makes a process in new namespaces that does nothing, and ends when what comes with it is closed: by its
+/// owner, or because that one was killed.
+pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd, io::PipeWriter)> {
+    let (gate, key) = io::pipe()?;
+    let gate = gate.as_fd();
     let child = || -> Infallible {
-        loop {
-            // SAFETY: waits for a signal; all but KILL and STOP are blocked.
-            unsafe { libc::syscall(libc::SYS_pause) };
+        // SAFETY: system calls on numbers and on a byte of this process's own.
+        unsafe {
+            libc::syscall(libc::SYS_dup3, gate.as_raw_fd(), 0, 0);
+            // Nothing else of the caller's: not the other end, and not the lock by which others see that the
+            // caller lives.
+            libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
+            let mut byte = 0_u8;
+            libc::syscall(libc::SYS_read, 0, &raw mut byte, 1);
+            libc::_exit(0)
         }
     };
-    // SAFETY: the child makes a system call only.
-    unsafe { clone(namespaces, &child) }
+    // SAFETY: the child makes system calls only.
+    let (pid, pidfd) = unsafe { clone(namespaces, &child) }?;
+    Ok((pid, pidfd, key))
 }
 
 /// A new process that runs `child`, as after fork: with its own copy of the memory.
@@ -352,7 +362,17 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::process::Child;
-    use std::os::fd::AsFd;
+
+    /// The same of one that does nothing.
+    #[test]
+    fn an_idle_process_ends_with_its_owner() -> io::Result<()> {
+        let (_pid, process, key) = spawn_idle(0)?;
+        drop(key);
+        let patience = nix::poll::PollTimeout::from(60_000_u16);
+        assert!(crate::process::ends_within(&process, patience)?);
+        assert_eq!(Child::new(process).wait_for_code(), Some(0));
+        Ok(())
+    }
 
     /// What kill -9 of its owner leaves of a process that is still held back.
     #[test]
