@@ -101,22 +101,30 @@ pub(crate) fn claim(layer: &Path) -> io::Result<String> {
     fs::DirBuilder::new().mode(0o700).create(layer)?;
     fs::create_dir(&own)?;
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
-    if fs::read_link(USUAL).is_ok_and(|target| !target.exists()) {
-        // Left by a build that is gone.
-        let _ = fs::remove_file(USUAL);
-    }
+    clear_usual();
     Ok(match symlink(&own, USUAL) {
         Ok(()) => USUAL.to_owned(),
         Err(_) => own.display().to_string(),
     })
 }
 
-/// Gives the usual name back, if it is this build's.
+/// Removes what a build that is gone has left at the usual name. One at a time: two that had both seen it
+/// would remove it twice, and the second time it is the other one's.
+fn clear_usual() {
+    let Ok(turn) = fs::File::open("/") else { return };
+    // Whoever does not get it finds the name taken, and does without.
+    if turn.try_lock().is_ok() && fs::read_link(USUAL).is_ok_and(|target| !target.exists()) {
+        let _ = fs::remove_file(USUAL);
+    }
+}
+
+/// Gives the usual name back, if it is this build's. While what it leads to is still there: from then on it
+/// is anybody's to take.
 pub(crate) fn release(layers: &[PathBuf]) {
     if let Ok(target) = fs::read_link(USUAL)
         && layers.iter().any(|layer| target.starts_with(layer))
     {
-        // Somebody else may have been faster.
+        // What cannot be removed, the next build removes.
         let _ = fs::remove_file(USUAL);
     }
 }
@@ -169,16 +177,27 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Path) -> io::R
 }
 
 /// Copies a source: files and links with their times, directories and files with their modes; not our own
-/// state in it.
+/// state in it, and not what goes while it is copied, as an editor's files and git's locks do.
 fn copy_tree(from: &Path, to: &Path, unseen: &Path) -> io::Result<()> {
+    let is_gone = |path: &Path| {
+        fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
     fs::create_dir_all(to)?;
+    let top = from;
     let mut pending = vec![(from.to_path_buf(), to.to_path_buf())];
     let mut modes = Vec::new();
     while let Some((from, to)) = pending.pop() {
-        for entry in fs::read_dir(&from)? {
+        let list = match fs::read_dir(&from) {
+            Err(_) if from != top && is_gone(&from) => continue,
+            list => list?,
+        };
+        for entry in list {
             let entry = entry?;
             let (source, target) = (entry.path(), to.join(entry.file_name()));
-            let kind = entry.file_type()?;
+            let kind = match entry.file_type() {
+                Err(_) if is_gone(&source) => continue,
+                kind => kind?,
+            };
             if source == unseen {
                 continue;
             }
@@ -203,9 +222,49 @@ fn copy_tree(from: &Path, to: &Path, unseen: &Path) -> io::Result<()> {
                 Ok(())
             };
             let at = |error| io::Error::other(format!("cannot copy {}: {error}", source.display()));
-            copy().map_err(at)?;
+            match copy() {
+                Err(_) if is_gone(&source) => {
+                    // There may be the beginning of a copy.
+                    let _ = fs::remove_file(&target).or_else(|_| fs::remove_dir(&target));
+                }
+                done => done.map_err(at)?,
+            }
         }
     }
     // Last: a directory may be closed to writing.
     modes.into_iter().try_for_each(|(dir, mode)| fs::set_permissions(dir, mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_source_in_which_files_come_and_go() -> io::Result<()> {
+        let bed = tempfile::tempdir()?;
+        let (from, unseen) = (bed.path().join("from"), bed.path().join("state"));
+        fs::create_dir(&from)?;
+        fs::write(from.join("kept"), "as it was")?;
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let coming_and_going = scope.spawn(|| -> io::Result<()> {
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::write(from.join("lock"), "")?;
+                    fs::remove_file(from.join("lock"))?;
+                    fs::create_dir(from.join("dir"))?;
+                    fs::remove_dir(from.join("dir"))?;
+                }
+                Ok(())
+            });
+            let copied = (0..200).try_for_each(|number| {
+                let to = bed.path().join(number.to_string());
+                copy_tree(&from, &to, &unseen)?;
+                assert_eq!(fs::read_to_string(to.join("kept"))?, "as it was");
+                Ok(())
+            });
+            is_over.store(true, Ordering::Relaxed);
+            coming_and_going.join().map_err(|_| io::ErrorKind::Other)?.and(copied)
+        })
+    }
 }
