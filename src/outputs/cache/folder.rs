@@ -27,7 +27,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -167,13 +167,19 @@ impl CacheFolder {
         self.sweep();
         let dir = self.new_ones().join(build);
         let make = || -> io::Result<File> {
-            fs::create_dir(&dir)?;
-            users::give(&dir)?;
-            let path = dir.join("lock");
-            let lock = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
-            users::give(&path)?;
-            lock.lock()?;
-            Ok(lock)
+            loop {
+                fs::create_dir(&dir)?;
+                users::give(&dir)?;
+                let path = dir.join("lock");
+                let lock =
+                    OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+                users::give(&path)?;
+                lock.lock()?;
+                // A sweep may have taken it for what somebody has left, before it was locked.
+                if is_there(&lock)? {
+                    return Ok(lock);
+                }
+            }
         };
         let lock = make().map_err(OutputError::folder("make", &dir))?;
         Ok(NewEntry { folder: self.clone(), dir, lock: Some(lock) })
@@ -182,9 +188,11 @@ impl CacheFolder {
     /// Removes what killed runners have left.
     fn sweep(&self) {
         for entry in fs::read_dir(self.new_ones()).into_iter().flatten().flatten() {
-            let lock = File::open(entry.path().join("lock"));
-            if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
-                // Another runner may do the same.
+            // Held until it is gone, so that whoever waits for it learns that.
+            if let Ok(lock) = File::open(entry.path().join("lock"))
+                && lock.try_lock().is_ok()
+            {
+                // What cannot be removed, the next one may.
                 let _ = remove_tree(&entry.path());
             }
         }
@@ -194,7 +202,8 @@ impl CacheFolder {
     fn remove(&self, id: &str) -> Result<bool, OutputError> {
         let dir = self.entries().join(id);
         let Ok(lock) = File::open(dir.join("lock")) else { return Ok(false) };
-        if lock.try_lock().is_err() {
+        // One that somebody else has just removed cannot be removed again.
+        if lock.try_lock().is_err() || !is_there(&lock).unwrap_or(false) {
             return Ok(false);
         }
         // From one moment to the next it is not there any more.
@@ -344,6 +353,11 @@ impl Drop for NewEntry {
     }
 }
 
+/// Whether an open file still has a name.
+fn is_there(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.nlink() > 0)
+}
+
 fn dress(path: &Path, facts: &Facts) -> io::Result<()> {
     let dir = File::open(path)?;
     dir.set_permissions(Permissions::from_mode(facts.mode & 0o777))?;
@@ -382,7 +396,6 @@ pub(super) struct Remarks {
 impl Remarks {
     /// The facts of an item as they were in the container.
     pub(super) fn facts(&self, name: &[u8], metadata: &fs::Metadata) -> Item {
-        use std::os::unix::fs::MetadataExt;
         let (uid, gid, mode) = self.odd.get(name).copied().unwrap_or((0, 0, metadata.mode()));
         let facts = Facts {
             mode: metadata.mode() & 0o170_000 | mode & 0o7777,
@@ -397,3 +410,6 @@ impl Remarks {
         Item { facts, target: None, is_passed }
     }
 }
+
+#[cfg(test)]
+mod tests;
