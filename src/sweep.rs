@@ -58,11 +58,16 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
         return dir.retire().map(|()| was_begun);
     }
     let Some(_owned) = dir.take_over()? else { return Ok(false) };
-    let left = if dir.record()?.is_none() { end(&dir, uuid)? } else { None };
+    if !dir.is_listed() {
+        // It has come to its own end since it was found.
+        return Ok(false);
+    }
+    // Before what there is of a build that had not begun goes, and this with it.
     let (layers, groups, staging) = dir.meta().map_or_else(
         |_| (vec![dir.layer()], Vec::new(), Vec::new()),
         |meta| (meta.layers, meta.groups, meta.staging),
     );
+    let left = if dir.record()?.is_none() { end(&dir, uuid)? } else { None };
     for half_made in staging {
         remove_tree(&half_made)?;
     }
@@ -95,7 +100,11 @@ fn end(dir: &BuildDir, uuid: &str) -> io::Result<Option<io::Error>> {
 
 /// Completes log and record of a build that will not go on.
 fn write_fault(dir: &BuildDir) -> io::Result<()> {
-    let mut reader = LogReader::open(dir)?;
+    let mut reader = match LogReader::open(dir) {
+        // Killed before it had a log.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return remove_tree(dir.path()),
+        opened => opened?,
+    };
     let mut view: Option<BuildView> = None;
     let mut last: Option<Event> = None;
     while let Some(event) = reader.next_event()? {

@@ -253,6 +253,11 @@ impl BuildDir {
         }
     }
 
+    /// Whether it is on the list of those that may still run.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.live.exists()
+    }
+
     /// Removes what only a live build needs. Goes on after a failure; the first one is returned.
     pub(crate) fn remove_leftovers(&self, layers: &[PathBuf]) -> io::Result<()> {
         let layers: Vec<io::Result<()>> = layers.iter().map(|layer| remove_tree(layer)).collect();

@@ -3,6 +3,7 @@
 use crate::common::{Bed, Running, cases};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::time::{Duration, Instant};
 
 cases! {
     [Containers, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
@@ -72,7 +73,8 @@ fn other_signals() {
 
 fn a_timeout() {
     let bed = Bed::new();
-    let outcome = bed.build(&build(&[POLITE]), &["--timeout", "400ms"]).code(4).says("TIMED_OUT");
+    // Long enough to come to the command on any machine: it runs from the beginning of the build.
+    let outcome = bed.build(&build(&[POLITE]), &["--timeout", "5s"]).code(4).says("TIMED_OUT");
     assert!(
         outcome.stdout.contains("status code: BUILD_TIMED_OUT Message: Build has timed out. \n"),
         "{}",
@@ -158,6 +160,24 @@ fn kill_9_while_the_folder_is_made() {
         bed.runner(["ps"]).code(0);
         assert!(!live.exists() && !new.exists(), "{is_begun} {has_lock}");
     }
+    // Whole, and without a log yet, or without anything in it; the build's directories may be there by then.
+    let (whole, layer) = (bed.home().join("builds").join(uuid), bed.path("layer"));
+    let meta = serde_json::json!({
+        "uuid": uuid, "project": "demo", "number": 1, "runnerPid": 1, "layers": [&layer],
+    });
+    for has_log in [false, true] {
+        fs::write(&live, "").unwrap();
+        fs::create_dir(&whole).unwrap();
+        fs::create_dir(&layer).unwrap();
+        fs::write(whole.join("lock"), "").unwrap();
+        fs::write(whole.join("meta.json"), meta.to_string()).unwrap();
+        if has_log {
+            fs::write(whole.join("events.jsonl"), "").unwrap();
+        }
+        let said = bed.runner(["ps"]).code(0).stderr;
+        assert!(!said.contains("cannot"), "{said}");
+        assert!(!live.exists() && !whole.exists() && !layer.exists(), "{has_log}");
+    }
     // One that is being made right now is left alone.
     let making = fs::File::create(&live).unwrap();
     making.lock().unwrap();
@@ -237,17 +257,29 @@ fn the_clock_stands_still_while_stopped() {
     let bed = Bed::new();
     let mut running = bed.start(
         &build(&["mkfifo /tmp/go; echo ready; read x < /tmp/go; echo $x"]),
-        &["--timeout", "2s"],
+        &["--timeout", "1h"],
     );
     running.stdout.wait_for("ready\n");
+    let seconds_left = || {
+        let rows = bed.runner(["ps", "--format", "json"]).code(0).stdout;
+        let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
+        rows[0]["timeLeftS"].as_u64().unwrap()
+    };
+    let begin = Instant::now();
+    let before = seconds_left();
     running.signal(Signal::SIGTSTP);
     let stat = format!("/proc/{}/stat", running.pid());
     while !fs::read_to_string(&stat).unwrap().contains(") T ") {}
-    let stopped = std::time::Instant::now();
-    while stopped.elapsed() < std::time::Duration::from_millis(2500) {
+    let stopped = Instant::now();
+    while stopped.elapsed() < Duration::from_secs(3) {
         std::thread::yield_now();
     }
+    let stopped = stopped.elapsed();
     running.signal(Signal::SIGCONT);
+    let after = seconds_left();
+    // No more than has gone by otherwise, however slow this machine is, and what is lost in full seconds.
+    let counted = (begin.elapsed() - stopped).as_secs() + 1;
+    assert!(before - after <= counted, "{before} {after} {counted}");
     bed.runner(["exec", "--", "sh", "-c", "echo in time > /tmp/go"]).code(0);
     assert_eq!(running.wait(), 0, "{}", running.stderr.text());
 }
