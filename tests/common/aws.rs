@@ -21,14 +21,21 @@ pub(crate) const KEYS: [(&str, &str); 3] = [
 pub(crate) fn aws() -> u16 {
     static AWS: OnceLock<(Daemon, u16)> = OnceLock::new();
     AWS.get_or_init(|| {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Daemon::start(|_| {
             let mut command = Command::new(python("moto_server"));
-            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            // Any that is free then.
+            command.args(["-H", "127.0.0.1", "-p", "0"]);
             command
         });
-        server.log.wait_for("Running on");
-        (server, port)
+        let mut port = None;
+        server.log.wait_until("the services' port", |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let rest = text.split("Running on http://127.0.0.1:").nth(1);
+            let digits = rest.and_then(|rest| rest.split_once(|c: char| !c.is_ascii_digit()));
+            port = digits.and_then(|(digits, _)| digits.parse::<u16>().ok());
+            port.is_some()
+        });
+        (server, port.unwrap())
     })
     .1
 }
@@ -46,6 +53,8 @@ pub(crate) fn surround(command: &mut Command, port: u16) -> &mut Command {
 #[track_caller]
 pub(crate) fn cli(arguments: &[&str]) -> Vec<u8> {
     let mut cli = Command::new(python("aws"));
+    // Whatever profile, proxy or endpoint whoever runs the tests has.
+    cli.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", "/nonexistent");
     let output = surround(&mut cli, aws()).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     output.stdout
