@@ -96,10 +96,15 @@ impl Bed {
         command
     }
 
-    /// Another program in the same surroundings.
+    /// Another program in the same surroundings. git among them has ended when it returns: by itself it looks
+    /// after the repository a little longer, and its lock comes and goes under the hands of the next one.
     pub(crate) fn other(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         self.surround(&mut command);
+        command
+            .env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", "maintenance.auto")
+            .env("GIT_CONFIG_VALUE_0", "false");
         command
     }
 
@@ -162,6 +167,24 @@ impl Bed {
     /// Starts the program on a terminal of its own.
     pub(crate) fn terminal(&self, command: Command, rows: u16, cols: u16) -> Terminal {
         Terminal::spawn(command, rows, cols)
+    }
+
+    /// A script as root of a mount namespace of its own, which ends with it.
+    pub(crate) fn in_own_mounts(&self, script: &str) -> Outcome {
+        let mut command = self.other("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
+        outcome(&mut command)
+    }
+
+    /// Runs a buildspec in the image host of a machine whose /etc is another one: a copy that `change` is
+    /// told of. Takes root; the machine's own, which other tests look at, stays as it is.
+    pub(crate) fn build_with_etc(&self, buildspec: &str, change: impl FnOnce(&Path)) -> Outcome {
+        let etc = self.path("etc");
+        outcome(Command::new("cp").args(["-a", "/etc"]).arg(&etc)).code(0);
+        change(&etc);
+        self.write("buildspec.yml", buildspec);
+        let (etc, runner) = (etc.display(), runner());
+        self.in_own_mounts(&format!("mount --bind {etc} /etc; {} run", runner.display()))
     }
 
     /// Lets other users in, and leaves them a copy of the program they may run.

@@ -1,57 +1,39 @@
 //! The image `host`: this machine's tools, none of its secrets.
 
-use crate::common::{Bed, build, cases};
+use crate::common::{Bed, build, cases, outcome};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 cases! {
     [Containers] => accounts_are_locked, a_hidden_program_is_named, names_resolve;
-    [Root] => tools_without_secrets, fresh_and_writable;
-    [Root, Program("apt-get")] => packages_can_be_installed;
-}
-
-/// A file in the host's /etc that is gone again after the test.
-struct InEtc(std::path::PathBuf);
-
-impl InEtc {
-    fn new(name: &str, mode: u32) -> Self {
-        let path = std::path::Path::new("/etc").join(name);
-        fs::write(&path, "secret of the host\n").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        InEtc(path)
-    }
-}
-
-impl Drop for InEtc {
-    fn drop(&mut self) {
-        // The test is over, well or not.
-        let _ = fs::remove_file(&self.0);
-    }
+    [Root] => fresh_and_writable;
+    [Root, Program("unshare")] => tools_without_secrets;
+    [Root, Program("apt-get"), Program("dpkg-deb")] => packages_can_be_installed;
 }
 
 fn tools_without_secrets() {
-    let tag = std::process::id();
-    let _key = InEtc::new(&format!("runner-test-{tag}.key"), 0o644);
-    let _private = InEtc::new(&format!("runner-test-{tag}-private"), 0o600);
-    let _public = InEtc::new(&format!("runner-test-{tag}-public"), 0o644);
     let bed = Bed::host();
-    let output = bed
-        .build(
-            &build(&[
-                &format!("ls /etc | grep runner-test-{tag}"),
-                "ls -A /root /home /srv /mnt /media /run /var/log | grep -v ':$' | grep -v '^$'; ls -A /etc/ssl/private /etc/sudoers.d 2>/dev/null | grep -v ':$' | grep -v '^$'; ls \
-                 /etc/ssh/ssh_host_*_key 2>/dev/null; test -e /var/spool/cron; echo cron $?",
-                "cat --version > /dev/null && test -s /etc/passwd && ls /usr/bin > /dev/null; echo $?",
-                &format!("ls -d {}; ls /var/tmp /tmp", bed.home().display()),
-            ]),
-            &[],
-        )
-        .code(0)
-        .output();
+    let spec = build(&[
+        "ls /etc | grep runner-test",
+        "ls -A /root /home /srv /mnt /media /run /var/log | grep -v ':$' | grep -v '^$'; ls -A /etc/ssl/private /etc/sudoers.d 2>/dev/null | grep -v ':$' | grep -v '^$'; ls \
+         /etc/ssh/ssh_host_*_key 2>/dev/null; test -e /var/spool/cron; echo cron $?",
+        "cat --version > /dev/null && test -s /etc/passwd && ls /usr/bin > /dev/null; echo $?",
+        &format!("ls -d {}; ls /var/tmp /tmp", bed.home().display()),
+    ]);
+    let add = |etc: &Path| {
+        for (name, mode) in [("test.key", 0o644), ("test-private", 0o600), ("test-public", 0o644)] {
+            let path = etc.join(format!("runner-{name}"));
+            fs::write(&path, "secret of the host\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    let output = bed.build_with_etc(&spec, add).code(0).output();
     assert_eq!(
         output,
         format!(
-            "runner-test-{tag}-public\nlock\ncron 1\n0\nls: cannot access '{}': No such file or \
+            "runner-test-public\nlock\ncron 1\n0\nls: cannot access '{}': No such file or \
              directory\n/tmp:\n\n/var/tmp:\n",
             bed.home().display()
         )
@@ -79,7 +61,7 @@ fn fresh_and_writable() {
          /run\n1777 0:0 /run/lock\n755 0:0 /codebuild\n755 0:0 /codebuild/output\n/run\nmoved\ntouch: \
          cannot touch '/codebuild/readonly/a': Read-only file system\n13\n"
     );
-    assert!(std::path::Path::new("/usr/bin/env").exists());
+    assert!(Path::new("/usr/bin/env").exists());
 }
 
 fn accounts_are_locked() {
@@ -130,12 +112,42 @@ fn names_resolve() {
     assert!(output.starts_with("127.0.1.1") && output.ends_with("ok\n"), "{output}");
 }
 
+/// From a repository of the test's own: what is tried is that its tools work in there, not a mirror.
 fn packages_can_be_installed() {
-    let output = Bed::host()
+    const CONTROL: &str = "Package: runner-test-hello\nVersion: 1.0\nArchitecture: all\nMaintainer: t \
+                           <t@example.com>\nDescription: says hello\n";
+    let bed = Bed::host();
+    let package = bed.path("package");
+    for (name, text) in [
+        ("DEBIAN/control", CONTROL),
+        ("usr/bin/runner-test-hello", "#!/bin/sh\necho 'Hello, world!'\n"),
+    ] {
+        let path = package.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+    }
+    outcome(Command::new("chmod").args(["-R", "u=rwX,go=rX"]).arg(&package)).code(0);
+    fs::set_permissions(
+        package.join("usr/bin/runner-test-hello"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    let file = bed.source().join("hello.deb");
+    let mut make = Command::new("dpkg-deb");
+    outcome(make.args(["--build", "--root-owner-group"]).args([&package, &file])).code(0);
+    let sum = outcome(Command::new("sha256sum").arg(&file)).code(0).stdout;
+    let (sum, size) = (sum.split(' ').next().unwrap(), fs::metadata(&file).unwrap().len());
+    let listed = format!("{CONTROL}Filename: ./hello.deb\nSize: {size}\nSHA256: {sum}\n");
+    bed.write("Packages", listed);
+    let output = bed
         .build(
             &build(&[
-                "dpkg -l hello > /dev/null 2>&1; apt-get update -qq > /dev/null 2>&1; apt-get install \
-                 -y -qq hello < /dev/null > /tmp/log 2>&1 || cat /tmp/log; hello; dpkg -s hello | grep \
+                // apt reads it as a user of its own.
+                "cp -r . /srv/repository; chmod -R a+rX /srv/repository; rm -rf \
+                 /etc/apt/sources.list.d; echo 'deb [trusted=yes] file:/srv/repository ./' > \
+                 /etc/apt/sources.list",
+                "(apt-get update -qq && apt-get install -y -qq runner-test-hello) < /dev/null > \
+                 /tmp/log 2>&1 || cat /tmp/log; runner-test-hello; dpkg -s runner-test-hello | grep \
                  ^Status",
             ]),
             &[],
@@ -143,5 +155,6 @@ fn packages_can_be_installed() {
         .code(0)
         .output();
     assert_eq!(output, "Hello, world!\nStatus: install ok installed\n");
-    assert!(!std::path::Path::new("/usr/bin/hello").exists(), "the host is as it was");
+    let own = Path::new("/usr/bin/runner-test-hello");
+    assert!(!own.exists(), "the host is as it was");
 }
