@@ -168,9 +168,10 @@ const MAKE_MANY: &str = "mkdir -p d/empty d/closed d/sub /root/.deps; i=0; while
     d/closed/x; chmod 500 d/closed; truncate -s 3M d/holes; echo g > /root/.deps/g; touch -d @1000000001 \
     d/sub /root/.deps";
 
-/// All that a build can see of them.
-const LOOK: &str = "find d /root/.deps -exec stat -c '%n %F %a %u:%g %s %Y %N' {} + | grep -v 'd directory' | \
-    sort; find d /root/.deps -type f -exec md5sum {} + | sort";
+/// All that a build can see of them, but for the sizes of directories, which file systems have their own ideas of.
+const LOOK: &str = "find d /root/.deps -type d -exec stat -c '%n %F %a %u:%g %Y' {} + | grep -v 'd directory' | \
+    sort; find d /root/.deps ! -type d -exec stat -c '%n %F %a %u:%g %s %Y %N' {} + | sort; find d /root/.deps \
+    -type f -exec md5sum {} + | sort";
 
 /// A key that only a shell can tell is found in the container, which is then made once more, with the cache
 /// in it. What a build finds is the same as where it is copied, or a layer from the beginning.

@@ -124,12 +124,16 @@ fn the_directories_of_process_are_closed() {
     command.args(["-e", "SECRET=hunter22222"]);
     let running = Running::spawn_from(&mut command);
     running.stderr.wait_for("stop ");
-    running.stdout.wait_for("/output/src");
-    running.stdout.wait_for("\n/var/tmp/runner-");
-    let text = running.stdout.text();
-    let place = text.lines().find(|line| line.starts_with("/var/tmp/runner-")).unwrap();
+    let mut place = String::new();
+    running.stdout.wait_until("the whole line with its place", |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        let mut lines = lines.filter(|line| line.starts_with("/var/tmp/runner-"));
+        place = lines.next().unwrap_or_default().to_owned();
+        !place.is_empty()
+    });
     let root = place.split("/output/").next().unwrap();
-    for target in [place.to_owned(), format!("{root}/output/tmp/env.sh"), root.to_owned()] {
+    for target in [place.clone(), format!("{root}/output/tmp/env.sh"), root.to_owned()] {
         let reached = Command::new("setpriv")
             .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "ls", &target])
             .output()
