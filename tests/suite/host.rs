@@ -1,6 +1,6 @@
 //! The image `host`: this machine's tools, none of its secrets.
 
-use crate::common::{Bed, build, cases, outcome};
+use crate::common::{Bed, build, cases, outcome, write_program};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -78,8 +78,7 @@ fn a_hidden_program_is_named() {
     let bin = bed.path("home/.tool/bin");
     fs::create_dir_all(&bin).unwrap();
     let program = bin.join("frobnicate");
-    fs::write(&program, "#!/bin/sh\necho frobnicated\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, "#!/bin/sh\necho frobnicated\n");
     let path = format!("/usr/bin:/bin:{}", bin.display());
     let run = |options: &[&str]| {
         let mut command = bed.build_command(&build(&["cd /tmp && frobnicate --all"]), options);
