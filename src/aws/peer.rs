@@ -4,12 +4,16 @@
 //! the user who runs the endpoint, and a build shares the machine's network with them. The kernel tells
 //! the user and the inode of the other socket; whoever has that inode open is looked for in /proc. A
 //! process that cannot be found is a stranger: a build could hide its socket from us, but it cannot put
-//! it into a process outside.
+//! it into a process outside. Between fork and exec a program's child has all its sockets open, and may
+//! have ended a moment later: then they are looked for again.
 
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// How often they are looked for. A build could go on for ever to have processes that come and go.
+const LOOKS: usize = 10;
 
 /// Checks that the process at `peer`, connected to our `local`, is one of this user's outside of every
 /// build. `reapers` are the first processes of builds without containers.
@@ -29,20 +33,49 @@ pub(super) fn is_ours(
         return Err("the other end belongs to another user");
     }
     let wanted = format!("socket:[{inode}]");
-    let owners = owners(&wanted).unwrap_or_default();
-    if owners.is_empty() {
-        return Err("the process at the other end cannot be found");
-    }
-    let own = namespace("self");
-    for pid in owners {
-        if own.is_none() || namespace(&pid.to_string()) != own {
-            return Err("the other end is a process in a container");
+    for _ in 0..LOOKS {
+        let owners = owners(&wanted).unwrap_or_default();
+        if owners.is_empty() {
+            break;
         }
-        if ancestors(pid).is_none_or(|line| line.iter().any(|pid| reapers.contains(pid))) {
-            return Err("the other end is a process of a build");
+        match judge(&owners, reapers) {
+            Err(Stranger::Gone) => {}
+            Err(Stranger::Known(why)) => return Err(why),
+            Ok(()) => return Ok(()),
+        }
+    }
+    Err("the process at the other end cannot be found")
+}
+
+/// Why a process is none of ours.
+enum Stranger {
+    Known(&'static str),
+    /// It went while it was looked at.
+    Gone,
+}
+
+/// Whether all of them are this user's, outside of every build.
+fn judge(owners: &[u32], reapers: &[u32]) -> Result<(), Stranger> {
+    let own = namespace("self").map_err(|_| Stranger::Known("this program cannot be looked at"))?;
+    for pid in owners {
+        if namespace(&pid.to_string()).map_err(|error| stranger(&error))? != own {
+            return Err(Stranger::Known("the other end is a process in a container"));
+        }
+        let line = ancestors(*pid).map_err(|error| stranger(&error))?;
+        if line.iter().any(|pid| reapers.contains(pid)) {
+            return Err(Stranger::Known("the other end is a process of a build"));
         }
     }
     Ok(())
+}
+
+/// What it means that something of a process cannot be read.
+fn stranger(error: &io::Error) -> Stranger {
+    match error.kind() {
+        io::ErrorKind::NotFound => Stranger::Gone,
+        _ if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Stranger::Gone,
+        _ => Stranger::Known("the other end is a process that cannot be looked at"),
+    }
 }
 
 /// User and inode of the socket at `peer`.
@@ -104,29 +137,32 @@ fn owners(wanted: &str) -> io::Result<Vec<u32>> {
     Ok(owners)
 }
 
-fn namespace(pid: &str) -> Option<std::path::PathBuf> {
-    fs::read_link(Path::new("/proc").join(pid).join("ns/pid")).ok()
+fn namespace(pid: &str) -> io::Result<PathBuf> {
+    fs::read_link(Path::new("/proc").join(pid).join("ns/pid"))
 }
 
-/// A process and those it comes from; `None` where one of them went while it was looked at.
-fn ancestors(mut pid: u32) -> Option<Vec<u32>> {
+/// A process and those it comes from.
+fn ancestors(mut pid: u32) -> io::Result<Vec<u32>> {
     let mut line = vec![pid];
     while pid > 1 {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-        pid = parent.trim().parse().ok()?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        let parent = parent.and_then(|parent| parent.trim().parse().ok());
+        pid = parent.ok_or(io::ErrorKind::InvalidData)?;
         line.push(pid);
         if line.len() > 1000 {
-            return None;
+            return Err(io::ErrorKind::InvalidData.into());
         }
     }
-    Some(line)
+    Ok(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn our_own_connection_is_found() {
@@ -143,5 +179,24 @@ mod tests {
         }
         let nobody: SocketAddr = "127.0.0.1:1".parse().expect("an address");
         assert!(is_ours(nobody, nobody, &[]).is_err());
+    }
+    /// Each of them has our connection open until it executes its program.
+    #[test]
+    fn children_that_come_and_go_are_ours() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let _client = TcpStream::connect(address).expect("a connection");
+        let (_server, peer) = listener.accept().expect("a connection");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    Command::new("true").status().expect("a child");
+                }
+            });
+            let judged: Vec<_> = (0..200).map(|_| is_ours(peer, address, &[])).collect();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(judged.iter().all(Result::is_ok), "{judged:?}");
+        });
     }
 }
