@@ -8,20 +8,24 @@ use crate::clock;
 use nix::sys::signal::{Signal, raise};
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
+use std::future::{Future, pending};
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Resolves when somebody wants the program to end, for as long as no build hears it. Must be called
-/// in the runtime.
-pub(crate) async fn stop_asked() {
+/// Resolves when somebody wants the program to end, for as long as no build hears it. Listens from the
+/// call on, not from the first wait. Must be called in the runtime.
+pub(crate) fn stop_asked() -> impl Future<Output = ()> {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)] = kinds.map(signal) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
+    let signals = kinds.map(signal);
+    async move {
+        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)] = signals else {
+            return pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
     }
 }
 
