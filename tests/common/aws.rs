@@ -27,15 +27,8 @@ pub(crate) fn aws() -> u16 {
             command.args(["-H", "127.0.0.1", "-p", "0"]);
             command
         });
-        let mut port = None;
-        server.log.wait_until("the services' port", |bytes| {
-            let text = String::from_utf8_lossy(bytes);
-            let rest = text.split("Running on http://127.0.0.1:").nth(1);
-            let digits = rest.and_then(|rest| rest.split_once(|c: char| !c.is_ascii_digit()));
-            port = digits.and_then(|(digits, _)| digits.parse::<u16>().ok());
-            port.is_some()
-        });
-        (server, port.unwrap())
+        let port = server.log.number_after("Running on http://127.0.0.1:");
+        (server, port)
     })
     .1
 }

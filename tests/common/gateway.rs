@@ -7,8 +7,10 @@ use super::{Bed, Running, build};
 use nix::sys::signal::Signal;
 use runner_wire::smux;
 use runner_wire::ssm::Payload;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
 use std::thread;
 
 /// A paused build and an endpoint that needs no signature.
@@ -131,6 +133,28 @@ impl Mux {
 
     pub(crate) fn is_closed(&self, id: u32) -> bool {
         self.frames.contains(&smux::Frame::Close(id))
+    }
+}
+
+/// A port that nobody else gets, and at which nobody listens yet.
+pub(crate) struct Silent {
+    socket: OwnedFd,
+    pub(crate) port: u16,
+}
+
+impl Silent {
+    pub(crate) fn new() -> Self {
+        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+        let socket = net::socket_with(family, SocketType::STREAM, flags, None).unwrap();
+        net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = SocketAddr::try_from(net::getsockname(&socket).unwrap()).unwrap();
+        Silent { socket, port: address.port() }
+    }
+
+    /// From now on somebody does.
+    pub(crate) fn listen(self) -> TcpListener {
+        net::listen(&self.socket, 8).unwrap();
+        self.socket.into()
     }
 }
 

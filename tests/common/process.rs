@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::sync::{Arc, Condvar, Mutex};
 
 /// A process, killed when it goes out of scope.
@@ -63,6 +64,22 @@ impl Stream {
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
         self.wait_until(text, |bytes| String::from_utf8_lossy(bytes).contains(text));
+    }
+
+    /// Waits for a number behind this, and what ends it.
+    #[track_caller]
+    pub(crate) fn number_after<T: FromStr>(&self, before: &str) -> T {
+        let mut found = None;
+        self.wait_until(before, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            // The word alone may come before, in the text of a command.
+            found = text.split(before).skip(1).find_map(|rest| {
+                let end = rest.find(|c: char| !c.is_ascii_digit())?;
+                rest[..end].parse().ok()
+            });
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     /// Waits for the end of the stream; all of it.

@@ -1,6 +1,6 @@
 //! `runner cp`: files in and out, as they are, and nowhere else.
 
-use crate::common::{Bed, Outcome, Running, build, cases, until};
+use crate::common::{Bed, Outcome, Running, build, cases, until, write_program};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
@@ -433,8 +433,7 @@ say(7)
 time.sleep(1000)
 "#
     );
-    fs::write(&program, text).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(Path::new(&program), &text);
 }
 
 fn a_hostile_program_writes_nothing_outside() {

@@ -244,9 +244,7 @@ fn a_flood_of_upgrades() {
     let place = Place::new();
     let silent: Vec<TcpStream> =
         (0..200).map(|_| TcpStream::connect(&place.endpoint.address).unwrap()).collect();
-    let mut open = Vec::new();
-    let mut refused = 0;
-    for n in 0..400 {
+    let asks = |n: usize| {
         let mut stream = TcpStream::connect(&place.endpoint.address).unwrap();
         let request = format!(
             "GET /v1/data-channel/nobody-{n} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: \
@@ -254,6 +252,13 @@ fn a_flood_of_upgrades() {
             place.endpoint.address
         );
         stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let mut open = Vec::new();
+    let mut refused = 0;
+    // All ask before the first is answered: each has ten seconds, and then there is room for another one.
+    let asking: Vec<TcpStream> = (0..400).map(asks).collect();
+    for mut stream in asking {
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).unwrap();
         match &answer[9..] {
@@ -264,11 +269,10 @@ fn a_flood_of_upgrades() {
     assert!(open.len() <= 256 && refused >= 100, "{} and {refused}", open.len());
     assert!(place.memory() < 100);
     drop((open, silent));
+    let url = place.start("", &json!({})).url;
     until("there is room again", || {
-        let started = place.start("", &json!({}));
-        let url = started.url.clone();
-        let address = url.strip_prefix("ws://").unwrap().split('/').next().unwrap();
-        tungstenite::client(url.as_str(), TcpStream::connect(address).unwrap()).is_ok()
+        let stream = TcpStream::connect(&place.endpoint.address).unwrap();
+        tungstenite::client(url.as_str(), stream).is_ok()
     });
     place.shell();
     place.ends();
@@ -276,8 +280,10 @@ fn a_flood_of_upgrades() {
 
 fn idle_sessions() {
     let place = Place::with(&["--session-idle-timeout", "1s"]);
-    let (started, mut channel) = place.shell();
-    // Output is no sign of anybody.
+    let started = place.start("", &json!({}));
+    let mut channel = Channel::open(&started);
+    channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#);
+    // Output is no sign of anybody. Typed at once: a shell may take longer to begin.
     typed(&mut channel, "while :; do echo x; sleep 0.1; done\n");
     assert!(channel.wait_for_close().contains("nothing happened"));
     channel.wait_for_loss();

@@ -1,6 +1,6 @@
 //! Sessions: as good as sitting at the build.
 
-use crate::common::{Bed, Running, Terminal, build, cases, list};
+use crate::common::{Bed, Running, Terminal, build, cases, list, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -73,21 +73,10 @@ fn size_and_resize() {
     // The first thing the shell could ask.
     terminal.send("stty size\r");
     terminal.wait_for("33 77");
-    terminal.send("trap 'echo changed to $(stty size)' WINCH; echo trap-$((1+1))\r");
-    terminal.wait_for("trap-2");
     terminal.resize(20, 50);
-    // The shell hears of it when it next does something.
-    kill(Pid::from_raw(i32::try_from(terminal.pid()).unwrap()), Signal::SIGWINCH).unwrap();
-    terminal.send("\r");
-    terminal.stream.wait_until("the new size", |bytes| {
-        let text = String::from_utf8_lossy(bytes);
-        if text.contains("20 50") {
-            return true;
-        }
-        // Asking again is harmless, and tells when the news has arrived.
-        terminal.send("stty size\r");
-        false
-    });
+    // The news and what is typed go different ways: waited for where they arrive.
+    terminal.send("until test \"$(stty size)\" = '20 50'; do :; done; echo chan''ged\r");
+    terminal.wait_for("changed");
     terminal.send("exit\r");
     terminal.ends(0);
     bed.resume(running);
@@ -295,8 +284,10 @@ fn a_paste_into_an_echoing_program() {
 
 fn paste(bed: &Bed, running: Running) {
     let terminal = attach(bed);
-    terminal.send("stty -echo -icanon; dd bs=1 count=100000 2>/dev/null | md5sum; stty sane\r");
-    terminal.wait_for_after("stty sane", "\n");
+    let program = "dd bs=1 count=100000 2>/dev/null | md5sum; stty sane";
+    terminal.send(&format!("stty -echo -icanon; echo to''ld; {program}\r"));
+    // Before that the terminal takes lines, and no more than 4096 bytes of one.
+    terminal.wait_for("told");
     let paste = "0123456789".repeat(10_000);
     terminal.send(&paste);
     terminal.wait_for("13572e9e296cff52b79c52148313c3a5");
@@ -385,8 +376,9 @@ fn the_end_of_the_build_is_told() {
     let running = bed.paused(&build(&["codebuild-breakpoint", "false"]), &[]);
     let terminal = attach(&bed);
     let exec = Running::spawn(bed.command(["exec", "--", "sleep", "1000"]));
-    let json = |bed: &Bed| bed.runner(["ps", "--format", "json"]).code(0).stdout;
-    while !json(&bed).contains("\"sessions\": 2") {}
+    until("both are there", || {
+        bed.runner(["ps", "--format", "json"]).code(0).stdout.contains("\"sessions\": 2")
+    });
     bed.runner(["resume"]).code(0);
     let text = terminal.ends(0);
     assert!(text.contains("the build has ended: FAILED"), "{text}");

@@ -30,13 +30,7 @@ fn serving(bed: &Bed) -> (Running, u16) {
                   codebuild-breakpoint";
     let running = bed.paused(&build(&[listen]), &[]);
     running.stdout.wait_for("listening on AF=1");
-    let mut port = 0;
-    running.stdout.wait_until("its port", |bytes| {
-        let text = String::from_utf8_lossy(bytes);
-        let line = text.lines().find_map(|line| line.split_once("listening on AF=2 127.0.0.1:"));
-        port = line.and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
-        port > 0
-    });
+    let port = running.stdout.number_after("listening on AF=2 127.0.0.1:");
     (running, port)
 }
 
