@@ -176,46 +176,75 @@ impl Channel {
             // Pings come, whatever else does not.
             let shown = String::from_utf8_lossy(&self.shown);
             assert!(begin.elapsed() < PATIENCE, "nothing but pings comes; so far: {shown}");
-            let bytes = match self.socket.read() {
-                Ok(Message::Binary(bytes)) => bytes,
-                Ok(Message::Close(_)) => return Heard::Lost,
-                Ok(_) => continue,
+            match self.socket.read() {
                 Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                     panic!("nothing comes; so far: {}", String::from_utf8_lossy(&self.shown))
                 }
-                Err(_) => return Heard::Lost,
-            };
-            let message = parse(&bytes).expect("what the server sends is sound");
-            match message.kind {
-                Kind::Acknowledge => {
-                    let body: Value = serde_json::from_slice(message.body).unwrap();
-                    let number = body["AcknowledgedMessageSequenceNumber"].as_i64().unwrap();
-                    return Heard::Acknowledged(number);
-                }
-                Kind::ChannelClosed => {
-                    let body: Value = serde_json::from_slice(message.body).unwrap();
-                    return Heard::Closed(body["Output"].as_str().unwrap().to_owned());
-                }
-                Kind::Output => {
-                    assert!(!message.body.is_empty(), "an empty message");
-                    let sequence = message.sequence;
-                    if self.acknowledges {
-                        self.acknowledge(sequence);
+                read => {
+                    if let Some(heard) = self.take(read) {
+                        return heard;
                     }
-                    if sequence < self.expected {
-                        // Once more; the real client says nothing about it either.
-                        continue;
-                    }
-                    assert_eq!(sequence, self.expected, "messages come in order over one socket");
-                    self.expected += 1;
-                    if matches!(message.payload, Payload::Bytes | Payload::StdErr) {
-                        self.shown.extend_from_slice(message.body);
-                    }
-                    let body = message.body.to_vec();
-                    return Heard::Output { sequence, payload: message.payload, body };
                 }
-                Kind::Input | Kind::Other => panic!("{message:?}"),
             }
+        }
+    }
+
+    /// Hears what has come by now: who does not even answer pings for a minute is taken for gone.
+    #[track_caller]
+    pub(crate) fn attend(&mut self) {
+        self.stream().set_nonblocking(true).unwrap();
+        loop {
+            match self.socket.read() {
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    break;
+                }
+                read => match self.take(read) {
+                    Some(Heard::Closed(reason)) => panic!("closed: {reason}"),
+                    Some(Heard::Lost) => panic!("lost"),
+                    _ => {}
+                },
+            }
+        }
+        self.stream().set_nonblocking(false).unwrap();
+    }
+
+    /// What was read, if it is not a ping or something for the second time.
+    fn take(&mut self, read: tungstenite::Result<Message>) -> Option<Heard> {
+        let bytes = match read {
+            Ok(Message::Binary(bytes)) => bytes,
+            Ok(Message::Close(_)) | Err(_) => return Some(Heard::Lost),
+            Ok(_) => return None,
+        };
+        let message = parse(&bytes).expect("what the server sends is sound");
+        match message.kind {
+            Kind::Acknowledge => {
+                let body: Value = serde_json::from_slice(message.body).unwrap();
+                let number = body["AcknowledgedMessageSequenceNumber"].as_i64().unwrap();
+                Some(Heard::Acknowledged(number))
+            }
+            Kind::ChannelClosed => {
+                let body: Value = serde_json::from_slice(message.body).unwrap();
+                Some(Heard::Closed(body["Output"].as_str().unwrap().to_owned()))
+            }
+            Kind::Output => {
+                assert!(!message.body.is_empty(), "an empty message");
+                let sequence = message.sequence;
+                if self.acknowledges {
+                    self.acknowledge(sequence);
+                }
+                if sequence < self.expected {
+                    // Once more; the real client says nothing about it either.
+                    return None;
+                }
+                assert_eq!(sequence, self.expected, "messages come in order over one socket");
+                self.expected += 1;
+                if matches!(message.payload, Payload::Bytes | Payload::StdErr) {
+                    self.shown.extend_from_slice(message.body);
+                }
+                let body = message.body.to_vec();
+                Some(Heard::Output { sequence, payload: message.payload, body })
+            }
+            Kind::Input | Kind::Other => panic!("{message:?}"),
         }
     }
 

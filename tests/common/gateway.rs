@@ -73,6 +73,13 @@ pub(crate) fn typed(channel: &mut Channel, text: &str) {
     channel.input(Payload::Bytes, text.as_bytes());
 }
 
+/// Gives a shell's terminal another size and waits until it has it: that goes another way than what is typed.
+pub(crate) fn resize(channel: &mut Channel) {
+    channel.input(Payload::Size, br#"{"cols":50,"rows":20}"#);
+    typed(channel, "until test \"$(stty size)\" = '20 50'; do :; done; echo resi''zed\n");
+    channel.wait_for("resized");
+}
+
 /// Starts cat and waits until it is what a key reaches: a shell that is about to start it would not.
 pub(crate) fn in_the_foreground(channel: &mut Channel) {
     typed(channel, "cat -n\nis anybody there\n");

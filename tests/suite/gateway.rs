@@ -2,7 +2,7 @@
 
 use crate::common::channel::{Channel, Heard, Started, head};
 use crate::common::endpoint::Endpoint;
-use crate::common::gateway::{Place, in_the_foreground, open_frame, typed};
+use crate::common::gateway::{Place, in_the_foreground, open_frame, resize, typed};
 use crate::common::{Bed, build, cases, until};
 use nix::sys::signal::Signal;
 use runner_wire::ssm::message::{MAX_PAYLOAD, encode};
@@ -26,9 +26,7 @@ fn a_shell() {
     for wanted in ["/tmp", "/dev/pts/0", "24 80", "xterm-256color"] {
         channel.wait_for(wanted);
     }
-    channel.input(Payload::Size, br#"{"cols":50,"rows":20}"#);
-    typed(&mut channel, "stty size\n");
-    channel.wait_for("20 50");
+    resize(&mut channel);
     in_the_foreground(&mut channel);
     typed(&mut channel, "\u{3}");
     channel.wait_for_after("^C", "ready> ");
@@ -225,7 +223,12 @@ fn the_newest_client_counts() {
 
 fn two_hundred_sessions() {
     let place = Place::new();
-    let mut channels: Vec<Channel> = (0..200).map(|_| place.shell().1).collect();
+    let mut channels = Vec::new();
+    while channels.len() < 200 {
+        channels.push(place.shell().1);
+        // That may take longer than a client may say nothing.
+        channels.iter_mut().for_each(Channel::attend);
+    }
     for (n, channel) in channels.iter_mut().enumerate() {
         typed(channel, &format!("echo number-$(({n}+1000))\n"));
     }

@@ -3,7 +3,7 @@
 use crate::common::channel::{Channel, Heard};
 use crate::common::engines::Engine;
 use crate::common::gateway::{
-    Mux, Place, data_frame, echo_server, in_the_foreground, open_frame, typed,
+    Mux, Place, data_frame, echo_server, in_the_foreground, open_frame, resize, typed,
 };
 use crate::common::{Bed, cases, until};
 use runner_wire::ssm::Payload;
@@ -47,9 +47,7 @@ fn sessions(place: Place, port: u16) {
     for wanted in ["24 80", "here-/", "/dev/pts/"] {
         channel.wait_for(wanted);
     }
-    channel.input(Payload::Size, br#"{"cols":50,"rows":20}"#);
-    typed(&mut channel, "stty size\n");
-    channel.wait_for("20 50");
+    resize(&mut channel);
     typed(&mut channel, "echo $$ > pid\n");
     in_the_foreground(&mut channel);
     typed(&mut channel, "\u{3}");
