@@ -189,6 +189,14 @@ impl Channel {
         }
     }
 
+    /// Hears one thing more, which is not the end.
+    #[track_caller]
+    pub(crate) fn listen(&mut self) {
+        let heard = self.hear();
+        let shown = String::from_utf8_lossy(&self.shown);
+        assert!(!matches!(heard, Heard::Closed(_) | Heard::Lost), "{heard:?} after {shown}");
+    }
+
     /// Hears what has come by now: who does not even answer pings for a minute is taken for gone.
     #[track_caller]
     pub(crate) fn attend(&mut self) {
@@ -265,9 +273,8 @@ impl Channel {
     pub(crate) fn wait_for(&mut self, text: &str) {
         let begin = Instant::now();
         while !String::from_utf8_lossy(&self.shown).contains(text) {
-            let heard = self.hear();
+            self.listen();
             let shown = String::from_utf8_lossy(&self.shown);
-            assert!(!matches!(heard, Heard::Closed(_) | Heard::Lost), "{heard:?} after {shown}");
             assert!(begin.elapsed() < PATIENCE, "{text} never comes: {shown}");
         }
     }
@@ -280,8 +287,7 @@ impl Channel {
             all.rfind(after).is_some_and(|at| all[at + after.len()..].contains(text))
         };
         while !is_there(&self.shown) {
-            let heard = self.hear();
-            assert!(!matches!(heard, Heard::Closed(_) | Heard::Lost), "{heard:?} before {text}");
+            self.listen();
         }
     }
 

@@ -137,7 +137,7 @@ fn a_client_that_never_acknowledges() {
     // As much as may be on its way, in bytes or in messages, and then the same again and again.
     let mut others = Place::shell(&place).1;
     while channel.shown.len() < 900 << 10 && channel.expected < 500 {
-        channel.hear();
+        channel.listen();
     }
     let seen = channel.expected;
     for n in 0..20 {
@@ -151,7 +151,7 @@ fn a_client_that_never_acknowledges() {
     (0..seen).for_each(|n| channel.acknowledge(n));
     let shown = channel.shown.len();
     while channel.shown.len() < shown + 4096 {
-        channel.hear();
+        channel.listen();
     }
     place.ends();
 }
@@ -172,7 +172,7 @@ fn a_client_that_never_reads() {
     let after = place.memory();
     assert!(after < before + 40, "{before} MiB, then {after}");
     while channel.shown.len() < 2 << 20 {
-        channel.hear();
+        channel.listen();
     }
     place.ends();
 }
@@ -184,7 +184,7 @@ fn another_socket_under_output() {
     typed(&mut channel, "echo $$ > pid; seq 1 30000; echo that-was-$((1+1))\n");
     for round in 1..=8 {
         while channel.shown.len() < round * 15_000 {
-            channel.hear();
+            channel.listen();
         }
         // The last acknowledgements go down with it.
         channel.stream().shutdown(Shutdown::Both).unwrap();
