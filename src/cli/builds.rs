@@ -102,11 +102,31 @@ fn row(known: &Known) -> Option<Row> {
     }
     // It may end while we ask; then it has a record.
     let status = match Client::connect(&known.dir).and_then(|mut c| c.ask(&Request::Status)) {
-        Ok(Answer::Status(status)) => status,
-        _ => return known.dir.record().ok()?.as_ref().map(ended_row),
+        Ok(Answer::Status(status)) => Ok(status),
+        Ok(other) => Err(ClientError::from(other)),
+        Err(error) => Err(error),
     };
+    if let Some(record) = known.dir.record().ok()? {
+        return Some(ended_row(&record));
+    }
     let started = std::fs::metadata(known.dir.path().join("meta.json")).ok()?.modified().ok()?;
     let started = started.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
+    let status = match status {
+        Ok(status) => status,
+        // One that hangs, or that another version runs, is there all the same.
+        Err(error) => {
+            return known.dir.is_under_way().then(|| Row {
+                id: known.id.clone(),
+                project: meta.project,
+                phase: "-".to_owned(),
+                command: Some(error.to_string()),
+                state: "unreachable".to_owned(),
+                sessions: 0,
+                time_left_s: None,
+                started,
+            });
+        }
+    };
     Some(Row {
         id: known.id.clone(),
         project: meta.project,

@@ -20,7 +20,9 @@ use tokio::sync::mpsc;
 
 /// How long a client may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-/// How long what was sent last may take to be acknowledged before the client is told that it is over.
+/// How long what was sent last may take to be acknowledged where a session was ended from this side. A program
+/// that ends by itself leaves its client as long as a session may be idle: whoever has stopped their terminal
+/// for a while is still to see everything.
 const DRAIN: Duration = Duration::from_secs(2);
 /// A client that is silent for so long is asked whether it is still there.
 pub(super) const PING_AFTER: Duration = Duration::from_secs(30);
@@ -200,7 +202,7 @@ impl SessionTask {
                 self.over("nobody has connected");
             }
             Stage::Handshake { until } if time >= *until => {
-                self.end("the client has not answered the handshake");
+                self.stop("the client has not answered the handshake");
             }
             Stage::Lingering { until } if time >= *until => self.stage = Stage::Over,
             Stage::Running | Stage::Draining { .. } => {
@@ -247,7 +249,7 @@ impl SessionTask {
                     Stage::Waiting => {
                         self.stage = Stage::Handshake { until: now.since + HANDSHAKE };
                     }
-                    Stage::Draining { until, .. } => *until = now.since + DRAIN,
+                    Stage::Draining { until, .. } => *until = (*until).max(now.since + DRAIN),
                     _ => {}
                 }
                 if self.channel.phase() == Phase::Open {
@@ -258,9 +260,8 @@ impl SessionTask {
             Order::Terminate(reason) => self.stop(&reason),
             Order::ShutDown(reason) => match (&self.stage, &self.socket) {
                 // It has its own reason, and is about to tell it.
-                (Stage::Draining { .. } | Stage::Lingering { .. }, Some(_)) => {}
-                (_, Some(_)) => self.end(&reason),
-                (_, None) => self.over(&reason),
+                (Stage::Lingering { .. }, Some(_)) => {}
+                _ => self.stop(&reason),
             },
         }
     }
@@ -309,7 +310,7 @@ impl SessionTask {
                         agent.disconnected();
                     }
                 }
-                Event::Terminate => self.end(""),
+                Event::Terminate => self.stop(""),
             }
         }
     }
@@ -340,15 +341,20 @@ impl SessionTask {
         // What still runs ends with its connection.
         self.agent = None;
         self.shared.ends_because(reason);
-        let until = self.shared.clock.now() + DRAIN;
+        let until = self.shared.clock.now() + self.limits.idle;
         self.stage = Stage::Draining { reason: reason.to_owned(), until };
     }
 
-    /// The end, told if there is somebody to tell.
+    /// The end from this side, told if there is somebody to tell. One that has ended already keeps its own
+    /// reason.
     fn stop(&mut self, reason: &str) {
-        match self.socket {
-            Some(_) => self.end(reason),
-            None => self.over(reason),
+        if self.socket.is_none() {
+            return self.over(reason);
+        }
+        self.end(reason);
+        let soon = self.shared.clock.now() + DRAIN;
+        if let Stage::Draining { until, .. } = &mut self.stage {
+            *until = soon.min(*until);
         }
     }
 

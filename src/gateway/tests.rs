@@ -394,7 +394,25 @@ async fn the_last_output_comes_before_the_end() {
     assert_eq!(client.hear().await, Heard::Closed(String::new()));
 }
 
-/// It is waited for, and not for ever.
+/// A person may have stopped their terminal.
+#[tokio::test]
+async fn a_client_that_takes_its_time_over_the_last_output() {
+    let rig = Rig::new();
+    let (_, mut client, mut program) = running(&rig).await;
+    program.shows(b"the last");
+    program.answer(&Answer::Exited { code: 0 }).await;
+    let last = Heard::Output(2, Payload::Bytes, b"the last".to_vec());
+    assert_eq!(client.hear().await, last);
+    assert_eq!(program.frame().await, None);
+    rig.turn(PING_AFTER - SECOND).await;
+    // Sent again meanwhile.
+    assert_eq!(client.hear_now().await, Some(last));
+    assert_eq!(client.hear_now().await, None);
+    client.acknowledge(2).await;
+    assert_eq!(client.hear().await, Heard::Closed(String::new()));
+}
+
+/// It is waited for, and not by an endpoint that is being stopped.
 #[tokio::test]
 async fn a_client_that_does_not_acknowledge_the_last_output() {
     let rig = Rig::new();
@@ -404,6 +422,9 @@ async fn a_client_that_does_not_acknowledge_the_last_output() {
     let last = Heard::Output(2, Payload::Bytes, b"the last".to_vec());
     assert_eq!(client.hear().await, last);
     assert_eq!(program.frame().await, None);
+    let gateway = Arc::clone(&rig.gateway);
+    tokio::spawn(async move { gateway.close("the endpoint is being stopped").await });
+    settle().await;
     rig.turn(Duration::from_millis(1900)).await;
     // Sent again meanwhile.
     assert_eq!(client.hear_now().await, Some(last));

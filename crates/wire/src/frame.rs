@@ -1,29 +1,38 @@
-//! Frames: a length and a body. A decoder that is fed bytes and gives bodies.
+//! Frames: a length, a kind, a body. A decoder that is fed bytes and gives bodies.
 //!
-//! Carries `control` messages. The length is 4 bytes, so a reader knows how much to wait for and never
-//! looks past a frame.
+//! Carries `control` messages, the only kind there is. Length and kind are 4 bytes and 1, so a reader knows
+//! how much to wait for and never looks past a frame. They stay as they are: programs of different versions
+//! tell each other so in frames.
 
 use crate::unread::Unread;
 
 /// Longest body a peer may announce, in bytes: an environment at its largest, and some.
 pub const MAX_BODY: usize = 12 << 20;
 /// Bytes before a body.
-const HEAD_LEN: usize = 4;
+const HEAD_LEN: usize = 5;
+/// A message in JSON.
+const MESSAGE: u8 = 0;
 
-/// The peer does not speak this language: a frame longer than [`MAX_BODY`] bytes.
+/// The peer does not speak this language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a frame of {0} bytes is announced, at most {MAX_BODY} are taken")]
-pub struct FrameTooLong(pub usize);
+pub enum FrameError {
+    /// A frame longer than [`MAX_BODY`].
+    #[error("a frame of {0} bytes is announced, at most {MAX_BODY} are taken")]
+    TooLong(usize),
+    /// A kind that is none of ours.
+    #[error("a frame of unknown kind {0} is announced")]
+    UnknownKind(u8),
+}
 
 /// A whole frame as it travels.
 ///
 /// # Errors
 /// The body is longer than a peer would take.
-pub fn encode(body: &[u8]) -> Result<Vec<u8>, FrameTooLong> {
-    let too_long = FrameTooLong(body.len());
+pub fn encode(body: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let too_long = FrameError::TooLong(body.len());
     let length =
         u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY).ok_or(too_long)?;
-    Ok([&length.to_le_bytes(), body].concat())
+    Ok([&length.to_le_bytes(), [MESSAGE].as_slice(), body].concat())
 }
 
 /// Cuts frames out of a stream.
@@ -40,13 +49,16 @@ impl Decoder {
     ///
     /// # Errors
     /// The stream is not one of frames; there is no way to find back into it.
-    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameTooLong> {
+    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         let Some((head, rest)) = self.0.waiting().split_at_checked(HEAD_LEN) else {
             return Ok(None);
         };
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         if length > MAX_BODY {
-            return Err(FrameTooLong(length));
+            return Err(FrameError::TooLong(length));
+        }
+        if head[4] != MESSAGE {
+            return Err(FrameError::UnknownKind(head[4]));
         }
         let Some(body) = rest.get(..length).map(<[u8]>::to_vec) else { return Ok(None) };
         self.0.take(HEAD_LEN + length);
@@ -63,7 +75,7 @@ mod tests {
         let mut stream = encode(b"{}").expect("short");
         stream.extend(encode(b"").expect("short"));
         stream.extend(encode(&vec![7; 100_000]).expect("short"));
-        for size in [1, 3, 4, 7, 4096, stream.len()] {
+        for size in [1, 3, 5, 7, 4096, stream.len()] {
             let mut decoder = Decoder::default();
             let mut frames = Vec::new();
             for chunk in stream.chunks(size) {
@@ -80,7 +92,10 @@ mod tests {
     #[test]
     fn nonsense_is_refused_before_it_is_waited_for() {
         let mut decoder = Decoder::default();
-        decoder.feed(&[0xff; 4]);
-        assert_eq!(decoder.next_frame(), Err(FrameTooLong(u32::MAX as usize)));
+        decoder.feed(&[0xff, 0xff, 0xff, 0xff, 0]);
+        assert_eq!(decoder.next_frame(), Err(FrameError::TooLong(u32::MAX as usize)));
+        let mut decoder = Decoder::default();
+        decoder.feed(b"\0\0\0\0G");
+        assert_eq!(decoder.next_frame(), Err(FrameError::UnknownKind(b'G')));
     }
 }
