@@ -6,9 +6,11 @@
 //! whatever the size of the object.
 
 mod error;
+mod removal;
 mod upload;
 
 pub(crate) use error::S3Error;
+pub(crate) use removal::{Doomed, Looked};
 
 use super::patience::Patient;
 use super::{Amazon, CONNECT};
@@ -163,21 +165,33 @@ impl S3 {
 
     /// The objects whose keys begin with `prefix`, in the order of their keys.
     pub(crate) async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<Listed>, S3Error> {
+        let mut listed = Vec::new();
+        self.visit(bucket, prefix, |one| listed.push(one)).await?;
+        Ok(listed)
+    }
+
+    /// The same one after the other, for a bucket whose list is longer than what is wanted of it.
+    pub(crate) async fn visit(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        mut visit: impl FnMut(Listed),
+    ) -> Result<(), S3Error> {
         let place = Object { bucket: bucket.into(), key: prefix.into(), ..Object::default() };
         let mut pages =
             self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
-        let mut listed = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| S3Error::new("list", &place, &error))?;
-            listed.extend(page.contents.unwrap_or_default().into_iter().filter_map(|entry| {
-                Some(Listed {
-                    key: entry.key?,
+            for entry in page.contents.unwrap_or_default() {
+                let Some(key) = entry.key else { continue };
+                visit(Listed {
+                    key,
                     size: entry.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
                     modified: entry.last_modified.as_ref().map_or(0, DateTime::secs),
-                })
-            }));
+                });
+            }
         }
-        Ok(listed)
+        Ok(())
     }
 
     /// Waits until what was begun and given up is thrown away at the server, too.

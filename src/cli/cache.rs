@@ -1,43 +1,66 @@
 //! `runner cache`: what builds have left for the next ones, listed and removed.
 
 use super::error::CliError;
-use super::values;
-use crate::outputs::OutputError;
-use crate::outputs::cache::{CacheFolder, LARGEST, Listed, OLDEST};
-use clap::{Args, Subcommand, ValueEnum};
+use super::say;
+use super::values::{self, Format};
+use crate::amazon::Identity;
+use crate::outputs::cache::{CacheBucket, CacheFolder, LARGEST, Listed, OLDEST, Pruned};
+use crate::outputs::{OutputError, Store};
+use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Objects that stay and are told by their names; the rest is counted.
+const TOLD: usize = 10;
 
 /// Verbs of `runner cache`.
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheVerb {
-    /// Caches in folders of this machine
+    /// Caches in folders of this machine and in buckets
     Ls(LsArgs),
     /// Remove caches that nobody has used for long, and beyond a size those not used for longest
+    ///
+    /// In a bucket nobody takes note of a use: there the time is that at which a cache was saved. Builds may
+    /// restore and save meanwhile. What runners that were killed more than a day ago have left of their
+    /// uploads goes, too.
     Prune(PruneArgs),
+}
+
+/// Which caches are meant.
+#[derive(Debug, Args)]
+struct PlaceArgs {
+    /// Folders and buckets, as given to `runner run --cache` [default: all folders that builds of this user
+    /// have used]
+    #[arg(value_name = "DIR|s3://...", value_parser = values::as_typed)]
+    places: Vec<Store>,
+    /// The same, as an option
+    #[arg(long, value_name = "DIR|s3://...", value_parser = values::as_typed)]
+    cache: Vec<Store>,
+    /// Whose AWS credentials open buckets: those of a profile, or, for `env`, of the caller's variables
+    #[arg(long, value_name = "NAME|env")]
+    aws_profile: Option<String>,
 }
 
 /// Options of `runner cache ls`.
 #[derive(Debug, Args)]
 pub(super) struct LsArgs {
-    /// Folders, as given to `runner run --cache` [default: all that builds of this user have used]
-    folders: Vec<PathBuf>,
+    #[command(flatten)]
+    of: PlaceArgs,
     /// How they are listed
-    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
-    format: ListFormat,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 /// Options of `runner cache prune`.
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
-    /// Folders, as given to `runner run --cache` [default: all that builds of this user have used]
-    folders: Vec<PathBuf>,
+    #[command(flatten)]
+    of: PlaceArgs,
     /// Remove what was not used for so long [default: 30 days]
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     unused: Option<Duration>,
-    /// Keep no more than this in a folder [default: 10G]
+    /// Keep no more than this in a folder or bucket [default: 10G]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     keep: Option<u64>,
     /// Remove all of them
@@ -45,20 +68,30 @@ pub(super) struct PruneArgs {
     all: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ListFormat {
-    Text,
-    Json,
-}
-
 /// Does it.
 pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
     let home = super::home::open()?;
-    let folders = |named: Vec<PathBuf>| -> Result<Vec<PathBuf>, CliError> {
-        if named.is_empty() { Ok(home.cache_folders()) } else { checked(named) }
+    let places = |args: PlaceArgs| -> Result<Places, CliError> {
+        let mut stores: Vec<Store> = args.places.into_iter().chain(args.cache).collect();
+        match stores.is_empty() {
+            true => stores.extend(home.cache_folders().into_iter().map(Store::Folder)),
+            false => check(&stores)?,
+        }
+        let identity = args.aws_profile.as_deref().map_or(Identity::Default, values::identity);
+        Ok(Places { stores, identity })
     };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::ours(format!("cannot start the runtime: {error}")))?;
     match verb {
-        CacheVerb::Ls(args) => list(&folders(args.folders)?, args.format),
+        CacheVerb::Ls(args) => {
+            let rows = runtime.block_on(places(args.of)?.list())?;
+            print(&match args.format {
+                Format::Json => as_json(&rows),
+                Format::Text => as_text(rows),
+            });
+        }
         CacheVerb::Prune(args) => {
             let (before, most) = match args.all {
                 true => (SystemTime::now() + OLDEST, 0),
@@ -67,59 +100,127 @@ pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
                     args.keep.unwrap_or(LARGEST),
                 ),
             };
-            let mut text = String::new();
-            for path in folders(args.folders)? {
-                let removed = CacheFolder::new(path.clone()).prune(before, most)?;
-                let bytes = removed.iter().map(|entry| entry.facts.bytes).sum();
-                let size = indicatif::BinaryBytes(bytes);
-                text.push_str(&format!("{}: {} removed, {size}\n", path.display(), removed.len()));
-            }
-            print(&text)
+            runtime.block_on(places(args.of)?.prune(before, most))?;
         }
     }
+    Ok(0)
 }
 
-/// Folders that are there.
-fn checked(folders: Vec<PathBuf>) -> Result<Vec<PathBuf>, CliError> {
-    for folder in &folders {
-        if !folder.is_dir() {
+/// Folders have to be there. Buckets answer for themselves.
+fn check(stores: &[Store]) -> Result<(), CliError> {
+    for store in stores {
+        if let Store::Folder(folder) = store
+            && !folder.is_dir()
+        {
             return Err(CliError::usage(format!("there is no folder {}", folder.display()))
                 .hint("name one that was given to runner run --cache"));
         }
     }
-    Ok(folders)
+    Ok(())
 }
 
-fn list(folders: &[PathBuf], format: ListFormat) -> Result<u8, CliError> {
-    let mut rows: Vec<(String, Listed)> = Vec::new();
-    for path in folders {
-        let listed = CacheFolder::new(path.clone()).list()?;
-        rows.extend(listed.into_iter().map(|entry| (path.display().to_string(), entry)));
+/// Where caches are, and who may look there.
+struct Places {
+    stores: Vec<Store>,
+    identity: Identity,
+}
+
+impl Places {
+    /// All of them, each with its place.
+    async fn list(&self) -> Result<Vec<(String, Listed)>, CliError> {
+        let mut rows = Vec::new();
+        for store in &self.stores {
+            let listed = match store {
+                Store::Folder(path) => CacheFolder::new(path.clone()).list()?,
+                Store::Bucket(location) => {
+                    CacheBucket::new(location.clone(), &self.identity).await.list().await?
+                }
+            };
+            rows.extend(listed.into_iter().map(|entry| (store.to_string(), entry)));
+        }
+        Ok(rows)
     }
+
+    /// Prunes each of them, whatever came of the others, and says what that was.
+    async fn prune(&self, before: SystemTime, most: u64) -> Result<(), CliError> {
+        let mut failed = Vec::new();
+        for store in &self.stores {
+            let pruned = match store {
+                Store::Folder(path) => {
+                    CacheFolder::new(path.clone()).prune(before, most).map(Pruned::from)
+                }
+                Store::Bucket(location) => {
+                    let bucket = CacheBucket::new(location.clone(), &self.identity).await;
+                    bucket.prune(before, most).await
+                }
+            };
+            match pruned {
+                Ok(pruned) => failed.extend(tell(store, pruned)),
+                Err(error) => failed.push(CliError::from(error)),
+            }
+        }
+        let Some(last) = failed.pop() else { return Ok(()) };
+        for error in &failed {
+            error.print();
+        }
+        Err(last)
+    }
+}
+
+/// Says what has become of a place; what stays there against the caller's will.
+fn tell(store: &Store, pruned: Pruned) -> Option<CliError> {
+    let Pruned { removed, renewed, failures, abandoned } = pruned;
+    let bytes = removed.iter().map(|entry| entry.bytes).sum();
+    print(&format!("{store}: {} removed, {}\n", removed.len(), indicatif::BinaryBytes(bytes)));
+    if renewed > 0 {
+        say(&format!("{store}: {renewed} kept, saved anew in this moment"));
+    }
+    match abandoned {
+        Ok(0) => {}
+        Ok(count) => say(&format!("{store}: {count} upload(s) thrown away that nobody completes")),
+        Err(error) => {
+            say(&format!("warning: {store}: what killed runners have left there stays: {error}"));
+            error.hint().iter().for_each(|hint| say(&format!("hint: {hint}")));
+        }
+    }
+    let mut lines: Vec<String> = failures.iter().take(TOLD).map(ToString::to_string).collect();
+    match failures.len().saturating_sub(TOLD) {
+        0 => {}
+        more => lines.push(format!("and {more} more like these")),
+    }
+    let mut hints: Vec<String> = failures.iter().filter_map(OutputError::hint).collect();
+    hints.sort();
+    hints.dedup();
+    let error = CliError::ours(format!("not all of {store} is pruned: {}", lines.join("; ")));
+    (!failures.is_empty()).then(|| hints.into_iter().fold(error, CliError::hint))
+}
+
+fn as_json(rows: &[(String, Listed)]) -> String {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    if format == ListFormat::Json {
-        let list: Vec<_> = rows
-            .iter()
-            .map(|(folder, Listed { id, facts, used })| {
-                json!({
-                    "id": id, "folder": folder, "project": facts.project, "key": facts.key,
-                    "paths": facts.paths, "files": facts.files, "bytes": facts.bytes,
-                    "createdMs": facts.created, "usedS": seconds(*used),
-                })
+    let list: Vec<_> = rows
+        .iter()
+        .map(|(place, entry)| {
+            json!({
+                "id": entry.id, "folder": place, "project": entry.project, "key": entry.key,
+                "paths": entry.paths, "files": entry.files, "bytes": entry.bytes,
+                "createdMs": entry.created, "usedS": seconds(entry.used),
             })
-            .collect();
-        return print(&format!("{}\n", json!(list)));
-    }
+        })
+        .collect();
+    format!("{}\n", json!(list))
+}
+
+fn as_text(rows: Vec<(String, Listed)>) -> String {
     let mut cells = vec![["PROJECT", "KEY", "FILES", "SIZE", "USED", "FOLDER"].map(str::to_owned)];
-    cells.extend(rows.into_iter().map(|(folder, Listed { facts, used, .. })| {
-        let ago = SystemTime::now().duration_since(used).unwrap_or_default();
+    cells.extend(rows.into_iter().map(|(place, entry)| {
+        let ago = SystemTime::now().duration_since(entry.used).unwrap_or_default();
         [
-            facts.project,
-            facts.key.unwrap_or_else(|| "-".to_owned()),
-            facts.files.to_string(),
-            indicatif::BinaryBytes(facts.bytes).to_string(),
+            entry.project,
+            entry.key.unwrap_or_else(|| "-".to_owned()),
+            entry.files.to_string(),
+            indicatif::BinaryBytes(entry.bytes).to_string(),
             format!("{} ago", indicatif::HumanDuration(ago)),
-            folder,
+            place,
         ]
     }));
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max();
@@ -129,13 +230,12 @@ fn list(folders: &[PathBuf], format: ListFormat) -> Result<u8, CliError> {
             row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         padded.join("  ").trim_end().to_owned() + "\n"
     });
-    print(&lines.collect::<String>())
+    lines.collect()
 }
 
-fn print(text: &str) -> Result<u8, CliError> {
+fn print(text: &str) {
     // A closed standard output has no reader to disappoint.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    Ok(0)
 }
 
 impl From<OutputError> for CliError {

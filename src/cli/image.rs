@@ -124,11 +124,7 @@ fn fetch(
     args: &GetArgs,
     refresh: bool,
 ) -> Result<u8, CliError> {
-    let identity = match args.aws_profile.as_deref() {
-        None => Identity::Default,
-        Some("env") => Identity::Environment,
-        Some(name) => Identity::Profile(name.to_owned()),
-    };
+    let identity = args.aws_profile.as_deref().map_or(Identity::Default, values::identity);
     let quiet = args.quiet;
     let getter = Getter {
         store,

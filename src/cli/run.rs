@@ -81,10 +81,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     {
         say(&format!("not collected: {}", wanted.join(", ")));
     }
-    let aws = args.aws_profile.as_ref().map(|name| match name.as_str() {
-        "env" => Identity::Environment,
-        name => Identity::Profile(name.to_owned()),
-    });
+    let aws = args.aws_profile.as_deref().map(values::identity);
     let vault = match &args.secrets {
         Some(path) => Vault::File(
             SecretsFile::read(path)

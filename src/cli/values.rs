@@ -1,5 +1,6 @@
 //! Values of options, from text to types.
 
+use crate::amazon::Identity;
 use crate::amazon::s3::Location;
 use crate::engine::UserMount;
 use crate::outputs::{Destination, Store};
@@ -121,16 +122,32 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 
 /// A directory or `s3://bucket/prefix`.
 pub(super) fn store(text: &str) -> Result<Store, String> {
+    match as_typed(text)? {
+        Store::Folder(path) => {
+            let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+            Ok(Store::Folder(path))
+        }
+        bucket @ Store::Bucket(_) => Ok(bucket),
+    }
+}
+
+/// The same, with a directory's name as it is written.
+pub(super) fn as_typed(text: &str) -> Result<Store, String> {
     match Location::parse(text) {
         Some(location) => Ok(Store::Bucket(location?)),
         None if text.is_empty() => Err("name a directory or s3://BUCKET/PREFIX".to_owned()),
         None if text.contains("://") => {
             Err("write a directory or s3://BUCKET/PREFIX; there is nothing else".to_owned())
         }
-        None => {
-            let path = std::path::absolute(text).map_err(|error| error.to_string())?;
-            Ok(Store::Folder(path))
-        }
+        None => Ok(Store::Folder(PathBuf::from(text))),
+    }
+}
+
+/// Whose AWS credentials are meant: those of a profile, or, for `env`, of the caller's variables.
+pub(super) fn identity(name: &str) -> Identity {
+    match name {
+        "env" => Identity::Environment,
+        name => Identity::Profile(name.to_owned()),
     }
 }
 

@@ -9,11 +9,15 @@ mod caching;
 mod copy;
 mod folder;
 mod gather;
+mod listed;
 mod names;
 mod tar;
+mod upkeep;
 
 pub(crate) use caching::Caching;
-pub(crate) use folder::{CacheFolder, Entry, LARGEST, Listed, OLDEST};
+pub(crate) use folder::{CacheFolder, Entry};
+pub(crate) use listed::{LARGEST, Listed, OLDEST, Pruned};
+pub(crate) use upkeep::CacheBucket;
 
 use super::folder::FolderKeeper;
 use super::meter::Meter;
@@ -47,7 +51,7 @@ impl CacheTo {
             Store::Folder(path) => {
                 CacheFolder::new(path.clone()).prune(SystemTime::now() - OLDEST, LARGEST).map(drop)
             }
-            // A bucket has rules of its own for that.
+            // What many machines share, none of them tidies unasked.
             Store::Bucket(_) => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 //! that spoils what goes to them.
 
 use super::daemon::Daemon;
-use super::{Bed, Outcome, outcome, python};
+use super::{Bed, Outcome, outcome, python, until};
 use rustix::event::{PollFd, PollFlags};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -72,6 +72,22 @@ pub(crate) fn object(bucket: &str, key: &str) -> Vec<u8> {
     cli(&["s3", "cp", &format!("s3://{bucket}/{key}"), "-"])
 }
 
+/// Puts a small object with metadata, without a program in between; the services ask nobody who they are.
+pub(crate) fn put(bucket: &str, key: &str, metadata: &[(&str, &str)], body: &str) {
+    let mut server = TcpStream::connect(("127.0.0.1", aws())).unwrap();
+    let told: String =
+        metadata.iter().map(|(name, value)| format!("x-amz-meta-{name}: {value}\r\n")).collect();
+    let length = body.len();
+    write!(
+        server,
+        "PUT /{bucket}/{key} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\
+         {told}\r\n{body}"
+    )
+    .unwrap();
+    let (head, _) = read_head(&mut server).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
 /// Uploads that were begun and neither completed nor thrown away.
 pub(crate) fn half_uploads(bucket: &str) -> usize {
     let text = cli(&["s3api", "list-multipart-uploads", "--bucket", bucket, "--output", "json"]);
@@ -94,6 +110,8 @@ pub(crate) fn with_aws_at(port: u16, bed: &Bed, buildspec: &str, options: &[&str
 pub(crate) enum Fault {
     /// The server answers so, and the services never hear of it.
     Status(u16),
+    /// It answers what this makes of the document that was sent.
+    Answered(fn(&str) -> String),
     /// Its answer ends after so many bytes of its body.
     Cut(usize),
     /// The connection is closed before an answer.
@@ -108,6 +126,12 @@ pub(crate) enum Fault {
     Drops(usize),
     /// It is taken, and goes on when the test says so.
     Gated,
+    /// Its answer stops after so many bytes of its body until the test says so, and then goes on.
+    Paused(usize),
+    /// The same, but then it ends.
+    Severed(usize),
+    /// Its answer, head and body, is another.
+    Rewritten(fn(String) -> String),
 }
 
 /// Something that happens to a request: its method, what its path contains, how often, what.
@@ -126,6 +150,10 @@ struct Way {
     rules: Mutex<Vec<Rule>>,
     /// Methods and paths that came through, or would have.
     seen: Mutex<Vec<String>>,
+    /// Methods and paths of what waits, or has waited, for the gate.
+    waited: Mutex<Vec<String>>,
+    /// Requests of documents, with these.
+    documents: Mutex<Vec<(String, String)>>,
     /// Whether what is gated may go on.
     gate: (Mutex<bool>, Condvar),
 }
@@ -137,6 +165,8 @@ impl Proxy {
         let way = Arc::new(Way {
             rules: Mutex::new(rules.to_vec()),
             seen: Mutex::default(),
+            waited: Mutex::default(),
+            documents: Mutex::default(),
             gate: <(Mutex<bool>, Condvar)>::default(),
         });
         let shared = Arc::clone(&way);
@@ -156,6 +186,23 @@ impl Proxy {
         seen.iter().filter(|line| line.starts_with(method) && line.contains(part)).count()
     }
 
+    /// Waits until such a request waits for the gate.
+    #[track_caller]
+    pub(crate) fn until_it_waits(&self, method: &str, part: &str) {
+        until("a request waits for the gate", || {
+            let waited = self.way.waited.lock().unwrap();
+            waited.iter().any(|line| line.starts_with(method) && line.contains(part))
+        });
+    }
+
+    /// What documents such requests have sent.
+    pub(crate) fn documents(&self, method: &str, part: &str) -> Vec<String> {
+        let documents = self.way.documents.lock().unwrap();
+        let such =
+            documents.iter().filter(|(first, _)| first.starts_with(method) && first.contains(part));
+        such.map(|(_, document)| document.clone()).collect()
+    }
+
     /// Lets go on what is gated.
     pub(crate) fn open(&self) {
         let (open, changed) = &self.way.gate;
@@ -165,6 +212,13 @@ impl Proxy {
 }
 
 impl Way {
+    /// Waits until the test says so.
+    fn wait(&self, first: &str) {
+        self.waited.lock().unwrap().push(first.to_owned());
+        let (open, changed) = &self.gate;
+        drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    }
+
     fn fault(&self, first: &str) -> Option<Fault> {
         self.seen.lock().unwrap().push(first.to_owned());
         self.rules.lock().unwrap().iter_mut().find_map(|(method, part, left, fault)| {
@@ -210,6 +264,8 @@ impl Way {
                 std::thread::sleep(DRIP);
             }
         }
+        let document = String::from_utf8_lossy(if body.starts_with(b"<") { &body } else { b"" });
+        self.documents.lock().unwrap().push((first.clone(), document.clone().into_owned()));
         match fault {
             Some(Fault::Dropped) => return client.shutdown(Shutdown::Both),
             Some(Fault::Held) => return until_gone(&client),
@@ -219,10 +275,16 @@ impl Way {
                 );
                 return client.write_all(answer.as_bytes());
             }
-            Some(Fault::Gated) => {
-                let (open, changed) = &self.gate;
-                drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+            Some(Fault::Answered(answer)) => {
+                let answer = answer(&document);
+                let length = answer.len();
+                return write!(
+                    client,
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\
+                     Connection: close\r\n\r\n{answer}"
+                );
             }
+            Some(Fault::Gated) => self.wait(&first),
             _ => {}
         }
         let mut server = TcpStream::connect(("127.0.0.1", aws()))?;
@@ -235,6 +297,30 @@ impl Way {
         }
         let answer = [head.trim_end().as_bytes(), b"\r\n\r\n", &rest].concat();
         match fault {
+            Some(Fault::Paused(most) | Fault::Severed(most)) => {
+                let (now, later) =
+                    answer.split_at(answer.len() - rest.len() + most.min(rest.len()));
+                client.write_all(now)?;
+                self.wait(&first);
+                if let Some(Fault::Paused(_)) = fault {
+                    client.write_all(later)?;
+                }
+            }
+            Some(Fault::Rewritten(rewrite)) => {
+                let answer = rewrite(String::from_utf8_lossy(&answer).into_owned());
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+                let is_length =
+                    |line: &&str| line.to_ascii_lowercase().starts_with("content-length:");
+                // Of a question for the head alone it is that of another answer.
+                let is_head = first.starts_with("HEAD");
+                let kept: Vec<&str> =
+                    head.lines().filter(|line| is_head || !is_length(line)).collect();
+                let length = match is_head {
+                    true => String::new(),
+                    false => format!("\r\nContent-Length: {}", body.len()),
+                };
+                write!(client, "{}{length}\r\n\r\n{body}", kept.join("\r\n"))?;
+            }
             Some(Fault::Drops(drops)) => {
                 client.set_nodelay(true)?;
                 for drop in answer.chunks(answer.len() / drops + 1) {

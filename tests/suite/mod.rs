@@ -5,6 +5,7 @@ mod artifacts_faults;
 mod aws_cli;
 mod bad_input;
 mod cache;
+mod cache_buckets;
 mod chain;
 mod check;
 mod clients;
@@ -63,6 +64,7 @@ pub(crate) fn cases() -> Vec<Case> {
         aws_cli::cases(),
         bad_input::cases(),
         cache::cases(),
+        cache_buckets::cases(),
         chain::cases(),
         check::cases(),
         containers::cases(),

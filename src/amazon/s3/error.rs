@@ -15,8 +15,19 @@ pub(crate) struct S3Error {
     pub(crate) problem: String,
     /// S3's code for it; empty where there was no answer.
     pub(crate) code: String,
-    /// The Region the bucket is in, where S3 says that it is another one.
-    region: Option<String>,
+    cause: Cause,
+}
+
+/// What lies behind it, as far as the code does not tell.
+#[derive(Debug)]
+enum Cause {
+    /// The bucket is in another Region, says S3.
+    Region(String),
+    /// There was no answer.
+    Silence,
+    /// The server is busy, or not well.
+    Busy,
+    Other,
 }
 
 impl S3Error {
@@ -46,20 +57,37 @@ impl S3Error {
             (_, code, "") => code.to_owned(),
             (_, code, message) => format!("{code}: {message}"),
         };
-        S3Error {
-            doing,
-            object: object.to_string(),
-            problem,
-            code: match (code.as_str(), status) {
-                // Questions without a body in their answer.
-                ("", Some(404)) => "NotFound".to_owned(),
-                ("", Some(403)) => "AccessDenied".to_owned(),
-                _ => code,
-            },
-            region: header("x-amz-bucket-region")
-                .filter(|_| matches!(status, Some(301 | 307 | 400)))
-                .map(str::to_owned),
-        }
+        let region =
+            header("x-amz-bucket-region").filter(|_| matches!(status, Some(301 | 307 | 400)));
+        let cause = match (region, status) {
+            (Some(region), _) => Cause::Region(region.to_owned()),
+            (None, None) => Cause::Silence,
+            (None, Some(500..)) => Cause::Busy,
+            (None, Some(_)) => cause_of(&code),
+        };
+        let code = match (code.as_str(), status) {
+            // Questions without a body in their answer.
+            ("", Some(404)) => "NotFound".to_owned(),
+            ("", Some(403)) => "AccessDenied".to_owned(),
+            _ => code,
+        };
+        S3Error { doing, object: object.to_string(), problem, code, cause }
+    }
+
+    /// What is said of one object among many.
+    pub(super) fn of_code(
+        doing: &'static str,
+        object: &Object,
+        code: String,
+        message: &str,
+    ) -> Self {
+        let problem = match (code.as_str(), message) {
+            (code, "") => code.to_owned(),
+            ("", message) => message.to_owned(),
+            (code, message) => format!("{code}: {message}"),
+        };
+        let cause = cause_of(&code);
+        S3Error { doing, object: object.to_string(), problem, code, cause }
     }
 
     /// A transfer that broke off again and again.
@@ -72,7 +100,7 @@ impl S3Error {
     ) -> Self {
         let of = length.map_or_else(String::new, |length| format!(" of {length}"));
         let problem = format!("broke off after {at}{of} bytes: {}", problem.into());
-        S3Error { doing, object: object.to_string(), problem, code: String::new(), region: None }
+        Self::odd(doing, object, problem)
     }
 
     /// What is to be put cannot be read.
@@ -82,8 +110,18 @@ impl S3Error {
 
     /// It is not S3's doing.
     pub(super) fn own(object: &Object, problem: String) -> Self {
-        let object = object.to_string();
-        S3Error { doing: "put", object, problem, code: String::new(), region: None }
+        Self::odd("put", object, problem)
+    }
+
+    /// S3 has no code for it.
+    pub(super) fn odd(doing: &'static str, object: &Object, problem: String) -> Self {
+        let (object, code) = (object.to_string(), String::new());
+        S3Error { doing, object, problem, code, cause: Cause::Other }
+    }
+
+    /// The same may go well a moment later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self.cause, Cause::Busy)
     }
 
     /// There is no such object, in a bucket that is there.
@@ -94,16 +132,19 @@ impl S3Error {
     /// How to mend it.
     pub(crate) fn hint(&self) -> Option<String> {
         let bucket = self.object.split('/').nth(2).unwrap_or_default();
-        if let Some(region) = &self.region {
+        if let Cause::Region(region) = &self.cause {
             return Some(format!("the bucket is in {region}: set AWS_REGION={region}"));
         }
         let hint = match self.code.as_str() {
             "NoSuchBucket" => format!("make the bucket: aws s3 mb s3://{bucket}"),
             "AccessDenied" => {
                 let action = match self.doing {
-                    "fetch" => "s3:GetObject",
+                    "fetch" | "look at" => "s3:GetObject",
                     "list" => "s3:ListBucket",
-                    "remove" => "s3:DeleteObject",
+                    // A condition on what is removed asks for the right to read it.
+                    "remove" => "s3:DeleteObject and s3:GetObject",
+                    "list the uploads of" => "s3:ListBucketMultipartUploads",
+                    "throw away the upload of" => "s3:AbortMultipartUpload",
                     _ => "s3:PutObject and s3:AbortMultipartUpload",
                 };
                 format!("who calls needs {action} on it: aws sts get-caller-identity")
@@ -114,8 +155,52 @@ impl S3Error {
             "" if self.problem.contains("credentials") => {
                 "name whose credentials are used: --aws-profile NAME, or log in".to_owned()
             }
-            _ => return None,
+            "NoSuchKey" | "NotFound" if self.doing == "fetch" => {
+                "a prune or a rule of the bucket has removed it meanwhile; the next build that may save it \
+                 makes it anew"
+                    .to_owned()
+            }
+            "PreconditionFailed" if self.doing == "fetch" => {
+                "it was written anew meanwhile; the next build finds the new one".to_owned()
+            }
+            _ => match self.cause {
+                Cause::Silence => "is the endpoint the right one, and can it be reached from here? \
+                                   AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION"
+                    .to_owned(),
+                Cause::Busy => {
+                    "try again later, or more often at once: AWS_MAX_ATTEMPTS=10".to_owned()
+                }
+                Cause::Region(_) | Cause::Other => return None,
+            },
         };
         Some(hint)
+    }
+}
+
+/// What a code says of a server.
+fn cause_of(code: &str) -> Cause {
+    match code {
+        "InternalError" | "SlowDown" | "ServiceUnavailable" | "OperationAborted"
+        | "RequestTimeout" => Cause::Busy,
+        _ => Cause::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_one_among_many_names_it_and_what_mends_it() {
+        let object = Object { bucket: "b".into(), key: "a/k".into(), ..Object::default() };
+        let error =
+            |code: &str, message| S3Error::of_code("remove", &object, code.to_owned(), message);
+        let refused = error("AccessDenied", "Access Denied");
+        assert_eq!(refused.to_string(), "cannot remove s3://b/a/k: AccessDenied: Access Denied");
+        assert!(refused.hint().is_some_and(|hint| hint.contains("s3:DeleteObject")));
+        assert!(!refused.may_pass());
+        assert_eq!(error("SlowDown", "").to_string(), "cannot remove s3://b/a/k: SlowDown");
+        assert!(error("SlowDown", "").may_pass());
+        assert!(error("SlowDown", "").hint().is_some_and(|hint| hint.contains("AWS_MAX_ATTEMPTS")));
     }
 }

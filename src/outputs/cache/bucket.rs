@@ -1,7 +1,7 @@
 //! Caches in a bucket: one object each, `PREFIX/PROJECT/PATHS/KEY.tar.gz`.
 //!
 //! An object appears whole. It is fetched whole, and its digest compared, before anything of it is put
-//! in place: a build never finds half a cache.
+//! in place: a build never finds half a cache. `upkeep` lists and removes them.
 
 use super::super::meter::Meter;
 use super::super::{OutputError, hex};
@@ -20,13 +20,13 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
-const END: &str = ".tar.gz";
+pub(super) const END: &str = ".tar.gz";
 /// What a cache without a key is called: no key looks like that.
-const NO_KEY: &str = "%";
+pub(super) const NO_KEY: &str = "%";
 /// In the object's metadata.
-const DIGEST: &str = "runner-sha256";
+pub(super) const DIGEST: &str = "runner-sha256";
 const ITEMS: &str = "runner-digest";
-const COUNTS: &str = "runner-counts";
+pub(super) const COUNTS: &str = "runner-counts";
 /// Bytes that are handed on at once.
 const CHUNK: usize = 256 << 10;
 
@@ -66,18 +66,24 @@ pub(super) async fn restore(
         for prefix in &wanted.fallback {
             let begin = format!("{}/{}", folder.key, encode(prefix.as_bytes()));
             let listed = s3.list(&folder.bucket, &begin).await?;
-            let newest = listed
+            let mut similar: Vec<_> = listed
                 .into_iter()
                 .filter_map(|listed| {
                     let name = listed.key.strip_prefix(&folder.key)?.strip_prefix('/')?;
                     let name = decode(name.strip_suffix(END)?)?;
                     Some((listed.modified, listed.key.clone(), String::from_utf8(name).ok()?))
                 })
-                .max();
-            if let Some((_, object_key, similar)) = newest {
+                .collect();
+            similar.sort();
+            // The newest; one that a prune removes in this very moment gives way to the next.
+            while download.is_none()
+                && let Some((_, object_key, name)) = similar.pop()
+            {
                 found.key = object_key;
-                key = Some(similar);
+                key = Some(name);
                 download = s3.get(&found).await?;
+            }
+            if download.is_some() {
                 break;
             }
         }
@@ -111,11 +117,16 @@ pub(super) async fn restore(
         let failures = work.await.map_err(|error| OutputError::Other(error.to_string()))??;
         tell(caching, &failures).await;
     }
-    let counts = told(COUNTS).unwrap_or_default();
-    let (files, bytes) = counts.split_once(' ').unwrap_or_default();
-    let number = |text: &str| text.parse().unwrap_or(0);
-    caching.tell_restored(&key, number(files), number(bytes), wanted).await;
+    let (files, bytes) = counts(download.metadata(COUNTS));
+    caching.tell_restored(&key, files, bytes, wanted).await;
     Ok(Some(told(ITEMS).unwrap_or_default()))
+}
+
+/// Files and bytes of a cache, as its metadata has them.
+pub(super) fn counts(text: Option<&str>) -> (u64, u64) {
+    let (files, bytes) = text.and_then(|text| text.split_once(' ')).unwrap_or_default();
+    let number = |text: &str| text.parse().unwrap_or(0);
+    (number(files), number(bytes))
 }
 
 /// Hands on what of an archive belongs to one side.

@@ -17,6 +17,7 @@ use super::super::OutputError;
 use super::super::folder::{make_folders, times};
 use super::super::shared::Shared;
 use super::gather::{Gathered, Item};
+use super::listed::{Listed, superfluous};
 use super::names::{Wanted, decode, encode};
 use crate::state::{remove_tree, write_durably};
 use crate::users;
@@ -29,12 +30,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// A cache that nobody has used for so long is removed when another one is saved.
-pub(crate) const OLDEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// And the ones not used for longest, beyond so much in all.
-pub(crate) const LARGEST: u64 = 10 << 30;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A folder with caches.
 #[derive(Clone, Debug)]
@@ -75,12 +71,11 @@ pub(crate) struct Entry {
     _lock: File,
 }
 
-/// A cache as it is listed.
-#[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    pub(crate) id: String,
-    pub(crate) facts: EntryFacts,
-    pub(crate) used: SystemTime,
+/// A cache that is there, and not held.
+struct Known {
+    id: String,
+    facts: EntryFacts,
+    used: SystemTime,
 }
 
 impl CacheFolder {
@@ -100,40 +95,49 @@ impl CacheFolder {
         self.0.join("content")
     }
 
-    /// Everything in it, the newest first. What cannot be read is not there.
+    /// Everything in it, the newest first.
     pub(crate) fn list(&self) -> Result<Vec<Listed>, OutputError> {
+        let listed = self.known()?.into_iter().map(|Known { id, facts, used }| {
+            let EntryFacts { project, paths, key, created, files, bytes, .. } = facts;
+            Listed { id, project, paths, key, files, bytes, created, used }
+        });
+        Ok(listed.collect())
+    }
+
+    /// The same with all they say of themselves. What cannot be read is not there.
+    fn known(&self) -> Result<Vec<Known>, OutputError> {
         let dir = self.entries();
         let entries = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(OutputError::folder("read", &dir))?,
         };
-        let mut listed: Vec<Listed> = entries
+        let mut known: Vec<Known> = entries
             .filter_map(|entry| {
                 let path = entry.ok()?.path();
                 let id = path.file_name()?.to_str()?.to_owned();
                 let facts =
                     serde_json::from_slice(&fs::read(path.join("entry.json")).ok()?).ok()?;
                 let used = fs::metadata(path.join("lock")).ok()?.modified().ok()?;
-                Some(Listed { id, facts, used })
+                Some(Known { id, facts, used })
             })
             .collect();
-        listed.sort_by_key(|entry| std::cmp::Reverse(entry.facts.created));
-        Ok(listed)
+        known.sort_by_key(|entry| std::cmp::Reverse(entry.facts.created));
+        Ok(known)
     }
 
     /// The cache that is meant; held.
     pub(super) fn find(&self, wanted: &Wanted) -> Result<Option<Entry>, OutputError> {
-        let listed = self.list()?;
+        let known = self.known()?;
         let of_project = || {
-            listed
+            known
                 .iter()
-                .filter(|l| l.facts.project == wanted.project && l.facts.paths == wanted.paths)
+                .filter(|k| k.facts.project == wanted.project && k.facts.paths == wanted.paths)
         };
-        let exact = of_project().find(|l| l.facts.key == wanted.key);
+        let exact = of_project().find(|k| k.facts.key == wanted.key);
         let similar = || {
             wanted.fallback.iter().find_map(|prefix| {
                 of_project()
-                    .find(|l| l.facts.key.as_ref().is_some_and(|key| key.starts_with(prefix)))
+                    .find(|k| k.facts.key.as_ref().is_some_and(|key| key.starts_with(prefix)))
             })
         };
         let Some(found) = exact.or_else(similar) else { return Ok(None) };
@@ -153,8 +157,7 @@ impl CacheFolder {
 
     /// Whether there is just this cache already.
     pub(super) fn has(&self, wanted: &Wanted) -> Result<bool, OutputError> {
-        Ok(self.list()?.iter().any(|l| {
-            let EntryFacts { project, paths, key, .. } = &l.facts;
+        Ok(self.list()?.iter().any(|Listed { project, paths, key, .. }| {
             *project == wanted.project && *paths == wanted.paths && *key == wanted.key
         }))
     }
@@ -217,31 +220,8 @@ impl CacheFolder {
     /// Removes what was not used since `before`, what is older than another of its name, and beyond
     /// `most` bytes what was not used for longest. What builds use stays. What was removed.
     pub(crate) fn prune(&self, before: SystemTime, most: u64) -> Result<Vec<Listed>, OutputError> {
-        let mut kept: Vec<Listed> = Vec::new();
-        let mut gone = Vec::new();
-        let mut listed = self.list()?;
-        // The newest of a name comes first.
-        listed.retain(|entry| {
-            let identity =
-                |l: &Listed| (l.facts.project.clone(), l.facts.paths.clone(), l.facts.key.clone());
-            let is_old = entry.used < before || kept.iter().any(|k| identity(k) == identity(entry));
-            if is_old {
-                gone.push(entry.clone());
-            } else {
-                kept.push(entry.clone());
-            }
-            !is_old
-        });
-        kept.sort_by_key(|entry| std::cmp::Reverse(entry.used));
-        let mut total = 0_u64;
-        for entry in kept {
-            total += entry.facts.bytes;
-            if total > most {
-                gone.push(entry);
-            }
-        }
         let mut removed = Vec::new();
-        for entry in gone {
+        for entry in superfluous(self.list()?, before, most) {
             if self.remove(&entry.id)? {
                 removed.push(entry);
             }

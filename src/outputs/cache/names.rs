@@ -4,6 +4,14 @@ use super::super::hex;
 use runner_core::spec;
 use sha2::{Digest, Sha256};
 
+/// Bytes of the digest of paths.
+const PATHS: usize = 8;
+
+/// Whether a text can be the digest of paths.
+pub(super) fn is_paths(text: &str) -> bool {
+    text.len() == 2 * PATHS && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Which cache.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
@@ -27,7 +35,7 @@ impl Wanted {
             paths.update((path.len() as u64).to_le_bytes());
             paths.update(path);
         }
-        let paths = hex(&paths.finalize()[..8]);
+        let paths = hex(&paths.finalize()[..PATHS]);
         Wanted { project: project.to_owned(), paths, key, fallback }
     }
 }
