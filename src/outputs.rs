@@ -16,10 +16,12 @@ mod packed;
 pub(crate) mod reports;
 mod shared;
 mod transfer;
+mod workplace;
 mod zip;
 
 pub(crate) use expand::Values;
 pub(crate) use leavings::{LeavingPlaces, Leavings};
+pub(crate) use workplace::Workplace;
 
 use crate::amazon::s3::{Location, S3Error};
 use crate::engine::Fut;

@@ -11,6 +11,7 @@ use super::upload;
 use super::world::World;
 use crate::engine::{Container, OpenMode};
 use crate::image::Image;
+use crate::outputs::cache::Caching;
 use crate::secrets::Failure;
 use runner_core::env;
 use runner_core::event::NoticeLevel;
@@ -76,7 +77,8 @@ pub(super) async fn make_ready(
     if let (Some(cache), Some(to)) = (&work.cache, &world.cache) {
         let (_held, cancel) = watch::channel(false);
         let caching = |shell: &Shell, container: &Arc<dyn Container>| {
-            upload::caching(world, shell, Arc::clone(container), inbox, cancel.clone())
+            let container = Arc::clone(container);
+            Caching { at: upload::workplace(world, shell, container, inbox, cancel.clone()) }
         };
         let before = std::mem::take(&mut *upload::lock(&world.cache_state));
         let found = caching(&shell, &container).find(cache, to, before).await;

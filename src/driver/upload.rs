@@ -11,7 +11,7 @@ use crate::engine::Container;
 use crate::outputs::artifacts::{Collector, Uncollected};
 use crate::outputs::cache::{CacheState, Caching};
 use crate::outputs::reports::Reports;
-use crate::outputs::{Leavings, Teller};
+use crate::outputs::{Leavings, Teller, Workplace};
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
 use runner_core::phase::PhaseContext;
@@ -40,18 +40,9 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
     }
     // Before anything of this build's is there.
     let leavings = world.leavings.look(&**container).await;
-    let collector = Collector {
-        container: Arc::clone(container),
-        teller: Teller(Arc::new((*inbox).clone())),
-        values: shell.surroundings(),
-        source: world.places.source.clone(),
-        leavings: leavings.clone(),
-        build: world.uuid.clone(),
-        arn: world.arn.clone(),
-        scratch: world.scratch.clone(),
-        identity: world.identity.clone(),
-        cancel: cancelled.clone(),
-    };
+    let at = workplace(world, shell, Arc::clone(container), inbox, cancelled.clone());
+    let at = Workplace { leavings, ..at };
+    let collector = Collector { at: at.clone(), arn: world.arn.clone() };
     let mut result = Ok(());
     if let (Some(artifacts), Some(to)) = (&work.artifacts, &world.artifacts)
         && let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await
@@ -73,23 +64,21 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
     }
     // What a failed build has left is not what the next one wants to begin with.
     if let (Some(cache), Some(to), true) = (&work.cache, &world.cache, *succeeding) {
-        let caching = caching(world, shell, Arc::clone(container), inbox, cancelled.clone());
-        let caching = Caching { leavings, ..caching };
         let state = std::mem::take(&mut *lock(&world.cache_state));
-        caching.save(cache, to, &state).await;
+        Caching { at }.save(cache, to, &state).await;
     }
     result
 }
 
-/// What moves caches, at either end of the build.
-pub(super) fn caching(
+/// What is at hand at either end of the build; nothing is left out of what is collected.
+pub(super) fn workplace(
     world: &World,
     shell: &Shell,
     container: Arc<dyn Container>,
     inbox: &Inbox,
     cancel: watch::Receiver<bool>,
-) -> Caching {
-    Caching {
+) -> Workplace {
+    Workplace {
         container,
         teller: Teller(Arc::new(inbox.clone())),
         values: shell.surroundings(),

@@ -10,10 +10,8 @@ use super::listing::{Found, Links, Listing, Start, is_directory, list};
 use super::meter::Meter;
 use super::packed::{Sums, ZipKeeper};
 use super::transfer::{Chosen, Keeper, keep};
-use super::{Destination, Destinations, Leavings, OutputError, Store, Teller, Values};
-use crate::amazon::s3::{Object, S3};
-use crate::amazon::{Amazon, Identity};
-use crate::engine::Container;
+use super::{Destination, Destinations, OutputError, Store, Workplace};
+use crate::amazon::s3::Object;
 use crate::engine::files::Files;
 use runner_core::artifact::{Packaging, Place};
 use runner_core::event::{NoticeLevel, StoredArtifact};
@@ -26,8 +24,6 @@ use std::fs::{File, Permissions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use tokio::sync::watch;
 
 /// CodeBuild's own words.
 const NOTHING: &str = "no matching artifact paths found";
@@ -36,22 +32,9 @@ const TOLD: usize = 10;
 
 /// Collects a build's artifacts.
 pub(crate) struct Collector {
-    pub(crate) container: Arc<dyn Container>,
-    pub(crate) teller: Teller,
-    pub(crate) values: Values,
-    /// `CODEBUILD_SRC_DIR`.
-    pub(crate) source: String,
-    /// What is not collected.
-    pub(crate) leavings: Leavings,
-    /// The build's uuid and ARN.
-    pub(crate) build: String,
+    pub(crate) at: Workplace,
+    /// The build's ARN.
     pub(crate) arn: String,
-    /// A folder of the build's own, for what must be whole before it is sent.
-    pub(crate) scratch: PathBuf,
-    /// Who calls S3.
-    pub(crate) identity: Identity,
-    /// Becomes true when nobody waits for the artifacts any more.
-    pub(crate) cancel: watch::Receiver<bool>,
 }
 
 /// Why there is no artifact.
@@ -78,9 +61,9 @@ impl Collector {
         if !artifacts.primary.files.is_empty() {
             self.one(None, &artifacts.primary, to.of(None)).await?;
         }
-        self.teller.line("Preparing to copy secondary artifacts").await;
+        self.at.teller.line("Preparing to copy secondary artifacts").await;
         if artifacts.secondary.is_empty() {
-            self.teller.line("No secondary artifacts defined in buildspec").await;
+            self.at.teller.line("No secondary artifacts defined in buildspec").await;
         }
         for (id, artifact) in &artifacts.secondary {
             self.one(Some(id), artifact, to.of(Some(id))).await?;
@@ -96,7 +79,7 @@ impl Collector {
     ) -> Result<(), Uncollected> {
         let name = match &artifact.name {
             Some(name) => {
-                let evaluated = self.values.evaluate(&*self.container, name).await;
+                let evaluated = self.at.values.evaluate(&*self.at.container, name).await;
                 Some(evaluated.map_err(|problem| {
                     let message = format!("cannot evaluate the artifact's name {name}: {problem}");
                     OutputError::Other(message)
@@ -104,20 +87,20 @@ impl Collector {
             }
             None => None,
         };
-        let prefix = artifact.s3_prefix.as_ref().map(|prefix| self.values.expand(prefix));
-        let place = to.settings.place(id, name.as_deref(), prefix.as_deref(), &self.build);
+        let prefix = artifact.s3_prefix.as_ref().map(|prefix| self.at.values.expand(prefix));
+        let place = to.settings.place(id, name.as_deref(), prefix.as_deref(), &self.at.build);
         let chosen = self.choose(artifact, place.packaging).await?;
         if chosen.is_empty() {
             return Err(Uncollected {
                 context: PhaseContext::new("CLIENT_ERROR", NOTHING),
                 hint: Some(format!(
                     "patterns are relative to {}{}, whatever directory the commands were in",
-                    self.source,
+                    self.at.source,
                     artifact.base_directory.as_ref().map_or("", |_| " and base-directory")
                 )),
             });
         }
-        self.teller.line(format!("Found {} file(s)", chosen.len())).await;
+        self.at.teller.line(format!("Found {} file(s)", chosen.len())).await;
         let bytes = chosen.iter().map(|file| file.facts.size).sum();
         let files = chosen.len() as u64;
         let (location, sums) = self.store(id, chosen, bytes, &to.store, &place).await?;
@@ -131,7 +114,7 @@ impl Collector {
             md5,
             override_name: name.is_some() && to.settings.override_name,
         };
-        self.teller.0.send(Input::Stored(stored)).await;
+        self.at.teller.0.send(Input::Stored(stored)).await;
         Ok(())
     }
 
@@ -148,17 +131,17 @@ impl Collector {
         let mut chosen = BTreeMap::new();
         let mut problems = Vec::new();
         for (shown, base) in self.bases(artifact.base_directory.as_deref()).await? {
-            self.teller.line(format!("Expanding file paths for base directory {shown}")).await;
-            self.teller.line("Assembling file list").await;
+            self.at.teller.line(format!("Expanding file paths for base directory {shown}")).await;
+            self.at.teller.line("Assembling file list").await;
             let read = |texts: &[String]| -> Vec<Pattern> {
-                texts.iter().map(|text| Pattern::new(&self.values.expand(text), &base)).collect()
+                texts.iter().map(|text| Pattern::new(&self.at.values.expand(text), &base)).collect()
             };
             let selection = Selection {
                 files: read(&artifact.files),
                 exclude: read(&artifact.exclude_paths),
                 discard_paths: artifact.discard_paths,
             };
-            let listing = list(&*self.container, &base, begin(&selection.files), links).await?;
+            let listing = list(&*self.at.container, &base, begin(&selection.files), links).await?;
             let Listing { files, problems: unlisted, failures, .. } = listing;
             if let Some((path, why)) =
                 failures.into_iter().find(|(path, _)| !selection.excludes(path))
@@ -168,14 +151,17 @@ impl Collector {
                     problem: format!("cannot list it: {why}"),
                 });
             }
-            let files =
-                self.leavings.taken_from(files, &base, &selection.files, &self.teller).await?;
+            let files = self
+                .at
+                .leavings
+                .taken_from(files, &base, &selection.files, &self.at.teller)
+                .await?;
             let selected = selection.choose(files.iter().map(|file| file.path.as_slice()));
             for (pattern, hit) in selection.files.iter().zip(&selected.hits) {
-                self.teller.line(format!("Expanding {}", pattern.text())).await;
+                self.at.teller.line(format!("Expanding {}", pattern.text())).await;
                 if !hit && pattern.is_literal() {
                     let text = format!("Skipping invalid file path {}", pattern.text());
-                    self.teller.line(text).await;
+                    self.at.teller.line(text).await;
                 }
             }
             problems.extend(unlisted.into_iter().filter(|(path, _)| {
@@ -186,7 +172,7 @@ impl Collector {
                 let count = selected.clashes;
                 let text =
                     format!("discard-paths: {count} file(s) gave way to others of their name");
-                self.teller.warn(text).await;
+                self.at.teller.warn(text).await;
             }
             let mut files: Vec<Option<Found>> = files.into_iter().map(Some).collect();
             for (name, number) in selected.files {
@@ -205,11 +191,11 @@ impl Collector {
 
     /// The directories that files are taken from, as written and as they are.
     async fn bases(&self, written: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
-        let shown = written.map_or_else(|| ".".to_owned(), |text| self.values.expand(text));
-        self.teller.line(format!("Expanding base directory path: {shown}")).await;
-        self.teller.line("Assembling file list").await;
-        self.teller.line(format!("Expanding {shown}")).await;
-        let source = self.source.as_bytes();
+        let shown = written.map_or_else(|| ".".to_owned(), |text| self.at.values.expand(text));
+        self.at.teller.line(format!("Expanding base directory path: {shown}")).await;
+        self.at.teller.line("Assembling file list").await;
+        self.at.teller.line(format!("Expanding {shown}")).await;
+        let source = self.at.source.as_bytes();
         let pattern = Pattern::new(&shown, source);
         let whole = |path: &[u8]| match path {
             [b'/', ..] => path.to_vec(),
@@ -217,14 +203,14 @@ impl Collector {
         };
         if pattern.is_literal() {
             let base = whole(pattern.start());
-            if is_directory(&*self.container, &base).await? {
+            if is_directory(&*self.at.container, &base).await? {
                 return Ok(vec![(shown, base)]);
             }
-            self.teller.line(format!("Skipping invalid file path {shown}")).await;
+            self.at.teller.line(format!("Skipping invalid file path {shown}")).await;
             return Ok(Vec::new());
         }
         let patterns = [pattern];
-        let listing = list(&*self.container, source, begin(&patterns), Links::None).await?;
+        let listing = list(&*self.at.container, source, begin(&patterns), Links::None).await?;
         let mut bases: Vec<(String, Vec<u8>)> = Vec::new();
         for directory in listing.directories {
             // In the order of their paths: one within another comes after it.
@@ -252,14 +238,14 @@ impl Collector {
         match (store, place.packaging) {
             (Store::Folder(folder), packaging) => {
                 let target = folder.join(&place.key);
-                let staging = Staging::make(folder, &self.build)?;
+                let staging = Staging::make(folder, &self.at.build)?;
                 let inner = staging.path().join("artifact");
                 let sums = match packaging {
                     Packaging::None => {
                         super::folder::make_folders(&inner)?;
                         let mut keeper = FolderKeeper::new(inner.clone(), meter.clone());
                         let kept = self.keep(chosen, move |keep| keep(&mut keeper));
-                        meter.during(&self.teller, &whose, bytes, kept).await?;
+                        meter.during(&self.at.teller, &whose, bytes, kept).await?;
                         None
                     }
                     Packaging::Zip => {
@@ -282,12 +268,13 @@ impl Collector {
             (Store::Bucket(location), Packaging::None) => {
                 let prefix = location.object(&place.key);
                 let arn = prefix.arn();
-                let s3 = self.s3().await;
+                let s3 = self.at.s3().await;
                 let (mut keeper, uploads) = BucketKeeper::new(prefix);
                 let read = self.keep(chosen, move |keep| keep(&mut keeper));
                 let both = async { tokio::join!(bucket::upload(&s3, uploads, &meter), read) };
-                let done =
-                    meter.during(&self.teller, &whose, bytes, self.unless_cancelled(both)).await;
+                let done = meter
+                    .during(&self.at.teller, &whose, bytes, self.at.unless_cancelled(both))
+                    .await;
                 s3.settle().await;
                 let (sent, read) = done?;
                 // Where the one has ended because of the other, the other says why.
@@ -298,10 +285,10 @@ impl Collector {
                 }
             }
             (Store::Bucket(location), Packaging::Zip) => {
-                let failed = || OutputError::folder("make a file in", &self.scratch);
-                let file = tempfile::tempfile_in(&self.scratch).map_err(failed())?;
+                let failed = || OutputError::folder("make a file in", &self.at.scratch);
+                let file = tempfile::tempfile_in(&self.at.scratch).map_err(failed())?;
                 let (mut file, sums) =
-                    self.zip(chosen, file, self.scratch.clone(), &meter, &whose, bytes).await?;
+                    self.zip(chosen, file, self.at.scratch.clone(), &meter, &whose, bytes).await?;
                 let size = file.seek(SeekFrom::End(0)).map_err(failed())?;
                 file.seek(SeekFrom::Start(0)).map_err(failed())?;
                 let object = Object {
@@ -313,11 +300,11 @@ impl Collector {
                     ],
                     ..location.object(&place.key)
                 };
-                let s3 = self.s3().await;
+                let s3 = self.at.s3().await;
                 let meter = Meter::default();
                 let told = |bytes| meter.add(bytes);
-                let put = self.unless_cancelled(s3.put(&object, file, &told));
-                let done = meter.during(&self.teller, &object.to_string(), size, put).await;
+                let put = self.at.unless_cancelled(s3.put(&object, file, &told));
+                let done = meter.during(&self.at.teller, &object.to_string(), size, put).await;
                 s3.settle().await;
                 done??;
                 Ok((object.arn(), Some(sums)))
@@ -339,7 +326,7 @@ impl Collector {
             keep(&mut keeper)?;
             keeper.finish()
         });
-        meter.during(&self.teller, whose, bytes, zipped).await
+        meter.during(&self.at.teller, whose, bytes, zipped).await
     }
 
     /// Has a keeper keep the files, on a thread that may block.
@@ -352,7 +339,7 @@ impl Collector {
         + Send
         + 'static,
     ) -> Result<T, OutputError> {
-        let files = Files::start(&*self.container).await?;
+        let files = Files::start(&*self.at.container).await?;
         let work = tokio::task::spawn_blocking(move || {
             let (mut warnings, mut files) = (Vec::new(), Some(files));
             let mut go = |keeper: &mut dyn Keeper| match files.take() {
@@ -373,25 +360,10 @@ impl Collector {
     async fn warn_all(&self, before: &str, texts: impl ExactSizeIterator<Item = String>) {
         let more = texts.len().saturating_sub(TOLD);
         for text in texts.take(TOLD) {
-            self.teller.warn(format!("{before}{text}")).await;
+            self.at.teller.warn(format!("{before}{text}")).await;
         }
         if more > 0 {
-            self.teller.warn(format!("{before}{more} more like these")).await;
-        }
-    }
-
-    async fn s3(&self) -> S3 {
-        S3::new(&Amazon::load(&self.identity).await)
-    }
-
-    async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, OutputError> {
-        let mut cancel = self.cancel.clone();
-        tokio::select! {
-            done = work => Ok(done),
-            // Its other end goes only with the build.
-            _ = cancel.wait_for(|cancelled| *cancelled) => {
-                Err(OutputError::Other("the build was stopped".to_owned()))
-            }
+            self.at.teller.warn(format!("{before}{more} more like these")).await;
         }
     }
 }

@@ -96,7 +96,7 @@ impl Caching {
         let wanted = match self.wanted(cache, to).await {
             Ok(wanted) => wanted,
             Err(problem) => {
-                self.teller.warn(format!("cache: {problem}; the build goes on without")).await;
+                self.at.teller.warn(format!("cache: {problem}; the build goes on without")).await;
                 return CacheState::default();
             }
         };
@@ -131,7 +131,7 @@ impl Caching {
                 Err(error) => Err(error),
             },
             Store::Bucket(location) => {
-                bucket::restore(self, &self.s3().await, location, &wanted).await
+                bucket::restore(self, &self.at.s3().await, location, &wanted).await
             }
         };
         match restored {
@@ -150,7 +150,7 @@ impl Caching {
 
     async fn restore_found(&self, wanted: Wanted, entry: Entry) -> CacheState {
         let facts = entry.facts.clone();
-        let is_there = self.container.has_cache();
+        let is_there = self.at.container.has_cache();
         let entry = if is_there { Ok(entry) } else { copy::restore(self, entry).await };
         let (restored, entry) = match entry {
             Ok(entry) => {
@@ -186,13 +186,13 @@ impl Caching {
         let is_there = match &to.store {
             _ if wanted.key.is_none() => false,
             Store::Folder(path) => CacheFolder::new(path.clone()).has(wanted)?,
-            Store::Bucket(location) => bucket::has(&self.s3().await, location, wanted).await?,
+            Store::Bucket(location) => bucket::has(&self.at.s3().await, location, wanted).await?,
         };
         if is_there {
             // What a key stands for does not change.
             return Ok(());
         }
-        let patterns = patterns(&cache.paths, &self.values, &self.source);
+        let patterns = patterns(&cache.paths, &self.at.values, &self.at.source);
         let gathered = gather(&self.origin(), &patterns).await?;
         if gathered.files() == 0 {
             self.note("cache: nothing to save: no file matches its paths".to_owned()).await;
@@ -207,7 +207,7 @@ impl Caching {
                 self.save_in_folder(CacheFolder::new(path.clone()), wanted, gathered).await?;
             }
             Store::Bucket(location) => {
-                bucket::save(self, &self.s3().await, location, wanted, gathered).await?;
+                bucket::save(self, &self.at.s3().await, location, wanted, gathered).await?;
             }
         }
         let key = wanted.key.as_ref().map_or(String::new(), |key| format!(" under the key {key}"));
@@ -221,10 +221,10 @@ impl Caching {
         wanted: &Wanted,
         gathered: Gathered,
     ) -> Result<(), OutputError> {
-        let (build, wanted) = (self.build.clone(), wanted.clone());
+        let (build, wanted) = (self.at.build.clone(), wanted.clone());
         let (meter, bytes) = (Meter::default(), gathered.bytes());
-        let chosen = gathered.chosen(&self.source);
-        let files = Files::start(&*self.container).await?;
+        let chosen = gathered.chosen(&self.at.source);
+        let files = Files::start(&*self.at.container).await?;
         let counted = meter.clone();
         let work = tokio::task::spawn_blocking(move || {
             let new = folder.begin(&build)?;
@@ -238,14 +238,14 @@ impl Caching {
             }
             new.finish(&wanted, &gathered).map(drop)
         });
-        let saved = meter.during(&self.teller, "cache", bytes, work).await;
+        let saved = meter.during(&self.at.teller, "cache", bytes, work).await;
         saved.map_err(|error| OutputError::Other(error.to_string()))?
     }
 
     /// Resolves what the buildspec asks for.
     async fn wanted(&self, cache: &spec::Cache, to: &CacheTo) -> Result<Wanted, String> {
         let evaluate = async |text: &String| {
-            let value = self.values.evaluate(&*self.container, text).await;
+            let value = self.at.values.evaluate(&*self.at.container, text).await;
             value.map_err(|problem| format!("cannot evaluate the key {text}: {problem}"))
         };
         let key = match &cache.key {

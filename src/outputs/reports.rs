@@ -65,12 +65,12 @@ impl Reports {
         collector: &Collector,
         groups: &[ReportGroup],
     ) -> Result<(), PhaseContext> {
-        let staging = self.staging(&collector.build);
+        let staging = self.staging(&collector.at.build);
         let staging = match staging {
             Ok(staging) => staging,
             Err(error) => {
                 // Read and shown they are all the same.
-                collector.teller.warn(format!("reports are not written: {error}")).await;
+                collector.at.teller.warn(format!("reports are not written: {error}")).await;
                 None
             }
         };
@@ -81,7 +81,7 @@ impl Reports {
         }
         for group in groups {
             if !self.one(collector, group, place).await {
-                missing.push(collector.values.expand(&group.group));
+                missing.push(collector.at.values.expand(&group.group));
             }
         }
         if let (Some(staging), Some(dir)) = (staging, self.dir.clone()) {
@@ -92,7 +92,7 @@ impl Reports {
                 moved
             });
             if let Err(error) = moved.await.unwrap_or(Ok(())) {
-                collector.teller.warn(format!("reports are not written: {error}")).await;
+                collector.at.teller.warn(format!("reports are not written: {error}")).await;
             }
         }
         if missing.is_empty() {
@@ -101,9 +101,9 @@ impl Reports {
         let text = format!(
             "no matching report paths found: {}; patterns are relative to {} and base-directory",
             missing.join(", "),
-            collector.source
+            collector.at.source
         );
-        collector.teller.0.send(Input::Notice(NoticeLevel::Warning, text)).await;
+        collector.at.teller.0.send(Input::Notice(NoticeLevel::Warning, text)).await;
         Err(PhaseContext::new("CLIENT_ERROR", "no matching report paths found"))
     }
 
@@ -113,7 +113,7 @@ impl Reports {
     }
 
     fn named(&self, collector: &Collector, written: &str, format: Format) -> Named {
-        let written = collector.values.expand(written);
+        let written = collector.at.values.expand(written);
         // arn:aws:codebuild:<region>:<account>:build/...
         let owner: Vec<&str> = collector.arn.split(':').take(5).collect();
         let owner = owner.join(":");
@@ -137,7 +137,11 @@ impl Reports {
             ReportType::Test => "TEST",
             ReportType::CodeCoverage => "CODE_COVERAGE",
         };
-        collector.teller.line(format!("Preparing to copy {kind} report {}", named.group_arn)).await;
+        collector
+            .at
+            .teller
+            .line(format!("Preparing to copy {kind} report {}", named.group_arn))
+            .await;
         let selection = Artifact {
             files: wanted.files.clone(),
             base_directory: wanted.base_directory.clone(),
@@ -158,7 +162,7 @@ impl Reports {
         };
         let is_there = !chosen.is_empty();
         if is_there {
-            collector.teller.line(format!("Found {} file(s)", chosen.len())).await;
+            collector.at.teller.line(format!("Found {} file(s)", chosen.len())).await;
         } else {
             named.group.problem("no matching report paths found".to_owned());
         }
@@ -196,12 +200,17 @@ impl Reports {
 
     /// Looks for files that are reports, whatever the buildspec says, unless the build does not want it.
     async fn discover(&self, collector: &Collector, to: Option<&Path>) {
-        let teller = &collector.teller;
-        if collector.values.get(DISCOVER).is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+        let teller = &collector.at.teller;
+        if collector
+            .at
+            .values
+            .get(DISCOVER)
+            .is_some_and(|value| value.eq_ignore_ascii_case("false"))
+        {
             return;
         }
         let begun = Instant::now();
-        let pattern = collector.values.get(DISCOVER_DIR).filter(|text| !text.is_empty());
+        let pattern = collector.at.values.get(DISCOVER_DIR).filter(|text| !text.is_empty());
         let pattern = pattern.unwrap_or_else(|| "**/*".to_owned());
         let seconds = DISCOVERY.as_secs();
         for line in [
@@ -256,12 +265,13 @@ impl Reports {
         collector: &Collector,
         pattern: &str,
     ) -> Result<Vec<Group>, OutputError> {
-        let base = collector.source.as_bytes();
+        let base = collector.at.source.as_bytes();
         let patterns = [Pattern::new(pattern, base)];
-        let listing = list(&*collector.container, base, begin(&patterns), Links::None).await?;
+        let listing = list(&*collector.at.container, base, begin(&patterns), Links::None).await?;
         let files = collector
+            .at
             .leavings
-            .taken_from(listing.files, base, &patterns, &collector.teller)
+            .taken_from(listing.files, base, &patterns, &collector.at.teller)
             .await?;
         let mut left = MAX_DISCOVERED_IN_ALL;
         let chosen = files.into_iter().filter(|file| {
@@ -301,7 +311,7 @@ impl Reports {
     /// Tells what a report comes to, and writes it.
     async fn finish(&self, collector: &Collector, named: Named, to: Option<&Path>) {
         let Named { mut group, arn, group_arn } = named;
-        group.finish(&collector.source, &self.secrets);
+        group.finish(&collector.at.source, &self.secrets);
         let report = group.report(&arn, &group_arn, &collector.arn, self.created);
         let facts = group.facts(report.clone());
         if let Some(to) = to {
@@ -321,10 +331,10 @@ impl Reports {
             let written: Result<(), OutputError> =
                 written.await.unwrap_or_else(|error| Err(OutputError::Other(error.to_string())));
             if let Err(error) = written {
-                collector.teller.warn(format!("a report is not written: {error}")).await;
+                collector.at.teller.warn(format!("a report is not written: {error}")).await;
             }
         }
-        collector.teller.0.send(Input::Reported(Box::new(facts))).await;
+        collector.at.teller.0.send(Input::Reported(Box::new(facts))).await;
     }
 }
 

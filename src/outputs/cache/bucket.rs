@@ -89,8 +89,8 @@ pub(super) async fn restore(
         }
     }
     let Some(mut download) = download else { return Ok(None) };
-    let failed = || OutputError::folder("make a file in", &caching.scratch);
-    let mut file = tempfile::tempfile_in(&caching.scratch).map_err(failed())?;
+    let failed = || OutputError::folder("make a file in", &caching.at.scratch);
+    let mut file = tempfile::tempfile_in(&caching.at.scratch).map_err(failed())?;
     let (meter, total) = (Meter::default(), download.length().unwrap_or(0));
     let fetch = async {
         let mut digest = Sha256::new();
@@ -101,16 +101,16 @@ pub(super) async fn restore(
         }
         Ok::<_, OutputError>(hex(&digest.finalize()))
     };
-    let digest = meter.during(&caching.teller, &found.to_string(), total, fetch).await?;
+    let digest = meter.during(&caching.at.teller, &found.to_string(), total, fetch).await?;
     let told = |name: &str| download.metadata(name).map(str::to_owned);
     if told(DIGEST).as_ref() != Some(&digest) {
         let problem = format!("{found}: its bytes are not those that were saved (sha256 {digest})");
         return Err(OutputError::Other(problem));
     }
-    for (side, to) in [(SOURCE, caching.source.as_bytes()), (ROOT, &b"/"[..])] {
+    for (side, to) in [(SOURCE, caching.at.source.as_bytes()), (ROOT, &b"/"[..])] {
         file.seek(SeekFrom::Start(0)).map_err(failed())?;
         let (archive, to) = (file.try_clone().map_err(failed())?, to.to_vec());
-        let files = Files::start(&*caching.container).await?;
+        let files = Files::start(&*caching.at.container).await?;
         let work = tokio::task::spawn_blocking(move || {
             files.write(&to, root::CREATE, |requests| unpack(&archive, side, requests))
         });
@@ -207,12 +207,12 @@ pub(super) async fn save(
     wanted: &Wanted,
     gathered: Gathered,
 ) -> Result<(), OutputError> {
-    let failed = || OutputError::folder("make a file in", &caching.scratch);
-    let file = tempfile::tempfile_in(&caching.scratch).map_err(failed())?;
+    let failed = || OutputError::folder("make a file in", &caching.at.scratch);
+    let file = tempfile::tempfile_in(&caching.at.scratch).map_err(failed())?;
     let meter = Meter::default();
-    let keeper = TarKeeper::new(file, caching.scratch.clone(), meter.clone(), &gathered)?;
+    let keeper = TarKeeper::new(file, caching.at.scratch.clone(), meter.clone(), &gathered)?;
     let packing = caching.keep_with(&gathered, keeper);
-    let keeper = meter.during(&caching.teller, "cache", gathered.bytes(), packing).await?;
+    let keeper = meter.during(&caching.at.teller, "cache", gathered.bytes(), packing).await?;
     let finished = tokio::task::spawn_blocking(move || keeper.finish()).await;
     let (mut file, digest) = finished.map_err(|error| OutputError::Other(error.to_string()))??;
     let size = file.seek(SeekFrom::End(0)).map_err(failed())?;
@@ -228,16 +228,8 @@ pub(super) async fn save(
     };
     let meter = Meter::default();
     let told = |bytes| meter.add(bytes);
-    let mut cancel = caching.cancel.clone();
-    let put = async {
-        tokio::select! {
-            done = s3.put(&object, file, &told) => done.map_err(OutputError::from),
-            _ = cancel.wait_for(|cancelled| *cancelled) => {
-                Err(OutputError::Other("the build was stopped".to_owned()))
-            }
-        }
-    };
-    let done = meter.during(&caching.teller, &object.to_string(), size, put).await;
+    let put = caching.at.unless_cancelled(s3.put(&object, file, &told));
+    let done = meter.during(&caching.at.teller, &object.to_string(), size, put).await;
     s3.settle().await;
-    done
+    Ok(done??)
 }

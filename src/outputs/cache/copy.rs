@@ -18,8 +18,8 @@ const CHUNK: usize = 256 << 10;
 /// Copies it; the cache again.
 pub(super) async fn restore(caching: &Caching, entry: Entry) -> Result<Entry, OutputError> {
     let mut entry = entry;
-    for (side, to) in [(SOURCE, caching.source.as_bytes()), (ROOT, b"/")] {
-        let files = Files::start(&*caching.container).await?;
+    for (side, to) in [(SOURCE, caching.at.source.as_bytes()), (ROOT, b"/")] {
+        let files = Files::start(&*caching.at.container).await?;
         let to = to.to_vec();
         let work = tokio::task::spawn_blocking(move || {
             let tree = entry.side(side);
@@ -43,7 +43,7 @@ pub(super) async fn tell(caching: &Caching, failures: &Failures) {
     if let Some(first) = failures.first.first() {
         let more = failures.count - 1;
         let text = format!("cache: not all of it is restored: {first} (and {more} more)");
-        caching.teller.warn(text).await;
+        caching.at.teller.warn(text).await;
     }
 }
 

@@ -1,0 +1,51 @@
+//! Where a build's outputs are collected: its container, whom one tells, and who calls S3.
+//!
+//! Made by the driver at either end of a build; `artifacts`, `reports` and `cache` work with it.
+
+use super::{Leavings, OutputError, Teller, Values};
+use crate::amazon::s3::S3;
+use crate::amazon::{Amazon, Identity};
+use crate::engine::Container;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What whoever collects, keeps or restores something has at hand.
+#[derive(Clone)]
+pub(crate) struct Workplace {
+    pub(crate) container: Arc<dyn Container>,
+    pub(crate) teller: Teller,
+    pub(crate) values: Values,
+    /// `CODEBUILD_SRC_DIR`.
+    pub(crate) source: String,
+    /// What is not collected.
+    pub(crate) leavings: Leavings,
+    /// The build's uuid.
+    pub(crate) build: String,
+    /// A folder of the build's own, for what must be whole before it is sent or put in place.
+    pub(crate) scratch: PathBuf,
+    /// Who calls S3.
+    pub(crate) identity: Identity,
+    /// Becomes true when nobody waits for it any more.
+    pub(crate) cancel: watch::Receiver<bool>,
+}
+
+impl Workplace {
+    pub(super) async fn s3(&self) -> S3 {
+        S3::new(&Amazon::load(&self.identity).await)
+    }
+
+    pub(super) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, OutputError> {
+        let mut cancel = self.cancel.clone();
+        tokio::select! {
+            done = work => Ok(done),
+            // Its other end goes only with the build.
+            _ = cancel.wait_for(|cancelled| *cancelled) => {
+                Err(OutputError::Other("the build was stopped".to_owned()))
+            }
+        }
+    }
+}
