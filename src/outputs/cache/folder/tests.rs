@@ -1,6 +1,7 @@
 //! What runners that share a folder of caches do to each other.
 
 use super::*;
+use crate::outputs::cache::OLDEST;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 type Tested = Result<(), OutputError>;
