@@ -3,7 +3,7 @@
 use super::Build;
 use super::request::{EngineKind, LogFormat};
 use crate::amazon;
-use crate::daemon::Program;
+use crate::daemon::{Program, Storage};
 use crate::driver::inbox::Inbox;
 use crate::engine::auto::Auto;
 use crate::engine::daemon::DaemonEngine;
@@ -39,6 +39,7 @@ impl Build {
             program,
             build: self.identity.uuid.to_string(),
             place: self.dir.layer(),
+            storage: Storage::Callers,
             images: images.clone(),
             record: Arc::clone(&record),
             tell: Arc::clone(&tell),

@@ -5,6 +5,7 @@
 use super::address::{Candidates, Program, Surroundings};
 use super::client::{Answering, connect};
 use super::service::Service;
+use super::storage::Storage;
 use bollard::Docker;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -74,8 +75,12 @@ impl fmt::Display for Unreachable {
 }
 
 /// Finds Docker or Podman. A Podman that does not listen anywhere is started for the caller alone,
-/// with its socket in `place`.
-pub(crate) async fn find(program: Program, place: &Path) -> Result<Daemon, Unreachable> {
+/// with its socket in `place` and its containers in this storage.
+pub(crate) async fn find(
+    program: Program,
+    place: &Path,
+    storage: &Storage,
+) -> Result<Daemon, Unreachable> {
     let variable = |name: &str| std::env::var(name).ok();
     let uid = nix::unistd::geteuid().as_raw();
     let Candidates { addresses, named_by } =
@@ -90,7 +95,7 @@ pub(crate) async fn find(program: Program, place: &Path) -> Result<Daemon, Unrea
         }
     }
     if program == Program::Podman && named_by.is_none() && podman().is_some() {
-        match serve(None, place).await {
+        match serve(None, place, storage).await {
             Ok(daemon) => return Ok(daemon),
             Err(why) => tried.push(("podman system service".to_owned(), why)),
         }
@@ -99,8 +104,12 @@ pub(crate) async fn find(program: Program, place: &Path) -> Result<Daemon, Unrea
 }
 
 /// A Podman of the caller's own, with another OCI runtime where one is named.
-pub(crate) async fn serve(runtime: Option<&str>, place: &Path) -> Result<Daemon, String> {
-    let mut service = Service::start(runtime, place).map_err(|error| error.to_string())?;
+pub(crate) async fn serve(
+    runtime: Option<&str>,
+    place: &Path,
+    storage: &Storage,
+) -> Result<Daemon, String> {
+    let mut service = Service::start(runtime, place, storage).map_err(|error| error.to_string())?;
     let answering = service.ready().await?;
     service.keep(&answering.client);
     Ok(Daemon::new(answering, Some(service)))

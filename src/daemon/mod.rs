@@ -6,7 +6,9 @@ mod address;
 mod client;
 mod find;
 mod service;
+mod storage;
 
 pub(crate) use address::Program;
 pub(crate) use client::{connect, said};
 pub(crate) use find::{Daemon, find, podman, program_on_path, serve};
+pub(crate) use storage::Storage;

@@ -4,6 +4,7 @@
 //! runner leaves none.
 
 use super::client::{Answering, connect};
+use super::storage::{Storage, Traces};
 use bollard::Docker;
 use futures_util::StreamExt;
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::pin::pin;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
@@ -31,18 +32,24 @@ pub(crate) struct Service {
     child: Child,
     address: String,
     complaints: File,
+    traces: Traces,
     /// Listens to it.
     client: Option<AbortHandle>,
 }
 
 impl Service {
-    /// Starts it with its socket in `place`, a folder of the caller's own.
-    pub(super) fn start(runtime: Option<&str>, place: &Path) -> io::Result<Self> {
+    /// Starts the service with its socket in `place`, a folder that only the caller may enter.
+    pub(super) fn start(
+        runtime: Option<&str>,
+        place: &Path,
+        storage: &Storage,
+    ) -> io::Result<Self> {
         // One with another runtime may end while this one begins.
         let socket = place.join(runtime.unwrap_or("podman")).with_extension("sock");
         let address = format!("unix://{}", socket.display());
         let complaints = tempfile::tempfile()?;
-        let mut command = Command::new("podman");
+        let traces = storage.traces();
+        let mut command = storage.command();
         if let Some(runtime) = runtime {
             command.args(["--runtime", runtime]);
         }
@@ -54,7 +61,7 @@ impl Service {
             .stdout(Stdio::null())
             .stderr(complaints.try_clone()?)
             .spawn()?;
-        Ok(Service { child, address, complaints, client: None })
+        Ok(Service { child, address, complaints, client: None, traces })
     }
 
     /// The daemon, once it answers.
@@ -110,5 +117,6 @@ impl Drop for Service {
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         }
         let _ = self.child.wait();
+        self.traces.clear();
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a build can run here, and what of it is limited.
 
 use super::{Report, Row, State};
-use crate::daemon::{self, Daemon, Program};
+use crate::daemon::{self, Daemon, Program, Storage};
 use crate::engine::daemon::DaemonEngine;
 use crate::engine::namespaces::Namespaces;
 use crate::engine::{
@@ -46,13 +46,16 @@ struct Trial {
     /// A folder where builds have theirs, so that it is on the same file system.
     dir: TempDir,
     images: Store,
+    /// Podman's storage. Its path must be short, which that of the state folder may not be.
+    podman: TempDir,
 }
 
 impl Trial {
     fn new(home: &Home) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix(".doctor-").tempdir_in(home.root())?;
         fs::create_dir(dir.path().join("readonly"))?;
-        Ok(Trial { dir, images: Store::new(home.images()) })
+        let podman = tempfile::Builder::new().prefix(".runner-").tempdir_in("/tmp")?;
+        Ok(Trial { dir, images: Store::new(home.images()), podman })
     }
 
     /// As a build has them.
@@ -216,6 +219,15 @@ impl Trial {
         }
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Separate(self.podman.path().to_path_buf())
+    }
+
+    /// Where the trial of a daemon has its files.
+    fn place_of(&self, program: Program) -> PathBuf {
+        self.dir.path().join(program.command())
+    }
+
     /// Has a daemon make a container, of an image of one empty directory, in which our program runs.
     /// Both are gone afterwards. What a build would be warned of.
     async fn container_of(
@@ -223,7 +235,7 @@ impl Trial {
         program: Program,
         daemon: Daemon,
     ) -> Result<Vec<String>, EngineError> {
-        let place = self.dir.path().join(program.command());
+        let place = self.place_of(program);
         let (root, readonly) = (place.join("root"), place.join("readonly"));
         let made = fs::create_dir_all(root.join("tmp")).and_then(|()| fill(&readonly.join("bin")));
         made.map_err(|error| EngineError::fault(format!("{}: {error}", place.display()), None))?;
@@ -236,6 +248,7 @@ impl Trial {
             tell: note(&told),
             warn: note(&warned),
             place,
+            storage: self.storage(),
         };
         let spec = self.spec(Image::Rootfs(root), readonly, Network::Host);
         engine.start_on(daemon, spec).await?.stop().await;
@@ -246,7 +259,12 @@ impl Trial {
     async fn daemon(&self, program: Program) -> (bool, Row) {
         let name = program.command();
         let none = "the engine is not to be had; builds in namespaces do not need it";
-        match daemon::find(program, self.dir.path()).await {
+        let place = self.place_of(program);
+        if let Err(error) = fs::create_dir_all(&place) {
+            let found = format!("{}: {error}", place.display());
+            return (false, Row::new(name, State::Limited, found, none, "is the disk full?"));
+        }
+        match daemon::find(program, &place, &self.storage()).await {
             Ok(found) => {
                 let what = format!("{} {} at {}", found.program, found.version, found.address);
                 let how = if found.service.is_some() { " (started for the asking)" } else { "" };
@@ -285,9 +303,10 @@ impl Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        // Files of other users than the caller may be in it.
-        for layer in self.layers() {
-            let _ = crate::state::remove_tree(&layer);
+        // Files of other users than the caller may be in them.
+        let [_, elsewhere] = self.layers();
+        for tree in [elsewhere.as_path(), self.dir.path(), self.podman.path()] {
+            let _ = crate::state::remove_tree(tree);
         }
     }
 }

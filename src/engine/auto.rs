@@ -30,8 +30,9 @@ impl Engine for Auto {
                 done => return done,
             };
             for program in [Program::Docker, Program::Podman] {
-                let _ = crate::state::make_private(&self.daemon.place);
-                let Ok(daemon) = find(program, &self.daemon.place).await else { continue };
+                let DaemonEngine { place, storage, .. } = &self.daemon;
+                let _ = crate::state::make_private(place);
+                let Ok(daemon) = find(program, place, storage).await else { continue };
                 (self.daemon.tell)(format!(
                     "engine {}, because {}",
                     daemon.program.command(),

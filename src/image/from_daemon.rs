@@ -4,7 +4,7 @@
 //! as its layers are unpacked.
 
 use super::manifest::Digest;
-use crate::daemon::{self, Daemon, Program, said};
+use crate::daemon::{self, Daemon, Program, Storage, said};
 use futures_util::StreamExt;
 use std::io::{self, Write};
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(super) async fn find(name: &str) -> Result<Found, String> {
     let place = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
     let mut unreachable = Vec::new();
     for program in [Program::Docker, Program::Podman] {
-        let daemon = match daemon::find(program, place.path()).await {
+        let daemon = match daemon::find(program, place.path(), &Storage::Callers).await {
             Ok(daemon) => daemon,
             Err(why) => {
                 unreachable.push(why.to_string());

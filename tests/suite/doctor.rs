@@ -18,7 +18,8 @@ cases! {
     [Root] => closed_namespaces, closed_user_namespaces, a_state_folder_on_an_overlay,
         a_machine_without_control_groups, a_full_disk, a_store_that_cannot_be_written;
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] => docker_answers;
-    [Users, Program("podman"), Program("runc")] => podman_answers;
+    [Users, Program("podman"), Program("runc")] => podman_answers, podman_leaves_nothing;
+    [Root, Program("podman"), Program("runc")] => podman_leaves_nothing_on_a_new_machine;
     [Containers, Image("busybox")] => a_build_with_sessions, a_build_without_sessions,
         a_build_that_has_ended, a_build_that_does_not_answer, awss_programs, keys_of_awss_clients,
         an_endpoint_that_does_not_answer;
@@ -243,6 +244,47 @@ fn docker_answers() {
     };
     ours(&["ps", "--all"]);
     ours(&["images", "--all"]);
+}
+
+/// The folders in which Podman, its runtimes and its networks keep what they share, where they are.
+fn podman_leaves_nothing_on_a_new_machine() {
+    let bed = Bed::new();
+    let empty =
+        "mount -t tmpfs none /run; mount -t tmpfs none /var/lib/containers 2>/dev/null || true
+        for dir in /etc/cni/net.d /etc/containers/networks; do
+            test ! -d $dir || mount -t tmpfs none $dir
+        done
+        \"$@\" > ../report || true
+        rm -rf /run/mount
+        find /run /var/lib/containers /etc/cni/net.d /etc/containers/networks -mindepth 1 || true
+        exit";
+    let mut command = doctor_within(&bed, &["--mount"], empty);
+    command.env_remove("CONTAINER_HOST");
+    let Outcome { stdout, stderr, .. } = outcome(&mut command);
+    let report = fs::read_to_string(bed.path("report")).unwrap();
+    let report = serde_json::from_str(&report).unwrap_or_else(|_| panic!("{report}\n{stderr}"));
+    is(&report, "podman", "ok");
+    assert_eq!(stdout, "", "the doctor has left these");
+}
+
+/// Without a runtime directory of the caller's, too.
+fn podman_leaves_nothing() {
+    let bed = Bed::new();
+    let mut command = doctor(&bed);
+    let (seen, _) = report(command.env_remove("CONTAINER_HOST"));
+    is(&seen, "podman", "ok");
+    assert_eq!(list(&bed.path("home")), Vec::<String>::new());
+    let mut left = list(&bed.home());
+    left.sort();
+    assert_eq!(left, ["builds", "counters", "images", "live"]);
+    // Podman's pause process names no folder among its arguments.
+    let state = bed.home().into_os_string().into_encoded_bytes();
+    for process in fs::read_dir("/proc").unwrap() {
+        let process = process.unwrap().path();
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        let is_of_the_doctor = environment.windows(state.len()).any(|part| part == state);
+        assert!(!is_of_the_doctor, "{}", process.display());
+    }
 }
 
 fn podman_answers() {

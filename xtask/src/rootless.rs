@@ -65,10 +65,15 @@ fn prepare() -> Result<Bed> {
 
 fn test_as(user: &str, bed: &Bed, filter: &[String]) -> Result {
     let variable = |name: &str, value: &Path| format!("{name}={}", value.display());
+    let runtime_dir = bed.0.join(format!("run-{user}"));
+    let mine = ["--directory", "--mode", "700", "--owner", user, "--group", user];
+    run(Command::new("install").args(mine).arg(&runtime_dir))?;
     run(Command::new("setpriv")
         .args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i"])
         .arg(format!("HOME=/home/{user}"))
         .arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        // Without one, skopeo and Podman take a folder in /run that root may have closed to others.
+        .arg(variable("XDG_RUNTIME_DIR", &runtime_dir))
         .arg(variable("RUNNER_BIN", &bed.0.join("runner")))
         .arg(variable("RUNNER_PROJECT", &bed.0))
         .arg(bed.0.join("e2e"))

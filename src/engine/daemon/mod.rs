@@ -19,7 +19,7 @@ pub(crate) use leftover::remove_leftover;
 use super::container::{Held, InitContainer};
 use super::limits;
 use super::{Container, ContainerSpec, Engine, EngineError, Fut, Recorder, Teller};
-use crate::daemon::{Daemon, Program, find};
+use crate::daemon::{Daemon, Program, Storage, find};
 use crate::image::Getter;
 use crate::state::{ContainerFile, make_private};
 use held::HeldByDaemon;
@@ -39,6 +39,8 @@ pub(crate) struct DaemonEngine {
     pub(crate) build: String,
     /// A folder of the caller's own, gone with the build.
     pub(crate) place: PathBuf,
+    /// Where a Podman that is started for this engine keeps its containers.
+    pub(crate) storage: Storage,
     /// Who the caller is at registries, and where progress is shown.
     pub(crate) images: Getter,
     pub(crate) record: Recorder,
@@ -56,7 +58,7 @@ impl Engine for DaemonEngine {
             make_private(&self.place).map_err(|error| {
                 EngineError::fault(format!("{}: {error}", self.place.display()), None)
             })?;
-            let daemon = find(self.program, &self.place)
+            let daemon = find(self.program, &self.place, &self.storage)
                 .await
                 .map_err(|why| EngineError::incapable(why.to_string(), Some(&why.hint())))?;
             self.start_on(daemon, spec).await

@@ -144,7 +144,7 @@ fn is_foreign(text: &str) -> bool {
 async fn with_runc(engine: &DaemonEngine) -> Option<Daemon> {
     daemon::podman()?;
     daemon::program_on_path("runc")?;
-    let daemon = daemon::serve(Some("runc"), &engine.place).await.ok()?;
+    let daemon = daemon::serve(Some("runc"), &engine.place, &engine.storage).await.ok()?;
     (engine.tell)("Podman: crun refuses this machine's control groups; using runc".to_owned());
     Some(daemon)
 }
