@@ -6,6 +6,7 @@
 mod amazon;
 mod app;
 mod aws;
+mod beneath;
 mod chores;
 mod cli;
 mod client;

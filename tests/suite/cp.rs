@@ -447,7 +447,7 @@ fn a_hostile_program_writes_nothing_outside() {
         ("entry(FILE, 5, b'/tmp/evil')", "leads out of its root"),
         ("entry(FILE, 5, b'a/../../evil')", "leads out of its root"),
         ("entry(DIR, 5, b'..')", "leads out of its root"),
-        (through.as_str(), "l/evil: Not a directory"),
+        (through.as_str(), "l is a symbolic link"),
         ("entry(FILE, 5, b'f')\nsay(3, b'123456')", "content that fits no file"),
         ("entry(FILE, 5, b'f')\nentry(FILE, 5, b'g')", "in place of its files"),
         ("entry(FILE, 2**62, b'f')\nsay(4, struct.pack('<Q', 2**62))\nsay(5, bytes(8))", "f: "),

@@ -5,13 +5,13 @@
 use super::path::{Ending, Inside};
 use super::tree::Tree;
 use super::{Copied, CopyError, Found, Manner, Remote, is_directory, nonsense, shown, special};
+use crate::beneath::Dir;
 use crate::engine::files::{Files, FilesError};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{End, Entry, Reply, select};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -93,13 +93,13 @@ fn split(path: &Path) -> Result<(PathBuf, Option<Vec<u8>>), CopyError> {
 }
 
 /// Through links: what the caller names is the caller's business.
-fn open_directory(path: &Path) -> Result<OwnedFd, CopyError> {
-    let options = fs::OpenOptions::new().read(true).open(path).map_err(CopyError::local(path))?;
-    if options.metadata().map_err(CopyError::local(path))?.is_dir() {
-        Ok(options.into())
-    } else {
-        Err(CopyError::NotADirectory { to: shown(path.as_os_str().as_bytes()) })
-    }
+fn open_directory(path: &Path) -> Result<Dir, CopyError> {
+    Dir::top(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => {
+            CopyError::NotADirectory { to: shown(path.as_os_str().as_bytes()) }
+        }
+        _ => CopyError::local(path)(error),
+    })
 }
 
 struct Job<'a> {

@@ -4,8 +4,8 @@
 //! the container makes them, as its root's.
 
 use super::path::{Ending, Inside};
-use super::tree::names;
 use super::{Copied, CopyError, Manner, Remote, is_directory, shown, special};
+use crate::beneath::Dir;
 use crate::engine::files::{Files, FilesError, Requests};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{Facts, Node, is_path, make};
@@ -168,7 +168,7 @@ impl Sender<'_> {
             flags |= OFlags::NOFOLLOW;
         }
         let opened = openat(place, name, flags, Mode::empty()).map_err(io::Error::from);
-        let listed = opened.and_then(|directory| Ok((names(&directory)?, directory)));
+        let listed = opened.map(Dir::from).and_then(|dir| Ok((dir.names()?, dir)));
         let (names, directory) = match listed {
             Ok(listed) => listed,
             Err(error) => {

@@ -1,0 +1,110 @@
+//! Removal of trees, whatever somebody has made of them: deeper than paths may be long or descriptors open,
+//! or closed to their own owner.
+
+use super::{PERMISSIONS, PLACE};
+use rustix::fs::{AtFlags, Dir as Listing, FileType, Mode, OFlags, fstat, openat, unlinkat};
+use rustix::io::Errno;
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// A directory that is being emptied.
+struct Level {
+    name: CString,
+    /// The directory it is in.
+    above: Id,
+}
+
+/// What a directory is known by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Id(u64, u64);
+
+/// Removes what has a name in a directory, with all that is below it, if it is there.
+pub(super) fn tree(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    match unlinkat(above, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    empty(enter(above, name)?)?;
+    Ok(unlinkat(above, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Removes everything in a directory. One descriptor is open at a time: the way back is `..`, and it is
+/// taken only to where the way came from, for somebody may move directories meanwhile.
+fn empty(top: OwnedFd) -> Result<(), Errno> {
+    let mut here = top;
+    let mut way: Vec<Level> = Vec::new();
+    loop {
+        match empty_but_for_one(&here)? {
+            Some(name) => {
+                let above = id(&here)?;
+                here = enter(&here, name.as_c_str())?;
+                way.push(Level { name, above });
+            }
+            None => {
+                let Some(Level { name, above }) = way.pop() else { return Ok(()) };
+                here = enter(&here, c"..")?;
+                if id(&here)? != above {
+                    return Err(Errno::STALE);
+                }
+                unlinkat(&here, &name, AtFlags::REMOVEDIR)?;
+            }
+        }
+    }
+}
+
+fn id(dir: &OwnedFd) -> Result<Id, Errno> {
+    fstat(dir).map(|stat| Id(stat.st_dev, stat.st_ino))
+}
+
+/// Removes the files and empty directories of a directory up to the first directory that is not
+/// empty; its name.
+fn empty_but_for_one(here: &OwnedFd) -> Result<Option<CString>, Errno> {
+    for entry in Listing::read_from(here)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let is_directory = entry.file_type() == FileType::Directory;
+        let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        let remove = |flags| match unlinkat(here, name, flags) {
+            // Closed to writing by its owner, that is by us.
+            Err(Errno::ACCESS) => {
+                rustix::fs::fchmod(here, Mode::RWXU)?;
+                unlinkat(here, name, flags)
+            }
+            done => done,
+        };
+        match remove(flags) {
+            Ok(()) => {}
+            // A file system that does not tell what is what.
+            Err(Errno::ISDIR) => match remove(AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Some(name.to_owned())),
+                done => done?,
+            },
+            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Some(name.to_owned())),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(None)
+}
+
+/// Opens a directory for listing and changing, closed to its owner or not.
+pub(super) fn enter<P: rustix::path::Arg + Copy>(
+    from: impl std::os::fd::AsFd,
+    name: P,
+) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(&from, name, flags, Mode::empty()) {
+        // An overlay's work directory is closed to its own owner, and a build may close others.
+        Err(Errno::ACCESS) => {
+            let place = openat(&from, name, PLACE, Mode::empty())?;
+            let mode = Mode::from_raw_mode(fstat(&place)?.st_mode & PERMISSIONS) | Mode::RWXU;
+            rustix::fs::chmod(format!("/proc/self/fd/{}", place.as_raw_fd()), mode)?;
+            openat(&place, c".", flags, Mode::empty())
+        }
+        done => done,
+    }
+}
