@@ -27,7 +27,13 @@ impl Storage {
         if let Storage::Separate(place) = self {
             let mut runtime_root = OsString::from("root=");
             runtime_root.push(place.join("oci"));
+            // The caller's configuration holds; programs that Podman asks write into the home.
+            let is_set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+            let configuration = is_set("XDG_CONFIG_HOME")
+                .or_else(|| Some(PathBuf::from(is_set("HOME")?).join(".config").into_os_string()));
             command
+                .envs(configuration.map(|value| ("XDG_CONFIG_HOME", value)))
+                .env("HOME", place)
                 .env("XDG_RUNTIME_DIR", place)
                 .env("XDG_DATA_HOME", place)
                 // A driver that mounts nothing.
@@ -53,7 +59,9 @@ impl Storage {
                 let file = Path::new(BLOB_CACHE);
                 let new = file.ancestors().take(3).filter(|path| !path.exists());
                 Traces {
-                    pause: Some(place.join("libpod/tmp/pause.pid")),
+                    pause: ["tmp/pause.pid", "libpod/tmp/pause.pid"]
+                        .map(|file| place.join(file))
+                        .to_vec(),
                     new: new.map(Path::to_owned).collect(),
                 }
             }
@@ -64,8 +72,9 @@ impl Storage {
 /// What a service leaves outside its folder.
 #[derive(Debug, Default)]
 pub(super) struct Traces {
-    /// Names the process that holds the user namespace of a Podman without root.
-    pause: Option<PathBuf>,
+    /// Files that name the process that holds the user namespace of a Podman without root. Which one
+    /// it is depends on Podman's version.
+    pause: Vec<PathBuf>,
     /// A file and its folders, the file first, that were not there before.
     new: Vec<PathBuf>,
 }
@@ -77,7 +86,7 @@ impl Traces {
             // A folder that is no longer empty is in use by another Podman.
             let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
         }
-        if let Some(file) = &self.pause {
+        for file in &self.pause {
             end_pause_process(file);
         }
     }

@@ -104,6 +104,8 @@ fn remove(dir: TempDir) {
     } else {
         let store = place.join("store");
         outcome(&mut command(place, &["unshare", "rm", "-rf", store.to_str().unwrap()]));
+        // Ends the process that holds the store's user namespace.
+        outcome(&mut command(place, &["system", "migrate"]));
     }
     if let Err(error) = dir.close() {
         eprintln!("cannot remove the store of podman: {error}");
