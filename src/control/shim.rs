@@ -85,8 +85,8 @@ async fn serve_one(
         }
         Request::Breakpoint(caller) => {
             let directory = String::from_utf8_lossy(&caller.cwd).into_owned();
-            let (breakpoint, released) = breakpoints.add(caller);
-            inbox.send(Input::BreakpointHit { breakpoint, directory }).await;
+            let (call, released) = breakpoints.add(caller);
+            inbox.send(Input::BreakpointHit { call, directory }).await;
             let mut byte = [0];
             tokio::select! {
                 released = released => {
@@ -96,8 +96,8 @@ async fn serve_one(
                 }
                 // It has nothing more to say; the end of its stream is its own end.
                 _ = stream.read(&mut byte) => {
-                    breakpoints.forget(breakpoint);
-                    inbox.send(Input::BreakpointGone { breakpoint }).await;
+                    breakpoints.forget(call);
+                    inbox.send(Input::BreakpointGone { call }).await;
                 }
             }
             Ok(())

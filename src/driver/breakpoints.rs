@@ -4,6 +4,7 @@
 //! Filled by `control::shim`; emptied when the machine says so. Sessions look here for the variables
 //! and the directory of the process they are opened for.
 
+use runner_core::machine::CallId;
 use runner_wire::shim::Caller;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,13 +19,13 @@ pub(crate) struct Breakpoints {
 #[derive(Debug, Default)]
 struct Waiting {
     last: u64,
-    callers: BTreeMap<u64, (Caller, oneshot::Sender<()>)>,
+    callers: BTreeMap<CallId, (Caller, oneshot::Sender<()>)>,
 }
 
 impl Breakpoints {
     /// Lets a process go on.
-    pub(crate) fn release(&self, breakpoint: u64) {
-        if let Some((_, release)) = self.lock().callers.remove(&breakpoint) {
+    pub(crate) fn release(&self, call: CallId) {
+        if let Some((_, release)) = self.lock().callers.remove(&call) {
             // It may be gone already.
             let _ = release.send(());
         }
@@ -40,25 +41,18 @@ impl Breakpoints {
         self.lock().callers.clear();
     }
 
-    /// One more waits; its number, and what tells it to go on.
-    pub(crate) fn add(&self, caller: Caller) -> (u64, oneshot::Receiver<()>) {
+    /// One more waits; its call, and what tells it to go on.
+    pub(crate) fn add(&self, caller: Caller) -> (CallId, oneshot::Receiver<()>) {
         let (release_tx, release_rx) = oneshot::channel();
         let mut waiting = self.lock();
         waiting.last += 1;
-        let breakpoint = waiting.last;
-        waiting.callers.insert(breakpoint, (caller, release_tx));
-        (breakpoint, release_rx)
+        let call = CallId(waiting.last);
+        waiting.callers.insert(call, (caller, release_tx));
+        (call, release_rx)
     }
 
-    /// A number for a pause at which no process waits.
-    pub(crate) fn number(&self) -> u64 {
-        let mut waiting = self.lock();
-        waiting.last += 1;
-        waiting.last
-    }
-
-    pub(crate) fn forget(&self, breakpoint: u64) {
-        self.lock().callers.remove(&breakpoint);
+    pub(crate) fn forget(&self, call: CallId) {
+        self.lock().callers.remove(&call);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {

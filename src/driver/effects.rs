@@ -71,7 +71,7 @@ impl Effects {
             Effect::Provision => self.provision(),
             Effect::DownloadSource => self.download_source(),
             Effect::Run(run) => self.run(run),
-            Effect::Release { breakpoint } => self.world.breakpoints.release(breakpoint),
+            Effect::Release { call } => self.world.breakpoints.release(call),
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
             Effect::Upload { succeeding } => self.upload(succeeding),
@@ -156,7 +156,6 @@ impl Effects {
                 Err(ShellError::Exec(ExecError::ContainerGone)) => {}
                 Err(error @ ShellError::NoShell { .. }) => {
                     let impasse = Box::new(Impasse {
-                        breakpoint: world.breakpoints.number(),
                         directory: shell.directory(),
                         stuck: Stuck {
                             reason: error.to_string(),

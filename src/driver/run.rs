@@ -80,13 +80,14 @@ impl Driver {
         self.take(Input::Start);
         while self.finished.is_none() {
             match self.next().await {
-                Some(Command::Input(input)) => drop(self.take(input)),
+                Some(Command::Input(input)) => self.take(input),
                 Some(Command::Resume(answer)) => {
-                    let step = self.take(Input::Resume);
+                    let was_paused = self.machine.is_paused();
+                    self.take(Input::Resume);
                     // Who asked and is gone need not know.
-                    let _ = answer.send(step);
+                    let _ = answer.send(was_paused);
                 }
-                None => drop(self.take(Input::Tick)),
+                None => self.take(Input::Tick),
             }
         }
         let result = self.write_events();
@@ -108,23 +109,18 @@ impl Driver {
         }
     }
 
-    /// Takes one input; whether a breakpoint was released.
-    fn take(&mut self, input: Input) -> bool {
+    fn take(&mut self, input: Input) {
         let now = clock::now();
         let Step { events, effects } = self.machine.apply(input, now);
         self.keep(events);
         if let Err(error) = self.write_events() {
             self.log_failed(&error);
         }
-        let mut released = false;
         for effect in effects {
             match effect {
                 Effect::Finish { status } => self.finished = Some(status),
-                Effect::Release { .. } => {
-                    released = true;
-                    self.effects.perform(effect);
-                }
-                Effect::Provision
+                Effect::Release { .. }
+                | Effect::Provision
                 | Effect::DownloadSource
                 | Effect::Run(_)
                 | Effect::Terminate
@@ -137,7 +133,6 @@ impl Driver {
             progress.view.clone_from(&self.view);
             progress.times_out = self.machine.times_out();
         });
-        released
     }
 
     /// To be written next. From here on no event holds a secret.

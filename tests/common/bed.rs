@@ -210,6 +210,16 @@ impl Bed {
         self.home().join("builds").join(builds.remove(0))
     }
 
+    /// What the events of one type say, of the one build there is.
+    pub(crate) fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.only().join("events.jsonl")).unwrap();
+        let events = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        events
+            .filter(|event: &serde_json::Value| event["type"] == kind)
+            .map(|event| event["data"].clone())
+            .collect()
+    }
+
     /// The record of the one build.
     pub(crate) fn record(&self) -> serde_json::Value {
         serde_json::from_slice(&fs::read(self.only().join("record.json")).unwrap()).unwrap()

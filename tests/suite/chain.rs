@@ -261,6 +261,12 @@ fn a_resume_releases_one_breakpoint() {
     assert!(json.contains("\"paused\""), "one still waits: {json}");
     bed.runner(["resume"]).code(0);
     running.ends(0);
+    let paused = bed.events("paused");
+    assert!(paused.iter().all(|pause| pause["kind"] == "called"), "{paused:?}");
+    for events in [paused, bed.events("resumed")] {
+        let numbers: Vec<_> = events.iter().map(|event| event["breakpoint"].as_u64()).collect();
+        assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+    }
 }
 
 fn two_builds_at_once() {

@@ -262,6 +262,8 @@ fn nobody_looks_into_it() {
         let running = stuck(&bed, &options);
         running.stderr.wait_for("  ends by itself in ");
         running.ends(code);
+        let paused = bed.events("paused");
+        assert_eq!((&paused[0]["breakpoint"], &paused[0]["kind"]), (&1.into(), &"stuck".into()));
     }
 }
 

@@ -93,11 +93,14 @@ pub enum EventBody {
         /// One line or several.
         text: String,
     },
-    /// A command has called `codebuild-breakpoint` and waits, or the build cannot go on and waits for
-    /// whoever wants to know why.
+    /// The build waits until somebody lets it go on.
     Paused {
-        /// Number of the breakpoint in this build, from 1.
-        breakpoint: u64,
+        /// Which pause.
+        #[serde(rename = "breakpoint")]
+        pause: PauseId,
+        /// What brought it about.
+        #[serde(default)]
+        kind: PauseKind,
         /// The command that was running, or was to be run.
         command: u32,
         /// Working directory of the process that called; else the one the command was to have.
@@ -108,10 +111,11 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stuck: Option<Stuck>,
     },
-    /// A breakpoint is over.
+    /// A pause is over.
     Resumed {
-        /// Its number.
-        breakpoint: u64,
+        /// Which one.
+        #[serde(rename = "breakpoint")]
+        pause: PauseId,
         /// What ended it.
         by: ResumedBy,
     },
@@ -190,6 +194,30 @@ impl EventBody {
             | EventBody::BuildEnded { reason: None, .. } => {}
         }
     }
+}
+
+/// Number of a pause in its build, from 1; given by the machine, never twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PauseId(pub u64);
+
+impl PauseId {
+    /// That of the pause after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        PauseId(self.0 + 1)
+    }
+}
+
+/// What brings a pause about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseKind {
+    /// A process of the build has called `codebuild-breakpoint` and waits.
+    #[default]
+    Called,
+    /// The build cannot go on, and somebody may want to know why.
+    Stuck,
 }
 
 /// A build that cannot go on.
@@ -403,7 +431,7 @@ pub enum NoticeLevel {
     Error,
 }
 
-/// What ended a breakpoint.
+/// What ended a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResumedBy {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One build, ready to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildPlan {
     /// What is known from the start.
     pub facts: BuildFacts,

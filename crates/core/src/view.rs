@@ -2,7 +2,7 @@
 //!
 //! Fed with events in order, live or from the file; read by `record`, `src/control` and the sinks.
 
-use crate::event::{BuildFacts, Event, EventBody, ExportedVariable, StoredArtifact};
+use crate::event::{BuildFacts, Event, EventBody, ExportedVariable, PauseId, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::Report;
 use crate::time::WallTime;
@@ -24,8 +24,8 @@ pub struct BuildView {
     pub phases: Vec<PhaseView>,
     /// The command that runs.
     pub command: Option<CommandView>,
-    /// Breakpoints at which processes wait, the longest first.
-    pub paused: Vec<u64>,
+    /// Open pauses, the longest first.
+    pub paused: Vec<PauseId>,
     /// Exported variables and their values.
     pub exported: Vec<ExportedVariable>,
     /// Reports of tests and coverage.
@@ -121,8 +121,8 @@ impl BuildView {
             EventBody::CommandEnded { .. } => self.command = None,
             EventBody::Exported { variables } => self.exported.clone_from(variables),
             EventBody::Report(facts) => self.reports.push(facts.report.clone()),
-            EventBody::Paused { breakpoint, .. } => self.paused.push(*breakpoint),
-            EventBody::Resumed { breakpoint, .. } => self.paused.retain(|b| b != breakpoint),
+            EventBody::Paused { pause, .. } => self.paused.push(*pause),
+            EventBody::Resumed { pause, .. } => self.paused.retain(|open| open != pause),
             EventBody::SessionOpened { session, .. } => self.sessions.push(*session),
             EventBody::SessionClosed { session, .. } => self.sessions.retain(|s| s != session),
             EventBody::BuildEnded { status, reason } => {

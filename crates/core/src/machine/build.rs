@@ -19,8 +19,8 @@ use setup::SettingUp;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A build.
-#[derive(Debug)]
+/// A build. A clone goes its own way from here on: the same inputs bring the same steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildMachine {
     plan: Arc<BuildPlan>,
     state: State,
@@ -33,12 +33,10 @@ pub struct BuildMachine {
     status: Status,
     reason: Option<String>,
     pauses: Pauses,
-    /// The breakpoint of a build that cannot go on, and what it ends with.
-    stuck: Option<(u64, PhaseContext)>,
     stopwatch: Stopwatch,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     New,
     Provisioning,
@@ -52,7 +50,7 @@ enum State {
 }
 
 /// A phase of the buildspec under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Running {
     phase: UserPhase,
     retries: u32,
@@ -77,7 +75,6 @@ impl BuildMachine {
             status: Status::Succeeded,
             reason: None,
             pauses: Pauses::default(),
-            stuck: None,
             stopwatch: Stopwatch::default(),
         }
     }
@@ -100,6 +97,12 @@ impl BuildMachine {
                 [build, pause].into_iter().flatten().min()
             }
         }
+    }
+
+    /// Whether the build waits for somebody to let it go on.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.pauses.is_paused()
     }
 
     /// When the build times out, on the boot clock; none while it is paused or over.
@@ -131,13 +134,13 @@ impl BuildMachine {
                 let how = (&outcome, cause.as_deref());
                 self.command_ended(command, how, now, &mut step);
             }
-            Input::BreakpointHit { breakpoint, directory } => {
-                self.breakpoint_hit(breakpoint, directory, now, &mut step);
+            Input::BreakpointHit { call, directory } => {
+                self.breakpoint_hit(call, directory, now, &mut step);
             }
             Input::Stuck(impasse) => self.get_stuck(*impasse, now, &mut step),
-            Input::BreakpointGone { breakpoint } => {
-                if self.pauses.forget(breakpoint) {
-                    self.resumed(breakpoint, ResumedBy::Gone, now, &mut step);
+            Input::BreakpointGone { call } => {
+                if let Some(pause) = self.pauses.end_call(call) {
+                    self.resumed(&pause, ResumedBy::Gone, now, &mut step);
                 }
             }
             Input::Resume => self.resume(ResumedBy::User, now, &mut step),

@@ -10,4 +10,4 @@ mod step;
 mod tests;
 
 pub use build::BuildMachine;
-pub use step::{CommandRun, Effect, Impasse, Input, Setup, SetupCommand, Step};
+pub use step::{CallId, CommandRun, Effect, Impasse, Input, Setup, SetupCommand, Step};

@@ -1,50 +1,79 @@
-//! Breakpoints, and the clock that stands still at them.
+//! Pauses, and the clock that stands still at them.
 //!
-//! Used by `machine::build`. Paused means: at least one process waits at a breakpoint. The clock
-//! also stands still while the runner itself is stopped (Ctrl-Z).
+//! Used by `machine::build`. Paused means: at least one pause is open. The clock also stands still
+//! while the runner itself is stopped (Ctrl-Z).
 
+use super::step::CallId;
+use crate::event::{PauseId, PauseKind};
+use crate::phase::PhaseContext;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A process that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
-    /// Number of the breakpoint in this build.
-    pub(super) breakpoint: u64,
+/// The build waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pause {
+    pub(super) id: PauseId,
+    pub(super) cause: Cause,
     /// Since when nobody has been there for it.
-    pub(super) alone_since: Duration,
+    alone_since: Duration,
 }
 
-/// Who waits, and who is there.
-#[derive(Debug, Default)]
+/// What a build waits for, with what is due when it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A process of the build called `codebuild-breakpoint`; it is released.
+    Called(CallId),
+    /// The build cannot go on; it ends with this.
+    Stuck(PhaseContext),
+}
+
+impl Cause {
+    pub(super) fn kind(&self) -> PauseKind {
+        match self {
+            Cause::Called(_) => PauseKind::Called,
+            Cause::Stuck(_) => PauseKind::Stuck,
+        }
+    }
+}
+
+/// The open pauses, the longest first, and who is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pauses {
-    waiting: VecDeque<Waiting>,
+    open: VecDeque<Pause>,
+    /// Number of the last one, open or over.
+    last: PauseId,
     sessions: u32,
 }
 
 impl Pauses {
     pub(super) fn is_paused(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.open.is_empty()
     }
 
-    pub(super) fn hit(&mut self, breakpoint: u64, now: Duration) {
-        self.waiting.push_back(Waiting { breakpoint, alone_since: now });
+    pub(super) fn is_stuck(&self) -> bool {
+        self.open.iter().any(|pause| pause.cause.kind() == PauseKind::Stuck)
     }
 
-    /// The one that has waited longest, taken off.
-    pub(super) fn release_first(&mut self) -> Option<u64> {
-        self.waiting.pop_front().map(|waiting| waiting.breakpoint)
+    /// Opens one; its number.
+    pub(super) fn begin(&mut self, cause: Cause, now: Duration) -> PauseId {
+        self.last = self.last.next();
+        self.open.push_back(Pause { id: self.last, cause, alone_since: now });
+        self.last
     }
 
-    /// Whether that breakpoint was waiting; it is not any more.
-    pub(super) fn forget(&mut self, breakpoint: u64) -> bool {
-        let before = self.waiting.len();
-        self.waiting.retain(|waiting| waiting.breakpoint != breakpoint);
-        self.waiting.len() < before
+    /// The one that has been open longest, taken off.
+    pub(super) fn end_first(&mut self) -> Option<Pause> {
+        self.open.pop_front()
     }
 
-    pub(super) fn forget_all(&mut self) -> Vec<u64> {
-        self.waiting.drain(..).map(|waiting| waiting.breakpoint).collect()
+    /// The pause of a call, taken off.
+    pub(super) fn end_call(&mut self, call: CallId) -> Option<Pause> {
+        let at = self.open.iter().position(|pause| pause.cause == Cause::Called(call))?;
+        self.open.remove(at)
+    }
+
+    pub(super) fn end_all(&mut self) -> Vec<Pause> {
+        self.open.drain(..).collect()
     }
 
     pub(super) fn session_opened(&mut self) {
@@ -54,28 +83,28 @@ impl Pauses {
     pub(super) fn session_closed(&mut self, now: Duration) {
         self.sessions = self.sessions.saturating_sub(1);
         if self.sessions == 0 {
-            for waiting in &mut self.waiting {
-                waiting.alone_since = now;
+            for pause in &mut self.open {
+                pause.alone_since = now;
             }
         }
     }
 
     /// When patience with the first of them ends.
     pub(super) fn deadline(&self, patience: Option<Duration>) -> Option<Duration> {
-        let first = self.waiting.front().filter(|_| self.sessions == 0)?;
+        let first = self.open.front().filter(|_| self.sessions == 0)?;
         Some(first.alone_since + patience?)
     }
 
     /// The runner has slept for that long; nobody could have come.
     pub(super) fn shift(&mut self, by: Duration) {
-        for waiting in &mut self.waiting {
-            waiting.alone_since += by;
+        for pause in &mut self.open {
+            pause.alone_since += by;
         }
     }
 }
 
 /// How long a build has run, without the time it stood still.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stopwatch {
     started: Option<Duration>,
     stopped: Option<Duration>,

@@ -27,10 +27,10 @@ pub enum Input {
         /// What else there is to say of why, such as a limit that was in the way.
         cause: Option<String>,
     },
-    /// A process waits at a breakpoint.
+    /// A process has called `codebuild-breakpoint` and waits.
     BreakpointHit {
-        /// Number of the breakpoint in this build.
-        breakpoint: u64,
+        /// Names the call when it is answered.
+        call: CallId,
         /// Working directory of the process.
         directory: String,
     },
@@ -38,10 +38,10 @@ pub enum Input {
     Stuck(Box<Impasse>),
     /// A process that waited is gone.
     BreakpointGone {
-        /// Number of its breakpoint.
-        breakpoint: u64,
+        /// Its call.
+        call: CallId,
     },
-    /// Let the first that waits go on.
+    /// End the pause that has been open longest.
     Resume,
     /// Somebody has connected.
     SessionOpened {
@@ -88,11 +88,14 @@ pub enum Input {
     Tick,
 }
 
+/// A call of `codebuild-breakpoint` that waits for its answer. Numbered by the shim socket, which alone
+/// knows the process; a pause has a number of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
 /// A build that cannot go on, in a container that lives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Impasse {
-    /// Number of the breakpoint that it makes, where somebody may want to look.
-    pub breakpoint: u64,
     /// Directory of the command.
     pub directory: String,
     /// What whoever looks is told.
@@ -112,10 +115,10 @@ pub enum Effect {
     DownloadSource,
     /// Run a command; answer with [`Input::CommandEnded`].
     Run(CommandRun),
-    /// Let a process that waits at a breakpoint go on.
+    /// Let a process go on that has called `codebuild-breakpoint`.
     Release {
-        /// Number of the breakpoint.
-        breakpoint: u64,
+        /// Its call.
+        call: CallId,
     },
     /// Ask every process to end; answer with [`Input::ProcessesGone`] when they have.
     Terminate,

@@ -1,7 +1,7 @@
 //! The machine as a table of stories: inputs in, the log and the verdict out, no process anywhere.
 
-use super::{BuildMachine, Effect, Impasse, Input, Setup, SetupCommand};
-use crate::event::{BuildFacts, EventBody, Outcome, ResumedBy, Stuck};
+use super::{BuildMachine, CallId, Effect, Impasse, Input, Setup, SetupCommand};
+use crate::event::{BuildFacts, EventBody, Outcome, PauseId, PauseKind, ResumedBy, Stuck};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection};
 use crate::spec;
@@ -269,7 +269,7 @@ fn time_at_a_breakpoint_does_not_count() {
     let command = bed.until_command().expect("a command");
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(60)));
     bed.now += Duration::from_secs(50);
-    bed.send(Input::BreakpointHit { breakpoint: 1, directory: "/".to_owned() });
+    bed.send(Input::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
     bed.send(Input::SessionOpened { session: 1, program: "sh".to_owned() });
     assert_eq!(bed.machine.deadline(), None);
     bed.now += Duration::from_secs(5000);
@@ -299,7 +299,7 @@ fn a_breakpoint_nobody_comes_to_ends_by_itself() {
         let mut bed = Bed::with_limits(FOUR, Limits { break_action: action, ..LIMITS });
         bed.send(Input::Start);
         bed.until_command();
-        bed.send(Input::BreakpointHit { breakpoint: 1, directory: "/".to_owned() });
+        bed.send(Input::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
         bed.now += Duration::from_secs(10);
         bed.send(Input::Tick);
         bed.until_command();
@@ -307,9 +307,8 @@ fn a_breakpoint_nobody_comes_to_ends_by_itself() {
     }
 }
 
-fn impasse(breakpoint: u64) -> Input {
+fn impasse() -> Input {
     Input::Stuck(Box::new(Impasse {
-        breakpoint,
         directory: "/".to_owned(),
         stuck: Stuck { reason: "no shell".to_owned(), has_shell: false },
         hint: "hint: none".to_owned(),
@@ -324,7 +323,7 @@ fn a_build_that_cannot_go_on_waits_where_somebody_may_look() {
         let mut bed = Bed::new(FOUR);
         bed.send(Input::Start);
         bed.until_command();
-        bed.send(impasse(1));
+        bed.send(impasse());
         assert_eq!(bed.until_command(), None);
         assert_eq!(bed.log.last().map(String::as_str), Some("paused"));
         bed.now += Duration::from_secs(10);
@@ -342,7 +341,7 @@ fn without_sessions_a_build_that_cannot_go_on_ends() {
     let mut bed = Bed::with_facts(FOUR, LIMITS, facts);
     bed.send(Input::Start);
     bed.until_command();
-    bed.send(impasse(1));
+    bed.send(impasse());
     bed.until_command();
     assert!(!bed.log.contains(&"paused".to_owned()), "{:?}", bed.log);
     assert_eq!(bed.finished, Some(Status::Fault));
@@ -353,14 +352,14 @@ fn one_resume_releases_one_breakpoint_the_first_first() {
     let mut bed = Bed::new(FOUR);
     bed.send(Input::Start);
     bed.until_command();
-    for breakpoint in [1, 2, 3] {
-        bed.send(Input::BreakpointHit { breakpoint, directory: "/".to_owned() });
+    for call in [1, 2, 3].map(CallId) {
+        bed.send(Input::BreakpointHit { call, directory: "/".to_owned() });
     }
-    bed.send(Input::BreakpointGone { breakpoint: 2 });
+    bed.send(Input::BreakpointGone { call: CallId(2) });
     bed.send(Input::Resume);
     bed.send(Input::Resume);
     bed.send(Input::Resume);
-    assert_eq!(bed.pending, [Effect::Release { breakpoint: 1 }, Effect::Release { breakpoint: 3 }]);
+    assert_eq!(bed.pending, [1, 3].map(|call| Effect::Release { call: CallId(call) }));
 }
 
 #[test]
@@ -398,7 +397,8 @@ struct Law {
     last: Option<Phase>,
     is_open: bool,
     command: Option<u32>,
-    paused: Vec<u64>,
+    paused: Vec<PauseId>,
+    pauses: PauseId,
     is_over: bool,
 }
 
@@ -432,13 +432,16 @@ impl Law {
             EventBody::CommandEnded { command, .. } => {
                 assert_eq!(self.command.take(), Some(*command), "it does not run");
             }
-            EventBody::Paused { breakpoint, .. } => {
+            EventBody::Paused { pause, kind, stuck, .. } => {
                 assert!(self.command.is_some(), "a pause without a command");
-                self.paused.push(*breakpoint);
+                assert_eq!(*pause, self.pauses.next(), "a number left out, or given twice");
+                assert_eq!(stuck.is_some(), *kind == PauseKind::Stuck);
+                self.pauses = *pause;
+                self.paused.push(*pause);
             }
-            EventBody::Resumed { breakpoint, .. } => {
-                assert!(self.paused.contains(breakpoint), "it is not paused");
-                self.paused.retain(|other| other != breakpoint);
+            EventBody::Resumed { pause, .. } => {
+                assert!(self.paused.contains(pause), "it is not paused");
+                self.paused.retain(|other| other != pause);
             }
             EventBody::BuildEnded { .. } => {
                 assert_eq!(self.last, Some(Phase::Completed));
@@ -472,7 +475,7 @@ fn no_order_of_inputs_breaks_the_law() {
     for round in 0..6000 {
         let mut bed = Bed::new(sources[round % sources.len()]);
         let mut law = Law::default();
-        let mut breakpoints = 0;
+        let mut calls = 0;
         for _ in 0..80 {
             let command = u32::try_from(random(6)).unwrap_or(0);
             let input = match random(16) {
@@ -495,14 +498,11 @@ fn no_order_of_inputs_breaks_the_law() {
                 5 | 6 => Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None },
                 7 => Input::CommandEnded { command, outcome: Outcome::Signaled(9), cause: None },
                 8 => {
-                    breakpoints += 1;
-                    Input::BreakpointHit { breakpoint: breakpoints, directory: "/".to_owned() }
+                    calls += 1;
+                    Input::BreakpointHit { call: CallId(calls), directory: "/".to_owned() }
                 }
-                15 if random(3) == 0 => {
-                    breakpoints += 1;
-                    impasse(breakpoints)
-                }
-                9 => Input::BreakpointGone { breakpoint: random(4) as u64 },
+                15 if random(3) == 0 => impasse(),
+                9 => Input::BreakpointGone { call: CallId(random(4) as u64) },
                 10 => Input::Resume,
                 11 if random(4) == 0 => Input::Stop { at_once: random(2) == 0 },
                 11 => Input::Exported(Vec::new()),
@@ -520,8 +520,15 @@ fn no_order_of_inputs_breaks_the_law() {
                 }
             };
             let now = Timestamp { wall: WallTime(0), boot: bed.now };
+            let mark = (round % 8 < 4).then(|| (bed.machine.clone(), input.clone()));
             let step = bed.machine.apply(input, now);
+            // What a copy does is the same, and all of it.
+            if let Some((mut mark, input)) = mark {
+                assert_eq!(mark.apply(input, now), step);
+                assert_eq!(mark, bed.machine);
+            }
             step.events.iter().for_each(|event| law.check(event));
+            assert_eq!(bed.machine.is_paused(), !law.paused.is_empty());
             let runs = step.effects.iter().any(|effect| matches!(effect, Effect::Run(_)));
             assert!(!runs || law.command.is_some(), "it runs what was not announced");
         }
@@ -535,7 +542,48 @@ fn a_pause_ends_with_the_build() {
     let mut bed = Bed::new(FOUR);
     bed.send(Input::Start);
     bed.until_command();
-    bed.send(Input::BreakpointHit { breakpoint: 1, directory: "/".to_owned() });
+    bed.send(Input::BreakpointHit { call: CallId(1), directory: "/".to_owned() });
     bed.send(Input::Stop { at_once: true });
     assert!(bed.log.contains(&format!("resumed {:?}", ResumedBy::Ended)));
+}
+
+#[test]
+fn a_pause_has_its_number_from_the_machine() {
+    let mut bed = Bed::new(FOUR);
+    bed.send(Input::Start);
+    bed.until_command();
+    let hit = |call| Input::BreakpointHit { call: CallId(call), directory: "/".to_owned() };
+    let mut pauses = Vec::new();
+    // The numbers of calls are another count.
+    for input in [hit(7), impasse(), hit(40)] {
+        let now = Timestamp { wall: WallTime(0), boot: bed.now };
+        pauses.extend(bed.machine.apply(input, now).events.into_iter().filter_map(|event| {
+            match event {
+                EventBody::Paused { pause, kind, .. } => Some((pause, kind)),
+                _ => None,
+            }
+        }));
+    }
+    let kinds = [PauseKind::Called, PauseKind::Stuck, PauseKind::Called];
+    let wanted: Vec<_> = [1, 2, 3].map(PauseId).into_iter().zip(kinds).collect();
+    assert_eq!(pauses, wanted);
+}
+
+#[test]
+fn a_mark_goes_on_from_where_it_was_kept() {
+    let mut bed = Bed::new(FOUR);
+    bed.send(Input::Start);
+    let command = bed.until_command().expect("a command");
+    let (mark, pending) = (bed.machine.clone(), bed.pending.clone());
+    let ended = |code| Input::CommandEnded { command, outcome: Outcome::Exited(code), cause: None };
+    bed.send(ended(3));
+    while bed.until_command().is_some() {}
+    assert_eq!(bed.finished, Some(Status::Failed));
+
+    (bed.machine, bed.pending, bed.finished) = (mark, pending, None);
+    bed.send(ended(0));
+    while let Some(command) = bed.until_command() {
+        bed.send(Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None });
+    }
+    assert_eq!(bed.finished, Some(Status::Succeeded));
 }

@@ -2,13 +2,14 @@
 
 use super::{BuildMachine, Effect, EventBody, NoticeLevel, ResumedBy, State, Step, Timestamp};
 use crate::event::Stuck;
-use crate::machine::Impasse;
+use crate::machine::pause::{Cause, Pause};
+use crate::machine::{CallId, Impasse};
 use std::time::Duration;
 
 impl BuildMachine {
     pub(super) fn breakpoint_hit(
         &mut self,
-        breakpoint: u64,
+        call: CallId,
         directory: String,
         now: Timestamp,
         step: &mut Step,
@@ -16,19 +17,18 @@ impl BuildMachine {
         if !self.is_in_command() {
             // A process left running by an earlier command, while nothing runs that could be
             // paused.
-            step.effects.push(Effect::Release { breakpoint });
+            step.effects.push(Effect::Release { call });
             return;
         }
-        self.pause(breakpoint, directory, None, now, step);
+        self.pause(Cause::Called(call), directory, None, now, step);
     }
 
     /// Where sessions are enabled the build waits at its fault, which without a process to end it comes
     /// to when it is resumed.
     pub(super) fn get_stuck(&mut self, impasse: Impasse, now: Timestamp, step: &mut Step) {
-        let Impasse { breakpoint, directory, stuck, hint, fault } = impasse;
-        if self.plan.facts.session_enabled && self.is_in_command() && self.stuck.is_none() {
-            self.stuck = Some((breakpoint, fault));
-            self.pause(breakpoint, directory, Some(stuck), now, step);
+        let Impasse { directory, stuck, hint, fault } = impasse;
+        if self.plan.facts.session_enabled && self.is_in_command() && !self.pauses.is_stuck() {
+            self.pause(Cause::Stuck(fault), directory, Some(stuck), now, step);
         } else {
             step.events.push(EventBody::Notice { level: NoticeLevel::Note, text: hint });
             self.fault(fault, now, step);
@@ -41,13 +41,14 @@ impl BuildMachine {
 
     fn pause(
         &mut self,
-        breakpoint: u64,
+        cause: Cause,
         directory: String,
         stuck: Option<Stuck>,
         now: Timestamp,
         step: &mut Step,
     ) {
-        self.pauses.hit(breakpoint, now.boot);
+        let kind = cause.kind();
+        let pause = self.pauses.begin(cause, now.boot);
         if !self.plan.limits.timeout_while_paused {
             self.stopwatch.stop(now.boot);
         }
@@ -56,7 +57,8 @@ impl BuildMachine {
             .deadline(self.plan.limits.break_timeout)
             .map(|deadline| deadline.saturating_sub(now.boot).as_secs());
         step.events.push(EventBody::Paused {
-            breakpoint,
+            pause,
+            kind,
             command: self.commands,
             directory,
             resumes_in_s,
@@ -65,18 +67,17 @@ impl BuildMachine {
     }
 
     pub(super) fn resume(&mut self, by: ResumedBy, now: Timestamp, step: &mut Step) {
-        if let Some(breakpoint) = self.pauses.release_first() {
-            self.resumed(breakpoint, by, now, step);
-            step.effects.push(Effect::Release { breakpoint });
-            if let Some((_, fault)) = self.stuck.take_if(|(stuck, _)| *stuck == breakpoint) {
-                self.fault(fault, now, step);
-            }
+        let Some(pause) = self.pauses.end_first() else { return };
+        self.resumed(&pause, by, now, step);
+        match pause.cause {
+            Cause::Called(call) => step.effects.push(Effect::Release { call }),
+            Cause::Stuck(fault) => self.fault(fault, now, step),
         }
     }
 
     pub(super) fn resumed(
         &mut self,
-        breakpoint: u64,
+        pause: &Pause,
         by: ResumedBy,
         now: Timestamp,
         step: &mut Step,
@@ -84,12 +85,12 @@ impl BuildMachine {
         if !self.pauses.is_paused() {
             self.stopwatch.go_on(now.boot);
         }
-        step.events.push(EventBody::Resumed { breakpoint, by });
+        step.events.push(EventBody::Resumed { pause: pause.id, by });
     }
 
     pub(super) fn end_pauses(&mut self, now: Timestamp, step: &mut Step) {
-        for breakpoint in self.pauses.forget_all() {
-            self.resumed(breakpoint, ResumedBy::Ended, now, step);
+        for pause in self.pauses.end_all() {
+            self.resumed(&pause, ResumedBy::Ended, now, step);
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A build that is ended from outside.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ending {
     status: Status,
     contexts: Vec<PhaseContext>,

@@ -11,7 +11,7 @@ use crate::plan::Work;
 use crate::spec::UserPhase;
 
 /// Commands of the image's runtimes under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SettingUp {
     left: std::collections::VecDeque<SetupCommand>,
     pub(super) command: u32,
