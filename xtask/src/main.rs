@@ -11,6 +11,8 @@ mod bench;
 mod images;
 mod kernel;
 mod node;
+#[cfg(test)]
+mod order;
 mod packages;
 mod python;
 mod rootless;

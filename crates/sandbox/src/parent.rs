@@ -7,8 +7,7 @@
 use crate::child;
 use crate::fdpass;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
-use crate::process::{Child, ends_within};
-use crate::reaper::PATIENCE_MS;
+use crate::process::{Child, PATIENCE_MS, ends_within};
 use crate::spec::{IdSwap, Network, SandboxSpec};
 use crate::sys::{self, NewProcess, Program};
 use crate::users::{self, MapError};

@@ -9,6 +9,9 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// How long a reaper has to end its descendants.
+pub(crate) const PATIENCE_MS: u16 = 10_000;
+
 /// A process, by its pidfd, that is killed and collected when it goes out of scope.
 #[derive(Debug)]
 pub(crate) struct Child {

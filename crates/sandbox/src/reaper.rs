@@ -5,16 +5,13 @@
 #![forbid(unsafe_code)]
 
 use crate::parent::{Sandbox, StartError, process_start_time, wait_for_hello};
-use crate::process::Child;
+use crate::process::{Child, PATIENCE_MS};
 use crate::sealed;
 use crate::sys::{self, NewProcess, Program};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-
-/// How long a reaper has to end its descendants.
-pub(crate) const PATIENCE_MS: u16 = 10_000;
 
 /// Starts a reaper. `record` is called with its pid and start time.
 ///

@@ -1,0 +1,167 @@
+//! The order that docs/architecture.md draws, held against the imports.
+//!
+//! A room imports only from rooms above it in that page's lists: crates by their manifests, modules by
+//! `crate::` paths. Inside each crate the modules at the top have no circle.
+
+use crate::root;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+/// The names of the indented list that follows a line with this text.
+fn listed(page: &str, heading: &str) -> Vec<String> {
+    let mut lines = page.lines().skip_while(|line| !line.contains(heading)).skip(1).peekable();
+    while lines.next_if(|line| !line.starts_with("    ")).is_some() {}
+    let list = lines.take_while(|line| line.starts_with("    "));
+    // What is indented further goes on with the line before.
+    list.filter(|line| !line[4..].starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .collect()
+}
+
+/// The first names after each `crate::`, braces opened.
+fn imported(text: &str) -> BTreeSet<String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let word = |text: &str| text.chars().take_while(|c| is_word(*c)).collect::<String>();
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        if text[..at].ends_with(is_word) {
+            continue;
+        }
+        let rest = &text[at + "crate::".len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.insert(word(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut begins = true;
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                c if begins && is_word(c) => {
+                    found.insert(word(&group[at..]));
+                    begins = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// What each module at the top of a crate imports of its siblings.
+fn modules(src: &Path) -> Imports {
+    let mut imports = Imports::new();
+    read(src, src, &mut imports);
+    let names: BTreeSet<String> = imports.keys().cloned().collect();
+    for (module, of) in &mut imports {
+        of.retain(|name| names.contains(name) && name != module);
+    }
+    imports
+}
+
+fn read(src: &Path, dir: &Path, imports: &mut Imports) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(src, &path, imports);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let below = path.strip_prefix(src).unwrap();
+            let first = below.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+            if !matches!(first, "main" | "lib") {
+                let text = fs::read_to_string(&path).unwrap();
+                // What comments name is no import.
+                let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let code = lines.collect::<Vec<_>>().join("\n");
+                imports.entry(first.to_owned()).or_default().extend(imported(&code));
+            }
+        }
+    }
+}
+
+/// Imports from rooms that stand below in this order, and rooms that are not in it.
+fn upward(imports: &Imports, order: &[String]) -> Vec<String> {
+    let place = |name: &String| order.iter().position(|room| room == name);
+    let mut wrong = Vec::new();
+    for (room, of) in imports {
+        match place(room) {
+            None => wrong.push(format!("{room} is not in the list")),
+            here => {
+                let later = of.iter().filter(|name| place(name) > here);
+                wrong.extend(later.map(|name| format!("{room} imports {name}")));
+            }
+        }
+    }
+    wrong
+}
+
+/// The rooms that lie on a circle.
+fn circle(imports: &Imports) -> Vec<String> {
+    let mut left = imports.clone();
+    loop {
+        let free = |of: &BTreeSet<String>| !of.iter().any(|name| left.contains_key(name));
+        let done: Vec<String> =
+            left.iter().filter(|(_, of)| free(of)).map(|(room, _)| room.clone()).collect();
+        if done.is_empty() {
+            return left.into_keys().collect();
+        }
+        left.retain(|room, _| !done.contains(room));
+    }
+}
+
+/// The crates of the project that each crate is built on.
+fn crates() -> Imports {
+    let mut imports = Imports::new();
+    for entry in fs::read_dir(root().join("crates")).unwrap() {
+        let dir = entry.unwrap().path();
+        let name = dir.file_name().unwrap().to_str().unwrap().to_owned();
+        let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
+        let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+        let of = dependencies.lines().filter_map(|line| line.strip_prefix("runner-"));
+        let of = of.map(|rest| rest.split(['.', ' ', '=']).next().unwrap_or_default().to_owned());
+        imports.insert(name, of.collect());
+    }
+    imports
+}
+
+#[test]
+fn no_import_runs_back_up() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let places = listed(&page, "## Places");
+    let order: Vec<String> = places
+        .iter()
+        .filter_map(|place| place.strip_prefix("crates/"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(upward(&crates(), &order), Vec::<String>::new(), "crates, in {order:?}");
+    let order = listed(&page, "Inside `src/`");
+    let imports = modules(&root().join("src"));
+    assert_eq!(upward(&imports, &order), Vec::<String>::new(), "modules of src, in {order:?}");
+}
+
+#[test]
+fn no_crate_has_a_circle() {
+    for name in crates().into_keys() {
+        let imports = modules(&root().join("crates").join(&name).join("src"));
+        assert_eq!(circle(&imports), Vec::<String>::new(), "in crates/{name}");
+    }
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let text = "use crate::state::Home;\nuse crate::{events::{A, b}, users, app::c as d};\n\
+                let x = crate::clock::wall(); runner_crate::no;";
+    let found: Vec<String> = imported(text).into_iter().collect();
+    assert_eq!(found, ["app", "clock", "events", "state", "users"]);
+    let pair = |a: &str, b: &str| (a.to_owned(), BTreeSet::from([b.to_owned()]));
+    let round = Imports::from([pair("a", "b"), pair("b", "a"), pair("c", "a")]);
+    assert_eq!(circle(&round), ["a", "b", "c"]);
+    let order = ["b", "a", "c"].map(str::to_owned);
+    assert_eq!(upward(&round, &order), ["b imports a"]);
+}
