@@ -323,10 +323,13 @@ async fn post(
     let request = request.try_into().map_err(|error| unreachable(&chain(&error)))?;
     let response = connector.call(request).await.map_err(|error| unreachable(&chain(&error)))?;
     let status = response.status().as_u16();
-    let answer = ByteStream::new(response.into_body()).collect().await;
-    let answer = answer.map_err(|error| unreachable(&chain(&error)))?.into_bytes();
-    if answer.len() > MAX_ANSWER {
-        return Err(unreachable(&"the answer is too large"));
+    let mut body = ByteStream::new(response.into_body());
+    let mut answer = Vec::new();
+    while let Some(bytes) = body.try_next().await.map_err(|error| unreachable(&chain(&error)))? {
+        if answer.len() + bytes.len() > MAX_ANSWER {
+            return Err(unreachable(&"the answer is too large"));
+        }
+        answer.extend_from_slice(&bytes);
     }
     // Some have nothing to say.
     let value: Option<Value> = match answer.is_empty() {

@@ -6,20 +6,23 @@
 use crate::amazon::{Amazon, ECR, Identity};
 use base64::Engine;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use oci_client::secrets::RegistryAuth;
 use serde_json::json;
 use std::path::PathBuf;
 
+/// Who we are at a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Login {
+    Nobody,
+    Password { user: String, password: String },
+}
+
 /// Credentials for a registry. Helpers are programs of the caller's own, and run here.
-pub(crate) async fn credentials(
-    registry: &str,
-    identity: &Identity,
-) -> Result<RegistryAuth, String> {
+pub(crate) async fn credentials(registry: &str, identity: &Identity) -> Result<Login, String> {
     let name = registry.to_owned();
     let known = tokio::task::spawn_blocking(move || look_up(&name)).await;
     match known.map_err(|panic| panic.to_string())?? {
         Some(DockerCredential::UsernamePassword(user, password)) => {
-            return Ok(RegistryAuth::Basic(user, password));
+            return Ok(Login::Password { user, password });
         }
         Some(DockerCredential::IdentityToken(_)) => {
             return Err(format!(
@@ -31,7 +34,7 @@ pub(crate) async fn credentials(
     }
     match ecr_region(registry) {
         Some(region) => ecr(registry, region, identity).await,
-        None => Ok(RegistryAuth::Anonymous),
+        None => Ok(Login::Nobody),
     }
 }
 
@@ -91,7 +94,7 @@ fn ecr_region(registry: &str) -> Option<&str> {
 }
 
 /// Asks ECR for a password of twelve hours.
-async fn ecr(registry: &str, region: &str, identity: &Identity) -> Result<RegistryAuth, String> {
+async fn ecr(registry: &str, region: &str, identity: &Identity) -> Result<Login, String> {
     let amazon = Amazon::load(identity).await.in_region(region);
     let answer = amazon
         .call(ECR, "GetAuthorizationToken", &json!({}))
@@ -103,7 +106,9 @@ async fn ecr(registry: &str, region: &str, identity: &Identity) -> Result<Regist
         String::from_utf8(bytes).ok()
     });
     match decoded.as_deref().and_then(|text| text.split_once(':')) {
-        Some((user, password)) => Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned())),
+        Some((user, password)) => {
+            Ok(Login::Password { user: user.to_owned(), password: password.to_owned() })
+        }
         None => Err(format!("ECR's answer for {registry} holds no token")),
     }
 }

@@ -33,10 +33,6 @@ impl Digest {
         let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Digest(format!("sha256:{hex}"))
     }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl fmt::Display for Digest {

@@ -3,7 +3,7 @@
 //! Fed by `cli::values`. A name says where an image comes from; what it is comes out when it is
 //! made ready.
 
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -14,6 +14,7 @@ pub(crate) mod podman;
 mod process;
 mod pty;
 pub(crate) mod registry;
+pub(crate) mod site;
 pub(crate) mod virtual_machine;
 
 pub(crate) use bed::{Bed, Outcome, build, list, outcome, write_program};

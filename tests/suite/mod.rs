@@ -30,6 +30,7 @@ mod git;
 mod guards;
 mod host;
 mod hostile_images;
+mod hostile_registries;
 mod hostile_source;
 mod images;
 mod interpreter;
@@ -90,6 +91,7 @@ pub(crate) fn cases() -> Vec<Case> {
         host::cases(),
         hostile_source::cases(),
         hostile_images::cases(),
+        hostile_registries::cases(),
         images::cases(),
         store::cases(),
         interpreter::cases(),

@@ -5,7 +5,7 @@
 
 use crate::daemon::{Daemon, said};
 use crate::engine::EngineError;
-use crate::image::{Config, Getter, Image, LayerBar, credentials};
+use crate::image::{Config, Getter, Image, LayerBar, Login, credentials};
 use bollard::auth::DockerCredentials;
 use bollard::body_try_stream;
 use bollard::errors::Error;
@@ -15,8 +15,7 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use oci_client::Reference;
-use oci_client::secrets::RegistryAuth;
+use oci_spec::distribution::Reference;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -144,13 +143,13 @@ async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), 
     };
     let known = credentials(name.resolve_registry(), &images.identity).await;
     let credentials = match known.map_err(failed)? {
-        RegistryAuth::Basic(user, password) => Some(DockerCredentials {
+        Login::Password { user, password } => Some(DockerCredentials {
             username: Some(user),
             password: Some(password),
             serveraddress: Some(name.registry().to_owned()),
             ..DockerCredentials::default()
         }),
-        RegistryAuth::Anonymous | RegistryAuth::Bearer(_) => None,
+        Login::Nobody => None,
     };
     (images.tell)(format!("{} pulls {reference}", daemon.program));
     let begin = Instant::now();

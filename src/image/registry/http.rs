@@ -1,0 +1,181 @@
+//! Requests to a registry: where they may be led, and how much of an answer is taken.
+//!
+//! Redirects are followed here and not by the client, so that each is judged (`route`) and none but the
+//! registry itself is shown who we are.
+
+use super::failure::Failure;
+use super::route::{Base, Want, is_near_address};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode, Url};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const CONNECT: Duration = Duration::from_secs(15);
+/// How long a registry may say nothing.
+const READ: Duration = Duration::from_secs(60);
+/// How long an answer may take that is not a layer.
+const WHOLE: Duration = Duration::from_secs(120);
+/// How often one request may be led on.
+const HOPS: usize = 5;
+/// Most of a refusal's body that is read.
+const MOST_REFUSAL: usize = 64 << 10;
+
+/// A registry's HTTP client.
+pub(super) struct Http {
+    client: Client,
+    names: Arc<Names>,
+    pub(super) base: Base,
+}
+
+/// One request.
+pub(super) struct Ask<'a> {
+    pub(super) want: Want,
+    pub(super) url: Url,
+    pub(super) headers: &'a HeaderMap,
+    /// Who we are, for the place that is asked and no other.
+    pub(super) authorization: Option<&'a HeaderValue>,
+}
+
+impl Http {
+    pub(super) fn new(base: Base) -> Result<Self, Failure> {
+        let names = Arc::new(Names::default());
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .dns_resolver(Arc::clone(&names))
+            .connect_timeout(CONNECT)
+            .read_timeout(READ)
+            .user_agent(concat!("runner/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Http { client, names, base })
+    }
+
+    /// Asks, and follows where that may be followed. Whatever the answer's status, that is the answer.
+    pub(super) async fn get(&self, ask: Ask<'_>) -> Result<Response, Failure> {
+        let Ask { want, mut url, headers, mut authorization } = ask;
+        for _ in 0..=HOPS {
+            let mut request = self.client.get(url.clone()).headers(headers.clone());
+            if let Some(value) = authorization {
+                request = request.header(AUTHORIZATION, value);
+            }
+            if want != Want::Blob {
+                request = request.timeout(WHOLE);
+            }
+            let response = request.send().await?;
+            let Some(next) = redirect(&response, &url)? else { return Ok(response) };
+            self.base.may_follow(want, &url, &next).map_err(Failure::Answer)?;
+            if next.origin() != url.origin() {
+                // Not shown who we are, there or wherever it leads from there.
+                authorization = None;
+                self.leave_home(&next);
+            }
+            url = next;
+        }
+        Err(Failure::Answer(format!("it leads us on more than {HOPS} times")))
+    }
+
+    /// Somebody else's address is asked next: its name must not lead back to this machine.
+    pub(super) fn leave_home(&self, url: &Url) {
+        if let Some(host) = url.host_str().filter(|_| self.base.is_away(url)) {
+            let mut away = self.names.away.lock().unwrap_or_else(PoisonError::into_inner);
+            away.insert(host.to_owned());
+        }
+    }
+}
+
+/// Where an answer sends us, if it does.
+fn redirect(response: &Response, from: &Url) -> Result<Option<Url>, Failure> {
+    let is_one = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let Some(to) = response.headers().get(LOCATION).filter(|_| is_one) else { return Ok(None) };
+    let to = to.to_str().ok().and_then(|to| from.join(to).ok());
+    to.map(Some).ok_or_else(|| Failure::Answer("it sends us to what is no address".to_owned()))
+}
+
+/// The whole of a good answer, if it is no longer than this; a refusal is an error.
+pub(super) async fn whole(
+    mut response: Response,
+    most: u64,
+    what: &str,
+) -> Result<Vec<u8>, Failure> {
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let too_long = || Failure::Answer(format!("its {what} is longer than {most} bytes"));
+    if response.content_length().is_some_and(|length| length > most) {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if (bytes.len() + chunk.len()) as u64 > most {
+            return Err(too_long());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// A refusal, with the beginning of what it says.
+pub(super) async fn refusal(mut response: Response) -> Failure {
+    let status = response.status().as_u16();
+    let mut bytes = Vec::new();
+    let reading = async {
+        // One that breaks off has said what it has said.
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = MOST_REFUSAL - bytes.len();
+            bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if bytes.len() == MOST_REFUSAL {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(WHOLE, reading).await;
+    Failure::status(status, &bytes)
+}
+
+/// Looks names up. Those of other hosts that a registry has named lead to no address of this machine or
+/// next to it: anybody can give such an address a name.
+#[derive(Default)]
+struct Names {
+    away: Mutex<HashSet<String>>,
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_away = away.contains(name.as_str());
+        drop(away);
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed = |address: &SocketAddr| !is_away || !is_near_address(address.ip());
+            let addresses: Vec<SocketAddr> = found.filter(allowed).collect();
+            if addresses.is_empty() && is_away {
+                let why = "its name leads to this machine, or to one only for those next to it";
+                return Err(why.into());
+            }
+            let addresses: Addrs = Box::new(addresses.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `localhost` is the one name that leads here on every machine.
+    #[tokio::test]
+    async fn a_name_of_somebody_else_does_not_lead_here() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = Url::parse("https://localhost:9/x").expect("an address");
+        for (registry, leads_here) in [("registry.example", false), ("127.0.0.1:5000", true)] {
+            let http = Http::new(Base::new(registry).expect("a name")).expect("a client");
+            let look_up = || http.names.resolve("localhost".parse().expect("a name"));
+            assert!(look_up().await.is_ok_and(|mut found| found.next().is_some()));
+            http.leave_home(&url);
+            assert_eq!(look_up().await.is_ok(), leads_here, "{registry}");
+        }
+    }
+}
