@@ -35,7 +35,7 @@ use crate::outputs::cache::CacheTo;
 use crate::outputs::{self, Destinations};
 use crate::session::{Hub, HubParts, LogDir, SessionLog};
 use crate::sinks::{AwsWay, Gate};
-use crate::state::{BuildDir, Home, Meta, Owned, prune_old, write_durably};
+use crate::state::{BuildDir, Home, Meta, Owned, prune_old};
 use door::Door;
 use environment::{BuildSource, Environment};
 use identity::Identity;
@@ -426,12 +426,12 @@ impl Build {
         } else if let Err(error) = self.dir.retire() {
             problems.push(format!("cannot take the build off the list of live ones: {error}"));
         }
-        if let Some(path) = &self.request.build_json
+        if let Some(file) = &self.request.build_json
             && let Err(error) = serde_json::to_vec_pretty(&build)
                 .map_err(io::Error::from)
-                .and_then(|text| write_durably(&std::path::absolute(path)?, &text))
+                .and_then(|text| file.write(&text))
         {
-            problems.push(format!("cannot write {}: {error}", path.display()));
+            problems.push(format!("cannot write {}: {error}", file.path().display()));
         }
         match problems.len() {
             0 => Ok(build.build_status),

@@ -6,8 +6,9 @@
 //!
 //! The rules:
 //!
-//! - What a person typed leads where it leads, links included: [`Dir::top`], [`Dir::make_top`].
-//!   [`Dir::top_itself`] takes the top only if it is a directory and no link.
+//! - What a person typed leads where it leads, links included: [`Dir::top`], [`Dir::make_top`]. What is typed
+//!   before a build and opened after it is resolved before, by [`real`], and opened through no link at all:
+//!   [`Dir::real`], [`Dir::make_real`]. [`Dir::top_itself`] takes a top only if it is no link.
 //! - Below the top no link is followed, at no depth, and no name leads out: paths are relative bytes without
 //!   empty names, `.` and `..`, and the kernel resolves them with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS.
 //!   A link in the way is an error of kind `NotADirectory` that names it.
@@ -26,9 +27,11 @@
 
 mod cursor;
 mod remove;
+mod top;
 mod walk;
 
 pub(crate) use cursor::Cursor;
+pub(crate) use top::real;
 pub(crate) use walk::Item;
 
 use crate::users::{self, Caller};
@@ -42,7 +45,6 @@ use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::OnceLock;
 
 /// Bits of a mode that are set: none of those that lend rights.
@@ -93,46 +95,6 @@ impl From<OwnedFd> for Dir {
     /// Of a descriptor of a directory.
     fn from(fd: OwnedFd) -> Self {
         Dir(fd)
-    }
-}
-
-/// Tops.
-impl Dir {
-    /// The directory that a path leads to, through links: of a path that a person typed, or one of our own.
-    pub(crate) fn top(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Dir(rustix::fs::open(path, flags, Mode::empty())?))
-    }
-
-    /// The same, but what the path's last name stands for is the directory itself and no link.
-    pub(crate) fn top_itself(path: &Path) -> io::Result<Self> {
-        Ok(Dir(rustix::fs::open(path, PLACE, Mode::empty())?))
-    }
-
-    /// The same as [`Self::top`]; what is missing of it is made, for the caller.
-    pub(crate) fn make_top(path: &Path, mode: u32) -> io::Result<Self> {
-        match Self::top(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            done => return done,
-        }
-        let mut missing = Vec::new();
-        let mut there = path;
-        let mut top = loop {
-            let (Some(above), Some(name)) = (there.parent(), there.file_name()) else {
-                return Err(io::ErrorKind::NotFound.into());
-            };
-            missing.push(name);
-            there = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-            match Self::top(there) {
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound && there != Path::new(".") => {}
-                done => break done?,
-            }
-        };
-        for name in missing.into_iter().rev() {
-            top = top.make_all(name.as_bytes(), mode)?;
-        }
-        Ok(top)
     }
 }
 
@@ -292,6 +254,15 @@ impl Dir {
     pub(crate) fn append(&self, path: impl AsRef<[u8]>, mode: u32) -> io::Result<File> {
         let flags = FILE | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
         let file = regular(self.descend(path.as_ref(), flags, Mode::from_raw_mode(mode))?)?;
+        own(file.as_fd())?;
+        Ok(file)
+    }
+
+    /// A regular file, made where it is missing, with nothing in it.
+    pub(crate) fn empty(&self, path: impl AsRef<[u8]>, mode: u32) -> io::Result<File> {
+        let flags = FILE | OFlags::WRONLY | OFlags::CREATE;
+        let file = regular(self.descend(path.as_ref(), flags, Mode::from_raw_mode(mode))?)?;
+        file.set_len(0)?;
         own(file.as_fd())?;
         Ok(file)
     }
@@ -510,6 +481,14 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (b"", path),
+    }
+}
+
+/// A path and one more name.
+pub(crate) fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
+    match above {
+        b"" => name.to_vec(),
+        above => [above, b"/", name].concat(),
     }
 }
 

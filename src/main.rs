@@ -22,6 +22,7 @@ mod engine;
 mod events;
 mod gateway;
 mod image;
+mod named;
 mod outputs;
 mod secrets;
 mod session;

@@ -9,6 +9,7 @@ mod bucket;
 pub(crate) mod cache;
 mod expand;
 mod folder;
+mod git;
 mod leavings;
 mod listing;
 mod meter;
@@ -20,12 +21,14 @@ mod workplace;
 mod zip;
 
 pub(crate) use expand::Values;
+pub(crate) use git::Sources;
 pub(crate) use leavings::{LeavingPlaces, Leavings};
 pub(crate) use workplace::Workplace;
 
 use crate::amazon::s3::{Location, S3Error};
 use crate::engine::Fut;
 use crate::engine::files::FilesError;
+use crate::named::Named;
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
@@ -38,7 +41,7 @@ use std::sync::Arc;
 /// Where things are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
-    /// A folder of this machine; absolute.
+    /// A folder of this machine, without links.
     Folder(PathBuf),
     /// A bucket, or a part of one.
     Bucket(Location),
@@ -54,14 +57,16 @@ impl fmt::Display for Store {
 }
 
 /// Where an artifact goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) store: Store,
     pub(crate) settings: ArtifactSettings,
+    /// What a ZIP is written to, where that is no regular file.
+    pub(crate) stream: Option<Named>,
 }
 
 /// Where artifacts go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Destinations {
     pub(crate) primary: Destination,
     /// Of secondary artifacts that have one of their own.
@@ -77,6 +82,7 @@ impl Destinations {
                 // Beside the primary one, by its own name.
                 let mut beside = self.primary.clone();
                 beside.settings.name = None;
+                beside.stream = None;
                 beside
             }),
         }
@@ -114,6 +120,11 @@ pub(crate) fn staging(folder: &Path, build: &str) -> PathBuf {
     folder::Staging::place(folder, build)
 }
 
+/// Removes what a killed runner was making there.
+pub(crate) fn remove_staging(place: &Path) -> io::Result<()> {
+    folder::Staging::remove(place)
+}
+
 /// Something could not be collected or kept.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
@@ -133,7 +144,7 @@ pub(crate) enum OutputError {
 
 impl OutputError {
     /// For `map_err`.
-    fn folder(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    fn folder(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| OutputError::Folder { doing, path, source }
     }

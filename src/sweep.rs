@@ -6,6 +6,7 @@
 
 use crate::engine::daemon;
 use crate::events::LogReader;
+use crate::outputs;
 use crate::state::{BuildDir, ContainerFile, Home, StateError, remove_tree};
 use runner_core::event::{Event, EventBody};
 use runner_core::phase::{Phase, PhaseContext, Status};
@@ -69,7 +70,7 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
     );
     let left = if dir.record()?.is_none() { end(&dir, uuid)? } else { None };
     for half_made in staging {
-        remove_tree(&half_made)?;
+        outputs::remove_staging(&half_made)?;
     }
     for group in groups {
         runner_sandbox::remove_group(&group)?;

@@ -32,16 +32,6 @@ pub(crate) fn give(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The same for a file that is open; what is no file, a terminal for one, is left alone.
-pub(crate) fn give_file(file: &std::fs::File) -> std::io::Result<()> {
-    match caller() {
-        Some(Caller { uid, gid }) if file.metadata()?.is_file() => {
-            std::os::unix::fs::fchown(file, Some(uid), Some(gid))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
 /// What this user may have, best first; nothing for a root who needs none of it.
 pub(crate) fn maps() -> Vec<UserMap> {
     let uid = nix::unistd::geteuid();

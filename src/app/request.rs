@@ -7,6 +7,7 @@ use super::shown::LogsWanted;
 use crate::amazon;
 use crate::engine::{Network, SourceMount, UserMount};
 use crate::image::Image;
+use crate::named::{Named, Place};
 use crate::outputs::cache::CacheTo;
 use crate::outputs::{Destinations, LeavingPlaces, Store};
 use crate::secrets::Vault;
@@ -58,7 +59,7 @@ pub(crate) struct RunRequest {
     /// Where values come from that the buildspec does not hold.
     pub(crate) vault: Arc<Vault>,
     pub(crate) format: LogFormat,
-    pub(crate) build_json: Option<PathBuf>,
+    pub(crate) build_json: Option<Named>,
     /// Where on AWS the log goes as well.
     pub(crate) logs: LogsWanted,
     /// A file that gets the log as well, and its name.
@@ -108,7 +109,8 @@ impl RunRequest {
             Store::Bucket(_) => None,
         });
         let still = self.artifacts.iter().flat_map(Destinations::places).chain(cache);
-        let still = still.chain(self.reports.clone()).chain(self.build_json.clone());
+        let record = self.build_json.as_ref().and_then(Named::place).map(Place::path);
+        let still = still.chain(self.reports.clone()).chain(record);
         let live = self.log_file.iter().map(|(path, _)| path.clone());
         let places = still.map(|place| (place, false)).chain(live.map(|place| (place, true)));
         let absolute = |(place, is_live)| Some((std::path::absolute(place).ok()?, is_live));

@@ -1,6 +1,6 @@
 //! All that is below a directory.
 
-use super::Dir;
+use super::{Dir, join};
 use rustix::fs::FileType;
 use std::io;
 
@@ -31,10 +31,7 @@ impl Dir {
             entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             let mut inner = Vec::new();
             for entry in entries {
-                let whole = match &*path {
-                    b"" => entry.name.clone(),
-                    above => [above, b"/", &entry.name].concat(),
-                };
+                let whole = join(&path, &entry.name);
                 let (place, name, kind) = (&here, &*entry.name, entry.kind);
                 each(Item { place, name, path: &whole, kind })?;
                 if kind == FileType::Directory {

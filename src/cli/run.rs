@@ -5,9 +5,11 @@ use super::run_args::{BreakActionName, EngineName, FormatName, NetworkName, RunA
 use super::{project, render, say, values};
 use crate::amazon::Identity;
 use crate::app::{self, BuildspecFile, EngineKind, LogFormat, LogsWanted, RunRequest};
+use crate::beneath::{self, Dir};
 use crate::engine::Network;
 use crate::engine::toolbox;
 use crate::image::Image;
+use crate::named::Named;
 use crate::outputs::Store;
 use crate::outputs::cache::CacheTo;
 use crate::secrets::{SecretsFile, Vault};
@@ -131,7 +133,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         aws,
         vault: Arc::new(vault),
         format: format(args.log_format),
-        build_json: args.build_json,
+        build_json: args.build_json.map(|path| named("--build-json", &path)).transpose()?,
         logs: LogsWanted { cloudwatch: extras.cloudwatch, s3: extras.s3_logs },
         log_file: args.log_file.map(log_file).transpose()?,
         annotate: args.annotations.is_some(),
@@ -232,25 +234,25 @@ fn reports_dir(path: &Path) -> Result<PathBuf, CliError> {
     let failed = |error: std::io::Error| {
         CliError::usage(format!("--reports: cannot write to {}: {error}", path.display()))
     };
-    let dir = std::path::absolute(path).map_err(failed)?;
-    let missing: Vec<_> = dir.ancestors().take_while(|path| !path.exists()).collect();
-    std::fs::create_dir_all(&dir).map_err(failed)?;
-    for made in missing {
-        crate::users::give(made).map_err(failed)?;
-    }
-    tempfile::tempfile_in(&dir).map_err(failed)?;
-    Ok(dir)
+    let path = beneath::real(path).map_err(failed)?;
+    let dir = Dir::make_real(&path, 0o755).map_err(failed)?;
+    let probe = |(_, name)| dir.remove_file(name);
+    dir.part().and_then(probe).map_err(failed)?;
+    Ok(path)
 }
 
 /// The file of `--log-file`, empty and the caller's own.
 fn log_file(path: PathBuf) -> Result<(PathBuf, File), CliError> {
-    let file = File::create(&path).and_then(|file| crate::users::give_file(&file).map(|()| file));
-    match file {
-        Ok(file) => Ok((path, file)),
-        Err(error) => {
-            Err(CliError::usage(format!("--log-file: cannot write {}: {error}", path.display())))
-        }
-    }
+    let file = named("--log-file", &path)?.begin();
+    file.map_err(|error| cannot_write("--log-file", &path, &error)).map(|file| (path, file))
+}
+
+fn named(option: &str, path: &Path) -> Result<Named, CliError> {
+    Named::open(path).map_err(|error| cannot_write(option, path, &error))
+}
+
+fn cannot_write(option: &str, path: &Path, error: &std::io::Error) -> CliError {
+    CliError::usage(format!("{option}: cannot write {}: {error}", path.display()))
 }
 
 fn format(name: FormatName) -> LogFormat {

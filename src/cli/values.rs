@@ -2,6 +2,7 @@
 
 use crate::amazon::Identity;
 use crate::amazon::s3::Location;
+use crate::beneath;
 use crate::engine::UserMount;
 use crate::outputs::{Destination, Store};
 use jiff::SignedDuration;
@@ -124,7 +125,7 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 pub(super) fn store(text: &str) -> Result<Store, String> {
     match as_typed(text)? {
         Store::Folder(path) => {
-            let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+            let path = beneath::real(&path).map_err(|error| error.to_string())?;
             Ok(Store::Folder(path))
         }
         bucket @ Store::Bucket(_) => Ok(bucket),
@@ -168,7 +169,7 @@ pub(super) fn artifacts(text: &str) -> Result<Destination, String> {
             ..ArtifactSettings::default()
         },
     };
-    Ok(Destination { store, settings })
+    Ok(Destination { store, settings, stream: None })
 }
 
 /// Whether a variable can be handed to a program.

@@ -11,7 +11,7 @@ use crate::engine::Container;
 use crate::outputs::artifacts::{Collector, Uncollected};
 use crate::outputs::cache::{CacheState, Caching};
 use crate::outputs::reports::Reports;
-use crate::outputs::{Leavings, Teller, Workplace};
+use crate::outputs::{Leavings, Sources, Teller, Workplace};
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
 use runner_core::phase::PhaseContext;
@@ -84,6 +84,7 @@ pub(super) fn workplace(
         values: shell.surroundings(),
         source: world.places.source.clone(),
         leavings: Leavings::default(),
+        sources: Sources::new(&world.container_spec.sources),
         build: world.uuid.clone(),
         scratch: world.scratch.clone(),
         identity: world.identity.clone(),

@@ -5,14 +5,16 @@
 //! those of CodeBuild's agent, in its order.
 
 use super::bucket::{self, BucketKeeper};
-use super::folder::{FolderKeeper, Staging, move_in, own};
+use super::folder::{FolderKeeper, Staging};
 use super::listing::{Found, Links, Listing, Start, is_directory, list};
 use super::meter::Meter;
 use super::packed::{Sums, ZipKeeper};
 use super::transfer::{Chosen, Keeper, keep};
 use super::{Destination, Destinations, OutputError, Store, Workplace};
 use crate::amazon::s3::Object;
+use crate::beneath::join;
 use crate::engine::files::Files;
+use crate::named::Named;
 use runner_core::artifact::{Packaging, Place};
 use runner_core::event::{NoticeLevel, StoredArtifact};
 use runner_core::machine::Input;
@@ -27,6 +29,8 @@ use std::path::PathBuf;
 
 /// CodeBuild's own words.
 const NOTHING: &str = "no matching artifact paths found";
+/// What it is called while it is made.
+const ARTIFACT: &str = "artifact";
 /// Warnings of one kind that are told; the rest is counted.
 const TOLD: usize = 10;
 
@@ -90,6 +94,7 @@ impl Collector {
         let prefix = artifact.s3_prefix.as_ref().map(|prefix| self.at.values.expand(prefix));
         let place = to.settings.place(id, name.as_deref(), prefix.as_deref(), &self.at.build);
         let chosen = self.choose(artifact, place.packaging).await?;
+        let chosen = self.without_git(chosen, &to, &place).await?;
         if chosen.is_empty() {
             return Err(Uncollected {
                 context: PhaseContext::new("CLIENT_ERROR", NOTHING),
@@ -103,7 +108,7 @@ impl Collector {
         self.at.teller.line(format!("Found {} file(s)", chosen.len())).await;
         let bytes = chosen.iter().map(|file| file.facts.size).sum();
         let files = chosen.len() as u64;
-        let (location, sums) = self.store(id, chosen, bytes, &to.store, &place).await?;
+        let (location, sums) = self.store(id, chosen, bytes, &to, &place).await?;
         let (sha256, md5) = sums.map(|sums| (sums.sha256, sums.md5)).unzip();
         let stored = StoredArtifact {
             identifier: id.map(str::to_owned),
@@ -224,92 +229,167 @@ impl Collector {
         Ok(bases)
     }
 
+    /// The files without those that would be git's where they go.
+    async fn without_git(
+        &self,
+        mut chosen: Vec<Chosen>,
+        to: &Destination,
+        place: &Place,
+    ) -> Result<Vec<Chosen>, OutputError> {
+        let Store::Folder(folder) = &to.store else { return Ok(chosen) };
+        let key = place.key.as_bytes();
+        if self.at.sources.keep(folder, key) {
+            return Err(OutputError::Other(format!(
+                "nothing is written to {}: git runs programs that are there",
+                folder.join(&place.key).display()
+            )));
+        }
+        if place.packaging == Packaging::None {
+            let count = chosen.len();
+            chosen.retain(|file| !self.at.sources.keep(folder, &join(key, &file.name)));
+            let kept_out = count - chosen.len();
+            if kept_out > 0 {
+                let text = format!(
+                    "not collected: {kept_out} file(s) below .git, which git would run or read as its own \
+                     in the source; a ZIP takes them, and so does a directory outside of the source"
+                );
+                self.at.teller.warn(text).await;
+            }
+        }
+        Ok(chosen)
+    }
+
     /// Packs the files and puts them where they belong; where that is.
     async fn store(
         &self,
         id: Option<&str>,
         chosen: Vec<Chosen>,
         bytes: u64,
-        store: &Store,
+        to: &Destination,
         place: &Place,
     ) -> Result<(String, Option<Sums>), OutputError> {
-        let whose = id.unwrap_or("artifacts").to_owned();
-        let meter = Meter::default();
-        match (store, place.packaging) {
-            (Store::Folder(folder), packaging) => {
-                let target = folder.join(&place.key);
-                let staging = Staging::make(folder, &self.at.build)?;
-                let inner = staging.path().join("artifact");
-                let sums = match packaging {
-                    Packaging::None => {
-                        super::folder::make_folders(&inner)?;
-                        let mut keeper = FolderKeeper::new(inner.clone(), meter.clone());
-                        let kept = self.keep(chosen, move |keep| keep(&mut keeper));
-                        meter.during(&self.at.teller, &whose, bytes, kept).await?;
-                        None
-                    }
-                    Packaging::Zip => {
-                        let failed = || OutputError::folder("make", &inner);
-                        let file = File::create_new(&inner).map_err(failed())?;
-                        own(&file).map_err(failed())?;
-                        file.set_permissions(Permissions::from_mode(0o644)).map_err(failed())?;
-                        Some(self.zip(chosen, file, inner.clone(), &meter, &whose, bytes).await?.1)
-                    }
-                };
-                let end = target.clone();
-                let moved = tokio::task::spawn_blocking(move || {
-                    let moved = move_in(&inner, &end);
-                    drop(staging);
-                    moved
-                });
-                moved.await.map_err(|error| OutputError::Other(error.to_string()))??;
-                Ok((target.display().to_string().trim_end_matches('/').to_owned(), sums))
+        let whose = id.unwrap_or("artifacts");
+        match (&to.store, place.packaging, &to.stream) {
+            (_, Packaging::Zip, Some(stream)) => {
+                let (file, sums) = self.zip_in_scratch(chosen, whose, bytes).await?;
+                let stream = stream.clone();
+                let shown = stream.path().display().to_string();
+                let copied = tokio::task::spawn_blocking(move || copy(file, &stream));
+                copied.await.map_err(|error| OutputError::Other(error.to_string()))??;
+                Ok((shown, Some(sums)))
             }
-            (Store::Bucket(location), Packaging::None) => {
+            (Store::Folder(folder), packaging, _) => {
+                let staging = Staging::make(folder, &self.at.build)?;
+                let sums = self.in_folder(&staging, chosen, bytes, whose, packaging).await?;
+                let key = place.key.clone();
+                let moved =
+                    tokio::task::spawn_blocking(move || staging.move_in(ARTIFACT, key.as_bytes()));
+                moved.await.map_err(|error| OutputError::Other(error.to_string()))??;
+                let target = folder.join(&place.key).display().to_string();
+                Ok((target.trim_end_matches('/').to_owned(), sums))
+            }
+            (Store::Bucket(location), Packaging::None, _) => {
                 let prefix = location.object(&place.key);
                 let arn = prefix.arn();
-                let s3 = self.at.s3().await;
-                let (mut keeper, uploads) = BucketKeeper::new(prefix);
-                let read = self.keep(chosen, move |keep| keep(&mut keeper));
-                let both = async { tokio::join!(bucket::upload(&s3, uploads, &meter), read) };
-                let done = meter
-                    .during(&self.at.teller, &whose, bytes, self.at.unless_cancelled(both))
-                    .await;
-                s3.settle().await;
-                let (sent, read) = done?;
-                // Where the one has ended because of the other, the other says why.
-                match (sent, read) {
-                    (Err(error @ OutputError::Bucket(_)), Err(OutputError::Other(_))) => Err(error),
-                    (_, Err(error)) | (Err(error), Ok(())) => Err(error),
-                    (Ok(()), Ok(())) => Ok((arn.trim_end_matches('/').to_owned(), None)),
-                }
+                self.files_to_bucket(chosen, prefix, whose, bytes).await?;
+                Ok((arn.trim_end_matches('/').to_owned(), None))
             }
-            (Store::Bucket(location), Packaging::Zip) => {
-                let failed = || OutputError::folder("make a file in", &self.at.scratch);
-                let file = tempfile::tempfile_in(&self.at.scratch).map_err(failed())?;
-                let (mut file, sums) =
-                    self.zip(chosen, file, self.at.scratch.clone(), &meter, &whose, bytes).await?;
-                let size = file.seek(SeekFrom::End(0)).map_err(failed())?;
-                file.seek(SeekFrom::Start(0)).map_err(failed())?;
-                let object = Object {
-                    content_type: Some("application/zip".to_owned()),
-                    metadata: vec![
-                        ("codebuild-content-md5".to_owned(), sums.md5.clone()),
-                        ("codebuild-content-sha256".to_owned(), sums.sha256.clone()),
-                        ("codebuild-buildarn".to_owned(), self.arn.clone()),
-                    ],
-                    ..location.object(&place.key)
-                };
-                let s3 = self.at.s3().await;
-                let meter = Meter::default();
-                let told = |bytes| meter.add(bytes);
-                let put = self.at.unless_cancelled(s3.put(&object, file, &told));
-                let done = meter.during(&self.at.teller, &object.to_string(), size, put).await;
-                s3.settle().await;
-                done??;
-                Ok((object.arn(), Some(sums)))
+            (Store::Bucket(location), Packaging::Zip, _) => {
+                let (file, sums) = self.zip_in_scratch(chosen, whose, bytes).await?;
+                let arn = self.zip_to_bucket(file, &sums, location.object(&place.key)).await?;
+                Ok((arn, Some(sums)))
             }
         }
+    }
+
+    /// Makes it all in the place for what is not whole yet.
+    async fn in_folder(
+        &self,
+        staging: &Staging,
+        chosen: Vec<Chosen>,
+        bytes: u64,
+        whose: &str,
+        packaging: Packaging,
+    ) -> Result<Option<Sums>, OutputError> {
+        let meter = Meter::default();
+        if packaging == Packaging::None {
+            let mut keeper = FolderKeeper::new(staging.inner().within(ARTIFACT)?, meter.clone());
+            let kept = self.keep(chosen, move |keep| keep(&mut keeper));
+            meter.during(&self.at.teller, whose, bytes, kept).await?;
+            return Ok(None);
+        }
+        let path = staging.inner().path.join(ARTIFACT);
+        let file =
+            staging.inner().dir.create(ARTIFACT).and_then(|file| {
+                file.set_permissions(Permissions::from_mode(0o644)).map(|()| file)
+            });
+        let file = file.map_err(OutputError::folder("make", &path))?;
+        self.zip(chosen, file, path, &meter, whose, bytes).await.map(|(_, sums)| Some(sums))
+    }
+
+    async fn files_to_bucket(
+        &self,
+        chosen: Vec<Chosen>,
+        prefix: Object,
+        whose: &str,
+        bytes: u64,
+    ) -> Result<(), OutputError> {
+        let meter = Meter::default();
+        let s3 = self.at.s3().await;
+        let (mut keeper, uploads) = BucketKeeper::new(prefix);
+        let read = self.keep(chosen, move |keep| keep(&mut keeper));
+        let both = async { tokio::join!(bucket::upload(&s3, uploads, &meter), read) };
+        let done =
+            meter.during(&self.at.teller, whose, bytes, self.at.unless_cancelled(both)).await;
+        s3.settle().await;
+        let (sent, read) = done?;
+        // Where the one has ended because of the other, the other says why.
+        match (sent, read) {
+            (Err(error @ OutputError::Bucket(_)), Err(OutputError::Other(_))) => Err(error),
+            (_, Err(error)) | (Err(error), Ok(())) => Err(error),
+            (Ok(()), Ok(())) => Ok(()),
+        }
+    }
+
+    async fn zip_to_bucket(
+        &self,
+        mut file: File,
+        sums: &Sums,
+        object: Object,
+    ) -> Result<String, OutputError> {
+        let failed = || OutputError::folder("read a file in", &self.at.scratch);
+        let size = file.seek(SeekFrom::End(0)).map_err(failed())?;
+        file.seek(SeekFrom::Start(0)).map_err(failed())?;
+        let object = Object {
+            content_type: Some("application/zip".to_owned()),
+            metadata: vec![
+                ("codebuild-content-md5".to_owned(), sums.md5.clone()),
+                ("codebuild-content-sha256".to_owned(), sums.sha256.clone()),
+                ("codebuild-buildarn".to_owned(), self.arn.clone()),
+            ],
+            ..object
+        };
+        let s3 = self.at.s3().await;
+        let meter = Meter::default();
+        let told = |bytes| meter.add(bytes);
+        let put = self.at.unless_cancelled(s3.put(&object, file, &told));
+        let done = meter.during(&self.at.teller, &object.to_string(), size, put).await;
+        s3.settle().await;
+        done??;
+        Ok(object.arn())
+    }
+
+    /// A ZIP in a file without a name.
+    async fn zip_in_scratch(
+        &self,
+        chosen: Vec<Chosen>,
+        whose: &str,
+        bytes: u64,
+    ) -> Result<(File, Sums), OutputError> {
+        let place = &self.at.scratch;
+        let file = tempfile::tempfile_in(place);
+        let file = file.map_err(OutputError::folder("make a file in", place))?;
+        self.zip(chosen, file, place.clone(), &Meter::default(), whose, bytes).await
     }
 
     async fn zip(
@@ -357,7 +437,11 @@ impl Collector {
         result
     }
 
-    async fn warn_all(&self, before: &str, texts: impl ExactSizeIterator<Item = String>) {
+    pub(super) async fn warn_all(
+        &self,
+        before: &str,
+        texts: impl ExactSizeIterator<Item = String>,
+    ) {
         let more = texts.len().saturating_sub(TOLD);
         for text in texts.take(TOLD) {
             self.at.teller.warn(format!("{before}{text}")).await;
@@ -366,6 +450,13 @@ impl Collector {
             self.at.teller.warn(format!("{before}{more} more like these")).await;
         }
     }
+}
+
+/// Copies a file from its beginning to what no file can be put in the place of.
+fn copy(mut file: File, to: &Named) -> Result<(), OutputError> {
+    let Some(mut stream) = to.stream() else { return Ok(()) };
+    let copied = file.rewind().and_then(|()| std::io::copy(&mut file, &mut stream));
+    copied.map(drop).map_err(OutputError::folder("write", to.path()))
 }
 
 /// Where patterns begin to look.

@@ -229,7 +229,7 @@ impl Caching {
         let work = tokio::task::spawn_blocking(move || {
             let new = folder.begin(&build)?;
             new.make_others(&gathered)?;
-            let mut keeper = FolderKeeper::sharing(new.tree(), counted, new.shared());
+            let mut keeper = FolderKeeper::sharing(new.place()?, counted, new.shared());
             let mut changed = Vec::new();
             keep(files, &chosen, &mut keeper, &mut |_, text| changed.push(text))?;
             if let Some(text) = changed.into_iter().next() {

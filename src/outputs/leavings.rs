@@ -7,15 +7,15 @@
 
 use super::listing::{Found, Links, Start, list};
 use super::{OutputError, Teller};
+use crate::beneath::{Dir, join, kind, real};
 use crate::engine::Container;
 use runner_core::select::{Pattern, below, normal};
 use runner_wire::abi::files::DIRECTORY;
 use runner_wire::files::Facts;
+use rustix::fs::{FileType, Stat};
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,10 +57,10 @@ impl LeavingPlaces {
     ) -> Self {
         let mut found = Vec::new();
         for (path, is_live) in places {
-            let path = resolved(&path);
+            let Ok(path) = real(&path) else { continue };
             for (dir, target) in sources {
                 // Where the source itself is the place, what is in it is the source's.
-                if let Ok(inner) = path.strip_prefix(resolved(dir))
+                if let Ok(inner) = path.strip_prefix(dir)
                     && inner != Path::new("")
                 {
                     let inside = normal(target.join(inner).as_os_str().as_bytes());
@@ -97,10 +97,12 @@ impl Place {
         let path = self.path.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut there = HashMap::new();
-            walk(&path, Vec::new(), &mut there);
+            if let Err(error) = look(&path, &mut there) {
+                tracing::debug!(%error, "a place in the source is not there");
+            }
             let is_own = |found: &Found, inner: &[u8]| {
                 let Facts { mode, size, modified, modified_ns, .. } = found.facts;
-                there.get(inner) != Some(&looks(mode, size, (modified, modified_ns.into())))
+                there.get(inner) != Some(&looks_of(mode, size, (modified, modified_ns.into())))
             };
             let all = listing.files.iter().chain(&listing.directories);
             all.filter_map(|found| {
@@ -114,23 +116,37 @@ impl Place {
 }
 
 /// Gathers how things look at a place and below it. What cannot be read is not there.
-fn walk(path: &Path, inner: Vec<u8>, there: &mut HashMap<Vec<u8>, Looks>) {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return };
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let inner = match &*inner {
-                b"" => name.as_bytes().to_vec(),
-                above => [above, b"/", name.as_bytes()].concat(),
-            };
-            walk(&entry.path(), inner, there);
+fn look(path: &Path, there: &mut HashMap<Vec<u8>, Looks>) -> io::Result<()> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let above = Dir::real(above)?;
+    let stat = above.stat(name.as_bytes())?;
+    there.insert(Vec::new(), looks(&stat));
+    if kind(&stat) != FileType::Directory {
+        return Ok(());
+    }
+    let top = above.open(name.as_bytes())?;
+    let mut ahead = vec![Vec::new()];
+    while let Some(path) = ahead.pop() {
+        let Ok(here) = top.open(&path) else { continue };
+        for entry in here.entries().unwrap_or_default() {
+            let Ok(stat) = here.stat(&entry.name) else { continue };
+            let inner = join(&path, &entry.name);
+            there.insert(inner.clone(), looks(&stat));
+            if kind(&stat) == FileType::Directory {
+                ahead.push(inner);
+            }
         }
     }
-    let modified = (metadata.mtime(), metadata.mtime_nsec());
-    there.insert(inner, looks(metadata.mode(), metadata.len(), modified));
+    Ok(())
 }
 
-fn looks(mode: u32, size: u64, modified: (i64, i64)) -> Looks {
+fn looks(stat: &Stat) -> Looks {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    looks_of(stat.st_mode, size, (stat.st_mtime, nanoseconds))
+}
+
+fn looks_of(mode: u32, size: u64, modified: (i64, i64)) -> Looks {
     match mode & 0o170_000 {
         DIRECTORY => Looks(DIRECTORY, 0, (0, 0)),
         kind => Looks(kind, size, modified),
@@ -211,14 +227,4 @@ fn is_own(own: &Own, path: &[u8]) -> bool {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     let mut above = slashes.map(|(at, _)| &path[..at]);
     own.contains_key(path) || above.any(|above| own.get(above) == Some(&true))
-}
-
-/// A path with its links followed, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    let existing = path.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
-    let Some((above, real)) = existing else { return path.to_path_buf() };
-    let rest = path.strip_prefix(above).unwrap_or(Path::new(""));
-    // `join` of nothing would put a slash at the end.
-    let whole = if rest == Path::new("") { real } else { real.join(rest) };
-    PathBuf::from(OsStr::from_bytes(&normal(&whole.into_os_string().into_vec())))
 }

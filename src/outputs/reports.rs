@@ -5,12 +5,13 @@
 //! that cannot be read makes its report INCOMPLETE and nothing else; a group whose files are not there
 //! fails the phase, as in AWS (docs/adr/0035).
 
-use super::OutputError;
 use super::artifacts::{Collector, begin, choice};
-use super::folder::{FolderKeeper, Staging, make_folders, move_in, own};
+use super::folder::{FolderKeeper, Place, Staging};
 use super::listing::{Links, list};
 use super::meter::Meter;
 use super::transfer::{Chosen, Keeper};
+use super::{OutputError, Sources};
+use crate::beneath::join;
 use runner_core::artifact::Packaging;
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
@@ -20,10 +21,8 @@ use runner_core::report::{self, Format, Group, MAX_BYTES, ReportType};
 use runner_core::select::Pattern;
 use runner_core::spec::{Artifact, ReportGroup};
 use runner_wire::files::Facts;
-use std::fs::{File, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long CodeBuild looks for reports that nobody has named.
@@ -74,7 +73,8 @@ impl Reports {
                 None
             }
         };
-        let place = staging.as_ref().map(Staging::path);
+        let (staging, place) = staging.unzip();
+        let place = place.as_ref();
         let mut missing = Vec::new();
         if groups.is_empty() {
             self.discover(collector, place).await;
@@ -84,13 +84,8 @@ impl Reports {
                 missing.push(collector.at.values.expand(&group.group));
             }
         }
-        if let (Some(staging), Some(dir)) = (staging, self.dir.clone()) {
-            let inner = staging.path().join(INNER);
-            let moved = tokio::task::spawn_blocking(move || {
-                let moved = if inner.exists() { move_in(&inner, &dir) } else { Ok(()) };
-                drop(staging);
-                moved
-            });
+        if let Some(staging) = staging {
+            let moved = tokio::task::spawn_blocking(move || staging.move_in(INNER, b""));
             if let Err(error) = moved.await.unwrap_or(Ok(())) {
                 collector.at.teller.warn(format!("reports are not written: {error}")).await;
             }
@@ -107,9 +102,34 @@ impl Reports {
         Err(PhaseContext::new("CLIENT_ERROR", "no matching report paths found"))
     }
 
-    fn staging(&self, build: &str) -> Result<Option<Staging>, OutputError> {
-        let make = |dir: &PathBuf| Staging::make(dir, &format!("{build}-reports"));
+    /// The place for what is not whole yet, and the directory in it that is filled.
+    fn staging(&self, build: &str) -> Result<Option<(Staging, Place)>, OutputError> {
+        let make = |dir: &PathBuf| {
+            let staging = Staging::make(dir, &format!("{build}-reports"))?;
+            let place = staging.inner().within(INNER)?;
+            Ok((staging, place))
+        };
         self.dir.as_ref().map(make).transpose()
+    }
+
+    /// Where a group's files go as they are, if they do.
+    fn raw(
+        &self,
+        collector: &Collector,
+        to: Option<&Place>,
+        group: &str,
+    ) -> Result<Option<Raw>, OutputError> {
+        let (Some(to), Some(dir)) = (to, &self.dir) else { return Ok(None) };
+        let folder = folder_of(group);
+        let place = to.within(&folder)?.within("raw")?;
+        Ok(Some(Raw {
+            keeper: FolderKeeper::new(place, Meter::default()),
+            secrets: self.secrets.clone(),
+            sources: collector.at.sources.clone(),
+            dir: dir.clone(),
+            path: format!("{folder}/raw").into_bytes(),
+            left_out: Vec::new(),
+        }))
     }
 
     fn named(&self, collector: &Collector, written: &str, format: Format) -> Named {
@@ -130,7 +150,7 @@ impl Reports {
     }
 
     /// One group of the buildspec; whether it has any files.
-    async fn one(&self, collector: &Collector, wanted: &ReportGroup, to: Option<&Path>) -> bool {
+    async fn one(&self, collector: &Collector, wanted: &ReportGroup, to: Option<&Place>) -> bool {
         let format = Format::from_name(&wanted.format).unwrap_or(Format::JunitXml);
         let mut named = self.named(collector, &wanted.group, format);
         let kind = match format.kind() {
@@ -171,22 +191,28 @@ impl Reports {
             named.group.problem(format!("only {MAX_FILES} of {count} files were read"));
             chosen.truncate(MAX_FILES);
         }
-        let raw = to.map(|to| folder_of(to, &named.group.name).join("raw"));
+        let raw = self.raw(collector, to, &named.group.name).unwrap_or_else(|error| {
+            named.group.problem(error.to_string());
+            None
+        });
         let mut reader = Reader::new(Wanted::Group(Box::new(named.group)), raw);
         let read = collector
             .keep(chosen, move |keep| {
                 let result = keep(&mut reader);
-                Ok((reader.wanted, result))
+                Ok((reader, result))
             })
             .await;
+        let read = read.map(|(reader, result)| (reader.wanted, reader.raw, result));
         let group = match read {
-            Ok((Wanted::Group(mut group), result)) => {
+            Ok((Wanted::Group(mut group), raw, result)) => {
+                let left_out = raw.map(|raw| raw.left_out).unwrap_or_default();
+                collector.warn_all("a report's file is not kept: ", left_out.into_iter()).await;
                 if let Err(error) = result {
                     group.problem(error.to_string());
                 }
                 *group
             }
-            Ok((Wanted::Any(_), _)) => return is_there,
+            Ok((Wanted::Any(_), ..)) => return is_there,
             Err(error) => {
                 let mut group = Group::new(String::new(), format);
                 group.problem(error.to_string());
@@ -199,7 +225,7 @@ impl Reports {
     }
 
     /// Looks for files that are reports, whatever the buildspec says, unless the build does not want it.
-    async fn discover(&self, collector: &Collector, to: Option<&Path>) {
+    async fn discover(&self, collector: &Collector, to: Option<&Place>) {
         let teller = &collector.at.teller;
         if collector
             .at
@@ -309,22 +335,27 @@ impl Reports {
     }
 
     /// Tells what a report comes to, and writes it.
-    async fn finish(&self, collector: &Collector, named: Named, to: Option<&Path>) {
+    async fn finish(&self, collector: &Collector, named: Named, to: Option<&Place>) {
         let Named { mut group, arn, group_arn } = named;
         group.finish(&collector.at.source, &self.secrets);
         let report = group.report(&arn, &group_arn, &collector.arn, self.created);
         let facts = group.facts(report.clone());
         if let Some(to) = to {
-            let folder = folder_of(to, &group.name);
+            let folder = to.within(&folder_of(&group.name));
             let details = group.details(report);
             let written = tokio::task::spawn_blocking(move || {
-                make_folders(&folder)?;
-                let json = |out: &mut BufWriter<File>| {
-                    serde_json::to_writer_pretty(out, &details).map_err(io::Error::from)
-                };
-                write(&folder.join("report.json"), json)?;
+                let folder = folder?;
+                folder.write("report.json", |file| {
+                    let mut out = BufWriter::new(file);
+                    serde_json::to_writer_pretty(&mut out, &details)?;
+                    out.flush()
+                })?;
                 if group.format.kind() == ReportType::Test {
-                    write(&folder.join("junit.xml"), |out| report::junit(&group, out))?;
+                    folder.write("junit.xml", |file| {
+                        let mut out = BufWriter::new(file);
+                        report::junit(&group, &mut out)?;
+                        out.flush()
+                    })?;
                 }
                 Ok(())
             });
@@ -348,27 +379,11 @@ fn named_of(arn: String, group_arn: String, format: Format) -> Named {
 const INNER: &str = "reports";
 
 /// A group's folder; its name is the buildspec's to choose, and a build's variables may be in it.
-fn folder_of(staging: &Path, name: &str) -> PathBuf {
+fn folder_of(name: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let plain: String = name.chars().map(|c| if fits(c) { c } else { '_' }).take(200).collect();
-    let plain = if plain.trim_matches('.').is_empty() { "_".to_owned() } else { plain };
-    staging.join(INNER).join(plain)
-}
-
-/// Writes a file for the caller.
-fn write(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> Result<(), OutputError> {
-    let make = || -> io::Result<()> {
-        let file = File::create(path)?;
-        own(&file)?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        let mut out = BufWriter::new(file);
-        fill(&mut out)?;
-        out.flush()
-    };
-    make().map_err(OutputError::folder("write", path))
+    let is_name = !plain.trim_matches('.').is_empty() && !plain.eq_ignore_ascii_case(".git");
+    if is_name { plain } else { "_".to_owned() }
 }
 
 /// What is made of the files that are read.
@@ -379,10 +394,53 @@ enum Wanted {
     Any(Vec<Group>),
 }
 
+/// Keeps a group's files as they are, but for secrets.
+struct Raw {
+    keeper: FolderKeeper,
+    secrets: Secrets,
+    sources: Sources,
+    /// Where all reports go, and the path below it.
+    dir: PathBuf,
+    path: Vec<u8>,
+    /// What is not kept, and why.
+    left_out: Vec<String>,
+}
+
+impl Raw {
+    /// Keeps a file; `bytes` are none of one that is too large to be looked through.
+    fn keep(
+        &mut self,
+        file: &Chosen,
+        facts: &Facts,
+        bytes: Option<&Vec<u8>>,
+    ) -> Result<(), OutputError> {
+        let masked = if self.sources.keep(&self.dir, &join(&self.path, &file.name)) {
+            Err("git would take it for its own")
+        } else if let Some(bytes) = bytes {
+            report::raw(bytes, &self.secrets).ok_or("a secret in it cannot be masked")
+        } else {
+            Err("it is too large to be masked")
+        };
+        match masked {
+            Ok(bytes) => {
+                self.keeper.begin(file, facts)?;
+                self.keeper.data(&bytes)?;
+                self.keeper.end()
+            }
+            Err(why) => {
+                self.left_out.push(format!("{}: {why}", file.name.escape_ascii()));
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Takes files in, one after the other; keeps them as they are, too, where that is wanted.
 struct Reader {
     wanted: Wanted,
-    raw: Option<FolderKeeper>,
+    raw: Option<Raw>,
+    /// The file that is read.
+    file: Option<(Chosen, Facts)>,
     name: String,
     bytes: Vec<u8>,
     /// The file is larger than anything that is read.
@@ -390,9 +448,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(wanted: Wanted, raw: Option<PathBuf>) -> Self {
-        let raw = raw.map(|raw| FolderKeeper::new(raw, Meter::default()));
-        Reader { wanted, raw, name: String::new(), bytes: Vec::new(), is_too_large: false }
+    fn new(wanted: Wanted, raw: Option<Raw>) -> Self {
+        let (name, bytes) = (String::new(), Vec::new());
+        Reader { wanted, raw, file: None, name, bytes, is_too_large: false }
     }
 
     fn take(&mut self) {
@@ -423,14 +481,15 @@ impl Keeper for Reader {
         self.name = String::from_utf8_lossy(&file.name).into_owned();
         self.bytes.clear();
         self.is_too_large = facts.size > MAX_BYTES;
-        self.raw.as_mut().map_or(Ok(()), |raw| raw.begin(file, facts))
+        self.file = self.raw.is_some().then(|| (file.clone(), *facts));
+        Ok(())
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         if !self.is_too_large {
             self.bytes.extend_from_slice(bytes);
         }
-        self.raw.as_mut().map_or(Ok(()), |raw| raw.data(bytes))
+        Ok(())
     }
 
     fn hole(&mut self, length: u64) -> Result<(), OutputError> {
@@ -438,15 +497,19 @@ impl Keeper for Reader {
             let length = usize::try_from(length).unwrap_or(0);
             self.bytes.resize(self.bytes.len() + length, 0);
         }
-        self.raw.as_mut().map_or(Ok(()), |raw| raw.hole(length))
+        Ok(())
     }
 
     fn end(&mut self) -> Result<(), OutputError> {
+        if let (Some(raw), Some((file, facts))) = (&mut self.raw, self.file.take()) {
+            raw.keep(&file, &facts, (!self.is_too_large).then_some(&self.bytes))?;
+        }
         self.take();
-        self.raw.as_mut().map_or(Ok(()), Keeper::end)
+        Ok(())
     }
 
-    fn link(&mut self, file: &Chosen, target: &[u8]) -> Result<(), OutputError> {
-        self.raw.as_mut().map_or(Ok(()), |raw| raw.link(file, target))
+    /// Links are read, and none stays one.
+    fn link(&mut self, _: &Chosen, _: &[u8]) -> Result<(), OutputError> {
+        Ok(())
     }
 }

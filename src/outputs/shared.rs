@@ -4,11 +4,11 @@
 //! time. Nobody writes to either after they are made.
 
 use super::hex;
+use crate::beneath::{Dir, kind};
 use runner_wire::files::Facts;
+use rustix::fs::FileType;
 use sha2::{Digest, Sha256};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io;
 
 /// A file of a few bytes takes no more room than a name.
 const WORTH_IT: u64 = 64;
@@ -17,12 +17,12 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The folder, and the digest of the file that is being written.
 pub(super) struct Shared {
-    folder: PathBuf,
+    folder: Dir,
     digest: Sha256,
 }
 
 impl Shared {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(super) fn new(folder: Dir) -> Self {
         Shared { folder, digest: Sha256::new() }
     }
 
@@ -39,7 +39,7 @@ impl Shared {
     }
 
     /// Has a file that was just written share its bytes. Where that cannot be, it keeps its own.
-    pub(super) fn share(&mut self, path: &Path, facts: &Facts, length: u64) {
+    pub(super) fn share(&mut self, place: &Dir, file: &[u8], facts: &Facts, length: u64) {
         let content = std::mem::take(&mut self.digest).finalize();
         if length < WORTH_IT {
             return;
@@ -47,40 +47,47 @@ impl Shared {
         let Facts { mode, modified, modified_ns, .. } = facts;
         let rest = format!("{:o}.{modified}.{modified_ns}", mode & 0o777);
         let name = format!("{}.{rest}", hex(&content));
-        let place = self.folder.join(&name[..2]).join(&name);
-        if fs::hard_link(path, &place).is_ok() {
+        let path = format!("{}/{name}", &name[..2]);
+        if place.hard_link(file, &self.folder, &path).is_ok() {
             return;
         }
-        match fs::symlink_metadata(&place) {
-            Ok(there) if there.is_file() && there.len() == length => {
-                // Under another name first: the file is never missing.
-                let other = path.with_extension(format!("shared-{}", std::process::id()));
-                let linked = fs::hard_link(&place, &other).and_then(|()| fs::rename(&other, path));
-                if linked.is_err() {
-                    let _ = fs::remove_file(&other);
-                }
+        let is_equal = match self.folder.look(&path) {
+            Ok(Some(there)) => {
+                kind(&there) == FileType::RegularFile
+                    && u64::try_from(there.st_size).is_ok_and(|size| size == length)
             }
-            Ok(_) => {}
-            Err(_) => {
-                let made = place.parent().is_some_and(|dir| {
-                    fs::create_dir_all(dir).and_then(|()| crate::users::give(dir)).is_ok()
-                });
-                if made {
-                    // Somebody else was faster, or a name too many: it keeps its own bytes.
-                    let _ = fs::hard_link(path, &place);
-                }
+            Ok(None) | Err(_) => {
+                // Somebody else was faster, or a name too many: it keeps its own bytes.
+                let made = self.folder.make_all(&name[..2], 0o755);
+                let _ = made.and_then(|dir| place.hard_link(file, &dir, &name));
+                false
             }
+        };
+        if is_equal {
+            // Where that does not work, it keeps its own.
+            let _ = self.take(&path, place, file);
         }
     }
 
+    /// Has the shared file take the place of the one that was just written.
+    fn take(&self, path: &str, place: &Dir, file: &[u8]) -> io::Result<()> {
+        // Under another name first: the file is never missing.
+        let other = format!(".runner-shared-{}", std::process::id());
+        self.folder.hard_link(path, place, &other)?;
+        place.replace(&other, place, file).or_else(|_| place.remove_file(&other))
+    }
+
     /// Removes what no cache has any more.
-    pub(super) fn sweep(folder: &Path) {
-        for dir in fs::read_dir(folder).into_iter().flatten().flatten() {
-            for file in fs::read_dir(dir.path()).into_iter().flatten().flatten() {
-                let is_alone = file.metadata().is_ok_and(|metadata| metadata.nlink() == 1);
+    pub(super) fn sweep(folder: &Dir) {
+        for entry in folder.entries().unwrap_or_default() {
+            let Ok(dir) = folder.open(&entry.name) else { continue };
+            for file in dir.entries().unwrap_or_default() {
+                let is_alone = dir.stat(&file.name).is_ok_and(|there| {
+                    kind(&there) == FileType::RegularFile && there.st_nlink == 1
+                });
                 if is_alone {
                     // One that is gone needs no removal.
-                    let _ = fs::remove_file(file.path());
+                    let _ = dir.remove_file(&file.name);
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Made by the driver at either end of a build; `artifacts`, `reports` and `cache` work with it.
 
-use super::{Leavings, OutputError, Teller, Values};
+use super::{Leavings, OutputError, Sources, Teller, Values};
 use crate::amazon::s3::S3;
 use crate::amazon::{Amazon, Identity};
 use crate::engine::Container;
@@ -20,6 +20,8 @@ pub(crate) struct Workplace {
     pub(crate) source: String,
     /// What is not collected.
     pub(crate) leavings: Leavings,
+    /// The directories of this machine that the build was given.
+    pub(crate) sources: Sources,
     /// The build's uuid.
     pub(crate) build: String,
     /// A folder of the build's own, for what must be whole before it is sent or put in place.

@@ -5,13 +5,11 @@
 //! one there is. What is in it is masked as the build's own log is; what a terminal does not echo is not
 //! in it.
 
+use crate::beneath::Dir;
 use crate::clock;
-use crate::state::make_private;
-use crate::users;
 use serde::Serialize;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -51,34 +49,30 @@ pub(crate) trait SessionLog: Send + Sync {
 /// A directory: `NAME.log` for each transcript, `audit.jsonl` for the lines.
 #[derive(Debug)]
 pub(crate) struct LogDir {
-    dir: PathBuf,
+    dir: Dir,
+    /// For messages.
+    path: PathBuf,
     writing: Mutex<()>,
 }
 
 impl LogDir {
     /// Makes the directory where it is missing.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        make_private(dir)?;
-        let log = LogDir { dir: dir.to_path_buf(), writing: Mutex::new(()) };
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let dir = Dir::make_top(path, 0o700)?;
+        let log = LogDir { dir, path: path.to_path_buf(), writing: Mutex::new(()) };
         // Found out now, not when somebody wants in.
         log.lines()?;
         Ok(log)
     }
 
     fn lines(&self) -> io::Result<File> {
-        let path = self.dir.join("audit.jsonl");
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        users::give(&path)?;
-        Ok(file)
+        self.dir.append("audit.jsonl", 0o600)
     }
 }
 
 impl SessionLog for LogDir {
     fn transcript(&self, name: &str) -> io::Result<Box<dyn Write + Send>> {
-        let path = self.dir.join(format!("{name}.log"));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        users::give(&path)?;
-        Ok(Box::new(file))
+        Ok(Box::new(self.dir.create(format!("{name}.log"))?))
     }
 
     fn note(&self, mut note: SessionNote<'_>) {
@@ -88,7 +82,7 @@ impl SessionLog for LogDir {
             .map_err(io::Error::from)
             .and_then(|line| self.lines()?.write_all(format!("{line}\n").as_bytes()));
         if let Err(error) = written {
-            tracing::warn!(%error, dir = %self.dir.display(), "cannot write an audit line");
+            tracing::warn!(%error, dir = %self.path.display(), "cannot write an audit line");
         }
     }
 }

@@ -30,6 +30,7 @@ mod git;
 mod guards;
 mod host;
 mod hostile_images;
+mod hostile_outputs;
 mod hostile_registries;
 mod hostile_source;
 mod images;
@@ -38,6 +39,7 @@ mod language;
 mod limits;
 mod logs;
 mod machines;
+mod named_files;
 mod network;
 mod output;
 mod places;
@@ -91,6 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
         host::cases(),
         hostile_source::cases(),
         hostile_images::cases(),
+        hostile_outputs::cases(),
         hostile_registries::cases(),
         images::cases(),
         store::cases(),
@@ -99,6 +102,7 @@ pub(crate) fn cases() -> Vec<Case> {
         logs::cases(),
         limits::cases(),
         machines::cases(),
+        named_files::cases(),
         network::cases(),
         output::cases(),
         places::cases(),

@@ -302,7 +302,8 @@ fn a_directory_that_cannot_be_made() {
     bed.write("buildspec.yml", crate::common::build(&["true"]));
     bed.runner(["run", "--reports", "file/below"])
         .code(2)
-        .says("--reports: cannot write to file/below: Not a directory");
+        .says("--reports: cannot write to file/below: ")
+        .says("source/file is a file");
 }
 
 /// Copies a project of `tests/reports` into the source and runs a command of it, in a build without a

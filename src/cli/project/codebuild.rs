@@ -4,6 +4,7 @@ use super::{Extras, Reading, bucket, negatable, sentence, text_of};
 use crate::cli::error::CliError;
 use crate::cli::run_args::RunArgs;
 use crate::cli::say;
+use crate::named::Named;
 use crate::outputs::cache::CacheTo;
 use crate::outputs::{Destination, Destinations, Store};
 use clap::{Args, Command};
@@ -153,12 +154,12 @@ pub(in crate::cli) fn artifacts(
             packaging: Some(if artifacts.is_zip { Packaging::Zip } else { Packaging::None }),
             override_name: artifacts.override_name,
         };
-        Ok(Some(Destination { store, settings }))
+        Ok(Some(Destination { store, settings, stream: None }))
     };
     let own = extras.artifacts.as_ref().map(of_project).transpose()?.flatten();
     let primary = match (typed, own) {
         // A name that is typed says how it is packed as well.
-        (Some(typed), _) if typed.settings != ArtifactSettings::default() => typed,
+        (Some(typed), _) if typed.settings != ArtifactSettings::default() => zip(typed),
         (Some(typed), Some(own)) => Destination { store: typed.store, ..own },
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => return Ok(None),
@@ -174,6 +175,22 @@ pub(in crate::cli) fn artifacts(
         }
     }
     Ok(Some(Destinations { primary, secondary }))
+}
+
+/// A ZIP whose whole path is typed: a link leads to where the ZIP goes, and what is no regular file is written
+/// to. What is wrong with the path is told when the ZIP is there.
+fn zip(typed: Destination) -> Destination {
+    let (Store::Folder(folder), Some(name)) = (&typed.store, &typed.settings.name) else {
+        return typed;
+    };
+    let Ok(named) = Named::open(&folder.join(name)) else { return typed };
+    let Some(place) = named.place() else {
+        return Destination { stream: Some(named), ..typed };
+    };
+    let Ok(name) = String::from_utf8(place.name.clone()) else { return typed };
+    let store = Store::Folder(place.dir.clone());
+    let settings = ArtifactSettings { name: Some(name), ..typed.settings };
+    Destination { store, settings, stream: None }
 }
 
 /// Where caches are: where it is typed, else where the project says. What is local to CodeBuild's hosts is

@@ -7,10 +7,11 @@ use super::tree::Tree;
 use super::{Copied, CopyError, Found, Manner, Remote, is_directory, nonsense, shown, special};
 use crate::beneath::Dir;
 use crate::engine::files::{Files, FilesError};
+use crate::named::Named;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{End, Entry, Reply, select};
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -36,10 +37,10 @@ pub(super) fn fetch(
     }
     // What has no name of its own is what is in it.
     let name = inside.name().filter(|_| ending != Ending::Dot);
-    let (place, name) = target(to, name, is_directory)?;
+    let Target { place, name, stream } = target(to, name, is_directory)?;
     let root = open_directory(&place)?;
     let job = Job {
-        tree: Tree::new(root, manner.unfinished),
+        tree: Tree::new(root, stream, manner.unfinished),
         manner,
         copied: Copied::default(),
         at: place,
@@ -54,19 +55,36 @@ fn missing(path: &Inside) -> CopyError {
     CopyError::Remote { path: path.whole().to_vec(), source }
 }
 
-/// The directory that is written to, and the name in it; no name: into that directory itself.
-fn target(
-    to: &Path,
-    name: Option<&[u8]>,
-    is_directory: bool,
-) -> Result<(PathBuf, Option<Vec<u8>>), CopyError> {
+/// Where a copy goes.
+struct Target {
+    /// The directory that is written to.
+    place: PathBuf,
+    /// The name in it; none: into that directory itself.
+    name: Option<Vec<u8>>,
+    /// What is there under that name, if it is written to and not replaced.
+    stream: Option<File>,
+}
+
+fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<Target, CopyError> {
     let named = || shown(to.as_os_str().as_bytes());
     let wants_directory = Ending::of(to.as_os_str().as_bytes()) != Ending::Plain;
     match fs::metadata(to) {
-        Ok(there) if there.is_dir() => Ok((to.to_path_buf(), name.map(<[u8]>::to_vec))),
+        Ok(there) if there.is_dir() => {
+            Ok(Target { place: to.to_path_buf(), name: name.map(<[u8]>::to_vec), stream: None })
+        }
         Ok(_) if is_directory => Err(CopyError::DirectoryToFile { to: named() }),
-        // Through a link, as `cp` writes.
-        Ok(_) => split(&fs::canonicalize(to).map_err(CopyError::local(to))?),
+        // Through a link, and into a device, as `cp` writes.
+        Ok(_) => {
+            let found = Named::open(to).map_err(CopyError::local(to))?;
+            match (found.place(), found.stream()) {
+                (Some(place), _) => split(&place.path()),
+                (None, stream) => {
+                    let again = stream.map(File::try_clone).transpose();
+                    let stream = again.map_err(CopyError::local(to))?;
+                    Ok(Target { stream, ..split(to)? })
+                }
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if wants_directory && !is_directory {
                 return Err(CopyError::NoSuchDirectory { to: named() });
@@ -80,14 +98,14 @@ fn target(
     }
 }
 
-fn split(path: &Path) -> Result<(PathBuf, Option<Vec<u8>>), CopyError> {
+fn split(path: &Path) -> Result<Target, CopyError> {
     let name = path.file_name().map(|name| name.as_bytes().to_vec());
     let above = match path.parent() {
         Some(above) if !above.as_os_str().is_empty() => above,
         _ => Path::new("."),
     };
     match name {
-        Some(_) => Ok((above.to_path_buf(), name)),
+        Some(_) => Ok(Target { place: above.to_path_buf(), name, stream: None }),
         None => Err(CopyError::local(path)(io::ErrorKind::NotFound.into())),
     }
 }

@@ -9,7 +9,7 @@ use runner_wire::files::Facts;
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, fchmod, futimens, seek};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
 /// The file that is being written: removed by whoever ends this program meanwhile.
@@ -38,12 +38,15 @@ pub(super) struct Tree<'a> {
     directories: Vec<(Vec<u8>, Facts)>,
     /// Files with more than one name, by what the container calls them.
     names: HashMap<(u64, u64), Vec<u8>>,
+    /// A device or the like, which the one file is written to.
+    stream: Option<File>,
     unfinished: &'a Unfinished,
 }
 
 /// A file on its way.
 struct Writing {
     file: File,
+    is_stream: bool,
     /// Its name for now, where another file has the right one.
     part: Option<Vec<u8>>,
     path: Vec<u8>,
@@ -51,13 +54,14 @@ struct Writing {
 }
 
 impl<'a> Tree<'a> {
-    /// Below a directory of the caller's.
-    pub(super) fn new(root: Dir, unfinished: &'a Unfinished) -> Self {
+    /// Below a directory of the caller's; or, of one file, its content into something that is open.
+    pub(super) fn new(root: Dir, stream: Option<File>, unfinished: &'a Unfinished) -> Self {
         Tree {
             at: Cursor::new(root),
             file: None,
             directories: Vec::new(),
             names: HashMap::new(),
+            stream,
             unfinished,
         }
     }
@@ -98,11 +102,17 @@ impl<'a> Tree<'a> {
 
     /// Begins a file; its content and [`Self::end`] follow.
     pub(super) fn begin(&mut self, path: &[u8], facts: &Facts) -> io::Result<()> {
+        if let Some(file) = self.stream.take() {
+            let (part, path, facts) = (None, path.to_vec(), *facts);
+            self.file = Some(Writing { file, is_stream: true, part, path, facts });
+            return Ok(());
+        }
         let (place, name) = self.at.find(path)?;
         let (file, part) = create(place, name)?;
         let now = part.clone().unwrap_or_else(|| name.to_vec());
         self.unfinished.set(Some((place.again()?, now)));
-        self.file = Some(Writing { file, part, path: path.to_vec(), facts: *facts });
+        self.file =
+            Some(Writing { file, is_stream: false, part, path: path.to_vec(), facts: *facts });
         Ok(())
     }
 
@@ -118,7 +128,10 @@ impl<'a> Tree<'a> {
     }
 
     pub(super) fn hole(&mut self, length: u64) -> io::Result<()> {
-        if let Some(writing) = &self.file {
+        if let Some(writing) = &mut self.file {
+            if writing.is_stream {
+                return io::copy(&mut io::repeat(0).take(length), &mut writing.file).map(drop);
+            }
             let length = i64::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
             seek(&writing.file, rustix::fs::SeekFrom::Current(length))?;
         }
@@ -137,7 +150,10 @@ impl<'a> Tree<'a> {
     }
 
     fn finish(&mut self, writing: &Writing) -> io::Result<()> {
-        let Writing { file, part, path, facts } = writing;
+        let Writing { file, is_stream, part, path, facts } = writing;
+        if *is_stream {
+            return Ok(());
+        }
         if facts.size > 0 && file.metadata()?.len() != facts.size {
             // It ends with a hole.
             file.set_len(facts.size)?;
@@ -163,6 +179,9 @@ impl<'a> Tree<'a> {
     }
 
     fn remove(&mut self, writing: &Writing) {
+        if writing.is_stream {
+            return;
+        }
         if let Ok((place, name)) = self.at.find(&writing.path) {
             let _ = place.remove_file(writing.part.as_deref().unwrap_or(name));
         }

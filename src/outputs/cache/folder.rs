@@ -14,11 +14,12 @@
 //! A cache is made under `new` and renamed when it is whole: no build ever sees a half one.
 
 use super::super::OutputError;
-use super::super::folder::{make_folders, times};
+use super::super::folder::{Place, times};
 use super::super::shared::Shared;
 use super::gather::{Gathered, Item};
 use super::listed::{Listed, superfluous};
 use super::names::{Wanted, decode, encode};
+use crate::beneath::Dir;
 use crate::state::{remove_tree, write_durably};
 use crate::users;
 use runner_wire::files::Facts;
@@ -165,7 +166,7 @@ impl CacheFolder {
     /// Begins a cache.
     pub(super) fn begin(&self, build: &str) -> Result<NewEntry, OutputError> {
         for dir in [self.entries(), self.new_ones(), self.content()] {
-            make_folders(&dir)?;
+            make_folder(&dir)?;
         }
         self.sweep();
         let dir = self.new_ones().join(build);
@@ -211,7 +212,7 @@ impl CacheFolder {
         }
         // From one moment to the next it is not there any more.
         let gone = self.new_ones().join(format!("{id}.gone"));
-        make_folders(&self.new_ones())?;
+        make_folder(&self.new_ones())?;
         fs::rename(&dir, &gone).map_err(OutputError::folder("remove", &dir))?;
         remove_tree(&gone).map_err(OutputError::folder("remove", &gone))?;
         Ok(true)
@@ -230,7 +231,9 @@ impl CacheFolder {
             return Ok(removed);
         }
         self.sweep();
-        Shared::sweep(&self.content());
+        if let Ok(content) = Dir::top_itself(&self.content()) {
+            Shared::sweep(&content);
+        }
         Ok(removed)
     }
 }
@@ -243,19 +246,25 @@ pub(super) struct NewEntry {
 }
 
 impl NewEntry {
-    pub(super) fn tree(&self) -> PathBuf {
+    fn tree(&self) -> PathBuf {
         self.dir.join("tree")
     }
 
-    pub(super) fn shared(&self) -> Shared {
-        Shared::new(self.folder.content())
+    pub(super) fn place(&self) -> Result<Place, OutputError> {
+        let path = self.tree();
+        let dir = Dir::top_itself(&path).map_err(OutputError::folder("open", &path))?;
+        Ok(Place { dir, path })
+    }
+
+    pub(super) fn shared(&self) -> Option<Shared> {
+        Dir::top(&self.folder.content()).ok().map(Shared::new)
     }
 
     /// Makes directories and links; files follow.
     pub(super) fn make_others(&self, gathered: &Gathered) -> Result<(), OutputError> {
         let tree = self.tree();
         for side in [super::gather::SOURCE, super::gather::ROOT] {
-            make_folders(&tree.join(OsStr::from_bytes(side)))?;
+            make_folder(&tree.join(OsStr::from_bytes(side)))?;
         }
         for (name, item) in &gathered.items {
             let path = tree.join(OsStr::from_bytes(name));
@@ -331,6 +340,10 @@ impl Drop for NewEntry {
             let _ = remove_tree(&self.dir);
         }
     }
+}
+
+fn make_folder(path: &Path) -> Result<(), OutputError> {
+    Dir::make_top(path, 0o755).map(drop).map_err(OutputError::folder("make", path))
 }
 
 /// Whether an open file still has a name.

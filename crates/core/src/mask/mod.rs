@@ -8,6 +8,7 @@
 mod forms;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, Input, MatchKind};
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What stands in a secret's place.
@@ -96,6 +97,23 @@ impl Secrets {
         finder.mask(text.as_bytes(), text.len(), &mut masked);
         // A value that is no text could have been cut out of the middle of a character.
         *text = String::from_utf8_lossy(&masked).into_owned();
+    }
+
+    /// Masks bytes that are whole.
+    #[must_use]
+    pub fn mask_bytes<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        let Some(finder) = self.finder.as_ref().filter(|_| self.occur_in(bytes)) else {
+            return Cow::Borrowed(bytes);
+        };
+        let mut masked = Vec::with_capacity(bytes.len());
+        finder.mask(bytes, bytes.len(), &mut masked);
+        Cow::Owned(masked)
+    }
+
+    /// Whether any of them is in there.
+    #[must_use]
+    pub fn occur_in(&self, bytes: &[u8]) -> bool {
+        self.finder.as_ref().is_some_and(|finder| finder.find(bytes, 0).is_some())
     }
 }
 

@@ -17,6 +17,7 @@ mod junit_out;
 mod model;
 mod nunit;
 mod place;
+mod raw;
 mod simplecov;
 mod table;
 mod testng;
@@ -36,6 +37,7 @@ pub use junit_out::junit;
 pub use model::{Case, CaseStatus, FileCoverage};
 pub use place::Place;
 pub use place::relative;
+pub use raw::raw;
 pub use table::{Tone, table};
 pub(crate) use xml::position;
 
