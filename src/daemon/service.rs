@@ -55,6 +55,8 @@ impl Service {
         }
         let child = command
             .args(["system", "service", "--time", &IDLE_S.to_string(), &address])
+            // Podman leaves the archives of images that it was sent among temporary files.
+            .env("TMPDIR", place)
             // Ctrl-C at the terminal is for the build; this is needed until its end.
             .process_group(0)
             .stdin(Stdio::null())

@@ -286,11 +286,13 @@ fn podman_leaves_nothing() {
     let bed = Bed::new();
     let mut command = bed.other("python3");
     command.args(["-c", TO_THE_LAST_CHILD]).arg(runner()).args(["doctor", "--format", "json"]);
-    command.env("DOCKER_HOST", "unix:///nonexistent");
+    fs::create_dir(bed.path("tmp")).unwrap();
+    command.env("DOCKER_HOST", "unix:///nonexistent").env("TMPDIR", bed.path("tmp"));
     let (seen, code) = report(&mut command);
     is(&seen, "podman", "ok");
     assert_eq!(code, 0);
     assert_eq!(list(&bed.path("home")), Vec::<String>::new());
+    assert_eq!(list(&bed.path("tmp")), Vec::<String>::new());
     let mut left = list(&bed.home());
     left.sort();
     assert_eq!(left, ["builds", "counters", "images", "live"]);
