@@ -4,6 +4,8 @@
 //! beside the source. No git program is run: it need not be installed, and what it would say of
 //! somebody else's directory depends on its configuration.
 
+use crate::beneath::{Dir, kind};
+use rustix::fs::FileType;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,12 +26,12 @@ pub(crate) struct SourceFacts {
 }
 
 /// Looks at a directory. It may be anybody's: what its files name is believed only where it names
-/// this directory in turn.
+/// this directory in turn, and none of them is read through a link.
 pub(crate) fn facts(source: &Path) -> SourceFacts {
     let Some(Repository { git_dir, common }) = repository(source) else {
         return SourceFacts::default();
     };
-    let head = read(&git_dir.join("HEAD")).unwrap_or_default();
+    let head = git_dir.read("HEAD").unwrap_or_default();
     let head = head.trim_end();
     let (branch, commit) = match head.strip_prefix("ref: ") {
         Some(name) if is_plain(name) => (name.strip_prefix("refs/heads/"), resolve(&common, name)),
@@ -37,15 +39,15 @@ pub(crate) fn facts(source: &Path) -> SourceFacts {
         None => (None, Some(head.to_owned())),
     };
     let mut outside: Vec<PathBuf> = Vec::new();
-    for dir in [&common, &git_dir] {
-        if !dir.starts_with(source) && !outside.iter().any(|known| dir.starts_with(known)) {
-            outside.push(dir.clone());
+    for Place { path, .. } in [&common, &git_dir] {
+        if !path.starts_with(source) && !outside.iter().any(|known| path.starts_with(known)) {
+            outside.push(path.clone());
         }
     }
     SourceFacts {
         commit: commit.filter(|commit| is_object_id(commit)),
         branch: branch.map(str::to_owned),
-        url: read(&common.join("config")).and_then(|text| origin(&text)),
+        url: common.read("config").and_then(|text| origin(&text)),
         outside,
         rewritten: rewritten(source, &git_dir),
     }
@@ -53,53 +55,77 @@ pub(crate) fn facts(source: &Path) -> SourceFacts {
 
 /// What git keeps for a work tree.
 struct Repository {
-    git_dir: PathBuf,
+    git_dir: Place,
     /// A linked work tree keeps its HEAD to itself and shares the rest.
-    common: PathBuf,
+    common: Place,
+}
+
+/// A directory of git's.
+struct Place {
+    path: PathBuf,
+    dir: Dir,
+}
+
+impl Place {
+    /// Where a path leads, through links: it is believed only once it has named the source.
+    fn find(path: &Path) -> Option<Self> {
+        let path = fs::canonicalize(path).ok()?;
+        Some(Place { dir: Dir::top_itself(&path).ok()?, path })
+    }
+
+    /// The text of a file in it.
+    fn read(&self, name: &str) -> Option<String> {
+        read(&self.dir, name)
+    }
+
+    fn again(&self) -> Option<Self> {
+        Some(Place { dir: self.dir.again().ok()?, path: self.path.clone() })
+    }
+
+    /// Whether it is what git takes for a repository.
+    fn is_repository(&self) -> bool {
+        let is_dir = |name| self.dir.stat(name).is_ok_and(|it| kind(&it) == FileType::Directory);
+        is_dir("objects") && is_dir("refs") && self.read("HEAD").is_some()
+    }
 }
 
 /// The repository of a directory, if it is one of its own, or one that knows this directory: a work
 /// tree's or a submodule's. A source could name any directory of the machine, and would find it in
 /// its container.
 fn repository(source: &Path) -> Option<Repository> {
+    let top = Dir::top(source).ok()?;
     let dot_git = source.join(".git");
-    let kind = fs::symlink_metadata(&dot_git).ok()?;
-    if kind.is_dir() {
-        let git_dir = fs::canonicalize(dot_git).ok()?;
-        let shares = git_dir.join("commondir").exists();
-        return (!shares).then(|| Repository { common: git_dir.clone(), git_dir });
+    match kind(&top.stat(".git").ok()?) {
+        FileType::Directory => {
+            let dir = top.open(".git").ok()?;
+            let shares = dir.look("commondir").ok()?.is_some();
+            let git_dir = Place { dir, path: fs::canonicalize(dot_git).ok()? };
+            return (!shares).then_some(Repository { common: git_dir.again()?, git_dir });
+        }
+        FileType::RegularFile => {}
+        _ => return None,
     }
-    if !kind.is_file() {
-        return None;
-    }
-    let text = read(&dot_git)?;
-    let target = text.strip_prefix("gitdir: ")?.trim_end();
-    let git_dir = fs::canonicalize(source.join(target)).ok()?;
-    if let Some(common) = read(&git_dir.join("commondir")) {
-        let common = fs::canonicalize(git_dir.join(common.trim_end())).ok()?;
+    let text = read(&top, ".git")?;
+    let git_dir = Place::find(&source.join(text.strip_prefix("gitdir: ")?.trim_end()))?;
+    if let Some(shared) = git_dir.read("commondir") {
+        let common = Place::find(&git_dir.path.join(shared.trim_end()))?;
         let names_source = || {
-            let back = fs::canonicalize(read(&git_dir.join("gitdir"))?.trim_end()).ok()?;
+            let back = fs::canonicalize(git_dir.read("gitdir")?.trim_end()).ok()?;
             (back == fs::canonicalize(&dot_git).ok()?).then_some(())
         };
-        let is_work_tree = git_dir.parent() == Some(&common.join("worktrees"));
-        return (is_work_tree && is_repository(&common) && names_source().is_some())
+        let is_work_tree = git_dir.path.parent() == Some(&common.path.join("worktrees"));
+        return (is_work_tree && common.is_repository() && names_source().is_some())
             .then_some(Repository { git_dir, common });
     }
     let names_source = || {
-        let config = read(&git_dir.join("config"))?;
+        let config = git_dir.read("config")?;
         let line = config.lines().find(|line| names_work_tree(line))?;
         let (_, place) = line.split_once('=')?;
-        let back = fs::canonicalize(git_dir.join(place.trim().trim_matches('"'))).ok()?;
+        let back = fs::canonicalize(git_dir.path.join(place.trim().trim_matches('"'))).ok()?;
         (back == source).then_some(())
     };
-    (is_repository(&git_dir) && names_source().is_some())
-        .then(|| Repository { common: git_dir.clone(), git_dir })
-}
-
-/// Whether a directory is what git takes for a repository.
-fn is_repository(dir: &Path) -> bool {
-    let is_dir = |name: &str| fs::symlink_metadata(dir.join(name)).is_ok_and(|kind| kind.is_dir());
-    is_dir("objects") && is_dir("refs") && read(&dir.join("HEAD")).is_some()
+    let is_ours = git_dir.is_repository() && names_source().is_some();
+    is_ours.then_some(Repository { common: git_dir.again()?, git_dir })
 }
 
 fn names_work_tree(line: &str) -> bool {
@@ -109,16 +135,9 @@ fn names_work_tree(line: &str) -> bool {
 /// Most of a file of git's that is read.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// A file's text, if it is a file: a FIFO or a device could make this wait, or never end.
-fn read(path: &Path) -> Option<String> {
-    use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
-    let mut text = String::new();
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    is_file.then(|| file.take(MAX_BYTES).read_to_string(&mut text).ok())??;
-    Some(text)
+/// A file's text, if there is one that is a file, by a path without links.
+fn read(dir: &Dir, path: &str) -> Option<String> {
+    String::from_utf8(dir.read_small(path, MAX_BYTES).ok()?).ok()
 }
 
 /// Whether the name of a reference stays below the repository.
@@ -128,27 +147,28 @@ fn is_plain(name: &str) -> bool {
 
 /// A submodule's `.git` names its repository relative to itself, and the repository names its work
 /// tree in return. Without the latter git takes the directory that `.git` is in.
-fn rewritten(source: &Path, git_dir: &Path) -> Vec<(PathBuf, String)> {
-    if source.join(".git").is_dir() || git_dir.starts_with(source) {
+fn rewritten(source: &Path, git_dir: &Place) -> Vec<(PathBuf, String)> {
+    if git_dir.path.starts_with(source) {
         return Vec::new();
     }
-    let mut files = vec![(PathBuf::from(".git"), format!("gitdir: {}\n", git_dir.display()))];
-    let config = git_dir.join("config");
-    if let Some(text) = read(&config)
+    let text = format!("gitdir: {}\n", git_dir.path.display());
+    let mut files = vec![(PathBuf::from(".git"), text)];
+    if let Some(text) = git_dir.read("config")
         && text.lines().any(names_work_tree)
     {
         let kept = text.lines().filter(|line| !names_work_tree(line));
-        files.push((config, kept.map(|line| format!("{line}\n")).collect()));
+        let kept = kept.map(|line| format!("{line}\n")).collect();
+        files.push((git_dir.path.join("config"), kept));
     }
     files
 }
 
 /// The commit a name stands for.
-fn resolve(common: &Path, name: &str) -> Option<String> {
-    if let Some(text) = read(&common.join(name)) {
+fn resolve(common: &Place, name: &str) -> Option<String> {
+    if let Some(text) = common.read(name) {
         return Some(text.trim_end().to_owned());
     }
-    let packed = read(&common.join("packed-refs"))?;
+    let packed = common.read("packed-refs")?;
     packed.lines().find_map(|line| {
         let (id, found) = line.split_once(' ')?;
         (found == name).then(|| id.to_owned())

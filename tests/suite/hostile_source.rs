@@ -6,7 +6,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 cases! {
-    [Containers, Image("busybox")] => what_a_hostile_repository_names, state_behind_a_link,
+    [Containers, Image("busybox")] => what_a_hostile_repository_names, what_git_files_lead_to,
+        state_behind_a_link,
         fifos_in_the_source, escapes_in_our_lines;
     [] => a_repository_that_is_a_trap;
     [Root] => the_directories_of_process_are_closed;
@@ -53,6 +54,42 @@ fn what_a_hostile_repository_names() {
     bed.write("fake/gitdir", bed.source().join(".git").to_str().unwrap());
     bed.write(".git", "gitdir: fake\n");
     check(&bed, "a work tree that is none");
+}
+
+/// A repository's files are its own, or not read.
+fn what_git_files_lead_to() {
+    let bed = Bed::new();
+    let (id, other) = ("0123456789abcdef".repeat(4), bed.path("other"));
+    fs::create_dir_all(other.join("heads")).unwrap();
+    for name in ["digits", "heads/main"] {
+        fs::write(other.join(name), &id).unwrap();
+    }
+    fs::write(other.join("packed"), format!("{id} refs/heads/main\n")).unwrap();
+    let config = "[remote \"origin\"]\n\turl = https://example.com/of-somebody-else\n";
+    fs::write(other.join("config"), config).unwrap();
+    let spec = build(&["echo \"<$CODEBUILD_RESOLVED_SOURCE_VERSION $CODEBUILD_SOURCE_REPO_URL>\""]);
+    let git = bed.source().join(".git");
+    for links in [
+        &[("HEAD", "digits"), ("config", "config")][..],
+        &[("refs", ""), ("config", "config")],
+        &[("refs/heads", "heads")],
+        &[("refs/heads/main", "heads/main")],
+        &[("packed-refs", "packed")],
+    ] {
+        fs::create_dir_all(git.join("refs/heads")).unwrap();
+        fs::create_dir_all(git.join("objects")).unwrap();
+        fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        for (name, to) in links {
+            let link = git.join(name);
+            let _ = fs::remove_file(&link).or_else(|_| fs::remove_dir_all(&link));
+            symlink(other.join(to), link).unwrap();
+        }
+        let output = bed.build(&spec, &[]).code(0).output();
+        let url = output.split_whitespace().last().unwrap_or_default();
+        assert!(!output.contains(&id) && !url.contains("somebody"), "{links:?}: {output}");
+        let _ = fs::remove_dir_all(bed.home().join("builds"));
+        fs::remove_dir_all(&git).unwrap();
+    }
 }
 
 /// Nothing of the caller's is written because a source says so.
