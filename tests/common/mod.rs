@@ -46,8 +46,12 @@ pub(crate) enum Need {
     Root,
     /// An image of `images/`, built by `cargo xtask images`.
     Image(&'static str),
-    /// A program on PATH.
+    /// A program on PATH, or by its whole path.
     Program(&'static str),
+    /// What takes long, or a lot to install: `cargo xtask test --extended`.
+    Extended,
+    /// A gcc that makes programs of 32 bits.
+    Gcc32,
     /// The program pasta, and the device it needs open to this user.
     Pasta,
     /// The real buildspecs that lie beside the project where it is made.
@@ -65,6 +69,9 @@ pub(crate) enum Need {
 /// Whether a case is left out where this is lacking even where everything else must be there.
 pub(crate) fn is_elsewhere(needs: &[Need]) -> bool {
     let lacks = |program| needs.contains(&Need::Program(program)) && !has(program);
+    if needs.contains(&Need::Extended) && !is_extended() {
+        return true;
+    }
     // Nobody installs that: it takes longer to build than all of this.
     needs.contains(&Need::Corpus) && !corpus().is_dir() || lacks("cargo-nextest")
 }
@@ -109,7 +116,11 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         Need::VirtualMachine if !virtual_machine::is_ready() => {
             Some("qemu and target/kernel (cargo xtask packages)".to_owned())
         }
+        Need::Extended if !is_extended() => Some("cargo xtask test --extended".to_owned()),
+        Need::Gcc32 if !has_gcc_32() => Some("the package gcc-multilib".to_owned()),
         Need::Containers
+        | Need::Extended
+        | Need::Gcc32
         | Need::VirtualMachine
         | Need::Node
         | Need::Python
@@ -130,6 +141,17 @@ pub(crate) fn is_root() -> bool {
 fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+fn is_extended() -> bool {
+    std::env::var_os("RUNNER_EXTENDED").is_some_and(|value| value == "1")
+}
+
+fn has_gcc_32() -> bool {
+    // What it does not find it names without a place.
+    let found =
+        std::process::Command::new("gcc").args(["-m32", "-print-file-name=libgcc.a"]).output();
+    found.is_ok_and(|output| output.stdout.starts_with(b"/"))
 }
 
 /// Whether this user may make network devices in a namespace of theirs.

@@ -45,6 +45,7 @@ mod output;
 mod places;
 mod privileged;
 mod process;
+mod programs;
 mod project;
 mod registries;
 mod reports;
@@ -108,6 +109,7 @@ pub(crate) fn cases() -> Vec<Case> {
         places::cases(),
         privileged::cases(),
         process::cases(),
+        programs::cases(),
         project::cases(),
         registries::cases(),
         reports::cases(),

@@ -1,6 +1,7 @@
 //! The project's chores, as `cargo xtask CHORE`.
 //!
-//! - `test`: everything CI runs, after installing what it needs. The README's second command.
+//! - `test [--extended]`: everything CI runs, after installing what it needs. The README's second command.
+//!   Extended by what takes too long, or too much to install, for every time.
 //! - `images [NAME]...`: the images of `images/`, into `target/images`.
 //! - `packages`: install the Debian, Python and Node packages, and the kernel, that tests, images and
 //!   benchmarks use.
@@ -28,18 +29,19 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let chore = arguments.next();
     let rest: Vec<String> = arguments.collect();
-    let result =
-        match chore.as_deref() {
-            Some("test") => test::run(&rest),
-            Some("images") => images::build(&rest),
-            Some("bench") => bench::all(&rest),
-            Some("packages") => packages::install(packages::ALL)
-                .and_then(|()| python::install())
-                .and_then(|()| node::install())
-                .and_then(|()| kernel::install()),
-            _ => Err("usage: cargo xtask test | images [NAME]... | packages | bench [TABLE]..."
-                .to_owned()),
-        };
+    let result = match chore.as_deref() {
+        Some("test") => test::run(&rest),
+        Some("images") => images::build(&rest),
+        Some("bench") => bench::all(&rest),
+        Some("packages") => packages::install(packages::ALL)
+            .and_then(|()| python::install())
+            .and_then(|()| node::install())
+            .and_then(|()| kernel::install()),
+        _ => Err(
+            "usage: cargo xtask test [--extended] | images [NAME]... | packages | bench [TABLE]..."
+                .to_owned(),
+        ),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

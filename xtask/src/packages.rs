@@ -10,7 +10,10 @@ pub(crate) const ALL: &[&str] = &[
     "busybox-static",
     "docker-registry",
     "docker.io",
+    "fakeroot",
     "gcc",
+    "gcc-multilib",
+    "gdb",
     "git",
     "iproute2",
     "libc6-dev",
@@ -25,12 +28,30 @@ pub(crate) const ALL: &[&str] = &[
     "runc",
     "skopeo",
     "socat",
+    "strace",
     "tmux",
     "uidmap",
     "umoci",
     "unzip",
     "util-linux",
     "xz-utils",
+];
+
+/// Programs that `cargo xtask test --extended` tries behind the walls.
+pub(crate) const EXTENDED: &[&str] = &[
+    "cargo",
+    "chromium",
+    "default-jdk-headless",
+    "golang-go",
+    "linux-perf",
+    "make",
+    "nodejs",
+    "perl",
+    "postgresql",
+    "rpm",
+    "rsync",
+    "sqlite3",
+    "valgrind",
 ];
 
 /// Installs those that are missing. Where that is not possible, says so and goes on.

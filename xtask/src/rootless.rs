@@ -26,15 +26,16 @@ const PARTS: [&str; 8] = [
 /// Programs in there name their interpreter by its whole path.
 const PYTHON: &str = "target/python";
 
-/// Runs the tests as each user, whatever comes of those before; what has failed. Arguments are a filter.
-pub(crate) fn test(filter: &[String]) -> Vec<String> {
+/// Runs the tests as each user, whatever comes of those before, with one more variable; what has failed.
+/// Arguments are a filter.
+pub(crate) fn test(filter: &[String], variable: Option<(&str, &str)>) -> Vec<String> {
     let bed = match prepare() {
         Ok(bed) => bed,
         Err(why) => return vec![format!("the tests as users who are not root: {why}")],
     };
     let mut failed = Vec::new();
     for (user, has_ids) in USERS {
-        let result = make_user(user, has_ids).and_then(|()| test_as(user, &bed, filter));
+        let result = make_user(user, has_ids).and_then(|()| test_as(user, &bed, filter, variable));
         failed.extend(result.err().map(|why| format!("the tests as {user}: {why}")));
     }
     failed
@@ -63,8 +64,8 @@ fn prepare() -> Result<Bed> {
     Ok(bed)
 }
 
-fn test_as(user: &str, bed: &Bed, filter: &[String]) -> Result {
-    let variable = |name: &str, value: &Path| format!("{name}={}", value.display());
+fn test_as(user: &str, bed: &Bed, filter: &[String], variable: Option<(&str, &str)>) -> Result {
+    let assigned = |name: &str, value: &Path| format!("{name}={}", value.display());
     let runtime_dir = bed.0.join(format!("run-{user}"));
     let mine = ["--directory", "--mode", "700", "--owner", user, "--group", user];
     run(Command::new("install").args(mine).arg(&runtime_dir))?;
@@ -73,9 +74,10 @@ fn test_as(user: &str, bed: &Bed, filter: &[String]) -> Result {
         .arg(format!("HOME=/home/{user}"))
         .arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
         // Without one, skopeo and Podman take a folder in /run that root may have closed to others.
-        .arg(variable("XDG_RUNTIME_DIR", &runtime_dir))
-        .arg(variable("RUNNER_BIN", &bed.0.join("runner")))
-        .arg(variable("RUNNER_PROJECT", &bed.0))
+        .arg(assigned("XDG_RUNTIME_DIR", &runtime_dir))
+        .arg(assigned("RUNNER_BIN", &bed.0.join("runner")))
+        .arg(assigned("RUNNER_PROJECT", &bed.0))
+        .args(variable.map(|(name, value)| format!("{name}={value}")))
         .arg(bed.0.join("e2e"))
         .arg("--quiet")
         .args(filter)

@@ -9,9 +9,21 @@ use std::process::Command;
 /// Version of the policy checker; its answers change with it.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Runs it all. Arguments go to the end-to-end tests, as a filter.
-pub(crate) fn run(filter: &[String]) -> Result {
+/// Has programs tried that take long, or a lot to install.
+const EXTENDED: &str = "--extended";
+/// The same for the end-to-end tests.
+pub(crate) const EXTENDED_VARIABLE: (&str, &str) = ("RUNNER_EXTENDED", "1");
+
+/// Runs it all; with `--extended` also what is too much for every time. Other arguments go to the
+/// end-to-end tests, as a filter.
+pub(crate) fn run(arguments: &[String]) -> Result {
+    let is_extended = arguments.iter().any(|argument| argument == EXTENDED);
+    let filter: Vec<String> =
+        arguments.iter().filter(|argument| *argument != EXTENDED).cloned().collect();
     packages::install(packages::ALL)?;
+    if is_extended {
+        packages::install(packages::EXTENDED)?;
+    }
     python::install()?;
     node::install()?;
     kernel::install()?;
@@ -33,10 +45,11 @@ pub(crate) fn run(filter: &[String]) -> Result {
     deny()?;
     let mut failed = Vec::new();
     let all = ["test", "--workspace", "--no-fail-fast", "--quiet", "--"];
-    let result = crate::run(cargo().args(all).args(filter));
+    let variables = is_extended.then_some(EXTENDED_VARIABLE);
+    let result = crate::run(cargo().args(all).args(&filter).envs(variables));
     failed.extend(result.err().map(|why| format!("the tests as this user: {why}")));
     if is_root() {
-        failed.extend(rootless::test(filter));
+        failed.extend(rootless::test(&filter, variables));
     } else {
         println!("xtask: the tests that need root are not run");
     }
