@@ -162,7 +162,7 @@ fn users(engine: Engine) {
                 commands:\n      - id -un; echo $KEPT; stat -c %U /tmp/mine; grep CapEff \
                 /proc/self/status | cut -f 2; mknod /tmp/d b 7 0 2>/dev/null || echo no devices\n";
     let outcome = bed.build(spec, &engine.options(&[])).code(0);
-    let wanted = "builder\n1000 2000\n1 /tmp\nroot\n1\nbuilder\n00000000a00405fb\nno devices\n";
+    let wanted = "builder\n1000 2000\n1 /tmp\nroot\n1\nbuilder\n00000000800405fb\nno devices\n";
     assert_eq!(outcome.output(), wanted);
 }
 

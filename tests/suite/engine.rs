@@ -105,7 +105,7 @@ fn root_is_confined() {
         .output();
     assert_eq!(
         output,
-        "CapEff:\t00000000a00405fb\nCapBnd:\t00000000a00405fb\nNoNewPrivs:\t0\nSeccomp:\t2\n\
+        "CapEff:\t00000000800405fb\nCapBnd:\t00000000a00405fb\nNoNewPrivs:\t0\nSeccomp:\t2\n\
          mknod: /tmp/loop: Operation not permitted\nmknod: /codebuild/null: Operation not \
          permitted\nmount: permission denied (are you root?)\n\
          uid=1000(builder) gid=1000(builder) groups=1000(builder),2000(extra)\n"

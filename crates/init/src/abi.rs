@@ -11,9 +11,10 @@
 
 pub mod files;
 pub mod relay;
+pub mod sockets;
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
@@ -22,6 +23,9 @@ pub const DEVPTS_FD: i32 = 4;
 
 /// Descriptor on which PID 1 finds the toolbox: a directory of programs that is mounted nowhere.
 pub const TOOLBOX_FD: i32 = 5;
+/// Descriptor on which PID 1 finds the listener of the filter of system calls, where there is one: it
+/// makes the sockets that the filter cannot judge.
+pub const LISTENER_FD: i32 = 6;
 /// Descriptor on which a program that is to have the toolbox finds it, and its children after it: high
 /// enough that nobody takes it for one of its own.
 pub const TOOLBOX_IN_PROGRAM: i32 = 200;

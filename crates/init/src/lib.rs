@@ -32,6 +32,7 @@ mod relay;
 mod request;
 mod sha256;
 mod shim;
+mod sockets;
 mod strings;
 mod sys;
 mod tree;

@@ -1,8 +1,8 @@
 //! PID 1: one loop over the runner's socket and the deaths of children.
 //!
 //! Fed by the runner's requests (`abi`); feeds it replies. It opens and executes no path itself and
-//! never waits on anything but its two descriptors: whatever could hang happens in a forked child
-//! (`exec`). When the runner's end of the socket closes, for whatever reason, it exits, and the
+//! never waits on anything but its descriptors: whatever could hang happens in a forked child
+//! (`exec`, `sockets`). When the runner's end of the socket closes, for whatever reason, it exits, and the
 //! kernel ends the container with it.
 //!
 //! As a reaper it has no namespace of its own: it adopts what its descendants leave behind, "every
@@ -15,6 +15,7 @@ use crate::abi::{
 use crate::exec::{self, Stdio};
 use crate::outbox::Outbox;
 use crate::request::{ExecRequest, split_string};
+use crate::sockets::Sockets;
 use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, Result};
 use crate::tree;
 
@@ -40,6 +41,7 @@ struct Pid1 {
     control: Fd,
     devpts: Option<Fd>,
     toolbox: Option<Fd>,
+    sockets: Option<Sockets>,
     jobs: [Job; MAX_JOBS],
     outbox: Outbox,
     /// The `KILL_ALL` that has not been answered yet.
@@ -99,13 +101,20 @@ pub(crate) fn run(is_reaper: bool) -> ! {
     };
     let devpts = kept(devpts);
     let toolbox = kept(Fd::from_number(abi::TOOLBOX_FD));
+    let listener = kept(Fd::from_number(abi::LISTENER_FD));
+    // Where there is a listener the set-up has left PID 1 a capability that nobody else is to have.
+    if listener.is_some() && sys::listener::end_inheritance().is_err() {
+        sys::exit(PROTOCOL_BROKEN)
+    }
+    let sockets = listener.map(Sockets::new);
     let (Ok(()), Ok(deaths), Ok(outbox)) =
         (sys::close_on_exec(&control), sys::child_signals(), Outbox::new())
     else {
         sys::exit(PROTOCOL_BROKEN)
     };
     let jobs = [Job::FREE; MAX_JOBS];
-    let mut pid1 = Pid1 { control, devpts, toolbox, jobs, outbox, awaited_end: None, is_reaper };
+    let awaited_end = None;
+    let mut pid1 = Pid1 { control, devpts, toolbox, sockets, jobs, outbox, awaited_end, is_reaper };
     pid1.reply(reply::HELLO, 0, abi::ABI_VERSION, 0, None);
     pid1.serve(&deaths)
 }
@@ -119,7 +128,12 @@ impl Pid1 {
             // what waits in the outbox stays bounded.
             let wanted = if self.outbox.has_room() { POLLIN } else { 0 }
                 | if self.outbox.is_empty() { 0 } else { POLLOUT };
-            let mut ready = [PollFd::new(&self.control, wanted), PollFd::new(deaths, POLLIN)];
+            let asked = self.sockets.as_ref().and_then(Sockets::source);
+            let mut ready = [
+                PollFd::new(&self.control, wanted),
+                PollFd::new(deaths, POLLIN),
+                asked.map_or(PollFd::idle(), |listener| PollFd::new(listener, POLLIN)),
+            ];
             if !more_deaths && sys::poll(&mut ready).is_err_and(|errno| errno != Errno::INTR) {
                 self.leave(PROTOCOL_BROKEN);
             }
@@ -131,6 +145,11 @@ impl Pid1 {
             }
             if more_deaths {
                 more_deaths = self.reap();
+            }
+            if let Some(sockets) = &mut self.sockets
+                && ready[2].ready(POLLIN)
+            {
+                sockets.take();
             }
             if ready[0].ready(POLLOUT) {
                 self.outbox.flush(&self.control);
@@ -304,6 +323,9 @@ impl Pid1 {
     }
 
     fn bury(&mut self, pid: i32, status: u32) {
+        if self.sockets.as_mut().is_some_and(|sockets| sockets.bury(pid)) {
+            return;
+        }
         let Some(place) = self.jobs.iter().position(|job| job.pid == pid) else { return };
         let job = core::mem::replace(&mut self.jobs[place], Job::FREE);
         let mut words = [0; 8];

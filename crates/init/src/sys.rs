@@ -4,6 +4,7 @@
 
 pub(crate) mod dial;
 mod files;
+pub(crate) mod listener;
 pub(crate) mod nodes;
 pub(crate) mod stream;
 
@@ -29,6 +30,7 @@ impl Errno {
     pub(crate) const NOEXEC: Errno = Errno(8);
     pub(crate) const AGAIN: Errno = Errno(11);
     pub(crate) const ACCES: Errno = Errno(13);
+    pub(crate) const FAULT: Errno = Errno(14);
     pub(crate) const EXIST: Errno = Errno(17);
     pub(crate) const NOTDIR: Errno = Errno(20);
     pub(crate) const ISDIR: Errno = Errno(21);

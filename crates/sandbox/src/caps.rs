@@ -1,13 +1,15 @@
 //! The capabilities a build's root keeps.
 //!
 //! Used by `child`. Docker's list, without what would reach past the container: no device nodes, since
-//! nothing keeps the host's devices from it but that (pitfall 6 of the engine's design), and no raw
-//! packets on the host's network (decision 16).
+//! nothing keeps the host's devices from it but that (pitfall 6 of the engine's design), no raw packets
+//! on the host's network (decision 16), no records in the machine's audit log.
 #![forbid(unsafe_code)]
 
 use crate::spec::Network;
 use rustix::io::Errno;
-use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use rustix::thread::{
+    CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities,
+};
 use std::io;
 
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
@@ -20,7 +22,6 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::NET_BIND_SERVICE)
     .union(CapabilitySet::SYS_CHROOT)
     .union(CapabilitySet::KILL)
-    .union(CapabilitySet::AUDIT_WRITE)
     .union(CapabilitySet::SETFCAP);
 
 /// Their names, as daemons have them: without `CAP_`.
@@ -30,7 +31,14 @@ pub fn kept_capabilities() -> impl Iterator<Item = &'static str> {
 
 /// Takes every other capability out of the bounding set. The next exec as root then gets exactly
 /// what is left, so nothing else need be dropped.
+///
+/// PID 1 alone gets one more, by inheritance, which it ends: it looks into the memory of whoever asks it
+/// for a socket (`sockets` in `runner-init`).
 pub(crate) fn limit(network: Network) -> io::Result<()> {
+    let mut sets = capabilities(None)?;
+    // The runner may be without it itself.
+    sets.inheritable = sets.permitted & CapabilitySet::SYS_PTRACE;
+    set_capabilities(None, sets)?;
     let kept = match network {
         Network::Host => KEPT,
         Network::Own => KEPT.union(CapabilitySet::NET_RAW),

@@ -10,13 +10,14 @@ use crate::handshake::{Channel, SetupError, Step, failing};
 use crate::in_root::InRoot;
 use crate::spec::{Confinement, Groups, Network, SandboxSpec};
 use crate::{caps, kernel_dirs, root, sealed, seccomp, sys, toolbox};
+use runner_init::abi;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Descriptors this half is started with, beside an empty 0, 1 and 2.
-pub(crate) const CONTROL: i32 = runner_init::abi::CONTROL_FD;
+pub(crate) const CONTROL: i32 = abi::CONTROL_FD;
 pub(crate) const HANDSHAKE: i32 = 4;
 pub(crate) const OWNERS: i32 = 5;
 
@@ -109,7 +110,7 @@ fn enter(root: &InRoot) -> Result<(), SetupError> {
 pub fn filter_this_process() -> io::Result<()> {
     // Without rights a filter is taken from those only who can gain none.
     rustix::thread::set_no_new_privs(true)?;
-    sys::install_filter(&seccomp::filter())
+    sys::install_filter(&seccomp::PROGRAM, false).map(drop)
 }
 
 /// Gives up rights for good and becomes PID 1. Comes back with what went wrong.
@@ -121,20 +122,25 @@ fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> S
         for number in 0..3 {
             sys::copy_to(null.as_fd(), number)?;
         }
+        let mut listener = None;
         if spec.confinement == Confinement::Build {
             // While there is a right to: it spares "no new privileges".
             sys::scope_abstract_sockets()?;
             caps::limit(spec.network)?;
             // Installed while CAP_SYS_ADMIN is still held, so "no new privileges" stays off: build
             // images need sudo.
-            sys::install_filter(&seccomp::filter())?;
+            listener = sys::install_filter(&seccomp::PROGRAM, true)?;
         }
         sys::close_on_exec_from(CONTROL as u32 + 1)?;
         // Out of the way of the numbers that follow.
-        let toolbox = toolbox.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 16)).transpose()?;
-        sys::copy_to(devpts.as_fd(), runner_init::abi::DEVPTS_FD)?;
-        if let Some(toolbox) = toolbox {
-            sys::copy_to(toolbox.as_fd(), runner_init::abi::TOOLBOX_FD)?;
+        let aside = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
+        let toolbox = toolbox.map(aside).transpose()?;
+        let listener = listener.as_ref().map(aside).transpose()?;
+        sys::copy_to(devpts.as_fd(), abi::DEVPTS_FD)?;
+        for (fd, number) in [(toolbox, abi::TOOLBOX_FD), (listener, abi::LISTENER_FD)] {
+            if let Some(fd) = fd {
+                sys::copy_to(fd.as_fd(), number)?;
+            }
         }
         Err(sys::execute(init.as_fd(), c"runner-init"))
     };

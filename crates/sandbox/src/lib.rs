@@ -42,6 +42,7 @@ pub use mounts::unescape;
 pub use network::pin_network;
 pub use parent::{Sandbox, StartError, end, start};
 pub use reaper::start_reaper;
+pub use seccomp::seccomp_profile;
 pub use spec::{Confinement, Entry, Groups as GroupView, Hidden, IdRange, IdSwap, Layer, Network};
 pub use spec::{Restored, Root, SandboxSpec, Store, Toolbox, UserMap};
 pub use users::{Chore, MapError, chore};

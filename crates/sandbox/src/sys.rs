@@ -251,15 +251,34 @@ pub(crate) fn set_mount_attributes(
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Installs a system call filter for this process and all it makes.
-pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+/// Installs a system call filter for this process and all it makes. With `listens` also the descriptor at
+/// which somebody hears of the calls that the filter leaves to judge; `None` where a filter around this
+/// process has one already, or the kernel knows no such thing: then these calls do not exist.
+pub(crate) fn install_filter(
+    program: &[libc::sock_filter],
+    listens: bool,
+) -> io::Result<Option<OwnedFd>> {
     let length = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel reads `len` instructions and keeps its own copy.
-    let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    let install = |flags: libc::c_ulong| match unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    } {
+        ..0 => Err(io::Error::last_os_error()),
+        fd => Ok(fd as i32),
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if listens {
+        // A signal does not take a call back that is being judged already.
+        let flags =
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        match install(flags) {
+            // SAFETY: the descriptor is new and nobody else's.
+            Ok(fd) => return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    install(0).map(|_| None)
 }
 
 /// Keeps this process, and all it makes, from connecting to abstract sockets of others: whoever
