@@ -342,9 +342,7 @@ impl Build {
             mounts: self.request.mounts.clone(),
             cached: None,
             layers: self.meta.layers.clone(),
-            // As the source's own path is: to its end.
-            unseen: fs::canonicalize(self.home.root())
-                .unwrap_or_else(|_| self.home.root().to_path_buf()),
+            unseen: self.request.unseen.clone(),
             limits: self.request.resources,
             groups: self.groups.clone(),
             network: self.request.network,

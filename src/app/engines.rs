@@ -7,6 +7,7 @@ use crate::daemon::{Program, Storage};
 use crate::driver::inbox::Inbox;
 use crate::engine::auto::Auto;
 use crate::engine::daemon::DaemonEngine;
+use crate::engine::host_image::EtcCopies;
 use crate::engine::namespaces::Namespaces;
 use crate::engine::process::ProcessEngine;
 use crate::engine::{Engine, Recorder, Teller};
@@ -34,6 +35,7 @@ impl Build {
             warn: Arc::clone(&warn),
             network: self.dir.network(),
             kept: Arc::default(),
+            etc: EtcCopies::new(self.home.root()),
         };
         let daemon = |program| DaemonEngine {
             program,

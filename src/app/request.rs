@@ -5,6 +5,7 @@
 use super::buildspec::BuildspecFile;
 use super::shown::LogsWanted;
 use crate::amazon;
+use crate::engine::unseen::Unseen;
 use crate::engine::{Network, SourceMount, UserMount};
 use crate::image::Image;
 use crate::named::{Named, Place};
@@ -34,6 +35,8 @@ pub(crate) struct RunRequest {
     pub(crate) engine: EngineKind,
     pub(crate) image: Image,
     pub(crate) mounts: Vec<UserMount>,
+    /// The state folder, which no build sees.
+    pub(crate) unseen: Unseen,
     pub(crate) sessions: bool,
     pub(crate) limits: Limits,
     /// What the container may use of the machine.

@@ -8,11 +8,13 @@ use crate::app::{self, BuildspecFile, EngineKind, LogFormat, LogsWanted, RunRequ
 use crate::beneath::{self, Dir};
 use crate::engine::Network;
 use crate::engine::toolbox;
+use crate::engine::unseen::Unseen;
 use crate::image::Image;
 use crate::named::Named;
 use crate::outputs::Store;
 use crate::outputs::cache::CacheTo;
 use crate::secrets::{SecretsFile, Vault};
+use crate::state::Home;
 use runner_core::env::Variables;
 use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
@@ -73,6 +75,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     print_problems(&buildspec, &problems, args.quiet);
     let name = args.project.clone().unwrap_or_else(|| values::project_of(&source));
     let home = super::home::open()?;
+    let unseen = unseen(&home, &source, &args)?;
     let artifacts = project::artifacts(args.artifacts.clone(), &extras)?;
     let cache = project::cache(args.cache.clone(), &extras, &name, home.root())?;
     let has_reports = args.reports.is_some() || args.annotations.is_some();
@@ -108,6 +111,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         engine,
         image: args.image,
         mounts: args.mount,
+        unseen,
         sessions: args.enable_session,
         limits: plan::Limits {
             timeout: args.timeout,
@@ -148,6 +152,21 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     }
     let status = app::run(request, home)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
+}
+
+/// The state folder, which a build may have above what it sees, and not as what it sees.
+fn unseen(home: &Home, source: &Path, args: &RunArgs) -> Result<Unseen, CliError> {
+    let unseen = Unseen::of(home.root());
+    let sources = [source].into_iter().chain(args.secondary_source.iter().map(|(_, dir)| &**dir));
+    let mounts = args.mount.iter().map(|mount| &*mount.source);
+    match sources.chain(mounts).find(|dir| unseen.is(dir)) {
+        None => Ok(unseen),
+        Some(dir) => Err(CliError::usage(format!(
+            "{} is the runner's state folder: it has keys and other builds in it",
+            dir.display()
+        ))
+        .hint("set RUNNER_HOME to another directory, or name another one here")),
+    }
 }
 
 /// What the build can reach, unless other options contradict that.

@@ -3,7 +3,9 @@
 use super::{Report, Row, State};
 use crate::daemon::{self, Daemon, Program, Storage};
 use crate::engine::daemon::DaemonEngine;
+use crate::engine::host_image::EtcCopies;
 use crate::engine::namespaces::Namespaces;
+use crate::engine::unseen::Unseen;
 use crate::engine::{
     Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Stdio, Teller,
     limits_mend,
@@ -48,6 +50,8 @@ struct Trial {
     images: Store,
     /// Podman's storage. Its path must be short, which that of the state folder may not be.
     podman: TempDir,
+    etc: EtcCopies,
+    unseen: Unseen,
 }
 
 impl Trial {
@@ -55,7 +59,8 @@ impl Trial {
         let dir = tempfile::Builder::new().prefix(".doctor-").tempdir_in(home.root())?;
         fs::create_dir(dir.path().join("readonly"))?;
         let podman = tempfile::Builder::new().prefix(".runner-").tempdir_in("/tmp")?;
-        Ok(Trial { dir, images: Store::new(home.images()), podman })
+        let (etc, unseen) = (EtcCopies::new(dir.path()), Unseen::of(home.root()));
+        Ok(Trial { dir, images: Store::new(home.images()), podman, etc, unseen })
     }
 
     /// As a build has them.
@@ -160,6 +165,7 @@ impl Trial {
             warn: note(warned),
             network: self.dir.path().join("network"),
             kept: Arc::default(),
+            etc: self.etc.clone(),
         };
         let name = format!("runner-doctor-{}", std::process::id());
         let groups = limits.is_any().then(|| runner_sandbox::plan_groups(&name, limits, false));
@@ -192,7 +198,7 @@ impl Trial {
             cached: None,
             mounts: Vec::new(),
             layers: self.layers().to_vec(),
-            unseen: self.dir.path().to_path_buf(),
+            unseen: self.unseen.clone(),
             limits: Limits::default(),
             groups: None,
             network,

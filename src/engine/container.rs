@@ -2,6 +2,7 @@
 //!
 //! Made by `namespaces`, by `process` and by `daemon`; the same [`Container`] for all of them.
 
+use super::host_image::EtcCopy;
 use super::init::InitClient;
 use super::pasta::Pasta;
 use super::{CachedTrees, Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
@@ -32,6 +33,8 @@ pub(super) struct Own {
     pub(super) pasta: Option<Pasta>,
     /// Must not change while it lives.
     pub(super) image: Option<Arc<Prepared>>,
+    /// Must not be removed while it lives.
+    pub(super) etc: Option<EtcCopy>,
     /// Can only be removed when nothing runs in them any more.
     pub(super) groups: Groups,
 }
@@ -43,12 +46,12 @@ impl Held for Own {
 
     fn release(self: Box<Self>) -> Fut<'static, ()> {
         Box::pin(async move {
-            let Own { sandbox, pasta, image, groups } = *self;
+            let Own { sandbox, pasta, image, etc, groups } = *self;
             // Its end is waited for, which may take as long as its last process needs to die.
             let released = tokio::task::spawn_blocking(move || {
                 drop(sandbox);
                 drop(pasta);
-                drop(image);
+                drop((image, etc));
                 drop(groups);
             });
             let _ = released.await;

@@ -1,14 +1,23 @@
 //! The image `host`: the tools of this machine, without its secrets and homes.
 //!
 //! An allow-list, as the contract and decision 22 have it: one overlay a directory on an empty root.
-//! Used by the engine; everything is read afresh at each start, because hosts change.
+//! Used by the engine; everything is read afresh at each start, because hosts change. What is shown is
+//! the host's own, as it is at each moment, but for /etc (`etc`).
+
+mod copy;
+mod etc;
+mod shown;
+
+pub(crate) use etc::{EtcCopies, EtcCopy};
 
 use runner_sandbox::{Entry, Hidden, unescape};
+use shown::SHADOW;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+const ETC: &str = "/etc";
 
 /// Directories shown, where the host has them. A link stays a link.
 const SHOWN: [&str; 11] = [
@@ -58,18 +67,12 @@ const FRESH: [(&str, u32); 14] = [
     ("/srv", 0o755),
 ];
 
-/// Directories of /etc that hold credentials, shown empty.
-const EMPTIED: [&str; 6] =
-    ["ssl/private", "sudoers.d", "NetworkManager", "kubernetes", "pki/private", "letsencrypt"];
-
-/// Files of /etc that only root may read and that programs need all the same.
-const NEEDED: [&str; 2] = ["sudoers", "at.deny"];
-
-/// Every user exists; none has a password that anybody knows.
-const SHADOW: [&str; 2] = ["shadow", "gshadow"];
+/// Where debconf keeps answers to questions of packages, and the files with passwords among them.
+const DEBCONF: &str = "/var/cache/debconf";
+const PASSWORDS: [&str; 3] = ["passwords.dat", "passwords.dat-old", "passwords.dat-new"];
 
 /// The entries that make up the image.
-pub(crate) fn entries() -> io::Result<Vec<Entry>> {
+pub(crate) fn entries(etc: &EtcCopy) -> io::Result<Vec<Entry>> {
     let mut entries: Vec<Entry> =
         FRESH.map(|(path, mode)| Entry::Directory { path: path.into(), mode }).into();
     for (path, to) in [("/var/run", "/run"), ("/var/lock", "/run/lock")] {
@@ -81,7 +84,8 @@ pub(crate) fn entries() -> io::Result<Vec<Entry>> {
             Ok(metadata) if metadata.is_symlink() => {
                 entries.push(Entry::Link { path: dir.into(), to: fs::read_link(dir)? });
             }
-            Ok(metadata) if metadata.is_dir() => show(dir, &mounts, &mut entries)?,
+            Ok(_) if dir == Path::new(ETC) => entries.push(overlay(dir, &etc.tree, Vec::new())),
+            Ok(metadata) if metadata.is_dir() => show(dir, &mounts, &mut entries),
             _ => {}
         }
     }
@@ -96,42 +100,33 @@ pub(crate) fn entries() -> io::Result<Vec<Entry>> {
 }
 
 /// A directory of the host, and the file systems mounted below it.
-fn show(
-    dir: &Path,
-    mounts: &BTreeMap<PathBuf, String>,
-    entries: &mut Vec<Entry>,
-) -> io::Result<()> {
+fn show(dir: &Path, mounts: &BTreeMap<PathBuf, String>, entries: &mut Vec<Entry>) {
     let hidden = match dir.to_str() {
-        Some("/etc") => secrets_of_etc()?,
-        // Answers to questions of packages, passwords among them.
-        Some("/var/cache/debconf") => vec![Hidden::Gone("passwords.dat".into())],
+        Some(DEBCONF) => PASSWORDS.map(|name| Hidden::Gone(name.into())).into(),
         _ => Vec::new(),
     };
-    entries.push(Entry::Overlay {
-        path: dir.into(),
-        lower: dir.into(),
-        hidden,
-        over: Vec::new(),
-        owned: false,
-    });
+    entries.push(overlay(dir, dir, hidden));
     for (point, kind) in mounts.range(dir.to_path_buf()..).take_while(|(p, _)| p.starts_with(dir)) {
         if point == dir {
             continue;
         }
         let Ok(metadata) = fs::metadata(point) else { continue };
         entries.push(if metadata.is_dir() && can_be_lower(kind) {
-            Entry::Overlay {
-                path: point.clone(),
-                lower: point.clone(),
-                hidden: Vec::new(),
-                over: Vec::new(),
-                owned: false,
-            }
+            overlay(point, point, Vec::new())
         } else {
-            Entry::Bind { path: point.clone(), source: point.clone(), writable: false }
+            Entry::Bind {
+                path: point.clone(),
+                source: point.clone(),
+                writable: false,
+                hidden: Vec::new(),
+            }
         });
     }
-    Ok(())
+}
+
+fn overlay(path: &Path, lower: &Path, hidden: Vec<Hidden>) -> Entry {
+    let (path, lower) = (path.to_path_buf(), lower.to_path_buf());
+    Entry::Overlay { path, lower, hidden, over: Vec::new(), owned: false }
 }
 
 /// Whether an overlay can be put over a file system of that kind.
@@ -156,44 +151,6 @@ fn mount_points(mountinfo: &str) -> BTreeMap<PathBuf, String> {
     points
 }
 
-/// What of /etc is not shown: named credentials, anything called `*.key`, and every file that an
-/// ordinary user of this machine could not read either.
-fn secrets_of_etc() -> io::Result<Vec<Hidden>> {
-    let root = Path::new("/etc");
-    let mut hidden = Vec::new();
-    let mut pending = vec![PathBuf::new()];
-    while let Some(dir) = pending.pop() {
-        // A directory that cannot be read by this user holds nothing that could be shown.
-        let Ok(list) = fs::read_dir(root.join(&dir)) else { continue };
-        for entry in list {
-            let entry = entry?;
-            let name = dir.join(entry.file_name());
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                if EMPTIED.iter().any(|emptied| Path::new(emptied) == name)
-                    || metadata.mode() & 0o005 != 0o005
-                {
-                    hidden.push(Hidden::Emptied(name));
-                } else {
-                    pending.push(name);
-                }
-            } else if metadata.is_file() && is_secret(&name, metadata.mode()) {
-                hidden.push(Hidden::Gone(name));
-            }
-        }
-    }
-    Ok(hidden)
-}
-
-fn is_secret(name: &Path, mode: u32) -> bool {
-    let is = |list: &[&str]| list.iter().any(|known| Path::new(known) == name);
-    let file = name.file_name().unwrap_or_default().to_string_lossy();
-    let is_key = file.ends_with(".key")
-        || file == "krb5.keytab"
-        || file.starts_with("ssh_host_") && !file.ends_with(".pub");
-    is_key || mode & 0o004 == 0 && !is(&NEEDED) && !is(&SHADOW)
-}
-
 /// shadow and gshadow with the host's names and locked passwords.
 fn accounts() -> io::Result<Vec<Entry>> {
     let names = |path: &str| -> io::Result<Vec<String>> {
@@ -205,7 +162,7 @@ fn accounts() -> io::Result<Vec<Entry>> {
             .collect())
     };
     let file = |name: &str, text: String| Entry::File {
-        path: Path::new("/etc").join(name),
+        path: Path::new(ETC).join(name),
         mode: 0o640,
         from: None,
         text,
@@ -240,21 +197,6 @@ mod tests {
         );
         assert_eq!(points.get(Path::new("/opt/my tools")).map(String::as_str), Some("ext4"));
         assert_eq!(points.len(), 2);
-    }
-
-    #[test]
-    fn secrets_are_told_by_name_and_by_mode() {
-        for (name, mode, secret) in [
-            ("passwd", 0o100_644, false),
-            ("sudoers", 0o100_440, false),
-            ("mysql/debian.cnf", 0o100_600, true),
-            ("nginx/site.key", 0o100_644, true),
-            ("ssh/ssh_host_rsa_key", 0o100_644, true),
-            ("ssh/ssh_host_rsa_key.pub", 0o100_644, false),
-            ("shadow-", 0o100_640, true),
-        ] {
-            assert_eq!(is_secret(Path::new(name), mode), secret, "{name}");
-        }
     }
 
     #[test]

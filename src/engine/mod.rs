@@ -18,6 +18,7 @@ pub(crate) mod namespaces;
 pub(crate) mod pasta;
 pub(crate) mod process;
 pub(crate) mod toolbox;
+pub(crate) mod unseen;
 pub(crate) mod users;
 
 use crate::image::{Config, Image, ImageError};
@@ -35,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use unseen::Unseen;
 
 /// Called with the container, or with where it will be, before anything runs in it.
 pub(crate) type Recorder = Arc<dyn Fn(&ContainerFile) -> io::Result<()> + Send + Sync>;
@@ -121,8 +123,8 @@ pub(crate) struct ContainerSpec {
     pub(crate) cached: Option<CachedTrees>,
     /// Places for the layer, the first choice first.
     pub(crate) layers: Vec<PathBuf>,
-    /// A directory of the host that the container does not see, wherever it lies: our own state.
-    pub(crate) unseen: PathBuf,
+    /// What of the host the container does not see, wherever it lies: our own state.
+    pub(crate) unseen: Unseen,
     /// What it may use of the machine. Where that cannot be enforced it is a warning and no failure.
     pub(crate) limits: Limits,
     /// Control groups for an engine of our own, where there are to be any; looked up, and recorded,

@@ -5,8 +5,10 @@
 
 use super::cached;
 use super::container::{InitContainer, Own};
+use super::host_image::{EtcCopies, EtcCopy};
 use super::init::InitClient;
 use super::pasta::{self, Pasta, Resolver};
+use super::unseen::Unseen;
 use super::{
     CachedTrees, Container, ContainerSpec, Engine, EngineError, Fut, Network, Recorder,
     SourceMount, Teller, host_image, limits,
@@ -37,6 +39,8 @@ pub(crate) struct Namespaces {
     /// A folder of the build's own for what its network needs.
     pub(crate) network: PathBuf,
     pub(crate) kept: KeptImage,
+    /// Where the image `host` has its /etc from.
+    pub(crate) etc: EtcCopies,
 }
 
 /// The image as the first container has found it, for whose users: a second one is made of the same, whatever
@@ -68,10 +72,10 @@ impl Engine for Namespaces {
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            let Up { sandbox, pasta, image, groups, has_one_user, is_layered } = up;
+            let Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered } = up;
             let root = start_of_root(image.as_deref());
             let holds = Box::new(move |trees: &CachedTrees| cached::can_lay(trees, &plain, &root));
-            let own = Own { sandbox, pasta, image, groups };
+            let own = Own { sandbox, pasta, image, etc, groups };
             let container =
                 InitContainer::with_users(init, own, has_one_user, has_toolbox, is_layered, holds);
             Ok(Arc::new(container) as Arc<dyn Container>)
@@ -140,17 +144,18 @@ impl Namespaces {
         users: Option<&UserMap>,
     ) -> Result<Up, NotStarted> {
         let has_one_user = users.is_some_and(UserMap::is_single);
+        let etc = if image.is_none() { Some(self.etc()?) } else { None };
+        let base = Base { image: image.as_deref(), etc: etc.as_ref() };
         let mut groups = limits::groups(spec, &self.warn);
-        let (sandbox, is_layered) =
-            match self.start_somewhere(spec, image.as_deref(), users, &groups) {
-                Err(NotStarted::Groups(error)) => {
-                    groups = Groups::default();
-                    let options = limits::options(&spec.limits);
-                    (self.warn)(limits::not_enforced(&options, &error));
-                    self.start_somewhere(spec, image.as_deref(), users, &groups)?
-                }
-                done => done?,
-            };
+        let (sandbox, is_layered) = match self.start_somewhere(spec, base, users, &groups) {
+            Err(NotStarted::Groups(error)) => {
+                groups = Groups::default();
+                let options = limits::options(&spec.limits);
+                (self.warn)(limits::not_enforced(&options, &error));
+                self.start_somewhere(spec, base, users, &groups)?
+            }
+            done => done?,
+        };
         let pasta = match spec.network {
             Network::Host | Network::None => None,
             Network::Pasta => {
@@ -164,14 +169,21 @@ impl Namespaces {
                 Some(Pasta::start(&wanted, &self.warn)?)
             }
         };
-        Ok(Up { sandbox, pasta, image, groups, has_one_user, is_layered })
+        Ok(Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered })
+    }
+
+    fn etc(&self) -> Result<EtcCopy, EngineError> {
+        self.etc.current().map_err(|error| {
+            let message = format!("cannot copy this machine's /etc for the build: {error}");
+            EngineError::image(message, Some("the copy is kept in the state folder: has it room?"))
+        })
     }
 
     /// Starts it with its layer in the first place that can hold one.
     fn start_somewhere(
         &self,
         spec: &ContainerSpec,
-        image: Option<&Prepared>,
+        base: Base<'_>,
         users: Option<&UserMap>,
         groups: &Groups,
     ) -> Result<(Sandbox, bool), NotStarted> {
@@ -183,7 +195,7 @@ impl Namespaces {
         for (dir, store) in layer_places(spec) {
             let layer = Layer { dir: dir.clone(), store };
             let (sandbox_spec, is_layered) =
-                sandbox_spec(spec, image, layer, users.cloned(), view.clone())?;
+                sandbox_spec(spec, base, layer, users.cloned(), view.clone())?;
             let entries = sandbox_spec.entries.len();
             tracing::debug!(layer = %dir.display(), ?store, entries, "starting the container");
             if let Err(error) = crate::state::make_private(&dir) {
@@ -233,6 +245,7 @@ struct Up {
     sandbox: Sandbox,
     pasta: Option<Pasta>,
     image: Option<Arc<Prepared>>,
+    etc: Option<EtcCopy>,
     groups: Groups,
     has_one_user: bool,
     /// Whether the cache is in it.
@@ -359,21 +372,28 @@ fn start_of_root(image: Option<&Prepared>) -> Root {
     }
 }
 
+/// What a container begins with: an image, or this machine's own tools with a copy of /etc.
+#[derive(Clone, Copy)]
+struct Base<'a> {
+    image: Option<&'a Prepared>,
+    etc: Option<&'a EtcCopy>,
+}
+
 /// And whether the cache is in it.
 fn sandbox_spec(
     spec: &ContainerSpec,
-    image: Option<&Prepared>,
+    base: Base<'_>,
     layer: Layer,
     users: Option<UserMap>,
     groups: Option<GroupView>,
 ) -> Result<(SandboxSpec, bool), EngineError> {
-    let mut root = start_of_root(image);
-    let mut entries = match image {
-        None => host_image::entries().map_err(|error| {
+    let mut root = start_of_root(base.image);
+    let mut entries = match base.etc {
+        Some(etc) => host_image::entries(etc).map_err(|error| {
             let message = format!("cannot look at this machine's own tools: {error}");
             EngineError::image(message, None)
         })?,
-        Some(_) => rootfs_entries(),
+        None => rootfs_entries(),
     };
     entries.extend(common_entries(&spec.hostname));
     if spec.network == Network::Pasta
@@ -391,6 +411,7 @@ fn sandbox_spec(
         path: "/codebuild/readonly".into(),
         source: spec.readonly.clone(),
         writable: false,
+        hidden: Vec::new(),
     });
     entries.extend(spec.sources.iter().flat_map(source_entries));
     // Two work trees may share a repository.
@@ -403,16 +424,9 @@ fn sandbox_spec(
         path: mount.target.clone(),
         source: mount.source.clone(),
         writable: mount.writable,
+        hidden: Vec::new(),
     }));
-    for entry in &mut entries {
-        if let Entry::Overlay { lower, hidden, .. } = entry
-            && let Ok(inside) = spec.unseen.strip_prefix(lower)
-            && inside != Path::new("")
-        {
-            hidden.push(Hidden::Emptied(inside.to_path_buf()));
-        }
-    }
-    drop_covered(&mut entries);
+    entries.iter_mut().for_each(|entry| hide_state(entry, &spec.unseen));
     let is_layered = cached::lay(spec, &mut root, &mut entries);
     let owner = spec.sources.first().and_then(|source| fs::metadata(&source.dir).ok());
     let owner = owner.map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
@@ -455,18 +469,17 @@ fn source_entries(source: &SourceMount) -> Vec<Entry> {
     [overlay(&source.dir, &source.target)].into_iter().chain(extras).chain(files).collect()
 }
 
-/// Leaves out mounts of the host on files that the container has of its own: a Docker container
-/// around the runner, for one, has such mounts on hostname, hosts and resolv.conf of /etc, and what
-/// is mounted on cannot be replaced.
-fn drop_covered(entries: &mut Vec<Entry>) {
-    let own: Vec<PathBuf> = entries
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::File { path, .. } => Some(path.clone()),
-            _ => None,
-        })
-        .collect();
-    entries.retain(|entry| !matches!(entry, Entry::Bind { path, .. } if own.contains(path)));
+/// Empties our own state folder wherever an entry would show it.
+fn hide_state(entry: &mut Entry, unseen: &Unseen) {
+    match entry {
+        Entry::Overlay { lower, hidden, .. } => {
+            hidden.extend(unseen.below(lower).map(|path| Hidden::Emptied(path.to_path_buf())));
+        }
+        Entry::Bind { source, hidden, .. } => {
+            hidden.extend(unseen.below(source).map(Path::to_path_buf));
+        }
+        _ => {}
+    }
 }
 
 /// What every build finds, whatever its image.

@@ -6,6 +6,7 @@
 
 use super::container::{InitContainer, Own};
 use super::init::InitClient;
+use super::unseen::Unseen;
 use super::{
     Container, ContainerSpec, Engine, EngineError, Fut, Recorder, SourceMount, Teller, limits,
 };
@@ -43,7 +44,7 @@ impl Engine for ProcessEngine {
             let init = control
                 .and_then(InitClient::new)
                 .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
-            let own = Own { sandbox, pasta: None, image: None, groups };
+            let own = Own { sandbox, pasta: None, image: None, etc: None, groups };
             Ok(Arc::new(InitContainer::of_caller(init, own, layer)) as Arc<dyn Container>)
         })
     }
@@ -152,7 +153,7 @@ fn prepare(spec: &ContainerSpec) -> io::Result<()> {
 
 /// Copies what source control keeps outside of the source, and has the source name the copies: a
 /// commit of the build must not show in the caller's repository.
-fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Path) -> io::Result<()> {
+fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Unseen) -> io::Result<()> {
     let mut places = Vec::new();
     for (number, from) in source.extras.iter().enumerate() {
         let to = place.join(number.to_string());
@@ -178,7 +179,7 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Path) -> io::R
 
 /// Copies a source: files and links with their times, directories and files with their modes; not our own
 /// state in it, and not what goes while it is copied, as an editor's files and git's locks do.
-fn copy_tree(from: &Path, to: &Path, unseen: &Path) -> io::Result<()> {
+fn copy_tree(from: &Path, to: &Path, unseen: &Unseen) -> io::Result<()> {
     let is_gone = |path: &Path| {
         fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     };
@@ -198,7 +199,7 @@ fn copy_tree(from: &Path, to: &Path, unseen: &Path) -> io::Result<()> {
                 Err(_) if is_gone(&source) => continue,
                 kind => kind?,
             };
-            if source == unseen {
+            if unseen.is(&source) {
                 continue;
             }
             let mut copy = || -> io::Result<()> {
@@ -243,7 +244,7 @@ mod tests {
     #[test]
     fn a_source_in_which_files_come_and_go() -> io::Result<()> {
         let bed = tempfile::tempdir()?;
-        let (from, unseen) = (bed.path().join("from"), bed.path().join("state"));
+        let (from, unseen) = (bed.path().join("from"), Unseen::of(&bed.path().join("state")));
         fs::create_dir(&from)?;
         fs::write(from.join("kept"), "as it was")?;
         let is_over = AtomicBool::new(false);

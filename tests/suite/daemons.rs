@@ -22,6 +22,8 @@ cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker"), Program("docker-registry"),
         Program("skopeo"), Program("umoci")] => docker_pulls, docker_pulls_as_the_caller;
     [Root, Image("debian"), Program("dockerd"), Program("docker")] => docker_git_and_sudo;
+    [Root, Image("busybox"), Program("dockerd"), Program("docker"), Program("gcc")] => docker_walls;
+    [Users, Image("busybox"), Program("podman"), Program("runc"), Program("gcc")] => podman_walls;
     [Users, Image("busybox"), Program("podman"), Program("runc")] =>
         podman_the_walk, podman_limits, podman_network, podman_the_source_is_copied, podman_mounts, podman_users, podman_ctrl_c,
         podman_kill_9, podman_files_of_images, podman_copies_and_ports, podman_a_lost_shell, podman_what_it_has_not, podman_with_a_service_that_runs;
@@ -145,6 +147,34 @@ fn mounts(engine: Engine) {
     assert_eq!(bed.build(&spec, &options).code(0).output(), "shown\nshared\nnot here\n");
     assert_eq!(fs::read_to_string(bed.path("shared/file")).unwrap(), "changed\n");
     assert_eq!(list(&bed.path("shown")), ["file"]);
+}
+
+fn docker_walls() {
+    walls(D);
+}
+fn podman_walls() {
+    walls(P);
+}
+
+/// What a build may call and see is what it may in a container of our own, whatever the daemon's version.
+fn walls(engine: Engine) {
+    let bed = engine.bed();
+    super::guards::compile(&bed, "calls");
+    let state = format!("{}:/x:rw", bed.path("").display());
+    let commands = [
+        "./calls | grep -E '^(unix|routes|vsock|alg|audit|quotactl_fd|kcmp|swapon|traced):'",
+        "for f in interrupts timer_list keys; do test ! -e /proc/$f || wc -c < /proc/$f; done | sort -u; ls -A \
+         /sys/devices/virtual/powercap /sys/kernel/debug 2> /dev/null | grep -v -e ':$' -e '^$'; ls -A /x/state; ls /x | grep \
+         source",
+    ];
+    let options = engine.options(&["--network", "none", "--mount"]);
+    let options: Vec<&str> = options.into_iter().chain([&*state]).collect();
+    let output = bed.build(&build(&commands), &options).code(0).output();
+    assert_eq!(
+        output,
+        "unix: allowed\nroutes: allowed\nvsock: EPERM\nalg: EPERM\naudit: EPROTONOSUPPORT\n\
+         quotactl_fd: EPERM\nkcmp: EPERM\nswapon: EPERM\ntraced: allowed\n0\nsource\n"
+    );
 }
 
 fn docker_users() {

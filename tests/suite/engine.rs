@@ -95,7 +95,7 @@ fn root_is_confined() {
     let output = Bed::new()
         .build(
             &build(&[
-                "grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status",
+                "grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status",
                 "mknod /tmp/loop b 7 0 2>&1; mknod /codebuild/null c 1 3 2>&1; mount -t tmpfs x /mnt \
                  2>&1; chown 5:5 /tmp; su builder -c id",
             ]),
@@ -105,7 +105,8 @@ fn root_is_confined() {
         .output();
     assert_eq!(
         output,
-        "CapEff:\t00000000800405fb\nCapBnd:\t00000000a00405fb\nNoNewPrivs:\t0\nSeccomp:\t2\n\
+        "CapInh:\t0000000000000000\nCapPrm:\t00000000800405fb\nCapEff:\t00000000800405fb\n\
+         CapBnd:\t00000000800405fb\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n\
          mknod: /tmp/loop: Operation not permitted\nmknod: /codebuild/null: Operation not \
          permitted\nmount: permission denied (are you root?)\n\
          uid=1000(builder) gid=1000(builder) groups=1000(builder),2000(extra)\n"
@@ -135,8 +136,10 @@ fn kernel_files_are_masked() {
     let output = Bed::new()
         .build(
             &build(&[
-                "for f in keys timer_list kcore latency_stats; do test ! -e /proc/$f || test $(wc -c < \
-                 /proc/$f) = 0 || echo $f; done; ls -A /sys/firmware /proc/acpi 2> /dev/null | grep -v \
+                "for f in keys timer_list kcore latency_stats interrupts kpagecgroup kpagecount kpageflags \
+                 pagetypeinfo sched_debug slabinfo timer_stats vmallocinfo; do test ! -e /proc/$f || test $(wc -c < \
+                 /proc/$f) = 0 || echo $f; done; ls -A /sys/firmware /proc/acpi /proc/asound /proc/scsi \
+                 /sys/devices/virtual/powercap /sys/devices/system/cpu/cpu*/thermal_throttle 2> /dev/null | grep -v \
                  ':$' | grep -v '^$'; true",
                 "for f in /proc/sys/kernel/panic /proc/sysrq-trigger /proc/irq/default_smp_affinity \
                  /sys/kernel/profiling /sys/fs/cgroup/x; do echo 1 > $f && echo wrote $f; done 2>&1 | grep \

@@ -1,4 +1,4 @@
-//! The kernel's own directories in a container: /proc, /sys and /dev, and what of them is hidden.
+//! The kernel's own directories in a container: /proc, /sys and /dev.
 //!
 //! Used by `child` when everything else stands in the root.
 #![forbid(unsafe_code)]
@@ -6,7 +6,8 @@
 use crate::cgroup;
 use crate::devices;
 use crate::handshake::{SetupError, Step, failing};
-use crate::in_root::{InRoot, attach_at};
+use crate::in_root::InRoot;
+use crate::masks;
 use crate::mounts::{self, NO_SUID_DEV_EXEC};
 use crate::spec::{Confinement, Network, SandboxSpec};
 use rustix::fs::{FileType, Mode};
@@ -16,22 +17,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Kernel files that tell about, or change, more than the container. Hidden.
-const MASKED: [&str; 9] = [
-    "/proc/acpi",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/firmware",
-];
-
-/// Kernel files that may be read but not written.
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const SYS: &str = "/sys";
 
 /// Device nodes every program expects: name, major, minor.
 const DEVICES: [(&str, u32, u32); 6] = [
@@ -46,10 +32,14 @@ const DEVICES: [(&str, u32, u32); 6] = [
 /// Mounts them; the root of the container's devpts.
 pub(crate) fn mount(root: &InRoot, spec: &SandboxSpec) -> Result<OwnedFd, SetupError> {
     mount_proc(root)?;
-    mount_sys(root, spec)?;
+    let is_bare = mount_sys(root, spec)?;
     let devpts = mount_dev(root)?;
     match spec.confinement {
-        Confinement::Build => mask(root)?,
+        Confinement::Build if is_bare => masks::put_on(root)?,
+        Confinement::Build => {
+            masks::put_on(root)?;
+            masks::cover_mounts(root, Path::new(SYS), Path::new(cgroup::PLACE))?;
+        }
         Confinement::Privileged => devices::show(root, spec.users.is_none())?,
     }
     Ok(devpts)
@@ -61,32 +51,38 @@ fn mount_proc(root: &InRoot) -> Result<(), SetupError> {
         .map_err(failing(Step::Root, "mount", Path::new("/proc")))
 }
 
-/// With a network of the container's own a /sys that shows it; else the host's as it is. Read-only,
-/// but for a container with privileges.
-fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<(), SetupError> {
-    let host = Path::new("/sys");
-    let attach = |sys: OwnedFd| {
-        if spec.confinement == Confinement::Build {
-            mounts::make_read_only(&sys)?;
-        }
-        root.attach_kernel(sys, "sys")
-    };
+/// With a network of the container's own a /sys that shows it; else the host's. Read-only, and without
+/// what is mounted below it but control groups, unless the container has privileges; whether that could be
+/// left out.
+fn mount_sys(root: &InRoot, spec: &SandboxSpec) -> Result<bool, SetupError> {
+    let host = Path::new(SYS);
+    let is_confined = spec.confinement == Confinement::Build;
     let own = match spec.network {
         Network::Host => None,
         // Where the kernel hides parts of the host's, it makes no new one.
         Network::Own => mounts::kernel("sysfs", &[], NO_SUID_DEV_EXEC).ok(),
     };
-    let is_new = own.is_some();
-    own.map_or_else(|| mounts::copy(host, true), Ok).and_then(attach).map_err(failing(
+    // Without root what is mounted below cannot be left out.
+    let bare = || is_confined.then(|| mounts::copy(host, false).ok()).flatten();
+    let alone = own.or_else(bare);
+    let is_bare = alone.is_some();
+    let attach = |sys: OwnedFd| {
+        if is_confined {
+            mounts::make_read_only(&sys)?;
+        }
+        root.attach_kernel(sys, "sys")
+    };
+    alone.map_or_else(|| mounts::copy(host, true), Ok).and_then(attach).map_err(failing(
         Step::Root,
         "mount",
         host,
     ))?;
-    cgroup::show(root, spec.groups.as_ref(), is_new).map_err(failing(
+    cgroup::show(root, spec.groups.as_ref(), is_bare).map_err(failing(
         Step::Root,
         "mount",
         Path::new(cgroup::PLACE),
-    ))
+    ))?;
+    Ok(is_bare)
 }
 
 /// A /dev of the container's own; the root of its devpts.
@@ -142,42 +138,5 @@ fn make_device(root: &InRoot, dev: &OwnedFd, name: &str, number: u64) -> io::Res
                 rustix::fs::chmodat(dev, name, mode, rustix::fs::AtFlags::empty())
             })?)
         }
-    }
-}
-
-fn mask(root: &InRoot) -> Result<(), SetupError> {
-    for path in MASKED.map(Path::new) {
-        mask_one(root, path).map_err(failing(Step::Root, "hide", path))?;
-    }
-    for path in READ_ONLY.map(Path::new) {
-        freeze_one(root, path).map_err(failing(Step::Root, "make read-only", path))?;
-    }
-    Ok(())
-}
-
-fn mask_one(root: &InRoot, path: &Path) -> io::Result<()> {
-    let Some(target) = existing(root.resolve(path))? else { return Ok(()) };
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
-    let cover = if kind == FileType::Directory {
-        let read_only = NO_SUID_DEV_EXEC | MountAttrFlags::MOUNT_ATTR_RDONLY;
-        mounts::kernel("tmpfs", &["mode=0555", "size=0"], read_only)?
-    } else {
-        mounts::copy_open(root.resolve(Path::new("/dev/null"))?, false)?
-    };
-    attach_at(cover, target)
-}
-
-fn freeze_one(root: &InRoot, path: &Path) -> io::Result<()> {
-    let Some(target) = existing(root.resolve(path))? else { return Ok(()) };
-    let frozen = mounts::copy_open(&target, true)?;
-    mounts::make_read_only(&frozen)?;
-    attach_at(frozen, target)
-}
-
-fn existing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::handshake::{SetupError, Step, failing};
 use crate::in_root::{InRoot, attach_at};
+use crate::masks;
 use crate::mounts::{self, Marks, Nodes, Upper};
 use crate::spec::{Confinement, Entry, Hidden, IdSwap, Restored, Root, SandboxSpec, Store};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
@@ -158,7 +159,10 @@ impl Builder<'_> {
                 self.overlay(path, lower, hidden, over, *owned)
             }
             Entry::Plain { path, mode } => self.plain(path, *mode),
-            Entry::Bind { path, source, writable } => self.bind(path, source, *writable),
+            Entry::Bind { path, source, writable, hidden } => {
+                self.bind(path, source, *writable)?;
+                hidden.iter().try_for_each(|name| self.cover(&path.join(name)))
+            }
         }
     }
 
@@ -220,7 +224,7 @@ impl Builder<'_> {
                     && error.raw_os_error() == Some(libc::EINVAL)
                     && mounts::has_mounts_below(lower) =>
             {
-                return self.stand_in(path, lower, &upper.upper);
+                return self.stand_in(path, lower, hidden);
             }
             done => done.map_err(failing(Step::Layer, "mount an overlay of", lower))?,
         };
@@ -239,17 +243,6 @@ impl Builder<'_> {
         self.root.attach(mount, path).map_err(failing(Step::Root, "mount on", path))
     }
 
-    /// In place of an overlay that cannot be had: a copy of /etc without what is hidden, because
-    /// the set-up itself writes there; anything else as it is, read-only.
-    fn stand_in(&self, path: &Path, lower: &Path, upper: &Path) -> Result<(), SetupError> {
-        if path != Path::new("/etc") {
-            return self.bind(path, lower, false);
-        }
-        copy_tree(lower, upper).map_err(failing(Step::Source, "copy", lower))?;
-        let mount = mounts::copy(upper, false).map_err(failing(Step::Source, "mount", upper))?;
-        self.root.attach(mount, path).map_err(failing(Step::Root, "mount a copy on", path))
-    }
-
     /// A copy of `lower`'s mount that swaps owners.
     fn with_owners(&self, lower: &Path) -> io::Result<OwnedFd> {
         let place = self.layer.dir.join("owners");
@@ -260,6 +253,18 @@ impl Builder<'_> {
         // stays below the old root and goes with it.
         attach_at(&copy, mounts::open_path(&place)?)?;
         mounts::open_path(&place)
+    }
+
+    /// In place of an overlay that cannot be had: the directory as it is, read-only.
+    fn stand_in(&self, path: &Path, lower: &Path, hidden: &[Hidden]) -> Result<(), SetupError> {
+        self.bind(path, lower, false)?;
+        hidden.iter().try_for_each(|hidden| match hidden {
+            Hidden::Gone(name) | Hidden::Emptied(name) => self.cover(&path.join(name)),
+        })
+    }
+
+    fn cover(&self, path: &Path) -> Result<(), SetupError> {
+        masks::cover(&self.root, path).map_err(failing(Step::Root, "hide", path))
     }
 
     fn bind(&self, path: &Path, source: &Path, writable: bool) -> Result<(), SetupError> {
@@ -288,46 +293,6 @@ impl Builder<'_> {
 /// One directory name for a place: `usr/local` and `usr-local` must not meet.
 fn name_of(path: &Path) -> String {
     path.to_string_lossy().chars().map(|c| if c == '/' { '%' } else { c }).collect()
-}
-
-/// Copies what this user may read of a directory on the host to one that has the marks of what is to
-/// be hidden (`hide`), and takes the marks away.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        match fs::symlink_metadata(&target) {
-            Ok(there) if there.is_dir() => {
-                if !is_opaque(&target) {
-                    copy_tree(&source, &target)?;
-                }
-            }
-            // The mark of a name that is gone.
-            Ok(_) => fs::remove_file(&target)?,
-            Err(_) if kind.is_symlink() => {
-                std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
-            }
-            Err(_) if kind.is_dir() => {
-                fs::create_dir(&target)?;
-                // One that may not be listed stays empty.
-                if fs::read_dir(&source).is_ok() {
-                    copy_tree(&source, &target)?;
-                }
-            }
-            Err(_) if kind.is_file() => match fs::copy(&source, &target) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                done => drop(done?),
-            },
-            Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
-fn is_opaque(dir: &Path) -> bool {
-    let mut value = [0; 1];
-    rustix::fs::getxattr(dir, Marks::User.opaque(), &mut value).is_ok()
 }
 
 /// Makes the directories of an overlay at `path` in which something will be put, in its upper half.

@@ -218,6 +218,8 @@ pub enum Entry {
         source: PathBuf,
         /// Whether the container may change it.
         writable: bool,
+        /// Directories in it that are empty in the container, relative to it.
+        hidden: Vec<PathBuf>,
     },
 }
 

@@ -9,7 +9,7 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
     ResourcesUlimits,
 };
-use runner_sandbox::Cpus;
+use runner_sandbox::{Cpus, seccomp_profile};
 use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,6 +39,8 @@ pub(super) fn body(
     image: &str,
     start: Start,
 ) -> ContainerCreateBody {
+    // On another machine there are other paths.
+    let own_walls = start.mounts && !spec.privileged;
     ContainerCreateBody {
         image: Some(image.to_owned()),
         hostname: Some(spec.hostname.clone()),
@@ -71,14 +73,46 @@ pub(super) fn body(
             cap_drop: (!spec.privileged).then(|| vec!["ALL".to_owned()]),
             cap_add: (!spec.privileged)
                 .then(|| runner_sandbox::kept_capabilities().map(str::to_owned).collect()),
-            // Where SELinux is on, a container could else neither see a mount nor reach a socket.
-            security_opt: Some(vec!["label=disable".to_owned()]),
+            security_opt: Some(security(spec, program, start.mounts)),
+            masked_paths: own_walls.then(masked_paths),
+            readonly_paths: own_walls.then(read_only_paths),
             ulimits: (program == Program::Podman).then(limits),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
     }
+}
+
+/// Name of the file of [`seccomp_profile`], in the folder that is mounted.
+pub(super) const PROFILE: &str = "seccomp.json";
+
+/// An empty directory in that folder, mounted over our own state.
+pub(super) const NOTHING: &str = "nothing";
+
+/// As options of `--security-opt`.
+fn security(spec: &ContainerSpec, program: Program, sees_our_files: bool) -> Vec<String> {
+    // Where SELinux is on, a container could else neither see a mount nor reach a socket.
+    let mut options = vec!["label=disable".to_owned()];
+    match program {
+        _ if spec.privileged => {}
+        Program::Docker => options.push(format!("seccomp={}", seccomp_profile())),
+        // It reads a file, on its own machine, and knows the field of masked paths under this name only.
+        Program::Podman if sees_our_files => {
+            options.push(format!("seccomp={}", spec.readonly.join(PROFILE).display()));
+            options.push(format!("mask={}", masked_paths().join(":")));
+        }
+        Program::Podman => {}
+    }
+    options
+}
+
+fn masked_paths() -> Vec<String> {
+    runner_sandbox::masked_paths().iter().map(|path| path.display().to_string()).collect()
+}
+
+fn read_only_paths() -> Vec<String> {
+    runner_sandbox::read_only_paths().map(|path| path.display().to_string()).collect()
 }
 
 fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
@@ -92,7 +126,13 @@ fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
     };
     let own = bind(&spec.readonly, Path::new(READONLY), false);
     let users = spec.mounts.iter().map(|mount| bind(&mount.source, &mount.target, mount.writable));
-    [own].into_iter().chain(users).collect()
+    // Not a tmpfs: Podman fills one with what it hides.
+    let nothing = spec.readonly.join(NOTHING);
+    let hidden = spec.mounts.iter().flat_map(|mount| {
+        let places = spec.unseen.below(&mount.source);
+        places.map(|path| bind(&nothing, &mount.target.join(path), false))
+    });
+    [own].into_iter().chain(users).chain(hidden).collect()
 }
 
 /// This process' own, as in the other engines: Podman's default is more than a limited Podman may give.

@@ -6,6 +6,7 @@
 
 use crate::engine::container::InitContainer;
 use crate::engine::files::{Files, FilesError, Requests};
+use crate::engine::unseen::Unseen;
 use crate::engine::{Container, ContainerSpec, EngineError, OpenMode, SourceMount, Teller};
 use runner_wire::abi::COMMANDS;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
@@ -183,7 +184,7 @@ fn inside(path: &Path) -> &[u8] {
 fn copy_source(
     requests: &mut Requests,
     source: &SourceMount,
-    unseen: &Path,
+    unseen: &Unseen,
     seen: &mut HashSet<PathBuf>,
     unread: &mut Vec<PathBuf>,
 ) -> Result<(), FurnishError> {
@@ -207,7 +208,7 @@ fn copy_source(
 /// A tree on its way in.
 struct Copy<'a, 'b> {
     requests: &'a mut Requests,
-    unseen: &'a Path,
+    unseen: &'a Unseen,
     /// Files that read differently there.
     rewritten: &'a mut HashMap<PathBuf, &'b str>,
     unread: &'a mut Vec<PathBuf>,
@@ -232,7 +233,7 @@ impl Copy<'_, '_> {
                 continue;
             };
             let target = directory.to.join(name);
-            if path == self.unseen {
+            if self.unseen.is(&path) {
                 continue;
             }
             let Ok(metadata) = fs::symlink_metadata(&path) else {

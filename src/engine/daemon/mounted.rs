@@ -43,6 +43,12 @@ pub(super) async fn start(
     let bin = spec.readonly.join("bin");
     fs::hard_link(bin.join(BREAKPOINT_NAME), bin.join(CONTAINER_NAME))
         .map_err(|error| ours("put the container's first process in place", &error))?;
+    fs::write(spec.readonly.join(create::PROFILE), runner_sandbox::seccomp_profile())
+        .map_err(|error| ours("write the filter of system calls", &error))?;
+    if !spec.mounts.is_empty() {
+        fs::create_dir(spec.readonly.join(create::NOTHING))
+            .map_err(|error| ours("make an empty directory", &error))?;
+    }
     let socket = spec.readonly.join(SOCKET);
     // Whoever its root is there.
     let listener =
@@ -80,6 +86,7 @@ pub(super) async fn start(
     // Nobody else is to be listened to, and nobody of the build ever was.
     drop(listener);
     let _ = fs::remove_file(&socket);
+    let _ = fs::remove_file(spec.readonly.join(create::PROFILE));
     init
 }
 

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const PLACE: &str = "/sys/fs/cgroup";
 
 /// Puts the hierarchies there: those of the container's own, whose root is what it is in, else the
-/// host's. `is_new`: the /sys below does not have the host's yet.
-pub(crate) fn show(root: &InRoot, groups: Option<&Groups>, is_new: bool) -> io::Result<()> {
+/// host's. `is_bare`: the /sys below does not have the host's yet.
+pub(crate) fn show(root: &InRoot, groups: Option<&Groups>, is_bare: bool) -> io::Result<()> {
     let host = Path::new(PLACE);
     if !host.is_dir() {
         return Ok(());
@@ -26,7 +26,7 @@ pub(crate) fn show(root: &InRoot, groups: Option<&Groups>, is_new: bool) -> io::
     let own = groups.map(|groups| show_own(root, groups));
     match own {
         // In a user namespace the kernel may not let them be mounted.
-        None | Some(Err(_)) if is_new => {
+        None | Some(Err(_)) if is_bare => {
             let host_groups = copy(host, true)?;
             make_read_only(&host_groups)?;
             root.attach(host_groups, host)

@@ -1,0 +1,116 @@
+//! A copy of what is shown of /etc.
+//!
+//! Used by `etc`, in a folder of the runner's own.
+
+use super::shown::{Shown, is_shown};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+/// Bits of a mode that are kept where owners are not.
+const WITHOUT_OWNER: u32 = 0o1777;
+
+/// A copy that grows.
+pub(super) struct Copy<'a> {
+    etc: &'a Path,
+    tree: PathBuf,
+    /// As root each file stays its owner's; else all are the caller's, who is root in a container.
+    keeps_owners: bool,
+    /// They get their times, and what might close them, when all is in them.
+    directories: Vec<(PathBuf, Metadata)>,
+}
+
+impl<'a> Copy<'a> {
+    pub(super) fn new(etc: &'a Path, tree: PathBuf, keeps_owners: bool) -> io::Result<Self> {
+        fs::create_dir(&tree)?;
+        let directories = vec![(tree.clone(), fs::metadata(etc)?)];
+        Ok(Copy { etc, tree, keeps_owners, directories })
+    }
+
+    /// One entry; those above it are there.
+    pub(super) fn add(&mut self, path: &Path, metadata: &Metadata, shown: Shown) -> io::Result<()> {
+        let (from, to) = (self.etc.join(path), self.tree.join(path));
+        match shown {
+            Shown::Not => Ok(()),
+            Shown::File => self.file(path, &from, &to),
+            Shown::Link => self.link(metadata, &from, &to),
+            Shown::Directory | Shown::Emptied => {
+                fs::create_dir(&to)?;
+                self.directories.push((to, metadata.clone()));
+                Ok(())
+            }
+        }
+    }
+
+    fn file(&self, path: &Path, from: &Path, to: &Path) -> io::Result<()> {
+        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+        let mut from = match OpenOptions::new().read(true).custom_flags(flags).open(from) {
+            Ok(file) => file,
+            // Gone since, something else by now, or not for this user: then it is not in the copy.
+            Err(error) if is_passed_over(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // Of what is open, and not of what was looked at.
+        let metadata = from.metadata()?;
+        if !metadata.is_file() || !is_shown(path, metadata.mode()) {
+            return Ok(());
+        }
+        let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+        io::copy(&mut from, &mut to)?;
+        self.own(&to, &metadata)
+    }
+
+    fn link(&self, metadata: &Metadata, from: &Path, to: &Path) -> io::Result<()> {
+        let target = match fs::read_link(from) {
+            Ok(target) => target,
+            Err(error) if is_passed_over(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        symlink(target, to)?;
+        if self.keeps_owners && (metadata.uid(), metadata.gid()) != (0, 0) {
+            allowed(lchown(to, Some(metadata.uid()), Some(metadata.gid())))?;
+        }
+        Ok(rustix::fs::utimensat(CWD, to, &times(metadata), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Gives what is open its owner, mode and times, in the order in which one takes from the other.
+    fn own(&self, file: &File, metadata: &Metadata) -> io::Result<()> {
+        if self.keeps_owners {
+            allowed(fchown(file, Some(metadata.uid()), Some(metadata.gid())))?;
+        }
+        let kept = if self.keeps_owners { 0o7777 } else { WITHOUT_OWNER };
+        file.set_permissions(Permissions::from_mode(metadata.mode() & kept))?;
+        Ok(rustix::fs::futimens(file, &times(metadata))?)
+    }
+
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.directories
+            .iter()
+            .rev()
+            .try_for_each(|(dir, metadata)| self.own(&File::open(dir)?, metadata))
+    }
+}
+
+fn is_passed_over(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
+    // A link where a file was, and the other way round.
+    let others = [nix::libc::ELOOP, nix::libc::EINVAL];
+    kinds.contains(&error.kind())
+        || error.raw_os_error().is_some_and(|errno| others.contains(&errno))
+}
+
+/// A root that is not the machine's cannot give to everybody.
+fn allowed(given: io::Result<()>) -> io::Result<()> {
+    match given {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => Ok(()),
+        given => given,
+    }
+}
+
+fn times(metadata: &Metadata) -> Timestamps {
+    let time = Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
+    Timestamps { last_access: time, last_modification: time }
+}

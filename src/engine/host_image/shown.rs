@@ -1,0 +1,140 @@
+//! What of /etc a build sees, and a name for the state that /etc is in.
+//!
+//! Used by `etc`, which makes a copy of each state.
+
+use sha2::{Digest, Sha256};
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Raised with every change of what is shown and how: copies from before it are not used any more.
+const RULES: u8 = 1;
+
+/// Directories that hold credentials, shown empty.
+const EMPTIED: [&str; 6] =
+    ["ssl/private", "sudoers.d", "NetworkManager", "kubernetes", "pki/private", "letsencrypt"];
+/// Files that only root may read and that programs need all the same.
+const NEEDED: [&str; 2] = ["sudoers", "at.deny"];
+/// Files that a container has of its own.
+pub(super) const SHADOW: [&str; 2] = ["shadow", "gshadow"];
+
+/// How an entry is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    Not,
+    File,
+    Link,
+    Directory,
+    /// A directory without what is in it.
+    Emptied,
+}
+
+/// Calls `visit` for everything in /etc, a directory before what is in it, by names relative to `etc`; what
+/// is in `unseen` is nobody's business. A name for the state: what changes a file changes its inode's time.
+///
+/// Of a machine that was started anew the names are new as well: what was written just before it went down
+/// may not have reached its disk.
+pub(super) fn walk(
+    etc: &Path,
+    unseen: &Path,
+    mut visit: impl FnMut(&Path, &Metadata, Shown) -> io::Result<()>,
+) -> io::Result<String> {
+    let mut print = Sha256::new();
+    print.update([RULES]);
+    print.update(fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default());
+    let mut pending = vec![PathBuf::new()];
+    while let Some(dir) = pending.pop() {
+        for (name, metadata) in entries(&etc.join(&dir)) {
+            let path = dir.join(name);
+            if etc.join(&path) == unseen {
+                continue;
+            }
+            take_note(&mut print, &path, &metadata);
+            let shown = shown(&path, &metadata);
+            if shown == Shown::Directory {
+                pending.push(path.clone());
+            }
+            visit(&path, &metadata, shown)?;
+        }
+    }
+    let digest = print.finalize();
+    Ok(digest[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What is in a directory, by name; what this user may not list holds nothing that could be shown.
+fn entries(dir: &Path) -> Vec<(OsString, Metadata)> {
+    let list = fs::read_dir(dir).into_iter().flatten().flatten();
+    // It may have gone since.
+    let known = list.filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?)));
+    let mut entries: Vec<_> = known.collect();
+    entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    entries
+}
+
+fn take_note(print: &mut Sha256, path: &Path, metadata: &Metadata) {
+    print.update(path.as_os_str().as_bytes());
+    let numbers: [u64; 9] = [
+        metadata.ino(),
+        metadata.size(),
+        metadata.mode().into(),
+        metadata.uid().into(),
+        metadata.gid().into(),
+        metadata.mtime().cast_unsigned(),
+        metadata.mtime_nsec().cast_unsigned(),
+        metadata.ctime().cast_unsigned(),
+        metadata.ctime_nsec().cast_unsigned(),
+    ];
+    for number in numbers {
+        print.update(number.to_le_bytes());
+    }
+}
+
+fn shown(path: &Path, metadata: &Metadata) -> Shown {
+    if metadata.is_dir() {
+        let is_emptied = is_one(&EMPTIED, path) || metadata.mode() & 0o005 != 0o005;
+        return if is_emptied { Shown::Emptied } else { Shown::Directory };
+    }
+    match () {
+        () if metadata.is_symlink() => Shown::Link,
+        () if metadata.is_file() && is_shown(path, metadata.mode()) => Shown::File,
+        () => Shown::Not,
+    }
+}
+
+fn is_one(list: &[&str], path: &Path) -> bool {
+    list.iter().any(|known| Path::new(known) == path)
+}
+
+/// Whether a regular file is no credential: by its name, and because every user of this machine may read it.
+pub(super) fn is_shown(path: &Path, mode: u32) -> bool {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_key = file.ends_with(".key")
+        || file == "krb5.keytab"
+        || file.starts_with("ssh_host_") && !file.ends_with(".pub");
+    let is_for_all = mode & 0o004 != 0 || is_one(&NEEDED, path);
+    !is_key && is_for_all && !is_one(&SHADOW, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_told_by_name_and_by_mode() {
+        for (name, mode, shown) in [
+            ("passwd", 0o100_644, true),
+            ("sudoers", 0o100_440, true),
+            ("mysql/debian.cnf", 0o100_600, false),
+            ("nginx/site.key", 0o100_644, false),
+            ("ssh/ssh_host_rsa_key", 0o100_644, false),
+            ("ssh/ssh_host_rsa_key.pub", 0o100_644, true),
+            ("shadow", 0o100_640, false),
+            ("shadow-", 0o100_640, false),
+        ] {
+            assert_eq!(is_shown(Path::new(name), mode), shown, "{name}");
+        }
+    }
+}
