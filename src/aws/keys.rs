@@ -3,7 +3,7 @@
 //! A file in the form AWS's tools read credentials from, for the caller alone. What it opens is what
 //! the caller could do anyway, with `runner attach`.
 
-use crate::gateway::random;
+use crate::state::random;
 use crate::state::{Home, StateError, write_durably};
 use aws_credential_types::Credentials;
 use std::fs;

@@ -7,6 +7,7 @@ use crate::amazon::Identity;
 use crate::outputs::cache::{CacheBucket, CacheFolder, LARGEST, Listed, OLDEST, Pruned};
 use crate::outputs::{OutputError, Store};
 use clap::{Args, Subcommand};
+use runner_wire::files::printable;
 use serde_json::json;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -131,7 +132,7 @@ impl Places {
         let mut rows = Vec::new();
         for store in &self.stores {
             let listed = match store {
-                Store::Folder(path) => CacheFolder::new(path.clone()).list()?,
+                Store::Folder(path) => CacheFolder::new(path)?.list()?,
                 Store::Bucket(location) => {
                     CacheBucket::new(location.clone(), &self.identity).await.list().await?
                 }
@@ -147,7 +148,8 @@ impl Places {
         for store in &self.stores {
             let pruned = match store {
                 Store::Folder(path) => {
-                    CacheFolder::new(path.clone()).prune(before, most).map(Pruned::from)
+                    let folder = CacheFolder::new(path);
+                    folder.and_then(|folder| folder.prune(before, most)).map(Pruned::from)
                 }
                 Store::Bucket(location) => {
                     let bucket = CacheBucket::new(location.clone(), &self.identity).await;
@@ -215,8 +217,8 @@ fn as_text(rows: Vec<(String, Listed)>) -> String {
     cells.extend(rows.into_iter().map(|(place, entry)| {
         let ago = SystemTime::now().duration_since(entry.used).unwrap_or_default();
         [
-            entry.project,
-            entry.key.unwrap_or_else(|| "-".to_owned()),
+            printable(entry.project.as_bytes()),
+            entry.key.map_or_else(|| "-".to_owned(), |key| printable(key.as_bytes())),
             entry.files.to_string(),
             indicatif::BinaryBytes(entry.bytes).to_string(),
             format!("{} ago", indicatif::HumanDuration(ago)),

@@ -77,7 +77,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     let home = super::home::open()?;
     let unseen = unseen(&home, &source, &args)?;
     let artifacts = project::artifacts(args.artifacts.clone(), &extras)?;
-    let cache = project::cache(args.cache.clone(), &extras, &name, home.root())?;
+    let cache = project::cache(args.cache.clone(), &extras, &name, &home)?;
     let has_reports = args.reports.is_some() || args.annotations.is_some();
     if let Some(spec) = &spec
         && !args.quiet

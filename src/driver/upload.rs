@@ -85,6 +85,7 @@ pub(super) fn workplace(
         source: world.places.source.clone(),
         leavings: Leavings::default(),
         sources: Sources::new(&world.container_spec.sources),
+        secrets: world.secrets.clone(),
         build: world.uuid.clone(),
         scratch: world.scratch.clone(),
         identity: world.identity.clone(),

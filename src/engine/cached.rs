@@ -3,13 +3,18 @@
 //! Used by `namespaces`. Nothing is copied, so it takes as long for a hundred thousand files as for one.
 //! Only where the build cannot tell the difference: below its source, and below /root and /home, where
 //! no mount and no file of another kind is in the way. Anything else is copied.
+//!
+//! A cache's directories are open by the time they come here, and go to the sandbox as descriptors: what has
+//! become of their names meanwhile does not matter.
 
 use super::ContainerSpec;
-use runner_sandbox::{Entry, Root};
-use std::fs;
+use crate::beneath::{Dir, kind};
+use runner_sandbox::{Entry, Root, handed};
+use rustix::fs::FileType;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
 
 /// Top directories that a cache may have in the root.
 const TOPS: [&str; 2] = ["root", "home"];
@@ -18,15 +23,41 @@ const TOPS: [&str; 2] = ["root", "home"];
 #[derive(Clone, Debug)]
 pub(crate) struct CachedTrees {
     /// What lies below the source directory.
-    pub(crate) source: PathBuf,
+    pub(crate) source: Arc<Dir>,
     /// What lies anywhere else.
-    pub(crate) root: PathBuf,
+    pub(crate) root: Arc<Dir>,
 }
 
-/// Lays the trees over the source and the image; whether that could be.
-pub(super) fn lay(spec: &ContainerSpec, root: &mut Root, entries: &mut Vec<Entry>) -> bool {
-    let Some(cached) = &spec.cached else { return false };
-    can_lay(cached, spec, root) && place(cached, spec, root, entries).unwrap_or(false)
+/// Directories that the sandbox gets as descriptors, each named by [`handed`] of its number.
+#[derive(Debug, Default)]
+pub(super) struct Handed(Vec<Arc<Dir>>);
+
+impl Handed {
+    /// The path that a spec names it by.
+    fn add(&mut self, dir: Arc<Dir>) -> std::path::PathBuf {
+        self.0.push(dir);
+        handed(self.0.len() - 1)
+    }
+
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.iter().map(|dir| dir.as_fd()).collect()
+    }
+}
+
+/// Lays the trees over the source and the image; what is handed over for that, where it could be.
+pub(super) fn lay(
+    spec: &ContainerSpec,
+    root: &mut Root,
+    entries: &mut Vec<Entry>,
+) -> Option<Handed> {
+    let cached = spec.cached.as_ref()?;
+    if !can_lay(cached, spec, root) {
+        return None;
+    }
+    let (mut with_root, mut with_entries) = (root.clone(), entries.clone());
+    let handed = place(cached, spec, &mut with_root, &mut with_entries).ok().flatten()?;
+    (*root, *entries) = (with_root, with_entries);
+    Some(handed)
 }
 
 /// Whether that can be, as far as it shows beforehand.
@@ -34,97 +65,102 @@ pub(super) fn can_lay(cached: &CachedTrees, spec: &ContainerSpec, root: &Root) -
     fits(cached, spec, root).unwrap_or(false)
 }
 
-fn names(dir: &Path) -> io::Result<Vec<String>> {
-    // What is not text is nothing of ours.
-    let name = |entry: io::Result<fs::DirEntry>| {
-        entry?.file_name().into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+/// Names of the directories in the root of a cache; an error where there is anything else.
+fn tops(cached: &CachedTrees) -> io::Result<Vec<String>> {
+    let name = |entry: crate::beneath::Entry| match entry.kind {
+        // What is not text is nothing of ours.
+        FileType::Directory => {
+            String::from_utf8(entry.name).map_err(|_| io::ErrorKind::InvalidData.into())
+        }
+        _ => Err(io::ErrorKind::NotADirectory.into()),
     };
-    fs::read_dir(dir)?.map(name).collect()
+    cached.root.entries()?.into_iter().map(name).collect()
 }
 
 fn fits(cached: &CachedTrees, spec: &ContainerSpec, root: &Root) -> io::Result<bool> {
     let own = nix::unistd::geteuid().as_raw();
-    let tops = names(&cached.root)?;
+    let tops = tops(cached)?;
     let is_covered = |top: &String| {
         spec.mounts.iter().any(|mount| mount.target.starts_with(Path::new("/").join(top)))
     };
     let source = spec.sources.first().ok_or(io::ErrorKind::NotFound)?;
     let is_mounted = spec.mounts.iter().any(|mount| mount.target.starts_with(&source.target));
-    if [&cached.source, &cached.root]
-        .iter()
-        .any(|tree| fs::metadata(tree).is_ok_and(|m| m.uid() != own))
+    if [&cached.source, &cached.root].iter().any(|t| t.facts().is_ok_and(|f| f.st_uid != own))
         || tops.iter().any(|top| !TOPS.contains(&top.as_str()) || is_covered(top))
         || is_mounted
-        || !agree(&cached.source, &source.dir)?
+        || !agree(&cached.source, &Dir::top(&source.dir)?)?
     {
         return Ok(false);
     }
-    match root {
-        Root::Empty => Ok(true),
-        Root::Image { lower, .. } => Ok(lower
-            .iter()
-            .map(|layer| agree(&cached.root, layer))
-            .collect::<io::Result<Vec<_>>>()?
-            .into_iter()
-            .all(|agrees| agrees)),
-    }
-}
-
-/// Whether directories of a cache meet directories only, and files no directories.
-fn agree(tree: &Path, below: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(tree)? {
-        let entry = entry?;
-        let other = below.join(entry.file_name());
-        let is_directory = entry.file_type()?.is_dir();
-        match fs::symlink_metadata(&other) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-            Ok(there) if there.is_dir() != is_directory => return Ok(false),
-            Ok(_) if is_directory && !agree(&entry.path(), &other)? => return Ok(false),
-            Ok(_) => {}
+    let Root::Image { lower, .. } = root else { return Ok(true) };
+    for layer in lower {
+        if !agree(&cached.root, &Dir::top(layer)?)? {
+            return Ok(false);
         }
     }
     Ok(true)
 }
 
+/// Whether directories of a cache meet directories only, and files no directories.
+fn agree(tree: &Dir, below: &Dir) -> io::Result<bool> {
+    let mut ahead = vec![Vec::new()];
+    while let Some(path) = ahead.pop() {
+        let (here, there) = (tree.open(&path)?, below.open(&path)?);
+        for entry in here.entries()? {
+            let is_directory = entry.kind == FileType::Directory;
+            let Some(other) = there.look(&entry.name)? else { continue };
+            if (kind(&other) == FileType::Directory) != is_directory {
+                return Ok(false);
+            }
+            if is_directory {
+                ahead.push(match &*path {
+                    b"" => entry.name,
+                    above => [above, b"/", &entry.name].concat(),
+                });
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Nothing, where what has to be there for it is not.
 fn place(
     cached: &CachedTrees,
     spec: &ContainerSpec,
     root: &mut Root,
     entries: &mut Vec<Entry>,
-) -> io::Result<bool> {
-    let tops = names(&cached.root)?;
-    if let Root::Image { lower, .. } = root
-        && !tops.is_empty()
-    {
-        lower.insert(0, cached.root.clone());
-    }
-    if matches!(root, Root::Empty) {
-        for top in tops {
-            let path = Path::new("/").join(&top);
-            let made = entries.iter().position(
-                |entry| matches!(entry, Entry::Directory { path: made, .. } if *made == path),
-            );
-            let Some(at) = made else { return Ok(false) };
-            // The same directory once more, for its mode.
-            let again = entries[at].clone();
-            let lower = cached.root.join(top);
-            let (hidden, over) = (Vec::new(), Vec::new());
-            entries.insert(at + 1, Entry::Overlay { path, lower, hidden, over, owned: false });
-            entries.insert(at + 2, again);
+) -> io::Result<Option<Handed>> {
+    let (tops, mut handed) = (tops(cached)?, Handed::default());
+    match root {
+        Root::Image { lower, .. } if !tops.is_empty() => {
+            lower.insert(0, handed.add(Arc::clone(&cached.root)));
+        }
+        Root::Image { .. } => {}
+        Root::Empty => {
+            for top in tops {
+                let path = Path::new("/").join(&top);
+                let made = entries.iter().position(
+                    |entry| matches!(entry, Entry::Directory { path: made, .. } if *made == path),
+                );
+                let Some(at) = made else { return Ok(None) };
+                // The same directory once more, for its mode.
+                let again = entries[at].clone();
+                let lower = handed.add(Arc::new(cached.root.open(&top)?));
+                let (hidden, over) = (Vec::new(), Vec::new());
+                entries.insert(at + 1, Entry::Overlay { path, lower, hidden, over, owned: false });
+                entries.insert(at + 2, again);
+            }
         }
     }
-    if names(&cached.source)?.is_empty() {
-        return Ok(true);
+    if cached.source.entries()?.is_empty() {
+        return Ok(Some(handed));
     }
     let target = spec.sources.first().map(|source| &source.target);
-    for entry in entries {
-        if let Entry::Overlay { path, over, .. } = entry
-            && Some(&*path) == target
-        {
-            over.push(cached.source.clone());
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let over = entries.iter_mut().find_map(|entry| match entry {
+        Entry::Overlay { path, over, .. } if Some(&*path) == target => Some(over),
+        _ => None,
+    });
+    let Some(over) = over else { return Ok(None) };
+    over.push(handed.add(Arc::clone(&cached.source)));
+    Ok(Some(handed))
 }

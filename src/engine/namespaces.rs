@@ -3,7 +3,7 @@
 //! Turns a [`ContainerSpec`] into a `SandboxSpec`, finds a place for the layer, and starts it on a
 //! thread that may wait. What runs in the container is asked for through `init`.
 
-use super::cached;
+use super::cached::{self, Handed};
 use super::container::{InitContainer, Own};
 use super::host_image::{EtcCopies, EtcCopy};
 use super::init::InitClient;
@@ -194,8 +194,9 @@ impl Namespaces {
         });
         for (dir, store) in layer_places(spec) {
             let layer = Layer { dir: dir.clone(), store };
-            let (sandbox_spec, is_layered) =
+            let (sandbox_spec, layered) =
                 sandbox_spec(spec, base, layer, users.cloned(), view.clone())?;
+            let handed = layered.as_ref().map(Handed::descriptors).unwrap_or_default();
             let entries = sandbox_spec.entries.len();
             tracing::debug!(layer = %dir.display(), ?store, entries, "starting the container");
             if let Err(error) = crate::state::make_private(&dir) {
@@ -207,14 +208,14 @@ impl Namespaces {
                 (self.record)(&ContainerFile::Process { pid, start_time })?;
                 groups.add(pid).inspect_err(|error| refused = Some(error.to_string()))
             };
-            match runner_sandbox::start(&sandbox_spec, record) {
+            match runner_sandbox::start(&sandbox_spec, &handed, record) {
                 Ok(sandbox) => {
                     tracing::debug!(pid = sandbox.pid, "the container is up");
                     groups.open_for_division();
                     if !failures.is_empty() {
                         (self.tell)(choice(&dir, store, &failures));
                     }
-                    return Ok((sandbox, is_layered));
+                    return Ok((sandbox, layered.is_some()));
                 }
                 // This file system cannot hold an overlay's upper layer; another one may.
                 Err(StartError::Setup(failure)) if failure.step == Step::Layer => {
@@ -379,14 +380,14 @@ struct Base<'a> {
     etc: Option<&'a EtcCopy>,
 }
 
-/// And whether the cache is in it.
+/// And what is handed over with it for the cache that is in it, if one is.
 fn sandbox_spec(
     spec: &ContainerSpec,
     base: Base<'_>,
     layer: Layer,
     users: Option<UserMap>,
     groups: Option<GroupView>,
-) -> Result<(SandboxSpec, bool), EngineError> {
+) -> Result<(SandboxSpec, Option<Handed>), EngineError> {
     let mut root = start_of_root(base.image);
     let mut entries = match base.etc {
         Some(etc) => host_image::entries(etc).map_err(|error| {
@@ -427,7 +428,7 @@ fn sandbox_spec(
         hidden: Vec::new(),
     }));
     entries.iter_mut().for_each(|entry| hide_state(entry, &spec.unseen));
-    let is_layered = cached::lay(spec, &mut root, &mut entries);
+    let layered = cached::lay(spec, &mut root, &mut entries);
     let owner = spec.sources.first().and_then(|source| fs::metadata(&source.dir).ok());
     let owner = owner.map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
     let (hostname, network) = (spec.hostname.clone(), spec.network);
@@ -447,7 +448,7 @@ fn sandbox_spec(
         groups,
         toolbox: spec.toolbox.clone(),
     };
-    Ok((spec, is_layered))
+    Ok((spec, layered))
 }
 
 /// A source, and what source control needs of the host for it.

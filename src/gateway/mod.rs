@@ -25,4 +25,3 @@ pub(crate) use facts::SessionFacts;
 pub(crate) use plan::{Destination, FORBIDDEN, Outputs, SessionPlan, Work};
 pub(crate) use registry::{Asked, Gateway, NoSession};
 pub(crate) use time::Clock;
-pub(crate) use token::random;

@@ -1,8 +1,8 @@
 //! Tokens: whoever shows one may speak for its session, once.
 
+use crate::state::random;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::time::Duration;
@@ -35,16 +35,6 @@ impl Token {
         let shown: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         shown.iter().zip(self.digest).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
     }
-}
-
-/// Bytes nobody can guess.
-pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    let mut filled = 0;
-    while filled < N {
-        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -7,16 +7,21 @@
 mod bucket;
 mod caching;
 mod copy;
+mod entry;
 mod folder;
 mod gather;
 mod listed;
 mod names;
+mod new_entry;
+mod signature;
 mod tar;
 mod upkeep;
 
 pub(crate) use caching::Caching;
-pub(crate) use folder::{CacheFolder, Entry};
+pub(crate) use entry::Entry;
+pub(crate) use folder::CacheFolder;
 pub(crate) use listed::{LARGEST, Listed, OLDEST, Pruned};
+pub(crate) use signature::Signer;
 pub(crate) use upkeep::CacheBucket;
 
 use super::folder::FolderKeeper;
@@ -28,13 +33,10 @@ use crate::engine::files::Files;
 use gather::{Gathered, gather, patterns};
 use names::Wanted;
 use runner_core::event::CacheFacts;
+use runner_core::mask::Secrets;
 use runner_core::spec;
+use std::path::Path;
 use std::time::SystemTime;
-
-/// A cache of so many files, or of so many bytes, is copied in the time that a container takes to be made
-/// once more.
-const MANY_FILES: u64 = 500;
-const MANY_BYTES: u64 = 32 << 20;
 
 /// Where caches are, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +44,20 @@ pub(crate) struct CacheTo {
     pub(crate) store: Store,
     /// Caches are found by builds of this name only.
     pub(crate) project: String,
+    /// Who signs those of a folder.
+    pub(crate) signer: Signer,
 }
 
 impl CacheTo {
+    fn folder(&self, path: &Path) -> CacheFolder {
+        CacheFolder::signed(path, &self.signer)
+    }
+
     /// Removes what is old, and what is too much; once the build uses none of it any more.
     pub(crate) fn tidy(&self) -> Result<(), OutputError> {
         match &self.store {
             Store::Folder(path) => {
-                CacheFolder::new(path.clone()).prune(SystemTime::now() - OLDEST, LARGEST).map(drop)
+                self.folder(path).prune(SystemTime::now() - OLDEST, LARGEST).map(drop)
             }
             // What many machines share, none of them tidies unasked.
             Store::Bucket(_) => Ok(()),
@@ -90,9 +98,6 @@ impl Caching {
         to: &CacheTo,
         before: CacheState,
     ) -> CacheState {
-        if before.entry.is_some() {
-            return before;
-        }
         let wanted = match self.wanted(cache, to).await {
             Ok(wanted) => wanted,
             Err(problem) => {
@@ -101,8 +106,9 @@ impl Caching {
             }
         };
         let entry = match &to.store {
+            _ if before.entry.is_some() => before.entry,
             Store::Folder(path) if cache.restore && !cache.paths.is_empty() => {
-                CacheFolder::new(path.clone()).find(&wanted).ok().flatten()
+                to.folder(path).find(&wanted).ok().flatten()
             }
             _ => None,
         };
@@ -125,7 +131,7 @@ impl Caching {
             return state;
         }
         let restored = match &to.store {
-            Store::Folder(path) => match CacheFolder::new(path.clone()).find(&wanted) {
+            Store::Folder(path) => match to.folder(path).find(&wanted) {
                 Ok(Some(entry)) => return self.restore_found(wanted, entry).await,
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
@@ -151,6 +157,9 @@ impl Caching {
     async fn restore_found(&self, wanted: Wanted, entry: Entry) -> CacheState {
         let facts = entry.facts.clone();
         let is_there = self.at.container.has_cache();
+        if !is_there {
+            self.tell_why_copied(&entry).await;
+        }
         let entry = if is_there { Ok(entry) } else { copy::restore(self, entry).await };
         let (restored, entry) = match entry {
             Ok(entry) => {
@@ -185,7 +194,7 @@ impl Caching {
     ) -> Result<(), OutputError> {
         let is_there = match &to.store {
             _ if wanted.key.is_none() => false,
-            Store::Folder(path) => CacheFolder::new(path.clone()).has(wanted)?,
+            Store::Folder(path) => to.folder(path).has(wanted)?,
             Store::Bucket(location) => bucket::has(&self.at.s3().await, location, wanted).await?,
         };
         if is_there {
@@ -204,7 +213,7 @@ impl Caching {
         let (files, bytes) = (gathered.files(), gathered.bytes());
         match &to.store {
             Store::Folder(path) => {
-                self.save_in_folder(CacheFolder::new(path.clone()), wanted, gathered).await?;
+                self.save_in_folder(to.folder(path), wanted, gathered).await?;
             }
             Store::Bucket(location) => {
                 bucket::save(self, &self.at.s3().await, location, wanted, gathered).await?;
@@ -229,14 +238,15 @@ impl Caching {
         let work = tokio::task::spawn_blocking(move || {
             let new = folder.begin(&build)?;
             new.make_others(&gathered)?;
-            let mut keeper = FolderKeeper::sharing(new.place()?, counted, new.shared());
+            let shared = folder.naming().map(|naming| new.shared(naming)).transpose()?;
+            let mut keeper = FolderKeeper::sharing(new.place()?, counted, shared);
             let mut changed = Vec::new();
             keep(files, &chosen, &mut keeper, &mut |_, text| changed.push(text))?;
             if let Some(text) = changed.into_iter().next() {
                 // The next build would find what nobody ever wrote.
                 return Err(OutputError::Other(text));
             }
-            new.finish(&wanted, &gathered).map(drop)
+            folder.finish(new, &wanted, &gathered).map(drop)
         });
         let saved = meter.during(&self.at.teller, "cache", bytes, work).await;
         saved.map_err(|error| OutputError::Other(error.to_string()))?
@@ -244,21 +254,50 @@ impl Caching {
 
     /// Resolves what the buildspec asks for.
     async fn wanted(&self, cache: &spec::Cache, to: &CacheTo) -> Result<Wanted, String> {
+        let secrets = self.at.secrets.get();
         let evaluate = async |text: &String| {
             let value = self.at.values.evaluate(&*self.at.container, text).await;
             value.map_err(|problem| format!("cannot evaluate the key {text}: {problem}"))
         };
         let key = match &cache.key {
-            Some(key) => Some(evaluate(key).await?),
+            Some(key) => Some(to.without_secrets(key, evaluate(key).await?, &secrets)?),
             None => None,
         };
         let mut fallback = Vec::new();
         if key.is_some() {
             for text in &cache.fallback_keys {
-                fallback.push(evaluate(text).await?);
+                fallback.push(to.without_secrets(text, evaluate(text).await?, &secrets)?);
             }
         }
         Ok(Wanted::new(cache, &to.project, key, fallback))
+    }
+}
+
+impl CacheTo {
+    /// A key in which nobody can read a secret, and which stands for no other: in a folder each secret has a
+    /// pseudonym. In a bucket, whose caches are for other machines, too, nothing can be in a secret's place that
+    /// only those with the secret could tell.
+    fn without_secrets(
+        &self,
+        text: &str,
+        key: String,
+        secrets: &Secrets,
+    ) -> Result<String, String> {
+        let hidden = |secret: &[u8]| match &self.store {
+            Store::Folder(_) => self.signer.pseudonym(secret),
+            Store::Bucket(_) => None,
+        };
+        let mut is_hidden = true;
+        let masked = secrets.replace_in(&key, |secret| {
+            let pseudonym = hidden(secret);
+            is_hidden &= pseudonym.is_some();
+            format!("***{}", pseudonym.unwrap_or_default())
+        });
+        match masked {
+            None => Ok(key),
+            Some(masked) if is_hidden => Ok(masked),
+            Some(_) => Err(format!("a secret is in the key {text}, which others could read there")),
+        }
     }
 }
 
@@ -274,19 +313,17 @@ impl CacheState {
         }
         let fallback = if cache.key.is_some() { cache.fallback_keys.clone() } else { Vec::new() };
         let wanted = Wanted::new(cache, &to.project, cache.key.clone(), fallback);
-        let entry = CacheFolder::new(path.clone()).find(&wanted).ok().flatten();
+        let entry = to.folder(path).find(&wanted).ok().flatten();
         CacheState { entry, wanted: Some(wanted), restored: None }
     }
 
     /// The same, where it takes longer to copy them than to make a container.
     pub(crate) fn worthwhile_trees(&self) -> Option<CachedTrees> {
-        let facts = &self.entry.as_ref()?.facts;
-        (facts.files >= MANY_FILES || facts.bytes >= MANY_BYTES).then(|| self.trees())?
+        self.entry.as_ref().filter(|entry| entry.is_large()).and_then(|_| self.trees())
     }
 
-    /// The trees that may be part of a container.
+    /// The trees that may be part of a container: those of a cache that this user's runner has saved here.
     pub(crate) fn trees(&self) -> Option<CachedTrees> {
-        let entry = self.entry.as_ref().filter(|entry| entry.facts.is_plain)?;
-        Some(CachedTrees { source: entry.side(gather::SOURCE), root: entry.side(gather::ROOT) })
+        self.entry.as_ref().filter(|entry| entry.is_ours)?.trees()
     }
 }

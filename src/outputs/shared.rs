@@ -1,9 +1,8 @@
 //! Bytes that several caches have in common, kept once.
 //!
 //! A file of a cache is a name of a file in here, which is called by what it is: content, mode and
-//! time. Nobody writes to either after they are made.
+//! time, as only who has made it can call it. Nobody writes to either after they are made.
 
-use super::hex;
 use crate::beneath::{Dir, kind};
 use runner_wire::files::Facts;
 use rustix::fs::FileType;
@@ -12,18 +11,25 @@ use std::io;
 
 /// A file of a few bytes takes no more room than a name.
 const WORTH_IT: u64 = 64;
+/// Digits of a name.
+const DIGITS: usize = 64;
 /// Zeros that are summed up at once.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// What a file is called, by the digest of its content and its facts: [`DIGITS`] hexadecimal digits. Who can
+/// write to the folder must not be able to tell them, or files of theirs would be taken for equal ones.
+pub(super) type Naming = Box<dyn Fn(&[u8], &Facts) -> String + Send>;
 
 /// The folder, and the digest of the file that is being written.
 pub(super) struct Shared {
     folder: Dir,
+    name: Naming,
     digest: Sha256,
 }
 
 impl Shared {
-    pub(super) fn new(folder: Dir) -> Self {
-        Shared { folder, digest: Sha256::new() }
+    pub(super) fn new(folder: Dir, name: Naming) -> Self {
+        Shared { folder, name, digest: Sha256::new() }
     }
 
     pub(super) fn add(&mut self, bytes: &[u8]) {
@@ -44,9 +50,7 @@ impl Shared {
         if length < WORTH_IT {
             return;
         }
-        let Facts { mode, modified, modified_ns, .. } = facts;
-        let rest = format!("{:o}.{modified}.{modified_ns}", mode & 0o777);
-        let name = format!("{}.{rest}", hex(&content));
+        let name = (self.name)(&content, facts);
         let path = format!("{}/{name}", &name[..2]);
         if place.hard_link(file, &self.folder, &path).is_ok() {
             return;
@@ -64,7 +68,6 @@ impl Shared {
             }
         };
         if is_equal {
-            // Where that does not work, it keeps its own.
             let _ = self.take(&path, place, file);
         }
     }
@@ -80,16 +83,70 @@ impl Shared {
     /// Removes what no cache has any more.
     pub(super) fn sweep(folder: &Dir) {
         for entry in folder.entries().unwrap_or_default() {
+            if entry.kind != FileType::Directory {
+                continue;
+            }
             let Ok(dir) = folder.open(&entry.name) else { continue };
             for file in dir.entries().unwrap_or_default() {
-                let is_alone = dir.stat(&file.name).is_ok_and(|there| {
-                    kind(&there) == FileType::RegularFile && there.st_nlink == 1
-                });
+                let is_alone = is_name(&entry.name, &file.name)
+                    && dir.stat(&file.name).is_ok_and(|there| {
+                        kind(&there) == FileType::RegularFile && there.st_nlink == 1
+                    });
                 if is_alone {
                     // One that is gone needs no removal.
                     let _ = dir.remove_file(&file.name);
                 }
             }
+        }
+    }
+}
+
+/// Whether a file of that name in a directory of that name can be one that was shared. Earlier versions had
+/// mode and time after the digits.
+fn is_name(dir: &[u8], name: &[u8]) -> bool {
+    let Some((digits, rest)) = name.split_at_checked(DIGITS) else { return false };
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_number = |part: &[u8]| {
+        let part = part.strip_prefix(b"-").unwrap_or(part);
+        !part.is_empty() && part.iter().all(u8::is_ascii_digit)
+    };
+    let mut parts = rest.split(|&byte| byte == b'.');
+    let is_old = || {
+        parts.next() == Some(b"") && {
+            let numbers: Vec<&[u8]> = parts.collect();
+            numbers.len() == 3 && numbers.into_iter().all(is_number)
+        }
+    };
+    digits.iter().all(is_digit)
+        && digits.starts_with(dir)
+        && dir.len() == 2
+        && (rest.is_empty() || is_old())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_are_made_here_are_swept() {
+        let digits = "ab".repeat(32);
+        let dotted = |rest: &str| format!("{digits}{rest}");
+        for (dir, name, is) in [
+            ("ab", digits.clone(), true),
+            ("ab", dotted(".644.1000000000.5"), true),
+            ("ab", dotted(".644.-1.0"), true),
+            ("ab", dotted(".644.1"), false),
+            ("ab", dotted(".644.1.2.3"), false),
+            ("ab", dotted(".x.1.2"), false),
+            ("ab", dotted("c"), false),
+            ("cd", digits.clone(), false),
+            ("abab", digits.clone(), false),
+            ("", digits.clone(), false),
+            ("ab", digits[..62].to_owned(), false),
+            ("ab", digits.to_uppercase(), false),
+            ("posts", "first.md".to_owned(), false),
+        ] {
+            assert_eq!(is_name(dir.as_bytes(), name.as_bytes()), is, "{dir}/{name}");
         }
     }
 }

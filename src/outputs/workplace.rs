@@ -6,6 +6,7 @@ use super::{Leavings, OutputError, Sources, Teller, Values};
 use crate::amazon::s3::S3;
 use crate::amazon::{Amazon, Identity};
 use crate::engine::Container;
+use runner_core::mask::SharedSecrets;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ pub(crate) struct Workplace {
     pub(crate) leavings: Leavings,
     /// The directories of this machine that the build was given.
     pub(crate) sources: Sources,
+    /// What must not be shown.
+    pub(crate) secrets: SharedSecrets,
     /// The build's uuid.
     pub(crate) build: String,
     /// A folder of the build's own, for what must be whole before it is sent or put in place.

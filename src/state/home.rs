@@ -7,6 +7,7 @@
 //! counters/<project> number of the project's last build
 //! caches             folders of caches that builds have used, each ended by NUL
 //! images/            unpacked root file systems
+//! signing-key        by which caches are known that this user's runner has made (`signing_key`)
 //! ```
 //!
 //! Everything in it is the caller's alone: folders 0700.

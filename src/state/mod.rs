@@ -6,14 +6,17 @@
 mod build_dir;
 mod home;
 mod lookup;
+mod random;
 mod remove;
 mod retention;
 mod serving;
 mod short_path;
+mod signing_key;
 
 pub(crate) use build_dir::{BuildDir, ContainerFile, Meta, Owned};
 pub(crate) use home::{Home, StateError, make_private, write_durably};
 pub(crate) use lookup::{Known, LookupError, all_builds, find, live_builds};
+pub(crate) use random::random;
 pub(crate) use remove::{remove_as_we_are, remove_tree};
 pub(crate) use retention::prune_old;
 pub(crate) use serving::{ServeLock, Serving, live_serve};

@@ -377,7 +377,7 @@ fn bytes_are_kept_once() {
 /// A save that was cut off leaves nothing that is taken for a cache, and the next one puts it away.
 fn what_a_killed_build_leaves() {
     let bed = Bed::new();
-    let left = store(&bed).join("new/left");
+    let left = store(&bed).join("new/0b0e4a3c-5f8f-4f0e-9a55-0d6a6c5f2a11");
     fs::create_dir_all(left.join("tree/source/d")).unwrap();
     fs::write(left.join("lock"), "").unwrap();
     fs::write(left.join("tree/source/d/half"), "half").unwrap();

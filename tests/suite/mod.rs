@@ -29,6 +29,7 @@ mod gateway_ports;
 mod git;
 mod guards;
 mod host;
+mod hostile_caches;
 mod hostile_images;
 mod hostile_outputs;
 mod hostile_registries;
@@ -92,6 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
         git::cases(),
         guards::cases(),
         host::cases(),
+        hostile_caches::cases(),
         hostile_source::cases(),
         hostile_images::cases(),
         hostile_outputs::cases(),

@@ -6,6 +6,7 @@
 //! unmounted or cleaned up here: all of it ends with the namespaces, that is with PID 1.
 #![forbid(unsafe_code)]
 
+use crate::handed;
 use crate::handshake::{Channel, SetupError, Step, failing};
 use crate::in_root::InRoot;
 use crate::spec::{Confinement, Groups, Network, SandboxSpec};
@@ -15,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 /// Descriptors this half is started with, beside an empty 0, 1 and 2.
 pub(crate) const CONTROL: i32 = abi::CONTROL_FD;
@@ -34,8 +36,8 @@ pub fn set_up_and_become_init() -> u8 {
     // the number stays taken, so that nothing made on the way lands on it.
     let Ok(copy) = handshake.try_clone() else { return 3 };
     let mut parent = Channel::new(copy);
-    let spec = match parent.receive_spec() {
-        Ok(Some(spec)) => spec,
+    let (spec, handed) = match parent.receive_spec() {
+        Ok(Some(received)) => received,
         // The parent died before it had anything to say.
         Ok(None) => return 3,
         Err(error) => {
@@ -44,7 +46,7 @@ pub fn set_up_and_become_init() -> u8 {
             return 3;
         }
     };
-    let failure = match set_up(&spec, &owners) {
+    let failure = match set_up(&spec, &owners, &handed) {
         Ok((devpts, toolbox)) => confine(&devpts, toolbox.as_ref(), &spec),
         Err(failure) => failure,
     };
@@ -55,7 +57,11 @@ pub fn set_up_and_become_init() -> u8 {
 }
 
 /// Everything up to the point where only rights are left to give up; the devpts root, and the toolbox.
-fn set_up(spec: &SandboxSpec, owners: &OwnedFd) -> Result<(OwnedFd, Option<OwnedFd>), SetupError> {
+fn set_up(
+    spec: &SandboxSpec,
+    owners: &OwnedFd,
+    handed: &[PathBuf],
+) -> Result<(OwnedFd, Option<OwnedFd>), SetupError> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Before the first mount: on most hosts mounts propagate, and ours would appear there.
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -64,6 +70,8 @@ fn set_up(spec: &SandboxSpec, owners: &OwnedFd) -> Result<(OwnedFd, Option<Owned
         })?;
     separate(spec)?;
     let toolbox = spec.toolbox.as_ref().map(toolbox::make).transpose()?;
+    // Open for as long as the root is being built.
+    let _handed = handed::take(handed)?;
     let root = root::build(spec, owners)?;
     let devpts = kernel_dirs::mount(&root, spec)?;
     enter(&root)?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// First argument under which the runner executes itself to set up a container.
 pub const REEXEC_ARG: &str = "__init";
@@ -78,12 +78,13 @@ impl Channel {
         self.0.write_all(&[0])
     }
 
-    pub(crate) fn send_spec(&mut self, spec: &SandboxSpec) -> io::Result<()> {
-        self.send(spec)
+    /// `handed`: the paths of the directories that come with it as descriptors.
+    pub(crate) fn send_spec(&mut self, spec: &SandboxSpec, handed: &[PathBuf]) -> io::Result<()> {
+        self.send(&(spec, handed))
     }
 
     /// `None`: the parent is gone.
-    pub(crate) fn receive_spec(&mut self) -> io::Result<Option<SandboxSpec>> {
+    pub(crate) fn receive_spec(&mut self) -> io::Result<Option<(SandboxSpec, Vec<PathBuf>)>> {
         self.receive()
     }
 

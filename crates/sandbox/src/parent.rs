@@ -6,6 +6,7 @@
 
 use crate::child;
 use crate::fdpass;
+use crate::handed;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
 use crate::process::{Child, PATIENCE_MS, ends_within};
 use crate::spec::{IdSwap, Network, SandboxSpec};
@@ -80,6 +81,8 @@ const NAMESPACES: i32 =
 /// Starts a container. `record` is called with PID 1's pid and start time before anything happens
 /// in it that would need cleaning up, and while it is in the runner's own control groups.
 ///
+/// `handed` are open directories that the spec names by [`crate::handed()`].
+///
 /// Blocks until PID 1 is ready. This program must hand over to
 /// [`crate::set_up_and_become_init`] when its first argument is [`REEXEC_ARG`].
 ///
@@ -87,8 +90,11 @@ const NAMESPACES: i32 =
 /// The first step that failed; nothing of the container is left then.
 pub fn start(
     spec: &SandboxSpec,
+    handed: &[BorrowedFd<'_>],
     record: impl FnOnce(u32, u64) -> io::Result<()>,
 ) -> Result<Sandbox, StartError> {
+    let handed_paths = handed::paths(handed)
+        .map_err(|error| StartError::Host("name a directory that is open", error))?;
     let (control, theirs) = UnixStream::pair()
         .map(|(ours, theirs)| (OwnedFd::from(ours), OwnedFd::from(theirs)))
         .map_err(|error| StartError::Host("make a socket", error))?;
@@ -106,7 +112,7 @@ pub fn start(
             null.try_clone().map_err(|error| StartError::Host("copy a descriptor", error))?.into()
         }
     };
-    let (pid, pidfd) = spawn_child(spec, &null, &theirs, &their_channel, &owners)?;
+    let (pid, pidfd) = spawn_child(spec, &null, &theirs, &their_channel, &owners, handed)?;
     let process = Child::new(pidfd);
     drop((theirs, their_channel, owners, null));
 
@@ -120,7 +126,7 @@ pub fn start(
         }
     }
     // From here on the child works; until now it waited for this.
-    if channel.send_spec(spec).is_err() {
+    if channel.send_spec(spec, &handed_paths).is_err() {
         return Err(StartError::Lost(process.wait()));
     }
     wait_for_hello(&control, Some(&mut channel), &process)?;
@@ -133,16 +139,21 @@ fn spawn_child(
     control: &OwnedFd,
     channel: &OwnedFd,
     owners: &OwnedFd,
+    handed: &[BorrowedFd<'_>],
 ) -> Result<(u32, OwnedFd), StartError> {
     // Above the numbers they are to be copied to.
     let lift = |fd: BorrowedFd<'_>| {
-        rustix::io::fcntl_dupfd_cloexec(fd, 16)
+        rustix::io::fcntl_dupfd_cloexec(fd, LIFTED)
             .map_err(|errno| StartError::Host("copy a descriptor", errno.into()))
     };
     let null = lift(null.as_fd())?;
     let control = lift(control.as_fd())?;
     let channel = lift(channel.as_fd())?;
     let owners = lift(owners.as_fd())?;
+    let handed = handed.iter().map(|fd| lift(*fd)).collect::<Result<Vec<_>, _>>()?;
+    // The order of `child::CONTROL`, `child::HANDSHAKE`, `child::OWNERS` and `handed::FIRST`.
+    let mut fds = [&null, &null, &null, &control, &channel, &owners].map(AsFd::as_fd).to_vec();
+    fds.extend(handed.iter().map(AsFd::as_fd));
     let argument = CString::new(REEXEC_ARG).map_err(|error| {
         StartError::Host("name the set-up", io::Error::new(io::ErrorKind::InvalidInput, error))
     })?;
@@ -154,15 +165,7 @@ fn spawn_child(
     sys::spawn(&NewProcess {
         namespaces: (NAMESPACES | users | network) as u64,
         gate: spec.users.as_ref().map(|_| channel.as_fd()),
-        // The order of `child::CONTROL`, `child::HANDSHAKE` and `child::OWNERS`.
-        fds: &[
-            null.as_fd(),
-            null.as_fd(),
-            null.as_fd(),
-            control.as_fd(),
-            channel.as_fd(),
-            owners.as_fd(),
-        ],
+        fds: &fds,
         // Not by path: the file may have been replaced since this program started.
         program: Program::Path(c"/proc/self/exe"),
         arguments: &[c"runner", &argument],
@@ -170,7 +173,16 @@ fn spawn_child(
     .map_err(StartError::Namespaces)
 }
 
-const _: () = assert!(child::CONTROL == 3 && child::HANDSHAKE == 4 && child::OWNERS == 5);
+/// Above the numbers that a child's descriptors get.
+const LIFTED: i32 = 16;
+
+const _: () = assert!(
+    child::CONTROL == 3
+        && child::HANDSHAKE == 4
+        && child::OWNERS == 5
+        && handed::FIRST == 6
+        && handed::FIRST as usize + handed::MOST < LIFTED as usize
+);
 
 /// Waits for whichever comes first: PID 1's hello, the set-up's failure, or the end of both.
 pub(crate) fn wait_for_hello(

@@ -351,7 +351,7 @@ pub(crate) fn inherited<const N: usize>(numbers: [i32; N]) -> Option<[OwnedFd; N
             return None;
         }
     }
-    // SAFETY: they are open, and only the start of the re-executed program calls this, once.
+    // SAFETY: they are open, and only the start of the re-executed program calls this, once for each number.
     Some(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }))
 }
 

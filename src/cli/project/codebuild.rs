@@ -1,12 +1,14 @@
 //! A project of CodeBuild's, as words that could be typed and what no option says.
 
 use super::{Extras, Reading, bucket, negatable, sentence, text_of};
+use crate::beneath::real;
 use crate::cli::error::CliError;
 use crate::cli::run_args::RunArgs;
 use crate::cli::say;
 use crate::named::Named;
-use crate::outputs::cache::CacheTo;
+use crate::outputs::cache::{CacheTo, Signer};
 use crate::outputs::{Destination, Destinations, Store};
+use crate::state::Home;
 use clap::{Args, Command};
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::project::{self, ProjectArtifacts, ProjectBuildspec, VariableKind, Written};
@@ -199,7 +201,7 @@ pub(in crate::cli) fn cache(
     typed: Option<Store>,
     extras: &Extras,
     project: &str,
-    state: &Path,
+    home: &Home,
 ) -> Result<Option<CacheTo>, CliError> {
     let own = extras.cache.as_ref();
     let store = match (typed, own.map(|cache| (cache.kind.as_str(), &cache.location))) {
@@ -211,10 +213,29 @@ pub(in crate::cli) fn cache(
         (None, Some(("LOCAL", _)))
             if own.is_some_and(|c| c.modes.iter().any(|m| m == "LOCAL_CUSTOM_CACHE")) =>
         {
-            Store::Folder(state.join("cache"))
+            Store::Folder(home.root().join("cache"))
         }
         _ => return Ok(None),
     };
     let project = own.and_then(|cache| cache.namespace.clone()).unwrap_or(project.to_owned());
-    Ok(Some(CacheTo { store, project }))
+    let (store, signer) = match store {
+        Store::Folder(folder) => {
+            let failed = |error| {
+                let folder = folder.display();
+                CliError::usage(format!("--cache: cannot find out where {folder} leads: {error}"))
+            };
+            let key = home.signing_key();
+            (
+                Store::Folder(real(&folder).map_err(failed)?),
+                key.map_or_else(without_key, Signer::new),
+            )
+        }
+        bucket @ Store::Bucket(_) => (bucket, Signer::default()),
+    };
+    Ok(Some(CacheTo { store, project, signer }))
+}
+
+fn without_key(error: std::io::Error) -> Signer {
+    say(&format!("warning: caches are copied, and hold no secret in their keys: {error}"));
+    Signer::default()
 }

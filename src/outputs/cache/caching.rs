@@ -4,6 +4,7 @@
 
 use super::super::transfer::{Keeper, keep};
 use super::super::{OutputError, Workplace};
+use super::entry::Entry;
 use super::gather::{Gathered, Origin};
 use super::names::Wanted;
 use crate::engine::files::Files;
@@ -39,6 +40,20 @@ impl Caching {
         };
         let how = if self.at.container.has_cache() { ", as a layer" } else { "" };
         self.note(format!("cache{of}: restored {files} file(s), {bytes} bytes{how}")).await;
+    }
+
+    /// A large cache that could be a layer, if this user's runner had saved it here, says so.
+    pub(super) async fn tell_why_copied(&self, entry: &Entry) {
+        let could_be_layer =
+            || entry.trees().is_some_and(|trees| self.at.container.can_hold(&trees));
+        if !entry.is_ours && entry.is_large() && could_be_layer() {
+            let folder = entry.folder().display();
+            self.note(format!(
+                "cache: copied, since it was not saved by your runner on this machine; runner cache prune \
+                 --all {folder}, and the next build saves one that needs no copy"
+            ))
+            .await;
+        }
     }
 
     pub(super) async fn keep_with<K: Keeper + Send + 'static>(

@@ -2,12 +2,15 @@
 
 use super::super::OutputError;
 use super::caching::Caching;
-use super::folder::{Entry, Remarks};
+use super::entry::{Entry, Remarks};
 use super::gather::{Item, ROOT, SOURCE};
+use crate::beneath;
 use crate::engine::files::{Failures, Files, FilesError, Requests};
 use runner_wire::abi::files::{SYMLINK, make, root};
 use runner_wire::files::{Facts, Node};
-use std::fs::{self, File};
+use rustix::fs::FileType;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -22,11 +25,11 @@ pub(super) async fn restore(caching: &Caching, entry: Entry) -> Result<Entry, Ou
         let files = Files::start(&*caching.at.container).await?;
         let to = to.to_vec();
         let work = tokio::task::spawn_blocking(move || {
-            let tree = entry.side(side);
-            let remarks = entry.details()?;
+            let (tree, remarks) = (entry.tree(side)?, entry.details()?);
+            let place = entry.place().join("tree").join(OsStr::from_bytes(side));
             let copied = files.write(&to, root::CREATE, |requests| {
-                Copy { requests, remarks: &remarks, buffer: vec![0; CHUNK] }
-                    .directory(&tree, side, b"")
+                let mut copy = Copy { requests, remarks: &remarks, side, place: &place };
+                copy.tree(&tree)
             })?;
             Ok::<_, OutputError>((entry, copied))
         });
@@ -50,57 +53,95 @@ pub(super) async fn tell(caching: &Caching, failures: &Failures) {
 struct Copy<'a> {
     requests: &'a mut Requests,
     remarks: &'a Remarks,
-    buffer: Vec<u8>,
+    side: &'a [u8],
+    /// Where the tree is, for messages.
+    place: &'a Path,
+}
+
+/// Why a walk has stopped.
+enum Stop {
+    /// A directory that cannot be read.
+    Walk(io::Error),
+    Item(OutputError),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Stop::Walk(error)
+    }
 }
 
 impl Copy<'_> {
-    /// All that is in a directory of the cache; `path` is its place below the root.
-    fn directory(&mut self, dir: &Path, side: &[u8], path: &[u8]) -> Result<(), OutputError> {
-        let mut entries = fs::read_dir(dir)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(OutputError::folder("read", dir))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let place = entry.path();
-            let path = match path {
-                b"" => entry.file_name().as_bytes().to_vec(),
-                above => [above, b"/", entry.file_name().as_bytes()].concat(),
-            };
-            let name = [side, b"/", &path].concat();
-            let metadata = entry.metadata().map_err(OutputError::folder("read", &place))?;
-            let item = self.remarks.facts(&name, &metadata);
-            if metadata.is_dir() {
-                make_item(self.requests, &item, &path, b"")?;
-                self.directory(&place, side, &path)?;
-                finish_directory(self.requests, &item, &path)?;
-            } else if metadata.is_symlink() {
-                let target = fs::read_link(&place).map_err(OutputError::folder("read", &place))?;
-                make_item(self.requests, &item, &path, target.as_os_str().as_bytes())?;
-            } else if metadata.is_file() {
-                self.file(&place, &item, &path)?;
+    /// All that is in a tree of the cache.
+    fn tree(&mut self, tree: &beneath::Dir) -> Result<(), OutputError> {
+        let mut directories = Vec::new();
+        let mut buffer = vec![0; CHUNK];
+        let walked = tree.walk(|found| {
+            match found.kind {
+                FileType::Directory => {
+                    let item = self.directory(&found).map_err(Stop::Item)?;
+                    directories.push((found.path.to_vec(), item));
+                }
+                FileType::Symlink => self.link(&found).map_err(Stop::Item)?,
+                FileType::RegularFile => self.file(&found, &mut buffer).map_err(Stop::Item)?,
+                // Nothing of ours.
+                _ => {}
             }
+            Ok(())
+        });
+        walked.map_err(|stop| match stop {
+            Stop::Walk(error) => OutputError::folder("read", self.place)(error),
+            Stop::Item(error) => error,
+        })?;
+        // From the inside out.
+        for (path, item) in directories.iter().rev() {
+            finish_directory(self.requests, item, path)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, place: &Path, item: &Item, path: &[u8]) -> Result<(), OutputError> {
-        let mut file = File::open(place).map_err(OutputError::folder("read", place))?;
-        make_item(self.requests, item, path, b"")?;
+    /// What was read, or why not, with its place.
+    fn read<T>(&self, found: &beneath::Item<'_>, done: io::Result<T>) -> Result<T, OutputError> {
+        let path = || self.place.join(OsStr::from_bytes(found.path));
+        done.map_err(|source| OutputError::Folder { doing: "read", path: path(), source })
+    }
+
+    fn item(&self, found: &beneath::Item<'_>, stat: &rustix::fs::Stat) -> Item {
+        self.remarks.facts(&[self.side, b"/", found.path].concat(), stat)
+    }
+
+    fn directory(&mut self, found: &beneath::Item<'_>) -> Result<Item, OutputError> {
+        let stat = self.read(found, found.place.stat(found.name))?;
+        let item = self.item(found, &stat);
+        make_item(self.requests, &item, found.path, b"")?;
+        Ok(item)
+    }
+
+    fn link(&mut self, found: &beneath::Item<'_>) -> Result<(), OutputError> {
+        let stat = self.read(found, found.place.stat(found.name))?;
+        let target = self.read(found, found.place.read_link(found.name))?;
+        make_item(self.requests, &self.item(found, &stat), found.path, &target)
+    }
+
+    fn file(&mut self, found: &beneath::Item<'_>, buffer: &mut [u8]) -> Result<(), OutputError> {
+        let mut file: File = self.read(found, found.place.file(found.name))?;
+        let stat = self.read(found, rustix::fs::fstat(&file).map_err(io::Error::from))?;
+        let item = self.item(found, &stat);
+        make_item(self.requests, &item, found.path, b"")?;
         let mut left = item.facts.size;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            let got = match file.read(&mut self.buffer[..most]) {
+            let got = match file.read(&mut buffer[..most]) {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 done => done,
             };
-            let got = got.map_err(OutputError::folder("read", place))?;
-            self.requests.data(&self.buffer[..got]).map_err(broken)?;
+            let got = self.read(found, got)?;
+            self.requests.data(&buffer[..got]).map_err(broken)?;
             left -= got as u64;
         }
         self.requests.end().map_err(broken)
     }
 }
-
 /// Asks for an item; the content of a file follows.
 pub(super) fn make_item(
     requests: &mut Requests,

@@ -4,6 +4,7 @@
 //! entries/<uuid>/     one cache; never changed once it has that name
 //!   entry.json        whose it is, its key, how large
 //!   details.json      modes and times of directories, owners other than root
+//!   signature         by which its runner knows it again (`signature`)
 //!   lock              held, shared, by builds that use it; its time is that of the last use
 //!   tree/source       what lies below the source directory
 //!   tree/root         what lies anywhere else
@@ -12,64 +13,36 @@
 //! ```
 //!
 //! A cache is made under `new` and renamed when it is whole: no build ever sees a half one.
+//!
+//! The folder may be anybody's making: a clone's, another user's, one that is no folder of caches at all. So it
+//! is reached through `beneath` only, nothing in it is believed that is not signed, and nothing is removed that
+//! has not the very name and form of what is made here.
 
 use super::super::OutputError;
-use super::super::folder::{Place, times};
-use super::super::shared::Shared;
-use super::gather::{Gathered, Item};
+use super::super::shared::{Naming, Shared};
+use super::entry::{Entry, EntryFacts, LOCK, words};
 use super::listed::{Listed, superfluous};
-use super::names::{Wanted, decode, encode};
-use crate::beneath::Dir;
-use crate::state::{remove_tree, write_durably};
-use crate::users;
-use runner_wire::files::Facts;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, Permissions};
+use super::names::Wanted;
+use super::new_entry::{Folders, NewEntry, is_there};
+use super::signature::Signer;
+use crate::beneath::{Dir, real};
+use rustix::fs::FileType;
+use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
+
+const ENTRIES: &str = "entries";
+const NEW: &str = "new";
+const CONTENT: &str = "content";
+/// End of the name of a cache that is being removed.
+const GONE: &str = ".gone";
 
 /// A folder with caches.
 #[derive(Clone, Debug)]
-pub(crate) struct CacheFolder(PathBuf);
-
-/// What a cache says of itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct EntryFacts {
-    pub(crate) project: String,
-    /// Digest of the paths it was made of.
-    pub(crate) paths: String,
-    pub(crate) key: Option<String>,
-    /// Milliseconds since 1970.
-    pub(crate) created: u64,
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
-    /// Digest of names, sizes and times.
-    pub(super) digest: String,
-    /// Whether all of it is root's, with nine bits of mode.
-    pub(super) is_plain: bool,
-}
-
-/// What does not show in the tree.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Details {
-    /// Names of directories that are cached themselves.
-    directories: Vec<String>,
-    /// Names, owner, group and mode of what is not plain.
-    odd: Vec<(String, u32, u32, u32)>,
-}
-
-/// A cache that cannot be removed while this lives.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) facts: EntryFacts,
-    dir: PathBuf,
-    _lock: File,
+pub(crate) struct CacheFolder {
+    path: PathBuf,
+    signer: Signer,
 }
 
 /// A cache that is there, and not held.
@@ -80,25 +53,35 @@ struct Known {
 }
 
 impl CacheFolder {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        CacheFolder(path)
+    /// Where a path leads that somebody typed.
+    pub(crate) fn new(path: &Path) -> Result<Self, OutputError> {
+        let path = real(path).map_err(OutputError::folder("find", path))?;
+        Ok(CacheFolder { path, signer: Signer::default() })
     }
 
-    fn entries(&self) -> PathBuf {
-        self.0.join("entries")
+    /// At a path without links. What is saved in it gets a signature, and those of this signer are known.
+    pub(super) fn signed(path: &Path, signer: &Signer) -> Self {
+        CacheFolder { path: path.to_path_buf(), signer: signer.clone() }
     }
 
-    fn new_ones(&self) -> PathBuf {
-        self.0.join("new")
+    /// One of the folders in it; nothing where it is missing.
+    fn open(&self, name: &str) -> Result<Option<Dir>, OutputError> {
+        match Dir::real(&self.path).and_then(|top| top.open(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some).map_err(OutputError::folder("read", &self.path.join(name))),
+        }
     }
 
-    fn content(&self) -> PathBuf {
-        self.0.join("content")
+    fn make(&self, name: &str) -> Result<Dir, OutputError> {
+        Dir::make_real(&self.path, 0o755)
+            .and_then(|top| top.make_all(name, 0o755))
+            .map_err(OutputError::folder("make", &self.path.join(name)))
     }
 
     /// Everything in it, the newest first.
     pub(crate) fn list(&self) -> Result<Vec<Listed>, OutputError> {
-        let listed = self.known()?.into_iter().map(|Known { id, facts, used }| {
+        let Some(entries) = self.open(ENTRIES)? else { return Ok(Vec::new()) };
+        let listed = self.known(&entries)?.into_iter().map(|Known { id, facts, used }| {
             let EntryFacts { project, paths, key, created, files, bytes, .. } = facts;
             Listed { id, project, paths, key, files, bytes, created, used }
         });
@@ -106,19 +89,17 @@ impl CacheFolder {
     }
 
     /// The same with all they say of themselves. What cannot be read is not there.
-    fn known(&self) -> Result<Vec<Known>, OutputError> {
-        let dir = self.entries();
-        let entries = match fs::read_dir(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(OutputError::folder("read", &dir))?,
-        };
-        let mut known: Vec<Known> = entries
+    fn known(&self, entries: &Dir) -> Result<Vec<Known>, OutputError> {
+        let all = entries
+            .entries()
+            .map_err(OutputError::folder("read", &self.path.join(ENTRIES)))?
+            .into_iter();
+        let mut known: Vec<Known> = all
             .filter_map(|entry| {
-                let path = entry.ok()?.path();
-                let id = path.file_name()?.to_str()?.to_owned();
-                let facts =
-                    serde_json::from_slice(&fs::read(path.join("entry.json")).ok()?).ok()?;
-                let used = fs::metadata(path.join("lock")).ok()?.modified().ok()?;
+                let id = String::from_utf8(entry.name).ok().filter(|name| is_id(name))?;
+                let dir = entries.open(&id).ok()?;
+                let facts = serde_json::from_slice(&words(&dir).ok()?).ok()?;
+                let used = dir.file(LOCK).ok()?.metadata().ok()?.modified().ok()?;
                 Some(Known { id, facts, used })
             })
             .collect();
@@ -128,7 +109,8 @@ impl CacheFolder {
 
     /// The cache that is meant; held.
     pub(super) fn find(&self, wanted: &Wanted) -> Result<Option<Entry>, OutputError> {
-        let known = self.known()?;
+        let Some(entries) = self.open(ENTRIES)? else { return Ok(None) };
+        let known = self.known(&entries)?;
         let of_project = || {
             known
                 .iter()
@@ -142,18 +124,9 @@ impl CacheFolder {
             })
         };
         let Some(found) = exact.or_else(similar) else { return Ok(None) };
-        let dir = self.entries().join(&found.id);
-        let Ok(lock) = File::open(dir.join("lock")) else { return Ok(None) };
-        // Whoever removes it holds it alone; it is as good as gone then.
-        if lock.try_lock_shared().is_err() || !dir.join("entry.json").exists() {
-            return Ok(None);
-        }
-        // Eviction goes by this time. Who may only read leaves it as it is.
-        let _ = OpenOptions::new()
-            .write(true)
-            .open(dir.join("lock"))
-            .and_then(|file| file.set_modified(SystemTime::now()));
-        Ok(Some(Entry { facts: found.facts.clone(), dir, _lock: lock }))
+        // One that is gone meanwhile is as good as none.
+        let Ok(dir) = entries.open(&found.id) else { return Ok(None) };
+        Ok(Entry::hold(dir, &self.path.join(ENTRIES).join(&found.id), &self.signer))
     }
 
     /// Whether there is just this cache already.
@@ -163,58 +136,46 @@ impl CacheFolder {
         }))
     }
 
-    /// Begins a cache.
-    pub(super) fn begin(&self, build: &str) -> Result<NewEntry, OutputError> {
-        for dir in [self.entries(), self.new_ones(), self.content()] {
-            make_folder(&dir)?;
-        }
-        self.sweep();
-        let dir = self.new_ones().join(build);
-        let make = || -> io::Result<File> {
-            loop {
-                fs::create_dir(&dir)?;
-                users::give(&dir)?;
-                let path = dir.join("lock");
-                let lock =
-                    OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
-                users::give(&path)?;
-                lock.lock()?;
-                // A sweep may have taken it for what somebody has left, before it was locked.
-                if is_there(&lock)? {
-                    return Ok(lock);
-                }
-            }
-        };
-        let lock = make().map_err(OutputError::folder("make", &dir))?;
-        Ok(NewEntry { folder: self.clone(), dir, lock: Some(lock) })
+    /// How files are called that caches share; nothing where no name would be ours alone.
+    pub(super) fn naming(&self) -> Option<Naming> {
+        self.signer.naming()
     }
 
-    /// Removes what killed runners have left.
-    fn sweep(&self) {
-        for entry in fs::read_dir(self.new_ones()).into_iter().flatten().flatten() {
-            // Held until it is gone, so that whoever waits for it learns that.
-            if let Ok(lock) = File::open(entry.path().join("lock"))
-                && lock.try_lock().is_ok()
-            {
-                // What cannot be removed, the next one may.
-                let _ = remove_tree(&entry.path());
-            }
-        }
+    /// Begins a cache. `build` is the build's uuid.
+    pub(super) fn begin(&self, build: &str) -> Result<NewEntry, OutputError> {
+        let folders = Folders {
+            entries: self.make(ENTRIES)?,
+            new: self.make(NEW)?,
+            content: self.make(CONTENT)?,
+        };
+        sweep(&folders.new);
+        NewEntry::begin(folders, build, self.path.join(ENTRIES).join(build))
+    }
+
+    /// Says what a new cache is, and gives it its name.
+    pub(super) fn finish(
+        &self,
+        new: NewEntry,
+        wanted: &Wanted,
+        gathered: &super::gather::Gathered,
+    ) -> Result<EntryFacts, OutputError> {
+        new.finish(wanted, gathered, &self.signer)
     }
 
     /// Removes a cache that no build uses; whether it did.
-    fn remove(&self, id: &str) -> Result<bool, OutputError> {
-        let dir = self.entries().join(id);
-        let Ok(lock) = File::open(dir.join("lock")) else { return Ok(false) };
+    fn remove(&self, entries: &Dir, id: &str) -> Result<bool, OutputError> {
+        let Ok(lock) = entries.open(id).and_then(|dir| dir.file(LOCK)) else { return Ok(false) };
         // One that somebody else has just removed cannot be removed again.
         if lock.try_lock().is_err() || !is_there(&lock).unwrap_or(false) {
             return Ok(false);
         }
+        let new = self.make(NEW)?;
+        let gone = format!("{id}{GONE}");
         // From one moment to the next it is not there any more.
-        let gone = self.new_ones().join(format!("{id}.gone"));
-        make_folder(&self.new_ones())?;
-        fs::rename(&dir, &gone).map_err(OutputError::folder("remove", &dir))?;
-        remove_tree(&gone).map_err(OutputError::folder("remove", &gone))?;
+        entries
+            .rename(id, &new, &gone)
+            .and_then(|()| new.remove_tree(&gone))
+            .map_err(OutputError::folder("remove", &self.path.join(ENTRIES).join(id)))?;
         Ok(true)
     }
 
@@ -222,186 +183,47 @@ impl CacheFolder {
     /// `most` bytes what was not used for longest. What builds use stays. What was removed.
     pub(crate) fn prune(&self, before: SystemTime, most: u64) -> Result<Vec<Listed>, OutputError> {
         let mut removed = Vec::new();
-        for entry in superfluous(self.list()?, before, most) {
-            if self.remove(&entry.id)? {
-                removed.push(entry);
+        if let Some(entries) = self.open(ENTRIES)? {
+            for entry in superfluous(self.list()?, before, most) {
+                if self.remove(&entries, &entry.id)? {
+                    removed.push(entry);
+                }
             }
         }
-        if !self.new_ones().exists() {
-            return Ok(removed);
+        if let Some(new) = self.open(NEW)? {
+            sweep(&new);
         }
-        self.sweep();
-        if let Ok(content) = Dir::top_itself(&self.content()) {
+        if let Some(content) = self.open(CONTENT)? {
             Shared::sweep(&content);
         }
         Ok(removed)
     }
 }
 
-/// A cache that is being made. Removed unless it is finished.
-pub(super) struct NewEntry {
-    folder: CacheFolder,
-    dir: PathBuf,
-    lock: Option<File>,
-}
-
-impl NewEntry {
-    fn tree(&self) -> PathBuf {
-        self.dir.join("tree")
-    }
-
-    pub(super) fn place(&self) -> Result<Place, OutputError> {
-        let path = self.tree();
-        let dir = Dir::top_itself(&path).map_err(OutputError::folder("open", &path))?;
-        Ok(Place { dir, path })
-    }
-
-    pub(super) fn shared(&self) -> Option<Shared> {
-        Dir::top(&self.folder.content()).ok().map(Shared::new)
-    }
-
-    /// Makes directories and links; files follow.
-    pub(super) fn make_others(&self, gathered: &Gathered) -> Result<(), OutputError> {
-        let tree = self.tree();
-        for side in [super::gather::SOURCE, super::gather::ROOT] {
-            make_folder(&tree.join(OsStr::from_bytes(side)))?;
+/// Removes what killed runners have left.
+fn sweep(new: &Dir) {
+    let is_left = |name: &[u8]| {
+        let name = str::from_utf8(name).unwrap_or_default();
+        is_id(name.strip_suffix(GONE).unwrap_or(name))
+    };
+    for entry in new.entries().unwrap_or_default() {
+        if entry.kind != FileType::Directory || !is_left(&entry.name) {
+            continue;
         }
-        for (name, item) in &gathered.items {
-            let path = tree.join(OsStr::from_bytes(name));
-            let made = match (&item.target, item.is_directory()) {
-                (_, true) => fs::create_dir(&path),
-                (Some(target), _) => std::os::unix::fs::symlink(OsStr::from_bytes(target), &path)
-                    .and_then(|()| {
-                        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-                        let times = times(&item.facts);
-                        Ok(rustix::fs::utimensat(rustix::fs::CWD, &path, &times, flags)?)
-                    }),
-                (None, false) => continue,
-            };
-            made.and_then(|()| users::give(&path)).map_err(OutputError::folder("make", &path))?;
-        }
-        Ok(())
-    }
-
-    /// Says what it is, and gives it its name.
-    pub(super) fn finish(
-        mut self,
-        wanted: &Wanted,
-        gathered: &Gathered,
-    ) -> Result<EntryFacts, OutputError> {
-        let tree = self.tree();
-        let mut details = Details::default();
-        // From the inside out: a directory may be closed to writing.
-        for (name, item) in gathered.items.iter().rev() {
-            if item.is_directory() {
-                let path = tree.join(OsStr::from_bytes(name));
-                dress(&path, &item.facts).map_err(OutputError::folder("set the mode of", &path))?;
-                if !item.is_passed {
-                    details.directories.push(encode(name));
-                }
-            }
-            if !item.is_plain() {
-                let Facts { uid, gid, mode, .. } = item.facts;
-                details.odd.push((encode(name), uid, gid, mode));
-            }
-        }
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let facts = EntryFacts {
-            project: wanted.project.clone(),
-            paths: wanted.paths.clone(),
-            key: wanted.key.clone(),
-            created: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-            files: gathered.files(),
-            bytes: gathered.bytes(),
-            digest: gathered.digest(),
-            is_plain: details.odd.is_empty(),
-        };
-        let write = |name: &str, json: serde_json::Result<Vec<u8>>| {
-            let path = self.dir.join(name);
-            json.map_err(io::Error::from)
-                .and_then(|text| write_durably(&path, &text))
-                .map_err(OutputError::folder("write", &path))
-        };
-        write("details.json", serde_json::to_vec(&details))?;
-        write("entry.json", serde_json::to_vec_pretty(&facts))?;
-        let name = self.dir.file_name().unwrap_or_default();
-        let place = self.folder.entries().join(name);
-        fs::rename(&self.dir, &place).map_err(OutputError::folder("make", &place))?;
-        // From here on it is anybody's to use and to remove.
-        self.lock = None;
-        Ok(facts)
-    }
-}
-
-impl Drop for NewEntry {
-    fn drop(&mut self) {
-        if self.lock.is_some() {
-            // What is left of it, the next one who saves removes.
-            let _ = remove_tree(&self.dir);
+        let lock: io::Result<File> = new.open(&entry.name).and_then(|dir| dir.file(LOCK));
+        // Held until it is gone, so that whoever waits for it learns that.
+        if let Ok(lock) = lock
+            && lock.try_lock().is_ok()
+        {
+            // What cannot be removed, the next one may.
+            let _ = new.remove_tree(&entry.name);
         }
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), OutputError> {
-    Dir::make_top(path, 0o755).map(drop).map_err(OutputError::folder("make", path))
-}
-
-/// Whether an open file still has a name.
-fn is_there(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.nlink() > 0)
-}
-
-fn dress(path: &Path, facts: &Facts) -> io::Result<()> {
-    let dir = File::open(path)?;
-    dir.set_permissions(Permissions::from_mode(facts.mode & 0o777))?;
-    Ok(rustix::fs::futimens(&dir, &times(facts))?)
-}
-
-impl Entry {
-    /// Its tree of one side.
-    pub(super) fn side(&self, side: &[u8]) -> PathBuf {
-        self.dir.join("tree").join(OsStr::from_bytes(side))
-    }
-
-    /// What its items are, as far as the tree does not tell: cached directories, owners and modes.
-    pub(super) fn details(&self) -> Result<Remarks, OutputError> {
-        let path = self.dir.join("details.json");
-        let read = || -> io::Result<Details> { Ok(serde_json::from_slice(&fs::read(&path)?)?) };
-        let details = read().map_err(OutputError::folder("read", &path))?;
-        Ok(Remarks {
-            directories: details.directories.iter().filter_map(|name| decode(name)).collect(),
-            odd: details
-                .odd
-                .iter()
-                .filter_map(|(name, uid, gid, mode)| Some((decode(name)?, (*uid, *gid, *mode))))
-                .collect(),
-        })
-    }
-}
-
-/// What a tree does not tell.
-#[derive(Debug, Default)]
-pub(super) struct Remarks {
-    pub(super) directories: std::collections::HashSet<Vec<u8>>,
-    pub(super) odd: BTreeMap<Vec<u8>, (u32, u32, u32)>,
-}
-
-impl Remarks {
-    /// The facts of an item as they were in the container.
-    pub(super) fn facts(&self, name: &[u8], metadata: &fs::Metadata) -> Item {
-        let (uid, gid, mode) = self.odd.get(name).copied().unwrap_or((0, 0, metadata.mode()));
-        let facts = Facts {
-            mode: metadata.mode() & 0o170_000 | mode & 0o7777,
-            uid,
-            gid,
-            size: if metadata.is_file() { metadata.len() } else { 0 },
-            modified: metadata.mtime(),
-            modified_ns: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-            ..Facts::default()
-        };
-        let is_passed = metadata.is_dir() && !self.directories.contains(name);
-        Item { facts, target: None, is_passed }
-    }
+/// Whether a name is one that a cache is made under.
+fn is_id(name: &str) -> bool {
+    uuid::Uuid::try_parse(name).is_ok_and(|id| id.hyphenated().to_string() == name)
 }
 
 #[cfg(test)]

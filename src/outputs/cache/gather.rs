@@ -77,7 +77,9 @@ pub(super) async fn gather(
     for (path, facts) in look(container, source, on_the_way).await? {
         items.insert(name(&path), Item { facts, target: None, is_passed: true });
     }
-    Ok(Gathered { items })
+    let gathered = Gathered { items };
+    gathered.check()?;
+    Ok(gathered)
 }
 
 /// What directories are like.
@@ -122,6 +124,22 @@ pub(super) fn parts(name: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Gathered {
+    /// Whether everything lies in directories that are there, too. A program that is not ours may say anything.
+    fn check(&self) -> Result<(), OutputError> {
+        for (name, _) in &self.items {
+            let slash = name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            let above = &name[..slash];
+            let is_in_directory = matches!(above, SOURCE | ROOT)
+                || self.items.get(above).is_some_and(Item::is_directory);
+            if !is_in_directory {
+                let shown = |name: &[u8]| parts(name).map_or(Vec::new(), |(_, path)| path.to_vec());
+                let problem = format!("{} is no directory", shown(above).escape_ascii());
+                return Err(OutputError::Source { path: shown(name), problem });
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn files(&self) -> u64 {
         self.items.values().filter(|item| item.is_file()).count() as u64
     }
@@ -182,5 +200,36 @@ impl Item {
     pub(super) fn is_plain(&self) -> bool {
         let Facts { mode, uid, gid, .. } = self.facts;
         (uid, gid) == (0, 0) && (self.target.is_some() || mode & 0o7000 == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
+
+    #[test]
+    fn everything_lies_in_directories_of_the_same_cache() {
+        let check = |items: &[(&str, u32)]| {
+            let item = |mode: u32| Item {
+                facts: Facts { mode, ..Facts::default() },
+                target: (mode == SYMLINK).then(|| b"/home".to_vec()),
+                is_passed: false,
+            };
+            let items = items.iter().map(|(name, mode)| (name.as_bytes().to_vec(), item(*mode)));
+            Gathered { items: items.collect() }.check().map_err(|error| error.to_string()).err()
+        };
+        let refused = |path: &str, above: &str| Some(format!("{path}: {above} is no directory"));
+        assert_eq!(check(&[("source/a", REGULAR), ("root/b", SYMLINK)]), None);
+        assert_eq!(check(&[("source/d", DIRECTORY), ("source/d/a", REGULAR)]), None);
+        assert_eq!(
+            check(&[("source/l", SYMLINK), ("source/l/evil", REGULAR)]),
+            refused("l/evil", "l")
+        );
+        assert_eq!(check(&[("source/f", REGULAR), ("source/f/d", DIRECTORY)]), refused("f/d", "f"));
+        assert_eq!(check(&[("source/d/e", DIRECTORY)]), refused("d/e", "d"));
+        // Of the other side.
+        let apart = [("root/d", DIRECTORY), ("source/d/e", REGULAR)];
+        assert_eq!(check(&apart), refused("d/e", "d"));
     }
 }

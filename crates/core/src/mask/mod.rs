@@ -117,6 +117,25 @@ impl Secrets {
     }
 }
 
+impl Secrets {
+    /// A text that is whole, with something in the place of each secret in it; nothing where none is in it.
+    pub fn replace_in(
+        &self,
+        text: &str,
+        mut replacement: impl FnMut(&[u8]) -> String,
+    ) -> Option<String> {
+        let finder = self.finder.as_ref()?;
+        let (bytes, mut done, mut replaced) = (text.as_bytes(), 0, Vec::new());
+        while let Some((start, end)) = finder.find(bytes, done) {
+            replaced.extend_from_slice(&bytes[done..start]);
+            replaced.extend_from_slice(replacement(&bytes[start..end]).as_bytes());
+            done = end;
+        }
+        replaced.extend_from_slice(&bytes[done..]);
+        (done > 0).then(|| String::from_utf8_lossy(&replaced).into_owned())
+    }
+}
+
 /// Secrets that several look for and that become more while they do.
 #[derive(Clone, Debug, Default)]
 pub struct SharedSecrets(Arc<Mutex<Secrets>>);
@@ -336,6 +355,16 @@ mod tests {
             "a *** b *** c {\"k\":\"***\"} d"
         );
         assert_eq!(masked(&["hunter2"], &["dXNlcjpodW50ZXIyIQ=="]), "dXNlcjp***IQ==");
+    }
+
+    #[test]
+    fn each_secret_has_its_own_replacement() {
+        let secrets = secrets(&["hunter2", "sesame"]);
+        let length = |secret: &[u8]| format!("<{}>", secret.len());
+        let replaced = secrets.replace_in("a-hunter2-sesame-hunter2", length);
+        assert_eq!(replaced.as_deref(), Some("a-<7>-<6>-<7>"));
+        assert_eq!(secrets.replace_in("hunter", length), None);
+        assert_eq!(Secrets::default().replace_in("hunter2", length), None);
     }
 
     #[test]

@@ -2,7 +2,22 @@
 
 use super::*;
 use crate::outputs::cache::OLDEST;
+use crate::outputs::cache::gather::Gathered;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+fn id(number: u128) -> String {
+    uuid::Uuid::from_u128(number).to_string()
+}
+
+fn sweep_of(folder: &CacheFolder) {
+    if let Ok(Some(new)) = folder.open(NEW) {
+        sweep(&new);
+    }
+}
+
+fn failed(error: io::Error) -> OutputError {
+    OutputError::Other(error.to_string())
+}
 
 type Tested = Result<(), OutputError>;
 
@@ -23,14 +38,14 @@ fn beside(again: impl Fn() + Sync, meanwhile: impl FnOnce() -> Tested) -> Tested
 
 #[test]
 fn a_sweep_leaves_alone_what_is_being_made() -> Tested {
-    let bed = tempfile::tempdir().map_err(|error| OutputError::Other(error.to_string()))?;
-    let folder = CacheFolder::new(bed.path().to_path_buf());
+    let bed = tempfile::tempdir().map_err(failed)?;
+    let folder = CacheFolder::signed(&real(bed.path()).map_err(failed)?, &Signer::default());
     beside(
-        || folder.sweep(),
+        || sweep_of(&folder),
         || {
             for number in 0..500 {
-                let new = folder.begin(&number.to_string())?;
-                assert!(new.dir.join("lock").exists(), "{number}");
+                let new = folder.begin(&id(number))?;
+                assert!(folder.path.join("new").join(id(number)).join(LOCK).exists(), "{number}");
                 drop(new);
             }
             Ok(())
@@ -40,15 +55,15 @@ fn a_sweep_leaves_alone_what_is_being_made() -> Tested {
 
 #[test]
 fn two_who_prune_remove_each_cache_once() -> Tested {
-    let bed = tempfile::tempdir().map_err(|error| OutputError::Other(error.to_string()))?;
-    let folder = CacheFolder::new(bed.path().to_path_buf());
+    let bed = tempfile::tempdir().map_err(failed)?;
+    let folder = CacheFolder::signed(&real(bed.path()).map_err(failed)?, &Signer::default());
     let (project, paths) = ("demo".to_owned(), String::new());
     let wanted = Wanted { project, paths, key: None, fallback: Vec::new() };
     let later = SystemTime::now() + OLDEST;
     for number in 0..50 {
-        let new = folder.begin(&number.to_string())?;
+        let new = folder.begin(&id(number))?;
         new.make_others(&Gathered::default())?;
-        new.finish(&wanted, &Gathered::default())?;
+        folder.finish(new, &wanted, &Gathered::default())?;
     }
     let removed = std::thread::scope(|scope| {
         let prune = || folder.prune(later, 0).map(|removed| removed.len());
