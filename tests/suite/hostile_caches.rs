@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 cases! {
     [Containers] => a_top_that_is_a_link;
     [Containers, Image("busybox")] => links_in_place_of_directories, content_that_is_a_link,
+        content_that_was_planted,
         unfinished_caches_that_are_links, small_files_that_are_none, a_prune_passes_no_link,
         a_cache_from_elsewhere, a_signature_that_is_copied, secrets_in_keys, keys_that_drive_terminals;
     [Containers, Image("busybox"), Python] => secrets_in_keys_of_a_bucket;
@@ -152,6 +153,20 @@ fn content_that_is_a_link() {
     is_whole(&private);
     assert!(private.join("01").join(&of_a_cache).exists());
     assert!(own.exists() && !left.exists());
+}
+
+/// What somebody has put among the bytes that caches share is not taken for what a build has made.
+fn content_that_was_planted() {
+    const OF_100_TIMES_A: &str = "2816597888e4a0d3a36b82b83316ab32680eb8f00f8cd3b904d681246d285a0e";
+    let bed = Bed::new();
+    let planted = store(&bed).join("content").join(&OF_100_TIMES_A[..2]);
+    fs::create_dir_all(&planted).unwrap();
+    let planted = planted.join(format!("{OF_100_TIMES_A}.644.1000000000.0"));
+    fs::write(&planted, "b".repeat(100)).unwrap();
+    let make = "mkdir d; printf 'a%.0s' $(seq 100) > d/x; touch -d @1000000000 d/x";
+    let cache = "  key: k\n  paths: [d]\n";
+    run(&bed, &[make], cache).code(0).says("saved 1 file(s), 100 bytes");
+    assert_eq!(run(&bed, &["cat d/x"], cache).code(0).output(), "a".repeat(100));
 }
 
 /// What killed runners have left is removed, and nothing that only looks like it from afar.

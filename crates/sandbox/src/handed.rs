@@ -88,7 +88,7 @@ mod tests {
         let aside = bed.join("aside");
         fs::rename(&dir, &aside)?;
         // The kernel knows its new name; the one that was asked for before leads elsewhere by now.
-        assert_eq!(paths(&[open.as_fd()])?, [aside.clone()]);
+        assert_eq!(paths(&[open.as_fd()])?, std::slice::from_ref(&aside));
         symlink(&aside, &dir)?;
         let refused = same_directory(&open, &dir).map_err(|error| error.raw_os_error());
         assert_eq!(refused.err(), Some(Some(libc::ELOOP)));
