@@ -367,12 +367,11 @@ impl Build {
             breakpoints: guests.breakpoints,
             deliveries: guests.couriers,
             container_layers: self.meta.layers.clone(),
-            reports: (self.request.reports.is_some() || self.request.annotate).then(|| {
-                ReportsWanted {
-                    dir: self.request.reports.clone(),
-                    project: self.request.project.clone(),
-                }
-            }),
+            reports: ReportsWanted {
+                dir: self.request.reports.clone(),
+                discovers: self.request.reports.is_some() || self.request.annotate,
+                project: self.request.project.clone(),
+            },
             artifacts: self.request.artifacts.clone(),
             cache: self.request.cache.clone(),
             cache_state: Mutex::default(),

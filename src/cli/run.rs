@@ -78,10 +78,9 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     let unseen = unseen(&home, &source, &args)?;
     let artifacts = project::artifacts(args.artifacts.clone(), &extras)?;
     let cache = project::cache(args.cache.clone(), &extras, &name, &home)?;
-    let has_reports = args.reports.is_some() || args.annotations.is_some();
     if let Some(spec) = &spec
         && !args.quiet
-        && let wanted = uncollected(spec, [artifacts.is_some(), has_reports, cache.is_some()])
+        && let wanted = uncollected(spec, [artifacts.is_some(), cache.is_some()])
         && !wanted.is_empty()
     {
         say(&format!("not collected: {}", wanted.join(", ")));
@@ -238,10 +237,9 @@ fn variables(args: &RunArgs) -> Result<Variables, CliError> {
 const PROXY: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
 /// Keys whose results somebody may wait for in vain, with what would collect them.
-fn uncollected(spec: &BuildSpec, has: [bool; 3]) -> Vec<&'static str> {
+fn uncollected(spec: &BuildSpec, has: [bool; 2]) -> Vec<&'static str> {
     let keys = [
         ("artifacts (name a place: --artifacts DIR)", spec.artifacts.is_some()),
-        ("reports (name a place: --reports DIR)", !spec.reports.is_empty()),
         ("cache (name a place: --cache DIR)", spec.cache.is_some()),
     ];
     let wanted = keys.into_iter().zip(has).filter(|((_, is_there), has)| *is_there && !has);

@@ -98,8 +98,8 @@ pub(super) struct RunArgs {
     /// Count time spent at breakpoints, as AWS does
     #[arg(long)]
     pub(super) timeout_while_paused: bool,
-    /// Read the build's reports of tests and coverage, show what they come to, and write them as JSON
-    /// and JUnit, a folder a group
+    /// Copy the build's reports of tests and coverage here, as JSON, as JUnit and as they are, a folder a
+    /// group; also look for reports that the buildspec does not name
     #[arg(long, value_name = "DIR")]
     pub(super) reports: Option<PathBuf>,
     /// Collect the build's artifacts into a directory or a bucket; a name that ends in .zip makes a ZIP

@@ -52,16 +52,16 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
         }
         result = Err(context);
     }
-    if let Some(wanted) = &world.reports {
-        let reports = Reports {
-            dir: wanted.dir.clone(),
-            project: wanted.project.clone(),
-            secrets: world.secrets.get(),
-            created: clock::wall().epoch_seconds(),
-        };
-        // What failed first is what is told.
-        result = result.and(reports.collect(&collector, &work.reports).await);
-    }
+    let reports = Reports {
+        kept: world.scratch.clone(),
+        dir: world.reports.dir.clone(),
+        discovers: world.reports.discovers,
+        project: world.reports.project.clone(),
+        secrets: world.secrets.get(),
+        created: clock::wall().epoch_seconds(),
+    };
+    // What failed first is what is told.
+    result = result.and(reports.collect(&collector, &work.reports).await);
     // What a failed build has left is not what the next one wants to begin with.
     if let (Some(cache), Some(to), true) = (&work.cache, &world.cache, *succeeding) {
         let state = std::mem::take(&mut *lock(&world.cache_state));

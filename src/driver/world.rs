@@ -20,11 +20,13 @@ use std::sync::{Arc, Mutex};
 /// Advice for the text of a command in which a program was not found.
 pub(crate) type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// What is wanted of reports.
+/// What is wanted of reports, beyond that they are read.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportsWanted {
-    /// Where they are written, if they are.
+    /// Where a copy goes, if it does.
     pub(crate) dir: Option<PathBuf>,
+    /// Whether those are looked for that the buildspec does not name.
+    pub(crate) discovers: bool,
     pub(crate) project: String,
 }
 
@@ -48,8 +50,8 @@ pub(crate) struct World {
     pub(crate) deliveries: Arc<dyn Deliveries>,
     /// Layers to remove at the end, wherever the engine has put them.
     pub(crate) container_layers: Vec<PathBuf>,
-    /// What becomes of reports; none: they are not read.
-    pub(crate) reports: Option<ReportsWanted>,
+    /// What becomes of reports.
+    pub(crate) reports: ReportsWanted,
     /// Where artifacts go; none: they are not collected.
     pub(crate) artifacts: Option<Destinations>,
     /// Where caches are; none: there is no cache.

@@ -2,27 +2,30 @@
 //! (`spec/buildspec.md` 1.5, 6.4).
 //!
 //! Asked for by the driver in UPLOAD_ARTIFACTS, after the artifacts, also after a failed BUILD. A file
-//! that cannot be read makes its report INCOMPLETE and nothing else; a group whose files are not there
-//! fails the phase, as in AWS (docs/adr/0035).
+//! that is refused fails the phase, and so does a group whose files are not there, as in AWS
+//! (docs/adr/0066), whether or not anybody wants a copy.
 
+mod reader;
+
+use super::OutputError;
 use super::artifacts::{Collector, begin, choice};
 use super::folder::{FolderKeeper, Place, Staging};
 use super::listing::{Links, list};
 use super::meter::Meter;
-use super::transfer::{Chosen, Keeper};
-use super::{OutputError, Sources};
-use crate::beneath::join;
+use super::transfer::Chosen;
+use crate::beneath::Dir;
+use reader::{Raw, Reader};
 use runner_core::artifact::Packaging;
-use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
 use runner_core::mask::Secrets;
 use runner_core::phase::PhaseContext;
-use runner_core::report::{self, Format, Group, MAX_BYTES, ReportType};
+use runner_core::report::{self, Format, Group, ReportDetails, ReportType, Verdict};
 use runner_core::select::Pattern;
 use runner_core::spec::{Artifact, ReportGroup};
-use runner_wire::files::Facts;
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long CodeBuild looks for reports that nobody has named.
@@ -41,8 +44,12 @@ const DISCOVER_DIR: &str = "CODEBUILD_CONFIG_AUTO_DISCOVER_DIR";
 /// What is to be made of reports.
 #[derive(Clone, Debug)]
 pub(crate) struct Reports {
-    /// Where they are written, if they are.
+    /// A folder of the build's own, in which they are kept.
+    pub(crate) kept: PathBuf,
+    /// Where a copy goes, with the files as they are, if it does.
     pub(crate) dir: Option<PathBuf>,
+    /// Whether those are looked for that nobody has named.
+    pub(crate) discovers: bool,
     pub(crate) project: String,
     /// What no report may show.
     pub(crate) secrets: Secrets,
@@ -55,6 +62,15 @@ struct Named {
     group: Group,
     arn: String,
     group_arn: String,
+    /// The name of its folder.
+    folder: String,
+}
+
+/// Where reports go besides the build's own folder.
+struct Copies {
+    place: Option<Place>,
+    /// Names of folders that are taken, there and in the build's folder.
+    taken: HashSet<String>,
 }
 
 impl Reports {
@@ -74,15 +90,13 @@ impl Reports {
             }
         };
         let (staging, place) = staging.unzip();
-        let place = place.as_ref();
-        let mut missing = Vec::new();
-        if groups.is_empty() {
-            self.discover(collector, place).await;
+        let mut copies = Copies { place, taken: HashSet::new() };
+        let mut verdict = Verdict::default();
+        if groups.is_empty() && self.discovers {
+            self.discover(collector, &mut copies).await;
         }
         for group in groups {
-            if !self.one(collector, group, place).await {
-                missing.push(collector.at.values.expand(&group.group));
-            }
+            self.one(collector, group, &mut copies, &mut verdict).await;
         }
         if let Some(staging) = staging {
             let moved = tokio::task::spawn_blocking(move || staging.move_in(INNER, b""));
@@ -90,16 +104,15 @@ impl Reports {
                 collector.at.teller.warn(format!("reports are not written: {error}")).await;
             }
         }
-        if missing.is_empty() {
-            return Ok(());
+        if !verdict.missing.is_empty() {
+            let text = format!(
+                "no matching report paths found: {}; patterns are relative to {} and base-directory",
+                verdict.missing.join(", "),
+                collector.at.source
+            );
+            collector.at.teller.warn(text).await;
         }
-        let text = format!(
-            "no matching report paths found: {}; patterns are relative to {} and base-directory",
-            missing.join(", "),
-            collector.at.source
-        );
-        collector.at.teller.0.send(Input::Notice(NoticeLevel::Warning, text)).await;
-        Err(PhaseContext::new("CLIENT_ERROR", "no matching report paths found"))
+        verdict.context().map_or(Ok(()), Err)
     }
 
     /// The place for what is not whole yet, and the directory in it that is filled.
@@ -116,12 +129,11 @@ impl Reports {
     fn raw(
         &self,
         collector: &Collector,
-        to: Option<&Place>,
-        group: &str,
+        copies: &Copies,
+        folder: &str,
     ) -> Result<Option<Raw>, OutputError> {
-        let (Some(to), Some(dir)) = (to, &self.dir) else { return Ok(None) };
-        let folder = folder_of(group);
-        let place = to.within(&folder)?.within("raw")?;
+        let (Some(to), Some(dir)) = (&copies.place, &self.dir) else { return Ok(None) };
+        let place = to.within(folder)?.within("raw")?;
         Ok(Some(Raw {
             keeper: FolderKeeper::new(place, Meter::default()),
             secrets: self.secrets.clone(),
@@ -132,7 +144,13 @@ impl Reports {
         }))
     }
 
-    fn named(&self, collector: &Collector, written: &str, format: Format) -> Named {
+    fn named(
+        &self,
+        collector: &Collector,
+        copies: &mut Copies,
+        written: &str,
+        format: Format,
+    ) -> Named {
         let written = collector.at.values.expand(written);
         // arn:aws:codebuild:<region>:<account>:build/...
         let owner: Vec<&str> = collector.arn.split(':').take(5).collect();
@@ -146,86 +164,86 @@ impl Reports {
             }
         };
         let arn = format!("{owner}:report/{name}:{}", uuid::Uuid::new_v4());
-        Named { group: Group::new(name, format), arn, group_arn }
+        let folder = copies.folder(&name);
+        Named { group: Group::new(name, format), arn, group_arn, folder }
     }
 
-    /// One group of the buildspec; whether it has any files.
-    async fn one(&self, collector: &Collector, wanted: &ReportGroup, to: Option<&Place>) -> bool {
+    /// One group of the buildspec.
+    async fn one(
+        &self,
+        collector: &Collector,
+        wanted: &ReportGroup,
+        copies: &mut Copies,
+        verdict: &mut Verdict,
+    ) {
         let format = Format::from_name(&wanted.format).unwrap_or(Format::JunitXml);
-        let mut named = self.named(collector, &wanted.group, format);
+        let mut named = self.named(collector, copies, &wanted.group, format);
         let kind = match format.kind() {
             ReportType::Test => "TEST",
             ReportType::CodeCoverage => "CODE_COVERAGE",
         };
-        collector
-            .at
-            .teller
-            .line(format!("Preparing to copy {kind} report {}", named.group_arn))
-            .await;
-        let selection = Artifact {
-            files: wanted.files.clone(),
-            base_directory: wanted.base_directory.clone(),
-            name: None,
-            discard_paths: wanted.discard_paths,
-            exclude_paths: Vec::new(),
-            enable_symlinks: false,
-            s3_prefix: None,
-            span: wanted.span,
-        };
-        let mut chosen = match collector.choose(&selection, Packaging::None).await {
-            Ok(chosen) => chosen,
-            Err(error) => {
-                named.group.problem(error.to_string());
-                self.finish(collector, named, to).await;
-                return true;
+        let line = format!("Preparing to copy {kind} report {}", named.group_arn);
+        collector.at.teller.line(line).await;
+        let written = collector.at.values.expand(&wanted.group);
+        named.group = match collector.choose(&selection(wanted), Packaging::None).await {
+            Ok(chosen) => {
+                if chosen.is_empty() {
+                    verdict.missing.push(written.clone());
+                }
+                let raw = self.raw(collector, copies, &named.folder);
+                self.read(collector, named.group, chosen, raw).await
             }
+            Err(error) => refused(named.group, &error),
         };
-        let is_there = !chosen.is_empty();
-        if is_there {
-            collector.at.teller.line(format!("Found {} file(s)", chosen.len())).await;
-        } else {
-            named.group.problem("no matching report paths found".to_owned());
+        let group = self.finish(collector, named, copies).await;
+        verdict.refuse(&written, group.refused());
+    }
+
+    /// Reads the files of a group.
+    async fn read(
+        &self,
+        collector: &Collector,
+        mut group: Group,
+        mut chosen: Vec<Chosen>,
+        raw: Result<Option<Raw>, OutputError>,
+    ) -> Group {
+        if chosen.is_empty() {
+            group.problem("no matching report paths found".to_owned());
+            return group;
         }
+        collector.at.teller.line(format!("Found {} file(s)", chosen.len())).await;
         if chosen.len() > MAX_FILES {
             let count = chosen.len();
-            named.group.problem(format!("only {MAX_FILES} of {count} files were read"));
+            group.problem(format!("only {MAX_FILES} of {count} files were read"));
             chosen.truncate(MAX_FILES);
         }
-        let raw = self.raw(collector, to, &named.group.name).unwrap_or_else(|error| {
-            named.group.problem(error.to_string());
+        let raw = raw.unwrap_or_else(|error| {
+            group.problem(error.to_string());
             None
         });
-        let mut reader = Reader::new(Wanted::Group(Box::new(named.group)), raw);
+        let empty = Group::new(group.name.clone(), group.format);
+        let mut reader = Reader::new(group, raw, &collector.at.source);
         let read = collector
             .keep(chosen, move |keep| {
                 let result = keep(&mut reader);
-                Ok((reader, result))
+                Ok((reader.taker, reader.raw, result))
             })
             .await;
-        let read = read.map(|(reader, result)| (reader.wanted, reader.raw, result));
-        let group = match read {
-            Ok((Wanted::Group(mut group), raw, result)) => {
+        match read {
+            Ok((group, raw, result)) => {
                 let left_out = raw.map(|raw| raw.left_out).unwrap_or_default();
                 collector.warn_all("a report's file is not kept: ", left_out.into_iter()).await;
-                if let Err(error) = result {
-                    group.problem(error.to_string());
+                match result {
+                    Ok(()) => group,
+                    Err(error) => refused(group, &error),
                 }
-                *group
             }
-            Ok((Wanted::Any(_), ..)) => return is_there,
-            Err(error) => {
-                let mut group = Group::new(String::new(), format);
-                group.problem(error.to_string());
-                group
-            }
-        };
-        self.finish(collector, Named { group, ..named_of(named.arn, named.group_arn, format) }, to)
-            .await;
-        is_there
+            Err(error) => refused(empty, &error),
+        }
     }
 
     /// Looks for files that are reports, whatever the buildspec says, unless the build does not want it.
-    async fn discover(&self, collector: &Collector, to: Option<&Place>) {
+    async fn discover(&self, collector: &Collector, copies: &mut Copies) {
         let teller = &collector.at.teller;
         if collector
             .at
@@ -280,9 +298,10 @@ impl Reports {
             .await;
         for group in groups {
             let format = group.format;
-            let named = self.named(collector, &format!("{format}-AutoDiscovered"), format);
+            let written = format!("{format}-AutoDiscovered");
+            let named = self.named(collector, copies, &written, format);
             let group = group.renamed(named.group.name.clone());
-            self.finish(collector, Named { group, ..named }, to).await;
+            self.finish(collector, Named { group, ..named }, copies).await;
         }
     }
 
@@ -320,45 +339,30 @@ impl Reports {
         if chosen.is_empty() {
             return Ok(Vec::new());
         }
-        let mut reader = Reader::new(Wanted::Any(Vec::new()), None);
-        let (wanted, result) = collector
+        let mut reader = Reader::new(Vec::new(), None, &collector.at.source);
+        let (groups, result) = collector
             .keep(chosen, move |keep| {
                 let result = keep(&mut reader);
-                Ok((reader.wanted, result))
+                Ok((reader.taker, result))
             })
             .await?;
         result?;
-        match wanted {
-            Wanted::Any(groups) => Ok(groups),
-            Wanted::Group(_) => Ok(Vec::new()),
-        }
+        Ok(groups)
     }
 
     /// Tells what a report comes to, and writes it.
-    async fn finish(&self, collector: &Collector, named: Named, to: Option<&Place>) {
-        let Named { mut group, arn, group_arn } = named;
+    async fn finish(&self, collector: &Collector, named: Named, copies: &Copies) -> Arc<Group> {
+        let Named { mut group, arn, group_arn, folder } = named;
         group.finish(&collector.at.source, &self.secrets);
         let report = group.report(&arn, &group_arn, &collector.arn, self.created);
         let facts = group.facts(report.clone());
-        if let Some(to) = to {
-            let folder = to.within(&folder_of(&group.name));
-            let details = group.details(report);
-            let written = tokio::task::spawn_blocking(move || {
-                let folder = folder?;
-                folder.write("report.json", |file| {
-                    let mut out = BufWriter::new(file);
-                    serde_json::to_writer_pretty(&mut out, &details)?;
-                    out.flush()
-                })?;
-                if group.format.kind() == ReportType::Test {
-                    folder.write("junit.xml", |file| {
-                        let mut out = BufWriter::new(file);
-                        report::junit(&group, &mut out)?;
-                        out.flush()
-                    })?;
-                }
-                Ok(())
-            });
+        let details = Arc::new(group.details(report));
+        let group = Arc::new(group);
+        let own = self.own().and_then(|place| place.within(&folder));
+        let copy = copies.place.as_ref().map(|place| place.within(&folder));
+        for place in [Some(own), copy].into_iter().flatten() {
+            let (group, details) = (Arc::clone(&group), Arc::clone(&details));
+            let written = tokio::task::spawn_blocking(move || write(&place?, &group, &details));
             let written: Result<(), OutputError> =
                 written.await.unwrap_or_else(|error| Err(OutputError::Other(error.to_string())));
             if let Err(error) = written {
@@ -366,150 +370,68 @@ impl Reports {
             }
         }
         collector.at.teller.0.send(Input::Reported(Box::new(facts))).await;
+        group
+    }
+
+    /// The place in the build's folder.
+    fn own(&self) -> Result<Place, OutputError> {
+        let path = self.kept.join(INNER);
+        let dir = Dir::make_top(&path, 0o700).map_err(OutputError::folder("make", &path))?;
+        Ok(Place { dir, path })
     }
 }
 
-/// A name for what has lost its own.
-fn named_of(arn: String, group_arn: String, format: Format) -> Named {
-    let name = group_arn.rsplit('/').next().unwrap_or_default().to_owned();
-    Named { group: Group::new(name, format), arn, group_arn }
+fn write(place: &Place, group: &Group, details: &ReportDetails) -> Result<(), OutputError> {
+    place.write("report.json", |file| {
+        let mut out = BufWriter::new(file);
+        serde_json::to_writer_pretty(&mut out, details)?;
+        out.flush()
+    })?;
+    if group.format.kind() != ReportType::Test {
+        return Ok(());
+    }
+    place.write("junit.xml", |file| {
+        let mut out = BufWriter::new(file);
+        report::junit(group, &mut out)?;
+        out.flush()
+    })
+}
+
+/// What is chosen for a group, in the terms of artifacts.
+fn selection(wanted: &ReportGroup) -> Artifact {
+    Artifact {
+        files: wanted.files.clone(),
+        base_directory: wanted.base_directory.clone(),
+        name: None,
+        discard_paths: wanted.discard_paths,
+        exclude_paths: Vec::new(),
+        enable_symlinks: false,
+        s3_prefix: None,
+        span: wanted.span,
+    }
+}
+
+/// A group whose files could not all be read. That this machine could not keep them is no fault of theirs.
+fn refused(mut group: Group, error: &OutputError) -> Group {
+    match error {
+        OutputError::Folder { .. } => group.problem(error.to_string()),
+        _ => group.unreadable(error.to_string()),
+    }
+    group
 }
 
 /// Where all of it is made.
 const INNER: &str = "reports";
 
-/// A group's folder; its name is the buildspec's to choose, and a build's variables may be in it.
-fn folder_of(name: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let plain: String = name.chars().map(|c| if fits(c) { c } else { '_' }).take(200).collect();
-    let is_name = !plain.trim_matches('.').is_empty() && !plain.eq_ignore_ascii_case(".git");
-    if is_name { plain } else { "_".to_owned() }
-}
-
-/// What is made of the files that are read.
-enum Wanted {
-    /// All of them are one group's.
-    Group(Box<Group>),
-    /// Each is what it looks like.
-    Any(Vec<Group>),
-}
-
-/// Keeps a group's files as they are, but for secrets.
-struct Raw {
-    keeper: FolderKeeper,
-    secrets: Secrets,
-    sources: Sources,
-    /// Where all reports go, and the path below it.
-    dir: PathBuf,
-    path: Vec<u8>,
-    /// What is not kept, and why.
-    left_out: Vec<String>,
-}
-
-impl Raw {
-    /// Keeps a file; `bytes` are none of one that is too large to be looked through.
-    fn keep(
-        &mut self,
-        file: &Chosen,
-        facts: &Facts,
-        bytes: Option<&Vec<u8>>,
-    ) -> Result<(), OutputError> {
-        let masked = if self.sources.keep(&self.dir, &join(&self.path, &file.name)) {
-            Err("git would take it for its own")
-        } else if let Some(bytes) = bytes {
-            report::raw(bytes, &self.secrets).ok_or("a secret in it cannot be masked")
-        } else {
-            Err("it is too large to be masked")
-        };
-        match masked {
-            Ok(bytes) => {
-                self.keeper.begin(file, facts)?;
-                self.keeper.data(&bytes)?;
-                self.keeper.end()
-            }
-            Err(why) => {
-                self.left_out.push(format!("{}: {why}", file.name.escape_ascii()));
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Takes files in, one after the other; keeps them as they are, too, where that is wanted.
-struct Reader {
-    wanted: Wanted,
-    raw: Option<Raw>,
-    /// The file that is read.
-    file: Option<(Chosen, Facts)>,
-    name: String,
-    bytes: Vec<u8>,
-    /// The file is larger than anything that is read.
-    is_too_large: bool,
-}
-
-impl Reader {
-    fn new(wanted: Wanted, raw: Option<Raw>) -> Self {
-        let (name, bytes) = (String::new(), Vec::new());
-        Reader { wanted, raw, file: None, name, bytes, is_too_large: false }
-    }
-
-    fn take(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        match &mut self.wanted {
-            Wanted::Group(group) if self.is_too_large => {
-                let most = MAX_BYTES >> 20;
-                group.problem(format!("{}: larger than {most} MiB", self.name));
-            }
-            Wanted::Group(group) => group.add(&self.name, report::read(group.format, &bytes)),
-            Wanted::Any(_) if self.is_too_large => {}
-            Wanted::Any(groups) => {
-                let head = String::from_utf8_lossy(&bytes[..bytes.len().min(16 << 10)]);
-                let Some(format) = report::detect(&head) else { return };
-                let at = groups.iter().position(|group| group.format == format);
-                let at = at.unwrap_or_else(|| {
-                    groups.push(Group::new(String::new(), format));
-                    groups.len() - 1
-                });
-                groups[at].add(&self.name, report::read(format, &bytes));
-            }
-        }
-    }
-}
-
-impl Keeper for Reader {
-    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
-        self.name = String::from_utf8_lossy(&file.name).into_owned();
-        self.bytes.clear();
-        self.is_too_large = facts.size > MAX_BYTES;
-        self.file = self.raw.is_some().then(|| (file.clone(), *facts));
-        Ok(())
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
-        if !self.is_too_large {
-            self.bytes.extend_from_slice(bytes);
-        }
-        Ok(())
-    }
-
-    fn hole(&mut self, length: u64) -> Result<(), OutputError> {
-        if !self.is_too_large {
-            let length = usize::try_from(length).unwrap_or(0);
-            self.bytes.resize(self.bytes.len() + length, 0);
-        }
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), OutputError> {
-        if let (Some(raw), Some((file, facts))) = (&mut self.raw, self.file.take()) {
-            raw.keep(&file, &facts, (!self.is_too_large).then_some(&self.bytes))?;
-        }
-        self.take();
-        Ok(())
-    }
-
-    /// Links are read, and none stays one.
-    fn link(&mut self, _: &Chosen, _: &[u8]) -> Result<(), OutputError> {
-        Ok(())
+impl Copies {
+    /// A group's folder; its name is the buildspec's to choose, and a build's variables may be in it.
+    fn folder(&mut self, name: &str) -> String {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let plain: String = name.chars().map(|c| if fits(c) { c } else { '_' }).take(200).collect();
+        let is_name = !plain.trim_matches('.').is_empty() && !plain.eq_ignore_ascii_case(".git");
+        let plain = if is_name { plain } else { "_".to_owned() };
+        let numbered = (2..).map(|number| format!("{plain}-{number}"));
+        let mut names = std::iter::once(plain.clone()).chain(numbered);
+        names.find(|name| self.taken.insert(name.clone())).unwrap_or(plain)
     }
 }

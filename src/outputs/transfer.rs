@@ -81,7 +81,7 @@ pub(super) struct Chosen {
 
 impl Chosen {
     /// Its whole path in the container.
-    fn whole(&self) -> Vec<u8> {
+    pub(super) fn whole(&self) -> Vec<u8> {
         [&self.base, &b"/"[..], &self.path].concat()
     }
 

@@ -7,6 +7,7 @@
 //! container.json  PID 1 and its start time, or the daemon; written before anything runs in it
 //! events.jsonl    everything that happened (`core::event`), one line each
 //! output.log      the bytes its commands wrote
+//! reports/        reports of tests and coverage, a folder each
 //! record.json     the final Build record; once it is there nothing changes any more
 //! control.sock    the owner's socket
 //! endpoint.json  where AWS's clients find it, once it has an endpoint of its own

@@ -4,7 +4,7 @@
 
 use crate::common::{cases, corpus, list, project};
 use runner_core::mask::{Masker, REPLACEMENT, Secrets};
-use runner_core::report::{self, Format, Group};
+use runner_core::report::{self, Format, Group, ReportFile};
 use runner_core::spec;
 use runner_wire::frame::{Decoder, encode};
 use runner_wire::shim::Reader;
@@ -229,7 +229,7 @@ fn catalogs_and_files_of_variables() {
 }
 
 /// Small files of the formats that no recorded one is in.
-const REPORTS: [(Format, &str); 7] = [
+const REPORTS: [(Format, &str); 9] = [
     (
         Format::CucumberJson,
         r#"[{"uri": "a", "elements": [{"name": "b", "line": 4, "steps": [{"result":
@@ -263,6 +263,17 @@ const REPORTS: [(Format, &str); 7] = [
         Format::Simplecov,
         r#"{"a": {"coverage": {"/f": {"lines": [1, null, 0], "branches": {"[:if]": {"[:t]": 1}}}}}}"#,
     ),
+    (
+        Format::Simplecov,
+        r#"{"$schema": "s", "total": {"lines": {"covered": 1, "missed": 1}}, "coverage": {"f": {"lines": [1, 0],
+        "branches": [{"type": "then", "start_line": 1, "end_line": 1, "coverage": "ignored"}]}}, "groups": {}}"#,
+    ),
+    (
+        Format::JacocoXml,
+        "<report name='r'><group name='a'><package name='p'><sourcefile name='f'><line nr='1' mi='0' ci='1' mb='1' \
+        cb='1'/><counter type='LINE' missed='0' covered='1'/></sourcefile></package></group><group name='b'>\
+        <package name='p'><sourcefile name='f'><line nr='4294967296' ci='0'/></sourcefile></package></group></report>",
+    ),
 ];
 
 /// Whatever a build leaves as a report, there is an answer, within AWS's limits, and what is wrong has
@@ -291,7 +302,11 @@ fn report_files() {
             assert!(!problem.reason.is_empty(), "round {round}: {text}");
         }
         let mut group = Group::new("g".to_owned(), format);
-        group.add("f", contents);
+        // What is read twice is one file, or two.
+        for name in ["f", "x/f"] {
+            let file = ReportFile { path: format!("/src/{name}"), ..ReportFile::default() };
+            group.add(file, contents.clone());
+        }
         group.finish("/src", &Secrets::default());
         let facts = group.facts(group.report("a:r", "a:g", "a:b", 0.0));
         assert!(facts.failures.len() <= report::MAX_FAILURES);
@@ -302,6 +317,11 @@ fn report_files() {
         let again = report::read(Format::JunitXml, &xml);
         assert_eq!(again.problem, None, "round {round}: {}", String::from_utf8_lossy(&xml));
         assert_eq!(again.cases.len(), group.cases().count(), "round {round}");
+        let report = group.report("a:r", "a:g", "a:b", 0.0);
+        if let Some(coverage) = report.code_coverage_summary {
+            assert!(coverage.line_coverage_percentage <= 100.0, "round {round}: {text}");
+            assert!(coverage.branch_coverage_percentage <= 100.0, "round {round}: {text}");
+        }
     }
 }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::Command;
 
 cases! {
-    [Containers, Image("busybox")] => recorded_reports, what_is_malformed_is_incomplete, files_that_are_not_there,
+    [Containers, Image("busybox")] => recorded_reports, what_is_malformed_fails_the_phase, files_that_are_not_there,
         a_failed_build_has_its_reports, found_without_being_named, the_search_can_be_steered,
-        nothing_is_read_unless_asked_for, failed_cases_are_annotated, hostile_report_files,
-        secrets_in_reports, names_of_groups, reports_that_cannot_be_written, raw_files;
+        what_is_named_is_read_whoever_wants_it, what_aws_refuses_fails_the_phase, what_yields_nothing_is_told,
+        numbers_of_others, failed_cases_are_annotated, hostile_report_files, secrets_in_reports, names_of_groups,
+        reports_that_cannot_be_written, raw_files;
     [] => without_a_container, a_directory_that_cannot_be_made;
     [Python] => pytest_and_its_coverage;
     [Node] => jest_and_its_coverage;
@@ -105,28 +106,56 @@ fn recorded_reports() {
     assert_eq!(list(&bed.path("reports")).len(), 3, "{:?}", list(&bed.path("reports")));
 }
 
-fn what_is_malformed_is_incomplete() {
+/// Status code and message of UPLOAD_ARTIFACTS, which has failed.
+fn refusal(bed: &Bed) -> String {
+    let record = bed.record();
+    let upload = &record["phases"][8];
+    assert_eq!(
+        (&upload["phaseType"], &upload["phaseStatus"]),
+        (&"UPLOAD_ARTIFACTS".into(), &"FAILED".into())
+    );
+    assert_eq!(record["buildStatus"], "FAILED");
+    assert_eq!(upload["contexts"][0]["statusCode"], "CLIENT_ERROR");
+    upload["contexts"][0]["message"].as_str().unwrap().to_owned()
+}
+
+fn what_is_malformed_fails_the_phase() {
     let bed = with_recorded();
     bed.write(
         "out/broken.xml",
         "<testsuite name='x'>\n  <testcase name='fine'/>\n  <testcase name='cut'",
     );
-    let reports = "  unit:\n    files: [out/pytest.xml, out/broken.xml]\n  other:\n    files: out/pytest.xml\n    file-format: NUNITXML\n";
-    let outcome = run(&bed, &buildspec("true", reports), &[]).code(0);
+    let reports = "  unit:\n    files: [out/pytest.xml, out/broken.xml]\n  other:\n    base-directory: out\n    files: pytest.xml\n    \
+                   file-format: NUNITXML\n";
+    let outcome = run(&bed, &buildspec("true", reports), &[]).code(1);
     let outcome = outcome
         .says("report demo-unit   INCOMPLETE  7 tests: 2 passed, 3 failed, 1 in error, 1 skipped")
         .says("  out/broken.xml:3:3: ");
+    // The place is that in the source, whatever the base directory.
     outcome.says("  out/pytest.xml:1:39: <testsuites> stands where <test-results> was looked for; this looks like JUNITXML");
-    let record = bed.record();
-    assert_eq!(
-        (&record["buildStatus"], &record["reports"][0]["status"]),
-        (&"SUCCEEDED".into(), &"INCOMPLETE".into())
+    let message = refusal(&bed);
+    assert!(
+        message.starts_with(
+            "Error in UPLOAD_ARTIFACTS phase: [unit: [error processing report: [/codebuild/output/"
+        ),
+        "{message}"
     );
+    assert!(message.contains("/src/out/broken.xml:3:3: "), "{message}");
+    assert!(
+        message.contains("]] other: [error processing report: [/codebuild/output/")
+            && message.ends_with(
+                "/src/out/pytest.xml: expected element type <test-results> but have <testsuites>]]]"
+            ),
+        "{message}"
+    );
+    let record = bed.record();
+    assert_eq!(record["reports"][0]["status"], "INCOMPLETE");
     let details = json(&bed.path("reports/demo-other/report.json"));
     assert!(
         details["problems"][0].as_str().unwrap().starts_with("out/pytest.xml:1:39: "),
         "{details}"
     );
+    assert_eq!(details["testCases"].as_array().unwrap().len(), 0);
 }
 
 fn files_that_are_not_there() {
@@ -136,14 +165,7 @@ fn files_that_are_not_there() {
     outcome
         .says("no matching report paths found: unit, other")
         .says("report demo-unit   INCOMPLETE");
-    let record = bed.record();
-    let upload = &record["phases"][8];
-    assert_eq!(
-        (&upload["phaseType"], &upload["phaseStatus"]),
-        (&"UPLOAD_ARTIFACTS".into(), &"FAILED".into())
-    );
-    assert_eq!(upload["contexts"][0]["statusCode"], "CLIENT_ERROR");
-    assert_eq!(upload["contexts"][0]["message"], "no matching report paths found");
+    assert_eq!(refusal(&bed), "no matching report paths found");
 }
 
 fn a_failed_build_has_its_reports() {
@@ -196,11 +218,117 @@ fn the_search_can_be_steered() {
     assert_eq!(bed.record()["reports"].as_array().unwrap().len(), 1);
 }
 
-fn nothing_is_read_unless_asked_for() {
+/// The verdict does not depend on an option that only says where a copy goes.
+fn what_is_named_is_read_whoever_wants_it() {
     let bed = with_recorded();
     let spec = buildspec("true", "  unit:\n    files: out/pytest.xml\n");
-    bed.build(&spec, &[]).code(0).says("not collected: reports (name a place: --reports DIR)");
-    assert_eq!(bed.record().get("reports"), None);
+    let outcome = bed.build(&spec, &[]).code(0).says("report demo-unit  FAILED  6 tests");
+    assert!(!outcome.stderr.contains("not collected"), "{}", outcome.stderr);
+    let kept = bed.only().join("reports/demo-unit");
+    let details = json(&kept.join("report.json"));
+    assert_eq!(details["report"], bed.record()["reports"][0]);
+    assert_eq!(details["testCases"].as_array().unwrap().len(), 6);
+    let mut names = list(&kept);
+    names.sort();
+    assert_eq!(names, ["junit.xml", "report.json"], "raw copies are for who asks for them");
+
+    let bed = with_recorded();
+    run(&bed, &spec, &[]).code(0);
+    for file in ["report.json", "junit.xml"] {
+        let kept = fs::read(bed.only().join("reports/demo-unit").join(file)).unwrap();
+        assert_eq!(kept, fs::read(bed.path("reports/demo-unit").join(file)).unwrap());
+    }
+
+    let bed = Bed::new();
+    let missing = "  prowler:\n    files: ['**/*']\n    base-directory: junit-reports\n    file-format: JunitXml\n";
+    bed.build(&buildspec("echo ok", missing), &[])
+        .code(1)
+        .says("no matching report paths found: prowler");
+    assert_eq!(refusal(&bed), "no matching report paths found");
+    let bed = Bed::new();
+    bed.write("a.xml", "<testsuite>");
+    bed.build(&buildspec("true", "  unit:\n    files: a.xml\n"), &[]).code(1);
+    assert!(refusal(&bed).contains("a.xml:1:12: the file ends within <testsuite>"));
+}
+
+/// In the words that AWS's users have published.
+fn what_aws_refuses_fails_the_phase() {
+    let bed = Bed::new();
+    bed.write(
+        "scan.xml",
+        "<testsuites>\n<testsuite tests='1' failures='3' name='img'><testcase name='a'><failure/></testcase>\
+         <testcase name='b'><failure/></testcase><testcase name='c'><failure/></testcase></testsuite></testsuites>",
+    );
+    let outcome = bed.build(&buildspec("true", "  scan:\n    files: scan.xml\n"), &[]).code(1);
+    outcome
+        .says("scan.xml:2:1: the suite's own totals make no sense: tests=1, failures and errors=3");
+    assert_eq!(
+        refusal(&bed),
+        "Error in UPLOAD_ARTIFACTS phase: [scan: [error processing report: [InvalidInputException: Test summary: \
+         status count cannot be negative]]]"
+    );
+    // What AWS has refused for no good reason is read, and that is said.
+    let bed = Bed::new();
+    bed.write(
+        "c.json",
+        r#"[{"uri": "f", "elements": [{"name": "s", "steps": [{"result": {"status": "passed", "duration": 1.5}}]}]}]"#,
+    );
+    let reports = "  system:\n    files: c.json\n    file-format: CUCUMBERJSON\n";
+    bed.build(&buildspec("true", reports), &[])
+        .code(0)
+        .says("report demo-system  SUCCEEDED  1 test: 1 passed")
+        .says("  warning: c.json: a duration is no whole number, 1.5: ");
+    let kept = json(&bed.only().join("reports/demo-system/report.json"));
+    assert_eq!(kept["warnings"].as_array().unwrap().len(), 1);
+}
+
+fn what_yields_nothing_is_told() {
+    let bed = Bed::new();
+    bed.write("empty.xml", "<testsuite name='x' tests='0'/>");
+    bed.write("said.xml", "<testsuite tests='5' failures='1'><testcase name='a'/></testsuite>");
+    let reports = "  none:\n    files: empty.xml\n  less:\n    files: said.xml\n";
+    let outcome = bed.build(&buildspec("true", reports), &[]).code(0);
+    let outcome = outcome.says("report demo-none  INCOMPLETE  0 tests");
+    let outcome = outcome.says("  empty.xml: there is no test in it");
+    let outcome = outcome.says("report demo-less  INCOMPLETE  1 test: 1 passed");
+    let outcome = outcome.says("  said.xml:1:1: tests announced: 5, found: 1");
+    outcome.says("  said.xml:1:1: failures announced: 1, found: none");
+}
+
+/// Totals as the tools themselves show them.
+fn numbers_of_others() {
+    let bed = Bed::new();
+    let module = |name: &str, missed: u32, covered: u32| {
+        format!(
+            "<group name='{name}'><package name='com/acme'><sourcefile name='App.java'><line nr='3' mi='{missed}' \
+             ci='{covered}'/><counter type='LINE' missed='{missed}' covered='{covered}'/></sourcefile></package></group>"
+        )
+    };
+    bed.write(
+        "j.xml",
+        format!("<report name='all'>{}{}</report>", module("a", 0, 4), module("b", 10, 0)),
+    );
+    bed.write(
+        "c.xml",
+        "<coverage generated='1'><project><file path='/w/A.java'><line num='2' count='1' type='stmt'/><line num='3' \
+         count='0' type='stmt'/></file></project><testproject><file path='/w/ATest.java'><line num='2' count='1' \
+         type='stmt'/></file></testproject></coverage>",
+    );
+    bed.write(
+        "coverage.json",
+        r#"{"$schema": "s", "meta": {}, "total": {"lines": {"covered": 2, "missed": 1}}, "coverage": {"lib/a.rb":
+        {"lines": [1, null, 1, 0, "ignored"]}}, "groups": {}, "errors": {}, "contexts": []}"#,
+    );
+    let reports = "  jacoco:\n    files: j.xml\n    file-format: JACOCOXML\n  clover:\n    files: c.xml\n    file-format: CLOVERXML\n  \
+                   ruby:\n    files: coverage.json\n    file-format: SIMPLECOV\n";
+    let outcome = bed.build(&buildspec("true", reports), &[]).code(0);
+    let outcome = outcome.says("report demo-jacoco  SUCCEEDED  lines 28.6% (4 of 14)");
+    let outcome = outcome.says("report demo-clover  SUCCEEDED  lines 50.0% (1 of 2)");
+    outcome.says("report demo-ruby    SUCCEEDED  lines 66.7% (2 of 3)");
+    let details = json(&bed.only().join("reports/demo-jacoco/report.json"));
+    let files = details["codeCoverages"].as_array().unwrap();
+    let paths: Vec<_> = files.iter().map(|file| file["filePath"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["a/com/acme/App.java", "b/com/acme/App.java"]);
 }
 
 fn failed_cases_are_annotated() {
@@ -209,7 +337,7 @@ fn failed_cases_are_annotated() {
     bed.write("out/broken.xml", "<testsuite>");
     let mut command = bed.build_command(&spec, &["--annotations", "github"]);
     command.env("GITHUB_WORKSPACE", bed.path(""));
-    let outcome = crate::common::outcome(&mut command).code(0);
+    let outcome = crate::common::outcome(&mut command).code(1);
     let outcome = outcome.says("::error file=source/src/lib.rs,line=19,col=9,title=shop › tests%3A%3Aof_few_cents::thread ");
     let outcome = outcome.says("assertion `left == right` failed%0A  left: \"0.05\"%0A");
     outcome.says("::warning title=report demo-unit is incomplete::out/broken.xml:1:12: ");
@@ -223,7 +351,7 @@ fn hostile_report_files() {
                    printf '<testsuite><testcase name=\"\\033[31m::error::\"><failure>\\033]0;x\\007</failure></testcase>\
                    </testsuite>' > out/tty.xml; printf '<testsuite/>' > \"$(printf 'out/a\\nb\\377.xml')\"";
     let outcome =
-        run(&bed, &buildspec(command, "  unit:\n    files: ['out/*.xml']\n"), &[]).code(0);
+        run(&bed, &buildspec(command, "  unit:\n    files: ['out/*.xml']\n"), &[]).code(1);
     let outcome = outcome.says("INCOMPLETE").says("larger than 64 MiB").says("out/zero.xml:1:1: ");
     assert!(
         !outcome.stderr.contains('\u{1b}') && !outcome.stderr.contains('\u{7}'),
@@ -231,6 +359,10 @@ fn hostile_report_files() {
         outcome.stderr
     );
     assert!(!outcome.stderr.lines().any(|line| line.starts_with("::")), "{}", outcome.stderr);
+    // What is larger than we read is not the build's fault, what is no report is.
+    let message = refusal(&bed);
+    assert!(message.contains("/out/zero.xml:1:1: ") && !message.contains("large.xml"), "{message}");
+    assert!(!message.contains(char::is_control), "{message}");
 }
 
 fn secrets_in_reports() {
@@ -252,12 +384,14 @@ fn names_of_groups() {
     let bed = with_recorded();
     let arn = "arn:aws:codebuild:eu-west-1:123456789012:report-group/mine";
     let reports = format!(
-        "  $GROUP:\n    files: out/pytest.xml\n  {arn}:\n    files: out/pytest.xml\n  ../../up:\n    files: out/pytest.xml\n"
+        "  $GROUP:\n    files: out/pytest.xml\n  {arn}:\n    files: out/pytest.xml\n  ../../up:\n    files: out/pytest.xml\n  \
+         .._.._up:\n    files: out/pytest.xml\n"
     );
     run(&bed, &buildspec("export GROUP=from-variable", &reports), &[]).code(0);
     let mut names = list(&bed.path("reports"));
     names.sort();
-    assert_eq!(names, ["demo-.._.._up", "demo-from-variable", "mine"]);
+    // Two names that make one name of a folder have a folder each.
+    assert_eq!(names, ["demo-.._.._up", "demo-.._.._up-2", "demo-from-variable", "mine"]);
     assert_eq!(bed.record()["reports"][1]["reportGroupArn"], arn);
 }
 

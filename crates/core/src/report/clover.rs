@@ -1,82 +1,153 @@
-//! CLOVERXML: Clover, and what PHPUnit and Istanbul write in its form.
+//! CLOVERXML: Clover and OpenClover, and what PHPUnit and Istanbul write in its form.
 
-use super::Contents;
-use super::model::FileCoverage;
+use super::coverage::{Files, Tally};
 use super::xml::{self, Element, Handler};
+use super::{Contents, Malformed, totals};
 
 #[derive(Default)]
 struct Clover {
-    file: Option<FileCoverage>,
+    /// Test code is measured as well, and is no source.
+    is_test: bool,
+    package: String,
+    file: Option<Open>,
+    files: Files,
+    /// Line and statements of the project's own sum.
+    said: Option<(u32, u64)>,
+    /// What the lines, and the sums of files without lines, come to.
+    found: u64,
+}
+
+/// The file under way.
+struct Open {
+    path: String,
+    lines: Tally,
+    entries: u64,
+    /// Both meanings of a condition's two counts: how often it was true and false, as in Clover, or how
+    /// many branches were taken and not, as in Istanbul.
+    times: Tally,
+    branches: Tally,
     /// Statements and conditions of the file as its `metrics` have them.
     sums: [(u64, u64); 2],
-    files: Vec<FileCoverage>,
 }
 
 pub(super) fn read(text: &str) -> Contents {
     let mut reader = Clover::default();
     let problem = xml::read(text, &mut reader);
-    Contents { coverage: reader.files, problem, ..Contents::default() }
+    let doubts = reader.doubts();
+    Contents { coverage: reader.files.into_all(), problem, doubts, ..Contents::default() }
 }
 
 impl Handler for Clover {
     const ROOTS: &'static [&'static str] = &["coverage"];
 
     fn start(&mut self, element: &Element<'_>, above: &[String]) {
+        let parent = above.last().map_or("", String::as_str);
         match element.name {
-            "file" => {
-                let path = element.get("path").or(element.get("name")).unwrap_or_default();
-                self.file = Some(FileCoverage { path: path.to_owned(), ..FileCoverage::default() });
-            }
-            "line" if above.last().is_some_and(|name| name == "file") => {
-                let Some(file) = &mut self.file else { return };
-                match element.get("type") {
-                    Some("method") => {}
-                    Some("cond") => {
-                        let (yes, no) = (element.count("truecount"), element.count("falsecount"));
-                        let taken = u64::from(yes > 0) + u64::from(no > 0);
-                        file.branches_covered += taken;
-                        file.branches_missed += 2 - taken;
-                        count(file, yes > 0 || no > 0 || element.count("count") > 0);
-                    }
-                    _ => count(file, element.count("count") > 0),
+            "testproject" => self.is_test = true,
+            _ if self.is_test => {}
+            "package" => self.package = element.text("name"),
+            "file" => self.file = Some(Open::new(&self.package, element)),
+            "line" if parent == "file" => {
+                if let Some(open) = &mut self.file {
+                    open.line(element);
                 }
             }
-            "metrics" if above.last().is_some_and(|name| name == "file") => {
-                let part = |all: &str, done: &str| {
-                    let done = element.count(done);
-                    (done, element.count(all).saturating_sub(done))
-                };
-                self.sums = [
-                    part("statements", "coveredstatements"),
-                    part("conditionals", "coveredconditionals"),
-                ];
+            "metrics" if parent == "file" => {
+                if let Some(open) = &mut self.file {
+                    open.sums = [
+                        part(element, "statements", "coveredstatements"),
+                        part(element, "conditionals", "coveredconditionals"),
+                    ];
+                }
+            }
+            "metrics" if parent == "project" => {
+                self.said = Some((element.line, element.count("statements")));
             }
             _ => {}
         }
     }
 
     fn end(&mut self, name: &str, _: &str, _: &[String]) {
-        if name != "file" {
-            return;
+        match name {
+            "testproject" => self.is_test = false,
+            "package" => self.package.clear(),
+            "file" => {
+                let Some(open) = self.file.take() else { return };
+                let (path, lines, branches, found) = open.close();
+                let file = self.files.of(&path, "");
+                file.lines.unite(lines);
+                file.branches.unite(branches);
+                self.found = self.found.saturating_add(found);
+            }
+            _ => {}
         }
-        let Some(mut file) = self.file.take() else { return };
-        let [lines, branches] = std::mem::take(&mut self.sums);
-        // Without lines its sums are all there is. What a condition's counts mean differs between
-        // tools: times in Clover, branches in Istanbul.
-        if file.lines_covered + file.lines_missed == 0 {
-            (file.lines_covered, file.lines_missed) = lines;
-        }
-        if branches != (0, 0) {
-            (file.branches_covered, file.branches_missed) = branches;
-        }
-        self.files.push(file);
     }
 }
 
-fn count(file: &mut FileCoverage, is_covered: bool) {
-    if is_covered {
-        file.lines_covered += 1;
-    } else {
-        file.lines_missed += 1;
+impl Clover {
+    fn doubts(&self) -> Vec<Malformed> {
+        let doubt = self
+            .said
+            .and_then(|(line, said)| totals::missing(line, "statements", Some(said), self.found));
+        doubt.into_iter().collect()
     }
+}
+
+impl Open {
+    fn new(package: &str, element: &Element<'_>) -> Self {
+        let path = match (element.get("path"), element.text("name")) {
+            (Some(path), _) => path.to_owned(),
+            // A name alone is one within its package.
+            (None, name) if package.is_empty() || name.contains(['/', '\\']) => name,
+            (None, name) => format!("{}/{name}", package.replace('.', "/")),
+        };
+        Open {
+            path,
+            lines: Tally::default(),
+            entries: 0,
+            times: Tally::default(),
+            branches: Tally::default(),
+            sums: [(0, 0); 2],
+        }
+    }
+
+    fn line(&mut self, element: &Element<'_>) {
+        let number = element.count("num");
+        match element.get("type") {
+            Some("method") => return,
+            Some("cond") => {
+                let (yes, no) = (element.count("truecount"), element.count("falsecount"));
+                let at = u32::try_from(number).unwrap_or(u32::MAX);
+                self.times.hit((at, 0), u64::from(yes > 0), 1);
+                self.times.hit((at, 1), u64::from(no > 0), 1);
+                self.branches.hit((at, 0), yes, yes.saturating_add(no));
+                self.lines.line(number, yes > 0 || no > 0 || element.count("count") > 0);
+            }
+            _ => self.lines.line(number, element.count("count") > 0),
+        }
+        self.entries += 1;
+    }
+
+    /// Path, lines, branches; and how many statements these are.
+    fn close(self) -> (String, Tally, Tally, u64) {
+        let Open { path, mut lines, entries, times, mut branches, sums } = self;
+        let [statements, conditions] = sums;
+        // Without lines its sums are all there is.
+        if lines.all() == 0 {
+            lines.declare(statements.0, statements.1);
+        }
+        let found = entries.max(lines.all());
+        if conditions == (0, 0) || (times.covered(), times.missed()) == conditions {
+            branches = times;
+        } else {
+            branches.declare(conditions.0, conditions.1);
+        }
+        (path, lines, branches, found)
+    }
+}
+
+/// Covered and missed, of all and covered.
+fn part(element: &Element<'_>, all: &str, covered: &str) -> (u64, u64) {
+    let covered = element.count(covered);
+    (covered, element.count(all).saturating_sub(covered))
 }

@@ -1,43 +1,81 @@
 //! COBERTURAXML: Cobertura, coverage.py, Istanbul, gcovr, coverlet.
 
-use super::Contents;
-use super::model::FileCoverage;
+use super::coverage::{FileCoverage, Files};
 use super::xml::{self, Element, Handler};
-use std::collections::{BTreeMap, HashMap};
+use super::{Contents, Malformed, totals};
+use std::collections::HashMap;
 
 #[derive(Default)]
 struct Cobertura {
+    sources: Vec<String>,
+    /// The class under way: its file, and which of the files of that name.
     file: String,
-    /// Lines of each file: whether they were run, branches taken and all. Several classes may share
-    /// one.
-    files: HashMap<String, BTreeMap<u64, Line>>,
-    order: Vec<String>,
+    which: String,
+    class: Class,
+    files: Files,
+    /// How many classes of a file and a name there were.
+    classes: HashMap<(String, String), u32>,
+    /// Line and number of lines of the report's own sum.
+    said: Option<(u32, u64)>,
+    /// Lines, each as often as it stands there.
+    found: u64,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Line {
-    is_covered: bool,
-    taken: u64,
-    branches: u64,
+/// Lines of a class: those of its own, and those of its methods, which are all there are in some reports
+/// and among its own in others, beside lines that are none.
+#[derive(Default)]
+struct Class {
+    own: FileCoverage,
+    found: u64,
+    methods: FileCoverage,
+    found_in_methods: u64,
 }
 
 pub(super) fn read(text: &str) -> Contents {
     let mut reader = Cobertura::default();
     let problem = xml::read(text, &mut reader);
-    let Cobertura { mut files, order, .. } = reader;
-    let coverage = order.into_iter().map(|path| {
-        let lines = files.remove(&path).unwrap_or_default();
-        let mut file = FileCoverage { path, ..FileCoverage::default() };
-        for line in lines.values() {
-            file.lines_covered += u64::from(line.is_covered);
-            file.lines_missed += u64::from(!line.is_covered);
-            file.branches_covered = file.branches_covered.saturating_add(line.taken);
-            file.branches_missed =
-                file.branches_missed.saturating_add(line.branches.saturating_sub(line.taken));
-        }
-        file
-    });
-    Contents { coverage: coverage.collect(), problem, ..Contents::default() }
+    let doubts = reader.doubts();
+    let Cobertura { files, sources, .. } = reader;
+    let mut coverage = files.into_all();
+    for file in &mut coverage {
+        file.roots.clone_from(&sources);
+    }
+    Contents { coverage, problem, doubts, ..Contents::default() }
+}
+
+impl Cobertura {
+    fn doubts(&self) -> Vec<Malformed> {
+        let doubt = self
+            .said
+            .and_then(|(line, said)| totals::missing(line, "lines", Some(said), self.found));
+        doubt.into_iter().collect()
+    }
+
+    fn class(&mut self, element: &Element<'_>) {
+        let name = element.text("name");
+        self.file = match element.get("filename").unwrap_or_default() {
+            "" => name.clone(),
+            file => file.to_owned(),
+        };
+        // Several classes may share a file. The same class once more is another file's where paths are
+        // below several directories.
+        let count = self.classes.entry((self.file.clone(), name)).or_default();
+        *count += 1;
+        self.which = match *count {
+            2.. if self.sources.len() > 1 => count.to_string(),
+            _ => String::new(),
+        };
+        self.class = Class::default();
+    }
+}
+
+fn line(file: &mut FileCoverage, element: &Element<'_>) {
+    let number = element.count("number");
+    file.lines.line(number, element.count("hits") > 0);
+    if let Some((taken, branches)) = element.get("condition-coverage").and_then(condition) {
+        let at = u32::try_from(number).unwrap_or(u32::MAX);
+        file.branches.hit((at, 0), taken, branches);
+    }
 }
 
 impl Handler for Cobertura {
@@ -45,30 +83,39 @@ impl Handler for Cobertura {
 
     fn start(&mut self, element: &Element<'_>, above: &[String]) {
         match element.name {
-            "class" => {
-                self.file = element.text("filename");
-                if !self.files.contains_key(&self.file) {
-                    self.order.push(self.file.clone());
-                    self.files.insert(self.file.clone(), BTreeMap::new());
-                }
+            "coverage" => {
+                self.said = element.number("lines-valid").map(|said| (element.line, said));
             }
-            // Those of methods stand among those of their class once more.
-            "line" if above.iter().rev().nth(1).is_some_and(|name| name == "class") => {
-                let Some(lines) = self.files.get_mut(&self.file) else { return };
-                let line = lines.entry(element.count("number")).or_default();
-                line.is_covered |= element.count("hits") > 0;
-                if let Some((taken, branches)) =
-                    element.get("condition-coverage").and_then(condition)
-                {
-                    line.taken = line.taken.max(taken.min(branches));
-                    line.branches = line.branches.max(branches);
+            "class" => self.class(element),
+            "line" => match above.iter().rev().nth(1).map(String::as_str) {
+                Some("class") => {
+                    self.class.found += 1;
+                    line(&mut self.class.own, element);
                 }
-            }
+                Some("method") => {
+                    self.class.found_in_methods += 1;
+                    line(&mut self.class.methods, element);
+                }
+                _ => {}
+            },
             _ => {}
         }
     }
 
-    fn end(&mut self, _: &str, _: &str, _: &[String]) {}
+    fn end(&mut self, name: &str, text: &str, above: &[String]) {
+        if name == "class" {
+            let Class { own, found, methods, found_in_methods } = std::mem::take(&mut self.class);
+            let (lines, found) = if found > 0 { (own, found) } else { (methods, found_in_methods) };
+            let file = self.files.of(&self.file, &self.which);
+            file.lines.unite(lines.lines);
+            file.branches.unite(lines.branches);
+            self.found += found;
+        }
+        let is_source = name == "source" && above.last().is_some_and(|name| name == "sources");
+        if is_source && !self.sources.iter().any(|known| known == text) {
+            self.sources.push(text.to_owned());
+        }
+    }
 }
 
 /// `50% (1/2)`.

@@ -24,11 +24,11 @@ struct Scenario {
     #[serde(default)]
     r#type: Option<String>,
     #[serde(default)]
-    before: Option<Vec<Step>>,
+    before: Option<Vec<Hook>>,
     #[serde(default)]
     steps: Option<Vec<Step>>,
     #[serde(default)]
-    after: Option<Vec<Step>>,
+    after: Option<Vec<Hook>>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +41,25 @@ struct Step {
     line: Option<u32>,
     #[serde(default)]
     result: Option<StepResult>,
+    #[serde(default)]
+    before: Option<Vec<Hook>>,
+    #[serde(default)]
+    after: Option<Vec<Hook>>,
+}
+
+/// What is run around a scenario, or a step.
+#[derive(Deserialize)]
+struct Hook {
+    #[serde(default)]
+    result: Option<StepResult>,
+    #[serde(default)]
+    r#match: Option<Match>,
+}
+
+#[derive(Deserialize)]
+struct Match {
+    #[serde(default)]
+    location: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -48,23 +67,27 @@ struct StepResult {
     #[serde(default)]
     status: Option<String>,
     #[serde(default)]
-    duration: Option<f64>,
+    duration: Option<serde_json::Number>,
     #[serde(default)]
     error_message: Option<String>,
 }
 
 pub(super) fn read(text: &str) -> Contents {
     if text.trim().is_empty() {
-        let reason = "the file is empty".to_owned();
-        let problem = Some(Malformed { line: 0, column: 0, reason });
-        return Contents { problem, ..Contents::default() };
+        return Contents::refused(Malformed::whole("the file is empty"));
     }
     match serde_json::from_str::<Vec<Feature>>(text) {
         Ok(features) => {
-            let cases = features.into_iter().flat_map(feature).collect();
-            Contents { cases, ..Contents::default() }
+            let mut fraction = None;
+            let cases = features.into_iter().flat_map(|one| feature(one, &mut fraction)).collect();
+            let warnings = fraction.map(|value| {
+                Malformed::whole(format!(
+                    "a duration is no whole number, {value}: CodeBuild's reader has refused such files"
+                ))
+            });
+            Contents { cases, warnings: warnings.into_iter().collect(), ..Contents::default() }
         }
-        Err(error) => Contents { problem: Some(malformed(&error)), ..Contents::default() },
+        Err(error) => Contents::refused(malformed(&error)),
     }
 }
 
@@ -73,55 +96,108 @@ pub(super) fn malformed(error: &serde_json::Error) -> Malformed {
     let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
     let text = error.to_string();
     let reason = text.split(" at line ").next().unwrap_or(&text).to_owned();
-    Malformed { line: number(error.line()), column: number(error.column()), reason }
+    Malformed::at((number(error.line()), number(error.column())), reason)
 }
 
-fn feature(feature: Feature) -> Vec<Case> {
+fn feature(feature: Feature, fraction: &mut Option<serde_json::Number>) -> Vec<Case> {
     let Feature { uri, name, elements } = feature;
-    let uri = uri.unwrap_or_default();
+    let (uri, name) = (uri.unwrap_or_default(), name.unwrap_or_default());
     let mut cases = Vec::new();
-    let mut background: Vec<Step> = Vec::new();
+    let mut background: Vec<Act> = Vec::new();
     for scenario in elements.unwrap_or_default() {
-        let steps = [scenario.before, scenario.steps, scenario.after];
-        let mut steps: Vec<Step> = steps.into_iter().flatten().flatten().collect();
-        if scenario.r#type.as_deref() == Some("background") {
+        let is_background = scenario.r#type.as_deref() == Some("background");
+        let (title, line) = (scenario.name.clone(), scenario.line.unwrap_or(0));
+        let mut acts = acts(scenario);
+        if is_background {
             // Part of the scenario that follows.
-            background = steps;
+            background = acts;
             continue;
         }
-        steps.splice(0..0, std::mem::take(&mut background));
+        acts.splice(0..0, std::mem::take(&mut background));
         let mut case = Case::new(0);
-        case.suite = name.clone().unwrap_or_default();
-        case.class = name.clone().unwrap_or_default();
-        case.name = scenario.name.unwrap_or_default();
-        let mut line = scenario.line.unwrap_or(0);
-        let mut worst = 0;
-        for step in steps {
-            let Some(result) = step.result else { continue };
-            let duration = result.duration.unwrap_or(0.0);
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-            let duration = duration as u64;
-            case.duration_ns = case.duration_ns.saturating_add(duration);
-            let (rank, status) = judged(result.status.as_deref().unwrap_or_default());
-            if rank > worst {
-                worst = rank;
-                case.status = status;
-                if rank > 1 {
-                    line = step.line.unwrap_or(line);
-                    let keyword = step.keyword.unwrap_or_default();
-                    let text = format!("{}{}", keyword, step.name.unwrap_or_default());
-                    let status = result.status.unwrap_or_default();
-                    case.message = format!("{status}: {}", text.trim());
-                    case.add_message(&result.error_message.unwrap_or_default());
-                }
-            }
-        }
+        case.suite.clone_from(&name);
+        case.class.clone_from(&name);
+        case.name = title.unwrap_or_default();
+        let line = judge(&mut case, acts, line, fraction);
         if !uri.is_empty() {
             case.place = Some(Place { file: uri.clone(), line, column: 0 });
         }
         cases.push(case);
     }
     cases
+}
+
+/// A step or a hook, and what came of it.
+struct Act {
+    is_step: bool,
+    text: String,
+    line: Option<u32>,
+    result: Option<StepResult>,
+}
+
+/// Everything a scenario did, in its order.
+fn acts(scenario: Scenario) -> Vec<Act> {
+    let hooks = |hooks: Option<Vec<Hook>>, what: &str, line: Option<u32>| -> Vec<Act> {
+        let act = |hook: Hook| {
+            let place = hook.r#match.and_then(|found| found.location).unwrap_or_default();
+            let text = format!("{what} {place}");
+            Act { is_step: false, text, line, result: hook.result }
+        };
+        hooks.into_iter().flatten().map(act).collect()
+    };
+    let mut acts = hooks(scenario.before, "hook", None);
+    for step in scenario.steps.into_iter().flatten() {
+        acts.extend(hooks(step.before, "hook before the step", step.line));
+        let text = format!("{}{}", step.keyword.unwrap_or_default(), step.name.unwrap_or_default());
+        acts.push(Act { is_step: true, text, line: step.line, result: step.result });
+        acts.extend(hooks(step.after, "hook after the step", step.line));
+    }
+    acts.extend(hooks(scenario.after, "hook", None));
+    acts
+}
+
+/// A scenario is as bad as its worst step, and without steps nobody knows. The line of that step, else
+/// `line`.
+fn judge(
+    case: &mut Case,
+    acts: Vec<Act>,
+    mut line: u32,
+    fraction: &mut Option<serde_json::Number>,
+) -> u32 {
+    let mut worst = 0;
+    if !acts.iter().any(|act| act.is_step) {
+        (worst, case.status) = judged("");
+        "it has no steps".clone_into(&mut case.message);
+    }
+    for Act { is_step, text, line: at, result } in acts {
+        if result.is_none() && !is_step {
+            continue;
+        }
+        let result =
+            result.unwrap_or(StepResult { status: None, duration: None, error_message: None });
+        if let Some(duration) = result.duration {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+            let whole = duration.as_u64().or(duration.as_f64().map(|value| value as u64));
+            case.duration_ns = case.duration_ns.saturating_add(whole.unwrap_or(0));
+            if duration.is_f64() && fraction.is_none() {
+                *fraction = Some(duration);
+            }
+        }
+        let status = result.status.unwrap_or_default();
+        let (rank, judged) = judged(&status);
+        if rank > worst {
+            worst = rank;
+            case.status = judged;
+            case.message.clear();
+            if rank > 1 {
+                line = at.unwrap_or(line);
+                let status = if status.is_empty() { "without a result" } else { &status };
+                case.message = format!("{status}: {}", text.trim());
+                case.add_message(&result.error_message.unwrap_or_default());
+            }
+        }
+    }
+    line
 }
 
 /// How bad a step is, and what that makes of its scenario.

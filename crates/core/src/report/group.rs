@@ -3,13 +3,15 @@
 //! A [`Group`] takes in what was read of each file and becomes [`ReportFacts`] for events and record, and
 //! [`ReportDetails`] for files.
 
-use super::model::{Case, CaseStatus, FileCoverage, shortened};
+use super::coverage::FileCoverage;
+use super::model::{Case, CaseStatus, shortened};
 use super::place;
 use super::place::Place;
+use super::union::Union;
 use super::{Contents, Format, Malformed};
 use crate::mask::Secrets;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Most cases of a report that are kept (`spec/buildspec.md` 2.4).
 pub const MAX_CASES: usize = 500;
@@ -43,7 +45,7 @@ pub enum ReportStatus {
     Succeeded,
     /// Some did.
     Failed,
-    /// Not all of it could be read.
+    /// It is not all that it should be.
     Incomplete,
 }
 
@@ -144,8 +146,11 @@ pub struct Failure {
 pub struct ReportFacts {
     /// In AWS's shape.
     pub report: Report,
-    /// What could not be read, and where.
+    /// What could not be read, or is missing, and where.
     pub problems: Vec<String>,
+    /// What AWS would not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The first failed cases.
     pub failures: Vec<Failure>,
 }
@@ -153,8 +158,8 @@ pub struct ReportFacts {
 impl ReportFacts {
     /// Takes secrets out of what came from the build's files.
     pub fn mask(&mut self, secrets: &Secrets) {
-        for problem in &mut self.problems {
-            secrets.mask_text(problem);
+        for text in self.problems.iter_mut().chain(&mut self.warnings) {
+            secrets.mask_text(text);
         }
         for failure in &mut self.failures {
             secrets.mask_text(&mut failure.title);
@@ -175,6 +180,9 @@ pub struct ReportDetails {
     pub report: Report,
     /// Why it is INCOMPLETE.
     pub problems: Vec<String>,
+    /// What AWS would not take.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// DescribeTestCases.
     pub test_cases: Vec<TestCase>,
     /// DescribeCodeCoverages.
@@ -188,13 +196,27 @@ pub struct Group {
     pub name: String,
     /// The format of its files.
     pub format: Format,
-    /// Cases with the path of their report file.
-    cases: Vec<(String, Case)>,
-    coverage: Vec<FileCoverage>,
-    /// Where a file stands among those with coverage.
-    files: HashMap<String, usize>,
+    /// Cases with their report file's number.
+    cases: Vec<(usize, Case)>,
+    files: Vec<ReportFile>,
+    coverage: Union,
     problems: Vec<String>,
     more_problems: usize,
+    /// Why files were refused, in AWS's words.
+    refused: Vec<String>,
+    more_refused: usize,
+    warnings: Vec<String>,
+}
+
+/// A report file by its names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReportFile {
+    /// As its raw copy is called.
+    pub name: String,
+    /// As seen from the source directory, for a person.
+    pub shown: String,
+    /// Its whole path in the container.
+    pub path: String,
 }
 
 impl Group {
@@ -205,10 +227,13 @@ impl Group {
             name,
             format,
             cases: Vec::new(),
-            coverage: Vec::new(),
-            files: HashMap::new(),
+            files: Vec::new(),
+            coverage: Union::default(),
             problems: Vec::new(),
             more_problems: 0,
+            refused: Vec::new(),
+            more_refused: 0,
+            warnings: Vec::new(),
         }
     }
 
@@ -219,30 +244,53 @@ impl Group {
     }
 
     /// Takes a file in.
-    pub fn add(&mut self, path: &str, contents: Contents) {
-        let Contents { cases, coverage, problem } = contents;
+    pub fn add(&mut self, file: ReportFile, contents: Contents) {
+        let Contents { cases, coverage, problem, doubts, warnings } = contents;
+        let shown = &file.shown;
         if self.cases.len() + cases.len() > MAX_TOTAL
             || self.coverage.len() + coverage.len() > MAX_TOTAL
         {
-            self.problem(format!("{path}: left out; a report has at most {MAX_TOTAL} entries"));
+            self.problem(format!("{shown}: left out; a report has at most {MAX_TOTAL} entries"));
             return;
         }
-        self.cases.extend(cases.into_iter().map(|case| (path.to_owned(), case)));
-        for file in coverage {
-            match self.files.get(&file.path) {
-                // The same file in two reports: what the better run has seen.
-                Some(&at) if self.coverage[at].lines_covered >= file.lines_covered => {}
-                Some(&at) => self.coverage[at] = file,
-                None => {
-                    self.files.insert(file.path.clone(), self.coverage.len());
-                    self.coverage.push(file);
-                }
-            }
-        }
+        let number = self.files.len();
+        self.cases.extend(cases.into_iter().map(|case| (number, case)));
+        self.coverage.add(&file.path, coverage);
         if let Some(problem) = problem {
-            let Malformed { line, .. } = problem;
-            let between = if line > 0 { ":" } else { ": " };
-            self.problem(format!("{path}{between}{problem}"));
+            self.problem(placed(shown, &problem));
+            self.refuse(match &problem.aws {
+                // That of the service, which does not know of files.
+                Some(aws) if aws.starts_with("InvalidInputException") => aws.clone(),
+                Some(aws) => format!("{}: {aws}", file.path),
+                None => placed(&file.path, &problem),
+            });
+        }
+        for doubt in doubts {
+            self.problem(placed(shown, &doubt));
+        }
+        if self.warnings.len() < MAX_PROBLEMS {
+            self.warnings.extend(warnings.iter().map(|warning| placed(shown, warning)));
+        }
+        self.files.push(file);
+    }
+
+    /// Why files of the group were refused, the first of them, and how many were.
+    #[must_use]
+    pub fn refused(&self) -> (&[String], usize) {
+        (&self.refused, self.refused.len() + self.more_refused)
+    }
+
+    /// The files, or some, could not be had at all.
+    pub fn unreadable(&mut self, text: String) {
+        self.refuse(text.clone());
+        self.problem(text);
+    }
+
+    fn refuse(&mut self, text: String) {
+        if self.refused.len() < MAX_PROBLEMS {
+            self.refused.push(text);
+        } else {
+            self.more_refused += 1;
         }
     }
 
@@ -257,7 +305,7 @@ impl Group {
 
     /// All cases with the paths of their report files.
     pub fn cases(&self) -> impl Iterator<Item = (&str, &Case)> {
-        self.cases.iter().map(|(path, case)| (path.as_str(), case))
+        self.cases.iter().map(|(file, case)| (self.files[*file].name.as_str(), case))
     }
 
     /// Makes places in the source relative to it, and takes secrets out of everything.
@@ -276,10 +324,9 @@ impl Group {
                 }
             }
         }
-        for file in &mut self.coverage {
-            file.path = place::relative(&file.path, source);
-        }
-        self.problems.iter_mut().for_each(|problem| secrets.mask_text(problem));
+        self.coverage.finish(source);
+        let texts = self.problems.iter_mut().chain(&mut self.refused).chain(&mut self.warnings);
+        texts.for_each(|text| secrets.mask_text(text));
     }
 
     /// In AWS's shape. `arn` is the report's own.
@@ -293,10 +340,12 @@ impl Group {
             name: arn.rsplit(':').next().unwrap_or(arn).to_owned(),
             report_group_arn: group_arn.to_owned(),
             execution_id: build_arn.to_owned(),
-            status: match (self.problems.is_empty(), is_bad) {
-                (false, _) => ReportStatus::Incomplete,
-                (true, true) => ReportStatus::Failed,
-                (true, false) => ReportStatus::Succeeded,
+            status: match (self.refused.is_empty(), is_bad, self.problems.is_empty()) {
+                (false, _, _) => ReportStatus::Incomplete,
+                // What is missing besides does not hide it.
+                (true, true, _) => ReportStatus::Failed,
+                (true, false, false) => ReportStatus::Incomplete,
+                (true, false, true) => ReportStatus::Succeeded,
             },
             created,
             truncated: self.cases.len() > MAX_CASES,
@@ -325,8 +374,8 @@ impl Group {
         let sum = |count: fn(&FileCoverage) -> u64| {
             self.coverage.iter().map(count).fold(0, u64::saturating_add)
         };
-        let lines = (sum(|f| f.lines_covered), sum(|f| f.lines_missed));
-        figures(lines, (sum(|f| f.branches_covered), sum(|f| f.branches_missed)))
+        let lines = (sum(|f| f.lines.covered()), sum(|f| f.lines.missed()));
+        figures(lines, (sum(|f| f.branches.covered()), sum(|f| f.branches.missed())))
     }
 
     /// For an event.
@@ -337,30 +386,32 @@ impl Group {
             .iter()
             .filter(|(_, case)| case.status.is_bad())
             .take(MAX_FAILURES)
-            .map(|(path, case)| Failure {
+            .map(|(file, case)| Failure {
                 title: shortened(&case.title(), MAX_NAME),
                 // The report's own line is better than no place.
                 place: case.place.clone().or_else(|| {
-                    Some(Place { file: path.clone(), line: case.report_line, column: 0 })
+                    let file = self.files[*file].shown.clone();
+                    Some(Place { file, line: case.report_line, column: 0 })
                 }),
                 message: shortened(&case.message, MAX_EVENT_MESSAGE),
             })
             .collect();
-        ReportFacts { report, problems: self.problems.clone(), failures }
+        let (problems, warnings) = (self.problems.clone(), self.warnings.clone());
+        ReportFacts { report, problems, warnings, failures }
     }
 
     /// For a file: cut to AWS's limits, failed cases first where there are too many.
     #[must_use]
     pub fn details(&self, report: Report) -> ReportDetails {
         let arn = &report.arn;
-        let mut kept: Vec<&(String, Case)> = self.cases.iter().collect();
+        let mut kept: Vec<&(usize, Case)> = self.cases.iter().collect();
         if kept.len() > MAX_CASES {
             kept.sort_by_key(|(_, case)| !case.status.is_bad());
             kept.truncate(MAX_CASES);
         }
-        let test_cases = kept.into_iter().map(|(path, case)| TestCase {
+        let test_cases = kept.into_iter().map(|(file, case)| TestCase {
             report_arn: arn.clone(),
-            test_raw_data_path: path.clone(),
+            test_raw_data_path: self.files[*file].name.clone(),
             prefix: shortened(&case.class, MAX_NAME),
             name: shortened(&case.name, MAX_NAME),
             status: case.status,
@@ -372,17 +423,24 @@ impl Group {
             report_arn: arn.clone(),
             file_path: file.path.clone(),
             figures: figures(
-                (file.lines_covered, file.lines_missed),
-                (file.branches_covered, file.branches_missed),
+                (file.lines.covered(), file.lines.missed()),
+                (file.branches.covered(), file.branches.missed()),
             ),
         });
         ReportDetails {
             test_cases: test_cases.collect(),
             code_coverages: code_coverages.collect(),
             problems: self.problems.clone(),
+            warnings: self.warnings.clone(),
             report,
         }
     }
+}
+
+/// What is the matter with a file, with its place.
+fn placed(file: &str, what: &Malformed) -> String {
+    let between = if what.line > 0 { ":" } else { ": " };
+    format!("{file}{between}{what}")
 }
 
 /// Of lines and branches that were covered and missed.

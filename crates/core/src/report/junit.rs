@@ -1,99 +1,184 @@
 //! JUNITXML: JUnit's XML in the dialects of surefire, Gradle, pytest, nextest, jest, gtest, PHPUnit
 //! and Rust's own test programs.
 
-use super::Contents;
 use super::model::{Case, CaseStatus, seconds};
 use super::place::Place;
 use super::xml::{self, Element, Handler};
+use super::{Contents, Malformed, totals};
 
 #[derive(Default)]
 struct Junit {
-    suites: Vec<String>,
+    suites: Vec<Suite>,
     case: Option<Case>,
     /// What the case has written.
     said: String,
     cases: Vec<Case>,
+    refused: Option<Malformed>,
+    doubts: Vec<Malformed>,
+}
+
+/// A suite under way.
+struct Suite {
+    name: String,
+    line: u32,
+    /// What it says of itself: tests; failures and errors.
+    tests: Option<u64>,
+    bad: u64,
+    /// Cases in it, and in what is in it.
+    found: u64,
+    found_bad: u64,
 }
 
 pub(super) fn read(text: &str) -> Contents {
     let mut reader = Junit::default();
-    let problem = xml::read(text, &mut reader);
-    Contents { cases: reader.cases, problem, ..Contents::default() }
+    let malformed = xml::read(text, &mut reader);
+    let Junit { cases, refused, doubts, .. } = reader;
+    Contents { cases, problem: malformed.or(refused), doubts, ..Contents::default() }
 }
 
 impl Handler for Junit {
     const ROOTS: &'static [&'static str] = &["testsuites", "testsuite"];
 
     fn start(&mut self, element: &Element<'_>, above: &[String]) {
-        let in_case = above.last().is_some_and(|name| name == "testcase");
+        let parent = above.last().map_or("", String::as_str);
         match element.name {
-            "testsuite" | "testsuites" => self.suites.push(element.text("name")),
+            "testsuite" | "testsuites" => self.suite(element),
             "testcase" => {
-                let mut case = Case::new(element.line);
-                case.suite =
-                    self.suites.iter().rfind(|name| !name.is_empty()).cloned().unwrap_or_default();
-                case.class = element
-                    .get("classname")
-                    .or(element.get("class"))
-                    .unwrap_or_default()
-                    .to_owned();
-                case.name = element.text("name");
-                case.duration_ns = seconds(element.get("time").unwrap_or_default());
-                case.place =
-                    element.get("file").filter(|file| !file.is_empty()).map(|file| Place {
-                        file: file.to_owned(),
-                        line: u32::try_from(element.count("line")).unwrap_or(0),
-                        column: 0,
-                    });
-                // gtest says here what others say with an element.
-                let told = [element.get("status"), element.get("result")];
-                if told.into_iter().flatten().any(|status| {
-                    ["notrun", "skipped", "disabled", "suppressed"]
-                        .contains(&status.to_ascii_lowercase().as_str())
-                }) {
-                    case.status = CaseStatus::Skipped;
-                }
-                self.case = Some(case);
+                self.case = Some(self.begun(element));
                 self.said.clear();
             }
-            "failure" | "error" | "skipped" if in_case => {
+            "failure" | "error" | "skipped" if parent == "testcase" => {
                 let Some(case) = &mut self.case else { return };
-                case.status = match (case.status, element.name) {
-                    (CaseStatus::Failed, _) | (_, "failure") => CaseStatus::Failed,
-                    (CaseStatus::Error, _) | (_, "error") => CaseStatus::Error,
-                    _ => CaseStatus::Skipped,
-                };
+                case.worsen(ended(element.name));
                 case.add_message(element.get("message").unwrap_or_default());
+            }
+            // A suite that could not begin, or end.
+            "failure" | "error" if parent == "testsuite" => {
+                let mut case = Case::new(element.line);
+                case.suite = self.suite_name();
+                case.name.clone_from(&case.suite);
+                case.status = ended(element.name);
+                case.add_message(element.get("message").unwrap_or_default());
+                self.case = Some(case);
             }
             _ => {}
         }
     }
 
     fn end(&mut self, name: &str, text: &str, above: &[String]) {
+        let parent = above.last().map_or("", String::as_str);
         match name {
-            "testsuite" | "testsuites" => drop(self.suites.pop()),
+            "testsuite" | "testsuites" => self.suite_ends(),
             "testcase" => {
                 let Some(mut case) = self.case.take() else { return };
                 // Rust's own test programs say nowhere else why.
-                let has_failed = matches!(case.status, CaseStatus::Failed | CaseStatus::Error);
-                if has_failed && case.message.is_empty() {
+                if case.status.is_bad() && case.message.is_empty() {
                     case.add_message(&self.said);
                 }
-                self.cases.push(case);
+                self.take(case);
             }
-            "system-out" | "system-err"
-                if self.said.is_empty() && above.last().is_some_and(|name| name == "testcase") =>
-            {
+            "system-out" | "system-err" if self.said.is_empty() && parent == "testcase" => {
                 text.trim().clone_into(&mut self.said);
             }
-            "failure" | "error" | "skipped"
-                if above.last().is_some_and(|name| name == "testcase") =>
-            {
+            "failure" | "error" | "skipped" if parent == "testcase" => {
                 if let Some(case) = &mut self.case {
                     case.add_message(text);
                 }
             }
+            "failure" | "error" if parent == "testsuite" => {
+                let Some(mut case) = self.case.take() else { return };
+                case.add_message(text);
+                self.take(case);
+            }
             _ => {}
         }
+    }
+}
+
+impl Junit {
+    fn suite_name(&self) -> String {
+        let names = self.suites.iter().map(|suite| &suite.name);
+        names.rev().find(|name| !name.is_empty()).cloned().unwrap_or_default()
+    }
+
+    fn suite(&mut self, element: &Element<'_>) {
+        let count = |name: &str| element.count(name);
+        let tests = element.number("tests");
+        let (bad, skipped) = (count("failures") + count("errors"), count("skipped"));
+        if element.name == "testsuite" && tests.is_some_and(|tests| tests < bad + skipped) {
+            self.refused.get_or_insert_with(|| {
+                let tests = tests.unwrap_or(0);
+                let reason = format!(
+                    "the suite's own totals make no sense: tests={tests}, failures and errors={bad}, \
+                     skipped={skipped}"
+                );
+                let aws = "InvalidInputException: Test summary: status count cannot be negative";
+                let malformed = Malformed::at((element.line, 1), reason);
+                Malformed { aws: Some(aws.to_owned()), ..malformed }
+            });
+        }
+        // Catch2 counts assertions, and has this for a name.
+        let counts_assertions = element.get("hostname") == Some("tbd");
+        self.suites.push(Suite {
+            name: element.text("name"),
+            line: element.line,
+            tests: tests.filter(|_| !counts_assertions),
+            bad,
+            found: 0,
+            found_bad: 0,
+        });
+    }
+
+    fn suite_ends(&mut self) {
+        let Some(suite) = self.suites.pop() else { return };
+        let Suite { line, tests, bad, found, found_bad, .. } = suite;
+        if self.doubts.is_empty() {
+            self.doubts.extend(totals::missing(line, "tests", tests, found));
+            self.doubts.extend(totals::hidden(line, bad, found_bad));
+        }
+        if let Some(outer) = self.suites.last_mut() {
+            outer.found += found;
+            outer.found_bad += found_bad;
+        }
+    }
+
+    fn begun(&self, element: &Element<'_>) -> Case {
+        let mut case = Case::new(element.line);
+        case.suite = self.suite_name();
+        case.class =
+            element.get("classname").or(element.get("class")).unwrap_or_default().to_owned();
+        case.name = element.text("name");
+        case.duration_ns = seconds(element.get("time").unwrap_or_default());
+        case.place = element.get("file").filter(|file| !file.is_empty()).map(|file| Place {
+            file: file.to_owned(),
+            line: u32::try_from(element.count("line")).unwrap_or(0),
+            column: 0,
+        });
+        // gtest and CTest say here what others say with an element.
+        for said in [element.get("status"), element.get("result")].into_iter().flatten() {
+            case.worsen(match said.to_ascii_lowercase().as_str() {
+                "notrun" | "skipped" | "disabled" | "suppressed" => CaseStatus::Skipped,
+                "fail" | "failed" | "failure" => CaseStatus::Failed,
+                "error" => CaseStatus::Error,
+                _ => CaseStatus::Succeeded,
+            });
+        }
+        case
+    }
+
+    fn take(&mut self, case: Case) {
+        if let Some(suite) = self.suites.last_mut() {
+            suite.found += 1;
+            suite.found_bad += u64::from(case.status.is_bad());
+        }
+        self.cases.push(case);
+    }
+}
+
+fn ended(element: &str) -> CaseStatus {
+    match element {
+        "failure" => CaseStatus::Failed,
+        "error" => CaseStatus::Error,
+        _ => CaseStatus::Skipped,
     }
 }

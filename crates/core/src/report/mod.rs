@@ -8,6 +8,7 @@
 
 mod clover;
 mod cobertura;
+mod coverage;
 mod cucumber;
 mod detect;
 mod group;
@@ -22,23 +23,28 @@ mod simplecov;
 mod table;
 mod testng;
 mod text;
+mod totals;
 mod trx;
+mod union;
+mod verdict;
 mod xml;
 
 #[cfg(test)]
 mod tests;
 
+pub use coverage::{FileCoverage, Tally};
 pub use detect::{detect, may_be_report};
 pub use group::{
     CodeCoverage, CodeCoverageSummary, Failure, Group, MAX_CASES, MAX_FAILURES, Report,
-    ReportDetails, ReportFacts, ReportStatus, ReportType, TestCase, TestSummary,
+    ReportDetails, ReportFacts, ReportFile, ReportStatus, ReportType, TestCase, TestSummary,
 };
 pub use junit_out::junit;
-pub use model::{Case, CaseStatus, FileCoverage};
+pub use model::{Case, CaseStatus};
 pub use place::Place;
 pub use place::relative;
 pub use raw::raw;
 pub use table::{Tone, table};
+pub use verdict::Verdict;
 pub(crate) use xml::position;
 
 use std::fmt;
@@ -141,6 +147,19 @@ pub struct Malformed {
     pub column: u32,
     /// In one sentence without a full stop.
     pub reason: String,
+    /// The same in the words of AWS's reader, where they are known.
+    pub aws: Option<String>,
+}
+
+impl Malformed {
+    fn at((line, column): (u32, u32), reason: String) -> Self {
+        Malformed { line, column, reason, aws: None }
+    }
+
+    /// Of the file as a whole.
+    fn whole(reason: impl Into<String>) -> Self {
+        Malformed::at((0, 0), reason.into())
+    }
 }
 
 impl fmt::Display for Malformed {
@@ -159,8 +178,39 @@ pub struct Contents {
     pub cases: Vec<Case>,
     /// Files with their coverage, in the order of the file.
     pub coverage: Vec<FileCoverage>,
-    /// Why this is not all of it: what stands before the place is above.
+    /// Why the file is refused: what stands before the place is above.
     pub problem: Option<Malformed>,
+    /// Why this may not be all of it, although nothing is wrong with the file's form.
+    pub doubts: Vec<Malformed>,
+    /// What AWS would not take, and is taken here.
+    pub warnings: Vec<Malformed>,
+}
+
+impl Contents {
+    fn refused(problem: Malformed) -> Self {
+        Contents { problem: Some(problem), ..Contents::default() }
+    }
+
+    /// Doubts what yields nothing.
+    fn doubt_nothing(&mut self, format: Format) {
+        if self.problem.is_some() || !self.doubts.is_empty() {
+            return;
+        }
+        let reason = match format.kind() {
+            ReportType::Test if self.cases.is_empty() => "there is no test in it",
+            ReportType::CodeCoverage if self.coverage.iter().all(|file| file.lines.all() == 0) => {
+                match format {
+                    Format::JacocoXml => {
+                        "there is no line in it; JaCoCo has lines of classes with debug \
+                         information only"
+                    }
+                    _ => "there is no line in it",
+                }
+            }
+            ReportType::Test | ReportType::CodeCoverage => return,
+        };
+        self.doubts.push(Malformed::whole(reason));
+    }
 }
 
 /// Reads one report file. Whatever the bytes, there is an answer; what can be read of a malformed
@@ -191,5 +241,6 @@ pub fn read(format: Format, bytes: &[u8]) -> Contents {
         problem.reason = format!("{}; this looks like {other}", problem.reason);
     }
     contents.problem = contents.problem.or(garbled);
+    contents.doubt_nothing(format);
     contents
 }

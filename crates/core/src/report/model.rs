@@ -1,4 +1,4 @@
-//! What report files hold: test cases, and source files with their coverage.
+//! Test cases, as all formats have them.
 //!
 //! Made by the formats' readers; taken in by `group`.
 
@@ -29,6 +29,17 @@ impl CaseStatus {
         CaseStatus::Succeeded,
         CaseStatus::Unknown,
     ];
+
+    /// How bad it is.
+    fn rank(self) -> u8 {
+        match self {
+            CaseStatus::Succeeded => 0,
+            CaseStatus::Skipped => 1,
+            CaseStatus::Unknown => 2,
+            CaseStatus::Error => 3,
+            CaseStatus::Failed => 4,
+        }
+    }
 
     /// The name as AWS writes it.
     #[must_use]
@@ -85,6 +96,13 @@ impl Case {
         }
     }
 
+    /// Takes in how it ended as something else says it; the worse counts.
+    pub(super) fn worsen(&mut self, status: CaseStatus) {
+        if status.rank() > self.status.rank() {
+            self.status = status;
+        }
+    }
+
     /// Takes a failure's words in: those of an attribute, those of its text.
     pub(super) fn add_message(&mut self, text: &str) {
         let text = text.trim();
@@ -123,21 +141,6 @@ impl Case {
             (class, name) => format!("{} › {}", class.trim(), name.trim()),
         }
     }
-}
-
-/// What of a source file was run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FileCoverage {
-    /// Its path, as the report has it.
-    pub path: String,
-    /// Lines that were run.
-    pub lines_covered: u64,
-    /// Lines that could have been, and were not.
-    pub lines_missed: u64,
-    /// Branches that were taken.
-    pub branches_covered: u64,
-    /// Branches that were not.
-    pub branches_missed: u64,
 }
 
 /// Its first characters.

@@ -1,8 +1,8 @@
 //! NUNITXML and NUNIT3XML: what NUnit 2 and NUnit 3 write.
 
-use super::Contents;
 use super::model::{Case, CaseStatus, seconds};
 use super::xml::{self, Element, Handler};
+use super::{Contents, Malformed, totals};
 
 /// Which NUnit.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,14 +17,26 @@ pub(super) fn read(text: &str, version: Version) -> Contents {
         Version::Two => xml::read(text, &mut Two(&mut reader)),
         Version::Three => xml::read(text, &mut Three(&mut reader)),
     };
-    Contents { cases: reader.cases, problem, ..Contents::default() }
+    let doubts = reader.doubts();
+    Contents { cases: reader.cases, problem, doubts, ..Contents::default() }
 }
 
 #[derive(Default)]
 struct Nunit {
-    suites: Vec<String>,
+    suites: Vec<Suite>,
     case: Option<Case>,
     cases: Vec<Case>,
+    /// What the file says of itself: its line, tests, and those that failed.
+    said: Option<(u32, Option<u64>, u64)>,
+}
+
+/// A suite under way.
+struct Suite {
+    name: String,
+    /// Its own failure: of what it does before and after its cases.
+    failure: Option<Case>,
+    /// Whether one of its cases has failed, which it has then as well.
+    has_bad: bool,
 }
 
 struct Two<'a>(&'a mut Nunit);
@@ -33,8 +45,8 @@ struct Three<'a>(&'a mut Nunit);
 impl Handler for Two<'_> {
     const ROOTS: &'static [&'static str] = &["test-results"];
 
-    fn start(&mut self, element: &Element<'_>, _: &[String]) {
-        self.0.start(element);
+    fn start(&mut self, element: &Element<'_>, above: &[String]) {
+        self.0.start(element, above);
     }
 
     fn end(&mut self, name: &str, text: &str, above: &[String]) {
@@ -45,8 +57,8 @@ impl Handler for Two<'_> {
 impl Handler for Three<'_> {
     const ROOTS: &'static [&'static str] = &["test-run"];
 
-    fn start(&mut self, element: &Element<'_>, _: &[String]) {
-        self.0.start(element);
+    fn start(&mut self, element: &Element<'_>, above: &[String]) {
+        self.0.start(element, above);
     }
 
     fn end(&mut self, name: &str, text: &str, above: &[String]) {
@@ -55,44 +67,97 @@ impl Handler for Three<'_> {
 }
 
 impl Nunit {
-    fn start(&mut self, element: &Element<'_>) {
+    fn start(&mut self, element: &Element<'_>, above: &[String]) {
+        let parent = above.last().map_or("", String::as_str);
         match element.name {
-            "test-suite" => self.suites.push(element.text("name")),
-            "test-case" => {
+            "test-results" => {
+                let bad = element.count("failures") + element.count("errors");
+                self.said = Some((element.line, element.number("total"), bad));
+            }
+            "test-run" => {
+                self.said = Some((element.line, element.number("total"), element.count("failed")));
+            }
+            "test-suite" => self.suites.push(Suite {
+                name: element.text("name"),
+                failure: None,
+                has_bad: false,
+            }),
+            "test-case" => self.case = Some(self.begun(element)),
+            "failure" if parent == "test-case" => {
+                if let Some(case) = &mut self.case
+                    && !case.status.is_bad()
+                {
+                    case.status = CaseStatus::Failed;
+                }
+            }
+            "failure" if parent == "test-suite" => {
+                let Some(suite) = self.suites.last_mut() else { return };
                 let mut case = Case::new(element.line);
-                case.suite = self.suites.last().cloned().unwrap_or_default();
-                let full = element.get("fullname").or(element.get("name")).unwrap_or_default();
-                (case.class, case.name) = match element.get("classname") {
-                    Some(class) => (class.to_owned(), element.text("name")),
-                    None => parts(full),
-                };
-                let time = element.get("duration").or(element.get("time"));
-                case.duration_ns = seconds(time.unwrap_or_default());
-                case.status = status(element);
-                self.case = Some(case);
+                case.suite.clone_from(&suite.name);
+                case.name.clone_from(&suite.name);
+                case.status = CaseStatus::Failed;
+                suite.failure = Some(case);
             }
             _ => {}
         }
     }
 
     fn end(&mut self, name: &str, text: &str, above: &[String]) {
+        let parent = above.last().map_or("", String::as_str);
         match name {
-            "test-suite" => drop(self.suites.pop()),
-            "test-case" => self.cases.extend(self.case.take()),
-            "message" | "stack-trace"
-                if above.last().is_some_and(|name| name == "failure" || name == "reason") =>
-            {
-                if let Some(case) = &mut self.case {
+            "test-suite" => self.suite_ends(),
+            "test-case" => {
+                let Some(case) = self.case.take() else { return };
+                if let Some(suite) = self.suites.last_mut() {
+                    suite.has_bad |= case.status.is_bad();
+                }
+                self.cases.push(case);
+            }
+            "message" | "stack-trace" if parent == "failure" || parent == "reason" => {
+                let own = self.suites.last_mut().and_then(|suite| suite.failure.as_mut());
+                if let Some(case) = self.case.as_mut().or(own) {
                     case.add_message(text);
                 }
             }
             _ => {}
         }
     }
+
+    fn begun(&self, element: &Element<'_>) -> Case {
+        let mut case = Case::new(element.line);
+        case.suite = self.suites.last().map(|suite| suite.name.clone()).unwrap_or_default();
+        let full = element.get("fullname").or(element.get("name")).unwrap_or_default();
+        (case.class, case.name) = match element.get("classname") {
+            Some(class) => (class.to_owned(), element.text("name")),
+            None => parts(full),
+        };
+        let time = element.get("duration").or(element.get("time"));
+        case.duration_ns = seconds(time.unwrap_or_default());
+        case.status = status(element);
+        case
+    }
+
+    fn suite_ends(&mut self) {
+        let Some(suite) = self.suites.pop() else { return };
+        let has_failed = suite.has_bad || suite.failure.is_some();
+        // Above its cases a suite only says again that one of them has failed.
+        self.cases.extend(suite.failure.filter(|_| !suite.has_bad));
+        if let Some(outer) = self.suites.last_mut() {
+            outer.has_bad |= has_failed;
+        }
+    }
+
+    fn doubts(&self) -> Vec<Malformed> {
+        let Some((line, tests, bad)) = self.said else { return Vec::new() };
+        let found = self.cases.iter().filter(|case| case.status.is_bad()).count() as u64;
+        let missing = totals::missing(line, "tests", tests, self.cases.len() as u64);
+        missing.into_iter().chain(totals::hidden(line, bad, found)).collect()
+    }
 }
 
 fn status(element: &Element<'_>) -> CaseStatus {
     let result = element.get("result").unwrap_or_default().to_ascii_lowercase();
+    let is = |name: &str| element.get(name).map(str::to_ascii_lowercase);
     match result.as_str() {
         "success" | "passed" | "warning" => CaseStatus::Succeeded,
         "failure" => CaseStatus::Failed,
@@ -101,10 +166,11 @@ fn status(element: &Element<'_>) -> CaseStatus {
         "failed" => CaseStatus::Failed,
         "error" | "notrunnable" | "cancelled" => CaseStatus::Error,
         "ignored" | "skipped" | "explicit" => CaseStatus::Skipped,
-        "" => match (element.get("executed"), element.get("success")) {
-            (Some("False"), _) => CaseStatus::Skipped,
-            (_, Some("False")) => CaseStatus::Failed,
-            (_, Some("True")) => CaseStatus::Succeeded,
+        // Before NUnit 2.5 there is no result. What has failed has a failure in it.
+        "" => match (is("executed").as_deref(), is("success").as_deref()) {
+            (Some("false"), _) => CaseStatus::Skipped,
+            (_, Some("false")) => CaseStatus::Failed,
+            (Some("true"), _) | (_, Some("true")) => CaseStatus::Succeeded,
             _ => CaseStatus::Unknown,
         },
         // Inconclusive, and what is yet to come.

@@ -1,80 +1,138 @@
-//! SIMPLECOV: SimpleCov's `.resultset.json`, and the `coverage.json` of its JSON formatter.
+//! SIMPLECOV: SimpleCov's `.resultset.json`, and the `coverage.json` of its JSON formatter, which it writes by
+//! itself from version 1.0 on.
 
+use super::coverage::{FileCoverage, Tally};
 use super::cucumber::malformed;
-use super::model::FileCoverage;
-use super::{Contents, Malformed};
+use super::{Contents, Malformed, totals};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// How often each line was run; none for lines that are no code.
-type Lines = Vec<Option<u64>>;
+pub(super) fn read(text: &str) -> Contents {
+    if text.trim().is_empty() {
+        return Contents::refused(Malformed::whole("the file is empty"));
+    }
+    // Which of the two it is decides what the other keys mean.
+    let form = match serde_json::from_str::<Form>(text) {
+        Ok(form) => form,
+        Err(error) => return Contents::refused(malformed(&error)),
+    };
+    let document = match form.has_coverage {
+        true => serde_json::from_str::<Formatted>(text).map(|formatted| formatted.0),
+        false => serde_json::from_str::<ResultSet>(text).map(|runs| runs.0),
+    };
+    match document {
+        Err(error) => Contents::refused(malformed(&error)),
+        Ok(Document { files: None, .. }) => {
+            Contents::refused(Malformed::whole("there is no `coverage` in it"))
+        }
+        Ok(Document { files: Some(files), said }) => {
+            let coverage: Vec<FileCoverage> = files.0.into_iter().map(covered).collect();
+            let found = coverage.iter().map(|file| file.lines.all()).fold(0, u64::saturating_add);
+            let doubt = totals::missing(0, "lines", said, found);
+            Contents { coverage, doubts: doubt.into_iter().collect(), ..Contents::default() }
+        }
+    }
+}
 
-#[derive(Clone, Debug, Default)]
-struct Hits {
-    lines: Lines,
-    taken: u64,
-    branches: u64,
+fn covered((path, hits): (String, Hits)) -> FileCoverage {
+    FileCoverage { path, roots: Vec::new(), lines: hits.lines, branches: hits.branches }
+}
+
+/// What is in a document of either form.
+#[derive(Default)]
+struct Document {
+    files: Option<Files>,
+    /// How many lines it says there are.
+    said: Option<u64>,
 }
 
 #[derive(Default)]
-struct Document {
-    files: BTreeMap<String, Hits>,
+struct Form {
     has_coverage: bool,
 }
 
-pub(super) fn read(text: &str) -> Contents {
-    let whole = |reason: &str| {
-        let problem = Malformed { line: 0, column: 0, reason: reason.to_owned() };
-        Contents { problem: Some(problem), ..Contents::default() }
-    };
-    if text.trim().is_empty() {
-        return whole("the file is empty");
-    }
-    match serde_json::from_str::<Document>(text) {
-        Err(error) => Contents { problem: Some(malformed(&error)), ..Contents::default() },
-        Ok(document) if !document.has_coverage => whole("there is no `coverage` in it"),
-        Ok(document) => {
-            let coverage = document.files.into_iter().map(|(path, hits)| {
-                let lines = hits.lines.into_iter().flatten();
-                let (covered, missed): (Vec<u64>, Vec<u64>) = lines.partition(|&count| count > 0);
-                FileCoverage {
-                    path,
-                    lines_covered: covered.len() as u64,
-                    lines_missed: missed.len() as u64,
-                    branches_covered: hits.taken,
-                    branches_missed: hits.branches.saturating_sub(hits.taken),
-                }
-            });
-            Contents { coverage: coverage.collect(), ..Contents::default() }
-        }
+/// The JSON formatter's document.
+#[derive(Default)]
+struct Formatted(Document);
+
+/// Runs by their names.
+#[derive(Default)]
+struct ResultSet(Document);
+
+/// One of them, if it is one.
+#[derive(Default)]
+struct Run(Option<Files>);
+
+/// The formatter's own sum, of which the lines are of interest.
+#[derive(Default)]
+struct Total(Option<u64>);
+
+#[derive(Default)]
+struct LineTotal {
+    covered: Option<u64>,
+    missed: Option<u64>,
+}
+
+#[derive(Default)]
+struct Files(BTreeMap<String, Hits>);
+
+#[derive(Default)]
+struct Hits {
+    lines: Tally,
+    branches: Tally,
+}
+
+impl Files {
+    /// Measurements of one file unite.
+    fn add(&mut self, path: String, hits: Hits) {
+        let known = self.0.entry(path).or_default();
+        known.lines.unite(hits.lines);
+        known.branches.unite(hits.branches);
     }
 }
 
-impl Document {
-    /// Runs of the same file add up.
-    fn add(&mut self, files: Files) {
-        self.has_coverage = true;
-        for (path, hits) in files.0 {
-            let known = self.files.entry(path).or_default();
-            if known.lines.len() < hits.lines.len() {
-                known.lines.resize(hits.lines.len(), None);
-            }
-            for (line, more) in known.lines.iter_mut().zip(&hits.lines) {
-                if let Some(more) = more {
-                    *line = Some(line.unwrap_or(0).saturating_add(*more));
-                }
-            }
-            known.taken = known.taken.max(hits.taken);
-            known.branches = known.branches.max(hits.branches);
-        }
-    }
-}
-
-/// Visits a map and hands on each key with the access to its value; whatever is no map is an error
-/// with its place.
+/// Reads a map, each key with the access to its value. What is no map is an error with its place, or,
+/// where `else` says so, nothing.
 macro_rules! map_visitor {
-    ($type:ty, $what:literal, |$this:ident, $key:ident, $map:ident| $body:block) => {
+    (@ask $deserializer:ident $map:ident) => {
+        $deserializer.deserialize_map($map)
+    };
+    (@ask $deserializer:ident $map:ident or_nothing) => {
+        $deserializer.deserialize_any($map)
+    };
+    (@or_nothing $type:ty) => {
+        fn visit_bool<E>(self, _: bool) -> Result<$type, E> {
+            Ok(<$type>::default())
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<$type, E> {
+            Ok(<$type>::default())
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<$type, E> {
+            Ok(<$type>::default())
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<$type, E> {
+            Ok(<$type>::default())
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<$type, E> {
+            Ok(<$type>::default())
+        }
+
+        fn visit_unit<E>(self) -> Result<$type, E> {
+            Ok(<$type>::default())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<$type, A::Error> {
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(<$type>::default())
+        }
+    };
+    ($type:ty, $what:literal, |$this:ident, $key:ident, $map:ident| $body:block $(, $else:ident)?) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Map;
@@ -95,42 +153,80 @@ macro_rules! map_visitor {
                         }
                         Ok($this)
                     }
+
+                    $(map_visitor!(@$else $type);)?
                 }
-                deserializer.deserialize_map(Map)
+                map_visitor!(@ask deserializer Map $($else)?)
             }
         }
     };
 }
 
-#[derive(Default)]
-struct Files(BTreeMap<String, Hits>);
-
-#[derive(Default)]
-struct Command(Option<Files>);
-
-map_visitor!(Document, "a map of runs", |document, key, map| {
-    match key.as_str() {
-        // The JSON formatter's, beside facts about itself.
-        "coverage" => document.add(map.next_value()?),
-        "meta" | "groups" | "total" | "errors" => drop(map.next_value::<IgnoredAny>()?),
-        _ => {
-            if let Command(Some(files)) = map.next_value()? {
-                document.add(files);
-            }
-        }
-    }
+map_visitor!(Form, "a map of runs", |form, key, map| {
+    form.has_coverage |= key == "coverage";
+    map.next_value::<IgnoredAny>()?;
 });
 
-map_visitor!(Command, "a run with its `coverage`", |command, key, map| {
+map_visitor!(Formatted, "a map with `coverage`", |formatted, key, map| {
     match key.as_str() {
-        "coverage" => command.0 = Some(map.next_value()?),
+        "coverage" => formatted.0.files = Some(map.next_value()?),
+        "total" => formatted.0.said = map.next_value::<Total>()?.0,
         _ => drop(map.next_value::<IgnoredAny>()?),
     }
 });
 
+map_visitor!(ResultSet, "a map of runs", |runs, _name, map| {
+    if let Run(Some(files)) = map.next_value()? {
+        let known = runs.0.files.get_or_insert_default();
+        for (path, hits) in files.0 {
+            known.add(path, hits);
+        }
+    }
+});
+
+map_visitor!(
+    Run,
+    "a run with its `coverage`",
+    |run, key, map| {
+        match key.as_str() {
+            "coverage" => run.0 = Some(map.next_value()?),
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+    },
+    or_nothing
+);
+
+map_visitor!(
+    Total,
+    "sums",
+    |total, key, map| {
+        match key.as_str() {
+            "lines" => {
+                let LineTotal { covered, missed } = map.next_value()?;
+                total.0 = covered.zip(missed).map(|(one, other)| one.saturating_add(other));
+            }
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+    },
+    or_nothing
+);
+
+map_visitor!(
+    LineTotal,
+    "a sum of lines",
+    |total, key, map| {
+        match key.as_str() {
+            "covered" => total.covered = map.next_value::<Count>()?.0,
+            "missed" => total.missed = map.next_value::<Count>()?.0,
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+    },
+    or_nothing
+);
+
 map_visitor!(Files, "a map of files", |files, path, map| {
     let hits = map.next_value::<Hits>()?;
-    files.0.insert(path, hits);
+    files.add(path, hits);
 });
 
 impl<'de> Deserialize<'de> for Hits {
@@ -144,11 +240,15 @@ impl<'de> Deserialize<'de> for Hits {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Hits, A::Error> {
-                let mut lines = Lines::new();
-                while let Some(count) = list.next_element::<Count>()? {
-                    lines.push(count.0);
+                let mut hits = Hits::default();
+                let mut number = 0;
+                while let Some(Count(count)) = list.next_element()? {
+                    number += 1;
+                    if let Some(count) = count {
+                        hits.lines.line(number, count > 0);
+                    }
                 }
-                Ok(Hits { lines, ..Hits::default() })
+                Ok(hits)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Hits, A::Error> {
@@ -159,10 +259,7 @@ impl<'de> Deserialize<'de> for Hits {
                             hits.lines =
                                 map.next_value::<Option<Hits>>()?.unwrap_or_default().lines;
                         }
-                        "branches" => {
-                            let Branches { taken, all } = map.next_value()?;
-                            (hits.taken, hits.branches) = (taken, all);
-                        }
+                        "branches" => hits.branches = map.next_value::<Branches>()?.0,
                         _ => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
@@ -173,7 +270,8 @@ impl<'de> Deserialize<'de> for Hits {
     }
 }
 
-/// A line's count: a number, or nothing, or a word such as `ignored`.
+/// A count: a number, or nothing, or a word such as `ignored`.
+#[derive(Default)]
 struct Count(Option<u64>);
 
 impl<'de> Deserialize<'de> for Count {
@@ -183,7 +281,7 @@ impl<'de> Deserialize<'de> for Count {
             type Value = Count;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("how often a line was run")
+                formatter.write_str("how often it was run")
             }
 
             fn visit_u64<E>(self, count: u64) -> Result<Count, E> {
@@ -210,18 +308,14 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-/// Branches taken and all, in either of two forms: conditions with their branches, or a list.
-#[derive(Default)]
-struct Branches {
-    taken: u64,
-    all: u64,
-}
+/// Branches in either of two forms: conditions with their branches, or a list.
+struct Branches(Tally);
 
-impl Branches {
-    fn count(&mut self, hits: u64) {
-        self.all += 1;
-        self.taken += u64::from(hits > 0);
-    }
+/// A number for what tells a branch from others, the same in every run.
+fn number(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl<'de> Deserialize<'de> for Branches {
@@ -229,7 +323,13 @@ impl<'de> Deserialize<'de> for Branches {
         #[derive(serde::Deserialize)]
         struct One {
             #[serde(default)]
-            coverage: Option<u64>,
+            r#type: Option<String>,
+            #[serde(default)]
+            start_line: Option<u32>,
+            #[serde(default)]
+            end_line: Option<u32>,
+            #[serde(default)]
+            coverage: Count,
         }
         struct Any;
         impl<'de> Visitor<'de> for Any {
@@ -240,25 +340,37 @@ impl<'de> Deserialize<'de> for Branches {
             }
 
             fn visit_unit<E>(self) -> Result<Branches, E> {
-                Ok(Branches::default())
+                Ok(Branches(Tally::default()))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Branches, A::Error> {
-                let mut branches = Branches::default();
+                let mut branches = Tally::default();
+                // Several of a kind may stand on one line.
+                let mut alike: BTreeMap<u64, u32> = BTreeMap::new();
                 while let Some(one) = list.next_element::<One>()? {
-                    branches.count(one.coverage.unwrap_or(0));
+                    let One { r#type, start_line, end_line, coverage } = one;
+                    let kind = number((&r#type, start_line, end_line));
+                    let which = alike.entry(kind).or_default();
+                    *which += 1;
+                    if let Count(Some(hits)) = coverage {
+                        let part = (start_line.unwrap_or(0), number((kind, *which)));
+                        branches.hit(part, u64::from(hits > 0), 1);
+                    }
                 }
-                Ok(branches)
+                Ok(Branches(branches))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Branches, A::Error> {
-                let mut branches = Branches::default();
-                while map.next_key::<IgnoredAny>()?.is_some() {
-                    for hits in map.next_value::<BTreeMap<String, u64>>()?.into_values() {
-                        branches.count(hits);
+                let mut branches = Tally::default();
+                while let Some(condition) = map.next_key::<String>()? {
+                    for (branch, count) in map.next_value::<BTreeMap<String, Count>>()? {
+                        if let Count(Some(hits)) = count {
+                            let part = (0, number((&condition, &branch)));
+                            branches.hit(part, u64::from(hits > 0), 1);
+                        }
                     }
                 }
-                Ok(branches)
+                Ok(Branches(branches))
             }
         }
         deserializer.deserialize_any(Any)

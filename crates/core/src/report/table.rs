@@ -42,6 +42,9 @@ pub fn table(reports: &[ReportFacts]) -> Vec<(Tone, String)> {
         for problem in &facts.problems {
             lines.push((Tone::Detail, format!("  {problem}")));
         }
+        for warning in &facts.warnings {
+            lines.push((Tone::Detail, format!("  warning: {warning}")));
+        }
         for failure in &facts.failures {
             lines.extend(failed(failure));
         }

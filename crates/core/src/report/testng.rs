@@ -1,8 +1,8 @@
 //! TESTNGXML: TestNG's own results.
 
-use super::Contents;
 use super::model::{Case, CaseStatus, milliseconds};
 use super::xml::{self, Element, Handler};
+use super::{Contents, Malformed, totals};
 
 #[derive(Default)]
 struct Testng {
@@ -10,12 +10,24 @@ struct Testng {
     class: String,
     case: Option<Case>,
     cases: Vec<Case>,
+    /// What the file says of itself: its line, tests that were run or skipped, and those that failed.
+    said: Option<(u32, u64, u64)>,
 }
 
 pub(super) fn read(text: &str) -> Contents {
     let mut reader = Testng::default();
     let problem = xml::read(text, &mut reader);
-    Contents { cases: reader.cases, problem, ..Contents::default() }
+    let doubts = reader.doubts();
+    Contents { cases: reader.cases, problem, doubts, ..Contents::default() }
+}
+
+impl Testng {
+    fn doubts(&self) -> Vec<Malformed> {
+        let Some((line, tests, bad)) = self.said else { return Vec::new() };
+        let found = self.cases.iter().filter(|case| case.status.is_bad()).count() as u64;
+        let missing = totals::missing(line, "tests", Some(tests), self.cases.len() as u64);
+        missing.into_iter().chain(totals::hidden(line, bad, found)).collect()
+    }
 }
 
 impl Handler for Testng {
@@ -23,6 +35,11 @@ impl Handler for Testng {
 
     fn start(&mut self, element: &Element<'_>, _: &[String]) {
         match element.name {
+            "testng-results" => {
+                let [passed, failed, skipped] =
+                    ["passed", "failed", "skipped"].map(|name| element.count(name));
+                self.said = Some((element.line, passed + failed + skipped, failed));
+            }
             "suite" => self.suite = element.text("name"),
             "class" => self.class = element.text("name"),
             "test-method" => {
@@ -40,6 +57,14 @@ impl Handler for Testng {
                 // Set-up and tear-down are no tests, unless they are why there were none.
                 let is_set_up = element.get("is-config") == Some("true");
                 self.case = (!is_set_up || case.status == CaseStatus::Failed).then_some(case);
+            }
+            // Who says nothing else has thrown what should not have been thrown.
+            "exception" => {
+                if let Some(case) = &mut self.case
+                    && case.status == CaseStatus::Unknown
+                {
+                    case.status = CaseStatus::Failed;
+                }
             }
             _ => {}
         }

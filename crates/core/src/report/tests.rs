@@ -1,5 +1,8 @@
 //! All formats, the limits, the writer.
 
+mod counts;
+mod union;
+
 use super::*;
 use crate::mask::Secrets;
 
@@ -15,6 +18,7 @@ fn letters(contents: &Contents) -> String {
 fn sound(format: Format, text: &str) -> Contents {
     let contents = read(format, text.as_bytes());
     assert_eq!(contents.problem, None, "{format}");
+    assert_eq!(contents.doubts, [], "{format}");
     assert_eq!(detect(text), Some(format));
     contents
 }
@@ -170,14 +174,9 @@ fn covered(contents: &Contents) -> Vec<(&str, [u64; 4])> {
     let files = contents.coverage.iter();
     files
         .map(|file| {
-            let FileCoverage {
-                path,
-                lines_covered,
-                lines_missed,
-                branches_covered,
-                branches_missed,
-            } = file;
-            (path.as_str(), [*lines_covered, *lines_missed, *branches_covered, *branches_missed])
+            let FileCoverage { path, lines, branches, .. } = file;
+            let figures = [lines, branches].map(|tally| [tally.covered(), tally.missed()]);
+            (path.as_str(), figures.concat().try_into().expect("four"))
         })
         .collect()
 }
@@ -277,9 +276,14 @@ fn other_encodings() {
     }
 }
 
+/// A report file of the source.
+fn file(name: &str) -> ReportFile {
+    ReportFile { name: name.to_owned(), shown: name.to_owned(), path: format!("/src/{name}") }
+}
+
 fn group(text: &str) -> Group {
     let mut group = Group::new("demo-unit".to_owned(), Format::JunitXml);
-    group.add("out/a.xml", read(Format::JunitXml, text.as_bytes()));
+    group.add(file("out/a.xml"), read(Format::JunitXml, text.as_bytes()));
     group
 }
 
@@ -345,7 +349,7 @@ fn secrets_are_nowhere_in_a_report() {
 fn junit_that_is_written_reads_back_as_the_same() {
     let mut group = group(PYTEST);
     group.add(
-        "b.xml",
+        file("b.xml"),
         read(
             Format::JunitXml,
             b"<testsuite name='b'><testcase name='\"&lt;&#27;]]>'/></testsuite>",
@@ -367,12 +371,12 @@ fn junit_that_is_written_reads_back_as_the_same() {
 #[test]
 fn the_table_says_what_failed_and_where() {
     let mut tests = group(PYTEST);
-    tests.add("b.xml", read(Format::JunitXml, b"<testsuite>"));
+    tests.add(file("b.xml"), read(Format::JunitXml, b"<testsuite>"));
     tests.finish("/src", &Secrets::default());
     let tests = tests.facts(tests.report("arn:r/a:1", "arn:x:report-group/demo-unit", "b", 0.0));
     let mut coverage = Group::new("demo-coverage".to_owned(), Format::CoberturaXml);
     let recorded = include_str!("../../../../tests/reports/recorded/coverage.py.xml");
-    coverage.add("coverage.xml", read(Format::CoberturaXml, recorded.as_bytes()));
+    coverage.add(file("coverage.xml"), read(Format::CoberturaXml, recorded.as_bytes()));
     let report = coverage.report("arn:r/c:1", "arn:x:report-group/demo-coverage", "b", 0.0);
     let coverage = coverage.facts(report);
     let lines: Vec<String> = table(&[tests, coverage]).into_iter().map(|(_, line)| line).collect();

@@ -26,9 +26,8 @@ pub(super) fn decode(bytes: &[u8]) -> (Cow<'_, str>, Option<Malformed>) {
         return (Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()), None);
     }
     let text = String::from_utf8_lossy(bytes);
-    let (line, column) = position(&text, error.valid_up_to());
-    let reason = "this is not text in UTF-8".to_owned();
-    (text, Some(Malformed { line, column, reason }))
+    let place = position(&text, error.valid_up_to());
+    (text, Some(Malformed::at(place, "this is not text in UTF-8".to_owned())))
 }
 
 /// Whether the XML declaration names Latin-1, or its neighbour of Windows.

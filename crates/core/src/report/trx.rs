@@ -1,8 +1,8 @@
 //! VISUALSTUDIOTRX: what `dotnet test --logger trx` and Visual Studio write.
 
-use super::Contents;
 use super::model::{Case, CaseStatus, seconds};
 use super::xml::{self, Element, Handler};
+use super::{Contents, Malformed, totals};
 use std::collections::HashMap;
 
 #[derive(Default)]
@@ -14,17 +14,34 @@ struct Trx {
     /// The definition under way, and the classes of those before it.
     definition: String,
     classes: HashMap<String, String>,
+    /// What the file says of itself.
+    said: Said,
+    /// Results, those around others as well.
+    results: u64,
+}
+
+#[derive(Default)]
+struct Said {
+    line: u32,
+    tests: Option<u64>,
+    bad: u64,
+    /// Whether the run as a whole has failed, and why.
+    has_failed: bool,
+    why: String,
 }
 
 struct Open {
     id: String,
     case: Case,
     has_inner: bool,
+    /// Whether one of those in it has failed.
+    has_bad: bool,
 }
 
 pub(super) fn read(text: &str) -> Contents {
     let mut reader = Trx::default();
     let problem = xml::read(text, &mut reader);
+    let doubts = reader.doubts();
     let Trx { cases, classes, .. } = reader;
     // Definitions stand before the results or behind them.
     let cases = cases.into_iter().map(|(id, mut case)| {
@@ -37,7 +54,37 @@ pub(super) fn read(text: &str) -> Contents {
         }
         case
     });
-    Contents { cases: cases.collect(), problem, ..Contents::default() }
+    Contents { cases: cases.collect(), problem, doubts, ..Contents::default() }
+}
+
+impl Trx {
+    fn doubts(&self) -> Vec<Malformed> {
+        let Said { line, tests, bad, has_failed, why } = &self.said;
+        let found = self.cases.iter().filter(|(_, case)| case.status.is_bad()).count() as u64;
+        let mut doubts: Vec<Malformed> =
+            totals::missing(*line, "results", *tests, self.results).into_iter().collect();
+        doubts.extend(totals::hidden(*line, *bad, found));
+        if *has_failed && found == 0 && doubts.is_empty() {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            let reason = format!("the run as a whole has failed{why}");
+            doubts.push(Malformed::at((*line, 1), reason));
+        }
+        doubts
+    }
+
+    /// A result that is whole. Rows of data are counted, not the test around them as well, unless it is
+    /// worse than they are.
+    fn close(&mut self) {
+        let Some(mut done) = self.open.pop() else { return };
+        let is_bad = done.has_bad || done.case.status.is_bad();
+        if let Some(outer) = self.open.last_mut() {
+            outer.has_bad |= is_bad;
+        }
+        if !done.has_inner || done.case.status.is_bad() && !done.has_bad {
+            done.case.suite.clone_from(&self.suite);
+            self.cases.push((done.id, done.case));
+        }
+    }
 }
 
 impl Handler for Trx {
@@ -46,6 +93,16 @@ impl Handler for Trx {
     fn start(&mut self, element: &Element<'_>, above: &[String]) {
         match element.name {
             "TestRun" => self.suite = element.text("name"),
+            "ResultSummary" => {
+                self.said.line = element.line;
+                self.said.has_failed =
+                    matches!(element.get("outcome"), Some("Failed" | "Error" | "Aborted"));
+            }
+            "Counters" => {
+                self.said.tests = element.number("total");
+                let bad = ["failed", "error", "timeout", "aborted"].map(|name| element.count(name));
+                self.said.bad = bad.iter().sum();
+            }
             "UnitTest" => self.definition = element.text("id"),
             "TestMethod" if above.last().is_some_and(|name| name == "UnitTest") => {
                 self.classes.insert(self.definition.clone(), element.text("className"));
@@ -55,7 +112,7 @@ impl Handler for Trx {
                     outer.has_inner = true;
                 }
                 let mut case = Case::new(element.line);
-                case.suite.clone_from(&self.suite);
+                self.results += 1;
                 case.name = element.text("testName");
                 case.duration_ns = span(element.get("duration").unwrap_or_default());
                 case.status = match element.get("outcome") {
@@ -67,7 +124,12 @@ impl Handler for Trx {
                     None => CaseStatus::Error,
                     Some(_) => CaseStatus::Unknown,
                 };
-                self.open.push(Open { id: element.text("testId"), case, has_inner: false });
+                self.open.push(Open {
+                    id: element.text("testId"),
+                    case,
+                    has_inner: false,
+                    has_bad: false,
+                });
             }
             _ => {}
         }
@@ -75,11 +137,9 @@ impl Handler for Trx {
 
     fn end(&mut self, name: &str, text: &str, above: &[String]) {
         match name {
-            "UnitTestResult" | "GenericTestResult" | "TestResultAggregation" => {
-                // Rows of data are counted, not the test around them as well.
-                if let Some(done) = self.open.pop().filter(|open| !open.has_inner) {
-                    self.cases.push((done.id, done.case));
-                }
+            "UnitTestResult" | "GenericTestResult" | "TestResultAggregation" => self.close(),
+            "Text" if self.said.why.is_empty() && above.last().is_some_and(|n| n == "RunInfo") => {
+                text.lines().next().unwrap_or_default().clone_into(&mut self.said.why);
             }
             "Message" | "StackTrace" if above.last().is_some_and(|name| name == "ErrorInfo") => {
                 if let Some(open) = self.open.last_mut() {

@@ -39,7 +39,13 @@ impl Element<'_> {
 
     /// A number; 0 where it is none. No larger than that a million of them add up.
     pub(super) fn count(&self, name: &str) -> u64 {
-        self.get(name).and_then(|text| text.trim().parse().ok()).unwrap_or(0).min(MAX_COUNT)
+        self.number(name).unwrap_or(0)
+    }
+
+    /// The same; none where it is none.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        let number: u64 = self.get(name)?.trim().parse().ok()?;
+        Some(number.min(MAX_COUNT))
     }
 }
 
@@ -124,7 +130,7 @@ impl Walk<'_> {
                 Err(self.malformed(self.text.len(), reason))
             }
             None if !has_root && self.text.trim().is_empty() => {
-                Err(Malformed { line: 0, column: 0, reason: "the file is empty".to_owned() })
+                Err(Malformed::whole("the file is empty"))
             }
             None if !has_root => Err(self.malformed(0, "there is no XML in it".to_owned())),
             None => Ok(()),
@@ -143,7 +149,9 @@ impl Walk<'_> {
         if is_root && !H::ROOTS.contains(&name.as_str()) {
             let reason =
                 format!("<{name}> stands where <{}> was looked for", H::ROOTS.join("> or <"));
-            return Err(self.malformed(from, reason));
+            let root = H::ROOTS.last().copied().unwrap_or_default();
+            let aws = format!("expected element type <{root}> but have <{name}>");
+            return Err(Malformed { aws: Some(aws), ..self.malformed(from, reason) });
         }
         if self.names.len() >= MAX_DEPTH {
             let reason = format!("nested more than {MAX_DEPTH} deep");
@@ -179,8 +187,7 @@ impl Walk<'_> {
     }
 
     fn malformed(&self, at: usize, reason: String) -> Malformed {
-        let (line, column) = position(self.text, at);
-        Malformed { line, column, reason }
+        Malformed::at(position(self.text, at), reason)
     }
 }
 
