@@ -55,12 +55,10 @@ fn modules_keep_their_files_apart() {
     // A report of each module, and one of both, of other tests.
     let line = |ci: u32| format!("<line nr='3' mi='1' ci='{ci}'/><line nr='4' ci='0' mi='1'/>");
     let (one, other) = (jacoco("mod-a", &line(1)), jacoco("mod-b", &line(0)));
-    let both = format!(
-        "<report name='it'><group name='mod-a'><package name='a'><sourcefile name='App.java'><line nr='3' ci='0'/>\
-         <line nr='4' ci='1'/></sourcefile></package></group></report>"
-    );
+    let both = "<report name='it'><group name='mod-a'><package name='a'><sourcefile name='App.java'>\
+                <line nr='3' ci='0'/><line nr='4' ci='1'/></sourcefile></package></group></report>";
     assert_eq!(
-        united(Format::JacocoXml, &[("a/j.xml", &one), ("b/j.xml", &other), ("it/j.xml", &both)]),
+        united(Format::JacocoXml, &[("a/j.xml", &one), ("b/j.xml", &other), ("it/j.xml", both)]),
         named(&[("mod-a/a/App.java", [2, 0, 0, 0]), ("mod-b/a/App.java", [0, 2, 0, 0])])
     );
 }
