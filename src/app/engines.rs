@@ -2,7 +2,6 @@
 
 use super::Build;
 use super::request::{EngineKind, LogFormat};
-use crate::amazon;
 use crate::daemon::{Program, Storage};
 use crate::driver::inbox::Inbox;
 use crate::engine::auto::Auto;
@@ -65,7 +64,7 @@ impl Build {
             Arc::new(move |is_drawn| if is_drawn { gate.close() } else { gate.open() });
         Getter {
             store: Store::new(self.home.images()),
-            identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
+            asker: self.request.asker.clone(),
             progress: Progress {
                 is_visible: io::stderr().is_terminal() && !self.request.quiet,
                 curtain: (self.request.format == LogFormat::Pretty).then_some(curtain),

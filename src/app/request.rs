@@ -7,7 +7,7 @@ use super::shown::LogsWanted;
 use crate::amazon;
 use crate::engine::unseen::Unseen;
 use crate::engine::{Network, SourceMount, UserMount};
-use crate::image::Image;
+use crate::image::{Asker, Image};
 use crate::named::{Named, Place};
 use crate::outputs::cache::CacheTo;
 use crate::outputs::{Destinations, LeavingPlaces, Store};
@@ -34,6 +34,8 @@ pub(crate) struct RunRequest {
     pub(crate) spec: Result<BuildSpec, Vec<Diagnostic>>,
     pub(crate) engine: EngineKind,
     pub(crate) image: Image,
+    /// Who asks a registry for it.
+    pub(crate) asker: Asker,
     pub(crate) mounts: Vec<UserMount>,
     /// The state folder, which no build sees.
     pub(crate) unseen: Unseen,

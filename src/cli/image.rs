@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::values;
 use crate::amazon::Identity;
-use crate::image::{Getter, Image, ImageError, MOST_BYTES, Progress, Store};
+use crate::image::{Asker, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
 use crate::users;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -128,7 +128,7 @@ fn fetch(
     let quiet = args.quiet;
     let getter = Getter {
         store,
-        identity,
+        asker: Asker::Caller(identity),
         progress: Progress { is_visible: io::stderr().is_terminal() && !quiet, curtain: None },
         tell: Arc::new(move |text| {
             if !quiet {

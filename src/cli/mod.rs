@@ -13,14 +13,17 @@ mod forward;
 mod home;
 mod image;
 mod project;
+mod reach;
 mod render;
 mod run;
 mod run_args;
 mod serve;
 mod sessions;
 mod values;
+mod written;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Run an AWS CodeBuild buildspec in a container on this machine, pause it, and look inside.
@@ -72,8 +75,10 @@ enum Verb {
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().collect();
     let command = Cli::command().mut_subcommand("run", project::negatable);
-    let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let matches = command.try_get_matches_from(&typed);
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         // Help and version are answers, everything else is a usage error.
@@ -86,7 +91,7 @@ pub(crate) fn main() -> ExitCode {
     };
     start_tracing(cli.verbose);
     let result = match cli.verb {
-        Verb::Run(args) => run::run(*args),
+        Verb::Run(args) => run::run(*args, after_verb(&typed, "run")),
         Verb::Check(args) => check::check(&args),
         Verb::Ps(args) => builds::ps(&args),
         Verb::Wait(args) => builds::wait(&args),
@@ -106,6 +111,12 @@ pub(crate) fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => ExitCode::from(error.print()),
     }
+}
+
+/// What is typed after the verb. No option that may stand before it takes a value.
+fn after_verb<'t>(typed: &'t [OsString], verb: &str) -> &'t [OsString] {
+    let at = typed.iter().skip(1).position(|word| word == verb);
+    at.map_or(&[], |at| &typed[at + 2..])
 }
 
 fn start_tracing(verbose: u8) {

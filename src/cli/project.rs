@@ -13,19 +13,20 @@ mod trust;
 
 pub(super) use codebuild::{artifacts, cache};
 
+use trust::Need;
+
 use super::error::CliError;
+use super::reach::{self, Field, Reach};
 use super::render;
 use super::run_args::RunArgs;
 use super::{say, values};
 use crate::amazon::s3::Location;
-use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, Args, Command, Parser};
 use nix::fcntl::OFlag;
 use runner_core::project::VariableKind;
 use runner_core::project::{self, CloudWatchLogs, ProjectArtifacts, ProjectCache, ProjectVariable};
 use runner_core::spec::yaml::{Node, Value};
 use runner_core::spec::{BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable};
-use std::any::TypeId;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -36,9 +37,6 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "runner.toml";
 /// Most of a project file that is read.
 const MAX_BYTES: u64 = 1 << 20;
-/// Options that a project file cannot hold: they say where it is, or that it is trusted.
-const ELSEWHERE: [&str; 4] = ["source", "trust-project", "help", "version"];
-
 /// What a project says that no option says.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
@@ -51,6 +49,8 @@ pub(super) struct Extras {
     pub(super) artifacts: Option<ProjectArtifacts>,
     pub(super) secondary_artifacts: Vec<ProjectArtifacts>,
     pub(super) cache: Option<ProjectCache>,
+    /// A file that nobody has said to trust names the image: it is got without the user's credentials.
+    pub(super) is_image_untrusted: bool,
 }
 
 /// The options alone, for reading them again.
@@ -67,8 +67,8 @@ struct Setting {
     key: String,
     /// What would be typed.
     word: OsString,
-    /// What it takes effect on, where that is for the user to allow.
-    reach: Option<String>,
+    /// What it takes to have effect.
+    need: Need,
     span: Span,
 }
 
@@ -82,14 +82,16 @@ struct Reading {
     problems: Vec<Diagnostic>,
 }
 
-/// The options as typed, joined by those of the project files.
-pub(super) fn with_files(args: RunArgs) -> Result<(RunArgs, Extras), CliError> {
+/// The options as typed, which `words` are after the verb, joined by those of the project files.
+pub(super) fn with_files(args: RunArgs, typed: &[OsString]) -> Result<(RunArgs, Extras), CliError> {
     let mut extras = Extras::default();
     let mut words: Vec<OsString> = Vec::new();
     let mut json = args.project_json.clone();
     if let Some(toml) = find(&args)? {
         let reading = read_toml(toml, &mut extras)?;
-        trust::check(&reading, args.trust_project)?;
+        let is_trusted = trust::check(&reading, args.trust_project)?;
+        let names_image = reading.settings.iter().any(|setting| setting.key == "image");
+        extras.is_image_untrusted = names_image && args.image.is_none() && !is_trusted;
         let is_quiet = args.quiet || reading.settings.iter().any(|setting| setting.key == "quiet");
         if !is_quiet && !reading.settings.is_empty() {
             let mut keys: Vec<&str> = reading.settings.iter().map(|s| s.key.as_str()).collect();
@@ -107,12 +109,16 @@ pub(super) fn with_files(args: RunArgs) -> Result<(RunArgs, Extras), CliError> {
         }
     }
     if let Some(path) = json {
-        words.extend(codebuild::read(&path, &args, &mut extras)?);
+        // Its user has named it, or trusts the file that names it.
+        let of_project = codebuild::read(&path, &args, &mut extras)?;
+        let names_image = |word: &OsString| word.to_string_lossy().starts_with("--image=");
+        extras.is_image_untrusted &= !of_project.iter().any(names_image);
+        words.extend(of_project);
     }
     if words.is_empty() {
         return Ok((args, extras));
     }
-    let typed = std::env::args_os().skip(1).skip_while(|word| word != "run").skip(1);
+    let typed = typed.iter().cloned();
     let all = [OsString::from("runner run")].into_iter().chain(words).chain(typed);
     let matches = negatable(<Again as clap::CommandFactory>::command()).try_get_matches_from(all);
     let again =
@@ -136,7 +142,7 @@ pub(super) fn negatable(mut command: Command) -> Command {
         .get_arguments()
         .filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue) && !arg.is_global_set())
         .filter_map(|arg| Some((arg.get_id().clone(), arg.get_long()?)))
-        .filter(|(_, long)| !ELSEWHERE.contains(long))
+        .filter(|(_, long)| reach::field_of_file(long).is_some())
         // Names of options live as long as the program.
         .map(|(id, long)| (id, &*format!("no-{long}").leak()))
         .collect();
@@ -230,11 +236,10 @@ impl Reading {
 
     /// An option by its name.
     fn option(&mut self, options: &Command, name: &str, span: Span, value: &Node) {
-        let is_known = |arg: &&Arg| arg.get_long() == Some(name) && !ELSEWHERE.contains(&name);
-        let Some(arg) = options.get_arguments().find(is_known) else {
-            let keys = options.get_arguments().filter_map(Arg::get_long);
-            let keys = keys.filter(|key| !ELSEWHERE.contains(key)).chain(["env", "logs"]);
-            let near = project::nearest(name, keys);
+        let arg = options.get_arguments().find(|arg| arg.get_long() == Some(name));
+        let Some((field, arg)) = reach::field_of_file(name).zip(arg) else {
+            let fields = reach::FIELDS.iter().filter(|field| field.reach != Reach::TypedOnly);
+            let near = project::nearest(name, fields.map(|field| field.name).chain(["logs"]));
             let message = format!("`{name}` is not a key of {NAME}");
             let problem = strictly(Diagnostic::new(Code::UnknownKey, span, message));
             self.problems.push(match near {
@@ -248,7 +253,7 @@ impl Reading {
         let several = matches!(arg.get_action(), ArgAction::Append);
         match (&value.value, arg.get_action()) {
             (Value::Scalar(text), ArgAction::SetTrue) => match text.as_str() {
-                "true" => self.word(options, name, None, value.span),
+                "true" => self.word(options, field, None, value.span),
                 "false" => {}
                 _ => {
                     let message = format!("{name} is true or false, not `{text}`");
@@ -256,15 +261,15 @@ impl Reading {
                 }
             },
             (Value::Scalar(text), _) => {
-                let text = self.resolved(arg, text);
-                self.word(options, name, Some(&text), value.span);
+                let text = field.below(&self.dir, text);
+                self.word(options, field, Some(&text), value.span);
             }
             (Value::Sequence(items), _) if several => {
                 for item in items {
                     match &item.value {
                         Value::Scalar(text) => {
-                            let text = self.resolved(arg, text);
-                            self.word(options, name, Some(&text), item.span);
+                            let text = field.below(&self.dir, text);
+                            self.word(options, field, Some(&text), item.span);
                         }
                         other => {
                             let message =
@@ -287,10 +292,11 @@ impl Reading {
             self.option(options, "env", span, value);
             return;
         };
+        let Some(field) = reach::field("env") else { return };
         for (key, value) in entries {
             match (&key.value, &value.value) {
                 (Value::Scalar(name), Value::Scalar(text)) => {
-                    self.word(options, "env", Some(&format!("{name}={text}")), key.span);
+                    self.word(options, field, Some(&format!("{name}={text}")), key.span);
                 }
                 (_, other) => {
                     let message = format!("a variable is a text, not {}", other.kind());
@@ -316,15 +322,16 @@ impl Reading {
             reach.push("S3");
         }
         if !reach.is_empty() {
-            let reach = format!("writes to {} with your AWS credentials", reach.join(" and "));
+            let reason = format!("writes to {} with your AWS credentials", reach.join(" and "));
             // There is no option for it; the words are those of none.
             let (key, word) = ("logs".to_owned(), OsString::new());
-            self.settings.push(Setting { key, word, reach: Some(reach), span });
+            self.settings.push(Setting { key, word, need: Need::Trust(reason), span });
         }
     }
 
     /// Adds what would be typed, once that is known to make sense.
-    fn word(&mut self, options: &Command, name: &str, value: Option<&str>, span: Span) {
+    fn word(&mut self, options: &Command, field: &Field, value: Option<&str>, span: Span) {
+        let name = field.name;
         let word = match value {
             Some(value) => format!("--{name}={value}"),
             None => format!("--{name}"),
@@ -334,32 +341,8 @@ impl Reading {
             self.problem(Code::BadValue, span, sentence(&error));
             return;
         }
-        let reach = trust::reach(name, value, &self.dir);
-        self.settings.push(Setting { key: name.to_owned(), word: word.into(), reach, span });
-    }
-
-    /// A value in which a relative path is relative to the file.
-    fn resolved(&self, arg: &Arg, text: &str) -> String {
-        let join = |path: &str| self.dir.join(path).display().to_string();
-        let name = arg.get_long().unwrap_or_default();
-        if ValueParser::type_id(arg.get_value_parser()) == TypeId::of::<PathBuf>() {
-            return join(text);
-        }
-        match name {
-            "artifacts" | "cache" if !text.contains("://") => join(text),
-            "mount" => join(text),
-            "secondary-source" => match text.split_once('=') {
-                Some((id, path)) => format!("{id}={}", join(path)),
-                None => text.to_owned(),
-            },
-            "image" => match text.split_once(':') {
-                Some((kind, path)) if trust::IMAGES_OF_FILES.contains(&kind) => {
-                    format!("{kind}:{}", join(path))
-                }
-                _ => text.to_owned(),
-            },
-            _ => text.to_owned(),
-        }
+        let need = trust::need(field, value, &self.dir);
+        self.settings.push(Setting { key: name.to_owned(), word: word.into(), need, span });
     }
 }
 

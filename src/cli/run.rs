@@ -1,15 +1,16 @@
 //! `runner run`: what is typed, resolved into what `app` runs.
 
 use super::error::{CliError, of_status};
+use super::project::Extras;
 use super::run_args::{BreakActionName, EngineName, FormatName, NetworkName, RunArgs};
-use super::{project, render, say, values};
+use super::{project, render, say, values, written};
 use crate::amazon::Identity;
 use crate::app::{self, BuildspecFile, EngineKind, LogFormat, LogsWanted, RunRequest};
 use crate::beneath::{self, Dir};
 use crate::engine::Network;
 use crate::engine::toolbox;
 use crate::engine::unseen::Unseen;
-use crate::image::Image;
+use crate::image::{Asker, Image};
 use crate::named::Named;
 use crate::outputs::Store;
 use crate::outputs::cache::CacheTo;
@@ -20,30 +21,25 @@ use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_sandbox::Limits;
 use runner_sandbox::Toolbox;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+const UNTRUSTED_IMAGE: &str = "runner.toml names it, so it is asked for without your credentials; to have \
+                               it with them: --trust-project, or --image NAME";
+
 /// Where nobody sits at a terminal a breakpoint does not wait for ever.
 const BREAK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Runs the build; its exit code.
-pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
-    let (args, extras) = project::with_files(args)?;
-    let source = std::fs::canonicalize(&args.source)
-        .map_err(|error| {
-            CliError::usage(format!("source directory {}: {error}", args.source.display()))
-        })
-        .and_then(|source| match source.is_dir() {
-            true => Ok(source),
-            false => Err(CliError::usage(format!("{} is not a directory", source.display()))),
-        })?;
-    if source == Path::new("/") {
-        return Err(CliError::usage("the source directory cannot be /")
-            .hint("run in the directory of your project, or name it with --source"));
-    }
+///
+/// `typed`: what the options were read from.
+pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
+    let (args, extras) = project::with_files(args, typed)?;
+    let source = source(&args.source)?;
     let engine = match args.engine {
         EngineName::Auto => EngineKind::Auto,
         EngineName::Namespaces => EngineKind::Namespaces,
@@ -51,7 +47,8 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         EngineName::Podman => EngineKind::Podman,
         EngineName::Process => EngineKind::Process,
     };
-    if engine == EngineKind::Process && (args.image != Image::Host || !args.mount.is_empty()) {
+    let image = args.image.clone().unwrap_or(Image::Host);
+    if engine == EngineKind::Process && (image != Image::Host || !args.mount.is_empty()) {
         return Err(CliError::usage("--engine process has no image and no mounts")
             .hint("the build sees this machine as it is; leave out --image and --mount"));
     }
@@ -78,6 +75,7 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
     let unseen = unseen(&home, &source, &args)?;
     let artifacts = project::artifacts(args.artifacts.clone(), &extras)?;
     let cache = project::cache(args.cache.clone(), &extras, &name, &home)?;
+    written::keep_out_of_git(&args, &source)?;
     if let Some(spec) = &spec
         && !args.quiet
         && let wanted = uncollected(spec, [artifacts.is_some(), cache.is_some()])
@@ -108,7 +106,8 @@ pub(super) fn run(args: RunArgs) -> Result<u8, CliError> {
         buildspec,
         spec: spec.ok_or(problems),
         engine,
-        image: args.image,
+        image,
+        asker: asker(&extras, aws.clone()),
         mounts: args.mount,
         unseen,
         sessions: args.enable_session,
@@ -165,6 +164,29 @@ fn unseen(home: &Home, source: &Path, args: &RunArgs) -> Result<Unseen, CliError
             dir.display()
         ))
         .hint("set RUNNER_HOME to another directory, or name another one here")),
+    }
+}
+
+/// The directory of `--source`, resolved to its end.
+fn source(path: &Path) -> Result<PathBuf, CliError> {
+    let source = std::fs::canonicalize(path).map_err(|error| {
+        CliError::usage(format!("source directory {}: {error}", path.display()))
+    })?;
+    if !source.is_dir() {
+        return Err(CliError::usage(format!("{} is not a directory", source.display())));
+    }
+    if source == Path::new("/") {
+        return Err(CliError::usage("the source directory cannot be /")
+            .hint("run in the directory of your project, or name it with --source"));
+    }
+    Ok(source)
+}
+
+/// Who asks a registry for the image: the caller, where they have chosen it.
+fn asker(extras: &Extras, aws: Option<Identity>) -> Asker {
+    match extras.is_image_untrusted {
+        true => Asker::Stranger { hint: UNTRUSTED_IMAGE.to_owned() },
+        false => Asker::Caller(aws.unwrap_or(Identity::Default)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What may be typed after `runner run`.
 //!
-//! Read by `run`, and by `project` for the same options in files.
+//! Read by `run`, and by `project` for the same options in files; what each of them reaches is in
+//! `reach`.
 
 use super::values;
 use crate::engine::UserMount;
@@ -24,9 +25,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "ID=DIR", value_parser = values::secondary_source)]
     pub(super) secondary_source: Vec<(String, PathBuf)>,
     /// What the build runs in: host (this machine's tools), an image of a registry, oci:DIR[:TAG],
-    /// oci-archive:FILE, docker-archive:FILE, rootfs:DIR or rootfs:TAR
-    #[arg(long, value_name = "REF", default_value = "host", value_parser = str::parse::<Image>)]
-    pub(super) image: Image,
+    /// oci-archive:FILE, docker-archive:FILE, rootfs:DIR or rootfs:TAR [default: host]
+    #[arg(long, value_name = "REF", value_parser = str::parse::<Image>)]
+    pub(super) image: Option<Image>,
     /// What runs the container
     #[arg(long, value_enum, default_value_t = EngineName::Auto)]
     pub(super) engine: EngineName,

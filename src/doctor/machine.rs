@@ -10,7 +10,7 @@ use crate::engine::{
     Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Stdio, Teller,
     limits_mend,
 };
-use crate::image::{Getter, Image, MOST_BYTES, Progress, Store};
+use crate::image::{Asker, Getter, Image, MOST_BYTES, Progress, Store};
 use crate::state::Home;
 use crate::users;
 use nix::sys::statvfs::statvfs;
@@ -180,7 +180,7 @@ impl Trial {
     fn getter(&self, told: &Told) -> Getter {
         Getter {
             store: self.images.clone(),
-            identity: crate::amazon::Identity::Default,
+            asker: Asker::Caller(crate::amazon::Identity::Default),
             progress: Progress::default(),
             tell: note(told),
             most_bytes: MOST_BYTES,

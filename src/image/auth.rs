@@ -1,6 +1,6 @@
-//! Who we are at a registry: what Docker, Podman and AWS know.
+//! Who we are at a registry: what Docker, Podman and AWS know, or nobody.
 //!
-//! Used by `registry`. In this order: Docker's config.json with its credential helpers, Podman's
+//! In this order: Docker's config.json with its credential helpers, Podman's
 //! auth.json, and for a registry of ECR the caller's AWS identity; else nobody.
 
 use crate::amazon::{Amazon, ECR, Identity};
@@ -16,8 +16,26 @@ pub(crate) enum Login {
     Password { user: String, password: String },
 }
 
-/// Credentials for a registry. Helpers are programs of the caller's own, and run here.
-pub(crate) async fn credentials(registry: &str, identity: &Identity) -> Result<Login, String> {
+/// Who has chosen an image, and so in whose name it is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Asker {
+    /// The caller; at ECR with this identity.
+    Caller(Identity),
+    /// A file that nobody has said to trust: it is asked for as nobody. What the caller can do about it.
+    Stranger { hint: String },
+}
+
+impl Asker {
+    /// Who we are at a registry. Helpers are programs of the caller's own, and run here.
+    pub(crate) async fn login(&self, registry: &str) -> Result<Login, String> {
+        match self {
+            Asker::Caller(identity) => credentials(registry, identity).await,
+            Asker::Stranger { .. } => Ok(Login::Nobody),
+        }
+    }
+}
+
+async fn credentials(registry: &str, identity: &Identity) -> Result<Login, String> {
     let name = registry.to_owned();
     let known = tokio::task::spawn_blocking(move || look_up(&name)).await;
     match known.map_err(|panic| panic.to_string())?? {

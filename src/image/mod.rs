@@ -19,7 +19,7 @@ mod rootfs;
 mod store;
 mod unpack;
 
-pub(crate) use auth::{Login, credentials};
+pub(crate) use auth::{Asker, Login};
 pub(crate) use manifest::Config;
 pub(crate) use name::Image;
 pub(crate) use progress::{Curtain, LayerBar, Progress};

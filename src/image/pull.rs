@@ -8,10 +8,9 @@ use super::layer::{self, LayerError};
 use super::local::{self, LocalImage, LocalLayer};
 use super::manifest::{Descriptor, Digest};
 use super::progress::Progress;
-use super::registry::{Incoming, Registry};
-use super::store::{InUse, Store, StoredImage, Variant};
-use super::{Image, ImageError};
-use crate::amazon::Identity;
+use super::registry::{Incoming, Registry, RegistryError};
+use super::store::{Eyes, InUse, Store, StoredImage, Variant};
+use super::{Asker, Image, ImageError};
 use crate::clock;
 use runner_sandbox::UserMap;
 use std::io::{self, Read};
@@ -32,8 +31,8 @@ const NO_DAEMON: &str = "docker-daemon: takes an image that Docker or Podman has
 #[derive(Clone)]
 pub(crate) struct Getter {
     pub(crate) store: Store,
-    /// Who we are at ECR.
-    pub(crate) identity: Identity,
+    /// Who asks for them.
+    pub(crate) asker: Asker,
     pub(crate) progress: Progress,
     /// Called with what the person should know.
     pub(crate) tell: Arc<dyn Fn(String) + Send + Sync>,
@@ -94,7 +93,7 @@ impl Getter {
             held.await.map_err(io::Error::other).and_then(|lock| lock).map_err(store_failed)?;
         if !refresh
             && matches!(image, Image::Registry(_))
-            && let Some(known) = self.store.find(name).map_err(store_failed)?
+            && let Some(known) = self.store.find(name, self.eyes()).map_err(store_failed)?
             && self.store.missing(&variant, &known).is_empty()
         {
             let image = self.store.take(known).map_err(store_failed)?;
@@ -103,6 +102,10 @@ impl Getter {
         let (stored, source) = tokio::select! {
             looked = self.look(image, &variant, &fail) => looked?,
             () = self.given_up.notified() => return Err(fail(GIVEN_UP.to_owned(), None)),
+        };
+        let eyes = match &source {
+            Source::Registry(registry) if registry.is_anonymous() => Eyes::Everybodys,
+            Source::Registry(_) | Source::Local(_) | Source::Store => Eyes::Callers,
         };
         let missing = self.store.missing(&variant, &stored);
         let new_layers = missing.len();
@@ -117,9 +120,17 @@ impl Getter {
         }
         self.tell_devices(&shown, &variant, &stored);
         let now_ms = clock::wall().epoch_millis();
-        self.store.remember(name, &stored, now_ms).map_err(store_failed)?;
+        self.store.remember(name, &stored, eyes, now_ms).map_err(store_failed)?;
         let image = self.store.take(stored).map_err(store_failed)?;
         Ok(Got { image, new_layers })
+    }
+
+    /// Whose images are good for this one who asks.
+    fn eyes(&self) -> Eyes {
+        match self.asker {
+            Asker::Caller(_) => Eyes::Callers,
+            Asker::Stranger { .. } => Eyes::Everybodys,
+        }
     }
 
     /// What an image is made of.
@@ -132,9 +143,13 @@ impl Getter {
         let mut saved = None;
         let local = match image {
             Image::Registry(reference) => {
-                let failed =
-                    |error: super::registry::RegistryError| fail(error.message, error.hint);
-                let registry = Registry::new(reference, &self.identity).await.map_err(failed)?;
+                let failed = |error: RegistryError| match &self.asker {
+                    Asker::Stranger { hint } if error.is_refused => {
+                        fail(error.message, Some(hint.clone()))
+                    }
+                    Asker::Stranger { .. } | Asker::Caller(_) => fail(error.message, error.hint),
+                };
+                let registry = Registry::new(reference, &self.asker).await.map_err(failed)?;
                 let (digest, manifest) = registry.manifest().await.map_err(failed)?;
                 // The same image under another name, or once more: its config is known.
                 let known = self.store.image(&digest).ok().flatten();

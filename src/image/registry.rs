@@ -10,9 +10,8 @@ mod token;
 
 pub(super) use failure::RegistryError;
 
-use super::auth;
+use super::auth::{Asker, Login};
 use super::manifest::{self, Config, Descriptor, Digest, Document, MOST_JSON, Manifest};
-use crate::amazon::Identity;
 use ::http::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 use bytes::Bytes;
 use failure::Failure;
@@ -42,6 +41,7 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 pub(super) struct Registry {
     inner: Arc<Inner>,
     reference: Reference,
+    is_anonymous: bool,
 }
 
 struct Inner {
@@ -53,20 +53,23 @@ struct Inner {
 }
 
 impl Registry {
-    pub(super) async fn new(
-        reference: &Reference,
-        identity: &Identity,
-    ) -> Result<Self, RegistryError> {
+    pub(super) async fn new(reference: &Reference, asker: &Asker) -> Result<Self, RegistryError> {
         // Whoever was first has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let name = reference.registry().to_owned();
         let base = Base::new(reference.resolve_registry()).map_err(RegistryError::new)?;
         let http = Http::new(base).map_err(|error| error.explain(&name))?;
-        let login = auth::credentials(&name, identity).await.map_err(RegistryError::new)?;
+        let login = asker.login(&name).await.map_err(RegistryError::new)?;
+        let is_anonymous = login == Login::Nobody;
         let repository = reference.repository().to_owned();
         let entrance = Entrance::new(login, &repository);
         let inner = Arc::new(Inner { http, entrance, name, repository });
-        Ok(Registry { inner, reference: reference.clone() })
+        Ok(Registry { inner, reference: reference.clone(), is_anonymous })
+    }
+
+    /// Whether it gives to everybody what it gives to us.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.is_anonymous
     }
 
     /// The manifest for this machine, and its digest.

@@ -75,6 +75,18 @@ pub(crate) struct Named {
     pub(crate) digest: Digest,
     /// When it was got, in milliseconds since 1970.
     pub(crate) pulled_ms: i64,
+    /// A registry has given it without asking who we are. All else is the caller's own.
+    #[serde(default)]
+    pub(crate) is_public: bool,
+}
+
+/// Who may see an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eyes {
+    /// The caller, and what they have chosen it for.
+    Callers,
+    /// Any build, because its registry gives it to anybody.
+    Everybodys,
 }
 
 /// An image that nobody removes as long as this value lives.
@@ -156,10 +168,12 @@ impl Store {
         self.root.join("refs").join(format!("{}.json", escaped(name)))
     }
 
-    /// The image a name stands for.
-    pub(super) fn find(&self, name: &str) -> io::Result<Option<StoredImage>> {
-        let Some(named) = read_json::<Named>(&self.ref_path(name))? else { return Ok(None) };
-        self.image(&named.digest)
+    /// The image a name stands for, if it is for these eyes.
+    pub(super) fn find(&self, name: &str, eyes: Eyes) -> io::Result<Option<StoredImage>> {
+        match read_json::<Named>(&self.ref_path(name))? {
+            Some(named) if named.is_public || eyes == Eyes::Callers => self.image(&named.digest),
+            _ => Ok(None),
+        }
     }
 
     /// An image by its digest.
@@ -167,12 +181,22 @@ impl Store {
         read_json(&self.root.join("manifests").join(format!("{}.json", digest.hex())))
     }
 
-    /// Remembers an image, and its name.
-    pub(super) fn remember(&self, name: &str, image: &StoredImage, now_ms: i64) -> io::Result<()> {
+    /// Remembers an image, its name, and who may have it by that name.
+    pub(super) fn remember(
+        &self,
+        name: &str,
+        image: &StoredImage,
+        eyes: Eyes,
+        now_ms: i64,
+    ) -> io::Result<()> {
         let path = self.root.join("manifests").join(format!("{}.json", image.digest.hex()));
         write_durably(&path, &serde_json::to_vec(image)?)?;
-        let named =
-            Named { name: name.to_owned(), digest: image.digest.clone(), pulled_ms: now_ms };
+        let named = Named {
+            name: name.to_owned(),
+            digest: image.digest.clone(),
+            pulled_ms: now_ms,
+            is_public: eyes == Eyes::Everybodys,
+        };
         write_durably(&self.ref_path(name), &serde_json::to_vec(&named)?)
     }
 

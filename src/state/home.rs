@@ -13,6 +13,7 @@
 //! Everything in it is the caller's alone: folders 0700.
 
 use crate::users;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -109,10 +110,7 @@ impl Home {
 
     /// Folders of caches that builds have used and that are still there.
     pub(crate) fn cache_folders(&self) -> Vec<PathBuf> {
-        let list = std::fs::read(self.root.join("caches")).unwrap_or_default();
-        let lines = list.split(|&byte| byte == b'\0').filter(|line| !line.is_empty());
-        let paths = lines.map(|line| PathBuf::from(OsStr::from_bytes(line)));
-        paths.filter(|path| path.is_dir()).collect()
+        self.noted("caches").into_iter().filter(|path| path.is_dir()).collect()
     }
 
     /// Takes note of a folder of caches.
@@ -120,10 +118,30 @@ impl Home {
         if self.cache_folders().iter().any(|known| known == folder) {
             return Ok(());
         }
-        let path = self.root.join("caches");
+        self.note("caches", folder)
+    }
+
+    /// Places that builds have made because a project file named them.
+    pub(crate) fn places(&self) -> HashSet<PathBuf> {
+        self.noted("places").into_iter().collect()
+    }
+
+    /// Takes note of a place that a build is about to make.
+    pub(crate) fn note_place(&self, place: &Path) -> io::Result<()> {
+        self.note("places", place)
+    }
+
+    fn noted(&self, list: &str) -> Vec<PathBuf> {
+        let list = std::fs::read(self.root.join(list)).unwrap_or_default();
+        let lines = list.split(|&byte| byte == b'\0').filter(|line| !line.is_empty());
+        lines.map(|line| PathBuf::from(OsStr::from_bytes(line))).collect()
+    }
+
+    fn note(&self, list: &str, what: &Path) -> io::Result<()> {
+        let path = self.root.join(list);
         let mut list = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
         users::give(&path)?;
-        list.write_all(&[folder.as_os_str().as_bytes(), b"\0"].concat())
+        list.write_all(&[what.as_os_str().as_bytes(), b"\0"].concat())
     }
 
     fn counters(&self) -> PathBuf {

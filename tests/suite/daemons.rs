@@ -412,6 +412,12 @@ fn pulls_as_the_caller(engine: Engine) {
     fs::write(bed.path("home/.docker/config.json"), login).unwrap();
     let outcome = bed.build(&spec, &engine.options(&[])).code(0);
     assert_eq!(outcome.output(), "pulled\n");
+    // The daemon has it now: for its user, not for a file that came with a source.
+    bed.write("runner.toml", format!("image = '{reference}'\n"));
+    let run =
+        |option: &[&'static str]| bed.runner([&["run"], &engine.options(option)[..]].concat());
+    run(&[]).code(3).says("as you").says("--trust-project");
+    assert_eq!(run(&["--trust-project"]).code(0).output(), "pulled\n");
 }
 
 fn docker_limits() {

@@ -4,13 +4,16 @@ use crate::common::aws::{bucket, keys, with_aws};
 use crate::common::{Bed, build, cases, list};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::symlink;
 
 cases! {
     [Containers, Image("busybox")] => settings_of_a_file, the_command_line_wins, outputs_of_a_file, a_file_beside_the_buildspec,
         what_reaches_beyond_the_build, a_project_of_codebuild, variables_of_a_project_go_between,
-        what_is_not_heeded_is_told, a_project_that_sets_limits;
+        what_is_not_heeded_is_told, a_project_that_sets_limits, places_that_a_build_has_made,
+        a_clone_leaves_no_hook;
     [Containers, Image("busybox"), Python] => outputs_of_a_project;
-    [] => everything_wrong_at_once, a_project_that_is_wrong, a_file_that_is_no_file;
+    [] => everything_wrong_at_once, a_project_that_is_wrong, a_file_that_is_no_file,
+        places_that_came_with_the_source, git_is_never_written, links_to_images_are_followed;
 }
 
 const SPEC: &str = "version: 0.2\nenv: {variables: {A: buildspec, B: buildspec}}\nphases:\n  build:\n    commands:\n      - echo \
@@ -48,7 +51,7 @@ fn settings_of_a_file() {
     bed.write("runner.toml", text + "# changed\n");
     run(&bed, &[])
         .code(2)
-        .says("`image` shows a directory or file of this machine")
+        .says("`image` shows a file or directory of this machine")
         .says("--trust-project");
 }
 
@@ -105,6 +108,7 @@ fn what_reaches_beyond_the_build() {
         ("aws-profile = 'default'", "`aws-profile` gives"),
         ("artifacts = '../elsewhere'", "`artifacts` writes outside"),
         ("artifacts = '.git/hooks'", "`artifacts` writes outside"),
+        ("mount = 'sub:/x'", "`mount` shows"),
         ("cache = 's3://bucket'", "`cache` uses your AWS credentials"),
         ("env = ['HOME']", "`env` passes a variable of yours"),
         ("proxy = true", "`proxy` passes"),
@@ -112,11 +116,127 @@ fn what_reaches_beyond_the_build() {
     ] {
         let bed = Bed::new();
         bed.write("buildspec.yml", SPEC);
+        bed.write("sub/file", "");
         bed.write("runner.toml", text);
         let mut command = bed.command(["run", "--image", &image()]);
         let outcome = crate::common::outcome(command.env("HTTP_PROXY", "http://x"));
         outcome.code(2).says("runner.toml:1:").says(what);
         assert_eq!(list(&bed.home().join("builds")), [""; 0], "{text}");
+    }
+}
+
+/// A clone can bring links, files and caches with it, where its file has the build write.
+fn places_that_came_with_the_source() {
+    let files = ["log-file", "build-json"];
+    for option in ["artifacts", "cache", "reports", "session-log", "log-file", "build-json"] {
+        for place in ["out", "."] {
+            let bed = Bed::new();
+            let secret = bed.path("secret");
+            fs::create_dir(&secret).unwrap();
+            bed.write("buildspec.yml", SPEC);
+            match files.contains(&option) {
+                true => drop(bed.write("out", "of the source")),
+                false => {
+                    fs::create_dir(bed.source().join("out")).unwrap();
+                    symlink(&secret, bed.source().join("out/link")).unwrap();
+                }
+            }
+            bed.write("runner.toml", format!("project = 'xx'\n{option} = '{place}'\n"));
+            run(&bed, &[])
+                .code(2)
+                .says(&format!(": `{option}` writes to what is there already"))
+                .says("--trust-project");
+            assert_eq!(list(&bed.home().join("builds")), [""; 0], "{option} = {place}");
+        }
+    }
+    // Also a ZIP, and a link that leads nowhere yet.
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SPEC);
+    bed.write("app.zip", "of the source");
+    bed.write("runner.toml", "artifacts = 'app.zip'\n");
+    run(&bed, &[]).code(2).says("`artifacts` writes to what is there already");
+    symlink("nowhere", bed.source().join("out")).unwrap();
+    bed.write("runner.toml", "artifacts = 'out'\n");
+    run(&bed, &[]).code(2).says("`artifacts` writes outside");
+}
+
+/// What an earlier build has made there needs no trust, also after the file has changed.
+fn places_that_a_build_has_made() {
+    let bed = Bed::new();
+    bed.write(
+        "buildspec.yml",
+        "version: 0.2\nphases:\n  build:\n    commands: [date > x]\nartifacts: {files: x}\ncache: {paths: [x]}\n",
+    );
+    let settings = "artifacts = 'made/artifacts'\ncache = 'made/cache'\nlog-file = 'build.log'\n";
+    bed.write("runner.toml", settings);
+    for _ in 0..2 {
+        run(&bed, &["--image", &image()]).code(0);
+    }
+    bed.write("runner.toml", format!("timeout = '5m'\n{settings}"));
+    run(&bed, &["--image", &image()]).code(0);
+    // Somebody else's is still what it was.
+    bed.write("more/file", "");
+    bed.write("runner.toml", format!("reports = 'more'\n{settings}"));
+    let refused = run(&bed, &["--image", &image()]).code(2).says("`reports` writes to what is");
+    assert!(!refused.stderr.contains("`artifacts`"), "{}", refused.stderr);
+    run(&bed, &["--image", &image(), "--trust-project"]).code(0);
+    run(&bed, &["--image", &image()]).code(0);
+}
+
+/// Hooks are programs that git runs on this machine: no option leads there, trusted or typed.
+fn git_is_never_written() {
+    let options = ["artifacts", "cache", "reports", "session-log", "log-file", "build-json"];
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SPEC);
+    bed.write(".git/hooks/x", "");
+    fs::create_dir(bed.source().join("sub")).unwrap();
+    symlink("../.git/hooks", bed.source().join("sub/link")).unwrap();
+    let other = bed.path("other");
+    fs::create_dir_all(other.join(".git")).unwrap();
+    let secondary = format!("other={}", other.display());
+    let beyond = other.join(".git/config").display().to_string();
+    for option in options {
+        for place in [".git/hooks/y", ".GIT/y", "sub/link/y", "sub/.git/y.zip", &beyond] {
+            let option = format!("--{option}={place}");
+            run(&bed, &[&option, "--secondary-source", &secondary])
+                .code(2)
+                .says("lies in what git keeps of the source");
+        }
+    }
+    bed.write("runner.toml", "artifacts = '.git/hooks'\n");
+    run(&bed, &["--trust-project"]).code(2).says("--artifacts: ").says("lies in what git keeps");
+    assert_eq!(list(&bed.source().join(".git/hooks")), ["x"]);
+    assert_eq!(list(&other.join(".git")), [""; 0]);
+    assert!(!bed.source().join(".GIT").exists() && !bed.source().join("sub/.git").exists());
+}
+
+/// A clone whose file has a hook put where git runs it: it is refused, and trusted it leaves none.
+fn a_clone_leaves_no_hook() {
+    let bed = Bed::new();
+    bed.write(".git/hooks/sample", "");
+    bed.write(
+        "buildspec.yml",
+        "version: 0.2\nphases:\n  build:\n    commands:\n      - mkdir -p made/.git/hooks; echo '#!/bin/sh' > \
+         made/.git/hooks/post-checkout\n      - chmod 755 made/.git/hooks/post-checkout; echo x > made/x\n\
+         artifacts: {base-directory: made, files: ['**/*']}\n",
+    );
+    bed.write("runner.toml", "artifacts = '.'\n");
+    run(&bed, &["--image", &image()]).code(2).says("--trust-project");
+    run(&bed, &["--image", &image(), "--trust-project"]).code(0);
+    assert_eq!(list(&bed.source().join(".git/hooks")), ["sample"]);
+    assert!(bed.source().join("x").is_file());
+}
+
+/// A tag behind a path hides no link.
+fn links_to_images_are_followed() {
+    let bed = Bed::new();
+    let elsewhere = bed.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    bed.write("buildspec.yml", SPEC);
+    symlink(&elsewhere, bed.source().join("layout")).unwrap();
+    for image in ["oci:layout", "oci:layout:latest", "rootfs:layout"] {
+        bed.write("runner.toml", format!("image = '{image}'\n"));
+        run(&bed, &[]).code(2).says("`image` shows a file or directory of this machine");
     }
 }
 

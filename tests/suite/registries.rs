@@ -2,7 +2,7 @@
 
 use crate::common::aws::{aws, surround};
 use crate::common::registry::{Layout, PASSWORD, Registry, USER};
-use crate::common::{Bed, Outcome, cases, outcome, write_program};
+use crate::common::{Bed, Outcome, build, cases, outcome, write_program};
 use base64::Engine;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use std::process::Command;
 
 cases! {
     [Image("busybox"), Containers, Program("docker-registry"), Program("skopeo"), Program("umoci")] =>
-        nobody_is_let_in, dockers_config, a_credential_helper, podmans_auth_file, an_identity_token;
+        nobody_is_let_in, an_image_that_nobody_has_chosen, dockers_config, a_credential_helper, podmans_auth_file, an_identity_token;
     [Image("busybox"), Containers, Program("docker-registry"), Program("skopeo"), Program("umoci"),
      Program("openssl"), Program("htpasswd"), Python] => ecr_over_tls;
 }
@@ -44,6 +44,44 @@ fn nobody_is_let_in() {
     let auths = serde_json::json!({registry.address.clone(): {"auth": encoded(USER, "wrong")}});
     home_file(&bed, ".docker/config.json", &serde_json::json!({"auths": auths}));
     pull(&bed, &name).code(3).says("docker login");
+}
+
+/// An image that a clone's own file names is asked for as nobody, until its user trusts the file; what
+/// the user has got with a password is not given away by the store either.
+fn an_image_that_nobody_has_chosen() {
+    let bed = Bed::new();
+    let (registry, name) = pushed("auth/unasked:one");
+    home_file(
+        &bed,
+        ".docker/config.json",
+        &serde_json::from_str(&registry.docker_config()).unwrap(),
+    );
+    bed.write("buildspec.yml", build(&["echo it runs"]));
+    bed.write("runner.toml", format!("image = \"{name}\"\n"));
+    let refused = |bed: &Bed| {
+        bed.runner(["run"])
+            .code(3)
+            .says("does not give it to us")
+            .says("without your credentials")
+            .says("--trust-project");
+    };
+    refused(&bed);
+    // Chosen by its user, it is theirs, and stays theirs.
+    bed.runner(["run", "--image", &name]).code(0);
+    refused(&bed);
+    assert_eq!(bed.runner(["run", "--trust-project"]).code(0).output(), "it runs\n");
+    bed.runner(["run"]).code(0);
+    // The next text of the file is nobody's again.
+    bed.write("runner.toml", format!("timeout = \"5m\"\nimage = \"{name}\"\n"));
+    refused(&bed);
+
+    // What anybody may have is had without a word, once and again.
+    let open = Registry::open();
+    let name = open.push(&Layout::of_image("busybox"), "unasked:one");
+    bed.write("runner.toml", format!("image = \"{name}\"\n"));
+    for _ in 0..2 {
+        bed.runner(["run"]).code(0);
+    }
 }
 
 fn dockers_config() {

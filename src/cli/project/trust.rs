@@ -3,80 +3,68 @@
 use super::Reading;
 use crate::cli::error::CliError;
 use crate::cli::home;
-use crate::state::write_durably;
+use crate::cli::reach::{Field, Reach, plain};
+use crate::image::Image;
+use crate::state::{Home, write_durably};
 use crate::users;
 use runner_core::env::is_name;
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-/// Kinds of images that are files of this machine.
-pub(super) const IMAGES_OF_FILES: [&str; 4] = ["rootfs", "oci", "oci-archive", "docker-archive"];
+/// What a setting of a project file takes to have effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing: a build has as much by itself.
+    Nothing,
+    /// Nothing if this place is not there, or was made by an earlier build.
+    Fresh(PathBuf),
+    /// Trust, to use the credentials of the user; without it there are none.
+    Login,
+    /// Trust, for this reason.
+    Trust(String),
+}
 
-/// What an option of a project file reaches that a build by itself does not; none where it is no more
-/// than any build may have.
-pub(super) fn reach(key: &str, value: Option<&str>, dir: &Path) -> Option<String> {
+/// What the value of an option in a file of this directory needs.
+pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> Need {
     let value = value.unwrap_or_default();
-    let inside = |path: &str| is_below(Path::new(path), dir);
-    let reach = match key {
-        "annotations"
-        | "break-on"
-        | "break-timeout"
-        | "break-timeout-action"
-        | "cpus"
-        | "enable-session"
-        | "log-format"
-        | "mask"
-        | "memory"
-        | "network"
-        | "pids-limit"
-        | "project"
-        | "quiet"
-        | "session-idle-timeout"
-        | "step"
-        | "timeout"
-        | "timeout-while-paused" => {
-            return None;
+    let trust = |reason: &str| Need::Trust(reason.to_owned());
+    match field.reach {
+        Reach::Build => Need::Nothing,
+        Reach::TypedOnly => trust("is for the command line only"),
+        Reach::Beyond(reason) => trust(reason),
+        Reach::Engine if value == "process" => {
+            trust("runs the build on this machine itself, without a container")
         }
-        "engine" if value != "process" => return None,
-        "engine" => "runs the build on this machine itself, without a container",
-        "env" if value.contains('=') || !is_name(value) => return None,
-        "env" => "passes a variable of yours to the build",
-        "image" => match value.split_once(':') {
-            Some((kind, path)) if IMAGES_OF_FILES.contains(&kind) && !inside(path) => {
-                "shows a directory or file of this machine to the build"
-            }
-            Some(("docker-daemon", _)) => "reads images of your Docker daemon",
-            _ => return None,
+        Reach::Engine => Need::Nothing,
+        Reach::Variable if value.contains('=') || !is_name(value) => Need::Nothing,
+        Reach::Variable => trust("passes a variable of yours to the build"),
+        Reach::Shown => match field.path(value) {
+            Some(path) if is_below(path, dir) => Need::Nothing,
+            _ => trust("shows a directory of this machine to the build"),
         },
-        "secondary-source" | "mount" => {
-            let path = match key {
-                "mount" => value.split(':').next().unwrap_or_default(),
-                _ => value.split_once('=').map_or("", |(_, path)| path),
-            };
-            if inside(path) && !value.ends_with(":rw") {
-                return None;
+        Reach::Image => match value.parse() {
+            Ok(Image::Registry(_)) => Need::Login,
+            Ok(Image::DockerDaemon(_)) => trust("reads images of your Docker daemon"),
+            Ok(
+                Image::Rootfs(path)
+                | Image::Layout(path, _)
+                | Image::OciArchive(path)
+                | Image::DockerArchive(path),
+            ) if !is_below(&path, dir) => {
+                trust("shows a file or directory of this machine to the build")
             }
-            "shows a directory or file of this machine to the build"
-        }
-        "artifacts" | "cache" if value.starts_with("s3://") => {
-            "uses your AWS credentials to read and write there"
-        }
-        "artifacts" | "build-json" | "cache" | "log-file" | "reports" | "session-log"
-            if inside(value) =>
-        {
-            return None;
-        }
-        "artifacts" | "build-json" | "cache" | "log-file" | "reports" | "session-log" => {
-            "writes outside of the directory of its own"
-        }
-        "aws-profile" => "gives the build your AWS credentials",
-        "proxy" => "passes your proxy variables to the build",
-        "secrets" | "env-file" | "project-json" => "reads a file of this machine",
-        "privileged" => "gives the build rights over this machine",
-        // What is new is not harmless until somebody has thought about it.
-        _ => "may reach beyond the build",
-    };
-    Some(reach.to_owned())
+            // What is no image has been told where the value was read.
+            Ok(_) | Err(_) => Need::Nothing,
+        },
+        Reach::Written => match field.path(value) {
+            None => trust("uses your AWS credentials to read and write there"),
+            Some(path) if !is_below(path, dir) => trust("writes outside of the file's directory"),
+            Some(path) => match real_beginning(path) {
+                Some((there, rest)) => Need::Fresh(plain(&there.join(rest))),
+                None => trust("writes outside of the file's directory"),
+            },
+        },
+    }
 }
 
 /// Whether a path stays below a directory, its links followed, and out of what git keeps there: hooks
@@ -89,32 +77,31 @@ fn is_below(path: &Path, dir: &Path) -> bool {
         Component::ParentDir | Component::RootDir | Component::Prefix(_) => false,
     };
     let Ok(real) = std::fs::canonicalize(dir) else { return false };
-    let mut deepest = path;
-    // What is not there yet is made below what is.
-    let found = loop {
-        match std::fs::symlink_metadata(deepest) {
-            Ok(_) => break std::fs::canonicalize(deepest),
-            Err(_) => match deepest.parent() {
-                Some(above) => deepest = above,
-                None => return false,
-            },
-        }
-    };
+    let found = real_beginning(path);
     rest.components().all(is_plain)
-        && found.is_ok_and(|found| {
+        && found.is_some_and(|(found, _)| {
             found.strip_prefix(&real).is_ok_and(|rest| rest.components().all(is_plain))
         })
+}
+
+/// What is there of a path, without links, and what is not there yet. Nothing where a link leads
+/// nowhere, or the path cannot be looked at.
+fn real_beginning(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let path = plain(path);
+    // What is not there yet is made below what is.
+    let there = path.ancestors().find(|path| std::fs::symlink_metadata(path).is_ok())?;
+    let rest = path.strip_prefix(there).ok()?.to_path_buf();
+    Some((std::fs::canonicalize(there).ok()?, rest))
 }
 
 /// Files as their user has allowed them, by their paths.
 type Trusted = BTreeMap<String, String>;
 
-/// Whether all that the file says may take effect; remembers it when the user says so.
-pub(super) fn check(reading: &Reading, is_trusted: bool) -> Result<(), CliError> {
-    let reaching: Vec<_> =
-        reading.settings.iter().filter_map(|s| Some((s, s.reach.as_ref()?))).collect();
-    if reaching.is_empty() {
-        return Ok(());
+/// Whether the file is trusted: by an earlier word of the user, which counts until it changes, or by
+/// `--trust-project`, which is remembered. What needs that and has it not is refused.
+pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> {
+    if reading.settings.iter().all(|setting| setting.need == Need::Nothing) {
+        return Ok(false);
     }
     let home = home::open()?;
     let store = home.root().join("trusted.json");
@@ -127,22 +114,66 @@ pub(super) fn check(reading: &Reading, is_trusted: bool) -> Result<(), CliError>
     };
     let path = std::fs::canonicalize(&reading.dir).map_err(failed)?.join(super::NAME);
     let path = path.display().to_string();
-    if trusted.get(&path) == Some(&reading.text) {
-        return Ok(());
-    }
-    if is_trusted {
+    let is_known = trusted.get(&path) == Some(&reading.text);
+    let places = Places::look(reading, &home);
+    if !is_known && says_so {
         trusted.insert(path, reading.text.clone());
         let text = serde_json::to_vec(&trusted).unwrap_or_default();
         write_durably(&store, &text).and_then(|()| users::give(&store)).map_err(failed)?;
-        return Ok(());
+    } else if !is_known {
+        refuse(reading, &places)?;
     }
+    for place in places.missing {
+        home.note_place(&place).map_err(failed)?;
+    }
+    Ok(is_known || says_so)
+}
+
+/// Places that a file has written to, as they are before the build.
+struct Places {
+    /// Came with the source, or are somebody's work.
+    taken: Vec<PathBuf>,
+    /// Are not there, and are made by this build.
+    missing: Vec<PathBuf>,
+}
+
+impl Places {
+    fn look(reading: &Reading, home: &Home) -> Self {
+        let made = home.places();
+        let (mut taken, mut missing) = (Vec::new(), Vec::new());
+        for setting in &reading.settings {
+            let Need::Fresh(path) = &setting.need else { continue };
+            let is_there = std::fs::symlink_metadata(path).is_ok();
+            match made.contains(path) {
+                false if is_there => taken.push(path.clone()),
+                false => missing.push(path.clone()),
+                true => {}
+            }
+        }
+        Places { taken, missing }
+    }
+}
+
+fn refuse(reading: &Reading, places: &Places) -> Result<(), CliError> {
     let mut message = format!("{} asks for more than a build has by itself:", reading.shown);
-    for (setting, reach) in reaching {
+    let mut asks = false;
+    for setting in &reading.settings {
+        let reason = match &setting.need {
+            Need::Trust(reason) => reason.clone(),
+            Need::Fresh(path) if places.taken.contains(path) => {
+                "writes to what is there already, and no earlier build has made".to_owned()
+            }
+            Need::Nothing | Need::Fresh(_) | Need::Login => continue,
+        };
+        asks = true;
         let span = setting.span;
         message.push_str(&format!(
-            "\n  {}:{}:{}: `{}` {reach}",
+            "\n  {}:{}:{}: `{}` {reason}",
             reading.shown, span.line, span.column, setting.key
         ));
+    }
+    if !asks {
+        return Ok(());
     }
     Err(CliError::usage(message).hint(
         "if that is as it should be: --trust-project, which is remembered until the file changes; or give \
@@ -153,43 +184,58 @@ pub(super) fn check(reading: &Reading, is_trusted: bool) -> Result<(), CliError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::reach::field;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn what_a_file_of_the_source_may_say() {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path();
         std::fs::create_dir_all(dir.join("sub/.git")).expect("made");
-        std::os::unix::fs::symlink("/etc", dir.join("out")).expect("made");
+        symlink("/etc", dir.join("out")).expect("made");
+        symlink("sub", dir.join("inside")).expect("made");
+        symlink("/nowhere", dir.join("nowhere")).expect("made");
         let at = |path: &str| dir.join(path).display().to_string();
-        for (key, value, is_free) in [
+        for (name, value, is_free) in [
             ("timeout", "5m".to_owned(), true),
             ("engine", "namespaces".to_owned(), true),
             ("engine", "process".to_owned(), false),
             ("env", "A=b".to_owned(), true),
             ("env", "HOME".to_owned(), false),
             ("image", "host".to_owned(), true),
-            ("image", "alpine:3".to_owned(), true),
             ("image", format!("rootfs:{}", at("root")), true),
             ("image", "rootfs:/".to_owned(), false),
+            ("image", format!("oci:{}", at("out:latest")), false),
+            ("image", format!("oci:{}", at("inside:latest")), true),
+            ("image", "docker-daemon:x".to_owned(), false),
             ("artifacts", at("dist"), true),
             ("artifacts", at("sub/dist/deep"), true),
             ("artifacts", "/home/x".to_owned(), false),
             ("artifacts", at("../dist"), false),
             ("artifacts", at("out/dist"), false),
+            ("artifacts", at("inside/dist"), true),
+            ("artifacts", at("out/"), false),
+            ("artifacts", at("nowhere/"), false),
             ("artifacts", at(".git/hooks"), false),
             ("artifacts", at("sub/.GIT/hooks"), false),
             ("artifacts", "s3://bucket".to_owned(), false),
             ("reports", at("reports"), true),
-            ("mount", format!("{}:/x", at("sub")), true),
-            ("mount", format!("{}:/x:rw", at("sub")), false),
+            ("session-log", "/var/log".to_owned(), false),
+            ("mount", format!("{}:/x", at("sub")), false),
             ("mount", "/home:/x".to_owned(), false),
             ("secondary-source", format!("a={}", at("sub")), true),
+            ("secondary-source", format!("a={}", at("out")), false),
             ("secondary-source", "a=/home".to_owned(), false),
             ("aws-profile", "x".to_owned(), false),
             ("secrets", at("s.yml"), false),
-            ("nosuch", String::new(), false),
+            ("trust-project", String::new(), false),
         ] {
-            assert_eq!(reach(key, Some(&value), dir).is_none(), is_free, "{key} {value}");
+            let field = field(name).expect("has a row");
+            let need = need(field, Some(&value), dir);
+            let is_trust = matches!(need, Need::Trust(_));
+            assert_eq!(!is_trust, is_free, "{name} {value}: {need:?}");
         }
+        let image = field("image").expect("has a row");
+        assert_eq!(need(image, Some("alpine:3"), dir), Need::Login);
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::daemon::{Daemon, said};
 use crate::engine::EngineError;
-use crate::image::{Config, Getter, Image, LayerBar, Login, credentials};
+use crate::image::{Asker, Config, Getter, Image, LayerBar, Login};
 use bollard::auth::DockerCredentials;
 use bollard::body_try_stream;
 use bollard::errors::Error;
@@ -63,6 +63,12 @@ pub(super) async fn prepare(
         }
         Image::Registry(name) => {
             let reference = name.whole();
+            if let Asker::Stranger { hint } = &images.asker {
+                return Err(EngineError::image(
+                    format!("{} has {reference}, or gets it, as you", daemon.program),
+                    Some(hint),
+                ));
+            }
             if inspect(daemon, &reference).await?.is_none() {
                 pull(daemon, name, images).await?;
             }
@@ -141,7 +147,7 @@ async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), 
             Some("is the name right, and may you pull it? docker login, or podman login"),
         )
     };
-    let known = credentials(name.resolve_registry(), &images.identity).await;
+    let known = images.asker.login(name.resolve_registry()).await;
     let credentials = match known.map_err(failed)? {
         Login::Password { user, password } => Some(DockerCredentials {
             username: Some(user),

@@ -12,11 +12,13 @@ const MOST_SHOWN: usize = 300;
 pub(in crate::image) struct RegistryError {
     pub(in crate::image) message: String,
     pub(in crate::image) hint: Option<String>,
+    /// Somebody else may be given it: what is not for us is often not told from what is not there.
+    pub(in crate::image) is_refused: bool,
 }
 
 impl RegistryError {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        RegistryError { message: message.into(), hint: None }
+        RegistryError { message: message.into(), hint: None, is_refused: false }
     }
 }
 
@@ -79,6 +81,12 @@ impl Failure {
         let refused = |message: String| RegistryError {
             message,
             hint: Some(format!("log in where you have an account: docker login {registry}")),
+            is_refused: true,
+        };
+        let no_such_image = |hint: Option<&str>| RegistryError {
+            message: format!("{registry} has no such image"),
+            hint: hint.map(str::to_owned),
+            is_refused: true,
         };
         match self {
             Failure::Connect(why) => RegistryError {
@@ -88,6 +96,7 @@ impl Failure {
                      oci-archive:FILE"
                         .to_owned(),
                 ),
+                is_refused: false,
             },
             Failure::Broke(why) => {
                 RegistryError::new(format!("the transfer from {registry} broke: {why}"))
@@ -97,10 +106,9 @@ impl Failure {
             }
             Failure::Answer(why) => RegistryError::new(format!("{registry}: {why}")),
             Failure::Status { status, code, message } => match (code.as_str(), status) {
-                ("MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "NOT_FOUND", _) => RegistryError {
-                    message: format!("{registry} has no such image"),
-                    hint: Some("look at the name and the tag".to_owned()),
-                },
+                ("MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "NOT_FOUND", _) => {
+                    no_such_image(Some("look at the name and the tag"))
+                }
                 ("UNAUTHORIZED" | "DENIED", _) => {
                     refused(format!("{registry} does not give it to us, if it is there"))
                 }
@@ -108,7 +116,7 @@ impl Failure {
                     refused(format!("{registry} has had too many requests from here for now"))
                 }
                 ("", 401) => refused(format!("{registry} does not give it to us (401)")),
-                ("", 404) => RegistryError::new(format!("{registry} has no such image")),
+                ("", 404) => no_such_image(None),
                 ("", status) => {
                     RegistryError::new(format!("{registry} answers {status}: {}", cut(message)))
                 }

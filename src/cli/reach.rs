@@ -1,0 +1,206 @@
+//! What each option of `runner run` reaches: one table beside `run_args`, a row a field.
+//!
+//! Read by `project`, for options that stand in a file which came with somebody's source, and by
+//! `run`, for what is written. A test holds the table against `RunArgs`: an option without a row does
+//! not pass, so that nobody adds one without a thought about who may set it.
+
+use std::path::{Path, PathBuf};
+
+/// A field of `RunArgs`.
+#[derive(Debug)]
+pub(super) struct Field {
+    /// The option's long name.
+    pub(super) name: &'static str,
+    pub(super) reach: Reach,
+    pub(super) path: PathIn,
+}
+
+/// What an option takes effect on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Says where the project file is, or that it is trusted: no file holds it.
+    TypedOnly,
+    /// No more than any build may have.
+    Build,
+    /// Names a place that is written.
+    Written,
+    /// Shows a directory to the build; one that came with the source is the build's anyway.
+    Shown,
+    /// An image: of a registry, of a daemon, or a file.
+    Image,
+    /// An engine; one of them is no container.
+    Engine,
+    /// A variable, with a value or as the caller has it.
+    Variable,
+    /// More than a build has by itself, whatever the value is.
+    Beyond(&'static str),
+}
+
+/// Where in an option's value a path of this machine stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathIn {
+    Nowhere,
+    Whole,
+    /// The whole value, unless it is a bucket.
+    Store,
+    /// `NAME=PATH`.
+    AfterEquals,
+    /// `PATH:...`.
+    BeforeColon,
+    /// `KIND:PATH`, for images that are files.
+    AfterKind,
+}
+
+/// Kinds of images that are files of this machine.
+const IMAGES_OF_FILES: [&str; 4] = ["rootfs", "oci", "oci-archive", "docker-archive"];
+
+const READS: Reach = Reach::Beyond("reads a file of this machine");
+
+/// In the order of `RunArgs`.
+pub(super) const FIELDS: &[Field] = {
+    use PathIn::{AfterEquals, AfterKind, BeforeColon, Nowhere, Store, Whole};
+    use Reach::{Beyond, Build, Engine, Image, Shown, TypedOnly, Variable, Written};
+    const fn field(name: &'static str, reach: Reach, path: PathIn) -> Field {
+        Field { name, reach, path }
+    }
+    &[
+        field("source", TypedOnly, Whole),
+        field("secondary-source", Shown, AfterEquals),
+        field("image", Image, AfterKind),
+        field("engine", Engine, Nowhere),
+        field(
+            "mount",
+            Beyond("shows a file or directory of this machine to the build"),
+            BeforeColon,
+        ),
+        field("memory", Build, Nowhere),
+        field("cpus", Build, Nowhere),
+        field("pids-limit", Build, Nowhere),
+        field("network", Build, Nowhere),
+        field("privileged", Beyond("gives the build rights over this machine"), Nowhere),
+        field("toolbox", Build, Nowhere),
+        field("enable-session", Build, Nowhere),
+        field("break-timeout", Build, Nowhere),
+        field("break-timeout-action", Build, Nowhere),
+        field("session-idle-timeout", Build, Nowhere),
+        field("session-max-duration", Build, Nowhere),
+        field("session-log", Written, Whole),
+        field("env", Variable, Nowhere),
+        field("env-file", READS, Whole),
+        field("proxy", Beyond("passes your proxy variables to the build"), Nowhere),
+        field("aws-profile", Beyond("gives the build your AWS credentials"), Nowhere),
+        field("secrets", READS, Whole),
+        field("mask", Build, Nowhere),
+        field("timeout", Build, Nowhere),
+        field("timeout-while-paused", Build, Nowhere),
+        field("reports", Written, Whole),
+        field("artifacts", Written, Store),
+        field("cache", Written, Store),
+        field("project", Build, Nowhere),
+        field("project-json", READS, Whole),
+        field("trust-project", TypedOnly, Nowhere),
+        field("log-format", Build, Nowhere),
+        field("log-file", Written, Whole),
+        field("annotations", Build, Nowhere),
+        field("build-json", Written, Whole),
+        field("quiet", Build, Nowhere),
+    ]
+};
+
+/// The row of an option.
+pub(super) fn field(name: &str) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.name == name)
+}
+
+/// The row of an option that a project file may hold.
+pub(super) fn field_of_file(name: &str) -> Option<&'static Field> {
+    field(name).filter(|field| field.reach != Reach::TypedOnly)
+}
+
+impl Field {
+    /// The path in a value.
+    pub(super) fn path<'v>(&self, value: &'v str) -> Option<&'v Path> {
+        self.split(value).map(|(_, path, _)| Path::new(path))
+    }
+
+    /// A value in which a relative path starts from this directory.
+    pub(super) fn below(&self, dir: &Path, value: &str) -> String {
+        match self.split(value) {
+            Some((before, path, after)) => {
+                let path: PathBuf = dir.join(path);
+                format!("{before}{}{after}", path.display())
+            }
+            None => value.to_owned(),
+        }
+    }
+
+    /// What stands before the path, the path, and what stands behind it.
+    fn split<'v>(&self, value: &'v str) -> Option<(&'v str, &'v str, &'v str)> {
+        match self.path {
+            PathIn::Nowhere => None,
+            PathIn::Whole => Some(("", value, "")),
+            PathIn::Store if value.contains("://") => None,
+            PathIn::Store => Some(("", value, "")),
+            PathIn::AfterEquals => {
+                let at = value.find('=')? + 1;
+                Some((&value[..at], &value[at..], ""))
+            }
+            PathIn::BeforeColon => {
+                let at = value.find(':').unwrap_or(value.len());
+                Some(("", &value[..at], &value[at..]))
+            }
+            PathIn::AfterKind => {
+                let (kind, _) = value.split_once(':')?;
+                let at = kind.len() + 1;
+                IMAGES_OF_FILES.contains(&kind).then(|| (&value[..at], &value[at..], ""))
+            }
+        }
+    }
+}
+
+/// A path without a slash at its end, which would hide a file, or a link, from who looks at it.
+pub(super) fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::run_args::RunArgs;
+    use clap::builder::ValueParser;
+    use clap::{Arg, Args, Command};
+    use std::any::TypeId;
+
+    #[test]
+    fn every_option_has_its_row() {
+        let command = <RunArgs as Args>::augment_args(Command::new("run"));
+        let options: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
+        let rows: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+        assert_eq!(rows, options);
+        for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+            let is_path = ValueParser::type_id(arg.get_value_parser()) == TypeId::of::<PathBuf>();
+            let field = field(arg.get_long().unwrap_or_default()).expect("has a row");
+            assert!(!is_path || field.path == PathIn::Whole, "{}", field.name);
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_from_the_file() {
+        let dir = Path::new("/a");
+        for (name, value, wanted) in [
+            ("reports", "r", "/a/r"),
+            ("reports", "/r", "/r"),
+            ("artifacts", "out/x.zip", "/a/out/x.zip"),
+            ("cache", "s3://bucket/p", "s3://bucket/p"),
+            ("mount", "b:/x:rw", "/a/b:/x:rw"),
+            ("secondary-source", "id=b=c", "id=/a/b=c"),
+            ("image", "oci:d:tag", "oci:/a/d:tag"),
+            ("image", "node:22", "node:22"),
+            ("image", "host", "host"),
+            ("timeout", "5m", "5m"),
+        ] {
+            let field = field(name).expect("has a row");
+            assert_eq!(field.below(dir, value), wanted, "{name} {value}");
+        }
+    }
+}
