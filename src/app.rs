@@ -21,12 +21,13 @@ pub(crate) use serve::{ServeError, ServeRequest, serve};
 pub(crate) use shown::LogsWanted;
 
 use crate::amazon;
-use crate::client::{Menu, Signals, block_signals};
+use crate::client::Menu;
 use crate::control::{ShimServer, host};
 use crate::deliveries::Couriers;
 use crate::driver::inbox::Inbox;
 use crate::driver::{
-    Breakpoints, Driver, Parts, Progress, ReportsWanted, SharedSnapshot, World, signals,
+    Asked, Breakpoints, Driver, Ended, Parts, Progress, ReportsWanted, SIGNALS, SharedSnapshot,
+    Watchdog, World,
 };
 use crate::engine::{ContainerSpec, host_image, process};
 use crate::events::LogWriter;
@@ -34,8 +35,10 @@ use crate::image::Image;
 use crate::outputs::cache::CacheTo;
 use crate::outputs::{self, Destinations};
 use crate::session::{Hub, HubParts, LogDir, SessionLog};
+use crate::signals::Signals;
 use crate::sinks::{AwsWay, Gate};
 use crate::state::{BuildDir, Home, Meta, Owned, prune_old};
+use crate::{clock, runtime};
 use door::Door;
 use environment::{BuildSource, Environment};
 use identity::Identity;
@@ -46,7 +49,6 @@ use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::{self, BuildPlan, Places, Rejection};
 use runner_core::record::record;
 use runner_core::spec::Diagnostic;
-use runner_core::view::BuildView;
 use runner_sandbox::GroupPlan;
 use runner_wire::abi::{AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
 use std::fs;
@@ -55,7 +57,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Builder;
 use tokio::sync::watch;
+
+/// How long readers of a build's output have once it was ended from outside.
+const READERS: Duration = Duration::from_secs(5);
+/// How long the last files of a build may take to be written.
+const FINISHING: Duration = Duration::from_secs(60);
 
 /// A directory for transcripts of sessions, made where it is missing.
 pub(crate) fn open_session_log(dir: &Path) -> io::Result<LogDir> {
@@ -63,10 +72,23 @@ pub(crate) fn open_session_log(dir: &Path) -> io::Result<LogDir> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))
 }
 
-/// Runs a build to its end.
-pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
-    // Before any thread starts: SIGWINCH reaches whoever has the terminal as something to read.
-    block_signals(&[Signal::SIGWINCH]).map_err(AppError::io("block a signal"))?;
+/// Runs a build to its end. `exit_code`: what the program exits with where this never returns.
+pub(crate) fn run(
+    request: RunRequest,
+    home: Home,
+    exit_code: fn(Status) -> u8,
+) -> Result<Status, AppError> {
+    // Before any thread starts.
+    let listen =
+        |signals: &[Signal]| Signals::listen(signals).map_err(AppError::io("listen for signals"));
+    let (signals, resizes) = (listen(&SIGNALS)?, listen(&[Signal::SIGWINCH])?);
+    let runtime = runtime::start_with(
+        // Each command that leaves something running in the background keeps a pump.
+        Builder::new_current_thread().max_blocking_threads(4096),
+    )?;
+    let (watchdog, asked) =
+        Watchdog::start(signals, exit_code).map_err(AppError::io("start a thread"))?;
+    runtime::warm(&runtime)?;
     let identity = Identity::new(&home, &request.project)?;
     let uuid = identity.uuid.to_string();
     let dir = BuildDir::of(&home, &uuid);
@@ -81,15 +103,10 @@ pub(crate) fn run(request: RunRequest, home: Home) -> Result<Status, AppError> {
         staging: staging(&request, &identity),
     };
     let (dir, owned) = BuildDir::create(&home, &meta)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        // Each command that leaves something running in the background keeps a pump.
-        .max_blocking_threads(4096)
-        .build()
-        .map_err(AppError::io("start the runtime"))?;
     let layers = meta.layers.clone();
+    let guard = Guard { watchdog, asked, resizes };
     let build = Build { request, home, identity, dir: dir.clone(), meta, groups, _owned: owned };
-    let result = runtime.block_on(build.run());
+    let result = runtime.block_on(build.run(guard));
     process::release(&layers);
     if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
         // It never began, or has nowhere to leave a record.
@@ -136,6 +153,14 @@ fn staging(request: &RunRequest, identity: &Identity) -> Vec<PathBuf> {
     folders.map(|folder| outputs::staging(folder, &identity.uuid.to_string())).collect()
 }
 
+/// What hears signals.
+struct Guard {
+    watchdog: Watchdog,
+    asked: watch::Receiver<Asked>,
+    /// Of the terminal's window.
+    resizes: Signals,
+}
+
 /// What sessions and the driver share.
 struct Guests {
     snapshot: SharedSnapshot,
@@ -157,13 +182,13 @@ struct Build {
 }
 
 impl Build {
-    async fn run(mut self) -> Result<Status, AppError> {
+    async fn run(mut self, guard: Guard) -> Result<Status, AppError> {
         let failed = AppError::io;
+        let Guard { watchdog, asked, resizes } = guard;
         let session_log = self.request.session_log.take();
         let log = LogWriter::create(&self.dir, self.identity.id.clone())
             .map_err(failed("make the build's log"))?;
         let (inbox, commands) = Inbox::new();
-        signals::listen(inbox.clone()).map_err(failed("listen for signals"))?;
         let progress = watch::Sender::new(Progress::default());
         let gate = Arc::new(Gate::default());
         let has_menu = self.has_menu();
@@ -205,14 +230,12 @@ impl Build {
         };
         tokio::spawn(host::serve(listener, served));
         let keys = if has_menu {
-            let signals =
-                Signals::new(&[Signal::SIGWINCH]).map_err(failed("watch the terminal"))?;
             let menu = Menu {
                 dir: self.dir.clone(),
                 inbox: inbox.clone(),
                 progress: progress.subscribe(),
                 gate: Arc::clone(&gate),
-                signals,
+                signals: resizes,
             };
             Some(menu.spawn().map_err(failed("start the key menu"))?)
         } else {
@@ -220,16 +243,18 @@ impl Build {
         };
 
         let places = self.identity.places(&root, &self.request.buildspec, &self.request.source);
-        let environment = self.environment(&places, &inbox).await?;
+        let environment = self.environment(&places, &inbox, asked.clone()).await?;
         hub.mask(environment.secrets.clone());
         let plan = self.plan(&environment.sources, places);
         self.tell_hidden_path(&inbox).await;
         let couriers = Arc::new(self.couriers(&log).map_err(failed("start copies of the log"))?);
         let guests = Guests { snapshot, breakpoints, hub, couriers };
         let world = self.world(&plan, environment, &inbox, readonly, guests, &gate);
-        let parts = Parts { plan: Arc::new(plan), world, log, inbox, commands, progress };
-        let (view, logged) = Driver::new(parts).run().await;
-        let finished = self.finish(view, logged);
+        let (heard, plan) = (asked.clone(), Arc::new(plan));
+        let guard = watchdog.clone();
+        let parts = Parts { plan, world, log, inbox, commands, asked: heard, watchdog, progress };
+        let ended = Driver::new(parts).run().await;
+        let finished = self.finish(ended, &guard);
         // Clients that are still there hear how it ended.
         let reason = finished.as_ref().map_or_else(ToString::to_string, ToString::to_string);
         door.close(format!("the build has ended: {reason}")).await;
@@ -238,7 +263,15 @@ impl Build {
         // socket are to hear of the end meanwhile.
         let threads = sinks.into_iter().chain(keys);
         let shown = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join).count());
-        let _ = shown.await;
+        tokio::select! {
+            _ = shown => {}
+            () = impatience(status, asked) => {
+                ways::say(&format!(
+                    "what the build has written is not read; all of it: runner logs {}",
+                    self.identity.uuid
+                ));
+            }
+        }
         for text in untold.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             ways::say(&text);
         }
@@ -407,20 +440,33 @@ impl Build {
     }
 
     /// Leaves the record and nothing else that only a live build needs.
-    fn finish(&self, view: Option<BuildView>, logged: io::Result<()>) -> Result<Status, AppError> {
+    fn finish(&self, ended: Ended, watchdog: &Watchdog) -> Result<Status, AppError> {
+        let Ended { view, logged, is_clear } = ended;
         let view = view.ok_or(AppError::NotBegun)?;
         let build = record(&view);
+        let patience = match build.build_status {
+            Status::TimedOut | Status::Stopped => Duration::ZERO,
+            _ => FINISHING,
+        };
+        let verdict = Some(build.build_status);
+        watchdog.step(Some(clock::boot() + patience), verdict, Status::Fault);
         let mut problems = Vec::new();
         if let Err(error) = logged {
             problems.push(format!("the build's log could not be completed: {error}"));
         }
         // First, so that a full disk has room for the record.
-        if let Err(error) = self.dir.remove_leftovers(&self.meta.layers) {
+        let removed = if is_clear {
+            self.dir.remove_leftovers(&self.meta.layers)
+        } else {
+            // Whoever clears up finds it by what is left.
+            self.dir.use_reserve()
+        };
+        if let Err(error) = removed {
             problems.push(format!("cannot remove what only a live build needs: {error}"));
         }
         if let Err(error) = self.dir.write_record(&build) {
             problems.push(format!("cannot write the build's record: {error}"));
-        } else if let Err(error) = self.dir.retire() {
+        } else if is_clear && let Err(error) = self.dir.retire() {
             problems.push(format!("cannot take the build off the list of live ones: {error}"));
         }
         if let Some(file) = &self.request.build_json
@@ -430,10 +476,28 @@ impl Build {
         {
             problems.push(format!("cannot write {}: {error}", file.path().display()));
         }
+        // From here on only those are waited for who read what the build has written.
+        watchdog.step(None, verdict, Status::Fault);
         match problems.len() {
             0 => Ok(build.build_status),
             _ => Err(AppError::Unfinished(problems)),
         }
+    }
+}
+
+/// Resolves when nobody waits any more for whoever reads what the build has written: it was ended from
+/// outside a while ago, or is to end now.
+async fn impatience(status: Status, mut asked: watch::Receiver<Asked>) {
+    asked.mark_unchanged();
+    let a_while = async {
+        match status {
+            Status::TimedOut | Status::Stopped => tokio::time::sleep(READERS).await,
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = a_while => {}
+        Ok(()) = asked.changed() => {}
     }
 }
 

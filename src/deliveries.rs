@@ -104,7 +104,7 @@ fn thread(
     name: &str,
     work: impl Future<Output = Result<(), String>> + Send + 'static,
 ) -> io::Result<JoinHandle<Result<(), String>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = crate::runtime::start().map_err(io::Error::other)?;
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let result = runtime.block_on(work);
         // What hangs there is not waited for.

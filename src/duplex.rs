@@ -120,6 +120,6 @@ fn now(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>>
     reason = "its successor is unsafe because some types may close their descriptor early; an \
               OwnedFd does not, and unsafe code has no place here"
 )]
-fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, interest)
 }

@@ -24,6 +24,8 @@ const REASON: &str = "the runner that owned this build was killed before the bui
 pub(crate) struct SweepReport {
     /// Builds ended.
     pub(crate) ended: Vec<String>,
+    /// Builds that had come to their end, and of which something was left.
+    pub(crate) cleared: Vec<String>,
     /// What could not be put right, and why; the next command tries again.
     pub(crate) problems: Vec<String>,
 }
@@ -37,38 +39,53 @@ pub(crate) fn sweep(home: &Home) -> Result<SweepReport, StateError> {
         let entry = entry.map_err(failed)?;
         let Ok(uuid) = entry.file_name().into_string() else { continue };
         match sweep_one(home, &uuid) {
-            Ok(true) => report.ended.push(uuid),
-            Ok(false) => {}
+            Ok(Swept::Ended) => report.ended.push(uuid),
+            Ok(Swept::Cleared) => report.cleared.push(uuid),
+            Ok(Swept::Nothing) => {}
             Err(error) => report.problems.push(format!("build {uuid}: {error}")),
         }
     }
     Ok(report)
 }
 
-/// Whether the build was dead and is now ended.
-fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
+/// What there was to do for a build.
+enum Swept {
+    Nothing,
+    /// It was dead, and is now ended.
+    Ended,
+    /// It had ended, and what was left of it is removed.
+    Cleared,
+}
+
+fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
     let dir = BuildDir::of(home, uuid);
     if !dir.path().exists() {
-        let Some(_listing) = dir.take_listing()? else { return Ok(false) };
+        let Some(_listing) = dir.take_listing()? else { return Ok(Swept::Nothing) };
         // Killed while its folder was being made.
         let unfinished = home.builds().join(format!(".new-{uuid}"));
         let was_begun = unfinished.exists();
         if was_begun {
             remove_tree(&unfinished)?;
         }
-        return dir.retire().map(|()| was_begun);
+        dir.retire()?;
+        return Ok(if was_begun { Swept::Ended } else { Swept::Nothing });
     }
-    let Some(_owned) = dir.take_over()? else { return Ok(false) };
+    let Some(_owned) = dir.take_over()? else { return Ok(Swept::Nothing) };
     if !dir.is_listed() {
         // It has come to its own end since it was found.
-        return Ok(false);
+        return Ok(Swept::Nothing);
     }
     // Before what there is of a build that had not begun goes, and this with it.
     let (layers, groups, staging) = dir.meta().map_or_else(
         |_| (vec![dir.layer()], Vec::new(), Vec::new()),
         |meta| (meta.layers, meta.groups, meta.staging),
     );
-    let left = if dir.record()?.is_none() { end(&dir, uuid)? } else { None };
+    let left = end_container(&dir, uuid)?;
+    let has_ended = dir.record()?.is_some();
+    if !has_ended {
+        // A daemon that is gone for good must not keep the build from its end.
+        write_fault(&dir)?;
+    }
     for half_made in staging {
         outputs::remove_staging(&half_made)?;
     }
@@ -78,13 +95,17 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<bool> {
     crate::engine::process::release(&layers);
     dir.remove_leftovers(&layers)?;
     dir.retire()?;
-    left.map_or(Ok(true), Err)
+    match left {
+        Some(error) => Err(error),
+        None if has_ended => Ok(Swept::Cleared),
+        None => Ok(Swept::Ended),
+    }
 }
 
 /// What is left at a daemon, and why, is the answer.
-fn end(dir: &BuildDir, uuid: &str) -> io::Result<Option<io::Error>> {
+fn end_container(dir: &BuildDir, uuid: &str) -> io::Result<Option<io::Error>> {
     // It ends by itself when its runner is gone, unless it cannot.
-    let left = match dir.container()? {
+    Ok(match dir.container()? {
         Some(ContainerFile::Process { pid, start_time }) => {
             runner_sandbox::end(pid, start_time)?;
             None
@@ -94,9 +115,7 @@ fn end(dir: &BuildDir, uuid: &str) -> io::Result<Option<io::Error>> {
             daemon::remove_leftover(&program, address, image, uuid).err()
         }
         None => None,
-    };
-    // A daemon that is gone for good must not keep the build from its end.
-    write_fault(dir).map(|()| left)
+    })
 }
 
 /// Completes log and record of a build that will not go on.

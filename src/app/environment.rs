@@ -6,8 +6,8 @@ use super::identity::Identity;
 use super::{AppError, Build, EngineKind, ways};
 use crate::amazon::{ACCOUNT, Amazon, REGION};
 use crate::credentials::Endpoint;
+use crate::driver::Asked;
 use crate::driver::inbox::Inbox;
-use crate::driver::signals;
 use crate::engine::SourceMount;
 use crate::image::Image;
 use crate::source::SourceFacts;
@@ -20,6 +20,7 @@ use runner_core::plan::Places;
 use runner_wire::abi::{CREDENTIAL_NAME, GIT_CREDENTIALS};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tokio::sync::watch;
 
 /// What a build finds when it begins.
 pub(super) struct Environment {
@@ -39,6 +40,7 @@ impl Build {
         &self,
         places: &Places,
         inbox: &Inbox,
+        mut asked: watch::Receiver<Asked>,
     ) -> Result<Environment, AppError> {
         let sources = self.sources(places);
         let mut layers = self.layers(&sources, places);
@@ -50,7 +52,7 @@ impl Build {
                 served = async {
                     credentials::serve(Amazon::load(identity).await, secrets.clone()).await
                 } => served?,
-                () = signals::stop_asked() => return Err(AppError::Stopped),
+                Ok(_) = asked.wait_for(|asked| asked.stops > 0) => return Err(AppError::Stopped),
             };
             if endpoint.is_long_term {
                 let text =

@@ -1,6 +1,7 @@
 //! Why a build could not be run to its end.
 
 use crate::credentials::EndpointError;
+use crate::runtime::NoRuntime;
 use crate::state::StateError;
 use std::io;
 
@@ -9,6 +10,8 @@ use std::io;
 pub(crate) enum AppError {
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Runtime(#[from] NoRuntime),
     #[error("--mask {name}: the build has no such variable")]
     UnknownMasked { name: String },
     #[error("cannot {doing}: {source}")]

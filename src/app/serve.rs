@@ -5,7 +5,8 @@
 
 use super::ways::{say, short};
 use crate::aws::{Access, Endpoint, KeyPair, PROFILE, Server, bind};
-use crate::driver::signals::stop_asked;
+use crate::runtime::{self, NoRuntime};
+use crate::signals::{STOPS, SignalStream, Signals};
 use crate::state::{Home, ServeLock, Serving, StateError, live_serve};
 use crate::sweep::sweep;
 use std::io;
@@ -32,8 +33,10 @@ pub(crate) enum ServeError {
     Another { address: Option<String> },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("cannot start the runtime: {0}")]
-    Runtime(io::Error),
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    Runtime(#[from] NoRuntime),
 }
 
 fn at(address: &Option<String>) -> String {
@@ -46,14 +49,24 @@ pub(crate) fn serve(request: &ServeRequest, home: &Home) -> Result<(), ServeErro
         let address = live_serve(home).map(|serving| serving.address);
         return Err(ServeError::Another { address });
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ServeError::Runtime)?;
-    runtime.block_on(run(request, home, &lock))
+    // Before any thread starts, and before it is announced: whoever reads the address may want to stop it.
+    let signals = Signals::listen(&STOPS).map_err(ServeError::Signals)?;
+    let runtime = runtime::start()?;
+    let served = runtime.block_on(async {
+        let signals = signals.stream().map_err(ServeError::Signals)?;
+        run(request, home, &lock, signals).await
+    });
+    // What hangs there is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
-async fn run(request: &ServeRequest, home: &Home, lock: &ServeLock) -> Result<(), ServeError> {
+async fn run(
+    request: &ServeRequest,
+    home: &Home,
+    lock: &ServeLock,
+    mut signals: SignalStream,
+) -> Result<(), ServeError> {
     let keys = KeyPair::open(home)?;
     let failed = |source| ServeError::Listen { address: request.listen, source };
     let listener = bind(request.listen).await.map_err(failed)?;
@@ -61,8 +74,6 @@ async fn run(request: &ServeRequest, home: &Home, lock: &ServeLock) -> Result<()
     let access = if request.is_open { Access::Local } else { Access::Signed };
     let endpoint = Endpoint::new(home, keys.clone(), access);
     let server = Server::start(listener, endpoint);
-    // Before it is announced: whoever reads the address may want to stop it.
-    let stopped = stop_asked();
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
     say(&format!("listening on http://{address}"));
     say(&format!("credentials: {} (profile {PROFILE})", short(keys.path())));
@@ -75,13 +86,13 @@ async fn run(request: &ServeRequest, home: &Home, lock: &ServeLock) -> Result<()
         );
     }
     tokio::select! {
-        () = stopped => {}
+        _ = signals.next() => {}
         () = tidy(home) => {}
     }
     say("stopping; builds go on");
     tokio::select! {
         () = server.close("the endpoint is being stopped; the build goes on") => {}
-        () = stop_asked() => {}
+        _ = signals.next() => {}
     }
     Ok(())
 }

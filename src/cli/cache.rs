@@ -81,10 +81,7 @@ pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
         let identity = args.aws_profile.as_deref().map_or(Identity::Default, values::identity);
         Ok(Places { stores, identity })
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::ours(format!("cannot start the runtime: {error}")))?;
+    let runtime = crate::runtime::start()?;
     match verb {
         CacheVerb::Ls(args) => {
             let rows = runtime.block_on(places(args.of)?.list())?;

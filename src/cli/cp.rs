@@ -2,11 +2,11 @@
 
 use super::error::{CliError, OURS, SESSION};
 use super::sessions::connect;
-use crate::client::{self, Copied, CopyError, Manner, Signals, Unfinished, Way, block_signals};
+use crate::client::{self, Copied, CopyError, Manner, Unfinished, Way};
+use crate::signals::{ENDS, Signals};
 use crate::state::{LookupError, live_builds};
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -145,9 +145,7 @@ fn say(kind: &str, text: &str) {
 
 /// Sees to it that no half file stays where a signal ends this program.
 fn clean_up_on_signals() -> std::io::Result<Arc<Unfinished>> {
-    let list = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
-    block_signals(&list)?;
-    let signals = Signals::new(&list)?;
+    let signals = Signals::listen(&ENDS)?;
     let unfinished = Arc::new(Unfinished::default());
     let shared = Arc::clone(&unfinished);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

@@ -24,7 +24,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
     let home = super::home::open()?;
     let report = match &args.build {
         Some(wanted) => build::look(&home, &find(&home, Some(wanted))?),
-        None => machine::look(&home).map_err(|error| {
+        None => machine::look(&home, crate::runtime::start()?).map_err(|error| {
             CliError::ours(format!("cannot try anything in {}: {error}", home.root().display()))
         })?,
     };

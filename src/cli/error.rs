@@ -5,7 +5,9 @@
 use crate::app::AppError;
 use crate::client::ClientError;
 use crate::credentials::EndpointError;
+use crate::runtime::NoRuntime;
 use crate::state::{LookupError, StateError};
+use nix::sys::signal::Signal;
 use runner_core::phase::Status;
 use std::io::Write;
 
@@ -27,6 +29,11 @@ pub(super) fn of_status(status: Status) -> u8 {
         Status::TimedOut => TIMED_OUT,
         Status::Stopped => 5,
     }
+}
+
+/// The exit code of a program that a signal has ended, as shells tell it.
+pub(super) fn of_signal(signal: Signal) -> u8 {
+    u8::try_from(128 + signal as i32).unwrap_or(SESSION)
 }
 
 /// Why a verb did not do what it was asked for.
@@ -80,10 +87,17 @@ impl From<StateError> for CliError {
     }
 }
 
+impl From<NoRuntime> for CliError {
+    fn from(error: NoRuntime) -> Self {
+        CliError::ours(error.to_string()).hint(error.hint())
+    }
+}
+
 impl From<AppError> for CliError {
     fn from(error: AppError) -> Self {
         match error {
             AppError::State(error) => error.into(),
+            AppError::Runtime(error) => error.into(),
             AppError::UnknownMasked { .. } => {
                 CliError::usage(error.to_string()).hint("give it one with -e, or leave out --mask")
             }
@@ -128,6 +142,7 @@ impl From<ClientError> for CliError {
             | ClientError::Lost(_)
             | ClientError::Closed
             | ClientError::Silent
+            | ClientError::Stopped { .. }
             | ClientError::Unexpected(_) => OURS,
         };
         let cli = CliError::new(code, error.to_string());
@@ -136,6 +151,9 @@ impl From<ClientError> for CliError {
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {
                 cli.hint("a build can be reached by the user who started it, and by root")
+            }
+            ClientError::Stopped { pid } => {
+                cli.hint(format!("let it go on: kill -CONT {pid}; or end it: kill -KILL {pid}"))
             }
             ClientError::Connect(_) | ClientError::Closed => {
                 cli.hint("see how it stands: runner ps --all")

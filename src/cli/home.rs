@@ -17,6 +17,9 @@ pub(super) fn open() -> Result<Home, CliError> {
             "runner: build {uuid} was left by a runner that was killed; it is ended now (FAULT)"
         );
     }
+    for uuid in report.cleared {
+        let _ = writeln!(stderr, "runner: what was left of build {uuid} is removed");
+    }
     for problem in report.problems {
         let _ = writeln!(stderr, "runner: warning: cannot put right {problem}");
     }

@@ -4,11 +4,16 @@ use super::error::CliError;
 use super::values;
 use crate::amazon::Identity;
 use crate::image::{Asker, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
+use crate::signals::{STOPS, Signals};
 use crate::users;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a pull that is broken off may take to throw away what it has begun.
+const GIVING_UP: Duration = Duration::from_secs(5);
 
 /// Verbs of `runner image`.
 #[derive(Debug, Subcommand)]
@@ -138,32 +143,30 @@ fn fetch(
         most_bytes: args.max_layer_size.unwrap_or(MOST_BYTES),
         given_up: Arc::default(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::ours(format!("cannot start the runtime: {error}")))?;
+    let signals = Signals::listen(&STOPS)
+        .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;
+    let runtime = crate::runtime::start()?;
     let users = users::maps();
     let got = runtime.block_on(async {
-        let given_up = Arc::clone(&getter.given_up);
-        let interrupted = async {
-            // Here, not by dying of it, so that nothing half done is left.
-            let asked = tokio::signal::ctrl_c().await;
-            given_up.notify_one();
-            asked
-        };
+        let mut signals = signals.stream().map_err(|error| CliError::ours(error.to_string()))?;
         let mut got = std::pin::pin!(getter.get(image, name.as_deref(), users.first(), refresh));
-        tokio::select! {
-            got = &mut got => Ok(got),
-            _ = interrupted => Err(got.await),
-        }
-    });
-    runtime.shutdown_background();
-    let got = match got {
-        Ok(got) => got?,
+        let signal = tokio::select! {
+            got = &mut got => return Ok(got?),
+            signal = signals.next() => signal,
+        };
+        // Not by dying of it, so that nothing half done is left; but nobody has to wait for that.
+        getter.given_up.notify_one();
+        let ended = tokio::select! {
+            got = &mut got => got.ok(),
+            _ = signals.next() => None,
+            () = tokio::time::sleep(GIVING_UP) => None,
+        };
         // It may have been done in the same moment.
-        Err(Ok(got)) => got,
-        Err(Err(_)) => return Err(CliError::new(130, "interrupted")),
-    };
+        ended.ok_or_else(|| CliError::new(super::error::of_signal(signal), "interrupted"))
+    });
+    // What still reads there ends with this program.
+    runtime.shutdown_background();
+    let got = got?;
     let shown = name.unwrap_or_else(|| image.to_string());
     print(&format!(
         "{shown} {}{}\n",

@@ -23,7 +23,9 @@ mod values;
 mod written;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use error::{CliError, OURS, SESSION};
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 /// Run an AWS CodeBuild buildspec in a container on this machine, pause it, and look inside.
@@ -90,8 +92,21 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     start_tracing(cli.verbose);
-    let result = match cli.verb {
-        Verb::Run(args) => run::run(*args, after_verb(&typed, "run")),
+    let ours = if matches!(cli.verb, Verb::Attach(_) | Verb::Exec(_)) { SESSION } else { OURS };
+    // A fault of this program's own has an exit code of its own as well; what it is, is said by then.
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| perform(cli.verb, &typed)));
+    match done {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(error)) => ExitCode::from(error.print()),
+        Err(_) => {
+            ExitCode::from(CliError::new(ours, "this is a fault of the runner itself").print())
+        }
+    }
+}
+
+fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
+    match verb {
+        Verb::Run(args) => run::run(*args, after_verb(typed, "run")),
         Verb::Check(args) => check::check(&args),
         Verb::Ps(args) => builds::ps(&args),
         Verb::Wait(args) => builds::wait(&args),
@@ -106,10 +121,6 @@ pub(crate) fn main() -> ExitCode {
         Verb::Cache(verb) => cache::cache(verb),
         Verb::Image(verb) => image::image(*verb),
         Verb::Serve(args) => serve::serve(&args),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => ExitCode::from(error.print()),
     }
 }
 

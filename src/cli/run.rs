@@ -148,7 +148,7 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         // It is only missing from a list.
         say(&format!("warning: runner cache ls will not know this folder: {error}"));
     }
-    let status = app::run(request, home)?;
+    let status = app::run(request, home, of_status)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
 }
 

@@ -48,7 +48,8 @@ impl From<ServeError> for CliError {
                 cli.hint("one is enough: it serves every build of this machine")
             }
             ServeError::Listen { .. } => cli.hint("choose another address: --listen 127.0.0.1:0"),
-            ServeError::Runtime(_) => cli,
+            ServeError::Runtime(error) => error.into(),
+            ServeError::Signals(_) => cli,
         }
     }
 }

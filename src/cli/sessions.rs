@@ -1,7 +1,8 @@
 //! `runner attach` and `runner exec`.
 
 use super::error::CliError;
-use crate::client::{self, Client, ClientError, Ended, Signals, block_signals};
+use crate::client::{self, Client, ClientError, Ended};
+use crate::signals::{ENDS, Signals};
 use crate::state::find;
 use clap::Args;
 use nix::sys::signal::Signal;
@@ -52,27 +53,20 @@ pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {
             .hint("to run a script in the build: runner exec BUILD -- sh < SCRIPT")
             .in_session());
     }
-    let signals = signals(&[
-        Signal::SIGWINCH,
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGHUP,
-        Signal::SIGQUIT,
-    ])?;
+    let signals = signals(&[&ENDS[..], &[Signal::SIGWINCH]].concat())?;
     let client = connect(args.build.as_deref()).map_err(CliError::in_session)?;
     finish(client::attach(client, args.user, &signals))
 }
 
 /// Runs a command; its exit code.
 pub(super) fn exec(args: ExecArgs) -> Result<u8, CliError> {
-    let signals = signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])?;
+    let signals = signals(&ENDS)?;
     let client = connect(args.build.as_deref()).map_err(CliError::in_session)?;
     finish(client::exec(client, args.command, args.user, &signals))
 }
 
 fn signals(list: &[Signal]) -> Result<Signals, CliError> {
-    block_signals(list)
-        .and_then(|()| Signals::new(list))
+    Signals::listen(list)
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")).in_session())
 }
 

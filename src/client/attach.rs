@@ -7,7 +7,8 @@
 
 use super::connection::{Client, ClientError};
 use super::ended::{Ended, ended};
-use super::terminal::{RawMode, Signals, size};
+use super::terminal::{RawMode, size};
+use crate::signals::Signals;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use runner_wire::control::{ACTIVITY_PACE, Answer, Open, Request};

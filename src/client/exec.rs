@@ -5,8 +5,8 @@
 
 use super::connection::{Client, ClientError};
 use super::ended::{Ended, ended};
-use super::terminal::Signals;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::signals::Signals;
+use nix::poll::{PollFd, PollFlags, poll};
 use runner_wire::control::{Answer, Open, Request};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,7 +55,7 @@ pub(crate) fn exec(
             ready.push(PollFd::new(from.as_fd(), PollFlags::POLLIN));
             Some(ready.len() - 1)
         });
-        match poll(&mut ready, PollTimeout::NONE) {
+        match poll(&mut ready, client.patience()?) {
             Err(nix::errno::Errno::EINTR) => continue,
             done => done.map_err(|errno| lost(errno.into()))?,
         };
@@ -72,10 +72,11 @@ pub(crate) fn exec(
         if is_ready[1]
             && let Some(signal) = signals.next()
         {
-            client.tell(&Request::Signal(signal as i32));
+            client.signal(signal as i32);
         }
         if is_ready[0]
             && let Some(frame) = client.poll_frame()?
+            && !frame.as_ref().is_some_and(|body| client.is_taken(body))
         {
             let ended = ended(frame)?;
             // It wrote all this before it ended.

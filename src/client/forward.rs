@@ -6,6 +6,7 @@
 use super::connection::{Client, ClientError};
 use super::ended::Ended;
 use crate::engine::dial::Remote;
+use crate::signals::{ENDS, Signals};
 use runner_wire::control::{Answer, Request, encode};
 use runner_wire::frame::Decoder;
 use std::collections::{HashMap, VecDeque};
@@ -61,13 +62,18 @@ pub(crate) fn forward(
         other => return Err(other.into()),
     }
     raise_descriptor_limit();
+    let signals = Signals::listen(&ENDS).map_err(lost)?;
+    let runtime = crate::runtime::start().map_err(|error| lost(io::Error::other(error)))?;
     ready(&forwards).map_err(lost)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(lost)?;
-    runtime.block_on(run(client, forwards, tell))
+    runtime.block_on(run(client, forwards, tell, signals))
 }
 
-async fn run(client: Client, forwards: Vec<Forward>, tell: fn(&str)) -> Result<Ended, ClientError> {
+async fn run(
+    client: Client,
+    forwards: Vec<Forward>,
+    tell: fn(&str),
+    signals: Signals,
+) -> Result<Ended, ClientError> {
     let lost = ClientError::Lost;
     let (asks_tx, asks_rx) = mpsc::channel(64);
     let mut relays = JoinSet::new();
@@ -87,11 +93,14 @@ async fn run(client: Client, forwards: Vec<Forward>, tell: fn(&str)) -> Result<E
         });
     }
     let mut owner = Box::pin(Owner::new(client)?.serve(asks_rx));
-    let mut signals = Signals::listen().map_err(lost)?;
+    let mut signals = signals.stream().map_err(lost)?;
     let ended = loop {
         tokio::select! {
             ended = &mut owner => break ended,
-            code = signals.next() => return Ok(Ended { code, message: None }),
+            signal = signals.next() => {
+                let code = u8::try_from(128 + signal as i32).unwrap_or(125);
+                return Ok(Ended { code, message: None });
+            }
             Some((stream, remote)) = relay_rx.recv() => {
                 let dialler = dialler.clone();
                 relays.spawn(async move { dialler.relay(stream, remote).await });
@@ -270,36 +279,6 @@ impl Owner {
 
 async fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<runner_sandbox::Received> {
     stream.async_io(Interest::READABLE, || runner_sandbox::receive(stream, buffer)).await
-}
-
-/// Signals that end this program.
-struct Signals(Vec<(i32, tokio::signal::unix::Signal)>);
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let kinds = [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-            SignalKind::quit(),
-        ];
-        let listen = |kind: SignalKind| Ok((kind.as_raw_value(), signal(kind)?));
-        Ok(Signals(kinds.into_iter().map(listen).collect::<io::Result<_>>()?))
-    }
-
-    /// The exit code that the next one means.
-    async fn next(&mut self) -> u8 {
-        std::future::poll_fn(|context| {
-            for (number, signal) in &mut self.0 {
-                if signal.poll_recv(context).is_ready() {
-                    return std::task::Poll::Ready(u8::try_from(128 + *number).unwrap_or(125));
-                }
-            }
-            std::task::Poll::Pending
-        })
-        .await
-    }
 }
 
 /// As many connections as the machine allows.

@@ -6,9 +6,10 @@
 
 use super::attach::attach;
 use super::connection::Client;
-use super::terminal::{RawMode, Signals, can_be_asked};
+use super::terminal::{RawMode, can_be_asked};
 use crate::driver::Progress;
 use crate::driver::inbox::Inbox;
+use crate::signals::Signals;
 use crate::sinks::Gate;
 use crate::state::BuildDir;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

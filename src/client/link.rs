@@ -2,7 +2,7 @@
 //!
 //! What `connection` is for the command line, without blocking anybody.
 
-use super::connection::ClientError;
+use super::connection::{ClientError, silence};
 use super::incoming::Incoming;
 use crate::duplex::Duplex;
 use crate::state::{BuildDir, ShortPath};
@@ -12,15 +12,18 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
 /// How long an owner may take for what it does at once.
 const SOON: Duration = Duration::from_secs(10);
+/// How long an owner may be silent before it is looked at whether it is stopped.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection on which the greeting is done.
 #[derive(Debug)]
 pub(crate) struct Link {
+    dir: BuildDir,
     stream: Duplex,
     incoming: Incoming,
     /// Nothing is left to be read or to be given out.
@@ -35,8 +38,14 @@ impl Link {
             let stream = UnixStream::connect(short.path()).await?;
             Duplex::new(stream.into_std()?.into())
         };
+        let connected = connect.await.map_err(|error| match error.kind() {
+            // As many wait already as may: it has not taken a connection for long.
+            io::ErrorKind::WouldBlock => silence(dir),
+            _ => ClientError::Connect(error),
+        });
         let mut link = Link {
-            stream: connect.await.map_err(ClientError::Connect)?,
+            dir: dir.clone(),
+            stream: connected?,
             incoming: Incoming::new(),
             is_drained: AtomicBool::new(false),
         };
@@ -49,6 +58,7 @@ impl Link {
 
     /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
     pub(crate) async fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        let dir = self.dir.clone();
         let asked = async {
             self.send(request).await?;
             match self.next().await? {
@@ -58,7 +68,18 @@ impl Link {
                 None => Err(ClientError::Closed),
             }
         };
-        match tokio::time::timeout(SOON, asked).await.map_err(|_| ClientError::Silent)?? {
+        let mut asked = std::pin::pin!(asked);
+        let begin = Instant::now();
+        let answer = loop {
+            match tokio::time::timeout(LOOK, &mut asked).await {
+                Ok(answer) => break answer?,
+                Err(_) if begin.elapsed() > SOON || dir.stopped_owner().is_some() => {
+                    return Err(silence(&dir));
+                }
+                Err(_) => {}
+            }
+        };
+        match answer {
             refused @ Answer::Refused { .. } => Err(refused.into()),
             answer => Ok(answer),
         }

@@ -22,4 +22,3 @@ pub(crate) use exec::exec;
 pub(crate) use forward::{Forward, forward};
 pub(crate) use keys::Menu;
 pub(crate) use link::Link;
-pub(crate) use terminal::{Signals, block as block_signals};

@@ -1,10 +1,8 @@
-//! The caller's own terminal: modes changed and restored, size, signals as a descriptor.
+//! The caller's own terminal: modes changed and restored, size.
 //!
 //! Used by `attach`, `keys` and `cli`. A guard restores the mode whatever happens: at the end, on an error,
-//! in a panic; signals that would kill this program arrive through [`Signals`] while it is held.
+//! in a panic; signals that would kill this program arrive as something to read while it is held.
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{
     FlushArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcflush, tcgetattr,
     tcsetattr,
@@ -65,35 +63,4 @@ pub(crate) fn can_be_asked() -> bool {
     io::stdin().is_terminal()
         && io::stderr().is_terminal()
         && nix::unistd::tcgetpgrp(io::stdin()).ok() == Some(nix::unistd::getpgrp())
-}
-
-/// Signals that arrive as something to read.
-#[derive(Debug)]
-pub(crate) struct Signals(SignalFd);
-
-impl Signals {
-    /// `blocked` must be blocked in every thread of this program: see [`block`].
-    pub(crate) fn new(blocked: &[Signal]) -> io::Result<Self> {
-        let set: SigSet = blocked.iter().copied().collect();
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Signals(SignalFd::with_flags(&set, flags)?))
-    }
-
-    /// The next signal, if one is there.
-    pub(crate) fn next(&self) -> Option<Signal> {
-        let info = self.0.read_signal().ok().flatten()?;
-        Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
-    }
-}
-
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// Blocks signals in this thread and in all it will start.
-pub(crate) fn block(signals: &[Signal]) -> io::Result<()> {
-    let set: SigSet = signals.iter().copied().collect();
-    Ok(set.thread_block()?)
 }

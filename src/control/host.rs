@@ -10,7 +10,7 @@ use crate::driver::Progress;
 use crate::driver::inbox::Inbox;
 use crate::duplex::Duplex;
 use crate::events::Heads;
-use crate::session::{Ending, Hub, OpenError, Session, SessionControls};
+use crate::session::{DEAF, Ending, Hub, OpenError, Session, SessionControls};
 use crate::users;
 use runner_core::machine::Input;
 use runner_core::phase::Status as BuildStatus;
@@ -19,6 +19,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
@@ -40,7 +41,7 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 pub(crate) async fn serve(listener: UnixListener, host: Host) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
             continue;
         };
         let host = host.clone();
@@ -203,21 +204,40 @@ async fn serve_session(
             said
         }
         gone = obey(&controls, &client, frames) => {
+            let said = match gone {
+                Ok(Left::Gone) => Ok(()),
+                Ok(Left::Deaf) => {
+                    send(&client, &Answer::Refused { code: 125, message: DEAF.to_owned() }).await
+                }
+                Err(error) => Err(error),
+            };
+            drop(client);
             controls.abandon().await;
-            gone
+            said
         }
     }
 }
 
+/// Why a client is served no more.
+enum Left {
+    /// It has gone itself.
+    Gone,
+    /// Its container does not answer.
+    Deaf,
+}
+
 /// Does what the client asks for, until it is gone.
-async fn obey(controls: &SessionControls, client: &Duplex, mut frames: Frames) -> io::Result<()> {
+async fn obey(controls: &SessionControls, client: &Duplex, mut frames: Frames) -> io::Result<Left> {
     while let Some(request) = frames.request(client).await? {
         match request {
             Request::Resize(size) => controls.resize(size).await,
-            Request::Signal(signal) => controls.signal(signal).await,
+            Request::Signal(signal) if controls.signal(signal).await => {
+                send(client, &Answer::Signalled).await?;
+            }
+            Request::Signal(_) => return Ok(Left::Deaf),
             Request::Active => controls.active(),
             _ => {}
         }
     }
-    Ok(())
+    Ok(Left::Gone)
 }

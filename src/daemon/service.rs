@@ -20,6 +20,8 @@ use tokio::task::AbortHandle;
 const IDLE_S: u32 = 5;
 /// How long it has to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take to end.
+const END: Duration = Duration::from_secs(5);
 /// How often it is asked.
 const PACE: Duration = Duration::from_millis(10);
 
@@ -118,7 +120,7 @@ impl Drop for Service {
             let pid = nix::unistd::Pid::from_raw(pid);
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         }
-        let _ = self.child.wait();
+        let _ = runner_sandbox::wait_or_kill(&mut self.child, END);
         self.traces.clear();
     }
 }

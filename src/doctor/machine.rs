@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 /// The oldest kernel that has all that is used.
 const KERNEL: (u32, u32) = (5, 19);
@@ -32,8 +33,7 @@ const LITTLE: u64 = 1 << 30;
 const NOTHING: u64 = 64 << 20;
 
 /// Tries everything.
-pub(crate) fn look(home: &Home) -> io::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(crate) fn look(home: &Home, runtime: Runtime) -> io::Result<Report> {
     let trial = Trial::new(home)?;
     let report = runtime.block_on(trial.look(home));
     // What still waits for a daemon ends with this program.

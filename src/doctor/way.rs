@@ -48,7 +48,7 @@ fn call(address: &str, known: &Known, keys: &KeyPair) -> Result<Value, CallError
         problem: error.to_string(),
     };
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+        crate::runtime::start().map_err(|error| unreachable(std::io::Error::other(error)))?;
     let (url, body) = (format!("http://{address}"), json!({"ids": [known.id]}));
     let credentials = keys.credentials();
     runtime.block_on(call_here(&url, CODEBUILD, "BatchGetBuilds", &body, &credentials))

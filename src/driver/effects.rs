@@ -5,6 +5,7 @@
 
 use super::housing::{FOUND_DEAD, Housing, Stage};
 use super::inbox::Inbox;
+use super::pumps::Pumps;
 use super::shell::{Shell, ShellError};
 use super::world::World;
 use super::{Snapshot, entrypoint, setup, upload};
@@ -19,8 +20,10 @@ use runner_core::machine::{CommandRun, Effect, Impasse, Input};
 use runner_core::phase::{PhaseContext, Status};
 use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// What a person is told of an image without a shell.
 const NO_SHELL: &str = "hint: commands of a buildspec need a shell in the image, here as at AWS; to look \
@@ -28,10 +31,13 @@ const NO_SHELL: &str = "hint: commands of a buildspec need a shell in the image,
                         a shell of this machine's";
 
 /// How long the pipes of a container that is gone may stay open.
-const FOREIGN_WRITERS: std::time::Duration = std::time::Duration::from_secs(10);
+const FOREIGN_WRITERS: Duration = Duration::from_secs(10);
 
 /// How long an upload that was stopped may take to throw away what it began.
-const UPLOAD_ENDS: std::time::Duration = std::time::Duration::from_secs(10);
+const UPLOAD_ENDS: Duration = Duration::from_secs(10);
+
+/// How long a container's first process may take to say that all others are killed.
+const KILL_ANSWER: Duration = Duration::from_secs(1);
 
 /// Performs effects.
 pub(super) struct Effects {
@@ -40,7 +46,7 @@ pub(super) struct Effects {
     log: LogWriter,
     housing: Housing,
     shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
-    pumps: Arc<Mutex<JoinSet<()>>>,
+    pumps: Pumps,
     /// Whether the build's processes have been told to end.
     is_ending: watch::Sender<bool>,
     upload: Mutex<Option<Uploading>>,
@@ -60,7 +66,7 @@ impl Effects {
             inbox,
             log,
             shell: Arc::default(),
-            pumps: Arc::default(),
+            pumps: Pumps::default(),
             is_ending: watch::Sender::new(false),
             upload: Mutex::default(),
         }
@@ -74,6 +80,7 @@ impl Effects {
             Effect::Release { call } => self.world.breakpoints.release(call),
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
+            Effect::Hurry => self.world.deliveries.hurry(),
             Effect::Upload { succeeding } => self.upload(succeeding),
             Effect::Finalize { status } => self.finalize(status),
             // The loop's own business.
@@ -81,17 +88,28 @@ impl Effects {
         }
     }
 
+    /// What kills the container without waiting for anything, from any thread.
+    pub(super) fn kill(&self) -> impl Fn() + Send + 'static {
+        let housing = self.housing.clone();
+        move || housing.kill_now()
+    }
+
     fn provision(&self) {
-        let world = &self.world;
-        let mut spec = world.container_spec.clone();
-        if let Some(cache) = world.work.as_ref().and_then(|work| work.cache.as_ref())
-            && let Some(to) = &world.cache
-        {
-            let found = CacheState::found_before(cache, to);
-            spec.cached = found.trees();
-            *upload::lock(&world.cache_state) = found;
-        }
-        self.housing.provision(spec);
+        let (world, housing) = (Arc::clone(&self.world), self.housing.clone());
+        housing.begin();
+        self.inbox.perform("make the container", async move {
+            let mut spec = world.container_spec.clone();
+            if let Some(cache) = world.work.as_ref().and_then(|work| work.cache.clone())
+                && let Some(to) = world.cache.clone()
+            {
+                let found = move || CacheState::found_before(&cache, &to);
+                // One that cannot be looked for is none.
+                let found = tokio::task::spawn_blocking(found).await.unwrap_or_default();
+                spec.cached = found.trees();
+                *upload::lock(&world.cache_state) = found;
+            }
+            housing.provision(spec).await;
+        });
     }
 
     fn download_source(&self) {
@@ -99,7 +117,7 @@ impl Effects {
         let (place, housing) = (Arc::clone(&self.shell), self.housing.clone());
         let Some(container) = self.housing.current() else { return };
         let is_ending = self.is_ending.subscribe();
-        tokio::spawn(async move {
+        self.inbox.perform("make the source ready", async move {
             let Some(work) = &world.work else { return };
             match setup::make_ready(&world, work, container, &housing, &inbox).await {
                 Ok((shell, setup)) => {
@@ -121,9 +139,9 @@ impl Effects {
 
     fn run(&self, run: CommandRun) {
         let (world, inbox, log) = (Arc::clone(&self.world), self.inbox.clone(), self.log.clone());
-        let (shell, pumps) = (Arc::clone(&self.shell), Arc::clone(&self.pumps));
+        let (shell, pumps) = (Arc::clone(&self.shell), self.pumps.clone());
         let Some(container) = self.housing.current() else { return };
-        tokio::spawn(async move {
+        self.inbox.perform("run a command", async move {
             let mut shell = shell.lock().await;
             let Some(shell) = shell.as_mut() else { return };
             let limits = &world.container_spec.limits;
@@ -176,7 +194,7 @@ impl Effects {
         let (shell, housing) = (Arc::clone(&self.shell), self.housing.clone());
         let (cancel, cancelled) = watch::channel(false);
         let Some(container) = self.housing.current() else { return };
-        let task = tokio::spawn(async move {
+        let task = self.inbox.perform("collect what the build leaves", async move {
             let Some(work) = &world.work else { return };
             let shell = shell.lock().await;
             let Some(shell) = &*shell else { return };
@@ -218,41 +236,49 @@ impl Effects {
                 // its runner gone.
                 Stage::Starting | Stage::Unwanted => {
                     *stage = Stage::Unwanted;
-                    tokio::spawn(async move { inbox.send(Input::ProcessesGone).await });
+                    inbox.post(Input::ProcessesGone);
                     return;
                 }
                 Stage::None | Stage::Stopping => {
-                    tokio::spawn(async move { inbox.send(Input::ProcessesGone).await });
+                    inbox.post(Input::ProcessesGone);
                     return;
                 }
             }
         };
         let sessions = Arc::clone(&self.world.sessions);
-        let pumps = Arc::clone(&self.pumps);
+        let (pumps, housing) = (self.pumps.clone(), self.housing.clone());
         let upload = lock(&self.upload).take();
         if let Some(upload) = &upload {
             upload.cancel.send_replace(true);
         }
-        tokio::spawn(async move {
+        self.inbox.perform("end the build's processes", async move {
             sessions.hang_up();
-            container.signal_all(signal as i32).await;
+            let told = container.signal_all(signal as i32);
+            if signal == Signal::SIGKILL {
+                if timeout(KILL_ANSWER, told).await.is_err() {
+                    tracing::debug!("the container's first process does not answer: it is killed");
+                    housing.kill(&*container).await;
+                }
+            } else {
+                told.await;
+            }
             if let Some(upload) = upload {
                 // What is half there is thrown away, here and at a server.
-                let _ = tokio::time::timeout(UPLOAD_ENDS, upload.task).await;
+                let _ = timeout(UPLOAD_ENDS, upload.task).await;
             }
-            drain_pumps(&pumps).await;
+            pumps.drained().await;
             inbox.send(Input::ProcessesGone).await;
         });
     }
 
     fn finalize(&self, status: Status) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
-        let pumps = Arc::clone(&self.pumps);
+        let pumps = self.pumps.clone();
         let container = match std::mem::replace(&mut *self.housing.stage(), Stage::Stopping) {
             Stage::Running(container) => Some(container),
             Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
         };
-        tokio::spawn(async move {
+        self.inbox.perform("clear up", async move {
             world.sessions.close(status).await;
             world.breakpoints.close();
             tracing::debug!("sessions are closed");
@@ -261,7 +287,7 @@ impl Effects {
             }
             tracing::debug!("the container is gone");
             // With the last process the last pipe is closed, unless one was handed to somebody outside.
-            if tokio::time::timeout(FOREIGN_WRITERS, drain_pumps(&pumps)).await.is_err() {
+            if timeout(FOREIGN_WRITERS, pumps.drained()).await.is_err() {
                 let text = "a pipe of the build is held open from outside; its rest is not logged";
                 inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
             }
@@ -293,7 +319,7 @@ async fn run_command(
     world: &World,
     inbox: &Inbox,
     log: &LogWriter,
-    pumps: &Mutex<JoinSet<()>>,
+    pumps: &Pumps,
     container: &dyn Container,
     shell: &mut Shell,
     run: &CommandRun,
@@ -316,12 +342,9 @@ async fn run_command(
     let (pump, handle) = Pump::new(pipe, run.command, log.clone(), world.secrets.clone())
         .map_err(|error| ExecError::Pipe(error.to_string()))?;
     let failed = inbox.clone();
-    lock(pumps).spawn_blocking(move || {
-        if let Err(error) = pump.run() {
-            let message = format!("the build's log cannot be written: {error}");
-            failed
-                .send_blocking(Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message)));
-        }
+    pumps.start(pump, move |error| {
+        let message = format!("the build's log cannot be written: {error}");
+        failed.send_blocking(Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message)));
     });
     let exit = process.exit.await.unwrap_or(Err(ExecError::ContainerGone));
     // Two facts: the process has exited, and what it wrote is in the log.
@@ -358,12 +381,6 @@ fn not_started(
         return Ok(Outcome::NotStarted(error.to_string()));
     }
     Err(shell.explain(error))
-}
-
-/// Waits until every pump has logged all it will ever get.
-async fn drain_pumps(pumps: &Mutex<JoinSet<()>>) {
-    let mut running = std::mem::take(&mut *lock(pumps));
-    while running.join_next().await.is_some() {}
 }
 
 fn fault(error: &ShellError) -> PhaseContext {

@@ -12,6 +12,7 @@ use crate::engine::{
 use runner_core::event::NoticeLevel;
 use runner_core::machine::Input;
 use runner_core::phase::PhaseContext;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What CodeBuild says of a build whose container died.
@@ -25,6 +26,8 @@ pub(super) struct Housing {
     world: Arc<World>,
     inbox: Inbox,
     stage: Arc<Mutex<Stage>>,
+    /// Whether the container has been killed from here, so that its end is no news.
+    is_killed: Arc<AtomicBool>,
 }
 
 /// How far the container is.
@@ -48,7 +51,8 @@ struct NotMade {
 
 impl Housing {
     pub(super) fn new(world: Arc<World>, inbox: Inbox) -> Self {
-        Housing { world, inbox, stage: Arc::new(Mutex::new(Stage::None)) }
+        let stage = Arc::new(Mutex::new(Stage::None));
+        Housing { world, inbox, stage, is_killed: Arc::default() }
     }
 
     pub(super) fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -67,24 +71,43 @@ impl Housing {
         matches!(*self.stage(), Stage::Stopping)
     }
 
-    /// Makes it; what comes of that is an input.
-    pub(super) fn provision(&self, spec: ContainerSpec) {
+    /// Ends the container without asking its first process.
+    pub(super) async fn kill(&self, container: &dyn Container) {
+        self.is_killed.store(true, Ordering::Relaxed);
+        container.kill().await;
+        container.ended().await;
+    }
+
+    /// The same without waiting, as far as that goes.
+    pub(super) fn kill_now(&self) {
+        self.is_killed.store(true, Ordering::Relaxed);
+        // Whoever holds it may be what hangs.
+        if let Ok(stage) = self.stage.try_lock()
+            && let Stage::Running(container) = &*stage
+        {
+            drop(container.kill());
+        }
+    }
+
+    /// The container is asked for.
+    pub(super) fn begin(&self) {
         *self.stage() = Stage::Starting;
-        let housing = self.clone();
-        tokio::spawn(async move {
-            let inbox = &housing.inbox;
-            match housing.make(spec).await {
-                Ok(Some(_)) => inbox.send(Input::Provisioned(Ok(()))).await,
-                Ok(None) => inbox.send(Input::ProcessesGone).await,
-                Err(NotMade { error, is_wanted }) => {
-                    let context = PhaseContext::new(error.code, error.message);
-                    inbox.send(Input::Provisioned(Err(context))).await;
-                    if !is_wanted {
-                        inbox.send(Input::ProcessesGone).await;
-                    }
+    }
+
+    /// Makes it; what comes of that is an input.
+    pub(super) async fn provision(&self, spec: ContainerSpec) {
+        let inbox = &self.inbox;
+        match self.make(spec).await {
+            Ok(Some(_)) => inbox.send(Input::Provisioned(Ok(()))).await,
+            Ok(None) => inbox.send(Input::ProcessesGone).await,
+            Err(NotMade { error, is_wanted }) => {
+                let context = PhaseContext::new(error.code, error.message);
+                inbox.send(Input::Provisioned(Err(context))).await;
+                if !is_wanted {
+                    inbox.send(Input::ProcessesGone).await;
                 }
             }
-        });
+        }
     }
 
     /// Makes it anew with a cache in it. Nothing of the build has run in the old one yet.
@@ -166,7 +189,7 @@ impl Housing {
                 Stage::Running(current) => Arc::ptr_eq(current, &container),
                 Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => false,
             };
-            if is_news {
+            if is_news && !housing.is_killed.load(Ordering::Relaxed) {
                 let mut message = FOUND_DEAD.to_owned();
                 let limits = &housing.world.container_spec.limits;
                 if let Some(cause) = what_was_in_the_way(limits, container.pressure().await) {

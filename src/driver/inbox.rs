@@ -5,8 +5,14 @@
 
 use crate::engine::Fut;
 use crate::outputs::Hears;
+use futures_util::FutureExt;
 use runner_core::machine::Input;
+use runner_core::phase::PhaseContext;
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// Requests that may wait.
 const CAPACITY: usize = 64;
@@ -50,6 +56,23 @@ impl Inbox {
         }
     }
 
+    /// Performs an effect as a task of its own. One that breaks off is heard of, too: nobody else would
+    /// answer what it was to answer.
+    pub(crate) fn perform(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let inbox = self.clone();
+        tokio::spawn(async move {
+            // What the task has worked with is its own, or behind a lock that knows of panics.
+            if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+                let message = format!("the runner has failed to {doing}: {}", said(&*panic));
+                inbox.send(Input::Lost(PhaseContext::new("INTERNAL_SERVICE_ERROR", message))).await;
+            }
+        })
+    }
+
     /// Lets the first that waits go on, from a thread outside the runtime.
     pub(crate) fn resume_blocking(&self) -> bool {
         let (released_tx, released_rx) = oneshot::channel();
@@ -68,5 +91,35 @@ impl Inbox {
 impl Hears for Inbox {
     fn send(&self, input: Input) -> Fut<'_, ()> {
         Box::pin(Inbox::send(self, input))
+    }
+}
+
+/// What a panic has to say.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let owned = || panic.downcast_ref::<String>().map(String::as_str);
+    panic.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("it does not say why")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_core::phase::Status;
+
+    #[test]
+    fn an_effect_that_breaks_off_is_heard_of() -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        runtime.block_on(async {
+            let (inbox, mut commands) = Inbox::new();
+            let broken = async { assert_eq!(Status::Failed, Status::Stopped, "never so") };
+            let done = inbox.perform("try it", broken).await;
+            assert!(done.is_ok(), "the panic went no further");
+            let Some(Command::Input(Input::Lost(context))) = commands.recv().await else {
+                panic!("nothing was heard of it")
+            };
+            assert_eq!(context.status_code, "INTERNAL_SERVICE_ERROR");
+            assert!(context.message.starts_with("the runner has failed to try it: "));
+            assert!(context.message.contains("never so"), "{}", context.message);
+            Ok(())
+        })
     }
 }

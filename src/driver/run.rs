@@ -5,10 +5,11 @@
 
 use super::effects::{Effects, initial_snapshot};
 use super::inbox::{Command, Inbox};
+use super::watchdog::{Asked, Watchdog};
 use super::world::World;
 use crate::clock;
 use crate::events::LogWriter;
-use runner_core::event::{Event, EventBody};
+use runner_core::event::{Event, EventBody, NoticeLevel};
 use runner_core::machine::{BuildMachine, Effect, Input, Step};
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status};
@@ -26,8 +27,21 @@ pub(crate) struct Parts {
     pub(crate) log: LogWriter,
     pub(crate) inbox: Inbox,
     pub(crate) commands: mpsc::Receiver<Command>,
+    /// What signals ask for.
+    pub(crate) asked: watch::Receiver<Asked>,
+    pub(crate) watchdog: Watchdog,
     /// Told after each step.
     pub(crate) progress: watch::Sender<Progress>,
+}
+
+/// A build that has come to its end.
+pub(crate) struct Ended {
+    /// `None` where there was not one event.
+    pub(crate) view: Option<BuildView>,
+    /// Whether the log could be completed; the view is whole all the same.
+    pub(crate) logged: io::Result<()>,
+    /// Whether container and layer are gone.
+    pub(crate) is_clear: bool,
 }
 
 /// How a build stands, for whoever shows it.
@@ -48,11 +62,24 @@ pub(crate) struct Driver {
     log: LogWriter,
     secrets: SharedSecrets,
     commands: mpsc::Receiver<Command>,
+    asked: watch::Receiver<Asked>,
+    /// What has been heard of it.
+    heard: Asked,
+    watchdog: Watchdog,
     progress: watch::Sender<Progress>,
     view: Option<BuildView>,
     /// Events that could not be written yet, because the disk was full.
     unwritten: Vec<EventBody>,
-    finished: Option<Status>,
+    /// Whether nothing of it is left, once it has ended.
+    finished: Option<bool>,
+}
+
+/// What the loop is woken by.
+enum Woken {
+    Command(Command),
+    Signal,
+    /// The machine's deadline has come.
+    Time,
 }
 
 impl Driver {
@@ -61,12 +88,16 @@ impl Driver {
         *parts.world.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         let secrets = parts.world.secrets.clone();
         let effects = Effects::new(Arc::new(parts.world), parts.inbox, parts.log.clone());
+        parts.watchdog.kills_with(effects.kill());
         Driver {
             machine: BuildMachine::new(parts.plan),
             effects,
             log: parts.log,
             secrets,
             commands: parts.commands,
+            asked: parts.asked,
+            heard: Asked::default(),
+            watchdog: parts.watchdog,
             progress: parts.progress,
             view: None,
             unwritten: Vec::new(),
@@ -74,57 +105,91 @@ impl Driver {
         }
     }
 
-    /// Runs the build to its end. The error is that of a log that could not be completed; the view
-    /// is whole all the same.
-    pub(crate) async fn run(mut self) -> (Option<BuildView>, io::Result<()>) {
+    /// Runs the build to its end.
+    pub(crate) async fn run(mut self) -> Ended {
         self.take(Input::Start);
-        while self.finished.is_none() {
+        let is_clear = loop {
+            if let Some(is_clear) = self.finished {
+                break is_clear;
+            }
             match self.next().await {
-                Some(Command::Input(input)) => self.take(input),
-                Some(Command::Resume(answer)) => {
+                Woken::Command(Command::Input(input)) => self.take(input),
+                Woken::Command(Command::Resume(answer)) => {
                     let was_paused = self.machine.is_paused();
                     self.take(Input::Resume);
                     // Who asked and is gone need not know.
                     let _ = answer.send(was_paused);
                 }
-                None => self.take(Input::Tick),
+                Woken::Signal => self.hear(),
+                Woken::Time => self.take(Input::Tick),
             }
-        }
-        let result = self.write_events();
+        };
+        let logged = self.write_events();
         self.fold_unwritten();
         self.log.close();
         let view = self.view.take();
         self.progress.send_replace(Progress { view: view.clone(), times_out: None, is_over: true });
-        (view, result)
+        Ended { view, logged, is_clear }
     }
 
-    /// The next command; `None` when the machine's deadline has come.
-    async fn next(&mut self) -> Option<Command> {
-        let Some(deadline) = self.machine.deadline() else { return self.commands.recv().await };
-        let left = deadline.saturating_sub(clock::boot());
+    async fn next(&mut self) -> Woken {
+        let deadline = self.machine.deadline();
+        let time = async {
+            match deadline {
+                Some(at) => tokio::time::sleep(at.saturating_sub(clock::boot())).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            command = self.commands.recv() => command,
-            () = tokio::time::sleep(left) => None,
+            // Its sender is part of the watchdog, which is right here.
+            _ = self.asked.changed() => Woken::Signal,
+            Some(command) = self.commands.recv() => Woken::Command(command),
+            () = time => Woken::Time,
         }
+    }
+
+    /// Takes what signals have asked for since the last time.
+    fn hear(&mut self) {
+        let asked = *self.asked.borrow_and_update();
+        let slept = asked.slept.saturating_sub(self.heard.slept);
+        if slept > Duration::ZERO {
+            self.take(Input::Slept(slept));
+        }
+        for number in self.heard.stops..asked.stops {
+            let at_once = number > 0;
+            if !at_once {
+                let text = format!("{}: stopping the build; once more ends it at once", asked.name);
+                self.take(Input::Notice(NoticeLevel::Note, text));
+            }
+            self.take(Input::Stop { at_once });
+        }
+        self.heard = asked;
+        self.watchdog.heard();
     }
 
     fn take(&mut self, input: Input) {
         let now = clock::now();
         let Step { events, effects } = self.machine.apply(input, now);
+        // Before anything of this step can hang.
+        let (deadline, times_out) = (self.machine.deadline(), self.machine.times_out());
+        let is_limit = times_out.is_some() && times_out == deadline;
+        let if_late = if is_limit { Status::TimedOut } else { Status::Fault };
+        self.watchdog.step(deadline, self.machine.verdict(), if_late);
         self.keep(events);
         if let Err(error) = self.write_events() {
             self.log_failed(&error);
         }
         for effect in effects {
             match effect {
-                Effect::Finish { status } => self.finished = Some(status),
+                Effect::Finish { is_clear, .. } => self.finished = Some(is_clear),
                 Effect::Release { .. }
                 | Effect::Provision
                 | Effect::DownloadSource
                 | Effect::Run(_)
                 | Effect::Terminate
                 | Effect::Kill
+                | Effect::Hurry
                 | Effect::Upload { .. }
                 | Effect::Finalize { .. } => self.effects.perform(effect),
             }

@@ -21,6 +21,10 @@ pub(super) trait Held: Send {
     /// How often its limits have been in the way so far.
     fn pressure(&self) -> Pressure;
 
+    /// Kills what holds the container together, and all of it. What can be done without waiting is done by
+    /// the call itself.
+    fn kill(&self) -> Fut<'static, ()>;
+
     /// Resolves when nothing of the container is left. Its PID 1 knows already that it is to end.
     fn release(self: Box<Self>) -> Fut<'static, ()>;
 }
@@ -42,6 +46,11 @@ pub(super) struct Own {
 impl Held for Own {
     fn pressure(&self) -> Pressure {
         self.groups.pressure()
+    }
+
+    fn kill(&self) -> Fut<'static, ()> {
+        self.sandbox.kill();
+        Box::pin(std::future::ready(()))
     }
 
     fn release(self: Box<Self>) -> Fut<'static, ()> {
@@ -177,6 +186,18 @@ impl Container for InitContainer {
 
     fn signal_all(&self, signal: i32) -> Fut<'_, ()> {
         Box::pin(self.init.signal_all(signal))
+    }
+
+    fn kill(&self) -> Fut<'_, ()> {
+        match self.lock().as_ref() {
+            Some(held) => held.kill(),
+            // It is being taken down.
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+
+    fn answers(&self) -> Fut<'_, bool> {
+        Box::pin(self.init.answers())
     }
 
     fn ended(&self) -> Fut<'_, ()> {

@@ -11,10 +11,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
+
+/// How long PID 1 may take for an answer that takes it no time, on a machine that has much else to do.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// PID 1, as the engine talks to it.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ enum Job {
     },
     Open(oneshot::Sender<Result<OwnedFd, ExecError>>),
     KillAll(oneshot::Sender<()>),
+    Ping(oneshot::Sender<()>),
 }
 
 impl InitClient {
@@ -226,6 +230,17 @@ impl InitClient {
         }
     }
 
+    /// Whether PID 1 answers. One that is stopped does not, nor one that has gone.
+    pub(crate) async fn answers(&self) -> bool {
+        let ping = async {
+            let (heard_tx, heard_rx) = oneshot::channel();
+            let job = self.register(Job::Ping(heard_tx)).ok()?;
+            self.send(wire::ping(job), &[], &[]).await.ok()?;
+            heard_rx.await.ok()
+        };
+        tokio::time::timeout(ANSWER, ping).await.ok().flatten().is_some()
+    }
+
     /// Resolves when PID 1 is gone.
     pub(crate) async fn gone(&self) {
         loop {
@@ -312,6 +327,9 @@ impl InitClient {
             (Some(Job::Open(opened)), reply::FAILED, _) => {
                 let _ = opened.send(Err(failure));
             }
+            (Some(Job::Ping(heard)), reply::ALIVE, _) => {
+                let _ = heard.send(());
+            }
             (Some(Job::KillAll(gone)), reply::ALL_GONE, _) => {
                 let _ = gone.send(());
                 // PID 1 answers the last of several; what it says holds for all of them.
@@ -343,6 +361,7 @@ impl InitClient {
                 Job::KillAll(gone) => {
                     let _ = gone.send(());
                 }
+                Job::Ping(_) => {}
             }
         }
         drop(waiting);

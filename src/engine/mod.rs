@@ -102,6 +102,13 @@ pub(crate) trait Container: Send + Sync {
     /// Sends a signal to every process but PID 1; resolves when none is left.
     fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
 
+    /// Kills its first process, and everything with it, without asking it: for one that does not answer.
+    /// What can be done without waiting is done by the call itself.
+    fn kill(&self) -> Fut<'_, ()>;
+
+    /// Whether its first process answers a question that takes it no time.
+    fn answers(&self) -> Fut<'_, bool>;
+
     /// Resolves when the container has ended by itself.
     fn ended(&self) -> Fut<'_, ()>;
 
@@ -257,6 +264,11 @@ pub(crate) enum Reach {
 impl Signals {
     pub(crate) async fn send(&self, signal: i32, reach: Reach) {
         self.init.signal(self.job, signal, reach).await;
+    }
+
+    /// Whether there is anybody to send them to.
+    pub(crate) async fn arrive(&self) -> bool {
+        self.init.answers().await
     }
 
     /// Tells the program's terminal its size.

@@ -20,12 +20,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What the container takes for its resolver where the host's listens on loopback; pasta hands on what
 /// is sent there. An address that routers never pass on.
 const RESOLVER: &str = "169.254.1.1";
 /// What the supervisor says when the network is up.
 const READY: &str = "ready";
+/// How long the supervisor may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The device behind every tap interface.
 const TUN: &str = "/dev/net/tun";
 
@@ -117,7 +120,7 @@ impl Drop for Pasta {
         self.is_over.store(true, Ordering::Relaxed);
         drop(self.hold.take());
         // It has nothing else to do than to end.
-        let _ = self.supervisor.wait();
+        let _ = runner_sandbox::wait_or_kill(&mut self.supervisor, PATIENCE);
     }
 }
 

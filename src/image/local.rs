@@ -5,11 +5,15 @@
 //! read from its place. Nothing of it is unpacked but layers.
 
 use super::manifest::{self, Config, Descriptor, Digest, Document, MOST_JSON, Manifest};
+use crate::beneath::Dir;
+use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempPath;
 
 /// Most entries of an archive: a manifest, an index and blobs, not a file system.
@@ -18,8 +22,8 @@ const MOST_ENTRIES: usize = 100_000;
 /// Where blobs are.
 #[derive(Clone, Debug)]
 pub(super) enum Files {
-    /// A directory.
-    Dir(PathBuf),
+    /// A directory, and its name for messages.
+    Dir(Arc<Dir>, PathBuf),
     /// A tar: where in it each file is, and how long.
     Tar(PathBuf, HashMap<PathBuf, (u64, u64)>),
 }
@@ -48,7 +52,7 @@ impl Files {
     fn of_tar(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let failed = |error: io::Error| format!("cannot read {shown}: {error}");
-        let file = File::open(path).map_err(failed)?;
+        let file = regular(path).map_err(failed)?;
         let mut magic = [0; 4];
         let count = (&file).read(&mut magic).map_err(failed)?;
         if magic[..count].starts_with(&[0x1f, 0x8b]) {
@@ -84,21 +88,19 @@ impl Files {
         let failed =
             |path: &Path, error: io::Error| format!("cannot read {}: {error}", path.display());
         match self {
-            Files::Dir(dir) => {
-                let path = dir.join(name);
-                let file = File::open(&path).map_err(|error| failed(&path, error))?;
-                let metadata = file.metadata().map_err(|error| failed(&path, error))?;
-                if !metadata.is_file() {
-                    return Err(format!("{} is not a regular file", path.display()));
-                }
-                Ok((file, 0, metadata.len()))
+            Files::Dir(dir, shown) => {
+                let path = shown.join(name);
+                let failed = |error: io::Error| failed(&path, error);
+                let file = dir.file(name.as_os_str().as_bytes()).map_err(failed)?;
+                let length = file.metadata().map_err(failed)?.len();
+                Ok((file, 0, length))
             }
             Files::Tar(path, places) => {
                 let (start, length) = places
                     .get(&plain(name))
                     .copied()
                     .ok_or_else(|| format!("{} holds no {}", path.display(), name.display()))?;
-                let mut file = File::open(path).map_err(|error| failed(path, error))?;
+                let mut file = regular(path).map_err(|error| failed(path, error))?;
                 file.seek(SeekFrom::Start(start)).map_err(|error| failed(path, error))?;
                 Ok((file, start, length))
             }
@@ -178,14 +180,27 @@ fn name_beside(name: &Path, to: &Path) -> PathBuf {
 
 /// The image of a layout.
 pub(super) fn layout(dir: &Path, tag: Option<&str>) -> Result<LocalImage, String> {
-    if !dir.join("oci-layout").is_file() {
-        let shown = dir.display();
-        return Err(match dir.is_dir() {
-            true => format!("{shown} is not an OCI image layout: it holds no file `oci-layout`"),
-            false => format!("there is no directory {shown}"),
-        });
+    let shown = dir.display();
+    let top = Dir::top(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no directory {shown}"),
+        _ => format!("{shown}: {error}"),
+    })?;
+    if let Err(error) = top.file("oci-layout") {
+        return Err(format!(
+            "{shown} is not an OCI image layout: it holds no file `oci-layout` ({error})"
+        ));
     }
-    of_layout(Files::Dir(dir.to_path_buf()), tag)
+    of_layout(Files::Dir(Arc::new(top), dir.to_path_buf()), tag)
+}
+
+/// A file that a person has named: regular, and opened without waiting for anybody.
+pub(super) fn regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
 }
 
 /// The image of a layout in a tar.

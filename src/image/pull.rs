@@ -162,9 +162,18 @@ impl Getter {
                 };
                 return Ok((stored, Source::Registry(registry)));
             }
-            Image::Layout(dir, tag) => local::layout(dir, tag.as_deref()),
-            Image::OciArchive(path) => local::oci_archive(path),
-            Image::DockerArchive(path) => local::docker_archive(path),
+            Image::Layout(dir, tag) => {
+                let (dir, tag) = (dir.clone(), tag.clone());
+                read(move || local::layout(&dir, tag.as_deref())).await
+            }
+            Image::OciArchive(path) => {
+                let path = path.clone();
+                read(move || local::oci_archive(&path)).await
+            }
+            Image::DockerArchive(path) => {
+                let path = path.clone();
+                read(move || local::docker_archive(&path)).await
+            }
             Image::DockerDaemon(name) => {
                 let hint = || Some(NO_DAEMON.to_owned());
                 let found = from_daemon::find(name).await.map_err(|why| fail(why, hint()))?;
@@ -175,9 +184,9 @@ impl Getter {
                     return Ok((known, Source::Store));
                 }
                 let file = found.save(self.store.root()).await.map_err(|why| fail(why, None))?;
-                let image = local::docker_archive(&file);
+                let path = file.to_path_buf();
                 saved = Some(file);
-                image
+                read(move || local::docker_archive(&path)).await
             }
             Image::Host | Image::Rootfs(_) => Err("it is not made of layers".to_owned()),
         };
@@ -258,6 +267,13 @@ impl Getter {
             (self.tell)(super::devices_left_out(shown, devices));
         }
     }
+}
+
+/// Reads files on a thread of its own: nobody else waits for a disk, nor for what is no file.
+async fn read(
+    work: impl FnOnce() -> Result<LocalImage, String> + Send + 'static,
+) -> Result<LocalImage, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|panic| panic.to_string())?
 }
 
 type Opener = Box<dyn FnOnce() -> io::Result<Box<dyn Read + Send>> + Send>;

@@ -5,6 +5,7 @@
 //! nothing outside its own tree is ever touched, and what could only be meant to do so is refused.
 
 use super::layer;
+use super::local::regular;
 use super::store::{Store, Variant};
 use super::unpack::{Kind, Rules, UnpackError};
 use super::{ImageError, MOST_BYTES, NO_SPACE, Prepared, devices_left_out};
@@ -96,7 +97,7 @@ fn unpacked(
         make_private(&dir)?;
         fs::create_dir(&tree)?;
         let rules = Rules { marks: None, most_bytes: MOST_BYTES };
-        let input = File::open(path)?;
+        let input = regular(path)?;
         let chore = layer::start(&Variant::of(users), &tree, rules, input.into())?;
         let facts = layer::finish(chore)?;
         if facts.devices > 0 {

@@ -7,7 +7,7 @@
 use super::guests::{Guests, Presence};
 use super::log::SessionLog;
 use super::program::{GRACE, Limits, Session, end};
-use super::refusal::{LAST_RESORT, OpenError, refusal};
+use super::refusal::{DEAF, LAST_RESORT, OpenError, refusal};
 use super::transcript::Transcript;
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
@@ -18,9 +18,11 @@ use runner_core::mask::SharedSecrets;
 use runner_core::phase::Status;
 use runner_wire::abi::TOOLBOX_PATH;
 use runner_wire::control::{Open, Size};
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +30,9 @@ use std::time::Duration;
 const SHELLS: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
 /// `TERM` for a client that does not tell its own.
 const TERM: &str = "xterm-256color";
+
+/// How long something may take before the container is asked whether it is there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a hub works with.
 pub(crate) struct HubParts {
@@ -72,6 +77,10 @@ impl Hub {
 
     /// Starts a program for a client.
     pub(crate) async fn open(&self, request: &Open) -> Result<Session, OpenError> {
+        self.unless_deaf(self.start_program(request)).await
+    }
+
+    async fn start_program(&self, request: &Open) -> Result<Session, OpenError> {
         let container = self.container()?;
         let user = match &request.user {
             None => Ids::default(),
@@ -117,6 +126,10 @@ impl Hub {
     /// paths mean what they mean to a program that is started now.
     pub(crate) async fn open_files(&self) -> Result<Session, OpenError> {
         let container = self.container()?;
+        // Its client would wait for its first word, and nobody could tell it that none comes.
+        if !container.answers().await {
+            return Err(OpenError::ours(DEAF));
+        }
         let (_, cwd) = self.context();
         let spec = files::exec_spec(&*container, cwd);
         let limits = Limits { idle: None, longest: None };
@@ -136,7 +149,32 @@ impl Hub {
     /// Connects to what listens in the container.
     pub(crate) async fn dial(&self, remote: &Remote) -> Result<OwnedFd, OpenError> {
         let container = self.container()?;
-        dial::dial(&*container, remote).await.map_err(|error| OpenError::ours(error.to_string()))
+        let dialled = dial::dial(&*container, remote);
+        self.unless_deaf(async {
+            dialled.await.map_err(|error| OpenError::ours(error.to_string()))
+        })
+        .await
+    }
+
+    /// What the container is asked for, as long as it answers at all.
+    async fn unless_deaf<T>(
+        &self,
+        asked: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, OpenError> {
+        let mut asked = pin!(asked);
+        loop {
+            tokio::select! {
+                done = &mut asked => return done,
+                () = tokio::time::sleep(LOOK) => {
+                    // That there is none is told by whoever needs one.
+                    if let Ok(container) = self.container()
+                        && !container.answers().await
+                    {
+                        return Err(OpenError::ours(DEAF));
+                    }
+                }
+            }
+        }
     }
 
     async fn start(

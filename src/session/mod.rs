@@ -15,4 +15,4 @@ mod transcript;
 pub(crate) use hub::{Hub, HubParts};
 pub(crate) use log::{LogDir, SessionLog};
 pub(crate) use program::{Ending, Session, SessionControls};
-pub(crate) use refusal::OpenError;
+pub(crate) use refusal::{DEAF, OpenError};

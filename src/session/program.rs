@@ -20,6 +20,9 @@ use tokio::sync::{oneshot, watch};
 /// How long a session's programs have between SIGHUP and SIGKILL.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
+/// How long a signal may take on its way.
+const ARRIVAL: Duration = Duration::from_secs(2);
+
 /// How long a session on a terminal may go on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -143,8 +146,14 @@ impl SessionControls {
         }
     }
 
-    pub(crate) async fn signal(&self, signal: i32) {
-        self.signals.send(signal, Reach::Group).await;
+    /// Sends a signal; whether there is anybody to take it.
+    pub(crate) async fn signal(&self, signal: i32) -> bool {
+        let sent = async {
+            self.signals.send(signal, Reach::Group).await;
+            self.signals.arrive().await
+        };
+        // To send may take as long where a container has not answered for a while.
+        tokio::time::timeout(ARRIVAL, sent).await.unwrap_or(false)
     }
 
     /// Ends the session because its client is gone.

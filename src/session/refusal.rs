@@ -5,6 +5,10 @@ use crate::engine::ExecError;
 /// The shell that is tried when there is no better one.
 pub(super) const LAST_RESORT: &str = "/bin/sh";
 
+/// What is said of a container that does not answer.
+pub(crate) const DEAF: &str =
+    "the build's container does not answer: its first process is stopped, or hangs";
+
 /// A session that could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

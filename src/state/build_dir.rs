@@ -171,6 +171,15 @@ impl BuildDir {
         is_held && self.record().is_ok_and(|record| record.is_none())
     }
 
+    /// The owner's pid, if it is stopped: by a signal, or by a debugger.
+    pub(crate) fn stopped_owner(&self) -> Option<u32> {
+        let pid = self.meta().ok()?.runner_pid;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which may hold anything.
+        let (_, rest) = stat.rsplit_once(')')?;
+        matches!(rest.trim_start().chars().next()?, 'T' | 't').then_some(pid)
+    }
+
     /// Blocks until the build's owner has let go of it.
     pub(crate) fn wait_for_owner(&self) -> io::Result<()> {
         File::open(self.path.join("lock"))?.lock_shared()

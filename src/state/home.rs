@@ -15,10 +15,10 @@
 use crate::users;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The state folder cannot be used.
@@ -38,6 +38,9 @@ impl StateError {
 
     /// How to mend it.
     pub(crate) fn hint(&self) -> &'static str {
+        if let Some(foreign) = self.source.get_ref().and_then(|why| why.downcast_ref::<Foreign>()) {
+            return foreign.hint();
+        }
         match self.source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "free some space, or set RUNNER_HOME to a directory on another disk"
@@ -48,6 +51,76 @@ impl StateError {
             _ => "set RUNNER_HOME to another directory",
         }
     }
+}
+
+/// A folder that others have made, or may change.
+#[derive(Debug, thiserror::Error)]
+enum Foreign {
+    #[error("it belongs to {}", shown(*.0))]
+    Owner(u32),
+    #[error("others may write to it (mode {:04o})", .0)]
+    Open(u32),
+    #[error("it is not a directory")]
+    NoDirectory,
+}
+
+impl Foreign {
+    fn hint(&self) -> &'static str {
+        match self {
+            Foreign::Owner(_) => {
+                "builds of another user are not touched: run as that user, or set RUNNER_HOME to a \
+                 directory of your own"
+            }
+            Foreign::Open(_) => "look at what is in it, and close it: chmod go-w",
+            Foreign::NoDirectory => {
+                "move away what is there, or set RUNNER_HOME to another directory"
+            }
+        }
+    }
+}
+
+fn shown(uid: u32) -> String {
+    match nix::unistd::User::from_uid(uid.into()) {
+        Ok(Some(user)) => format!("user {} (uid {uid})", user.name),
+        _ => format!("uid {uid}"),
+    }
+}
+
+/// Whether a folder is the caller's. A link of somebody else's would lead where they want.
+fn check_owner(metadata: &Metadata) -> io::Result<()> {
+    let me = nix::unistd::geteuid().as_raw();
+    let is_ours = |uid| uid == me || users::caller().is_some_and(|caller| caller.uid == uid);
+    if !is_ours(metadata.uid()) {
+        return Err(foreign(Foreign::Owner(metadata.uid())));
+    }
+    if metadata.is_dir() { Ok(()) } else { Err(foreign(Foreign::NoDirectory)) }
+}
+
+fn foreign(why: Foreign) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
+}
+
+/// The top, which the caller may have made for other things as well: nobody else may replace what is in it.
+/// Their own group is no one else.
+fn check_top(top: &Path) -> io::Result<()> {
+    let metadata = std::fs::metadata(top)?;
+    check_owner(&metadata)?;
+    let own_group = [Some(nix::unistd::getegid().as_raw()), users::caller().map(|c| c.gid)];
+    let others = if own_group.contains(&Some(metadata.gid())) { 0o002 } else { 0o022 };
+    match metadata.mode() & others {
+        0 => Ok(()),
+        _ => Err(foreign(Foreign::Open(metadata.mode() & 0o7777))),
+    }
+}
+
+/// A folder of ours in it. One that has been opened is closed again.
+fn check_own(dir: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(dir)?;
+    check_owner(&metadata)?;
+    if metadata.mode() & 0o077 != 0 {
+        std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 /// The state folder.
@@ -66,8 +139,11 @@ impl Home {
     /// The one at this place; made where it is missing.
     pub(crate) fn at(root: PathBuf) -> Result<Self, StateError> {
         let home = Home { root };
+        make_private(&home.root).map_err(|error| StateError::new("make", &home.root, error))?;
+        check_top(&home.root).map_err(|error| StateError::new("use", &home.root, error))?;
         for dir in [home.builds(), home.live(), home.counters(), home.images()] {
             make_private(&dir).map_err(|error| StateError::new("make", &dir, error))?;
+            check_own(&dir).map_err(|error| StateError::new("use", &dir, error))?;
         }
         Ok(home)
     }

@@ -52,6 +52,8 @@ pub(crate) enum Need {
     Extended,
     /// A gcc that makes programs of 32 bits.
     Gcc32,
+    /// File systems that are programs: the kernel's module for them, and its device.
+    Fuse,
     /// The program pasta, and the device it needs open to this user.
     Pasta,
     /// The real buildspecs that lie beside the project where it is made.
@@ -100,6 +102,7 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         Need::Image(name) if !image(name).is_dir() => {
             Some(format!("the image {name} (cargo xtask images)"))
         }
+        Need::Fuse if !has_fuse() => Some("a /dev/fuse for this user".to_owned()),
         Need::Pasta if !has("pasta") => Some("the program pasta".to_owned()),
         Need::Pasta if !has_tun() => Some("a /dev/net/tun for this user".to_owned()),
         Need::Corpus if !corpus().is_dir() => Some("../shared/corpus".to_owned()),
@@ -129,6 +132,7 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         | Need::Root
         | Need::Image(_)
         | Need::Program(_)
+        | Need::Fuse
         | Need::Pasta
         | Need::Corpus => None,
     })
@@ -157,6 +161,10 @@ fn has_gcc_32() -> bool {
 /// Whether this user may make network devices in a namespace of theirs.
 pub(crate) fn has_tun() -> bool {
     std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok()
+}
+
+fn has_fuse() -> bool {
+    std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok()
 }
 
 /// Whether an ordinary user may make a user namespace here.

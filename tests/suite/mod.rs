@@ -20,6 +20,7 @@ mod engine;
 mod examples;
 mod files;
 mod fixtures;
+mod folders;
 mod forward;
 mod fuzz;
 mod fuzz_sessions;
@@ -56,6 +57,7 @@ mod session_log;
 mod sessions;
 mod socat;
 mod store;
+mod stuck;
 mod sudo;
 mod toolbox;
 
@@ -84,6 +86,7 @@ pub(crate) fn cases() -> Vec<Case> {
         examples::cases(),
         files::cases(),
         fixtures::cases(),
+        folders::cases(),
         forward::cases(),
         fuzz::cases(),
         fuzz_sessions::cases(),
@@ -100,6 +103,7 @@ pub(crate) fn cases() -> Vec<Case> {
         hostile_registries::cases(),
         images::cases(),
         store::cases(),
+        stuck::cases(),
         interpreter::cases(),
         language::cases(),
         logs::cases(),

@@ -1,6 +1,6 @@
 //! Sessions: as good as sitting at the build.
 
-use crate::common::{Bed, Running, Terminal, build, cases, list, until};
+use crate::common::{Bed, Running, Terminal, build, cases, list, outcome, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -397,23 +397,28 @@ fn another_user_is_refused() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{text}");
     assert!(text.contains("Permission denied"), "{text}");
-    // Also where all doors stand open, by accident or because somebody hands the socket on.
-    let mut open = bed.live();
-    for _ in 0..4 {
-        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-        open.pop();
+    // A state folder of another user is no way in either, and the socket asks by itself: it is handed on
+    // into one of their own.
+    let (live, own) = (bed.live(), bed.path("nobody"));
+    let build = own.join("builds").join(live.file_name().unwrap());
+    fs::create_dir_all(&build).unwrap();
+    for dir in ["live", "counters", "images"] {
+        fs::create_dir(own.join(dir)).unwrap();
     }
-    for name in ["control.sock", "lock", "meta.json", "events.jsonl"] {
-        let file = bed.live().join(name);
-        fs::set_permissions(file, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::write(own.join("live").join(live.file_name().unwrap()), "").unwrap();
+    fs::copy(live.join("meta.json"), build.join("meta.json")).unwrap();
+    let lock = fs::File::create(build.join("lock")).unwrap();
+    lock.lock().unwrap();
+    std::os::unix::fs::symlink(live.join("control.sock"), build.join("control.sock")).unwrap();
+    outcome(std::process::Command::new("chown").args(["-hR", "65534:65534"]).arg(&own)).code(0);
+    for dir in [&live, live.parent().unwrap(), &bed.home()] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
     }
-    for dir in ["live", "images", "counters"] {
-        fs::set_permissions(bed.home().join(dir), fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    let output = command.output().unwrap();
+    fs::set_permissions(live.join("control.sock"), fs::Permissions::from_mode(0o666)).unwrap();
+    let output = command.env("RUNNER_HOME", &own).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{text}");
-    assert!(text.contains("belongs to another user"), "{text}");
+    assert!(text.contains("this build belongs to another user"), "{text}");
     bed.resume(running);
 }
 

@@ -91,6 +91,8 @@ pub mod request {
     /// For the other end of a relay, which alone takes it, because the master of a terminal is not here:
     /// its size. Body: rows `u16`, columns `u16`.
     pub const RESIZE: u32 = 6;
+    /// Answer with `ALIVE`. No body.
+    pub const PING: u32 = 7;
 }
 
 /// How a `DIAL` request names what it connects to.
@@ -117,6 +119,8 @@ pub mod reply {
     pub const OPENED: u32 = 5;
     /// After `KILL_ALL`: no process is left but PID 1.
     pub const ALL_GONE: u32 = 6;
+    /// After `PING`.
+    pub const ALIVE: u32 = 7;
 }
 
 /// What a job was doing when it failed; the `a` of a `FAILED` reply.

@@ -183,6 +183,10 @@ impl Pid1 {
             request::DIAL => self.dial(header.id, bytes),
             request::SIGNAL => self.signal(header.id, bytes),
             request::KILL_ALL => self.kill_all(header.id, bytes),
+            request::PING => {
+                self.reply(reply::ALIVE, header.id, 0, 0, None);
+                Ok(())
+            }
             _ => Err((stage::REQUEST, Errno::INVAL)),
         };
         if let Err((stage, errno)) = done {

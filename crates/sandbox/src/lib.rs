@@ -12,6 +12,7 @@
 mod caps;
 mod cgroup;
 mod child;
+mod descendants;
 mod devices;
 mod fdpass;
 mod handed;
@@ -45,6 +46,7 @@ pub use masks::{masked_paths, read_only_paths};
 pub use mounts::unescape;
 pub use network::pin_network;
 pub use parent::{Sandbox, StartError, end, start};
+pub use process::wait_or_kill;
 pub use reaper::start_reaper;
 pub use seccomp::seccomp_profile;
 pub use spec::{Confinement, Entry, Groups as GroupView, Hidden, IdRange, IdSwap, Layer, Network};

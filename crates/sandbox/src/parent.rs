@@ -8,6 +8,7 @@ use crate::child;
 use crate::fdpass;
 use crate::handed;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
+use crate::descendants;
 use crate::process::{Child, PATIENCE_MS, ends_within};
 use crate::spec::{IdSwap, Network, SandboxSpec};
 use crate::sys::{self, NewProcess, Program};
@@ -65,6 +66,15 @@ impl Sandbox {
     #[must_use]
     pub fn take_control(&mut self) -> Option<OwnedFd> {
         self.control.take()
+    }
+
+    /// Kills PID 1, by its pidfd, and everything in the container with it, without asking anybody. A reaper's
+    /// descendants are looked for and killed before it.
+    pub fn kill(&self) {
+        if self.process.has_patience() {
+            descendants::kill(self.pid);
+        }
+        self.process.kill();
     }
 
     /// A descriptor that becomes readable when PID 1, and with it the container, has ended.

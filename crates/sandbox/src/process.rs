@@ -5,9 +5,12 @@
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{pidfd_open, pidfd_send_signal};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{self, ExitStatus};
+use std::time::Duration;
 
 /// How long a reaper has to end its descendants.
 pub(crate) const PATIENCE_MS: u16 = 10_000;
@@ -35,10 +38,18 @@ impl Child {
         self.pidfd.as_fd()
     }
 
+    pub(crate) fn has_patience(&self) -> bool {
+        self.patience != PollTimeout::ZERO
+    }
+
+    pub(crate) fn kill(&self) {
+        // It may be dead already.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
     /// How it ended is for a message.
     pub(crate) fn kill_and_wait(&self) -> String {
-        // It may be dead already; then there is only the waiting left.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.kill();
         self.wait()
     }
 
@@ -72,10 +83,34 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // What goes wrong with the waiting leaves the killing.
-        let _ = ends_within(&self.pidfd, self.patience);
+        if self.has_patience() {
+            // One that is stopped could do nothing in that time.
+            let _ = pidfd_send_signal(&self.pidfd, Signal::CONT);
+            // What goes wrong with the waiting leaves the killing.
+            let _ = ends_within(&self.pidfd, self.patience);
+        }
         self.kill_and_wait();
     }
+}
+
+/// Waits for a program that has been told to end, and kills it when it has not in that time, stopped or not.
+///
+/// # Errors
+/// It does not even end then, or is no child of this process any more.
+pub fn wait_or_kill(child: &mut process::Child, patience: Duration) -> io::Result<ExitStatus> {
+    /// How long the kernel has to end it, which takes it no time unless the program hangs in there.
+    const KILLED: u16 = 1000;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    // Whatever it was told, a stopped one has not heard it.
+    let _ = pidfd_send_signal(&pidfd, Signal::CONT);
+    if !ends_within(&pidfd, PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX))? {
+        child.kill()?;
+        if !ends_within(&pidfd, KILLED.into())? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    child.wait()
 }
 
 /// Whether the process has ended in that time.

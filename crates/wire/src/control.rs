@@ -10,7 +10,7 @@ use std::io;
 use std::time::Duration;
 
 /// Version of this file; raised when an old peer would misunderstand.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// A client on a terminal says [`Request::Active`] no more often than this.
 pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
@@ -68,7 +68,7 @@ pub enum Request {
     /// Something was typed or shown on the program's terminal. A client that does not keep the time
     /// itself says so, or its session is idle.
     Active,
-    /// Send a signal to the program.
+    /// Send a signal to the program. Answered by [`Answer::Signalled`], among whatever else is said.
     Signal(i32),
     /// No more input will come.
     EndOfInput,
@@ -145,6 +145,8 @@ pub enum Answer {
         /// Why.
         message: String,
     },
+    /// The signal was sent, and the container is there to take it.
+    Signalled,
     /// The program has ended by itself. All it has written lies in its terminal or its pipes.
     Exited {
         /// As shells tell it.

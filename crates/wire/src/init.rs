@@ -143,6 +143,12 @@ pub fn kill_all(id: u64, signal: u32) -> (Header, Vec<u8>) {
     (Header { body_len: 4, kind: request::KILL_ALL, id }, signal.to_le_bytes().to_vec())
 }
 
+/// Whether it is there to answer.
+#[must_use]
+pub fn ping(id: u64) -> Header {
+    Header { body_len: 0, kind: request::PING, id }
+}
+
 fn header(kind: u32, id: u64, length: usize) -> Result<Header, EncodeError> {
     match u32::try_from(length) {
         Ok(body_len) if length <= MAX_BODY => Ok(Header { body_len, kind, id }),

@@ -9,8 +9,8 @@ use crate::engine::container::Held;
 use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
-    WaitContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use runner_sandbox::{Pressure, WatchedGroups};
@@ -99,6 +99,15 @@ impl HeldByDaemon {
 impl Held for HeldByDaemon {
     fn pressure(&self) -> Pressure {
         self.groups.as_ref().map(WatchedGroups::pressure).unwrap_or_default()
+    }
+
+    fn kill(&self) -> Fut<'static, ()> {
+        let (client, name) = (self.daemon.client.clone(), self.name.clone());
+        Box::pin(async move {
+            let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+            // What a daemon does not do is left to its removal.
+            let _ = client.kill_container(&name, Some(options)).await;
+        })
     }
 
     fn release(self: Box<Self>) -> Fut<'static, ()> {

@@ -22,7 +22,7 @@ pub(crate) fn remove_leftover(
 ) -> io::Result<()> {
     match address {
         Some(address) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = crate::runtime::start().map_err(io::Error::other)?;
             runtime.block_on(at_daemon(address, image, build))
         }
         None if program == Program::Podman.command() => by_command(image, build),

@@ -193,6 +193,8 @@ impl Command {
                     match wait(link, &self.outputs, !self.pending.is_empty(), room, &self.exit)
                         .await
                     {
+                        // That a signal was sent is no last word.
+                        Some(Ok(Some(body))) if is_signalled(&body) => {}
                         Some(Ok(frame)) => match last_word(frame) {
                             Ok(Last::NotStarted(message)) => {
                                 self.state = self.not_started(message);
@@ -265,6 +267,10 @@ async fn readable(pipe: Option<&Receiver>) {
         // An error is found by the next read.
         drop(pipe.readable().await);
     }
+}
+
+fn is_signalled(body: &[u8]) -> bool {
+    matches!(serde_json::from_slice(body), Ok(Answer::Signalled))
 }
 
 /// How it ended, or why that is not known.

@@ -14,7 +14,7 @@ use crate::phase::{Phase, PhaseContext, Status};
 use crate::plan::{BuildPlan, PhaseWork};
 use crate::spec::{Command, OnFailure, UserPhase};
 use crate::time::Timestamp;
-use ending::Ending;
+use ending::{Ending, Patience};
 use setup::SettingUp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct BuildMachine {
     reason: Option<String>,
     pauses: Pauses,
     stopwatch: Stopwatch,
+    /// With what is left to do once the build's processes are gone.
+    patience: Patience,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,7 @@ impl BuildMachine {
             reason: None,
             pauses: Pauses::default(),
             stopwatch: Stopwatch::default(),
+            patience: Patience::default(),
         }
     }
 
@@ -84,8 +87,9 @@ impl BuildMachine {
     pub fn deadline(&self) -> Option<Duration> {
         let limits = &self.plan.limits;
         match &self.state {
-            State::Ending(ending) => ending.kill_at,
-            State::Over | State::Finalizing => None,
+            State::Ending(ending) => ending.deadline(&self.patience),
+            State::Finalizing => self.patience.deadline(),
+            State::Over => None,
             State::New
             | State::Provisioning
             | State::Downloading
@@ -116,6 +120,20 @@ impl BuildMachine {
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => self.stopwatch.deadline(self.plan.limits.timeout),
+        }
+    }
+
+    /// How the build ends, once it does.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Status> {
+        match &self.state {
+            State::Ending(_) | State::Finalizing | State::Over => Some(self.status),
+            State::New
+            | State::Provisioning
+            | State::Downloading
+            | State::SettingUp(_)
+            | State::Running(_)
+            | State::Uploading => None,
         }
     }
 
@@ -154,6 +172,7 @@ impl BuildMachine {
             }
             Input::Stop { at_once } => self.stop(at_once, now, &mut step),
             Input::Fault(context) => self.fault(context, now, &mut step),
+            Input::Lost(context) => self.lost(context, now, &mut step),
             Input::Slept(time) => self.slept(time, now),
             Input::ProcessesGone => self.processes_gone(now, &mut step),
             Input::Exported(variables) => {
@@ -406,6 +425,8 @@ impl BuildMachine {
         self.end_pauses(now, step);
         self.enter(Phase::Finalizing, now, step);
         self.state = State::Finalizing;
+        let times_out = self.stopwatch.deadline(self.plan.limits.timeout);
+        self.patience = Patience::from(times_out.unwrap_or(now.boot).max(now.boot));
         step.effects.push(Effect::Finalize { status: self.status });
     }
 
@@ -414,7 +435,7 @@ impl BuildMachine {
             State::Finalizing => {
                 self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
             }
-            State::Ending(ref ending) if ending.processes_gone => {}
+            State::Ending(ref ending) if ending.is_gone() => {}
             State::New
             | State::Provisioning
             | State::Downloading
@@ -424,11 +445,15 @@ impl BuildMachine {
             | State::Ending(_)
             | State::Over => return,
         }
+        self.complete(true, now, step);
+    }
+
+    fn complete(&mut self, is_clear: bool, now: Timestamp, step: &mut Step) {
         self.enter(Phase::Completed, now, step);
         self.state = State::Over;
         step.events
             .push(EventBody::BuildEnded { status: self.status, reason: self.reason.clone() });
-        step.effects.push(Effect::Finish { status: self.status });
+        step.effects.push(Effect::Finish { status: self.status, is_clear });
     }
 
     fn enter(&mut self, phase: Phase, now: Timestamp, step: &mut Step) {

@@ -8,6 +8,8 @@ mod pause;
 mod step;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_ends;
 
 pub use build::BuildMachine;
 pub use step::{CallId, CommandRun, Effect, Impasse, Input, Setup, SetupCommand, Step};

@@ -64,6 +64,8 @@ pub enum Input {
     },
     /// The build cannot go on, through no fault of its own.
     Fault(PhaseContext),
+    /// Whatever was to answer an effect is gone, and nothing else will.
+    Lost(PhaseContext),
     /// The runner was stopped (Ctrl-Z) until now, for this long.
     Slept(Duration),
     /// All processes of the container are gone and their output is in the log.
@@ -135,10 +137,14 @@ pub enum Effect {
         /// How the build will have ended, unless this fails.
         status: Status,
     },
+    /// Give up what is still sent elsewhere.
+    Hurry,
     /// Nothing more will come.
     Finish {
         /// How the build ended.
         status: Status,
+        /// Whether nothing of it is left to be removed.
+        is_clear: bool,
     },
 }
 

@@ -12,15 +12,19 @@ use std::time::Duration;
 
 /// Drives a machine through a whole build: every effect is answered at once, commands as `answers`
 /// says.
-struct Bed {
-    machine: BuildMachine,
-    now: Duration,
+pub(super) struct Bed {
+    pub(super) machine: BuildMachine,
+    pub(super) now: Duration,
     pending: VecDeque<Effect>,
-    log: Vec<String>,
+    pub(super) log: Vec<String>,
     ran: Vec<(String, bool, i32)>,
     /// Commands that install runtimes.
     setup: Vec<SetupCommand>,
-    finished: Option<Status>,
+    pub(super) finished: Option<Status>,
+    /// Whether nothing was left to be removed.
+    pub(super) is_clear: bool,
+    /// Whether nobody answers when processes are killed, or the build is to be finalized.
+    pub(super) is_mute: bool,
 }
 
 fn facts() -> BuildFacts {
@@ -53,7 +57,7 @@ const LIMITS: Limits = Limits {
 };
 
 impl Bed {
-    fn new(source: &str) -> Self {
+    pub(super) fn new(source: &str) -> Self {
         Self::with_limits(source, LIMITS)
     }
 
@@ -79,10 +83,12 @@ impl Bed {
             ran: Vec::new(),
             setup: Vec::new(),
             finished: None,
+            is_clear: false,
+            is_mute: false,
         }
     }
 
-    fn send(&mut self, input: Input) {
+    pub(super) fn send(&mut self, input: Input) {
         let now = Timestamp { wall: WallTime(0), boot: self.now };
         let step = self.machine.apply(input, now);
         for event in step.events {
@@ -100,7 +106,7 @@ impl Bed {
     }
 
     /// Performs effects until a command runs or nothing is left to do.
-    fn until_command(&mut self) -> Option<u32> {
+    pub(super) fn until_command(&mut self) -> Option<u32> {
         while let Some(effect) = self.pending.pop_front() {
             match effect {
                 Effect::Provision => self.send(Input::Provisioned(Ok(()))),
@@ -120,11 +126,18 @@ impl Bed {
                 Effect::Terminate => self.log.push("SIGTERM".to_owned()),
                 Effect::Kill => {
                     self.log.push("SIGKILL".to_owned());
-                    self.send(Input::ProcessesGone);
+                    if !self.is_mute {
+                        self.send(Input::ProcessesGone);
+                    }
                 }
+                Effect::Hurry => self.log.push("hurry".to_owned()),
                 Effect::Upload { .. } => self.send(Input::Uploaded(Ok(()))),
+                Effect::Finalize { .. } if self.is_mute => {}
                 Effect::Finalize { .. } => self.send(Input::Finalized),
-                Effect::Finish { status } => self.finished = Some(status),
+                Effect::Finish { status, is_clear } => {
+                    self.finished = Some(status);
+                    self.is_clear = is_clear;
+                }
             }
         }
         None
@@ -164,7 +177,7 @@ impl Bed {
     }
 }
 
-const FOUR: &str = "version: 0.2\nphases:\n  install: {commands: [i]}\n  pre_build: {commands: [p]}\n  \
+pub(super) const FOUR: &str = "version: 0.2\nphases:\n  install: {commands: [i]}\n  pre_build: {commands: [p]}\n  \
                     build: {commands: [b], finally: [f, g]}\n  post_build: {commands: [q]}\n";
 
 #[test]

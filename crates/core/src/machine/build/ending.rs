@@ -1,17 +1,24 @@
 //! A build that is ended from outside: stopped, timed out, or by a fault of ours.
 //!
 //! Its processes are asked to end and then made to; only then the phase is left, so that what they
-//! wrote last is still in the log.
+//! wrote last is still in the log. Nothing of that is waited for without end: where no answer comes,
+//! the build goes on to the next step, and last of all to its end.
 
 use super::{
-    BuildMachine, Effect, EventBody, Outcome, PhaseContext, ResumedBy, State, Status, Step,
-    Timestamp, millis,
+    BuildMachine, Effect, EventBody, NoticeLevel, Outcome, PhaseContext, ResumedBy, State, Status,
+    Step, Timestamp, millis,
 };
 use crate::plan::BreakAction;
 use std::time::Duration;
 
 /// How long processes have between SIGTERM and SIGKILL when a build is ended from outside.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long after SIGKILL they count as gone, whether that was heard or not.
+const KILLED: Duration = Duration::from_secs(3);
+/// How long the rest may take once the build is ended from outside, or past its time limit.
+const CLEARING: Duration = Duration::from_secs(10);
+/// How long what is left of that may take for somebody in a hurry.
+const HURRIED: Duration = Duration::from_secs(3);
 
 /// A build that is ended from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,21 +26,81 @@ pub(super) struct Ending {
     status: Status,
     contexts: Vec<PhaseContext>,
     command: Option<u32>,
-    pub(super) kill_at: Option<Duration>,
-    pub(super) processes_gone: bool,
+    processes: Processes,
+    /// Whether somebody is in a hurry.
+    is_hurried: bool,
+}
+
+/// How far the end of a build's processes is.
+#[derive(Clone, Copy, Debug)]
+enum Processes {
+    Asked { kill_at: Duration },
+    Killed { gone_at: Duration },
+    Gone,
+}
+
+/// When patience ends with what follows the end of the processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Patience {
+    hurry_at: Option<Duration>,
+    over_at: Option<Duration>,
+}
+
+impl Patience {
+    /// An end that may begin to count at that time.
+    pub(super) fn from(time: Duration) -> Self {
+        let hurry_at = time + CLEARING;
+        Patience { hurry_at: Some(hurry_at), over_at: Some(hurry_at + HURRIED) }
+    }
+
+    fn hurried(now: Duration) -> Self {
+        Patience { hurry_at: None, over_at: Some(now + HURRIED) }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.hurry_at.or(self.over_at)
+    }
+}
+
+impl Ending {
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.processes, Processes::Gone)
+    }
+
+    pub(super) fn deadline(&self, patience: &Patience) -> Option<Duration> {
+        match self.processes {
+            Processes::Asked { kill_at } => Some(kill_at),
+            Processes::Killed { gone_at } => Some(gone_at),
+            Processes::Gone => patience.deadline(),
+        }
+    }
+
+    fn kill(&mut self, now: Timestamp, step: &mut Step) {
+        self.processes = Processes::Killed { gone_at: now.boot + KILLED };
+        step.effects.push(Effect::Kill);
+    }
 }
 
 impl BuildMachine {
     pub(super) fn stop(&mut self, at_once: bool, now: Timestamp, step: &mut Step) {
         match &mut self.state {
             State::Ending(ending) if at_once => {
-                ending.kill_at = None;
-                step.effects.push(Effect::Kill);
+                ending.is_hurried = true;
+                match ending.processes {
+                    Processes::Asked { .. } => ending.kill(now, step),
+                    Processes::Killed { .. } => {}
+                    Processes::Gone => self.hurry(now, step),
+                }
             }
-            // Too late to be stopped; what is still sent elsewhere need not be.
-            State::Finalizing if at_once => step.effects.push(Effect::Kill),
-            // Too late to be stopped, or asked for already.
-            State::Ending(_) | State::Finalizing | State::Over => {}
+            State::Finalizing if at_once => self.hurry(now, step),
+            // Too late to be stopped; but nobody waits as long for what is left to do any more.
+            State::Finalizing => {
+                let asked = Patience::from(now.boot);
+                self.patience.hurry_at = self.patience.hurry_at.min(asked.hurry_at);
+                self.patience.over_at = self.patience.over_at.min(asked.over_at);
+            }
+            // Asked for already.
+            State::Ending(_) | State::Over => {}
             State::New
             | State::Provisioning
             | State::Downloading
@@ -42,8 +109,20 @@ impl BuildMachine {
             | State::Uploading => {
                 self.status = Status::Stopped;
                 self.end(Status::Stopped, Vec::new(), !at_once, now, step);
+                if let State::Ending(ending) = &mut self.state {
+                    ending.is_hurried = at_once;
+                }
             }
         }
+    }
+
+    fn hurry(&mut self, now: Timestamp, step: &mut Step) {
+        let hurried = Patience::hurried(now.boot);
+        self.patience.hurry_at = None;
+        self.patience.over_at = Some(
+            self.patience.over_at.into_iter().chain(hurried.over_at).min().unwrap_or(now.boot),
+        );
+        step.effects.push(Effect::Hurry);
     }
 
     pub(super) fn fault(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
@@ -68,15 +147,58 @@ impl BuildMachine {
         }
     }
 
+    /// A fault, and an answer that is not waited for any more.
+    pub(super) fn lost(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
+        match &mut self.state {
+            State::Ending(ending) => match &mut ending.processes {
+                Processes::Asked { .. } => ending.kill(now, step),
+                Processes::Killed { gone_at } => *gone_at = now.boot,
+                Processes::Gone => {
+                    self.patience = Patience { hurry_at: None, over_at: Some(now.boot) };
+                }
+            },
+            State::Finalizing => {
+                self.patience = Patience { hurry_at: None, over_at: Some(now.boot) };
+            }
+            State::New
+            | State::Provisioning
+            | State::Downloading
+            | State::SettingUp(_)
+            | State::Running(_)
+            | State::Uploading
+            | State::Over => {}
+        }
+        self.fault(context, now, step);
+    }
+
     pub(super) fn tick(&mut self, now: Timestamp, step: &mut Step) {
         if self.deadline().is_none_or(|deadline| deadline > now.boot) {
             return;
         }
-        if let State::Ending(ending) = &mut self.state {
-            ending.kill_at = None;
-            step.effects.push(Effect::Kill);
-            return;
+        match &mut self.state {
+            State::Ending(ending) => match ending.processes {
+                Processes::Asked { .. } => ending.kill(now, step),
+                Processes::Killed { .. } => {
+                    warn(
+                        step,
+                        "the build's processes have not answered their end; going on without",
+                    );
+                    self.processes_gone(now, step);
+                }
+                Processes::Gone => self.lose_patience(now, step),
+            },
+            State::Finalizing => self.lose_patience(now, step),
+            State::New
+            | State::Provisioning
+            | State::Downloading
+            | State::SettingUp(_)
+            | State::Running(_)
+            | State::Uploading
+            | State::Over => self.time_is_up(now, step),
         }
+    }
+
+    fn time_is_up(&mut self, now: Timestamp, step: &mut Step) {
         let limits = self.plan.limits;
         let is_due = |deadline: Option<Duration>| deadline.is_some_and(|at| at <= now.boot);
         if is_due(self.stopwatch.deadline(limits.timeout)) {
@@ -89,6 +211,22 @@ impl BuildMachine {
                 BreakAction::Stop => self.stop(false, now, step),
             }
         }
+    }
+
+    fn lose_patience(&mut self, now: Timestamp, step: &mut Step) {
+        if self.patience.hurry_at.take().is_some() {
+            step.effects.push(Effect::Hurry);
+            return;
+        }
+        warn(
+            step,
+            "what is left of the build could not be removed in time; the next runner command does it",
+        );
+        if matches!(self.state, State::Finalizing) {
+            let context = PhaseContext::new("INTERNAL_SERVICE_ERROR", "not done in time");
+            self.leave(Status::Fault, vec![context], now, step);
+        }
+        self.complete(false, now, step);
     }
 
     /// Ends the build from outside: no further phase, the running one gets this status.
@@ -106,23 +244,24 @@ impl BuildMachine {
             _ => None,
         };
         self.end_pauses(now, step);
-        self.state = State::Ending(Ending {
-            status,
-            contexts,
-            command,
-            kill_at: gently.then(|| now.boot + GRACE),
-            processes_gone: false,
-        });
-        step.effects.push(if gently { Effect::Terminate } else { Effect::Kill });
+        let processes = Processes::Asked { kill_at: now.boot + GRACE };
+        let mut ending = Ending { status, contexts, command, processes, is_hurried: false };
+        if gently {
+            step.effects.push(Effect::Terminate);
+        } else {
+            ending.kill(now, step);
+        }
+        self.state = State::Ending(ending);
     }
 
     pub(super) fn processes_gone(&mut self, now: Timestamp, step: &mut Step) {
         let State::Ending(ending) = &mut self.state else { return };
-        if ending.processes_gone {
+        if ending.is_gone() {
             return;
         }
-        ending.processes_gone = true;
-        ending.kill_at = None;
+        ending.processes = Processes::Gone;
+        self.patience = Patience::from(now.boot);
+        let is_hurried = ending.is_hurried;
         let (status, contexts) = (ending.status, std::mem::take(&mut ending.contexts));
         if let Some(command) = ending.command {
             step.events.push(EventBody::CommandEnded {
@@ -133,5 +272,13 @@ impl BuildMachine {
         }
         self.leave(status, contexts, now, step);
         step.effects.push(Effect::Finalize { status: self.status });
+        if is_hurried {
+            self.hurry(now, step);
+        }
     }
+}
+
+fn warn(step: &mut Step, text: &str) {
+    let text = text.to_owned();
+    step.events.push(EventBody::Notice { level: NoticeLevel::Warning, text });
 }

@@ -1,0 +1,113 @@
+//! Ends that nobody answers: the machine comes to its own end all the same, and by when.
+
+use super::Input;
+use super::tests::{Bed, FOUR};
+use crate::phase::{PhaseContext, Status};
+use std::time::Duration;
+
+impl Bed {
+    /// One whose first command runs, and whose processes and container answer nothing from here on.
+    fn mute() -> Self {
+        let mut bed = Bed::new(FOUR);
+        bed.send(Input::Start);
+        bed.until_command();
+        bed.is_mute = true;
+        bed
+    }
+
+    /// Lets the machine's deadlines pass until it is over; how long that took.
+    fn wait_out(&mut self) -> Duration {
+        let begin = self.now;
+        self.until_command();
+        while self.finished.is_none() {
+            self.now = self.machine.deadline().expect("it waits for something");
+            self.send(Input::Tick);
+            self.until_command();
+        }
+        self.now - begin
+    }
+}
+
+fn fault() -> PhaseContext {
+    PhaseContext::new("INTERNAL_SERVICE_ERROR", "gone")
+}
+
+#[test]
+fn a_stop_that_nobody_answers() {
+    let mut bed = Bed::mute();
+    bed.send(Input::Stop { at_once: false });
+    assert!(bed.wait_out() < Duration::from_secs(25));
+    assert_eq!(bed.finished, Some(Status::Stopped));
+    assert!(!bed.is_clear);
+    assert!(bed.log.ends_with(&["SIGKILL", "INSTALL STOPPED -", "hurry"].map(str::to_owned)));
+}
+
+#[test]
+fn a_second_stop_that_nobody_answers() {
+    for first in [false, true] {
+        let mut bed = Bed::mute();
+        bed.send(Input::Stop { at_once: first });
+        bed.send(Input::Stop { at_once: true });
+        assert!(bed.wait_out() < Duration::from_secs(7), "{first}");
+        assert_eq!(bed.finished, Some(Status::Stopped));
+    }
+}
+
+#[test]
+fn a_time_limit_that_nobody_answers() {
+    let mut bed = Bed::mute();
+    let limit = bed.machine.deadline().expect("a time limit");
+    let before = limit - bed.now;
+    assert!(bed.wait_out() - before < Duration::from_secs(25));
+    assert_eq!(bed.finished, Some(Status::TimedOut));
+}
+
+/// A build that has come to its end by itself, and whose container does not go.
+#[test]
+fn what_is_left_of_a_build_hangs() {
+    let hanging = || {
+        let mut bed = Bed::new("version: 0.2\nphases:\n  build: {commands: [b]}\n");
+        bed.send(Input::Start);
+        let command = bed.until_command().expect("a command");
+        bed.is_mute = true;
+        let outcome = crate::event::Outcome::Exited(0);
+        bed.send(Input::CommandEnded { command, outcome, cause: None });
+        bed.until_command();
+        bed
+    };
+    // By itself it has at least what is left of the build's time.
+    let mut bed = hanging();
+    assert!(bed.wait_out() > Duration::from_secs(60));
+    assert_eq!((bed.finished, bed.is_clear), (Some(Status::Succeeded), false));
+    for (at_once, most) in [(false, 15), (true, 5)] {
+        let mut bed = hanging();
+        bed.send(Input::Stop { at_once });
+        assert!(bed.wait_out() < Duration::from_secs(most), "{at_once}");
+        assert_eq!((bed.finished, bed.is_clear), (Some(Status::Succeeded), false));
+        assert_eq!(
+            bed.log.last().map(String::as_str),
+            Some("FINALIZING FAULT INTERNAL_SERVICE_ERROR")
+        );
+    }
+}
+
+/// Whoever was to answer has gone: nothing is waited for any more.
+#[test]
+fn a_lost_answer_ends_the_build() {
+    let mut bed = Bed::mute();
+    bed.is_mute = false;
+    bed.send(Input::Lost(fault()));
+    bed.until_command();
+    assert_eq!((bed.finished, bed.is_clear), (Some(Status::Fault), true));
+
+    let mut bed = Bed::mute();
+    bed.send(Input::Lost(fault()));
+    bed.until_command();
+    bed.send(Input::Lost(fault()));
+    assert_eq!(bed.machine.deadline(), Some(bed.now), "killed");
+    bed.send(Input::Tick);
+    bed.until_command();
+    bed.send(Input::Lost(fault()));
+    assert_eq!(bed.wait_out(), Duration::ZERO, "gone");
+    assert_eq!(bed.finished, Some(Status::Fault));
+}

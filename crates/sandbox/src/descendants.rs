@@ -1,0 +1,63 @@
+//! Everything below a reaper that cannot end it itself, because it is stopped.
+//!
+//! Used by `parent` before it kills one.
+#![forbid(unsafe_code)]
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::collections::HashMap;
+use std::fs;
+
+/// Rounds in which descendants are looked for: each kills all there are by then.
+const ROUNDS: u8 = 50;
+
+/// Kills everything below a reaper that does not do so itself. What its descendants leave behind becomes its
+/// own, stopped or not, so that nobody gets away from it.
+pub(crate) fn kill(reaper: u32) {
+    for _ in 0..ROUNDS {
+        let found = below(reaper, &processes());
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let pidfd = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+            // Pinned, and then looked at again: the number may have come to mean another one.
+            if let Some(pidfd) = pidfd
+                && below(reaper, &processes()).contains(&pid)
+            {
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// Every process that is not dead, with its parent.
+fn processes() -> HashMap<u32, u32> {
+    let Ok(list) = fs::read_dir("/proc") else { return HashMap::new() };
+    let pids = list.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let with_parent = |pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which may hold anything: the state, the parent.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some((pid, parent))
+    };
+    pids.filter_map(with_parent).collect()
+}
+
+fn below(ancestor: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
+    let is_below = |pid: &u32| {
+        let mut at = *pid;
+        // No line of parents is longer than there are processes.
+        for _ in 0..parents.len() {
+            match parents.get(&at) {
+                Some(&parent) if parent == ancestor => return true,
+                Some(&parent) => at = parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    parents.keys().copied().filter(is_below).collect()
+}
