@@ -32,7 +32,7 @@ pub(super) struct Ending {
 }
 
 /// How far the end of a build's processes is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Processes {
     Asked { kill_at: Duration },
     Killed { gone_at: Duration },
@@ -40,7 +40,7 @@ enum Processes {
 }
 
 /// When patience ends with what follows the end of the processes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Patience {
     hurry_at: Option<Duration>,
     over_at: Option<Duration>,
