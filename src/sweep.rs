@@ -5,16 +5,15 @@
 //! by itself, is made sure of, its layer removed, and its record says FAULT.
 
 use crate::engine::daemon;
-use crate::events::LogReader;
+use crate::events::LogWriter;
 use crate::outputs;
 use crate::state::{BuildDir, ContainerFile, Home, StateError, remove_tree};
-use runner_core::event::{Event, EventBody};
+use runner_core::event::EventBody;
 use runner_core::phase::{Phase, PhaseContext, Status};
 use runner_core::record::record;
 use runner_core::view::BuildView;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::path::Path;
+use std::fs;
+use std::io;
 
 /// Why such a build failed, for its record.
 const REASON: &str = "the runner that owned this build was killed before the build had ended";
@@ -120,32 +119,30 @@ fn end_container(dir: &BuildDir, uuid: &str) -> io::Result<Option<io::Error>> {
 
 /// Completes log and record of a build that will not go on.
 fn write_fault(dir: &BuildDir) -> io::Result<()> {
-    let mut reader = match LogReader::open(dir) {
-        // Killed before it had a log.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return remove_tree(dir.path()),
-        opened => opened?,
+    let Some((log, mut timeline)) = LogWriter::reopen(dir)? else {
+        // Killed before its first event: there is a folder and nothing to record.
+        return remove_tree(dir.path());
     };
-    let mut view: Option<BuildView> = None;
-    let mut last: Option<Event> = None;
-    while let Some(event) = reader.next_event()? {
-        match &mut view {
-            None => view = BuildView::from_first(&event),
-            Some(view) => view.fold(&event),
+    if let Some(view) = timeline.view() {
+        for event in log.append(last_words(view), view.last_event)? {
+            timeline.take(&event);
         }
-        last = Some(event);
     }
-    // Killed before its first event: there is a folder and nothing to record.
-    let (Some(mut view), Some(last)) = (view, last) else { return remove_tree(dir.path()) };
-    let context = PhaseContext::new("INTERNAL_SERVICE_ERROR", REASON);
+    timeline.view().map_or(Ok(()), |view| dir.write_record(&record(view)))
+}
+
+/// What its log lacks.
+fn last_words(view: &BuildView) -> Vec<EventBody> {
     let mut bodies = Vec::new();
-    if view.phases.last().is_some_and(|phase| phase.status == Status::InProgress) {
+    if let Some(phase) = view.phases.last()
+        && phase.status == Status::InProgress
+    {
+        let micros = u64::try_from(view.last_event.0 - phase.started.0).unwrap_or(0);
         bodies.push(EventBody::PhaseEnded {
-            phase: view.phase(),
+            phase: phase.phase,
             status: Status::Fault,
-            contexts: vec![context],
-            duration_ms: u64::try_from(last.time.0 - view.phases.last().map_or(0, |p| p.started.0))
-                .unwrap_or(0)
-                / 1000,
+            contexts: vec![PhaseContext::new("INTERNAL_SERVICE_ERROR", REASON)],
+            duration_ms: micros / 1000,
         });
     }
     if view.ended.is_none() {
@@ -153,27 +150,5 @@ fn write_fault(dir: &BuildDir) -> io::Result<()> {
         bodies
             .push(EventBody::BuildEnded { status: Status::Fault, reason: Some(REASON.to_owned()) });
     }
-    append(&dir.events(), reader.position(), &last, bodies, &mut view)?;
-    dir.write_record(&record(&view))
-}
-
-fn append(
-    path: &Path,
-    end: u64,
-    last: &Event,
-    bodies: Vec<EventBody>,
-    view: &mut BuildView,
-) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
-    // A line that was torn by the kill is not there.
-    file.set_len(end)?;
-    io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
-    for (seq, body) in (last.seq + 1..).zip(bodies) {
-        let event = Event { seq, time: last.time, build_id: last.build_id.clone(), body };
-        let mut line = event.to_line()?;
-        line.push('\n');
-        file.write_all(line.as_bytes())?;
-        view.fold(&event);
-    }
-    Ok(())
+    bodies
 }

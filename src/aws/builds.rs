@@ -4,12 +4,13 @@
 
 use super::call::Refusal;
 use crate::client::{ClientError, Link};
-use crate::events::LogReader;
+use crate::events::Follower;
 use crate::state::{self, BuildDir, Home, StateError, all_builds, live_builds};
 use runner_core::record::{Build, record};
 use runner_core::view::BuildView;
 use runner_wire::control::{Answer, Request, Status};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,18 +28,12 @@ pub(super) struct Known {
 #[derive(Clone)]
 pub(super) struct Builds {
     home: Home,
-    views: Arc<Mutex<HashMap<String, Followed>>>,
-}
-
-/// A live build's log, as far as it was read.
-struct Followed {
-    reader: LogReader,
-    view: Option<BuildView>,
+    logs: Arc<Mutex<HashMap<String, Follower>>>,
 }
 
 impl Builds {
     pub(super) fn of(home: &Home) -> Self {
-        Builds { home: home.clone(), views: Arc::default() }
+        Builds { home: home.clone(), logs: Arc::default() }
     }
 
     /// The build with this uuid.
@@ -99,34 +94,26 @@ impl Builds {
             Some(Known { record, dir: dir.clone(), uuid: uuid.to_owned(), is_live })
         };
         if let Some(ended) = dir.record().ok()? {
-            self.views.lock().unwrap_or_else(PoisonError::into_inner).remove(uuid);
+            self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(uuid);
             return known(ended, false);
         }
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = follow(&mut views, uuid, &dir).ok()??;
-        let made = record(&view);
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = record(follow(&mut logs, uuid, &dir).ok()??);
         let is_live = !made.build_complete;
         known(made, is_live)
     }
 }
 
-fn follow(
-    views: &mut HashMap<String, Followed>,
+fn follow<'a>(
+    logs: &'a mut HashMap<String, Follower>,
     uuid: &str,
     dir: &BuildDir,
-) -> io::Result<Option<BuildView>> {
-    if !views.contains_key(uuid) {
-        let followed = Followed { reader: LogReader::open(dir)?, view: None };
-        views.insert(uuid.to_owned(), followed);
-    }
-    let Some(followed) = views.get_mut(uuid) else { return Ok(None) };
-    while let Some(event) = followed.reader.next_event()? {
-        match &mut followed.view {
-            None => followed.view = BuildView::from_first(&event),
-            Some(view) => view.fold(&event),
-        }
-    }
-    Ok(followed.view.clone())
+) -> io::Result<Option<&'a BuildView>> {
+    let log = match logs.entry(uuid.to_owned()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => place.insert(Follower::open(dir)?),
+    };
+    log.catch_up()
 }
 
 impl Known {

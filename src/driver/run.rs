@@ -14,6 +14,7 @@ use runner_core::machine::{BuildMachine, Effect, Input, Step};
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status};
 use runner_core::plan::BuildPlan;
+use runner_core::timeline::Timeline;
 use runner_core::view::BuildView;
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -67,7 +68,7 @@ pub(crate) struct Driver {
     heard: Asked,
     watchdog: Watchdog,
     progress: watch::Sender<Progress>,
-    view: Option<BuildView>,
+    timeline: Timeline,
     /// Events that could not be written yet, because the disk was full.
     unwritten: Vec<EventBody>,
     /// Whether nothing of it is left, once it has ended.
@@ -99,7 +100,7 @@ impl Driver {
             heard: Asked::default(),
             watchdog: parts.watchdog,
             progress: parts.progress,
-            view: None,
+            timeline: Timeline::default(),
             unwritten: Vec::new(),
             finished: None,
         }
@@ -127,7 +128,7 @@ impl Driver {
         let logged = self.write_events();
         self.fold_unwritten();
         self.log.close();
-        let view = self.view.take();
+        let view = self.timeline.into_view();
         self.progress.send_replace(Progress { view: view.clone(), times_out: None, is_over: true });
         Ended { view, logged, is_clear }
     }
@@ -195,7 +196,10 @@ impl Driver {
             }
         }
         self.progress.send_modify(|progress| {
-            progress.view.clone_from(&self.view);
+            match (&mut progress.view, self.timeline.view()) {
+                (Some(shown), Some(view)) => shown.clone_from(view),
+                (shown, view) => *shown = view.cloned(),
+            }
             progress.times_out = self.machine.times_out();
         });
     }
@@ -215,24 +219,16 @@ impl Driver {
         }
         let events = self.log.append(self.unwritten.iter().cloned(), clock::wall())?;
         self.unwritten.clear();
-        for event in events {
-            self.fold(&event);
-        }
+        events.iter().for_each(|event| self.timeline.take(event));
         Ok(())
-    }
-
-    fn fold(&mut self, event: &Event) {
-        match &mut self.view {
-            None => self.view = BuildView::from_first(event),
-            Some(view) => view.fold(event),
-        }
     }
 
     /// What never got into the log is part of the build's record all the same.
     fn fold_unwritten(&mut self) {
         for body in std::mem::take(&mut self.unwritten) {
-            let event = Event { seq: 0, time: clock::wall(), build_id: String::new(), body };
-            self.fold(&event);
+            let seq = self.timeline.seq() + 1;
+            let event = Event { seq, time: clock::wall(), build_id: String::new(), body };
+            self.timeline.take(&event);
         }
     }
 

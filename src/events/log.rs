@@ -1,13 +1,16 @@
 //! The writer of a build's log.
 //!
-//! Fed by the driver (events) and by pumps (output); read through `reader`. In memory stand only
-//! the two heads. A failed write leaves both files as they were before it, so that what can be read
+//! Fed by the driver (events) and by pumps (output); where a build was killed, by `sweep`, which completes
+//! its log. In memory stand only the two heads. A failed write leaves both files as they were before it, so that what can be read
 //! is always whole.
 
+use super::Follower;
 use crate::state::BuildDir;
 use crate::users;
 use runner_core::event::{Event, EventBody};
 use runner_core::time::WallTime;
+use runner_core::timeline::Timeline;
+use runner_core::view::BuildView;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -60,16 +63,33 @@ impl LogWriter {
             users::give(&path)?;
             Ok::<_, io::Error>(file)
         };
-        let files = Files {
-            events: create(dir.events())?,
-            output: create(dir.output())?,
-            seq: 0,
-            heads: Heads::default(),
+        let (events, output) = (create(dir.events())?, create(dir.output())?);
+        let files = Files { events, output, seq: 0, heads: Heads::default() };
+        Ok(Self::over(files, dir, build_id))
+    }
+
+    /// The log of a build whose owner is gone, to be completed, and the state it has come to; `None` where
+    /// the build had not begun. A line that was torn is cut off.
+    pub(crate) fn reopen(dir: &BuildDir) -> io::Result<Option<(Self, Timeline)>> {
+        let mut follower = match Follower::open(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
         };
-        let (heads, _) = watch::channel(Heads::default());
+        let Some(build_id) = follower.catch_up()?.map(BuildView::build_id) else { return Ok(None) };
+        let (timeline, length) = follower.into_parts();
+        let events = OpenOptions::new().write(true).open(dir.events())?;
+        events.set_len(length)?;
+        let output = OpenOptions::new().write(true).open(dir.output())?;
+        let heads = Heads { events: length, output: timeline.output(), ..Heads::default() };
+        let files = Files { events, output, seq: timeline.seq(), heads };
+        Ok(Some((Self::over(files, dir, build_id), timeline)))
+    }
+
+    fn over(files: Files, dir: &BuildDir, build_id: String) -> Self {
+        let (heads, _) = watch::channel(files.heads);
         let (files, grown) = (Mutex::new(files), Condvar::new());
         let dir = dir.clone();
-        Ok(LogWriter { shared: Arc::new(Shared { files, heads, grown, build_id, dir }) })
+        LogWriter { shared: Arc::new(Shared { files, heads, grown, build_id, dir }) }
     }
 
     /// Logs events, all or none; the events as logged. Readers are woken once.

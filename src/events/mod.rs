@@ -2,11 +2,14 @@
 //!
 //! [`LogWriter`] is the only one that gives out `seq`. Output bytes go from the pipe through
 //! [`pump`] into `output.log` without ever passing the machine; an event says where they lie. A
-//! [`LogReader`] reads the same files, in this process or another, live or years later.
+//! [`LogReader`] reads the same files, in this process or another, live or years later; a [`Follower`]
+//! makes of them the state of the build.
 
+mod follower;
 mod log;
 pub(crate) mod pump;
 mod reader;
 
+pub(crate) use follower::Follower;
 pub(crate) use log::{Heads, LogWriter};
 pub(crate) use reader::{LogReader, OutputReader};

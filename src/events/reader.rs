@@ -52,6 +52,8 @@ impl LogReader {
             let got = self.file.read_at(&mut self.buffer[old..], at);
             self.buffer.truncate(old + *got.as_ref().unwrap_or(&0));
             if got? == 0 {
+                // Half a line is read again: one that was torn is cut off before another follows.
+                self.buffer.clear();
                 return Ok(None);
             }
         }

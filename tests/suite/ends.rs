@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 cases! {
     [Containers, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
-        a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, kill_9_while_the_folder_is_made, kill_9_while_pid_1_is_stopped, the_container_is_killed,
+        a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, kill_9_in_the_middle_of_a_line,
+        kill_9_while_the_folder_is_made, kill_9_while_pid_1_is_stopped, the_container_is_killed,
         the_clock_stands_still_while_stopped;
     [Containers, Image("busybox"), Program("prlimit")] => trees_that_are_hard_to_remove;
 }
@@ -205,6 +206,25 @@ fn kill_9_while_paused() {
     assert_eq!(record["currentPhase"], "COMPLETED");
     let log = bed.runner(["logs"]).code(0).stdout;
     assert!(log.contains("\nbefore\n") && log.contains("State: FAULT"), "{log}");
+}
+
+/// What was half written then is no line; the log is completed behind the last whole one.
+fn kill_9_in_the_middle_of_a_line() {
+    let bed = Bed::new();
+    let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.wait(), 137);
+    let log = bed.live().join("events.jsonl");
+    let mut text = fs::read(&log).unwrap();
+    text.extend_from_slice(b"{\"schemaVersion\":1,\"seq\":99999,\"ti");
+    fs::write(&log, text).unwrap();
+    bed.runner(["ps"]).code(0).says("left by a runner that was killed");
+    let text = fs::read_to_string(&log).unwrap();
+    let events: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events.iter().zip(1..).all(|(event, seq): (_, u64)| event["seq"] == seq), "{text}");
+    let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert!(types.ends_with(&["phase_ended", "phase_started", "build_ended"]), "{types:?}");
 }
 
 /// PID 1 cannot see that its runner is gone; the next command sees to it.

@@ -276,7 +276,7 @@ pub struct ExportedVariable {
 }
 
 /// What is known of a build from its first moment on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildFacts {
     /// Project name.

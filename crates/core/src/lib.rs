@@ -7,8 +7,8 @@
 //! 2. [`plan`] puts it together with options and facts into a [`plan::BuildPlan`].
 //! 3. [`machine::BuildMachine`] takes one [`machine::Input`] at a time and answers with events and
 //!    effects. The driver (`src/driver` of the program) performs the effects.
-//! 4. [`event`] is what everybody else sees, in the words of [`phase`]; [`view`] folds events into a
-//!    state, [`record`] turns that state into AWS's Build record.
+//! 4. [`event`] is what everybody else sees, in the words of [`phase`]; [`timeline`] folds events into
+//!    a [`view`], [`record`] turns that state into AWS's Build record.
 //!
 //! Beside the way: [`env`](mod@env) decides which variable wins, [`exports`] reads a shell's saved
 //! variables, [`runtimes`] finds an image's commands for them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`time`] has the two clocks' values. There is no
@@ -29,4 +29,5 @@ pub mod runtimes;
 pub mod select;
 pub mod spec;
 pub mod time;
+pub mod timeline;
 pub mod view;

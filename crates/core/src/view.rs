@@ -1,6 +1,6 @@
 //! Events folded into the state of a build: what `ps` shows and what the record is made from.
 //!
-//! Fed with events in order, live or from the file; read by `record`, `src/control` and the sinks.
+//! Fed by `timeline`; read by `record`, `src/control` and the sinks.
 
 use crate::event::{BuildFacts, Event, EventBody, ExportedVariable, PauseId, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
@@ -68,8 +68,7 @@ pub struct CommandView {
 
 impl BuildView {
     /// The state after the first event; `None` where that is not the start of a build.
-    #[must_use]
-    pub fn from_first(event: &Event) -> Option<Self> {
+    pub(crate) fn from_first(event: &Event) -> Option<Self> {
         let EventBody::BuildStarted(facts) = &event.body else { return None };
         Some(BuildView {
             facts: (**facts).clone(),
@@ -89,7 +88,7 @@ impl BuildView {
     }
 
     /// Takes in the next event.
-    pub fn fold(&mut self, event: &Event) {
+    pub(crate) fn fold(&mut self, event: &Event) {
         self.last_event = event.time;
         match &event.body {
             EventBody::BuildStarted(_)
