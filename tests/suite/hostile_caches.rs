@@ -197,7 +197,8 @@ fn unfinished_caches_that_are_links() {
 
 /// What is neither a file nor small is no word of a cache's, and nobody waits for it.
 fn small_files_that_are_none() {
-    let spoils: [(&str, fn(&Path)); 4] = [
+    type Spoil = fn(&Path);
+    let spoils: [(&str, Spoil); 4] = [
         ("a FIFO", |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap()),
         ("a device", |path| symlink("/dev/zero", path).unwrap()),
         ("a directory", |path| fs::create_dir(path).unwrap()),

@@ -5,10 +5,10 @@
 #![forbid(unsafe_code)]
 
 use crate::child;
+use crate::descendants;
 use crate::fdpass;
 use crate::handed;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
-use crate::descendants;
 use crate::process::{Child, PATIENCE_MS, ends_within};
 use crate::spec::{IdSwap, Network, SandboxSpec};
 use crate::sys::{self, NewProcess, Program};

@@ -227,7 +227,7 @@ pub(in crate::cli) fn cache(
             let key = home.signing_key();
             (
                 Store::Folder(real(&folder).map_err(failed)?),
-                key.map_or_else(without_key, Signer::new),
+                key.map_or_else(|error| without_key(&error), Signer::new),
             )
         }
         bucket @ Store::Bucket(_) => (bucket, Signer::default()),
@@ -235,7 +235,7 @@ pub(in crate::cli) fn cache(
     Ok(Some(CacheTo { store, project, signer }))
 }
 
-fn without_key(error: std::io::Error) -> Signer {
+fn without_key(error: &std::io::Error) -> Signer {
     say(&format!("warning: caches are copied, and hold no secret in their keys: {error}"));
     Signer::default()
 }

@@ -126,7 +126,7 @@ pub(super) fn parts(name: &[u8]) -> Option<(&[u8], &[u8])> {
 impl Gathered {
     /// Whether everything lies in directories that are there, too. A program that is not ours may say anything.
     fn check(&self) -> Result<(), OutputError> {
-        for (name, _) in &self.items {
+        for name in self.items.keys() {
             let slash = name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             let above = &name[..slash];
             let is_in_directory = matches!(above, SOURCE | ROOT)

@@ -122,7 +122,7 @@ fn identity(dir: &Dir) -> io::Result<[u8; 24]> {
 fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let pairs = text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?));
-    (text.len() % 2 == 0).then(|| pairs.collect()).flatten()
+    text.len().is_multiple_of(2).then(|| pairs.collect()).flatten()
 }
 
 #[cfg(test)]

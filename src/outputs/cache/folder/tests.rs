@@ -15,6 +15,7 @@ fn sweep_of(folder: &CacheFolder) {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: io::Error) -> OutputError {
     OutputError::Other(error.to_string())
 }
