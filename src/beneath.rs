@@ -1,8 +1,8 @@
 //! Files below a folder that a build, a cloned source or anybody else can shape.
 //!
 //! Whoever reads, writes or deletes below such a folder does it through [`Dir`]: `outputs`, `session`,
-//! `client/copy`, `state`. `std::fs` and whole paths stop at the top; a test reads the sources and says so
-//! (`walls`).
+//! `client/copy`, `state`. Those of them that have nothing else to do with files deny what follows links, in
+//! `std::fs` and elsewhere (`clippy.toml`).
 //!
 //! The rules:
 //!

@@ -380,6 +380,7 @@ impl Collector {
     }
 
     /// A ZIP in a file without a name.
+    #[expect(clippy::disallowed_methods, reason = "the build's own folder, in the state folder")]
     async fn zip_in_scratch(
         &self,
         chosen: Vec<Chosen>,

@@ -466,4 +466,5 @@ fn dos_time(modified: i64) -> [u8; 4] {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a folder of the test's own")]
 mod tests;

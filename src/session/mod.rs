@@ -3,6 +3,7 @@
 //! [`Hub`] opens them, whatever client they serve; `guests` knows who is in, `program` is one that runs;
 //! `control::host` connects it and a client of this program. [`SessionLog`] keeps what was shown
 //! and done.
+#![deny(clippy::disallowed_methods)]
 
 mod guests;
 mod hub;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 cases! {
     [Containers, Image("busybox")] => names_as_docker_cp_gives_them, names_the_other_way_round,
-        a_tree_there_and_back, twenty_thousand_files, links_of_the_build_lead_nowhere_outside,
+        a_tree_there_and_back, twenty_thousand_files, a_deep_tree, links_of_the_build_lead_nowhere_outside,
         links_of_the_build_are_not_written_through, what_is_no_file_is_named, names_are_bytes,
         paths_are_those_of_exec, a_link_that_is_named, mistakes, projects_and_ended_builds;
     [Users, Image("busybox")] => owners;
@@ -57,6 +57,20 @@ fn tree(root: &Path) -> BTreeMap<String, String> {
         }
     }
     found
+}
+
+/// Deeper than there are descriptors, both ways.
+fn a_deep_tree() {
+    let bed = Bed::new();
+    let running = paused(&bed, "true");
+    let deep = vec!["d"; 1500].join("/");
+    let there = bed.source().join("tree").join(&deep);
+    fs::create_dir_all(&there).unwrap();
+    fs::write(there.join("f"), "deep").unwrap();
+    cp(&bed, &["tree", ":/tmp/"]).code(0);
+    cp(&bed, &[":/tmp/tree", "back"]).code(0);
+    assert_eq!(fs::read(bed.source().join("back").join(&deep).join("f")).unwrap(), b"deep");
+    bed.resume(running);
 }
 
 /// What the documentation of `docker cp` says, line by line.

@@ -13,6 +13,7 @@
 //! Beside the way: [`env`](mod@env) decides which variable wins, [`exports`] reads a shell's saved
 //! variables, [`runtimes`] finds an image's commands for them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
+#![deny(clippy::disallowed_methods)]
 
 pub mod artifact;
 pub mod env;

@@ -65,6 +65,7 @@ struct Target {
     stream: Option<File>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
 fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<Target, CopyError> {
     let named = || shown(to.as_os_str().as_bytes());
     let wants_directory = Ending::of(to.as_os_str().as_bytes()) != Ending::Plain;

@@ -4,6 +4,7 @@
 //! pipes over; what goes through them passes through this program alone. Which name a copy gets follows the
 //! rules of `docker cp`: [`fetch`] and [`send`] decide it, each for its direction. What the container says is
 //! parsed as hostile, and [`tree`] makes nothing outside of the directory that it was given.
+#![deny(clippy::disallowed_methods)]
 
 mod fetch;
 mod path;

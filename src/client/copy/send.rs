@@ -5,19 +5,16 @@
 
 use super::path::{Ending, Inside};
 use super::{Copied, CopyError, Manner, Remote, is_directory, shown, special};
-use crate::beneath::Dir;
+use crate::beneath::{Dir, described, join};
 use crate::engine::files::{Files, FilesError, Requests};
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{Facts, Node, is_path, make};
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, SeekFrom, Stat, fstat, openat, readlinkat, seek, statat,
-};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat, fstat, seek};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -26,6 +23,7 @@ use std::path::Path;
 const CHUNK: usize = 128 << 10;
 
 /// Copies what is at `from` on this machine to `to` in the container.
+#[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
 pub(super) fn send(
     files: Files,
     from: &Path,
@@ -34,7 +32,7 @@ pub(super) fn send(
 ) -> Result<Copied, CopyError> {
     let ending = Ending::of(from.as_os_str().as_bytes());
     let follows = manner.follows || ending != Ending::Plain;
-    let looked = if follows { fs::metadata(from) } else { fs::symlink_metadata(from) };
+    let looked = if follows { from.metadata() } else { from.symlink_metadata() };
     let is_directory = looked.map_err(CopyError::local(from))?.is_dir();
     if ending != Ending::Plain && !is_directory {
         return Err(CopyError::local(from)(io::ErrorKind::NotADirectory.into()));
@@ -46,12 +44,10 @@ pub(super) fn send(
     let Remote { requests, replies } = remote;
     let mut sender =
         Sender { manner, copied: Copied::default(), names: HashMap::new(), buffer: vec![0; CHUNK] };
-    let written = Files { requests, replies }.write(&root, 0, |requests| match &base {
-        Some(base) => {
-            let name = Name { place: CWD, name: from.as_os_str(), path: base.clone() };
-            sender.entry(requests, &name, follows)
-        }
-        None => sender.inside(requests, CWD, from.as_os_str(), b"", true),
+    let written = Files { requests, replies }.write(&root, 0, |requests| match base {
+        Some(base) if is_directory || !follows => sender.itself(requests, from, base, follows),
+        Some(base) => sender.followed(requests, from, &base),
+        None => sender.inside(requests, from),
     });
     let failures = written?;
     let mut copied = sender.copied;
@@ -100,101 +96,150 @@ struct Sender<'a> {
     buffer: Vec<u8>,
 }
 
-/// Something on this machine, and the path it gets below the root.
-struct Name<'a> {
-    place: BorrowedFd<'a>,
-    name: &'a OsStr,
-    path: Vec<u8>,
+/// What is to be done next.
+enum Step {
+    /// Make a directory of the container, and all that is in one of this machine.
+    Directory { path: Vec<u8>, to: Vec<u8>, node: Option<Node> },
+    /// Give it its mode and time, now that all is in it.
+    Done { to: Vec<u8>, node: Node },
 }
 
 impl Sender<'_> {
-    fn entry(
+    /// What a path stands for; `follows`: a link stands for the directory it leads to.
+    fn itself(
         &mut self,
         requests: &mut Requests,
-        from: &Name<'_>,
+        from: &Path,
+        base: Vec<u8>,
         follows: bool,
     ) -> Result<(), CopyError> {
-        if !is_path(&from.path) {
-            self.problem(&from.path, &Errno::NAMETOOLONG.into());
-            return Ok(());
+        if follows {
+            let dir = Dir::top(from).map_err(CopyError::local(from))?;
+            let facts = facts(&dir.facts().map_err(CopyError::local(from))?);
+            let node = Some(Node { flags: make::TIMES, facts });
+            return self.tree(requests, &dir, Step::Directory { path: Vec::new(), to: base, node });
         }
-        let flags = if follows { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-        let facts = match statat(from.place, from.name, flags) {
-            Ok(stat) => facts(&stat),
-            Err(errno) => {
-                self.problem(&from.path, &errno.into());
-                return Ok(());
-            }
+        let above = match from.parent() {
+            Some(above) if !above.as_os_str().is_empty() => above,
+            _ => Path::new("."),
         };
-        let node = Node { flags: make::TIMES, facts };
-        match facts.kind() {
-            DIRECTORY => {
-                pipe(requests.make(&node, &from.path, b""))?;
-                self.copied.entries += 1;
-                self.inside(requests, from.place, from.name, &from.path, follows)?;
-                pipe(requests.set(&node, &from.path))
+        let above = Dir::top(above).map_err(CopyError::local(from))?;
+        let name = from.file_name().unwrap_or_default().as_bytes();
+        match self.entry(requests, &above, name, base)? {
+            Some((to, node)) => {
+                let (path, node) = (Vec::new(), Some(node));
+                let dir = above.open(name).map_err(CopyError::local(from))?;
+                self.tree(requests, &dir, Step::Directory { path, to, node })
             }
-            SYMLINK => match readlinkat(from.place, from.name, Vec::new()) {
-                Ok(target) => {
-                    self.copied.entries += 1;
-                    pipe(requests.make(&node, &from.path, target.as_bytes()))
-                }
-                Err(errno) => {
-                    self.problem(&from.path, &errno.into());
-                    Ok(())
-                }
-            },
-            REGULAR => self.file(requests, from, follows),
-            kind => {
-                self.copied.problems += 1;
-                let text = format!("{} is not copied: it is {}", shown(&from.path), special(kind));
-                (self.manner.tell)(&text);
+            None => Ok(()),
+        }
+    }
+
+    /// The file that a path leads to.
+    fn followed(
+        &mut self,
+        requests: &mut Requests,
+        from: &Path,
+        base: &[u8],
+    ) -> Result<(), CopyError> {
+        match open(from) {
+            Ok(file) => self.file(requests, &file, base),
+            Err(error) => {
+                self.problem(base, &error);
                 Ok(())
             }
         }
     }
 
     /// All that is in a directory.
-    fn inside(
-        &mut self,
-        requests: &mut Requests,
-        place: BorrowedFd<'_>,
-        name: &OsStr,
-        path: &[u8],
-        follows: bool,
-    ) -> Result<(), CopyError> {
-        let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if !follows {
-            flags |= OFlags::NOFOLLOW;
-        }
-        let opened = openat(place, name, flags, Mode::empty()).map_err(io::Error::from);
-        let listed = opened.map(Dir::from).and_then(|dir| Ok((dir.names()?, dir)));
-        let (names, directory) = match listed {
-            Ok(listed) => listed,
-            Err(error) => {
-                self.problem(path, &error);
-                return Ok(());
+    fn inside(&mut self, requests: &mut Requests, from: &Path) -> Result<(), CopyError> {
+        let dir = Dir::top(from).map_err(CopyError::local(from))?;
+        let (path, to) = (Vec::new(), Vec::new());
+        self.tree(requests, &dir, Step::Directory { path, to, node: None })
+    }
+
+    fn tree(&mut self, requests: &mut Requests, top: &Dir, first: Step) -> Result<(), CopyError> {
+        let mut ahead = vec![first];
+        while let Some(step) = ahead.pop() {
+            let (path, to, node) = match step {
+                Step::Done { to, node } => {
+                    pipe(requests.set(&node, &to))?;
+                    continue;
+                }
+                Step::Directory { path, to, node } => (path, to, node),
+            };
+            if let Some(node) = node {
+                pipe(requests.make(&node, &to, b""))?;
+                self.copied.entries += 1;
+                ahead.push(Step::Done { to: to.clone(), node });
             }
-        };
-        for name in names {
-            let path =
-                if path.is_empty() { name.clone() } else { [path, b"/", name.as_slice()].concat() };
-            let from = Name { place: directory.as_fd(), name: OsStr::from_bytes(&name), path };
-            self.entry(requests, &from, false)?;
+            let listed = top.open(&path).and_then(|dir| Ok((dir.names()?, dir)));
+            let (names, dir) = match listed {
+                Ok(listed) => listed,
+                Err(error) => {
+                    self.problem(&to, &error);
+                    continue;
+                }
+            };
+            let mut inner = Vec::new();
+            for name in names {
+                if let Some((to, node)) = self.entry(requests, &dir, &name, join(&to, &name))? {
+                    let path = join(&path, &name);
+                    inner.push(Step::Directory { path, to, node: Some(node) });
+                }
+            }
+            ahead.extend(inner.into_iter().rev());
         }
         Ok(())
     }
 
-    fn file(
+    /// Something that has a name in a directory; where it is a directory itself, what it is to be.
+    fn entry(
         &mut self,
         requests: &mut Requests,
-        from: &Name<'_>,
-        follows: bool,
-    ) -> Result<(), CopyError> {
-        let (file, stat) = match open(from, follows) {
-            Ok(opened) => opened,
+        place: &Dir,
+        name: &[u8],
+        to: Vec<u8>,
+    ) -> Result<Option<(Vec<u8>, Node)>, CopyError> {
+        if !is_path(&to) {
+            self.problem(&to, &Errno::NAMETOOLONG.into());
+            return Ok(None);
+        }
+        let facts = match place.stat(name) {
+            Ok(stat) => facts(&stat),
             Err(error) => {
-                self.problem(&from.path, &error);
+                self.problem(&to, &error);
+                return Ok(None);
+            }
+        };
+        let node = Node { flags: make::TIMES, facts };
+        match facts.kind() {
+            DIRECTORY => return Ok(Some((to, node))),
+            SYMLINK => match place.read_link(name) {
+                Ok(target) => {
+                    self.copied.entries += 1;
+                    pipe(requests.make(&node, &to, &target))?;
+                }
+                Err(error) => self.problem(&to, &error),
+            },
+            REGULAR => match place.file(name) {
+                Ok(file) => self.file(requests, &file, &to)?,
+                Err(error) => self.problem(&to, &error),
+            },
+            kind => {
+                self.copied.problems += 1;
+                let text = format!("{} is not copied: it is {}", shown(&to), special(kind));
+                (self.manner.tell)(&text);
+            }
+        }
+        Ok(None)
+    }
+
+    fn file(&mut self, requests: &mut Requests, file: &File, to: &[u8]) -> Result<(), CopyError> {
+        let stat = match fstat(file) {
+            Ok(stat) => stat,
+            Err(errno) => {
+                self.problem(to, &errno.into());
                 return Ok(());
             }
         };
@@ -203,26 +248,26 @@ impl Sender<'_> {
         let id = (facts.device, facts.inode);
         if facts.names > 1 {
             if let Some(first) = self.names.get(&id) {
-                return pipe(requests.link(&from.path, first));
+                return pipe(requests.link(to, first));
             }
-            self.names.insert(id, from.path.clone());
+            self.names.insert(id, to.to_vec());
         }
         let node = Node { flags: make::TIMES, facts };
-        pipe(requests.make(&node, &from.path, b""))?;
-        match self.content(requests, &file, &facts)? {
+        pipe(requests.make(&node, to, b""))?;
+        match self.content(requests, file, &facts)? {
             Ok(()) => {
                 pipe(requests.end())?;
-                let now = fstat(&file).ok();
+                let now = fstat(file).ok();
                 if now.is_none_or(|now| !is_as_before(&now, &stat)) {
                     let text = "it was written to while it was read, and may be a mixture";
-                    self.problem(&from.path, &io::Error::other(text));
+                    self.problem(to, &io::Error::other(text));
                 }
                 Ok(())
             }
             Err(error) => {
                 pipe(requests.abandon())?;
                 self.names.remove(&id);
-                self.problem(&from.path, &error);
+                self.problem(to, &error);
                 Ok(())
             }
         }
@@ -233,7 +278,7 @@ impl Sender<'_> {
     fn content(
         &mut self,
         requests: &mut Requests,
-        file: &fs::File,
+        file: &File,
         facts: &Facts,
     ) -> Result<io::Result<()>, CopyError> {
         let size = facts.size;
@@ -283,17 +328,15 @@ impl Sender<'_> {
     }
 }
 
-fn open(from: &Name<'_>, follows: bool) -> io::Result<(fs::File, Stat)> {
-    let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    if !follows {
-        flags |= OFlags::NOFOLLOW;
+/// The regular file that a path leads to.
+#[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
+fn open(from: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(from, flags, Mode::empty())?;
+    match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file.into()),
+        kind => Err(io::Error::other(format!("it is {}", described(kind)))),
     }
-    let file: OwnedFd = openat(from.place, from.name, flags, Mode::empty())?;
-    let stat = fstat(&file)?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-        return Err(io::Error::other("it was replaced while it was read"));
-    }
-    Ok((file.into(), stat))
 }
 
 fn is_as_before(now: &Stat, before: &Stat) -> bool {
