@@ -6,6 +6,7 @@
 //! handed out is masked before it leaves.
 
 use crate::amazon::{Amazon, CallError};
+use crate::peers::{Guest, Listener, share};
 use aws_credential_types::Credentials;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -25,6 +26,8 @@ use tokio::sync::Mutex;
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// How long credentials that never expire are said to be good, so that a change of theirs is seen.
 const FOR_EVER: Duration = Duration::from_secs(15 * 60);
+/// Connections at once, of what this process may have open: an eighth, and no more than that.
+const CONNECTIONS: (usize, usize) = (8, 256);
 /// Where the answer is, below the address of the endpoint.
 const PATH: &str = "/v2/credentials";
 
@@ -75,30 +78,29 @@ pub(crate) async fn serve(aws: Amazon, secrets: SharedSecrets) -> Result<Endpoin
         region,
         is_long_term: first.session_token().is_none(),
     };
+    let listener = Listener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
     tokio::spawn(accept(listener, Arc::new(source), token.into()));
     Ok(endpoint)
 }
 
-async fn accept(listener: TcpListener, source: Arc<Source>, token: Arc<str>) {
+async fn accept(listener: Listener, source: Arc<Source>, token: Arc<str>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, for one; others are closed meanwhile.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
+        let (stream, _, guest) = listener.accept().await;
         let (source, token) = (Arc::clone(&source), Arc::clone(&token));
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, &source, &token));
-            let served = hyper::server::conn::http1::Builder::new()
+            let service = service_fn(|request| answer(request, &source, &token, &guest));
+            let serving = hyper::server::conn::http1::Builder::new()
                 // Who has sent the whole request and says so gets the answer all the same (nc does).
                 .half_close(true)
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(10))
                 .max_buf_size(16 << 10)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "a client of the credentials endpoint");
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                served = serving => if let Err(error) = served {
+                    tracing::debug!(%error, "a client of the credentials endpoint");
+                },
+                () = guest.is_sent_away() => {}
             }
         });
     }
@@ -108,6 +110,7 @@ async fn answer(
     request: Request<Incoming>,
     source: &Source,
     token: &str,
+    guest: &Guest,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let shown = request.headers().get("authorization").map(http::HeaderValue::as_bytes);
     let (status, body) = if request.method() != Method::GET || request.uri().path() != PATH {
@@ -116,6 +119,7 @@ async fn answer(
         let message = "the token in AWS_CONTAINER_AUTHORIZATION_TOKEN is missing or wrong";
         (StatusCode::UNAUTHORIZED, json!({"code": "Unauthorized", "message": message}))
     } else {
+        let _kept = guest.keep();
         match source.get().await {
             Ok(credentials) => (StatusCode::OK, shape(&credentials)),
             Err(error) => {

@@ -24,6 +24,7 @@ mod gateway;
 mod image;
 mod named;
 mod outputs;
+mod peers;
 mod runtime;
 mod secrets;
 mod session;
@@ -47,5 +48,6 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
+    runner_sandbox::raise_descriptors();
     cli::main()
 }

@@ -4,9 +4,10 @@
 //! A service is found by what the request names, never by host or by the service it is signed for:
 //! the plugin sends Session Manager's calls to wherever the ECS client was sent.
 
+use super::others;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use runner_wire::cbor;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,8 @@ pub(super) enum Protocol {
     Json,
     Cbor,
     Query,
+    /// As Query; errors are written otherwise.
+    Ec2,
 }
 
 /// A call.
@@ -88,6 +91,12 @@ impl Refusal {
     }
 }
 
+/// Whether a request is a call in one of the protocols there are.
+pub(super) fn is_one(parts: &Parts) -> bool {
+    let is_named = protocol(parts) != Protocol::Json || parts.headers.contains_key("x-amz-target");
+    parts.method == Method::POST && is_named
+}
+
 /// In which protocol a request is made.
 pub(super) fn protocol(parts: &Parts) -> Protocol {
     let header = |name: &str| parts.headers.get(name).map(HeaderValue::as_bytes);
@@ -98,7 +107,12 @@ pub(super) fn protocol(parts: &Parts) -> Protocol {
         return Protocol::Json;
     }
     match header("content-type") {
-        Some(kind) if kind.starts_with(b"application/x-www-form-urlencoded") => Protocol::Query,
+        Some(kind) if kind.starts_with(b"application/x-www-form-urlencoded") => {
+            match others::service(parts).as_deref() {
+                Some("ec2") => Protocol::Ec2,
+                _ => Protocol::Query,
+            }
+        }
         _ => Protocol::Json,
     }
 }
@@ -132,7 +146,7 @@ pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<Cal
             let body = cbor::decode(body).map_err(|error| unreadable(error.to_string()))?;
             Ok(Call { service: Service::CodeBuild, operation: operation.to_owned(), body })
         }
-        Protocol::Query => {
+        Protocol::Query | Protocol::Ec2 => {
             let fields = form(body);
             let operation = fields["Action"].as_str().unwrap_or_default().to_owned();
             let service = match fields["Version"].as_str() {
@@ -151,10 +165,15 @@ pub(super) fn unknown(service: Service, operation: &str) -> Refusal {
         Service::Sts => "InvalidAction",
         _ => "UnknownOperationException",
     };
-    let offered = "BatchGetBuilds, ListBuilds, StopBuild of CodeBuild; StartSession, ResumeSession, \
-                   TerminateSession, DescribeSessions, GetConnectionStatus of SSM; ExecuteCommand, \
-                   DescribeTasks, ListTasks, DescribeClusters of ECS; GetCallerIdentity of STS";
+    let offered = offered();
     Refusal::new(code, format!("{shown} is not offered by this endpoint, which has {offered}"))
+}
+
+/// What there is, in words.
+pub(super) fn offered() -> &'static str {
+    "BatchGetBuilds, ListBuilds, StopBuild of CodeBuild; StartSession, ResumeSession, TerminateSession, \
+     DescribeSessions, GetConnectionStatus of SSM; ExecuteCommand, DescribeTasks, ListTasks, \
+     DescribeClusters, ListClusters of ECS; GetCallerIdentity of STS"
 }
 
 fn form(body: &[u8]) -> Value {
@@ -214,6 +233,7 @@ pub(super) fn write(
         Protocol::Json => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
         Protocol::Cbor => ("application/cbor", cbor::encode(&body, is_time)),
         Protocol::Query => ("text/xml", xml(operation, answer, &id).into_bytes()),
+        Protocol::Ec2 => ("text/xml", ec2(answer, &id).into_bytes()),
     };
     let mut response = Response::new(Full::new(Bytes::from(bytes)));
     *response.status_mut() =
@@ -229,8 +249,24 @@ pub(super) fn write(
     response
 }
 
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Nothing of it is offered: errors alone.
+fn ec2(answer: &Result<Value, Refusal>, id: &str) -> String {
+    let (code, message) = match answer {
+        Ok(_) => ("", ""),
+        Err(refusal) => (refusal.code, refusal.message.as_str()),
+    };
+    format!(
+        "<Response><Errors><Error><Code>{code}</Code><Message>{}</Message></Error></Errors>\
+         <RequestID>{id}</RequestID></Response>",
+        escaped(message)
+    )
+}
+
 fn xml(operation: &str, answer: &Result<Value, Refusal>, id: &str) -> String {
-    let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let space = "xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"";
     match answer {
         Ok(value) => {

@@ -257,7 +257,15 @@ mod tests {
             assert!(refused(port, &[("portNumber", bad)]).contains("portNumber"), "{bad}");
         }
         let host = "AWS-StartPortForwardingSessionToRemoteHost";
-        for bad in ["169.254.169.254", "::ffff:169.254.169.254", "[fd00:ec2::254]"] {
+        for bad in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "[fd00:ec2::254]",
+            "169.254.170.2",
+            "::ffff:a9fe:aa02",
+            "169.254.170.23",
+            "[fd00:ec2::23]",
+        ] {
             assert!(refused(host, &[("host", bad)]).contains("forbidden"), "{bad}");
         }
         assert!(refused(host, &[("host", "a b")]).contains("host"));

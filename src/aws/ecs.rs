@@ -14,6 +14,12 @@ use serde_json::{Value, json};
 
 /// The one container of a task.
 const CONTAINER: &str = "build";
+/// How every task was launched: not on machines of AWS.
+const LAUNCH_TYPE: &str = "EXTERNAL";
+/// How tasks can be launched.
+const LAUNCH_TYPES: [&str; 4] = ["EC2", "FARGATE", LAUNCH_TYPE, "MANAGED_INSTANCES"];
+/// Most items of a page.
+const PAGE: usize = 100;
 /// How long a task that has ended is listed.
 const STOPPED_FOR_S: f64 = 3600.0;
 /// What the service itself says.
@@ -31,6 +37,7 @@ pub(super) async fn answer(
         "DescribeTasks" => describe_tasks(&call.input()?, endpoint).await,
         "ListTasks" => list_tasks(&call.input()?, endpoint).await,
         "DescribeClusters" => describe_clusters(&call.input()?, endpoint).await,
+        "ListClusters" => list_clusters(&call.input()?),
         other => Err(unknown(call.service, other)),
     }
 }
@@ -183,7 +190,7 @@ async fn shape(known: Known) -> Value {
         "taskDefinitionArn": arn("task-definition", &format!("{}:1", record.project_name)),
         "group": format!("build:{}", record.project_name),
         "startedBy": record.initiator,
-        "launchType": "EXTERNAL",
+        "launchType": LAUNCH_TYPE,
         "lastStatus": status,
         "desiredStatus": status,
         "connectivity": if is_live { "CONNECTED" } else { "DISCONNECTED" },
@@ -214,14 +221,48 @@ async fn shape(known: Known) -> Value {
 #[serde(rename_all = "camelCase")]
 struct ListTasks {
     cluster: Option<String>,
+    container_instance: Option<String>,
     family: Option<String>,
+    service_name: Option<String>,
+    started_by: Option<String>,
+    launch_type: Option<String>,
     desired_status: Option<String>,
     max_results: Option<usize>,
     next_token: Option<String>,
 }
 
+impl ListTasks {
+    /// Checks the filters.
+    fn check(&self) -> Result<(), Refusal> {
+        cluster(self.cluster.as_deref())?;
+        if self.service_name.is_some() {
+            // Builds are tasks that nobody keeps running.
+            return Err(Refusal::new("ServiceNotFoundException", "Service not found."));
+        }
+        if self.container_instance.is_some() {
+            return Err(invalid("Container instance not found."));
+        }
+        if self.launch_type.as_deref().is_some_and(|name| !LAUNCH_TYPES.contains(&name)) {
+            return Err(invalid(format!("launchType is one of {}.", LAUNCH_TYPES.join(", "))));
+        }
+        let has_others = self.family.is_some() || self.launch_type.is_some();
+        if self.started_by.is_some() && (has_others || self.desired_status.is_some()) {
+            return Err(invalid("startedBy must be the only filter."));
+        }
+        Ok(())
+    }
+
+    /// Whether it asks for this one, as far as it is not a matter of how it stands.
+    fn wants(&self, known: &Known) -> bool {
+        let record = &known.record;
+        self.family.as_ref().is_none_or(|family| record.project_name == *family)
+            && self.started_by.as_ref().is_none_or(|by| record.initiator == *by)
+            && self.launch_type.as_ref().is_none_or(|name| name == LAUNCH_TYPE)
+    }
+}
+
 async fn list_tasks(input: &ListTasks, endpoint: &Endpoint) -> Result<Value, Refusal> {
-    cluster(input.cluster.as_deref())?;
+    input.check()?;
     let mut builds = match input.desired_status.as_deref() {
         None | Some("RUNNING") => endpoint.builds.live().await?,
         Some("PENDING") => Vec::new(),
@@ -235,19 +276,42 @@ async fn list_tasks(input: &ListTasks, endpoint: &Endpoint) -> Result<Value, Ref
         }
         Some(_) => return Err(invalid("desiredStatus is RUNNING, PENDING or STOPPED.")),
     };
-    if let Some(family) = &input.family {
-        builds.retain(|known| known.record.project_name == *family);
-    }
+    builds.retain(|known| input.wants(known));
     let arns: Vec<String> =
         builds.iter().map(|known| arn("task", &format!("{CLUSTER}/{}", task_id(known)))).collect();
-    let most = input.max_results.unwrap_or(100).clamp(1, 100);
-    let page = page(&arns, |arn| arn, input.next_token.as_deref(), most)
+    paged("taskArns", &arns, input.next_token.as_deref(), input.max_results)
+}
+
+/// Some of a list, under this name.
+fn paged(
+    name: &str,
+    arns: &[String],
+    after: Option<&str>,
+    most: Option<usize>,
+) -> Result<Value, Refusal> {
+    let most = most.unwrap_or(PAGE);
+    if !(1..=PAGE).contains(&most) {
+        return Err(invalid(format!("maxResults is a number from 1 to {PAGE}.")));
+    }
+    let page = page(arns, |arn| arn, after, most)
         .ok_or_else(|| invalid("nextToken is none of this list"))?;
-    let mut answer = json!({"taskArns": page.items});
+    let mut answer = json!({name: page.items});
     if let Some(next) = page.next {
         answer["nextToken"] = json!(next);
     }
     Ok(answer)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListClusters {
+    max_results: Option<usize>,
+    next_token: Option<String>,
+}
+
+fn list_clusters(input: &ListClusters) -> Result<Value, Refusal> {
+    let arns = [arn("cluster", CLUSTER)];
+    paged("clusterArns", &arns, input.next_token.as_deref(), input.max_results)
 }
 
 #[derive(Deserialize)]

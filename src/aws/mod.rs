@@ -12,6 +12,7 @@ mod documents;
 mod ecs;
 mod endpoint;
 mod keys;
+mod others;
 mod page;
 mod peer;
 mod policy;

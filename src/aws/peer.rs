@@ -1,15 +1,17 @@
 //! Which process is at the other end of a connection on this machine.
 //!
-//! Asked only about calls without a signature, where those are allowed: they are meant for programs of
-//! the user who runs the endpoint, and a build shares the machine's network with them. The kernel tells
-//! the user and the inode of the other socket; whoever has that inode open is looked for in /proc. A
+//! Asked only about calls without this endpoint's signature, where those are allowed: they are meant for
+//! programs of the user who runs the endpoint, and a build shares the machine's network with them. The kernel
+//! tells the user and the inode of the other socket (`peers`); whoever has that inode open is looked for in
+//! /proc. A
 //! process that cannot be found is a stranger: a build could hide its socket from us, but it cannot put
 //! it into a process outside. Between fork and exec a program's child has all its sockets open, and may
 //! have ended a moment later: then they are looked for again.
 
+use crate::peers;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// How often they are looked for. A build could go on for ever to have processes that come and go.
@@ -25,14 +27,12 @@ pub(super) fn is_ours(
     local: SocketAddr,
     reapers: &[u32],
 ) -> Result<(), &'static str> {
-    let (uid, inode) =
-        socket(peer, local).ok_or("the other end is not a process of this machine")?;
-    let me = nix::unistd::geteuid().as_raw();
-    let caller = crate::users::caller().map(|caller| caller.uid);
-    if uid != me && uid != 0 && Some(uid) != caller {
+    let owner =
+        peers::owner(peer, local).ok_or("the other end is not a process of this machine")?;
+    if !peers::is_ours(owner.uid) {
         return Err("the other end belongs to another user");
     }
-    let wanted = format!("socket:[{inode}]");
+    let wanted = format!("socket:[{}]", owner.inode);
     for _ in 0..LOOKS {
         let owners = owners(&wanted).unwrap_or_default();
         if owners.is_empty() {
@@ -76,45 +76,6 @@ fn stranger(error: &io::Error) -> Stranger {
         _ if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Stranger::Gone,
         _ => Stranger::Known("the other end is a process that cannot be looked at"),
     }
-}
-
-/// User and inode of the socket at `peer`.
-fn socket(peer: SocketAddr, local: SocketAddr) -> Option<(u32, u64)> {
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let text = fs::read_to_string(table).ok()?;
-        text.lines().skip(1).find_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let is_it = address(fields.get(1)?)? == canonical(peer)
-                && address(fields.get(2)?)? == canonical(local);
-            is_it.then(|| Some((fields.get(7)?.parse().ok()?, fields.get(9)?.parse().ok()?)))?
-        })
-    })
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// `0100007F:11D7`: words of the address as the machine keeps them, and the port.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| {
-        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
-        Some(word.to_ne_bytes())
-    };
-    let ip: IpAddr = match address.len() {
-        8 => word(0)?.into(),
-        32 => {
-            let mut bytes = [0; 16];
-            for (at, part) in bytes.chunks_mut(4).enumerate() {
-                part.copy_from_slice(&word(at * 8)?);
-            }
-            bytes.into()
-        }
-        _ => return None,
-    };
-    Some(canonical(SocketAddr::new(ip, port)))
 }
 
 /// Processes that have this socket open, as far as we may look.

@@ -7,8 +7,9 @@
 use super::call::{self, Call, Protocol, Refusal, Service};
 use super::endpoint::{Endpoint, Ends, MAX_BODY, Origin};
 use super::sigv4::AuthError;
-use super::{codebuild, ecs, ssm, sts};
+use super::{codebuild, ecs, others, ssm, sts};
 use crate::gateway;
+use crate::peers::{Guest, Listener, share};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -23,10 +24,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-/// Connections at once, websockets among them.
-const MAX_CONNECTIONS: usize = 2048;
+/// Connections at once, websockets among them, of what this process may have open: a quarter, and no more
+/// than that.
+const CONNECTIONS: (usize, usize) = (4, 2048);
 /// How long a request's head may take, and its body.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long calls that are being answered are waited for at the end.
@@ -49,6 +51,7 @@ impl Server {
     /// Serves until it is closed.
     pub(crate) fn start(listener: TcpListener, endpoint: Arc<Endpoint>) -> Self {
         let busy = watch::Sender::new(0);
+        let listener = Listener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&endpoint), busy.clone()));
         Server { endpoint, busy, accepting }
     }
@@ -63,22 +66,18 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, endpoint: Arc<Endpoint>, busy: watch::Sender<usize>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: Listener, endpoint: Arc<Endpoint>, busy: watch::Sender<usize>) {
     loop {
-        // Never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, peer)) = listener.accept().await else {
-            // Out of descriptors, for one; others are closed meanwhile.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
+        let (stream, peer, guest) = listener.accept().await;
         let (endpoint, busy) = (Arc::clone(&endpoint), busy.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, peer, &endpoint, &busy).await {
+            let served = tokio::select! {
+                served = serve(stream, peer, &endpoint, &busy, &guest) => served,
+                () = guest.is_sent_away() => Err("sent away to make room".into()),
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, %peer, "a client of the endpoint");
             }
-            drop(place);
         });
     }
 }
@@ -88,15 +87,14 @@ async fn serve(
     peer: SocketAddr,
     endpoint: &Arc<Endpoint>,
     busy: &watch::Sender<usize>,
+    guest: &Arc<Guest>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // A key that is pressed does not wait for the next one.
     stream.set_nodelay(true)?;
     let ends = Ends { peer, local: stream.local_addr()? };
     let service = service_fn(|request| async move {
-        busy.send_modify(|busy| *busy += 1);
-        let response = respond(request, endpoint, ends).await;
-        busy.send_modify(|busy| *busy -= 1);
-        Ok::<_, Infallible>(response)
+        let _busy = Busy::new(busy);
+        Ok::<_, Infallible>(respond(request, endpoint, ends, guest).await)
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -108,10 +106,27 @@ async fn serve(
     Ok(())
 }
 
+/// One more call that is being answered, until this is dropped: a connection may be sent away meanwhile.
+struct Busy<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Busy(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
 async fn respond(
     request: Request<Incoming>,
     endpoint: &Arc<Endpoint>,
     ends: Ends,
+    guest: &Arc<Guest>,
 ) -> Response<Full<Bytes>> {
     let Some(host) = trusted_host(request.headers(), ends.local) else {
         return plain(StatusCode::FORBIDDEN, "call this endpoint by its address");
@@ -119,16 +134,20 @@ async fn respond(
     if request.headers().contains_key(http::header::ORIGIN) {
         return plain(StatusCode::FORBIDDEN, "this endpoint is not for pages in a browser");
     }
-    if *request.method() == Method::GET {
-        return match gateway::upgrade(request, &endpoint.gateway) {
+    if request.headers().contains_key(http::header::UPGRADE) {
+        return match gateway::upgrade(request, &endpoint.gateway, guest) {
             Ok(response) => response,
             Err(error) => plain(StatusCode::BAD_REQUEST, &error),
         };
     }
-    if *request.method() != Method::POST {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "calls are POST requests");
-    }
     let (parts, body) = request.into_parts();
+    if !call::is_one(&parts) {
+        return match others::service(&parts) {
+            Some(service) => others::refuse(&service, &parts.method),
+            None if parts.method == Method::POST => not_a_call(),
+            None => plain(StatusCode::METHOD_NOT_ALLOWED, "calls are POST requests"),
+        };
+    }
     let protocol = call::protocol(&parts);
     let body = match tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -144,6 +163,7 @@ async fn respond(
             return call::write(protocol, "", &Err(refusal));
         }
     };
+    let _kept = guest.keep();
     let origin = Origin { caller, host };
     let call = match call::read(&parts, protocol, &body) {
         Ok(call) => call,
@@ -163,6 +183,12 @@ async fn answer(call: &Call, origin: &Origin, endpoint: &Endpoint) -> Result<Val
         Service::Sts => sts::answer(call, &origin.caller),
         Service::Other => Err(call::unknown(call.service, &call.operation)),
     }
+}
+
+/// A POST request that names no operation.
+fn not_a_call() -> Response<Full<Bytes>> {
+    let refusal = call::unknown(Service::Other, "(no X-Amz-Target)");
+    call::write(Protocol::Json, "", &Err(refusal))
 }
 
 fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
@@ -205,7 +231,7 @@ fn refusal(error: AuthError, protocol: Protocol) -> Refusal {
         _ => "SignatureDoesNotMatch",
     };
     match protocol {
-        Protocol::Query => Refusal::new(query_code, message).with_status(403),
+        Protocol::Query | Protocol::Ec2 => Refusal::new(query_code, message).with_status(403),
         Protocol::Json | Protocol::Cbor => Refusal::new(code, message),
     }
 }

@@ -81,12 +81,30 @@ pub(super) fn verify(
         ));
     }
     // After the signature: who does not know the secret learns nothing, not even our time.
-    let skew = now.duration_since(time).unwrap_or_else(|error| error.duration());
-    if skew > MAX_SKEW {
-        let text = format!("the signature is of another time: {date}");
-        return Err(AuthError::Mismatch(text));
+    skew(date, time, now).map_or(Ok(()), |text| Err(AuthError::Mismatch(text)))
+}
+
+/// In AWS's words, with both times: which of the two clocks is wrong, a person has to see.
+fn skew(date: &str, time: SystemTime, now: SystemTime) -> Option<String> {
+    let minutes = MAX_SKEW.as_secs() / 60;
+    let (earliest, latest) = (now - MAX_SKEW, now + MAX_SKEW);
+    let now = stamp(now);
+    if time < earliest {
+        let earliest = stamp(earliest);
+        return Some(format!(
+            "Signature expired: {date} is now earlier than {earliest} ({now} - {minutes} min.)"
+        ));
     }
-    Ok(())
+    (time > latest).then(|| {
+        let latest = stamp(latest);
+        format!("Signature not yet current: {date} is still later than {latest} ({now} + {minutes} min.)")
+    })
+}
+
+/// A time as it stands in a signature.
+fn stamp(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
+    time.strftime(TIME_FORMAT).to_string()
 }
 
 fn canonical(parts: &Parts, names: &[&str], signed: &str, hash: &str) -> Option<String> {
@@ -206,6 +224,29 @@ mod tests {
                 "{uri}"
             );
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_shown_with_the_other_one() {
+        let minute = Duration::from_secs(60);
+        let at = |now: SystemTime| verify(&signed("secret", "/", time()), BODY, &keys(), now);
+        assert_eq!(at(time() + minute * 15), Ok(()));
+        assert_eq!(at(time() - minute * 15), Ok(()));
+        let refused = |text: &str| Err(AuthError::Mismatch(text.to_owned()));
+        assert_eq!(
+            at(time() + minute * 20),
+            refused(
+                "Signature expired: 20260101T120000Z is now earlier than 20260101T120500Z \
+                 (20260101T122000Z - 15 min.)"
+            )
+        );
+        assert_eq!(
+            at(time() - minute * 20),
+            refused(
+                "Signature not yet current: 20260101T120000Z is still later than 20260101T115500Z \
+                 (20260101T114000Z + 15 min.)"
+            )
+        );
     }
 
     #[test]

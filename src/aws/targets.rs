@@ -27,7 +27,7 @@ fn task_of_target(target: &str) -> Option<String> {
 pub(super) fn no_session(error: &NoSession) -> Refusal {
     match error {
         NoSession::Unknown(_) => Refusal::new("DoesNotExistException", error.to_string()),
-        NoSession::TooMany => Refusal::new("ThrottlingException", error.to_string()),
+        NoSession::TooMany(_) => Refusal::new("ThrottlingException", error.to_string()),
         NoSession::Random(_) => {
             Refusal::new("InternalServerError", error.to_string()).with_status(500)
         }

@@ -12,7 +12,7 @@ pub(super) struct ServeArgs {
     /// Where it listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4599")]
     listen: SocketAddr,
-    /// Your own programs need no signature; those of a build do all the same. Loopback only
+    /// Your own programs need no signature, or any; those of a build need the right one. Loopback only
     #[arg(long)]
     no_auth: bool,
 }

@@ -61,7 +61,6 @@ pub(crate) fn forward(
         Answer::Opened { .. } => {}
         other => return Err(other.into()),
     }
-    raise_descriptor_limit();
     let signals = Signals::listen(&ENDS).map_err(lost)?;
     let runtime = crate::runtime::start().map_err(|error| lost(io::Error::other(error)))?;
     ready(&forwards).map_err(lost)?;
@@ -279,13 +278,4 @@ impl Owner {
 
 async fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<runner_sandbox::Received> {
     stream.async_io(Interest::READABLE, || runner_sandbox::receive(stream, buffer)).await
-}
-
-/// As many connections as the machine allows.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limits = getrlimit(Resource::Nofile);
-    limits.current = limits.maximum;
-    // It works with fewer as well.
-    let _ = setrlimit(Resource::Nofile, limits);
 }

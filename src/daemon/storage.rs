@@ -24,6 +24,7 @@ impl Storage {
     /// Podman's command with its options for this storage.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new("podman");
+        runner_sandbox::with_inherited_descriptors(&mut command);
         if let Storage::Separate(place) = self {
             let mut runtime_root = OsString::from("root=");
             runtime_root.push(place.join("oci"));

@@ -111,7 +111,10 @@ fn agent(known: &Known) -> Row {
 
 /// Has a program say its version.
 fn program(name: &'static str, program: &str, consequence: &str, mend: &str) -> Row {
-    let run = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    let run = runner_sandbox::with_inherited_descriptors(&mut Command::new(program))
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
     match run {
         Ok(output) if output.status.success() => {
             let said = [output.stdout, output.stderr].concat();

@@ -66,6 +66,7 @@ impl Pasta {
             .and_then(|()| crate::state::make_private(wanted.dir))
             .map_err(|error| failed("make a folder for it", error))?;
         let mut command = Command::new("/proc/self/exe");
+        runner_sandbox::with_inherited_descriptors(&mut command);
         command.args([runner_sandbox::CHORE_ARG, "pasta"]).arg(&program).arg(wanted.dir);
         command.arg(wanted.pid.to_string());
         command.arg(if wanted.has_users { "users" } else { "host" });

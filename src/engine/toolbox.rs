@@ -29,7 +29,9 @@ pub(crate) fn find() -> Result<Toolbox, ToolboxError> {
             error = ToolboxError::Dynamic(program);
             continue;
         }
-        let output = Command::new(&program).arg("--list").output();
+        let mut command = Command::new(&program);
+        let output =
+            runner_sandbox::with_inherited_descriptors(&mut command).arg("--list").output();
         match output {
             Ok(output) if output.status.success() => {
                 let text = String::from_utf8_lossy(&output.stdout);

@@ -4,6 +4,7 @@
 
 use super::registry::Gateway;
 use super::socket::{Received, Socket};
+use crate::peers::Guest;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -29,6 +30,7 @@ const MAX_TOKEN_MESSAGE: usize = 4096;
 pub(crate) fn upgrade(
     mut request: Request<Incoming>,
     gateway: &Arc<Gateway>,
+    guest: &Arc<Guest>,
 ) -> Result<Response<Full<Bytes>>, String> {
     let session = request
         .uri()
@@ -39,17 +41,24 @@ pub(crate) fn upgrade(
         .to_owned();
     let response = create_response_with_body(&request, || Full::new(Bytes::new()))
         .map_err(|error| error.to_string())?;
-    let Some(place) = gateway.waiting_room() else {
-        return Err("too many clients wait to be let in".to_owned());
-    };
+    let place = gateway.waiting_place(&session).ok_or("there is no place to wait")?;
     let upgrade = hyper::upgrade::on(&mut request);
-    let gateway = Arc::clone(gateway);
+    let (gateway, guest) = (Arc::clone(gateway), Arc::clone(guest));
     tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => admit(Socket::new(upgraded).await, &session, &gateway).await,
-            Err(error) => tracing::debug!(%error, "a client that is gone before it was there"),
+        let admitted = async {
+            match upgrade.await {
+                Ok(upgraded) => {
+                    admit(Socket::new(upgraded, &guest).await, &session, &gateway).await
+                }
+                Err(error) => tracing::debug!(%error, "a client that is gone before it was there"),
+            }
+        };
+        // Whoever loses its place before it has shown a token asks for another one, and comes back.
+        tokio::select! {
+            () = admitted => {}
+            () = place.is_lost() => {}
+            () = guest.is_sent_away() => {}
         }
-        drop(place);
     });
     Ok(response)
 }
@@ -80,6 +89,7 @@ async fn admit(mut socket: Socket, session: &str, gateway: &Gateway) {
             if let Ok(open) = shown {
                 tracing::debug!(client = open.client_id, version = open.client_version, "admitted");
             }
+            socket.keep();
             session.attach(socket).await;
         }
         // Said in the way that the client shows to its user, and then it is over: any other end

@@ -1,6 +1,8 @@
-//! What was done through the endpoint, one line an event.
+//! What was done through the endpoint, one line an event, and what was not let in.
 //!
-//! Fed by `aws` and by `session`. No line holds a token, a key, or anything that was typed or shown.
+//! Fed by `aws` and by `session`. No line holds a token, a key, or anything that was typed or shown. Anybody can
+//! be refused as often as they like, so that has a file of its own and a rate: nobody pushes what the owner has
+//! done out of the other one.
 
 use crate::clock;
 use crate::state::Home;
@@ -11,9 +13,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// A file longer than this is put aside, and what was put aside before is gone.
 const MAX_BYTES: u64 = 16 << 20;
+/// The same for what was refused.
+const MAX_REFUSED_BYTES: u64 = 1 << 20;
+/// Refusals that are written at once, and how long until there is room for one more.
+const BURST: u32 = 100;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// An event.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -43,24 +51,89 @@ pub(crate) struct Entry {
     /// `ok`, or why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) result: Option<String>,
+    /// Refusals before this one that were too many to be written; filled in when it is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) left_out: Option<u64>,
 }
 
-/// The list of events: `audit.jsonl` in the state folder, for the caller alone.
+/// The lists of events in the state folder, for the caller alone: `audit.jsonl`, and `refused.jsonl`.
 #[derive(Debug)]
 pub(crate) struct Audit {
-    path: PathBuf,
-    /// Lines are written one at a time.
-    writing: Mutex<()>,
+    done: Lines,
+    refused: Lines,
+    rate: Mutex<Rate>,
 }
 
 impl Audit {
     pub(crate) fn of(home: &Home) -> Self {
-        Audit { path: home.root().join("audit.jsonl"), writing: Mutex::new(()) }
+        let lines = |name, most| {
+            let path = home.root().join(name);
+            Lines { path, most, writing: Mutex::new(()) }
+        };
+        Audit {
+            done: lines("audit.jsonl", MAX_BYTES),
+            refused: lines("refused.jsonl", MAX_REFUSED_BYTES),
+            rate: Mutex::new(Rate::new(clock::boot())),
+        }
     }
 
+    /// Writes what was done, or asked for by somebody who may ask.
+    pub(crate) fn write(&self, entry: Entry) {
+        self.done.write(entry);
+    }
+
+    /// Writes what somebody was refused who has not shown who they are, if that is not too often.
+    pub(crate) fn write_refused(&self, mut entry: Entry) {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left_out) = rate.take(clock::boot()) else { return };
+        drop(rate);
+        entry.left_out = Some(left_out).filter(|count| *count > 0);
+        self.refused.write(entry);
+    }
+}
+
+/// How often something may be.
+#[derive(Debug)]
+struct Rate {
+    left: u32,
+    /// Up to when what there is room for was counted.
+    counted: Duration,
+    left_out: u64,
+}
+
+impl Rate {
+    fn new(now: Duration) -> Self {
+        Rate { left: BURST, counted: now, left_out: 0 }
+    }
+
+    /// One more: how many were too many before it, or that this one is.
+    fn take(&mut self, now: Duration) -> Option<u64> {
+        let passed = now.saturating_sub(self.counted).as_secs() / PAUSE.as_secs();
+        let gained = u32::try_from(passed).unwrap_or(u32::MAX);
+        self.left = self.left.saturating_add(gained).min(BURST);
+        self.counted += PAUSE.saturating_mul(gained);
+        if self.left == 0 {
+            self.left_out += 1;
+            return None;
+        }
+        self.left -= 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// A file of lines, and the one before it.
+#[derive(Debug)]
+struct Lines {
+    path: PathBuf,
+    most: u64,
+    /// Lines are written one at a time.
+    writing: Mutex<()>,
+}
+
+impl Lines {
     /// Writes a line. One that cannot be written is said where this program talks about itself: a
     /// full disk does not lock anybody out of their build.
-    pub(crate) fn write(&self, mut entry: Entry) {
+    fn write(&self, mut entry: Entry) {
         entry.time = clock::wall().to_string();
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.append(&entry) {
@@ -75,11 +148,36 @@ impl Audit {
         let length = file.metadata()?.len();
         if length == 0 {
             users::give(&self.path)?;
-        } else if length > MAX_BYTES {
+        } else if length > self.most {
             fs::rename(&self.path, self.path.with_extension("1.jsonl"))?;
             file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
             users::give(&self.path)?;
         }
         file.write_all(text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_a_rate() {
+        let second = Duration::from_secs(1);
+        let mut now = second * 1000;
+        let mut rate = Rate::new(now);
+        for _ in 0..BURST {
+            assert_eq!(rate.take(now), Some(0));
+        }
+        now += second / 2;
+        assert_eq!([rate.take(now), rate.take(now)], [None, None]);
+        now += second / 2;
+        assert_eq!([rate.take(now), rate.take(now)], [Some(2), None]);
+        now += second * 2;
+        assert_eq!([rate.take(now), rate.take(now), rate.take(now)], [Some(1), Some(0), None]);
+        // No more is saved up than fits.
+        now += second * 100_000;
+        let written = (0..1000).filter(|_| rate.take(now).is_some()).count();
+        assert_eq!(written, BURST as usize);
     }
 }

@@ -10,6 +10,7 @@ mod admission;
 mod agent;
 mod audit;
 mod facts;
+mod id;
 mod plan;
 mod registry;
 mod session;

@@ -4,11 +4,13 @@
 
 use super::audit::{Audit, Entry};
 use super::facts::{SessionFacts, SessionStatus, Shared};
+use super::id;
 use super::plan::SessionPlan;
 use super::session::{Limits, Order, SessionTask};
 use super::socket::Socket;
 use super::time::Clock;
 use crate::clock;
+use crate::peers::{Place, Places, share};
 use crate::state::BuildDir;
 use crate::state::random;
 use runner_wire::ssm::{Channel, Config};
@@ -16,14 +18,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
-/// Sessions that may be open at once.
-const MAX_SESSIONS: usize = 1000;
+/// Sessions that may be open at once, of what this process may have open: a sixteenth, and no more than that.
+const SESSIONS: (usize, usize) = (16, 1000);
 /// Ended ones that are remembered.
 const MAX_HISTORY: usize = 1000;
-/// Sockets that have not shown a token yet.
-const MAX_WAITING: usize = 256;
+/// Sockets that have not shown a token yet, in all and of one session: ids are no secret.
+const WAITING: (usize, usize) = (256, 4);
+/// Those of sessions there are not, which are only told so.
+const LOST: usize = 16;
 
 /// A session that is wanted.
 pub(crate) struct Asked {
@@ -47,8 +51,8 @@ pub(crate) struct Asked {
 pub(crate) enum NoSession {
     #[error("the session {0} does not exist")]
     Unknown(String),
-    #[error("{MAX_SESSIONS} sessions are open at this endpoint already")]
-    TooMany,
+    #[error("{0} sessions are open at this endpoint already")]
+    TooMany(usize),
     #[error("no random bytes can be had: {0}")]
     Random(String),
 }
@@ -71,7 +75,9 @@ impl Handle {
 /// All sessions of this process.
 pub(crate) struct Gateway {
     sessions: Mutex<Table>,
-    waiting: Arc<Semaphore>,
+    most: usize,
+    waiting: Arc<Places<String>>,
+    lost: Arc<Places<String>>,
     open: watch::Sender<usize>,
     pub(crate) audit: Arc<Audit>,
     clock: Clock,
@@ -87,7 +93,9 @@ impl Gateway {
     pub(crate) fn new(audit: Audit, clock: Clock) -> Arc<Self> {
         Arc::new(Gateway {
             sessions: Mutex::default(),
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            most: share(SESSIONS.0, SESSIONS.1),
+            waiting: Places::new(WAITING.0, WAITING.1),
+            lost: Places::new(LOST, LOST),
             open: watch::Sender::new(0),
             audit: Arc::new(audit),
             clock,
@@ -98,19 +106,23 @@ impl Gateway {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a client that has not said who it is.
-    pub(super) fn waiting_room(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    /// A place for a client that has not shown a token: with those of its session, or, where there is no such
+    /// session, with a few others.
+    pub(super) fn waiting_place(&self, id: &str) -> Option<Place<String>> {
+        match self.handle(id) {
+            Ok(Some(_)) => self.waiting.enter(id.to_owned()),
+            _ => self.lost.enter(String::new()),
+        }
     }
 
     /// Begins a session: its id, and the token that lets a client in.
     pub(crate) fn open(self: &Arc<Self>, asked: Asked) -> Result<(String, String), NoSession> {
         let failed = |error: io::Error| NoSession::Random(error.to_string());
         let mut table = self.table();
-        if table.open.len() >= MAX_SESSIONS {
-            return Err(NoSession::TooMany);
+        if table.open.len() >= self.most {
+            return Err(NoSession::TooMany(self.most));
         }
-        let id = format!("{}-{}", asked.prefix, hex(&random::<9>().map_err(failed)?));
+        let id = id::new(&asked.prefix).map_err(failed)?;
         let facts = SessionFacts {
             id: id.clone(),
             target: asked.target.clone(),
@@ -182,12 +194,12 @@ impl Gateway {
         Ok(())
     }
 
-    /// `None` for a session that is over.
+    /// `None` for a session that is over, of this endpoint or of an earlier one.
     fn handle(&self, id: &str) -> Result<Option<Handle>, NoSession> {
         let table = self.table();
         match table.open.get(id) {
             Some(handle) => Ok(Some(handle.clone())),
-            None if table.history.iter().any(|facts| facts.id == id) => Ok(None),
+            None if id::is_ours(id) => Ok(None),
             None => Err(NoSession::Unknown(id.to_owned())),
         }
     }
@@ -195,7 +207,7 @@ impl Gateway {
     /// Takes a token; the session it is for.
     pub(super) fn present(&self, id: &str, text: &str) -> Result<Handle, String> {
         let refuse = |why: &str| {
-            self.audit.write(Entry {
+            self.audit.write_refused(Entry {
                 event: "OpenDataChannel".to_owned(),
                 session_id: Some(id.chars().filter(|c| !c.is_control()).collect()),
                 result: Some(why.to_owned()),
@@ -235,8 +247,4 @@ impl Gateway {
         let longest = Duration::from_secs(4);
         let _ = tokio::time::timeout(longest, open.wait_for(|count| *count == 0)).await;
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

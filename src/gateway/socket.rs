@@ -2,6 +2,7 @@
 //!
 //! Made by `admission`, owned by `session`.
 
+use crate::peers::{Guest, Kept};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use hyper::upgrade::Upgraded;
@@ -10,6 +11,7 @@ use runner_wire::ssm::message::{HEADER_LEN, MAX_PAYLOAD};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio_tungstenite::WebSocketStream;
@@ -28,6 +30,9 @@ pub(crate) struct Socket {
     queued: usize,
     /// Written, but perhaps not sent.
     is_dirty: bool,
+    /// Its connection's place.
+    guest: Arc<Guest>,
+    kept: Option<Kept>,
 }
 
 /// What a socket has to say.
@@ -44,7 +49,7 @@ pub(super) enum Received {
 }
 
 impl Socket {
-    pub(super) async fn new(upgraded: Upgraded) -> Self {
+    pub(super) async fn new(upgraded: Upgraded, guest: &Arc<Guest>) -> Self {
         let most = HEADER_LEN + MAX_PAYLOAD;
         let config = WebSocketConfig::default()
             .read_buffer_size(8 << 10)
@@ -54,7 +59,13 @@ impl Socket {
             .max_frame_size(Some(most));
         let io = TokioIo::new(upgraded);
         let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        Socket { stream, queue: VecDeque::new(), queued: 0, is_dirty: false }
+        let guest = Arc::clone(guest);
+        Socket { stream, queue: VecDeque::new(), queued: 0, is_dirty: false, guest, kept: None }
+    }
+
+    /// The client has shown who it is: its connection is not closed to make room for others.
+    pub(super) fn keep(&mut self) {
+        self.kept = Some(self.guest.keep());
     }
 
     /// Whether the client reads what it is sent.

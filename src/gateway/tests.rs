@@ -85,7 +85,7 @@ impl Rig {
         let gateway = Arc::clone(&self.gateway);
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = upgrade(request, &gateway);
+                let response = upgrade(request, &gateway, &crate::peers::Guest::alone());
                 async move { response }
             });
             let mut builder = http1::Builder::new();

@@ -30,7 +30,12 @@ impl Endpoint {
 
     /// That of a `runner serve` of this bed.
     pub(crate) fn serve(bed: &Bed, options: &[&str]) -> (Self, Running) {
-        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0"];
+        Self::serve_at(bed, "127.0.0.1:0", options)
+    }
+
+    /// The same at an address.
+    pub(crate) fn serve_at(bed: &Bed, address: &str, options: &[&str]) -> (Self, Running) {
+        let mut arguments = vec!["serve", "--listen", address];
         arguments.extend(options);
         let running = Running::spawn(bed.command(arguments));
         running.stderr.wait_for("credentials: ");

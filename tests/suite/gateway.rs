@@ -8,13 +8,12 @@ use nix::sys::signal::Signal;
 use runner_wire::ssm::message::{MAX_PAYLOAD, encode};
 use runner_wire::ssm::{Kind, Payload};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 
 cases! {
     [Containers, Image("busybox")] => a_shell, tokens, what_is_no_token, harmed_frames,
         a_client_that_never_acknowledges, a_client_that_never_reads, another_socket_under_output,
-        the_newest_client_counts, two_hundred_sessions, a_flood_of_upgrades, idle_sessions,
+        the_newest_client_counts, two_hundred_sessions, idle_sessions,
         the_end_of_the_build, terminated_by_the_client, outputs_of_a_command, a_command_on_a_terminal,
         a_dying_endpoint, sessions_of_two_builds;
 }
@@ -239,45 +238,6 @@ fn two_hundred_sessions() {
     channels.iter_mut().for_each(|channel| assert_eq!(channel.wait_for_close(), ""));
     let state = place.bed.runner(["ps", "--format", "json"]).code(0).stdout;
     assert!(state.contains("\"sessions\": 0"), "{state}");
-    place.ends();
-}
-
-/// Sockets that say nothing, and channels that show no token: there is an end to how many.
-fn a_flood_of_upgrades() {
-    let place = Place::new();
-    let silent: Vec<TcpStream> =
-        (0..200).map(|_| TcpStream::connect(&place.endpoint.address).unwrap()).collect();
-    let asks = |n: usize| {
-        let mut stream = TcpStream::connect(&place.endpoint.address).unwrap();
-        let request = format!(
-            "GET /v1/data-channel/nobody-{n} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: \
-             Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            place.endpoint.address
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        stream
-    };
-    let mut open = Vec::new();
-    let mut refused = 0;
-    // All ask before the first is answered: each has ten seconds, and then there is room for another one.
-    let asking: Vec<TcpStream> = (0..400).map(asks).collect();
-    for mut stream in asking {
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).unwrap();
-        match &answer[9..] {
-            b"101" => open.push(stream),
-            _ => refused += 1,
-        }
-    }
-    assert!(open.len() <= 256 && refused >= 100, "{} and {refused}", open.len());
-    assert!(place.memory() < 100);
-    drop((open, silent));
-    let url = place.start("", &json!({})).url;
-    until("there is room again", || {
-        let stream = TcpStream::connect(&place.endpoint.address).unwrap();
-        tungstenite::client(url.as_str(), stream).is_ok()
-    });
-    place.shell();
     place.ends();
 }
 

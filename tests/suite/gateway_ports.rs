@@ -91,16 +91,25 @@ fn a_port_where_nobody_listens() {
         mux.hear(&mut channel);
     }
     assert_eq!(mux.data(5), b"bye");
-    let parameters = json!({"portNumber": ["80"], "host": ["169.254.169.254"]});
-    let body = json!({
-        "Target": format!("codebuild:{}", place.bed.live().file_name().unwrap().to_str().unwrap()),
-        "DocumentName": "AWS-StartPortForwardingSessionToRemoteHost", "Parameters": parameters,
-    });
-    let (status, refused) = place.endpoint.call("AmazonSSM.StartSession", &body);
-    assert!(
-        status == 400 && refused["message"].as_str().unwrap().contains("forbidden"),
-        "{refused}"
-    );
+    // Where AWS's machines, its tasks and builds, and its pods find credentials.
+    for host in [
+        "169.254.169.254",
+        "169.254.170.2",
+        "169.254.170.23",
+        "[::ffff:169.254.170.2]",
+        "fd00:ec2::23",
+    ] {
+        let parameters = json!({"portNumber": ["80"], "host": [host]});
+        let uuid = place.bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+        let body = json!({
+            "Target": format!("codebuild:{uuid}"), "Parameters": parameters,
+            "DocumentName": "AWS-StartPortForwardingSessionToRemoteHost",
+        });
+        let (status, refused) = place.endpoint.call("AmazonSSM.StartSession", &body);
+        let is_refused =
+            status == 400 && refused["message"].as_str().unwrap().contains("forbidden");
+        assert!(is_refused, "{host}: {refused}");
+    }
     place.ends();
 }
 

@@ -6,6 +6,7 @@ mod aws_cli;
 mod bad_input;
 mod cache;
 mod cache_buckets;
+mod callers;
 mod chain;
 mod check;
 mod clients;
@@ -20,6 +21,7 @@ mod engine;
 mod examples;
 mod files;
 mod fixtures;
+mod floods;
 mod folders;
 mod forward;
 mod fuzz;
@@ -73,6 +75,7 @@ pub(crate) fn cases() -> Vec<Case> {
         cache::cases(),
         cache_buckets::cases(),
         chain::cases(),
+        callers::cases(),
         check::cases(),
         containers::cases(),
         clients::cases(),
@@ -87,6 +90,7 @@ pub(crate) fn cases() -> Vec<Case> {
         files::cases(),
         fixtures::cases(),
         folders::cases(),
+        floods::cases(),
         forward::cases(),
         fuzz::cases(),
         fuzz_sessions::cases(),

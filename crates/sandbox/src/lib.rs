@@ -13,6 +13,7 @@ mod caps;
 mod cgroup;
 mod child;
 mod descendants;
+mod descriptors;
 mod devices;
 mod fdpass;
 mod handed;
@@ -38,6 +39,7 @@ pub use cgroup::{Cpus, Groups, Limits, Plan as GroupPlan, Pressure, Problem as L
 pub use cgroup::{Watched as WatchedGroups, watch as watch_groups};
 pub use cgroup::{plan as plan_groups, remove as remove_group};
 pub use child::{filter_this_process, set_up_and_become_init};
+pub use descriptors::{inherited_descriptors, raise_descriptors, with_inherited_descriptors};
 pub use fdpass::{Received, receive, send};
 pub use handed::handed;
 pub use handshake::{CHORE_ARG, REEXEC_ARG, SetupError, Step};

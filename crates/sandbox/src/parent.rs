@@ -6,6 +6,7 @@
 
 use crate::child;
 use crate::descendants;
+use crate::descriptors;
 use crate::fdpass;
 use crate::handed;
 use crate::handshake::{Channel, REEXEC_ARG, SetupError};
@@ -179,6 +180,7 @@ fn spawn_child(
         // Not by path: the file may have been replaced since this program started.
         program: Program::Path(c"/proc/self/exe"),
         arguments: &[c"runner", &argument],
+        descriptors: descriptors::before(),
     })
     .map_err(StartError::Namespaces)
 }

@@ -4,6 +4,7 @@
 //! Used by the engine `process`. Speaks the protocol of PID 1.
 #![forbid(unsafe_code)]
 
+use crate::descriptors;
 use crate::parent::{Sandbox, StartError, process_start_time, wait_for_hello};
 use crate::process::{Child, PATIENCE_MS};
 use crate::sealed;
@@ -44,6 +45,7 @@ pub fn start_reaper(
         fds: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd(), dev.as_fd()],
         program: Program::File(program.as_fd()),
         arguments: &[c"runner-reaper"],
+        descriptors: descriptors::before(),
     })
     .map_err(host("start the reaper"))?;
     // It ends its descendants when the socket closes; killed it could not.

@@ -7,6 +7,8 @@ use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// What a new process does between its birth and the program it becomes.
 pub(crate) struct NewProcess<'a> {
@@ -21,6 +23,8 @@ pub(crate) struct NewProcess<'a> {
     pub(crate) program: Program<'a>,
     /// Its arguments, its own name first. Its environment is empty.
     pub(crate) arguments: &'a [&'a CStr],
+    /// Its limit of descriptors, where that is not ours.
+    pub(crate) descriptors: Option<[u64; 2]>,
 }
 
 /// What a new process executes.
@@ -172,6 +176,9 @@ unsafe fn become_program(
         // What stands in a place that was not taken, inherited from the caller for one.
         let cloexec = libc::CLOSE_RANGE_CLOEXEC;
         libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, cloexec);
+        if let Some(limits) = &new.descriptors {
+            set_descriptor_limit(limits);
+        }
         match new.program {
             Program::Path(path) => {
                 libc::syscall(libc::SYS_execve, path.as_ptr(), arguments, environment);
@@ -189,6 +196,23 @@ unsafe fn become_program(
         }
         libc::_exit(127)
     }
+}
+
+/// Sets this process's limit of descriptors.
+fn set_descriptor_limit(limits: &[u64; 2]) -> libc::c_long {
+    let nothing = std::ptr::null_mut::<u64>();
+    // SAFETY: the kernel reads two numbers; it is one system call, which a child just made may make.
+    unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, limits.as_ptr(), nothing) }
+}
+
+/// Has the program of `command` begin with this limit of descriptors.
+pub(crate) fn limit_descriptors(command: &mut Command, limits: [u64; 2]) -> &mut Command {
+    let set = move || match set_descriptor_limit(&limits) {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(set) }
 }
 
 fn block_signals() -> io::Result<libc::sigset_t> {
@@ -405,6 +429,7 @@ mod tests {
                 fds: &[null.as_fd(), null.as_fd(), null.as_fd()],
                 program: Program::Path(c"/bin/true"),
                 arguments: &[c"true"],
+                descriptors: None,
             };
             spawn(&new)?
         };

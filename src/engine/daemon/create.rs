@@ -135,12 +135,15 @@ fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
     [own].into_iter().chain(users).chain(hidden).collect()
 }
 
-/// This process' own, as in the other engines: Podman's default is more than a limited Podman may give.
+/// Those this process was started with, as in the other engines: Podman's default is more than a limited Podman may give.
 fn limits() -> Vec<ResourcesUlimits> {
     [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)]
         .into_iter()
         .map(|(name, resource)| {
-            let limit = getrlimit(resource);
+            let limit = match resource {
+                Resource::Nofile => runner_sandbox::inherited_descriptors(),
+                other => getrlimit(other),
+            };
             // Podman takes no more processes than the kernel has numbers for, and gives no more.
             let most = if resource == Resource::Nproc { pid_max() } else { None };
             let number = |limit: Option<u64>| {

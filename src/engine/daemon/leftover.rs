@@ -64,7 +64,11 @@ async fn at_daemon(address: &str, image: Option<&str>, build: &str) -> io::Resul
 fn by_command(image: Option<&str>, build: &str) -> io::Result<()> {
     let Some(podman) = podman() else { return Ok(()) };
     let run = |arguments: &[&str]| {
-        Command::new(&podman).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).output()
+        runner_sandbox::with_inherited_descriptors(&mut Command::new(&podman))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .output()
     };
     let removed = run(&["rm", "--force", "--ignore", "--volumes", "--time", "0", &name_of(build)])?;
     if let Some(image) = image {
