@@ -48,7 +48,7 @@ pub(crate) fn upgrade(
         let admitted = async {
             match upgrade.await {
                 Ok(upgraded) => {
-                    admit(Socket::new(upgraded, &guest).await, &session, &gateway).await
+                    admit(Socket::new(upgraded, &guest).await, &session, &gateway).await;
                 }
                 Err(error) => tracing::debug!(%error, "a client that is gone before it was there"),
             }

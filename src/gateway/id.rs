@@ -4,7 +4,7 @@
 //! the next one for its session, and has to hear that it is over. Of an error it would make twenty-four calls and
 //! then wait for ever. It is no secret and keeps nobody out; tokens do.
 
-use super::token::random;
+use crate::state::random;
 use sha2::{Digest, Sha256};
 use std::io;
 
