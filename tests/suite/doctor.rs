@@ -198,7 +198,7 @@ fn a_full_disk() {
     let bed = Bed::new();
     fs::create_dir(bed.home()).unwrap();
     let small = |size: &str| {
-        let mount = format!("mount -t tmpfs -o size={size} none {}", bed.home().display());
+        let mount = format!("mount -t tmpfs -o mode=700,size={size} none {}", bed.home().display());
         report(&mut doctor_within(&bed, &["--mount"], &mount))
     };
     let (little, code) = small("500m");
@@ -213,7 +213,7 @@ fn a_store_that_cannot_be_written() {
     let bed = Bed::new();
     fs::create_dir_all(bed.home().join("images")).unwrap();
     let images = bed.home().join("images");
-    let mount = format!("mount -t tmpfs -o ro none {}", images.display());
+    let mount = format!("mount -t tmpfs -o mode=700,ro none {}", images.display());
     let (report, code) = report(&mut doctor_within(&bed, &["--mount"], &mount));
     is(&report, "image store", "limited");
     assert_eq!(code, 0, "{report:#}");
@@ -233,7 +233,7 @@ fn docker_answers() {
     assert_eq!(seen["verdict"], "a build can run, with the engine docker");
     // It answers, and does not see what a build would be given: that takes longer.
     fs::create_dir_all(bed.home()).unwrap();
-    let mount = format!("mount -t tmpfs none {}", bed.home().display());
+    let mount = format!("mount -t tmpfs -o mode=700 none {}", bed.home().display());
     let mut command = doctor_within(&bed, &["--mount"], &mount);
     let (seen, _) = report(command.env("DOCKER_HOST", Docker::shared().host()));
     is(&seen, "docker", "limited");

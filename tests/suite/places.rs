@@ -69,7 +69,7 @@ fn a_full_disk() {
          /dev/zero\n",
     );
     // A command that is not there yet when the disk fills up, and one that never gets its turn.
-    let script = "mkdir -p $BED/state && mount -t tmpfs -o size=8m none $BED/state && $RUNNER run \
+    let script = "mkdir -p $BED/state && mount -t tmpfs -o mode=700,size=8m none $BED/state && $RUNNER run \
                   --image $IMAGE --build-json $BED/record.json > $BED/out; code=$?; tail -c 200 $BED/out; \
                   $RUNNER ps --all; ls -A $BED/state/builds/*; tail -n 1 \
                   $BED/state/builds/*/events.jsonl; exit $code";

@@ -124,7 +124,9 @@ pub fn filter_this_process() -> io::Result<()> {
 /// Gives up rights for good and becomes PID 1. Comes back with what went wrong.
 fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> SetupError {
     let become_init = || -> io::Result<std::convert::Infallible> {
-        let init = sealed::program()?;
+        // Out of the way of the numbers that follow.
+        let aside = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
+        let init = aside(&sealed::program()?)?;
         // The container's own, so that a change of it concerns nobody else.
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         for number in 0..3 {
@@ -140,8 +142,6 @@ fn confine(devpts: &OwnedFd, toolbox: Option<&OwnedFd>, spec: &SandboxSpec) -> S
             listener = sys::install_filter(&seccomp::PROGRAM, true)?;
         }
         sys::close_on_exec_from(CONTROL as u32 + 1)?;
-        // Out of the way of the numbers that follow.
-        let aside = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 16);
         let toolbox = toolbox.map(aside).transpose()?;
         let listener = listener.as_ref().map(aside).transpose()?;
         sys::copy_to(devpts.as_fd(), abi::DEVPTS_FD)?;
