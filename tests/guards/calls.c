@@ -1,5 +1,5 @@
 /* Makes calls that a build may make and calls that it may not; prints what came of each. With an argument only
-   what a user who is not root is to see. Compiled by tests/suite/guards.rs. */
+   what a user who is not root is to see. Compiled by tests/suite/confinement.rs. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

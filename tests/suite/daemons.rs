@@ -159,7 +159,7 @@ fn podman_walls() {
 /// What a build may call and see is what it may in a container of our own, whatever the daemon's version.
 fn walls(engine: Engine) {
     let bed = engine.bed();
-    super::guards::compile(&bed, "calls");
+    super::confinement::compile(&bed, "calls");
     let state = format!("{}:/x:rw", bed.path("").display());
     let commands = [
         "./calls | grep -E '^(unix|routes|vsock|alg|audit|quotactl_fd|kcmp|swapon|traced):'",

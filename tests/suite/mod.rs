@@ -10,6 +10,7 @@ mod callers;
 mod chain;
 mod check;
 mod clients;
+mod confinement;
 mod containers;
 mod corpus;
 mod cp;
@@ -77,6 +78,7 @@ pub(crate) fn cases() -> Vec<Case> {
         chain::cases(),
         callers::cases(),
         check::cases(),
+        confinement::cases(),
         containers::cases(),
         clients::cases(),
         corpus::cases(),

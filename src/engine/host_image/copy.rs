@@ -3,7 +3,7 @@
 //! Used by `etc`, in a folder of the runner's own.
 
 use super::shown::{Shown, is_shown};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use rustix::fs::{Timespec, Timestamps};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown, symlink};
@@ -18,6 +18,8 @@ pub(super) struct Copy<'a> {
     tree: PathBuf,
     /// As root each file stays its owner's; else all are the caller's, who is root in a container.
     keeps_owners: bool,
+    /// Whose everything is that this process makes.
+    maker: (u32, u32),
     /// They get their times, and what might close them, when all is in them.
     directories: Vec<(PathBuf, Metadata)>,
 }
@@ -26,7 +28,8 @@ impl<'a> Copy<'a> {
     pub(super) fn new(etc: &'a Path, tree: PathBuf, keeps_owners: bool) -> io::Result<Self> {
         fs::create_dir(&tree)?;
         let directories = vec![(tree.clone(), fs::metadata(etc)?)];
-        Ok(Copy { etc, tree, keeps_owners, directories })
+        let maker = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        Ok(Copy { etc, tree, keeps_owners, maker, directories })
     }
 
     /// One entry; those above it are there.
@@ -69,20 +72,29 @@ impl<'a> Copy<'a> {
             Err(error) => return Err(error),
         };
         symlink(target, to)?;
-        if self.keeps_owners && (metadata.uid(), metadata.gid()) != (0, 0) {
-            allowed(lchown(to, Some(metadata.uid()), Some(metadata.gid())))?;
+        // Of the times of a link nobody makes anything.
+        match self.owner(metadata) {
+            Some((uid, gid)) => allowed(lchown(to, Some(uid), Some(gid))),
+            None => Ok(()),
         }
-        Ok(rustix::fs::utimensat(CWD, to, &times(metadata), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Who gets what was just made.
+    fn owner(&self, metadata: &Metadata) -> Option<(u32, u32)> {
+        let owner = (metadata.uid(), metadata.gid());
+        (self.keeps_owners && owner != self.maker).then_some(owner)
     }
 
     /// Gives what is open its owner, mode and times, in the order in which one takes from the other.
     fn own(&self, file: &File, metadata: &Metadata) -> io::Result<()> {
-        if self.keeps_owners {
-            allowed(fchown(file, Some(metadata.uid()), Some(metadata.gid())))?;
+        if let Some((uid, gid)) = self.owner(metadata) {
+            allowed(fchown(file, Some(uid), Some(gid)))?;
         }
         let kept = if self.keeps_owners { 0o7777 } else { WITHOUT_OWNER };
         file.set_permissions(Permissions::from_mode(metadata.mode() & kept))?;
-        Ok(rustix::fs::futimens(file, &times(metadata))?)
+        let time = Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
+        let times = Timestamps { last_access: time, last_modification: time };
+        Ok(rustix::fs::futimens(file, &times)?)
     }
 
     pub(super) fn finish(self) -> io::Result<()> {
@@ -108,9 +120,4 @@ fn allowed(given: io::Result<()>) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => Ok(()),
         given => given,
     }
-}
-
-fn times(metadata: &Metadata) -> Timestamps {
-    let time = Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
-    Timestamps { last_access: time, last_modification: time }
 }
