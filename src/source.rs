@@ -3,10 +3,10 @@
 //! Used by `app` for the build's variables and record, and to know which directories git needs
 //! beside the source. No git program is run: it need not be installed, and what it would say of
 //! somebody else's directory depends on its configuration.
+#![deny(clippy::disallowed_methods)]
 
 use crate::beneath::{Dir, kind};
 use rustix::fs::FileType;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A source directory's facts; all empty where it is no git work tree.
@@ -69,7 +69,7 @@ struct Place {
 impl Place {
     /// Where a path leads, through links: it is believed only once it has named the source.
     fn find(path: &Path) -> Option<Self> {
-        let path = fs::canonicalize(path).ok()?;
+        let path = real(path)?;
         Some(Place { dir: Dir::top_itself(&path).ok()?, path })
     }
 
@@ -99,7 +99,7 @@ fn repository(source: &Path) -> Option<Repository> {
         FileType::Directory => {
             let dir = top.open(".git").ok()?;
             let shares = dir.look("commondir").ok()?.is_some();
-            let git_dir = Place { dir, path: fs::canonicalize(dot_git).ok()? };
+            let git_dir = Place { dir, path: real(&dot_git)? };
             return (!shares).then_some(Repository { common: git_dir.again()?, git_dir });
         }
         FileType::RegularFile => {}
@@ -110,8 +110,8 @@ fn repository(source: &Path) -> Option<Repository> {
     if let Some(shared) = git_dir.read("commondir") {
         let common = Place::find(&git_dir.path.join(shared.trim_end()))?;
         let names_source = || {
-            let back = fs::canonicalize(git_dir.read("gitdir")?.trim_end()).ok()?;
-            (back == fs::canonicalize(&dot_git).ok()?).then_some(())
+            let back = real(Path::new(git_dir.read("gitdir")?.trim_end()))?;
+            (back == real(&dot_git)?).then_some(())
         };
         let is_work_tree = git_dir.path.parent() == Some(&common.path.join("worktrees"));
         return (is_work_tree && common.is_repository() && names_source().is_some())
@@ -121,11 +121,20 @@ fn repository(source: &Path) -> Option<Repository> {
         let config = git_dir.read("config")?;
         let line = config.lines().find(|line| names_work_tree(line))?;
         let (_, place) = line.split_once('=')?;
-        let back = fs::canonicalize(git_dir.path.join(place.trim().trim_matches('"'))).ok()?;
+        let back = real(&git_dir.path.join(place.trim().trim_matches('"')))?;
         (back == source).then_some(())
     };
     let is_ours = git_dir.is_repository() && names_source().is_some();
     is_ours.then_some(Repository { common: git_dir.again()?, git_dir })
+}
+
+/// Where a path leads, through links. Names only: what is there is opened through none.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what git names leads where it leads, and proves nothing"
+)]
+fn real(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok()
 }
 
 fn names_work_tree(line: &str) -> bool {
@@ -206,8 +215,10 @@ fn without_credentials(url: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a folder of the test's own")]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn credentials_are_left_out_of_the_url() {
