@@ -48,6 +48,8 @@ pub(crate) enum Need {
     Image(&'static str),
     /// A program on PATH, or by its whole path.
     Program(&'static str),
+    /// A `rustc` that can build this project: a distribution's own may be years older.
+    Rust,
     /// What takes long, or a lot to install: `cargo xtask test --extended`.
     Extended,
     /// A gcc that makes programs of 32 bits.
@@ -120,10 +122,14 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
             Some("qemu and target/kernel (cargo xtask packages)".to_owned())
         }
         Need::Extended if !is_extended() => Some("cargo xtask test --extended".to_owned()),
+        Need::Rust if !has_rust() => {
+            Some(concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or newer").to_owned())
+        }
         Need::Gcc32 if !has_gcc_32() => Some("the package gcc-multilib".to_owned()),
         Need::Containers
         | Need::Extended
         | Need::Gcc32
+        | Need::Rust
         | Need::VirtualMachine
         | Need::Node
         | Need::Python
@@ -149,6 +155,19 @@ fn has(program: &str) -> bool {
 
 fn is_extended() -> bool {
     std::env::var_os("RUNNER_EXTENDED").is_some_and(|value| value == "1")
+}
+
+fn has_rust() -> bool {
+    // `rustc 1.95.0 (59807616e 2026-04-14)`
+    let Ok(found) = std::process::Command::new("rustc").arg("--version").output() else {
+        return false;
+    };
+    let found = String::from_utf8_lossy(&found.stdout);
+    let numbers = |version: &str| -> Vec<u32> {
+        version.split(['.', '-']).map_while(|number| number.parse().ok()).collect()
+    };
+    let version = found.split(' ').nth(1).unwrap_or_default();
+    numbers(version) >= numbers(env!("CARGO_PKG_RUST_VERSION"))
 }
 
 fn has_gcc_32() -> bool {

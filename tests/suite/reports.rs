@@ -15,8 +15,8 @@ cases! {
     [] => without_a_container, a_directory_that_cannot_be_made;
     [Python] => pytest_and_its_coverage;
     [Node] => jest_and_its_coverage;
-    [Program("rustc")] => rust_test_programs;
-    [Program("rustc"), Program("cargo-nextest")] => nextest;
+    [Rust] => rust_test_programs;
+    [Rust, Program("cargo-nextest")] => nextest;
 }
 
 /// A buildspec that has these reports and one command.
