@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// How long credentials that never expire are said to be good, so that a change of theirs is seen.
 const FOR_EVER: Duration = Duration::from_secs(15 * 60);
-/// Connections at once, of what this process may have open: an eighth, and no more than that.
+/// Connections at once: this part of the limit of descriptors, and at most so many.
 const CONNECTIONS: (usize, usize) = (8, 256);
 /// Where the answer is, below the address of the endpoint.
 const PATH: &str = "/v2/credentials";
@@ -100,7 +100,7 @@ async fn accept(listener: Listener, source: Arc<Source>, token: Arc<str>) {
                 served = serving => if let Err(error) = served {
                     tracing::debug!(%error, "a client of the credentials endpoint");
                 },
-                () = guest.is_sent_away() => {}
+                () = guest.has_lost_its_place() => {}
             }
         });
     }

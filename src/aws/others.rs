@@ -1,8 +1,8 @@
-//! Services that are not offered and speak REST: a refusal that their clients can read.
+//! Services that are not offered and speak REST: errors that their clients can read.
 //!
-//! `aws s3 ls` and the like come here where AWS_ENDPOINT_URL is set for everything. Which service is meant says
-//! the signature, which nobody has verified: it decides on nothing but the answer's shape. Used by `server`, for
-//! everything that neither `call` nor the gateway reads.
+//! `aws s3 ls` comes here where AWS_ENDPOINT_URL is set for every service. The signature names the service. Nothing
+//! verifies it, since it decides on the shape of the answer alone. Used by `server`, for requests that neither `call`
+//! nor the gateway reads.
 
 use super::call::offered;
 use bytes::Bytes;
@@ -39,7 +39,7 @@ pub(super) fn refuse(service: &str, method: &Method) -> Response<Full<Bytes>> {
     };
     let id = uuid::Uuid::new_v4().to_string();
     let message = format!("{service} is not offered by this endpoint, which has {}", offered());
-    // A code that the service has, and one that no client takes for a passing trouble.
+    // Codes upon which no client tries again.
     let (status, code) = match shape {
         Shape::S3 => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
         Shape::Xml | Shape::Json => (StatusCode::BAD_REQUEST, "UnknownOperationException"),
@@ -61,14 +61,13 @@ pub(super) fn refuse(service: &str, method: &Method) -> Response<Full<Bytes>> {
             serde_json::json!({"__type": code, "message": message}).to_string(),
         ),
     };
-    // What asks for the head alone gets no more.
     let body = if *method == Method::HEAD { Bytes::new() } else { Bytes::from(body) };
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert("x-amzn-errortype", HeaderValue::from_static(code));
-    // Its body, an object of any length perhaps, is not read.
+    // The request's body, which may be an object of any length, is not read.
     headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert("x-amzn-requestid", id);

@@ -26,8 +26,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Connections at once, websockets among them, of what this process may have open: a quarter, and no more
-/// than that.
+/// Connections at once, websockets among them: this part of the limit of descriptors, and at most so many.
 const CONNECTIONS: (usize, usize) = (4, 2048);
 /// How long a request's head may take, and its body.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,7 +72,7 @@ async fn accept(listener: Listener, endpoint: Arc<Endpoint>, busy: watch::Sender
         tokio::spawn(async move {
             let served = tokio::select! {
                 served = serve(stream, peer, &endpoint, &busy, &guest) => served,
-                () = guest.is_sent_away() => Err("sent away to make room".into()),
+                () = guest.has_lost_its_place() => Err("closed to make room".into()),
             };
             if let Err(error) = served {
                 tracing::debug!(%error, %peer, "a client of the endpoint");
@@ -106,7 +105,7 @@ async fn serve(
     Ok(())
 }
 
-/// One more call that is being answered, until this is dropped: a connection may be sent away meanwhile.
+/// Counts a call that is being answered, also where its connection is closed meanwhile.
 struct Busy<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Busy<'a> {

@@ -53,11 +53,11 @@ pub(crate) fn upgrade(
                 Err(error) => tracing::debug!(%error, "a client that is gone before it was there"),
             }
         };
-        // Whoever loses its place before it has shown a token asks for another one, and comes back.
+        // A client that loses its place before it has shown a token asks for another token, and comes back.
         tokio::select! {
             () = admitted => {}
             () = place.is_lost() => {}
-            () = guest.is_sent_away() => {}
+            () = guest.has_lost_its_place() => {}
         }
     });
     Ok(response)

@@ -1,8 +1,7 @@
 //! What was done through the endpoint, one line an event, and what was not let in.
 //!
-//! Fed by `aws` and by `session`. No line holds a token, a key, or anything that was typed or shown. Anybody can
-//! be refused as often as they like, so that has a file of its own and a rate: nobody pushes what the owner has
-//! done out of the other one.
+//! Fed by `aws` and by `session`. No line holds a token, a key, or anything that was typed or shown. A stranger can
+//! cause any number of refusals, so refusals go to a second file at a limited rate and push nothing out of the first.
 
 use crate::clock;
 use crate::state::Home;
@@ -77,12 +76,12 @@ impl Audit {
         }
     }
 
-    /// Writes what was done, or asked for by somebody who may ask.
+    /// Writes what the owner has asked for, and what became of it.
     pub(crate) fn write(&self, entry: Entry) {
         self.done.write(entry);
     }
 
-    /// Writes what somebody was refused who has not shown who they are, if that is not too often.
+    /// Writes a refusal of a caller who has not shown who they are, unless there were too many.
     pub(crate) fn write_refused(&self, mut entry: Entry) {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(left_out) = rate.take(clock::boot()) else { return };
@@ -92,11 +91,11 @@ impl Audit {
     }
 }
 
-/// How often something may be.
+/// A token bucket.
 #[derive(Debug)]
 struct Rate {
     left: u32,
-    /// Up to when what there is room for was counted.
+    /// The time of the last refill.
     counted: Duration,
     left_out: u64,
 }
@@ -106,7 +105,7 @@ impl Rate {
         Rate { left: BURST, counted: now, left_out: 0 }
     }
 
-    /// One more: how many were too many before it, or that this one is.
+    /// Takes one: how many were left out before it; `None` where this one is left out.
     fn take(&mut self, now: Duration) -> Option<u64> {
         let passed = now.saturating_sub(self.counted).as_secs() / PAUSE.as_secs();
         let gained = u32::try_from(passed).unwrap_or(u32::MAX);
@@ -175,7 +174,7 @@ mod tests {
         assert_eq!([rate.take(now), rate.take(now)], [Some(2), None]);
         now += second * 2;
         assert_eq!([rate.take(now), rate.take(now), rate.take(now)], [Some(1), Some(0), None]);
-        // No more is saved up than fits.
+        // The bucket holds no more than that.
         now += second * 100_000;
         let written = (0..1000).filter(|_| rate.take(now).is_some()).count();
         assert_eq!(written, BURST as usize);

@@ -1,8 +1,8 @@
-//! Ids of sessions: who asked, what nobody can guess, and a mark.
+//! Ids of sessions: the caller's name, random digits, and a mark.
 //!
-//! By the mark an endpoint knows an id that an earlier one has given out: a client whose endpoint was killed asks
-//! the next one for its session, and has to hear that it is over. Of an error it would make twenty-four calls and
-//! then wait for ever. It is no secret and keeps nobody out; tokens do.
+//! By the mark an endpoint knows an id that an earlier endpoint has given out. A client whose endpoint was killed asks
+//! the next one for its session; on an error it repeats the call for a minute and then hangs. The mark is no secret:
+//! tokens decide who gets in.
 
 use crate::state::random;
 use sha2::{Digest, Sha256};
@@ -11,13 +11,13 @@ use std::io;
 /// Digits of the mark.
 const MARK: usize = 6;
 
-/// A new id for somebody with this name.
+/// A new id for a caller.
 pub(super) fn new(name: &str) -> io::Result<String> {
     let start = format!("{name}-{}", hex(&random::<9>()?));
     Ok(format!("{start}{}", mark(&start)))
 }
 
-/// Whether an endpoint of ours has given out this id.
+/// Whether an endpoint of this program has given out this id.
 pub(super) fn is_ours(id: &str) -> bool {
     let split = id.len().checked_sub(MARK).and_then(|at| id.split_at_checked(at));
     split.is_some_and(|(start, end)| mark(start) == end)

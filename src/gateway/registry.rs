@@ -20,13 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// Sessions that may be open at once, of what this process may have open: a sixteenth, and no more than that.
+/// Sessions that may be open at once: this part of the limit of descriptors, and at most so many.
 const SESSIONS: (usize, usize) = (16, 1000);
 /// Ended ones that are remembered.
 const MAX_HISTORY: usize = 1000;
-/// Sockets that have not shown a token yet, in all and of one session: ids are no secret.
+/// Sockets that have not shown a token yet: of all sessions, and of one. Ids are no secret.
 const WAITING: (usize, usize) = (256, 4);
-/// Those of sessions there are not, which are only told so.
+/// The same of sessions that do not exist, until their clients have heard so.
 const LOST: usize = 16;
 
 /// A session that is wanted.
@@ -106,8 +106,7 @@ impl Gateway {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a client that has not shown a token: with those of its session, or, where there is no such
-    /// session, with a few others.
+    /// A place for a client that has not shown a token. Clients of sessions that do not exist share a few.
     pub(super) fn waiting_place(&self, id: &str) -> Option<Place<String>> {
         match self.handle(id) {
             Ok(Some(_)) => self.waiting.enter(id.to_owned()),

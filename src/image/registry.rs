@@ -1,7 +1,7 @@
 //! A registry as its client: manifests, and blobs that go on after a cut.
 //!
-//! Used by `pull`. What is handed over of a blob is hashed and limited by whoever takes it; everything else
-//! that a registry says has its limits here.
+//! Used by `pull`, which hashes and limits the bytes of a blob. All other answers of a registry have their limits
+//! here.
 
 mod failure;
 mod http;
@@ -54,7 +54,7 @@ struct Inner {
 
 impl Registry {
     pub(super) async fn new(reference: &Reference, asker: &Asker) -> Result<Self, RegistryError> {
-        // Whoever was first has chosen the same.
+        // An earlier caller has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let name = reference.registry().to_owned();
         let base = Base::new(reference.resolve_registry()).map_err(RegistryError::new)?;
@@ -172,13 +172,13 @@ impl Inner {
         let shown = self.entrance.shown().await;
         let ask = |url, authorization| self.http.get(Ask { want, url, headers, authorization });
         let response = ask(url.clone(), shown.as_ref()).await?;
-        // Whoever else it may have sent us to asks in vain.
+        // A host that the registry has redirected to is shown nothing.
         let is_refused =
             response.status() == StatusCode::UNAUTHORIZED && self.http.base.is_home(response.url());
         if !is_refused {
             return Ok(response);
         }
-        // Once: who refuses what was just given out would go on for ever.
+        // Once: a registry that refuses each new token would go on for ever.
         match self.entrance.renew(&self.http, shown.as_ref(), response.headers()).await? {
             Some(value) => ask(url, Some(&value)).await,
             None => Ok(response),

@@ -1,8 +1,8 @@
-//! Connections from the network: who is at the other end, and how many of them there may be.
+//! Connections from the network: who is at the other end, and how many there may be.
 //!
-//! Under everything that listens: the endpoint of AWS's clients (`aws`) and the one that gives out credentials.
-//! All on this machine can connect to both, builds among them, so no number of connections may cost a build its
-//! descriptors or the owner their way in (docs/adr/0073).
+//! Used by what listens there: the endpoint of AWS's clients (`aws`) and the credentials' endpoint. Every user of
+//! this machine can connect to both, and builds can, so no number of connections may take a build's descriptors or
+//! keep the owner out (docs/adr/0073).
 
 mod owner;
 mod places;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections that were sent away and are not gone yet, in addition to those there may be.
+/// Connections that have lost their places and are still open, in addition to those with places.
 const LEAVING: usize = 16;
 /// A pause after a connection that could not be taken.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,31 +29,31 @@ pub(crate) enum Peer {
     Ours,
     /// Another user of this machine.
     User(u32),
-    /// Another machine, or somebody who cannot be told from one.
+    /// Another machine, or a process whose user the kernel does not tell.
     Address(IpAddr),
 }
 
-/// Listens, and takes as many connections as there are places.
+/// Listens, and accepts as many connections as there are places.
 pub(crate) struct Listener {
     tcp: TcpListener,
     ours: Arc<Places<Peer>>,
     strangers: Arc<Places<Peer>>,
-    /// What keeps descriptors within bounds while those who were sent away go.
-    real: Arc<Semaphore>,
+    /// Bounds descriptors while connections without places close.
+    open: Arc<Semaphore>,
 }
 
 /// A connection's place.
 #[derive(Debug)]
 pub(crate) struct Guest {
     place: Arc<Place<Peer>>,
-    _real: Option<OwnedSemaphorePermit>,
+    _open: Option<OwnedSemaphorePermit>,
 }
 
-/// Keeps a connection for who it is.
+/// Keeps a connection that has shown who it is.
 pub(crate) type Kept = places::Kept<Peer>;
 
-/// A part of what this process may have open, for something that others can have as many of as they like; at
-/// the most so many. Most of it is left to builds.
+/// The limit of descriptors divided by `part`, and at most `most`: how many of something there may be that strangers
+/// can ask for.
 pub(crate) fn share(part: usize, most: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
@@ -61,7 +61,7 @@ pub(crate) fn share(part: usize, most: usize) -> usize {
 }
 
 impl Listener {
-    /// With so many places: a quarter for strangers, a quarter of that for each.
+    /// With `most` places: strangers have a quarter, and each of them a quarter of that.
     pub(crate) fn new(tcp: TcpListener, most: usize) -> Self {
         let strangers = (most / 4).max(1);
         let ours = most.saturating_sub(strangers).max(1);
@@ -69,16 +69,16 @@ impl Listener {
             tcp,
             ours: Places::new(ours, ours),
             strangers: Places::new(strangers, (strangers / 4).max(1)),
-            real: Arc::new(Semaphore::new(ours + strangers + LEAVING)),
+            open: Arc::new(Semaphore::new(ours + strangers + LEAVING)),
         }
     }
 
     /// The next connection that has a place.
     pub(crate) async fn accept(&self) -> (TcpStream, SocketAddr, Arc<Guest>) {
         loop {
-            let real = Arc::clone(&self.real).acquire_owned().await.ok();
+            let open = Arc::clone(&self.open).acquire_owned().await.ok();
             let Ok((stream, address)) = self.tcp.accept().await else {
-                // Out of descriptors, for one; others are closed meanwhile.
+                // Out of descriptors, for one; others close meanwhile.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
@@ -87,7 +87,7 @@ impl Listener {
             let places = if peer == Peer::Ours { &self.ours } else { &self.strangers };
             match places.enter(peer) {
                 Some(place) => {
-                    let guest = Guest { place: Arc::new(place), _real: real };
+                    let guest = Guest { place: Arc::new(place), _open: open };
                     return (stream, address, Arc::new(guest));
                 }
                 None => tracing::debug!(?peer, "no place for one more connection"),
@@ -97,21 +97,21 @@ impl Listener {
 }
 
 impl Guest {
-    /// Resolves when its place is somebody else's: the connection is to be closed.
-    pub(crate) async fn is_sent_away(&self) {
+    /// Resolves when the connection has lost its place and is to be closed.
+    pub(crate) async fn has_lost_its_place(&self) {
         self.place.is_lost().await;
     }
 
-    /// It has shown who it is.
+    /// Keeps a connection that has shown who it is.
     pub(crate) fn keep(&self) -> Kept {
         self.place.keep()
     }
 
-    /// One that nobody sends away.
+    /// One with a place that nobody else takes.
     #[cfg(test)]
     pub(crate) fn alone() -> Arc<Self> {
         let place = Places::new(1, 1).enter(Peer::Ours).map(Arc::new).expect("a place");
-        Arc::new(Guest { place, _real: None })
+        Arc::new(Guest { place, _open: None })
     }
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn is_ours(uid: u32) -> bool {
     uid == nix::unistd::geteuid().as_raw() || uid == 0 || Some(uid) == caller
 }
 
-/// What one machine has of addresses: in version 6 the lower half is its own choice.
+/// The addresses that one machine can have: in version 6 it chooses the lower half itself.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -153,7 +153,7 @@ mod tests {
         drop(client);
     }
 
-    /// Twice as many as there are places: the first ones go, and are gone before more are taken.
+    /// More connections than places: the first ones lose theirs, and are counted until they are closed.
     #[tokio::test]
     async fn no_more_than_there_are_places() {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -165,11 +165,11 @@ mod tests {
             guests.push(listener.accept().await.2);
         }
         for guest in &guests[..6] {
-            guest.is_sent_away().await;
+            guest.has_lost_its_place().await;
         }
-        assert_eq!(listener.real.available_permits(), 8 + LEAVING - 12);
+        assert_eq!(listener.open.available_permits(), 8 + LEAVING - 12);
         drop(guests.drain(..6));
-        assert_eq!(listener.real.available_permits(), 8 + LEAVING - 6);
+        assert_eq!(listener.open.available_permits(), 8 + LEAVING - 6);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Whose the other end of a connection on this machine is.
+//! Which user has the other end of a connection on this machine.
 //!
-//! The kernel is asked for that one socket (`sock_diag`), or, where it answers no such questions, for the table
-//! of all of them. Used by `peers` for every connection, and by `aws::peer` to find the process.
+//! The kernel answers for one socket (`sock_diag`). Where that is closed, its table of all sockets is read. Used by
+//! `peers` for each connection, and by `aws::peer` to find the process.
 
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
@@ -11,19 +11,19 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Whose a socket is.
+/// A socket's user, and the number by which processes have it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) uid: u32,
     pub(crate) inode: u64,
 }
 
-/// Whose the socket at `peer` is that is connected to our `local`; `None` where it is none of this machine, or
-/// of another network than ours, or closed.
+/// The owner of the socket at `peer` that is connected to `local`; `None` where that socket is on another machine, in
+/// another network namespace, or closed.
 pub(crate) fn owner(peer: SocketAddr, local: SocketAddr) -> Option<Owner> {
     let (peer, local) = (canonical(peer), canonical(local));
     let found = ask(peer, local).unwrap_or_else(|_| look_up(peer, local));
-    // One that is closed, and lingers for a while, is nobody's.
+    // A closed socket lingers without an inode, and as root's.
     found.filter(|owner| owner.inode != 0)
 }
 
@@ -39,16 +39,15 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 
-/// Asks for one socket.
+/// Asks the kernel for one socket.
 fn ask(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Owner>> {
     let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
     let socket = socket_with(family, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
     let request = request(peer, local);
-    // To the kernel.
     let kernel = SocketAddrNetlink::new(0, 0);
     sendto(&socket, &request, SendFlags::empty(), &kernel)?;
     let mut answer = [0; 512];
-    // It has answered when it has taken the question.
+    // The answer is there when the question has been sent.
     let (length, _) = recv(&socket, &mut answer, RecvFlags::DONTWAIT)?;
     read(&answer[..length])
 }
@@ -66,7 +65,7 @@ fn request(peer: SocketAddr, local: SocketAddr) -> [u8; REQUEST] {
     put(&[0; 8]);
     let family = if peer.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     put(&[family.as_raw() as u8, ipproto::TCP.as_raw().get() as u8, 0, 0]);
-    // In whatever state.
+    // In any state.
     put(&u32::MAX.to_ne_bytes());
     put(&peer.port().to_be_bytes());
     put(&local.port().to_be_bytes());
@@ -78,7 +77,7 @@ fn request(peer: SocketAddr, local: SocketAddr) -> [u8; REQUEST] {
         }
         put(&whole);
     }
-    // On whatever interface, with whatever cookie.
+    // On any interface, with any cookie.
     put(&[0; 4]);
     put(&[0xff; 8]);
     bytes
@@ -106,7 +105,7 @@ fn read(answer: &[u8]) -> io::Result<Option<Owner>> {
     }
 }
 
-/// Looks through all of them.
+/// Looks through the table of all sockets.
 fn look_up(peer: SocketAddr, local: SocketAddr) -> Option<Owner> {
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
         let text = fs::read_to_string(table).ok()?;
@@ -151,7 +150,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
-    /// Both ways say the same, and it is what the socket itself says.
+    /// Both ways agree with the socket itself.
     #[test]
     fn the_other_end_of_a_connection() {
         for bound in ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {

@@ -1,22 +1,22 @@
-//! Places for those who have not shown who they are: so many in all, and so many for each.
+//! Places with a limit in all and a limit for each key.
 //!
-//! Nobody is turned away for want of one: whoever has waited longest goes. A client that means it shows who it
-//! is at once, and is kept from then on.
+//! Where all are taken, the oldest that nothing keeps is given to the next. A client that shows who it is does so at
+//! once and is kept then.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// So many places.
+/// Places that can be taken.
 #[derive(Debug)]
 pub(crate) struct Places<K> {
     most: usize,
-    /// Those of one key.
+    /// The most of one key.
     each: usize,
     table: Mutex<Table<K>>,
 }
 
-/// Places that are taken, in the order they were.
+/// Places that are taken, the oldest first.
 #[derive(Debug)]
 struct Table<K> {
     next: u64,
@@ -26,7 +26,7 @@ struct Table<K> {
 #[derive(Debug)]
 struct Taken<K> {
     key: K,
-    /// How many reasons there are to keep it.
+    /// Reasons to keep it.
     kept: usize,
     leave: watch::Sender<bool>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Place<K> {
     leave: watch::Receiver<bool>,
 }
 
-/// While this is there, its place is not given to anybody else.
+/// Keeps a place until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Kept<K>(Arc<Place<K>>);
 
@@ -53,8 +53,8 @@ impl<K: PartialEq> Places<K> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place. Where there is none, the oldest goes: of the same key, if that one has as many as it
-    /// may have. `None` where all of them are kept.
+    /// Takes a place. Where there is none, the oldest of this key loses its place if the key has reached its limit,
+    /// else the oldest of all. `None` where each of them is kept.
     pub(crate) fn enter(self: &Arc<Self>, key: K) -> Option<Place<K>> {
         let mut table = self.table();
         if table.taken.values().filter(|taken| taken.key == key).count() >= self.each {
@@ -71,7 +71,7 @@ impl<K: PartialEq> Places<K> {
 }
 
 impl<K> Table<K> {
-    /// Has the oldest of these leave that nothing keeps.
+    /// Takes the place of the oldest of these that nothing keeps.
     fn send_away(&mut self, is_wanted: impl Fn(&Taken<K>) -> bool) -> Option<()> {
         let oldest = |(_, taken): &(&u64, &Taken<K>)| taken.kept == 0 && is_wanted(taken);
         let number = *self.taken.iter().find(oldest)?.0;
@@ -84,16 +84,16 @@ impl<K> Table<K> {
 impl<K> Place<K> {
     fn change(&self, change: impl FnOnce(&mut Taken<K>)) {
         let mut table = self.places.table.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever was sent away has nothing to change.
+        // A place that was lost is no longer there.
         if let Some(taken) = table.taken.get_mut(&self.number) {
             change(taken);
         }
     }
 
-    /// Resolves when somebody else has it: let go of everything.
+    /// Resolves when the place is lost: its holder is to let go of everything.
     pub(crate) async fn is_lost(&self) {
         let mut leave = self.leave.clone();
-        // Its sender goes with this place, or after it was told.
+        // The sender goes with this place, or after it has sent.
         let _ = leave.wait_for(|leave| *leave).await;
     }
 
@@ -137,7 +137,7 @@ mod tests {
         // Full: the oldest of all.
         let e = enter('b');
         assert_eq!([&b, &c, &d, &e].map(|place| is_lost(place)), [true, false, false, false]);
-        // One that was sent away takes nothing along.
+        // Dropping a place that was lost changes nothing.
         drop((a, b));
         drop(c);
         let f = enter('a');
@@ -159,13 +159,13 @@ mod tests {
         drop(also);
         let d = enter().expect("a place");
         assert_eq!([&a, &c, &d].map(|place| is_lost(place)), [true, false, false]);
-        // Kept or not, that is over.
+        // A place that was lost cannot be kept.
         drop(a.keep());
         drop(all);
     }
 
     #[tokio::test]
-    async fn everybody_who_waits_for_it_hears_it() {
+    async fn all_that_wait_hear_of_a_loss() {
         let places = Places::new(1, 1);
         let first = Arc::new(places.enter(()).expect("a place"));
         let waiting = Arc::clone(&first);

@@ -81,7 +81,7 @@ impl Site {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (asked, sent, answer) = (asked.clone(), sent.clone(), answer.clone());
-                // Whoever hangs up has had enough.
+                // A client that hangs up has had enough.
                 let serve = move || serve(&stream.unwrap(), &asked, &sent, &*answer).ok();
                 std::thread::spawn(serve);
             }

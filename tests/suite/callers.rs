@@ -34,7 +34,7 @@ fn with_other_keys(endpoint: &Endpoint, bed: &Bed, arguments: &[&str]) -> std::p
     command
 }
 
-/// With `--no-auth` it is the process at the other end that counts: clients sign with the keys they find.
+/// With `--no-auth` the process at the other end counts: clients sign with the keys they find.
 fn whatever_it_is_signed_with() {
     let bed = Bed::new();
     let (running, uuid) = paused(&bed);
@@ -68,8 +68,8 @@ fn whatever_it_is_signed_with() {
     bed.resume(running);
 }
 
-/// The client of a session whose endpoint was killed asks the next one for it, and hears that it is over: of an
-/// error it would make twenty-four calls and wait for ever.
+/// A client whose endpoint was killed asks the next one for its session and hears that it is over. On an error it would
+/// hang.
 fn sessions_of_a_killed_endpoint() {
     let bed = Bed::new();
     let (running, _) = paused(&bed);
@@ -82,7 +82,7 @@ fn sessions_of_a_killed_endpoint() {
     let listen = endpoint.address.clone();
     let (endpoint, server) = Endpoint::serve_at(&bed, &listen, &["--no-auth"]);
     assert!(started.resume(&endpoint).is_none());
-    // Ended is ended, and who comes with the old token is told so in the channel.
+    // It can be terminated again, and the old token is refused in the channel.
     endpoint.ask(&bed, &["ssm", "terminate-session", "--session-id", &started.id]);
     let mut channel = Channel::with_token(&started);
     assert_eq!(channel.hear(), Heard::Closed("there is no such session, or it is over".to_owned()));
@@ -170,7 +170,7 @@ fn services_that_are_not_offered() {
     ends(server);
 }
 
-/// Signs one call, at a moment of its own, and makes it so often; the answers.
+/// Signs one call as of so many minutes from now, and makes it several times; the answers.
 const SIGNED: &str = "
 import sys, json, datetime, urllib.request
 import botocore.session, botocore.auth
@@ -244,7 +244,7 @@ fn a_call_made_twice() {
     bed.resume(running);
 }
 
-/// Whoever may not call may be refused as often as they like: what the owner has done stays where it is.
+/// Any number of refused calls leave what the owner has done in the audit log.
 fn refusals_push_nothing_out() {
     let bed = Bed::new();
     let (running, _) = paused(&bed);

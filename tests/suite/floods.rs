@@ -21,10 +21,10 @@ cases! {
     [Containers, Image("busybox")] => upgrades_to_nowhere, upgrades_of_one_session;
 }
 
-/// As many as a process may have that nobody has given more.
+/// What a process has by default.
 const LIMIT: &str = "1024:1024";
 const FLOOD: usize = 1100;
-/// What a build does: it waits for a word, and needs pipes, files and processes then.
+/// A build that waits for a word, and then needs pipes, files and processes.
 const COMMANDS: [&str; 5] = [
     "codebuild-breakpoint",
     "read word < /signal/go",
@@ -33,7 +33,7 @@ const COMMANDS: [&str; 5] = [
     "read word < /signal/go",
 ];
 
-/// A paused build whose runner may have so many descriptors.
+/// A paused build whose runner has this limit of descriptors.
 fn limited(bed: &Bed, limit: &str, options: &[&str]) -> Running {
     fs::create_dir(bed.path("signal")).unwrap();
     let fifo = bed.path("signal/go");
@@ -43,7 +43,7 @@ fn limited(bed: &Bed, limit: &str, options: &[&str]) -> Running {
     let command = bed.build_command(&build(&COMMANDS), &options);
     let mut limited = bed.other("prlimit");
     limited.arg(format!("--nofile={limit}")).arg(command.get_program()).args(command.get_args());
-    // For those that ask for credentials.
+    // For the credentials' endpoint.
     limited
         .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
         .env("AWS_SECRET_ACCESS_KEY", "x".repeat(40));
@@ -85,7 +85,7 @@ fn has_taken_them(running: &Running, address: &str) {
     });
 }
 
-/// Another user who has so many connections open.
+/// Another user with many connections open.
 struct Stranger(std::process::Child);
 
 impl Stranger {
@@ -155,7 +155,7 @@ fn connections_of_another_user_for_credentials() {
     stranger.goes();
 }
 
-/// A build on this machine's network is one of ours to look at.
+/// A build on the host's network looks like its owner.
 fn connections_of_our_own() {
     let bed = Bed::new();
     let running = limited(&bed, LIMIT, &[]);
@@ -186,7 +186,7 @@ fn connections_for_credentials() {
     drop(held);
 }
 
-/// A runner takes what it may have; what it starts has what its caller has.
+/// A runner takes all it may have; a build has the limit of the runner's caller.
 fn limits_are_the_callers_own() {
     let bed = Bed::new();
     let running = limited(&bed, "512:4096", &[]);
@@ -248,7 +248,7 @@ fn is_a_shell(place: &Place, started: &Started) {
     let _ = place;
 }
 
-/// Channels of sessions that there are not: whoever has waited longest goes, and nobody waits for them.
+/// Channels of sessions that do not exist: they keep nobody waiting, and the oldest is closed first.
 fn upgrades_to_nowhere() {
     let place = Place::new();
     let mut asking: Vec<TcpStream> =

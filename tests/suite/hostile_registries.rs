@@ -188,28 +188,28 @@ fn a_registry_that_refuses_every_token() {
     assert_eq!(site.asked().len(), 3);
 }
 
-/// Manifests are the registry's own; where it sends us for them, nobody is asked.
+/// No redirect of a manifest leads to plain HTTP, to this machine, or next to it.
 fn manifests_led_elsewhere() {
     let other = Site::new(|asked| Image::new().answer(asked));
     let listens = other.address.clone();
     for (to, why) in [
         (format!("http://{listens}/v2/some/image/manifests/one"), "is not encrypted"),
         ("http://169.254.169.254/latest/meta-data/".to_owned(), "is not encrypted"),
-        ("https://169.254.170.2/".to_owned(), "is this machine, or only for machines next to it"),
-        (format!("https://{listens}/"), "is this machine"),
+        ("https://169.254.170.2/".to_owned(), "a loopback or link-local address"),
+        (format!("https://{listens}/"), "a loopback or link-local address"),
         ("http://registry.example/".to_owned(), "is not encrypted"),
         ("file:///etc/passwd".to_owned(), "is not encrypted"),
     ] {
         let bed = Bed::new();
         let shown = to.split('/').take(3).collect::<Vec<_>>().join("/");
         let site = Site::new(move |_| Reply::redirect(&to));
-        pull(&bed, &site).code(3).says(&format!("it sends us to {shown}")).says(why);
+        pull(&bed, &site).code(3).says(&format!("it redirects to {shown}")).says(why);
     }
     assert!(other.asked().is_empty(), "{:?}", other.asked());
     // In circles.
     let bed = Bed::new();
     let site = Site::new(|asked| Reply::redirect(&format!("{}x", asked.path)));
-    pull(&bed, &site).code(3).says("it leads us on more than 5 times");
+    pull(&bed, &site).code(3).says("it redirects more than 5 times");
     // At home it may be anywhere.
     let image = Image::new();
     let site = Site::new(move |asked| match asked.path.ends_with("/one") {
@@ -219,7 +219,7 @@ fn manifests_led_elsewhere() {
     pull(&bed, &site).code(0);
 }
 
-/// Layers may lie elsewhere, and whoever keeps them does not learn who we are.
+/// Layers may lie on another host, which gets no credentials.
 fn blobs_led_elsewhere() {
     let bed = Bed::new();
     let storage = Site::at("127.0.0.2", |asked| Image::new().answer(asked));
@@ -244,11 +244,11 @@ fn blobs_led_elsewhere() {
             true => Reply::redirect(&format!("{to}{}", asked.path)),
             false => image.answer(asked),
         });
-        pull(&bed, &site).code(3).says(&format!("it sends us to {to}"));
+        pull(&bed, &site).code(3).says(&format!("it redirects to {to}"));
     }
 }
 
-/// Nobody is asked for a token, and shown a password, where it could be heard or is not meant to be.
+/// No token is asked for, and no password sent, over plain HTTP or at an address only this machine has.
 fn realms_elsewhere() {
     let other = Site::at("127.0.0.2", |_| Reply::new(200, "{\"token\": \"t\"}"));
     for realm in [
@@ -280,6 +280,6 @@ fn a_token_service_that_leads_elsewhere() {
         false => refuse(&realm),
     });
     log_in(&bed, &site.address);
-    pull(&bed, &site).code(3).says("a token comes from where it was asked for");
+    pull(&bed, &site).code(3).says("a token service may not redirect elsewhere");
     assert!(other.asked().is_empty(), "{:?}", other.asked());
 }

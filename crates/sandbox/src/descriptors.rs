@@ -1,8 +1,8 @@
-//! How many descriptors this process may have open, and how many what it starts may.
+//! The limit of descriptors: raised for this process, restored for the processes it makes.
 //!
-//! A runner has many: connections, sessions, files on their way. What it starts has what its caller has, as if
-//! nothing had been raised: programs that use `select` cannot have more than 1024, others close all they could
-//! have. Used by `main`, and wherever a process is made.
+//! A runner has many descriptors open: connections, sessions, files. Its children keep the limit of its caller, since
+//! programs that use `select` break beyond 1024, and others close every number up to their limit. Used by `main`, and
+//! where a process is made.
 #![forbid(unsafe_code)]
 
 use crate::sys;
@@ -10,26 +10,26 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The limit this process was started with, once it has another.
+/// The limit this process was started with, once it is raised.
 static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
-/// Raises the limit to the most this process may have.
+/// Raises the soft limit to the hard limit.
 pub fn raise_descriptors() {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: before.maximum, maximum: before.maximum };
     if setrlimit(Resource::Nofile, raised).is_ok() {
-        // Twice is once.
+        // A second call changes nothing.
         let _ = BEFORE.set(before);
     }
 }
 
-/// The limit of what this process starts.
+/// The limit of the processes that this one makes.
 #[must_use]
 pub fn inherited_descriptors() -> Rlimit {
     BEFORE.get().cloned().unwrap_or_else(|| getrlimit(Resource::Nofile))
 }
 
-/// Has the program of a command find the limit that this process was started with.
+/// Gives the program of a command the limit that this process was started with.
 pub fn with_inherited_descriptors(command: &mut Command) -> &mut Command {
     match before() {
         Some(limits) => sys::limit_descriptors(command, limits),
@@ -37,7 +37,7 @@ pub fn with_inherited_descriptors(command: &mut Command) -> &mut Command {
     }
 }
 
-/// The limit to be restored, as the kernel takes it.
+/// The limit to restore, as the kernel takes it.
 pub(crate) fn before() -> Option<[u64; 2]> {
     let limit = BEFORE.get()?;
     Some([limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX)])

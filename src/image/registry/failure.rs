@@ -1,4 +1,4 @@
-//! Why a registry gives nothing, as it happened and in words for whoever typed the name.
+//! Why a registry gives nothing: what happened, and the message for the person who typed the image's name.
 
 use serde::Deserialize;
 use std::error::Error;

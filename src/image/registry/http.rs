@@ -1,7 +1,7 @@
-//! Requests to a registry: where they may be led, and how much of an answer is taken.
+//! Requests to a registry: which redirects are followed, and how much of an answer is read.
 //!
-//! Redirects are followed here and not by the client, so that each is judged (`route`) and none but the
-//! registry itself is shown who we are.
+//! Redirects are followed here and not by the client, so that `route` judges each and only the registry gets
+//! credentials.
 
 use super::failure::Failure;
 use super::route::{Base, Want, is_near_address};
@@ -19,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(15);
 const READ: Duration = Duration::from_secs(60);
 /// How long an answer may take that is not a layer.
 const WHOLE: Duration = Duration::from_secs(120);
-/// How often one request may be led on.
+/// Redirects of one request.
 const HOPS: usize = 5;
 /// Most of a refusal's body that is read.
 const MOST_REFUSAL: usize = 64 << 10;
@@ -36,7 +36,7 @@ pub(super) struct Ask<'a> {
     pub(super) want: Want,
     pub(super) url: Url,
     pub(super) headers: &'a HeaderMap,
-    /// Who we are, for the place that is asked and no other.
+    /// Credentials for the host that is asked, and no other.
     pub(super) authorization: Option<&'a HeaderValue>,
 }
 
@@ -53,7 +53,7 @@ impl Http {
         Ok(Http { client, names, base })
     }
 
-    /// Asks, and follows where that may be followed. Whatever the answer's status, that is the answer.
+    /// Asks, and follows redirects that may be followed. An answer of any status is an answer.
     pub(super) async fn get(&self, ask: Ask<'_>) -> Result<Response, Failure> {
         let Ask { want, mut url, headers, mut authorization } = ask;
         for _ in 0..=HOPS {
@@ -68,16 +68,16 @@ impl Http {
             let Some(next) = redirect(&response, &url)? else { return Ok(response) };
             self.base.may_follow(want, &url, &next).map_err(Failure::Answer)?;
             if next.origin() != url.origin() {
-                // Not shown who we are, there or wherever it leads from there.
+                // No credentials there, nor on the way from there.
                 authorization = None;
                 self.leave_home(&next);
             }
             url = next;
         }
-        Err(Failure::Answer(format!("it leads us on more than {HOPS} times")))
+        Err(Failure::Answer(format!("it redirects more than {HOPS} times")))
     }
 
-    /// Somebody else's address is asked next: its name must not lead back to this machine.
+    /// Another host is asked next: its name must not lead to this machine.
     pub(super) fn leave_home(&self, url: &Url) {
         if let Some(host) = url.host_str().filter(|_| self.base.is_away(url)) {
             let mut away = self.names.away.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +91,7 @@ fn redirect(response: &Response, from: &Url) -> Result<Option<Url>, Failure> {
     let is_one = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let Some(to) = response.headers().get(LOCATION).filter(|_| is_one) else { return Ok(None) };
     let to = to.to_str().ok().and_then(|to| from.join(to).ok());
-    to.map(Some).ok_or_else(|| Failure::Answer("it sends us to what is no address".to_owned()))
+    to.map(Some).ok_or_else(|| Failure::Answer("it redirects to what is no address".to_owned()))
 }
 
 /// The whole of a good answer, if it is no longer than this; a refusal is an error.
@@ -135,8 +135,8 @@ pub(super) async fn refusal(mut response: Response) -> Failure {
     Failure::status(status, &bytes)
 }
 
-/// Looks names up. Those of other hosts that a registry has named lead to no address of this machine or
-/// next to it: anybody can give such an address a name.
+/// Looks names up. A name of another host that comes from a registry may not lead to this machine or to a link-local
+/// address: anybody can give such an address a name.
 #[derive(Default)]
 struct Names {
     away: Mutex<HashSet<String>>,
@@ -152,7 +152,7 @@ impl Resolve for Names {
             let allowed = |address: &SocketAddr| !is_away || !is_near_address(address.ip());
             let addresses: Vec<SocketAddr> = found.filter(allowed).collect();
             if addresses.is_empty() && is_away {
-                let why = "its name leads to this machine, or to one only for those next to it";
+                let why = "its name leads to a loopback or link-local address";
                 return Err(why.into());
             }
             let addresses: Addrs = Box::new(addresses.into_iter());

@@ -1,7 +1,7 @@
-//! Which addresses a registry may send us to, and with what.
+//! Which addresses a registry may redirect to, and which it may name for tokens.
 //!
-//! A registry is a stranger that answers from wherever it likes: what it names is judged before anybody is
-//! asked (docs/adr/0072). Used by `http` for redirects and by `token` for realms.
+//! A registry is a stranger: each address it names is judged before a request is made (docs/adr/0072). Used by `http`
+//! for redirects and by `token` for realms.
 
 use reqwest::Url;
 use std::net::IpAddr;
@@ -57,17 +57,17 @@ impl Base {
 
     /// Whether a redirect from `from` to `to` may be followed; why not.
     pub(super) fn may_follow(&self, want: Want, from: &Url, to: &Url) -> Result<(), String> {
-        let refused = |why: &str| Err(format!("it sends us to {}, {why}", shown(to)));
+        let refused = |why: &str| Err(format!("it redirects to {}, {why}", shown(to)));
         if to.origin() == from.origin() && has_no_user(to) {
             return Ok(());
         }
         if want == Want::Token {
-            return refused("and a token comes from where it was asked for");
+            return refused("but a token service may not redirect elsewhere");
         }
         if !has_no_user(to) {
             return refused("with a user's name in the address");
         }
-        // Its storage may well be another program of this machine; its manifests are its own.
+        // Its storage may be another program of this machine. Its manifests are its own.
         if self.is_here && want == Want::Blob && is_loopback(host(to)) {
             return match to.scheme() {
                 "http" | "https" => Ok(()),
@@ -77,7 +77,7 @@ impl Base {
         self.elsewhere(to).or_else(|why| refused(&why))
     }
 
-    /// Whether a token may be asked for at `realm`, with what we have; why not.
+    /// Whether a token may be asked for at `realm`, with a password; why not.
     pub(super) fn may_ask(&self, realm: &Url) -> Result<(), String> {
         let refused = |why: &str| Err(format!("it names {} for tokens, {why}", shown(realm)));
         if !has_no_user(realm) {
@@ -90,14 +90,13 @@ impl Base {
         self.elsewhere(realm).or_else(|why| refused(&why))
     }
 
-    /// Whether this is a place that some other host may be: over TLS, and not this machine or what is
-    /// next to it.
+    /// Whether another host may be asked there: over TLS, and not this machine or a link-local address.
     fn elsewhere(&self, url: &Url) -> Result<(), String> {
         if url.scheme() != "https" {
             return Err("which is not encrypted".to_owned());
         }
         match is_near(host(url)) {
-            true => Err("which is this machine, or only for machines next to it".to_owned()),
+            true => Err("a loopback or link-local address".to_owned()),
             false => Ok(()),
         }
     }
@@ -107,12 +106,12 @@ fn has_no_user(url: &Url) -> bool {
     url.username().is_empty() && url.password().is_none()
 }
 
-/// A host as people write it.
+/// The host as it stands in the address.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }
 
-/// Where that is, without the rest of the address, which may be long or a secret.
+/// Scheme, host and port: the rest of an address may be long, or a secret.
 pub(super) fn shown(url: &Url) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     let host: String = host(url).chars().take(100).collect();

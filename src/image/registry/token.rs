@@ -1,7 +1,7 @@
-//! Being let in: what a registry asks for in a refusal, and the token it is shown then.
+//! Authorization: the challenge in a registry's refusal, and the token or password that answers it.
 //!
-//! A password goes over TLS to the registry, or to the one address that the registry itself names for
-//! tokens, and is not carried on from there (docs/adr/0072).
+//! A password goes to the registry, or to the one address that the registry names for tokens, and no redirect carries
+//! it on (docs/adr/0072).
 
 use super::failure::Failure;
 use super::http::{Ask, Http, whole};
@@ -26,7 +26,7 @@ enum Challenge {
     Bearer { realm: String, service: Option<String> },
 }
 
-/// Who we are at a registry, and what it was shown last.
+/// Credentials for a registry, and the header it was sent last.
 pub(super) struct Entrance {
     login: Login,
     /// What the token is to allow.
@@ -34,7 +34,7 @@ pub(super) struct Entrance {
     shown: Mutex<Option<HeaderValue>>,
 }
 
-/// An answer of who gives out tokens.
+/// The answer of a token service.
 #[derive(Deserialize)]
 struct Granted {
     token: Option<String>,
@@ -47,12 +47,12 @@ impl Entrance {
         Entrance { login, scope: format!("repository:{repository}:pull"), shown: Mutex::default() }
     }
 
-    /// What to show, as far as that is known.
+    /// The header to send, as far as it is known.
     pub(super) async fn shown(&self) -> Option<HeaderValue> {
         self.shown.lock().await.clone()
     }
 
-    /// What to show after a refusal of `refused`; `None` where there is nothing else to show.
+    /// The header to send after a refusal of `refused`; `None` where there is no other.
     pub(super) async fn renew(
         &self,
         http: &Http,
@@ -61,7 +61,7 @@ impl Entrance {
     ) -> Result<Option<HeaderValue>, Failure> {
         let mut shown = self.shown.lock().await;
         if shown.as_ref() != refused {
-            // Another request was refused as well, and has been faster.
+            // Another request was refused too, and has renewed it.
             return Ok(shown.clone());
         }
         let value = match challenge(headers) {
