@@ -4,7 +4,7 @@
 //! only there may they be made, given away or removed.
 #![forbid(unsafe_code)]
 
-use crate::descriptors::{self, with_inherited_descriptors};
+use crate::descriptors;
 use crate::handshake::CHORE_ARG;
 use crate::process::Child;
 use crate::spec::{IdRange, UserMap};
@@ -60,7 +60,7 @@ fn helper(program: &'static str, pid: u32, ranges: &[IdRange]) -> Result<(), Map
         .iter()
         .flat_map(|range| [range.inside, range.outside, range.count])
         .map(|number| number.to_string());
-    let output = with_inherited_descriptors(&mut Command::new(program))
+    let output = Command::new(program)
         .arg(pid.to_string())
         .args(numbers)
         .stdin(Stdio::null())
