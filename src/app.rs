@@ -19,6 +19,7 @@ pub(crate) use error::AppError;
 pub(crate) use request::{EngineKind, LogFormat, RunRequest};
 pub(crate) use serve::{ServeError, ServeRequest, serve};
 pub(crate) use shown::LogsWanted;
+use shown::Untold;
 
 use crate::amazon;
 use crate::client::Menu;
@@ -31,13 +32,14 @@ use crate::driver::{
 };
 use crate::engine::{ContainerSpec, host_image, process};
 use crate::events::LogWriter;
-use crate::image::Image;
+use crate::image::{Image, Store};
 use crate::outputs::cache::CacheTo;
 use crate::outputs::{self, Destinations};
 use crate::session::{Hub, HubParts, LogDir, SessionLog};
 use crate::signals::Signals;
 use crate::sinks::{AwsWay, Gate};
-use crate::state::{BuildDir, Home, Meta, Owned, prune_old};
+use crate::state::{BuildDir, Home, Meta, Owned, SCHEMA, pid_namespace, prune_old};
+use crate::stdio::say;
 use crate::{clock, runtime};
 use door::Door;
 use environment::{BuildSource, Environment};
@@ -94,6 +96,8 @@ pub(crate) fn run(
     let dir = BuildDir::of(&home, &uuid);
     let groups = groups(&request, &uuid).map_err(AppError::io("look for control groups"))?;
     let meta = Meta {
+        schema_version: SCHEMA,
+        pid_namespace: pid_namespace(),
         uuid,
         project: request.project.clone(),
         number: identity.number,
@@ -192,7 +196,7 @@ impl Build {
         let progress = watch::Sender::new(Progress::default());
         let gate = Arc::new(Gate::default());
         let has_menu = self.has_menu();
-        let untold = Arc::new(Mutex::new(Vec::new()));
+        let untold = Untold::default();
         let door = Door::new(&self.home, &self.identity.uuid);
         let way = match self.request.sessions {
             true => door.way(),
@@ -266,14 +270,14 @@ impl Build {
         tokio::select! {
             _ = shown => {}
             () = impatience(status, asked) => {
-                ways::say(&format!(
+                say(&format!(
                     "what the build has written is not read; all of it: runner logs {}",
                     self.identity.uuid
                 ));
             }
         }
-        for text in untold.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            ways::say(&text);
+        for text in untold.warnings.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            say(&text);
         }
         prune_old(&self.home, std::time::SystemTime::now());
         if let Some(cache) = &self.request.cache
@@ -282,7 +286,11 @@ impl Build {
             // It was told already, if it kept the build from anything.
             tracing::warn!(%error, "old caches stay");
         }
-        Ok(status)
+        Store::new(self.home.images()).prune_old_trees(std::time::SystemTime::now());
+        match untold.broken_output.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(status),
+            Some(error) => Err(AppError::Output { error, status }),
+        }
     }
 
     fn has_menu(&self) -> bool {

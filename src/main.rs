@@ -32,6 +32,7 @@ mod signals;
 mod sinks;
 mod source;
 mod state;
+mod stdio;
 mod sweep;
 mod users;
 

@@ -7,7 +7,7 @@
 use crate::engine::daemon;
 use crate::events::LogWriter;
 use crate::outputs;
-use crate::state::{BuildDir, ContainerFile, Home, StateError, remove_tree};
+use crate::state::{BuildDir, ContainerFile, Home, MetaError, StateError, remove_tree};
 use runner_core::event::EventBody;
 use runner_core::phase::{Phase, PhaseContext, Status};
 use runner_core::record::record;
@@ -75,12 +75,14 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
         return Ok(Swept::Nothing);
     }
     // Before what there is of a build that had not begun goes, and this with it.
-    let (layers, groups, staging) = dir.meta().map_or_else(
-        |_| (vec![dir.layer()], Vec::new(), Vec::new()),
-        |meta| (meta.layers, meta.groups, meta.staging),
-    );
+    let (layers, groups, staging) = match dir.meta() {
+        Ok(Some(meta)) => (meta.layers, meta.groups, meta.staging),
+        // What it has made, only its own version knows.
+        Err(error @ MetaError::Version(_)) => return Err(io::Error::other(error)),
+        Ok(None) | Err(MetaError::Damaged { .. }) => (vec![dir.layer()], Vec::new(), Vec::new()),
+    };
     let left = end_container(&dir, uuid)?;
-    let has_ended = dir.record()?.is_some();
+    let has_ended = dir.has_record();
     if !has_ended {
         // A daemon that is gone for good must not keep the build from its end.
         write_fault(&dir)?;

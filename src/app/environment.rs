@@ -3,7 +3,7 @@
 //! Used by `app`; the layers go to `core::env`, which decides who wins.
 
 use super::identity::Identity;
-use super::{AppError, Build, EngineKind, ways};
+use super::{AppError, Build, EngineKind};
 use crate::amazon::{ACCOUNT, Amazon, REGION};
 use crate::credentials::Endpoint;
 use crate::driver::Asked;
@@ -11,6 +11,7 @@ use crate::driver::inbox::Inbox;
 use crate::engine::SourceMount;
 use crate::image::Image;
 use crate::source::SourceFacts;
+use crate::stdio::say;
 use crate::{clock, credentials, source};
 use runner_core::env::{self, Layers, Variables};
 use runner_core::event::{NoticeLevel, SecondarySource};
@@ -162,7 +163,7 @@ impl Build {
             }
         }
         if !short.is_empty() && !self.request.quiet {
-            ways::say(&format!(
+            say(&format!(
                 "warning: not masked, because shorter than {} characters: the value of {}",
                 mask::MIN_LENGTH,
                 short.join(", ")

@@ -3,6 +3,7 @@
 use crate::credentials::EndpointError;
 use crate::runtime::NoRuntime;
 use crate::state::StateError;
+use runner_core::phase::Status;
 use std::io;
 
 /// A failure outside the build itself; `cli` gives it its exit code and its hint.
@@ -22,6 +23,8 @@ pub(crate) enum AppError {
     Credentials(#[from] EndpointError),
     #[error("stopped before the build began")]
     Stopped,
+    #[error("{error}; the build itself: {status}")]
+    Output { error: String, status: Status },
     #[error("the build ended before it began")]
     NotBegun,
     #[error("{}", .0.join("; "))]

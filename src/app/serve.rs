@@ -3,11 +3,12 @@
 //! Builds are their own runners' (docs/architecture.md); this one is a client of theirs. When it ends
 //! they go on.
 
-use super::ways::{say, short};
+use super::ways::short;
 use crate::aws::{Access, Endpoint, KeyPair, PROFILE, Server, bind};
 use crate::runtime::{self, NoRuntime};
 use crate::signals::{STOPS, SignalStream, Signals};
 use crate::state::{Home, ServeLock, Serving, StateError, live_serve};
+use crate::stdio::say;
 use crate::sweep::sweep;
 use std::io;
 use std::net::SocketAddr;

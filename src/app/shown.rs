@@ -8,6 +8,7 @@ use crate::amazon::s3::Location;
 use crate::deliveries::{Copies, Couriers};
 use crate::events::LogWriter;
 use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink, WaysIn};
+use crate::stdio::{Out, is_gone, of_output};
 use runner_core::event::LogsFacts;
 use runner_core::project::CloudWatchLogs;
 use std::fs;
@@ -22,13 +23,21 @@ pub(crate) struct LogsWanted {
     pub(crate) s3: Option<Location>,
 }
 
+/// What is told when the build is over.
+#[derive(Default)]
+pub(super) struct Untold {
+    pub(super) warnings: Arc<Mutex<Vec<String>>>,
+    /// Why standard output has not got everything, though somebody may read it.
+    pub(super) broken_output: Arc<Mutex<Option<String>>>,
+}
+
 impl Build {
     pub(super) fn start_sinks(
         &self,
         log: &LogWriter,
         gate: &Arc<Gate>,
         ways: WaysIn,
-        untold: &Arc<Mutex<Vec<String>>>,
+        untold: &Untold,
     ) -> io::Result<Vec<JoinHandle<()>>> {
         let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.request.format {
             LogFormat::Pretty => {
@@ -38,19 +47,24 @@ impl Build {
                 let pretty = Pretty::new(term, ways.clone(), gate_of_sink, color);
                 ("pretty", Box::new(pretty), Some(Arc::clone(gate)))
             }
-            LogFormat::CodeBuild => ("codebuild", Box::new(CodeBuild::new(io::stdout())), None),
-            LogFormat::Json => ("json", Box::new(Json::new(io::stdout())), None),
+            LogFormat::CodeBuild => ("codebuild", Box::new(CodeBuild::new(Out)), None),
+            LogFormat::Json => ("json", Box::new(Json::new(Out)), None),
         };
         let spawn = |name, sink, gate, failed| {
             sinks::spawn(name, sink, &self.dir, log.clone(), gate, failed)
         };
-        let mut threads = vec![spawn(name, sink, gate, sinks::nobody())?];
+        let broken = Arc::clone(&untold.broken_output);
+        let failed = Box::new(move |error| {
+            let told = (!is_gone(&error)).then(|| of_output(error).to_string());
+            *broken.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        });
+        let mut threads = vec![spawn(name, sink, gate, failed)?];
         if self.request.format != LogFormat::Pretty {
             let notices = Notices::new(io::stderr(), ways, self.request.quiet);
             threads.push(spawn("notices", Box::new(notices), None, sinks::nobody())?);
         }
         if let Some((path, file)) = &self.request.log_file {
-            let (untold, shown) = (Arc::clone(untold), path.display().to_string());
+            let (untold, shown) = (Arc::clone(&untold.warnings), path.display().to_string());
             let failed = Box::new(move |error| {
                 let text = format!("warning: the log in {shown} is not complete: {error}");
                 untold.lock().unwrap_or_else(PoisonError::into_inner).push(text);

@@ -3,14 +3,7 @@
 
 use crate::engine::host_image;
 use crate::sinks::{AwsWay, WaysIn};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-
-/// One line on standard error.
-pub(super) fn say(text: &str) {
-    // Without a standard error there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "runner: {text}");
-}
 
 /// How a second terminal reaches the build.
 pub(super) fn ways_in(uuid: &uuid::Uuid, keys: bool, aws: AwsWay) -> WaysIn {

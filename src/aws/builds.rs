@@ -5,7 +5,7 @@
 use super::call::Refusal;
 use crate::client::{ClientError, Link};
 use crate::events::Follower;
-use crate::state::{self, BuildDir, Home, StateError, all_builds, live_builds};
+use crate::state::{self, BuildDir, Home, Need, StateError, all_builds, live_builds};
 use runner_core::record::{Build, record};
 use runner_core::view::BuildView;
 use runner_wire::control::{Answer, Request, Status};
@@ -43,9 +43,20 @@ impl Builds {
         self.read(move |builds| builds.one(&uuid)).await.flatten()
     }
 
+    /// The live build that is meant, by the rule of every verb; otherwise what there is.
+    pub(super) async fn find(&self, wanted: &str) -> Result<Known, String> {
+        let wanted = wanted.to_owned();
+        let found = self.read(move |builds| {
+            let found = state::find(&builds.home, Some(&wanted), Need::Live);
+            let found = found.map_err(|error| error.in_full())?;
+            builds.one(&found.uuid).ok_or_else(|| format!("build {} has gone", found.id))
+        });
+        found.await.unwrap_or_else(|| Err("the builds could not be looked through".to_owned()))
+    }
+
     /// All of them, the newest first.
     pub(super) async fn all(&self) -> Result<Vec<Known>, Refusal> {
-        self.list(all_builds).await
+        self.list(|home| Ok(all_builds(home)?.0)).await
     }
 
     /// Those that have not ended, the newest first.

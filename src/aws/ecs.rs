@@ -5,7 +5,7 @@ use super::call::{Call, Refusal, unknown};
 use super::documents;
 use super::endpoint::{Endpoint, Origin};
 use super::page::page;
-use super::targets::{CLUSTER, ECS_IDLE, check, no_session};
+use super::targets::{CLUSTER, ECS_IDLE, check, no_session, resource};
 use crate::amazon::{ACCOUNT, REGION};
 use crate::clock;
 use crate::gateway::Asked;
@@ -75,6 +75,18 @@ async fn find(task: &str, endpoint: &Endpoint) -> Option<Known> {
     endpoint.builds.get(task.rsplit('/').next()?).await
 }
 
+/// The build that a call which needs a live one names: by its task, or as every verb takes it.
+async fn named(task: &str, endpoint: &Endpoint) -> Result<Known, String> {
+    match find(task, endpoint).await {
+        Some(known) => Ok(known),
+        None => {
+            let build = task.rsplit('/').next().unwrap_or(task);
+            let found = endpoint.builds.find(build).await;
+            found.map_err(|why| format!("The specified task was not found: {why}."))
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ExecuteCommand {
@@ -95,9 +107,8 @@ async fn execute(
         return Err(invalid("Interactive is the only mode supported currently."));
     }
     cluster(input.cluster.as_deref())?;
-    endpoint.judge(origin, "ecs:ExecuteCommand", &input.task)?;
-    let known = find(&input.task, endpoint).await;
-    let known = known.ok_or_else(|| invalid("The specified task was not found."))?;
+    let known = named(&input.task, endpoint).await.map_err(invalid)?;
+    endpoint.judge(origin, "ecs:ExecuteCommand", &resource(&known))?;
     if input.container.as_deref().is_some_and(|container| container != CONTAINER) {
         return Err(invalid(format!("The task has one container, `{CONTAINER}`.")));
     }

@@ -4,7 +4,7 @@ use super::call::{Call, Refusal, unknown};
 use super::documents::{self, Parameters};
 use super::endpoint::{Endpoint, Origin};
 use super::page::page;
-use super::targets::{no_session, reachable};
+use super::targets::{no_session, reachable, resolve, resource};
 use crate::gateway::{Asked, SessionFacts};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -49,8 +49,9 @@ async fn start(
     if input.reason.as_ref().is_some_and(|reason| reason.chars().count() > 256) {
         return Err(Refusal::new("ValidationException", "Reason is to have 1 to 256 characters"));
     }
-    endpoint.judge(origin, "ssm:StartSession", &input.target)?;
-    let known = reachable(&input.target, endpoint).await.map_err(not_connected)?;
+    let known = resolve(&input.target, endpoint).await.map_err(not_connected)?;
+    endpoint.judge(origin, "ssm:StartSession", &resource(&known))?;
+    let known = reachable(&input.target, known).await.map_err(not_connected)?;
     let document = input.document_name.as_deref();
     let plan = documents::plan(document, &input.parameters.clone().unwrap_or_default())?;
     let asked = Asked {
@@ -206,7 +207,10 @@ struct Connection {
 }
 
 async fn connection(input: &Connection, endpoint: &Endpoint) -> Result<Value, Refusal> {
-    let is_connected = reachable(&input.target, endpoint).await.is_ok();
+    let is_connected = match resolve(&input.target, endpoint).await {
+        Ok(known) => reachable(&input.target, known).await.is_ok(),
+        Err(_) => false,
+    };
     let status = if is_connected { "connected" } else { "notconnected" };
     Ok(json!({"Target": input.target, "Status": status}))
 }

@@ -43,20 +43,37 @@ pub(super) struct Reachable {
     pub(super) longest: Option<Duration>,
 }
 
-/// The build of a target, if sessions can be opened in it; otherwise why not.
-pub(super) async fn reachable(target: &str, endpoint: &Endpoint) -> Result<Reachable, String> {
-    let own = target.strip_prefix(TARGET).map(str::to_owned);
-    let is_task = own.is_none();
-    let uuid = own.or_else(|| task_of_target(target));
-    let known = match uuid {
-        Some(uuid) => endpoint.builds.get(&uuid).await,
-        None => None,
+/// The one live build that a target names: `codebuild:BUILD`, BUILD alone, or that of a task.
+pub(super) async fn resolve(target: &str, endpoint: &Endpoint) -> Result<Known, String> {
+    let found = if is_task(target) {
+        match task_of_target(target) {
+            Some(uuid) => endpoint.builds.find(&uuid).await,
+            None => Err("it is not of the form ecs:CLUSTER_TASK_RUNTIME".to_owned()),
+        }
+    } else {
+        endpoint.builds.find(target.strip_prefix(TARGET).unwrap_or(target)).await
     };
-    let shown: String = target.chars().filter(|c| !c.is_control()).collect();
-    let known = known.ok_or_else(|| format!("{shown} is not connected."))?;
-    let mut reachable =
-        check(known).await.map_err(|why| format!("{shown} is not connected: {why}."))?;
-    if is_task {
+    found.map_err(|why| not_connected(target, &why))
+}
+
+fn is_task(target: &str) -> bool {
+    target.starts_with("ecs:")
+}
+
+fn not_connected(target: &str, why: &str) -> String {
+    let shown = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).collect() };
+    format!("{} is not connected: {}.", shown(target), shown(why))
+}
+
+/// The name by which access to a build is judged, whatever it was called.
+pub(super) fn resource(known: &Known) -> String {
+    format!("{TARGET}{}", known.uuid)
+}
+
+/// The build of a target, if sessions can be opened in it; otherwise why not.
+pub(super) async fn reachable(target: &str, known: Known) -> Result<Reachable, String> {
+    let mut reachable = check(known).await.map_err(|why| not_connected(target, &why))?;
+    if is_task(target) {
         reachable.idle = ECS_IDLE;
     }
     Ok(reachable)

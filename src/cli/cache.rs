@@ -9,7 +9,6 @@ use crate::outputs::{OutputError, Store};
 use clap::{Args, Subcommand};
 use runner_wire::files::printable;
 use serde_json::json;
-use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Objects that stay and are told by their names; the rest is counted.
@@ -88,7 +87,7 @@ pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
             print(&match args.format {
                 Format::Json => as_json(&rows),
                 Format::Text => as_text(rows),
-            });
+            })?;
         }
         CacheVerb::Prune(args) => {
             let (before, most) = match args.all {
@@ -166,11 +165,13 @@ impl Places {
     }
 }
 
-/// Says what has become of a place; what stays there against the caller's will.
-fn tell(store: &Store, pruned: Pruned) -> Option<CliError> {
+/// Says what has become of a place; the failures: what stays there against the caller's will, and that it could
+/// not be said.
+fn tell(store: &Store, pruned: Pruned) -> Vec<CliError> {
     let Pruned { removed, renewed, failures, abandoned } = pruned;
     let bytes = removed.iter().map(|entry| entry.bytes).sum();
-    print(&format!("{store}: {} removed, {}\n", removed.len(), indicatif::BinaryBytes(bytes)));
+    let size = indicatif::BinaryBytes(bytes);
+    let said = print(&format!("{store}: {} removed, {size}\n", removed.len()));
     if renewed > 0 {
         say(&format!("{store}: {renewed} kept, saved anew in this moment"));
     }
@@ -191,7 +192,8 @@ fn tell(store: &Store, pruned: Pruned) -> Option<CliError> {
     hints.sort();
     hints.dedup();
     let error = CliError::ours(format!("not all of {store} is pruned: {}", lines.join("; ")));
-    (!failures.is_empty()).then(|| hints.into_iter().fold(error, CliError::hint))
+    let failed = (!failures.is_empty()).then(|| hints.into_iter().fold(error, CliError::hint));
+    said.err().into_iter().chain(failed).collect()
 }
 
 fn as_json(rows: &[(String, Listed)]) -> String {
@@ -232,9 +234,8 @@ fn as_text(rows: Vec<(String, Listed)>) -> String {
     lines.collect()
 }
 
-fn print(text: &str) {
-    // A closed standard output has no reader to disappoint.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+fn print(text: &str) -> Result<u8, CliError> {
+    super::answer(text)
 }
 
 impl From<OutputError> for CliError {

@@ -9,7 +9,6 @@ use crate::app::BuildspecFile;
 use clap::{Args, ValueEnum};
 use runner_core::spec::{Code, Diagnostic, Severity, schema};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Options of `runner check`.
@@ -55,8 +54,7 @@ fn warning(name: &str) -> Result<Code, String> {
 /// Reports; the exit code.
 pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
     if args.schema {
-        let _ = std::io::stdout().write_all(pretty(&schema()).as_bytes());
-        return Ok(0);
+        return super::answer(pretty(&schema()));
     }
     let source = std::fs::canonicalize(&args.source).map_err(|error| {
         CliError::usage(format!("source directory {}: {error}", args.source.display()))
@@ -79,8 +77,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
         Format::Json => pretty(&as_json(&file, &problems)),
         Format::Sarif => pretty(&as_sarif(&file, &problems)),
     };
-    // A reader that has gone has read enough; the exit code says the rest.
-    let _ = std::io::stdout().write_all(report.as_bytes());
+    super::answer(report)?;
     Ok(if problems.iter().any(Diagnostic::is_error) { USAGE } else { 0 })
 }
 

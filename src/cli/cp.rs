@@ -4,11 +4,11 @@ use super::error::{CliError, OURS, SESSION};
 use super::sessions::connect;
 use crate::client::{self, Copied, CopyError, Manner, Unfinished, Way};
 use crate::signals::{ENDS, Signals};
-use crate::state::{LookupError, live_builds};
+use crate::stdio::say;
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{OsStr, OsString};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -28,8 +28,8 @@ pub(super) struct CpArgs {
 }
 
 const CP_HELP: &str = "\
-BUILD is a build id, its uuid, a unique prefix, or a project with one live build; `:PATH` where one build
-is live. A relative PATH is relative to where `runner exec` runs commands. A path of this machine with a
+BUILD is a build id, its uuid, a unique prefix of either, or a project with one live build; `:PATH` where one
+build is live. A relative PATH is relative to where `runner exec` runs commands. A path of this machine with a
 colon in it begins with / or ./
 
 As with cp -r and docker cp: a file or directory is copied into DST where DST is a directory, and gets
@@ -99,9 +99,9 @@ pub(super) fn cp(args: &CpArgs) -> Result<u8, CliError> {
     };
     let unfinished = clean_up_on_signals()
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;
-    let client = connect(resolve(build)?.as_deref())?;
+    let client = connect(build)?;
     let manner =
-        Manner { follows: args.follow_link, tell: &|text| say("", text), unfinished: &unfinished };
+        Manner { follows: args.follow_link, tell: &|text| say(text), unfinished: &unfinished };
     let copied = client::copy(client, way, manner)?;
     finish(&copied)
 }
@@ -116,31 +116,9 @@ fn finish(copied: &Copied) -> Result<u8, CliError> {
     }
     if std::io::stderr().is_terminal() {
         let size = indicatif::HumanBytes(bytes);
-        say("", &format!("copied {entries} files and directories, {size}"));
+        say(&format!("copied {entries} files and directories, {size}"));
     }
     Ok(0)
-}
-
-/// A project's name stands for its one live build.
-fn resolve(build: Option<&str>) -> Result<Option<String>, CliError> {
-    let Some(name) = build else { return Ok(None) };
-    let home = super::home::open()?;
-    match crate::state::find(&home, Some(name)) {
-        Err(LookupError::Unknown { .. }) if !name.contains(':') => {}
-        _ => return Ok(Some(name.to_owned())),
-    }
-    let mut ids: Vec<String> = live_builds(&home)?.into_iter().map(|known| known.id).collect();
-    ids.retain(|id| id.split_once(':').is_some_and(|(project, _)| project == name));
-    match ids.len() {
-        // Unknown: told with what there is.
-        0 => Ok(Some(name.to_owned())),
-        1 => Ok(ids.pop()),
-        _ => Err(LookupError::NotUnique { wanted: name.to_owned(), ids }.into()),
-    }
-}
-
-fn say(kind: &str, text: &str) {
-    let _ = writeln!(std::io::stderr(), "runner: {kind}{text}");
 }
 
 /// Sees to it that no half file stays where a signal ends this program.

@@ -3,10 +3,9 @@
 use super::error::{CliError, OURS};
 use super::values::Format;
 use crate::doctor::{Report, Row, build, machine};
-use crate::state::find;
+use crate::state::{Need, find};
 use clap::Args;
 use std::fmt::Write as _;
-use std::io::{self, Write};
 
 /// Options of `runner doctor`.
 #[derive(Debug, Args)]
@@ -23,7 +22,7 @@ pub(super) struct DoctorArgs {
 pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
     let home = super::home::open()?;
     let report = match &args.build {
-        Some(wanted) => build::look(&home, &find(&home, Some(wanted))?),
+        Some(wanted) => build::look(&home, &find(&home, Some(wanted), Need::Any)?),
         None => machine::look(&home, crate::runtime::start()?).map_err(|error| {
             CliError::ours(format!("cannot try anything in {}: {error}", home.root().display()))
         })?,
@@ -33,12 +32,8 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
             .map_err(|error| CliError::ours(error.to_string()))?,
         Format::Text => table(&report),
     };
-    match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::ours(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(if report.works { 0 } else { OURS }),
-    }
+    super::answer(format!("{}\n", text.trim_end()))?;
+    Ok(if report.works { 0 } else { OURS })
 }
 
 fn table(report: &Report) -> String {

@@ -7,9 +7,9 @@ use crate::client::ClientError;
 use crate::credentials::EndpointError;
 use crate::runtime::NoRuntime;
 use crate::state::{LookupError, StateError};
+use crate::stdio::say;
 use nix::sys::signal::Signal;
 use runner_core::phase::Status;
-use std::io::Write;
 
 /// Usage error, or a rejected buildspec.
 pub(super) const USAGE: u8 = 2;
@@ -70,11 +70,9 @@ impl CliError {
 
     /// Says it on standard error; the exit code.
     pub(super) fn print(&self) -> u8 {
-        let mut stderr = std::io::stderr().lock();
-        // Without a standard error there is nobody to tell.
-        let _ = writeln!(stderr, "runner: error: {}", self.message);
+        say(&format!("error: {}", self.message));
         for hint in &self.hints {
-            let _ = writeln!(stderr, "runner: hint: {hint}");
+            say(&format!("hint: {hint}"));
         }
         self.code
     }
@@ -110,6 +108,7 @@ impl From<AppError> for CliError {
             | AppError::Io { .. }
             | AppError::Mask(_)
             | AppError::NotBegun
+            | AppError::Output { .. }
             | AppError::Unfinished(_) => CliError::ours(error.to_string()),
         }
     }
@@ -120,7 +119,10 @@ impl From<LookupError> for CliError {
         let cli = CliError::usage(error.to_string());
         match error {
             LookupError::NoneLive => cli.hint("builds of the past: runner ps --all"),
-            LookupError::Ambiguous { ids } | LookupError::NotUnique { ids, .. } => {
+            LookupError::NoneAtAll => cli.hint("start one: runner run"),
+            LookupError::Unreadable { .. } => cli.hint("what there is: runner ps --all"),
+            LookupError::Ended { id } => cli.hint(format!("its log: runner logs {id}")),
+            LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => {
                 cli.hint(format!("one of these: {}", ids.join(", ")))
             }
             LookupError::Unknown { live, .. } if live.is_empty() => {
@@ -143,6 +145,7 @@ impl From<ClientError> for CliError {
             | ClientError::Closed
             | ClientError::Silent
             | ClientError::Stopped { .. }
+            | ClientError::Output(_)
             | ClientError::Unexpected(_) => OURS,
         };
         let cli = CliError::new(code, error.to_string());

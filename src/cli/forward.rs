@@ -4,8 +4,8 @@ use super::error::CliError;
 use super::sessions::connect;
 use crate::client::{self, Forward};
 use crate::engine::dial::Remote;
+use crate::stdio::{self, say};
 use clap::Args;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Options of `runner port-forward`.
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
     after_help = FORWARD_HELP
 )]
 pub(super) struct ForwardArgs {
-    /// Build id, its uuid, or a unique prefix (may be left out where one build is live), then ports:
+    /// Build id, its uuid, a unique prefix of either, or a project with one live build (may be left out where one build is live), then ports:
     /// LOCAL:REMOTE, or :REMOTE for a free port of this machine
     #[arg(required = true, value_name = "[BUILD] LOCAL:REMOTE")]
     words: Vec<String>,
@@ -99,26 +99,19 @@ pub(super) fn forward(args: &ForwardArgs) -> Result<u8, CliError> {
         return Err(CliError::ours(problems.join("; "))
             .hint("leave out the first number, as in :80, for a port that is free"));
     }
-    let ended = client::forward(client, forwards, announce, tell)?;
+    let ended = client::forward(client, forwards, announce, say)?;
     if let Some(message) = ended.message {
-        tell(&message);
+        say(&message);
     }
     Ok(ended.code)
 }
 
 /// One line a port, for people and scripts.
 fn announce(forwards: &[Forward]) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
     for forward in forwards {
-        let line = writeln!(stdout, "{} -> {}", forward.local()?, forward.remote);
-        // Nobody has to read it.
-        let _ = line.and_then(|()| stdout.flush());
+        stdio::answer(format!("{} -> {}\n", forward.local()?, forward.remote))?;
     }
     Ok(())
-}
-
-fn tell(message: &str) {
-    let _ = writeln!(std::io::stderr(), "runner: {message}");
 }
 
 #[cfg(test)]

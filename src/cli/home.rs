@@ -2,26 +2,26 @@
 
 use super::error::CliError;
 use crate::state::Home;
-use crate::sweep::sweep;
-use std::io::{self, Write};
+use crate::stdio::say;
+use crate::sweep::{SweepReport, sweep};
 
 /// Opens the state folder, puts right what killed runners have left, and says so.
 pub(super) fn open() -> Result<Home, CliError> {
     let home = Home::open()?;
     let report = sweep(&home)?;
-    let mut stderr = io::stderr().lock();
-    for uuid in report.ended {
-        // Without a standard error there is nobody to tell.
-        let _ = writeln!(
-            stderr,
-            "runner: build {uuid} was left by a runner that was killed; it is ended now (FAULT)"
-        );
-    }
-    for uuid in report.cleared {
-        let _ = writeln!(stderr, "runner: what was left of build {uuid} is removed");
-    }
-    for problem in report.problems {
-        let _ = writeln!(stderr, "runner: warning: cannot put right {problem}");
-    }
+    tell(&report);
     Ok(home)
+}
+
+/// Says what was put right.
+pub(super) fn tell(report: &SweepReport) {
+    for uuid in &report.ended {
+        say(&format!("build {uuid} was left by a runner that was killed; it is ended now (FAULT)"));
+    }
+    for uuid in &report.cleared {
+        say(&format!("what was left of build {uuid} is removed"));
+    }
+    for problem in &report.problems {
+        say(&format!("warning: cannot put right {problem}"));
+    }
 }

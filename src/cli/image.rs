@@ -3,14 +3,14 @@
 use super::error::CliError;
 use super::values;
 use crate::amazon::Identity;
-use crate::image::{Asker, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
+use crate::image::{Asker, Freed, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
 use crate::signals::{STOPS, Signals};
 use crate::users;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// How long a pull that is broken off may take to throw away what it has begun.
 const GIVING_UP: Duration = Duration::from_secs(5);
@@ -177,6 +177,7 @@ fn fetch(
 
 fn list(store: &Store, args: &LsArgs) -> Result<u8, CliError> {
     let list = store.list().map_err(store_failed)?;
+    let trees = store.trees().map_err(store_failed)?;
     let text = match args.format {
         ListFormat::Json => {
             let list: Vec<_> = list
@@ -185,15 +186,27 @@ fn list(store: &Store, args: &LsArgs) -> Result<u8, CliError> {
                     json!({"name": named.name, "digest": named.digest, "bytes": bytes,
                            "pulledMs": named.pulled_ms})
                 })
+                .chain(trees.iter().map(|tree| {
+                    let used = tree.used.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    json!({"name": tree.name, "bytes": tree.bytes, "usedMs": used.as_millis() as u64})
+                }))
                 .collect();
             format!("{}\n", json!(list))
         }
         ListFormat::Text => {
-            let width = list.iter().map(|(named, _)| named.name.len()).max().unwrap_or(0).max(4);
+            let mut rows: Vec<(&str, String, u64)> = list
+                .iter()
+                .map(|(named, bytes)| {
+                    (named.name.as_str(), named.digest.short().to_owned(), *bytes)
+                })
+                .collect();
+            rows.extend(trees.iter().map(|tree| {
+                (tree.name.as_deref().unwrap_or("(half unpacked)"), "-".to_owned(), tree.bytes)
+            }));
+            let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(4);
             let mut text = format!("{:width$}  {:12}  {:>10}\n", "NAME", "DIGEST", "SIZE");
-            for (named, bytes) in &list {
-                let size = indicatif::BinaryBytes(*bytes).to_string();
-                let (name, digest) = (&named.name, named.digest.short());
+            for (name, digest, bytes) in rows {
+                let size = indicatif::BinaryBytes(bytes).to_string();
                 text.push_str(&format!("{name:width$}  {digest:12}  {size:>10}\n"));
             }
             text
@@ -203,8 +216,18 @@ fn list(store: &Store, args: &LsArgs) -> Result<u8, CliError> {
 }
 
 fn remove(store: &Store, args: &RmArgs) -> Result<u8, CliError> {
-    let mut unknown = Vec::new();
+    let (mut unknown, mut in_use) = (Vec::new(), Vec::new());
+    let mut removed = Freed::default();
     for name in &args.images {
+        let (freed, is_tree, used) = forget_trees(store, name).map_err(store_failed)?;
+        removed.trees += freed.trees;
+        removed.bytes += freed.bytes;
+        if used > 0 {
+            in_use.push(name.as_str());
+        }
+        if is_tree {
+            continue;
+        }
         // As it is listed, else as it was typed.
         let typed = name.parse::<Image>().map(|image| image.to_string());
         let is_gone = store.forget(name).map_err(store_failed)?
@@ -213,19 +236,44 @@ fn remove(store: &Store, args: &RmArgs) -> Result<u8, CliError> {
             unknown.push(name.as_str());
         }
     }
-    let freed = prune(store)?;
+    prune_after(store, removed)?;
+    if !in_use.is_empty() {
+        return Err(CliError::ours(format!("in use by a build: {}", in_use.join(", "))));
+    }
     if unknown.is_empty() {
-        return Ok(freed);
+        return Ok(0);
     }
     Err(CliError::usage(format!("no such image: {}", unknown.join(", ")))
         .hint("those there are: runner image ls"))
 }
 
+/// Those of a tar, as it is listed or as it was typed.
+fn forget_trees(store: &Store, name: &str) -> io::Result<(Freed, bool, usize)> {
+    let listed = store.forget_trees(name)?;
+    match name.parse() {
+        Ok(Image::Rootfs(path)) if !listed.1 => {
+            let path = std::fs::canonicalize(&path).unwrap_or(path);
+            store.forget_trees(&Image::Rootfs(path).to_string())
+        }
+        _ => Ok(listed),
+    }
+}
+
 fn prune(store: &Store) -> Result<u8, CliError> {
+    prune_after(store, Freed::default())
+}
+
+/// With what was removed before.
+fn prune_after(store: &Store, removed: Freed) -> Result<u8, CliError> {
     let wait = || super::say("waiting for a pull to end");
     let freed = store.prune(wait).map_err(store_failed)?;
-    let size = indicatif::BinaryBytes(freed.bytes);
-    print(&format!("{} layers removed, {size} freed\n", freed.layers))
+    let size = indicatif::BinaryBytes(freed.bytes + removed.bytes);
+    let trees = match freed.trees + removed.trees {
+        0 => String::new(),
+        1 => " and 1 root file system".to_owned(),
+        several => format!(" and {several} root file systems"),
+    };
+    print(&format!("{} layers{trees} removed, {size} freed\n", freed.layers))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -235,9 +283,7 @@ fn store_failed(error: io::Error) -> CliError {
 }
 
 fn print(text: &str) -> Result<u8, CliError> {
-    // A closed standard output has no reader to disappoint.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
-    Ok(0)
+    super::answer(text)
 }
 
 impl From<ImageError> for CliError {

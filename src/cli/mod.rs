@@ -6,13 +6,16 @@
 mod builds;
 mod cache;
 mod check;
+mod course;
 mod cp;
 mod doctor;
 mod error;
 mod forward;
 mod home;
 mod image;
+mod logs;
 mod project;
+mod ps;
 mod reach;
 mod render;
 mod run;
@@ -20,8 +23,10 @@ mod run_args;
 mod serve;
 mod sessions;
 mod values;
+mod wait;
 mod written;
 
+use crate::stdio::{self, say};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use error::{CliError, OURS, SESSION};
 use std::ffi::OsString;
@@ -46,9 +51,9 @@ enum Verb {
     /// Say what is wrong with a buildspec, without running it
     Check(check::CheckArgs),
     /// Builds known on this machine
-    Ps(builds::PsArgs),
+    Ps(ps::PsArgs),
     /// Wait until a build is paused or has ended
-    Wait(builds::WaitArgs),
+    Wait(wait::WaitArgs),
     /// Open a shell in a build's container
     Attach(sessions::AttachArgs),
     /// Run one command in a build's container
@@ -64,7 +69,7 @@ enum Verb {
     /// Try what works on this machine, or why a session to a build would not, and say how to mend it
     Doctor(doctor::DoctorArgs),
     /// The log of a live or ended build
-    Logs(builds::LogsArgs),
+    Logs(logs::LogsArgs),
     /// What builds have left for the next ones
     #[command(subcommand)]
     Cache(cache::CacheVerb),
@@ -86,9 +91,10 @@ pub(crate) fn main() -> ExitCode {
         // Help and version are answers, everything else is a usage error.
         Err(error) => {
             let code = if error.use_stderr() { error::USAGE } else { 0 };
-            // A closed standard output has no reader to disappoint.
-            let _ = error.print();
-            return ExitCode::from(code);
+            return match error.print() {
+                Err(failure) if code == 0 => ExitCode::from(not_written(failure)),
+                _ => ExitCode::from(code),
+            };
         }
     };
     start_tracing(cli.verbose);
@@ -108,8 +114,8 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
     match verb {
         Verb::Run(args) => run::run(*args, after_verb(typed, "run")),
         Verb::Check(args) => check::check(&args),
-        Verb::Ps(args) => builds::ps(&args),
-        Verb::Wait(args) => builds::wait(&args),
+        Verb::Ps(args) => ps::ps(&args),
+        Verb::Wait(args) => wait::wait(&args),
         Verb::Attach(args) => sessions::attach(args),
         Verb::Exec(args) => sessions::exec(args),
         Verb::Cp(args) => cp::cp(&args),
@@ -117,7 +123,7 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Resume(args) => builds::resume(&args),
         Verb::Stop(args) => builds::stop(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
-        Verb::Logs(args) => builds::logs(&args),
+        Verb::Logs(args) => logs::logs(&args),
         Verb::Cache(verb) => cache::cache(verb),
         Verb::Image(verb) => image::image(*verb),
         Verb::Serve(args) => serve::serve(&args),
@@ -145,9 +151,18 @@ fn start_tracing(verbose: u8) {
     }
 }
 
-/// Tells something beside the answer.
-fn say(text: &str) {
-    use std::io::Write;
-    // Without a standard error there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "runner: {text}");
+/// Writes an answer. A reader that has gone has read enough.
+fn answer(text: impl AsRef<[u8]>) -> Result<u8, CliError> {
+    match stdio::answer(text) {
+        Ok(_) => Ok(0),
+        Err(error) => Err(CliError::ours(error.to_string())),
+    }
+}
+
+/// The exit code where help or version could not be written.
+fn not_written(error: std::io::Error) -> u8 {
+    match stdio::is_gone(&error) {
+        true => 0,
+        false => CliError::ours(stdio::of_output(error).to_string()).print(),
+    }
 }

@@ -21,6 +21,7 @@ use super::render;
 use super::run_args::RunArgs;
 use super::{say, values};
 use crate::amazon::s3::Location;
+use crate::stdio::tell;
 use clap::{Arg, ArgAction, Args, Command, Parser};
 use nix::fcntl::OFlag;
 use runner_core::project::VariableKind;
@@ -29,7 +30,7 @@ use runner_core::spec::yaml::{Node, Value};
 use runner_core::spec::{BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -218,10 +219,8 @@ impl Reading {
     /// The same where nothing is wrong; else all that is, told.
     fn done(mut self) -> Result<Self, CliError> {
         self.problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
-        let mut stderr = io::stderr().lock();
         for problem in &self.problems {
-            // Without a standard error there is nobody to tell.
-            let _ = write!(stderr, "{}", render::diagnostic(&self.shown, &self.text, problem));
+            tell(render::diagnostic(&self.shown, &self.text, problem));
         }
         match self.problems.len() {
             0 => Ok(self),

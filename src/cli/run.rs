@@ -16,6 +16,7 @@ use crate::outputs::Store;
 use crate::outputs::cache::CacheTo;
 use crate::secrets::{SecretsFile, Vault};
 use crate::state::Home;
+use crate::stdio::tell;
 use runner_core::env::Variables;
 use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
@@ -23,7 +24,7 @@ use runner_sandbox::Limits;
 use runner_sandbox::Toolbox;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -305,14 +306,12 @@ fn format(name: FormatName) -> LogFormat {
 
 fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: bool) {
     let source = buildspec.text().unwrap_or_default();
-    let mut stderr = std::io::stderr().lock();
     for problem in problems.iter().filter(|problem| problem.is_error() || !quiet) {
         let text = render::diagnostic(&buildspec.shown(), source, problem);
-        // Without a standard error there is nobody to tell.
-        let _ = write!(stderr, "{text}");
+        tell(text);
     }
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     if errors > 1 {
-        let _ = writeln!(stderr, "runner: {errors} errors in {}", buildspec.shown());
+        say(&format!("{errors} errors in {}", buildspec.shown()));
     }
 }

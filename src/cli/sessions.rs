@@ -3,10 +3,11 @@
 use super::error::CliError;
 use crate::client::{self, Client, ClientError, Ended};
 use crate::signals::{ENDS, Signals};
-use crate::state::find;
+use crate::state::{Need, find};
+use crate::stdio::tell;
 use clap::Args;
 use nix::sys::signal::Signal;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 /// Options of `runner attach`.
 #[derive(Debug, Args)]
@@ -73,11 +74,7 @@ fn signals(list: &[Signal]) -> Result<Signals, CliError> {
 /// A connection to a live build.
 pub(super) fn connect(build: Option<&str>) -> Result<Client, CliError> {
     let home = super::home::open()?;
-    let known = find(&home, build)?;
-    if known.dir.record().is_ok_and(|record| record.is_some()) {
-        return Err(CliError::usage(format!("build {} has ended", known.id))
-            .hint(format!("its log: runner logs {}", known.uuid)));
-    }
+    let known = find(&home, build, Need::Live)?;
     Ok(Client::connect(&known.dir)?)
 }
 
@@ -89,7 +86,7 @@ fn finish(ended: Result<Ended, ClientError>) -> Result<u8, CliError> {
     })?;
     if let Some(message) = ended.message {
         // On a line of its own, whatever the shell left behind.
-        let _ = writeln!(std::io::stderr(), "\nrunner: {message}");
+        tell(format!("\nrunner: {message}\n"));
     }
     Ok(ended.code)
 }

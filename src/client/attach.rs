@@ -9,6 +9,7 @@ use super::connection::{Client, ClientError};
 use super::ended::{Ended, ended};
 use super::terminal::{RawMode, size};
 use crate::signals::Signals;
+use crate::stdio::{is_gone, of_output};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use runner_wire::control::{ACTIVITY_PACE, Answer, Open, Request};
@@ -74,12 +75,12 @@ pub(crate) fn attach(
         let [input, output] = [input_at, program_at].map(|at| at.is_some_and(is_ready));
         if output {
             typed.flush();
-            shown.show_some();
+            shown.show_some()?;
         }
         if socket && let Some(frame) = client.poll_frame()? {
             let ended = ended(frame)?;
             // It wrote all this before it ended.
-            shown.show_rest();
+            shown.show_rest()?;
             drop(mode);
             return Ok(ended);
         }
@@ -129,7 +130,7 @@ impl<'a> Shown<'a> {
     }
 
     /// Shows what is there now, as much as goes at once; how much that was.
-    fn show_some(&mut self) -> usize {
+    fn show_some(&mut self) -> Result<usize, ClientError> {
         let mut filled = 0;
         while let Some(space) = self.buffer.get_mut(filled..).filter(|space| !space.is_empty()) {
             match nix::unistd::read(self.from, space) {
@@ -149,20 +150,24 @@ impl<'a> Shown<'a> {
             }
         }
         let mut stdout = io::stdout().lock();
-        // A terminal that has gone takes nothing; its hang-up ends this program.
-        let _ = stdout.write_all(&self.buffer[..filled]).and_then(|()| stdout.flush());
-        filled
+        match stdout.write_all(&self.buffer[..filled]).and_then(|()| stdout.flush()) {
+            // A terminal that has gone takes nothing; its hang-up ends this program.
+            Err(error) if is_gone(&error) => Ok(filled),
+            Err(error) => Err(ClientError::Output(of_output(error))),
+            Ok(()) => Ok(filled),
+        }
     }
 
     /// Shows what a program that has ended has left, whoever may still write more.
-    fn show_rest(&mut self) {
+    fn show_rest(&mut self) -> Result<(), ClientError> {
         let mut left = REST;
         while left > 0 && !self.is_over {
-            match self.show_some() {
+            match self.show_some()? {
                 0 => break,
                 shown => left = left.saturating_sub(shown),
             }
         }
+        Ok(())
     }
 }
 

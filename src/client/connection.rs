@@ -76,6 +76,8 @@ pub(crate) enum ClientError {
     Silent,
     #[error("the build's runner, process {pid}, is stopped and does not answer")]
     Stopped { pid: u32 },
+    #[error("{0}")]
+    Output(#[source] io::Error),
     #[error("{message}")]
     Refused { code: u8, message: String },
     #[error("the build's owner gave an answer that does not fit: {0:?}")]

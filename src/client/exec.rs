@@ -6,6 +6,7 @@
 use super::connection::{Client, ClientError};
 use super::ended::{Ended, ended};
 use crate::signals::Signals;
+use crate::stdio::of_output;
 use nix::poll::{PollFd, PollFlags, poll};
 use runner_wire::control::{Answer, Open, Request};
 use std::io;
@@ -63,7 +64,7 @@ pub(crate) fn exec(
         drop(ready);
         for (output, at) in outputs.iter_mut().zip(output_at) {
             if at.is_some_and(|at| is_ready[at]) {
-                output.move_some().map_err(lost)?;
+                output.move_some()?;
             }
         }
         if input_at.is_some_and(|at| is_ready[at]) {
@@ -81,7 +82,7 @@ pub(crate) fn exec(
             let ended = ended(frame)?;
             // It wrote all this before it ended.
             for output in &mut outputs {
-                output.move_rest().map_err(lost)?;
+                output.move_rest()?;
             }
             return Ok(ended);
         }
@@ -101,6 +102,13 @@ impl Output {
             Output::Out => nix::unistd::write(io::stdout(), bytes),
             Output::Error => nix::unistd::write(io::stderr(), bytes),
         }
+    }
+
+    fn failed(self, errno: nix::errno::Errno) -> ClientError {
+        ClientError::Output(match self {
+            Output::Out => of_output(errno.into()),
+            Output::Error => io::Error::other(format!("cannot write to standard error: {errno}")),
+        })
     }
 
     /// Lets its reader see the end while this program still runs.
@@ -127,11 +135,11 @@ impl Copy {
         Copy { from: Some(from), to, buffer: vec![0; CHUNK] }
     }
 
-    fn move_some(&mut self) -> io::Result<usize> {
+    fn move_some(&mut self) -> Result<usize, ClientError> {
         let Some(from) = &self.from else { return Ok(0) };
         let got = match nix::unistd::read(from, &mut self.buffer) {
             Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(0),
-            done => done?,
+            done => done.map_err(|errno| ClientError::Lost(errno.into()))?,
         };
         let mut rest = &self.buffer[..got];
         while !rest.is_empty() {
@@ -143,20 +151,20 @@ impl Copy {
                     self.from = None;
                     return Ok(got);
                 }
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(self.to.failed(errno)),
             }
         }
         if got == 0 {
             self.from = None;
-            self.to.end()?;
+            self.to.end().map_err(ClientError::Lost)?;
         }
         Ok(got)
     }
 
     /// Moves what is there now, whoever may still write more.
-    fn move_rest(&mut self) -> io::Result<()> {
+    fn move_rest(&mut self) -> Result<(), ClientError> {
         let Some(from) = &self.from else { return Ok(()) };
-        let mut left = rustix::io::ioctl_fionread(from)?;
+        let mut left = rustix::io::ioctl_fionread(from).map_err(|e| ClientError::Lost(e.into()))?;
         while left > 0 && self.from.is_some() {
             left = left.saturating_sub(self.move_some()? as u64);
         }

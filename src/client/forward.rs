@@ -63,7 +63,7 @@ pub(crate) fn forward(
     }
     let signals = Signals::listen(&ENDS).map_err(lost)?;
     let runtime = crate::runtime::start().map_err(|error| lost(io::Error::other(error)))?;
-    ready(&forwards).map_err(lost)?;
+    ready(&forwards).map_err(ClientError::Output)?;
     runtime.block_on(run(client, forwards, tell, signals))
 }
 

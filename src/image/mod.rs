@@ -17,6 +17,7 @@ mod registry;
 mod restore;
 mod rootfs;
 mod store;
+mod trees;
 mod unpack;
 
 pub(crate) use auth::{Asker, Login};
@@ -25,7 +26,7 @@ pub(crate) use name::Image;
 pub(crate) use progress::{Curtain, LayerBar, Progress};
 pub(crate) use pull::{Getter, MOST_BYTES};
 pub(crate) use restore::look as look_at_layers;
-pub(crate) use store::Store;
+pub(crate) use store::{Freed, Store};
 pub(crate) use unpack::{Rules, unpack};
 
 use runner_sandbox::{Restored, UserMap};

@@ -9,7 +9,7 @@
 //!   locks/                                 flocks: a layer being got, an image in use
 //!   lock                                   shared while something is looked for or got, exclusive
 //!                                          while what nobody uses is removed
-//!   rootfs-<key>/                          a root file system's tar, unpacked (`rootfs`)
+//!   rootfs-<key>/                          a root file system's tar, unpacked (`trees`)
 //! ```
 //!
 //! A variant is whose numbers the files' owners are: root's own, or those of a user namespace.
@@ -100,7 +100,17 @@ pub(crate) struct InUse {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Freed {
     pub(crate) layers: u64,
+    /// Root file systems of tars.
+    pub(crate) trees: u64,
     pub(crate) bytes: u64,
+}
+
+impl Freed {
+    /// One more tree.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.trees += 1;
+        self.bytes += bytes;
+    }
 }
 
 impl Store {
@@ -278,7 +288,7 @@ impl Store {
                 unused.push((path, image.digest));
             }
         }
-        let mut freed = Freed::default();
+        let mut freed = self.prune_trees()?;
         for variant in entries(&self.root.join("layers"))? {
             for dir in entries(&variant)? {
                 let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -134,7 +134,8 @@ impl<W: Write + Send> Notices<W> {
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "runner: {}", printable(text))
+        // In one write: what comes between two would be part of the line.
+        self.out.write_all(format!("runner: {}\n", printable(text)).as_bytes())
     }
 }
 

@@ -18,6 +18,7 @@
 //!
 //! Made under another name, locked, then renamed: a folder that can be seen is never half made.
 
+use super::changes::{Changes, Waited};
 use super::home::{Home, StateError, make_private, write_durably};
 use super::remove::remove_tree;
 use super::serving::Serving;
@@ -25,26 +26,96 @@ use crate::users;
 use runner_core::record::Build;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Name of the file that says where its own endpoint is.
 const ENDPOINT: &str = "endpoint.json";
+/// Name of the final record.
+const RECORD: &str = "record.json";
 /// Bytes set aside for a build's last events and its record.
 const RESERVE: u64 = 64 << 10;
+
+/// Version of what stands in a build's folder; raised when an older program would misunderstand it.
+pub(crate) const SCHEMA: u32 = 1;
+/// How long a process that a killed owner has just made may keep its lock.
+const BIRTH: Duration = Duration::from_secs(2);
+
+/// Why a build's folder tells nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MetaError {
+    #[error(
+        "another version of runner has made it (folder version {0}, this one knows {SCHEMA}): use that one"
+    )]
+    Version(u32),
+    #[error("{file} cannot be read: {source}")]
+    Damaged { file: &'static str, source: io::Error },
+}
+
+/// What every version of a file in it has.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    #[serde(default = "first")]
+    schema_version: u32,
+}
+
+/// Files without a version are of the first.
+fn first() -> u32 {
+    1
+}
+
+/// A file's contents, if they are of this version.
+fn read_versioned<T: DeserializeOwned>(
+    dir: &Path,
+    file: &'static str,
+) -> Result<Option<T>, MetaError> {
+    let damaged = |source| MetaError::Damaged { file, source };
+    let text = match fs::read(dir.join(file)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(damaged(error)),
+    };
+    let head: Head = serde_json::from_slice(&text).map_err(|error| damaged(error.into()))?;
+    if head.schema_version != SCHEMA {
+        return Err(MetaError::Version(head.schema_version));
+    }
+    serde_json::from_slice(&text).map(Some).map_err(|error| damaged(error.into()))
+}
+
+/// A record with its version, as it is kept.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept<'a> {
+    schema_version: u32,
+    #[serde(flatten)]
+    record: &'a Build,
+}
+
+/// The namespace that pids of this process are of.
+pub(crate) fn pid_namespace() -> Option<PathBuf> {
+    fs::read_link("/proc/self/ns/pid").ok()
+}
 
 /// What a build is, as far as its end may have to be put right by somebody else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Meta {
+    #[serde(default = "first")]
+    pub(crate) schema_version: u32,
     pub(crate) uuid: String,
     pub(crate) project: String,
     pub(crate) number: u64,
     /// The owner.
     pub(crate) runner_pid: u32,
+    /// Where that number means it.
+    #[serde(default)]
+    pub(crate) pid_namespace: Option<PathBuf>,
     /// Where the layer may be; not always below the build's own folder.
     pub(crate) layers: Vec<PathBuf>,
     /// Control groups that may have been made.
@@ -157,32 +228,56 @@ impl BuildDir {
     pub(crate) fn take_over(&self) -> io::Result<Option<Owned>> {
         let lock = OpenOptions::new().write(true).open(self.path.join("lock"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Some(Owned { _lock: lock })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
+            Ok(()) => return Ok(Some(Owned { _lock: lock })),
+            Err(fs::TryLockError::WouldBlock) => {}
+            Err(fs::TryLockError::Error(error)) => return Err(error),
         }
+        // A process that the owner has just made holds all that was open there until it closes it, which it
+        // does first of all: it does not live for the owner.
+        let until = Instant::now() + BIRTH;
+        while self.has_dead_owner() {
+            let changes = Changes::of_build(&self.path, &self.live)?;
+            if lock.try_lock().is_ok() {
+                return Ok(Some(Owned { _lock: lock }));
+            }
+            if changes.wait(Some(until))? == Waited::TimeIsUp {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the process is gone that has begun the build.
+    fn has_dead_owner(&self) -> bool {
+        let Ok(Some(meta)) = self.meta() else { return false };
+        let is_of_here = meta.pid_namespace.is_some() && meta.pid_namespace == pid_namespace();
+        is_of_here && matches!(state_of(meta.runner_pid), None | Some('Z' | 'X'))
+    }
+
+    /// Whether somebody holds on to the build: its owner, or whoever ends it for a dead one.
+    pub(crate) fn is_owned(&self) -> bool {
+        let lock = File::open(self.path.join("lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
     /// Whether the build's owner lives and has left no record yet.
     pub(crate) fn is_under_way(&self) -> bool {
-        let lock = File::open(self.path.join("lock"));
-        let is_held = lock
-            .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)));
-        is_held && self.record().is_ok_and(|record| record.is_none())
+        self.is_owned() && !self.has_record()
+    }
+
+    /// Whether it has come to its end.
+    pub(crate) fn has_record(&self) -> bool {
+        self.record_file().exists()
+    }
+
+    pub(crate) fn record_file(&self) -> PathBuf {
+        self.path.join(RECORD)
     }
 
     /// The owner's pid, if it is stopped: by a signal, or by a debugger.
     pub(crate) fn stopped_owner(&self) -> Option<u32> {
-        let pid = self.meta().ok()?.runner_pid;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name, which may hold anything.
-        let (_, rest) = stat.rsplit_once(')')?;
-        matches!(rest.trim_start().chars().next()?, 'T' | 't').then_some(pid)
-    }
-
-    /// Blocks until the build's owner has let go of it.
-    pub(crate) fn wait_for_owner(&self) -> io::Result<()> {
-        File::open(self.path.join("lock"))?.lock_shared()
+        let pid = self.meta().ok()??.runner_pid;
+        matches!(state_of(pid)?, 'T' | 't').then_some(pid)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -213,8 +308,9 @@ impl BuildDir {
         self.path.join("layer")
     }
 
-    pub(crate) fn meta(&self) -> io::Result<Meta> {
-        Ok(serde_json::from_slice(&fs::read(self.path.join("meta.json"))?)?)
+    /// `None` where there is no such build.
+    pub(crate) fn meta(&self) -> Result<Option<Meta>, MetaError> {
+        read_versioned(&self.path, "meta.json")
     }
 
     pub(crate) fn write_container(&self, container: &ContainerFile) -> io::Result<()> {
@@ -251,16 +347,18 @@ impl BuildDir {
 
     /// Writes the final record. Nothing in the folder changes afterwards.
     pub(crate) fn write_record(&self, record: &Build) -> io::Result<()> {
-        write_durably(&self.path.join("record.json"), &serde_json::to_vec_pretty(record)?)
+        let kept = Kept { schema_version: SCHEMA, record };
+        write_durably(&self.record_file(), &serde_json::to_vec_pretty(&kept)?)
     }
 
     /// `None` while the build has not ended.
     pub(crate) fn record(&self) -> io::Result<Option<Build>> {
-        match fs::read(self.path.join("record.json")) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        read_versioned(&self.path, RECORD).map_err(io::Error::other)
+    }
+
+    /// Its place on the list of those that may still run.
+    pub(crate) fn listing(&self) -> &Path {
+        &self.live
     }
 
     /// Whether it is on the list of those that may still run.
@@ -292,6 +390,13 @@ impl BuildDir {
     pub(crate) fn retire(&self) -> io::Result<()> {
         ignore_missing(fs::remove_file(&self.live))
     }
+}
+
+/// What the kernel says of a process's state; nothing where there is none.
+fn state_of(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything.
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! files tell the rest. Used by `app` for the build it runs, by `cli` for all others.
 
 mod build_dir;
+mod changes;
 mod home;
 mod lookup;
 mod random;
@@ -13,9 +14,13 @@ mod serving;
 mod short_path;
 mod signing_key;
 
-pub(crate) use build_dir::{BuildDir, ContainerFile, Meta, Owned};
+pub(crate) use build_dir::{
+    BuildDir, ContainerFile, Meta, MetaError, Owned, SCHEMA, pid_namespace,
+};
+pub(crate) use changes::{Changes, Waited};
 pub(crate) use home::{Home, StateError, make_private, write_durably};
-pub(crate) use lookup::{Known, LookupError, all_builds, find, live_builds};
+pub(crate) use lookup::{Known, LookupError, Need, Unreadable};
+pub(crate) use lookup::{all_builds, find, known, listed_builds, live_builds};
 pub(crate) use random::random;
 pub(crate) use remove::{remove_as_we_are, remove_tree};
 pub(crate) use retention::prune_old;

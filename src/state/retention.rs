@@ -21,7 +21,7 @@ struct Ended {
 /// Removes builds that are too old, and the oldest while all together are too large. A build that
 /// cannot be looked at or removed is left for the next time.
 pub(crate) fn prune_old(home: &Home, now: SystemTime) {
-    let Ok(builds) = all_builds(home) else { return };
+    let Ok((builds, _)) = all_builds(home) else { return };
     let mut ended: Vec<Ended> =
         builds.into_iter().filter_map(|build| ended_build(build.dir)).collect();
     ended.sort_by_key(|build| std::cmp::Reverse(build.ended));

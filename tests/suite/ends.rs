@@ -9,7 +9,7 @@ cases! {
     [Containers, Image("busybox")] => ctrl_c_once, ctrl_c_twice, other_signals, a_timeout,
         a_stop_from_outside, kill_9_at_any_moment, kill_9_while_paused, kill_9_in_the_middle_of_a_line,
         kill_9_while_the_folder_is_made, kill_9_while_pid_1_is_stopped, the_container_is_killed,
-        the_clock_stands_still_while_stopped;
+        the_clock_stands_still_while_stopped, signals_that_were_ignored_from_the_start;
     [Containers, Image("busybox"), Program("prlimit")] => trees_that_are_hard_to_remove;
 }
 
@@ -302,4 +302,36 @@ fn the_clock_stands_still_while_stopped() {
     assert!(before - after <= counted, "{before} {after} {counted}");
     bed.runner(["exec", "--", "sh", "-c", "echo in time > /tmp/go"]).code(0);
     assert_eq!(running.wait(), 0, "{}", running.stderr.text());
+}
+
+/// `nohup runner run`, and what a shell starts in the background of a script.
+fn signals_that_were_ignored_from_the_start() {
+    let is_ignored = |running: &Running, signal: Signal| {
+        let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
+        let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+        u64::from_str_radix(bits, 16).unwrap() & (1 << (signal as i32 - 1)) != 0
+    };
+    let bed = Bed::new();
+    // Ignored for the program and not for the build, whose processes begin as everywhere.
+    let spec = build(&["grep SigIgn /proc/self/status; codebuild-breakpoint"]);
+    let command = bed.build_command(&spec, &["--enable-session"]);
+    let mut shell = bed.other("sh");
+    shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    let mut running = Running::spawn(shell);
+    running.stderr.wait_for("is paused at a breakpoint");
+    running.stderr.wait_for("  stop ");
+    for signal in [Signal::SIGHUP, Signal::SIGINT] {
+        assert!(is_ignored(&running, signal), "{signal}");
+        running.signal(signal);
+    }
+    assert!(!is_ignored(&running, Signal::SIGTERM));
+    bed.runner(["resume"]).code(0);
+    assert_eq!(running.wait(), 0, "{}", running.stderr.text());
+    assert!(
+        running.stdout.text().contains("SigIgn:\t0000000000000000\n"),
+        "{}",
+        running.stdout.text()
+    );
+    assert_eq!(bed.record()["buildStatus"], "SUCCEEDED");
 }

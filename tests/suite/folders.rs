@@ -1,6 +1,8 @@
 //! The state folder: whose it is, who else may change it, and of which version what stands in it is.
 
-use crate::common::{Bed, cases, outcome};
+use crate::common::{Bed, Running, build, cases, outcome, until};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -9,6 +11,8 @@ use std::process::Command;
 cases! {
     [] => folders_that_others_may_change;
     [Root] => folders_of_somebody_else;
+    [Containers, Image("busybox")] => folders_of_another_version;
+    [Root, Image("busybox")] => a_lock_that_a_child_holds;
 }
 
 const FOLDERS: [&str; 4] = ["builds", "live", "counters", "images"];
@@ -80,4 +84,84 @@ fn folders_of_somebody_else() {
     let mut sudo = bed.command(["ps"]);
     outcome(sudo.env("SUDO_UID", "54321").env("SUDO_GID", "54321")).code(0);
     assert!(!canary.exists() && !listing.exists());
+}
+
+/// What a newer version has made is named, and nobody touches it.
+fn folders_of_another_version() {
+    let bed = Bed::new();
+    bed.build(&build(&["true"]), &[]).code(0);
+    let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
+    let build = bed.only();
+    let change = |file: &str, version: u64| {
+        let path = build.join(file);
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        value["schemaVersion"] = version.into();
+        fs::write(&path, value.to_string()).unwrap();
+    };
+    for file in ["meta.json", "record.json"] {
+        let text: serde_json::Value =
+            serde_json::from_slice(&fs::read(build.join(file)).unwrap()).unwrap();
+        assert_eq!(text["schemaVersion"], 1, "{file}");
+        change(file, 2);
+        let listed = bed.runner(["ps", "--all", "--format", "json"]).code(0).stdout;
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        assert!(listed[0]["id"].as_str().unwrap().ends_with(&uuid), "{listed}");
+        assert_eq!(listed[0]["state"], "unreadable");
+        let why = listed[0]["command"].as_str().unwrap();
+        assert!(why.contains("another version of runner has made it (folder version 2"), "{why}");
+        change(file, 1);
+    }
+    // One that is listed as live, and whose owner seems to be dead: its own version ends it.
+    change("meta.json", 2);
+    fs::rename(build.join("record.json"), bed.path("record")).unwrap();
+    let listing = bed.home().join("live").join(&uuid);
+    fs::write(&listing, "").unwrap();
+    bed.runner(["ps"]).code(0).says("another version of runner has made it");
+    bed.runner(["logs", &uuid]).code(2).says("another version of runner has made it");
+    assert!(listing.exists() && !build.join("record.json").exists());
+    fs::rename(bed.path("record"), build.join("record.json")).unwrap();
+    fs::remove_file(&listing).unwrap();
+    change("meta.json", 1);
+    // Damaged ones are named, too.
+    fs::write(build.join("meta.json"), "{").unwrap();
+    let listed = bed.runner(["ps", "--all"]).code(0).stdout;
+    assert!(listed.contains(&uuid) && listed.contains("unreadable"), "{listed}");
+}
+
+/// A process that the runner has just made has all that was open in there, the lock as well, until it closes
+/// it: a runner that was killed in between is dead all the same.
+fn a_lock_that_a_child_holds() {
+    let bed = Bed::new();
+    let mut running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    // As such a process has it: not the same file opened again, but the very same opening.
+    let pid = Pid::from_raw(i32::try_from(running.pid()).unwrap());
+    let lock = bed.live().join("lock");
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let fd =
+        fds.map(|fd| fd.path()).find(|fd| fs::read_link(fd).is_ok_and(|to| to == lock)).unwrap();
+    let number = fd.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let pidfd = rustix::process::pidfd_open(
+        rustix::process::Pid::from_raw(pid.as_raw()).unwrap(),
+        rustix::process::PidfdFlags::empty(),
+    );
+    let copy = rustix::process::pidfd_getfd(
+        pidfd.unwrap(),
+        number,
+        rustix::process::PidfdGetfdFlags::empty(),
+    );
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.wait(), 137);
+    let listing = Running::spawn(bed.command(["ps"]));
+    let waits = || {
+        let Ok(fds) = fs::read_dir(format!("/proc/{}/fd", listing.pid())) else { return false };
+        let is_inotify = |fd: fs::DirEntry| {
+            fs::read_link(fd.path()).is_ok_and(|to| to == Path::new("anon_inode:inotify"))
+        };
+        fds.flatten().any(is_inotify)
+    };
+    until("it waits for the lock", waits);
+    drop(copy.unwrap());
+    listing.ends(0);
+    assert_eq!(bed.record()["buildStatus"], "FAULT");
 }

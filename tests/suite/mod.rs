@@ -25,6 +25,7 @@ mod fixtures;
 mod floods;
 mod folders;
 mod forward;
+mod full;
 mod fuzz;
 mod fuzz_sessions;
 mod gateway;
@@ -45,6 +46,7 @@ mod limits;
 mod logs;
 mod machines;
 mod named_files;
+mod names;
 mod network;
 mod output;
 mod places;
@@ -63,6 +65,7 @@ mod store;
 mod stuck;
 mod sudo;
 mod toolbox;
+mod waiting;
 
 use crate::common::{Case, list, project};
 
@@ -94,6 +97,7 @@ pub(crate) fn cases() -> Vec<Case> {
         folders::cases(),
         floods::cases(),
         forward::cases(),
+        full::cases(),
         fuzz::cases(),
         fuzz_sessions::cases(),
         gateway::cases(),
@@ -116,6 +120,7 @@ pub(crate) fn cases() -> Vec<Case> {
         limits::cases(),
         machines::cases(),
         named_files::cases(),
+        names::cases(),
         network::cases(),
         output::cases(),
         places::cases(),
@@ -132,6 +137,7 @@ pub(crate) fn cases() -> Vec<Case> {
         socat::cases(),
         sudo::cases(),
         toolbox::cases(),
+        waiting::cases(),
     ]
     .into_iter()
     .flatten()

@@ -20,7 +20,7 @@ cases! {
         compressed_with_zstd;
     [Containers, Image("busybox")] =>
         as_the_image_says, directories_look_as_below, platforms, what_is_removed,
-        names_that_are_none, a_build_keeps_its_image, bars_on_a_terminal;
+        names_that_are_none, a_build_keeps_its_image, bars_on_a_terminal, tars_that_are_unpacked;
     [Root, Image("busybox"), Program("umoci")] => the_same_tree_as_umoci;
     [Root, Image("busybox")] => files_may_have_any_owner;
 }
@@ -513,4 +513,68 @@ fn files_may_have_any_owner() {
     let spec = build(&["stat -c %u:%g /owned"]);
     let output = bed.build(&spec, &["--image", &crafted.reference()]).code(0).output();
     assert_eq!(output, "12345:54321\n");
+}
+
+/// What a tar has been unpacked to is listed, and removed with its name, with its tar, or by age.
+fn tars_that_are_unpacked() {
+    let bed = Bed::owned();
+    let tar = bed.path("busybox.tar");
+    let name = format!("rootfs:{}", tar.display());
+    let trees = || {
+        let mut left = list(&bed.home().join("images"));
+        left.retain(|name| name.starts_with("rootfs-"));
+        left
+    };
+    let listed = || {
+        let text = bed.runner(["image", "ls", "--format", "json"]).code(0).stdout;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    assert_eq!(listed(), serde_json::json!([]));
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    assert_eq!(
+        (&listed()[0]["name"], listed().as_array().unwrap().len()),
+        (&name.clone().into(), 1)
+    );
+    assert!(listed()[0]["bytes"].as_u64().unwrap() > 500_000, "{}", listed());
+    let text = bed.runner(["image", "ls"]).code(0).stdout;
+    assert!(text.contains(&name), "{text}");
+    // Not while a build uses it, whatever has become of the tar.
+    bed.runner(["image", "rm", &name]).code(3).says("in use by a build");
+    let aside = bed.path("aside");
+    fs::rename(&tar, &aside).unwrap();
+    bed.runner(["image", "prune"]).code(0);
+    assert_eq!(trees().len(), 2, "{:?}", trees());
+    bed.resume(running);
+    // Without its tar nobody can use it any more.
+    let freed = bed.runner(["image", "prune"]).code(0).stdout;
+    assert!(
+        freed.contains("1 root file system removed") && !freed.contains(" 0 B freed"),
+        "{freed}"
+    );
+    assert_eq!(trees(), [""; 0]);
+    fs::rename(&aside, &tar).unwrap();
+    // By name, also as it is typed.
+    for name in [name.as_str(), "rootfs:../busybox.tar"] {
+        bed.build(&build(&["true"]), &[]).code(0);
+        bed.runner(["image", "prune"]).code(0);
+        assert_eq!(trees().len(), 2, "its tar is there");
+        bed.runner(["image", "rm", name]).code(0);
+        assert_eq!(trees(), [""; 0]);
+    }
+    bed.runner(["image", "rm", &name]).code(2).says("no such image");
+    // What was never whole.
+    bed.build(&build(&["true"]), &[]).code(0);
+    let tree = trees().into_iter().find(|tree| !tree.ends_with(".lock")).unwrap();
+    fs::remove_file(bed.home().join("images").join(&tree).join("source")).unwrap();
+    bed.runner(["image", "prune"]).code(0);
+    assert_eq!(trees(), [""; 0]);
+    // Unused for long.
+    bed.build(&build(&["true"]), &[]).code(0);
+    let lock = trees().into_iter().find(|tree| tree.ends_with(".lock")).unwrap();
+    let lock = fs::File::options().write(true).open(bed.home().join("images").join(lock)).unwrap();
+    lock.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(31 * 86400))
+        .unwrap();
+    let plain = format!("rootfs:{}", image("busybox").display());
+    bed.runner(["run", "--image", &plain]).code(0);
+    assert_eq!(trees(), [""; 0]);
 }

@@ -26,6 +26,8 @@ pub struct BuildView {
     pub command: Option<CommandView>,
     /// Open pauses, the longest first.
     pub paused: Vec<PauseId>,
+    /// How often it has been paused so far.
+    pub pauses: u32,
     /// Exported variables and their values.
     pub exported: Vec<ExportedVariable>,
     /// Reports of tests and coverage.
@@ -79,6 +81,7 @@ impl BuildView {
             phases: Vec::new(),
             command: None,
             paused: Vec::new(),
+            pauses: 0,
             exported: Vec::new(),
             reports: Vec::new(),
             artifacts: Vec::new(),
@@ -120,7 +123,10 @@ impl BuildView {
             EventBody::CommandEnded { .. } => self.command = None,
             EventBody::Exported { variables } => self.exported.clone_from(variables),
             EventBody::Report(facts) => self.reports.push(facts.report.clone()),
-            EventBody::Paused { pause, .. } => self.paused.push(*pause),
+            EventBody::Paused { pause, .. } => {
+                self.paused.push(*pause);
+                self.pauses += 1;
+            }
             EventBody::Resumed { pause, .. } => self.paused.retain(|open| open != pause),
             EventBody::SessionOpened { session, .. } => self.sessions.push(*session),
             EventBody::SessionClosed { session, .. } => self.sessions.retain(|s| s != session),

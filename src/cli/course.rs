@@ -1,0 +1,126 @@
+//! The course of a build, followed in its folder from outside.
+//!
+//! Used by `wait`, `stop` and `logs -f`. The log tells what has happened, also what was over again before
+//! anybody looked; the kernel tells when to look (`state::Changes`).
+
+use super::error::CliError;
+use crate::events::Follower;
+use crate::state::{Changes, Home, Known, Waited};
+use crate::sweep::sweep;
+use runner_core::record::Build;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How long a build that has ended may take until its owner has let go of it, which waits for its readers.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// A build that is followed.
+pub(super) struct Course<'a> {
+    home: &'a Home,
+    known: &'a Known,
+    changes: Changes,
+    log: Option<Follower>,
+    is_paused: bool,
+    pauses: u32,
+    record: Option<Build>,
+    /// Until when the owner of a build that has ended is waited for.
+    settles: Option<Instant>,
+}
+
+impl<'a> Course<'a> {
+    /// From its beginning, and on.
+    pub(super) fn of(home: &'a Home, known: &'a Known) -> Result<Self, CliError> {
+        // Before the first look, so that nothing happens in between.
+        let changes = Changes::of_build(known.dir.path(), known.dir.listing())
+            .map_err(|error| not_followed(known, &error))?;
+        let mut course = Course {
+            home,
+            known,
+            changes,
+            log: None,
+            is_paused: false,
+            pauses: 0,
+            record: None,
+            settles: None,
+        };
+        course.look()?;
+        Ok(course)
+    }
+
+    /// Waits until something has happened; whether there was time for it.
+    pub(super) fn next(&mut self, until: Option<Instant>) -> Result<bool, CliError> {
+        let first = until.into_iter().chain(self.settles).min();
+        match self.changes.wait(first) {
+            Ok(Waited::TimeIsUp) if self.settles.is_some() && self.settles == first => {
+                self.look().map(|()| true)
+            }
+            Ok(Waited::TimeIsUp) => Ok(false),
+            Ok(Waited::Changed(_)) => self.look().map(|()| true),
+            Err(error) => Err(not_followed(self.known, &error)),
+        }
+    }
+
+    /// Whether it is paused now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// How often it has been paused, now included.
+    pub(super) fn pauses(&self) -> u32 {
+        self.pauses
+    }
+
+    /// Its record, once it has ended and nothing of it is left.
+    pub(super) fn record(&self) -> Option<&Build> {
+        self.record.as_ref()
+    }
+
+    fn look(&mut self) -> Result<(), CliError> {
+        self.read().map_err(|error| not_followed(self.known, &error))?;
+        let dir = &self.known.dir;
+        if !dir.is_owned() {
+            // Ended, or killed; who has killed it left that to whoever comes next.
+            if !dir.has_record() {
+                let report = sweep(self.home)?;
+                super::home::tell(&report);
+            }
+            self.read().map_err(|error| not_followed(self.known, &error))?;
+            if !dir.has_record() {
+                return Err(CliError::ours(format!(
+                    "build {} was killed, and cannot be ended",
+                    self.known.id
+                )));
+            }
+        } else if !dir.has_record() || dir.is_listed() {
+            return Ok(());
+        } else if *self.settles.get_or_insert_with(|| Instant::now() + SETTLING) > Instant::now() {
+            // Its last word may still be on its way to a reader.
+            return Ok(());
+        }
+        self.record = dir.record().map_err(|error| not_followed(self.known, &error))?;
+        Ok(())
+    }
+
+    /// Reads on in the log.
+    fn read(&mut self) -> io::Result<()> {
+        if self.log.is_none() {
+            match Follower::open(&self.known.dir) {
+                Ok(log) => self.log = Some(log),
+                // Not begun yet.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(log) = &mut self.log
+            && let Some(view) = log.catch_up()?
+        {
+            self.is_paused = !view.paused.is_empty();
+            self.pauses = view.pauses;
+        }
+        Ok(())
+    }
+}
+
+fn not_followed(known: &Known, error: &io::Error) -> CliError {
+    CliError::ours(format!("cannot follow build {}: {error}", known.id))
+}

@@ -1,0 +1,131 @@
+//! `runner wait`.
+
+use super::course::Course;
+use super::error::{CliError, TIMED_OUT, USAGE, of_status};
+use super::home::open;
+use super::values;
+use crate::state::{Changes, Home, Known, LookupError, Need, Waited, find, known, live_builds};
+use crate::stdio::say;
+use clap::{Args, ValueEnum};
+use runner_core::record::Build;
+use std::time::{Duration, Instant};
+
+/// How long a build that is not named has to start.
+const START: Duration = Duration::from_secs(10);
+
+/// Options of `runner wait`.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct WaitArgs {
+    #[command(flatten)]
+    build: super::builds::BuildArg,
+    /// What to wait for
+    #[arg(long = "for", value_enum)]
+    what: WaitFor,
+    /// How long at most [default: for ever]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    timeout: Option<Duration>,
+    /// Exit as `runner run` did, where the build has ended
+    #[arg(long)]
+    exit_code: bool,
+}
+
+const HELP: &str = "\
+Where no build is named and none is live, one that starts within ten seconds (or --timeout) is meant. A
+build that has been paused and has ended since counts as paused.
+
+Exit status: 0 when it is so; 1 when the build ended and never was paused; 2 no such build; 3 when this
+program failed; 4 when the time is up; with --exit-code that of the build, once it has ended.";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WaitFor {
+    Paused,
+    Ended,
+}
+
+/// Waits; the exit code.
+pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
+    let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
+    let home = open()?;
+    let known = match find(&home, args.build.name(), Need::Any) {
+        Err(LookupError::NoneLive) => started(&home, deadline)?,
+        found => found?,
+    };
+    let mut course = Course::of(&home, &known)?;
+    let before = course.pauses();
+    loop {
+        // One that is over again by now has come all the same.
+        if args.what == WaitFor::Paused && (course.is_paused() || course.pauses() > before) {
+            return Ok(0);
+        }
+        if let Some(record) = course.record() {
+            return ended(args, record, course.pauses() > 0);
+        }
+        if !course.next(deadline)? {
+            return Err(CliError::new(TIMED_OUT, format!("build {}: the time is up", known.id)));
+        }
+    }
+}
+
+fn ended(args: &WaitArgs, record: &Build, was_paused: bool) -> Result<u8, CliError> {
+    let id = &record.id;
+    let code = if args.exit_code { of_record(record) } else { 0 };
+    match args.what {
+        WaitFor::Ended => Ok(code),
+        WaitFor::Paused if was_paused => {
+            say(&format!("build {id} has been paused, and has ended since"));
+            Ok(code)
+        }
+        WaitFor::Paused => {
+            let code = if args.exit_code { code } else { 1 };
+            let message = format!("build {id} has ended without pausing");
+            if code == 0 {
+                say(&message);
+                return Ok(0);
+            }
+            Err(CliError::new(code, message))
+        }
+    }
+}
+
+/// What `runner run` has exited with.
+fn of_record(record: &Build) -> u8 {
+    let mut contexts = record.phases.iter().flat_map(|phase| &phase.contexts);
+    match contexts.any(|context| context.status_code == "YAML_FILE_ERROR") {
+        true => USAGE,
+        false => of_status(record.build_status),
+    }
+}
+
+/// The build that starts within the time.
+fn started(home: &Home, deadline: Option<Instant>) -> Result<Known, CliError> {
+    let failed =
+        |error: std::io::Error| CliError::ours(format!("cannot wait for a build: {error}"));
+    let changes = Changes::of_builds(&home.builds()).map_err(failed)?;
+    let until = deadline.unwrap_or_else(|| Instant::now() + START);
+    loop {
+        let mut live = live_builds(home)?;
+        match live.len() {
+            0 => {}
+            1 => return live.pop().ok_or_else(|| LookupError::NoneLive.into()),
+            _ => return Ok(find(home, None, Need::Any)?),
+        }
+        match changes.wait(Some(until)).map_err(failed)? {
+            Waited::Changed(names) => {
+                // One that has ended by now has started all the same.
+                let mut begun = names.iter().filter_map(|uuid| known(home, uuid).ok().flatten());
+                if let (Some(one), None) = (begun.next(), begun.next()) {
+                    return Ok(one);
+                }
+            }
+            Waited::TimeIsUp if deadline.is_some() => {
+                return Err(CliError::new(TIMED_OUT, "no build has started: the time is up"));
+            }
+            Waited::TimeIsUp => {
+                let message =
+                    format!("no build is live, and none has started in {} s", START.as_secs());
+                return Err(CliError::usage(message).hint("builds of the past: runner ps --all"));
+            }
+        }
+    }
+}
