@@ -36,6 +36,7 @@ mod stdio;
 mod sweep;
 mod users;
 
+use rustix::process::DumpableBehavior;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -50,5 +51,14 @@ fn main() -> ExitCode {
         _ => {}
     }
     runner_sandbox::raise_descriptors();
+    hide_memory();
     cli::main()
+}
+
+/// Keeps other programs of this user from looking into this one's memory, which has the secrets of builds, and
+/// the kernel from writing it into a file when this program dies (docs/adr/0068). What it executes begins
+/// without that.
+fn hide_memory() {
+    // A kernel that does not do it is none that containers run on.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }

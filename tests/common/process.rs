@@ -132,6 +132,16 @@ impl Running {
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
     }
 
+    /// Waits for its end by a signal; whether the kernel has made a file of its memory.
+    #[track_caller]
+    pub(crate) fn dumps_core(&mut self) -> bool {
+        use std::os::unix::process::ExitStatusExt;
+        self.stderr.wait_for_end();
+        let status = self.child.wait().unwrap();
+        assert!(status.signal().is_some(), "{status}");
+        status.core_dumped()
+    }
+
     /// Waits and checks the exit code.
     #[track_caller]
     pub(crate) fn ends(mut self, wanted: i32) {

@@ -45,6 +45,7 @@ mod language;
 mod limits;
 mod logs;
 mod machines;
+mod memory;
 mod named_files;
 mod names;
 mod network;
@@ -119,6 +120,7 @@ pub(crate) fn cases() -> Vec<Case> {
         logs::cases(),
         limits::cases(),
         machines::cases(),
+        memory::cases(),
         named_files::cases(),
         names::cases(),
         network::cases(),

@@ -12,6 +12,7 @@ cases! {
         every_form_is_masked, the_command_line_goes_before;
     [Containers, Image("busybox"), Python] => from_aws, what_aws_refuses, no_credentials_at_all;
     [Python] => credentials_for_the_build;
+    [Containers, Image("debian")] => as_bash_shows_it;
     [Containers, Image("debian"), Python] => the_endpoint_wants_its_token;
     [] => credentials_that_never_come;
     [Containers] => git_is_told;
@@ -139,6 +140,42 @@ phases:
         &["p/ss", "w\u{f6}rd", "aXQncyAicC9zcyIgd", "MIIBOgIBAAJBAK", "cC9zcy", "-----BEGIN"],
     );
     assert!(outcome.output().contains("\nabc\n"), "{}", outcome.output());
+}
+
+/// What bash itself prints of values with characters that it quotes, in a locale that has them and in one that
+/// has not; lines of a value in base64.
+fn as_bash_shows_it() {
+    let bed = Bed::new();
+    let text = "word: 'pass~word{1,2}^x=y'\nhash: '#a=~b;c'\numlaut: \"\u{dc}ber'\u{e4}ll\"\n\
+                key: |-\n  -----BEGIN-----\n  MIIBOgIBAAJBAK\n  -----END-----\n";
+    let file = secrets(&bed, "s.yml", text);
+    let buildspec = "version: 0.2
+env:
+  shell: bash
+  parameter-store: {WORD: word, HASH: hash, UMLAUT: umlaut, KEY: key}
+phases:
+  build:
+    commands:
+      - printf '%q\\n' \"$WORD\" \"$HASH\" \"x$HASH\" \"$UMLAUT\" \"$KEY\"
+      - export LC_ALL=C; printf '%q\\n' \"$UMLAUT\"; export -p | grep -a UMLAUT; declare -p WORD
+      - set -x; true \"$UMLAUT\" \"$WORD\" \"$KEY\"
+      - set +x; printf '%s\\n' \"$KEY\" | while read -r line; do printf %s \"$line\" | base64; done
+";
+    let outcome = bed.build(buildspec, &["--secrets", &file]).code(0);
+    let shown = [
+        "word",
+        "{1",
+        "a=",
+        "~b",
+        "ber",
+        "\\303",
+        "\\344",
+        "MIIBOg",
+        "TUlJQk9nSUJBQUpCQUs",
+        "BEGIN",
+    ];
+    leaks_nothing(&bed, &outcome, &shown);
+    assert!(outcome.output().starts_with("***\n***\nx***\n"), "{}", outcome.output());
 }
 
 fn the_command_line_goes_before() {

@@ -73,6 +73,11 @@ impl Channel {
         Channel(fd.into())
     }
 
+    /// Waits for a child to come to [`crate::sys::NewProcess::gate`]: only then may its maps be written.
+    pub(crate) fn wait_for_gate(&mut self) -> io::Result<()> {
+        self.0.read_exact(&mut [0])
+    }
+
     /// Lets a child go on that waits at [`crate::sys::NewProcess::gate`].
     pub(crate) fn open_gate(&mut self) -> io::Result<()> {
         self.0.write_all(&[0])

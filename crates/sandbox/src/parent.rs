@@ -131,6 +131,9 @@ pub fn start(
         .map_err(|error| StartError::Host("read the container's start time", error))?;
     record(pid, start_time).map_err(StartError::Record)?;
     if let Some(map) = &spec.users {
+        if channel.wait_for_gate().is_err() {
+            return Err(StartError::Lost(process.wait()));
+        }
         users::write(pid, map)?;
         if channel.open_gate().is_err() {
             return Err(StartError::Lost(process.wait()));

@@ -5,8 +5,9 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -14,8 +15,9 @@ use std::process::Command;
 pub(crate) struct NewProcess<'a> {
     /// `CLONE_NEW*`.
     pub(crate) namespaces: u64,
-    /// Held back until a byte arrives here; then the process becomes root of its user namespace.
-    /// Without that its rights there would be gone with the exec.
+    /// The process says here, with a byte, that its maps may be written, and is held back until a byte
+    /// arrives; then it becomes root of its user namespace. Without that its rights there would be gone with
+    /// the exec.
     pub(crate) gate: Option<BorrowedFd<'a>>,
     /// Become descriptors 0, 1, 2 ... of the program. None may be below the count of them, or one
     /// would be overwritten before it is used.
@@ -66,10 +68,9 @@ pub(crate) fn spawn(new: &NewProcess<'_>) -> io::Result<(u32, OwnedFd)> {
 }
 
 /// Makes a process in new namespaces that does nothing, and ends when what comes with it is closed: by its
-/// owner, or because that one was killed.
-pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd, io::PipeWriter)> {
-    let (gate, key) = io::pipe()?;
-    let gate = gate.as_fd();
+/// owner, or because that one was killed. Its namespaces may be opened when this returns.
+pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd, UnixStream)> {
+    let (mut key, gate) = UnixStream::pair()?;
     let child = || -> Infallible {
         // SAFETY: system calls on numbers and on a byte of this process's own.
         unsafe {
@@ -77,14 +78,34 @@ pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd, io::PipeW
             // Nothing else of the caller's: not the other end, and not the lock by which others see that the
             // caller lives.
             libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
-            let mut byte = 0_u8;
-            libc::syscall(libc::SYS_read, 0, &raw mut byte, 1);
+            wait_at_gate(0);
             libc::_exit(0)
         }
     };
     // SAFETY: the child makes system calls only.
     let (pid, pidfd) = unsafe { clone(namespaces, &child) }?;
+    drop(gate);
+    key.read_exact(&mut [0])?;
     Ok((pid, pidfd, key))
+}
+
+/// Says that this process waits, and waits for an answer; whether there is one.
+///
+/// What /proc shows of a process that is not dumpable belongs to root: its maps could not be written, and its
+/// namespaces not opened. So it is dumpable meanwhile, although its memory is still a copy of the runner's.
+///
+/// # Safety
+/// Only in a child just cloned.
+unsafe fn wait_at_gate(gate: usize) -> bool {
+    let mut byte = 0_u8;
+    // SAFETY: plain system calls on numbers and on a byte of this process's own.
+    unsafe {
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+        libc::syscall(libc::SYS_write, gate, &raw const byte, 1);
+        let read = libc::syscall(libc::SYS_read, gate, &raw mut byte, 1);
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        read == 1
+    }
 }
 
 /// A new process that runs `child`, as after fork: with its own copy of the memory.
@@ -161,8 +182,7 @@ unsafe fn become_program(
         // other end of it, and those of its siblings' gates and pipes, open when the runner is killed.
         libc::syscall(libc::SYS_close_range, file + 1, libc::c_uint::MAX, 0);
         if new.gate.is_some() {
-            let mut byte = 0_u8;
-            if libc::syscall(libc::SYS_read, gate, &raw mut byte, 1) != 1 {
+            if !wait_at_gate(gate) {
                 libc::_exit(125);
             }
             // Refused where the map has one group only; then there are none to give up.
@@ -421,7 +441,7 @@ mod tests {
     #[test]
     fn a_gate_that_nobody_opens_any_more() -> io::Result<()> {
         let null = std::fs::File::open("/dev/null")?;
-        let (gate, key) = io::pipe()?;
+        let (gate, key) = UnixStream::pair()?;
         let (_pidfd, process) = {
             let new = NewProcess {
                 namespaces: 0,

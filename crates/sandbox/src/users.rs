@@ -115,6 +115,7 @@ impl Chore {
         let child = Child::new(pidfd);
         drop((theirs, gated, input));
         if let Some(map) = map {
+            gate.read_exact(&mut [0])?;
             write(pid, map).map_err(io::Error::other)?;
             gate.write_all(&[0])?;
         }

@@ -9,6 +9,7 @@ mod forms;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, Input, MatchKind};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What stands in a secret's place.
@@ -19,8 +20,8 @@ pub const MIN_LENGTH: usize = 4;
 /// How AWS's access key ids start, whosoever they are, and how long they are.
 const KEY_IDS: [&[u8]; 2] = [b"AKIA", b"ASIA"];
 const KEY_ID_LENGTH: usize = 20;
-/// Bytes of all forms up to which an automaton is made that is fast and large.
-const FAST: usize = 64 << 10;
+/// Bytes of a form by which it is looked for. None is shorter.
+const HEAD: usize = MIN_LENGTH;
 
 /// What must not appear, ready to be searched for.
 #[derive(Clone, Debug, Default)]
@@ -28,14 +29,52 @@ pub struct Secrets {
     finder: Option<Arc<Finder>>,
 }
 
+/// Looks for heads of forms, which are few even where forms are many, and for forms where there is a head.
 #[derive(Debug)]
 struct Finder {
-    automaton: AhoCorasick,
+    heads: AhoCorasick,
+    /// Of each head the forms that begin with it.
+    headed: Vec<Range<usize>>,
     /// As given.
     values: Vec<Vec<u8>>,
-    /// Everything the automaton looks for, sorted; the starts of key ids are among them.
+    /// Everything that is looked for, sorted; the starts of key ids are among them.
     forms: Vec<Vec<u8>>,
+    /// Of each form the longest other one that it begins with.
+    within: Vec<Option<usize>>,
+    starts: Starts,
     longest: usize,
+}
+
+/// The first two bytes of all forms, a bit each.
+struct Starts(Box<[u64; 1024]>);
+
+impl std::fmt::Debug for Starts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Starts")
+    }
+}
+
+impl Starts {
+    fn of(forms: &[Vec<u8>]) -> Self {
+        let mut bits = Box::new([0; 1024]);
+        for form in forms {
+            let (at, bit) = Self::place(form[0], form[1]);
+            bits[at] |= bit;
+        }
+        Starts(bits)
+    }
+
+    fn place(first: u8, second: u8) -> (usize, u64) {
+        let number = usize::from(first) << 8 | usize::from(second);
+        (number / 64, 1 << (number % 64))
+    }
+
+    /// Whether a form may begin like this.
+    fn may_begin(&self, bytes: &[u8]) -> bool {
+        let [first, second, ..] = bytes else { return true };
+        let (at, bit) = Self::place(*first, *second);
+        self.0[at] & bit != 0
+    }
 }
 
 impl Secrets {
@@ -52,13 +91,20 @@ impl Secrets {
         forms.sort();
         forms.dedup();
         let longest = forms.iter().map(Vec::len).max().unwrap_or(0).max(KEY_ID_LENGTH);
-        let is_small = forms.iter().map(Vec::len).sum::<usize>() <= FAST;
-        // Of two that start at one place the longer one goes whole.
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .kind((is_small && !values.is_empty()).then_some(AhoCorasickKind::DFA))
-            .build(&forms)?;
-        Ok(Secrets { finder: Some(Arc::new(Finder { automaton, values, forms, longest })) })
+        let mut headed: Vec<Range<usize>> = Vec::new();
+        for (at, form) in forms.iter().enumerate() {
+            match headed.last_mut() {
+                Some(range) if forms[range.start][..HEAD] == form[..HEAD] => range.end = at + 1,
+                _ => headed.push(at..at + 1),
+            }
+        }
+        let heads = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostFirst)
+            .kind((!values.is_empty()).then_some(AhoCorasickKind::DFA))
+            .build(headed.iter().map(|range| &forms[range.start][..HEAD]))?;
+        let (within, starts) = (beginnings(&forms), Starts::of(&forms));
+        let finder = Finder { heads, headed, values, forms, within, starts, longest };
+        Ok(Secrets { finder: Some(Arc::new(finder)) })
     }
 
     /// These and more.
@@ -222,17 +268,34 @@ impl Finder {
     fn find(&self, bytes: &[u8], start: usize) -> Option<(usize, usize)> {
         let mut from = start;
         loop {
-            let found = self.automaton.find(Input::new(bytes).span(from..bytes.len()))?;
-            if !KEY_IDS.contains(&&bytes[found.range()]) {
-                return Some((found.start(), found.end()));
+            let head = self.heads.find(Input::new(bytes).span(from..bytes.len()))?;
+            // Of two that start at one place the longer one goes whole.
+            let forms = self.headed[head.pattern().as_usize()].clone();
+            if let Some(length) = self.longest_of(forms, &bytes[head.start()..]) {
+                return Some((head.start(), head.start() + length));
             }
-            let end = found.start() + KEY_ID_LENGTH;
-            if bytes.get(found.end()..end).is_some_and(|rest| rest.iter().all(in_key_id)) {
-                return Some((found.start(), end));
-            }
-            // No key id, but a secret may begin within what looked like one.
-            from = found.start() + 1;
+            // A secret may begin within what looked like the head of another.
+            from = head.start() + 1;
         }
+    }
+
+    /// The length of the longest secret that `bytes` begin with; `range` has the forms with their head.
+    fn longest_of(&self, range: Range<usize>, bytes: &[u8]) -> Option<usize> {
+        let is_key_id = KEY_IDS.contains(&&bytes[..HEAD])
+            && bytes.get(HEAD..KEY_ID_LENGTH).is_some_and(|rest| rest.iter().all(in_key_id));
+        let key_id = is_key_id.then_some(KEY_ID_LENGTH);
+        // All forms that `bytes` begin with stand before it, and the last one before it begins with them.
+        let forms = &self.forms[range.clone()];
+        let before = forms.partition_point(|form| form[HEAD..] <= bytes[HEAD..]);
+        let mut next = before.checked_sub(1).map(|last| range.start + last);
+        while let Some(at) = next {
+            let form = &self.forms[at];
+            if bytes.starts_with(form) && !KEY_IDS.contains(&form.as_slice()) {
+                return Some(form.len()).max(key_id);
+            }
+            next = self.within[at];
+        }
+        key_id
     }
 
     /// Where the longest end of `bytes` begins that could be the start of a secret.
@@ -241,6 +304,9 @@ impl Finder {
         (earliest..bytes.len())
             .find(|&start| {
                 let end = &bytes[start..];
+                if !self.starts.may_begin(end) {
+                    return false;
+                }
                 if end.len() < KEY_ID_LENGTH
                     && end.split_at_checked(KEY_IDS[0].len()).is_some_and(|(head, rest)| {
                         KEY_IDS.contains(&head) && rest.iter().all(in_key_id)
@@ -274,6 +340,18 @@ impl Finder {
         }
         done
     }
+}
+
+/// Of each form, of those in this order, the longest other one that it begins with.
+fn beginnings(forms: &[Vec<u8>]) -> Vec<Option<usize>> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut within = Vec::with_capacity(forms.len());
+    for (at, form) in forms.iter().enumerate() {
+        while open.pop_if(|last| !form.starts_with(&forms[*last])).is_some() {}
+        within.push(open.last().copied());
+        open.push(at);
+    }
+    within
 }
 
 fn in_key_id(byte: &u8) -> bool {
@@ -310,6 +388,67 @@ mod tests {
                 .map(|chunk| std::str::from_utf8(chunk).expect("ASCII"))
                 .collect();
             assert_eq!(masked(&values, &chunks), wanted, "chunks of {size}");
+        }
+    }
+
+    /// As one would do it by hand.
+    fn masked_slowly(finder: &Finder, text: &[u8]) -> Vec<u8> {
+        let (mut out, mut at) = (Vec::new(), 0);
+        while at < text.len() {
+            let rest = &text[at..];
+            let forms = finder.forms.iter().filter(|form| !KEY_IDS.contains(&form.as_slice()));
+            let longest = forms.filter(|form| rest.starts_with(form)).map(Vec::len).max();
+            let is_key_id = rest.len() >= KEY_ID_LENGTH
+                && KEY_IDS.iter().any(|head| rest.starts_with(head))
+                && rest[..KEY_ID_LENGTH].iter().all(in_key_id);
+            match longest.max(is_key_id.then_some(KEY_ID_LENGTH)) {
+                Some(length) => {
+                    out.extend_from_slice(REPLACEMENT);
+                    at += length;
+                }
+                None => {
+                    out.push(text[at]);
+                    at += 1;
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn what_is_found_is_what_is_there() {
+        let values =
+            ["aaab", "aaabab", "aabaaaab", "bbaab", "babaAKIAaa", "AKIAAAAAAAAAAAAAAAAAab"];
+        let secrets = secrets(&values);
+        let finder = secrets.finder.as_deref().expect("has secrets");
+        let mut random = 0x9E37_79B9_u32;
+        let mut next = |below: u32| {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            random % below
+        };
+        for _ in 0..3000 {
+            let mut text = Vec::new();
+            while text.len() < 60 {
+                match next(12) {
+                    0 => text.extend_from_slice(values[next(6) as usize].as_bytes()),
+                    1 => text.extend_from_slice(b"AKIA"),
+                    2 => text.extend_from_slice(b"AAAAAAAA"),
+                    _ => text.push(b"abA"[next(3) as usize]),
+                }
+            }
+            let mut masker = Masker::new(secrets.clone());
+            let mut out = Vec::new();
+            let mut rest = text.as_slice();
+            while !rest.is_empty() {
+                let (chunk, more) = rest.split_at((1 + next(30) as usize).min(rest.len()));
+                out.extend_from_slice(masker.push(chunk, &mut Vec::new()));
+                rest = more;
+            }
+            out.extend(masker.finish());
+            let wanted = masked_slowly(finder, &text);
+            assert_eq!(out.escape_ascii().to_string(), wanted.escape_ascii().to_string());
         }
     }
 
