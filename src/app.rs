@@ -34,7 +34,7 @@ use crate::engine::{ContainerSpec, host_image, process};
 use crate::events::LogWriter;
 use crate::image::{Image, Store};
 use crate::outputs::cache::CacheTo;
-use crate::outputs::{self, Destinations};
+use crate::outputs::{self, Destinations, reports};
 use crate::session::{Hub, HubParts, LogDir, SessionLog};
 use crate::signals::Signals;
 use crate::sinks::{AwsWay, Gate};
@@ -152,9 +152,11 @@ fn groups(request: &RunRequest, uuid: &str) -> io::Result<Option<GroupPlan>> {
 
 /// Where what the build leaves for the user is made before it is whole.
 fn staging(request: &RunRequest, identity: &Identity) -> Vec<PathBuf> {
-    let artifacts = request.artifacts.iter().flat_map(Destinations::folders);
-    let folders = artifacts.chain(request.reports.as_deref());
-    folders.map(|folder| outputs::staging(folder, &identity.uuid.to_string())).collect()
+    let build = identity.uuid.to_string();
+    let folders = request.artifacts.iter().flat_map(Destinations::folders);
+    let artifacts = folders.map(|folder| outputs::staging(folder, &build));
+    let reports = request.reports.iter().map(|folder| reports::staging(folder, &build));
+    artifacts.chain(reports).collect()
 }
 
 /// What hears signals.

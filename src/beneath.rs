@@ -23,8 +23,6 @@
 //!
 //! A path of one name costs one system call; [`Cursor`] keeps the directory of the last path for many files.
 
-#![allow(dead_code, unused_imports, reason = "what uses all of it comes next")]
-
 mod cursor;
 mod remove;
 mod top;
@@ -399,12 +397,6 @@ impl Dir {
     pub(crate) fn remove_file(&self, path: impl AsRef<[u8]>) -> io::Result<()> {
         let (above, name) = self.above(path.as_ref())?;
         Ok(rustix::fs::unlinkat(&above, name, AtFlags::empty())?)
-    }
-
-    /// Removes an empty directory.
-    pub(crate) fn remove_dir(&self, path: impl AsRef<[u8]>) -> io::Result<()> {
-        let (above, name) = self.above(path.as_ref())?;
-        Ok(rustix::fs::unlinkat(&above, name, AtFlags::REMOVEDIR)?)
     }
 
     /// Removes whatever has this name, with all that is below it, or nothing. Directories that are closed to

@@ -7,7 +7,6 @@
 
 pub(crate) mod artifacts;
 mod bucket;
-#[allow(clippy::disallowed_methods, reason = "its own change follows")]
 pub(crate) mod cache;
 mod expand;
 mod folder;
@@ -117,7 +116,7 @@ impl Destinations {
     }
 }
 
-/// Where a build makes what goes into a folder before it is whole.
+/// Where a build makes artifacts that go into a folder before they are whole.
 pub(crate) fn staging(folder: &Path, build: &str) -> PathBuf {
     folder::Staging::place(folder, build)
 }

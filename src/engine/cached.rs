@@ -7,6 +7,8 @@
 //! A cache's directories are open by the time they come here, and go to the sandbox as descriptors: what has
 //! become of their names meanwhile does not matter.
 
+#![deny(clippy::disallowed_methods)]
+
 use super::ContainerSpec;
 use crate::beneath::{Dir, kind};
 use runner_sandbox::{Entry, Root, handed};

@@ -10,13 +10,16 @@ use super::unseen::Unseen;
 use super::{
     Container, ContainerSpec, Engine, EngineError, Fut, Recorder, SourceMount, Teller, limits,
 };
+use crate::beneath::{self, Dir, join, kind};
 use crate::state::ContainerFile;
 use runner_sandbox::{Groups, Sandbox};
 use runner_wire::abi::COMMANDS;
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
-use std::fs;
+use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps};
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -101,7 +104,7 @@ pub(crate) fn claim(layer: &Path) -> io::Result<String> {
     // Nobody else passes, whatever lies below: `container` lets the build's other users in.
     fs::DirBuilder::new().mode(0o700).create(layer)?;
     fs::create_dir(&own)?;
-    fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(&own, Permissions::from_mode(0o755))?;
     clear_usual();
     Ok(match symlink(&own, USUAL) {
         Ok(()) => USUAL.to_owned(),
@@ -134,7 +137,7 @@ fn prepare(spec: &ContainerSpec) -> io::Result<()> {
     let root = spec.layers.first().ok_or(io::ErrorKind::NotFound)?.join("codebuild");
     let make = |path: &Path, mode| {
         fs::create_dir_all(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        fs::set_permissions(path, Permissions::from_mode(mode))
     };
     make(&root.join("output"), 0o755)?;
     make(&root.join("output/tmp"), 0o700)?;
@@ -180,60 +183,64 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Unseen) -> io:
 /// Copies a source: files and links with their times, directories and files with their modes; not our own
 /// state in it, and not what goes while it is copied, as an editor's files and git's locks do.
 fn copy_tree(from: &Path, to: &Path, unseen: &Unseen) -> io::Result<()> {
-    let is_gone = |path: &Path| {
-        fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-    };
     fs::create_dir_all(to)?;
-    let top = from;
-    let mut pending = vec![(from.to_path_buf(), to.to_path_buf())];
-    let mut modes = Vec::new();
-    while let Some((from, to)) = pending.pop() {
-        let list = match fs::read_dir(&from) {
-            Err(_) if from != top && is_gone(&from) => continue,
-            list => list?,
+    let top = Dir::top(from)?;
+    let (mut pending, mut modes) = (vec![Vec::new()], Vec::new());
+    while let Some(path) = pending.pop() {
+        let listed = top.open(&path).and_then(|here| Ok((here.entries()?, here)));
+        let (entries, here) = match listed {
+            Err(error) if !path.is_empty() && error.kind() == io::ErrorKind::NotFound => continue,
+            listed => listed?,
         };
-        for entry in list {
-            let entry = entry?;
-            let (source, target) = (entry.path(), to.join(entry.file_name()));
-            let kind = match entry.file_type() {
-                Err(_) if is_gone(&source) => continue,
-                kind => kind?,
-            };
+        for beneath::Entry { name, .. } in entries {
+            let path = join(&path, &name);
+            let below = Path::new(OsStr::from_bytes(&path));
+            let (source, target) = (from.join(below), to.join(below));
             if unseen.is(&source) {
                 continue;
             }
-            let mut copy = || -> io::Result<()> {
-                if kind.is_symlink() {
-                    symlink(fs::read_link(&source)?, &target)?;
-                } else if kind.is_dir() {
-                    fs::create_dir(&target)?;
-                    modes.push((target.clone(), entry.metadata()?.permissions()));
-                    pending.push((source.clone(), target.clone()));
-                } else if kind.is_file() {
-                    fs::copy(&source, &target)?;
+            match copy_one(&here, &name, &target) {
+                Ok(Some(mode)) => {
+                    modes.push((target, mode));
+                    pending.push(path);
                 }
-                if kind.is_symlink() || kind.is_file() {
-                    // What `make`, for one, goes by.
-                    let metadata = entry.metadata()?;
-                    let time =
-                        Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
-                    let times = Timestamps { last_access: time, last_modification: time };
-                    rustix::fs::utimensat(CWD, &target, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-                }
-                Ok(())
-            };
-            let at = |error| io::Error::other(format!("cannot copy {}: {error}", source.display()));
-            match copy() {
-                Err(_) if is_gone(&source) => {
+                Ok(None) => {}
+                Err(_) if here.look(&name).is_ok_and(|there| there.is_none()) => {
                     // There may be the beginning of a copy.
-                    let _ = fs::remove_file(&target).or_else(|_| fs::remove_dir(&target));
+                    let _ = fs::remove_file(&target);
                 }
-                done => done.map_err(at)?,
+                Err(error) => {
+                    let text = format!("cannot copy {}: {error}", source.display());
+                    return Err(io::Error::other(text));
+                }
             }
         }
     }
     // Last: a directory may be closed to writing.
     modes.into_iter().try_for_each(|(dir, mode)| fs::set_permissions(dir, mode))
+}
+
+/// Copies one thing; of a directory, which is empty yet, the mode it is to have.
+fn copy_one(here: &Dir, name: &[u8], to: &Path) -> io::Result<Option<Permissions>> {
+    let there = here.stat(name)?;
+    let mode = Permissions::from_mode(there.st_mode & 0o7777);
+    match kind(&there) {
+        FileType::Directory => return fs::create_dir(to).map(|()| Some(mode)),
+        FileType::Symlink => symlink(OsStr::from_bytes(&here.read_link(name)?), to)?,
+        FileType::RegularFile => {
+            let mut file = here.file(name)?;
+            let mut copy = fs::File::create_new(to)?;
+            io::copy(&mut file, &mut copy)?;
+            copy.set_permissions(mode)?;
+        }
+        _ => return Ok(None),
+    }
+    // What `make`, for one, goes by.
+    let nanoseconds = i64::try_from(there.st_mtime_nsec).unwrap_or(0);
+    let time = Timespec { tv_sec: there.st_mtime, tv_nsec: nanoseconds };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(None)
 }
 
 #[cfg(test)]

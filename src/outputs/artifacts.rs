@@ -380,17 +380,14 @@ impl Collector {
     }
 
     /// A ZIP in a file without a name.
-    #[expect(clippy::disallowed_methods, reason = "the build's own folder, in the state folder")]
     async fn zip_in_scratch(
         &self,
         chosen: Vec<Chosen>,
         whose: &str,
         bytes: u64,
     ) -> Result<(File, Sums), OutputError> {
-        let place = &self.at.scratch;
-        let file = tempfile::tempfile_in(place);
-        let file = file.map_err(OutputError::folder("make a file in", place))?;
-        self.zip(chosen, file, place.clone(), &Meter::default(), whose, bytes).await
+        let (file, place) = (self.at.scratch_file()?, self.at.scratch.clone());
+        self.zip(chosen, file, place, &Meter::default(), whose, bytes).await
     }
 
     async fn zip(

@@ -24,7 +24,7 @@ use runner_core::select::Pattern;
 use runner_core::spec::{Artifact, ReportGroup};
 use std::collections::HashSet;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -118,7 +118,7 @@ impl Reports {
     /// The place for what is not whole yet, and the directory in it that is filled.
     fn staging(&self, build: &str) -> Result<Option<(Staging, Place)>, OutputError> {
         let make = |dir: &PathBuf| {
-            let staging = Staging::make(dir, &format!("{build}-reports"))?;
+            let staging = Staging::make(dir, &name(build))?;
             let place = staging.inner().within(INNER)?;
             Ok((staging, place))
         };
@@ -418,6 +418,16 @@ fn refused(mut group: Group, error: &OutputError) -> Group {
         _ => group.unreadable(error.to_string()),
     }
     group
+}
+
+/// Where a build makes reports that go into a folder before they are whole.
+pub(crate) fn staging(folder: &Path, build: &str) -> PathBuf {
+    Staging::place(folder, &name(build))
+}
+
+/// Artifacts may go to the same folder.
+fn name(build: &str) -> String {
+    format!("{build}-reports")
 }
 
 /// Where all of it is made.

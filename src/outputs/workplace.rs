@@ -7,6 +7,7 @@ use crate::amazon::s3::S3;
 use crate::amazon::{Amazon, Identity};
 use crate::engine::Container;
 use runner_core::mask::SharedSecrets;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -36,6 +37,13 @@ pub(crate) struct Workplace {
 }
 
 impl Workplace {
+    /// A file without a name, for what must be whole before it is sent.
+    #[expect(clippy::disallowed_methods, reason = "the build's own folder, in the state folder")]
+    pub(super) fn scratch_file(&self) -> Result<File, OutputError> {
+        let failed = OutputError::folder("make a file in", &self.scratch);
+        tempfile::tempfile_in(&self.scratch).map_err(failed)
+    }
+
     pub(super) async fn s3(&self) -> S3 {
         S3::new(&Amazon::load(&self.identity).await)
     }

@@ -2,7 +2,8 @@
 //! when, and git's own files are nobody's to write.
 
 use super::artifacts::{spec, tree};
-use crate::common::{Bed, Outcome, build, cases};
+use crate::common::{Bed, Outcome, build, cases, list, until};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 cases! {
     [Containers, Image("busybox")] => links_in_a_folder_for_artifacts, links_in_place_of_files,
         links_in_a_folder_for_reports, links_made_while_the_build_runs, git_is_never_written,
-        links_in_a_folder_for_transcripts, deep_trees_are_merged, raw_reports_are_masked;
+        links_in_a_folder_for_transcripts, deep_trees_are_merged, raw_reports_are_masked, killed_while_reading_reports;
 }
 
 /// A bed with a folder whose content nobody may touch.
@@ -205,4 +206,20 @@ fn raw_reports_are_masked() {
     assert_eq!(tree(&raw), ["a.xml"]);
     let text = fs::read_to_string(raw.join("a.xml")).unwrap();
     assert_eq!(text, "<testsuite name='s'><testcase name='***' classname='c'/></testsuite>");
+}
+
+/// What a killed runner was making of reports is put away by the next command.
+fn killed_while_reading_reports() {
+    let bed = Bed::new();
+    let out = bed.path("reports");
+    // A program that never answers stands where ours should.
+    let hang = "mv /codebuild /elsewhere; mkdir -p /codebuild/readonly/bin; \
+                printf '#!/bin/sh\\nexec sleep 1000\\n' > /codebuild/readonly/bin/runner-files; \
+                chmod 755 /codebuild/readonly/bin/runner-files";
+    let mut running = bed.start(&reports(&[hang]), &["--reports", out.to_str().unwrap()]);
+    until("reports are begun", || !list(&out).is_empty());
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    bed.runner(["ps"]).code(0).says("was left by a runner that was killed");
+    assert_eq!(list(&out), [""; 0]);
 }

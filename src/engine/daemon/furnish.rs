@@ -4,6 +4,7 @@
 //! brought in, by the program that makes files in the container (`files`): directories, the links of the
 //! commands, and a copy of each source, read with the caller's own rights. All of it is root's.
 
+use crate::beneath::{Dir, Entry, join, kind};
 use crate::engine::container::InitContainer;
 use crate::engine::files::{Files, FilesError, Requests};
 use crate::engine::unseen::Unseen;
@@ -11,12 +12,12 @@ use crate::engine::{Container, ContainerSpec, EngineError, OpenMode, SourceMount
 use runner_wire::abi::COMMANDS;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{Facts, Node, Reply, make};
+use rustix::fs::{FileType, Stat};
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Directories of every container, and their modes.
@@ -214,81 +215,105 @@ struct Copy<'a, 'b> {
     unread: &'a mut Vec<PathBuf>,
 }
 
-/// A directory whose mode and time are set when all is in it.
-struct Open {
-    to: PathBuf,
-    node: Node,
-    /// What is still to be copied.
-    entries: Vec<(PathBuf, OsString)>,
+/// What is to be done next, by paths below the top.
+enum Step {
+    /// Make a directory and what is in it.
+    Directory(Vec<u8>, Node),
+    /// Set its mode and time, now that all is in it.
+    Done(Vec<u8>, Node),
 }
 
 impl Copy<'_, '_> {
     fn tree(&mut self, from: &Path, to: &Path) -> Result<(), FurnishError> {
-        let metadata = fs::metadata(from).map_err(|source| unreadable(from, source))?;
-        let mut open = vec![self.enter(from, to, &metadata)?];
-        while let Some(directory) = open.last_mut() {
-            let Some((path, name)) = directory.entries.pop() else {
-                let Open { to, node, .. } = open.remove(open.len() - 1);
-                self.requests.set(&node, inside(&to)).map_err(FilesError::from)?;
-                continue;
+        let failed = |path: &[u8]| {
+            let path = from.join(OsStr::from_bytes(path));
+            move |source| FurnishError::Source { path, source }
+        };
+        let top = Dir::top(from).map_err(failed(b""))?;
+        let node = node_of(&top.facts().map_err(failed(b""))?);
+        let mut ahead = vec![Step::Directory(Vec::new(), node)];
+        while let Some(step) = ahead.pop() {
+            let (path, node) = match step {
+                Step::Done(path, node) => {
+                    let to = to.join(OsStr::from_bytes(&path));
+                    self.requests.set(&node, inside(&to)).map_err(FilesError::from)?;
+                    continue;
+                }
+                Step::Directory(path, node) => (path, node),
             };
-            let target = directory.to.join(name);
-            if self.unseen.is(&path) {
-                continue;
-            }
-            let Ok(metadata) = fs::symlink_metadata(&path) else {
-                // Gone since the directory was read.
-                continue;
+            let target = to.join(OsStr::from_bytes(&path));
+            self.requests.make(&node, inside(&target), b"").map_err(FilesError::from)?;
+            ahead.push(Step::Done(path.clone(), node));
+            let listed = top.open(&path).and_then(|here| Ok((here.entries()?, here)));
+            let (entries, here) = match listed {
+                Ok(listed) => listed,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.unread.push(from.join(OsStr::from_bytes(&path)));
+                    continue;
+                }
+                // Gone since the directory above it was read.
+                Err(error) if !path.is_empty() && error.kind() == io::ErrorKind::NotFound => {
+                    continue;
+                }
+                Err(error) => return Err(failed(&path)(error)),
             };
-            let kind = metadata.file_type();
-            if let Some(contents) = self.rewritten.remove(&target) {
-                text(self.requests, &target, contents)?;
-            } else if kind.is_dir() {
-                open.push(self.enter(&path, &target, &metadata)?);
-            } else if kind.is_symlink() {
-                let Ok(to) = fs::read_link(&path) else { continue };
-                let node = node_of(SYMLINK, &metadata);
-                let to = to.as_os_str().as_bytes();
-                self.requests.make(&node, inside(&target), to).map_err(FilesError::from)?;
-            } else if kind.is_file() {
-                self.file(&path, &target, &metadata)?;
+            for Entry { name, .. } in entries {
+                let path = join(&path, &name);
+                let source = from.join(OsStr::from_bytes(&path));
+                if self.unseen.is(&source) {
+                    continue;
+                }
+                let target = to.join(OsStr::from_bytes(&path));
+                if let Some(node) = self.one(&here, &name, &source, &target)? {
+                    ahead.push(Step::Directory(path, node));
+                }
             }
         }
         Ok(())
     }
 
-    fn enter(&mut self, from: &Path, to: &Path, metadata: &Metadata) -> Result<Open, FurnishError> {
-        let node = node_of(DIRECTORY, metadata);
-        self.requests.make(&node, inside(to), b"").map_err(FilesError::from)?;
-        let mut entries = Vec::new();
-        match fs::read_dir(from) {
-            Ok(list) => {
-                for entry in list {
-                    let entry = entry.map_err(|source| unreadable(from, source))?;
-                    entries.push((entry.path(), entry.file_name()));
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.unread.push(from.to_path_buf());
-            }
-            Err(source) => return Err(unreadable(from, source)),
+    /// Copies one thing; what a directory is to be.
+    fn one(
+        &mut self,
+        here: &Dir,
+        name: &[u8],
+        source: &Path,
+        target: &Path,
+    ) -> Result<Option<Node>, FurnishError> {
+        // What is not there any more has gone since the directory was read.
+        let Ok(there) = here.stat(name) else { return Ok(None) };
+        if let Some(contents) = self.rewritten.remove(target) {
+            return text(self.requests, target, contents).map(|()| None);
         }
-        Ok(Open { to: to.to_path_buf(), node, entries })
+        let node = node_of(&there);
+        match kind(&there) {
+            FileType::Directory => return Ok(Some(node)),
+            FileType::Symlink => {
+                let Ok(to) = here.read_link(name) else { return Ok(None) };
+                self.requests.make(&node, inside(target), &to).map_err(FilesError::from)?;
+            }
+            FileType::RegularFile => match here.file(name) {
+                Ok(file) => self.file(file, &node, source, target)?,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.unread.push(source.to_path_buf());
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(unreadable(source, error)),
+            },
+            _ => {}
+        }
+        Ok(None)
     }
 
-    fn file(&mut self, from: &Path, to: &Path, metadata: &Metadata) -> Result<(), FurnishError> {
-        let file = match File::open(from) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.unread.push(from.to_path_buf());
-                return Ok(());
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(source) => return Err(unreadable(from, source)),
-        };
-        let size = metadata.len();
-        let node = node_of(REGULAR, metadata);
-        self.requests.make(&node, inside(to), b"").map_err(FilesError::from)?;
+    fn file(
+        &mut self,
+        file: File,
+        node: &Node,
+        source: &Path,
+        target: &Path,
+    ) -> Result<(), FurnishError> {
+        let size = node.facts.size;
+        self.requests.make(node, inside(target), b"").map_err(FilesError::from)?;
         let mut left = size;
         let mut file = file.take(size);
         let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE))];
@@ -300,7 +325,7 @@ impl Copy<'_, '_> {
                     self.requests.data(&buffer[..got]).map_err(FilesError::from)?;
                     left -= got as u64;
                 }
-                Err(source) => return Err(unreadable(from, source)),
+                Err(error) => return Err(unreadable(source, error)),
             }
         }
         if left > 0 {
@@ -315,12 +340,13 @@ fn unreadable(path: &Path, source: io::Error) -> FurnishError {
 }
 
 /// Kind, permissions without rights that come with a user, and time.
-fn node_of(kind: u32, metadata: &Metadata) -> Node {
+fn node_of(there: &Stat) -> Node {
+    let kind = there.st_mode & 0o170_000;
     let facts = Facts {
-        mode: kind | metadata.mode() & 0o1777,
-        size: if kind == REGULAR { metadata.len() } else { 0 },
-        modified: metadata.mtime(),
-        modified_ns: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+        mode: kind | there.st_mode & 0o1777,
+        size: if kind == REGULAR { u64::try_from(there.st_size).unwrap_or(0) } else { 0 },
+        modified: there.st_mtime,
+        modified_ns: u32::try_from(there.st_mtime_nsec).unwrap_or(0),
         ..Facts::default()
     };
     Node { flags: make::TIMES, facts }

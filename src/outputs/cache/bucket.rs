@@ -89,8 +89,8 @@ pub(super) async fn restore(
         }
     }
     let Some(mut download) = download else { return Ok(None) };
-    let failed = || OutputError::folder("make a file in", &caching.at.scratch);
-    let mut file = tempfile::tempfile_in(&caching.at.scratch).map_err(failed())?;
+    let failed = || OutputError::folder("write to a file in", &caching.at.scratch);
+    let mut file = caching.at.scratch_file()?;
     let (meter, total) = (Meter::default(), download.length().unwrap_or(0));
     let fetch = async {
         let mut digest = Sha256::new();
@@ -207,8 +207,8 @@ pub(super) async fn save(
     wanted: &Wanted,
     gathered: Gathered,
 ) -> Result<(), OutputError> {
-    let failed = || OutputError::folder("make a file in", &caching.at.scratch);
-    let file = tempfile::tempfile_in(&caching.at.scratch).map_err(failed())?;
+    let failed = || OutputError::folder("read a file in", &caching.at.scratch);
+    let file = caching.at.scratch_file()?;
     let meter = Meter::default();
     let keeper = TarKeeper::new(file, caching.at.scratch.clone(), meter.clone(), &gathered)?;
     let packing = caching.keep_with(&gathered, keeper);

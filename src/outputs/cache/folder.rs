@@ -227,4 +227,5 @@ fn is_id(name: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a folder of the test's own")]
 mod tests;

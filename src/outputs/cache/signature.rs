@@ -126,6 +126,7 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a folder of the test's own")]
 mod tests {
     use super::*;
     use std::fs;
