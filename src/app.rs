@@ -45,9 +45,9 @@ use door::Door;
 use environment::{BuildSource, Environment};
 use identity::Identity;
 use nix::sys::signal::Signal;
-use runner_core::event::{BuildFacts, NoticeLevel};
+use runner_core::event::{BuildFacts, Notice};
 use runner_core::machine::Input;
-use runner_core::phase::{PhaseContext, Status};
+use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_core::plan::{self, BuildPlan, Places, Rejection};
 use runner_core::record::record;
 use runner_core::spec::Diagnostic;
@@ -445,7 +445,7 @@ impl Build {
                 list.join(" "),
                 first = first.display()
             );
-            inbox.send(Input::Notice(NoticeLevel::Note, text)).await;
+            inbox.send(Input::Notice(Notice::note(text))).await;
         }
     }
 
@@ -523,5 +523,5 @@ fn rejection(problems: &[Diagnostic]) -> PhaseContext {
                 None => problem.message.clone(),
             }
         });
-    PhaseContext::new("YAML_FILE_ERROR", message)
+    PhaseContext::new(StatusCode::YamlFileError, message)
 }

@@ -31,7 +31,7 @@ use crate::engine::Fut;
 use crate::engine::files::FilesError;
 use crate::named::Named;
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
-use runner_core::event::NoticeLevel;
+use runner_core::event::Notice;
 use runner_core::machine::Input;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -187,11 +187,15 @@ impl Teller {
     }
 
     async fn note(&self, text: impl Into<String>) {
-        self.0.send(Input::Notice(NoticeLevel::Note, text.into())).await;
+        self.notice(Notice::note(text)).await;
     }
 
     async fn warn(&self, text: impl Into<String>) {
-        self.0.send(Input::Notice(NoticeLevel::Warning, text.into())).await;
+        self.notice(Notice::warning(text)).await;
+    }
+
+    async fn notice(&self, notice: Notice) {
+        self.0.send(Input::Notice(notice)).await;
     }
 }
 

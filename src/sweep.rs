@@ -9,7 +9,7 @@ use crate::events::LogWriter;
 use crate::outputs;
 use crate::state::{BuildDir, ContainerFile, Home, MetaError, StateError, remove_tree};
 use runner_core::event::EventBody;
-use runner_core::phase::{Phase, PhaseContext, Status};
+use runner_core::phase::{Phase, PhaseContext, Status, StatusCode};
 use runner_core::record::record;
 use runner_core::view::BuildView;
 use std::fs;
@@ -143,7 +143,7 @@ fn last_words(view: &BuildView) -> Vec<EventBody> {
         bodies.push(EventBody::PhaseEnded {
             phase: phase.phase,
             status: Status::Fault,
-            contexts: vec![PhaseContext::new("INTERNAL_SERVICE_ERROR", REASON)],
+            contexts: vec![PhaseContext::new(StatusCode::InternalServiceError, REASON)],
             duration_ms: micros / 1000,
         });
     }

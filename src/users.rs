@@ -125,7 +125,7 @@ pub(crate) fn advice_for(command: &str) -> Option<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let word = command.split(|c| !is_word(c)).find(|word| NEED.contains(word))?;
     Some(format!(
-        "hint: `{word}` needs more users than root, and this container has no other; {}",
+        "`{word}` needs more users than root, and this container has no other; {}",
         advice()
     ))
 }

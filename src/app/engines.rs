@@ -12,7 +12,7 @@ use crate::engine::process::ProcessEngine;
 use crate::engine::{Engine, Recorder, Teller};
 use crate::image::{Curtain, Getter, MOST_BYTES, Progress, Store};
 use crate::sinks::Gate;
-use runner_core::event::NoticeLevel;
+use runner_core::event::Notice;
 use runner_core::machine::Input;
 use std::collections::HashSet;
 use std::io::{self, IsTerminal};
@@ -24,8 +24,8 @@ impl Build {
         let dir = self.dir.clone();
         let (tell, warn) = (inbox.clone(), inbox.clone());
         let record: Recorder = Arc::new(move |container| dir.write_container(container));
-        let tell = once(move |text| tell.post(Input::Notice(NoticeLevel::Note, text)));
-        let warn = once(move |text| warn.post(Input::Notice(NoticeLevel::Warning, text)));
+        let tell = once(move |text| tell.post(Input::Notice(Notice::note(text))));
+        let warn = once(move |text| warn.post(Input::Notice(Notice::warning(text))));
         let images = self.images(gate, Arc::clone(&tell));
         let namespaces = || Namespaces {
             images: images.clone(),

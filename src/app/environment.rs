@@ -14,7 +14,7 @@ use crate::source::SourceFacts;
 use crate::stdio::say;
 use crate::{clock, credentials, source};
 use runner_core::env::{self, Layers, Variables};
-use runner_core::event::{NoticeLevel, SecondarySource};
+use runner_core::event::{Notice, SecondarySource};
 use runner_core::machine::Input;
 use runner_core::mask::{self, Secrets, SharedSecrets};
 use runner_core::plan::Places;
@@ -58,7 +58,7 @@ impl Build {
             if endpoint.is_long_term {
                 let text =
                     "--aws-profile: these are long-term keys; the build gets them as they are";
-                inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
+                inbox.send(Input::Notice(Notice::warning(text.to_owned()))).await;
             }
             loopback_port = Some(endpoint.port);
             layers.managed.extend(credential_variables(endpoint));

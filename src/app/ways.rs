@@ -69,7 +69,7 @@ pub(super) fn missing_program_hint(text: &str) -> Option<String> {
             hidden.iter().map(|dir| dir.join(word)).find(|program| program.is_file())?;
         let dir = program.parent()?.display().to_string();
         Some(format!(
-            "hint: `{word}` is {}, which the image `host` does not show; show it with --mount \
+            "`{word}` is {}, which the image `host` does not show; show it with --mount \
              {dir}:{dir} -e PATH",
             program.display()
         ))

@@ -1,12 +1,13 @@
 //! `runner cache`: what builds have left for the next ones, listed and removed.
 
 use super::error::CliError;
-use super::say;
 use super::values::{self, Format};
+use super::{notice, say};
 use crate::amazon::Identity;
 use crate::outputs::cache::{CacheBucket, CacheFolder, LARGEST, Listed, OLDEST, Pruned};
 use crate::outputs::{OutputError, Store};
 use clap::{Args, Subcommand};
+use runner_core::event::Notice;
 use runner_wire::files::printable;
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -179,8 +180,8 @@ fn tell(store: &Store, pruned: Pruned) -> Vec<CliError> {
         Ok(0) => {}
         Ok(count) => say(&format!("{store}: {count} upload(s) thrown away that nobody completes")),
         Err(error) => {
-            say(&format!("warning: {store}: what killed runners have left there stays: {error}"));
-            error.hint().iter().for_each(|hint| say(&format!("hint: {hint}")));
+            let text = format!("{store}: what killed runners have left there stays: {error}");
+            notice(&Notice::warning(text).with_hint(error.hint()));
         }
     }
     let mut lines: Vec<String> = failures.iter().take(TOLD).map(ToString::to_string).collect();

@@ -29,6 +29,7 @@ mod written;
 use crate::stdio::{self, say};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use error::{CliError, OURS, SESSION};
+use runner_core::event::Notice;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -164,5 +165,12 @@ fn not_written(error: std::io::Error) -> u8 {
     match stdio::is_gone(&error) {
         true => 0,
         false => CliError::ours(stdio::of_output(error).to_string()).print(),
+    }
+}
+
+/// The same of a notice and its hint.
+fn notice(notice: &Notice) {
+    for (level, text) in notice.shown() {
+        say(&format!("{}{text}", level.prefix()));
     }
 }

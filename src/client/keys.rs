@@ -14,7 +14,7 @@ use crate::sinks::Gate;
 use crate::state::BuildDir;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use runner_core::event::NoticeLevel;
+use runner_core::event::Notice;
 use runner_core::machine::Input;
 use std::io;
 use std::os::fd::AsFd;
@@ -93,7 +93,7 @@ impl Menu {
                     let again = RawMode::keys();
                     self.gate.open();
                     if let Some(text) = said {
-                        self.inbox.send_blocking(Input::Notice(NoticeLevel::Note, text));
+                        self.inbox.send_blocking(Input::Notice(Notice::note(text)));
                     }
                     mode = again?;
                 }

@@ -15,9 +15,9 @@ use crate::events::pump::Pump;
 use crate::outputs::cache::CacheState;
 use nix::sys::signal::Signal;
 use runner_core::env::Layers;
-use runner_core::event::{NoticeLevel, Outcome, Stuck};
+use runner_core::event::{Notice, Outcome, Stuck};
 use runner_core::machine::{CommandRun, Effect, Impasse, Input};
-use runner_core::phase::{PhaseContext, Status};
+use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// What a person is told of an image without a shell.
-const NO_SHELL: &str = "hint: commands of a buildspec need a shell in the image, here as at AWS; to look \
+const NO_SHELL: &str = "commands of a buildspec need a shell in the image, here as at AWS; to look \
                         around in this one, and run its programs: --enable-session, with --toolbox for \
                         a shell of this machine's";
 
@@ -128,8 +128,7 @@ impl Effects {
                 Err(_) if housing.is_stopping() || *is_ending.borrow() => {}
                 Err(error) => {
                     if let ShellError::Entrypoint { .. } = error {
-                        let hint = entrypoint::HINT.to_owned();
-                        inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
+                        inbox.send(Input::Notice(Notice::hint(entrypoint::HINT))).await;
                     }
                     inbox.send(Input::Fault(fault(&error))).await;
                 }
@@ -155,7 +154,7 @@ impl Effects {
                         && let Some(cause) = cause.take()
                     {
                         let text = format!("the command has succeeded, but {cause}");
-                        inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
+                        inbox.send(Input::Notice(Notice::warning(text))).await;
                     }
                     let hint = match outcome {
                         Outcome::Exited(127) => (world.missing_program_hint)(&run.text),
@@ -165,7 +164,7 @@ impl Effects {
                         _ => None,
                     };
                     if let Some(hint) = hint {
-                        inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
+                        inbox.send(Input::Notice(Notice::hint(hint))).await;
                     }
                     let command = run.command;
                     inbox.send(Input::CommandEnded { command, outcome, cause }).await;
@@ -289,11 +288,11 @@ impl Effects {
             // With the last process the last pipe is closed, unless one was handed to somebody outside.
             if timeout(FOREIGN_WRITERS, pumps.drained()).await.is_err() {
                 let text = "a pipe of the build is held open from outside; its rest is not logged";
-                inbox.send(Input::Notice(NoticeLevel::Warning, text.to_owned())).await;
+                inbox.send(Input::Notice(Notice::warning(text.to_owned()))).await;
             }
             tracing::debug!("all output is logged");
             for text in world.deliveries.finish().await {
-                inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
+                inbox.send(Input::Notice(Notice::warning(text))).await;
             }
             let layers = world.container_layers.clone();
             let removed = tokio::task::spawn_blocking(move || {
@@ -303,7 +302,7 @@ impl Effects {
             });
             for problem in removed.await.into_iter().flatten().filter_map(Result::err) {
                 let text = format!("cannot remove what the build wrote: {problem}");
-                inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
+                inbox.send(Input::Notice(Notice::warning(text))).await;
             }
             tracing::debug!("the layer is removed");
             inbox.send(Input::Finalized).await;
@@ -344,7 +343,7 @@ async fn run_command(
     let failed = inbox.clone();
     pumps.start(pump, move |error| {
         let message = format!("the build's log cannot be written: {error}");
-        failed.send_blocking(Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message)));
+        failed.send_blocking(Input::Fault(PhaseContext::new(StatusCode::InternalServiceError, message)));
     });
     let exit = process.exit.await.unwrap_or(Err(ExecError::ContainerGone));
     // Two facts: the process has exited, and what it wrote is in the log.
@@ -386,11 +385,11 @@ fn not_started(
 fn fault(error: &ShellError) -> PhaseContext {
     match error {
         ShellError::NoShell { .. } | ShellError::Entrypoint { .. } => {
-            PhaseContext::new("", format!("{FOUND_DEAD} ({error})"))
+            PhaseContext::new(StatusCode::None, format!("{FOUND_DEAD} ({error})"))
         }
-        ShellError::Engine(error) => PhaseContext::new(error.code, error.message.clone()),
+        ShellError::Engine(error) => PhaseContext::new(error.code.clone(), error.message.clone()),
         ShellError::State { .. } | ShellError::Exec(_) => {
-            PhaseContext::new("INTERNAL_SERVICE_ERROR", error.to_string())
+            PhaseContext::new(StatusCode::InternalServiceError, error.to_string())
         }
     }
 }

@@ -91,7 +91,7 @@ pub(super) async fn run(
 }
 
 /// What a person is told of an entrypoint that has come to nothing.
-pub(super) const HINT: &str = "hint: with --privileged the image's entrypoint has to run what it is given \
+pub(super) const HINT: &str = "with --privileged the image's entrypoint has to run what it is given \
                                (eval \"$@\" at its end, as CodeBuild's own images do); without \
                                --privileged it is not run at all";
 

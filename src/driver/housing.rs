@@ -9,9 +9,9 @@ use super::world::World;
 use crate::engine::{
     CachedTrees, Container, ContainerSpec, EngineError, ExecError, what_was_in_the_way,
 };
-use runner_core::event::NoticeLevel;
+use runner_core::event::Notice;
 use runner_core::machine::Input;
-use runner_core::phase::PhaseContext;
+use runner_core::phase::{PhaseContext, StatusCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -172,8 +172,7 @@ impl Housing {
             Err(error) => {
                 *self.stage() = Stage::None;
                 if let Some(hint) = &error.hint {
-                    let hint = format!("hint: {hint}");
-                    self.inbox.send(Input::Notice(NoticeLevel::Note, hint)).await;
+                    self.inbox.send(Input::Notice(Notice::hint(hint))).await;
                 }
                 Err(NotMade { error, is_wanted })
             }
@@ -195,7 +194,10 @@ impl Housing {
                 if let Some(cause) = what_was_in_the_way(limits, container.pressure().await) {
                     message = format!("{message} ({cause})");
                 }
-                housing.inbox.send(Input::Fault(PhaseContext::new("", message))).await;
+                housing
+                    .inbox
+                    .send(Input::Fault(PhaseContext::new(StatusCode::None, message)))
+                    .await;
             }
         });
     }

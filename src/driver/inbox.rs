@@ -7,7 +7,7 @@ use crate::engine::Fut;
 use crate::outputs::Hears;
 use futures_util::FutureExt;
 use runner_core::machine::Input;
-use runner_core::phase::PhaseContext;
+use runner_core::phase::{PhaseContext, StatusCode};
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -68,7 +68,7 @@ impl Inbox {
             // What the task has worked with is its own, or behind a lock that knows of panics.
             if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
                 let message = format!("the runner has failed to {doing}: {}", said(&*panic));
-                inbox.send(Input::Lost(PhaseContext::new("INTERNAL_SERVICE_ERROR", message))).await;
+                inbox.send(Input::Lost(PhaseContext::new(StatusCode::InternalServiceError, message))).await;
             }
         })
     }
@@ -116,7 +116,7 @@ mod tests {
             let Some(Command::Input(Input::Lost(context))) = commands.recv().await else {
                 panic!("nothing was heard of it")
             };
-            assert_eq!(context.status_code, "INTERNAL_SERVICE_ERROR");
+            assert_eq!(context.status_code, StatusCode::InternalServiceError);
             assert!(context.message.starts_with("the runner has failed to try it: "));
             assert!(context.message.contains("never so"), "{}", context.message);
             Ok(())

@@ -9,10 +9,10 @@ use super::watchdog::{Asked, Watchdog};
 use super::world::World;
 use crate::clock;
 use crate::events::LogWriter;
-use runner_core::event::{Event, EventBody, NoticeLevel};
+use runner_core::event::{Event, EventBody, Notice};
 use runner_core::machine::{BuildMachine, Effect, Input, Step};
 use runner_core::mask::SharedSecrets;
-use runner_core::phase::{PhaseContext, Status};
+use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_core::plan::BuildPlan;
 use runner_core::timeline::Timeline;
 use runner_core::view::BuildView;
@@ -161,7 +161,7 @@ impl Driver {
             let at_once = number > 0;
             if !at_once {
                 let text = format!("{}: stopping the build; once more ends it at once", asked.name);
-                self.take(Input::Notice(NoticeLevel::Note, text));
+                self.take(Input::Notice(Notice::note(text)));
             }
             self.take(Input::Stop { at_once });
         }
@@ -236,7 +236,7 @@ impl Driver {
     /// build's layer is gone there may be room again.
     fn log_failed(&mut self, error: &io::Error) {
         let message = format!("the build's log cannot be written: {error}");
-        let fault = Input::Fault(PhaseContext::new("INTERNAL_SERVICE_ERROR", message));
+        let fault = Input::Fault(PhaseContext::new(StatusCode::InternalServiceError, message));
         let Step { events, effects } = self.machine.apply(fault, clock::now());
         self.keep(events);
         self.log.use_reserve();

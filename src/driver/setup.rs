@@ -14,10 +14,10 @@ use crate::image::Image;
 use crate::outputs::cache::Caching;
 use crate::secrets::Failure;
 use runner_core::env;
-use runner_core::event::NoticeLevel;
+use runner_core::event::Notice;
 use runner_core::machine::{Input, Setup};
 use runner_core::mask::MIN_LENGTH;
-use runner_core::phase::PhaseContext;
+use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Work;
 use runner_core::runtimes;
 use std::fs::File;
@@ -41,13 +41,16 @@ pub(super) async fn make_ready(
     let fetched = match fetch(world, work, &mut lines, inbox).await {
         Ok(fetched) => fetched,
         Err(Failure { context, hint, place }) => {
-            if let Some(place) = place {
-                let (file, message) = (&world.buildspec, &context.message);
-                let text = format!("{file}:{}:{}: {message}", place.line, place.column);
-                inbox.send(Input::Notice(NoticeLevel::Error, text)).await;
-            }
-            if let Some(hint) = hint {
-                inbox.send(Input::Notice(NoticeLevel::Note, format!("hint: {hint}"))).await;
+            let notice = match place {
+                Some(place) => {
+                    let (file, message) = (&world.buildspec, &context.message);
+                    let text = format!("{file}:{}:{}: {message}", place.line, place.column);
+                    Some(Notice::error(text).with_hint(hint))
+                }
+                None => hint.map(Notice::hint),
+            };
+            if let Some(notice) = notice {
+                inbox.send(Input::Notice(notice)).await;
             }
             return Ok((None, Setup { lines, cache: Vec::new(), commands: Err(context) }));
         }
@@ -107,7 +110,7 @@ pub(super) async fn make_ready(
             runtimes::CATALOG,
             names.join(", ")
         );
-        inbox.send(Input::Notice(NoticeLevel::Note, text)).await;
+        inbox.send(Input::Notice(Notice::note(text))).await;
     }
     let mut setup = runtimes::select(catalog.as_deref(), &work.runtimes, &variables);
     lines.append(&mut setup.lines);
@@ -132,7 +135,10 @@ async fn fetch(
     let fetched = world.vault.fetch(&parameters, &secrets).await?;
     let values = fetched.iter().map(|(_, value)| value.clone().into_bytes());
     world.secrets.add(values).map_err(|error| Failure {
-        context: PhaseContext::new("CLIENT_ERROR", format!("cannot mask these values: {error}")),
+        context: PhaseContext::new(
+            StatusCode::ClientError,
+            format!("cannot mask these values: {error}"),
+        ),
         hint: None,
         place: None,
     })?;
@@ -146,7 +152,7 @@ async fn fetch(
             "not masked, because shorter than {MIN_LENGTH} characters: the value of {}",
             short.join(", ")
         );
-        inbox.send(Input::Notice(NoticeLevel::Warning, text)).await;
+        inbox.send(Input::Notice(Notice::warning(text))).await;
     }
     Ok(fetched)
 }

@@ -12,7 +12,7 @@ use crate::outputs::artifacts::{Collector, Uncollected};
 use crate::outputs::cache::{CacheState, Caching};
 use crate::outputs::reports::Reports;
 use crate::outputs::{Leavings, Sources, Teller, Workplace};
-use runner_core::event::NoticeLevel;
+use runner_core::event::Notice;
 use runner_core::machine::Input;
 use runner_core::phase::PhaseContext;
 use runner_core::plan::Work;
@@ -48,7 +48,7 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
         && let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await
     {
         if let Some(hint) = hint {
-            inbox.send(Input::Notice(NoticeLevel::Note, format!("hint: {hint}"))).await;
+            inbox.send(Input::Notice(Notice::hint(hint))).await;
         }
         result = Err(context);
     }

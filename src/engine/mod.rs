@@ -26,6 +26,7 @@ use crate::state::ContainerFile;
 pub(crate) use cached::CachedTrees;
 pub(crate) use limits::{mend as limits_mend, what_was_in_the_way};
 use nix::errno::Errno;
+use runner_core::phase::StatusCode;
 use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
 use rustix::termios::Winsize;
@@ -287,7 +288,7 @@ impl Signals {
 #[error("{message}")]
 pub(crate) struct EngineError {
     /// CodeBuild's code for it.
-    pub(crate) code: &'static str,
+    pub(crate) code: StatusCode,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
     /// Whether this engine makes no container here at all, so that another one may.
@@ -297,9 +298,8 @@ pub(crate) struct EngineError {
 impl EngineError {
     /// The machine's fault, or ours.
     pub(crate) fn fault(message: impl Into<String>, hint: Option<&str>) -> Self {
-        let code = "INTERNAL_SERVICE_ERROR";
         EngineError {
-            code,
+            code: StatusCode::InternalServiceError,
             message: message.into(),
             hint: hint.map(str::to_owned),
             is_incapable: false,
@@ -318,9 +318,8 @@ impl EngineError {
 
     /// The image cannot be used.
     fn image(message: impl Into<String>, hint: Option<&str>) -> Self {
-        let code = "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE";
         EngineError {
-            code,
+            code: StatusCode::UnableToPullImage,
             message: message.into(),
             hint: hint.map(str::to_owned),
             is_incapable: false,

@@ -16,9 +16,9 @@ use crate::beneath::join;
 use crate::engine::files::Files;
 use crate::named::Named;
 use runner_core::artifact::{Packaging, Place};
-use runner_core::event::{NoticeLevel, StoredArtifact};
+use runner_core::event::StoredArtifact;
 use runner_core::machine::Input;
-use runner_core::phase::PhaseContext;
+use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::select::{Pattern, Selection, normal, starts};
 use runner_core::spec::{Artifact, Artifacts};
 use std::collections::BTreeMap;
@@ -51,7 +51,10 @@ pub(crate) struct Uncollected {
 impl From<OutputError> for Uncollected {
     fn from(error: OutputError) -> Self {
         let message = format!("Failed to upload artifacts: {error}");
-        Uncollected { context: PhaseContext::new("CLIENT_ERROR", message), hint: error.hint() }
+        Uncollected {
+            context: PhaseContext::new(StatusCode::ClientError, message),
+            hint: error.hint(),
+        }
     }
 }
 
@@ -97,7 +100,7 @@ impl Collector {
         let chosen = self.without_git(chosen, &to, &place).await?;
         if chosen.is_empty() {
             return Err(Uncollected {
-                context: PhaseContext::new("CLIENT_ERROR", NOTHING),
+                context: PhaseContext::new(StatusCode::ClientError, NOTHING),
                 hint: Some(format!(
                     "patterns are relative to {}{}, whatever directory the commands were in",
                     self.at.source,
@@ -421,9 +424,7 @@ impl Collector {
         let work = tokio::task::spawn_blocking(move || {
             let (mut warnings, mut files) = (Vec::new(), Some(files));
             let mut go = |keeper: &mut dyn Keeper| match files.take() {
-                Some(files) => {
-                    keep(files, &chosen, keeper, &mut |_: NoticeLevel, text| warnings.push(text))
-                }
+                Some(files) => keep(files, &chosen, keeper, &mut |text| warnings.push(text)),
                 None => Ok(()),
             };
             let result = act(&mut go);

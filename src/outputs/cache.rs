@@ -241,7 +241,7 @@ impl Caching {
             let shared = folder.naming().map(|naming| new.shared(naming)).transpose()?;
             let mut keeper = FolderKeeper::sharing(new.place()?, counted, shared);
             let mut changed = Vec::new();
-            keep(files, &chosen, &mut keeper, &mut |_, text| changed.push(text))?;
+            keep(files, &chosen, &mut keeper, &mut |text| changed.push(text))?;
             if let Some(text) = changed.into_iter().next() {
                 // The next build would find what nobody ever wrote.
                 return Err(OutputError::Other(text));

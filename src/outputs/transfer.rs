@@ -4,7 +4,6 @@
 
 use super::OutputError;
 use crate::engine::files::{Failure, Files, FilesError};
-use runner_core::event::NoticeLevel;
 use runner_wire::abi::files::{REGULAR, SYMLINK, stage};
 use runner_wire::files::{End, Facts, Reply, select};
 use std::io;
@@ -108,7 +107,7 @@ pub(super) fn keep(
     files: Files,
     chosen: &[Chosen],
     keeper: &mut dyn Keeper,
-    warn: &mut dyn FnMut(NoticeLevel, String),
+    warn: &mut dyn FnMut(String),
 ) -> Result<(), OutputError> {
     let links = |file: &&Chosen| file.target.is_some();
     for link in chosen.iter().filter(links) {
@@ -143,14 +142,10 @@ pub(super) fn keep(
                 let Some(file) = current.take() else { return Err(FilesError::Ended.into()) };
                 match how {
                     End::Whole => {}
-                    End::Changed => warn(
-                        NoticeLevel::Warning,
-                        format!(
-                            "{} changed while it was read: what is kept of it may never have been \
-                             in it",
-                            file.whole().escape_ascii()
-                        ),
-                    ),
+                    End::Changed => warn(format!(
+                        "{} changed while it was read: what is kept of it may never have been in it",
+                        file.whole().escape_ascii()
+                    )),
                     End::Unreadable(errno) => {
                         let why = io::Error::from_raw_os_error(errno);
                         return Err(file.problem(format!("cannot read it to its end: {why}")));

@@ -8,7 +8,7 @@ mod file;
 pub(crate) use file::{GitCredential, SecretsFile};
 
 use crate::amazon::{Amazon, CallError, Identity, PARAMETER_STORE, SECRETS_MANAGER};
-use runner_core::phase::PhaseContext;
+use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, Span, Variable};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -35,12 +35,12 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn parameters(message: impl Into<String>, hint: Option<String>) -> Self {
-        let context = PhaseContext::new("Decrypted Variables Error", message);
+        let context = PhaseContext::new(StatusCode::DecryptedVariablesError, message);
         Failure { context, hint, place: None }
     }
 
     fn secrets(message: impl Into<String>, hint: Option<String>) -> Self {
-        let context = PhaseContext::new("Secrets Manager Error", message);
+        let context = PhaseContext::new(StatusCode::SecretsManagerError, message);
         Failure { context, hint, place: None }
     }
 

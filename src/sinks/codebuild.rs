@@ -113,7 +113,7 @@ impl<W: Write + Send> Sink for CodeBuild<W> {
             | EventBody::Report(_)
             | EventBody::ArtifactStored(_)
             | EventBody::Progress(_)
-            | EventBody::Notice { .. }
+            | EventBody::Notice(_)
             | EventBody::Paused { .. }
             | EventBody::Resumed { .. }
             | EventBody::SessionOpened { .. }

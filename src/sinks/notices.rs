@@ -146,12 +146,7 @@ impl<W: Write + Send> Sink for Notices<W> {
                 self.command.clone_from(text);
                 Ok(())
             }
-            EventBody::Notice { level: NoticeLevel::Note | NoticeLevel::Warning, .. }
-            | EventBody::Resumed { .. }
-                if self.quiet =>
-            {
-                Ok(())
-            }
+            EventBody::Resumed { .. } if self.quiet => Ok(()),
             EventBody::Report(facts) if !self.quiet => {
                 self.reports.push((**facts).clone());
                 Ok(())
@@ -167,11 +162,11 @@ impl<W: Write + Send> Sink for Notices<W> {
                 let count = stored.files;
                 self.line(&format!("{whose}: {count} file(s) in {}", stored.location))
             }
-            EventBody::Notice { level, text } => match level {
-                NoticeLevel::Note => self.line(text),
-                NoticeLevel::Warning => self.line(&format!("warning: {text}")),
-                NoticeLevel::Error => self.line(&format!("error: {text}")),
-            },
+            EventBody::Notice(notice) => {
+                let least = if self.quiet { NoticeLevel::Error } else { NoticeLevel::Note };
+                let mut shown = notice.shown().into_iter().filter(|(level, _)| *level >= least);
+                shown.try_for_each(|(level, text)| self.line(&format!("{}{text}", level.prefix())))
+            }
             EventBody::Paused { directory, resumes_in_s, stuck, .. } => {
                 self.is_stuck |= stuck.is_some();
                 let (id, stuck) = (&event.build_id, stuck.as_ref());

@@ -255,13 +255,15 @@ impl Sink for Pretty {
                 self.command_ended(outcome, *duration_ms);
                 self.write(true)?;
             }
-            EventBody::Notice { level, text } => {
-                let style = match level {
-                    NoticeLevel::Note | NoticeLevel::Warning => &self.colors.note,
-                    NoticeLevel::Error => &self.colors.bad,
-                };
-                let text = style.apply_to(printable(&format!("runner: {text}"))).to_string();
-                self.say(&text);
+            EventBody::Notice(notice) => {
+                for (level, text) in notice.shown() {
+                    let style = match level {
+                        NoticeLevel::Note | NoticeLevel::Warning => &self.colors.note,
+                        NoticeLevel::Error => &self.colors.bad,
+                    };
+                    let text = style.apply_to(printable(&format!("runner: {text}"))).to_string();
+                    self.say(&text);
+                }
             }
             EventBody::Paused { directory, resumes_in_s, stuck, .. } => {
                 self.paused += 1;

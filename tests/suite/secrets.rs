@@ -100,6 +100,13 @@ fn what_a_file_lacks() {
         assert_eq!(failed["phaseType"], "DOWNLOAD_SOURCE");
         assert_eq!(failed["contexts"][0]["statusCode"], code);
         assert_eq!(failed["contexts"][0]["message"], message);
+        // Text and hint are two facts, and two lines where they are shown.
+        let notice = bed.events("notice").pop().unwrap();
+        let (text, hint) = (notice["text"].as_str().unwrap(), notice["hint"].as_str().unwrap());
+        assert_eq!(notice["level"], "error");
+        assert!(!text.contains("hint: ") && hint.contains("has no entry"), "{notice}");
+        let lines = format!("runner: error: {text}\nrunner: hint: {hint}\n");
+        assert!(outcome.stderr.contains(&lines), "{}", outcome.stderr);
     }
 }
 

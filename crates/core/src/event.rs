@@ -10,6 +10,7 @@ use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
 use crate::time::WallTime;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Version of the events' form; raised when a reader of the old form would misread the new one.
@@ -87,12 +88,7 @@ pub enum EventBody {
         length: u64,
     },
     /// Something the person at the terminal should know; not part of CodeBuild's log.
-    Notice {
-        /// How much it matters.
-        level: NoticeLevel,
-        /// One line or several.
-        text: String,
-    },
+    Notice(Notice),
     /// The build waits until somebody lets it go on.
     Paused {
         /// Which pause.
@@ -163,10 +159,13 @@ impl EventBody {
             EventBody::Agent { text }
             | EventBody::CommandStarted { text, .. }
             | EventBody::CommandEnded { outcome: Outcome::NotStarted(text), .. }
-            | EventBody::Notice { text, .. }
             | EventBody::SessionOpened { program: text, .. }
             | EventBody::SessionClosed { how: text, .. }
             | EventBody::BuildEnded { reason: Some(text), .. } => secrets.mask_text(text),
+            EventBody::Notice(notice) => {
+                secrets.mask_text(&mut notice.text);
+                notice.hint.iter_mut().for_each(|hint| secrets.mask_text(hint));
+            }
             EventBody::Paused { directory, stuck, .. } => {
                 secrets.mask_text(directory);
                 if let Some(stuck) = stuck {
@@ -419,6 +418,59 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
+/// What a notice says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// How much it matters.
+    pub level: NoticeLevel,
+    /// One line or several; empty where the failure that the hint is for is told elsewhere.
+    pub text: String,
+    /// How to mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Notice {
+    /// Worth knowing.
+    #[must_use]
+    pub fn note(text: impl Into<String>) -> Self {
+        Notice { level: NoticeLevel::Note, text: text.into(), hint: None }
+    }
+
+    /// Perhaps not what was meant.
+    #[must_use]
+    pub fn warning(text: impl Into<String>) -> Self {
+        Notice { level: NoticeLevel::Warning, ..Self::note(text) }
+    }
+
+    /// Why the build does not go on.
+    #[must_use]
+    pub fn error(text: impl Into<String>) -> Self {
+        Notice { level: NoticeLevel::Error, ..Self::note(text) }
+    }
+
+    /// How to mend what is told elsewhere.
+    #[must_use]
+    pub fn hint(hint: impl Into<String>) -> Self {
+        Self::note("").with_hint(Some(hint.into()))
+    }
+
+    /// The same with this hint.
+    #[must_use]
+    pub fn with_hint(self, hint: Option<String>) -> Self {
+        Notice { hint, ..self }
+    }
+
+    /// What is shown of it, one below the other: the text, and the hint, which is never more than a note.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(NoticeLevel, Cow<'_, str>)> {
+        let text = (!self.text.is_empty()).then(|| (self.level, Cow::from(&self.text)));
+        let hint = self.hint.iter().map(|hint| (NoticeLevel::Note, format!("hint: {hint}").into()));
+        text.into_iter().chain(hint).collect()
+    }
+}
+
 /// How much a notice matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -429,6 +481,18 @@ pub enum NoticeLevel {
     Warning,
     /// Why the build does not go on.
     Error,
+}
+
+impl NoticeLevel {
+    /// What stands before the text where nothing else tells the level.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            NoticeLevel::Note => "",
+            NoticeLevel::Warning => "warning: ",
+            NoticeLevel::Error => "error: ",
+        }
+    }
 }
 
 /// What ended a pause.
@@ -463,7 +527,7 @@ struct Head<'a> {
     seq: u64,
     time: WallTime,
     #[serde(borrow)]
-    build_id: std::borrow::Cow<'a, str>,
+    build_id: Cow<'a, str>,
 }
 
 impl Event {
@@ -544,6 +608,28 @@ mod tests {
         );
         let newer = event.to_line().expect("serialises").replace("on\":1", "on\":2");
         assert!(matches!(Event::from_line(&newer), Err(BadLine::TooNew(2))));
+    }
+
+    #[test]
+    fn a_hint_stands_apart_and_is_shown_below() {
+        let notice = Notice::error("no such value").with_hint(Some("add it".to_owned()));
+        let body = serde_json::to_string(&EventBody::Notice(notice.clone())).expect("serialises");
+        assert_eq!(
+            body,
+            "{\"type\":\"notice\",\"data\":{\"level\":\"error\",\"text\":\"no such value\",\
+             \"hint\":\"add it\"}}"
+        );
+        let shown = |notice: &Notice| -> Vec<String> {
+            let parts = notice.shown();
+            parts.iter().map(|(level, text)| format!("{}{text}", level.prefix())).collect()
+        };
+        assert_eq!(shown(&notice), ["error: no such value", "hint: add it"]);
+        assert_eq!(shown(&Notice::hint("h")), ["hint: h"]);
+        assert_eq!(shown(&Notice::warning("w")), ["warning: w"]);
+        // Older builds have none.
+        let old = "{\"type\":\"notice\",\"data\":{\"level\":\"note\",\"text\":\"hint: h\"}}";
+        let read: EventBody = serde_json::from_str(old).expect("an event");
+        assert_eq!(read, EventBody::Notice(Notice::note("hint: h")));
     }
 
     #[test]

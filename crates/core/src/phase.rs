@@ -151,20 +151,115 @@ impl fmt::Display for Status {
     }
 }
 
-/// Why a phase ended as it did, in AWS's form. Both texts are empty after a success.
+/// What kind of reason a phase had to end as it did: CodeBuild's codes, in its spelling.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum StatusCode {
+    /// A success, or an end that CodeBuild has no code for.
+    #[default]
+    None,
+    /// The buildspec cannot be used.
+    YamlFileError,
+    /// A command has failed.
+    CommandExecutionError,
+    /// The build asks for what cannot be done.
+    ClientError,
+    /// Our own failure, or the machine's.
+    InternalServiceError,
+    /// The build took too long.
+    BuildTimedOut,
+    /// The image cannot be had.
+    UnableToPullImage,
+    /// A value of Parameter Store cannot be had.
+    DecryptedVariablesError,
+    /// A value of Secrets Manager cannot be had.
+    SecretsManagerError,
+    /// One that another version has written.
+    Other(String),
+}
+
+impl StatusCode {
+    const ALL: [StatusCode; 9] = [
+        StatusCode::None,
+        StatusCode::YamlFileError,
+        StatusCode::CommandExecutionError,
+        StatusCode::ClientError,
+        StatusCode::InternalServiceError,
+        StatusCode::BuildTimedOut,
+        StatusCode::UnableToPullImage,
+        StatusCode::DecryptedVariablesError,
+        StatusCode::SecretsManagerError,
+    ];
+
+    /// As AWS writes it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            StatusCode::None => "",
+            StatusCode::YamlFileError => "YAML_FILE_ERROR",
+            StatusCode::CommandExecutionError => "COMMAND_EXECUTION_ERROR",
+            StatusCode::ClientError => "CLIENT_ERROR",
+            StatusCode::InternalServiceError => "INTERNAL_SERVICE_ERROR",
+            StatusCode::BuildTimedOut => "BUILD_TIMED_OUT",
+            StatusCode::UnableToPullImage => "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE",
+            StatusCode::DecryptedVariablesError => "Decrypted Variables Error",
+            StatusCode::SecretsManagerError => "Secrets Manager Error",
+            StatusCode::Other(name) => name,
+        }
+    }
+}
+
+impl From<String> for StatusCode {
+    fn from(name: String) -> Self {
+        let known = StatusCode::ALL.into_iter().find(|code| code.name() == name);
+        known.unwrap_or(StatusCode::Other(name))
+    }
+}
+
+impl From<StatusCode> for String {
+    fn from(code: StatusCode) -> Self {
+        code.name().to_owned()
+    }
+}
+
+impl fmt::Display for StatusCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Why a phase ended as it did, in AWS's form. Both are empty after a success.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PhaseContext {
-    /// A code such as `COMMAND_EXECUTION_ERROR`.
-    pub status_code: String,
+    /// What kind of reason.
+    pub status_code: StatusCode,
     /// A sentence.
     pub message: String,
 }
 
 impl PhaseContext {
-    /// With these texts.
+    /// With this code and this sentence.
     #[must_use]
-    pub fn new(status_code: &str, message: impl Into<String>) -> Self {
-        PhaseContext { status_code: status_code.to_owned(), message: message.into() }
+    pub fn new(status_code: StatusCode, message: impl Into<String>) -> Self {
+        PhaseContext { status_code, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_written_and_read_as_aws_spells_them() {
+        for code in StatusCode::ALL {
+            let json = serde_json::to_string(&code).expect("serialises");
+            assert_eq!(json, format!("{:?}", code.name()));
+            assert_eq!(serde_json::from_str::<StatusCode>(&json).expect("reads back"), code);
+        }
+        let later = PhaseContext::new(StatusCode::Other("LATER".to_owned()), "m");
+        let json = serde_json::to_string(&later).expect("serialises");
+        assert_eq!(json, "{\"statusCode\":\"LATER\",\"message\":\"m\"}");
+        assert_eq!(serde_json::from_str::<PhaseContext>(&json).expect("reads back"), later);
     }
 }

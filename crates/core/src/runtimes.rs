@@ -4,7 +4,7 @@
 //! machine as part of its setup. The catalog is the image's: what in it does not fit is left out.
 
 use crate::machine::{Setup, SetupCommand};
-use crate::phase::PhaseContext;
+use crate::phase::{PhaseContext, StatusCode};
 use crate::spec::Runtime;
 use crate::spec::yaml::{self, Node, Value};
 use std::cmp::Ordering;
@@ -48,7 +48,7 @@ pub fn select(
     Setup {
         cache: Vec::new(),
         lines,
-        commands: commands.map_err(|message| PhaseContext::new("YAML_FILE_ERROR", message)),
+        commands: commands.map_err(|message| PhaseContext::new(StatusCode::YamlFileError, message)),
     }
 }
 

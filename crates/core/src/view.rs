@@ -98,7 +98,7 @@ impl BuildView {
             | EventBody::Agent { .. }
             | EventBody::Output { .. }
             | EventBody::Progress(_)
-            | EventBody::Notice { .. } => {}
+            | EventBody::Notice(_) => {}
             EventBody::ArtifactStored(artifact) => self.artifacts.push(artifact.clone()),
             EventBody::PhaseStarted { phase } => self.phases.push(PhaseView {
                 phase: *phase,

@@ -8,6 +8,7 @@ use super::entry::Entry;
 use super::gather::{Gathered, Origin};
 use super::names::Wanted;
 use crate::engine::files::Files;
+use runner_core::event::Notice;
 
 /// What moves caches.
 pub(crate) struct Caching {
@@ -65,7 +66,7 @@ impl Caching {
         let files = Files::start(&*self.at.container).await?;
         let work = tokio::task::spawn_blocking(move || {
             let mut changed = Vec::new();
-            keep(files, &chosen, &mut keeper, &mut |_, text| changed.push(text))?;
+            keep(files, &chosen, &mut keeper, &mut |text| changed.push(text))?;
             match changed.into_iter().next() {
                 Some(text) => Err(OutputError::Other(text)),
                 None => Ok(keeper),
@@ -79,9 +80,7 @@ impl Caching {
     }
 
     pub(super) async fn complain(&self, what: &str, error: &OutputError) {
-        self.at.teller.warn(format!("the cache {what}: {error}; the build goes on")).await;
-        if let Some(hint) = error.hint() {
-            self.note(format!("hint: {hint}")).await;
-        }
+        let notice = Notice::warning(format!("the cache {what}: {error}; the build goes on"));
+        self.at.teller.notice(notice.with_hint(error.hint())).await;
     }
 }

@@ -9,8 +9,8 @@ mod setup;
 
 use super::pause::{Pauses, Stopwatch};
 use super::step::{CommandRun, Effect, Input, Setup, Step};
-use crate::event::{Block, EventBody, NoticeLevel, Outcome, ResumedBy};
-use crate::phase::{Phase, PhaseContext, Status};
+use crate::event::{Block, EventBody, Notice, Outcome, ResumedBy};
+use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{BuildPlan, PhaseWork};
 use crate::spec::{Command, OnFailure, UserPhase};
 use crate::time::Timestamp;
@@ -202,7 +202,7 @@ impl BuildMachine {
             }
             Input::Uploaded(result) => self.uploaded(result, now, &mut step),
             Input::Finalized => self.finalized(now, &mut step),
-            Input::Notice(level, text) => step.events.push(EventBody::Notice { level, text }),
+            Input::Notice(notice) => step.events.push(EventBody::Notice(notice)),
             Input::Tick => self.tick(now, &mut step),
         }
         step
@@ -356,7 +356,7 @@ impl BuildMachine {
                         running.retries,
                         retry_count(&work)
                     );
-                    step.events.push(EventBody::Notice { level: NoticeLevel::Note, text });
+                    step.events.push(EventBody::Notice(Notice::note(text)));
                 } else {
                     running.failure = Some(failure);
                     running.block = Block::Finally;
@@ -507,7 +507,7 @@ fn exit_code(outcome: &Outcome) -> i32 {
 fn command_failure(text: &str, outcome: &Outcome, cause: Option<&str>) -> PhaseContext {
     let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
     PhaseContext::new(
-        "COMMAND_EXECUTION_ERROR",
+        StatusCode::CommandExecutionError,
         format!("Error while executing command: {text}. Reason: {outcome}{cause}"),
     )
 }

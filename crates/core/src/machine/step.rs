@@ -2,9 +2,7 @@
 //!
 //! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
 
-use crate::event::{
-    EventBody, ExportedVariable, NoticeLevel, Outcome, Progress, StoredArtifact, Stuck,
-};
+use crate::event::{EventBody, ExportedVariable, Notice, Outcome, Progress, StoredArtifact, Stuck};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
 use std::time::Duration;
@@ -85,7 +83,7 @@ pub enum Input {
     /// Nothing is left of the container.
     Finalized,
     /// Something the person at the terminal should know.
-    Notice(NoticeLevel, String),
+    Notice(Notice),
     /// Time has passed; look at the deadlines.
     Tick,
 }
@@ -102,7 +100,7 @@ pub struct Impasse {
     pub directory: String,
     /// What whoever looks is told.
     pub stuck: Stuck,
-    /// What is told where nobody can.
+    /// How to mend it, for where nobody can.
     pub hint: String,
     /// What the build ends with.
     pub fault: PhaseContext,

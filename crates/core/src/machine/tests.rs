@@ -2,7 +2,7 @@
 
 use super::{BuildMachine, CallId, Effect, Impasse, Input, Setup, SetupCommand};
 use crate::event::{BuildFacts, EventBody, Outcome, PauseId, PauseKind, ResumedBy, Stuck};
-use crate::phase::{Phase, PhaseContext, Status};
+use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection};
 use crate::spec;
 use crate::time::{Timestamp, WallTime};
@@ -66,9 +66,9 @@ impl Bed {
     }
 
     fn with_facts(source: &str, limits: Limits, facts: BuildFacts) -> Self {
-        let work = spec::parse(source)
-            .map(|(spec, _)| plan::work(spec))
-            .map_err(|_| Rejection { context: PhaseContext::new("YAML_FILE_ERROR", "bad") });
+        let work = spec::parse(source).map(|(spec, _)| plan::work(spec)).map_err(|_| Rejection {
+            context: PhaseContext::new(StatusCode::YamlFileError, "bad"),
+        });
         let places = Places {
             root: "/codebuild".to_owned(),
             source: "/src".to_owned(),
@@ -94,7 +94,7 @@ impl Bed {
         for event in step.events {
             match event {
                 EventBody::PhaseEnded { phase, status, contexts, .. } => {
-                    let code = contexts.first().map_or("-", |c| c.status_code.as_str());
+                    let code = contexts.first().map_or("-", |c| c.status_code.name());
                     self.log.push(format!("{phase} {status} {code}"));
                 }
                 EventBody::Resumed { by, .. } => self.log.push(format!("resumed {by:?}")),
@@ -324,8 +324,8 @@ fn impasse() -> Input {
     Input::Stuck(Box::new(Impasse {
         directory: "/".to_owned(),
         stuck: Stuck { reason: "no shell".to_owned(), has_shell: false },
-        hint: "hint: none".to_owned(),
-        fault: PhaseContext::new("F", "no shell"),
+        hint: "none".to_owned(),
+        fault: PhaseContext::new(StatusCode::Other("F".to_owned()), "no shell"),
     }))
 }
 
@@ -419,7 +419,7 @@ impl Law {
     fn check(&mut self, event: &EventBody) {
         let is_free = matches!(
             event,
-            EventBody::Notice { .. }
+            EventBody::Notice(_)
                 | EventBody::SessionOpened { .. }
                 | EventBody::SessionClosed { .. }
         );

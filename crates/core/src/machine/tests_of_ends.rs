@@ -2,7 +2,7 @@
 
 use super::Input;
 use super::tests::{Bed, FOUR};
-use crate::phase::{PhaseContext, Status};
+use crate::phase::{PhaseContext, Status, StatusCode};
 use std::time::Duration;
 
 impl Bed {
@@ -29,7 +29,7 @@ impl Bed {
 }
 
 fn fault() -> PhaseContext {
-    PhaseContext::new("INTERNAL_SERVICE_ERROR", "gone")
+    PhaseContext::new(StatusCode::InternalServiceError, "gone")
 }
 
 #[test]

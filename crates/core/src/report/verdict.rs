@@ -2,7 +2,7 @@
 //!
 //! Filled while groups are read; AWS's words are those that its users have published (docs/adr/0066).
 
-use crate::phase::PhaseContext;
+use crate::phase::{PhaseContext, StatusCode};
 
 /// AWS's words where a group has no files.
 const MISSING: &str = "no matching report paths found";
@@ -41,7 +41,7 @@ impl Verdict {
     pub fn context(&self) -> Option<PhaseContext> {
         if self.refused.is_empty() {
             let is_missing = !self.missing.is_empty();
-            return is_missing.then(|| PhaseContext::new("CLIENT_ERROR", MISSING));
+            return is_missing.then(|| PhaseContext::new(StatusCode::ClientError, MISSING));
         }
         let refused = self.refused.iter().map(|Refused { group, problems, count }| {
             let more = match count.saturating_sub(problems.len()) {
@@ -54,7 +54,7 @@ impl Verdict {
         let missing = self.missing.iter().map(|group| format!("{}: [{MISSING}]", plain(group)));
         let groups: Vec<String> = refused.chain(missing).collect();
         let message = format!("Error in UPLOAD_ARTIFACTS phase: [{}]", groups.join(" "));
-        Some(PhaseContext::new("CLIENT_ERROR", message))
+        Some(PhaseContext::new(StatusCode::ClientError, message))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A build at a breakpoint, or where it cannot go on: paused, resumed, its clock meanwhile.
 
-use super::{BuildMachine, Effect, EventBody, NoticeLevel, ResumedBy, State, Step, Timestamp};
+use super::{BuildMachine, Effect, EventBody, Notice, ResumedBy, State, Step, Timestamp};
 use crate::event::Stuck;
 use crate::machine::pause::{Cause, Pause};
 use crate::machine::{CallId, Impasse};
@@ -30,7 +30,7 @@ impl BuildMachine {
         if self.plan.facts.session_enabled && self.is_in_command() && !self.pauses.is_stuck() {
             self.pause(Cause::Stuck(fault), directory, Some(stuck), now, step);
         } else {
-            step.events.push(EventBody::Notice { level: NoticeLevel::Note, text: hint });
+            step.events.push(EventBody::Notice(Notice::hint(hint)));
             self.fault(fault, now, step);
         }
     }

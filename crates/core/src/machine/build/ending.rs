@@ -5,9 +5,10 @@
 //! the build goes on to the next step, and last of all to its end.
 
 use super::{
-    BuildMachine, Effect, EventBody, NoticeLevel, Outcome, PhaseContext, ResumedBy, State, Status,
+    BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, ResumedBy, State, Status,
     Step, Timestamp, millis,
 };
+use crate::phase::StatusCode;
 use crate::plan::BreakAction;
 use std::time::Duration;
 
@@ -202,7 +203,7 @@ impl BuildMachine {
         let limits = self.plan.limits;
         let is_due = |deadline: Option<Duration>| deadline.is_some_and(|at| at <= now.boot);
         if is_due(self.stopwatch.deadline(limits.timeout)) {
-            let context = PhaseContext::new("BUILD_TIMED_OUT", "Build has timed out. ");
+            let context = PhaseContext::new(StatusCode::BuildTimedOut, "Build has timed out. ");
             self.worsen(Status::TimedOut, &context);
             self.end(Status::TimedOut, vec![context], true, now, step);
         } else if is_due(self.pauses.deadline(limits.break_timeout)) {
@@ -223,7 +224,7 @@ impl BuildMachine {
             "what is left of the build could not be removed in time; the next runner command does it",
         );
         if matches!(self.state, State::Finalizing) {
-            let context = PhaseContext::new("INTERNAL_SERVICE_ERROR", "not done in time");
+            let context = PhaseContext::new(StatusCode::InternalServiceError, "not done in time");
             self.leave(Status::Fault, vec![context], now, step);
         }
         self.complete(false, now, step);
@@ -280,5 +281,5 @@ impl BuildMachine {
 
 fn warn(step: &mut Step, text: &str) {
     let text = text.to_owned();
-    step.events.push(EventBody::Notice { level: NoticeLevel::Warning, text });
+    step.events.push(EventBody::Notice(Notice::warning(text)));
 }
