@@ -9,7 +9,7 @@ use crate::engine::daemon::DaemonEngine;
 use crate::engine::host_image::EtcCopies;
 use crate::engine::namespaces::Namespaces;
 use crate::engine::process::ProcessEngine;
-use crate::engine::{Engine, Recorder, Teller};
+use crate::engine::{Engine, Note, Recorder, Teller};
 use crate::image::{Curtain, Getter, MOST_BYTES, Progress, Store};
 use crate::sinks::Gate;
 use runner_core::event::Notice;
@@ -22,16 +22,14 @@ impl Build {
     /// As asked for.
     pub(super) fn engine(&self, inbox: &Inbox, gate: &Arc<Gate>) -> Arc<dyn Engine> {
         let dir = self.dir.clone();
-        let (tell, warn) = (inbox.clone(), inbox.clone());
+        let inbox = inbox.clone();
         let record: Recorder = Arc::new(move |container| dir.write_container(container));
-        let tell = once(move |text| tell.post(Input::Notice(Notice::note(text))));
-        let warn = once(move |text| warn.post(Input::Notice(Notice::warning(text))));
+        let tell = once(move |notice| inbox.post(Input::Notice(notice)));
         let images = self.images(gate, Arc::clone(&tell));
         let namespaces = || Namespaces {
             images: images.clone(),
             record: Arc::clone(&record),
             tell: Arc::clone(&tell),
-            warn: Arc::clone(&warn),
             network: self.dir.network(),
             kept: Arc::default(),
             etc: EtcCopies::new(self.home.root()),
@@ -44,7 +42,6 @@ impl Build {
             images: images.clone(),
             record: Arc::clone(&record),
             tell: Arc::clone(&tell),
-            warn: Arc::clone(&warn),
         };
         match self.request.engine {
             EngineKind::Auto => {
@@ -53,7 +50,7 @@ impl Build {
             EngineKind::Namespaces => Arc::new(namespaces()),
             EngineKind::Docker => Arc::new(daemon(Program::Docker)),
             EngineKind::Podman => Arc::new(daemon(Program::Podman)),
-            EngineKind::Process => Arc::new(ProcessEngine { record, tell, warn }),
+            EngineKind::Process => Arc::new(ProcessEngine { record, tell }),
         }
     }
 
@@ -69,7 +66,7 @@ impl Build {
                 is_visible: io::stderr().is_terminal() && !self.request.quiet,
                 curtain: (self.request.format == LogFormat::Pretty).then_some(curtain),
             },
-            tell,
+            tell: Arc::new(move |note| tell(Note::Image(note))),
             most_bytes: MOST_BYTES,
             given_up: Arc::default(),
         }
@@ -77,12 +74,13 @@ impl Build {
 }
 
 /// Says a thing once, however often a container is made.
-fn once(say: impl Fn(String) + Send + Sync + 'static) -> Teller {
+fn once(say: impl Fn(Notice) + Send + Sync + 'static) -> Teller {
     let said = Mutex::new(HashSet::new());
-    Arc::new(move |text| {
+    Arc::new(move |note| {
+        let (level, text) = (note.level(), note.to_string());
         let is_new = said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone());
         if is_new {
-            say(text);
+            say(Notice { level, text, hint: None });
         }
     })
 }

@@ -135,9 +135,9 @@ fn fetch(
         store,
         asker: Asker::Caller(identity),
         progress: Progress { is_visible: io::stderr().is_terminal() && !quiet, curtain: None },
-        tell: Arc::new(move |text| {
+        tell: Arc::new(move |note| {
             if !quiet {
-                super::say(&text);
+                super::say(&note.to_string());
             }
         }),
         most_bytes: args.max_layer_size.unwrap_or(MOST_BYTES),

@@ -7,13 +7,14 @@ use crate::engine::host_image::EtcCopies;
 use crate::engine::namespaces::Namespaces;
 use crate::engine::unseen::Unseen;
 use crate::engine::{
-    Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Stdio, Teller,
-    limits_mend,
+    Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Note, Stdio,
+    Teller, limits_mend,
 };
 use crate::image::{Asker, Getter, Image, MOST_BYTES, Progress, Store};
 use crate::state::Home;
 use crate::users;
 use nix::sys::statvfs::statvfs;
+use runner_core::event::NoticeLevel;
 use runner_sandbox::{Chore, Cpus, Limits, UserMap};
 use runner_wire::abi::{BREAKPOINT_NAME, FILES_NAME};
 use runner_wire::init::Exit;
@@ -21,7 +22,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -41,8 +42,26 @@ pub(crate) fn look(home: &Home, runtime: Runtime) -> io::Result<Report> {
     Ok(report)
 }
 
-/// What a container of the trial has told.
-type Told = Arc<Mutex<Vec<String>>>;
+/// What the engine of a trial has told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<Note>>>);
+
+impl Told {
+    fn teller(&self) -> Teller {
+        let told = self.clone();
+        Arc::new(move |note| told.lock().push(note))
+    }
+
+    /// Of what a build would be warned.
+    fn warnings(&self) -> Vec<String> {
+        let is_warning = |note: &&Note| note.level() == NoticeLevel::Warning;
+        self.lock().iter().filter(is_warning).map(ToString::to_string).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Note>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 struct Trial {
     /// A folder where builds have theirs, so that it is on the same file system.
@@ -103,8 +122,8 @@ impl Trial {
     async fn container(&self) -> (bool, Vec<Row>) {
         let begin = Instant::now();
         let limits = Limits { memory: Some(1 << 30), cpus: Some(Cpus(1000)), pids: Some(4096) };
-        let (told, warned) = (Told::default(), Told::default());
-        let started = self.start(Network::Host, limits, &told, &warned).await;
+        let told = Told::default();
+        let started = self.start(Network::Host, limits, &told).await;
         let container = match started {
             Ok(container) => container,
             Err(error) => {
@@ -127,17 +146,16 @@ impl Trial {
         }];
         rows.push(user_ids(&*container));
         container.stop().await;
-        let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
-        rows.push(match told.iter().find(|text| text.contains("is kept in")) {
+        let is_elsewhere = |note: &&Note| matches!(note, Note::LayerIn { .. });
+        rows.push(match told.lock().iter().find(is_elsewhere) {
             None => Row::ok("overlay", "the state folder holds a build's layer"),
-            Some(text) => {
+            Some(note) => {
                 let consequence = "a build's layer lies elsewhere, perhaps in memory";
                 let mend = "set RUNNER_HOME to a folder on ext4, xfs, btrfs or tmpfs";
-                Row::new("overlay", State::Limited, text.clone(), consequence, mend)
+                Row::new("overlay", State::Limited, note.to_string(), consequence, mend)
             }
         });
-        let warned = std::mem::take(&mut *warned.lock().unwrap_or_else(PoisonError::into_inner));
-        rows.push(match warned.as_slice() {
+        rows.push(match told.warnings().as_slice() {
             [] => Row::ok("limits", "memory, processors and processes can be limited"),
             warned => Row::new(
                 "limits",
@@ -155,14 +173,12 @@ impl Trial {
         network: Network,
         limits: Limits,
         told: &Told,
-        warned: &Told,
     ) -> Result<Arc<dyn Container>, EngineError> {
         let engine = Namespaces {
-            images: self.getter(told),
+            images: self.getter(),
             // It ends with this process.
             record: Arc::new(|_| Ok(())),
-            tell: note(told),
-            warn: note(warned),
+            tell: told.teller(),
             network: self.dir.path().join("network"),
             kept: Arc::default(),
             etc: self.etc.clone(),
@@ -170,19 +186,20 @@ impl Trial {
         let name = format!("runner-doctor-{}", std::process::id());
         let groups = limits.is_any().then(|| runner_sandbox::plan_groups(&name, limits, false));
         let groups = groups.transpose().unwrap_or_else(|error| {
-            note(warned)(format!("no limit can be enforced: {error}"));
+            told.lock().push(Note::NoGroups { cause: error.to_string() });
             None
         });
         let spec = self.spec(Image::Host, self.dir.path().join("readonly"), network);
         engine.start(ContainerSpec { limits, groups, ..spec }).await
     }
 
-    fn getter(&self, told: &Told) -> Getter {
+    fn getter(&self) -> Getter {
         Getter {
             store: self.images.clone(),
             asker: Asker::Caller(crate::amazon::Identity::Default),
             progress: Progress::default(),
-            tell: note(told),
+            // None of its images comes from elsewhere.
+            tell: Arc::new(|_| ()),
             most_bytes: MOST_BYTES,
             given_up: Arc::default(),
         }
@@ -209,8 +226,7 @@ impl Trial {
     }
 
     async fn pasta(&self) -> Row {
-        let told = Told::default();
-        match self.start(Network::Pasta, Limits::default(), &told, &told).await {
+        match self.start(Network::Pasta, Limits::default(), &Told::default()).await {
             Ok(container) => {
                 container.stop().await;
                 Row::ok("pasta", "a network of a build's own reaches the outside")
@@ -245,20 +261,19 @@ impl Trial {
         let (root, readonly) = (place.join("root"), place.join("readonly"));
         let made = fs::create_dir_all(root.join("tmp")).and_then(|()| fill(&readonly.join("bin")));
         made.map_err(|error| EngineError::fault(format!("{}: {error}", place.display()), None))?;
-        let (told, warned) = (Told::default(), Told::default());
+        let told = Told::default();
         let engine = DaemonEngine {
             program,
             build: format!("doctor-{}", std::process::id()),
-            images: self.getter(&told),
+            images: self.getter(),
             record: Arc::new(|_| Ok(())),
-            tell: note(&told),
-            warn: note(&warned),
+            tell: told.teller(),
             place,
             storage: self.storage(),
         };
         let spec = self.spec(Image::Rootfs(root), readonly, Network::Host);
         engine.start_on(daemon, spec).await?.stop().await;
-        Ok(std::mem::take(&mut *warned.lock().unwrap_or_else(PoisonError::into_inner)))
+        Ok(told.warnings())
     }
 
     /// The row, and whether builds can run there.
@@ -315,12 +330,6 @@ impl Drop for Trial {
             let _ = crate::state::remove_tree(tree);
         }
     }
-}
-
-/// Keeps what is said.
-fn note(told: &Told) -> Teller {
-    let told = Arc::clone(told);
-    Arc::new(move |text| told.lock().unwrap_or_else(PoisonError::into_inner).push(text))
 }
 
 /// Puts our program where a daemon's container finds it.

@@ -5,7 +5,7 @@
 
 use super::daemon::DaemonEngine;
 use super::namespaces::Namespaces;
-use super::{Container, ContainerSpec, Engine, EngineError, Fut};
+use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note};
 use crate::daemon::{Program, find};
 use std::sync::Arc;
 
@@ -33,11 +33,8 @@ impl Engine for Auto {
                 let DaemonEngine { place, storage, .. } = &self.daemon;
                 let _ = crate::state::make_private(place);
                 let Ok(daemon) = find(program, place, storage).await else { continue };
-                (self.daemon.tell)(format!(
-                    "engine {}, because {}",
-                    daemon.program.command(),
-                    refused.message
-                ));
+                let because = refused.message.clone();
+                (self.daemon.tell)(Note::Fallback { engine: daemon.program, because });
                 return self.daemon.start_on(daemon, spec).await;
             }
             Err(EngineError {

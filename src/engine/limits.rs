@@ -1,14 +1,15 @@
 //! Limits of a container in the engines of our own: its control groups, and what is said of them.
 
-use super::{ContainerSpec, Teller};
+use super::{ContainerSpec, Note, Teller};
+use crate::daemon::Program;
 use runner_sandbox::{Groups, LimitProblem, Limits, Pressure, WatchedGroups};
 
 /// Makes the groups that a container is to be in; what cannot be limited is told, and not limited.
-pub(super) fn groups(spec: &ContainerSpec, warn: &Teller) -> Groups {
+pub(super) fn groups(spec: &ContainerSpec, tell: &Teller) -> Groups {
     let Some(plan) = &spec.groups else { return Groups::default() };
     let (groups, problems) = plan.make();
     for LimitProblem { controller, cause } in problems {
-        warn(not_enforced(&option(&spec.limits, controller), &cause));
+        tell(Note::NotEnforced { options: option(&spec.limits, controller), by: None, cause });
     }
     groups
 }
@@ -17,29 +18,28 @@ pub(super) fn groups(spec: &ContainerSpec, warn: &Teller) -> Groups {
 pub(super) fn watched(
     pid: u32,
     limits: Limits,
-    daemon: &str,
-    warn: &Teller,
+    daemon: Program,
+    tell: &Teller,
 ) -> Option<WatchedGroups> {
-    let told = |options: &str, cause: &str| {
-        warn(format!("{options} is not enforced by {daemon}: {cause}"));
-    };
     match runner_sandbox::watch_groups(pid, limits) {
         Ok((groups, problems)) => {
             for LimitProblem { controller, cause } in problems {
-                told(&option(&limits, controller), &cause);
+                let options = option(&limits, controller);
+                tell(Note::NotEnforced { options, by: Some(daemon), cause });
             }
             Some(groups)
         }
         Err(error) => {
-            warn(format!("{}: {daemon} may or may not enforce it ({error})", options(&limits)));
+            let (options, cause) = (options(&limits), error.to_string());
+            tell(Note::PerhapsNotEnforced { options, by: daemon, cause });
             None
         }
     }
 }
 
-/// What a limit that does not hold is told as.
-pub(super) fn not_enforced(option: &str, cause: &str) -> String {
-    format!("{option} is not enforced: {cause} ({})", mend())
+/// None of the limits holds.
+pub(super) fn not_enforced(limits: &Limits, cause: String) -> Note {
+    Note::NotEnforced { options: options(limits), by: None, cause }
 }
 
 /// What would let limits hold.

@@ -15,6 +15,7 @@ pub(crate) mod host_image;
 mod init;
 mod limits;
 pub(crate) mod namespaces;
+mod note;
 pub(crate) mod pasta;
 pub(crate) mod process;
 pub(crate) mod toolbox;
@@ -26,6 +27,7 @@ use crate::state::ContainerFile;
 pub(crate) use cached::CachedTrees;
 pub(crate) use limits::{mend as limits_mend, what_was_in_the_way};
 use nix::errno::Errno;
+pub(crate) use note::Note;
 use runner_core::phase::StatusCode;
 use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
@@ -41,8 +43,8 @@ use unseen::Unseen;
 
 /// Called with the container, or with where it will be, before anything runs in it.
 pub(crate) type Recorder = Arc<dyn Fn(&ContainerFile) -> io::Result<()> + Send + Sync>;
-/// Called with what the person should know about how the container was made.
-pub(crate) type Teller = Arc<dyn Fn(String) + Send + Sync>;
+/// Called with what the person should know about the container.
+pub(crate) type Teller = Arc<dyn Fn(Note) + Send + Sync>;
 
 pub(crate) type Fut<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

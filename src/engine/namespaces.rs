@@ -7,10 +7,11 @@ use super::cached::{self, Handed};
 use super::container::{InitContainer, Own};
 use super::host_image::{EtcCopies, EtcCopy};
 use super::init::InitClient;
+use super::note::LayerPlace;
 use super::pasta::{self, Pasta, Resolver};
 use super::unseen::Unseen;
 use super::{
-    CachedTrees, Container, ContainerSpec, Engine, EngineError, Fut, Network, Recorder,
+    CachedTrees, Container, ContainerSpec, Engine, EngineError, Fut, Network, Note, Recorder,
     SourceMount, Teller, host_image, limits,
 };
 use crate::image::{Getter, Prepared};
@@ -35,7 +36,6 @@ pub(crate) struct Namespaces {
     pub(crate) images: Getter,
     pub(crate) record: Recorder,
     pub(crate) tell: Teller,
-    pub(crate) warn: Teller,
     /// A folder of the build's own for what its network needs.
     pub(crate) network: PathBuf,
     pub(crate) kept: KeptImage,
@@ -88,7 +88,7 @@ impl Namespaces {
         pasta::check(spec)?;
         let maps = users::maps();
         if spec.privileged && !maps.is_empty() {
-            (self.tell)(LESS_PRIVILEGED.to_owned());
+            (self.tell)(Note::LessPrivileged);
         }
         let mut refused = None;
         // Root has the host's own users.
@@ -97,7 +97,7 @@ impl Namespaces {
         }
         for map in maps {
             if map.is_single() {
-                (self.tell)(one_user(refused.as_deref()));
+                (self.tell)(Note::OneUser { refused: refused.clone() });
             }
             match self.start_with(spec, Some(&map)).await {
                 Err(NotStarted::Users(error)) if !map.is_single() => refused = Some(error),
@@ -146,12 +146,11 @@ impl Namespaces {
         let has_one_user = users.is_some_and(UserMap::is_single);
         let etc = if image.is_none() { Some(self.etc()?) } else { None };
         let base = Base { image: image.as_deref(), etc: etc.as_ref() };
-        let mut groups = limits::groups(spec, &self.warn);
+        let mut groups = limits::groups(spec, &self.tell);
         let (sandbox, is_layered) = match self.start_somewhere(spec, base, users, &groups) {
             Err(NotStarted::Groups(error)) => {
                 groups = Groups::default();
-                let options = limits::options(&spec.limits);
-                (self.warn)(limits::not_enforced(&options, &error));
+                (self.tell)(limits::not_enforced(&spec.limits, error));
                 self.start_somewhere(spec, base, users, &groups)?
             }
             done => done?,
@@ -166,7 +165,7 @@ impl Namespaces {
                     dir: &self.network,
                     has_users: users.is_some(),
                 };
-                Some(Pasta::start(&wanted, &self.warn)?)
+                Some(Pasta::start(&wanted, &self.tell)?)
             }
         };
         Ok(Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered })
@@ -213,7 +212,8 @@ impl Namespaces {
                     tracing::debug!(pid = sandbox.pid, "the container is up");
                     groups.open_for_division();
                     if !failures.is_empty() {
-                        (self.tell)(choice(&dir, store, &failures));
+                        let place = place_of(dir, store);
+                        (self.tell)(Note::LayerIn { place, failures });
                     }
                     return Ok((sandbox, layered.is_some()));
                 }
@@ -283,11 +283,6 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where container daemons keep layers: the kernel takes no overlay for the upper half of another.
 const OF_DAEMONS: [&str; 2] = ["/var/lib/docker", "/var/lib/containerd"];
 
-const LESS_PRIVILEGED: &str = "--privileged without root: the build has all rights within its own user \
-                               namespace and none outside of it, so no devices of this machine but \
-                               those you may use, no modules, no file systems on disks; a Docker \
-                               daemon in it has to be a rootless one";
-
 const NO_USER_NAMESPACES: &str = "user namespaces are closed to this user: see \
                                   kernel.apparmor_restrict_unprivileged_userns, \
                                   kernel.unprivileged_userns_clone and user.max_user_namespaces in \
@@ -304,19 +299,6 @@ const IN_A_CONTAINER: &str = "the runner is in a container that lets it make no 
 fn is_in_container() -> bool {
     let marks = ["/.dockerenv", "/run/.containerenv"];
     marks.iter().any(|mark| Path::new(mark).exists()) || std::env::var_os("container").is_some()
-}
-
-/// What a build with one user only is told.
-fn one_user(refused: Option<&str>) -> String {
-    let why = match refused {
-        Some(error) => error.to_owned(),
-        None => "this user has no subordinate ids".to_owned(),
-    };
-    format!(
-        "the container has one user only, root ({why}): apt, chown, sudo and run-as will fail in \
-         it; {}",
-        users::advice()
-    )
 }
 
 /// Where the layer may go, best first: the given directories, then memory.
@@ -337,15 +319,11 @@ fn memory_for_layer() -> u64 {
         .map_or(1 << 30, |kib| kib * 1024 / 2)
 }
 
-fn choice(dir: &Path, store: Store, failures: &[String]) -> String {
-    let place = match store {
-        Store::Directory => dir.display().to_string(),
-        Store::Memory(bytes) => format!("memory (at most {} MiB)", bytes >> 20),
-    };
-    format!(
-        "what the build writes is kept in {place}, because elsewhere it cannot be:\n  {}",
-        failures.join("\n  ")
-    )
+fn place_of(dir: PathBuf, store: Store) -> LayerPlace {
+    match store {
+        Store::Directory => LayerPlace::Directory(dir),
+        Store::Memory(bytes) => LayerPlace::Memory(bytes),
+    }
 }
 
 fn file_system(dir: &Path) -> String {

@@ -6,8 +6,8 @@
 //! kernel cannot be told to end it with the runner. The supervisor holds a pipe from the runner and ends
 //! pasta when that closes, whatever has closed it.
 
-use super::Teller;
 use super::{ContainerSpec, EngineError, Network};
+use super::{Note, Teller};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -56,7 +56,7 @@ pub(super) struct Wanted<'a> {
 
 impl Pasta {
     /// Starts it, and waits until the container's network is up.
-    pub(super) fn start(wanted: &Wanted<'_>, warn: &Teller) -> Result<Self, EngineError> {
+    pub(super) fn start(wanted: &Wanted<'_>, tell: &Teller) -> Result<Self, EngineError> {
         let failed = |doing: &str, error: io::Error| {
             EngineError::fault(format!("--network pasta: cannot {doing}: {error}"), None)
         };
@@ -104,12 +104,12 @@ impl Pasta {
                 Some(NOT_STARTED),
             ));
         }
-        let warn = Arc::clone(warn);
+        let tell = Arc::clone(tell);
         std::thread::spawn(move || {
             let mut rest = String::new();
             let _ = said.read_to_string(&mut rest);
             if !is_over.load(Ordering::Relaxed) {
-                warn(format!("pasta has ended; the build has no network any more {}", rest.trim()));
+                tell(Note::NetworkLost { said: rest.trim().to_owned() });
             }
         });
         Ok(pasta)

@@ -8,7 +8,7 @@ use super::container::{InitContainer, Own};
 use super::init::InitClient;
 use super::unseen::Unseen;
 use super::{
-    Container, ContainerSpec, Engine, EngineError, Fut, Recorder, SourceMount, Teller, limits,
+    Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, SourceMount, Teller, limits,
 };
 use crate::beneath::{self, Dir, join, kind};
 use crate::state::ContainerFile;
@@ -31,7 +31,6 @@ const USUAL: &str = "/codebuild";
 pub(crate) struct ProcessEngine {
     pub(crate) record: Recorder,
     pub(crate) tell: Teller,
-    pub(crate) warn: Teller,
 }
 
 impl Engine for ProcessEngine {
@@ -59,27 +58,17 @@ impl ProcessEngine {
             EngineError::fault(format!("cannot prepare the build's directories: {error}"), None)
         };
         prepare(spec).map_err(fault)?;
-        (self.tell)(
-            "engine process: nothing is isolated; the build has this machine's files, processes \
-             and network, with your rights"
-                .to_owned(),
-        );
+        (self.tell)(Note::NotIsolated);
         if spec.privileged {
-            (self.tell)(
-                "--privileged changes nothing with the engine process: the build has your rights, no more \
-                 and no less"
-                    .to_owned(),
-            );
+            (self.tell)(Note::PrivilegedIsIdle);
         }
         if let Some(source) = spec.sources.first()
             && !source.target.starts_with(USUAL)
         {
-            (self.tell)(format!(
-                "{USUAL} cannot be made or is taken: the build finds its source at {}",
-                source.target.display()
-            ));
+            let target = source.target.clone();
+            (self.tell)(Note::SourceElsewhere { usual: USUAL, target });
         }
-        let mut groups = limits::groups(spec, &self.warn);
+        let mut groups = limits::groups(spec, &self.tell);
         let mut refused = None;
         let sandbox = runner_sandbox::start_reaper(|pid, start_time| {
             (self.record)(&ContainerFile::Process { pid, start_time })?;
@@ -88,8 +77,7 @@ impl ProcessEngine {
         })
         .map_err(|error| EngineError::fault(error.to_string(), None))?;
         if let Some(error) = refused {
-            let options = limits::options(&spec.limits);
-            (self.warn)(limits::not_enforced(&options, &error.to_string()));
+            (self.tell)(limits::not_enforced(&spec.limits, error.to_string()));
             groups = Groups::default();
         }
         Ok((sandbox, groups))

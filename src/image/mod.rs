@@ -11,6 +11,7 @@ mod layer;
 mod local;
 mod manifest;
 mod name;
+mod note;
 mod progress;
 mod pull;
 mod registry;
@@ -23,6 +24,7 @@ mod unpack;
 pub(crate) use auth::{Asker, Login};
 pub(crate) use manifest::Config;
 pub(crate) use name::Image;
+pub(crate) use note::Note;
 pub(crate) use progress::{Curtain, LayerBar, Progress};
 pub(crate) use pull::{Getter, MOST_BYTES};
 pub(crate) use restore::look as look_at_layers;
@@ -110,9 +112,4 @@ impl Getter {
     fn panicked(&self, image: &Image, panic: &tokio::task::JoinError) -> ImageError {
         ImageError { image: image.to_string(), message: panic.to_string(), hint: None }
     }
-}
-
-/// What is told of device nodes.
-fn devices_left_out(image: &str, count: u64) -> String {
-    format!("{image}: {count} device nodes are left out; a build has a /dev of its own")
 }

@@ -10,7 +10,7 @@ use super::manifest::{Descriptor, Digest};
 use super::progress::Progress;
 use super::registry::{Incoming, Registry, RegistryError};
 use super::store::{Eyes, InUse, Store, StoredImage, Variant};
-use super::{Asker, Image, ImageError};
+use super::{Asker, Image, ImageError, Note};
 use crate::clock;
 use runner_sandbox::UserMap;
 use std::io::{self, Read};
@@ -35,7 +35,7 @@ pub(crate) struct Getter {
     pub(crate) asker: Asker,
     pub(crate) progress: Progress,
     /// Called with what the person should know.
-    pub(crate) tell: Arc<dyn Fn(String) + Send + Sync>,
+    pub(crate) tell: Arc<dyn Fn(Note) + Send + Sync>,
     /// Most bytes of one layer's files.
     pub(crate) most_bytes: u64,
     /// Told when the image is wanted no more.
@@ -111,11 +111,8 @@ impl Getter {
         let new_layers = missing.len();
         if new_layers > 0 {
             let bytes = layer::total(&missing);
-            (self.tell)(format!(
-                "getting {shown}: {new_layers} of {} layers, {:.1} MB",
-                stored.layers.len(),
-                bytes as f64 / 1e6
-            ));
+            let layers = stored.layers.len();
+            (self.tell)(Note::Getting { image: shown.clone(), missing: new_layers, layers, bytes });
             self.add_layers(&variant, source, missing, &fail).await?;
         }
         self.tell_devices(&shown, &variant, &stored);
@@ -262,9 +259,9 @@ impl Getter {
 
     fn tell_devices(&self, shown: &str, variant: &Variant, image: &StoredImage) {
         let facts = image.layers.iter().filter_map(|it| self.store.facts(variant, &it.digest).ok());
-        let devices: u64 = facts.map(|facts| facts.devices).sum();
-        if devices > 0 {
-            (self.tell)(super::devices_left_out(shown, devices));
+        let count: u64 = facts.map(|facts| facts.devices).sum();
+        if count > 0 {
+            (self.tell)(Note::DevicesLeftOut { image: shown.to_owned(), count });
         }
     }
 }

@@ -9,7 +9,7 @@ use super::local::regular;
 use super::store::{Store, Variant};
 use super::trees;
 use super::unpack::{Kind, Rules, UnpackError};
-use super::{ImageError, MOST_BYTES, NO_SPACE, Prepared, devices_left_out};
+use super::{ImageError, MOST_BYTES, NO_SPACE, Note, Prepared};
 use runner_sandbox::UserMap;
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) fn prepare(
     store: &Store,
     path: &Path,
     users: Option<&UserMap>,
-    tell: &dyn Fn(String),
+    tell: &dyn Fn(Note),
 ) -> Result<Prepared, ImageError> {
     let fail = |message: String, hint: Option<&str>| ImageError {
         image: format!("rootfs:{}", path.display()),
@@ -65,7 +65,7 @@ fn unpacked(
     path: &Path,
     metadata: &fs::Metadata,
     users: Option<&UserMap>,
-    tell: &dyn Fn(String),
+    tell: &dyn Fn(Note),
 ) -> Result<Prepared, UnpackError> {
     let source = fs::canonicalize(path)?;
     let variant = match users {
@@ -83,7 +83,8 @@ fn unpacked(
         let chore = layer::start(&Variant::of(users), &tree, rules, input.into())?;
         let facts = layer::finish(chore)?;
         if facts.devices > 0 {
-            tell(devices_left_out(&path.display().to_string(), facts.devices));
+            let image = path.display().to_string();
+            tell(Note::DevicesLeftOut { image, count: facts.devices });
         }
         trees::complete(dir, &source, &facts)?;
         Ok::<_, UnpackError>(())

@@ -8,7 +8,7 @@ use crate::beneath::{Dir, Entry, join, kind};
 use crate::engine::container::InitContainer;
 use crate::engine::files::{Files, FilesError, Requests};
 use crate::engine::unseen::Unseen;
-use crate::engine::{Container, ContainerSpec, EngineError, OpenMode, SourceMount, Teller};
+use crate::engine::{Container, ContainerSpec, EngineError, Note, OpenMode, SourceMount, Teller};
 use runner_wire::abi::COMMANDS;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{Facts, Node, Reply, make};
@@ -39,8 +39,6 @@ const GITCONFIG: &str = "etc/gitconfig";
 const SAFE: &str = "[safe]\n\tdirectory = *\n";
 /// Bytes of a file read at a time.
 const PIECE: usize = 128 << 10;
-/// Files named in one notice.
-const NAMED: usize = 3;
 
 /// Why the container is not as a build needs it.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +66,7 @@ pub(super) async fn furnish(
     let Made { unread, has_gitconfig } =
         made.map_err(|panic| fault(&panic))?.map_err(|error| fault(&error))?;
     if !unread.is_empty() {
-        tell(not_copied(&unread));
+        tell(Note::NotCopied(unread));
     }
     // sudo, for one, wants to find the host it runs on.
     let host = format!("\n127.0.1.1\t{}\n", spec.hostname);
@@ -86,16 +84,6 @@ async fn append(container: &InitContainer, path: &str, text: &str) -> io::Result
     let mut file = File::from(file);
     io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
     file.write_all(text.as_bytes())
-}
-
-fn not_copied(unread: &[PathBuf]) -> String {
-    let named: Vec<String> =
-        unread.iter().take(NAMED).map(|path| path.display().to_string()).collect();
-    let more = match unread.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("not in the container, because you may not read it: {}{more}", named.join(", "))
 }
 
 struct Made {

@@ -5,7 +5,7 @@
 
 use crate::daemon::{Daemon, said};
 use crate::engine::EngineError;
-use crate::image::{Asker, Config, Getter, Image, LayerBar, Login};
+use crate::image::{Asker, Config, Getter, Image, LayerBar, Login, Note};
 use bollard::auth::DockerCredentials;
 use bollard::body_try_stream;
 use bollard::errors::Error;
@@ -157,7 +157,8 @@ async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), 
         }),
         Login::Nobody => None,
     };
-    (images.tell)(format!("{} pulls {reference}", daemon.program));
+    let (program, image) = (daemon.program, reference.clone());
+    (images.tell)(Note::Pulling { program, image: image.clone() });
     let begin = Instant::now();
     let options = CreateImageOptionsBuilder::new().from_image(&reference).build();
     let mut progress = pin!(daemon.client.create_image(Some(options), None, credentials));
@@ -174,8 +175,7 @@ async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), 
         }
     }
     drop((layers, bars));
-    let time = begin.elapsed().as_secs_f64();
-    (images.tell)(format!("{} has pulled {reference} in {time:.1} s", daemon.program));
+    (images.tell)(Note::Pulled { program, image, time: begin.elapsed() });
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub(crate) use leftover::remove_leftover;
 
 use super::container::{Held, InitContainer};
 use super::limits;
-use super::{Container, ContainerSpec, Engine, EngineError, Fut, Recorder, Teller};
+use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, Teller};
 use crate::daemon::{Daemon, Program, Storage, find};
 use crate::image::Getter;
 use crate::state::{ContainerFile, make_private};
@@ -45,7 +45,6 @@ pub(crate) struct DaemonEngine {
     pub(crate) images: Getter,
     pub(crate) record: Recorder,
     pub(crate) tell: Teller,
-    pub(crate) warn: Teller,
 }
 
 impl Engine for DaemonEngine {
@@ -90,9 +89,7 @@ impl DaemonEngine {
             EngineError::fault(format!("cannot record the container: {error}"), None)
         })?;
         if spec.toolbox.is_some() {
-            let text = "--toolbox: only an engine of our own can show it to sessions alone; here \
-                        they have what the image has";
-            (self.warn)(text.to_owned());
+            (self.tell)(Note::ToolboxNotShown);
         }
         let image_reference = image.reference.clone();
         let name = create::name_of(&self.build);
@@ -102,8 +99,8 @@ impl DaemonEngine {
                 if spec.limits.is_any()
                     && let Some(pid) = held.pid().await
                 {
-                    let program = held.daemon.program.to_string();
-                    held.groups = limits::watched(pid, spec.limits, &program, &self.warn);
+                    let program = held.daemon.program;
+                    held.groups = limits::watched(pid, spec.limits, program, &self.tell);
                 }
                 Ok(init)
             }

@@ -7,7 +7,7 @@ use super::held::HeldByDaemon;
 use super::{DaemonEngine, PATIENCE, create};
 use crate::daemon::{self, Daemon, said};
 use crate::engine::init::InitClient;
-use crate::engine::{ContainerSpec, EngineError};
+use crate::engine::{ContainerSpec, EngineError, Note};
 use crate::state::listen;
 use runner_wire::abi::{BREAKPOINT_NAME, CONTAINER_NAME, NOT_REACHED};
 use std::fs;
@@ -152,6 +152,6 @@ async fn with_runc(engine: &DaemonEngine) -> Option<Daemon> {
     daemon::podman()?;
     daemon::program_on_path("runc")?;
     let daemon = daemon::serve(Some("runc"), &engine.place, &engine.storage).await.ok()?;
-    (engine.tell)("Podman: crun refuses this machine's control groups; using runc".to_owned());
+    (engine.tell)(Note::UsesRunc);
     Some(daemon)
 }

@@ -15,7 +15,7 @@ use super::{DaemonEngine, PATIENCE, create};
 use crate::daemon::said;
 use crate::engine::init::InitClient;
 use crate::engine::limits;
-use crate::engine::{ContainerSpec, EngineError};
+use crate::engine::{ContainerSpec, EngineError, Note};
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::query_parameters::UploadToContainerOptionsBuilder;
@@ -51,10 +51,7 @@ pub(super) async fn start(
             ),
         ));
     }
-    (engine.warn)(format!(
-        "{elsewhere}: using its exec API, in which commands and files take longer; the network is that of \
-         the daemon's machine"
-    ));
+    (engine.tell)(Note::ThroughExec { elsewhere });
     tell_missing(engine, held, spec);
     // What the attempt has left.
     held.remove().await;
@@ -76,20 +73,12 @@ pub(super) async fn start(
 
 /// What was asked for and is not there.
 fn tell_missing(engine: &DaemonEngine, held: &HeldByDaemon, spec: &ContainerSpec) {
-    let program = held.daemon.program;
     if spec.limits.is_any() {
-        (engine.warn)(format!(
-            "{}: whether {program} enforces it is not seen from here, and what it does to the build is not \
-             told",
-            limits::options(&spec.limits)
-        ));
+        let options = limits::options(&spec.limits);
+        (engine.tell)(Note::EnforcedUnseen { options, by: held.daemon.program });
     }
     if spec.loopback_port.is_some() {
-        (engine.warn)(
-            "the build gets no AWS credentials: their endpoint is on this machine's loopback, which its \
-             container does not reach; -e AWS_ACCESS_KEY_ID and its like pass yours through"
-                .to_owned(),
-        );
+        (engine.tell)(Note::NoCredentials);
     }
 }
 

@@ -88,7 +88,7 @@ fn dollar_quoted(
             match letter {
                 Some((_, letter)) => quoted.extend([b'\\', *letter]),
                 None if (b' '..0x7f).contains(&byte) || byte >= 0x80 && is_text => {
-                    quoted.push(byte)
+                    quoted.push(byte);
                 }
                 None => quoted.extend(number(byte).bytes()),
             }
