@@ -45,6 +45,7 @@ use door::Door;
 use environment::{BuildSource, Environment};
 use identity::Identity;
 use nix::sys::signal::Signal;
+use runner_core::env::Layers;
 use runner_core::event::{BuildFacts, Notice};
 use runner_core::machine::Input;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
@@ -251,14 +252,14 @@ impl Build {
         let places = self.identity.places(&root, &self.request.buildspec, &self.request.source);
         let environment = self.environment(&places, &inbox, asked.clone()).await?;
         hub.mask(environment.secrets.clone());
-        let plan = self.plan(&environment.sources, places);
+        let plan = Arc::new(self.plan(&environment.sources, places, environment.layers.clone()));
         self.tell_hidden_path(&inbox).await;
         let couriers = Arc::new(self.couriers(&log).map_err(failed("start copies of the log"))?);
         let guests = Guests { snapshot, breakpoints, hub, couriers };
-        let world = self.world(&plan, environment, &inbox, readonly, guests, &gate);
-        let (heard, plan) = (asked.clone(), Arc::new(plan));
+        let world = self.world(plan, environment, &inbox, readonly, guests, &gate);
+        let heard = asked.clone();
         let guard = watchdog.clone();
-        let parts = Parts { plan, world, log, inbox, commands, asked: heard, watchdog, progress };
+        let parts = Parts { world, log, inbox, commands, asked: heard, watchdog, progress };
         let ended = Driver::new(parts).run().await;
         let finished = self.finish(ended, &guard);
         // Clients that are still there hear how it ended.
@@ -335,7 +336,7 @@ impl Build {
         Ok(())
     }
 
-    fn plan(&self, sources: &[BuildSource], places: Places) -> BuildPlan {
+    fn plan(&self, sources: &[BuildSource], places: Places, layers: Layers) -> BuildPlan {
         let request = &self.request;
         let facts = &sources[0].facts;
         let work = match &request.spec {
@@ -351,6 +352,7 @@ impl Build {
                 initiator: self.identity.initiator.clone(),
                 image: request.image.to_string(),
                 engine: request.engine.name().to_owned(),
+                resolved_image: None,
                 buildspec: request.buildspec.shown(),
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
@@ -363,6 +365,7 @@ impl Build {
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
             places,
+            layers,
             work,
             limits: request.limits,
         }
@@ -370,7 +373,7 @@ impl Build {
 
     fn world(
         &self,
-        plan: &BuildPlan,
+        plan: Arc<BuildPlan>,
         environment: Environment,
         inbox: &Inbox,
         readonly: PathBuf,
@@ -399,17 +402,13 @@ impl Build {
         World {
             engine,
             container_spec,
-            work: plan.work.as_ref().ok().cloned(),
-            layers: environment.layers,
-            places: plan.places.clone(),
-            buildspec: self.request.buildspec.shown(),
+            plan,
             secrets: environment.secrets,
             vault: Arc::clone(&self.request.vault),
             snapshot: guests.snapshot,
             sessions: guests.hub,
             breakpoints: guests.breakpoints,
             deliveries: guests.couriers,
-            container_layers: self.meta.layers.clone(),
             reports: ReportsWanted {
                 dir: self.request.reports.clone(),
                 discovers: self.request.reports.is_some() || self.request.annotate,
@@ -420,8 +419,6 @@ impl Build {
             cache_state: Mutex::default(),
             leavings,
             identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
-            uuid: self.identity.uuid.to_string(),
-            arn: self.identity.arn.clone(),
             scratch: self.dir.path().to_path_buf(),
             missing_program_hint: Box::new(move |text| match image {
                 Image::Host => ways::missing_program_hint(text),

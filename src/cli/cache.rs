@@ -1,6 +1,6 @@
 //! `runner cache`: what builds have left for the next ones, listed and removed.
 
-use super::error::CliError;
+use super::error::{CliError, OURS};
 use super::values::{self, Format};
 use super::{notice, say};
 use crate::amazon::Identity;
@@ -241,10 +241,7 @@ fn print(text: &str) -> Result<u8, CliError> {
 
 impl From<OutputError> for CliError {
     fn from(error: OutputError) -> Self {
-        let cli = CliError::ours(error.to_string());
-        match error.hint() {
-            Some(hint) => cli.hint(hint),
-            None => cli,
-        }
+        let hint = error.hint();
+        CliError::of(OURS, error).hints(hint)
     }
 }

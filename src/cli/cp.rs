@@ -150,14 +150,14 @@ impl From<CopyError> for CliError {
                 }
                 error
             }
-            CopyError::NoSuchDirectory { .. } => CliError::ours(error.to_string())
+            CopyError::NoSuchDirectory { .. } => CliError::of(OURS, error)
                 .hint("without the slash at its end, DST is the name of the copy"),
             CopyError::Files(_)
             | CopyError::Local { .. }
             | CopyError::Remote { .. }
             | CopyError::DirectoryToFile { .. }
             | CopyError::NotADirectory { .. }
-            | CopyError::Ended(_) => CliError::ours(error.to_string()),
+            | CopyError::Ended(_) => CliError::of(OURS, error),
         }
     }
 }

@@ -28,8 +28,9 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
         })?,
     };
     let text = match args.format {
-        Format::Json => serde_json::to_string_pretty(&report)
-            .map_err(|error| CliError::ours(error.to_string()))?,
+        Format::Json => {
+            serde_json::to_string_pretty(&report).map_err(|error| CliError::of(OURS, error))?
+        }
         Format::Text => table(&report),
     };
     super::answer(format!("{}\n", text.trim_end()))?;

@@ -10,6 +10,9 @@ use crate::state::{LookupError, StateError};
 use crate::stdio::say;
 use nix::sys::signal::Signal;
 use runner_core::phase::Status;
+use std::error::Error;
+use std::fmt;
+use std::io::ErrorKind;
 
 /// Usage error, or a rejected buildspec.
 pub(super) const USAGE: u8 = 2;
@@ -42,11 +45,20 @@ pub(super) struct CliError {
     pub(super) code: u8,
     pub(super) message: String,
     pub(super) hints: Vec<String>,
+    /// What brought it about, and what that.
+    source: Option<Source>,
 }
+
+type Source = Box<dyn Error + Send + Sync>;
 
 impl CliError {
     pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
-        CliError { code, message: message.into(), hints: Vec::new() }
+        CliError { code, message: message.into(), hints: Vec::new(), source: None }
+    }
+
+    /// In the words of the error that it is.
+    pub(super) fn of(code: u8, error: impl Error + Send + Sync + 'static) -> Self {
+        Self::new(code, error.to_string()).because(error)
     }
 
     pub(super) fn usage(message: impl Into<String>) -> Self {
@@ -62,6 +74,17 @@ impl CliError {
         self
     }
 
+    /// With each of these, if there is one.
+    pub(super) fn hints(mut self, hints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.hints.extend(hints.into_iter().map(Into::into));
+        self
+    }
+
+    pub(super) fn because(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
     /// With the exit codes of a verb that exits as its remote command does.
     pub(super) fn in_session(mut self) -> Self {
         self.code = SESSION;
@@ -74,64 +97,84 @@ impl CliError {
         for hint in &self.hints {
             say(&format!("hint: {hint}"));
         }
+        let mut source = self.source();
+        while let Some(error) = source {
+            tracing::debug!(%error, ?error, "because of");
+            source = error.source();
+        }
         self.code
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for CliError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 
 impl From<StateError> for CliError {
     fn from(error: StateError) -> Self {
         let hint = error.hint();
-        CliError::ours(error.to_string()).hint(hint)
+        CliError::of(OURS, error).hint(hint)
     }
 }
 
 impl From<NoRuntime> for CliError {
     fn from(error: NoRuntime) -> Self {
-        CliError::ours(error.to_string()).hint(error.hint())
+        let hint = error.hint();
+        CliError::of(OURS, error).hint(hint)
     }
 }
 
 impl From<AppError> for CliError {
     fn from(error: AppError) -> Self {
-        match error {
-            AppError::State(error) => error.into(),
-            AppError::Runtime(error) => error.into(),
+        let (code, hint) = match error {
+            AppError::State(error) => return error.into(),
+            AppError::Runtime(error) => return error.into(),
             AppError::UnknownMasked { .. } => {
-                CliError::usage(error.to_string()).hint("give it one with -e, or leave out --mask")
+                (USAGE, Some("give it one with -e, or leave out --mask"))
             }
-            AppError::Credentials(EndpointError::Credentials(_)) => CliError::ours(
-                error.to_string(),
-            )
-            .hint("is the profile there, and are you logged in? aws sts get-caller-identity"),
-            AppError::Stopped => CliError::new(of_status(Status::Stopped), error.to_string()),
+            AppError::Credentials(EndpointError::Credentials(_)) => (
+                OURS,
+                Some("is the profile there, and are you logged in? aws sts get-caller-identity"),
+            ),
+            AppError::Stopped => (of_status(Status::Stopped), None),
             AppError::Credentials(_)
             | AppError::Io { .. }
             | AppError::Mask(_)
             | AppError::NotBegun
             | AppError::Output { .. }
-            | AppError::Unfinished(_) => CliError::ours(error.to_string()),
-        }
+            | AppError::Unfinished(_) => (OURS, None),
+        };
+        CliError::of(code, error).hints(hint)
     }
 }
 
 impl From<LookupError> for CliError {
     fn from(error: LookupError) -> Self {
-        let cli = CliError::usage(error.to_string());
-        match error {
-            LookupError::NoneLive => cli.hint("builds of the past: runner ps --all"),
-            LookupError::NoneAtAll => cli.hint("start one: runner run"),
-            LookupError::Unreadable { .. } => cli.hint("what there is: runner ps --all"),
-            LookupError::Ended { id } => cli.hint(format!("its log: runner logs {id}")),
+        let hint = match &error {
+            LookupError::NoneLive => "builds of the past: runner ps --all".to_owned(),
+            LookupError::NoneAtAll => "start one: runner run".to_owned(),
+            LookupError::Unreadable { .. } => "what there is: runner ps --all".to_owned(),
+            LookupError::Ended { id } => format!("its log: runner logs {id}"),
             LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => {
-                cli.hint(format!("one of these: {}", ids.join(", ")))
+                format!("one of these: {}", ids.join(", "))
             }
             LookupError::Unknown { live, .. } if live.is_empty() => {
-                cli.hint("no build is live; builds of the past: runner ps --all")
+                "no build is live; builds of the past: runner ps --all".to_owned()
             }
-            LookupError::Unknown { live, .. } => {
-                cli.hint(format!("live builds: {}", live.join(", ")))
-            }
+            LookupError::Unknown { live, .. } => format!("live builds: {}", live.join(", ")),
+            LookupError::State(_) => String::new(),
+        };
+        match error {
             LookupError::State(error) => error.into(),
+            other => CliError::of(USAGE, other).hint(hint),
         }
     }
 }
@@ -148,20 +191,41 @@ impl From<ClientError> for CliError {
             | ClientError::Output(_)
             | ClientError::Unexpected(_) => OURS,
         };
-        let cli = CliError::new(code, error.to_string());
-        match error {
-            ClientError::Connect(source)
-                if source.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                cli.hint("a build can be reached by the user who started it, and by root")
+        let hint = match &error {
+            ClientError::Connect(source) if source.kind() == ErrorKind::PermissionDenied => {
+                Some("a build can be reached by the user who started it, and by root".to_owned())
             }
             ClientError::Stopped { pid } => {
-                cli.hint(format!("let it go on: kill -CONT {pid}; or end it: kill -KILL {pid}"))
+                Some(format!("let it go on: kill -CONT {pid}; or end it: kill -KILL {pid}"))
             }
             ClientError::Connect(_) | ClientError::Closed => {
-                cli.hint("see how it stands: runner ps --all")
+                Some("see how it stands: runner ps --all".to_owned())
             }
-            _ => cli,
+            ClientError::Refused { .. }
+            | ClientError::Lost(_)
+            | ClientError::Silent
+            | ClientError::Output(_)
+            | ClientError::Unexpected(_) => None,
+        };
+        CliError::of(code, error).hints(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn what_a_verb_fails_with_knows_its_reason() {
+        let full = io::Error::from(ErrorKind::StorageFull);
+        let error = CliError::from(StateError::new("make", "/x".as_ref(), full));
+        let mut reason: &dyn Error = &error;
+        while let Some(source) = reason.source() {
+            reason = source;
         }
+        let reason = reason.downcast_ref::<io::Error>().map(io::Error::kind);
+        assert_eq!((error.code, reason), (OURS, Some(ErrorKind::StorageFull)));
+        assert_eq!(error.hints.len(), 1);
     }
 }

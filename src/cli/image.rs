@@ -1,6 +1,6 @@
 //! `runner image`: images got, listed and removed.
 
-use super::error::CliError;
+use super::error::{CliError, OURS};
 use super::values;
 use crate::amazon::Identity;
 use crate::image::{Asker, Freed, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
@@ -148,7 +148,7 @@ fn fetch(
     let runtime = crate::runtime::start()?;
     let users = users::maps();
     let got = runtime.block_on(async {
-        let mut signals = signals.stream().map_err(|error| CliError::ours(error.to_string()))?;
+        let mut signals = signals.stream().map_err(|error| CliError::of(OURS, error))?;
         let mut got = std::pin::pin!(getter.get(image, name.as_deref(), users.first(), refresh));
         let signal = tokio::select! {
             got = &mut got => return Ok(got?),
@@ -279,6 +279,7 @@ fn prune_after(store: &Store, removed: Freed) -> Result<u8, CliError> {
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn store_failed(error: io::Error) -> CliError {
     CliError::ours(format!("cannot use the image store: {error}"))
+        .because(error)
         .hint("look at the folder `images` of the state folder")
 }
 
@@ -288,10 +289,7 @@ fn print(text: &str) -> Result<u8, CliError> {
 
 impl From<ImageError> for CliError {
     fn from(error: ImageError) -> Self {
-        let cli = CliError::ours(error.to_string());
-        match error.hint {
-            Some(hint) => cli.hint(hint),
-            None => cli,
-        }
+        let hint = error.hint.clone();
+        CliError::of(OURS, error).hints(hint)
     }
 }

@@ -15,7 +15,7 @@ pub(super) use codebuild::{artifacts, cache};
 
 use trust::Need;
 
-use super::error::CliError;
+use super::error::{CliError, OURS};
 use super::reach::{self, Field, Reach};
 use super::render;
 use super::run_args::RunArgs;
@@ -211,7 +211,7 @@ impl Reading {
     fn new(path: &Path, text: String) -> Result<Self, CliError> {
         let above = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = std::path::absolute(above.unwrap_or(Path::new(".")))
-            .map_err(|error| CliError::ours(error.to_string()))?;
+            .map_err(|error| CliError::of(OURS, error))?;
         let shown = path.strip_prefix(".").unwrap_or(path).display().to_string();
         Ok(Reading { shown, text, dir, settings: Vec::new(), problems: Vec::new() })
     }

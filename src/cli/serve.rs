@@ -1,6 +1,6 @@
 //! `runner serve`.
 
-use super::error::CliError;
+use super::error::{CliError, OURS};
 use crate::app::{self, ServeError, ServeRequest};
 use clap::Args;
 use std::net::SocketAddr;
@@ -41,15 +41,15 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
 
 impl From<ServeError> for CliError {
     fn from(error: ServeError) -> Self {
-        let cli = CliError::ours(error.to_string());
-        match error {
-            ServeError::State(error) => error.into(),
+        let hint = match error {
+            ServeError::State(error) => return error.into(),
+            ServeError::Runtime(error) => return error.into(),
             ServeError::Another { .. } => {
-                cli.hint("one is enough: it serves every build of this machine")
+                Some("one is enough: it serves every build of this machine")
             }
-            ServeError::Listen { .. } => cli.hint("choose another address: --listen 127.0.0.1:0"),
-            ServeError::Runtime(error) => error.into(),
-            ServeError::Signals(_) => cli,
-        }
+            ServeError::Listen { .. } => Some("choose another address: --listen 127.0.0.1:0"),
+            ServeError::Signals(_) => None,
+        };
+        CliError::of(OURS, error).hints(hint)
     }
 }

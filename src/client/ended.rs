@@ -19,7 +19,7 @@ pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<Ended, ClientError> {
     let Some(body) = frame else { return Err(ClientError::Closed) };
     match serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))? {
         Answer::Exited { code } => Ok(Ended { code, message: None }),
-        Answer::Closed { message, code } => Ok(Ended { code, message: Some(message) }),
+        Answer::Closed { message } => Ok(Ended { code: 0, message: Some(message) }),
         other => Err(other.into()),
     }
 }

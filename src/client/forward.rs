@@ -263,8 +263,8 @@ impl Owner {
                 (id, socket.ok_or_else(|| "the connection did not come along".to_owned()))
             }
             Answer::NotDialled { id, message } => (id, Err(message)),
-            Answer::Closed { message, code } => {
-                return Ok(Some(Ended { code, message: Some(message) }));
+            Answer::Closed { message } => {
+                return Ok(Some(Ended { code: 0, message: Some(message) }));
             }
             other => return Err(other.into()),
         };

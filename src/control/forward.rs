@@ -55,7 +55,7 @@ pub(super) async fn serve(
                 }
             }
             message = presence.closing() => {
-                return connection.answer(&Answer::Closed { message, code: 0 }).await;
+                return connection.answer(&Answer::Closed { message }).await;
             }
         }
     }

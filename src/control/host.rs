@@ -112,8 +112,7 @@ impl Host {
                 | Request::Dial { .. }
                 | Request::Resize(_)
                 | Request::Active
-                | Request::Signal(_)
-                | Request::EndOfInput => {}
+                | Request::Signal(_) => {}
             }
         }
         Ok(())
@@ -195,7 +194,7 @@ async fn serve_session(
             let last = match ending {
                 Ending::Exited(code) => Answer::Exited { code },
                 Ending::Failed { code, message } => Answer::Refused { code, message },
-                Ending::Closed { message } => Answer::Closed { message, code: 0 },
+                Ending::Closed { message } => Answer::Closed { message },
             };
             let said = send(&client, &last).await;
             if said.is_err() {

@@ -3,12 +3,13 @@
 //! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
 //! here decides what happens next.
 
-use super::housing::{FOUND_DEAD, Housing, Stage};
+use super::housing::{Housing, Stage};
 use super::inbox::Inbox;
 use super::pumps::Pumps;
-use super::shell::{Shell, ShellError};
+use super::setup::Setup;
+use super::shell::{Shell, ShellError, fault};
 use super::world::World;
-use super::{Snapshot, entrypoint, setup, upload};
+use super::{Snapshot, upload};
 use crate::engine::{Container, Ends, ExecError, Ids, process, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
@@ -16,7 +17,7 @@ use crate::outputs::cache::CacheState;
 use nix::sys::signal::Signal;
 use runner_core::env::Layers;
 use runner_core::event::{Notice, Outcome, Stuck};
-use runner_core::machine::{CommandRun, Effect, Impasse, Input};
+use runner_core::machine::{CommandRun, Effect, Impasse, Input, Preparation};
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,8 +48,7 @@ pub(super) struct Effects {
     housing: Housing,
     shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
     pumps: Pumps,
-    /// Whether the build's processes have been told to end.
-    is_ending: watch::Sender<bool>,
+    setup: Setup,
     upload: Mutex<Option<Uploading>>,
 }
 
@@ -60,22 +60,22 @@ struct Uploading {
 
 impl Effects {
     pub(super) fn new(world: Arc<World>, inbox: Inbox, log: LogWriter) -> Self {
-        Effects {
-            housing: Housing::new(Arc::clone(&world), inbox.clone()),
-            world,
-            inbox,
-            log,
-            shell: Arc::default(),
-            pumps: Pumps::default(),
-            is_ending: watch::Sender::new(false),
-            upload: Mutex::default(),
-        }
+        let housing = Housing::new(Arc::clone(&world), inbox.clone());
+        let shell: Arc<tokio::sync::Mutex<Option<Shell>>> = Arc::default();
+        let setup = Setup {
+            world: Arc::clone(&world),
+            inbox: inbox.clone(),
+            housing: housing.clone(),
+            shell: Arc::clone(&shell),
+        };
+        let (pumps, upload) = (Pumps::default(), Mutex::default());
+        Effects { world, inbox, log, housing, shell, setup, pumps, upload }
     }
 
     pub(super) fn perform(&self, effect: Effect) {
         match effect {
             Effect::Provision => self.provision(),
-            Effect::DownloadSource => self.download_source(),
+            Effect::Prepare(preparation) => self.prepare(preparation),
             Effect::Run(run) => self.run(run),
             Effect::Release { call } => self.world.breakpoints.release(call),
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
@@ -99,7 +99,7 @@ impl Effects {
         housing.begin();
         self.inbox.perform("make the container", async move {
             let mut spec = world.container_spec.clone();
-            if let Some(cache) = world.work.as_ref().and_then(|work| work.cache.clone())
+            if let Some(cache) = world.work().and_then(|work| work.cache.clone())
                 && let Some(to) = world.cache.clone()
             {
                 let found = move || CacheState::found_before(&cache, &to);
@@ -112,26 +112,11 @@ impl Effects {
         });
     }
 
-    fn download_source(&self) {
-        let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
-        let (place, housing) = (Arc::clone(&self.shell), self.housing.clone());
-        let Some(container) = self.housing.current() else { return };
-        let is_ending = self.is_ending.subscribe();
+    fn prepare(&self, preparation: Preparation) {
+        let (setup, inbox) = (self.setup.clone(), self.inbox.clone());
         self.inbox.perform("make the source ready", async move {
-            let Some(work) = &world.work else { return };
-            match setup::make_ready(&world, work, container, &housing, &inbox).await {
-                Ok((shell, setup)) => {
-                    *place.lock().await = shell;
-                    inbox.send(Input::SourceReady(setup)).await;
-                }
-                // What has been ended, or taken down, meanwhile is no fault.
-                Err(_) if housing.is_stopping() || *is_ending.borrow() => {}
-                Err(error) => {
-                    if let ShellError::Entrypoint { .. } = error {
-                        inbox.send(Input::Notice(Notice::hint(entrypoint::HINT))).await;
-                    }
-                    inbox.send(Input::Fault(fault(&error))).await;
-                }
+            if let Some(answer) = setup.perform(preparation).await {
+                inbox.send(answer).await;
             }
         });
     }
@@ -194,7 +179,7 @@ impl Effects {
         let (cancel, cancelled) = watch::channel(false);
         let Some(container) = self.housing.current() else { return };
         let task = self.inbox.perform("collect what the build leaves", async move {
-            let Some(work) = &world.work else { return };
+            let Some(work) = world.work() else { return };
             let shell = shell.lock().await;
             let Some(shell) = &*shell else { return };
             let result = upload::upload(&upload::Asked {
@@ -216,7 +201,6 @@ impl Effects {
     }
 
     fn end_processes(&self, signal: Signal) {
-        self.is_ending.send_replace(true);
         let inbox = self.inbox.clone();
         if signal == Signal::SIGKILL {
             self.world.deliveries.hurry();
@@ -294,7 +278,7 @@ impl Effects {
             for text in world.deliveries.finish().await {
                 inbox.send(Input::Notice(Notice::warning(text))).await;
             }
-            let layers = world.container_layers.clone();
+            let layers = world.container_spec.layers.clone();
             let removed = tokio::task::spawn_blocking(move || {
                 // Before it leads nowhere: from then on the next build takes it for a dead one's.
                 process::release(&layers);
@@ -343,7 +327,10 @@ async fn run_command(
     let failed = inbox.clone();
     pumps.start(pump, move |error| {
         let message = format!("the build's log cannot be written: {error}");
-        failed.send_blocking(Input::Fault(PhaseContext::new(StatusCode::InternalServiceError, message)));
+        failed.send_blocking(Input::Fault(PhaseContext::new(
+            StatusCode::InternalServiceError,
+            message,
+        )));
     });
     let exit = process.exit.await.unwrap_or(Err(ExecError::ContainerGone));
     // Two facts: the process has exited, and what it wrote is in the log.
@@ -380,18 +367,6 @@ fn not_started(
         return Ok(Outcome::NotStarted(error.to_string()));
     }
     Err(shell.explain(error))
-}
-
-fn fault(error: &ShellError) -> PhaseContext {
-    match error {
-        ShellError::NoShell { .. } | ShellError::Entrypoint { .. } => {
-            PhaseContext::new(StatusCode::None, format!("{FOUND_DEAD} ({error})"))
-        }
-        ShellError::Engine(error) => PhaseContext::new(error.code.clone(), error.message.clone()),
-        ShellError::State { .. } | ShellError::Exec(_) => {
-            PhaseContext::new(StatusCode::InternalServiceError, error.to_string())
-        }
-    }
 }
 
 /// Before the first command a session finds what the first command will find.

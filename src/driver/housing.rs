@@ -4,21 +4,17 @@
 //! it is there.
 
 use super::inbox::Inbox;
-use super::shell::ShellError;
+use super::shell::{FOUND_DEAD, ShellError};
 use super::world::World;
 use crate::engine::{
     CachedTrees, Container, ContainerSpec, EngineError, ExecError, what_was_in_the_way,
 };
+use crate::image::Image;
 use runner_core::event::Notice;
-use runner_core::machine::Input;
+use runner_core::machine::{ContainerFacts, Input};
 use runner_core::phase::{PhaseContext, StatusCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What CodeBuild says of a build whose container died.
-pub(super) const FOUND_DEAD: &str = "Build container found dead before completing the build. Build \
-                                     container died because it was out of memory, or the Docker image \
-                                     is not supported.";
 
 /// A build's container.
 #[derive(Clone)]
@@ -40,6 +36,19 @@ pub(super) enum Stage {
     Running(Arc<dyn Container>),
     /// It is being taken down; its end is no news.
     Stopping,
+}
+
+/// What the machine has to know of a container.
+pub(super) fn facts(world: &World, container: &dyn Container) -> ContainerFacts {
+    let config = container.image_config();
+    ContainerFacts {
+        engine: container.engine().to_owned(),
+        image: container.image().map(str::to_owned),
+        variables: config.env.clone(),
+        has_entrypoint: !config.entrypoint.is_empty(),
+        has_image: world.container_spec.image != Image::Host,
+        has_cache: container.has_cache(),
+    }
 }
 
 /// No container was made.
@@ -98,7 +107,10 @@ impl Housing {
     pub(super) async fn provision(&self, spec: ContainerSpec) {
         let inbox = &self.inbox;
         match self.make(spec).await {
-            Ok(Some(_)) => inbox.send(Input::Provisioned(Ok(()))).await,
+            Ok(Some(container)) => {
+                let facts = facts(&self.world, &*container);
+                inbox.send(Input::Provisioned(Ok(facts))).await;
+            }
             Ok(None) => inbox.send(Input::ProcessesGone).await,
             Err(NotMade { error, is_wanted }) => {
                 let context = PhaseContext::new(error.code, error.message);
@@ -126,7 +138,7 @@ impl Housing {
             }
         };
         old.stop().await;
-        let layers = self.world.container_layers.clone();
+        let layers = self.world.container_spec.layers.clone();
         let removed = tokio::task::spawn_blocking(move || {
             // What cannot be removed is told when the new one finds it there.
             layers.iter().for_each(|layer| drop(crate::state::remove_tree(layer)));

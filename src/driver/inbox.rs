@@ -68,7 +68,9 @@ impl Inbox {
             // What the task has worked with is its own, or behind a lock that knows of panics.
             if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
                 let message = format!("the runner has failed to {doing}: {}", said(&*panic));
-                inbox.send(Input::Lost(PhaseContext::new(StatusCode::InternalServiceError, message))).await;
+                inbox
+                    .send(Input::Lost(PhaseContext::new(StatusCode::InternalServiceError, message)))
+                    .await;
             }
         })
     }

@@ -13,7 +13,6 @@ use runner_core::event::{Event, EventBody, Notice};
 use runner_core::machine::{BuildMachine, Effect, Input, Step};
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
-use runner_core::plan::BuildPlan;
 use runner_core::timeline::Timeline;
 use runner_core::view::BuildView;
 use std::io;
@@ -23,7 +22,6 @@ use tokio::sync::{mpsc, watch};
 
 /// What a driver is made of.
 pub(crate) struct Parts {
-    pub(crate) plan: Arc<BuildPlan>,
     pub(crate) world: World,
     pub(crate) log: LogWriter,
     pub(crate) inbox: Inbox,
@@ -85,13 +83,14 @@ enum Woken {
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
-        let snapshot = initial_snapshot(&parts.world.layers, &parts.world.places.source);
+        let plan = Arc::clone(&parts.world.plan);
+        let snapshot = initial_snapshot(&plan.layers, &plan.places.source);
         *parts.world.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         let secrets = parts.world.secrets.clone();
         let effects = Effects::new(Arc::new(parts.world), parts.inbox, parts.log.clone());
         parts.watchdog.kills_with(effects.kill());
         Driver {
-            machine: BuildMachine::new(parts.plan),
+            machine: BuildMachine::new(plan),
             effects,
             log: parts.log,
             secrets,
@@ -186,7 +185,7 @@ impl Driver {
                 Effect::Finish { is_clear, .. } => self.finished = Some(is_clear),
                 Effect::Release { .. }
                 | Effect::Provision
-                | Effect::DownloadSource
+                | Effect::Prepare(_)
                 | Effect::Run(_)
                 | Effect::Terminate
                 | Effect::Kill

@@ -1,160 +1,146 @@
-//! DOWNLOAD_SOURCE, as far as it is done in the world: values fetched, the first state written, the
-//! image's catalog of runtimes read.
+//! DOWNLOAD_SOURCE, as far as it is done in the world: values got, the entrypoint run, the first state
+//! written, the cache put in place, the image's catalog of runtimes read.
 //!
-//! Used by `effects`; what comes of it goes into the machine.
+//! Used by `effects`. What follows from what is found here is the machine's to say.
 
 use super::entrypoint;
-use super::housing::Housing;
+use super::housing::{Housing, facts};
 use super::inbox::Inbox;
-use super::shell::{Shell, ShellError};
+use super::shell::{Shell, ShellError, fault};
 use super::upload;
 use super::world::World;
 use crate::engine::{Container, OpenMode};
-use crate::image::Image;
 use crate::outputs::cache::Caching;
-use crate::secrets::Failure;
-use runner_core::env;
-use runner_core::event::Notice;
-use runner_core::machine::{Input, Setup};
-use runner_core::mask::MIN_LENGTH;
+use runner_core::machine::{Fetched, FoundCache, Input, Preparation, SetupError, Wanted};
 use runner_core::phase::{PhaseContext, StatusCode};
-use runner_core::plan::Work;
 use runner_core::runtimes;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 /// Most of a catalog that is read.
 const MAX_CATALOG: u64 = 4 << 20;
 
-/// Makes a build ready for its first command; the shell, where it has come to that.
-pub(super) async fn make_ready(
-    world: &World,
-    work: &Work,
-    mut container: Arc<dyn Container>,
-    housing: &Housing,
-    inbox: &Inbox,
-) -> Result<(Option<Shell>, Setup), ShellError> {
-    let mut lines = Vec::new();
-    let fetched = match fetch(world, work, &mut lines, inbox).await {
-        Ok(fetched) => fetched,
-        Err(Failure { context, hint, place }) => {
-            let notice = match place {
-                Some(place) => {
-                    let (file, message) = (&world.buildspec, &context.message);
-                    let text = format!("{file}:{}:{}: {message}", place.line, place.column);
-                    Some(Notice::error(text).with_hint(hint))
-                }
-                None => hint.map(Notice::hint),
-            };
-            if let Some(notice) = notice {
-                inbox.send(Input::Notice(notice)).await;
-            }
-            return Ok((None, Setup { lines, cache: Vec::new(), commands: Err(context) }));
-        }
-    };
-    let mut layers = world.layers.clone();
-    layers.image.extend(container.image_config().env.iter().cloned());
-    let has_entrypoint =
-        world.container_spec.privileged && !container.image_config().entrypoint.is_empty();
-    if has_entrypoint {
-        let passed = [&layers.image[..], &layers.managed, &layers.overrides].concat();
-        let found = entrypoint::run(&*container, passed).await?;
-        layers.image = found;
-    }
-    layers.buildspec.extend(fetched);
-    let variables = env::compose(layers);
-    let shell_in = |container: &Arc<dyn Container>| {
-        Shell::prepare(
-            Arc::clone(container),
-            work.version,
-            work.shell.clone(),
-            &world.places,
-            &variables,
-            Arc::clone(&world.snapshot),
-        )
-    };
-    let mut shell = shell_in(&container).await?;
-    if let (Some(cache), Some(to)) = (&work.cache, &world.cache) {
-        let (_held, cancel) = watch::channel(false);
-        let caching = |shell: &Shell, container: &Arc<dyn Container>| {
-            let container = Arc::clone(container);
-            Caching { at: upload::workplace(world, shell, container, inbox, cancel.clone()) }
-        };
-        let before = std::mem::take(&mut *upload::lock(&world.cache_state));
-        let found = caching(&shell, &container).find(cache, to, before).await;
-        // Once its key is known, a cache can be a layer as well. What an entrypoint has started, or
-        // somebody's session, must not end with the container.
-        if let Some(trees) = found.worthwhile_trees()
-            && !container.has_cache()
-            && !has_entrypoint
-            && !world.sessions.has_guests()
-            && container.can_hold(&trees)
-        {
-            tracing::debug!("the container once more, with the cache as a layer");
-            container = housing.again(trees).await?;
-            shell = shell_in(&container).await?;
-        }
-        let state = caching(&shell, &container).restore(cache, to, found).await;
-        *upload::lock(&world.cache_state) = state;
-    }
-    // This machine is no image of CodeBuild's; looking would be one more process at each start.
-    let has_catalog = world.container_spec.image != Image::Host;
-    let catalog = if has_catalog { catalog(&*container).await } else { None };
-    if catalog.is_none() && !work.runtimes.is_empty() {
-        let names: Vec<&str> = work.runtimes.iter().map(|runtime| runtime.name.as_str()).collect();
-        let text = format!(
-            "runtime-versions: the image has no {}, so the build finds what is there of {}",
-            runtimes::CATALOG,
-            names.join(", ")
-        );
-        inbox.send(Input::Notice(Notice::note(text))).await;
-    }
-    let mut setup = runtimes::select(catalog.as_deref(), &work.runtimes, &variables);
-    lines.append(&mut setup.lines);
-    Ok((Some(shell), Setup { lines, cache: Vec::new(), commands: setup.commands }))
+/// What is worked with.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) world: Arc<World>,
+    pub(super) inbox: Inbox,
+    pub(super) housing: Housing,
+    pub(super) shell: Arc<Mutex<Option<Shell>>>,
 }
 
-/// Values from Parameter Store and Secrets Manager; masked from here on. What the command line sets
-/// is not asked for.
-async fn fetch(
-    world: &World,
-    work: &Work,
-    lines: &mut Vec<String>,
-    inbox: &Inbox,
-) -> Result<Vec<(String, String)>, Failure> {
-    let is_set = |name: &str| world.layers.overrides.iter().any(|(set, _)| set == name);
-    let parameters: Vec<_> =
-        work.parameters.iter().filter(|wanted| !is_set(&wanted.name)).collect();
-    let secrets: Vec<_> = work.secrets.iter().filter(|wanted| !is_set(&wanted.name)).collect();
-    if !parameters.is_empty() {
-        lines.push("Decrypting parameter store environment variables".to_owned());
+impl Setup {
+    /// Does one thing; the answer, unless the container is being taken down.
+    pub(super) async fn perform(&self, preparation: Preparation) -> Option<Input> {
+        let container = self.housing.current()?;
+        Some(match preparation {
+            Preparation::FetchValues(wanted) => Input::ValuesFetched(self.fetch(&wanted).await),
+            Preparation::RunEntrypoint { variables } => {
+                let found = entrypoint::run(&*container, variables).await;
+                Input::EntrypointRan(found.map_err(|error| {
+                    let is_its_own = matches!(error, ShellError::Entrypoint { .. });
+                    let hint = is_its_own.then(|| entrypoint::HINT.to_owned());
+                    SetupError::new(fault(&error), hint)
+                }))
+            }
+            Preparation::OpenShell { variables } => {
+                let opened = self.open_shell(container, &variables).await;
+                Input::ShellOpened(opened.map_err(|error| fault(&error)))
+            }
+            Preparation::FindCache => Input::CacheFound(self.find_cache(&container).await),
+            Preparation::Rehouse => {
+                let housed = self.rehouse(container).await;
+                let facts = housed.map(|container| facts(&self.world, &*container));
+                Input::Rehoused(facts.map_err(|error| fault(&error)))
+            }
+            Preparation::RestoreCache => {
+                self.restore_cache(&container).await;
+                Input::CacheRestored
+            }
+            Preparation::ReadCatalog => Input::CatalogRead(catalog(&*container).await),
+        })
     }
-    let fetched = world.vault.fetch(&parameters, &secrets).await?;
-    let values = fetched.iter().map(|(_, value)| value.clone().into_bytes());
-    world.secrets.add(values).map_err(|error| Failure {
-        context: PhaseContext::new(
-            StatusCode::ClientError,
-            format!("cannot mask these values: {error}"),
-        ),
-        hint: None,
-        place: None,
-    })?;
-    let short: Vec<&str> = fetched
-        .iter()
-        .filter(|(_, value)| value.len() < MIN_LENGTH)
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if !short.is_empty() {
-        let text = format!(
-            "not masked, because shorter than {MIN_LENGTH} characters: the value of {}",
-            short.join(", ")
+
+    /// Values from Parameter Store and Secrets Manager; masked from here on.
+    async fn fetch(&self, wanted: &Wanted) -> Result<Fetched, SetupError> {
+        let fetched = self.world.vault.fetch(wanted).await?;
+        let values = fetched.0.iter().map(|(_, value)| value.clone().into_bytes());
+        self.world.secrets.add(values).map_err(|error| {
+            let message = format!("cannot mask these values: {error}");
+            SetupError::new(PhaseContext::new(StatusCode::ClientError, message), None)
+        })?;
+        Ok(fetched)
+    }
+
+    async fn open_shell(
+        &self,
+        container: Arc<dyn Container>,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(), ShellError> {
+        let Some(work) = self.world.work() else { return Ok(()) };
+        let shell = Shell::prepare(
+            container,
+            work.version,
+            work.shell.clone(),
+            &self.world.plan.places,
+            variables,
+            Arc::clone(&self.world.snapshot),
         );
-        inbox.send(Input::Notice(Notice::warning(text))).await;
+        *self.shell.lock().await = Some(shell.await?);
+        Ok(())
     }
-    Ok(fetched)
+
+    async fn find_cache(&self, container: &Arc<dyn Container>) -> Option<FoundCache> {
+        let (cache, to) = (self.world.work()?.cache.as_ref()?, self.world.cache.as_ref()?);
+        let (_held, cancel) = watch::channel(false);
+        let caching = self.caching(container, cancel).await?;
+        let before = std::mem::take(&mut *upload::lock(&self.world.cache_state));
+        let state = caching.find(cache, to, before).await;
+        let found = state.found().map(|(files, bytes)| FoundCache {
+            files,
+            bytes,
+            can_be_layer: state.trees().is_some_and(|trees| container.can_hold(&trees)),
+            has_guests: self.world.sessions.has_guests(),
+        });
+        *upload::lock(&self.world.cache_state) = state;
+        found
+    }
+
+    async fn rehouse(&self, old: Arc<dyn Container>) -> Result<Arc<dyn Container>, ShellError> {
+        let trees = upload::lock(&self.world.cache_state).trees();
+        match trees {
+            Some(trees) => {
+                tracing::debug!("the container once more, with the cache as a layer");
+                self.housing.again(trees).await
+            }
+            None => Ok(old),
+        }
+    }
+
+    async fn restore_cache(&self, container: &Arc<dyn Container>) {
+        let work = self.world.work().and_then(|work| work.cache.as_ref());
+        let (Some(cache), Some(to)) = (work, &self.world.cache) else { return };
+        let (_held, cancel) = watch::channel(false);
+        let Some(caching) = self.caching(container, cancel).await else { return };
+        let found = std::mem::take(&mut *upload::lock(&self.world.cache_state));
+        let state = caching.restore(cache, to, found).await;
+        *upload::lock(&self.world.cache_state) = state;
+    }
+
+    async fn caching(
+        &self,
+        container: &Arc<dyn Container>,
+        cancel: watch::Receiver<bool>,
+    ) -> Option<Caching> {
+        let shell = self.shell.lock().await;
+        let (world, container) = (&self.world, Arc::clone(container));
+        let at = upload::workplace(world, shell.as_ref()?, container, &self.inbox, cancel);
+        Some(Caching { at })
+    }
 }
 
 /// The image's catalog of runtimes, where it has one.

@@ -11,6 +11,7 @@ use runner_core::env::DEFAULT_PATH;
 use runner_core::event::ExportedVariable;
 use runner_core::exports;
 use runner_core::machine::CommandRun;
+use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Places;
 use runner_core::spec::Version;
 use std::collections::BTreeMap;
@@ -24,6 +25,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 const SAVED: &[u8] = b"\n#\n";
 /// Most of a state file that is read back. Linux takes no larger environment.
 const MAX_STATE: u64 = 8 << 20;
+
+/// What CodeBuild says of a build whose container died.
+pub(super) const FOUND_DEAD: &str = "Build container found dead before completing the build. Build \
+                                     container died because it was out of memory, or the Docker image \
+                                     is not supported.";
 
 /// Where a build's shell stands between two commands.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +86,19 @@ pub(crate) enum ShellError {
     Exec(#[from] ExecError),
     #[error(transparent)]
     Engine(EngineError),
+}
+
+/// What a build ends with where its shell cannot go on.
+pub(super) fn fault(error: &ShellError) -> PhaseContext {
+    match error {
+        ShellError::NoShell { .. } | ShellError::Entrypoint { .. } => {
+            PhaseContext::new(StatusCode::None, format!("{FOUND_DEAD} ({error})"))
+        }
+        ShellError::Engine(error) => PhaseContext::new(error.code.clone(), error.message.clone()),
+        ShellError::State { .. } | ShellError::Exec(_) => {
+            PhaseContext::new(StatusCode::InternalServiceError, error.to_string())
+        }
+    }
 }
 
 impl Shell {

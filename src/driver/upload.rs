@@ -42,7 +42,7 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
     let leavings = world.leavings.look(&**container).await;
     let at = workplace(world, shell, Arc::clone(container), inbox, cancelled.clone());
     let at = Workplace { leavings, ..at };
-    let collector = Collector { at: at.clone(), arn: world.arn.clone() };
+    let collector = Collector { at: at.clone(), arn: world.plan.facts.arn.clone() };
     let mut result = Ok(());
     if let (Some(artifacts), Some(to)) = (&work.artifacts, &world.artifacts)
         && let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await
@@ -82,11 +82,11 @@ pub(super) fn workplace(
         container,
         teller: Teller(Arc::new(inbox.clone())),
         values: shell.surroundings(),
-        source: world.places.source.clone(),
+        source: world.plan.places.source.clone(),
         leavings: Leavings::default(),
         sources: Sources::new(&world.container_spec.sources),
         secrets: world.secrets.clone(),
-        build: world.uuid.clone(),
+        build: world.plan.facts.uuid.clone(),
         scratch: world.scratch.clone(),
         identity: world.identity.clone(),
         cancel,

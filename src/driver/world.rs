@@ -11,9 +11,8 @@ use crate::engine::{ContainerSpec, Engine};
 use crate::outputs::cache::{CacheState, CacheTo};
 use crate::outputs::{Destinations, LeavingPlaces};
 use crate::secrets::Vault;
-use runner_core::env::Layers;
 use runner_core::mask::SharedSecrets;
-use runner_core::plan::{Places, Work};
+use runner_core::plan::{BuildPlan, Work};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -34,12 +33,7 @@ pub(crate) struct ReportsWanted {
 pub(crate) struct World {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) container_spec: ContainerSpec,
-    pub(crate) work: Option<Work>,
-    /// The layers of the build's variables, but for what is fetched.
-    pub(crate) layers: Layers,
-    pub(crate) places: Places,
-    /// The buildspec's name in messages.
-    pub(crate) buildspec: String,
+    pub(crate) plan: Arc<BuildPlan>,
     /// Grows when values are fetched.
     pub(crate) secrets: SharedSecrets,
     pub(crate) vault: Arc<Vault>,
@@ -48,8 +42,6 @@ pub(crate) struct World {
     pub(crate) breakpoints: Arc<Breakpoints>,
     /// Copies of the log that go elsewhere.
     pub(crate) deliveries: Arc<dyn Deliveries>,
-    /// Layers to remove at the end, wherever the engine has put them.
-    pub(crate) container_layers: Vec<PathBuf>,
     /// What becomes of reports.
     pub(crate) reports: ReportsWanted,
     /// Where artifacts go; none: they are not collected.
@@ -62,10 +54,14 @@ pub(crate) struct World {
     pub(crate) leavings: LeavingPlaces,
     /// Whose the buckets are.
     pub(crate) identity: Identity,
-    /// The build's uuid and ARN.
-    pub(crate) uuid: String,
-    pub(crate) arn: String,
     /// A folder of the build's own on the host.
     pub(crate) scratch: PathBuf,
     pub(crate) missing_program_hint: Advice,
+}
+
+impl World {
+    /// What the buildspec asks for; none where it was rejected.
+    pub(super) fn work(&self) -> Option<&Work> {
+        self.plan.work.as_ref().ok()
+    }
 }

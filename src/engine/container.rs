@@ -78,8 +78,16 @@ pub(super) struct InitContainer {
     is_layered: bool,
     /// Whether a cache could have been in it.
     holds: Option<Holds>,
-    config: Config,
+    made: Made,
     has_toolbox: bool,
+}
+
+/// How a container was made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Made {
+    pub(super) engine: &'static str,
+    pub(super) image: Option<String>,
+    pub(super) config: Config,
 }
 
 /// Says of a cache whether it could be a layer.
@@ -95,13 +103,18 @@ impl InitContainer {
         is_layered: bool,
         holds: Holds,
     ) -> Self {
-        let config = own.image.as_ref().map(|image| image.config.clone()).unwrap_or_default();
-        let container = Self::held(init, Box::new(own), config);
+        let image = own.image.as_ref();
+        let made = Made {
+            engine: "namespaces",
+            image: image.and_then(|image| image.digest.clone()),
+            config: image.map(|image| image.config.clone()).unwrap_or_default(),
+        };
+        let container = Self::held(init, Box::new(own), made);
         InitContainer { has_one_user, has_toolbox, is_layered, holds: Some(holds), ..container }
     }
 
     /// One that something else holds together.
-    pub(super) fn held(init: Arc<InitClient>, held: Box<dyn Held>, config: Config) -> Self {
+    pub(super) fn held(init: Arc<InitClient>, held: Box<dyn Held>, made: Made) -> Self {
         InitContainer {
             init,
             held: Mutex::new(Some(held)),
@@ -109,14 +122,15 @@ impl InitContainer {
             has_one_user: false,
             is_layered: false,
             holds: None,
-            config,
+            made,
             has_toolbox: false,
         }
     }
 
     /// One in which everything runs as the caller unless another user is asked for.
     pub(super) fn of_caller(init: Arc<InitClient>, own: Own, layer: PathBuf) -> Self {
-        let container = Self::held(init, Box::new(own), Config::default());
+        let made = Made { engine: "process", ..Made::default() };
+        let container = Self::held(init, Box::new(own), made);
         InitContainer { of_caller: Some(layer), ..container }
     }
 
@@ -159,8 +173,16 @@ impl Container for InitContainer {
         self.has_toolbox
     }
 
+    fn engine(&self) -> &'static str {
+        self.made.engine
+    }
+
+    fn image(&self) -> Option<&str> {
+        self.made.image.as_deref()
+    }
+
     fn image_config(&self) -> &Config {
-        &self.config
+        &self.made.config
     }
 
     fn has_cache(&self) -> bool {

@@ -73,6 +73,13 @@ pub(crate) trait Container: Send + Sync {
     /// Directory of our own programs, as the container sees it.
     fn programs(&self) -> PathBuf;
 
+    /// The engine that has made it, by the name that `--engine` takes.
+    fn engine(&self) -> &'static str;
+
+    /// The image it was made of: a digest, or what a daemon calls it. None where that was this machine, or
+    /// a directory.
+    fn image(&self) -> Option<&str>;
+
     /// What its image says about how it is run.
     fn image_config(&self) -> &Config;
 

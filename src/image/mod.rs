@@ -46,6 +46,8 @@ pub(crate) struct Prepared {
     pub(crate) restored: Vec<Restored>,
     /// What the image says about how it is run.
     pub(crate) config: Config,
+    /// Digest of what describes it, where anything does.
+    pub(crate) digest: Option<String>,
     /// Held as long as a build uses it, so that nobody replaces or removes it meanwhile.
     _in_use: InUse,
 }
@@ -62,6 +64,7 @@ impl Prepared {
             lower: vec![tree],
             restored: Vec::new(),
             config: Config::default(),
+            digest: None,
             _in_use: InUse::Tree(lock),
         }
     }

@@ -40,7 +40,8 @@ pub(super) fn stack(store: &Store, image: InUse, users: Option<&UserMap>) -> io:
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it has no layers"));
     }
     let config = image.image.config.clone();
-    Ok(Prepared { lower, restored, config, _in_use: Held::Image(image) })
+    let digest = Some(image.image.digest.to_string());
+    Ok(Prepared { lower, restored, config, digest, _in_use: Held::Image(image) })
 }
 
 fn restored(store: &Store, variant: &Variant, image: &StoredImage) -> io::Result<Vec<Restored>> {

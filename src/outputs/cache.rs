@@ -317,9 +317,9 @@ impl CacheState {
         CacheState { entry, wanted: Some(wanted), restored: None }
     }
 
-    /// The same, where it takes longer to copy them than to make a container.
-    pub(crate) fn worthwhile_trees(&self) -> Option<CachedTrees> {
-        self.entry.as_ref().filter(|entry| entry.is_large()).and_then(|_| self.trees())
+    /// Files and bytes of the cache that was found in a folder.
+    pub(crate) fn found(&self) -> Option<(u64, u64)> {
+        self.entry.as_ref().map(|entry| (entry.facts.files, entry.facts.bytes))
     }
 
     /// The trees that may be part of a container: those of a cache that this user's runner has saved here.

@@ -4,7 +4,8 @@
 //! (`/app/token=...`). A secret with keys is a map, or a text that is JSON. Who but its owner can
 //! read such a file has read it already, so it is refused.
 
-use super::Failure;
+use super::{no_parameter, no_secret};
+use runner_core::machine::SetupError;
 use runner_core::spec::yaml::{self, Node, Value};
 use runner_core::spec::{Diagnostic, SecretReference, SecretVersion};
 use std::collections::BTreeMap;
@@ -81,20 +82,20 @@ impl SecretsFile {
     }
 
     /// A parameter's value.
-    pub(super) fn parameter(&self, name: &str) -> Result<String, Failure> {
+    pub(super) fn parameter(&self, name: &str) -> Result<String, SetupError> {
         match self.values.get(name) {
             Some(Entry::Text(text)) => Ok(text.clone()),
             Some(keys) => Ok(keys.text()),
             None => {
                 let message = format!("parameter does not exist: {name}");
-                Err(Failure::parameters(message, Some(self.add(name))))
+                Err(no_parameter(message, Some(self.add(name))))
             }
         }
     }
 
     /// A secret's value. An entry for the whole reference, version and all, goes before one for the
     /// secret.
-    pub(super) fn secret(&self, wanted: &SecretReference) -> Result<String, Failure> {
+    pub(super) fn secret(&self, wanted: &SecretReference) -> Result<String, SetupError> {
         let (stage, id) = match &wanted.version {
             SecretVersion::Stage(stage) => (stage.as_str(), ""),
             SecretVersion::Id(id) => ("", id.as_str()),
@@ -117,13 +118,13 @@ impl SecretsFile {
         let Some(entry) = self.values.get(&wanted.id).or_else(|| self.values.get(name)) else {
             let message =
                 "ResourceNotFoundException: Secrets Manager can't find the specified secret.";
-            return Err(Failure::secrets(message, Some(self.add(name))));
+            return Err(no_secret(message, Some(self.add(name))));
         };
         match &wanted.json_key {
             None => Ok(entry.text()),
             Some(key) => entry.key(key).ok_or_else(|| {
                 let message = format!("the secret {name} has no key {key}");
-                Failure::secrets(message, Some(self.add(&format!("{name}:{key}"))))
+                no_secret(message, Some(self.add(&format!("{name}:{key}"))))
             }),
         }
     }

@@ -8,8 +8,9 @@ mod file;
 pub(crate) use file::{GitCredential, SecretsFile};
 
 use crate::amazon::{Amazon, CallError, Identity, PARAMETER_STORE, SECRETS_MANAGER};
+use runner_core::machine::{Fetched, SetupError, Wanted};
 use runner_core::phase::{PhaseContext, StatusCode};
-use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, Span, Variable};
+use runner_core::spec::{SecretReference, SecretVariable, SecretVersion, Variable};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -23,30 +24,12 @@ pub(crate) enum Vault {
     Aws(Identity),
 }
 
-/// Why a value cannot be had.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    /// What CodeBuild says of it.
-    pub(crate) context: PhaseContext,
-    pub(crate) hint: Option<String>,
-    /// Where the buildspec asks for the value, if it is one that is the matter.
-    pub(crate) place: Option<Span>,
+fn no_parameter(message: impl Into<String>, hint: Option<String>) -> SetupError {
+    SetupError::new(PhaseContext::new(StatusCode::DecryptedVariablesError, message), hint)
 }
 
-impl Failure {
-    fn parameters(message: impl Into<String>, hint: Option<String>) -> Self {
-        let context = PhaseContext::new(StatusCode::DecryptedVariablesError, message);
-        Failure { context, hint, place: None }
-    }
-
-    fn secrets(message: impl Into<String>, hint: Option<String>) -> Self {
-        let context = PhaseContext::new(StatusCode::SecretsManagerError, message);
-        Failure { context, hint, place: None }
-    }
-
-    fn at(self, span: Span) -> Self {
-        Failure { place: Some(span), ..self }
-    }
+fn no_secret(message: impl Into<String>, hint: Option<String>) -> SetupError {
+    SetupError::new(PhaseContext::new(StatusCode::SecretsManagerError, message), hint)
 }
 
 impl Vault {
@@ -59,21 +42,15 @@ impl Vault {
     }
 
     /// Names and values of the variables, parameters first: a secret of the same name goes before.
-    pub(crate) async fn fetch(
-        &self,
-        parameters: &[&Variable],
-        secrets: &[&SecretVariable],
-    ) -> Result<Vec<(String, String)>, Failure> {
-        if parameters.is_empty() && secrets.is_empty() {
-            return Ok(Vec::new());
-        }
+    pub(crate) async fn fetch(&self, wanted: &Wanted) -> Result<Fetched, SetupError> {
+        let Wanted { parameters, secrets } = wanted;
         let values = match self {
             Vault::File(file) => {
                 let parameters = parameters.iter().map(|wanted| {
-                    file.parameter(&wanted.value).map_err(|failure| failure.at(wanted.span))
+                    file.parameter(&wanted.value).map_err(|error| error.at(wanted.span))
                 });
                 let secrets = secrets.iter().map(|wanted| {
-                    file.secret(&wanted.secret).map_err(|failure| failure.at(wanted.span))
+                    file.secret(&wanted.secret).map_err(|error| error.at(wanted.span))
                 });
                 parameters.chain(secrets).collect::<Result<Vec<_>, _>>()?
             }
@@ -81,15 +58,15 @@ impl Vault {
         };
         let names = parameters.iter().map(|wanted| wanted.name.clone());
         let names = names.chain(secrets.iter().map(|wanted| wanted.name.clone()));
-        Ok(names.zip(values).collect())
+        Ok(Fetched(names.zip(values).collect()))
     }
 }
 
 async fn from_aws(
     identity: &Identity,
-    parameters: &[&Variable],
-    secrets: &[&SecretVariable],
-) -> Result<Vec<String>, Failure> {
+    parameters: &[Variable],
+    secrets: &[SecretVariable],
+) -> Result<Vec<String>, SetupError> {
     let aws = Amazon::load(identity).await;
     let mut found: HashMap<String, String> = HashMap::new();
     let mut names: Vec<&str> = parameters.iter().map(|wanted| wanted.value.as_str()).collect();
@@ -100,7 +77,7 @@ async fn from_aws(
         let answer = aws
             .call(PARAMETER_STORE, "GetParameters", &request)
             .await
-            .map_err(|error| Failure::parameters(error.to_string(), hint(&error)))?;
+            .map_err(|error| no_parameter(error.to_string(), hint(&error)))?;
         let text = |value: &Value, name: &str| value.get(name)?.as_str().map(str::to_owned);
         for parameter in answer["Parameters"].as_array().into_iter().flatten() {
             let Some(value) = text(parameter, "Value") else { continue };
@@ -117,7 +94,7 @@ async fn from_aws(
         let value = found.get(&wanted.value).cloned().ok_or_else(|| {
             let message = format!("parameter does not exist: {}", wanted.value);
             let place = format!("looked for in Parameter Store of {}", aws.region());
-            Failure::parameters(message, Some(place)).at(wanted.span)
+            no_parameter(message, Some(place)).at(wanted.span)
         });
         values.push(value?);
     }
@@ -132,7 +109,7 @@ async fn from_aws(
             Some((_, text)) => text.clone(),
             None => {
                 let text = secret_text(&aws, secret).await;
-                let text = text.map_err(|failure| failure.at(wanted.span))?;
+                let text = text.map_err(|error| error.at(wanted.span))?;
                 texts.push((secret, text.clone()));
                 text
             }
@@ -141,14 +118,14 @@ async fn from_aws(
             None => text,
             Some(key) => json_key(&text, key).ok_or_else(|| {
                 let message = format!("the secret {} has no key {key}", secret.id);
-                Failure::secrets(message, None).at(wanted.span)
+                no_secret(message, None).at(wanted.span)
             })?,
         });
     }
     Ok(values)
 }
 
-async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, Failure> {
+async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, SetupError> {
     let mut request = json!({"SecretId": wanted.id});
     match &wanted.version {
         SecretVersion::Stage(stage) => request["VersionStage"] = json!(stage),
@@ -157,12 +134,9 @@ async fn secret_text(aws: &Amazon, wanted: &SecretReference) -> Result<String, F
     let answer = aws
         .call(SECRETS_MANAGER, "GetSecretValue", &request)
         .await
-        .map_err(|error| Failure::secrets(error.to_string(), hint(&error)))?;
+        .map_err(|error| no_secret(error.to_string(), hint(&error)))?;
     answer["SecretString"].as_str().map(str::to_owned).ok_or_else(|| {
-        Failure::secrets(
-            format!("the secret {} is binary, which no variable can hold", wanted.id),
-            None,
-        )
+        no_secret(format!("the secret {} is binary, which no variable can hold", wanted.id), None)
     })
 }
 

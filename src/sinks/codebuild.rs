@@ -113,6 +113,7 @@ impl<W: Write + Send> Sink for CodeBuild<W> {
             | EventBody::Report(_)
             | EventBody::ArtifactStored(_)
             | EventBody::Progress(_)
+            | EventBody::ContainerStarted { .. }
             | EventBody::Notice(_)
             | EventBody::Paused { .. }
             | EventBody::Resumed { .. }

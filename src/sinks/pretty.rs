@@ -289,6 +289,7 @@ impl Sink for Pretty {
             }
             EventBody::Report(facts) => self.reports.push((**facts).clone()),
             EventBody::Agent { .. }
+            | EventBody::ContainerStarted { .. }
             | EventBody::Exported { .. }
             | EventBody::SessionOpened { .. }
             | EventBody::SessionClosed { .. } => {}

@@ -531,6 +531,9 @@ fn auto_takes_docker_where_namespaces_are_closed() {
     let there = outcome(&mut closed(&["--image", &tree])).code(0);
     assert_eq!(there.output(), "hello\n");
     assert_eq!(there.stderr.matches("engine docker, because").count(), 1, "{}", there.stderr);
+    let made = bed.events("container_started").remove(0);
+    assert_eq!(made["engine"], "docker");
+    assert!(made["image"].as_str().is_some_and(|id| id.starts_with("sha256:")), "{made}");
     // Where nothing answers either, the first reason counts.
     let mut command = closed(&["--image", &tree]);
     command.env("DOCKER_HOST", "unix:///nonexistent").env("PATH", "/bin");

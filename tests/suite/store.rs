@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 cases! {
     [Containers, Image("busybox"), Program("docker-registry"), Program("skopeo"), Program("umoci")] =>
-        pulled_and_run, the_second_pull_is_nothing, two_pulls_at_once, a_tag_that_moves,
+        pulled_and_run, which_image_it_was, the_second_pull_is_nothing, two_pulls_at_once, a_tag_that_moves,
         a_transfer_that_breaks, a_pull_that_was_killed, a_stop_while_pulling, archives,
         compressed_with_zstd;
     [Containers, Image("busybox")] =>
@@ -57,6 +57,21 @@ fn pulled_and_run() {
     assert_eq!(second.output(), "pulled\n0\n");
     let text = bed.runner(["image", "ls"]).code(0).stdout;
     assert!(text.contains(&name), "{text}");
+}
+
+/// A name may mean another image tomorrow.
+fn which_image_it_was() {
+    let bed = Bed::new();
+    let name = Registry::open().push(&two_layers(&bed, "which"), "store/which:one");
+    let pulled = bed.runner(["image", "pull", &name]).code(0).stdout;
+    let digest = pulled.split_whitespace().nth(1).unwrap();
+    assert!(digest.starts_with("sha256:"), "{pulled}");
+    bed.build(&build(&["true"]), &["--image", &name]).code(0);
+    let made = bed.events("container_started");
+    assert_eq!(made, [serde_json::json!({"engine": "namespaces", "image": digest})]);
+    // What was asked for is what the record says, as at AWS.
+    assert_eq!(bed.events("build_started")[0]["engine"], "auto");
+    assert_eq!(bed.record()["environment"]["image"].as_str(), Some(&*name));
 }
 
 fn the_second_pull_is_nothing() {

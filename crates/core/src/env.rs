@@ -1,7 +1,7 @@
 //! The variables a build starts with, and which layer wins.
 //!
-//! Fed by `spec`, the image and the command line; feeds `src/driver/shell.rs`, which writes them
-//! into the build's state. The caller's own environment is not a layer.
+//! Fed by `spec`, the image and the command line; feeds `machine::build`, and so the shell of the
+//! first command. The caller's own environment is not a layer.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 pub type Variables = Vec<(String, String)>;
 
 /// The layers, weakest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
     /// Directory of the `codebuild-*` commands; last in PATH, as in AWS.
     pub helpers: String,

@@ -51,6 +51,15 @@ pub enum EventBody {
         /// How long it took, in milliseconds.
         duration_ms: u64,
     },
+    /// There is a container.
+    ContainerStarted {
+        /// The engine that has made it.
+        engine: String,
+        /// The image it was made of, by a name that means no other; none where that was this machine, or a
+        /// directory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
+    },
     /// A line that CodeBuild's agent writes into the log at this point.
     Agent {
         /// The line without its prefix.
@@ -187,6 +196,7 @@ impl EventBody {
             EventBody::Progress(progress) => secrets.mask_text(&mut progress.what),
             EventBody::BuildStarted(_)
             | EventBody::PhaseStarted { .. }
+            | EventBody::ContainerStarted { .. }
             | EventBody::CommandEnded { .. }
             | EventBody::Output { .. }
             | EventBody::Resumed { .. }
@@ -290,8 +300,11 @@ pub struct BuildFacts {
     pub initiator: String,
     /// The image, as asked for.
     pub image: String,
-    /// The engine that runs it.
+    /// The engine that runs it; the one asked for, as long as there is no container.
     pub engine: String,
+    /// The image of its container, by a name that means no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_image: Option<String>,
     /// The buildspec, as asked for.
     pub buildspec: String,
     /// Source directory on the host.

@@ -3,6 +3,7 @@
 //! Fed by `spec` and by the command line (`src/cli/run.rs`); feeds `machine::build`. A rejected
 //! buildspec makes a plan, too: a build that fails in DOWNLOAD_SOURCE, with a record like any other.
 
+use crate::env::Layers;
 use crate::event::BuildFacts;
 use crate::phase::{Phase, PhaseContext};
 use crate::spec::{
@@ -19,6 +20,8 @@ pub struct BuildPlan {
     pub facts: BuildFacts,
     /// Where things lie in the container.
     pub places: Places,
+    /// The build's variables, but for those of its image and those that are fetched.
+    pub layers: Layers,
     /// What there is to do.
     pub work: Result<Work, Rejection>,
     /// How long things may take.

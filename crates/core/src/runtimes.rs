@@ -1,9 +1,8 @@
 //! `runtime-versions` held against the catalog of an image (`spec/buildspec.md` 4.5).
 //!
-//! Fed by the driver, which reads the catalog out of the container; what comes of it goes into the
-//! machine as part of its setup. The catalog is the image's: what in it does not fit is left out.
+//! Used by `machine::build`, with what the driver has read out of the container. The catalog is the image's: what in it does not fit is left out.
 
-use crate::machine::{Setup, SetupCommand};
+use crate::machine::SetupCommand;
 use crate::phase::{PhaseContext, StatusCode};
 use crate::spec::Runtime;
 use crate::spec::yaml::{self, Node, Value};
@@ -17,6 +16,15 @@ pub const CATALOG: &str = "/codebuild/image/config/runtimes.yml";
 const NO_CATALOG: &str = "Skipping install of runtimes. Runtime version selection is not supported \
                           by this build image.";
 
+/// What is chosen of an image's runtimes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// What CodeBuild's agent says of it.
+    pub lines: Vec<String>,
+    /// Commands that install them, or why they cannot be had.
+    pub commands: Result<Vec<SetupCommand>, PhaseContext>,
+}
+
 /// Finds the commands that install the wanted runtimes. `variables` are those of the build, for
 /// versions that name one.
 #[must_use]
@@ -24,8 +32,8 @@ pub fn select(
     catalog: Option<&str>,
     wanted: &[Runtime],
     variables: &BTreeMap<String, String>,
-) -> Setup {
-    let ready = |lines: Vec<String>| Setup { lines, cache: Vec::new(), commands: Ok(Vec::new()) };
+) -> Selection {
+    let ready = |lines: Vec<String>| Selection { lines, commands: Ok(Vec::new()) };
     let catalog = match (catalog, wanted.is_empty()) {
         (None, true) => return ready(Vec::new()),
         (None, false) => return ready(vec![NO_CATALOG.to_owned()]),
@@ -45,8 +53,7 @@ pub fn select(
         chosen.push((runtime.name.clone(), version));
     }
     let commands = catalog.commands(chosen, &mut lines);
-    Setup {
-        cache: Vec::new(),
+    Selection {
         lines,
         commands: commands.map_err(|message| PhaseContext::new(StatusCode::YamlFileError, message)),
     }

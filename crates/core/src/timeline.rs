@@ -76,11 +76,17 @@ mod tests {
         let whole = timeline(vec![
             EventBody::BuildStarted(facts),
             EventBody::PhaseStarted { phase: Phase::Build },
+            EventBody::ContainerStarted {
+                engine: "docker".to_owned(),
+                image: Some("sha256:1".to_owned()),
+            },
             output,
             EventBody::BuildEnded { status: Status::Failed, reason: None },
         ]);
-        assert_eq!((whole.seq(), whole.output()), (4, 12));
+        assert_eq!((whole.seq(), whole.output()), (5, 12));
         let view = whole.into_view().expect("a build");
         assert_eq!((view.phase(), view.status), (Phase::Build, Status::Failed));
+        let made = (view.facts.engine.as_str(), view.facts.resolved_image.as_deref());
+        assert_eq!(made, ("docker", Some("sha256:1")));
     }
 }

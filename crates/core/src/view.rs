@@ -99,6 +99,10 @@ impl BuildView {
             | EventBody::Output { .. }
             | EventBody::Progress(_)
             | EventBody::Notice(_) => {}
+            EventBody::ContainerStarted { engine, image } => {
+                self.facts.engine.clone_from(engine);
+                self.facts.resolved_image.clone_from(image);
+            }
             EventBody::ArtifactStored(artifact) => self.artifacts.push(artifact.clone()),
             EventBody::PhaseStarted { phase } => self.phases.push(PhaseView {
                 phase: *phase,

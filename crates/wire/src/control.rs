@@ -70,8 +70,6 @@ pub enum Request {
     Active,
     /// Send a signal to the program. Answered by [`Answer::Signalled`], among whatever else is said.
     Signal(i32),
-    /// No more input will come.
-    EndOfInput,
 }
 
 /// A program to start.
@@ -156,8 +154,6 @@ pub enum Answer {
     Closed {
         /// One line for the person.
         message: String,
-        /// Exit code for the client.
-        code: u8,
     },
 }
 

@@ -126,7 +126,7 @@ fn last_word(mut client: Client) -> Option<String> {
         match client.poll_frame().ok()? {
             Some(frame) => {
                 return match serde_json::from_slice(&frame?).ok()? {
-                    Answer::Closed { message, .. } => {
+                    Answer::Closed { message } => {
                         let told = message.strip_prefix("the build has ended: ");
                         Some(told.unwrap_or(&message).to_owned())
                     }

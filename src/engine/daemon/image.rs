@@ -42,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) reference: String,
     /// What it says about how it is run.
     pub(super) config: Config,
+    /// What it is called there whoever else is called so later.
+    pub(super) id: Option<String>,
     /// Whether it is of no use after this build.
     pub(super) is_passing: bool,
 }
@@ -105,7 +107,8 @@ pub(super) async fn prepare(
             Some("docker-daemon: names an image that is there; without it, it is pulled"),
         )
     })?;
-    Ok(Prepared { reference, config: config_of(found), is_passing })
+    let id = found.id.clone();
+    Ok(Prepared { reference, config: config_of(found), id, is_passing })
 }
 
 /// Removes an image that was made for one build.

@@ -16,7 +16,7 @@ mod remote;
 
 pub(crate) use leftover::remove_leftover;
 
-use super::container::{Held, InitContainer};
+use super::container::{Held, InitContainer, Made};
 use super::limits;
 use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, Teller};
 use crate::daemon::{Daemon, Program, Storage, find};
@@ -111,8 +111,12 @@ impl DaemonEngine {
         };
         match started {
             Ok(init) => {
-                let config = held.image.config.clone();
-                let container = InitContainer::held(init, Box::new(held), config);
+                let made = Made {
+                    engine: held.daemon.program.command(),
+                    image: held.image.id.clone(),
+                    config: held.image.config.clone(),
+                };
+                let container = InitContainer::held(init, Box::new(held), made);
                 if let Err(error) = furnish::furnish(&container, &spec, &self.tell).await {
                     container.stop().await;
                     return Err(error);

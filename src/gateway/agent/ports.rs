@@ -238,7 +238,7 @@ impl Ports {
                             ended = u32::try_from(id).ok().map(|id| (id, message));
                             break;
                         }
-                        Answer::Closed { message, .. } => return Err(message),
+                        Answer::Closed { message } => return Err(message),
                         _ => self.connections.keep_sockets(fds),
                     }
                 }

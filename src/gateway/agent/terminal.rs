@@ -228,7 +228,7 @@ pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<String, ClientError> {
     let Some(body) = frame else { return Err(ClientError::Closed) };
     match serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))? {
         Answer::Exited { .. } => Ok(String::new()),
-        Answer::Closed { message, .. } => Ok(message),
+        Answer::Closed { message } => Ok(message),
         other => Err(other.into()),
     }
 }

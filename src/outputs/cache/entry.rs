@@ -7,6 +7,7 @@ use super::names::{decode, encode};
 use super::signature::{Signed, Signer};
 use crate::beneath::{Dir, kind};
 use crate::engine::CachedTrees;
+use runner_core::machine::is_large_cache;
 use runner_wire::files::Facts;
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
@@ -25,10 +26,6 @@ const MOST_FACTS: u64 = 64 << 10;
 /// Most bytes of details: those of some hundred thousand directories.
 pub(super) const MOST_DETAILS: u64 = 64 << 20;
 const MOST_SIGNATURE: u64 = 256;
-/// A cache of so many files, or of so many bytes, is copied in the time that a container takes to be made
-/// once more.
-const MANY_FILES: u64 = 500;
-const MANY_BYTES: u64 = 32 << 20;
 
 /// What a cache says of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -109,7 +106,7 @@ impl Entry {
 
     /// Whether it takes longer to copy than a container takes to be made once more.
     pub(super) fn is_large(&self) -> bool {
-        self.facts.files >= MANY_FILES || self.facts.bytes >= MANY_BYTES
+        is_large_cache(self.facts.files, self.facts.bytes)
     }
 
     /// Its trees as layers, where those are all that there is to it.

@@ -5,16 +5,18 @@
 
 mod breakpoint;
 mod ending;
+mod prepare;
 mod setup;
 
 use super::pause::{Pauses, Stopwatch};
-use super::step::{CommandRun, Effect, Input, Setup, Step};
+use super::step::{CommandRun, ContainerFacts, Effect, Input, Step};
 use crate::event::{Block, EventBody, Notice, Outcome, ResumedBy};
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{BuildPlan, PhaseWork};
 use crate::spec::{Command, OnFailure, UserPhase};
 use crate::time::Timestamp;
 use ending::{Ending, Patience};
+use prepare::Preparing;
 use setup::SettingUp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +44,7 @@ pub struct BuildMachine {
 enum State {
     New,
     Provisioning,
-    Downloading,
+    Downloading(Box<Preparing>),
     SettingUp(SettingUp),
     Running(Running),
     Uploading,
@@ -92,7 +94,7 @@ impl BuildMachine {
             State::Over => None,
             State::New
             | State::Provisioning
-            | State::Downloading
+            | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => {
@@ -116,7 +118,7 @@ impl BuildMachine {
             State::Ending(_) | State::Over | State::Finalizing => None,
             State::New
             | State::Provisioning
-            | State::Downloading
+            | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => self.stopwatch.deadline(self.plan.limits.timeout),
@@ -130,7 +132,7 @@ impl BuildMachine {
             State::Ending(_) | State::Finalizing | State::Over => Some(self.status),
             State::New
             | State::Provisioning
-            | State::Downloading
+            | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => None,
@@ -147,7 +149,13 @@ impl BuildMachine {
         match input {
             Input::Start => self.start(now, &mut step),
             Input::Provisioned(result) => self.provisioned(result, now, &mut step),
-            Input::SourceReady(setup) => self.source_ready(setup, now, &mut step),
+            Input::ValuesFetched(fetched) => self.values_fetched(fetched, now, &mut step),
+            Input::EntrypointRan(found) => self.entrypoint_ran(found, now, &mut step),
+            Input::ShellOpened(result) => self.shell_opened(result, now, &mut step),
+            Input::CacheFound(found) => self.cache_found(found, &mut step),
+            Input::Rehoused(result) => self.rehoused(result, now, &mut step),
+            Input::CacheRestored => self.cache_restored(now, &mut step),
+            Input::CatalogRead(catalog) => self.catalog_read(catalog.as_deref(), now, &mut step),
             Input::CommandEnded { command, outcome, cause } => {
                 let how = (&outcome, cause.as_deref());
                 self.command_ended(command, how, now, &mut step);
@@ -196,7 +204,7 @@ impl BuildMachine {
                 }
             }
             Input::Progress(progress) => {
-                if matches!(self.state, State::Uploading | State::Downloading) {
+                if matches!(self.state, State::Uploading | State::Downloading(_)) {
                     step.events.push(EventBody::Progress(progress));
                 }
             }
@@ -223,18 +231,26 @@ impl BuildMachine {
         match &self.plan.work {
             Ok(_) => step.effects.push(Effect::Provision),
             // Nothing will run in it, so there is no need for a container.
-            Err(_) => self.provisioned(Ok(()), now, step),
+            Err(_) => self.provisioned(Ok(ContainerFacts::default()), now, step),
         }
     }
 
-    fn provisioned(&mut self, result: Result<(), PhaseContext>, now: Timestamp, step: &mut Step) {
+    fn provisioned(
+        &mut self,
+        result: Result<ContainerFacts, PhaseContext>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
         match (&self.state, result) {
-            (State::Provisioning, Ok(())) => {
+            (State::Provisioning, Ok(container)) => {
+                // A buildspec that was rejected gets none.
+                if self.plan.work.is_ok() {
+                    self.container_started(&container, step);
+                }
                 self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
                 self.agent(step, "Waiting for agent ping");
                 self.agent(step, "Waiting for DOWNLOAD_SOURCE");
                 self.enter(Phase::DownloadSource, now, step);
-                self.state = State::Downloading;
                 let places = &self.plan.places;
                 let lines = [
                     "Phase is DOWNLOAD_SOURCE".to_owned(),
@@ -242,17 +258,7 @@ impl BuildMachine {
                     format!("YAML location is {}", places.buildspec),
                 ];
                 step.events.extend(lines.map(|text| EventBody::Agent { text }));
-                match self.plan.work.clone() {
-                    Ok(_) => step.effects.push(Effect::DownloadSource),
-                    Err(rejection) => {
-                        let setup = Setup {
-                            lines: Vec::new(),
-                            cache: Vec::new(),
-                            commands: Err(rejection.context),
-                        };
-                        self.source_ready(setup, now, step);
-                    }
-                }
+                self.prepare(container, now, step);
             }
             (State::Provisioning, Err(context)) => {
                 self.worsen(Status::Fault, &context);
@@ -262,6 +268,11 @@ impl BuildMachine {
             // It was stopped meanwhile; the driver drops what it got.
             _ => {}
         }
+    }
+
+    fn container_started(&self, container: &ContainerFacts, step: &mut Step) {
+        let ContainerFacts { engine, image, .. } = container.clone();
+        step.events.push(EventBody::ContainerStarted { engine, image });
     }
 
     fn enter_user_phase(&mut self, phase: UserPhase, now: Timestamp, step: &mut Step) {
@@ -438,7 +449,7 @@ impl BuildMachine {
             State::Ending(ref ending) if ending.is_gone() => {}
             State::New
             | State::Provisioning
-            | State::Downloading
+            | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading

@@ -8,8 +8,9 @@ mod pause;
 mod step;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_of_ends;
 
 pub use build::BuildMachine;
-pub use step::{CallId, CommandRun, Effect, Impasse, Input, Setup, SetupCommand, Step};
+pub use step::{
+    CallId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input, Preparation,
+    SetupCommand, SetupError, Step, Wanted, is_large_cache,
+};

@@ -2,9 +2,13 @@
 //!
 //! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
 
+use crate::env::Variables;
 use crate::event::{EventBody, ExportedVariable, Notice, Outcome, Progress, StoredArtifact, Stuck};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
+use crate::spec::{SecretVariable, Span, Variable};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 /// What has happened.
@@ -13,9 +17,21 @@ pub enum Input {
     /// Begin.
     Start,
     /// The container is there, or why not.
-    Provisioned(Result<(), PhaseContext>),
-    /// Source and environment are in place, or why not.
-    SourceReady(Setup),
+    Provisioned(Result<ContainerFacts, PhaseContext>),
+    /// Values of parameters and secrets, or why one of them cannot be had.
+    ValuesFetched(Result<Fetched, SetupError>),
+    /// The image's variables as its entrypoint has left them, or why it did not run.
+    EntrypointRan(Result<Variables, SetupError>),
+    /// The first command's variables are in place, or why not.
+    ShellOpened(Result<(), PhaseContext>),
+    /// A cache that could be a layer, where there is one.
+    CacheFound(Option<FoundCache>),
+    /// The container is there once more, or why not.
+    Rehoused(Result<ContainerFacts, PhaseContext>),
+    /// The cache is in place, as far as there is one and nothing went wrong with it.
+    CacheRestored,
+    /// The image's catalog of runtimes, where it has one.
+    CatalogRead(Option<String>),
     /// A command has ended and its output is in the log.
     CommandEnded {
         /// Its number.
@@ -111,8 +127,8 @@ pub struct Impasse {
 pub enum Effect {
     /// Make the container; answer with [`Input::Provisioned`].
     Provision,
-    /// Put source and environment in place; answer with [`Input::SourceReady`].
-    DownloadSource,
+    /// Do one thing of DOWNLOAD_SOURCE.
+    Prepare(Preparation),
     /// Run a command; answer with [`Input::CommandEnded`].
     Run(CommandRun),
     /// Let a process go on that has called `codebuild-breakpoint`.
@@ -165,15 +181,118 @@ pub struct CommandRun {
     pub last_exit: i32,
 }
 
-/// What came of making source and environment ready.
+/// One thing of DOWNLOAD_SOURCE.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setup {
-    /// Lines of CodeBuild's agent about it.
-    pub lines: Vec<String>,
-    /// And about the cache.
-    pub cache: Vec<String>,
-    /// Commands that install runtimes, or why the build cannot go on.
-    pub commands: Result<Vec<SetupCommand>, PhaseContext>,
+pub enum Preparation {
+    /// Get values of parameters and secrets; answer with [`Input::ValuesFetched`].
+    FetchValues(Wanted),
+    /// Run the image's entrypoint; answer with [`Input::EntrypointRan`].
+    RunEntrypoint {
+        /// Variables it finds.
+        variables: Variables,
+    },
+    /// Put variables and directory of the first command in place; answer with
+    /// [`Input::ShellOpened`].
+    OpenShell {
+        /// The variables.
+        variables: BTreeMap<String, String>,
+    },
+    /// Find the cache; answer with [`Input::CacheFound`].
+    FindCache,
+    /// Make the container once more, with the cache found as a layer; answer with [`Input::Rehoused`].
+    Rehouse,
+    /// Put the cache in place that was found; answer with [`Input::CacheRestored`].
+    RestoreCache,
+    /// Read the image's catalog of runtimes; answer with [`Input::CatalogRead`].
+    ReadCatalog,
+}
+
+/// What a container turned out to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerFacts {
+    /// The engine that has made it.
+    pub engine: String,
+    /// The image it was made of, by a name that means no other.
+    pub image: Option<String>,
+    /// Variables of its image.
+    pub variables: Variables,
+    /// Whether its image names a program that is to run first.
+    pub has_entrypoint: bool,
+    /// Whether it is made of an image, and not of this machine.
+    pub has_image: bool,
+    /// Whether the cache is in it as a layer.
+    pub has_cache: bool,
+}
+
+/// Values that the buildspec takes from elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Variables with the names of their parameters in Parameter Store.
+    pub parameters: Vec<Variable>,
+    /// Variables with their secrets in Secrets Manager.
+    pub secrets: Vec<SecretVariable>,
+}
+
+impl Wanted {
+    /// Whether there is nothing to be got.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parameters.is_empty() && self.secrets.is_empty()
+    }
+}
+
+/// Names of variables and their values, which are secret: shown are the names alone.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Fetched(pub Variables);
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// Why a build does not come to its first command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupError {
+    /// For the record.
+    pub context: PhaseContext,
+    /// How to mend it.
+    pub hint: Option<String>,
+    /// Where in the buildspec the reason stands, where it does.
+    pub place: Option<Span>,
+}
+
+impl SetupError {
+    /// Without a place.
+    #[must_use]
+    pub fn new(context: PhaseContext, hint: Option<String>) -> Self {
+        SetupError { context, hint, place: None }
+    }
+
+    /// At this place.
+    #[must_use]
+    pub fn at(self, span: Span) -> Self {
+        SetupError { place: Some(span), ..self }
+    }
+}
+
+/// A cache that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundCache {
+    /// How many files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether a container like this one could hold it as a layer.
+    pub can_be_layer: bool,
+    /// Whether somebody is in the container, and would be put out with it.
+    pub has_guests: bool,
+}
+
+/// Whether a cache takes longer to be copied than a container to be made once more.
+#[must_use]
+pub fn is_large_cache(files: u64, bytes: u64) -> bool {
+    files >= 500 || bytes >= 32 << 20
 }
 
 /// A command that installs a runtime.

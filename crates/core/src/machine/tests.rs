@@ -1,7 +1,15 @@
 //! The machine as a table of stories: inputs in, the log and the verdict out, no process anywhere.
 
-use super::{BuildMachine, CallId, Effect, Impasse, Input, Setup, SetupCommand};
-use crate::event::{BuildFacts, EventBody, Outcome, PauseId, PauseKind, ResumedBy, Stuck};
+mod ends;
+mod law;
+mod prepare;
+
+use super::{
+    BuildMachine, CallId, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input, Preparation,
+    SetupError,
+};
+use crate::env::{Layers, Variables};
+use crate::event::{BuildFacts, EventBody, Notice, Outcome, PauseId, PauseKind, ResumedBy, Stuck};
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection};
 use crate::spec;
@@ -12,19 +20,47 @@ use std::time::Duration;
 
 /// Drives a machine through a whole build: every effect is answered at once, commands as `answers`
 /// says.
-pub(super) struct Bed {
-    pub(super) machine: BuildMachine,
-    pub(super) now: Duration,
+struct Bed {
+    machine: BuildMachine,
+    now: Duration,
     pending: VecDeque<Effect>,
-    pub(super) log: Vec<String>,
+    log: Vec<String>,
     ran: Vec<(String, bool, i32)>,
-    /// Commands that install runtimes.
-    setup: Vec<SetupCommand>,
-    pub(super) finished: Option<Status>,
+    /// What is found in DOWNLOAD_SOURCE.
+    world: World,
+    /// What was asked for there, in order.
+    asked: Vec<Preparation>,
+    notices: Vec<Notice>,
+    /// CodeBuild's lines.
+    lines: Vec<String>,
+    finished: Option<Status>,
     /// Whether nothing was left to be removed.
-    pub(super) is_clear: bool,
+    is_clear: bool,
     /// Whether nobody answers when processes are killed, or the build is to be finalized.
-    pub(super) is_mute: bool,
+    is_mute: bool,
+}
+
+/// The answers to what DOWNLOAD_SOURCE asks for.
+struct World {
+    container: ContainerFacts,
+    values: Result<Fetched, SetupError>,
+    entrypoint: Result<Variables, SetupError>,
+    cache: Option<FoundCache>,
+    rehoused: Result<ContainerFacts, PhaseContext>,
+    catalog: Option<String>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World {
+            container: ContainerFacts::default(),
+            values: Ok(Fetched::default()),
+            entrypoint: Ok(Variables::new()),
+            cache: None,
+            rehoused: Ok(ContainerFacts::default()),
+            catalog: None,
+        }
+    }
 }
 
 fn facts() -> BuildFacts {
@@ -35,7 +71,8 @@ fn facts() -> BuildFacts {
         arn: String::new(),
         initiator: String::new(),
         image: String::new(),
-        engine: String::new(),
+        engine: "auto".to_owned(),
+        resolved_image: None,
         buildspec: String::new(),
         source: String::new(),
         resolved_source_version: None,
@@ -57,7 +94,7 @@ const LIMITS: Limits = Limits {
 };
 
 impl Bed {
-    pub(super) fn new(source: &str) -> Self {
+    fn new(source: &str) -> Self {
         Self::with_limits(source, LIMITS)
     }
 
@@ -66,6 +103,10 @@ impl Bed {
     }
 
     fn with_facts(source: &str, limits: Limits, facts: BuildFacts) -> Self {
+        Self::with_layers(source, limits, facts, Layers::default())
+    }
+
+    fn with_layers(source: &str, limits: Limits, facts: BuildFacts, layers: Layers) -> Self {
         let work = spec::parse(source).map(|(spec, _)| plan::work(spec)).map_err(|_| Rejection {
             context: PhaseContext::new(StatusCode::YamlFileError, "bad"),
         });
@@ -74,21 +115,24 @@ impl Bed {
             source: "/src".to_owned(),
             buildspec: "/src/b.yml".to_owned(),
         };
-        let plan = BuildPlan { facts, places, work, limits };
+        let plan = BuildPlan { facts, places, layers, work, limits };
         Bed {
             machine: BuildMachine::new(Arc::new(plan)),
             now: Duration::from_secs(1000),
             pending: VecDeque::new(),
             log: Vec::new(),
             ran: Vec::new(),
-            setup: Vec::new(),
+            world: World::default(),
+            asked: Vec::new(),
+            notices: Vec::new(),
+            lines: Vec::new(),
             finished: None,
             is_clear: false,
             is_mute: false,
         }
     }
 
-    pub(super) fn send(&mut self, input: Input) {
+    fn send(&mut self, input: Input) {
         let now = Timestamp { wall: WallTime(0), boot: self.now };
         let step = self.machine.apply(input, now);
         for event in step.events {
@@ -99,6 +143,8 @@ impl Bed {
                 }
                 EventBody::Resumed { by, .. } => self.log.push(format!("resumed {by:?}")),
                 EventBody::Paused { .. } => self.log.push("paused".to_owned()),
+                EventBody::Notice(notice) => self.notices.push(notice),
+                EventBody::Agent { text } => self.lines.push(text),
                 _ => {}
             }
         }
@@ -106,17 +152,16 @@ impl Bed {
     }
 
     /// Performs effects until a command runs or nothing is left to do.
-    pub(super) fn until_command(&mut self) -> Option<u32> {
+    fn until_command(&mut self) -> Option<u32> {
         while let Some(effect) = self.pending.pop_front() {
             match effect {
-                Effect::Provision => self.send(Input::Provisioned(Ok(()))),
-                Effect::DownloadSource => {
-                    let commands = Ok(std::mem::take(&mut self.setup));
-                    self.send(Input::SourceReady(Setup {
-                        lines: Vec::new(),
-                        cache: Vec::new(),
-                        commands,
-                    }));
+                Effect::Provision => {
+                    self.send(Input::Provisioned(Ok(self.world.container.clone())));
+                }
+                Effect::Prepare(preparation) => {
+                    let answer = self.answer(&preparation);
+                    self.asked.push(preparation);
+                    self.send(answer);
                 }
                 Effect::Run(run) => {
                     self.ran.push((run.text, run.succeeding, run.last_exit));
@@ -141,6 +186,19 @@ impl Bed {
             }
         }
         None
+    }
+
+    fn answer(&self, asked: &Preparation) -> Input {
+        let world = &self.world;
+        match asked {
+            Preparation::FetchValues(_) => Input::ValuesFetched(world.values.clone()),
+            Preparation::RunEntrypoint { .. } => Input::EntrypointRan(world.entrypoint.clone()),
+            Preparation::OpenShell { .. } => Input::ShellOpened(Ok(())),
+            Preparation::FindCache => Input::CacheFound(world.cache),
+            Preparation::Rehouse => Input::Rehoused(world.rehoused.clone()),
+            Preparation::RestoreCache => Input::CacheRestored,
+            Preparation::ReadCatalog => Input::CatalogRead(world.catalog.clone()),
+        }
     }
 
     /// A whole build in which commands whose text is in `failing` exit with 3.
@@ -177,7 +235,7 @@ impl Bed {
     }
 }
 
-pub(super) const FOUR: &str = "version: 0.2\nphases:\n  install: {commands: [i]}\n  pre_build: {commands: [p]}\n  \
+const FOUR: &str = "version: 0.2\nphases:\n  install: {commands: [i]}\n  pre_build: {commands: [p]}\n  \
                     build: {commands: [b], finally: [f, g]}\n  post_build: {commands: [q]}\n";
 
 #[test]
@@ -388,166 +446,25 @@ fn a_runner_that_slept_gives_the_time_back() {
 
 #[test]
 fn runtimes_are_installed_before_the_phases() {
-    let setup = |text: &str| SetupCommand { text: text.to_owned(), variables: Vec::new() };
-    let mut bed = Bed::new(FOUR);
-    bed.setup = vec![setup("n 20"), setup("pyenv global 3.12")];
+    let source = FOUR.replace("install: {", "install: {runtime-versions: {nodejs: 20}, ");
+    let catalog = |commands: &str| {
+        Some(format!("runtimes:\n  nodejs:\n    versions:\n      20: {{commands: {commands}}}\n"))
+    };
+    let mut bed = Bed::new(&source);
+    bed.world.container.has_image = true;
+    bed.world.catalog = catalog("[n 20, pyenv global 3.12]");
     bed.drive(&[]);
     let texts: Vec<&str> = bed.ran.iter().map(|(text, ..)| text.as_str()).collect();
     assert_eq!(texts[..2], ["n 20", "pyenv global 3.12"]);
     assert_eq!(bed.finished, Some(Status::Succeeded));
 
-    let mut bed = Bed::new(FOUR);
-    bed.setup = vec![setup("n 20"), setup("never")];
+    let mut bed = Bed::new(&source);
+    bed.world.container.has_image = true;
+    bed.world.catalog = catalog("[n 20, never]");
     bed.drive(&["n 20"]);
     assert_eq!(bed.ran.len(), 1);
     assert_eq!(bed.finished, Some(Status::Failed));
     assert!(bed.log.contains(&"DOWNLOAD_SOURCE FAILED COMMAND_EXECUTION_ERROR".to_owned()));
-}
-
-/// What may follow what in a build's log, whatever happens to the build.
-#[derive(Default)]
-struct Law {
-    last: Option<Phase>,
-    is_open: bool,
-    command: Option<u32>,
-    paused: Vec<PauseId>,
-    pauses: PauseId,
-    is_over: bool,
-}
-
-impl Law {
-    fn check(&mut self, event: &EventBody) {
-        let is_free = matches!(
-            event,
-            EventBody::Notice(_)
-                | EventBody::SessionOpened { .. }
-                | EventBody::SessionClosed { .. }
-        );
-        assert!(is_free || !self.is_over, "after the end: {event:?}");
-        match event {
-            EventBody::PhaseStarted { phase } => {
-                assert!(!self.is_open && self.last < Some(*phase), "{:?}, then {phase}", self.last);
-                (self.last, self.is_open) = (Some(*phase), true);
-            }
-            EventBody::PhaseEnded { phase, .. } => {
-                assert!(
-                    self.is_open && self.last == Some(*phase),
-                    "{:?} ends in {phase}",
-                    self.last
-                );
-                assert_eq!(self.command, None, "a command outlives {phase}");
-                self.is_open = false;
-            }
-            EventBody::CommandStarted { command, phase, .. } => {
-                assert!(self.is_open && self.last == Some(*phase));
-                assert_eq!(self.command.replace(*command), None, "two commands at once");
-            }
-            EventBody::CommandEnded { command, .. } => {
-                assert_eq!(self.command.take(), Some(*command), "it does not run");
-            }
-            EventBody::Paused { pause, kind, stuck, .. } => {
-                assert!(self.command.is_some(), "a pause without a command");
-                assert_eq!(*pause, self.pauses.next(), "a number left out, or given twice");
-                assert_eq!(stuck.is_some(), *kind == PauseKind::Stuck);
-                self.pauses = *pause;
-                self.paused.push(*pause);
-            }
-            EventBody::Resumed { pause, .. } => {
-                assert!(self.paused.contains(pause), "it is not paused");
-                self.paused.retain(|other| other != pause);
-            }
-            EventBody::BuildEnded { .. } => {
-                assert_eq!(self.last, Some(Phase::Completed));
-                assert!(self.paused.is_empty(), "still paused: {:?}", self.paused);
-                self.is_over = true;
-            }
-            _ => {}
-        }
-    }
-}
-
-#[test]
-fn no_order_of_inputs_breaks_the_law() {
-    // A small generator is enough: the point is the number of orders, not their beauty.
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % below as u64).unwrap_or(0)
-    };
-    let sources = [
-        FOUR,
-        "version: 0.2\nphases:\n  install: {}\n  build:\n    on-failure: RETRY-2\n    commands: [a, \
-         b]\n    finally: [c]\n",
-        "version: 0.1\nphases:\n  pre_build:\n    on-failure: CONTINUE\n    commands: [a]\n  \
-         post_build:\n    on-failure: ABORT\n    commands: [b]\n    finally: [c, d]\n",
-        "version: 9",
-    ];
-    let mut ended = 0;
-    for round in 0..6000 {
-        let mut bed = Bed::new(sources[round % sources.len()]);
-        let mut law = Law::default();
-        let mut calls = 0;
-        for _ in 0..80 {
-            let command = u32::try_from(random(6)).unwrap_or(0);
-            let input = match random(16) {
-                0 | 1 => Input::Start,
-                2 => Input::Provisioned(Ok(())),
-                3 => Input::Provisioned(Err(PhaseContext::default())),
-                4 => Input::SourceReady(Setup {
-                    cache: Vec::new(),
-                    lines: vec!["line".to_owned()],
-                    commands: match random(3) {
-                        0 => Err(PhaseContext::default()),
-                        count => {
-                            Ok(vec![
-                                SetupCommand { text: "s".to_owned(), variables: Vec::new() };
-                                count - 1
-                            ])
-                        }
-                    },
-                }),
-                5 | 6 => Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None },
-                7 => Input::CommandEnded { command, outcome: Outcome::Signaled(9), cause: None },
-                8 => {
-                    calls += 1;
-                    Input::BreakpointHit { call: CallId(calls), directory: "/".to_owned() }
-                }
-                15 if random(3) == 0 => impasse(),
-                9 => Input::BreakpointGone { call: CallId(random(4) as u64) },
-                10 => Input::Resume,
-                11 if random(4) == 0 => Input::Stop { at_once: random(2) == 0 },
-                11 => Input::Exported(Vec::new()),
-                12 if random(4) == 0 => Input::Fault(PhaseContext::default()),
-                12 => Input::ProcessesGone,
-                13 => Input::Uploaded(if random(2) == 0 {
-                    Ok(())
-                } else {
-                    Err(PhaseContext::default())
-                }),
-                14 => Input::Finalized,
-                _ => {
-                    bed.now += Duration::from_secs(random(12) as u64);
-                    Input::Tick
-                }
-            };
-            let now = Timestamp { wall: WallTime(0), boot: bed.now };
-            let mark = (round % 8 < 4).then(|| (bed.machine.clone(), input.clone()));
-            let step = bed.machine.apply(input, now);
-            // What a copy does is the same, and all of it.
-            if let Some((mut mark, input)) = mark {
-                assert_eq!(mark.apply(input, now), step);
-                assert_eq!(mark, bed.machine);
-            }
-            step.events.iter().for_each(|event| law.check(event));
-            assert_eq!(bed.machine.is_paused(), !law.paused.is_empty());
-            let runs = step.effects.iter().any(|effect| matches!(effect, Effect::Run(_)));
-            assert!(!runs || law.command.is_some(), "it runs what was not announced");
-        }
-        ended += usize::from(law.is_over);
-    }
-    assert!(ended > 1000, "only {ended} builds came to an end");
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //! the build goes on to the next step, and last of all to its end.
 
 use super::{
-    BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, ResumedBy, State, Status,
-    Step, Timestamp, millis,
+    BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, ResumedBy, State, Status, Step,
+    Timestamp, millis,
 };
 use crate::phase::StatusCode;
 use crate::plan::BreakAction;
@@ -104,7 +104,7 @@ impl BuildMachine {
             State::Ending(_) | State::Over => {}
             State::New
             | State::Provisioning
-            | State::Downloading
+            | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => {
@@ -138,7 +138,7 @@ impl BuildMachine {
             State::Finalizing => self.worsen(Status::Fault, &context),
             State::New
             | State::Provisioning
-            | State::Downloading
+            | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading => {
@@ -163,7 +163,7 @@ impl BuildMachine {
             }
             State::New
             | State::Provisioning
-            | State::Downloading
+            | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading
@@ -191,7 +191,7 @@ impl BuildMachine {
             State::Finalizing => self.lose_patience(now, step),
             State::New
             | State::Provisioning
-            | State::Downloading
+            | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
             | State::Uploading

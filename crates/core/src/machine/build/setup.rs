@@ -1,12 +1,11 @@
-//! DOWNLOAD_SOURCE: what came of the source, the environment and the runtimes, and the commands that
-//! install the latter.
+//! The end of DOWNLOAD_SOURCE: commands that install runtimes, and what the log says before the phases.
 
 use super::{
     BuildMachine, Effect, EventBody, Outcome, Phase, PhaseContext, State, Status, Step, Timestamp,
     command_failure, exit_code, millis,
 };
 use crate::event::Block;
-use crate::machine::{CommandRun, Setup, SetupCommand};
+use crate::machine::{CommandRun, SetupCommand};
 use crate::plan::Work;
 use crate::spec::UserPhase;
 
@@ -17,38 +16,23 @@ pub(super) struct SettingUp {
     pub(super) command: u32,
     text: String,
     index: u32,
-    /// Lines about the cache.
-    cache: Vec<String>,
 }
 
 impl BuildMachine {
-    pub(super) fn source_ready(&mut self, setup: Setup, now: Timestamp, step: &mut Step) {
-        let State::Downloading = self.state else { return };
-        if let Ok(work) = self.plan.work.clone() {
-            for phase in
-                work.phases.iter().filter(|phase| phase.present && phase.commands.is_empty())
-            {
-                let name = phase.phase.key();
-                self.agent(step, &format!("No commands found for phase name: {name}"));
-            }
-            self.agent(step, "Processing environment variables");
-        }
-        for line in &setup.lines {
-            self.agent(step, line);
-        }
-        match setup.commands {
-            Ok(commands) => {
-                let (left, text, cache) = (commands.into(), String::new(), setup.cache);
-                self.run_setup(SettingUp { left, command: 0, text, index: 0, cache }, now, step);
-            }
-            Err(context) => self.setup_failed(context, now, step),
-        }
+    pub(super) fn install_runtimes(
+        &mut self,
+        commands: Vec<SetupCommand>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let (left, text) = (commands.into(), String::new());
+        self.run_setup(SettingUp { left, command: 0, text, index: 0 }, now, step);
     }
 
     /// Runs the next command, or goes on where there is none.
     fn run_setup(&mut self, mut setting_up: SettingUp, now: Timestamp, step: &mut Step) {
         let Some(SetupCommand { text, variables }) = setting_up.left.pop_front() else {
-            self.setup_done(&setting_up.cache, now, step);
+            self.setup_done(now, step);
             return;
         };
         self.commands += 1;
@@ -95,12 +79,11 @@ impl BuildMachine {
         }
     }
 
-    fn setup_done(&mut self, cache: &[String], now: Timestamp, step: &mut Step) {
+    fn setup_done(&mut self, now: Timestamp, step: &mut Step) {
         self.agent(step, &format!("Moving to directory {}", self.plan.places.source));
         let work = self.plan.work.as_ref().ok();
-        match work.and_then(|work| work.cache.as_ref()) {
-            None => self.agent(step, "Cache is not defined in the buildspec"),
-            Some(_) => cache.iter().for_each(|line| self.agent(step, line)),
+        if work.is_none_or(|work| work.cache.is_none()) {
+            self.agent(step, "Cache is not defined in the buildspec");
         }
         if work.is_none_or(|work| work.cache.as_ref().is_none_or(|cache| cache.paths.is_empty())) {
             self.agent(step, "Skip cache due to: no paths specified to be cached");
@@ -112,7 +95,7 @@ impl BuildMachine {
         self.enter_user_phase(UserPhase::Install, now, step);
     }
 
-    fn setup_failed(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
+    pub(super) fn setup_failed(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
         self.worsen(Status::Failed, &context);
         self.leave(Status::Failed, vec![context], now, step);
         self.finalize(now, step);

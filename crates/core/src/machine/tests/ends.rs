@@ -1,7 +1,6 @@
 //! Ends that nobody answers: the machine comes to its own end all the same, and by when.
 
-use super::Input;
-use super::tests::{Bed, FOUR};
+use super::{Bed, FOUR, Input};
 use crate::phase::{PhaseContext, Status, StatusCode};
 use std::time::Duration;
 

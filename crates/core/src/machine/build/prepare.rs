@@ -1,0 +1,303 @@
+//! DOWNLOAD_SOURCE, up to the commands that install runtimes: values, the image's entrypoint, the
+//! first command's variables, the cache, the catalog.
+//!
+//! One after the other, each asked for by an effect and left out where there is nothing to do. What
+//! comes when the build is being ended changes nothing.
+
+use super::{BuildMachine, Effect, EventBody, Notice, PhaseContext, State, Step, Timestamp};
+use crate::env::{self, Variables};
+use crate::machine::{
+    ContainerFacts, Fetched, FoundCache, Preparation, SetupError, Wanted, is_large_cache,
+};
+use crate::mask::MIN_LENGTH;
+use crate::plan::Work;
+use crate::runtimes;
+use std::collections::BTreeMap;
+
+/// What there is so far, and what is waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Preparing {
+    awaited: Awaited,
+    container: ContainerFacts,
+    /// Variables of the image, as its entrypoint has left them.
+    image: Variables,
+    /// Variables of Parameter Store and Secrets Manager.
+    fetched: Fetched,
+    /// All variables, as the first command finds them.
+    variables: BTreeMap<String, String>,
+    /// For the log, once everything is there.
+    lines: Vec<String>,
+}
+
+/// What the next answer is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Awaited {
+    #[default]
+    Values,
+    Entrypoint,
+    Shell,
+    Cache,
+    /// The container once more.
+    Container,
+    /// The shell in that one.
+    NewShell,
+    Restore,
+    Catalog,
+}
+
+impl BuildMachine {
+    pub(super) fn prepare(&mut self, container: ContainerFacts, now: Timestamp, step: &mut Step) {
+        let work = match &self.plan.work {
+            Ok(work) => work,
+            Err(rejection) => {
+                let context = rejection.context.clone();
+                return self.setup_failed(context, now, step);
+            }
+        };
+        let mut preparing = Preparing {
+            image: [&self.plan.layers.image[..], &container.variables].concat(),
+            container,
+            ..Preparing::default()
+        };
+        let wanted = self.wanted(work);
+        if !wanted.parameters.is_empty() {
+            let line = "Decrypting parameter store environment variables";
+            preparing.lines.push(line.to_owned());
+        }
+        if wanted.is_empty() {
+            self.run_entrypoint(preparing, step);
+        } else {
+            self.await_answer(preparing, Awaited::Values, Preparation::FetchValues(wanted), step);
+        }
+    }
+
+    /// What the command line sets is not asked for.
+    fn wanted(&self, work: &Work) -> Wanted {
+        let is_set = |name: &str| self.plan.layers.overrides.iter().any(|(set, _)| set == name);
+        let parameters = work.parameters.iter().filter(|wanted| !is_set(&wanted.name));
+        let secrets = work.secrets.iter().filter(|wanted| !is_set(&wanted.name));
+        Wanted { parameters: parameters.cloned().collect(), secrets: secrets.cloned().collect() }
+    }
+
+    pub(super) fn values_fetched(
+        &mut self,
+        fetched: Result<Fetched, SetupError>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(mut preparing) = self.prepared(Awaited::Values) else { return };
+        match fetched {
+            Ok(fetched) => {
+                let short = fetched.0.iter().filter(|(_, value)| value.len() < MIN_LENGTH);
+                let short: Vec<&str> = short.map(|(name, _)| name.as_str()).collect();
+                if !short.is_empty() {
+                    let text = format!(
+                        "not masked, because shorter than {MIN_LENGTH} characters: the value of {}",
+                        short.join(", ")
+                    );
+                    step.events.push(EventBody::Notice(Notice::warning(text)));
+                }
+                preparing.fetched = fetched;
+                self.run_entrypoint(preparing, step);
+            }
+            Err(SetupError { context, hint, place }) => {
+                let notice = match place {
+                    Some(place) => {
+                        let (file, message) = (&self.plan.facts.buildspec, &context.message);
+                        let text = format!("{file}:{}:{}: {message}", place.line, place.column);
+                        Some(Notice::error(text).with_hint(hint))
+                    }
+                    None => hint.map(Notice::hint),
+                };
+                step.events.extend(notice.map(EventBody::Notice));
+                self.tell_prepared(&preparing.lines, step);
+                self.setup_failed(context, now, step);
+            }
+        }
+    }
+
+    /// Without privileges an entrypoint would wait for a daemon that cannot come up.
+    fn run_entrypoint(&mut self, preparing: Preparing, step: &mut Step) {
+        if !self.has_entrypoint(&preparing) {
+            return self.open_shell(preparing, Awaited::Shell, step);
+        }
+        let layers = &self.plan.layers;
+        let variables = [&preparing.image[..], &layers.managed, &layers.overrides].concat();
+        let preparation = Preparation::RunEntrypoint { variables };
+        self.await_answer(preparing, Awaited::Entrypoint, preparation, step);
+    }
+
+    fn has_entrypoint(&self, preparing: &Preparing) -> bool {
+        self.plan.facts.privileged && preparing.container.has_entrypoint
+    }
+
+    pub(super) fn entrypoint_ran(
+        &mut self,
+        found: Result<Variables, SetupError>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(mut preparing) = self.prepared(Awaited::Entrypoint) else { return };
+        match found {
+            Ok(image) => {
+                preparing.image = image;
+                self.open_shell(preparing, Awaited::Shell, step);
+            }
+            Err(SetupError { context, hint, .. }) => {
+                step.events.extend(hint.map(|hint| EventBody::Notice(Notice::hint(hint))));
+                self.fault(context, now, step);
+            }
+        }
+    }
+
+    fn open_shell(&mut self, mut preparing: Preparing, awaited: Awaited, step: &mut Step) {
+        let mut layers = self.plan.layers.clone();
+        layers.image.clone_from(&preparing.image);
+        layers.buildspec.extend(preparing.fetched.0.iter().cloned());
+        preparing.variables = env::compose(layers);
+        let preparation = Preparation::OpenShell { variables: preparing.variables.clone() };
+        self.await_answer(preparing, awaited, preparation, step);
+    }
+
+    pub(super) fn shell_opened(
+        &mut self,
+        result: Result<(), PhaseContext>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let is_new = matches!(&self.state, State::Downloading(preparing)
+            if preparing.awaited == Awaited::NewShell);
+        let awaited = if is_new { Awaited::NewShell } else { Awaited::Shell };
+        let Some(preparing) = self.prepared(awaited) else { return };
+        let has_cache = self.plan.facts.cache.is_some()
+            && self.plan.work.as_ref().is_ok_and(|work| work.cache.is_some());
+        match result {
+            Err(context) => self.fault(context, now, step),
+            Ok(()) if is_new => {
+                self.await_answer(preparing, Awaited::Restore, Preparation::RestoreCache, step);
+            }
+            Ok(()) if has_cache => {
+                self.await_answer(preparing, Awaited::Cache, Preparation::FindCache, step);
+            }
+            Ok(()) => self.read_catalog(preparing, now, step),
+        }
+    }
+
+    /// Once its key is known, a cache can be a layer as well. What an entrypoint has started, or
+    /// somebody's session, must not end with the container.
+    pub(super) fn cache_found(&mut self, found: Option<FoundCache>, step: &mut Step) {
+        let Some(preparing) = self.prepared(Awaited::Cache) else { return };
+        let is_worthwhile = found.is_some_and(|found| {
+            found.can_be_layer && !found.has_guests && is_large_cache(found.files, found.bytes)
+        });
+        let once_more =
+            is_worthwhile && !preparing.container.has_cache && !self.has_entrypoint(&preparing);
+        let (awaited, preparation) = match once_more {
+            true => (Awaited::Container, Preparation::Rehouse),
+            false => (Awaited::Restore, Preparation::RestoreCache),
+        };
+        self.await_answer(preparing, awaited, preparation, step);
+    }
+
+    pub(super) fn rehoused(
+        &mut self,
+        result: Result<ContainerFacts, PhaseContext>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(mut preparing) = self.prepared(Awaited::Container) else { return };
+        match result {
+            Ok(container) => {
+                self.container_started(&container, step);
+                preparing.container = container;
+                self.open_shell(preparing, Awaited::NewShell, step);
+            }
+            Err(context) => self.fault(context, now, step),
+        }
+    }
+
+    pub(super) fn cache_restored(&mut self, now: Timestamp, step: &mut Step) {
+        if let Some(preparing) = self.prepared(Awaited::Restore) {
+            self.read_catalog(preparing, now, step);
+        }
+    }
+
+    /// This machine is no image of CodeBuild's; looking would be one more process at each start.
+    fn read_catalog(&mut self, preparing: Preparing, now: Timestamp, step: &mut Step) {
+        if preparing.container.has_image {
+            self.await_answer(preparing, Awaited::Catalog, Preparation::ReadCatalog, step);
+        } else {
+            self.choose_runtimes(preparing, None, now, step);
+        }
+    }
+
+    pub(super) fn catalog_read(&mut self, catalog: Option<&str>, now: Timestamp, step: &mut Step) {
+        if let Some(preparing) = self.prepared(Awaited::Catalog) {
+            self.choose_runtimes(preparing, catalog, now, step);
+        }
+    }
+
+    fn choose_runtimes(
+        &mut self,
+        preparing: Preparing,
+        catalog: Option<&str>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let wanted = self.plan.work.as_ref().map(|work| &work.runtimes[..]).unwrap_or_default();
+        if catalog.is_none() && !wanted.is_empty() {
+            let names: Vec<&str> = wanted.iter().map(|runtime| runtime.name.as_str()).collect();
+            let text = format!(
+                "runtime-versions: the image has no {}, so the build finds what is there of {}",
+                runtimes::CATALOG,
+                names.join(", ")
+            );
+            step.events.push(EventBody::Notice(Notice::note(text)));
+        }
+        let selection = runtimes::select(catalog, wanted, &preparing.variables);
+        self.tell_prepared(&[preparing.lines, selection.lines].concat(), step);
+        match selection.commands {
+            Ok(commands) => self.install_runtimes(commands, now, step),
+            Err(context) => self.setup_failed(context, now, step),
+        }
+    }
+
+    fn tell_prepared(&self, lines: &[String], step: &mut Step) {
+        let phases = self.plan.work.as_ref().map(|work| &work.phases[..]).unwrap_or_default();
+        for phase in phases.iter().filter(|phase| phase.present && phase.commands.is_empty()) {
+            let name = phase.phase.key();
+            self.agent(step, &format!("No commands found for phase name: {name}"));
+        }
+        self.agent(step, "Processing environment variables");
+        lines.iter().for_each(|line| self.agent(step, line));
+    }
+
+    fn await_answer(
+        &mut self,
+        preparing: Preparing,
+        awaited: Awaited,
+        preparation: Preparation,
+        step: &mut Step,
+    ) {
+        self.state = State::Downloading(Box::new(Preparing { awaited, ..preparing }));
+        step.effects.push(Effect::Prepare(preparation));
+    }
+
+    /// What there is so far, where this is what is waited for.
+    fn prepared(&mut self, awaited: Awaited) -> Option<Preparing> {
+        match &mut self.state {
+            State::Downloading(preparing) if preparing.awaited == awaited => {
+                Some(std::mem::take(preparing))
+            }
+            State::New
+            | State::Provisioning
+            | State::Downloading(_)
+            | State::SettingUp(_)
+            | State::Running(_)
+            | State::Uploading
+            | State::Finalizing
+            | State::Ending(_)
+            | State::Over => None,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What may follow what in a build's log, whatever happens to the build and in whatever order.
+
+use super::{
+    Bed, BuildFacts, CallId, ContainerFacts, Duration, Effect, EventBody, FOUR, Fetched,
+    FoundCache, Input, LIMITS, Outcome, PauseId, PauseKind, Phase, PhaseContext, SetupError,
+    Timestamp, Variables, WallTime, facts, impasse,
+};
+use crate::event::CacheFacts;
+
+/// What may follow what in a build's log, whatever happens to the build.
+#[derive(Default)]
+struct Law {
+    last: Option<Phase>,
+    is_open: bool,
+    command: Option<u32>,
+    paused: Vec<PauseId>,
+    pauses: PauseId,
+    is_over: bool,
+}
+
+impl Law {
+    fn check(&mut self, event: &EventBody) {
+        let is_free = matches!(
+            event,
+            EventBody::Notice(_)
+                | EventBody::SessionOpened { .. }
+                | EventBody::SessionClosed { .. }
+        );
+        assert!(is_free || !self.is_over, "after the end: {event:?}");
+        match event {
+            EventBody::PhaseStarted { phase } => {
+                assert!(!self.is_open && self.last < Some(*phase), "{:?}, then {phase}", self.last);
+                (self.last, self.is_open) = (Some(*phase), true);
+            }
+            EventBody::PhaseEnded { phase, .. } => {
+                assert!(
+                    self.is_open && self.last == Some(*phase),
+                    "{:?} ends in {phase}",
+                    self.last
+                );
+                assert_eq!(self.command, None, "a command outlives {phase}");
+                self.is_open = false;
+            }
+            EventBody::CommandStarted { command, phase, .. } => {
+                assert!(self.is_open && self.last == Some(*phase));
+                assert_eq!(self.command.replace(*command), None, "two commands at once");
+            }
+            EventBody::CommandEnded { command, .. } => {
+                assert_eq!(self.command.take(), Some(*command), "it does not run");
+            }
+            EventBody::Paused { pause, kind, stuck, .. } => {
+                assert!(self.command.is_some(), "a pause without a command");
+                assert_eq!(*pause, self.pauses.next(), "a number left out, or given twice");
+                assert_eq!(stuck.is_some(), *kind == PauseKind::Stuck);
+                self.pauses = *pause;
+                self.paused.push(*pause);
+            }
+            EventBody::Resumed { pause, .. } => {
+                assert!(self.paused.contains(pause), "it is not paused");
+                self.paused.retain(|other| other != pause);
+            }
+            EventBody::BuildEnded { .. } => {
+                assert_eq!(self.last, Some(Phase::Completed));
+                assert!(self.paused.is_empty(), "still paused: {:?}", self.paused);
+                self.is_over = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Some answer to what DOWNLOAD_SOURCE asks for.
+fn preparation(random: &mut impl FnMut(usize) -> usize) -> Input {
+    let failed = SetupError { context: PhaseContext::default(), hint: None, place: None };
+    let fails = random(6) == 0;
+    match random(7) {
+        0 if fails => Input::ValuesFetched(Err(failed)),
+        0 => Input::ValuesFetched(Ok(Fetched(vec![("A".to_owned(), "b".to_owned())]))),
+        1 if fails => Input::EntrypointRan(Err(failed)),
+        1 => Input::EntrypointRan(Ok(Variables::new())),
+        2 if fails => Input::ShellOpened(Err(PhaseContext::default())),
+        2 => Input::ShellOpened(Ok(())),
+        3 => Input::CacheFound((random(2) == 0).then_some(FoundCache {
+            files: 1000,
+            bytes: 0,
+            can_be_layer: true,
+            has_guests: random(2) == 0,
+        })),
+        4 if fails => Input::Rehoused(Err(PhaseContext::default())),
+        4 => Input::Rehoused(Ok(ContainerFacts::default())),
+        5 => Input::CacheRestored,
+        _ => Input::CatalogRead(
+            (random(2) == 0)
+                .then(|| "runtimes: {nodejs: {versions: {20: {commands: [s, t]}}}}".to_owned()),
+        ),
+    }
+}
+
+#[test]
+fn no_order_of_inputs_breaks_the_law() {
+    // A small generator is enough: the point is the number of orders, not their beauty.
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap_or(0)
+    };
+    let sources = [
+        FOUR,
+        "version: 0.2\nenv: {parameter-store: {A: b}}\ncache: {paths: [x]}\nphases:\n  install: \
+         {runtime-versions: {nodejs: 20}}\n  build:\n    on-failure: RETRY-2\n    commands: [a, b]\n    \
+         finally: [c]\n",
+        "version: 0.1\nphases:\n  pre_build:\n    on-failure: CONTINUE\n    commands: [a]\n  \
+         post_build:\n    on-failure: ABORT\n    commands: [b]\n    finally: [c, d]\n",
+        "version: 9",
+    ];
+    let mut ended = 0;
+    for round in 0..6000 {
+        let cache = CacheFacts { r#type: String::new(), location: String::new() };
+        let facts = BuildFacts { privileged: random(2) == 0, cache: Some(cache), ..facts() };
+        let source = sources[round % sources.len()];
+        let mut bed = Bed::with_facts(source, LIMITS, facts);
+        let mut law = Law::default();
+        // What DOWNLOAD_SOURCE waits for.
+        let mut asked = None;
+        let mut calls = 0;
+        for _ in 0..80 {
+            let command = u32::try_from(random(6)).unwrap_or(0);
+            let input = match random(18) {
+                0 | 1 => Input::Start,
+                2 => Input::Provisioned(Ok(ContainerFacts {
+                    has_entrypoint: random(2) == 0,
+                    has_image: random(2) == 0,
+                    ..ContainerFacts::default()
+                })),
+                3 => Input::Provisioned(Err(PhaseContext::default())),
+                4 | 5 => match &asked {
+                    Some(asked) if random(4) > 0 => bed.answer(asked),
+                    _ => preparation(&mut random),
+                },
+                6 | 16 => Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None },
+                7 => Input::CommandEnded { command, outcome: Outcome::Signaled(9), cause: None },
+                8 => {
+                    calls += 1;
+                    Input::BreakpointHit { call: CallId(calls), directory: "/".to_owned() }
+                }
+                15 if random(3) == 0 => impasse(),
+                9 => Input::BreakpointGone { call: CallId(random(4) as u64) },
+                10 => Input::Resume,
+                11 if random(4) == 0 => Input::Stop { at_once: random(2) == 0 },
+                11 => Input::Exported(Vec::new()),
+                12 if random(4) == 0 => Input::Fault(PhaseContext::default()),
+                12 => Input::ProcessesGone,
+                13 => Input::Uploaded(if random(2) == 0 {
+                    Ok(())
+                } else {
+                    Err(PhaseContext::default())
+                }),
+                14 => Input::Finalized,
+                _ => {
+                    bed.now += Duration::from_secs(random(12) as u64);
+                    Input::Tick
+                }
+            };
+            let now = Timestamp { wall: WallTime(0), boot: bed.now };
+            let mark = (round % 8 < 4).then(|| (bed.machine.clone(), input.clone()));
+            let step = bed.machine.apply(input, now);
+            // What a copy does is the same, and all of it.
+            if let Some((mut mark, input)) = mark {
+                assert_eq!(mark.apply(input, now), step);
+                assert_eq!(mark, bed.machine);
+            }
+            step.events.iter().for_each(|event| law.check(event));
+            assert_eq!(bed.machine.is_paused(), !law.paused.is_empty());
+            for effect in &step.effects {
+                if let Effect::Prepare(preparation) = effect {
+                    asked = Some(preparation.clone());
+                }
+            }
+            let runs = step.effects.iter().any(|effect| matches!(effect, Effect::Run(_)));
+            assert!(!runs || law.command.is_some(), "it runs what was not announced");
+        }
+        ended += usize::from(law.is_over);
+    }
+    assert!(ended > 1000, "only {ended} builds came to an end");
+}
