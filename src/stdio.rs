@@ -5,14 +5,15 @@
 //! enough, and any other failure is told by whoever writes.
 
 use nix::errno::Errno;
+use runner_core::plain;
 use std::io::{self, IsTerminal, Write};
 
-/// Tells something beside the answer.
+/// Tells something beside the answer; nothing of it drives a terminal.
 pub(crate) fn say(text: &str) {
-    tell(format!("runner: {text}\n"));
+    tell(format!("runner: {}\n", plain::lines(text)));
 }
 
-/// The same of lines that are whole already.
+/// The same of lines that are whole and fit for a terminal already.
 pub(crate) fn tell(lines: impl AsRef<[u8]>) {
     for line in lines.as_ref().split_inclusive(|&byte| byte == b'\n') {
         // Without a standard error there is nobody to tell.
@@ -40,16 +41,19 @@ struct NotWritten(io::Error);
 
 /// An error of standard output, said to be one.
 pub(crate) fn of_output(error: io::Error) -> io::Error {
-    match error.get_ref().is_some_and(|inner| inner.is::<NotWritten>()) {
-        true => error,
-        false => io::Error::new(error.kind(), NotWritten(error)),
+    match not_written(&error) {
+        Some(_) => error,
+        None => io::Error::new(error.kind(), NotWritten(error)),
     }
+}
+
+fn not_written(error: &io::Error) -> Option<&NotWritten> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// Whether whoever was to read has gone: the other end of a pipe, or a terminal.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
-    let not_written = error.get_ref().and_then(|inner| inner.downcast_ref::<NotWritten>());
-    let errno = not_written.map_or(error, |inner| &inner.0).raw_os_error();
+    let errno = not_written(error).map_or(error, |inner| &inner.0).raw_os_error();
     error.kind() == io::ErrorKind::BrokenPipe
         || errno == Some(Errno::EIO as i32) && io::stdout().is_terminal()
 }

@@ -92,14 +92,5 @@ fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
         return Err(unreadable(format!("{} is not a file", path.display())));
     }
     file.take(most).read_to_end(&mut bytes).map_err(failed)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        let start = valid.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let column = String::from_utf8_lossy(&valid[start..]).chars().count() + 1;
-        let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
-        let span = Span { line: number(line), column: number(column), length: 1 };
-        Diagnostic::new(Code::NotText, span, "this is not text in UTF-8")
-            .hint("is it the right file? a buildspec is a YAML text")
-    })
+    yaml::decode(bytes).map_err(|problem| *problem)
 }

@@ -47,7 +47,10 @@ impl Build {
                 let pretty = Pretty::new(term, ways.clone(), gate_of_sink, color);
                 ("pretty", Box::new(pretty), Some(Arc::clone(gate)))
             }
-            LogFormat::CodeBuild => ("codebuild", Box::new(CodeBuild::new(Out)), None),
+            LogFormat::CodeBuild => {
+                let sink = CodeBuild::new(Out).for_people(io::stdout().is_terminal());
+                ("codebuild", Box::new(sink), None)
+            }
             LogFormat::Json => ("json", Box::new(Json::new(Out)), None),
         };
         let spawn = |name, sink, gate, failed| {

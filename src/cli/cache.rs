@@ -8,7 +8,7 @@ use crate::outputs::cache::{CacheBucket, CacheFolder, LARGEST, Listed, OLDEST, P
 use crate::outputs::{OutputError, Store};
 use clap::{Args, Subcommand};
 use runner_core::event::Notice;
-use runner_wire::files::printable;
+use runner_core::plain;
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -217,8 +217,8 @@ fn as_text(rows: Vec<(String, Listed)>) -> String {
     cells.extend(rows.into_iter().map(|(place, entry)| {
         let ago = SystemTime::now().duration_since(entry.used).unwrap_or_default();
         [
-            printable(entry.project.as_bytes()),
-            entry.key.map_or_else(|| "-".to_owned(), |key| printable(key.as_bytes())),
+            plain::name(entry.project.as_bytes()),
+            entry.key.map_or_else(|| "-".to_owned(), |key| plain::name(key.as_bytes())),
             entry.files.to_string(),
             indicatif::BinaryBytes(entry.bytes).to_string(),
             format!("{} ago", indicatif::HumanDuration(ago)),

@@ -7,9 +7,13 @@ use super::error::{CliError, USAGE};
 use super::render;
 use crate::app::BuildspecFile;
 use clap::{Args, ValueEnum};
-use runner_core::spec::{Code, Diagnostic, Severity, schema};
+use runner_core::plain;
+use runner_core::spec::{Code, Diagnostic, Few, Place, Severity, schema};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+
+/// Longest source line that the JSON report repeats, in bytes.
+const MAX_LINE: usize = 4096;
 
 /// Options of `runner check`.
 #[derive(Debug, Args)]
@@ -82,9 +86,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, CliError> {
 }
 
 fn text(file: &BuildspecFile, problems: &[Diagnostic]) -> String {
-    let source = file.text().unwrap_or_default();
-    let mut report: String =
-        problems.iter().map(|problem| render::diagnostic(&file.shown(), source, problem)).collect();
+    let mut report = render::diagnostics(&file.shown(), file.text().unwrap_or_default(), problems);
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let count = |number: usize, what: &str| match number {
         0 => format!("no {what}s"),
@@ -93,7 +95,7 @@ fn text(file: &BuildspecFile, problems: &[Diagnostic]) -> String {
     };
     report.push_str(&format!(
         "{}: {}, {}\n",
-        file.shown(),
+        plain::line(&file.shown()),
         count(errors, "error"),
         count(problems.len() - errors, "warning")
     ));
@@ -101,7 +103,7 @@ fn text(file: &BuildspecFile, problems: &[Diagnostic]) -> String {
 }
 
 fn pretty(report: &Value) -> String {
-    format!("{report:#}\n")
+    plain::json(&format!("{report:#}\n")).into_owned()
 }
 
 fn name(severity: Severity) -> &'static str {
@@ -112,11 +114,14 @@ fn name(severity: Severity) -> &'static str {
 }
 
 fn as_json(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
-    let lines: Vec<&str> = file.text().unwrap_or_default().lines().collect();
-    let problems: Vec<Value> = problems
+    let few = Few::of(problems);
+    let lines = render::lines_of(file.text().unwrap_or_default(), &few.shown);
+    let problems: Vec<Value> = few
+        .shown
         .iter()
         .map(|problem| {
-            let at = problem.span.line as usize;
+            // A line that nobody would read is not repeated for each of its problems.
+            let line = lines.get(&problem.span.line).filter(|line| line.len() <= MAX_LINE);
             json!({
                 "code": problem.code.name(),
                 "severity": name(problem.severity),
@@ -125,11 +130,13 @@ fn as_json(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
                 "length": problem.span.length,
                 "message": problem.message,
                 "hint": problem.hint,
-                "source": at.checked_sub(1).and_then(|index| lines.get(index)),
+                "written": problem.span.written,
+                "source": line,
             })
         })
         .collect();
-    json!({ "schemaVersion": 1, "file": file.shown(), "problems": problems })
+    let omitted = few.left_out();
+    json!({ "schemaVersion": 1, "file": file.shown(), "problems": problems, "omitted": omitted })
 }
 
 fn as_sarif(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
@@ -137,7 +144,9 @@ fn as_sarif(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
         .iter()
         .map(|code| json!({ "id": code.name(), "shortDescription": { "text": code.about() } }))
         .collect();
-    let results: Vec<Value> = problems
+    let few = Few::of(problems);
+    let results: Vec<Value> = few
+        .shown
         .iter()
         .map(|problem| {
             let mut message = problem.message.clone();
@@ -154,25 +163,41 @@ fn as_sarif(file: &BuildspecFile, problems: &[Diagnostic]) -> Value {
                     "endColumn": column + problem.span.length.max(1),
                 });
             }
-            json!({
+            let mut result = json!({
                 "ruleId": problem.code.name(),
                 "level": name(problem.severity),
                 "message": { "text": message },
                 "locations": [{ "physicalLocation": place }],
-            })
+            });
+            if let Some(Place { line, column }) = problem.span.written {
+                let region = json!({ "startLine": line, "startColumn": column });
+                let file = json!({ "uri": file.shown() });
+                let place = json!({ "artifactLocation": file, "region": region });
+                result["relatedLocations"] = json!([{
+                    "physicalLocation": place,
+                    "message": { "text": "its text stands here" },
+                }]);
+            }
+            result
         })
         .collect();
+    let mut run = json!({
+        "tool": { "driver": {
+            "name": "runner",
+            "version": env!("CARGO_PKG_VERSION"),
+            "rules": rules,
+        } },
+        "columnKind": "unicodeCodePoints",
+        "results": results,
+    });
+    if let Some(rest) = few.rest() {
+        let note = json!({ "level": "note", "message": { "text": rest } });
+        run["invocations"] =
+            json!([{ "executionSuccessful": true, "toolExecutionNotifications": [note] }]);
+    }
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": "runner",
-                "version": env!("CARGO_PKG_VERSION"),
-                "rules": rules,
-            } },
-            "columnKind": "unicodeCodePoints",
-            "results": results,
-        }],
+        "runs": [run],
     })
 }

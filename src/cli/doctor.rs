@@ -5,6 +5,7 @@ use super::values::Format;
 use crate::doctor::{Report, Row, build, machine};
 use crate::state::{Need, find};
 use clap::Args;
+use runner_core::plain;
 use std::fmt::Write as _;
 
 /// Options of `runner doctor`.
@@ -31,7 +32,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
         Format::Json => {
             serde_json::to_string_pretty(&report).map_err(|error| CliError::of(OURS, error))?
         }
-        Format::Text => table(&report),
+        Format::Text => plain::lines(&table(&report)).into_owned(),
     };
     super::answer(format!("{}\n", text.trim_end()))?;
     Ok(if report.works { 0 } else { OURS })

@@ -7,6 +7,7 @@ use crate::image::{Asker, Freed, Getter, Image, ImageError, MOST_BYTES, Progress
 use crate::signals::{STOPS, Signals};
 use crate::users;
 use clap::{Args, Subcommand, ValueEnum};
+use runner_core::plain;
 use serde_json::json;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -206,7 +207,7 @@ fn list(store: &Store, args: &LsArgs) -> Result<u8, CliError> {
             let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(4);
             let mut text = format!("{:width$}  {:12}  {:>10}\n", "NAME", "DIGEST", "SIZE");
             for (name, digest, bytes) in rows {
-                let size = indicatif::BinaryBytes(bytes).to_string();
+                let (name, size) = (plain::line(name), indicatif::BinaryBytes(bytes).to_string());
                 text.push_str(&format!("{name:width$}  {digest:12}  {size:>10}\n"));
             }
             text

@@ -28,7 +28,7 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
     let mut reader = LogReader::open(&known.dir).map_err(failed)?;
     let mut output = OutputReader::open(&known.dir).map_err(failed)?;
-    let mut sink = CodeBuild::new(Out);
+    let mut sink = CodeBuild::new(Out).for_people(true);
     let mut show = || match sinks::replay(&mut sink, &mut reader, &mut output) {
         // `runner logs | head`
         Err(error) if is_gone(&error) => Ok(false),

@@ -156,7 +156,7 @@ fn start_tracing(verbose: u8) {
 fn answer(text: impl AsRef<[u8]>) -> Result<u8, CliError> {
     match stdio::answer(text) {
         Ok(_) => Ok(0),
-        Err(error) => Err(CliError::ours(error.to_string())),
+        Err(error) => Err(CliError::of(OURS, error)),
     }
 }
 

@@ -219,9 +219,7 @@ impl Reading {
     /// The same where nothing is wrong; else all that is, told.
     fn done(mut self) -> Result<Self, CliError> {
         self.problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
-        for problem in &self.problems {
-            tell(render::diagnostic(&self.shown, &self.text, problem));
-        }
+        tell(render::diagnostics(&self.shown, &self.text, &self.problems));
         match self.problems.len() {
             0 => Ok(self),
             1 => Err(CliError::usage(format!("1 error in {}", self.shown))),

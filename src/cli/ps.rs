@@ -1,11 +1,12 @@
 //! `runner ps`.
 
-use super::error::CliError;
+use super::error::{CliError, OURS};
 use super::home::open;
 use super::values::Format;
 use crate::client::{Client, ClientError};
 use crate::state::{Known, Unreadable, all_builds, listed_builds};
 use clap::Args;
+use runner_core::plain;
 use runner_core::record::Build;
 use runner_wire::control::{Answer, Request};
 use serde::Serialize;
@@ -46,9 +47,7 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     let text = match args.format {
         Format::Text => table(&rows),
         Format::Json => {
-            serde_json::to_string_pretty(&rows)
-                .map_err(|error| CliError::ours(error.to_string()))?
-                + "\n"
+            serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))? + "\n"
         }
     };
     super::answer(&text)
@@ -152,7 +151,7 @@ fn table(rows: &[Row]) -> String {
             row.phase.clone(),
             row.sessions.to_string(),
             row.time_left_s.map_or_else(|| "-".to_owned(), time),
-            shortened(command.lines().next().unwrap_or_default()),
+            shortened(&plain::line(command.lines().next().unwrap_or_default())),
         ]
     }));
     let width =

@@ -1,23 +1,64 @@
-//! Diagnostics of a buildspec, drawn for a person: place, line, caret, hint.
+//! Diagnostics of a file, drawn for a person: place, line, caret, hint.
+//!
+//! What is drawn may come from anybody: nothing of it drives a terminal, and there is no more of it
+//! than a person reads.
 
-use runner_core::spec::{Diagnostic, Severity};
+use runner_core::plain;
+use runner_core::spec::{Diagnostic, Few, Place, Severity};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
-/// One problem in the form of compilers.
-pub(super) fn diagnostic(file: &str, source: &str, problem: &Diagnostic) -> String {
+/// Most characters of a source line.
+const WIDTH: usize = 160;
+
+/// The problems of a file in the form of compilers, as many as are worth it.
+pub(super) fn diagnostics<'p>(
+    file: &str,
+    source: &str,
+    problems: impl IntoIterator<Item = &'p Diagnostic>,
+) -> String {
+    let few = Few::of(problems);
+    let lines = lines_of(source, &few.shown);
+    let mut text = String::new();
+    for problem in &few.shown {
+        diagnostic(&mut text, file, lines.get(&problem.span.line).copied(), problem);
+    }
+    if let Some(rest) = few.rest() {
+        text.push_str(&rest);
+        text.push('\n');
+    }
+    text
+}
+
+/// The lines that problems stand on, by their numbers; one walk through the text for all.
+pub(super) fn lines_of<'s>(source: &'s str, problems: &[&Diagnostic]) -> HashMap<u32, &'s str> {
+    let wanted: BTreeSet<u32> =
+        problems.iter().map(|problem| problem.span.line).filter(|line| *line > 0).collect();
+    let mut lines = source.lines();
+    let mut next = 1;
+    let mut found = HashMap::with_capacity(wanted.len());
+    for number in wanted {
+        let skipped = number - next;
+        let Some(line) = lines.nth(skipped as usize) else { break };
+        found.insert(number, line);
+        next = number + 1;
+    }
+    found
+}
+
+fn diagnostic(text: &mut String, file: &str, line: Option<&str>, problem: &Diagnostic) {
     let severity = match problem.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    let mut text = format!("{severity}[{}]: {}\n", problem.code.name(), problem.message);
+    let (file, message) = (plain::line(file), text_of(&problem.message));
     let span = problem.span;
-    let line = (span.line > 0)
-        .then(|| source.lines().nth(span.line as usize - 1))
-        .flatten()
-        .filter(|line| !line.trim().is_empty());
+    let line = line.filter(|line| !line.trim().is_empty());
     let number = span.line.to_string();
     let gutter = " ".repeat(number.len());
     // Writing into a String cannot fail.
+    let _ = writeln!(text, "{severity}[{}]: {message}", problem.code.name());
     let _ = match (span.line, span.column) {
         (0, _) => writeln!(text, "{gutter}--> {file}"),
         (line, 0) => writeln!(text, "{gutter}--> {file}:{line}"),
@@ -25,6 +66,7 @@ pub(super) fn diagnostic(file: &str, source: &str, problem: &Diagnostic) -> Stri
     };
     if let Some(line) = line {
         let (shown, shift) = window(line, span.column as usize);
+        let shown = plain::line(shown);
         let before: String = shown
             .chars()
             .take((span.column as usize).saturating_sub(1 + shift))
@@ -34,20 +76,34 @@ pub(super) fn diagnostic(file: &str, source: &str, problem: &Diagnostic) -> Stri
         let caret = "^".repeat((span.length as usize).clamp(1, room));
         let _ = writeln!(text, "{gutter} |\n{number} | {shown}\n{gutter} | {before}{caret}");
     }
-    if let Some(hint) = &problem.hint {
-        let _ = writeln!(text, "{gutter} = hint: {hint}");
+    if let Some(Place { line, column }) = span.written {
+        let _ = writeln!(text, "{gutter} = note: its text stands at {file}:{line}:{column}");
     }
-    text
+    if let Some(hint) = &problem.hint {
+        let _ = writeln!(text, "{gutter} = hint: {}", text_of(hint));
+    }
+}
+
+/// A text for one line, which may quote much of the file.
+fn text_of(message: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 1000;
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", plain::line(&message[..end])).into(),
+        None => plain::line(message),
+    }
 }
 
 /// The part of a long line around a column, and how many characters are left out before it.
-fn window(line: &str, column: usize) -> (String, usize) {
-    const WIDTH: usize = 160;
-    if line.chars().count() <= WIDTH {
-        return (line.to_owned(), 0);
+fn window(line: &str, column: usize) -> (&str, usize) {
+    // Never more of the line is walked through than what lies before the part.
+    if line.len() <= WIDTH || line.chars().nth(WIDTH).is_none() {
+        return (line, 0);
     }
     let shift = column.saturating_sub(WIDTH / 2);
-    (line.chars().skip(shift).take(WIDTH).collect(), shift)
+    let after = |text: &str, count: usize| text.char_indices().nth(count).map(|(at, _)| at);
+    let begin = after(line, shift).unwrap_or(line.len());
+    let part = &line[begin..];
+    (after(part, WIDTH).map_or(part, |end| &part[..end]), shift)
 }
 
 #[cfg(test)]
@@ -58,9 +114,8 @@ mod tests {
     fn the_caret_stands_under_the_place() {
         let source = "version: 0.2\nphases:\n  biuld:\n    commands: [a]\n";
         let problems = runner_core::spec::parse(source).map(|(_, warnings)| warnings);
-        let problem = &problems.expect("only warnings")[0];
         assert_eq!(
-            diagnostic("b.yml", source, problem),
+            diagnostics("b.yml", source, &problems.expect("only warnings")),
             "warning[unknown-key]: `biuld` is not a key of phases; it is ignored\n \
              --> b.yml:3:3\n  |\n3 |   biuld:\n  |   ^^^^^\n  = hint: did you mean `build`?\n"
         );
@@ -68,7 +123,11 @@ mod tests {
 
     #[test]
     fn long_lines_are_cut_around_the_place() {
-        let (shown, shift) = window(&"x".repeat(1000), 900);
+        let line = "x".repeat(1000);
+        let (shown, shift) = window(&line, 900);
         assert_eq!((shown.len(), shift), (160, 820));
+        let long = "é".repeat(1000);
+        let (shown, shift) = window(&long, 990);
+        assert_eq!((shown.chars().count(), shift), (90, 910));
     }
 }

@@ -306,10 +306,8 @@ fn format(name: FormatName) -> LogFormat {
 
 fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: bool) {
     let source = buildspec.text().unwrap_or_default();
-    for problem in problems.iter().filter(|problem| problem.is_error() || !quiet) {
-        let text = render::diagnostic(&buildspec.shown(), source, problem);
-        tell(text);
-    }
+    let told = problems.iter().filter(|problem| problem.is_error() || !quiet);
+    tell(render::diagnostics(&buildspec.shown(), source, told));
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     if errors > 1 {
         say(&format!("{errors} errors in {}", buildspec.shown()));

@@ -7,6 +7,7 @@ use crate::state::{Need, find};
 use crate::stdio::tell;
 use clap::Args;
 use nix::sys::signal::Signal;
+use runner_core::plain;
 use std::io::IsTerminal;
 
 /// Options of `runner attach`.
@@ -86,7 +87,7 @@ fn finish(ended: Result<Ended, ClientError>) -> Result<u8, CliError> {
     })?;
     if let Some(message) = ended.message {
         // On a line of its own, whatever the shell left behind.
-        tell(format!("\nrunner: {message}\n"));
+        tell(format!("\nrunner: {}\n", plain::lines(&message)));
     }
     Ok(ended.code)
 }

@@ -7,6 +7,7 @@ use super::values;
 use crate::state::{Changes, Home, Known, LookupError, Need, Waited, find, known, live_builds};
 use crate::stdio::say;
 use clap::{Args, ValueEnum};
+use runner_core::phase::StatusCode;
 use runner_core::record::Build;
 use std::time::{Duration, Instant};
 
@@ -91,7 +92,7 @@ fn ended(args: &WaitArgs, record: &Build, was_paused: bool) -> Result<u8, CliErr
 /// What `runner run` has exited with.
 fn of_record(record: &Build) -> u8 {
     let mut contexts = record.phases.iter().flat_map(|phase| &phase.contexts);
-    match contexts.any(|context| context.status_code == "YAML_FILE_ERROR") {
+    match contexts.any(|context| context.status_code == StatusCode::YamlFileError) {
         true => USAGE,
         false => of_status(record.build_status),
     }

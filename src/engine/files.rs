@@ -6,6 +6,7 @@
 //! its own, or in `spawn_blocking`. What comes back is parsed as hostile (`runner_wire::files`).
 
 use super::{Container, Ends, ExecError, ExecSpec, Ids, Process, Stdio};
+use runner_core::plain;
 use runner_wire::abi::FILES_NAME;
 use runner_wire::files::{self as wire, Failed, Node, Reply};
 use std::fmt;
@@ -57,7 +58,7 @@ pub(crate) struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, what) = (wire::printable(&self.path), wire::stage_name(self.stage));
+        let (path, what) = (plain::name(&self.path), wire::stage_name(self.stage));
         let why = io::Error::from_raw_os_error(self.errno);
         write!(f, "{path}: cannot {what} in the container: {why}")
     }

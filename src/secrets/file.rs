@@ -6,7 +6,7 @@
 
 use super::{no_parameter, no_secret};
 use runner_core::machine::SetupError;
-use runner_core::spec::yaml::{self, Node, Value};
+use runner_core::spec::yaml::{self, Document, Node, Value};
 use runner_core::spec::{Diagnostic, SecretReference, SecretVersion};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -56,8 +56,11 @@ impl SecretsFile {
         let is_dotenv = path.extension().is_some_and(|extension| extension == "env")
             || path.file_name().is_some_and(|name| name == ".env");
         let values = match yaml::parse(&text) {
-            Ok(node) if !is_dotenv && matches!(node.value, Value::Mapping(_)) => {
-                from_yaml(&node).map_err(|problem| format!("{shown}:{problem}"))?
+            Ok(Document { next: Some(place), .. }) if !is_dotenv => {
+                return Err(format!("{shown}:{}: here begins a second document", place.line));
+            }
+            Ok(Document { root, .. }) if !is_dotenv && matches!(root.value, Value::Mapping(_)) => {
+                from_yaml(&root).map_err(|problem| format!("{shown}:{problem}"))?
             }
             Err(problem) if !is_dotenv && !looks_like_dotenv(&text) => {
                 return Err(format!("{shown}:{}", place(&problem)));

@@ -8,8 +8,9 @@ use super::Sink;
 use crate::events::OutputReader;
 use runner_core::event::{Block, Event, EventBody, Outcome};
 use runner_core::phase::Phase;
+use runner_core::plain;
 use runner_core::report::{Failure, ReportFacts, ReportStatus};
-use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_core::spec::{BuildSpec, Diagnostic, Few};
 use std::io::{self, Write};
 
 /// Most characters of a message.
@@ -89,7 +90,8 @@ impl<W: Write + Send> Annotations<W> {
 
     /// What is wrong with the buildspec.
     pub(crate) fn problems(&mut self, problems: &[Diagnostic]) -> io::Result<()> {
-        for problem in problems {
+        let few = Few::of(problems);
+        for problem in few.shown {
             let level = if problem.is_error() { "error" } else { "warning" };
             let message = match &problem.hint {
                 Some(hint) => format!("{}\nhint: {hint}", problem.message),
@@ -155,7 +157,8 @@ impl<W: Write + Send> Sink for Annotations<W> {
 
 /// What follows the second pair of colons.
 fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    let escaped = text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    plain::line(&escaped).into_owned()
 }
 
 /// What follows an equals sign.

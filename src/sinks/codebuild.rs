@@ -7,6 +7,7 @@ use super::Sink;
 use crate::events::OutputReader;
 use runner_core::event::{Event, EventBody, Outcome};
 use runner_core::phase::{Phase, PhaseContext};
+use runner_core::plain;
 use std::io::{self, Write};
 
 /// Writes the log to `out`.
@@ -16,6 +17,8 @@ pub(crate) struct CodeBuild<W: Write + Send> {
     at_line_start: bool,
     /// Text of the command that runs, for the line that tells its failure.
     command: String,
+    /// Whether a person reads the lines at a terminal.
+    is_for_people: bool,
 }
 
 impl<W: Write + Send> CodeBuild<W> {
@@ -24,7 +27,13 @@ impl<W: Write + Send> CodeBuild<W> {
             out: io::BufWriter::with_capacity(64 << 10, out),
             at_line_start: true,
             command: String::new(),
+            is_for_people: false,
         }
+    }
+
+    /// Takes out of its own lines what a terminal would act on. What commands print stays as it is.
+    pub(crate) fn for_people(self, is_for_people: bool) -> Self {
+        CodeBuild { is_for_people, ..self }
     }
 
     /// The target, with all that has been written.
@@ -35,6 +44,7 @@ impl<W: Write + Send> CodeBuild<W> {
 
     fn agent(&mut self, event: &Event, text: &str) -> io::Result<()> {
         self.end_line()?;
+        let text = if self.is_for_people { plain::lines(text) } else { text.into() };
         writeln!(self.out, "[Container] {} {text}", event.time.log_form())
     }
 

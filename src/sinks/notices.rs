@@ -6,6 +6,7 @@ use super::Sink;
 use crate::events::OutputReader;
 use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy, Stuck};
 use runner_core::phase::Status;
+use runner_core::plain;
 use runner_core::report::{self, ReportFacts};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -77,13 +78,6 @@ impl WaysIn {
     }
 }
 
-/// A text without what a terminal would act on: a build has a say in directories, commands and
-/// reasons, and these are our lines.
-pub(super) fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
-    text.chars().map(shown).collect()
-}
-
 /// How a resume is told; of a build that could not go on, its end is.
 pub(super) fn resumed(by: ResumedBy, is_stuck: bool) -> Option<&'static str> {
     match by {
@@ -135,7 +129,7 @@ impl<W: Write + Send> Notices<W> {
 
     fn line(&mut self, text: &str) -> io::Result<()> {
         // In one write: what comes between two would be part of the line.
-        self.out.write_all(format!("runner: {}\n", printable(text)).as_bytes())
+        self.out.write_all(format!("runner: {}\n", plain::lines(text)).as_bytes())
     }
 }
 

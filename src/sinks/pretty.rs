@@ -5,7 +5,7 @@
 //! while a shell has the terminal. A line of output without its end is kept back for a while: the
 //! status line would be drawn into it.
 
-use super::notices::{WaysIn, printable, resumed, verdict};
+use super::notices::{WaysIn, resumed, verdict};
 use super::{Gate, Sink};
 use crate::clock;
 use crate::events::OutputReader;
@@ -13,6 +13,7 @@ use console::{Style, Term};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runner_core::event::{Block, Event, EventBody, NoticeLevel, Outcome, Progress, StoredArtifact};
 use runner_core::phase::{Phase, Status};
+use runner_core::plain;
 use runner_core::report::{self, ReportFacts, Tone};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -133,7 +134,7 @@ impl Pretty {
             parts.push(format!("paused{keys}"));
         } else if let Some((text, since)) = &self.command {
             let first = text.lines().next().unwrap_or_default();
-            parts.push(format!("{} {}", elapsed(*since), printable(first)));
+            parts.push(format!("{} {}", elapsed(*since), plain::lines(first)));
         } else if let Some(progress) = &self.transfer {
             parts.push(gauge(progress));
         }
@@ -153,7 +154,8 @@ impl Pretty {
             }
             Outcome::Cut => {}
             Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {
-                let text = self.colors.bad.apply_to(printable(&format!("✗ {outcome}"))).to_string();
+                let text =
+                    self.colors.bad.apply_to(plain::lines(&format!("✗ {outcome}"))).to_string();
                 self.say(&format!("{text} after {time}"));
             }
         }
@@ -167,7 +169,7 @@ impl Pretty {
                 Tone::Bad => &self.colors.bad,
                 Tone::Detail => &self.colors.dim,
             };
-            let line = style.apply_to(printable(&line)).to_string();
+            let line = style.apply_to(plain::lines(&line)).to_string();
             self.say(&line);
         }
         let (mark, style) = match status {
@@ -175,7 +177,7 @@ impl Pretty {
             _ => ("✗", &self.colors.bad),
         };
         let text = verdict(&event.build_id, status, reason);
-        let text = style.apply_to(printable(&format!("{mark} {text}"))).to_string();
+        let text = style.apply_to(plain::lines(&format!("{mark} {text}"))).to_string();
         self.say(&text);
     }
 }
@@ -184,7 +186,7 @@ impl Pretty {
 fn gauge(progress: &Progress) -> String {
     const WIDTH: u64 = 24;
     let Progress { what, done, total } = progress;
-    let what = printable(what);
+    let what = plain::lines(what);
     if *total == 0 {
         return format!("{what} {}", HumanBytes(*done));
     }
@@ -229,8 +231,8 @@ impl Sink for Pretty {
                 let StoredArtifact { location, files, bytes, .. } = stored;
                 let count = if *files == 1 { "1 file" } else { &format!("{files} files") };
                 let size = HumanBytes(*bytes);
-                let text = printable(&format!("→ {location} ({count}, {size})"));
-                let text = self.colors.dim.apply_to(text).to_string();
+                let text = format!("→ {location} ({count}, {size})");
+                let text = self.colors.dim.apply_to(plain::lines(&text)).to_string();
                 self.say(&text);
             }
             EventBody::CommandStarted { text, block, .. } => {
@@ -241,7 +243,7 @@ impl Sink for Pretty {
                 let line = self
                     .colors
                     .command
-                    .apply_to(printable(&format!("{prompt} {text}")))
+                    .apply_to(plain::lines(&format!("{prompt} {text}")))
                     .to_string();
                 self.say(&line);
                 self.command = Some((text.clone(), clock::boot()));
@@ -261,7 +263,7 @@ impl Sink for Pretty {
                         NoticeLevel::Note | NoticeLevel::Warning => &self.colors.note,
                         NoticeLevel::Error => &self.colors.bad,
                     };
-                    let text = style.apply_to(printable(&format!("runner: {text}"))).to_string();
+                    let text = style.apply_to(plain::lines(&format!("runner: {text}"))).to_string();
                     self.say(&text);
                 }
             }
@@ -271,7 +273,7 @@ impl Sink for Pretty {
                 let command = self.command.as_ref().map_or("", |(text, _)| text).to_owned();
                 let (id, stuck) = (&event.build_id, stuck.as_ref());
                 for line in self.ways.paused(id, &command, directory, *resumes_in_s, stuck) {
-                    let line = self.colors.note.apply_to(printable(&line)).to_string();
+                    let line = self.colors.note.apply_to(plain::lines(&line)).to_string();
                     self.say(&line);
                 }
             }

@@ -1,10 +1,14 @@
 //! `runner check`: every problem, without a run.
 
-use crate::common::{Bed, cases, list, project};
+use crate::common::{Bed, cases, list, outcome, project, python};
+use std::process::Command;
 
 cases! {
     [] => the_examples, forms, all_problems_in_order, only_warnings_can_be_left_out,
-        nothing_is_run_or_written;
+        nothing_is_run_or_written, no_terminal_is_driven, thousands_of_problems,
+        scalars_that_look_like_numbers, several_documents, keys_left_empty, places_of_what_is_meant, words_of_codebuild,
+        utf_16;
+    [Python] => the_schema_takes_what_check_takes;
 }
 
 fn the_examples() {
@@ -75,4 +79,226 @@ fn nothing_is_run_or_written() {
     assert_eq!(report, "buildspec.yml: no errors, no warnings\n");
     assert!(!bed.home().exists());
     bed.runner(["check", "nosuch.yml"]).code(2);
+}
+
+/// A file of somebody else's is shown, and does not reach the terminal of who looks at it.
+fn no_terminal_is_driven() {
+    let bed = Bed::new();
+    let acts = ['\u{1b}', '\u{7}', '\u{9b}', '\r', '\u{202e}', '\u{2066}'];
+    let files = [
+        // As it is, where it is no YAML; as escapes, in a key, a value and a list.
+        "version: 0.2\nx\u{1b}]52;c;cm0=\u{7}: 1\n".to_owned(),
+        "version: 0.2\n\"x\\e]52;c;cm0=\\a\\n\\r\": 1 # \u{202e}\u{9b}31m\nphases: {build: {commands: [a]}}\n".to_owned(),
+        "version: \"\\e]52;c;cm0=\\a\\u202e\\x9b\"\nphases:\n  build:\n    on-failure: \"\\e]52;c;cm0=\"\n".to_owned(),
+    ];
+    for text in files {
+        bed.write("buildspec.yml", &text);
+        for format in ["text", "json", "sarif"] {
+            let report = bed.runner(["check", "--format", format]).stdout;
+            assert!(!report.contains(acts), "{format}: {report:?}");
+            assert!(report.contains("52;c;cm0="), "{format}: {report:?}");
+        }
+        let told = bed.runner(["run", "--engine", "process"]).stderr;
+        assert!(!told.contains(acts), "{told:?}");
+    }
+    // A project file, its keys, its values, and what is wrong with them.
+    bed.write("buildspec.yml", "version: 0.2\nphases: {build: {commands: ['true']}}\n");
+    for text in [
+        "\"x\\u001b]52;c;cm0=\\u0007\" = 1 # \u{202e}\n",
+        "timeout = \"\\u001b]52;c;cm0=\\u0007\"\n",
+        "x = \u{1b}]52;c;cm0=\n",
+    ] {
+        bed.write("runner.toml", text);
+        let told = bed.runner(["run", "--engine", "process"]).code(2).stderr;
+        assert!(!told.contains(acts) && told.contains("52;c;cm0="), "{told:?}");
+    }
+}
+
+/// As many as a person reads, the worst of them, and how many more there are.
+fn thousands_of_problems() {
+    let bed = Bed::new();
+    let phases = "phases: {build: {on-failure: NEVER, commands: [a]}}";
+    let keys: Vec<String> = (0..16_000).map(|n| format!("key{n}: x")).collect();
+    for text in [
+        format!("version: 0.2\n{}\n{phases}\n", keys.join("\n")),
+        // All on one line, which would be drawn for each.
+        format!("{{version: 0.2, {}, {phases}}}\n", keys.join(", ")),
+    ] {
+        bed.write("buildspec.yml", &text);
+        let report = bed.runner(["check"]).code(2).stdout;
+        assert_eq!(report.matches("[unknown-key]").count(), 99, "{}", &report[..1000]);
+        assert_eq!(report.matches("error[bad-value]").count(), 1);
+        let end = "and 15901 warnings more\nbuildspec.yml: 1 error, 16000 warnings\n";
+        assert!(report.ends_with(end), "{}", &report[report.len() - 200..]);
+        let json = bed.runner(["check", "--format", "json"]).code(2).stdout;
+        let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(report["problems"].as_array().unwrap().len(), 100);
+        assert_eq!(report["omitted"], 15_901);
+        let sarif = bed.runner(["check", "--format", "sarif"]).code(2).stdout;
+        assert!(sarif.contains("and 15901 warnings more"));
+        let told = bed.runner(["run"]).code(2).stderr;
+        assert!(told.contains("and 15901 warnings more"), "{}", &told[told.len() - 300..]);
+    }
+    let keys: Vec<String> = (0..16_000).map(|n| format!("key{n} = 1\n")).collect();
+    bed.write("runner.toml", keys.concat());
+    bed.runner(["run"]).code(2).says("and 15900 errors more\n").says("16000 errors in runner.toml");
+}
+
+fn checked(bed: &Bed, text: impl AsRef<[u8]>, code: i32) -> String {
+    bed.write("buildspec.yml", text);
+    bed.runner(["check"]).code(code).stdout
+}
+
+/// Codes of a report with the places they are told at.
+fn told(report: &str) -> Vec<(&str, &str)> {
+    let codes = report.lines().filter_map(|line| line.split_once('[')?.1.split_once("]: "));
+    let places = report.lines().filter_map(|line| line.trim().strip_prefix("--> buildspec.yml:"));
+    codes.map(|(code, _)| code).zip(places).collect()
+}
+
+const NO_PROBLEMS: &str = "buildspec.yml: no errors, no warnings\n";
+
+/// No number is read anywhere: not one too large, none that is none.
+fn scalars_that_look_like_numbers() {
+    let bed = Bed::new();
+    let report = checked(
+        &bed,
+        "version: 0.2\nenv:\n  variables: {A: 12e4567, B: .inf, C: .nan, D: 1e400, E: -.INF, F: !!int \"5\", G: !!float x}\n\
+         phases:\n  build:\n    commands: [12e4567, .nan, 1e400]\nartifacts:\n  files: [1e999, .inf]\n  name: 12e4567\n",
+        0,
+    );
+    assert_eq!(report, NO_PROBLEMS);
+}
+
+fn several_documents() {
+    let bed = Bed::new();
+    let first = "version: 0.2\nphases:\n  build:\n    commands:\n      - echo one\n";
+    for rest in ["---\n", "---\nversion: 0.2\n", "---\nnot: [yaml\n", "...\n---\nx: y\n"] {
+        let report = checked(&bed, format!("{first}{rest}"), 0);
+        let line = if rest.starts_with('.') { "7:1" } else { "6:1" };
+        assert_eq!(told(&report), [("more-documents", line)], "{report}");
+        assert!(report.contains("CodeBuild reads the first document"), "{report}");
+        // Nothing that a library says to programmers.
+        assert!(!report.contains("from_") && !report.contains("::"), "{report}");
+    }
+    assert_eq!(checked(&bed, format!("---\n{first}...\n"), 0), NO_PROBLEMS);
+}
+
+/// An optional key without a value is none; so is an item.
+fn keys_left_empty() {
+    let bed = Bed::new();
+    let report = checked(
+        &bed,
+        "version: 0.2\nrun-as:\nenv:\n  shell:\n  variables:\n    A:\n  git-credential-helper:\nphases:\n  install:\n    \
+         runtime-versions:\n  build:\n    on-failure:\n    commands:\n      - touch a\n      -\n      - ~\n    \
+         finally:\nartifacts:\n  files:\n    - a\n    -\n  name:\n  base-directory:\n  discard-paths:\nreports:\ncache:\n",
+        0,
+    );
+    let lines: Vec<&str> = told(&report)
+        .into_iter()
+        .map(|(code, place)| {
+            assert_eq!(code, "empty", "{report}");
+            place.split(':').next().unwrap()
+        })
+        .collect();
+    let wanted = ["2", "4", "7", "10", "12", "15", "16", "17", "21", "22", "23", "24", "25", "26"];
+    assert_eq!(lines, wanted, "{report}");
+    assert!(report.contains("`base-directory` of artifacts has no value"), "{report}");
+    // What must be there is missed.
+    let report = checked(
+        &bed,
+        "version: 0.2\nphases: {build: {commands: [a]}}\nreports:\n  unit:\n    files:\n",
+        2,
+    );
+    assert!(report.contains("`files` is missing in reports.unit"), "{report}");
+}
+
+/// A problem is told where it is meant, and where the text for it stands.
+fn places_of_what_is_meant() {
+    let bed = Bed::new();
+    let alias = "version: 0.2\nx-common: &common\n  - echo common1\nphases:\n  build:\n    commands:\n      - *common\n      - echo hi\n";
+    let report = checked(&bed, alias, 2);
+    assert_eq!(told(&report), [("unknown-key", "2:1"), ("command-is-map", "7:9")], "{report}");
+    assert!(report.contains("7 |       - *common\n  |         ^^^^^^^\n"), "{report}");
+    assert!(report.contains("  = note: its text stands at buildspec.yml:3:3\n"), "{report}");
+    let json = bed.runner(["check", "--format", "json"]).code(2).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let written = serde_json::json!({"line": 3, "column": 3});
+    assert_eq!(json["problems"][1]["written"], written);
+    let sarif = bed.runner(["check", "--format", "sarif"]).code(2).stdout;
+    let sarif: serde_json::Value = serde_json::from_str(&sarif).unwrap();
+    let related = &sarif["runs"][0]["results"][1]["relatedLocations"][0]["physicalLocation"];
+    assert_eq!(related["region"]["startLine"], 3);
+
+    let block = "version: 0.2\nphases:\n  build:\n    commands:\n      - |\n        echo one\n        echo two\n        if [[ a == a ]]; then echo y; fi\n";
+    let report = checked(&bed, block, 0);
+    assert_eq!(told(&report), [("bashism", "8:9")], "{report}");
+    let line = "8 |         if [[ a == a ]]; then echo y; fi\n  |         ^^^^^^^^^^^";
+    assert!(report.contains(line), "{report}");
+
+    let negated = "version: 0.2\nphases:\n  build:\n    commands:\n      - ! test -f x\n      - !ls\n      - '! test -f y'\n";
+    let report = checked(&bed, negated, 0);
+    assert_eq!(told(&report), [("lost-tag", "5:11"), ("lost-tag", "6:12")], "{report}");
+    assert!(report.contains("the command that is run is `test -f x`"), "{report}");
+}
+
+/// The record of a build has CodeBuild's own words for what is no YAML, with its line, from 0.
+fn words_of_codebuild() {
+    let bed = Bed::new();
+    let spec =
+        "version: 0.2\nphases:\n  build:\n    commands:\n      - echo @x\n      - @echo off\n";
+    bed.write("buildspec.yml", spec);
+    let outcome = bed.runner(["run"]).code(2);
+    let wanted = "Phase context status code: YAML_FILE_ERROR Message: found character that cannot start any token at line 5\n";
+    assert!(outcome.stdout.contains(wanted), "{}", outcome.stdout);
+    outcome.says("buildspec.yml:6:9");
+}
+
+/// As PowerShell writes it.
+fn utf_16() {
+    let bed = Bed::new();
+    let text = "\u{feff}version: 0.2\r\nphases:\r\n  biuld:\r\n    commands: [é]\r\n  build: {commands: [a]}\r\n";
+    let wide = |convert: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(convert).collect();
+    let texts: [Vec<u8>; 3] =
+        [wide(u16::to_le_bytes), wide(u16::to_be_bytes), text.as_bytes().to_vec()];
+    for text in texts {
+        let report = checked(&bed, text, 0);
+        assert_eq!(told(&report), [("unknown-key", "3:3")], "{report}");
+    }
+    let half: Vec<u8> = wide(u16::to_le_bytes);
+    let report = checked(&bed, &half[..half.len() - 1], 2);
+    assert!(report.contains("error[not-text]: this is not text in UTF-16"), "{report}");
+}
+
+/// An editor is not red where `check` is content.
+fn the_schema_takes_what_check_takes() {
+    let bed = Bed::new();
+    let schema = bed.path("schema.json");
+    std::fs::write(&schema, bed.runner(["check", "--schema"]).code(0).stdout).unwrap();
+    let head = "version: 0.2\nphases: {build: {commands: [a]}}\n";
+    let program = "import json, sys, yaml, jsonschema\n\
+                   jsonschema.validate(yaml.safe_load(open(sys.argv[2])), json.load(open(sys.argv[1])))\n";
+    for rest in [
+        "reports: {a: {files: x, file-format: JunitXml}}",
+        "reports: {a: {files: x, file-format: VisualStudioTrx}}",
+        "reports: {a: {files: x, file-format: CucumberJson}}",
+        "reports: {a: {files: x, file-format: junitxml}}",
+        "reports: {a: {files: x, discard-paths: Yes}}",
+        "reports: {a: {files: x, discard-paths: 'YES'}}",
+        "cache: {paths: [a], action: Restore, key: }",
+        "artifacts: {files: [a, null], name: , base-directory: , discard-paths: , exclude-paths: }",
+        "env: {shell: , variables: , git-credential-helper: 'No', exported-variables: }",
+        "run-as:\nproxy:\nreports:\ncache:\nartifacts:",
+        "phases: {install: {runtime-versions: , commands: }, build: {commands: [a, null], finally: , on-failure: }}",
+    ] {
+        checked(&bed, format!("{head}{rest}\n"), 0);
+        let mut command = Command::new(python("python"));
+        command.args(["-c", program, schema.to_str().unwrap()]);
+        outcome(command.arg(bed.source().join("buildspec.yml"))).code(0);
+    }
+    // And what it does not, the schema does not.
+    checked(&bed, format!("{head}reports: {{a: {{files: x, file-format: JunitXm}}}}\n"), 2);
+    let mut command = Command::new(python("python"));
+    command.args(["-c", program, schema.to_str().unwrap()]);
+    outcome(command.arg(bed.source().join("buildspec.yml"))).code(1);
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 cases! {
     [Containers, Image("busybox")] => what_a_hostile_repository_names, what_git_files_lead_to,
         state_behind_a_link,
-        fifos_in_the_source, escapes_in_our_lines;
+        fifos_in_the_source, escapes_in_our_lines, escapes_in_lines_of_the_log;
     [] => a_repository_that_is_a_trap;
     [Root] => the_directories_of_process_are_closed;
 }
@@ -149,6 +149,31 @@ fn escapes_in_our_lines() {
     let said = running.stderr.text();
     assert!(said.contains("]0;own") && !said.contains('\u{1b}'), "{said:?}");
     running.ends(0);
+}
+
+/// Lines of the log that are ours hold what a buildspec says: no terminal acts on it. What a command
+/// prints is its own, and a log that nobody looks at is as AWS has it.
+fn escapes_in_lines_of_the_log() {
+    let bed = Bed::new();
+    let spec = "version: 0.2\nphases:\n  build:\n    commands:\n      - \"printf '\\\\033[1mbold\\\\n'; exit 3 \
+                # \\e]52;c;cm0=\\a \\u202etxt\"\n";
+    let outcome = bed.build(spec, &[]).code(1);
+    assert!(outcome.stdout.contains("\u{1b}]52") && outcome.stdout.contains('\u{202e}'));
+    assert!(!outcome.stderr.contains(['\u{1b}', '\u{202e}']), "{}", outcome.stderr);
+    let is_harmless = |text: &str, what: &str| {
+        let plain = text.replace("\u{1b}[1mbold", "");
+        assert_ne!(plain, text, "{what}: {text:?}");
+        assert!(plain.contains("]52;c;cm0="), "{what}: {plain:?}");
+        assert!(!plain.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{what}: {plain:?}");
+    };
+    is_harmless(&bed.runner(["logs"]).code(0).stdout, "logs");
+    let command = bed.build_command(spec, &["--log-format", "codebuild"]);
+    let terminal = bed.terminal(command, 40, 200);
+    is_harmless(&terminal.ends(1), "a terminal");
+    let options = ["--annotations", "github", "--log-format", "json", "--quiet"];
+    let told = bed.build(spec, &options).code(1).stderr;
+    assert!(told.contains("::error ") && told.contains("]52;c;cm0="), "{told:?}");
+    assert!(!told.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{told:?}");
 }
 
 /// Where nothing is isolated, other users of the machine still are.

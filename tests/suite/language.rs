@@ -8,7 +8,8 @@ use std::process::Command;
 cases! {
     [Containers, Image("busybox")] => variables_from_files_and_from_the_caller, proxy_variables,
         secondary_sources, files_are_hashed, exported_variables, runtimes, runtimes_that_fail,
-        an_image_without_runtimes, advice_is_for_check;
+        an_image_without_runtimes, advice_is_for_check,
+        scalars_keep_their_face, what_is_left_empty_is_absent;
 }
 
 fn build(commands: &[&str]) -> String {
@@ -265,4 +266,26 @@ fn advice_is_for_check() {
     );
     let report = bed.runner(["check", "--allow", "lost-state"]).code(0).stdout;
     assert!(report.ends_with("no errors, no warnings\n"), "{report}");
+}
+
+/// A hash of a commit may look like a number that no machine can hold.
+fn scalars_keep_their_face() {
+    let bed = Bed::new();
+    let spec = "version: 0.2\nenv:\n  variables: {SHA: 12e4567, N: .nan, T: !!int \"5\"}\nphases:\n  build:\n    \
+                commands:\n      - echo \"$SHA $N $T\"; echo x > 1e999\nartifacts: {files: 1e999}\n---\nx: [\n";
+    let to = bed.path("out");
+    let outcome = bed.build(spec, &["--artifacts", to.to_str().unwrap()]).code(0);
+    assert_eq!(outcome.output(), "12e4567 .nan 5\n");
+    assert_eq!(crate::common::list(&to), ["1e999"]);
+    outcome.says("warning[more-documents]");
+}
+
+fn what_is_left_empty_is_absent() {
+    let bed = Bed::new();
+    let spec = "version: 0.2\nrun-as:\nphases:\n  build:\n    commands:\n      - touch a\n      -\nartifacts:\n  \
+                files:\n    - a\n  name:\n  base-directory:\ncache:\nreports:\n";
+    let to = bed.path("out");
+    let outcome = bed.build(spec, &["--artifacts", to.to_str().unwrap()]).code(0);
+    assert_eq!(crate::common::list(&to), ["a"]);
+    outcome.says("warning[empty]: `base-directory` of artifacts has no value");
 }

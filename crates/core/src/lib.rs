@@ -11,7 +11,7 @@
 //!    a [`view`], [`record`] turns that state into AWS's Build record.
 //!
 //! Beside the way: [`env`](mod@env) decides which variable wins, [`exports`] reads a shell's saved
-//! variables, [`runtimes`] finds an image's commands for them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`time`] has the two clocks' values. There is no
+//! variables, [`runtimes`] finds an image's commands for them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`plain`] makes texts of others fit for a terminal, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 #![deny(clippy::disallowed_methods)]
 
@@ -22,6 +22,7 @@ pub mod exports;
 pub mod machine;
 pub mod mask;
 pub mod phase;
+pub mod plain;
 pub mod plan;
 pub mod project;
 pub mod record;
@@ -29,6 +30,7 @@ pub mod report;
 pub mod runtimes;
 pub mod select;
 pub mod spec;
+mod text;
 pub mod time;
 pub mod timeline;
 pub mod view;

@@ -80,7 +80,9 @@ struct Entry {
 
 impl Catalog {
     fn parse(text: &str) -> Self {
-        let Ok(document) = yaml::parse(text) else { return Catalog(BTreeMap::new()) };
+        let Ok(yaml::Document { root: document, .. }) = yaml::parse(text) else {
+            return Catalog(BTreeMap::new());
+        };
         let runtimes = entries(get(&document, "runtimes"));
         let of_one = |runtime: &Node| {
             let mut exact: BTreeMap<String, Entry> = entries(get(runtime, "versions"))

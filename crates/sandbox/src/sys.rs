@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -425,6 +425,7 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::process::Child;
+    use std::os::fd::AsFd;
 
     /// The same of one that does nothing.
     #[test]

@@ -283,13 +283,6 @@ fn sane(errno: u32) -> i32 {
     i32::try_from(errno).ok().filter(|errno| (1..4096).contains(errno)).unwrap_or(5)
 }
 
-/// Bytes that somebody else has named, fit for a terminal.
-#[must_use]
-pub fn printable(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(name);
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
 /// What failed, in words that follow "cannot".
 #[must_use]
 pub fn stage_name(stage: u32) -> &'static str {

@@ -3,6 +3,7 @@
 //! serde_json does the reading. It hands over values as they are written, slices of the text, and
 //! where a slice lies is its place. What is `null` is not there.
 
+use crate::spec::places::Places;
 use crate::spec::yaml::{Node, Value};
 use crate::spec::{Code, Diagnostic, Span};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -19,23 +20,17 @@ const MAX_DEPTH: usize = 64;
 pub(super) fn json(text: &str) -> Result<Node, Box<Diagnostic>> {
     let raw = serde_json::from_str::<&RawValue>(text).map_err(|error| {
         let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
-        let span = Span { line: number(error.line()), column: number(error.column()), length: 1 };
+        let span = Span::new(number(error.line()), number(error.column()), 1);
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
         Box::new(Diagnostic::new(Code::Syntax, span, format!("this is not JSON: {message}")))
     })?;
-    Reader { text, lines: line_starts(text) }.node(raw.get(), 0)
-}
-
-/// Where lines begin.
-fn line_starts(text: &str) -> Vec<usize> {
-    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-    [0].into_iter().chain(breaks.map(|(at, _)| at + 1)).collect()
+    Reader { text, places: Places::new(text) }.node(raw.get(), 0)
 }
 
 struct Reader<'t> {
     text: &'t str,
-    lines: Vec<usize>,
+    places: Places<'t>,
 }
 
 impl Reader<'_> {
@@ -56,7 +51,7 @@ impl Reader<'_> {
                     let span = self.key_span(value.get(), &key);
                     let value = self.node(value.get(), depth + 1)?;
                     if value.value != Value::Null {
-                        nodes.push((Node { span, value: Value::Scalar(key) }, value));
+                        nodes.push((Node::new(span, Value::Scalar(key)), value));
                     }
                 }
                 Value::Mapping(nodes)
@@ -70,19 +65,13 @@ impl Reader<'_> {
             Some(b'n') => Value::Null,
             _ => Value::Scalar(raw.to_owned()),
         };
-        Ok(Node { span, value })
+        Ok(Node::new(span, value))
     }
 
     /// The place of a slice of the text.
     fn span(&self, part: &str) -> Span {
         let at = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
-        let first = part.lines().next().unwrap_or_default().trim_end();
-        let length = u32::try_from(first.chars().count()).unwrap_or(u32::MAX).max(1);
-        let line = self.lines.partition_point(|&start| start <= at);
-        let start = self.lines.get(line.wrapping_sub(1)).copied().unwrap_or(0);
-        let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
-        let (line, column) = (number(line), number(self.text[start..at].chars().count() + 1));
-        Span { line, column, length }
+        self.places.span(at..at + part.len())
     }
 
     /// The place of the key before a value: its quotes end before the colon there.

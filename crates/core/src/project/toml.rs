@@ -1,8 +1,8 @@
 //! TOML to a tree with places. Sole owner of the crate toml.
 
+use crate::spec::places::Places;
 use crate::spec::yaml::{Node, Value};
-use crate::spec::{Code, Diagnostic, Span};
-use std::ops::Range;
+use crate::spec::{Code, Diagnostic};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -11,10 +11,11 @@ use toml::de::{DeTable, DeValue};
 /// # Errors
 /// Every place where it is not TOML.
 pub fn toml(text: &str) -> Result<Node, Vec<Diagnostic>> {
+    let places = Places::new(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let problems = errors.iter().map(|error| {
-            let span = error.span().map(|range| span(text, &range)).unwrap_or_default();
+            let span = error.span().map(|range| places.span(range)).unwrap_or_default();
             Diagnostic::new(Code::Syntax, span, format!("this is not TOML: {}", error.message()))
         });
         let mut problems: Vec<Diagnostic> = problems.collect();
@@ -22,17 +23,17 @@ pub fn toml(text: &str) -> Result<Node, Vec<Diagnostic>> {
         return Err(problems);
     }
     let range = table.span();
-    let value = Value::Mapping(entries(text, table.into_inner()));
-    Ok(Node { span: span(text, &range), value })
+    let value = Value::Mapping(entries(&places, table.into_inner()));
+    Ok(Node::new(places.span(range), value))
 }
 
-fn entries(text: &str, table: DeTable<'_>) -> Vec<(Node, Node)> {
+fn entries(places: &Places<'_>, table: DeTable<'_>) -> Vec<(Node, Node)> {
     let mut entries: Vec<(Node, Node)> = table
         .into_iter()
         .map(|(key, value)| {
-            let span = span(text, &key.span());
-            let key = Node { span, value: Value::Scalar(key.into_inner().into_owned()) };
-            (key, node(text, value))
+            let span = places.span(key.span());
+            let key = Node::new(span, Value::Scalar(key.into_inner().into_owned()));
+            (key, node(places, value))
         })
         .collect();
     // The table is in the order of its keys.
@@ -40,8 +41,8 @@ fn entries(text: &str, table: DeTable<'_>) -> Vec<(Node, Node)> {
     entries
 }
 
-fn node(text: &str, value: Spanned<DeValue<'_>>) -> Node {
-    let span = span(text, &value.span());
+fn node(places: &Places<'_>, value: Spanned<DeValue<'_>>) -> Node {
+    let span = places.span(value.span());
     let value = match value.into_inner() {
         DeValue::String(text) => Value::Scalar(text.into_owned()),
         DeValue::Integer(number) => Value::Scalar(number.as_str().to_owned()),
@@ -49,19 +50,11 @@ fn node(text: &str, value: Spanned<DeValue<'_>>) -> Node {
         DeValue::Boolean(flag) => Value::Scalar(flag.to_string()),
         DeValue::Datetime(time) => Value::Scalar(time.to_string()),
         DeValue::Array(items) => {
-            Value::Sequence(items.into_iter().map(|item| node(text, item)).collect())
+            Value::Sequence(items.into_iter().map(|item| node(places, item)).collect())
         }
-        DeValue::Table(table) => Value::Mapping(entries(text, table)),
+        DeValue::Table(table) => Value::Mapping(entries(places, table)),
     };
-    Node { span, value }
-}
-
-fn span(text: &str, range: &Range<usize>) -> Span {
-    let from = text.floor_char_boundary(range.start);
-    let (line, column) = crate::report::position(text, from);
-    let shown = text.get(from..range.end).unwrap_or_default().lines().next().unwrap_or_default();
-    let length = u32::try_from(shown.chars().count()).unwrap_or(u32::MAX).max(1);
-    Span { line, column, length }
+    Node::new(span, value)
 }
 
 #[cfg(test)]

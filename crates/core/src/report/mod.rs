@@ -45,7 +45,6 @@ pub use place::relative;
 pub use raw::raw;
 pub use table::{Tone, table};
 pub use verdict::Verdict;
-pub(crate) use xml::position;
 
 use std::fmt;
 

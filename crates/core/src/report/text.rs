@@ -2,21 +2,13 @@
 
 use super::Malformed;
 use super::xml::position;
+use crate::text::utf16;
 use std::borrow::Cow;
 
 /// The text, and where it is none. A byte that is no text does not hide the rest.
 pub(super) fn decode(bytes: &[u8]) -> (Cow<'_, str>, Option<Malformed>) {
-    let wide = |convert: fn([u8; 2]) -> u16, rest: &[u8]| {
-        let units = rest.chunks_exact(2).map(|pair| convert([pair[0], pair[1]]));
-        let text: String = char::decode_utf16(units)
-            .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-            .collect();
-        (Cow::Owned(text), None)
-    };
-    match bytes {
-        [0xff, 0xfe, rest @ ..] => return wide(u16::from_le_bytes, rest),
-        [0xfe, 0xff, rest @ ..] => return wide(u16::from_be_bytes, rest),
-        _ => {}
+    if let Some((text, _)) = utf16(bytes) {
+        return (Cow::Owned(text), None);
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let Err(error) = std::str::from_utf8(bytes) else {

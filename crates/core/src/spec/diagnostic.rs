@@ -15,6 +15,34 @@ pub struct Span {
     pub column: u32,
     /// Length in characters on that line; at least 1.
     pub length: u32,
+    /// Where the text itself stands, if this is the place of an alias for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Place>,
+}
+
+/// A line and a column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+impl Span {
+    /// A place that is no alias.
+    #[must_use]
+    pub const fn new(line: u32, column: u32, length: u32) -> Self {
+        Span { line, column, length, written: None }
+    }
+}
+
+impl Place {
+    /// Where a span begins.
+    #[must_use]
+    pub fn of(span: Span) -> Self {
+        Place { line: span.line, column: span.column }
+    }
 }
 
 /// How much it matters.
@@ -79,7 +107,7 @@ impl Diagnostic {
 pub enum Code {
     /// The file is not there or cannot be read.
     Unreadable,
-    /// The file is not text in UTF-8.
+    /// The file is not text in UTF-8 or UTF-16.
     NotText,
     /// The file is not YAML.
     Syntax,
@@ -95,6 +123,8 @@ pub enum Code {
     MissingKey,
     /// It is good in CodeBuild and cannot be run here.
     NotRunnable,
+    /// The file goes on after its first document.
+    MoreDocuments,
     /// A key is written twice; the later one counts.
     DuplicateKey,
     /// The language has no such key; it is ignored.
@@ -105,6 +135,10 @@ pub enum Code {
     ReservedName,
     /// No shell can hold a variable of that name; it is left out.
     BadName,
+    /// A key or an item has no value.
+    Empty,
+    /// YAML takes a word away from a command.
+    LostTag,
     /// A phase has no commands.
     NoCommands,
     /// A key has no effect beside the others.
@@ -119,7 +153,7 @@ pub enum Code {
 
 impl Code {
     /// Every kind.
-    pub const ALL: [Code; 19] = [
+    pub const ALL: [Code; 22] = [
         Code::Unreadable,
         Code::NotText,
         Code::Syntax,
@@ -129,11 +163,14 @@ impl Code {
         Code::BadValue,
         Code::MissingKey,
         Code::NotRunnable,
+        Code::MoreDocuments,
         Code::DuplicateKey,
         Code::UnknownKey,
         Code::NotSupportedYet,
         Code::ReservedName,
         Code::BadName,
+        Code::Empty,
+        Code::LostTag,
         Code::NoCommands,
         Code::NoEffect,
         Code::NotExpanded,
@@ -146,7 +183,7 @@ impl Code {
         use Severity::{Error, Warning};
         match self {
             Code::Unreadable => ("unreadable", Error, "The file is not there or cannot be read."),
-            Code::NotText => ("not-text", Error, "The file is not text in UTF-8."),
+            Code::NotText => ("not-text", Error, "The file is not text in UTF-8 or UTF-16."),
             Code::Syntax => ("syntax", Error, "The file is not YAML."),
             Code::TooLarge => ("too-large", Error, "The file is too large or too deeply nested."),
             Code::WrongShape => (
@@ -161,6 +198,9 @@ impl Code {
             Code::MissingKey => ("missing-key", Error, "A key that must be there is not."),
             Code::NotRunnable => {
                 ("not-runnable", Error, "It is good in CodeBuild and cannot be run here.")
+            }
+            Code::MoreDocuments => {
+                ("more-documents", Warning, "Only the first document of a file is looked at.")
             }
             Code::DuplicateKey => {
                 ("duplicate-key", Warning, "A key is written twice; the later one counts.")
@@ -177,6 +217,14 @@ impl Code {
             Code::BadName => {
                 ("bad-name", Warning, "No shell can hold a variable of that name; it is left out.")
             }
+            Code::Empty => {
+                ("empty", Warning, "A key or an item has no value and counts as absent.")
+            }
+            Code::LostTag => (
+                "lost-tag",
+                Warning,
+                "YAML takes a word that starts with `!` for a tag, and away from the command.",
+            ),
             Code::NoCommands => ("no-commands", Warning, "A phase has no commands."),
             Code::NoEffect => ("no-effect", Warning, "A key has no effect beside the others."),
             Code::NotExpanded => (
@@ -209,5 +257,64 @@ impl Code {
     #[must_use]
     pub fn about(self) -> &'static str {
         self.facts().2
+    }
+}
+
+/// The problems that a person is shown where there are many.
+#[derive(Clone, Debug)]
+pub struct Few<'p> {
+    /// At most [`Few::MOST`], in the order they came in; of too many, errors before warnings.
+    pub shown: Vec<&'p Diagnostic>,
+    /// How many errors are left out.
+    pub errors: usize,
+    /// How many warnings are.
+    pub warnings: usize,
+}
+
+impl<'p> Few<'p> {
+    /// Most problems that are shown.
+    pub const MOST: usize = 100;
+
+    /// Chooses.
+    #[must_use]
+    pub fn of(problems: impl IntoIterator<Item = &'p Diagnostic>) -> Self {
+        let all: Vec<&Diagnostic> = problems.into_iter().collect();
+        let errors = all.iter().filter(|problem| problem.is_error()).count();
+        let warnings = all.len() - errors;
+        let mut room = (errors.min(Self::MOST), 0);
+        room.1 = warnings.min(Self::MOST - room.0);
+        let left_out = (errors - room.0, warnings - room.1);
+        let mut shown = all;
+        shown.retain(|problem| {
+            let room = if problem.is_error() { &mut room.0 } else { &mut room.1 };
+            let has_room = *room > 0;
+            *room = room.saturating_sub(1);
+            has_room
+        });
+        Few { shown, errors: left_out.0, warnings: left_out.1 }
+    }
+
+    /// How many are left out.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.errors + self.warnings
+    }
+
+    /// What is left out, in words.
+    #[must_use]
+    pub fn rest(&self) -> Option<String> {
+        let count = |number: usize, what: &str| match number {
+            1 => format!("1 {what}"),
+            _ => format!("{number} {what}s"),
+        };
+        match (self.errors, self.warnings) {
+            (0, 0) => None,
+            (errors, 0) => Some(format!("and {} more", count(errors, "error"))),
+            (0, warnings) => Some(format!("and {} more", count(warnings, "warning"))),
+            (errors, warnings) => {
+                let warnings = count(warnings, "warning");
+                Some(format!("and {} and {warnings} more", count(errors, "error")))
+            }
+        }
     }
 }

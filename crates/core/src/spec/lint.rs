@@ -4,11 +4,12 @@
 //! a shell would: quoted text, comments and here-documents are left out, and what is not certain is
 //! not told.
 
-use super::diagnostic::{Code, Diagnostic};
+use super::diagnostic::{Code as Kind, Diagnostic, Place, Span};
 use super::model::{BuildSpec, Command, Version};
 use super::read::At;
 use super::yaml::Node;
 use regex_lite::Regex;
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// Looks at a buildspec; `node` is its text's tree.
@@ -18,7 +19,7 @@ pub(super) fn lint(spec: &BuildSpec, node: &Node, problems: &mut Vec<Diagnostic>
         if EXPANSION.is_match(&value.text) {
             problems.push(
                 Diagnostic::new(
-                    Code::NotExpanded,
+                    Kind::NotExpanded,
                     value.span,
                     format!(
                         "the value of {} stays as it is written: nothing in it is expanded",
@@ -32,7 +33,7 @@ pub(super) fn lint(spec: &BuildSpec, node: &Node, problems: &mut Vec<Diagnostic>
     let is_sh = !spec.shell.program.ends_with("bash");
     for phase in &spec.phases {
         for command in phase.commands.iter().chain(&phase.finally) {
-            let code = code_of(&command.text);
+            let code = Code::of(&command.text);
             if is_sh {
                 bashisms(command, &code, problems);
             }
@@ -91,15 +92,18 @@ static BASHISMS: [Bashism; 16] = bashisms! {
     [".."] r"\{\d+\.\.\d+\}", "`{1..9}`", "use seq";
 };
 
-fn bashisms(command: &Command, code: &str, problems: &mut Vec<Diagnostic>) {
-    let found = BASHISMS.iter().find(|bashism| {
-        bashism.needles.iter().any(|needle| code.contains(needle)) && bashism.pattern.is_match(code)
+fn bashisms(command: &Command, code: &Code, problems: &mut Vec<Diagnostic>) {
+    let text = &code.text;
+    let found = BASHISMS.iter().find_map(|bashism| {
+        let is_there = bashism.needles.iter().any(|needle| text.contains(needle));
+        let found = is_there.then(|| bashism.pattern.find(text)).flatten()?;
+        Some((bashism, found.end() - 1))
     });
-    if let Some(Bashism { name, instead, .. }) = found {
+    if let Some((Bashism { name, instead, .. }, at)) = found {
         problems.push(
             Diagnostic::new(
-                Code::Bashism,
-                command.span,
+                Kind::Bashism,
+                code.place(command, at),
                 format!(
                     "{name} is bash's; `sh` of Debian and Ubuntu images is dash and has none of it"
                 ),
@@ -125,11 +129,14 @@ static EXITS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?:^|[;\n]|(?:then|else|do)\s|&&)\s*exit(?:\s+0)?\s*(?:$|[;\n]|\bfi\b|\})")
 });
 
-fn lost_state(version: Version, command: &Command, code: &str, problems: &mut Vec<Diagnostic>) {
+fn lost_state(version: Version, command: &Command, of: &Code, problems: &mut Vec<Diagnostic>) {
+    let code = of.text.as_str();
     let first = code.trim_start();
+    let begin = code.len() - first.len();
     let starts_with = |words: &[&str]| words.iter().any(|word| first.starts_with(word));
-    let told = if version == Version::V0_1 && DIRECTORY_OR_VARIABLE.is_match(code) {
+    let (at, told, hint) = if version == Version::V0_1 && DIRECTORY_OR_VARIABLE.is_match(code) {
         (
+            begin,
             "in version 0.1 every command starts afresh: this has no effect on the next one",
             "write `version: 0.2`, or join the commands with `&&`",
         )
@@ -138,16 +145,18 @@ fn lost_state(version: Version, command: &Command, code: &str, problems: &mut Ve
         && SHELL_ONLY.is_match(code)
     {
         (
+            begin,
             "every command has a shell of its own: this has no effect on the next one",
             "write it and the commands it is for as one command, under `- |`",
         )
     } else if version == Version::V0_2
         && code.contains("exit")
-        && EXITS.is_match(code)
+        && let Some(exit) = EXITS.find(code)
         && let Some(export) = EXPORTS.find(code)
         && !code[..export.start()].contains('(')
     {
         (
+            exit.start() + exit.as_str().find("exit").unwrap_or(0),
             "`exit` ends this command before its directory and variables are saved: the next one \
              does not have them",
             "let the command come to its end instead: `if`, or `true`",
@@ -155,19 +164,51 @@ fn lost_state(version: Version, command: &Command, code: &str, problems: &mut Ve
     } else {
         return;
     };
-    problems.push(Diagnostic::new(Code::LostState, command.span, told.0).hint(told.1));
+    problems.push(Diagnostic::new(Kind::LostState, of.place(command, at), told).hint(hint));
 }
 
 /// A command's text without what is quoted, said in comments, or fed to another program.
-fn code_of(text: &str) -> String {
+struct Code {
+    text: String,
+    /// Where in it each line of the command begins.
+    lines: Vec<usize>,
+}
+
+impl Code {
+    /// The place in the file of something in the code: its line where lines of the command are lines of the
+    /// file, else the command.
+    fn place(&self, command: &Command, at: usize) -> Span {
+        let Some(block) = command.block else { return command.span };
+        let number = self.lines.partition_point(|start| *start <= at).saturating_sub(1);
+        let text = command.text.split('\n').nth(number).unwrap_or_default();
+        let count = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        let shown = text.trim();
+        let indent = count(text) - count(text.trim_start());
+        let line = block.line.saturating_add(u32::try_from(number).unwrap_or(u32::MAX));
+        let place = Place { line, column: block.indent.saturating_add(indent).saturating_add(1) };
+        match command.span.written {
+            Some(_) => Span { written: Some(place), ..command.span },
+            None => Span::new(place.line, place.column, count(shown).max(1)),
+        }
+    }
+
+    fn of(text: &str) -> Self {
+        let (text, lines) = code_of(text);
+        Code { text, lines }
+    }
+}
+
+fn code_of(text: &str) -> (String, Vec<usize>) {
     let mut code = String::with_capacity(text.len());
-    let mut awaited: Vec<String> = Vec::new();
+    let mut lines = Vec::new();
+    let mut awaited: VecDeque<String> = VecDeque::new();
     let mut inside: Option<String> = None;
     let mut quote: Option<char> = None;
     for line in text.split_inclusive('\n') {
+        lines.push(code.len());
         if let Some(end) = &inside {
             if line.trim() == end {
-                inside = awaited.pop();
+                inside = awaited.pop_front();
             }
             continue;
         }
@@ -201,17 +242,17 @@ fn code_of(text: &str) -> String {
                     break;
                 }
                 (None, '<') if chars.peek() == Some(&'<') && last != '<' => {
-                    let rest: String = chars.clone().skip(1).collect();
+                    let mut rest = chars.clone().skip(1).peekable();
                     code.push('<');
-                    if !rest.starts_with('<') {
-                        let word = rest.trim_start_matches('-').trim_start();
-                        let end: String = word
-                            .chars()
+                    if rest.peek() != Some(&'<') {
+                        let end: String = rest
+                            .skip_while(|c| *c == '-')
+                            .skip_while(|c| c.is_whitespace())
                             .take_while(|c| c.is_alphanumeric() || "_'\"\\-".contains(*c))
                             .filter(|c| !"'\"\\".contains(*c))
                             .collect();
                         if !end.is_empty() {
-                            awaited.insert(0, end);
+                            awaited.push_back(end);
                         }
                     }
                 }
@@ -220,10 +261,10 @@ fn code_of(text: &str) -> String {
             last = c;
         }
         if quote.is_none() && inside.is_none() {
-            inside = awaited.pop();
+            inside = awaited.pop_front();
         }
     }
-    code
+    (code, lines)
 }
 
 #[cfg(test)]
@@ -259,6 +300,32 @@ mod tests {
             let bash = "version: 0.2\nenv:\n  shell: bash";
             assert!(!told(bash, command).contains(&"bashism"), "{command}");
         }
+    }
+
+    #[test]
+    fn what_is_told_of_a_block_is_told_at_its_line() {
+        let source = "version: 0.2\nx: &x\n  - |\n    true\n    source b\nphases:\n  build:\n    commands:\n      - |\n\n        \
+                      echo 'a\n          b' # [[ c\n        cat <<EOF\n        [[ d\n        EOF\n          if [[ e ]]; then f; \
+                      fi\n      - |-\n        export A=1\n        if b; then\n          exit 0\n        fi\n      - >\n        \
+                      a\n        [[ b ]]\n  post_build:\n    commands: *x\n";
+        let (_, warnings) = check(source).expect("is sound");
+        let told: Vec<_> = warnings
+            .iter()
+            .filter(|warning| warning.code != super::Kind::UnknownKey)
+            .map(|warning| {
+                let written = warning.span.written.map(|place| (place.line, place.column));
+                (warning.code.name(), warning.span.line, warning.span.column, written)
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("bashism", 16, 11, None),
+                ("lost-state", 20, 11, None),
+                ("bashism", 23, 9, None),
+                ("bashism", 26, 15, Some((5, 5))),
+            ]
+        );
     }
 
     #[test]

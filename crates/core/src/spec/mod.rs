@@ -8,13 +8,14 @@ mod diagnostic;
 pub(crate) mod language;
 mod lint;
 mod model;
+pub(crate) mod places;
 pub(crate) mod read;
 mod schema;
 pub(crate) mod shape;
 mod validate;
 pub mod yaml;
 
-pub use diagnostic::{Code, Diagnostic, Severity, Span};
+pub use diagnostic::{Code, Diagnostic, Few, Place, Severity, Span};
 pub use model::{
     Artifact, Artifacts, Batch, BatchBuilds, BatchMatrix, BatchTask, BuildSpec, Cache, Command,
     OnFailure, PhaseSpec, Proxy, ReportGroup, Retry, Runtime, SecretReference, SecretVariable,
@@ -43,8 +44,16 @@ pub fn check(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnosti
 type Look = fn(&BuildSpec, &yaml::Node, &mut Vec<Diagnostic>);
 
 fn read(source: &str, look: Look) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let node = yaml::parse(source).map_err(|problem| vec![*problem])?;
+    let yaml::Document { root: node, next } =
+        yaml::parse(source).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
+    if let Some(span) = next {
+        let message = "the buildspec ends here: CodeBuild reads the first document of a file only";
+        problems.push(
+            Diagnostic::new(Code::MoreDocuments, span, message)
+                .hint("remove the `---` and what follows it, or make it a file of its own"),
+        );
+    }
     let spec = judge(&node, &mut problems);
     if let Some(spec) = &spec {
         look(spec, &node, &mut problems);
@@ -58,7 +67,7 @@ fn read(source: &str, look: Look) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Di
 
 fn judge(node: &yaml::Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
     if node.value == yaml::Value::Null {
-        let span = Span { line: 1, column: 1, length: 1 };
+        let span = Span::new(1, 1, 1);
         problems.push(
             Diagnostic::new(Code::MissingKey, span, "the buildspec is empty")
                 .hint("it needs at least `version: 0.2` and `phases:`"),
@@ -115,7 +124,8 @@ mod tests {
              - 3\n    - # nothing\n",
         )
         .expect("is sound");
-        assert!(warnings.is_empty(), "{warnings:?}");
+        let told: Vec<_> = warnings.iter().map(|w| (w.code.name(), w.span.line)).collect();
+        assert_eq!(told, [("empty", 8)]);
         assert_eq!(spec.phases.iter().filter(|phase| phase.present).count(), 1);
         let build = &spec.phases[2];
         assert_eq!(build.run_as.as_deref(), Some("bob"));

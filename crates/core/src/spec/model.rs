@@ -3,6 +3,7 @@
 //! Made by `validate`; read by `plan`. Nothing here can be wrong any more.
 
 use super::diagnostic::Span;
+use super::yaml::Block;
 
 /// A whole buildspec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -302,6 +303,8 @@ pub struct Command {
     pub text: String,
     /// Its place in the file.
     pub span: Span,
+    /// Where its lines stand, if each is a line of the file.
+    pub block: Option<Block>,
 }
 
 /// What follows when a phase fails.

@@ -5,13 +5,21 @@
 
 use super::diagnostic::Span;
 use super::language::flag;
-use super::yaml::{Node, Value};
+use super::yaml::{Block, Node, Value};
 
 /// A text with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Text {
     pub(crate) text: String,
     pub(crate) span: Span,
+    /// Where its lines stand, if each is a line of the file.
+    pub(crate) block: Option<Block>,
+}
+
+impl Text {
+    pub(crate) fn new(text: impl Into<String>, span: Span) -> Self {
+        Text { text: text.into(), span, block: None }
+    }
 }
 
 /// A place in the tree; nothing need be there.
@@ -33,8 +41,13 @@ impl<'n> At<'n> {
         At { key: found.map(|(key, _)| key), node: found.map(|(_, value)| value) }
     }
 
-    /// Whether the key is there, with a value or without.
+    /// Whether the key is there and has a value.
     pub(crate) fn is_there(self) -> bool {
+        self.node.is_some_and(|node| node.value != Value::Null)
+    }
+
+    /// Whether the key is there, with a value or without.
+    pub(crate) fn is_written(self) -> bool {
         self.node.is_some()
     }
 
@@ -45,7 +58,7 @@ impl<'n> At<'n> {
 
     pub(crate) fn text(self) -> Option<Text> {
         let node = self.node?;
-        Some(Text { text: scalar(node)?.to_owned(), span: node.span })
+        Some(Text { block: node.block, ..Text::new(scalar(node)?, node.span) })
     }
 
     pub(crate) fn string(self) -> Option<String> {
@@ -80,10 +93,7 @@ impl<'n> At<'n> {
         let mut places = std::collections::HashMap::new();
         for (key, value) in pairs {
             let Some(name) = scalar(key) else { continue };
-            let entry = (
-                Text { text: name.to_owned(), span: key.span },
-                At { key: Some(key), node: Some(value) },
-            );
+            let entry = (Text::new(name, key.span), At { key: Some(key), node: Some(value) });
             match places.get(name) {
                 Some(&at) => found[at] = entry,
                 None => {
@@ -101,7 +111,7 @@ impl<'n> At<'n> {
         entries
             .filter_map(|(name, value)| {
                 let text = match value.node.map(|node| &node.value) {
-                    Some(Value::Null) => Text { text: String::new(), span: value.node?.span },
+                    Some(Value::Null) => Text::new("", value.node?.span),
                     _ => value.text()?,
                 };
                 Some((name, text))

@@ -26,22 +26,25 @@ fn value(shape: &Shape) -> Value {
     match shape {
         Shape::Any => json!({}),
         Shape::Text => scalar,
-        Shape::Flag => json!({"enum": [true, false, "yes", "no", "true", "false", "on", "off"]}),
+        Shape::Flag => json!({"anyOf": [
+            {"enum": [true, false, "yes", "no", "true", "false", "on", "off"]},
+            {"type": "string", "pattern": ecma("(?i)^(yes|no|true|false|on|off|y|n)$")},
+        ]}),
         Shape::Count => {
             json!({"anyOf": [{"type": "integer", "minimum": 0}, {"pattern": "^[0-9]+$"}]})
         }
         Shape::Choice(known) => {
-            let lower: Vec<String> = known.iter().map(|name| name.to_lowercase()).collect();
-            let all: Vec<&str> =
-                known.iter().copied().chain(lower.iter().map(String::as_str)).collect();
-            json!({"type": "string", "enum": dedup(all)})
+            // Names for editors to offer, and all that is taken for them.
+            json!({"anyOf": [
+                {"enum": known},
+                {"type": "string", "pattern": ecma(&format!("(?i)^({})$", known.join("|")))},
+            ]})
         }
         // A number is no text to JSON Schema's patterns.
         Shape::Form(pattern) => json!({
             "anyOf": [{"type": "string", "pattern": ecma(pattern)}, {"type": "number"}],
         }),
-        Shape::Texts => json!({"anyOf": [scalar, {"type": ["array", "null"], "items": scalar}]}),
-        Shape::Commands(_) => json!({"anyOf": [
+        Shape::Texts | Shape::Commands(_) => json!({"anyOf": [
             scalar,
             {"type": ["array", "null"], "items": {"type": ["string", "number", "boolean", "null"]}},
         ]}),
@@ -65,6 +68,9 @@ fn object(keys: &[Key]) -> Value {
         .iter()
         .map(|key| {
             let mut schema = value(&key.shape);
+            if !key.is_required {
+                allow_nothing(&mut schema);
+            }
             if let Some(schema) = schema.as_object_mut() {
                 schema.insert("description".to_owned(), json!(key.about));
             }
@@ -84,10 +90,18 @@ fn object(keys: &[Key]) -> Value {
     object
 }
 
-fn dedup(mut names: Vec<&str>) -> Vec<&str> {
-    names.sort_unstable();
-    names.dedup();
-    names
+/// What need not be there may also be left empty.
+fn allow_nothing(schema: &mut Value) {
+    let nothing = json!("null");
+    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
+        choices.push(json!({ "type": nothing }));
+        return;
+    }
+    match schema.get_mut("type") {
+        Some(Value::Array(types)) if !types.contains(&nothing) => types.push(nothing),
+        Some(one @ Value::String(_)) => *one = json!([one.take(), nothing]),
+        _ => {}
+    }
 }
 
 /// JSON Schema's patterns have no flags; letters stand for both of their cases.

@@ -24,6 +24,15 @@ pub(crate) fn check_strictly(
     Checker { problems, document, is_strict: true }.value(node, shape, "");
 }
 
+/// A key of a map, at its last place, with its value.
+struct Entry<'n> {
+    name: &'n str,
+    span: Span,
+    value: &'n Node,
+}
+
+const QUOTE_IT: &str = "quote the whole command, or write it under `- |`";
+
 struct Checker<'a> {
     problems: &'a mut Vec<Diagnostic>,
     /// What it is called where no key can be named.
@@ -35,20 +44,17 @@ impl Checker<'_> {
     fn value(&mut self, node: &Node, shape: &Shape, path: &str) {
         match (shape, &node.value) {
             (Shape::Any, _) => {}
-            // A key without a value is as good as none.
+            // A key without a value is as good as none; `map` tells it.
             (Shape::Map(keys), Value::Null) => self.missing(keys, &[], node.span, path),
-            (
-                Shape::Names(..) | Shape::Maps(_) | Shape::Texts | Shape::Commands(_),
-                Value::Null,
-            ) => {}
+            (_, Value::Null) => {}
             (Shape::Map(keys), Value::Mapping(entries)) => self.map(node, entries, keys, path),
             (Shape::Names(_, inner), Value::Mapping(entries)) => {
-                for (key, value) in self.once_each(entries, path) {
+                for Entry { name, value, .. } in self.once_each(entries, path) {
                     // A variable may be empty; everything else needs a value.
                     if value.value == Value::Null && matches!(inner, Shape::Text) {
                         continue;
                     }
-                    self.value(value, inner, &join(path, key));
+                    self.value(value, inner, &join(path, name));
                 }
             }
             (Shape::Maps(keys), Value::Sequence(items)) => {
@@ -59,8 +65,10 @@ impl Checker<'_> {
             (Shape::Commands(title), Value::Sequence(items)) => self.commands(items, title),
             (Shape::Texts, Value::Sequence(items)) => {
                 for (number, item) in items.iter().enumerate() {
-                    if !matches!(item.value, Value::Scalar(_)) {
-                        self.wrong(item, &format!("{path}[{number}]"), "a text");
+                    match item.value {
+                        Value::Scalar(_) => {}
+                        Value::Null => self.empty_item(item),
+                        _ => self.wrong(item, &format!("{path}[{number}]"), "a text"),
                     }
                 }
             }
@@ -86,20 +94,19 @@ impl Checker<'_> {
 
     fn map(&mut self, node: &Node, entries: &[(Node, Node)], keys: &'static [Key], path: &str) {
         let found = self.once_each(entries, path);
-        for (name, value) in &found {
+        for Entry { name, span, value } in &found {
             match keys.iter().find(|key| key.name == *name) {
-                Some(key) => self.value(value, &key.shape, &join(path, name)),
-                None => {
-                    let span = entries
-                        .iter()
-                        .rev()
-                        .find(|(key, _)| text(key) == Some(name))
-                        .map_or(node.span, |(key, _)| key.span);
-                    self.unknown(name, span, path, keys);
+                Some(key) => {
+                    self.value(value, &key.shape, &join(path, name));
+                    if value.value == Value::Null {
+                        self.empty(key, *span, path);
+                    }
                 }
+                None => self.unknown(name, *span, path, keys),
             }
         }
-        let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+        let with_values = found.iter().filter(|entry| entry.value.value != Value::Null);
+        let names: Vec<&str> = with_values.map(|entry| entry.name).collect();
         // The document's own are told by `validate`, which knows what may stand for them.
         if !path.is_empty() {
             self.missing(
@@ -109,6 +116,42 @@ impl Checker<'_> {
                 path,
             );
         }
+    }
+
+    /// A key that need not be there, and has no value.
+    fn empty(&mut self, key: &Key, span: Span, path: &str) {
+        // What is missing where it must be is told as that, and so is a phase without commands.
+        let is_told = key.is_required
+            || path == "phases"
+            || path.starts_with("phases.") && path != "phases.install" && key.name == "commands";
+        if is_told {
+            return;
+        }
+        let message =
+            format!("`{}` of {} has no value; it counts as absent", key.name, self.place(path));
+        self.problems.push(
+            Diagnostic::new(Code::Empty, span, message)
+                .hint("give it a value, or leave the key out"),
+        );
+    }
+
+    /// An item of a list that is nothing.
+    fn empty_item(&mut self, item: &Node) {
+        let (code, message) = match &item.tag {
+            None => (
+                Code::Empty,
+                "nothing is written behind this dash; the item is left out".to_owned(),
+            ),
+            Some(tag) => (
+                Code::LostTag,
+                format!("YAML takes `{tag}` for a tag: nothing is left of the item"),
+            ),
+        };
+        let problem = Diagnostic::new(code, item.span, message);
+        self.problems.push(match code {
+            Code::LostTag => problem.hint(QUOTE_IT),
+            _ => problem.hint("write what is meant, or remove the dash"),
+        });
     }
 
     fn missing(&mut self, keys: &[Key], found: &[&str], span: Span, path: &str) {
@@ -133,8 +176,15 @@ impl Checker<'_> {
     fn commands(&mut self, items: &[Node], title: &str) {
         for (index, item) in items.iter().enumerate() {
             let hint = match &item.value {
-                // What is left of an item that is all comment is nothing.
-                Value::Scalar(_) | Value::Null => continue,
+                Value::Scalar(text) => {
+                    self.lost_tag(item, text);
+                    continue;
+                }
+                // Also what is left of an item that is all comment.
+                Value::Null => {
+                    self.empty_item(item);
+                    continue;
+                }
                 Value::Mapping(_) => {
                     "quote the whole command, or write it under `- |`: YAML takes `name: value` and \
                      `{...}` for a map"
@@ -154,32 +204,36 @@ impl Checker<'_> {
         }
     }
 
+    /// YAML keeps a word for itself that begins with an exclamation mark; a shell would have it negate.
+    fn lost_tag(&mut self, item: &Node, text: &str) {
+        let Some(tag) = item.tag.as_deref().filter(|tag| !tag.starts_with("!!")) else { return };
+        let first = text.lines().next().unwrap_or_default();
+        let message = format!("YAML takes `{tag}` for a tag: the command that is run is `{first}`");
+        self.problems.push(Diagnostic::new(Code::LostTag, item.span, message).hint(QUOTE_IT));
+    }
+
     /// Names and values, each name with its last value.
-    fn once_each<'n>(
-        &mut self,
-        entries: &'n [(Node, Node)],
-        path: &str,
-    ) -> Vec<(&'n str, &'n Node)> {
-        let mut found: Vec<(&str, &Node)> = Vec::new();
-        let mut places: HashMap<&str, (usize, Span)> = HashMap::new();
+    fn once_each<'n>(&mut self, entries: &'n [(Node, Node)], path: &str) -> Vec<Entry<'n>> {
+        let mut found: Vec<Entry> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for (key, value) in entries {
             let Some(name) = text(key) else {
                 self.wrong(key, &format!("a key of {}", self.place(path)), "a text");
                 continue;
             };
-            match places.get_mut(name) {
-                Some((at, first)) => {
+            let entry = Entry { name, span: key.span, value };
+            match places.get(name) {
+                Some(&at) => {
+                    let first = found[at].span.line;
                     let message = format!("`{name}` stands here a second time");
-                    let hint =
-                        format!("this one counts; the one on line {} is ignored", first.line);
+                    let hint = format!("this one counts; the one on line {first} is ignored");
                     self.problems
                         .push(Diagnostic::new(Code::DuplicateKey, key.span, message).hint(hint));
-                    found[*at].1 = value;
-                    *first = key.span;
+                    found[at] = entry;
                 }
                 None => {
-                    places.insert(name, (found.len(), key.span));
-                    found.push((name, value));
+                    places.insert(name, found.len());
+                    found.push(entry);
                 }
             }
         }
@@ -248,7 +302,13 @@ fn text(node: &Node) -> Option<&str> {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    // A path stands in the message of everything below it.
+    const LONGEST: usize = 80;
+    let name = match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    };
+    if path.is_empty() { name } else { format!("{path}.{name}") }
 }
 
 /// The known name that was probably meant.
@@ -258,7 +318,10 @@ pub fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&
         let plain = |text: &str| text.to_lowercase().replace('_', "-");
         if plain(other) == plain(name) { 1.0 } else { strsim::jaro_winkler(other, name) }
     };
+    // No name of the language is nearly as long; likeness takes the product of both lengths.
+    const LONGEST: usize = 64;
     known
+        .filter(|_| name.len() <= LONGEST)
         .map(|other| (likeness(other), other))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))

@@ -4,7 +4,7 @@ use super::super::diagnostic::{Code, Diagnostic};
 use super::super::model::{Batch, BatchBuilds, BatchMatrix, BatchTask};
 use super::super::read::{At, Text};
 use super::{env, is_identifier, strings};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The ways to name builds, of which a batch has one.
 const TYPES: [&str; 4] = ["build-list", "build-graph", "build-matrix", "build-fanout"];
@@ -50,6 +50,7 @@ pub(super) fn batch(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Batch
 fn tasks(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
     let mut tasks: Vec<BatchTask> = Vec::new();
     let mut waits: Vec<(String, Text)> = Vec::new();
+    let mut seen = HashSet::new();
     for item in list.items() {
         let Some(identifier) = item.get("identifier").text() else { continue };
         if !is_identifier(&identifier.text) {
@@ -60,7 +61,7 @@ fn tasks(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
                  than 128 characters in length",
             ));
         }
-        if tasks.iter().any(|task| task.identifier == identifier.text) {
+        if !seen.insert(identifier.text.clone()) {
             let message = format!("there is another build `{}` in this batch", identifier.text);
             problems.push(Diagnostic::new(Code::BadValue, identifier.span, message));
         }
@@ -96,26 +97,29 @@ fn tasks(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
 
 /// Names that nobody has, and builds that wait for each other.
 fn check_graph(tasks: &[BatchTask], waits: &[(String, Text)], problems: &mut Vec<Diagnostic>) {
-    for (_, name) in waits {
-        if !tasks.iter().any(|task| task.identifier == name.text) {
-            let message = format!("there is no build `{}` in this batch", name.text);
-            problems.push(Diagnostic::new(Code::BadValue, name.span, message));
-        }
+    let names: HashSet<&str> = tasks.iter().map(|task| task.identifier.as_str()).collect();
+    for (_, name) in waits.iter().filter(|(_, name)| !names.contains(name.text.as_str())) {
+        let message = format!("there is no build `{}` in this batch", name.text);
+        problems.push(Diagnostic::new(Code::BadValue, name.span, message));
     }
-    // Builds none of whose dependencies are left over can run; what is left in the end never can.
-    let mut left: HashMap<&str, &BatchTask> =
-        tasks.iter().map(|task| (task.identifier.as_str(), task)).collect();
-    loop {
-        let ready: Vec<&str> = left
-            .iter()
-            .filter(|(_, task)| !task.depend_on.iter().any(|name| left.contains_key(name.as_str())))
-            .map(|(name, _)| *name)
-            .collect();
-        if ready.is_empty() {
-            break;
-        }
-        for name in ready {
-            left.remove(name);
+    // Builds that wait for nobody can run, and then those that have waited for these only; what is left
+    // in the end never can.
+    let mut waiting: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut left: HashMap<&str, usize> = names.iter().map(|name| (*name, 0)).collect();
+    for (task, name) in waits.iter().filter(|(_, name)| names.contains(name.text.as_str())) {
+        waiting.entry(&name.text).or_default().push(task);
+        *left.entry(task).or_default() += 1;
+    }
+    let mut ready: Vec<&str> =
+        left.iter().filter(|(_, n)| **n == 0).map(|(name, _)| *name).collect();
+    while let Some(name) = ready.pop() {
+        left.remove(name);
+        for task in waiting.remove(name).unwrap_or_default() {
+            let Some(waits_for) = left.get_mut(task) else { continue };
+            *waits_for -= 1;
+            if *waits_for == 0 {
+                ready.push(task);
+            }
         }
     }
     let in_circle = |(task, name): &&(String, Text)| {

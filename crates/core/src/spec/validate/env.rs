@@ -5,6 +5,7 @@ use super::super::model::{SecretReference, SecretVariable, SecretVersion, Shell,
 use super::super::read::{At, Text};
 use super::{FILE, at_most};
 use crate::env::is_name;
+use std::collections::HashSet;
 
 /// Colon-parted fields of an ARN of Secrets Manager.
 const ARN_FIELDS: usize = 7;
@@ -62,6 +63,7 @@ pub(super) fn exported(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Stri
     let names = list.texts();
     at_most(100, names.len(), "exported variables", list, problems);
     let mut exported = Vec::new();
+    let mut seen = HashSet::new();
     for name in names {
         if name.text.starts_with("AWS_") {
             problems.push(
@@ -75,10 +77,10 @@ pub(super) fn exported(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Stri
                 )
                 .hint("export a copy under another name"),
             );
-        } else if is_name(&name.text) && !exported.contains(&name.text) {
-            exported.push(name.text);
         } else if !is_name(&name.text) {
             bad_name(&name, problems);
+        } else if seen.insert(name.text.clone()) {
+            exported.push(name.text);
         }
     }
     exported
@@ -128,7 +130,7 @@ fn reference(written: &Text, problems: &mut Vec<Diagnostic>) -> Option<SecretRef
 /// What is wrong with it.
 pub fn secret_reference(text: &str) -> Result<SecretReference, Box<Diagnostic>> {
     let mut problems = Vec::new();
-    let written = Text { text: text.to_owned(), span: FILE };
+    let written = Text::new(text, FILE);
     reference(&written, &mut problems).ok_or_else(|| {
         let none = || Diagnostic::new(Code::BadValue, FILE, "it names no secret");
         Box::new(problems.pop().unwrap_or_else(none))
@@ -170,7 +172,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Option<(String, Option<String>, SecretVersion)> {
-        let written = Text { text: text.to_owned(), span: FILE };
+        let written = Text::new(text, FILE);
         let found = reference(&written, &mut Vec::new())?;
         Some((found.id, found.json_key, found.version))
     }

@@ -16,7 +16,7 @@ use super::read::{At, Text};
 use super::yaml::Node;
 
 /// Where the file as a whole is meant.
-const FILE: Span = Span { line: 1, column: 1, length: 1 };
+const FILE: Span = Span::new(1, 1, 1);
 
 /// Judges the document. `None` where no buildspec comes of it.
 pub(super) fn validate(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
@@ -34,7 +34,7 @@ pub(super) fn validate(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Bu
         );
     }
     let written = document.get("phases");
-    if !written.is_there() || written.entries().is_empty() && !document.get("batch").is_there() {
+    if !written.is_written() || written.entries().is_empty() && !document.get("batch").is_there() {
         missing_phases(document, problems);
     }
     let env = document.get("env");
@@ -95,7 +95,7 @@ fn missing_phases(document: At<'_>, problems: &mut Vec<Diagnostic>) {
         )
         .hint("run the buildspec of one of its builds")
     } else {
-        let (span, message) = match phases.is_there() {
+        let (span, message) = match phases.is_written() {
             true => (phases.span(), "`phases` is empty"),
             false => (FILE, "`phases` is missing"),
         };

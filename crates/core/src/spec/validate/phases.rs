@@ -16,11 +16,12 @@ pub(super) fn phase(
 ) -> PhaseSpec {
     let commands = |name: &str| {
         let texts = written.get(name).texts().into_iter();
-        texts.map(|text| Command { text: text.text, span: text.span }).collect::<Vec<_>>()
+        let command = |Text { text, span, block }| Command { text, span, block };
+        texts.map(command).collect::<Vec<_>>()
     };
     let spec = PhaseSpec {
         phase,
-        present: written.is_there(),
+        present: written.is_written(),
         run_as: user_name(written.get("run-as"), problems),
         on_failure: written
             .get("on-failure")
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     fn retry(text: &str) -> Option<(u32, Option<String>)> {
-        let written = Text { text: text.to_owned(), span: FILE };
+        let written = Text::new(text, FILE);
         match on_failure(&written, &mut Vec::new()) {
             OnFailure::Retry(retry) => Some((retry.count, retry.pattern)),
             _ => None,

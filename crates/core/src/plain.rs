@@ -1,0 +1,85 @@
+//! Texts of others, fit for a person's terminal.
+//!
+//! A build, a buildspec, a registry or a file's name may hold characters that a terminal acts on, and
+//! ones that show a text in another order than it has. Whoever prints such a text as a line of ours
+//! takes them out here.
+
+use std::borrow::Cow;
+
+/// What stands in the place of a character that is taken out.
+const GONE: char = char::REPLACEMENT_CHARACTER;
+
+/// Whether a terminal acts on it, a line ends with it, or the order of what stands around it changes.
+fn acts(c: char) -> bool {
+    let is_bidi = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_line_end = matches!(c, '\u{2028}' | '\u{2029}');
+    c.is_control() || is_bidi || is_line_end
+}
+
+fn without(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
+    match text.contains(&acts) {
+        true => text.chars().map(|c| if acts(c) { GONE } else { c }).collect::<String>().into(),
+        false => text.into(),
+    }
+}
+
+/// A text of lines: its line feeds and tabs stay.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
+    without(text, |c| acts(c) && c != '\n' && c != '\t')
+}
+
+/// A text for one line: its tabs stay.
+#[must_use]
+pub fn line(text: &str) -> Cow<'_, str> {
+    without(text, |c| acts(c) && c != '\t')
+}
+
+/// The name of a file.
+#[must_use]
+pub fn name(bytes: &[u8]) -> String {
+    without(&String::from_utf8_lossy(bytes), acts).into_owned()
+}
+
+/// A JSON text of the same value, with such characters as escapes. Outside of its strings it has none
+/// but line feeds.
+#[must_use]
+pub fn json(text: &str) -> Cow<'_, str> {
+    let acts = |c: char| acts(c) && c != '\n';
+    if !text.contains(acts) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match acts(c) {
+            true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => escaped.push(c),
+        }
+    }
+    escaped.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_acts_on_is_left() {
+        let text =
+            "a\u{1b}]52;c;cm0=\u{7}\tb\nc\r\u{9b}31m\u{7f}\u{202e}gpj.exe\u{2066}\u{200f}\u{2028}é";
+        assert_eq!(lines(text), "a�]52;c;cm0=�\tb\nc��31m��gpj.exe���é");
+        assert_eq!(line(text), "a�]52;c;cm0=�\tb�c��31m��gpj.exe���é");
+        assert_eq!(name(b"a\tb\xff\n"), "a�b��");
+        let plain = "echo \"plain\"\n\tmake — wörks 日本";
+        assert!(matches!(lines(plain), Cow::Borrowed(same) if same == plain));
+    }
+
+    #[test]
+    fn escaped_json_has_the_same_value() {
+        let value = serde_json::json!({"k\u{9b}": "\u{202e}x\u{7f}\n"});
+        let text = format!("{value:#}\n");
+        let escaped = json(&text);
+        assert!(!escaped.contains(['\u{9b}', '\u{202e}', '\u{7f}']), "{escaped}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).expect("is JSON"), value);
+    }
+}

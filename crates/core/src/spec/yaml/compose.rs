@@ -1,0 +1,296 @@
+//! Events to a tree: anchors, merge keys, limits.
+
+use super::context::Context;
+use super::{Block, Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, Value, syntax};
+use crate::spec::diagnostic::{Code, Diagnostic, Place, Span};
+use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, StrInput, Tag};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+type Marked<'s> = (Event<'s>, granit_parser::Span);
+type Composed<T> = Result<T, Box<Diagnostic>>;
+
+/// The first document of a text.
+pub(super) fn document(source: &str) -> Composed<Document> {
+    let options = granit_parser::options! { emit_comments: false, emit_anchor_events: true };
+    let parser = Parser::new_from_str_with_options(source, options);
+    let mut composer = Composer {
+        source,
+        parser,
+        anchors: HashMap::new(),
+        nodes: 0,
+        bytes: 0,
+        context: Context::default(),
+    };
+    composer.document()
+}
+
+struct Composer<'s> {
+    source: &'s str,
+    parser: Parser<'s, StrInput<'s>>,
+    /// Nodes by the numbers of their anchors; none while a node is not whole.
+    anchors: HashMap<usize, Option<Rc<Node>>>,
+    /// Nodes that have been made, copies among them.
+    nodes: usize,
+    /// Bytes of their texts.
+    bytes: usize,
+    /// What the parser is in the middle of.
+    context: Context,
+}
+
+impl<'s> Composer<'s> {
+    fn document(&mut self) -> Composed<Document> {
+        let (event, span) = loop {
+            match self.next()? {
+                (Event::StreamStart | Event::DocumentStart(..), _) => {}
+                (Event::StreamEnd, _) => {
+                    let root = Node::new(Span::default(), Value::Null);
+                    return Ok(Document { root, next: None });
+                }
+                node => break node,
+            }
+        };
+        let root = self.node(event, span, 0)?;
+        // The end of the first document, and what comes after it.
+        self.next()?;
+        let next = match self.parser.next() {
+            Some(Ok((Event::DocumentStart(..), span))) => Some(self.place(span)),
+            Some(Err(error)) => Some(syntax::place(error.marker())),
+            _ => None,
+        };
+        Ok(Document { root, next })
+    }
+
+    fn next(&mut self) -> Composed<Marked<'s>> {
+        loop {
+            let (event, span) = match self.parser.next() {
+                Some(Ok(next)) => next,
+                Some(Err(error)) => {
+                    return Err(Box::new(syntax::explain(self.source, &error, &self.context)));
+                }
+                None => return Ok((Event::StreamEnd, granit_parser::Span::default())),
+            };
+            match event {
+                Event::Anchor(_, name) => self.check_name(&name, "&", span)?,
+                _ => {
+                    self.context.saw(&event, &span);
+                    return Ok((event, span));
+                }
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'s>, at: granit_parser::Span, depth: usize) -> Composed<Node> {
+        let span = self.place(at);
+        if depth > MAX_DEPTH {
+            return Err(too_large(span, &format!("it is nested more than {MAX_DEPTH} deep")));
+        }
+        let (anchor, value, tag, block) = match event {
+            Event::Alias(id) => return self.alias(id, at, depth),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.count(1, text.len(), span)?;
+                let block = (style == ScalarStyle::Literal).then(|| block(&text, &at)).flatten();
+                (anchor, scalar(text, style, tag.as_deref()), tag.is_some(), block)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.count(1, 0, span)?;
+                self.anchors.insert(anchor, None);
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, at) => items.push(self.node(event, at, depth + 1)?),
+                    }
+                }
+                (anchor, Value::Sequence(items), tag.is_some(), None)
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.count(1, 0, span)?;
+                self.anchors.insert(anchor, None);
+                let entries = self.entries(depth)?;
+                (anchor, Value::Mapping(entries), tag.is_some(), None)
+            }
+            // The parser makes no other event where a node belongs.
+            _ => (0, Value::Null, false, None),
+        };
+        let tag = at.tag_span().filter(|_| tag).and_then(|span| span.slice(self.source));
+        let node = Node { span, value, tag: tag.map(Box::from), block };
+        if anchor != 0 {
+            // What is kept for aliases counts as well: nested anchors would be kept many times.
+            let kept = self.copy(&node, None, depth)?;
+            self.anchors.insert(anchor, Some(Rc::new(kept)));
+        }
+        Ok(node)
+    }
+
+    /// A mapping's entries. Those of a map that is merged into it come where that is written, as far as the
+    /// mapping has none of their own.
+    fn entries(&mut self, depth: usize) -> Composed<Vec<(Node, Node)>> {
+        let mut entries: Vec<(Node, Node)> = Vec::new();
+        let mut merges = Vec::new();
+        loop {
+            let (event, at) = self.next()?;
+            let is_merge = match &event {
+                Event::MappingEnd => break,
+                Event::Scalar(text, ScalarStyle::Plain, _, None) => text == "<<",
+                _ => false,
+            };
+            let key = self.node(event, at, depth + 1)?;
+            let (event, at) = self.next()?;
+            let value = self.node(event, at, depth + 1)?;
+            if is_merge {
+                merges.push((entries.len(), value));
+            } else {
+                entries.push((key, value));
+            }
+        }
+        if merges.is_empty() {
+            return Ok(entries);
+        }
+        let names = entries.iter().filter_map(|(key, _)| name(key));
+        let mut taken: HashSet<String> = names.map(str::to_owned).collect();
+        let mut merged = Vec::with_capacity(entries.len());
+        let mut own = entries.into_iter();
+        let mut done = 0;
+        for (at, value) in merges {
+            merged.extend(own.by_ref().take(at - done));
+            done = at;
+            let maps = match value.value {
+                Value::Sequence(maps) => maps,
+                _ => vec![value],
+            };
+            for map in maps {
+                let Value::Mapping(entries) = map.value else {
+                    let message = format!("`<<` merges a map, not {}", map.value.kind());
+                    let problem = Diagnostic::new(Code::Syntax, map.span, message)
+                        .hint("write `<<: *name` with an anchor of a map");
+                    return Err(Box::new(problem));
+                };
+                let is_new = |(key, _): &(Node, Node)| {
+                    name(key).is_none_or(|name| taken.insert(name.to_owned()))
+                };
+                merged.extend(entries.into_iter().filter(is_new));
+            }
+        }
+        merged.extend(own);
+        Ok(merged)
+    }
+
+    /// What an alias stands for, as if it were written there.
+    fn alias(&mut self, id: usize, at: granit_parser::Span, depth: usize) -> Composed<Node> {
+        let written = at.slice(self.source).unwrap_or_default();
+        self.check_name(written.trim_start_matches('*'), "*", at)?;
+        let span = self.place(at);
+        match self.anchors.get(&id) {
+            Some(Some(node)) => {
+                let node = Rc::clone(node);
+                self.copy(&node, Some(span), depth)
+            }
+            _ => {
+                let message = format!("`{written}` stands for something that it is a part of");
+                Err(Box::new(Diagnostic::new(Code::Syntax, span, message)))
+            }
+        }
+    }
+
+    /// A copy of a node, and of all below it, at the place of an alias, or at its own.
+    fn copy(&mut self, node: &Node, at: Option<Span>, depth: usize) -> Composed<Node> {
+        let span = at.map_or(node.span, |at| Span {
+            written: node.span.written.or(Some(Place::of(node.span))),
+            ..at
+        });
+        if depth > MAX_DEPTH {
+            return Err(too_large(span, &format!("it is nested more than {MAX_DEPTH} deep")));
+        }
+        let value = match &node.value {
+            Value::Null => Value::Null,
+            Value::Scalar(text) => Value::Scalar(text.clone()),
+            Value::Sequence(items) => {
+                let mut copies = Vec::with_capacity(items.len());
+                for item in items {
+                    copies.push(self.copy(item, at, depth + 1)?);
+                }
+                Value::Sequence(copies)
+            }
+            Value::Mapping(entries) => {
+                let mut copies = Vec::with_capacity(entries.len());
+                for (key, value) in entries {
+                    copies.push((self.copy(key, at, depth + 1)?, self.copy(value, at, depth + 1)?));
+                }
+                Value::Mapping(copies)
+            }
+        };
+        let length = if let Value::Scalar(text) = &value { text.len() } else { 0 };
+        self.count(1, length, span)?;
+        Ok(Node { span, value, tag: node.tag.clone(), block: node.block })
+    }
+
+    fn count(&mut self, nodes: usize, bytes: usize, span: Span) -> Composed<()> {
+        self.nodes += nodes;
+        self.bytes += bytes;
+        if self.nodes > MAX_NODES {
+            return Err(too_large(span, &format!("it has more than {MAX_NODES} values")));
+        }
+        if self.bytes > 2 * MAX_BYTES {
+            return Err(too_large(span, "its aliases make it far larger than it is written"));
+        }
+        Ok(())
+    }
+
+    /// The parser takes more for a name than CodeBuild's does: `&&` among it, and `*.js`.
+    fn check_name(&self, name: &str, sign: &str, at: granit_parser::Span) -> Composed<()> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !name.is_empty() && name.chars().all(fits) {
+            return Ok(());
+        }
+        let mut span = self.place(at);
+        span.length = 1;
+        Err(Box::new(syntax::bad_name(span, sign)))
+    }
+
+    fn place(&self, span: granit_parser::Span) -> Span {
+        let raw = span.slice(self.source).unwrap_or_default();
+        let first_line = raw.lines().next().unwrap_or_default();
+        let length = first_line.trim_end().chars().count().max(1);
+        Span { length: u32::try_from(length).unwrap_or(u32::MAX), ..syntax::place(&span.start) }
+    }
+}
+
+/// A scalar's value: nothing, or its text, whatever it looks like.
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Value {
+    let is_core = |name: &str| tag.is_some_and(|tag| tag.is_yaml_core_schema_tag(name));
+    let is_forced = is_core("str") || tag.is_some_and(|tag| tag.parts() == ("", "!"));
+    let looks_null = matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+    if is_core("null") || style == ScalarStyle::Plain && looks_null && !is_forced {
+        return Value::Null;
+    }
+    Value::Scalar(text.into_owned())
+}
+
+/// Where the lines of a text below `|` stand. Its span begins with the first that is not empty.
+fn block(text: &str, at: &granit_parser::Span) -> Option<Block> {
+    let empty = text.bytes().take_while(|byte| *byte == b'\n').count();
+    if empty == text.len() {
+        return None;
+    }
+    let number = |value: usize| u32::try_from(value).ok();
+    Some(Block {
+        line: number(at.start.line())?.checked_sub(number(empty)?)?,
+        indent: number(at.start.col())?,
+    })
+}
+
+fn name(key: &Node) -> Option<&str> {
+    match &key.value {
+        Value::Scalar(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn too_large(span: Span, why: &str) -> Box<Diagnostic> {
+    let message = format!("the buildspec is too large or too deeply nested: {why}");
+    Box::new(Diagnostic::new(Code::TooLarge, span, message).hint(format!(
+        "at most {MAX_NODES} values, nested {MAX_DEPTH} deep, are looked at; a buildspec needs few"
+    )))
+}

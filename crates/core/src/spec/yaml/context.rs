@@ -1,0 +1,78 @@
+//! What the parser is in the middle of, as far as its events tell: which collections are open, and what
+//! each waits for.
+//!
+//! Kept by `compose`, read by `syntax`.
+
+use serde_yaml::granit_parser::{Event, Span, StructureStyle};
+
+/// Open collections, the innermost last.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    open: Vec<Open>,
+    /// Where the last node has ended, in bytes.
+    pub(super) last_end: usize,
+}
+
+/// A collection that has begun.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) kind: Kind,
+    /// A mapping's key has been seen, and not its value.
+    pub(super) awaits_value: bool,
+    /// Its column, from 0.
+    pub(super) column: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    BlockSequence,
+    BlockMapping,
+    FlowSequence,
+    FlowMapping,
+}
+
+impl Context {
+    pub(super) fn innermost(&self) -> Option<&Open> {
+        self.open.last()
+    }
+
+    /// Takes note of an event.
+    pub(super) fn saw(&mut self, event: &Event<'_>, span: &Span) {
+        match event {
+            Event::Scalar(..) | Event::Alias(_) => self.node(span.end.byte_offset()),
+            Event::SequenceStart(style, ..) => self.begin(
+                span,
+                match style {
+                    StructureStyle::Block => Kind::BlockSequence,
+                    StructureStyle::Flow => Kind::FlowSequence,
+                },
+            ),
+            Event::MappingStart(style, ..) => self.begin(
+                span,
+                match style {
+                    StructureStyle::Block => Kind::BlockMapping,
+                    StructureStyle::Flow => Kind::FlowMapping,
+                },
+            ),
+            Event::SequenceEnd | Event::MappingEnd => {
+                self.open.pop();
+                self.last_end = span.end.byte_offset().unwrap_or(self.last_end);
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, span: &Span, kind: Kind) {
+        self.node(span.end.byte_offset());
+        self.open.push(Open { kind, awaits_value: false, column: span.start.col() });
+    }
+
+    fn node(&mut self, end: Option<usize>) {
+        self.last_end = end.unwrap_or(self.last_end);
+        if let Some(Open { kind: Kind::BlockMapping | Kind::FlowMapping, awaits_value, .. }) =
+            self.open.last_mut()
+        {
+            *awaits_value = !*awaits_value;
+        }
+    }
+}

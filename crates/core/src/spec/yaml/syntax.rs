@@ -1,0 +1,401 @@
+//! Why a text is no YAML: for the person, and in the words of CodeBuild.
+//!
+//! CodeBuild's YAML library is libyaml, or a copy of it: `aws` holds its words, and its line, which it counts
+//! from 0. The two parsers stop at the same places nearly always and call them differently; where there is
+//! doubt, nothing is said in CodeBuild's name. Each row of the table has its test against what libyaml itself
+//! says.
+
+use super::context::{Context, Kind};
+use crate::spec::diagnostic::{Code, Diagnostic, Span};
+use serde_yaml::granit_parser::{ErrorKind, Marker, ScanError};
+
+const CANNOT_START: &str = "found character that cannot start any token";
+const NO_COLON: &str = "could not find expected ':'";
+const NO_KEY: &str = "did not find expected key";
+const NO_NODE: &str = "did not find expected node content";
+const NO_NAME: &str = "did not find expected alphabetic or numeric character";
+const NO_LINE_END: &str = "did not find expected comment or line break";
+const END_OF_STREAM: &str = "found unexpected end of stream";
+
+/// The place of a mark.
+pub(super) fn place(mark: &Marker) -> Span {
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    Span {
+        line: number(mark.line()),
+        column: number(mark.col()).saturating_add(1),
+        length: 1,
+        ..Span::default()
+    }
+}
+
+/// An anchor or an alias whose name is none.
+pub(super) fn bad_name(span: Span, sign: &str) -> Diagnostic {
+    let what = if sign == "*" { "an alias" } else { "an anchor" };
+    Diagnostic::new(Code::Syntax, span, format!("YAML takes what starts with `{sign}` for {what}"))
+        .hint(format!("quote a text that starts with `{sign}`"))
+        .aws(at_line(NO_NAME, span.line.saturating_sub(1) as usize))
+}
+
+/// What the parser has stumbled over.
+pub(super) fn explain(source: &str, error: &ScanError, context: &Context) -> Diagnostic {
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::RecursionLimitExceeded) {
+        return Diagnostic::new(Code::TooLarge, place(error.marker()), "it is too deeply nested");
+    }
+    let scene = Scene::new(source, error.marker(), context);
+    let mut problem = Diagnostic::new(Code::Syntax, place(error.marker()), kind.to_string());
+    problem.aws = scene.aws(kind).map(|(text, line)| at_line(text, line));
+    if is_about_tabs(kind)
+        && let Some(span) = tab_in_indent(source, problem.span)
+    {
+        problem.span = span;
+        return problem.hint("indent with spaces; YAML does not take tabs");
+    }
+    if matches!(kind, ErrorKind::UnknownAnchor) {
+        return problem
+            .hint("`*name` needs an `&name` before it; quote a text that starts with `*`");
+    }
+    if matches!(kind, ErrorKind::MappingValueNotAllowed) {
+        return problem.hint("a text that contains `: ` must be quoted");
+    }
+    match item_hint(source, problem.span) {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
+
+fn at_line(text: &str, line: usize) -> String {
+    format!("{text} at line {line}")
+}
+
+fn is_about_tabs(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabInIndentation
+            | ErrorKind::TabInPlainScalar
+            | ErrorKind::TabAtBlockScalarStart
+    )
+}
+
+/// The text around an error.
+struct Scene<'s> {
+    source: &'s str,
+    /// The error's place in bytes.
+    at: usize,
+    /// Its line, from 0.
+    line: usize,
+    context: &'s Context,
+}
+
+impl<'s> Scene<'s> {
+    fn new(source: &'s str, mark: &Marker, context: &'s Context) -> Self {
+        let at = source.floor_char_boundary(mark.byte_offset().unwrap_or(source.len()));
+        Scene { source, at, line: mark.line().saturating_sub(1), context }
+    }
+
+    /// libyaml's words and line.
+    fn aws(&self, kind: &ErrorKind) -> Option<(&'static str, usize)> {
+        use ErrorKind as E;
+        let here = |text| Some((text, self.line));
+        match kind {
+            E::UnexpectedCharacter { character } if character.is_control() => {
+                here("control characters are not allowed")
+            }
+            E::UnexpectedCharacter { .. } | E::TabInBlockIndentation => here(CANNOT_START),
+            E::TabInPlainScalar => {
+                Some(("found a tab character that violates indentation", self.line_of_tab()?))
+            }
+            E::TabAtBlockScalarStart => {
+                let text = "found a tab character where an indentation space is expected";
+                Some((text, self.line_of_tab()?))
+            }
+            E::MappingValueNotAllowed => here("mapping values are not allowed in this context"),
+            E::BlockSequenceEntryNotAllowed => match self.scanned() {
+                Some(text) => here(text),
+                None => here("block sequence entries are not allowed in this context"),
+            },
+            E::SimpleKeyExpected => match self.rest().as_bytes().first() {
+                Some(b'|' | b'>') => here(self.scanned().unwrap_or(NO_KEY)),
+                Some(b'!') => None,
+                _ => match self.scanned() {
+                    Some(text) => here(text),
+                    None => Some((NO_COLON, self.line_of_next(self.end_of_line()))),
+                },
+            },
+            E::ExpectedBlockMappingKey
+            | E::ExpectedBlockSequenceEntry
+            | E::ExpectedFlowMappingSeparator
+            | E::ExpectedFlowSequenceSeparator => here(self.scanned().unwrap_or(match kind {
+                E::ExpectedBlockMappingKey => NO_KEY,
+                E::ExpectedBlockSequenceEntry => "did not find expected '-' indicator",
+                E::ExpectedFlowMappingSeparator => "did not find expected ',' or '}'",
+                _ => "did not find expected ',' or ']'",
+            })),
+            E::InvalidColonPlacement | E::MismatchedFlowCollectionEnd { .. } => {
+                here(self.expected()?)
+            }
+            E::UnexpectedEofBlockMapping | E::UnexpectedEofBlockSequence => here(NO_NODE),
+            E::MisplacedFlowCollectionEnd => here(match self.is_awaiting_a_node() {
+                true => NO_NODE,
+                false => self.expected()?,
+            }),
+            E::InvalidTrailingSingleQuotedScalar | E::InvalidTrailingDoubleQuotedScalar => {
+                self.after_quotes()
+            }
+            E::InvalidQuotedScalarIndent | E::UnclosedQuotedScalar => self.in_quotes(),
+            E::DocumentIndicatorInQuotedScalar => here("found unexpected document indicator"),
+            E::MissingAnchorOrAliasName => here(NO_NAME),
+            E::UnknownAnchor => match self.scanned() {
+                Some(text) => here(text),
+                None => here("found undefined alias"),
+            },
+            E::InvalidBlockScalarHeader => here(NO_LINE_END),
+            E::ZeroBlockScalarIndent => here("found an indentation indicator equal to 0"),
+            E::UnknownQuotedScalarEscape => here("found unknown escape character"),
+            // Misspelt there, too.
+            E::InvalidQuotedScalarHexEscape => here("did not find expected hexdecimal number"),
+            E::InvalidUnicodeEscape => here("found invalid Unicode character escape code"),
+            E::UndeclaredTagHandle => here("found undefined tag handle"),
+            E::MissingTagUri => here("did not find expected tag URI"),
+            E::UnclosedVerbatimTag => here("did not find the expected '>'"),
+            E::InvalidTagTerminator => here("did not find expected whitespace or line break"),
+            E::ExpectedDocumentStart => here("did not find expected <document start>"),
+            E::MissingYamlVersion => here("did not find expected version number"),
+            E::MissingDirectiveName => here("could not find expected directive name"),
+            E::DuplicateVersionDirective => here("found duplicate %YAML directive"),
+            E::DuplicateTagDirective => here("found duplicate %TAG directive"),
+            _ => None,
+        }
+    }
+
+    fn rest(&self) -> &'s str {
+        &self.source[self.at..]
+    }
+
+    /// What libyaml says of the token at this place before it asks whether one belongs there.
+    fn scanned(&self) -> Option<&'static str> {
+        scanned(self.rest().trim_start_matches(' '))
+    }
+
+    /// What belongs where the innermost collection goes on.
+    fn expected(&self) -> Option<&'static str> {
+        Some(match self.context.innermost()?.kind {
+            Kind::BlockSequence => "did not find expected '-' indicator",
+            Kind::BlockMapping => NO_KEY,
+            Kind::FlowSequence => "did not find expected ',' or ']'",
+            Kind::FlowMapping => "did not find expected ',' or '}'",
+        })
+    }
+
+    /// Whether a value, or an item behind its dash, belongs here.
+    fn is_awaiting_a_node(&self) -> bool {
+        let line = self.source[..self.at].rsplit('\n').next().unwrap_or_default();
+        let before = line.trim_end();
+        let awaits_value = self.context.innermost().is_some_and(|open| open.awaits_value);
+        awaits_value || before.ends_with("- ") || before.trim_start() == "-"
+    }
+
+    /// Where a quoted text is followed by what cannot follow it.
+    fn after_quotes(&self) -> Option<(&'static str, usize)> {
+        if let Some(text) = self.scanned() {
+            return Some((text, self.line));
+        }
+        let open = quote_after(self.source, self.context.last_end)?;
+        let is_on_one_line = !self.source[open..self.at].contains('\n');
+        match self.is_key(open) {
+            true if is_on_one_line => Some((NO_COLON, self.line_of_next(self.end_of_line()))),
+            true => Some((NO_COLON, self.line)),
+            false => Some((self.expected()?, self.line)),
+        }
+    }
+
+    /// Where a quoted text goes on further than it may. libyaml looks for its end wherever that is.
+    fn in_quotes(&self) -> Option<(&'static str, usize)> {
+        let open = quote_after(self.source, self.context.last_end)?;
+        let close = match end_of_quote(self.source, open) {
+            QuoteEnd::At(close) => close,
+            QuoteEnd::Indicator(at) => {
+                return Some((
+                    "found unexpected document indicator",
+                    lines_before(self.source, at),
+                ));
+            }
+            QuoteEnd::Never => {
+                return Some((END_OF_STREAM, lines_before(self.source, self.source.len())));
+            }
+        };
+        let next = next_token(self.source, close);
+        let line = lines_before(self.source, next);
+        let rest = &self.source[next..];
+        if self.is_key(open) {
+            return Some((NO_COLON, line));
+        }
+        match scanned(rest) {
+            Some(text) => Some((text, line)),
+            None if rest.starts_with(": ") => None,
+            None => Some((self.expected()?, line)),
+        }
+    }
+
+    /// Whether what begins here must be a key.
+    fn is_key(&self, at: usize) -> bool {
+        let line = self.source[..at].rsplit('\n').next().unwrap_or_default();
+        self.context.innermost().is_some_and(|open| {
+            open.kind == Kind::BlockMapping
+                && line.chars().all(|c| c == ' ')
+                && line.len() == open.column
+        })
+    }
+
+    fn end_of_line(&self) -> usize {
+        self.rest().find('\n').map_or(self.source.len(), |end| self.at + end)
+    }
+
+    /// The line of the first token from there on.
+    fn line_of_next(&self, from: usize) -> usize {
+        lines_before(self.source, next_token(self.source, from))
+    }
+
+    /// The line, from here on, that is indented with a tab.
+    fn line_of_tab(&self) -> Option<usize> {
+        let start = self.source[..self.at].rfind('\n').map_or(0, |at| at + 1);
+        let lines = (self.line..).zip(self.source[start..].lines());
+        lines.take(16).find_map(|(number, line)| {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            indent.contains('\t').then_some(number)
+        })
+    }
+}
+
+/// What libyaml says of a token that is none.
+fn scanned(rest: &str) -> Option<&'static str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let first = rest.chars().next()?;
+    let after = &rest[first.len_utf8()..];
+    match first {
+        '&' | '*' => {
+            let behind = after.trim_start_matches(is_name);
+            let is_none = behind.len() == after.len();
+            let ends =
+                behind.chars().next().is_none_or(|c| c.is_whitespace() || "?:,]}%@`".contains(c));
+            (is_none || !ends).then_some(NO_NAME)
+        }
+        '|' | '>' => {
+            let header = after.trim_start_matches(|c: char| c.is_ascii_digit() || "+-".contains(c));
+            let behind = header.lines().next().unwrap_or_default().trim_start();
+            let is_comment = behind.starts_with('#') && header.starts_with([' ', '\t']);
+            (!behind.is_empty() && !is_comment).then_some(NO_LINE_END)
+        }
+        '%' | '@' | '`' => Some(CANNOT_START),
+        _ => None,
+    }
+}
+
+/// Lines that have ended before a place.
+fn lines_before(source: &str, at: usize) -> usize {
+    source[..at].bytes().filter(|byte| *byte == b'\n').count()
+}
+
+/// The first place from here on that is neither blank nor a comment.
+fn next_token(source: &str, from: usize) -> usize {
+    let mut at = from;
+    loop {
+        let rest = &source[at..];
+        at += rest.len() - rest.trim_start().len();
+        let is_comment = source[at..].starts_with('#');
+        match source[at..].find('\n') {
+            Some(end) if is_comment => at += end,
+            None if is_comment => return source.len(),
+            _ => return at,
+        }
+    }
+}
+
+/// The first quote from here on that begins a text.
+fn quote_after(source: &str, from: usize) -> Option<usize> {
+    let mut at = next_token(source, source.floor_char_boundary(from));
+    loop {
+        let rest = &source[at..];
+        match rest.chars().next()? {
+            '"' | '\'' => return Some(at),
+            // What may stand before a text.
+            '-' | '?' | ':' | ',' | '[' | '{' | ']' | '}' => at = next_token(source, at + 1),
+            '!' | '&' => {
+                let end = rest.find(char::is_whitespace)?;
+                at = next_token(source, at + end);
+            }
+            _ => return None,
+        }
+    }
+}
+
+enum QuoteEnd {
+    /// Behind the quote that ends the text.
+    At(usize),
+    /// A mark of documents stands in it.
+    Indicator(usize),
+    Never,
+}
+
+fn end_of_quote(source: &str, open: usize) -> QuoteEnd {
+    let quote = source.as_bytes()[open];
+    let bytes = source.as_bytes();
+    let mut at = open + 1;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'\n' => {
+                let rest = &source[at + 1..];
+                let is_mark = rest.starts_with("---") || rest.starts_with("...");
+                if is_mark && rest[3..].chars().next().is_none_or(char::is_whitespace) {
+                    return QuoteEnd::Indicator(at + 1);
+                }
+                at += 1;
+            }
+            b'\\' if quote == b'"' => at += 2,
+            byte if byte == quote => {
+                if quote == b'\'' && bytes.get(at + 1) == Some(&quote) {
+                    at += 2;
+                } else {
+                    return QuoteEnd::At(at + 1);
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    QuoteEnd::Never
+}
+
+/// Advice for an item of a list that is not text to YAML, on the line told or the one before it.
+fn item_hint(source: &str, told: Span) -> Option<&'static str> {
+    let at = told.line.saturating_sub(1) as usize;
+    let lines = [at, at.saturating_sub(1)].map(|at| source.lines().nth(at).unwrap_or_default());
+    lines.into_iter().find_map(|line| {
+        let item = line.trim_start().strip_prefix("- ")?.trim_start();
+        match item.chars().next()? {
+            '[' | '{' => Some(
+                "quote the whole command, or write it under `- |`: YAML takes `[` and `{` at its start \
+                 for a list or a map",
+            ),
+            quote @ ('"' | '\'') if item.matches(quote).count() > 1 && !item.ends_with(quote) => Some(
+                "quote the whole command, or write it under `- |`: to YAML it ends with its second \
+                 quote",
+            ),
+            '%' | '@' | '`' => Some("quote the whole command: YAML keeps its first character for itself"),
+            _ => None,
+        }
+    })
+}
+
+/// The tab that the parser has stumbled over: it may tell the place of the text before it.
+fn tab_in_indent(source: &str, told: Span) -> Option<Span> {
+    let lines = (told.line..).zip(source.lines().skip(told.line.saturating_sub(1) as usize));
+    lines.take(3).find_map(|(line, text)| {
+        let indent = text.len() - text.trim_start().len();
+        let column = text[..indent].find('\t')?;
+        let column = u32::try_from(column).unwrap_or(u32::MAX).saturating_add(1);
+        let own = Span { line, column, length: 1, ..Span::default() };
+        Some(if line == told.line { told } else { own })
+    })
+}
