@@ -2,7 +2,6 @@
 //!
 //! Used by `machine::build`, with what the driver has read out of the container. The catalog is the image's: what in it does not fit is left out.
 
-use crate::machine::SetupCommand;
 use crate::phase::{PhaseContext, StatusCode};
 use crate::spec::Runtime;
 use crate::spec::yaml::{self, Node, Value};
@@ -15,6 +14,15 @@ pub const CATALOG: &str = "/codebuild/image/config/runtimes.yml";
 /// What the agent says where an image has none.
 const NO_CATALOG: &str = "Skipping install of runtimes. Runtime version selection is not supported \
                           by this build image.";
+
+/// A command that installs a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupCommand {
+    /// Its text.
+    pub text: String,
+    /// Variables that are set before.
+    pub variables: Vec<(String, String)>,
+}
 
 /// What is chosen of an image's runtimes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,5 +12,5 @@ mod tests;
 pub use build::BuildMachine;
 pub use step::{
     CallId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input, Preparation,
-    SetupCommand, SetupError, Step, Wanted, is_large_cache,
+    SetupError, Step, Wanted, is_large_cache,
 };

@@ -295,15 +295,6 @@ pub fn is_large_cache(files: u64, bytes: u64) -> bool {
     files >= 500 || bytes >= 32 << 20
 }
 
-/// A command that installs a runtime.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetupCommand {
-    /// Its text.
-    pub text: String,
-    /// Variables that are set before.
-    pub variables: Vec<(String, String)>,
-}
-
 /// What comes of one input. The events are logged before the effects are performed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Step {

@@ -5,8 +5,9 @@ use super::{
     command_failure, exit_code, millis,
 };
 use crate::event::Block;
-use crate::machine::{CommandRun, SetupCommand};
+use crate::machine::CommandRun;
 use crate::plan::Work;
+use crate::runtimes::SetupCommand;
 use crate::spec::UserPhase;
 
 /// Commands of the image's runtimes under way.
