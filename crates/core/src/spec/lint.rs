@@ -307,7 +307,7 @@ mod tests {
         let source = "version: 0.2\nx: &x\n  - |\n    true\n    source b\nphases:\n  build:\n    commands:\n      - |\n\n        \
                       echo 'a\n          b' # [[ c\n        cat <<EOF\n        [[ d\n        EOF\n          if [[ e ]]; then f; \
                       fi\n      - |-\n        export A=1\n        if b; then\n          exit 0\n        fi\n      - >\n        \
-                      a\n        [[ b ]]\n  post_build:\n    commands: *x\n";
+                      a;\n        [[ b ]]\n  post_build:\n    commands: *x\n";
         let (_, warnings) = check(source).expect("is sound");
         let told: Vec<_> = warnings
             .iter()
