@@ -184,7 +184,10 @@ fn the_record() {
     let options = ["--enable-session", "--build-json", file.to_str().unwrap(), "--timeout", "90s"];
     bed.build("version: 0.2\nphases: {build: {commands: [echo hi]}}\n", &options).code(0);
     let written: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    assert_eq!(written, bed.record());
+    let mut kept = bed.record();
+    // What the state folder says of its form is none of AWS's.
+    assert_eq!(kept.as_object_mut().unwrap().remove("schemaVersion"), Some(1.into()));
+    assert_eq!(written, kept);
     let uuid = bed.only().file_name().unwrap().to_str().unwrap().to_owned();
     for (key, value) in [
         ("id", format!("demo:{uuid}")),
