@@ -16,7 +16,7 @@ mod ways;
 
 pub(crate) use buildspec::BuildspecFile;
 pub(crate) use error::AppError;
-pub(crate) use request::{EngineKind, LogFormat, RunRequest};
+pub(crate) use request::{LogFormat, RunRequest};
 pub(crate) use serve::{ServeError, ServeRequest, serve};
 pub(crate) use shown::LogsWanted;
 use shown::Untold;
@@ -30,7 +30,8 @@ use crate::driver::{
     Asked, Breakpoints, Driver, Ended, Parts, Progress, ReportsWanted, SIGNALS, SharedSnapshot,
     Watchdog, World,
 };
-use crate::engine::{ContainerSpec, host_image, process};
+use crate::engine::leftover::{Folder, Leavings};
+use crate::engine::{ContainerSpec, host_image};
 use crate::events::LogWriter;
 use crate::image::{Image, Store};
 use crate::outputs::cache::CacheTo;
@@ -95,7 +96,15 @@ pub(crate) fn run(
     let identity = Identity::new(&home, &request.project)?;
     let uuid = identity.uuid.to_string();
     let dir = BuildDir::of(&home, &uuid);
-    let groups = groups(&request, &uuid).map_err(AppError::io("look for control groups"))?;
+    let traits = request.engine.traits();
+    let groups = traits
+        .groups(&uuid, request.resources, request.privileged)
+        .map_err(AppError::io("look for control groups"))?;
+    let folder = Folder::of(dir.path());
+    let leavings = Leavings {
+        layers: traits.layers(&folder, &uuid),
+        groups: groups.as_ref().map(GroupPlan::directories).unwrap_or_default(),
+    };
     let meta = Meta {
         schema_version: SCHEMA,
         pid_namespace: pid_namespace(),
@@ -103,52 +112,32 @@ pub(crate) fn run(
         project: request.project.clone(),
         number: identity.number,
         runner_pid: std::process::id(),
-        layers: layers(request.engine, &dir, &identity),
-        groups: groups.as_ref().map(GroupPlan::directories).unwrap_or_default(),
+        engine: leavings.noted().map_err(AppError::io("note what the build may leave"))?,
         staging: staging(&request, &identity),
     };
     let (dir, owned) = BuildDir::create(&home, &meta)?;
-    let layers = meta.layers.clone();
     let guard = Guard { watchdog, asked, resizes };
-    let build = Build { request, home, identity, dir: dir.clone(), meta, groups, _owned: owned };
+    let build = Build {
+        request,
+        home,
+        identity,
+        dir: dir.clone(),
+        folder: folder.clone(),
+        leavings: leavings.clone(),
+        groups,
+        _owned: owned,
+    };
     let result = runtime.block_on(build.run(guard));
-    process::release(&layers);
+    leavings.release();
     if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
         // It never began, or has nowhere to leave a record.
-        let _ = dir.remove_leftovers(&layers);
+        let _ = folder.clear(&leavings);
+        let _ = dir.remove_leftovers();
         let _ = dir.discard();
     }
     // What still blocks there (a start that is wanted no more) ends with this program.
     runtime.shutdown_background();
     result
-}
-
-/// Places for what the build writes: its own folder, else where temporary files are kept on disk.
-/// Without a container only the latter, since the build's users cannot enter the former.
-fn layers(engine: EngineKind, dir: &BuildDir, identity: &Identity) -> Vec<PathBuf> {
-    let temporary = Path::new("/var/tmp").join(format!("runner-{}", identity.uuid));
-    match engine {
-        EngineKind::Auto | EngineKind::Namespaces => vec![dir.layer(), temporary],
-        // The daemon keeps what the build writes.
-        EngineKind::Docker | EngineKind::Podman => vec![dir.layer()],
-        EngineKind::Process => vec![temporary],
-    }
-}
-
-/// The control groups of a build that is to have some.
-fn groups(request: &RunRequest, uuid: &str) -> io::Result<Option<GroupPlan>> {
-    let is_divided = match request.engine {
-        // What has privileges divides its groups further, as Docker does.
-        EngineKind::Auto | EngineKind::Namespaces => request.privileged,
-        EngineKind::Process => false,
-        // The daemon's own business.
-        EngineKind::Docker | EngineKind::Podman => return Ok(None),
-    };
-    if !request.resources.is_any() && !is_divided {
-        return Ok(None);
-    }
-    let name = format!("runner-{uuid}");
-    runner_sandbox::plan_groups(&name, request.resources, is_divided).map(Some)
 }
 
 /// Where what the build leaves for the user is made before it is whole.
@@ -182,7 +171,9 @@ struct Build {
     home: Home,
     identity: Identity,
     dir: BuildDir,
-    meta: Meta,
+    /// What of it is the engine's.
+    folder: Folder,
+    leavings: Leavings,
     groups: Option<GroupPlan>,
     /// Held to the end: letting go says that the build is over.
     _owned: Owned,
@@ -208,7 +199,10 @@ impl Build {
         let ways = ways::ways_in(&self.identity.uuid, has_menu, way);
         let sinks = self.start_sinks(&log, &gate, ways, &untold).map_err(failed("start a sink"))?;
 
-        let (root, readonly) = self.root().map_err(failed("make the build's directories"))?;
+        let traits = self.request.engine.traits();
+        let (root, readonly) = traits
+            .claim(&self.leavings.layers, self.dir.readonly())
+            .map_err(failed("make the build's directories"))?;
         self.make_readonly(&readonly).map_err(failed("prepare what the container is given"))?;
         let breakpoints = Arc::new(Breakpoints::default());
         if self.request.sessions {
@@ -303,16 +297,6 @@ impl Build {
             && io::stderr().is_terminal()
     }
 
-    /// The directory the build knows as /codebuild, and the host's place of what it is given there.
-    fn root(&self) -> io::Result<(String, PathBuf)> {
-        match (self.request.engine, self.meta.layers.first()) {
-            (EngineKind::Process, Some(layer)) => {
-                Ok((process::claim(layer)?, layer.join("codebuild/readonly")))
-            }
-            _ => Ok(("/codebuild".to_owned(), self.dir.readonly())),
-        }
-    }
-
     /// What the container sees at /codebuild/readonly.
     fn make_readonly(&self, readonly: &Path) -> io::Result<()> {
         let bin = readonly.join("bin");
@@ -351,7 +335,7 @@ impl Build {
                 arn: self.identity.arn.clone(),
                 initiator: self.identity.initiator.clone(),
                 image: request.image.to_string(),
-                engine: request.engine.name().to_owned(),
+                engine: request.engine.traits().name.to_owned(),
                 resolved_image: None,
                 buildspec: request.buildspec.shown(),
                 source: request.source.display().to_string(),
@@ -387,7 +371,7 @@ impl Build {
             readonly,
             mounts: self.request.mounts.clone(),
             cached: None,
-            layers: self.meta.layers.clone(),
+            layers: self.leavings.layers.clone(),
             unseen: self.request.unseen.clone(),
             limits: self.request.resources,
             groups: self.groups.clone(),
@@ -429,8 +413,10 @@ impl Build {
 
     /// Programs a person has on their PATH and a build in `host` has not.
     async fn tell_hidden_path(&self, inbox: &Inbox) {
-        let shows_host = matches!(self.request.engine, EngineKind::Auto | EngineKind::Namespaces);
-        if !shows_host || self.request.image != Image::Host || self.request.spec.is_err() {
+        if !self.request.engine.traits().chooses_tools
+            || self.request.image != Image::Host
+            || self.request.spec.is_err()
+        {
             return;
         }
         let path = std::env::var("PATH").unwrap_or_default();
@@ -463,7 +449,7 @@ impl Build {
         }
         // First, so that a full disk has room for the record.
         let removed = if is_clear {
-            self.dir.remove_leftovers(&self.meta.layers)
+            self.folder.clear(&self.leavings).and(self.dir.remove_leftovers())
         } else {
             // Whoever clears up finds it by what is left.
             self.dir.use_reserve()

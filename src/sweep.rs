@@ -4,14 +4,15 @@
 //! killed, or the machine lost power. It is not continued. Its container, which ends with its owner
 //! by itself, is made sure of, its layer removed, and its record says FAULT.
 
-use crate::engine::daemon;
+use crate::engine::leftover::{Folder, Leavings};
 use crate::events::LogWriter;
 use crate::outputs;
-use crate::state::{BuildDir, ContainerFile, Home, MetaError, StateError, remove_tree};
+use crate::state::{BuildDir, Home, MetaError, StateError, remove_tree};
 use runner_core::event::EventBody;
 use runner_core::phase::{Phase, PhaseContext, Status, StatusCode};
 use runner_core::record::record;
 use runner_core::view::BuildView;
+use serde_json::Map;
 use std::fs;
 use std::io;
 
@@ -75,13 +76,15 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
         return Ok(Swept::Nothing);
     }
     // Before what there is of a build that had not begun goes, and this with it.
-    let (layers, groups, staging) = match dir.meta() {
-        Ok(Some(meta)) => (meta.layers, meta.groups, meta.staging),
+    let (noted, staging) = match dir.meta() {
+        Ok(Some(meta)) => (meta.engine, meta.staging),
         // What it has made, only its own version knows.
         Err(error @ MetaError::Version(_)) => return Err(io::Error::other(error)),
-        Ok(None) | Err(MetaError::Damaged { .. }) => (vec![dir.layer()], Vec::new(), Vec::new()),
+        Ok(None) | Err(MetaError::Damaged { .. }) => (Map::new(), Vec::new()),
     };
-    let left = end_container(&dir, uuid)?;
+    let folder = Folder::of(dir.path());
+    let leavings = Leavings::read(noted, &folder);
+    let left = folder.end_container(uuid)?;
     let has_ended = dir.has_record();
     if !has_ended {
         // A daemon that is gone for good must not keep the build from its end.
@@ -90,33 +93,14 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
     for half_made in staging {
         outputs::remove_staging(&half_made)?;
     }
-    for group in groups {
-        runner_sandbox::remove_group(&group)?;
-    }
-    crate::engine::process::release(&layers);
-    dir.remove_leftovers(&layers)?;
+    leavings.remove_groups()?;
+    folder.clear(&leavings).and(dir.remove_leftovers())?;
     dir.retire()?;
     match left {
         Some(error) => Err(error),
         None if has_ended => Ok(Swept::Cleared),
         None => Ok(Swept::Ended),
     }
-}
-
-/// What is left at a daemon, and why, is the answer.
-fn end_container(dir: &BuildDir, uuid: &str) -> io::Result<Option<io::Error>> {
-    // It ends by itself when its runner is gone, unless it cannot.
-    Ok(match dir.container()? {
-        Some(ContainerFile::Process { pid, start_time }) => {
-            runner_sandbox::end(pid, start_time)?;
-            None
-        }
-        Some(ContainerFile::Daemon { program, address, image }) => {
-            let (address, image) = (address.as_deref(), image.as_deref());
-            daemon::remove_leftover(&program, address, image, uuid).err()
-        }
-        None => None,
-    })
 }
 
 /// Completes log and record of a build that will not go on.

@@ -1,15 +1,10 @@
 //! The engine of a build, with all it tells and gets.
 
 use super::Build;
-use super::request::{EngineKind, LogFormat};
-use crate::daemon::{Program, Storage};
+use super::request::LogFormat;
 use crate::driver::inbox::Inbox;
-use crate::engine::auto::Auto;
-use crate::engine::daemon::DaemonEngine;
 use crate::engine::host_image::EtcCopies;
-use crate::engine::namespaces::Namespaces;
-use crate::engine::process::ProcessEngine;
-use crate::engine::{Engine, Note, Recorder, Teller};
+use crate::engine::{Engine, Note, Parts, Teller};
 use crate::image::{Curtain, Getter, MOST_BYTES, Progress, Store};
 use crate::sinks::Gate;
 use runner_core::event::Notice;
@@ -21,37 +16,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 impl Build {
     /// As asked for.
     pub(super) fn engine(&self, inbox: &Inbox, gate: &Arc<Gate>) -> Arc<dyn Engine> {
-        let dir = self.dir.clone();
         let inbox = inbox.clone();
-        let record: Recorder = Arc::new(move |container| dir.write_container(container));
         let tell = once(move |notice| inbox.post(Input::Notice(notice)));
-        let images = self.images(gate, Arc::clone(&tell));
-        let namespaces = || Namespaces {
-            images: images.clone(),
-            record: Arc::clone(&record),
-            tell: Arc::clone(&tell),
-            network: self.dir.network(),
-            kept: Arc::default(),
-            etc: EtcCopies::new(self.home.root()),
-        };
-        let daemon = |program| DaemonEngine {
-            program,
+        self.request.engine.engine(Parts {
             build: self.identity.uuid.to_string(),
-            place: self.dir.layer(),
-            storage: Storage::Callers,
-            images: images.clone(),
-            record: Arc::clone(&record),
-            tell: Arc::clone(&tell),
-        };
-        match self.request.engine {
-            EngineKind::Auto => {
-                Arc::new(Auto { namespaces: namespaces(), daemon: daemon(Program::Docker) })
-            }
-            EngineKind::Namespaces => Arc::new(namespaces()),
-            EngineKind::Docker => Arc::new(daemon(Program::Docker)),
-            EngineKind::Podman => Arc::new(daemon(Program::Podman)),
-            EngineKind::Process => Arc::new(ProcessEngine { record, tell }),
-        }
+            folder: self.folder.clone(),
+            images: self.images(gate, Arc::clone(&tell)),
+            etc: EtcCopies::new(self.home.root()),
+            tell,
+        })
     }
 
     /// How images are got for this build.

@@ -3,7 +3,7 @@
 //! Used by `app`; the layers go to `core::env`, which decides who wins.
 
 use super::identity::Identity;
-use super::{AppError, Build, EngineKind};
+use super::{AppError, Build};
 use crate::amazon::{ACCOUNT, Amazon, REGION};
 use crate::credentials::Endpoint;
 use crate::driver::Asked;
@@ -133,17 +133,10 @@ impl Build {
         variables
     }
 
-    /// Variables of the image. Without a container this machine is the image.
+    /// Variables of the image, as far as they are known before there is a container.
     fn image_variables(&self) -> Variables {
-        match self.request.engine {
-            EngineKind::Auto | EngineKind::Namespaces | EngineKind::Docker | EngineKind::Podman => {
-                Variables::new()
-            }
-            EngineKind::Process => ["PATH", "HOME"]
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
-                .collect(),
-        }
+        let inherited = self.request.engine.traits().inherited.iter();
+        inherited.filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
     }
 
     /// What is secret from the start.

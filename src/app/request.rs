@@ -6,7 +6,7 @@ use super::buildspec::BuildspecFile;
 use super::shown::LogsWanted;
 use crate::amazon;
 use crate::engine::unseen::Unseen;
-use crate::engine::{Network, SourceMount, UserMount};
+use crate::engine::{Kind, Network, SourceMount, UserMount};
 use crate::image::{Asker, Image};
 use crate::named::{Named, Place};
 use crate::outputs::cache::CacheTo;
@@ -32,7 +32,7 @@ pub(crate) struct RunRequest {
     pub(crate) buildspec: BuildspecFile,
     /// What the buildspec says, or what is wrong with it.
     pub(crate) spec: Result<BuildSpec, Vec<Diagnostic>>,
-    pub(crate) engine: EngineKind,
+    pub(crate) engine: Kind,
     pub(crate) image: Image,
     /// Who asks a registry for it.
     pub(crate) asker: Asker,
@@ -72,30 +72,6 @@ pub(crate) struct RunRequest {
     /// Whether GitHub is told of failures at their places.
     pub(crate) annotate: bool,
     pub(crate) quiet: bool,
-}
-
-/// What runs the build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EngineKind {
-    /// The first that works, but for `Process`.
-    Auto,
-    Namespaces,
-    Docker,
-    Podman,
-    Process,
-}
-
-impl EngineKind {
-    /// As `--engine` has it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            EngineKind::Auto => "auto",
-            EngineKind::Namespaces => "namespaces",
-            EngineKind::Docker => "docker",
-            EngineKind::Podman => "podman",
-            EngineKind::Process => "process",
-        }
-    }
 }
 
 /// How a build is shown on standard output.

@@ -7,8 +7,9 @@ use super::peer;
 use super::policy::{Caller, OwnerMayAll, Policy};
 use super::sigv4::{self, AuthError};
 use crate::amazon::ACCOUNT;
+use crate::engine::leftover::Folder;
 use crate::gateway::{Audit, Clock, Entry, Gateway};
-use crate::state::{ContainerFile, Home, live_builds};
+use crate::state::{Home, live_builds};
 use http::request::Parts;
 use runner_wire::ssm::message;
 use serde_json::Value;
@@ -184,12 +185,7 @@ impl Endpoint {
 /// namespace of their own, which tells them apart anyway.
 fn reapers(home: &Home) -> Vec<u32> {
     let live = live_builds(home).unwrap_or_default();
-    live.iter()
-        .filter_map(|known| match known.dir.container().ok()?? {
-            ContainerFile::Process { pid, .. } => Some(pid),
-            ContainerFile::Daemon { .. } => None,
-        })
-        .collect()
+    live.iter().filter_map(|known| Folder::of(known.dir.path()).first_process()).collect()
 }
 
 /// Longest body of a call.

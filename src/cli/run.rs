@@ -2,14 +2,13 @@
 
 use super::error::{CliError, of_status};
 use super::project::Extras;
-use super::run_args::{BreakActionName, EngineName, FormatName, NetworkName, RunArgs};
+use super::run_args::{BreakActionName, FormatName, NetworkName, RunArgs};
 use super::{project, render, say, values, written};
 use crate::amazon::Identity;
-use crate::app::{self, BuildspecFile, EngineKind, LogFormat, LogsWanted, RunRequest};
+use crate::app::{self, BuildspecFile, LogFormat, LogsWanted, RunRequest};
 use crate::beneath::{self, Dir};
-use crate::engine::Network;
-use crate::engine::toolbox;
 use crate::engine::unseen::Unseen;
+use crate::engine::{Network, Traits, toolbox};
 use crate::image::{Asker, Image};
 use crate::named::Named;
 use crate::outputs::Store;
@@ -41,24 +40,22 @@ const BREAK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     let (args, extras) = project::with_files(args, typed)?;
     let source = source(&args.source)?;
-    let engine = match args.engine {
-        EngineName::Auto => EngineKind::Auto,
-        EngineName::Namespaces => EngineKind::Namespaces,
-        EngineName::Docker => EngineKind::Docker,
-        EngineName::Podman => EngineKind::Podman,
-        EngineName::Process => EngineKind::Process,
-    };
+    let engine = args.engine.0;
+    let traits = engine.traits();
     let image = args.image.clone().unwrap_or(Image::Host);
-    if engine == EngineKind::Process && (image != Image::Host || !args.mount.is_empty()) {
-        return Err(CliError::usage("--engine process has no image and no mounts")
-            .hint("the build sees this machine as it is; leave out --image and --mount"));
+    if !traits.images && image != Image::Host || !traits.mounts && !args.mount.is_empty() {
+        return Err(CliError::usage(format!(
+            "--engine {} has no image and no mounts",
+            traits.name
+        ))
+        .hint("the build sees this machine as it is; leave out --image and --mount"));
     }
-    let network = network(&args, engine)?;
+    let network = network(&args, traits)?;
     let ids: Vec<&String> = args.secondary_source.iter().map(|(id, _)| id).collect();
     if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(*id)) {
         return Err(CliError::usage(format!("--secondary-source: `{}` is named twice", twice.1)));
     }
-    let toolbox = toolbox(args.toolbox, engine)?;
+    let toolbox = toolbox(args.toolbox, traits)?;
     let buildspec = match extras.buildspec.clone() {
         Some(text) => BuildspecFile::inline(text),
         None => BuildspecFile::read(args.buildspec.as_deref(), &source),
@@ -192,18 +189,21 @@ fn asker(extras: &Extras, aws: Option<Identity>) -> Asker {
 }
 
 /// What the build can reach, unless other options contradict that.
-fn network(args: &RunArgs, engine: EngineKind) -> Result<Network, CliError> {
+fn network(args: &RunArgs, traits: &Traits) -> Result<Network, CliError> {
     let network = match args.network {
         Some(NetworkName::Host) => Network::Host,
         Some(NetworkName::None) => Network::None,
         Some(NetworkName::Pasta) => Network::Pasta,
         // A Docker daemon would change the firewall of the network it finds.
-        None if args.privileged && engine != EngineKind::Process => Network::Pasta,
+        None if args.privileged && traits.networks => Network::Pasta,
         None => Network::Host,
     };
-    if network != Network::Host && engine == EngineKind::Process {
-        return Err(CliError::usage("--engine process has no network but this machine's")
-            .hint("leave out --network, or take an engine that has containers"));
+    if network != Network::Host && !traits.networks {
+        return Err(CliError::usage(format!(
+            "--engine {} has no network but this machine's",
+            traits.name
+        ))
+        .hint("leave out --network, or take an engine that has containers"));
     }
     if network == Network::None && args.aws_profile.is_some() {
         return Err(CliError::usage(
@@ -215,15 +215,17 @@ fn network(args: &RunArgs, engine: EngineKind) -> Result<Network, CliError> {
 }
 
 /// Programs for sessions.
-fn toolbox(wanted: bool, engine: EngineKind) -> Result<Option<Toolbox>, CliError> {
-    match engine {
-        _ if !wanted => Ok(None),
-        EngineKind::Auto | EngineKind::Namespaces => toolbox::find().map(Some).map_err(|error| {
-            CliError::ours(format!("--toolbox: {error}"))
-                .hint("install a static one; on Debian: apt-get install busybox-static")
-        }),
-        _ => Err(CliError::usage("--toolbox goes with --engine namespaces only")),
+fn toolbox(wanted: bool, traits: &Traits) -> Result<Option<Toolbox>, CliError> {
+    if !wanted {
+        return Ok(None);
     }
+    if !traits.toolbox {
+        return Err(CliError::usage("--toolbox goes with --engine namespaces only"));
+    }
+    toolbox::find().map(Some).map_err(|error| {
+        CliError::ours(format!("--toolbox: {error}"))
+            .hint("install a static one; on Debian: apt-get install busybox-static")
+    })
 }
 
 /// Variables of the command line, the strongest last.

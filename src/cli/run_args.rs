@@ -4,12 +4,14 @@
 //! `reach`.
 
 use super::values;
-use crate::engine::UserMount;
+use crate::engine::{Kind, UserMount};
 use crate::image::Image;
 use crate::outputs::{Destination, Store};
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use runner_sandbox::Cpus;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// Options of `runner run`.
@@ -29,7 +31,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "REF", value_parser = str::parse::<Image>)]
     pub(super) image: Option<Image>,
     /// What runs the container
-    #[arg(long, value_enum, default_value_t = EngineName::Auto)]
+    #[arg(long, value_enum, default_value_t = EngineName::default())]
     pub(super) engine: EngineName,
     /// Show a file or directory of this machine in the container, read-only unless :rw
     #[arg(long, value_name = "SRC:DST[:rw]", value_parser = values::mount)]
@@ -144,19 +146,21 @@ Exit status:
   4  the build timed out
   5  the build was stopped (Ctrl-C; twice: at once)";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum EngineName {
-    /// The first that works: namespaces, else docker or podman if one answers
-    Auto,
-    /// Linux namespaces, nothing to install
-    Namespaces,
-    /// A Docker daemon
-    Docker,
-    /// Podman; its service is started if it does not run
-    Podman,
-    /// No container at all, for machines that are thrown away: the build runs as you, on this
-    /// machine's own files
-    Process,
+/// A kind of engine, by the name its traits have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct EngineName(pub(super) Kind);
+
+impl ValueEnum for EngineName {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<[EngineName; Kind::ALL.len()]> =
+            LazyLock::new(|| Kind::ALL.map(EngineName));
+        &*ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let traits = self.0.traits();
+        Some(PossibleValue::new(traits.name).help(traits.about))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -10,7 +10,7 @@ use super::setup::Setup;
 use super::shell::{Shell, ShellError, fault};
 use super::world::World;
 use super::{Snapshot, upload};
-use crate::engine::{Container, Ends, ExecError, Ids, process, users, what_was_in_the_way};
+use crate::engine::{Container, Ends, ExecError, Ids, leftover, users, what_was_in_the_way};
 use crate::events::LogWriter;
 use crate::events::pump::Pump;
 use crate::outputs::cache::CacheState;
@@ -279,11 +279,7 @@ impl Effects {
                 inbox.send(Input::Notice(Notice::warning(text))).await;
             }
             let layers = world.container_spec.layers.clone();
-            let removed = tokio::task::spawn_blocking(move || {
-                // Before it leads nowhere: from then on the next build takes it for a dead one's.
-                process::release(&layers);
-                layers.iter().map(|layer| crate::state::remove_tree(layer)).collect::<Vec<_>>()
-            });
+            let removed = tokio::task::spawn_blocking(move || leftover::clear_layers(&layers));
             for problem in removed.await.into_iter().flatten().filter_map(Result::err) {
                 let text = format!("cannot remove what the build wrote: {problem}");
                 inbox.send(Input::Notice(Notice::warning(text))).await;

@@ -7,7 +7,7 @@ use super::inbox::Inbox;
 use super::shell::{FOUND_DEAD, ShellError};
 use super::world::World;
 use crate::engine::{
-    CachedTrees, Container, ContainerSpec, EngineError, ExecError, what_was_in_the_way,
+    CachedTrees, Container, ContainerSpec, EngineError, ExecError, leftover, what_was_in_the_way,
 };
 use crate::image::Image;
 use runner_core::event::Notice;
@@ -141,7 +141,7 @@ impl Housing {
         let layers = self.world.container_spec.layers.clone();
         let removed = tokio::task::spawn_blocking(move || {
             // What cannot be removed is told when the new one finds it there.
-            layers.iter().for_each(|layer| drop(crate::state::remove_tree(layer)));
+            drop(leftover::remove_layers(&layers));
         });
         let _ = removed.await;
         let spec = ContainerSpec { cached: Some(cached), ..self.world.container_spec.clone() };

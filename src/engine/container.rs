@@ -5,7 +5,7 @@
 use super::host_image::EtcCopy;
 use super::init::InitClient;
 use super::pasta::Pasta;
-use super::{CachedTrees, Container, ExecError, ExecSpec, Fut, Ids, OpenMode, Process};
+use super::{CachedTrees, Container, ExecError, ExecSpec, Fut, Ids, Kind, OpenMode, Process};
 use crate::image::{Config, Prepared};
 use runner_sandbox::{Groups, Pressure, Sandbox};
 use runner_wire::init::Listener;
@@ -105,7 +105,7 @@ impl InitContainer {
     ) -> Self {
         let image = own.image.as_ref();
         let made = Made {
-            engine: "namespaces",
+            engine: Kind::Namespaces.traits().name,
             image: image.and_then(|image| image.digest.clone()),
             config: image.map(|image| image.config.clone()).unwrap_or_default(),
         };
@@ -129,7 +129,7 @@ impl InitContainer {
 
     /// One in which everything runs as the caller unless another user is asked for.
     pub(super) fn of_caller(init: Arc<InitClient>, own: Own, layer: PathBuf) -> Self {
-        let made = Made { engine: "process", ..Made::default() };
+        let made = Made { engine: Kind::Process.traits().name, ..Made::default() };
         let container = Self::held(init, Box::new(own), made);
         InitContainer { of_caller: Some(layer), ..container }
     }

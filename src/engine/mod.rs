@@ -5,7 +5,7 @@
 //! an engine that can run builds can be debugged. Futures are boxed because both traits are used
 //! through `dyn`.
 
-pub(crate) mod auto;
+mod auto;
 mod cached;
 mod container;
 pub(crate) mod daemon;
@@ -13,6 +13,8 @@ pub(crate) mod dial;
 pub(crate) mod files;
 pub(crate) mod host_image;
 mod init;
+mod kind;
+pub(crate) mod leftover;
 mod limits;
 pub(crate) mod namespaces;
 mod note;
@@ -23,8 +25,9 @@ pub(crate) mod unseen;
 pub(crate) mod users;
 
 use crate::image::{Config, Image, ImageError};
-use crate::state::ContainerFile;
 pub(crate) use cached::CachedTrees;
+pub(crate) use kind::{Kind, Parts, Traits};
+use leftover::Record;
 pub(crate) use limits::{mend as limits_mend, what_was_in_the_way};
 use nix::errno::Errno;
 pub(crate) use note::Note;
@@ -42,7 +45,7 @@ use tokio::sync::oneshot;
 use unseen::Unseen;
 
 /// Called with the container, or with where it will be, before anything runs in it.
-pub(crate) type Recorder = Arc<dyn Fn(&ContainerFile) -> io::Result<()> + Send + Sync>;
+pub(crate) type Recorder = Arc<dyn Fn(&Record) -> io::Result<()> + Send + Sync>;
 /// Called with what the person should know about the container.
 pub(crate) type Teller = Arc<dyn Fn(Note) + Send + Sync>;
 

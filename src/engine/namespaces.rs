@@ -7,6 +7,7 @@ use super::cached::{self, Handed};
 use super::container::{InitContainer, Own};
 use super::host_image::{EtcCopies, EtcCopy};
 use super::init::InitClient;
+use super::leftover::Record;
 use super::note::LayerPlace;
 use super::pasta::{self, Pasta, Resolver};
 use super::unseen::Unseen;
@@ -15,7 +16,6 @@ use super::{
     SourceMount, Teller, host_image, limits,
 };
 use crate::image::{Getter, Prepared};
-use crate::state::ContainerFile;
 use crate::users;
 use runner_sandbox::{
     Confinement, Entry, GroupView, Groups, Hidden, IdSwap, Layer, Root, Sandbox, SandboxSpec,
@@ -204,7 +204,7 @@ impl Namespaces {
             }
             let mut refused = None;
             let record = |pid, start_time| {
-                (self.record)(&ContainerFile::Process { pid, start_time })?;
+                (self.record)(&Record::Process { pid, start_time })?;
                 groups.add(pid).inspect_err(|error| refused = Some(error.to_string()))
             };
             match runner_sandbox::start(&sandbox_spec, &handed, record) {

@@ -6,12 +6,12 @@
 
 use super::container::{InitContainer, Own};
 use super::init::InitClient;
+use super::leftover::Record;
 use super::unseen::Unseen;
 use super::{
     Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, SourceMount, Teller, limits,
 };
 use crate::beneath::{self, Dir, join, kind};
-use crate::state::ContainerFile;
 use runner_sandbox::{Groups, Sandbox};
 use runner_wire::abi::COMMANDS;
 use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps};
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where a build expects its directories.
-const USUAL: &str = "/codebuild";
+pub(super) const USUAL: &str = "/codebuild";
 
 /// Makes "containers" out of processes.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ impl ProcessEngine {
         let mut groups = limits::groups(spec, &self.tell);
         let mut refused = None;
         let sandbox = runner_sandbox::start_reaper(|pid, start_time| {
-            (self.record)(&ContainerFile::Process { pid, start_time })?;
+            (self.record)(&Record::Process { pid, start_time })?;
             refused = groups.add(pid).err();
             Ok(())
         })
@@ -87,7 +87,7 @@ impl ProcessEngine {
 /// A build's directory: where all of it lies, and the name the build knows it by.
 ///
 /// The usual name where that is free, else the place itself.
-pub(crate) fn claim(layer: &Path) -> io::Result<String> {
+pub(super) fn claim(layer: &Path) -> io::Result<String> {
     let own = layer.join("codebuild");
     // Nobody else passes, whatever lies below: `container` lets the build's other users in.
     fs::DirBuilder::new().mode(0o700).create(layer)?;
@@ -112,7 +112,7 @@ fn clear_usual() {
 
 /// Gives the usual name back, if it is this build's. While what it leads to is still there: from then on it
 /// is anybody's to take.
-pub(crate) fn release(layers: &[PathBuf]) {
+pub(super) fn release(layers: &[PathBuf]) {
     if let Ok(target) = fs::read_link(USUAL)
         && layers.iter().any(|layer| target.starts_with(layer))
     {

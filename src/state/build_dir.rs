@@ -4,7 +4,6 @@
 //! meta.json       what the build is; written first
 //! lock            held by flock as long as the build's owner lives
 //! reserve         room for the last words and the record, should the disk be full by then
-//! container.json  PID 1 and its start time, or the daemon; written before anything runs in it
 //! events.jsonl    everything that happened (`core::event`), one line each
 //! output.log      the bytes its commands wrote
 //! reports/        reports of tests and coverage, a folder each
@@ -12,9 +11,9 @@
 //! control.sock    the owner's socket
 //! endpoint.json  where AWS's clients find it, once it has an endpoint of its own
 //! readonly/       what the container sees at /codebuild/readonly
-//! network/        what the program needs that carries its network
-//! layer/          what the build wrote; removed with its end
 //! ```
+//!
+//! Beside these, `engine` has files of its own in it (`engine::leftover`).
 //!
 //! Made under another name, locked, then renamed: a folder that can be seen is never half made.
 
@@ -28,6 +27,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -116,11 +116,9 @@ pub(crate) struct Meta {
     /// Where that number means it.
     #[serde(default)]
     pub(crate) pid_namespace: Option<PathBuf>,
-    /// Where the layer may be; not always below the build's own folder.
-    pub(crate) layers: Vec<PathBuf>,
-    /// Control groups that may have been made.
-    #[serde(default)]
-    pub(crate) groups: Vec<PathBuf>,
+    /// What its engine may leave, in the engine's own words.
+    #[serde(flatten)]
+    pub(crate) engine: Map<String, Value>,
     /// Where what it leaves for the user may be half made.
     #[serde(default)]
     pub(crate) staging: Vec<PathBuf>,
@@ -130,16 +128,6 @@ impl Meta {
     pub(crate) fn build_id(&self) -> String {
         format!("{}:{}", self.project, self.uuid)
     }
-}
-
-/// The container of a build, for whoever must see to its end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub(crate) enum ContainerFile {
-    /// Its PID 1, on this machine.
-    Process { pid: u32, start_time: u64 },
-    /// What a daemon holds. The address is not there where the daemon was started for the build.
-    Daemon { program: String, address: Option<String>, image: Option<String> },
 }
 
 /// Paths of a build's folder.
@@ -300,23 +288,9 @@ impl BuildDir {
         self.path.join("readonly")
     }
 
-    pub(crate) fn network(&self) -> PathBuf {
-        self.path.join("network")
-    }
-
-    pub(crate) fn layer(&self) -> PathBuf {
-        self.path.join("layer")
-    }
-
     /// `None` where there is no such build.
     pub(crate) fn meta(&self) -> Result<Option<Meta>, MetaError> {
         read_versioned(&self.path, "meta.json")
-    }
-
-    pub(crate) fn write_container(&self, container: &ContainerFile) -> io::Result<()> {
-        let path = self.path.join("container.json");
-        fs::write(&path, serde_json::to_vec(container)?)?;
-        users::give(&path)
     }
 
     /// Lets others find the endpoint that the build's owner has opened.
@@ -334,15 +308,6 @@ impl BuildDir {
     /// Gives the reserved room back, to be used for what must be written now.
     pub(crate) fn use_reserve(&self) -> io::Result<()> {
         ignore_missing(fs::remove_file(self.path.join("reserve")))
-    }
-
-    /// `None` where no container was ever made.
-    pub(crate) fn container(&self) -> io::Result<Option<ContainerFile>> {
-        match fs::read(self.path.join("container.json")) {
-            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// Writes the final record. Nothing in the folder changes afterwards.
@@ -366,18 +331,15 @@ impl BuildDir {
         self.live.exists()
     }
 
-    /// Removes what only a live build needs. Goes on after a failure; the first one is returned.
-    pub(crate) fn remove_leftovers(&self, layers: &[PathBuf]) -> io::Result<()> {
-        let layers: Vec<io::Result<()>> = layers.iter().map(|layer| remove_tree(layer)).collect();
-        let others = [
+    /// Removes what only a live build needs, but for its engine's part. Goes on after a failure; the first one is returned.
+    pub(crate) fn remove_leftovers(&self) -> io::Result<()> {
+        let removed = [
             self.use_reserve(),
             remove_tree(&self.readonly()),
-            remove_tree(&self.network()),
             ignore_missing(fs::remove_file(self.control_socket())),
             ignore_missing(fs::remove_file(self.path.join(ENDPOINT))),
-            ignore_missing(fs::remove_file(self.path.join("container.json"))),
         ];
-        layers.into_iter().chain(others).collect()
+        removed.into_iter().collect()
     }
 
     /// Removes a build that came to nothing.

@@ -14,9 +14,7 @@ mod serving;
 mod short_path;
 mod signing_key;
 
-pub(crate) use build_dir::{
-    BuildDir, ContainerFile, Meta, MetaError, Owned, SCHEMA, pid_namespace,
-};
+pub(crate) use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
 pub(crate) use changes::{Changes, Waited};
 pub(crate) use home::{Home, StateError, make_private, write_durably};
 pub(crate) use lookup::{Known, LookupError, Need, Unreadable};

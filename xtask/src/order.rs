@@ -155,12 +155,56 @@ fn no_crate_has_a_circle() {
     }
 }
 
+/// The kinds that stand in a text: with the type's name before them, or taken in without it.
+fn kinds_in(text: &str, kinds: &[String]) -> Vec<String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named = text.match_indices("Kind::").filter_map(|(at, path)| {
+        let rest = &text[at + path.len()..];
+        let name: String = rest.chars().take_while(|c| is_word(*c)).collect();
+        let is_taken_in = text[..at].ends_with("engine::") && rest.starts_with(['{', '*']);
+        (is_taken_in || kinds.contains(&name)).then(|| format!("{path}{name}"))
+    });
+    named.collect()
+}
+
+/// What differs between engines is data of theirs (docs/adr/0084).
+#[test]
+fn nobody_but_an_engine_asks_which_kind_it_is() {
+    let src = root().join("src");
+    let text = fs::read_to_string(src.join("engine/kind.rs")).unwrap();
+    let body = text.split("pub(crate) enum Kind {").nth(1).unwrap().split('}').next().unwrap();
+    let kinds: Vec<String> = body
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(','))
+        .filter(|line| !line.starts_with('/'))
+        .map(str::to_owned)
+        .collect();
+    assert!(kinds.len() > 3, "{kinds:?}");
+    let mut wrong = Vec::new();
+    let mut ahead = vec![src.clone()];
+    while let Some(dir) = ahead.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path != src.join("engine") {
+                ahead.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let found = kinds_in(&fs::read_to_string(&path).unwrap(), &kinds);
+                wrong.extend(found.into_iter().map(|kind| format!("{}: {kind}", path.display())));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 #[test]
 fn imports_are_found_in_every_form() {
     let text = "use crate::state::Home;\nuse crate::{events::{A, b}, users, app::c as d};\n\
                 let x = crate::clock::wall(); runner_crate::no;";
     let found: Vec<String> = imported(text).into_iter().collect();
     assert_eq!(found, ["app", "clock", "events", "state", "users"]);
+    let kinds = ["Auto".to_owned(), "Process".to_owned()];
+    let text = "EngineKind::Auto, ErrorKind::NotFound, engine::Kind::{self}, kind == Kind::Process";
+    assert_eq!(kinds_in(text, &kinds), ["Kind::Auto", "Kind::", "Kind::Process"]);
     let pair = |a: &str, b: &str| (a.to_owned(), BTreeSet::from([b.to_owned()]));
     let round = Imports::from([pair("a", "b"), pair("b", "a"), pair("c", "a")]);
     assert_eq!(circle(&round), ["a", "b", "c"]);

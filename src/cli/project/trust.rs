@@ -4,6 +4,7 @@ use super::Reading;
 use crate::cli::error::CliError;
 use crate::cli::home;
 use crate::cli::reach::{Field, Reach, plain};
+use crate::engine::Kind;
 use crate::image::Image;
 use crate::state::{Home, write_durably};
 use crate::users;
@@ -32,10 +33,13 @@ pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> Need {
         Reach::Build => Need::Nothing,
         Reach::TypedOnly => trust("is for the command line only"),
         Reach::Beyond(reason) => trust(reason),
-        Reach::Engine if value == "process" => {
-            trust("runs the build on this machine itself, without a container")
-        }
-        Reach::Engine => Need::Nothing,
+        Reach::Engine => match Kind::named(value) {
+            Some(kind) if !kind.traits().isolates => {
+                trust("runs the build on this machine itself, without a container")
+            }
+            // What is no engine has been told where the value was read.
+            Some(_) | None => Need::Nothing,
+        },
         Reach::Variable if value.contains('=') || !is_name(value) => Need::Nothing,
         Reach::Variable => trust("passes a variable of yours to the build"),
         Reach::Shown => match field.path(value) {

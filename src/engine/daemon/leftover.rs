@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 /// Removes the containers of a build, and the image that was made for it; what could not be asked for
 /// is the error.
-pub(crate) fn remove_leftover(
+pub(in crate::engine) fn remove_leftover(
     program: &str,
     address: Option<&str>,
     image: Option<&str>,

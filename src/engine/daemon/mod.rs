@@ -14,14 +14,15 @@ mod leftover;
 mod mounted;
 mod remote;
 
-pub(crate) use leftover::remove_leftover;
+pub(super) use leftover::remove_leftover;
 
 use super::container::{Held, InitContainer, Made};
+use super::leftover::Record;
 use super::limits;
 use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, Teller};
 use crate::daemon::{Daemon, Program, Storage, find};
 use crate::image::Getter;
-use crate::state::{ContainerFile, make_private};
+use crate::state::make_private;
 use held::HeldByDaemon;
 use mounted::NotStarted;
 use std::path::PathBuf;
@@ -80,7 +81,7 @@ impl DaemonEngine {
                 return Err(EngineError::image(message, None));
             }
         };
-        let record = ContainerFile::Daemon {
+        let record = Record::Daemon {
             program: daemon.program.command().to_owned(),
             address: daemon.service.is_none().then(|| daemon.address.clone()),
             image: image.is_passing.then(|| image.reference.clone()),
