@@ -8,6 +8,8 @@
 mod patience;
 pub(crate) mod s3;
 
+pub(crate) use runner_core::arn::{ACCOUNT, REGION};
+
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -27,10 +29,6 @@ use serde_json::Value;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// The Region where none is configured; the one builds find themselves in.
-pub(crate) const REGION: &str = "us-east-1";
-/// The account builds find themselves in.
-pub(crate) const ACCOUNT: &str = "000000000000";
 const CONNECT: Duration = Duration::from_secs(5);
 const READ: Duration = Duration::from_secs(30);
 /// How often a call is made before its failure counts, and the pause before the second one.
