@@ -21,6 +21,7 @@ mod duplex;
 mod engine;
 mod events;
 mod gateway;
+mod http;
 mod image;
 mod named;
 mod outputs;

@@ -4,6 +4,7 @@
 //! A service is found by what the request names, never by host or by the service it is signed for:
 //! the plugin sends Session Manager's calls to wherever the ECS client was sent.
 
+use super::operations::{self, Operation, Service, offered};
 use super::others;
 use bytes::Bytes;
 use http::request::Parts;
@@ -12,39 +13,6 @@ use http_body_util::Full;
 use runner_wire::cbor;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-/// A service that is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Service {
-    Ssm,
-    Ecs,
-    CodeBuild,
-    Sts,
-    /// Another one.
-    Other,
-}
-
-impl Service {
-    /// As actions are named.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Service::Ssm => "ssm",
-            Service::Ecs => "ecs",
-            Service::CodeBuild => "codebuild",
-            Service::Sts => "sts",
-            Service::Other => "unknown",
-        }
-    }
-
-    fn of_target(prefix: &str) -> Self {
-        match prefix {
-            "AmazonSSM" => Service::Ssm,
-            "AmazonEC2ContainerServiceV20141113" => Service::Ecs,
-            "CodeBuild_20161006" => Service::CodeBuild,
-            _ => Service::Other,
-        }
-    }
-}
 
 /// How a client talks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +25,9 @@ pub(super) enum Protocol {
 }
 
 /// A call.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Call {
-    pub(super) service: Service,
-    pub(super) operation: String,
+    pub(super) operation: &'static Operation,
     pub(super) body: Value,
 }
 
@@ -123,57 +90,55 @@ pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<Cal
     match protocol {
         Protocol::Json => {
             let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-            let (prefix, operation) =
+            let (prefix, name) =
                 target.and_then(|target| target.rsplit_once('.')).unwrap_or_default();
-            let service = Service::of_target(prefix);
-            if service == Service::Other {
-                return Err(unknown(service, target.unwrap_or("(no X-Amz-Target)")));
-            }
+            let Some(service) = Service::of_target(prefix) else {
+                return Err(unknown(None, target.unwrap_or("(no X-Amz-Target)")));
+            };
+            let operation = offered_by(service, name)?;
             let body = match body {
                 b"" => json!({}),
                 body => {
                     serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?
                 }
             };
-            Ok(Call { service, operation: operation.to_owned(), body })
+            Ok(Call { operation, body })
         }
         Protocol::Cbor => {
             // Only services that list the protocol.
             let path: Vec<&str> = parts.uri.path().split('/').collect();
-            let ["", "service", "CodeBuild_20161006", "operation", operation] = path[..] else {
-                return Err(unknown(Service::Other, parts.uri.path()));
+            let ["", "service", "CodeBuild_20161006", "operation", name] = path[..] else {
+                return Err(unknown(None, parts.uri.path()));
             };
+            let operation = offered_by(Service::CodeBuild, name)?;
             let body = cbor::decode(body).map_err(|error| unreadable(error.to_string()))?;
-            Ok(Call { service: Service::CodeBuild, operation: operation.to_owned(), body })
+            Ok(Call { operation, body })
         }
         Protocol::Query | Protocol::Ec2 => {
             let fields = form(body);
-            let operation = fields["Action"].as_str().unwrap_or_default().to_owned();
-            let service = match fields["Version"].as_str() {
-                Some("2011-06-15") => Service::Sts,
-                _ => Service::Other,
+            let name = fields["Action"].as_str().unwrap_or_default();
+            let version = fields["Version"].as_str().unwrap_or_default();
+            let Some(service) = Service::of_version(version) else {
+                return Err(unknown(None, name));
             };
-            Ok(Call { service, operation, body: fields })
+            Ok(Call { operation: offered_by(service, name)?, body: fields })
         }
     }
 }
 
+fn offered_by(service: Service, name: &str) -> Result<&'static Operation, Refusal> {
+    operations::find(service, name).ok_or_else(|| unknown(Some(service), name))
+}
+
 /// The answer to a call of something that is not offered.
-pub(super) fn unknown(service: Service, operation: &str) -> Refusal {
+pub(super) fn unknown(service: Option<Service>, operation: &str) -> Refusal {
     let shown: String = operation.chars().filter(|c| !c.is_control()).take(120).collect();
     let code = match service {
-        Service::Sts => "InvalidAction",
+        Some(Service::Sts) => "InvalidAction",
         _ => "UnknownOperationException",
     };
     let offered = offered();
     Refusal::new(code, format!("{shown} is not offered by this endpoint, which has {offered}"))
-}
-
-/// What there is, in words.
-pub(super) fn offered() -> &'static str {
-    "BatchGetBuilds, ListBuilds, StopBuild of CodeBuild; StartSession, ResumeSession, TerminateSession, \
-     DescribeSessions, GetConnectionStatus of SSM; ExecuteCommand, DescribeTasks, ListTasks, \
-     DescribeClusters, ListClusters of ECS; GetCallerIdentity of STS"
 }
 
 fn form(body: &[u8]) -> Value {

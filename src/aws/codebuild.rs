@@ -1,9 +1,11 @@
 //! CodeBuild: the builds of this machine, as records.
 
 use super::builds::{Builds, Known};
-use super::call::{Call, Refusal, unknown};
+use super::call::Refusal;
 use super::endpoint::{Endpoint, Origin};
+use super::operations::{Input, Scope};
 use super::page::page;
+use super::resources::Resource;
 use crate::client::Link;
 use runner_wire::control::{Answer, Request};
 use serde::Deserialize;
@@ -15,48 +17,50 @@ const PAGE: usize = 100;
 /// How long a build that is stopped is waited for: longer than its processes have to end.
 const STOPPING: Duration = Duration::from_secs(8);
 
-pub(super) async fn answer(
-    call: &Call,
-    origin: &Origin,
-    endpoint: &Endpoint,
-) -> Result<Value, Refusal> {
-    let builds = &endpoint.builds;
-    match call.operation.as_str() {
-        "BatchGetBuilds" => batch_get(&call.input()?, builds).await,
-        "ListBuilds" => list(&call.input()?, builds).await,
-        "StopBuild" => {
-            let input: StopBuild = call.input()?;
-            endpoint.judge(origin, "codebuild:StopBuild", &input.id)?;
-            stop(&input, builds).await
-        }
-        other => Err(unknown(call.service, other)),
-    }
-}
-
 fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::new("InvalidInputException", message)
 }
 
 #[derive(Deserialize)]
-struct BatchGetBuilds {
+pub(super) struct BatchGetBuilds {
     ids: Vec<String>,
 }
 
-async fn batch_get(input: &BatchGetBuilds, builds: &Builds) -> Result<Value, Refusal> {
-    if input.ids.is_empty() {
-        return Err(invalid("The input build ID list cannot be empty."));
-    }
-    if input.ids.len() > PAGE {
-        return Err(invalid(format!("at most {PAGE} builds can be asked for at once")));
-    }
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for id in &input.ids {
-        match find(id, builds).await {
-            Some(known) => found.push(shape(&known)?),
-            None => missing.push(id),
+impl Input for BatchGetBuilds {
+    /// What each id names.
+    type Subject = Vec<Option<Known>>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        if self.ids.is_empty() {
+            return Err(invalid("The input build ID list cannot be empty."));
         }
+        if self.ids.len() > PAGE {
+            return Err(invalid(format!("at most {PAGE} builds can be asked for at once")));
+        }
+        let mut builds = Vec::with_capacity(self.ids.len());
+        for id in &self.ids {
+            builds.push(find(id, &endpoint.builds).await);
+        }
+        let named = self.ids.iter().zip(&builds);
+        let scope = Scope::of(named.map(|(id, known)| Resource::build(id, known.as_ref())));
+        Ok((scope, builds))
     }
-    Ok(json!({"builds": found, "buildsNotFound": missing}))
+
+    async fn answer(
+        self,
+        builds: Self::Subject,
+        _: &Origin,
+        _: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for (id, known) in self.ids.into_iter().zip(builds) {
+            match known {
+                Some(known) => found.push(shape(&known)?),
+                None => missing.push(id),
+            }
+        }
+        Ok(json!({"builds": found, "buildsNotFound": missing}))
+    }
 }
 
 /// The build of an id or an ARN.
@@ -74,45 +78,67 @@ fn shape(known: &Known) -> Result<Value, Refusal> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ListBuilds {
+pub(super) struct ListBuilds {
     sort_order: Option<String>,
     next_token: Option<String>,
 }
 
-async fn list(input: &ListBuilds, builds: &Builds) -> Result<Value, Refusal> {
-    let mut ids: Vec<String> =
-        builds.all().await?.into_iter().map(|known| known.record.id).collect();
-    match input.sort_order.as_deref() {
-        None | Some("DESCENDING") => {}
-        Some("ASCENDING") => ids.reverse(),
-        Some(other) => {
-            return Err(invalid(format!("sortOrder is ASCENDING or DESCENDING, not {other}")));
+impl Input for ListBuilds {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::all(), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let all = endpoint.builds.all().await?;
+        let mut ids: Vec<String> = all.into_iter().map(|known| known.record.id).collect();
+        match self.sort_order.as_deref() {
+            None | Some("DESCENDING") => {}
+            Some("ASCENDING") => ids.reverse(),
+            Some(other) => {
+                return Err(invalid(format!("sortOrder is ASCENDING or DESCENDING, not {other}")));
+            }
         }
+        let page = page(&ids, |id| id, self.next_token.as_deref(), PAGE)
+            .ok_or_else(|| invalid("nextToken is none of this list"))?;
+        let mut answer = json!({"ids": page.items});
+        if let Some(next) = page.next {
+            answer["nextToken"] = json!(next);
+        }
+        Ok(answer)
     }
-    let page = page(&ids, |id| id, input.next_token.as_deref(), PAGE)
-        .ok_or_else(|| invalid("nextToken is none of this list"))?;
-    let mut answer = json!({"ids": page.items});
-    if let Some(next) = page.next {
-        answer["nextToken"] = json!(next);
-    }
-    Ok(answer)
 }
 
 #[derive(Deserialize)]
-struct StopBuild {
+pub(super) struct StopBuild {
     id: String,
 }
 
-async fn stop(input: &StopBuild, builds: &Builds) -> Result<Value, Refusal> {
-    let not_found =
-        || Refusal::new("ResourceNotFoundException", format!("there is no build {}", input.id));
-    let known = find(&input.id, builds).await.ok_or_else(not_found)?;
-    if known.is_live {
-        // Gone meanwhile is ended, too.
-        let _ = tokio::time::timeout(STOPPING, end(&known)).await;
+impl Input for StopBuild {
+    type Subject = Option<Known>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let known = find(&self.id, &endpoint.builds).await;
+        Ok((Scope::of([Resource::build(&self.id, known.as_ref())]), known))
     }
-    let known = find(&input.id, builds).await.ok_or_else(not_found)?;
-    Ok(json!({"build": shape(&known)?}))
+
+    async fn answer(
+        self,
+        known: Self::Subject,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let not_found =
+            || Refusal::new("ResourceNotFoundException", format!("there is no build {}", self.id));
+        let known = known.ok_or_else(not_found)?;
+        if known.is_live {
+            // Gone meanwhile is ended, too.
+            let _ = tokio::time::timeout(STOPPING, end(&known)).await;
+        }
+        let known = find(&self.id, &endpoint.builds).await.ok_or_else(not_found)?;
+        Ok(json!({"build": shape(&known)?}))
+    }
 }
 
 /// Stops a build; resolves when it has ended.

@@ -3,17 +3,17 @@
 use super::builds::Builds;
 use super::call::{Call, Refusal};
 use super::keys::KeyPair;
-use super::peer;
+use super::operations::{Effect, Scope, Session};
 use super::policy::{Caller, OwnerMayAll, Policy};
 use super::sigv4::{self, AuthError};
-use crate::amazon::ACCOUNT;
 use crate::engine::leftover::Folder;
 use crate::gateway::{Audit, Clock, Entry, Gateway};
+use crate::http::{Ends, Visit};
 use crate::state::{Home, live_builds};
 use http::request::Parts;
+use runner_core::arn::ACCOUNT;
 use runner_wire::ssm::message;
 use serde_json::Value;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -52,16 +52,19 @@ impl Origin {
     }
 }
 
-/// Both ends of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    pub(super) peer: SocketAddr,
-    pub(super) local: SocketAddr,
-}
-
 impl Endpoint {
     /// For the builds of a state folder.
     pub(crate) fn new(home: &Home, keys: KeyPair, access: Access) -> Arc<Self> {
+        Self::with_policy(home, keys, access, Box::new(OwnerMayAll))
+    }
+
+    /// For callers that something else judges.
+    pub(super) fn with_policy(
+        home: &Home,
+        keys: KeyPair,
+        access: Access,
+        policy: Box<dyn Policy>,
+    ) -> Arc<Self> {
         let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
         let name = user.map_or_else(|| "unknown".to_owned(), |user| user.name);
         let is_plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
@@ -77,7 +80,7 @@ impl Endpoint {
             home: home.clone(),
             keys,
             access,
-            policy: Box::new(OwnerMayAll),
+            policy,
             caller,
         })
     }
@@ -92,7 +95,7 @@ impl Endpoint {
         &self,
         parts: &Parts,
         body: &[u8],
-        ends: Ends,
+        visit: &Visit,
     ) -> Result<Caller, AuthError> {
         let verified = sigv4::verify(parts, body, &self.keys, SystemTime::now());
         if verified.is_ok() || self.access == Access::Signed {
@@ -100,35 +103,35 @@ impl Endpoint {
         }
         // Whatever it is signed with: clients sign with the keys they find.
         let home = self.home.clone();
-        let judged = tokio::task::spawn_blocking(move || {
-            peer::is_ours(ends.peer, ends.local, &reapers(&home))
-        });
-        match judged.await {
-            Ok(Ok(())) => Ok(self.caller.clone()),
-            Ok(Err(why)) => {
-                Err(AuthError::Incomplete(format!("this call needs a signature: {why}")))
-            }
-            Err(_) => Err(AuthError::Missing),
+        match visit.is_ours(move || reapers(&home)).await {
+            Ok(()) => Ok(self.caller.clone()),
+            Err(why) => Err(AuthError::Incomplete(format!("this call needs a signature: {why}"))),
         }
     }
 
-    /// Whether a caller may do something.
+    /// Whether a caller may do something with everything that it is about.
+    ///
+    /// # Errors
+    /// They may not; why, for the caller.
     pub(super) fn judge(
         &self,
         origin: &Origin,
-        action: &str,
-        resource: &str,
-    ) -> Result<(), Refusal> {
-        self.policy.judge(&origin.caller, action, resource).map_err(|why| {
-            let text = format!(
-                "User: {} is not authorized to perform: {action} on resource: {resource}: {why}",
-                origin.caller.arn
-            );
-            Refusal::new("AccessDeniedException", text)
-        })
+        action: &'static str,
+        scope: &Scope,
+    ) -> Result<(), String> {
+        let (caller, context) = (&origin.caller, scope.context());
+        for resource in scope.resources() {
+            self.policy.judge(caller, action, resource, context).map_err(|why| {
+                let (who, name) = (&caller.arn, resource.names.join(", "));
+                format!(
+                    "User: {who} is not authorized to perform: {action} on resource: {name}: {why}"
+                )
+            })?;
+        }
+        Ok(())
     }
 
-    /// Notes what was asked and how it was answered, of calls that do something.
+    /// Notes what was asked and how it was answered.
     pub(super) fn note(
         &self,
         call: &Call,
@@ -137,28 +140,19 @@ impl Endpoint {
         agent: Option<&str>,
         answer: &Result<Value, Refusal>,
     ) {
-        let does_something = ["StartSession", "ResumeSession", "TerminateSession"]
-            .iter()
-            .chain(&["ExecuteCommand", "StopBuild"])
-            .any(|operation| call.operation == *operation);
-        if !does_something {
-            return;
-        }
-        let field = |value: &Value, names: &[&str]| {
-            names.iter().find_map(|name| Some(value.get(name)?.as_str()?.to_owned()))
-        };
-        let answered = answer.as_ref().ok();
-        let session = answered.and_then(|answer| {
-            field(answer, &["SessionId"]).or_else(|| field(answer.get("session")?, &["sessionId"]))
+        let (operation, kept) = (call.operation, &call.operation.kept);
+        let asked = |pointer: Option<&str>| text_at(&call.body, pointer?);
+        let session_id = kept.session.and_then(|session| match session {
+            Session::InRequest(pointer) => text_at(&call.body, pointer),
+            Session::InAnswer(pointer) => text_at(answer.as_ref().ok()?, pointer),
         });
-        let command = field(&call.body, &["command"])
-            .or_else(|| call.body["Parameters"]["command"][0].as_str().map(str::to_owned));
         self.gateway.audit.write(Entry {
-            event: format!("{}:{}", call.service.name(), call.operation),
-            session_id: session.or_else(|| field(&call.body, &["SessionId"])),
-            target: field(&call.body, &["Target", "task", "id"]),
-            document: field(&call.body, &["DocumentName"]),
-            command,
+            event: format!("{}:{}", operation.service.name(), operation.name),
+            read_only: Some(operation.effect == Effect::Reads),
+            session_id,
+            target: asked(kept.target),
+            document: asked(kept.document),
+            command: asked(kept.command),
             caller: Some(origin.caller.arn.clone()),
             source: Some(ends.peer.to_string()),
             user_agent: agent.map(|agent| agent.chars().take(200).collect()),
@@ -186,6 +180,18 @@ impl Endpoint {
 fn reapers(home: &Home) -> Vec<u32> {
     let live = live_builds(home).unwrap_or_default();
     live.iter().filter_map(|known| Folder::of(known.dir.path()).first_process()).collect()
+}
+
+/// A text, or the texts of a list.
+fn text_at(value: &Value, pointer: &str) -> Option<String> {
+    match value.pointer(pointer)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(list) => {
+            let texts: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+            Some(texts.join(", "))
+        }
+        _ => None,
+    }
 }
 
 /// Longest body of a call.

@@ -1,27 +1,30 @@
 //! AWS's calls, answered for the builds of this machine: Session Manager, ECS Exec, CodeBuild, STS.
 //!
-//! `server` takes a request, `sigv4` and `peer` say who sent it, `call` reads it, a file a service
-//! answers it, and `call` writes the answer as the client's protocol wants it. Sessions are the
-//! `gateway`'s. Offered by `runner run --enable-session` from its first pause on, and by
+//! `calls` gets a request from the server (`crate::http`), `sigv4` says who sent it, `call` reads it and finds its
+//! row in the one table of `operations`, a file a service answers it, and `call` writes the answer as the client's
+//! protocol wants it. Sessions are the `gateway`'s. Offered by `runner run --enable-session` from its first pause on, and by
 //! `runner serve`; the answers are the same.
 
 mod builds;
 mod call;
+mod calls;
 mod codebuild;
 mod documents;
 mod ecs;
 mod endpoint;
 mod keys;
+mod operations;
 mod others;
 mod page;
-mod peer;
 mod policy;
+mod resources;
 mod server;
 mod sigv4;
 mod ssm;
 mod sts;
 mod targets;
 
+pub(crate) use crate::http::bind;
 pub(crate) use endpoint::{Access, Endpoint};
 pub(crate) use keys::{KeyPair, PROFILE};
-pub(crate) use server::{Server, bind};
+pub(crate) use server::Server;

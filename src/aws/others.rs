@@ -4,7 +4,7 @@
 //! verifies it, since it decides on the shape of the answer alone. Used by `server`, for requests that neither `call`
 //! nor the gateway reads.
 
-use super::call::offered;
+use super::operations::offered;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};

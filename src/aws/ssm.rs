@@ -1,29 +1,17 @@
 //! Session Manager: sessions begin, go on, end, and are listed.
 
-use super::call::{Call, Refusal, unknown};
+use super::builds::Known;
+use super::call::Refusal;
 use super::documents::{self, Parameters};
 use super::endpoint::{Endpoint, Origin};
+use super::operations::{Input, Scope};
 use super::page::page;
-use super::targets::{no_session, reachable, resolve, resource};
+use super::resources::{Resource, last};
+use super::targets::{no_session, reachable, resolve};
 use crate::gateway::{Asked, SessionFacts};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-
-pub(super) async fn answer(
-    call: &Call,
-    origin: &Origin,
-    endpoint: &Endpoint,
-) -> Result<Value, Refusal> {
-    match call.operation.as_str() {
-        "StartSession" => start(&call.input()?, origin, endpoint).await,
-        "ResumeSession" => resume(&call.input()?, origin, endpoint).await,
-        "TerminateSession" => terminate(&call.input()?, endpoint).await,
-        "DescribeSessions" => describe(&call.input()?, endpoint),
-        "GetConnectionStatus" => connection(&call.input()?, endpoint).await,
-        other => Err(unknown(call.service, other)),
-    }
-}
 
 fn not_connected(message: impl Into<String>) -> Refusal {
     Refusal::new("TargetNotConnected", message)
@@ -31,83 +19,124 @@ fn not_connected(message: impl Into<String>) -> Refusal {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct StartSession {
+pub(super) struct StartSession {
     target: String,
     document_name: Option<String>,
     parameters: Option<Parameters>,
     reason: Option<String>,
 }
 
-async fn start(
-    input: &StartSession,
-    origin: &Origin,
-    endpoint: &Endpoint,
-) -> Result<Value, Refusal> {
-    if input.target.is_empty() || input.target.chars().count() > 400 {
-        return Err(Refusal::new("ValidationException", "Target is to have 1 to 400 characters"));
+impl Input for StartSession {
+    /// The build, or why there is none.
+    type Subject = Result<Known, String>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let invalid = |text: &str| Err(Refusal::new("ValidationException", text));
+        if self.target.is_empty() || self.target.chars().count() > 400 {
+            return invalid("Target is to have 1 to 400 characters");
+        }
+        if self.reason.as_ref().is_some_and(|reason| reason.chars().count() > 256) {
+            return invalid("Reason is to have 1 to 256 characters");
+        }
+        let known = resolve(&self.target, endpoint).await;
+        let target = Resource::target(&self.target, known.as_ref().ok());
+        let document = self.document_name.as_deref().map(Resource::document);
+        Ok((Scope::of([target].into_iter().chain(document)), known))
     }
-    if input.reason.as_ref().is_some_and(|reason| reason.chars().count() > 256) {
-        return Err(Refusal::new("ValidationException", "Reason is to have 1 to 256 characters"));
+
+    async fn answer(
+        self,
+        known: Self::Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let known = known.map_err(not_connected)?;
+        let reached = reachable(&self.target, known).await.map_err(not_connected)?;
+        let document = self.document_name.as_deref();
+        let plan = documents::plan(document, &self.parameters.unwrap_or_default())?;
+        let asked = Asked {
+            prefix: origin.caller.name.clone(),
+            target: self.target,
+            document: self.document_name,
+            reason: self.reason,
+            owner: origin.caller.arn.clone(),
+            idle: reached.idle,
+            longest: reached.longest,
+            build: reached.known.dir,
+            plan,
+        };
+        let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
+        Ok(json!({
+            "SessionId": session,
+            "TokenValue": token,
+            "StreamUrl": origin.stream_url(&session),
+        }))
     }
-    let known = resolve(&input.target, endpoint).await.map_err(not_connected)?;
-    endpoint.judge(origin, "ssm:StartSession", &resource(&known))?;
-    let known = reachable(&input.target, known).await.map_err(not_connected)?;
-    let document = input.document_name.as_deref();
-    let plan = documents::plan(document, &input.parameters.clone().unwrap_or_default())?;
-    let asked = Asked {
-        prefix: origin.caller.name.clone(),
-        target: input.target.clone(),
-        document: input.document_name.clone(),
-        reason: input.reason.clone(),
-        owner: origin.caller.arn.clone(),
-        idle: known.idle,
-        longest: known.longest,
-        build: known.known.dir,
-        plan,
-    };
-    let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
-    Ok(json!({
-        "SessionId": session,
-        "TokenValue": token,
-        "StreamUrl": origin.stream_url(&session),
-    }))
+}
+
+/// A session, with what rules can ask of it: who has started it, and where.
+fn session(id: &str, endpoint: &Endpoint) -> Scope {
+    let context = endpoint.gateway.facts(id).map(|facts| {
+        vec![
+            ("ssm:resourceTag/aws:ssmmessages:session-id", last(&facts.owner).to_owned()),
+            ("ssm:resourceTag/aws:ssmmessages:target-id", facts.target),
+        ]
+    });
+    Scope::of([Resource::session(id)]).when(context.unwrap_or_default())
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct OneSession {
+pub(super) struct ResumeSession {
     session_id: String,
 }
 
-async fn resume(
-    input: &OneSession,
-    origin: &Origin,
-    endpoint: &Endpoint,
-) -> Result<Value, Refusal> {
-    endpoint.judge(origin, "ssm:ResumeSession", &input.session_id)?;
-    let resumed = endpoint.gateway.resume(&input.session_id).await;
-    let mut answer = json!({
-        "SessionId": input.session_id,
-        "StreamUrl": origin.stream_url(&input.session_id),
-    });
-    // Without a token the client knows that the session is over; any error it would repeat for a
-    // minute and then hang.
-    if let Some(token) = resumed.map_err(|error| no_session(&error))? {
-        answer["TokenValue"] = json!(token);
-    }
-    Ok(answer)
-}
+impl Input for ResumeSession {
+    type Subject = ();
 
-async fn terminate(input: &OneSession, endpoint: &Endpoint) -> Result<Value, Refusal> {
-    match endpoint.gateway.terminate(&input.session_id).await {
-        Ok(()) => Ok(json!({"SessionId": input.session_id})),
-        Err(error) => Err(no_session(&error)),
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((session(&self.session_id, endpoint), ()))
+    }
+
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let resumed = endpoint.gateway.resume(&self.session_id).await;
+        let mut answer = json!({
+            "SessionId": self.session_id,
+            "StreamUrl": origin.stream_url(&self.session_id),
+        });
+        // Without a token the client knows that the session is over; any error it would repeat for a
+        // minute and then hang.
+        if let Some(token) = resumed.map_err(|error| no_session(&error))? {
+            answer["TokenValue"] = json!(token);
+        }
+        Ok(answer)
     }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct DescribeSessions {
+pub(super) struct TerminateSession {
+    session_id: String,
+}
+
+impl Input for TerminateSession {
+    type Subject = ();
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((session(&self.session_id, endpoint), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        match endpoint.gateway.terminate(&self.session_id).await {
+            Ok(()) => Ok(json!({"SessionId": self.session_id})),
+            Err(error) => Err(no_session(&error)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DescribeSessions {
     state: String,
     max_results: Option<usize>,
     next_token: Option<String>,
@@ -121,29 +150,37 @@ struct Filter {
     value: String,
 }
 
-fn describe(input: &DescribeSessions, endpoint: &Endpoint) -> Result<Value, Refusal> {
-    let invalid = |text: String| Refusal::new("ValidationException", text);
-    let is_active = match input.state.as_str() {
-        "Active" => true,
-        "History" => false,
-        other => return Err(invalid(format!("State is Active or History, not {other}"))),
-    };
-    let most = input.max_results.unwrap_or(200);
-    if !(1..=200).contains(&most) {
-        return Err(invalid("MaxResults is a number from 1 to 200".to_owned()));
+impl Input for DescribeSessions {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::all(), ()))
     }
-    let mut sessions = endpoint.gateway.list(is_active);
-    for filter in &input.filters {
-        let test = test(filter)?;
-        sessions.retain(|facts| test(facts));
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let invalid = |text: String| Refusal::new("ValidationException", text);
+        let is_active = match self.state.as_str() {
+            "Active" => true,
+            "History" => false,
+            other => return Err(invalid(format!("State is Active or History, not {other}"))),
+        };
+        let most = self.max_results.unwrap_or(200);
+        if !(1..=200).contains(&most) {
+            return Err(invalid("MaxResults is a number from 1 to 200".to_owned()));
+        }
+        let mut sessions = endpoint.gateway.list(is_active);
+        for filter in &self.filters {
+            let test = test(filter)?;
+            sessions.retain(|facts| test(facts));
+        }
+        let page = page(&sessions, |facts| &facts.id, self.next_token.as_deref(), most)
+            .ok_or_else(|| Refusal::new("InvalidNextToken", "NextToken is none of this list"))?;
+        let mut answer = json!({"Sessions": page.items.iter().map(shape).collect::<Vec<_>>()});
+        if let Some(next) = page.next {
+            answer["NextToken"] = json!(next);
+        }
+        Ok(answer)
     }
-    let page = page(&sessions, |facts| &facts.id, input.next_token.as_deref(), most)
-        .ok_or_else(|| Refusal::new("InvalidNextToken", "NextToken is none of this list"))?;
-    let mut answer = json!({"Sessions": page.items.iter().map(shape).collect::<Vec<_>>()});
-    if let Some(next) = page.next {
-        answer["NextToken"] = json!(next);
-    }
-    Ok(answer)
 }
 
 type Test = Box<dyn Fn(&SessionFacts) -> bool>;
@@ -202,15 +239,29 @@ fn shape(facts: &SessionFacts) -> Value {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Connection {
+pub(super) struct GetConnectionStatus {
     target: String,
 }
 
-async fn connection(input: &Connection, endpoint: &Endpoint) -> Result<Value, Refusal> {
-    let is_connected = match resolve(&input.target, endpoint).await {
-        Ok(known) => reachable(&input.target, known).await.is_ok(),
-        Err(_) => false,
-    };
-    let status = if is_connected { "connected" } else { "notconnected" };
-    Ok(json!({"Target": input.target, "Status": status}))
+impl Input for GetConnectionStatus {
+    type Subject = Option<Known>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let known = resolve(&self.target, endpoint).await.ok();
+        Ok((Scope::of([Resource::target(&self.target, known.as_ref())]), known))
+    }
+
+    async fn answer(
+        self,
+        known: Self::Subject,
+        _: &Origin,
+        _: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let is_connected = match known {
+            Some(known) => reachable(&self.target, known).await.is_ok(),
+            None => false,
+        };
+        let status = if is_connected { "connected" } else { "notconnected" };
+        Ok(json!({"Target": self.target, "Status": status}))
+    }
 }

@@ -1,17 +1,27 @@
 //! STS: who am I.
 
-use super::call::{Call, Refusal, unknown};
-use super::policy::Caller;
-use crate::amazon::ACCOUNT;
+use super::call::Refusal;
+use super::endpoint::{Endpoint, Origin};
+use super::operations::{Input, Scope};
+use runner_core::arn::ACCOUNT;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub(super) fn answer(call: &Call, caller: &Caller) -> Result<Value, Refusal> {
-    match call.operation.as_str() {
-        "GetCallerIdentity" => Ok(json!({
-            "Arn": caller.arn,
-            "UserId": caller.key_id,
+#[derive(Deserialize)]
+pub(super) struct GetCallerIdentity {}
+
+impl Input for GetCallerIdentity {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::all(), ()))
+    }
+
+    async fn answer(self, (): (), origin: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
+        Ok(json!({
+            "Arn": origin.caller.arn,
+            "UserId": origin.caller.key_id,
             "Account": ACCOUNT,
-        })),
-        other => Err(unknown(call.service, other)),
+        }))
     }
 }

@@ -9,7 +9,7 @@ use crate::gateway::NoSession;
 use std::time::Duration;
 
 /// What is put before a build's uuid in a target.
-const TARGET: &str = "codebuild:";
+pub(super) const TARGET: &str = "codebuild:";
 /// The one cluster there is: the one that is meant where none is named.
 pub(super) const CLUSTER: &str = "default";
 /// Sessions in tasks end after this long without input, whatever is configured.
@@ -56,18 +56,19 @@ pub(super) async fn resolve(target: &str, endpoint: &Endpoint) -> Result<Known, 
     found.map_err(|why| not_connected(target, &why))
 }
 
-fn is_task(target: &str) -> bool {
+/// Whether a target names a task.
+pub(super) fn is_task(target: &str) -> bool {
     target.starts_with("ecs:")
+}
+
+/// A task's id: its build's uuid, without dashes.
+pub(super) fn task_id(known: &Known) -> String {
+    known.uuid.replace('-', "")
 }
 
 fn not_connected(target: &str, why: &str) -> String {
     let shown = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).collect() };
     format!("{} is not connected: {}.", shown(target), shown(why))
-}
-
-/// The name by which access to a build is judged, whatever it was called.
-pub(super) fn resource(known: &Known) -> String {
-    format!("{TARGET}{}", known.uuid)
 }
 
 /// The build of a target, if sessions can be opened in it; otherwise why not.

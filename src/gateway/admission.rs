@@ -1,14 +1,16 @@
 //! The door: a request becomes a websocket, and whoever shows a token on it becomes a session's client.
 //!
-//! Fed by `aws::server`, feeds `session` by way of `registry`.
+//! Fed by the server (`crate::http`), feeds `session` by way of `registry`.
 
 use super::registry::Gateway;
 use super::socket::{Received, Socket};
+use crate::http::{Answer, Answering, Site, Visit, plain};
 use crate::peers::Guest;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::header::UPGRADE;
+use hyper::{Request, StatusCode};
 use runner_wire::ssm::message::{self, Head, Id, Kind, Payload};
 use serde::Deserialize;
 use serde_json::json;
@@ -22,16 +24,32 @@ pub(crate) const PATH: &str = "/v1/data-channel/";
 const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_TOKEN_MESSAGE: usize = 4096;
 
+/// The channels of a gateway's sessions: whatever asks for a websocket.
+pub(crate) struct Channels(pub(crate) Arc<Gateway>);
+
+impl Site for Channels {
+    fn takes(&self, request: &Request<Incoming>) -> bool {
+        request.headers().contains_key(UPGRADE)
+    }
+
+    fn answer<'a>(&'a self, request: Request<Incoming>, visit: &'a Visit) -> Answering<'a> {
+        Box::pin(async move {
+            upgrade(request, &self.0, &visit.guest)
+                .unwrap_or_else(|error| plain(StatusCode::BAD_REQUEST, &error))
+        })
+    }
+}
+
 /// Takes a request for a websocket. Whoever asks is let in: a client that is refused by HTTP tries
 /// again for seconds and then hangs without a word. Who they are, the token says.
 ///
 /// # Errors
 /// It is no such request.
-pub(crate) fn upgrade(
+pub(super) fn upgrade(
     mut request: Request<Incoming>,
     gateway: &Arc<Gateway>,
     guest: &Arc<Guest>,
-) -> Result<Response<Full<Bytes>>, String> {
+) -> Result<Answer, String> {
     let session = request
         .uri()
         .path()

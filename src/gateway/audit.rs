@@ -30,6 +30,9 @@ pub(crate) struct Entry {
     pub(crate) time: String,
     /// The call, or what happened to a session.
     pub(crate) event: String,
+    /// Of a call: whether it changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) read_only: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

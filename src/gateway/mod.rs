@@ -20,7 +20,7 @@ mod tests;
 mod time;
 mod token;
 
-pub(crate) use admission::{PATH, upgrade};
+pub(crate) use admission::{Channels, PATH};
 pub(crate) use audit::{Audit, Entry};
 pub(crate) use facts::SessionFacts;
 pub(crate) use plan::{Destination, FORBIDDEN, Outputs, SessionPlan, Work};

@@ -203,6 +203,13 @@ impl Gateway {
         }
     }
 
+    /// How a session stands or stood, where it is remembered.
+    pub(crate) fn facts(&self, id: &str) -> Option<SessionFacts> {
+        let table = self.table();
+        let open = table.open.get(id).map(|handle| handle.shared.facts());
+        open.or_else(|| table.history.iter().find(|facts| facts.id == id).cloned())
+    }
+
     /// Takes a token; the session it is for.
     pub(super) fn present(&self, id: &str, text: &str) -> Result<Handle, String> {
         let refuse = |why: &str| {

@@ -1,6 +1,7 @@
 //! Sessions and their clocks: a client on a websocket in memory, a program behind a control socket, and
 //! time that passes when it is told to.
 
+use super::admission::upgrade;
 use super::facts::SessionStatus;
 use super::session::{LOST_AFTER, PING_AFTER};
 use super::*;

@@ -1,34 +1,30 @@
 //! Which process is at the other end of a connection on this machine.
 //!
-//! Asked only about calls without this endpoint's signature, where those are allowed: they are meant for
-//! programs of the user who runs the endpoint, and a build shares the machine's network with them. The kernel
-//! tells the user and the inode of the other socket (`peers`); whoever has that inode open is looked for in
-//! /proc. A
+//! Asked only about requests that do not show who sent them, where those are allowed: they are meant for
+//! programs of the user who runs the server, and a build shares the machine's network with them. The kernel
+//! tells the user and the inode of the other socket (`peers`); the processes that have this inode open are looked for
+//! in /proc. A
 //! process that cannot be found is a stranger: a build could hide its socket from us, but it cannot put
 //! it into a process outside. Between fork and exec a program's child has all its sockets open, and may
 //! have ended a moment later: then they are looked for again.
 
+use super::site::Ends;
 use crate::peers;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// How often they are looked for. A build could go on for ever to have processes that come and go.
 const LOOKS: usize = 10;
 
-/// Checks that the process at `peer`, connected to our `local`, is one of this user's outside of every
-/// build. `reapers` are the first processes of builds without containers.
+/// Checks that the process at the other end is one of this user's outside of every build. `reapers` are the first
+/// processes of builds without containers.
 ///
 /// # Errors
 /// It is not, or cannot be found; why, for the caller.
-pub(super) fn is_ours(
-    peer: SocketAddr,
-    local: SocketAddr,
-    reapers: &[u32],
-) -> Result<(), &'static str> {
-    let owner =
-        peers::owner(peer, local).ok_or("the other end is not a process of this machine")?;
+pub(super) fn is_ours(ends: Ends, reapers: &[u32]) -> Result<(), &'static str> {
+    let owner = peers::owner(ends.peer, ends.local)
+        .ok_or("the other end is not a process of this machine")?;
     if !peers::is_ours(owner.uid) {
         return Err("the other end belongs to another user");
     }
@@ -121,7 +117,7 @@ fn ancestors(mut pid: u32) -> io::Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -132,15 +128,17 @@ mod tests {
             let address = listener.local_addr().expect("an address");
             let client = TcpStream::connect(address).expect("a connection");
             let (_server, peer) = listener.accept().expect("a connection");
-            assert_eq!(is_ours(peer, address, &[]), Ok(()));
+            let ends = Ends { peer, local: address };
+            assert_eq!(is_ours(ends, &[]), Ok(()));
             // Whoever comes from a build's reaper is of the build.
             let me = std::process::id();
-            assert!(is_ours(peer, address, &[me]).is_err());
+            assert!(is_ours(ends, &[me]).is_err());
             drop(client);
         }
         let nobody: SocketAddr = "127.0.0.1:1".parse().expect("an address");
-        assert!(is_ours(nobody, nobody, &[]).is_err());
+        assert!(is_ours(Ends { peer: nobody, local: nobody }, &[]).is_err());
     }
+
     /// Each of them has our connection open until it executes its program.
     #[test]
     fn children_that_come_and_go_are_ours() {
@@ -155,7 +153,8 @@ mod tests {
                     Command::new("true").status().expect("a child");
                 }
             });
-            let judged: Vec<_> = (0..200).map(|_| is_ours(peer, address, &[])).collect();
+            let ends = Ends { peer, local: address };
+            let judged: Vec<_> = (0..200).map(|_| is_ours(ends, &[])).collect();
             is_over.store(true, Ordering::Relaxed);
             assert!(judged.iter().all(Result::is_ok), "{judged:?}");
         });

@@ -1,6 +1,6 @@
 //! Connections from the network: who is at the other end, and how many there may be.
 //!
-//! Used by what listens there: the endpoint of AWS's clients (`aws`) and the credentials' endpoint. Every user of
+//! Used by what listens there: the endpoint of AWS's clients (`http`) and the credentials' endpoint. Every user of
 //! this machine can connect to both, and builds can, so no number of connections may take a build's descriptors or
 //! keep the owner out (docs/adr/0073).
 

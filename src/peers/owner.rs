@@ -1,7 +1,7 @@
 //! Which user has the other end of a connection on this machine.
 //!
 //! The kernel answers for one socket (`sock_diag`). Where that is closed, its table of all sockets is read. Used by
-//! `peers` for each connection, and by `aws::peer` to find the process.
+//! `peers` for each connection, and by `http::peer` to find the process.
 
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};

@@ -310,6 +310,10 @@ fn what_is_noted() {
     endpoint.refuses(&bed, &["ssm", "start-session", "--target", "codebuild:x"]);
     let body = json!({"Target": target});
     assert_eq!(endpoint.call("AmazonSSM.StartSession", &body).0, 400);
+    endpoint.ask(&bed, &["ssm", "get-connection-status", "--target", &target]);
+    let task = uuid.replace('-', "");
+    endpoint.ask(&bed, &["ecs", "describe-tasks", "--tasks", &task, "nobody"]);
+    endpoint.ask(&bed, &["sts", "get-caller-identity"]);
     endpoint.ask(&bed, &["codebuild", "stop-build", "--id", &format!("demo:{uuid}")]);
     running.ends(5);
     let text = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();
@@ -324,6 +328,12 @@ fn what_is_noted() {
     assert!(refused.contains("AmazonSSM.StartSession") && refused.contains("not signed"));
     assert_eq!(of("codebuild:StopBuild")["result"], "ok");
     assert!(of("codebuild:StopBuild")["userAgent"].as_str().unwrap().contains("aws-cli"));
+    assert_eq!(of("codebuild:StopBuild")["target"], *format!("demo:{uuid}"));
+    assert_eq!(of("codebuild:StopBuild")["readOnly"], false);
+    // Calls that only read are noted as well, and marked.
+    assert_eq!(of("ssm:GetConnectionStatus")["target"], *target);
+    assert_eq!(of("ecs:DescribeTasks")["target"], *format!("{task}, nobody"));
+    assert_eq!(of("sts:GetCallerIdentity")["readOnly"], true);
     let mode = fs::metadata(bed.home().join("audit.jsonl")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }

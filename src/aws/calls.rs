@@ -1,0 +1,98 @@
+//! From a request to an answer: who calls, what for, and what is noted of it.
+//!
+//! Who gets this far is the server's to say (`crate::http`).
+
+use super::call::{self, Protocol, Refusal};
+use super::endpoint::{Endpoint, MAX_BODY, Origin};
+use super::others;
+use super::sigv4::AuthError;
+use crate::http::{Answer, Answering, Site, Visit, plain, read_body};
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use std::sync::Arc;
+
+/// AWS's calls, and whatever else nobody takes: clients of other services hear that they are not offered.
+pub(super) struct Calls(pub(super) Arc<Endpoint>);
+
+impl Site for Calls {
+    fn takes(&self, _: &Request<Incoming>) -> bool {
+        true
+    }
+
+    fn answer<'a>(&'a self, request: Request<Incoming>, visit: &'a Visit) -> Answering<'a> {
+        Box::pin(answer(request, visit, &self.0))
+    }
+}
+
+async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) -> Answer {
+    let (parts, body) = request.into_parts();
+    if !call::is_one(&parts) {
+        return match others::service(&parts) {
+            Some(service) => others::refuse(&service, &parts.method),
+            None if parts.method == Method::POST => not_a_call(),
+            None => plain(StatusCode::METHOD_NOT_ALLOWED, "calls are POST requests"),
+        };
+    }
+    let protocol = call::protocol(&parts);
+    let body = match read_body(body, MAX_BODY).await {
+        Ok(body) => body,
+        Err(unread) => return unread.answer(),
+    };
+    let caller = match endpoint.authenticate(&parts, &body, visit).await {
+        Ok(caller) => caller,
+        Err(error) => {
+            let refusal = refusal(error, protocol);
+            let operation = text(&parts, "x-amz-target").unwrap_or_else(|| parts.uri.path());
+            endpoint.note_refused(operation, visit.ends, &refusal);
+            return call::write(protocol, "", &Err(refusal));
+        }
+    };
+    let _kept = visit.guest.keep();
+    let origin = Origin { caller, host: visit.host.clone() };
+    let call = match call::read(&parts, protocol, &body) {
+        Ok(call) => call,
+        Err(refusal) => return call::write(protocol, "", &Err(refusal)),
+    };
+    let answer = (call.operation.perform)(&call, &origin, endpoint).await;
+    endpoint.note(&call, &origin, visit.ends, text(&parts, "user-agent"), &answer);
+    call::write(protocol, call.operation.name, &answer)
+}
+
+/// A POST request that names no operation.
+fn not_a_call() -> Answer {
+    let refusal = call::unknown(None, "(no X-Amz-Target)");
+    call::write(Protocol::Json, "", &Err(refusal))
+}
+
+fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
+    parts.headers.get(name)?.to_str().ok()
+}
+
+/// In the words that clients of AWS know.
+fn refusal(error: AuthError, protocol: Protocol) -> Refusal {
+    let (code, message) = match error {
+        AuthError::Missing => (
+            "MissingAuthenticationTokenException",
+            "the call is not signed; the credentials of this endpoint are in the file that the \
+             runner names"
+                .to_owned(),
+        ),
+        AuthError::Incomplete(why) => ("IncompleteSignatureException", why),
+        AuthError::UnknownKey => (
+            "UnrecognizedClientException",
+            "the access key is not the one of this endpoint".to_owned(),
+        ),
+        AuthError::Mismatch(why) => ("InvalidSignatureException", why),
+    };
+    let query_code = match code {
+        "MissingAuthenticationTokenException" => "MissingAuthenticationToken",
+        "IncompleteSignatureException" => "IncompleteSignature",
+        "UnrecognizedClientException" => "InvalidClientTokenId",
+        _ => "SignatureDoesNotMatch",
+    };
+    match protocol {
+        Protocol::Query | Protocol::Ec2 => Refusal::new(query_code, message).with_status(403),
+        Protocol::Json | Protocol::Cbor => Refusal::new(code, message),
+    }
+}

@@ -1,0 +1,338 @@
+//! The operations of this endpoint: one table, and the one way to perform what stands in it.
+//!
+//! What is offered, who may have it performed, and what the audit keeps of it come from here and nowhere else. A row
+//! names its input, a type of the service's own file, which says what a request is about ([`Input::subject`]) and
+//! answers it. [`perform`] alone calls it, and asks the policy in between, so that nothing is answered unjudged.
+
+use super::call::{Call, Refusal};
+use super::endpoint::{Endpoint, Origin};
+use super::policy::Context;
+use super::resources::Resource;
+use super::{codebuild, ecs, ssm, sts};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::pin::Pin;
+use std::sync::LazyLock;
+
+#[cfg(test)]
+mod tests;
+
+/// A service of AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    CodeBuild,
+    Ssm,
+    Ecs,
+    Sts,
+}
+
+impl Service {
+    /// As actions are named.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Service::CodeBuild => "codebuild",
+            Service::Ssm => "ssm",
+            Service::Ecs => "ecs",
+            Service::Sts => "sts",
+        }
+    }
+
+    /// As people name it.
+    fn title(self) -> &'static str {
+        match self {
+            Service::CodeBuild => "CodeBuild",
+            Service::Ssm => "SSM",
+            Service::Ecs => "ECS",
+            Service::Sts => "STS",
+        }
+    }
+
+    /// The one whose operations follow this in targets and in paths.
+    pub(super) fn of_target(prefix: &str) -> Option<Self> {
+        match prefix {
+            "AmazonSSM" => Some(Service::Ssm),
+            "AmazonEC2ContainerServiceV20141113" => Some(Service::Ecs),
+            "CodeBuild_20161006" => Some(Service::CodeBuild),
+            _ => None,
+        }
+    }
+
+    /// The one of the query protocol with this version.
+    pub(super) fn of_version(version: &str) -> Option<Self> {
+        (version == "2011-06-15").then_some(Service::Sts)
+    }
+
+    /// A refusal of a caller who may not, in this service's words.
+    fn denied(self, text: String) -> Refusal {
+        match self {
+            Service::CodeBuild | Service::Ssm | Service::Ecs => {
+                Refusal::new("AccessDeniedException", text)
+            }
+            Service::Sts => Refusal::new("AccessDenied", text).with_status(403),
+        }
+    }
+}
+
+/// What an operation does to what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Reads,
+    Changes,
+}
+
+/// What the audit keeps of a call, as JSON pointers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    /// What the request is about: a text, or a list of them.
+    pub(super) target: Option<&'static str>,
+    pub(super) document: Option<&'static str>,
+    /// Program and arguments.
+    pub(super) command: Option<&'static str>,
+    pub(super) session: Option<Session>,
+}
+
+/// Where the id of a session stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Session {
+    InRequest(&'static str),
+    InAnswer(&'static str),
+}
+
+const NOTHING: Kept = Kept { target: None, document: None, command: None, session: None };
+/// Of what is about one session.
+const SESSION: Kept = Kept { session: Some(Session::InRequest("/SessionId")), ..NOTHING };
+
+/// What an endpoint knows of an operation.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) service: Service,
+    /// As requests name it.
+    pub(super) name: &'static str,
+    /// As IAM names it.
+    pub(super) action: &'static str,
+    pub(super) effect: Effect,
+    pub(super) kept: Kept,
+    pub(super) perform: Perform,
+}
+
+/// Performs a call of an operation.
+type Perform = for<'a> fn(&'a Call, &'a Origin, &'a Endpoint) -> Performing<'a>;
+type Performing<'a> = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send + 'a>>;
+
+/// All of them, by service.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        service: Service::CodeBuild,
+        name: "BatchGetBuilds",
+        action: "codebuild:BatchGetBuilds",
+        effect: Effect::Reads,
+        kept: Kept { target: Some("/ids"), ..NOTHING },
+        perform: perform::<codebuild::BatchGetBuilds>,
+    },
+    Operation {
+        service: Service::CodeBuild,
+        name: "ListBuilds",
+        action: "codebuild:ListBuilds",
+        effect: Effect::Reads,
+        kept: NOTHING,
+        perform: perform::<codebuild::ListBuilds>,
+    },
+    Operation {
+        service: Service::CodeBuild,
+        name: "StopBuild",
+        action: "codebuild:StopBuild",
+        effect: Effect::Changes,
+        kept: Kept { target: Some("/id"), ..NOTHING },
+        perform: perform::<codebuild::StopBuild>,
+    },
+    Operation {
+        service: Service::Ssm,
+        name: "StartSession",
+        action: "ssm:StartSession",
+        effect: Effect::Changes,
+        kept: Kept {
+            target: Some("/Target"),
+            document: Some("/DocumentName"),
+            command: Some("/Parameters/command/0"),
+            session: Some(Session::InAnswer("/SessionId")),
+        },
+        perform: perform::<ssm::StartSession>,
+    },
+    Operation {
+        service: Service::Ssm,
+        name: "ResumeSession",
+        action: "ssm:ResumeSession",
+        effect: Effect::Changes,
+        kept: SESSION,
+        perform: perform::<ssm::ResumeSession>,
+    },
+    Operation {
+        service: Service::Ssm,
+        name: "TerminateSession",
+        action: "ssm:TerminateSession",
+        effect: Effect::Changes,
+        kept: SESSION,
+        perform: perform::<ssm::TerminateSession>,
+    },
+    Operation {
+        service: Service::Ssm,
+        name: "DescribeSessions",
+        action: "ssm:DescribeSessions",
+        effect: Effect::Reads,
+        kept: NOTHING,
+        perform: perform::<ssm::DescribeSessions>,
+    },
+    Operation {
+        service: Service::Ssm,
+        name: "GetConnectionStatus",
+        action: "ssm:GetConnectionStatus",
+        effect: Effect::Reads,
+        kept: Kept { target: Some("/Target"), ..NOTHING },
+        perform: perform::<ssm::GetConnectionStatus>,
+    },
+    Operation {
+        service: Service::Ecs,
+        name: "ExecuteCommand",
+        action: "ecs:ExecuteCommand",
+        effect: Effect::Changes,
+        kept: Kept {
+            target: Some("/task"),
+            command: Some("/command"),
+            session: Some(Session::InAnswer("/session/sessionId")),
+            ..NOTHING
+        },
+        perform: perform::<ecs::ExecuteCommand>,
+    },
+    Operation {
+        service: Service::Ecs,
+        name: "DescribeTasks",
+        action: "ecs:DescribeTasks",
+        effect: Effect::Reads,
+        kept: Kept { target: Some("/tasks"), ..NOTHING },
+        perform: perform::<ecs::DescribeTasks>,
+    },
+    Operation {
+        service: Service::Ecs,
+        name: "ListTasks",
+        action: "ecs:ListTasks",
+        effect: Effect::Reads,
+        kept: Kept { target: Some("/cluster"), ..NOTHING },
+        perform: perform::<ecs::ListTasks>,
+    },
+    Operation {
+        service: Service::Ecs,
+        name: "DescribeClusters",
+        action: "ecs:DescribeClusters",
+        effect: Effect::Reads,
+        kept: Kept { target: Some("/clusters"), ..NOTHING },
+        perform: perform::<ecs::DescribeClusters>,
+    },
+    Operation {
+        service: Service::Ecs,
+        name: "ListClusters",
+        action: "ecs:ListClusters",
+        effect: Effect::Reads,
+        kept: NOTHING,
+        perform: perform::<ecs::ListClusters>,
+    },
+    Operation {
+        service: Service::Sts,
+        name: "GetCallerIdentity",
+        action: "sts:GetCallerIdentity",
+        effect: Effect::Reads,
+        kept: NOTHING,
+        perform: perform::<sts::GetCallerIdentity>,
+    },
+];
+
+/// The operation of a service that a request names so.
+pub(super) fn find(service: Service, name: &str) -> Option<&'static Operation> {
+    OPERATIONS.iter().find(|operation| operation.service == service && operation.name == name)
+}
+
+/// What there is, in words.
+pub(super) fn offered() -> &'static str {
+    static OFFERED: LazyLock<String> = LazyLock::new(|| {
+        let services = OPERATIONS.chunk_by(|one, next| one.service == next.service);
+        let lists = services.filter_map(|rows| {
+            let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+            Some(format!("{} of {}", names.join(", "), rows.first()?.service.title()))
+        });
+        lists.collect::<Vec<_>>().join("; ")
+    });
+    &OFFERED
+}
+
+/// What a request is about: at least one resource. All have to be allowed.
+pub(super) struct Scope {
+    resources: Vec<Resource>,
+    context: Context,
+}
+
+impl Scope {
+    /// Of these; where there are none, of everything, so that something is judged.
+    pub(super) fn of(resources: impl IntoIterator<Item = Resource>) -> Self {
+        let mut resources: Vec<Resource> = resources.into_iter().collect();
+        if resources.is_empty() {
+            resources.push(Resource::all());
+        }
+        Scope { resources, context: Context::new() }
+    }
+
+    /// Of an operation that names nothing.
+    pub(super) fn all() -> Self {
+        Scope::of([])
+    }
+
+    /// With condition keys of this operation alone.
+    pub(super) fn when(self, context: Context) -> Self {
+        Scope { context, ..self }
+    }
+
+    pub(super) fn resources(&self) -> &[Resource] {
+        &self.resources
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+/// The input of an operation.
+pub(super) trait Input: DeserializeOwned + Send + Sync {
+    /// What it names, as far as it is there.
+    type Subject: Send;
+
+    /// Finds what it is about. That something is not there is no error here: a caller who may not ask does not hear it.
+    ///
+    /// # Errors
+    /// The input is none that this operation takes.
+    fn subject(
+        &self,
+        endpoint: &Endpoint,
+    ) -> impl Future<Output = Result<(Scope, Self::Subject), Refusal>> + Send;
+
+    /// Does what is asked for.
+    fn answer(
+        self,
+        subject: Self::Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> impl Future<Output = Result<Value, Refusal>> + Send;
+}
+
+/// Reads an input, finds what it is about, has that judged, and answers.
+fn perform<'a, I: Input>(
+    call: &'a Call,
+    origin: &'a Origin,
+    endpoint: &'a Endpoint,
+) -> Performing<'a> {
+    Box::pin(async move {
+        let input: I = call.input()?;
+        let (scope, subject) = input.subject(endpoint).await?;
+        endpoint
+            .judge(origin, call.operation.action, &scope)
+            .map_err(|text| call.operation.service.denied(text))?;
+        input.answer(subject, origin, endpoint).await
+    })
+}

@@ -1,0 +1,167 @@
+//! What access is judged on: builds, tasks, clusters, sessions and documents by their names in AWS's form.
+//!
+//! A build is a task as well, so a rule about either concerns both. What a request names and nobody finds has the name
+//! that was typed: a caller who may not ask is refused whether or not it is there.
+
+use super::builds::Known;
+use super::targets::{CLUSTER, TARGET, is_task, task_id};
+use runner_core::arn::{REGION, arn};
+
+/// One thing, by its names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Resource {
+    /// The names it was called by: a rule that allows has to match one of them.
+    pub(super) names: Vec<String>,
+    /// Its other names, and those of what it belongs to: a rule that denies counts for these, too.
+    pub(super) also: Vec<String>,
+    /// Its tags.
+    pub(super) tags: Vec<(&'static str, String)>,
+}
+
+impl Resource {
+    fn named(name: String) -> Self {
+        Resource { names: vec![name], ..Resource::default() }
+    }
+
+    /// All there is, for operations that name nothing.
+    pub(super) fn all() -> Self {
+        Resource::named("*".to_owned())
+    }
+
+    /// A cluster, by its name or its ARN.
+    pub(super) fn cluster(name: &str) -> Self {
+        Resource::named(cluster_arn(name))
+    }
+
+    /// A session.
+    pub(super) fn session(id: &str) -> Self {
+        Resource::named(arn("ssm", &format!("session/{id}")))
+    }
+
+    /// A document, by its name or its ARN. Those of AWS are in nobody's account.
+    pub(super) fn document(name: &str) -> Self {
+        Resource::named(match name {
+            _ if is_arn(name) => name.to_owned(),
+            _ if name.starts_with("AWS-") => format!("arn:aws:ssm:{REGION}::document/{name}"),
+            _ => arn("ssm", &format!("document/{name}")),
+        })
+    }
+
+    /// A build that CodeBuild was asked about. AWS's rules for these calls name projects.
+    pub(super) fn build(id: &str, known: Option<&Known>) -> Self {
+        match known {
+            Some(known) => {
+                let project = arn("codebuild", &format!("project/{}", known.record.project_name));
+                Resource {
+                    names: vec![known.record.arn.clone(), project],
+                    also: vec![task_arn(CLUSTER, &task_id(known)), cluster_arn(CLUSTER)],
+                    tags: tags(known),
+                }
+            }
+            None => Resource::named(build_arn(id)),
+        }
+    }
+
+    /// A build that ECS was asked about: a task of this cluster.
+    pub(super) fn task(cluster: &str, task: &str, known: Option<&Known>) -> Self {
+        let id = known.map_or_else(|| last(task).to_owned(), task_id);
+        Resource {
+            names: vec![task_arn(cluster, &id)],
+            also: known
+                .map(|known| known.record.arn.clone())
+                .into_iter()
+                .chain([cluster_arn(cluster)])
+                .collect(),
+            tags: known.map(tags).unwrap_or_default(),
+        }
+    }
+
+    /// A build that a session is to be opened in.
+    pub(super) fn target(target: &str, known: Option<&Known>) -> Self {
+        if is_task(target) {
+            let parts: Vec<&str> = target.split(['_', ':']).collect();
+            let (cluster, task) = match parts[..] {
+                [_, cluster, task, ..] => (cluster, task),
+                _ => (CLUSTER, target),
+            };
+            return Resource::task(cluster, task, known);
+        }
+        let typed = target.strip_prefix(TARGET).unwrap_or(target);
+        let mut resource = Resource::build(typed, known);
+        // Rules for sessions name machines, not projects; one that denies may.
+        let project = resource.names.split_off(1);
+        resource.also.extend(project);
+        resource
+    }
+}
+
+/// What a build is tagged with.
+pub(super) fn tags(known: &Known) -> Vec<(&'static str, String)> {
+    vec![("codebuild:build", known.record.id.clone())]
+}
+
+/// The ARN of a cluster, by its name or its ARN.
+pub(super) fn cluster_arn(name: &str) -> String {
+    if is_arn(name) { name.to_owned() } else { arn("ecs", &format!("cluster/{name}")) }
+}
+
+/// The ARN of a task of a cluster that is named so.
+pub(super) fn task_arn(cluster: &str, id: &str) -> String {
+    arn("ecs", &format!("task/{}/{id}", last(cluster)))
+}
+
+fn build_arn(id: &str) -> String {
+    if is_arn(id) { id.to_owned() } else { arn("codebuild", &format!("build/{id}")) }
+}
+
+fn is_arn(name: &str) -> bool {
+    name.starts_with("arn:")
+}
+
+/// What follows the last slash of an ARN; a name as it is.
+pub(super) fn last(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_core::arn::ACCOUNT;
+
+    #[test]
+    fn what_nobody_finds_has_the_name_that_was_typed() {
+        let name = |resource: Resource| resource.names.join(" ");
+        let own = format!("{REGION}:{ACCOUNT}");
+        assert_eq!(
+            name(Resource::build("demo:1", None)),
+            format!("arn:aws:codebuild:{own}:build/demo:1")
+        );
+        assert_eq!(
+            name(Resource::target("codebuild:1", None)),
+            format!("arn:aws:codebuild:{own}:build/1")
+        );
+        let task = format!("arn:aws:ecs:{own}:task/web/1");
+        for found in [
+            Resource::task("web", "1", None),
+            Resource::task(&cluster_arn("web"), &task, None),
+            Resource::target("ecs:web_1_1-2", None),
+        ] {
+            assert_eq!(found.also, [format!("arn:aws:ecs:{own}:cluster/web")]);
+            assert_eq!(name(found), task);
+        }
+        for odd in ["ecs:", "ecs:x", "ecs:_", ""] {
+            assert_eq!(Resource::target(odd, None).names.len(), 1, "{odd}");
+        }
+    }
+
+    #[test]
+    fn documents_of_aws_are_in_nobodys_account() {
+        let name = |text: &str| Resource::document(text).names.join(" ");
+        assert_eq!(
+            name("AWS-StartSSHSession"),
+            format!("arn:aws:ssm:{REGION}::document/AWS-StartSSHSession")
+        );
+        assert_eq!(name("mine"), format!("arn:aws:ssm:{REGION}:{ACCOUNT}:document/mine"));
+        assert_eq!(name("arn:aws:ssm:x::document/y"), "arn:aws:ssm:x::document/y");
+    }
+}
