@@ -5,6 +5,7 @@
 //! Two services of one small protocol do not earn an SDK each (design decision 27): a call is a JSON
 //! post signed by `aws-sigv4`. S3 does (`s3`). Proxy variables are honoured.
 
+pub(crate) mod ecr;
 mod patience;
 pub(crate) mod s3;
 
@@ -59,7 +60,7 @@ pub(crate) const SECRETS_MANAGER: Service = Service {
     target: "secretsmanager",
 };
 
-pub(crate) const ECR: Service = Service {
+const ECR: Service = Service {
     name: "ecr",
     id: "ecr",
     variable: "AWS_ENDPOINT_URL_ECR",

@@ -2,11 +2,11 @@
 //! not as root of a user namespace, where alone the files of a container's users may be made, given
 //! away, looked at and removed; and looking after a program that must not outlive its runner.
 //!
-//! Entered from `main` before anything else; started by `state` and `image`.
+//! Entered from `main` before anything else; started by `private`, `image` and `engine`.
 
 use crate::engine::pasta;
 use crate::image::{self, Rules};
-use crate::state::remove_as_we_are;
+use crate::private::remove_as_we_are;
 use nix::sys::stat::{Mode, umask};
 use std::ffi::OsString;
 use std::path::Path;

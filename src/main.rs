@@ -26,6 +26,7 @@ mod image;
 mod named;
 mod outputs;
 mod peers;
+mod private;
 mod runtime;
 mod secrets;
 mod session;

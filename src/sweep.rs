@@ -7,7 +7,8 @@
 use crate::engine::leftover::{Folder, Leavings};
 use crate::events::LogWriter;
 use crate::outputs;
-use crate::state::{BuildDir, Home, MetaError, StateError, remove_tree};
+use crate::private::remove_tree;
+use crate::state::{BuildDir, Home, MetaError, StateError};
 use runner_core::event::EventBody;
 use runner_core::phase::{Phase, PhaseContext, Status, StatusCode};
 use runner_core::record::record;

@@ -2,6 +2,7 @@
 
 use super::Build;
 use super::request::LogFormat;
+use crate::amazon::{Identity, ecr};
 use crate::driver::inbox::Inbox;
 use crate::engine::host_image::EtcCopies;
 use crate::engine::{Engine, Note, Parts, Teller};
@@ -35,6 +36,7 @@ impl Build {
         Getter {
             store: Store::new(self.home.images()),
             asker: self.request.asker.clone(),
+            ecr: ecr::passwords(self.request.aws.clone().unwrap_or(Identity::Default)),
             progress: Progress {
                 is_visible: io::stderr().is_terminal() && !self.request.quiet,
                 curtain: (self.request.format == LogFormat::Pretty).then_some(curtain),

@@ -3,8 +3,9 @@
 //! A file in the form AWS's tools read credentials from, for the caller alone. What it opens is what
 //! the caller could do anyway, with `runner attach`.
 
+use crate::private::write_durably;
 use crate::state::random;
-use crate::state::{Home, StateError, write_durably};
+use crate::state::{Home, StateError};
 use aws_credential_types::Credentials;
 use std::fs;
 use std::io;

@@ -2,7 +2,7 @@
 
 use super::error::{CliError, OURS};
 use super::values;
-use crate::amazon::Identity;
+use crate::amazon::{Identity, ecr};
 use crate::image::{Asker, Freed, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
 use crate::signals::{STOPS, Signals};
 use crate::users;
@@ -134,7 +134,8 @@ fn fetch(
     let quiet = args.quiet;
     let getter = Getter {
         store,
-        asker: Asker::Caller(identity),
+        asker: Asker::Caller,
+        ecr: ecr::passwords(identity),
         progress: Progress { is_visible: io::stderr().is_terminal() && !quiet, curtain: None },
         tell: Arc::new(move |note| {
             if !quiet {

@@ -105,7 +105,7 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         spec: spec.ok_or(problems),
         engine,
         image,
-        asker: asker(&extras, aws.clone()),
+        asker: asker(&extras),
         mounts: args.mount,
         unseen,
         sessions: args.enable_session,
@@ -181,10 +181,10 @@ fn source(path: &Path) -> Result<PathBuf, CliError> {
 }
 
 /// Who asks a registry for the image: the caller, where they have chosen it.
-fn asker(extras: &Extras, aws: Option<Identity>) -> Asker {
+fn asker(extras: &Extras) -> Asker {
     match extras.is_image_untrusted {
         true => Asker::Stranger { hint: UNTRUSTED_IMAGE.to_owned() },
-        false => Asker::Caller(aws.unwrap_or(Identity::Default)),
+        false => Asker::Caller,
     }
 }
 

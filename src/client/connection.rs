@@ -3,7 +3,8 @@
 //! Used by `cli` and by the other files here.
 
 use super::incoming::Incoming;
-use crate::state::{BuildDir, ShortPath};
+use crate::private::ShortPath;
+use crate::state::BuildDir;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_wire::control::{Answer, PROTOCOL, Request, encode};
 use runner_wire::frame::Decoder;

@@ -5,7 +5,8 @@
 use super::connection::{ClientError, silence};
 use super::incoming::Incoming;
 use crate::duplex::Duplex;
-use crate::state::{BuildDir, ShortPath};
+use crate::private::ShortPath;
+use crate::state::BuildDir;
 use runner_wire::control::{Answer, PROTOCOL, Request, encode};
 use std::future::poll_fn;
 use std::io;

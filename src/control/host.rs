@@ -34,7 +34,7 @@ pub(crate) struct Host {
 
 /// Listens at `path`, for the caller alone. Must be called in the runtime.
 pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
-    crate::state::listen(path, 0o600)
+    crate::private::listen(path, 0o600)
 }
 
 /// Serves until the runtime ends.

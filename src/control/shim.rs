@@ -35,7 +35,7 @@ pub(crate) struct ShimServer {
 impl ShimServer {
     /// Listens at `path`, for every user there is. Must be called in the runtime.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        Ok(ShimServer { listener: crate::state::listen(path, 0o666)? })
+        Ok(ShimServer { listener: crate::private::listen(path, 0o666)? })
     }
 
     /// Serves until the runtime ends.

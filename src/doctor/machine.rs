@@ -1,6 +1,7 @@
 //! Whether a build can run here, and what of it is limited.
 
 use super::{Report, Row, State};
+use crate::amazon::{Identity, ecr};
 use crate::daemon::{self, Daemon, Program, Storage};
 use crate::engine::daemon::DaemonEngine;
 use crate::engine::host_image::EtcCopies;
@@ -196,7 +197,8 @@ impl Trial {
     fn getter(&self) -> Getter {
         Getter {
             store: self.images.clone(),
-            asker: Asker::Caller(crate::amazon::Identity::Default),
+            asker: Asker::Caller,
+            ecr: ecr::passwords(Identity::Default),
             progress: Progress::default(),
             // None of its images comes from elsewhere.
             tell: Arc::new(|_| ()),
@@ -327,7 +329,7 @@ impl Drop for Trial {
         // Files of other users than the caller may be in them.
         let [_, elsewhere] = self.layers();
         for tree in [elsewhere.as_path(), self.dir.path(), self.podman.path()] {
-            let _ = crate::state::remove_tree(tree);
+            let _ = crate::private::remove_tree(tree);
         }
     }
 }

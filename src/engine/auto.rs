@@ -31,7 +31,7 @@ impl Engine for Auto {
             };
             for program in [Program::Docker, Program::Podman] {
                 let DaemonEngine { place, storage, .. } = &self.daemon;
-                let _ = crate::state::make_private(place);
+                let _ = crate::private::make_private(place);
                 let Ok(daemon) = find(program, place, storage).await else { continue };
                 let because = refused.message.clone();
                 (self.daemon.tell)(Note::Fallback { engine: daemon.program, because });

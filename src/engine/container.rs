@@ -5,7 +5,9 @@
 use super::host_image::EtcCopy;
 use super::init::InitClient;
 use super::pasta::Pasta;
-use super::{CachedTrees, Container, ExecError, ExecSpec, Fut, Ids, Kind, OpenMode, Process};
+use super::{
+    CachedTrees, Container, ExecError, ExecSpec, Fut, Ids, Kind, OpenMode, Process, READONLY,
+};
 use crate::image::{Config, Prepared};
 use runner_sandbox::{Groups, Pressure, Sandbox};
 use runner_wire::init::Listener;
@@ -165,7 +167,7 @@ impl Container for InitContainer {
     fn programs(&self) -> PathBuf {
         match &self.of_caller {
             Some(layer) => layer.join("codebuild/readonly/bin"),
-            None => PathBuf::from("/codebuild/readonly/bin"),
+            None => Path::new(READONLY).join("bin"),
         }
     }
 

@@ -6,7 +6,7 @@
 //! container, before anything runs in it.
 
 use super::{Recorder, daemon, process};
-use crate::state::remove_tree;
+use crate::private::remove_tree;
 use crate::users;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -19,7 +19,8 @@ mod limits;
 pub(crate) mod namespaces;
 mod note;
 pub(crate) mod pasta;
-pub(crate) mod process;
+mod process;
+mod relay;
 pub(crate) mod toolbox;
 pub(crate) mod unseen;
 pub(crate) mod users;
@@ -48,6 +49,9 @@ use unseen::Unseen;
 pub(crate) type Recorder = Arc<dyn Fn(&Record) -> io::Result<()> + Send + Sync>;
 /// Called with what the person should know about the container.
 pub(crate) type Teller = Arc<dyn Fn(Note) + Send + Sync>;
+
+/// What a container sees of the folder with our programs and sockets.
+const READONLY: &str = "/codebuild/readonly";
 
 pub(crate) type Fut<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

@@ -62,8 +62,8 @@ impl Pasta {
         };
         let program = find().ok_or_else(|| failed("find it", io::ErrorKind::NotFound.into()))?;
         // There is something in it where the container is made once more.
-        crate::state::remove_tree(wanted.dir)
-            .and_then(|()| crate::state::make_private(wanted.dir))
+        crate::private::remove_tree(wanted.dir)
+            .and_then(|()| crate::private::make_private(wanted.dir))
             .map_err(|error| failed("make a folder for it", error))?;
         let mut command = Command::new("/proc/self/exe");
         runner_sandbox::with_inherited_descriptors(&mut command);

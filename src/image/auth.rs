@@ -3,11 +3,10 @@
 //! In this order: Docker's config.json with its credential helpers, Podman's
 //! auth.json, and for a registry of ECR the caller's AWS identity; else nobody.
 
-use crate::amazon::{Amazon, ECR, Identity};
-use base64::Engine;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use serde_json::json;
+use futures_util::future::BoxFuture;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Who we are at a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,26 +15,32 @@ pub(crate) enum Login {
     Password { user: String, password: String },
 }
 
+/// Asks ECR for user and password at a registry of its own, by the registry's name and Region.
+pub(crate) type EcrPasswords = Arc<
+    dyn Fn(String, String) -> BoxFuture<'static, Result<(String, String), String>> + Send + Sync,
+>;
+
 /// Who has chosen an image, and so in whose name it is asked for.
 #[derive(Clone, Debug)]
 pub(crate) enum Asker {
-    /// The caller; at ECR with this identity.
-    Caller(Identity),
+    Caller,
     /// A file that nobody has said to trust: it is asked for as nobody. What the caller can do about it.
-    Stranger { hint: String },
+    Stranger {
+        hint: String,
+    },
 }
 
 impl Asker {
     /// Who we are at a registry. Helpers are programs of the caller's own, and run here.
-    pub(crate) async fn login(&self, registry: &str) -> Result<Login, String> {
+    pub(crate) async fn login(&self, registry: &str, ecr: &EcrPasswords) -> Result<Login, String> {
         match self {
-            Asker::Caller(identity) => credentials(registry, identity).await,
+            Asker::Caller => credentials(registry, ecr).await,
             Asker::Stranger { .. } => Ok(Login::Nobody),
         }
     }
 }
 
-async fn credentials(registry: &str, identity: &Identity) -> Result<Login, String> {
+async fn credentials(registry: &str, ecr: &EcrPasswords) -> Result<Login, String> {
     let name = registry.to_owned();
     let known = tokio::task::spawn_blocking(move || look_up(&name)).await;
     match known.map_err(|panic| panic.to_string())?? {
@@ -51,7 +56,10 @@ async fn credentials(registry: &str, identity: &Identity) -> Result<Login, Strin
         None => {}
     }
     match ecr_region(registry) {
-        Some(region) => ecr(registry, region, identity).await,
+        Some(region) => {
+            let (user, password) = ecr(registry.to_owned(), region.to_owned()).await?;
+            Ok(Login::Password { user, password })
+        }
         None => Ok(Login::Nobody),
     }
 }
@@ -109,26 +117,6 @@ fn ecr_region(registry: &str) -> Option<&str> {
     let region = parts.next().filter(|_| is_ecr)?;
     let rest: Vec<&str> = parts.collect();
     matches!(rest.as_slice(), ["amazonaws", "com"] | ["amazonaws", "com", "cn"]).then_some(region)
-}
-
-/// Asks ECR for a password of twelve hours.
-async fn ecr(registry: &str, region: &str, identity: &Identity) -> Result<Login, String> {
-    let amazon = Amazon::load(identity).await.in_region(region);
-    let answer = amazon
-        .call(ECR, "GetAuthorizationToken", &json!({}))
-        .await
-        .map_err(|error| format!("ECR gives no credentials for {registry}: {error}"))?;
-    let token = answer["authorizationData"][0]["authorizationToken"].as_str();
-    let decoded = token.and_then(|token| {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(token).ok()?;
-        String::from_utf8(bytes).ok()
-    });
-    match decoded.as_deref().and_then(|text| text.split_once(':')) {
-        Some((user, password)) => {
-            Ok(Login::Password { user: user.to_owned(), password: password.to_owned() })
-        }
-        None => Err(format!("ECR's answer for {registry} holds no token")),
-    }
 }
 
 #[cfg(test)]

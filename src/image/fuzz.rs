@@ -105,7 +105,7 @@ fn no_tar_leaves_its_tree() {
         let most_bytes = 1 << 20;
         unpacked += usize::from(unpack(&*bytes, &tree, Rules { marks, most_bytes }).is_ok());
         assert_eq!(listing(bed.path()), before, "round {round}");
-        crate::state::remove_as_we_are(&inner).expect("removed");
+        crate::private::remove_as_we_are(&inner).expect("removed");
     }
     // Or nothing has been tried.
     assert!(unpacked > rounds() / 20, "{unpacked}");

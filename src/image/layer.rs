@@ -6,7 +6,7 @@
 use super::manifest::{Descriptor, Digest};
 use super::store::{Store, Variant};
 use super::unpack::{Facts, Kind, Rules, UnpackError};
-use crate::state::{make_private, remove_tree};
+use crate::private::{make_private, remove_tree};
 use runner_sandbox::Chore;
 use sha2::{Digest as _, Sha256};
 use std::fs;

@@ -21,7 +21,7 @@ mod store;
 mod trees;
 mod unpack;
 
-pub(crate) use auth::{Asker, Login};
+pub(crate) use auth::{Asker, EcrPasswords, Login};
 pub(crate) use manifest::Config;
 pub(crate) use name::Image;
 pub(crate) use note::Note;

@@ -10,7 +10,7 @@ use super::manifest::{Descriptor, Digest};
 use super::progress::Progress;
 use super::registry::{Incoming, Registry, RegistryError};
 use super::store::{Eyes, InUse, Store, StoredImage, Variant};
-use super::{Asker, Image, ImageError, Note};
+use super::{Asker, EcrPasswords, Image, ImageError, Note};
 use crate::clock;
 use runner_sandbox::UserMap;
 use std::io::{self, Read};
@@ -33,6 +33,8 @@ pub(crate) struct Getter {
     pub(crate) store: Store,
     /// Who asks for them.
     pub(crate) asker: Asker,
+    /// What ECR gives them.
+    pub(crate) ecr: EcrPasswords,
     pub(crate) progress: Progress,
     /// Called with what the person should know.
     pub(crate) tell: Arc<dyn Fn(Note) + Send + Sync>,
@@ -125,7 +127,7 @@ impl Getter {
     /// Whose images are good for this one who asks.
     fn eyes(&self) -> Eyes {
         match self.asker {
-            Asker::Caller(_) => Eyes::Callers,
+            Asker::Caller => Eyes::Callers,
             Asker::Stranger { .. } => Eyes::Everybodys,
         }
     }
@@ -144,9 +146,10 @@ impl Getter {
                     Asker::Stranger { hint } if error.is_refused => {
                         fail(error.message, Some(hint.clone()))
                     }
-                    Asker::Stranger { .. } | Asker::Caller(_) => fail(error.message, error.hint),
+                    Asker::Stranger { .. } | Asker::Caller => fail(error.message, error.hint),
                 };
-                let registry = Registry::new(reference, &self.asker).await.map_err(failed)?;
+                let registry =
+                    Registry::new(reference, &self.asker, &self.ecr).await.map_err(failed)?;
                 let (digest, manifest) = registry.manifest().await.map_err(failed)?;
                 // The same image under another name, or once more: its config is known.
                 let known = self.store.image(&digest).ok().flatten();

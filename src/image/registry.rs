@@ -10,7 +10,7 @@ mod token;
 
 pub(super) use failure::RegistryError;
 
-use super::auth::{Asker, Login};
+use super::auth::{Asker, EcrPasswords, Login};
 use super::manifest::{self, Config, Descriptor, Digest, Document, MOST_JSON, Manifest};
 use ::http::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 use bytes::Bytes;
@@ -53,13 +53,17 @@ struct Inner {
 }
 
 impl Registry {
-    pub(super) async fn new(reference: &Reference, asker: &Asker) -> Result<Self, RegistryError> {
+    pub(super) async fn new(
+        reference: &Reference,
+        asker: &Asker,
+        ecr: &EcrPasswords,
+    ) -> Result<Self, RegistryError> {
         // An earlier caller has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let name = reference.registry().to_owned();
         let base = Base::new(reference.resolve_registry()).map_err(RegistryError::new)?;
         let http = Http::new(base).map_err(|error| error.explain(&name))?;
-        let login = asker.login(&name).await.map_err(RegistryError::new)?;
+        let login = asker.login(&name, ecr).await.map_err(RegistryError::new)?;
         let is_anonymous = login == Login::Nobody;
         let repository = reference.repository().to_owned();
         let entrance = Entrance::new(login, &repository);

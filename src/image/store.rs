@@ -18,7 +18,7 @@
 
 use super::manifest::{Config, Descriptor, Digest};
 use super::unpack::{Facts, Marks};
-use crate::state::{make_private, remove_tree, write_durably};
+use crate::private::{make_private, remove_tree, write_durably};
 use runner_sandbox::UserMap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;

@@ -11,7 +11,7 @@
 
 use super::store::{Freed, Store};
 use super::unpack::Facts;
-use crate::state::{make_private, remove_tree};
+use crate::private::{make_private, remove_tree};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

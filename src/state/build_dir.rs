@@ -18,9 +18,9 @@
 //! Made under another name, locked, then renamed: a folder that can be seen is never half made.
 
 use super::changes::{Changes, Waited};
-use super::home::{Home, StateError, make_private, write_durably};
-use super::remove::remove_tree;
+use super::home::{Home, StateError};
 use super::serving::Serving;
+use crate::private::{make_private, remove_tree, write_durably};
 use crate::users;
 use runner_core::record::Build;
 use rustix::fs::FallocateFlags;

@@ -12,13 +12,14 @@
 //!
 //! Everything in it is the caller's alone: folders 0700.
 
+use crate::private::make_private;
 use crate::users;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, Metadata, OpenOptions, Permissions};
+use std::fs::{Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The state folder cannot be used.
@@ -247,30 +248,4 @@ impl Home {
         };
         count().map_err(|error| StateError::new("count a build in", &path, error))
     }
-}
-
-/// A folder, and those above it that are missing, for the caller alone.
-pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = dir.parent() {
-        make_private(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(dir) {
-        // Somebody else has made it in the meantime.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        done => done.and_then(|()| users::give(dir)),
-    }
-}
-
-/// Writes a file so that nobody ever sees half of it, and a power loss leaves it whole or absent.
-pub(crate) fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
-    file.write_all(contents)?;
-    file.as_file().sync_all()?;
-    users::give(file.path())?;
-    file.persist(path)?;
-    Ok(())
 }

@@ -5,7 +5,7 @@
 use super::build_dir::BuildDir;
 use super::home::Home;
 use super::lookup::all_builds;
-use super::remove::remove_tree;
+use crate::private::remove_tree;
 use std::fs;
 use std::time::{Duration, SystemTime};
 

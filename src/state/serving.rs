@@ -5,7 +5,8 @@
 //! serve.json   where it listens
 //! ```
 
-use super::home::{Home, StateError, write_durably};
+use super::home::{Home, StateError};
+use crate::private::write_durably;
 use crate::users;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};

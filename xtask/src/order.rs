@@ -147,6 +147,17 @@ fn no_import_runs_back_up() {
     assert_eq!(upward(&imports, &order), Vec::<String>::new(), "modules of src, in {order:?}");
 }
 
+/// What runs containers knows nothing of builds, of their folders, or of AWS.
+#[test]
+fn engines_stand_on_little() {
+    let little = ["beneath", "clock", "daemon", "engine", "image", "private", "runtime", "users"];
+    let imports = modules(&root().join("src"));
+    for room in ["daemon", "image", "engine"] {
+        let more = imports[room].iter().filter(|name| !little.contains(&name.as_str()));
+        assert_eq!(more.collect::<Vec<_>>(), Vec::<&String>::new(), "{room} imports more");
+    }
+}
+
 #[test]
 fn no_crate_has_a_circle() {
     for name in crates().into_keys() {

@@ -4,7 +4,7 @@
 //! `namespaces` may: the same capabilities, no more rights by a label or a profile.
 
 use crate::daemon::Program;
-use crate::engine::{ContainerSpec, Network};
+use crate::engine::{ContainerSpec, Network, READONLY};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
     ResourcesUlimits,
@@ -16,8 +16,6 @@ use std::path::Path;
 
 /// Label of every container of ours; its value is the build's uuid.
 pub(crate) const LABEL: &str = "runner.build";
-/// What the container sees of the folder with our program and sockets.
-pub(super) const READONLY: &str = "/codebuild/readonly";
 
 /// The name of a build's container.
 pub(crate) fn name_of(build: &str) -> String {

@@ -8,7 +8,9 @@ use crate::beneath::{Dir, Entry, join, kind};
 use crate::engine::container::InitContainer;
 use crate::engine::files::{Files, FilesError, Requests};
 use crate::engine::unseen::Unseen;
-use crate::engine::{Container, ContainerSpec, EngineError, Note, OpenMode, SourceMount, Teller};
+use crate::engine::{
+    Container, ContainerSpec, EngineError, Note, OpenMode, READONLY, SourceMount, Teller,
+};
 use runner_wire::abi::COMMANDS;
 use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
 use runner_wire::files::{Facts, Node, Reply, make};
@@ -107,7 +109,7 @@ fn make_all(lister: Files, writer: Files, spec: &ContainerSpec) -> Result<Made, 
         for (name, dir) in COMMANDS.iter().flat_map(|name| PROGRAMS.map(|dir| (name, dir))) {
             let path = format!("{dir}/{name}").into_bytes();
             if !there.contains(&path) {
-                let to = format!("/codebuild/readonly/bin/{name}");
+                let to = format!("{READONLY}/bin/{name}");
                 let node = node(SYMLINK | 0o777, 0);
                 requests.make(&node, &path, to.as_bytes()).map_err(FilesError::from)?;
             }

@@ -150,7 +150,7 @@ async fn pull(daemon: &Daemon, name: &Reference, images: &Getter) -> Result<(), 
             Some("is the name right, and may you pull it? docker login, or podman login"),
         )
     };
-    let known = images.asker.login(name.resolve_registry()).await;
+    let known = images.asker.login(name.resolve_registry(), &images.ecr).await;
     let credentials = match known.map_err(failed)? {
         Login::Password { user, password } => Some(DockerCredentials {
             username: Some(user),

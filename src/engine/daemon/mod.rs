@@ -3,8 +3,8 @@
 //! The program is mounted in and is the entrypoint; it connects to a socket in that mount, and from
 //! then on everything is as in `namespaces`: the same protocol, the same [`InitContainer`], the same
 //! speed (`mounted`). Where the daemon does not see our files the program is brought there, and the same
-//! protocol goes through the daemon's exec API (`remote`). Else the daemon is asked for nothing but images
-//! and the container's beginning and end.
+//! protocol goes through the daemon's exec API and the relay (`remote`). Else the daemon is asked for
+//! nothing but images and the container's beginning and end.
 
 mod create;
 mod furnish;
@@ -22,7 +22,7 @@ use super::limits;
 use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, Teller};
 use crate::daemon::{Daemon, Program, Storage, find};
 use crate::image::Getter;
-use crate::state::make_private;
+use crate::private::make_private;
 use held::HeldByDaemon;
 use mounted::NotStarted;
 use std::path::PathBuf;

@@ -7,8 +7,8 @@ use super::held::HeldByDaemon;
 use super::{DaemonEngine, PATIENCE, create};
 use crate::daemon::{self, Daemon, said};
 use crate::engine::init::InitClient;
-use crate::engine::{ContainerSpec, EngineError, Note};
-use crate::state::listen;
+use crate::engine::{ContainerSpec, EngineError, Note, READONLY};
+use crate::private::listen;
 use runner_wire::abi::{BREAKPOINT_NAME, CONTAINER_NAME, NOT_REACHED};
 use std::fs;
 use std::io;
@@ -55,8 +55,8 @@ pub(super) async fn start(
         listen(&socket, 0o666).map_err(|error| ours("listen for the container", &error))?;
     let start = create::Start {
         entrypoint: vec![
-            format!("{}/bin/{CONTAINER_NAME}", create::READONLY),
-            format!("{}/{SOCKET}", create::READONLY),
+            format!("{READONLY}/bin/{CONTAINER_NAME}"),
+            format!("{READONLY}/{SOCKET}"),
         ],
         mounts: true,
     };

@@ -14,7 +14,7 @@
 
 use super::copy::Copy;
 use super::shown::{Shown, walk};
-use crate::state::{make_private, remove_tree};
+use crate::private::{make_private, remove_tree};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -1,31 +1,21 @@
-//! Starts a container at a daemon that does not see this machine's files, and talks to its PID 1 through
-//! the daemon's exec API.
+//! Starts a container at a daemon that does not see this machine's files, and reaches its PID 1 through the
+//! daemon's exec API and the relay.
 //!
-//! Used by the engine where `mounted` finds that it cannot be done there. What is mounted elsewhere is
-//! brought there as an archive. PID 1 waits for one program that is started by an exec, the relay, whose
-//! streams carry PID 1's whole protocol (`carrier`). From there on it is an [`InitClient`] as any other.
-
-mod archive;
-mod carrier;
-mod copies;
-mod flows;
+//! Used by the engine where `mounted` finds that it cannot be done there.
 
 use super::held::HeldByDaemon;
 use super::{DaemonEngine, PATIENCE, create};
 use crate::daemon::said;
 use crate::engine::init::InitClient;
 use crate::engine::limits;
+use crate::engine::relay::Relay;
 use crate::engine::{ContainerSpec, EngineError, Note};
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::query_parameters::UploadToContainerOptionsBuilder;
 use futures_util::StreamExt;
-use runner_wire::abi::relay::{SHIMS, SOCKET, WAITS};
-use runner_wire::abi::{BREAKPOINT_NAME, CONTAINER_NAME, RELAY_NAME, SHIM_SOCKET};
-use std::fs;
 use std::io;
 use std::sync::Arc;
-use tokio::net::UnixStream;
 
 /// Longest piece of the relay's output that is taken at once.
 const PIECE: usize = 64 << 10;
@@ -58,9 +48,10 @@ pub(super) async fn start(
     let refused = |error: &dyn std::fmt::Display| {
         EngineError::fault(format!("{program} cannot start the container: {error}"), None)
     };
-    begin(engine, held, spec, image).await.map_err(|error| refused(&error))?;
+    let relay = Relay::new(&spec.readonly);
+    begin(engine, held, spec, image, &relay).await.map_err(|error| refused(&error))?;
     tokio::select! {
-        connected = tokio::time::timeout(PATIENCE, connect(held, spec)) => match connected {
+        connected = tokio::time::timeout(PATIENCE, connect(held, relay)) => match connected {
             Ok(connected) => connected.map_err(|error| refused(&error)),
             Err(_) => Err(refused(&"its first process does not answer")),
         },
@@ -88,20 +79,10 @@ async fn begin(
     held: &HeldByDaemon,
     spec: &ContainerSpec,
     image: &str,
+    relay: &Relay,
 ) -> io::Result<()> {
-    let bin = spec.readonly.join("bin");
-    fs::hard_link(bin.join(BREAKPOINT_NAME), bin.join(RELAY_NAME))?;
-    let folder = spec.readonly.clone();
-    let packed = tokio::task::spawn_blocking(move || archive::archive(&folder)).await;
-    let packed = packed.map_err(io::Error::other)??;
-    let start = create::Start {
-        entrypoint: vec![
-            format!("{}/bin/{CONTAINER_NAME}", create::READONLY),
-            format!("{}/{SOCKET}", create::READONLY),
-            WAITS.to_owned(),
-        ],
-        mounts: false,
-    };
+    let packed = relay.archive().await?;
+    let start = create::Start { entrypoint: Relay::entrypoint(), mounts: false };
     let refused = |error: bollard::errors::Error| io::Error::other(said(&error));
     let body = create::body(spec, &engine.build, held.daemon.program, image, start);
     held.create(body).await.map_err(refused)?;
@@ -113,18 +94,14 @@ async fn begin(
 }
 
 /// Starts the relay and greets PID 1 through it.
-async fn connect(held: &HeldByDaemon, spec: &ContainerSpec) -> io::Result<Arc<InitClient>> {
+async fn connect(held: &HeldByDaemon, relay: Relay) -> io::Result<Arc<InitClient>> {
     let refused = |error: bollard::errors::Error| io::Error::other(said(&error));
-    let shims = Some(spec.readonly.join(SHIM_SOCKET)).filter(|socket| socket.exists());
-    let mut command =
-        vec![format!("{}/bin/{RELAY_NAME}", create::READONLY), create::READONLY.to_owned()];
-    command.extend(shims.iter().map(|_| SHIMS.to_owned()));
     let options = CreateExecOptions {
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         user: Some("0:0".to_owned()),
-        cmd: Some(command),
+        cmd: Some(relay.command()),
         ..CreateExecOptions::default()
     };
     let client = &held.daemon.client;
@@ -145,10 +122,5 @@ async fn connect(held: &HeldByDaemon, spec: &ContainerSpec) -> io::Result<Arc<In
         };
         std::future::ready(bytes)
     });
-    let (ours, theirs) = UnixStream::pair()?;
-    carrier::Carrier::start(theirs, input, said, shims);
-    InitClient::greeted(ours).await
+    relay.connect(input, said).await
 }
-
-#[cfg(test)]
-mod tests;

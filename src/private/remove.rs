@@ -1,7 +1,6 @@
 //! Removal of trees that a build has made, whatever it made of them.
 //!
-//! Also where they are owned by other users of the container. Used for layers and everything else in the
-//! state folder.
+//! Also where they are owned by other users of the container.
 
 use crate::beneath::Dir;
 use crate::users;

@@ -8,7 +8,7 @@
 
 use super::copies::Copies;
 use super::flows::{Flows, Say, nonsense};
-use crate::state::ShortPath;
+use crate::private::ShortPath;
 use futures_util::{Stream, StreamExt};
 use runner_wire::abi::relay::{ERROR, FIRST_SHIM, GIVEN, INPUT, MAX_SHIMS, OUTPUT, channel};
 use runner_wire::abi::{self, HEADER_LEN, Header, MAX_BODY, Reply, flags, reply, request};

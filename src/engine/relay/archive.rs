@@ -1,8 +1,8 @@
-//! What is mounted into a container elsewhere, as an archive that a daemon unpacks at `/`.
+//! What is mounted into a container elsewhere, as an archive that is unpacked at `/`.
 //!
-//! Used where the daemon does not see this machine's files.
+//! Used by `relay`.
 
-use crate::engine::daemon::create::READONLY;
+use crate::engine::READONLY;
 use std::collections::HashMap;
 use std::fs;
 use std::io;

@@ -1,0 +1,85 @@
+//! PID 1 over one stream, for an engine that has no socket into its container.
+//!
+//! Such an engine can put files into a container before it starts, and run a command in it with its streams
+//! attached; nothing else is asked of it. Our program is put there as an archive and waits as PID 1 for one
+//! program, the relay, which the command is. The relay's input and output carry PID 1's whole protocol
+//! (`carrier`); from there on it is an [`InitClient`] as any other (docs/adr/0057, 0084).
+
+mod archive;
+mod carrier;
+mod copies;
+mod flows;
+
+use super::READONLY;
+use super::init::InitClient;
+use carrier::Carrier;
+use futures_util::Stream;
+use runner_wire::abi::relay::{SHIMS, SOCKET, WAITS};
+use runner_wire::abi::{BREAKPOINT_NAME, CONTAINER_NAME, RELAY_NAME, SHIM_SOCKET};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::AsyncWrite;
+use tokio::net::UnixStream;
+
+/// What a container is to have at [`READONLY`], and how its PID 1 is reached.
+pub(super) struct Relay {
+    /// The folder here.
+    readonly: PathBuf,
+    /// Where shims are listened to, where they are.
+    shims: Option<PathBuf>,
+}
+
+impl Relay {
+    /// For a container that has what is in this folder.
+    pub(super) fn new(readonly: &Path) -> Self {
+        let shims = Some(readonly.join(SHIM_SOCKET)).filter(|socket| socket.exists());
+        Relay { readonly: readonly.to_path_buf(), shims }
+    }
+
+    /// An archive of the folder with our programs in it, to be unpacked at `/` before the container starts.
+    pub(super) async fn archive(&self) -> io::Result<Vec<u8>> {
+        let bin = self.readonly.join("bin");
+        for name in [CONTAINER_NAME, RELAY_NAME] {
+            match fs::hard_link(bin.join(BREAKPOINT_NAME), bin.join(name)) {
+                // The engine has tried another way before.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                done => done?,
+            }
+        }
+        let folder = self.readonly.clone();
+        let packed = tokio::task::spawn_blocking(move || archive::archive(&folder)).await;
+        packed.map_err(io::Error::other)?
+    }
+
+    /// What the container begins with.
+    pub(super) fn entrypoint() -> Vec<String> {
+        vec![
+            format!("{READONLY}/bin/{CONTAINER_NAME}"),
+            format!("{READONLY}/{SOCKET}"),
+            WAITS.to_owned(),
+        ]
+    }
+
+    /// What is to be run in it, as root.
+    pub(super) fn command(&self) -> Vec<String> {
+        let mut command = vec![format!("{READONLY}/bin/{RELAY_NAME}"), READONLY.to_owned()];
+        command.extend(self.shims.iter().map(|_| SHIMS.to_owned()));
+        command
+    }
+
+    /// Greets PID 1 through that command's input and output. Must be called in the runtime.
+    pub(super) async fn connect(
+        self,
+        input: impl AsyncWrite + Unpin + Send + 'static,
+        output: impl Stream<Item = io::Result<Vec<u8>>> + Unpin + Send + 'static,
+    ) -> io::Result<Arc<InitClient>> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Carrier::start(theirs, input, output, self.shims);
+        InitClient::greeted(ours).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
