@@ -86,7 +86,7 @@ pub(crate) fn run(
     let listen =
         |signals: &[Signal]| Signals::listen(signals).map_err(AppError::io("listen for signals"));
     let (signals, resizes) = (listen(&SIGNALS)?, listen(&[Signal::SIGWINCH])?);
-    let runtime = runtime::start_with(
+    let runtime = runtime::start_for_build(
         // Each command that leaves something running in the background keeps a pump.
         Builder::new_current_thread().max_blocking_threads(4096),
     )?;

@@ -30,6 +30,13 @@ pub(crate) fn answer(text: impl AsRef<[u8]>) -> io::Result<bool> {
     }
 }
 
+/// Whether colours are shown, and wanted, there.
+pub(crate) fn has_colors(output: &impl IsTerminal) -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
+        && output.is_terminal()
+}
+
 /// Standard output; its errors say what it is that could not be written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out;

@@ -8,7 +8,7 @@ use crate::amazon::s3::Location;
 use crate::deliveries::{Copies, Couriers};
 use crate::events::LogWriter;
 use crate::sinks::{self, Annotations, CodeBuild, Gate, Json, Notices, Pretty, Sink, WaysIn};
-use crate::stdio::{Out, is_gone, of_output};
+use crate::stdio::{Out, has_colors, is_gone, of_output};
 use runner_core::event::LogsFacts;
 use runner_core::project::CloudWatchLogs;
 use std::fs;
@@ -41,8 +41,7 @@ impl Build {
     ) -> io::Result<Vec<JoinHandle<()>>> {
         let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.request.format {
             LogFormat::Pretty => {
-                let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-                    && io::stdout().is_terminal();
+                let color = has_colors(&io::stdout());
                 let (term, gate_of_sink) = (console::Term::stdout(), Arc::clone(gate));
                 let pretty = Pretty::new(term, ways.clone(), gate_of_sink, color);
                 ("pretty", Box::new(pretty), Some(Arc::clone(gate)))

@@ -3,7 +3,7 @@
 //! Each library error is converted once, here, and gains its hint.
 
 use crate::app::AppError;
-use crate::client::ClientError;
+use crate::client::{ClientError, goes_on};
 use crate::credentials::EndpointError;
 use crate::runtime::NoRuntime;
 use crate::state::{LookupError, StateError};
@@ -158,24 +158,34 @@ impl From<AppError> for CliError {
 
 impl From<LookupError> for CliError {
     fn from(error: LookupError) -> Self {
-        let hint = match &error {
-            LookupError::NoneLive => "builds of the past: runner ps --all".to_owned(),
-            LookupError::NoneAtAll => "start one: runner run".to_owned(),
-            LookupError::Unreadable { .. } => "what there is: runner ps --all".to_owned(),
-            LookupError::Ended { id } => format!("its log: runner logs {id}"),
-            LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => {
-                format!("one of these: {}", ids.join(", "))
+        let one_of = |ids: &[String]| vec![format!("one of these: {}", ids.join(", "))];
+        let hints = match &error {
+            LookupError::NoneLive => vec!["builds of the past: runner ps --all".to_owned()],
+            LookupError::NoneAtAll => vec!["start one: runner run".to_owned()],
+            LookupError::Unreadable { .. } => vec!["what there is: runner ps --all".to_owned()],
+            LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => one_of(ids),
+            LookupError::Ended { id, live } if live.is_empty() => vec![log_of(id)],
+            LookupError::Ended { id, live } => vec![log_of(id), live_ones(live)],
+            LookupError::Unknown { live, .. } | LookupError::AllEnded { live, .. } => {
+                vec![live_ones(live)]
             }
-            LookupError::Unknown { live, .. } if live.is_empty() => {
-                "no build is live; builds of the past: runner ps --all".to_owned()
-            }
-            LookupError::Unknown { live, .. } => format!("live builds: {}", live.join(", ")),
-            LookupError::State(_) => String::new(),
+            LookupError::State(_) => Vec::new(),
         };
         match error {
             LookupError::State(error) => error.into(),
-            other => CliError::of(USAGE, other).hint(hint),
+            other => CliError::of(USAGE, other).hints(hints),
         }
+    }
+}
+
+fn log_of(id: &str) -> String {
+    format!("its log: runner logs {id}")
+}
+
+fn live_ones(ids: &[String]) -> String {
+    match ids {
+        [] => "no build is live; builds of the past: runner ps --all".to_owned(),
+        ids => format!("live builds: {}", ids.join(", ")),
     }
 }
 
@@ -195,9 +205,7 @@ impl From<ClientError> for CliError {
             ClientError::Connect(source) if source.kind() == ErrorKind::PermissionDenied => {
                 Some("a build can be reached by the user who started it, and by root".to_owned())
             }
-            ClientError::Stopped { pid } => {
-                Some(format!("let it go on: kill -CONT {pid}; or end it: kill -KILL {pid}"))
-            }
+            ClientError::Stopped { pid } => Some(goes_on(*pid)),
             ClientError::Connect(_) | ClientError::Closed => {
                 Some("see how it stands: runner ps --all".to_owned())
             }

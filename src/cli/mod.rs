@@ -89,14 +89,7 @@ pub(crate) fn main() -> ExitCode {
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        // Help and version are answers, everything else is a usage error.
-        Err(error) => {
-            let code = if error.use_stderr() { error::USAGE } else { 0 };
-            return match error.print() {
-                Err(failure) if code == 0 => ExitCode::from(not_written(failure)),
-                _ => ExitCode::from(code),
-            };
-        }
+        Err(error) => return ExitCode::from(not_a_verb(&error)),
     };
     start_tracing(cli.verbose);
     let ours = if matches!(cli.verb, Verb::Attach(_) | Verb::Exec(_)) { SESSION } else { OURS };
@@ -160,12 +153,18 @@ fn answer(text: impl AsRef<[u8]>) -> Result<u8, CliError> {
     }
 }
 
-/// The exit code where help or version could not be written.
-fn not_written(error: std::io::Error) -> u8 {
-    match stdio::is_gone(&error) {
-        true => 0,
-        false => CliError::ours(stdio::of_output(error).to_string()).print(),
+/// Help and version are answers, everything else is a usage error; the exit code.
+fn not_a_verb(found: &clap::Error) -> u8 {
+    let text = found.render();
+    let shown = |has_colors| match has_colors {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    if found.use_stderr() {
+        stdio::tell(shown(stdio::has_colors(&std::io::stderr())));
+        return error::USAGE;
     }
+    answer(shown(stdio::has_colors(&std::io::stdout()))).unwrap_or_else(|error| error.print())
 }
 
 /// The same of a notice and its hint.

@@ -85,6 +85,11 @@ pub(crate) enum ClientError {
     Unexpected(Box<Answer>),
 }
 
+/// How a runner that is stopped goes on.
+pub(crate) fn goes_on(pid: u32) -> String {
+    format!("let it go on: kill -CONT {pid}; or end it: kill -KILL {pid}")
+}
+
 /// A connection on which the greeting is done.
 #[derive(Debug)]
 pub(crate) struct Client {

@@ -15,7 +15,7 @@ mod link;
 mod terminal;
 
 pub(crate) use attach::attach;
-pub(crate) use connection::{Client, ClientError};
+pub(crate) use connection::{Client, ClientError, goes_on};
 pub(crate) use copy::{Copied, CopyError, Manner, Unfinished, Way, copy};
 pub(crate) use ended::Ended;
 pub(crate) use exec::exec;

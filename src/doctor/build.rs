@@ -1,7 +1,7 @@
 //! Whether somebody gets into a build, and by which ways.
 
 use super::{Report, Row, State, way};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, goes_on};
 use crate::events::LogReader;
 use crate::state::{Home, Known};
 use runner_core::event::EventBody;
@@ -63,15 +63,21 @@ fn owner(known: &Known) -> (Row, bool) {
                 format!("{}, in {}, {} sessions", status.state, status.phase, status.sessions);
             (Row::ok("build", found), true)
         }
-        Ok(_) => (unreachable("its owner gives another answer than was asked for"), false),
-        Err(error) => (unreachable(&error.to_string()), false),
+        Ok(_) => {
+            (unreachable("its owner gives another answer than was asked for", NOT_OURS), false)
+        }
+        Err(error @ ClientError::Stopped { pid }) => {
+            (unreachable(&error.to_string(), &goes_on(pid)), false)
+        }
+        Err(error) => (unreachable(&error.to_string(), NOT_OURS), false),
     }
 }
 
-fn unreachable(why: &str) -> Row {
-    let consequence = "nobody gets into it";
-    let mend = "ask as the user who started it, or as root, with the same version and RUNNER_HOME";
-    Row::new("build", State::Missing, why, consequence, mend)
+const NOT_OURS: &str =
+    "ask as the user who started it, or as root, with the same version and RUNNER_HOME";
+
+fn unreachable(why: &str, mend: &str) -> Row {
+    Row::new("build", State::Missing, why, "nobody gets into it", mend)
 }
 
 /// What the build was started with.

@@ -6,6 +6,7 @@
 use super::{Row, State};
 use crate::amazon::{CODEBUILD, CallError, call_here};
 use crate::aws::{KeyPair, PROFILE};
+use crate::client::goes_on;
 use crate::state::{Home, Known, live_serve};
 use serde_json::{Value, json};
 
@@ -18,13 +19,19 @@ const CONSEQUENCE: &str = "AWS's clients find no way in; runner attach and runne
 pub(super) fn look(home: &Home, known: &Known) -> [Row; 2] {
     // One that was opened for this build is what its notice names.
     let own = known.dir.endpoint().filter(|_| known.dir.record().ok().flatten().is_none());
-    let serving = own.or_else(|| live_serve(home)).map(|serving| serving.address);
+    let serving = own.or_else(|| live_serve(home));
+    // No answer of a process that is stopped is waited for.
+    let stopped = serving.as_ref().filter(|serving| serving.is_stopped()).map(|it| it.pid);
+    let serving = serving.map(|serving| serving.address);
     match KeyPair::existing(home) {
         Ok(Some(keys)) => {
             let found = format!("{} (profile {PROFILE})", keys.path().display());
             let Some(address) = serving else {
                 return [not_offered(), Row::ok(CREDENTIALS, found)];
             };
+            if let Some(pid) = stopped {
+                return [is_stopped(&address, pid), Row::ok(CREDENTIALS, found)];
+            }
             judge(&address, known, call(&address, known, &keys), found)
         }
         Ok(None) => {
@@ -80,6 +87,11 @@ fn judge(address: &str, known: &Known, answer: Result<Value, CallError>, keys: S
             [Row::ok(ENDPOINT, format!("http://{address} answers")), row]
         }
     }
+}
+
+fn is_stopped(address: &str, pid: u32) -> Row {
+    let found = format!("http://{address} does not answer: its process {pid} is stopped");
+    Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, goes_on(pid))
 }
 
 fn not_offered() -> Row {

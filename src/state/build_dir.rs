@@ -265,7 +265,7 @@ impl BuildDir {
     /// The owner's pid, if it is stopped: by a signal, or by a debugger.
     pub(crate) fn stopped_owner(&self) -> Option<u32> {
         let pid = self.meta().ok()??.runner_pid;
-        matches!(state_of(pid)?, 'T' | 't').then_some(pid)
+        is_stopped(pid).then_some(pid)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -352,6 +352,11 @@ impl BuildDir {
     pub(crate) fn retire(&self) -> io::Result<()> {
         ignore_missing(fs::remove_file(&self.live))
     }
+}
+
+/// Whether a process is stopped, by a signal or by a debugger.
+pub(super) fn is_stopped(pid: u32) -> bool {
+    matches!(state_of(pid), Some('T' | 't'))
 }
 
 /// What the kernel says of a process's state; nothing where there is none.

@@ -13,6 +13,7 @@
 //! Everything in it is the caller's alone: folders 0700.
 
 use crate::private::make_private;
+use crate::runtime::limit_hint;
 use crate::users;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -41,6 +42,9 @@ impl StateError {
     pub(crate) fn hint(&self) -> &'static str {
         if let Some(foreign) = self.source.get_ref().and_then(|why| why.downcast_ref::<Foreign>()) {
             return foreign.hint();
+        }
+        if let Some(hint) = limit_hint(&self.source) {
+            return hint;
         }
         match self.source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

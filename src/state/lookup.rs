@@ -69,8 +69,8 @@ impl Named for Known {
 pub(crate) enum NotOne {
     None,
     Several(Vec<String>),
-    /// The one that is meant has ended.
-    Ended(String),
+    /// Each that may be meant has ended.
+    Ended(Vec<String>),
 }
 
 /// Which of all builds a name means.
@@ -88,13 +88,14 @@ pub(crate) fn choose<'a, B: Named>(
             if fitting.is_empty() { self::fitting(builds, wanted, false) } else { fitting }
         }
     };
+    let ids = || found.iter().map(|build| build.id().to_owned()).collect();
     match found.as_slice() {
         [] => Err(NotOne::None),
-        [one] if need == Need::Live && !one.is_live() => Err(NotOne::Ended(one.id().to_owned())),
-        [one] => Ok(one),
-        several => {
-            Err(NotOne::Several(several.iter().map(|build| build.id().to_owned()).collect()))
+        ended if need == Need::Live && !ended.iter().any(|build| build.is_live()) => {
+            Err(NotOne::Ended(ids()))
         }
+        [one] => Ok(one),
+        _ => Err(NotOne::Several(ids())),
     }
 }
 
@@ -133,7 +134,9 @@ pub(crate) enum LookupError {
     #[error("`{wanted}` fits {count} builds")]
     NotUnique { wanted: String, count: usize, ids: Vec<String> },
     #[error("build {id} has ended")]
-    Ended { id: String },
+    Ended { id: String, live: Vec<String> },
+    #[error("`{wanted}` fits no live build, and {count} that have ended")]
+    AllEnded { wanted: String, count: usize, live: Vec<String> },
     #[error("build {uuid} cannot be read: {why}")]
     Unreadable { uuid: String, why: String },
     #[error(transparent)]
@@ -147,15 +150,14 @@ impl LookupError {
             LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => {
                 format!("{self}: {}", ids.join(", "))
             }
-            LookupError::Unknown { live, .. } if live.is_empty() => {
-                format!("{self}, and none is live")
-            }
-            LookupError::Unknown { live, .. } => {
-                format!("{self}; live builds: {}", live.join(", "))
-            }
+            LookupError::Unknown { live, .. }
+            | LookupError::Ended { live, .. }
+            | LookupError::AllEnded { live, .. } => match live.as_slice() {
+                [] => format!("{self}; no build is live"),
+                live => format!("{self}; live builds: {}", live.join(", ")),
+            },
             LookupError::NoneLive
             | LookupError::NoneAtAll
-            | LookupError::Ended { .. }
             | LookupError::Unreadable { .. }
             | LookupError::State(_) => self.to_string(),
         }
@@ -234,7 +236,13 @@ pub(crate) fn find(home: &Home, wanted: Option<&str>, need: Need) -> Result<Know
                     count: ids.len(),
                     ids: some(ids),
                 }),
-                Err(NotOne::Ended(id)) => Err(LookupError::Ended { id }),
+                Err(NotOne::Ended(mut ids)) => {
+                    let (count, live) = (ids.len(), live_ids(&builds));
+                    Err(match ids.pop() {
+                        Some(id) if count == 1 => LookupError::Ended { id, live },
+                        _ => LookupError::AllEnded { wanted: wanted.to_owned(), count, live },
+                    })
+                }
             }
         }
     }
@@ -311,7 +319,7 @@ mod tests {
             choose(&builds, wanted, need).map(|build| build.0.to_owned()).map_err(|not| match not {
                 NotOne::None => "none".to_owned(),
                 NotOne::Several(ids) => format!("{} of them", ids.len()),
-                NotOne::Ended(id) => format!("{id} has ended"),
+                NotOne::Ended(ids) => format!("{} ended", ids.join(", ")),
             })
         };
         let one = |id: &str| Ok(id.to_owned());
@@ -319,7 +327,7 @@ mod tests {
         for (wanted, live, any) in [
             // Whole names, and the beginning of one.
             ("shop:aaaa-2", one("shop:aaaa-2"), one("shop:aaaa-2")),
-            ("aaaa-1", not("shop:aaaa-1 has ended"), one("shop:aaaa-1")),
+            ("aaaa-1", not("shop:aaaa-1 ended"), one("shop:aaaa-1")),
             ("aaaa", one("shop:aaaa-2"), not("2 of them")),
             ("a", not("2 of them"), not("3 of them")),
             ("shop:a", one("shop:aaaa-2"), not("2 of them")),
@@ -327,8 +335,8 @@ mod tests {
             // A project's name, also where it begins another one's.
             ("shop", one("shop:aaaa-2"), one("shop:aaaa-2")),
             ("blog", not("2 of them"), not("2 of them")),
-            ("old", not("2 of them"), not("2 of them")),
-            ("older", not("older:cccc-2 has ended"), one("older:cccc-2")),
+            ("old", not("old:cccc-1, older:cccc-2 ended"), not("2 of them")),
+            ("older", not("older:cccc-2 ended"), one("older:cccc-2")),
             // A project's name that may be a uuid's beginning as well.
             ("c", one("c:dddd-1"), not("3 of them")),
             ("", not("none"), not("none")),

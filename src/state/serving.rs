@@ -5,6 +5,7 @@
 //! serve.json   where it listens
 //! ```
 
+use super::build_dir::is_stopped;
 use super::home::{Home, StateError};
 use crate::private::write_durably;
 use crate::users;
@@ -20,6 +21,13 @@ pub(crate) struct Serving {
     /// `HOST:PORT`, as clients on this machine reach it.
     pub(crate) address: String,
     pub(crate) pid: u32,
+}
+
+impl Serving {
+    /// Whether its process is stopped, and answers nobody.
+    pub(crate) fn is_stopped(&self) -> bool {
+        is_stopped(self.pid)
+    }
 }
 
 /// The right to be it.

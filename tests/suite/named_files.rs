@@ -117,6 +117,15 @@ fn what_cannot_be_written() {
             outcome.says(&format!("{option}: cannot write {path}: ")).says(why);
         }
     }
+    // Nor does a folder become of what is there.
+    let file = bed.write("file", "kept");
+    for path in ["file", "socket", "/dev/null", "file/below"] {
+        for option in ["--artifacts", "--cache"] {
+            let outcome = bed.build(&build(&["echo begun"]), &[option, path]).code(2);
+            outcome.says(&format!("{option}: ")).says("is not a directory");
+        }
+    }
+    assert_eq!(fs::read_to_string(file).unwrap(), "kept");
 }
 
 fn zips_through_links() {

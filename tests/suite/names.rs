@@ -41,25 +41,13 @@ fn one_rule_in_every_verb() {
         has_name(name);
     }
     // What would be right is said.
-    for (name, code, said) in [
-        ("", 2, "there is no build ``"),
-        ("nosuch", 2, &*id),
-        ("shop:", 2, "its log: runner logs"),
-        (&old, 2, "has ended"),
-    ] {
-        if name == "shop:" {
-            // Among live builds it is one: that of this project.
-            bed.runner(["resume", name, "--help"]).code(0);
-            continue;
-        }
+    for (name, code, said) in
+        [("", 2, "there is no build ``"), ("nosuch", 2, &*id), (&old, 2, "has ended")]
+    {
         bed.runner(["resume", name]).code(code).says(said);
         bed.runner(["stop", name]).code(code).says(said);
         bed.runner(["exec", name, "--", "true"]).code(125).says(said);
-        bed.runner(["cp", &format!("{name}:/tmp/name"), "x"]).code(if name.is_empty() {
-            2
-        } else {
-            code
-        });
+        bed.runner(["cp", &format!("{name}:/tmp/name"), "x"]).code(code);
     }
     bed.runner(["resume"]).code(2).says("2 builds are live").says("shop-front:");
     bed.runner(["logs"]).code(2).says("2 builds are live");
@@ -78,6 +66,14 @@ fn one_rule_in_every_verb() {
         .code(2)
         .says("has ended")
         .says("its log: runner logs shop-front:");
+    // None of those that have ended would be right.
+    let none = bed.runner(["resume", "shop:"]).code(2).says("fits no live build, and 2 that have");
+    assert!(!none.stderr.contains(&old), "{}", none.stderr);
+    let (last, _) = paused(&bed, "last");
+    for name in ["shop", &old] {
+        bed.runner(["resume", name]).code(2).says("live builds: last:");
+    }
+    bed.resume(last);
 }
 
 /// The same names, resolved to one build before anything else.

@@ -175,6 +175,9 @@ fn a_runner_that_is_stopped() {
     ] {
         bed.runner(verb).code(code).says(&said).says(&format!("kill -CONT {pid}"));
     }
+    // Neither it nor its endpoint is asked for long.
+    let seen = bed.runner(["doctor", "demo"]).code(3).stdout;
+    assert_eq!(seen.matches(&format!("kill -CONT {pid}")).count(), 2, "{seen}");
     ran.signal(Signal::SIGTERM);
     assert_eq!(ran.wait(), 125);
     assert!(ran.stderr.text().contains(&said), "{}", ran.stderr.text());
@@ -239,6 +242,14 @@ fn too_few_descriptors() {
         let mut limited = bed.other("prlimit");
         limited.arg("--nofile=8").arg(runner()).args(verb);
         outcome(&mut limited).code(3).says("Too many open files").says("ulimit -n");
+    }
+    // Not somewhere on the way of a build that has begun.
+    for most in (12..=72).step_by(4) {
+        let mut limited = bed.other("prlimit");
+        limited.arg(format!("--nofile={most}")).arg(runner()).args(["run", "--engine", "process"]);
+        let ended = outcome(&mut limited);
+        let is_told = ended.code == 3 && ended.stderr.contains("ulimit -n");
+        assert!(ended.code == 0 || is_told, "{most}: {ended:?}");
     }
 }
 

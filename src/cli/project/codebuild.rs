@@ -1,7 +1,7 @@
 //! A project of CodeBuild's, as words that could be typed and what no option says.
 
 use super::{Extras, Reading, bucket, negatable, sentence, text_of};
-use crate::beneath::real;
+use crate::beneath::{Dir, real};
 use crate::cli::error::CliError;
 use crate::cli::run_args::RunArgs;
 use crate::cli::say;
@@ -15,6 +15,7 @@ use runner_core::project::{self, ProjectArtifacts, ProjectBuildspec, VariableKin
 use runner_core::spec::{Code, Span};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Whose images are named without a registry.
@@ -166,6 +167,7 @@ pub(in crate::cli) fn artifacts(
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => return Ok(None),
     };
+    folder_of("--artifacts", &primary.store)?;
     let mut secondary = BTreeMap::new();
     for artifacts in &extras.secondary_artifacts {
         if let (Some(id), Some(to)) = (&artifacts.identifier, of_project(artifacts)?) {
@@ -177,6 +179,17 @@ pub(in crate::cli) fn artifacts(
         }
     }
     Ok(Some(Destinations { primary, secondary }))
+}
+
+/// Checks that a folder is one, or can become one: after the build it is late to hear of it.
+fn folder_of(option: &str, store: &Store) -> Result<(), CliError> {
+    let Store::Folder(folder) = store else { return Ok(()) };
+    match Dir::real(folder) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            Err(CliError::usage(format!("{option}: {} is not a directory", folder.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A ZIP whose whole path is typed: a link leads to where the ZIP goes, and what is no regular file is written
@@ -225,10 +238,9 @@ pub(in crate::cli) fn cache(
                 CliError::usage(format!("--cache: cannot find out where {folder} leads: {error}"))
             };
             let key = home.signing_key();
-            (
-                Store::Folder(real(&folder).map_err(failed)?),
-                key.map_or_else(|error| without_key(&error), Signer::new),
-            )
+            let store = Store::Folder(real(&folder).map_err(failed)?);
+            folder_of("--cache", &store)?;
+            (store, key.map_or_else(|error| without_key(&error), Signer::new))
         }
         bucket @ Store::Bucket(_) => (bucket, Signer::default()),
     };

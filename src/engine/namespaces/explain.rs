@@ -1,6 +1,7 @@
 //! Why no container could be started, and what would mend it.
 
 use crate::engine::EngineError;
+use crate::runtime::limit_hint;
 use nix::errno::Errno;
 use runner_sandbox::{StartError, Step};
 use std::path::Path;
@@ -49,11 +50,8 @@ pub(super) fn explain(error: &StartError) -> EngineError {
             }
             Step::Namespaces | Step::Layer | Step::Source | Step::Root | Step::Confine => None,
         },
-        StartError::Users(_)
-        | StartError::Lost(_)
-        | StartError::Version(_)
-        | StartError::Record(_)
-        | StartError::Host(..) => None,
+        StartError::Host(_, error) | StartError::Record(error) => limit_hint(error),
+        StartError::Users(_) | StartError::Lost(_) | StartError::Version(_) => None,
     };
     let is_refused = |errno: i32| errno == Errno::EPERM as i32;
     let is_incapable = match error {
