@@ -209,7 +209,7 @@ fn as_json(rows: &[(String, Listed)]) -> String {
             })
         })
         .collect();
-    format!("{}\n", json!(list))
+    plain::json(&format!("{}\n", json!(list))).into_owned()
 }
 
 fn as_text(rows: Vec<(String, Listed)>) -> String {
@@ -222,7 +222,7 @@ fn as_text(rows: Vec<(String, Listed)>) -> String {
             entry.files.to_string(),
             indicatif::BinaryBytes(entry.bytes).to_string(),
             format!("{} ago", indicatif::HumanDuration(ago)),
-            place,
+            plain::name(place.as_bytes()),
         ]
     }));
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max();

@@ -30,9 +30,11 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
     };
     let text = match args.format {
         Format::Json => {
-            serde_json::to_string_pretty(&report).map_err(|error| CliError::of(OURS, error))?
+            let text =
+                serde_json::to_string_pretty(&report).map_err(|error| CliError::of(OURS, error))?;
+            plain::json(&text).into_owned()
         }
-        Format::Text => plain::lines(&table(&report)).into_owned(),
+        Format::Text => table(&report),
     };
     super::answer(format!("{}\n", text.trim_end()))?;
     Ok(if report.works { 0 } else { OURS })

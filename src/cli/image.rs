@@ -193,7 +193,7 @@ fn list(store: &Store, args: &LsArgs) -> Result<u8, CliError> {
                     json!({"name": tree.name, "bytes": tree.bytes, "usedMs": used.as_millis() as u64})
                 }))
                 .collect();
-            format!("{}\n", json!(list))
+            plain::json(&format!("{}\n", json!(list))).into_owned()
         }
         ListFormat::Text => {
             let mut rows: Vec<(&str, String, u64)> = list

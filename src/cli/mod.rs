@@ -30,6 +30,7 @@ use crate::stdio::{self, say};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use error::{CliError, OURS, SESSION};
 use runner_core::event::Notice;
+use runner_core::plain;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -146,8 +147,8 @@ fn start_tracing(verbose: u8) {
 }
 
 /// Writes an answer. A reader that has gone has read enough.
-fn answer(text: impl AsRef<[u8]>) -> Result<u8, CliError> {
-    match stdio::answer(text) {
+fn answer(text: impl AsRef<str>) -> Result<u8, CliError> {
+    match stdio::answer(&*plain::lines(text.as_ref())) {
         Ok(_) => Ok(0),
         Err(error) => Err(CliError::of(OURS, error)),
     }

@@ -47,7 +47,9 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     let text = match args.format {
         Format::Text => table(&rows),
         Format::Json => {
-            serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))? + "\n"
+            let text =
+                serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
+            plain::json(&text).into_owned() + "\n"
         }
     };
     super::answer(&text)

@@ -7,7 +7,7 @@ cases! {
     [] => the_examples, forms, all_problems_in_order, only_warnings_can_be_left_out,
         nothing_is_run_or_written, no_terminal_is_driven, thousands_of_problems,
         scalars_that_look_like_numbers, several_documents, keys_left_empty, places_of_what_is_meant, words_of_codebuild,
-        utf_16;
+        utf_16, words_that_become_tags, a_hostile_file_of_megabytes;
     [Python] => the_schema_takes_what_check_takes;
 }
 
@@ -144,6 +144,33 @@ fn thousands_of_problems() {
     bed.runner(["run"]).code(2).says("and 15900 errors more\n").says("16000 errors in runner.toml");
 }
 
+/// Whatever a hundred thousand problems are of, and however long their names, a report is a page or two.
+fn a_hostile_file_of_megabytes() {
+    let bed = Bed::new();
+    let many = |item: &dyn Fn(usize) -> String| (0..100_000).map(item).collect::<String>();
+    let head = "version: 0.2\nphases: {build: {commands: [a]}}\n";
+    let commands = "version: 0.2\nphases:\n  build:\n    commands:\n";
+    let name = "x".repeat(40);
+    for (text, code) in [
+        (format!("{head}{}", many(&|n| format!("{name}{n}: x\n"))), 0),
+        (
+            format!(
+                "{head}reports:\n{}",
+                many(&|n| format!(" r{n}: {{files: a, file-format: X}}\n"))
+            ),
+            2,
+        ),
+        (format!("{commands}{}", many(&|_| "      - '[[ a ]] && source b'\n".to_owned())), 0),
+        (format!("{commands}{}", many(&|_| "      - echo a: b\n".to_owned())), 2),
+        (format!("{head}{}: x\n", "x".repeat(8 << 20)), 2),
+        (format!("{head}x: '{}\n", "x\n".repeat(2 << 20)), 2),
+    ] {
+        let report = checked(&bed, &text, code);
+        let (lines, bytes) = (report.lines().count(), report.len());
+        assert!(lines <= 100 * 7 + 2 && bytes <= 64 << 10, "{lines} lines, {bytes} bytes");
+    }
+}
+
 fn checked(bed: &Bed, text: impl AsRef<[u8]>, code: i32) -> String {
     bed.write("buildspec.yml", text);
     bed.runner(["check"]).code(code).stdout
@@ -182,6 +209,13 @@ fn several_documents() {
         assert!(!report.contains("from_") && !report.contains("::"), "{report}");
     }
     assert_eq!(checked(&bed, format!("---\n{first}...\n"), 0), NO_PROBLEMS);
+    // The first may be one that nobody meant.
+    let indented = "  version: 0.2\n  phases: {build: {commands: [a]}}\nenv: {}\n";
+    let report = checked(&bed, indented, 0);
+    assert_eq!(told(&report), [("more-documents", "3:1")], "{report}");
+    assert!(report.contains("hint: indent it as the first key"), "{report}");
+    let report = checked(&bed, format!("---\n---\n{first}"), 2);
+    assert!(report.contains("[more-documents]") && report.contains("is empty"), "{report}");
 }
 
 /// An optional key without a value is none; so is an item.
@@ -211,6 +245,9 @@ fn keys_left_empty() {
         2,
     );
     assert!(report.contains("`files` is missing in reports.unit"), "{report}");
+    // And told once.
+    let report = checked(&bed, "version: 0.2\nphases:\n", 2);
+    assert_eq!(told(&report), [("missing-key", "2:1")], "{report}");
 }
 
 /// A problem is told where it is meant, and where the text for it stands.
@@ -221,6 +258,7 @@ fn places_of_what_is_meant() {
     assert_eq!(told(&report), [("unknown-key", "2:1"), ("command-is-map", "7:9")], "{report}");
     assert!(report.contains("7 |       - *common\n  |         ^^^^^^^\n"), "{report}");
     assert!(report.contains("  = note: its text stands at buildspec.yml:3:3\n"), "{report}");
+    assert!(report.contains("hint: an alias of a list is one item"), "{report}");
     let json = bed.runner(["check", "--format", "json"]).code(2).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let written = serde_json::json!({"line": 3, "column": 3});
@@ -235,11 +273,29 @@ fn places_of_what_is_meant() {
     assert_eq!(told(&report), [("bashism", "8:9")], "{report}");
     let line = "8 |         if [[ a == a ]]; then echo y; fi\n  |         ^^^^^^^^^^^";
     assert!(report.contains(line), "{report}");
+}
 
-    let negated = "version: 0.2\nphases:\n  build:\n    commands:\n      - ! test -f x\n      - !ls\n      - '! test -f y'\n";
-    let report = checked(&bed, negated, 0);
-    assert_eq!(told(&report), [("lost-tag", "5:11"), ("lost-tag", "6:12")], "{report}");
-    assert!(report.contains("the command that is run is `test -f x`"), "{report}");
+/// A shell negates with what YAML takes away.
+fn words_that_become_tags() {
+    let bed = Bed::new();
+    let text = "version: 0.2\nenv:\n  variables: {A: !Ref B, C: !x, D: !!str 5}\nphases:\n  pre_build:\n    \
+                commands: ! test -d x\n  build:\n    commands:\n      - ! test -f x\n      - !ls\n      \
+                - '! test -f y'\n    finally:\n      - ! |\n        grep x y\nartifacts:\n  files:\n    \
+                - !secret\n    - a\n  name: !sub y\n";
+    let report = checked(&bed, text, 0);
+    let places = ["3:22", "3:29", "6:17", "9:11", "10:12", "14:9", "17:14", "19:14"];
+    assert_eq!(told(&report), places.map(|place| ("lost-tag", place)), "{report}");
+    for words in [
+        "`!Ref` for a tag: the value is `B`",
+        "`!x` for a tag: nothing is left of the value",
+        "`!` for a tag: the command that is run is `test -d x`",
+        "`!` for a tag: the command that is run is `test -f x`",
+        "`!ls` for a tag: nothing is left of the item",
+        "`!secret` for a tag: nothing is left of the item",
+        "`!sub` for a tag: the value is `y`",
+    ] {
+        assert!(report.contains(words), "{words}: {report}");
+    }
 }
 
 /// The record of a build has CodeBuild's own words for what is no YAML, with its line, from 0.
@@ -275,30 +331,81 @@ fn the_schema_takes_what_check_takes() {
     let bed = Bed::new();
     let schema = bed.path("schema.json");
     std::fs::write(&schema, bed.runner(["check", "--schema"]).code(0).stdout).unwrap();
-    let head = "version: 0.2\nphases: {build: {commands: [a]}}\n";
-    let program = "import json, sys, yaml, jsonschema\n\
-                   jsonschema.validate(yaml.safe_load(open(sys.argv[2])), json.load(open(sys.argv[1])))\n";
-    for rest in [
+    let taken = [
         "reports: {a: {files: x, file-format: JunitXml}}",
         "reports: {a: {files: x, file-format: VisualStudioTrx}}",
         "reports: {a: {files: x, file-format: CucumberJson}}",
         "reports: {a: {files: x, file-format: junitxml}}",
+        "reports: {a: {files: [x, ~], file-format: , base-directory: , discard-paths: }}",
         "reports: {a: {files: x, discard-paths: Yes}}",
         "reports: {a: {files: x, discard-paths: 'YES'}}",
-        "cache: {paths: [a], action: Restore, key: }",
+        "reports: {a: {files: x, discard-paths: y}}",
+        "cache: {paths: [a], action: Restore, key: , fallback-keys: }",
+        "cache: {paths: a, key: 1e400, fallback-keys: [.nan, 5]}",
         "artifacts: {files: [a, null], name: , base-directory: , discard-paths: , exclude-paths: }",
+        "artifacts: {files: 12e4567, name: .inf, secondary-artifacts: {a: {files: x}}}",
+        "artifacts: {files: x, enable-symlinks: TRUE, s3-prefix: 5, secondary-artifacts: }",
         "env: {shell: , variables: , git-credential-helper: 'No', exported-variables: }",
-        "run-as:\nproxy:\nreports:\ncache:\nartifacts:",
-        "phases: {install: {runtime-versions: , commands: }, build: {commands: [a, null], finally: , on-failure: }}",
-    ] {
-        checked(&bed, format!("{head}{rest}\n"), 0);
-        let mut command = Command::new(python("python"));
-        command.args(["-c", program, schema.to_str().unwrap()]);
-        outcome(command.arg(bed.source().join("buildspec.yml"))).code(0);
+        "env: {shell: /bin/sh, variables: {A: , B: 12e4567, C: .nan, D: true, E: 010}}",
+        "env: {exported-variables: A, parameter-store: {A: x}, secrets-manager: {A: 'x:y'}}",
+        "run-as:\nproxy:\nreports:\ncache:\nartifacts:\nbatch:",
+        "proxy: {logs: Yes, upload-artifacts: }",
+        "batch: {build-list: [{identifier: 5, env: , buildspec: }], fast-fail: No}",
+        "batch: {build-graph: [{identifier: a, depend-on: }, {identifier: b, depend-on: a}]}",
+        "batch: {build-fanout: {parallelism: '3', ignore-failure: }}",
+        "batch: {build-matrix: {static: , dynamic: {env: {image: x, variables: {A: [1, ~], B: x, C: }}}}}",
+    ];
+    let phases = [
+        "{install: {runtime-versions: , commands: }, build: {commands: [a, null], finally: , on-failure: }}",
+        "{install: {runtime-versions: {python: 3.10, nodejs: 20}}, build: {commands: a, finally: b}}",
+        "{build: {commands: [1, true, 1e400], on-failure: continue, run-as: 1000}}",
+        "{build: {commands: [a], on-failure: RETRY-3-.*x}}",
+        "{install: , build: {commands: [a]}}",
+    ];
+    let refused = [
+        "reports: {a: {files: x, file-format: JunitXm}}",
+        "reports: {a: {files: x, discard-paths: maybe}}",
+        "reports: {a: {file-format: JunitXml}}",
+        "cache: {paths: [a], action: keep}",
+        "cache: []",
+        "artifacts: {files: {a: b}}",
+        "env: {variables: []}",
+        "env: {variables: {A: [x]}}",
+        "env: {exported-variables: {A: 1}}",
+        "batch: {build-list: [{buildspec: x}]}",
+        "batch: {build-fanout: {parallelism: many}}",
+        "batch: {build-fanout: {parallelism: -1}}",
+        "batch: {build-fanout: {parallelism: 1.5}}",
+    ];
+    let refused_phases = [
+        "{build: {commands: [{a: b}]}}",
+        "{build: {commands: [[a]]}}",
+        "{build: {commands: {a: b}}}",
+        "{build: {commands: [a], on-failure: NEVER}}",
+    ];
+    let head = "version: 0.2\nphases: {build: {commands: [a]}}\n";
+    let with_head = |rest: &&str| format!("{head}{rest}\n");
+    let with_version = |phases: &&str| format!("version: 0.2\nphases: {phases}\n");
+    let good = taken.iter().map(with_head).chain(phases.iter().map(with_version));
+    let bad = refused.iter().map(with_head).chain(refused_phases.iter().map(with_version));
+    let texts: Vec<(String, bool)> =
+        good.map(|text| (text, true)).chain(bad.map(|text| (text, false))).collect();
+    for (text, is_taken) in &texts {
+        checked(&bed, text, if *is_taken { 0 } else { 2 });
     }
-    // And what it does not, the schema does not.
-    checked(&bed, format!("{head}reports: {{a: {{files: x, file-format: JunitXm}}}}\n"), 2);
+    // One program for all of them.
+    let program = "import json, sys, yaml, jsonschema\n\
+                   schema = json.load(open(sys.argv[1]))\n\
+                   validator = jsonschema.Draft202012Validator(schema)\n\
+                   validator.check_schema(schema)\n\
+                   texts = json.load(open(sys.argv[2]))\n\
+                   print(json.dumps([validator.is_valid(yaml.safe_load(text)) for text, _ in texts]))\n";
+    let list = bed.path("texts.json");
+    std::fs::write(&list, serde_json::to_string(&texts).unwrap()).unwrap();
     let mut command = Command::new(python("python"));
-    command.args(["-c", program, schema.to_str().unwrap()]);
-    outcome(command.arg(bed.source().join("buildspec.yml"))).code(1);
+    command.args(["-c", program]).args([&schema, &list]);
+    let judged: Vec<bool> = serde_json::from_str(&outcome(&mut command).code(0).stdout).unwrap();
+    for ((text, is_taken), judged) in texts.iter().zip(judged) {
+        assert_eq!(*is_taken, judged, "{text}");
+    }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 cases! {
     [Containers, Image("busybox")] => what_a_hostile_repository_names, what_git_files_lead_to,
         state_behind_a_link,
-        fifos_in_the_source, escapes_in_our_lines, escapes_in_lines_of_the_log;
+        fifos_in_the_source, escapes_in_our_lines, escapes_in_lists, escapes_in_lines_of_the_log;
     [] => a_repository_that_is_a_trap;
     [Root] => the_directories_of_process_are_closed;
 }
@@ -149,6 +149,34 @@ fn escapes_in_our_lines() {
     let said = running.stderr.text();
     assert!(said.contains("]0;own") && !said.contains('\u{1b}'), "{said:?}");
     running.ends(0);
+}
+
+/// Neither do lists: texts have such characters replaced, JSON has them as escapes of the same value.
+fn escapes_in_lists() {
+    let bed = Bed::new();
+    let spec = "version: 0.2\nphases:\n  build:\n    commands:\n      - touch x\n      \
+                - \"codebuild-breakpoint # \\e]52;c;\\a\\u202e\\x9b\\x7f\"\ncache:\n  \
+                key: \"k\\e]52\\u202e\\x9b\\x7f\"\n  paths: [x]\n";
+    let is_harmless = |text: &str| {
+        assert!(text.contains("]52"), "{text:?}");
+        let acts = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!text.contains(acts), "{text:?}");
+    };
+    let cache = bed.path("cache");
+    let running = bed.paused(spec, &["--cache", cache.to_str().unwrap()]);
+    is_harmless(&bed.runner(["ps"]).code(0).stdout);
+    let json = bed.runner(["ps", "--format", "json"]).code(0).stdout;
+    is_harmless(&json);
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let command = "codebuild-breakpoint # \u{1b}]52;c;\u{7}\u{202e}\u{9b}\u{7f}";
+    assert_eq!(rows[0]["command"], command);
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+    is_harmless(&bed.runner(["cache", "ls"]).code(0).stdout);
+    let json = bed.runner(["cache", "ls", "--format", "json"]).code(0).stdout;
+    is_harmless(&json);
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows[0]["key"], "k\u{1b}]52\u{202e}\u{9b}\u{7f}");
 }
 
 /// Lines of the log that are ours hold what a buildspec says: no terminal acts on it. What a command

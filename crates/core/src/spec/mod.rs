@@ -48,11 +48,7 @@ fn read(source: &str, look: Look) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Di
         yaml::parse(source).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
     if let Some(span) = next {
-        let message = "the buildspec ends here: CodeBuild reads the first document of a file only";
-        problems.push(
-            Diagnostic::new(Code::MoreDocuments, span, message)
-                .hint("remove the `---` and what follows it, or make it a file of its own"),
-        );
+        problems.push(more_documents(source, span));
     }
     let spec = judge(&node, &mut problems);
     if let Some(spec) = &spec {
@@ -63,6 +59,16 @@ fn read(source: &str, look: Look) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Di
         Some(spec) if !problems.iter().any(Diagnostic::is_error) => Ok((spec, problems)),
         _ => Err(problems),
     }
+}
+
+fn more_documents(source: &str, span: Span) -> Diagnostic {
+    let line = source.lines().nth((span.line as usize).saturating_sub(1)).unwrap_or_default();
+    let message = "the buildspec ends here: CodeBuild reads the first document of a file only";
+    let hint = match line.starts_with("---") || line.starts_with("...") {
+        true => "remove the `---` and what follows it, or make it a file of its own",
+        false => "indent it as the first key of the file, or remove it",
+    };
+    Diagnostic::new(Code::MoreDocuments, span, message).hint(hint)
 }
 
 fn judge(node: &yaml::Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {

@@ -31,7 +31,8 @@ fn value(shape: &Shape) -> Value {
             {"type": "string", "pattern": ecma("(?i)^(yes|no|true|false|on|off|y|n)$")},
         ]}),
         Shape::Count => {
-            json!({"anyOf": [{"type": "integer", "minimum": 0}, {"pattern": "^[0-9]+$"}]})
+            let digits = json!({"type": "string", "pattern": "^[0-9]+$"});
+            json!({"anyOf": [{"type": "integer", "minimum": 0}, digits]})
         }
         Shape::Choice(known) => {
             // Names for editors to offer, and all that is taken for them.
@@ -46,18 +47,17 @@ fn value(shape: &Shape) -> Value {
         }),
         Shape::Texts | Shape::Commands(_) => json!({"anyOf": [
             scalar,
-            {"type": ["array", "null"], "items": {"type": ["string", "number", "boolean", "null"]}},
+            {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}},
         ]}),
-        Shape::Maps(keys) => json!({"type": ["array", "null"], "items": object(keys)}),
+        Shape::Maps(keys) => json!({"type": "array", "items": object(keys)}),
         Shape::Map(keys) => object(keys),
         Shape::Names(_, inner) => {
-            let mut inner = value(inner);
+            let mut schema = value(inner);
             // A variable may be empty.
-            if let Some(Value::Array(types)) = inner.get_mut("type")
-                && !types.contains(&json!("null"))
-            {
-                types.push(json!("null"));
+            if matches!(inner, Shape::Text | Shape::Texts) {
+                allow_nothing(&mut schema);
             }
+            let inner = schema;
             json!({"type": ["object", "null"], "additionalProperties": inner})
         }
     }

@@ -4,14 +4,15 @@
 //! Fed by `yaml`; tells every problem it finds and changes nothing. `raw` reads what is left without
 //! looking at it again.
 
-use super::diagnostic::{Code, Diagnostic, Severity, Span};
+use super::diagnostic::{Code, Diagnostic, Few, Severity, Span};
 use super::language::{Key, Shape, flag};
 use super::yaml::{Node, Value};
 use std::collections::HashMap;
 
 /// Looks at a node and all below it. `path` is the node's place, for messages.
 pub(crate) fn check(node: &Node, shape: &Shape, path: &str, problems: &mut Vec<Diagnostic>) {
-    Checker { problems, document: "the buildspec", is_strict: false }.value(node, shape, path);
+    Checker { problems, document: "the buildspec", is_strict: false, guesses: 0 }
+        .value(node, shape, path);
 }
 
 /// The same for a document of another kind, in which a key that is not known is an error.
@@ -21,7 +22,7 @@ pub(crate) fn check_strictly(
     document: &'static str,
     problems: &mut Vec<Diagnostic>,
 ) {
-    Checker { problems, document, is_strict: true }.value(node, shape, "");
+    Checker { problems, document, is_strict: true, guesses: 0 }.value(node, shape, "");
 }
 
 /// A key of a map, at its last place, with its value.
@@ -31,13 +32,16 @@ struct Entry<'n> {
     value: &'n Node,
 }
 
-const QUOTE_IT: &str = "quote the whole command, or write it under `- |`";
+const QUOTE_COMMAND: &str = "quote the whole command, or write it under `- |`";
+const QUOTE_VALUE: &str = "quote the whole value";
 
 struct Checker<'a> {
     problems: &'a mut Vec<Diagnostic>,
     /// What it is called where no key can be named.
     document: &'static str,
     is_strict: bool,
+    /// How often a name has been compared with those that are known.
+    guesses: usize,
 }
 
 impl Checker<'_> {
@@ -52,6 +56,9 @@ impl Checker<'_> {
                 for Entry { name, value, .. } in self.once_each(entries, path) {
                     // A variable may be empty; everything else needs a value.
                     if value.value == Value::Null && matches!(inner, Shape::Text) {
+                        if let Some(tag) = lost_tag(value) {
+                            self.nothing_left(value, tag, "value", QUOTE_VALUE);
+                        }
                         continue;
                     }
                     self.value(value, inner, &join(path, name));
@@ -65,18 +72,20 @@ impl Checker<'_> {
             (Shape::Commands(title), Value::Sequence(items)) => self.commands(items, title),
             (Shape::Texts, Value::Sequence(items)) => {
                 for (number, item) in items.iter().enumerate() {
-                    match item.value {
-                        Value::Scalar(_) => {}
-                        Value::Null => self.empty_item(item),
+                    match &item.value {
+                        Value::Scalar(text) => self.cut(item, text, "value", QUOTE_VALUE),
+                        Value::Null => self.empty_item(item, QUOTE_VALUE),
                         _ => self.wrong(item, &format!("{path}[{number}]"), "a text"),
                     }
                 }
             }
             // Not in the reference, but found in the wild: one item without the dash.
-            (
-                Shape::Text | Shape::Form(_) | Shape::Texts | Shape::Commands(_),
-                Value::Scalar(_),
-            ) => {}
+            (Shape::Commands(_), Value::Scalar(text)) => {
+                self.cut(node, text, "command that is run", QUOTE_COMMAND);
+            }
+            (Shape::Text | Shape::Form(_) | Shape::Texts, Value::Scalar(text)) => {
+                self.cut(node, text, "value", QUOTE_VALUE);
+            }
             (Shape::Flag, Value::Scalar(text)) if flag(text).is_some() => {}
             (Shape::Count, Value::Scalar(text)) if text.parse::<u32>().is_ok() => {}
             (Shape::Choice(known), Value::Scalar(text)) => self.choice(node, text, known, path),
@@ -94,12 +103,16 @@ impl Checker<'_> {
 
     fn map(&mut self, node: &Node, entries: &[(Node, Node)], keys: &'static [Key], path: &str) {
         let found = self.once_each(entries, path);
+        let has =
+            |name| found.iter().any(|entry| entry.name == name && entry.value.value != Value::Null);
+        // `validate` tells it of phases that nothing stands for.
+        let needs_phases = path.is_empty() && !has("batch");
         for Entry { name, span, value } in &found {
             match keys.iter().find(|key| key.name == *name) {
                 Some(key) => {
                     self.value(value, &key.shape, &join(path, name));
-                    if value.value == Value::Null {
-                        self.empty(key, *span, path);
+                    if value.value == Value::Null && !(needs_phases && *name == "phases") {
+                        self.empty(key, *span, value, path);
                     }
                 }
                 None => self.unknown(name, *span, path, keys),
@@ -119,13 +132,16 @@ impl Checker<'_> {
     }
 
     /// A key that need not be there, and has no value.
-    fn empty(&mut self, key: &Key, span: Span, path: &str) {
+    fn empty(&mut self, key: &Key, span: Span, value: &Node, path: &str) {
         // What is missing where it must be is told as that, and so is a phase without commands.
         let is_told = key.is_required
             || path == "phases"
             || path.starts_with("phases.") && path != "phases.install" && key.name == "commands";
         if is_told {
             return;
+        }
+        if let Some(tag) = lost_tag(value) {
+            return self.nothing_left(value, tag, "value", QUOTE_VALUE);
         }
         let message =
             format!("`{}` of {} has no value; it counts as absent", key.name, self.place(path));
@@ -136,22 +152,20 @@ impl Checker<'_> {
     }
 
     /// An item of a list that is nothing.
-    fn empty_item(&mut self, item: &Node) {
-        let (code, message) = match &item.tag {
-            None => (
-                Code::Empty,
-                "nothing is written behind this dash; the item is left out".to_owned(),
-            ),
-            Some(tag) => (
-                Code::LostTag,
-                format!("YAML takes `{tag}` for a tag: nothing is left of the item"),
-            ),
-        };
-        let problem = Diagnostic::new(code, item.span, message);
-        self.problems.push(match code {
-            Code::LostTag => problem.hint(QUOTE_IT),
-            _ => problem.hint("write what is meant, or remove the dash"),
-        });
+    fn empty_item(&mut self, item: &Node, hint: &str) {
+        if let Some(tag) = lost_tag(item) {
+            return self.nothing_left(item, tag, "item", hint);
+        }
+        let message = "nothing is written behind this dash; the item is left out";
+        self.problems.push(
+            Diagnostic::new(Code::Empty, item.span, message)
+                .hint("write what is meant, or remove the dash"),
+        );
+    }
+
+    fn nothing_left(&mut self, node: &Node, tag: &str, what: &str, hint: &str) {
+        let message = format!("YAML takes `{tag}` for a tag: nothing is left of the {what}");
+        self.problems.push(Diagnostic::new(Code::LostTag, node.span, message).hint(hint));
     }
 
     fn missing(&mut self, keys: &[Key], found: &[&str], span: Span, path: &str) {
@@ -167,7 +181,8 @@ impl Checker<'_> {
         }
         let problem =
             Diagnostic::new(Code::BadValue, node.span, format!("{path} cannot be `{text}`"));
-        self.problems.push(match nearest(text, known.iter().copied()) {
+        let near = self.guess(text, known.iter().copied());
+        self.problems.push(match near {
             Some(name) => problem.hint(format!("did you mean `{name}`?")),
             None => problem.hint(format!("it is one of {}", known.join(", "))),
         });
@@ -177,13 +192,17 @@ impl Checker<'_> {
         for (index, item) in items.iter().enumerate() {
             let hint = match &item.value {
                 Value::Scalar(text) => {
-                    self.lost_tag(item, text);
+                    self.cut(item, text, "command that is run", QUOTE_COMMAND);
                     continue;
                 }
                 // Also what is left of an item that is all comment.
                 Value::Null => {
-                    self.empty_item(item);
+                    self.empty_item(item, QUOTE_COMMAND);
                     continue;
+                }
+                Value::Sequence(_) if item.span.written.is_some() => {
+                    "an alias of a list is one item that is a list: write its commands one by one, or the \
+                     alias in place of the whole list"
                 }
                 Value::Mapping(_) => {
                     "quote the whole command, or write it under `- |`: YAML takes `name: value` and \
@@ -204,12 +223,12 @@ impl Checker<'_> {
         }
     }
 
-    /// YAML keeps a word for itself that begins with an exclamation mark; a shell would have it negate.
-    fn lost_tag(&mut self, item: &Node, text: &str) {
-        let Some(tag) = item.tag.as_deref().filter(|tag| !tag.starts_with("!!")) else { return };
+    /// Tells what a tag has left of a text.
+    fn cut(&mut self, node: &Node, text: &str, what: &str, hint: &str) {
+        let Some(tag) = lost_tag(node) else { return };
         let first = text.lines().next().unwrap_or_default();
-        let message = format!("YAML takes `{tag}` for a tag: the command that is run is `{first}`");
-        self.problems.push(Diagnostic::new(Code::LostTag, item.span, message).hint(QUOTE_IT));
+        let message = format!("YAML takes `{tag}` for a tag: the {what} is `{first}`");
+        self.problems.push(Diagnostic::new(Code::LostTag, node.span, message).hint(hint));
     }
 
     /// Names and values, each name with its last value.
@@ -255,11 +274,17 @@ impl Checker<'_> {
         if self.is_strict {
             problem.severity = Severity::Error;
         }
-        let near = nearest(name, keys.iter().map(|key| key.name));
+        let near = self.guess(name, keys.iter().map(|key| key.name));
         self.problems.push(match near {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
             None => problem,
         });
+    }
+
+    /// The known name that was probably meant, for as many names as a person is shown.
+    fn guess<'n>(&mut self, name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+        self.guesses += 1;
+        (self.guesses <= Few::MOST).then(|| nearest(name, known)).flatten()
     }
 
     fn wrong_shape(&mut self, node: &Node, shape: &Shape, path: &str) {
@@ -292,6 +317,13 @@ impl Checker<'_> {
             format!("{} must be {wanted}, but here is {}", self.place(path), node.value.kind());
         self.problems.push(Diagnostic::new(Code::WrongShape, node.span, message));
     }
+}
+
+/// A tag that YAML takes away from a text: a word that begins with an exclamation mark, with which a shell
+/// negates. Those of YAML itself, `!!str` for one, are meant.
+fn lost_tag(node: &Node) -> Option<&str> {
+    let is_meant = |tag: &&str| tag.starts_with("!!") || tag.starts_with("!<tag:yaml.org,2002:");
+    node.tag.as_deref().filter(|tag| !is_meant(tag))
 }
 
 fn text(node: &Node) -> Option<&str> {

@@ -23,6 +23,12 @@ pub(super) struct Open {
     pub(super) column: usize,
 }
 
+impl Open {
+    fn is_flow(&self) -> bool {
+        matches!(self.kind, Kind::FlowSequence | Kind::FlowMapping)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     BlockSequence,
@@ -34,6 +40,19 @@ pub(super) enum Kind {
 impl Context {
     pub(super) fn innermost(&self) -> Option<&Open> {
         self.open.last()
+    }
+
+    pub(super) fn is_in_flow(&self) -> bool {
+        self.innermost().is_some_and(Open::is_flow)
+    }
+
+    /// Whether the outermost brackets begin where a key of the map around them would.
+    pub(super) fn is_flow_a_key(&self) -> bool {
+        let Some(first) = self.open.iter().position(Open::is_flow) else { return false };
+        let around = first.checked_sub(1).and_then(|at| self.open.get(at));
+        around.is_some_and(|around| {
+            around.kind == Kind::BlockMapping && around.column == self.open[first].column
+        })
     }
 
     /// Takes note of an event.

@@ -9,6 +9,9 @@ use super::context::{Context, Kind};
 use crate::spec::diagnostic::{Code, Diagnostic, Span};
 use serde_yaml::granit_parser::{ErrorKind, Marker, ScanError};
 
+#[cfg(test)]
+mod tests;
+
 const CANNOT_START: &str = "found character that cannot start any token";
 const NO_COLON: &str = "could not find expected ':'";
 const NO_KEY: &str = "did not find expected key";
@@ -133,10 +136,20 @@ impl<'s> Scene<'s> {
                 E::ExpectedFlowMappingSeparator => "did not find expected ',' or '}'",
                 _ => "did not find expected ',' or ']'",
             })),
-            E::InvalidColonPlacement | E::MismatchedFlowCollectionEnd { .. } => {
-                here(self.expected()?)
-            }
+            E::InvalidColonPlacement if self.context.is_in_flow() => here(self.expected()?),
+            E::MismatchedFlowCollectionEnd { open, .. } => here(flow_goes_on(*open)),
             E::UnexpectedEofBlockMapping | E::UnexpectedEofBlockSequence => here(NO_NODE),
+            E::UnexpectedEofFlowMapping
+            | E::UnexpectedEofFlowSequence
+            | E::UnexpectedEofImplicitFlowMapping
+                if self.rest().starts_with(',') =>
+            {
+                here(NO_NODE)
+            }
+            E::UnclosedFlowCollection { open } => self.unclosed(*open),
+            E::BlockEntryInFlowCollection => self.dash_in_flow(),
+            E::MappingKeyNotAllowed => here("mapping keys are not allowed in this context"),
+            E::InvalidBlockScalarIndent => here(self.expected()?),
             E::MisplacedFlowCollectionEnd => here(match self.is_awaiting_a_node() {
                 true => NO_NODE,
                 false => self.expected()?,
@@ -153,10 +166,21 @@ impl<'s> Scene<'s> {
             },
             E::InvalidBlockScalarHeader => here(NO_LINE_END),
             E::ZeroBlockScalarIndent => here("found an indentation indicator equal to 0"),
-            E::UnknownQuotedScalarEscape => here("found unknown escape character"),
+            E::UnknownQuotedScalarEscape => {
+                Some(("found unknown escape character", self.line_of_escape()))
+            }
             // Misspelt there, too.
-            E::InvalidQuotedScalarHexEscape => here("did not find expected hexdecimal number"),
-            E::InvalidUnicodeEscape => here("found invalid Unicode character escape code"),
+            E::InvalidQuotedScalarHexEscape => {
+                Some(("did not find expected hexdecimal number", self.line_of_escape()))
+            }
+            E::InvalidUnicodeEscape
+            | E::MissingLowSurrogate
+            | E::UnpairedLowSurrogate
+            | E::InvalidLowSurrogate
+            | E::InvalidLowSurrogateHexEscape => {
+                Some(("found invalid Unicode character escape code", self.line_of_escape()))
+            }
+            E::UnsupportedYamlMajorVersion => here("found incompatible YAML document"),
             E::UndeclaredTagHandle => here("found undefined tag handle"),
             E::MissingTagUri => here("did not find expected tag URI"),
             E::UnclosedVerbatimTag => here("did not find the expected '>'"),
@@ -184,8 +208,8 @@ impl<'s> Scene<'s> {
         Some(match self.context.innermost()?.kind {
             Kind::BlockSequence => "did not find expected '-' indicator",
             Kind::BlockMapping => NO_KEY,
-            Kind::FlowSequence => "did not find expected ',' or ']'",
-            Kind::FlowMapping => "did not find expected ',' or '}'",
+            Kind::FlowSequence => flow_goes_on('['),
+            Kind::FlowMapping => flow_goes_on('{'),
         })
     }
 
@@ -195,6 +219,36 @@ impl<'s> Scene<'s> {
         let before = line.trim_end();
         let awaits_value = self.context.innermost().is_some_and(|open| open.awaits_value);
         awaits_value || before.ends_with("- ") || before.trim_start() == "-"
+    }
+
+    /// Where a file ends within brackets. libyaml stops earlier where a colon comes first.
+    fn unclosed(&self, open: char) -> Option<(&'static str, usize)> {
+        if self.is_key(self.at) {
+            return Some((NO_COLON, self.line_of_next(self.end_of_line())));
+        }
+        let inside = self.rest().trim_end();
+        if inside.contains([':', '#']) || open == '{' && inside.contains('\n') {
+            return None;
+        }
+        let text = match inside.ends_with([',', '[', '{']) {
+            true => NO_NODE,
+            false => flow_goes_on(open),
+        };
+        let is_cut = !self.source.ends_with('\n');
+        Some((text, lines_before(self.source, self.source.len()) + usize::from(is_cut)))
+    }
+
+    /// Where an item of a block stands within brackets.
+    fn dash_in_flow(&self) -> Option<(&'static str, usize)> {
+        if !self.context.is_in_flow() || self.context.is_flow_a_key() {
+            return None;
+        }
+        let before = self.source[..self.at].trim_end();
+        let text = match before.ends_with([',', '[', '{', ':']) {
+            true => NO_NODE,
+            false => self.expected()?,
+        };
+        Some((text, self.line))
     }
 
     /// Where a quoted text is followed by what cannot follow it.
@@ -249,6 +303,19 @@ impl<'s> Scene<'s> {
         })
     }
 
+    /// The line of the escape that is none, in the text that begins here.
+    fn line_of_escape(&self) -> usize {
+        let mut at = self.at;
+        while let Some(found) = self.source[at..].find('\\') {
+            let after = &self.source[at + found + 1..];
+            if !is_escape(after) {
+                return lines_before(self.source, at + found);
+            }
+            at += found + 1 + after.chars().next().map_or(0, char::len_utf8);
+        }
+        self.line
+    }
+
     fn end_of_line(&self) -> usize {
         self.rest().find('\n').map_or(self.source.len(), |end| self.at + end)
     }
@@ -267,6 +334,26 @@ impl<'s> Scene<'s> {
             indent.contains('\t').then_some(number)
         })
     }
+}
+
+/// What belongs behind an item within brackets.
+fn flow_goes_on(open: char) -> &'static str {
+    match open {
+        '[' => "did not find expected ',' or ']'",
+        _ => "did not find expected ',' or '}'",
+    }
+}
+
+/// Whether what follows a backslash in double quotes is an escape that libyaml takes.
+fn is_escape(after: &str) -> bool {
+    let digits = match after.chars().next() {
+        Some('x') => 2,
+        Some('u') => 4,
+        Some('U') => 8,
+        first => return first.is_none_or(|c| "0abt\tnvfre \"/\\N_LP\r\n".contains(c)),
+    };
+    let code = after.get(1..=digits).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    code.and_then(char::from_u32).is_some()
 }
 
 /// What libyaml says of a token that is none.
