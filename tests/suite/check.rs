@@ -96,7 +96,9 @@ fn no_terminal_is_driven() {
         for format in ["text", "json", "sarif"] {
             let report = bed.runner(["check", "--format", format]).stdout;
             assert!(!report.contains(acts), "{format}: {report:?}");
-            assert!(report.contains("52;c;cm0="), "{format}: {report:?}");
+            // SARIF has messages, and no lines of the file.
+            let is_shown = format != "sarif" || text.contains("52;c;cm0=\\a");
+            assert_eq!(report.contains("52;c;cm0="), is_shown, "{format}: {report:?}");
         }
         let told = bed.runner(["run", "--engine", "process"]).stderr;
         assert!(!told.contains(acts), "{told:?}");
@@ -153,13 +155,6 @@ fn a_hostile_file_of_megabytes() {
     let name = "x".repeat(40);
     for (text, code) in [
         (format!("{head}{}", many(&|n| format!("{name}{n}: x\n"))), 0),
-        (
-            format!(
-                "{head}reports:\n{}",
-                many(&|n| format!(" r{n}: {{files: a, file-format: X}}\n"))
-            ),
-            2,
-        ),
         (format!("{commands}{}", many(&|_| "      - '[[ a ]] && source b'\n".to_owned())), 0),
         (format!("{commands}{}", many(&|_| "      - echo a: b\n".to_owned())), 2),
         (format!("{head}{}: x\n", "x".repeat(8 << 20)), 2),
@@ -283,7 +278,7 @@ fn words_that_become_tags() {
                 - '! test -f y'\n    finally:\n      - ! |\n        grep x y\nartifacts:\n  files:\n    \
                 - !secret\n    - a\n  name: !sub y\n";
     let report = checked(&bed, text, 0);
-    let places = ["3:22", "3:29", "6:17", "9:11", "10:12", "14:9", "17:14", "19:14"];
+    let places = ["3:23", "3:31", "6:17", "9:11", "10:12", "14:9", "17:14", "19:14"];
     assert_eq!(told(&report), places.map(|place| ("lost-tag", place)), "{report}");
     for words in [
         "`!Ref` for a tag: the value is `B`",
