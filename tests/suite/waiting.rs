@@ -12,10 +12,13 @@ cases! {
     [] => nothing_to_wait_for;
 }
 
-/// Whether a process waits for what the kernel tells of files.
+/// Whether a process waits for what the kernel tells of files. Only root sees what a runner has open; others see that
+/// it sleeps, which it hardly does before.
 fn waits(running: &Running) -> bool {
-    let dir = format!("/proc/{}/fd", running.pid());
-    let Ok(fds) = fs::read_dir(dir) else { return false };
+    let dir = format!("/proc/{}", running.pid());
+    let Ok(fds) = fs::read_dir(format!("{dir}/fd")) else {
+        return fs::read_to_string(format!("{dir}/stat")).is_ok_and(|stat| stat.contains(") S "));
+    };
     fds.flatten()
         .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == Path::new("anon_inode:inotify")))
 }
