@@ -352,6 +352,7 @@ impl Build {
             layers,
             work,
             limits: request.limits,
+            stops: request.stops.clone(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::outputs::{Destinations, LeavingPlaces, Store};
 use crate::secrets::Vault;
 use crate::session::LogDir;
 use runner_core::env::Variables;
-use runner_core::plan::Limits;
+use runner_core::plan::{Limits, Stops};
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_sandbox::Toolbox;
 use std::fs;
@@ -41,6 +41,8 @@ pub(crate) struct RunRequest {
     pub(crate) unseen: Unseen,
     pub(crate) sessions: bool,
     pub(crate) limits: Limits,
+    /// Where it stops.
+    pub(crate) stops: Stops,
     /// What the container may use of the machine.
     pub(crate) resources: runner_sandbox::Limits,
     pub(crate) network: Network,

@@ -8,9 +8,11 @@ mod cache;
 mod check;
 mod course;
 mod cp;
+mod debug;
 mod doctor;
 mod error;
 mod forward;
+mod history;
 mod home;
 mod image;
 mod logs;
@@ -66,6 +68,21 @@ enum Verb {
     PortForward(forward::ForwardArgs),
     /// Let a paused build go on, as codebuild-resume does inside
     Resume(builds::BuildArg),
+    /// Run the command a build has stopped at again, or another text in its place
+    Retry(debug::RetryArgs),
+    /// Leave the command a build has stopped at out; one that has failed stays failed
+    Skip(debug::SkipArgs),
+    /// Let a build that has stopped go on, and stop before its next command
+    Step(builds::BuildArg),
+    /// Go on from an earlier command of a build that has stopped, in its files as they are
+    Rerun(debug::RerunArgs),
+    /// End a build that has stopped: no further command, no artifacts
+    Abort(builds::BuildArg),
+    /// A build's runs, each with its place, its end, and what people have done
+    History(history::HistoryArgs),
+    /// Where a live build stops
+    #[command(subcommand)]
+    Break(debug::BreakVerb),
     /// Stop a build
     Stop(builds::BuildArg),
     /// Try what works on this machine, or why a session to a build would not, and say how to mend it
@@ -116,6 +133,13 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Cp(args) => cp::cp(&args),
         Verb::PortForward(args) => forward::forward(&args),
         Verb::Resume(args) => builds::resume(&args),
+        Verb::Retry(args) => debug::retry(args),
+        Verb::Skip(args) => debug::skip(&args),
+        Verb::Step(args) => debug::step(args.name()),
+        Verb::Rerun(args) => debug::rerun(&args),
+        Verb::Abort(args) => debug::abort(args.name()),
+        Verb::History(args) => history::history(&args),
+        Verb::Break(verb) => debug::breakpoints(&verb),
         Verb::Stop(args) => builds::stop(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Logs(args) => logs::logs(&args),

@@ -80,6 +80,8 @@ pub(super) const FIELDS: &[Field] = {
         field("privileged", Beyond("gives the build rights over this machine"), Nowhere),
         field("toolbox", Build, Nowhere),
         field("enable-session", Build, Nowhere),
+        field("break-on", Build, Nowhere),
+        field("step", Build, Nowhere),
         field("break-timeout", Build, Nowhere),
         field("break-timeout-action", Build, Nowhere),
         field("session-idle-timeout", Build, Nowhere),

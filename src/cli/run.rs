@@ -81,6 +81,14 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     {
         say(&format!("not collected: {}", wanted.join(", ")));
     }
+    if let Some(spec) = &spec {
+        let work = plan::work(spec.clone());
+        for breakpoint in &args.break_on {
+            breakpoint
+                .check(&work)
+                .map_err(|why| CliError::usage(format!("--break-on {breakpoint}: {why}")))?;
+        }
+    }
     let aws = args.aws_profile.as_deref().map(values::identity);
     let vault = match &args.secrets {
         Some(path) => Vault::File(
@@ -108,7 +116,8 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         asker: asker(&extras),
         mounts: args.mount,
         unseen,
-        sessions: args.enable_session,
+        sessions: args.enable_session || args.step || !args.break_on.is_empty(),
+        stops: plan::Stops { breakpoints: args.break_on, step: args.step },
         limits: plan::Limits {
             timeout: args.timeout,
             timeout_while_paused: args.timeout_while_paused,

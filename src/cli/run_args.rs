@@ -3,12 +3,13 @@
 //! Read by `run`, and by `project` for the same options in files; what each of them reaches is in
 //! `reach`.
 
-use super::values;
+use super::{debug, values};
 use crate::engine::{Kind, UserMount};
 use crate::image::Image;
 use crate::outputs::{Destination, Store};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
+use runner_core::debug::Breakpoint;
 use runner_sandbox::Cpus;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -59,6 +60,13 @@ pub(super) struct RunArgs {
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     pub(super) enable_session: bool,
+    /// Stop there: start, failure, any-failure, before:PLACE, after:PHASE, command:/RE/ or change:NAME, and
+    /// behind it `if EXPR`, `hits N`, `log "TEXT"`. PLACE is PHASE[:finally][:N]. Implies --enable-session
+    #[arg(long, value_name = "BREAKPOINT", value_parser = debug::breakpoint)]
+    pub(super) break_on: Vec<Breakpoint>,
+    /// Stop before the first command; `runner step` goes on to the next. Implies --enable-session
+    #[arg(long)]
+    pub(super) step: bool,
     /// How long a breakpoint waits while no session is open [default: for ever at a terminal, else
     /// 15m]. A session of AWS's clients stays open for --session-idle-timeout after its client is gone,
     /// which may come back

@@ -7,11 +7,13 @@ use super::connection::{Connection, Frames, send};
 use super::forward;
 use crate::clock;
 use crate::driver::Progress;
-use crate::driver::inbox::Inbox;
+use crate::driver::inbox::{Change, Inbox};
 use crate::duplex::Duplex;
 use crate::events::Heads;
 use crate::session::{DEAF, Ending, Hub, OpenError, Session, SessionControls};
 use crate::users;
+use runner_core::debug::{self, ParseError, Who};
+use runner_core::event::BreakpointId;
 use runner_core::machine::Input;
 use runner_core::phase::Status as BuildStatus;
 use runner_wire::control::{Answer, PROTOCOL, Request, Status};
@@ -91,6 +93,27 @@ impl Host {
                     };
                     connection.answer(&answer).await?;
                 }
+                Request::Decide(decision) => {
+                    let by = who(peer);
+                    let answer = match self.inbox.decide(decision, by).await {
+                        None => Answer::Done,
+                        Some(message) => Answer::Refused { code: 2, message },
+                    };
+                    connection.answer(&answer).await?;
+                }
+                Request::Breakpoints => {
+                    let answer = self.breakpoints(Ok(Change::None)).await;
+                    connection.answer(&answer).await?;
+                }
+                Request::AddBreakpoint { text } => {
+                    let parsed = text.parse().map_err(|error: ParseError| error.to_string());
+                    let change = parsed.map(|breakpoint| Change::Add(Box::new(breakpoint)));
+                    connection.answer(&self.breakpoints(change).await).await?;
+                }
+                Request::RemoveBreakpoint { id } => {
+                    let change = Ok(Change::Remove(BreakpointId(id)));
+                    connection.answer(&self.breakpoints(change).await).await?;
+                }
                 Request::Stop => {
                     self.inbox.send(Input::Stop { at_once: false }).await;
                     connection.answer(&Answer::Done).await?;
@@ -116,6 +139,17 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    async fn breakpoints(&self, change: Result<Change, String>) -> Answer {
+        let all = match change {
+            Ok(change) => self.inbox.breakpoints(change).await,
+            Err(message) => Err(message),
+        };
+        match all {
+            Ok(all) => Answer::Breakpoints(all),
+            Err(message) => Answer::Refused { code: 2, message },
+        }
     }
 
     fn status(&self) -> Status {
@@ -165,6 +199,13 @@ impl Host {
             }
         }
     }
+}
+
+/// Who is at the other end.
+fn who(uid: u32) -> Who {
+    let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    let user = known.map_or_else(|| uid.to_string(), |known| known.name);
+    Who { uid, user, client: debug::Client::Cli }
 }
 
 /// Connects a client and a program, until one of them has gone.

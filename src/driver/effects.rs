@@ -17,7 +17,7 @@ use crate::outputs::cache::CacheState;
 use nix::sys::signal::Signal;
 use runner_core::env::Layers;
 use runner_core::event::{Notice, Outcome, Stuck};
-use runner_core::machine::{CommandRun, Effect, Impasse, Input, Preparation};
+use runner_core::machine::{CommandRun, Effect, Impasse, Input, Preparation, RunFacts};
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +81,12 @@ impl Effects {
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
             Effect::Hurry => self.world.deliveries.hurry(),
+            Effect::Freeze { command } => {
+                let result = Err("this version cannot hold a running command".to_owned());
+                self.inbox.post(Input::Frozen { command, result });
+            }
+            // Nothing stands still.
+            Effect::Thaw => {}
             Effect::Upload { succeeding } => self.upload(succeeding),
             Effect::Finalize { status } => self.finalize(status),
             // The loop's own business.
@@ -152,7 +158,12 @@ impl Effects {
                         inbox.send(Input::Notice(Notice::hint(hint))).await;
                     }
                     let command = run.command;
-                    inbox.send(Input::CommandEnded { command, outcome, cause }).await;
+                    let facts = RunFacts {
+                        directory: shell.directory(),
+                        variables: run.wants.variables.then(|| shell.variables()),
+                        ..RunFacts::default()
+                    };
+                    inbox.send(Input::CommandEnded { command, outcome, cause, facts }).await;
                 }
                 // Its end is reported by whoever watches over it.
                 Err(ShellError::Exec(ExecError::ContainerGone)) => {}

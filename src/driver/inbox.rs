@@ -6,8 +6,11 @@
 use crate::engine::Fut;
 use crate::outputs::Hears;
 use futures_util::FutureExt;
+use runner_core::debug::{Breakpoint, Decision, Who};
+use runner_core::event::BreakpointId;
 use runner_core::machine::Input;
 use runner_core::phase::{PhaseContext, StatusCode};
+use runner_wire::control::BreakpointLine;
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -24,6 +27,21 @@ pub(crate) enum Command {
     Input(Input),
     /// Let the first that waits go on; the answer tells whether one did.
     Resume(oneshot::Sender<bool>),
+    /// Somebody decides what follows a stop; the answer says why that does not apply.
+    Decide(Decision, Who, oneshot::Sender<Option<String>>),
+    /// A person's breakpoints change; the answer has all there are, or says why not.
+    Breakpoints(Change, oneshot::Sender<Result<Vec<BreakpointLine>, String>>),
+}
+
+/// How breakpoints change.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Not at all.
+    None,
+    /// There is one more.
+    Add(Box<Breakpoint>),
+    /// This one goes.
+    Remove(BreakpointId),
 }
 
 /// The sending end. Clones send to the same build.
@@ -80,6 +98,20 @@ impl Inbox {
         let (released_tx, released_rx) = oneshot::channel();
         let _ = self.0.blocking_send(Command::Resume(released_tx));
         released_rx.blocking_recv().unwrap_or(false)
+    }
+
+    /// Why a decision does not apply; nothing where it is carried out.
+    pub(crate) async fn decide(&self, decision: Decision, by: Who) -> Option<String> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let _ = self.0.send(Command::Decide(decision, by, answer_tx)).await;
+        answer_rx.await.unwrap_or_else(|_| Some("the build is over".to_owned()))
+    }
+
+    /// All breakpoints after a change, or why it cannot be made.
+    pub(crate) async fn breakpoints(&self, change: Change) -> Result<Vec<BreakpointLine>, String> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let _ = self.0.send(Command::Breakpoints(change, answer_tx)).await;
+        answer_rx.await.unwrap_or_else(|_| Err("the build is over".to_owned()))
     }
 
     /// Whether something was paused and goes on.

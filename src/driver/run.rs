@@ -4,17 +4,19 @@
 //! machine's to say.
 
 use super::effects::{Effects, initial_snapshot};
-use super::inbox::{Command, Inbox};
+use super::inbox::{Change, Command, Inbox};
 use super::watchdog::{Asked, Watchdog};
 use super::world::World;
 use crate::clock;
 use crate::events::LogWriter;
-use runner_core::event::{Event, EventBody, Notice};
+use runner_core::debug::Breakpoint;
+use runner_core::event::{BreakpointId, Event, EventBody, Notice};
 use runner_core::machine::{BuildMachine, Effect, Input, Step};
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_core::timeline::Timeline;
 use runner_core::view::BuildView;
+use runner_wire::control::BreakpointLine;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -120,6 +122,16 @@ impl Driver {
                     // Who asked and is gone need not know.
                     let _ = answer.send(was_paused);
                 }
+                Woken::Command(Command::Decide(decision, by, answer)) => {
+                    let refusal = self.machine.refusal(&decision);
+                    if refusal.is_none() {
+                        self.take(Input::Decide { decision, by });
+                    }
+                    let _ = answer.send(refusal);
+                }
+                Woken::Command(Command::Breakpoints(change, answer)) => {
+                    let _ = answer.send(self.change_breakpoints(change));
+                }
                 Woken::Signal => self.hear(),
                 Woken::Time => self.take(Input::Tick),
             }
@@ -130,6 +142,35 @@ impl Driver {
         let view = self.timeline.into_view();
         self.progress.send_replace(Progress { view: view.clone(), times_out: None, is_over: true });
         Ended { view, logged, is_clear }
+    }
+
+    fn change_breakpoints(&mut self, change: Change) -> Result<Vec<BreakpointLine>, String> {
+        let removed = match &change {
+            Change::Remove(id) => Some(*id),
+            Change::None | Change::Add(_) => None,
+        };
+        let own = self.machine.breakpoints().filter(|(_, owner, _)| *owner == "cli");
+        let own: Vec<_> = own.map(|(id, _, breakpoint)| (id, breakpoint.clone())).collect();
+        if let Some(id) = removed
+            && own.iter().all(|(own, _)| *own != id)
+        {
+            return Err(format!("there is no breakpoint {} to be taken away", id.0));
+        }
+        let kept = own.into_iter().filter(|(id, _)| Some(*id) != removed);
+        let mut breakpoints: Vec<_> = kept.map(|(_, breakpoint)| breakpoint).collect();
+        if let Change::Add(breakpoint) = &change {
+            self.machine.check(breakpoint)?;
+            breakpoints.push((**breakpoint).clone());
+        }
+        if !matches!(change, Change::None) {
+            self.take(Input::SetBreakpoints { owner: "cli".to_owned(), breakpoints });
+        }
+        let line = |(id, owner, breakpoint): (BreakpointId, &str, &Breakpoint)| BreakpointLine {
+            id: id.0,
+            owner: owner.to_owned(),
+            text: breakpoint.to_string(),
+        };
+        Ok(self.machine.breakpoints().map(line).collect())
     }
 
     async fn next(&mut self) -> Woken {
@@ -190,6 +231,8 @@ impl Driver {
                 | Effect::Terminate
                 | Effect::Kill
                 | Effect::Hurry
+                | Effect::Freeze { .. }
+                | Effect::Thaw
                 | Effect::Upload { .. }
                 | Effect::Finalize { .. } => self.effects.perform(effect),
             }

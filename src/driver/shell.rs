@@ -10,7 +10,7 @@ use crate::outputs::Values;
 use runner_core::env::DEFAULT_PATH;
 use runner_core::event::ExportedVariable;
 use runner_core::exports;
-use runner_core::machine::CommandRun;
+use runner_core::machine::{CommandRun, ShellVariables};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::plan::Places;
 use runner_core::spec::Version;
@@ -54,6 +54,8 @@ pub(crate) struct Shell {
     /// The last state that was saved whole; put back if a command dies while saving.
     state: Vec<u8>,
     directory: Vec<u8>,
+    /// State and directory that the last command has begun with, once it has left others.
+    begun_with: Option<(Vec<u8>, Vec<u8>)>,
     /// Whether the files hold just that.
     is_written: bool,
     snapshot: SharedSnapshot,
@@ -129,6 +131,7 @@ impl Shell {
             files,
             state,
             directory,
+            begun_with: None,
             is_written: false,
             snapshot,
         };
@@ -142,12 +145,19 @@ impl Shell {
         run: &CommandRun,
         user: Ids,
     ) -> Result<Process, ShellError> {
+        let begun_with = self.begun_with.take();
+        if run.again
+            && let Some((state, directory)) = begun_with
+        {
+            (self.state, self.directory, self.is_written) = (state, directory, false);
+        }
         let (succeeding, exit) =
             (if run.succeeding { "1" } else { "0" }, run.last_exit.to_string());
         let managed =
             [("CODEBUILD_BUILD_SUCCEEDING", succeeding), ("CODEBUILD_LAST_EXIT", exit.as_str())];
         let own = run.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         self.set(managed.into_iter().chain(own));
+        self.unset(&run.unset);
         let (files, container) = (&mut self.files, &*self.container);
         // At once: a container may be far away.
         let (script_is_new, env_is_new, dir_is_new) = tokio::try_join!(
@@ -202,8 +212,9 @@ impl Shell {
             && let Some(directory) = directory.strip_suffix(b"\n")
             && directory.starts_with(b"/")
         {
-            self.state = state;
-            self.directory = directory.to_vec();
+            let before = std::mem::replace(&mut self.state, state);
+            let directory = std::mem::replace(&mut self.directory, directory.to_vec());
+            self.begun_with = Some((before, directory));
             self.is_written = true;
             self.publish();
         }
@@ -222,6 +233,21 @@ impl Shell {
                 self.is_written = false;
             }
         }
+    }
+
+    /// Variables that the next command and those after it do not have.
+    fn unset(&mut self, names: &[String]) {
+        for name in names {
+            self.state.truncate(self.state.len() - SAVED.len() + 1);
+            self.state.extend_from_slice(format!("unset {name}").as_bytes());
+            self.state.extend_from_slice(SAVED);
+            self.is_written = false;
+        }
+    }
+
+    /// Variables of the next command.
+    pub(crate) fn variables(&self) -> ShellVariables {
+        exports::parse(&self.state).into()
     }
 
     /// Where the next command begins.

@@ -125,6 +125,10 @@ impl<W: Write + Send> Sink for CodeBuild<W> {
             | EventBody::Progress(_)
             | EventBody::ContainerStarted { .. }
             | EventBody::Notice(_)
+            | EventBody::Intervened(_)
+            | EventBody::CommandSkipped { .. }
+            | EventBody::Breakpoint(_)
+            | EventBody::Logged { .. }
             | EventBody::Paused { .. }
             | EventBody::Resumed { .. }
             | EventBody::SessionOpened { .. }

@@ -4,7 +4,8 @@
 
 use super::Sink;
 use crate::events::OutputReader;
-use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy, Stuck};
+use runner_core::debug::DecisionKind;
+use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy, StopFacts, StopKind, Stuck};
 use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::report::{self, ReportFacts};
@@ -35,6 +36,47 @@ impl std::fmt::Debug for AwsWay {
 }
 
 impl WaysIn {
+    /// The notice of a stop, in lines.
+    pub(crate) fn stopped(
+        &self,
+        build_id: &str,
+        stop: &StopFacts,
+        directory: &str,
+        resumes_in_s: Option<u64>,
+    ) -> Vec<String> {
+        let WaysIn { program, build, .. } = self;
+        let key = |name: &'static str| if self.keys { name } else { "   " };
+        let place = stop.place.map_or_else(|| "the command".to_owned(), |place| place.to_string());
+        let what = match stop.kind {
+            StopKind::Entry => format!("before its first command, {place}"),
+            StopKind::Before | StopKind::Step => format!("before {place}"),
+            StopKind::After => "after the phase".to_owned(),
+            StopKind::Failed => format!("because {place} has failed"),
+            StopKind::Pause => format!("in the middle of {place}"),
+        };
+        let mut lines = vec![format!("build {build_id} is paused {what}")];
+        let mut text = stop.text.lines();
+        lines.extend(text.next().map(|first| format!("  command      {first}")));
+        lines.push(format!("  directory    {directory}"));
+        lines.push(format!("  shell    {} {program} attach {build}", key("[s]")));
+        lines.extend((self.aws.0)().map(|way| format!("  aws          {way}")));
+        for (name, decision, verb) in [
+            ("again", DecisionKind::Retry, "retry"),
+            ("edited", DecisionKind::Edit, "retry --edit"),
+            ("skip", DecisionKind::Skip, "skip"),
+            ("step", DecisionKind::Step, "step"),
+        ] {
+            if stop.decisions.contains(&decision) {
+                lines.push(format!("  {name:<8}     {program} {verb} {build}"));
+            }
+        }
+        lines.push(format!("  go on    {} {program} resume {build}", key("[r]")));
+        lines.push(format!("  stop     {} {program} stop {build}", key("[q]")));
+        let after = resumes_in_s.map(span);
+        lines.extend(after.map(|time| format!("  goes on by itself in {time} if nobody connects")));
+        lines
+    }
+
     /// The notice of a pause, in lines.
     pub(crate) fn paused(
         &self,
@@ -81,12 +123,32 @@ impl WaysIn {
 /// How a resume is told; of a build that could not go on, its end is.
 pub(super) fn resumed(by: ResumedBy, is_stuck: bool) -> Option<&'static str> {
     match by {
-        ResumedBy::User | ResumedBy::Timeout if is_stuck => None,
-        ResumedBy::User => Some("resumed"),
+        ResumedBy::User | ResumedBy::Decision | ResumedBy::Timeout if is_stuck => None,
+        ResumedBy::User | ResumedBy::Decision => Some("resumed"),
         ResumedBy::Timeout => Some("nobody is connected: the build goes on"),
         ResumedBy::Gone => Some("the process at the breakpoint is gone: the build goes on"),
         // The end is told anyway.
         ResumedBy::Ended => None,
+    }
+}
+
+/// What people have done to a build, and what its breakpoints write.
+pub(super) fn debugged(body: &EventBody) -> Option<String> {
+    match body {
+        EventBody::Intervened(done) => {
+            let verb = done.what.verb();
+            let behind = match (&done.place, &done.text) {
+                (Some(place), _) => format!(" {place}"),
+                (None, Some(text)) => format!(": {}", text.lines().next().unwrap_or_default()),
+                (None, None) => String::new(),
+            };
+            Some(format!("{} ({}): {verb}{behind}", done.by.user, done.by.client))
+        }
+        EventBody::CommandSkipped { text, .. } => {
+            Some(format!("skipped: {}", text.lines().next().unwrap_or_default()))
+        }
+        EventBody::Logged { text, .. } => Some(text.clone()),
+        _ => None,
     }
 }
 
@@ -160,6 +222,17 @@ impl<W: Write + Send> Sink for Notices<W> {
                 let least = if self.quiet { NoticeLevel::Error } else { NoticeLevel::Note };
                 let mut shown = notice.shown().into_iter().filter(|(level, _)| *level >= least);
                 shown.try_for_each(|(level, text)| self.line(&format!("{}{text}", level.prefix())))
+            }
+            EventBody::Intervened(_)
+            | EventBody::CommandSkipped { .. }
+            | EventBody::Logged { .. }
+                if !self.quiet =>
+            {
+                debugged(&event.body).map_or(Ok(()), |text| self.line(&text))
+            }
+            EventBody::Paused { directory, resumes_in_s, stop: Some(stop), .. } => {
+                let lines = self.ways.stopped(&event.build_id, stop, directory, *resumes_in_s);
+                lines.iter().try_for_each(|line| self.line(line))
             }
             EventBody::Paused { directory, resumes_in_s, stuck, .. } => {
                 self.is_stuck |= stuck.is_some();

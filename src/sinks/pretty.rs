@@ -5,7 +5,7 @@
 //! while a shell has the terminal. A line of output without its end is kept back for a while: the
 //! status line would be drawn into it.
 
-use super::notices::{WaysIn, resumed, verdict};
+use super::notices::{WaysIn, debugged, resumed, verdict};
 use super::{Gate, Sink};
 use crate::clock;
 use crate::events::OutputReader;
@@ -239,6 +239,7 @@ impl Sink for Pretty {
                 let prompt = match block {
                     Block::Commands => "$",
                     Block::Finally => "finally $",
+                    Block::Eval => "eval $",
                 };
                 let line = self
                     .colors
@@ -267,12 +268,16 @@ impl Sink for Pretty {
                     self.say(&text);
                 }
             }
-            EventBody::Paused { directory, resumes_in_s, stuck, .. } => {
+            EventBody::Paused { directory, resumes_in_s, stuck, stop, .. } => {
                 self.paused += 1;
                 self.is_stuck |= stuck.is_some();
                 let command = self.command.as_ref().map_or("", |(text, _)| text).to_owned();
                 let (id, stuck) = (&event.build_id, stuck.as_ref());
-                for line in self.ways.paused(id, &command, directory, *resumes_in_s, stuck) {
+                let lines = match stop {
+                    Some(stop) => self.ways.stopped(id, stop, directory, *resumes_in_s),
+                    None => self.ways.paused(id, &command, directory, *resumes_in_s, stuck),
+                };
+                for line in lines {
                     let line = self.colors.note.apply_to(plain::lines(&line)).to_string();
                     self.say(&line);
                 }
@@ -289,10 +294,20 @@ impl Sink for Pretty {
                 self.write(true)?;
                 self.bar.finish_and_clear();
             }
+            EventBody::Intervened(_)
+            | EventBody::CommandSkipped { .. }
+            | EventBody::Logged { .. } => {
+                if let Some(text) = debugged(&event.body) {
+                    let text = format!("runner: {text}");
+                    let text = self.colors.note.apply_to(plain::lines(&text)).to_string();
+                    self.say(&text);
+                }
+            }
             EventBody::Report(facts) => self.reports.push((**facts).clone()),
             EventBody::Agent { .. }
             | EventBody::ContainerStarted { .. }
             | EventBody::Exported { .. }
+            | EventBody::Breakpoint(_)
             | EventBody::SessionOpened { .. }
             | EventBody::SessionClosed { .. } => {}
         }

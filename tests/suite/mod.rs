@@ -15,6 +15,7 @@ mod containers;
 mod corpus;
 mod cp;
 mod daemons;
+mod debugger;
 mod doctor;
 mod elsewhere;
 mod ends;
@@ -88,6 +89,7 @@ pub(crate) fn cases() -> Vec<Case> {
         corpus::cases(),
         cp::cases(),
         daemons::cases(),
+        debugger::cases(),
         engine::cases(),
         doctor::cases(),
         elsewhere::cases(),

@@ -89,7 +89,7 @@ fn json_lines() {
     let mut output = Vec::new();
     for (index, line) in outcome.stdout.lines().enumerate() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(event["schemaVersion"], 1);
+        assert_eq!(event["schemaVersion"], 2);
         assert!(event["seq"].as_u64().unwrap() > index as u64, "{line}");
         assert!(event["buildId"].as_str().unwrap().starts_with("demo:"));
         assert!(event["time"].as_str().unwrap().ends_with('Z'));

@@ -5,6 +5,14 @@
 //! the file. Events own their data. Output bytes are not in them: an output event says where in
 //! `output.log` they lie.
 
+mod facts;
+mod notice;
+mod stop;
+
+pub use facts::{BuildFacts, CacheFacts, LogsFacts, SecondarySource};
+pub use notice::{Notice, NoticeLevel};
+pub use stop::{BreakpointFacts, BreakpointId, BreakpointOp, Intervention, StopFacts, StopKind};
+
 use crate::mask::Secrets;
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
@@ -14,7 +22,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Version of the events' form; raised when a reader of the old form would misread the new one.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +123,33 @@ pub enum EventBody {
         /// Why it cannot go on; resumed, it ends.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stuck: Option<Stuck>,
+        /// Where the build has stopped, if it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<Box<StopFacts>>,
+    },
+    /// A person has decided something that changes what a build does.
+    Intervened(Box<Intervention>),
+    /// A command of the buildspec is not run.
+    CommandSkipped {
+        /// The phase it belongs to.
+        phase: Phase,
+        /// Whether it stands under `commands` or `finally`.
+        block: Block,
+        /// Its place there, from 0.
+        index: u32,
+        /// Its text.
+        text: String,
+    },
+    /// A breakpoint is there, or is no more.
+    Breakpoint(BreakpointFacts),
+    /// What a breakpoint writes instead of stopping.
+    Logged {
+        /// Which one.
+        id: BreakpointId,
+        /// The run at hand.
+        run: u32,
+        /// What it writes.
+        text: String,
     },
     /// A pause is over.
     Resumed {
@@ -170,13 +205,22 @@ impl EventBody {
             | EventBody::CommandEnded { outcome: Outcome::NotStarted(text), .. }
             | EventBody::SessionOpened { program: text, .. }
             | EventBody::SessionClosed { how: text, .. }
+            | EventBody::CommandSkipped { text, .. }
+            | EventBody::Logged { text, .. }
+            | EventBody::Breakpoint(BreakpointFacts { text, .. })
             | EventBody::BuildEnded { reason: Some(text), .. } => secrets.mask_text(text),
             EventBody::Notice(notice) => {
                 secrets.mask_text(&mut notice.text);
                 notice.hint.iter_mut().for_each(|hint| secrets.mask_text(hint));
             }
-            EventBody::Paused { directory, stuck, .. } => {
+            EventBody::Intervened(intervention) => {
+                intervention.text.iter_mut().for_each(|text| secrets.mask_text(text));
+            }
+            EventBody::Paused { directory, stuck, stop, .. } => {
                 secrets.mask_text(directory);
+                if let Some(stop) = stop {
+                    secrets.mask_text(&mut stop.text);
+                }
                 if let Some(stuck) = stuck {
                     secrets.mask_text(&mut stuck.reason);
                 }
@@ -227,6 +271,8 @@ pub enum PauseKind {
     Called,
     /// The build cannot go on, and somebody may want to know why.
     Stuck,
+    /// The build has stopped, and somebody decides what follows.
+    Stop,
 }
 
 /// A build that cannot go on.
@@ -284,93 +330,16 @@ pub struct ExportedVariable {
     pub value: String,
 }
 
-/// What is known of a build from its first moment on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BuildFacts {
-    /// Project name.
-    pub project: String,
-    /// Second half of the build's id.
-    pub uuid: String,
-    /// Number of the build in its project, from 1.
-    pub number: u64,
-    /// AWS's long name for it.
-    pub arn: String,
-    /// Who started it.
-    pub initiator: String,
-    /// The image, as asked for.
-    pub image: String,
-    /// The engine that runs it; the one asked for, as long as there is no container.
-    pub engine: String,
-    /// The image of its container, by a name that means no other.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolved_image: Option<String>,
-    /// The buildspec, as asked for.
-    pub buildspec: String,
-    /// Source directory on the host.
-    pub source: String,
-    /// The commit the source stands at, where it is a git work tree.
-    pub resolved_source_version: Option<String>,
-    /// Further sources.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secondary_sources: Vec<SecondarySource>,
-    /// The cache it was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<CacheFacts>,
-    /// Where on AWS its log goes.
-    #[serde(default)]
-    pub logs: LogsFacts,
-    /// Whether breakpoints pause and AWS sessions are let in.
-    pub session_enabled: bool,
-    /// Whether the container has privileges.
-    #[serde(default)]
-    pub privileged: bool,
-    /// How long it may run, in seconds.
-    pub timeout_s: u64,
-    /// Version of the program that runs it.
-    pub runner_version: String,
-}
-
-/// A source beside the primary one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecondarySource {
-    /// Its identifier.
-    pub identifier: String,
-    /// Its directory on the host.
-    pub location: String,
-    /// The commit it stands at; empty where it is no git work tree.
-    pub version: String,
-}
-
-/// The cache of a build, in AWS's words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CacheFacts {
-    /// `S3` or `LOCAL`.
-    pub r#type: String,
-    /// Bucket and prefix, or a directory of the host.
-    pub location: String,
-}
-
-/// Where on AWS a build's log goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LogsFacts {
-    /// Log group and log stream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cloudwatch: Option<(String, String)>,
-    /// Bucket and key of an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub s3: Option<String>,
-}
-
 /// Which list of a phase a command stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Block {
     /// `commands`
     Commands,
     /// `finally`
     Finally,
+    /// In none: a person has typed it at a stop.
+    Eval,
 }
 
 /// How a command ended.
@@ -431,89 +400,14 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// What a notice says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Notice {
-    /// How much it matters.
-    pub level: NoticeLevel,
-    /// One line or several; empty where the failure that the hint is for is told elsewhere.
-    pub text: String,
-    /// How to mend it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-impl Notice {
-    /// Worth knowing.
-    #[must_use]
-    pub fn note(text: impl Into<String>) -> Self {
-        Notice { level: NoticeLevel::Note, text: text.into(), hint: None }
-    }
-
-    /// Perhaps not what was meant.
-    #[must_use]
-    pub fn warning(text: impl Into<String>) -> Self {
-        Notice { level: NoticeLevel::Warning, ..Self::note(text) }
-    }
-
-    /// Why the build does not go on.
-    #[must_use]
-    pub fn error(text: impl Into<String>) -> Self {
-        Notice { level: NoticeLevel::Error, ..Self::note(text) }
-    }
-
-    /// How to mend what is told elsewhere.
-    #[must_use]
-    pub fn hint(hint: impl Into<String>) -> Self {
-        Self::note("").with_hint(Some(hint.into()))
-    }
-
-    /// The same with this hint.
-    #[must_use]
-    pub fn with_hint(self, hint: Option<String>) -> Self {
-        Notice { hint, ..self }
-    }
-
-    /// What is shown of it, one below the other: the text, and the hint, which is never more than a note.
-    #[must_use]
-    pub fn shown(&self) -> Vec<(NoticeLevel, Cow<'_, str>)> {
-        let text = (!self.text.is_empty()).then(|| (self.level, Cow::from(&self.text)));
-        let hint = self.hint.iter().map(|hint| (NoticeLevel::Note, format!("hint: {hint}").into()));
-        text.into_iter().chain(hint).collect()
-    }
-}
-
-/// How much a notice matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoticeLevel {
-    /// Worth knowing.
-    Note,
-    /// Perhaps not what was meant.
-    Warning,
-    /// Why the build does not go on.
-    Error,
-}
-
-impl NoticeLevel {
-    /// What stands before the text where nothing else tells the level.
-    #[must_use]
-    pub fn prefix(self) -> &'static str {
-        match self {
-            NoticeLevel::Note => "",
-            NoticeLevel::Warning => "warning: ",
-            NoticeLevel::Error => "error: ",
-        }
-    }
-}
-
 /// What ended a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResumedBy {
     /// `codebuild-resume` in the container, `runner resume`, or the key.
     User,
+    /// What a person has decided at a stop.
+    Decision,
     /// Nobody connected for as long as `--break-timeout` says.
     Timeout,
     /// The process that waited is gone.
@@ -616,33 +510,26 @@ mod tests {
         };
         assert_eq!(
             event.to_line().expect("serialises"),
-            "{\"schemaVersion\":1,\"seq\":1,\"time\":\"1970-01-01T00:00:00.000000Z\",\
+            "{\"schemaVersion\":2,\"seq\":1,\"time\":\"1970-01-01T00:00:00.000000Z\",\
              \"buildId\":\"p:u\",\"type\":\"phase_started\",\"data\":{\"phase\":\"DOWNLOAD_SOURCE\"}}"
         );
-        let newer = event.to_line().expect("serialises").replace("on\":1", "on\":2");
-        assert!(matches!(Event::from_line(&newer), Err(BadLine::TooNew(2))));
+        let newer = event.to_line().expect("serialises").replace("on\":2", "on\":3");
+        assert!(matches!(Event::from_line(&newer), Err(BadLine::TooNew(3))));
     }
 
     #[test]
-    fn a_hint_stands_apart_and_is_shown_below() {
-        let notice = Notice::error("no such value").with_hint(Some("add it".to_owned()));
-        let body = serde_json::to_string(&EventBody::Notice(notice.clone())).expect("serialises");
-        assert_eq!(
-            body,
-            "{\"type\":\"notice\",\"data\":{\"level\":\"error\",\"text\":\"no such value\",\
-             \"hint\":\"add it\"}}"
-        );
-        let shown = |notice: &Notice| -> Vec<String> {
-            let parts = notice.shown();
-            parts.iter().map(|(level, text)| format!("{}{text}", level.prefix())).collect()
+    fn events_of_the_first_form_are_read() {
+        let head = "{\"schemaVersion\":1,\"seq\":1,\"time\":\"1970-01-01T00:00:00.000000Z\",\
+                    \"buildId\":\"p:u\",";
+        let paused = "\"type\":\"paused\",\"data\":{\"breakpoint\":1,\"command\":2,\
+                      \"directory\":\"/d\",\"resumesInS\":null}}";
+        let event = Event::from_line(&format!("{head}{paused}")).expect("an event");
+        let EventBody::Paused { kind, stuck: None, stop: None, .. } = event.body else {
+            panic!("{event:?}")
         };
-        assert_eq!(shown(&notice), ["error: no such value", "hint: add it"]);
-        assert_eq!(shown(&Notice::hint("h")), ["hint: h"]);
-        assert_eq!(shown(&Notice::warning("w")), ["warning: w"]);
-        // Older builds have none.
-        let old = "{\"type\":\"notice\",\"data\":{\"level\":\"note\",\"text\":\"hint: h\"}}";
-        let read: EventBody = serde_json::from_str(old).expect("an event");
-        assert_eq!(read, EventBody::Notice(Notice::note("hint: h")));
+        assert_eq!(kind, PauseKind::Called);
+        let resumed = "\"type\":\"resumed\",\"data\":{\"breakpoint\":1,\"by\":\"user\"}}";
+        assert!(Event::from_line(&format!("{head}{resumed}")).is_ok());
     }
 
     #[test]

@@ -10,13 +10,17 @@
 //! 4. [`event`] is what everybody else sees, in the words of [`phase`]; [`timeline`] folds events into
 //!    a [`view`], [`record`] turns that state into AWS's Build record.
 //!
-//! Beside the way: [`env`](mod@env) decides which variable wins, [`exports`] reads a shell's saved
-//! variables, [`runtimes`] finds an image's commands for them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`arn`] names things as AWS does, [`plain`] makes texts of others fit for a terminal, [`time`] has the two clocks' values. There is no
+//! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
+//! which variable wins, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
+//! them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project
+//! files, [`arn`] names things as AWS does,
+//! [`plain`] makes texts of others fit for a terminal, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 #![deny(clippy::disallowed_methods)]
 
 pub mod arn;
 pub mod artifact;
+pub mod debug;
 pub mod env;
 pub mod event;
 pub mod exports;

@@ -3,6 +3,7 @@
 //! Fed by `spec` and by the command line (`src/cli/run.rs`); feeds `machine::build`. A rejected
 //! buildspec makes a plan, too: a build that fails in DOWNLOAD_SOURCE, with a record like any other.
 
+use crate::debug::Breakpoint;
 use crate::env::Layers;
 use crate::event::BuildFacts;
 use crate::phase::{Phase, PhaseContext};
@@ -26,6 +27,17 @@ pub struct BuildPlan {
     pub work: Result<Work, Rejection>,
     /// How long things may take.
     pub limits: Limits,
+    /// Where it stops.
+    pub stops: Stops,
+}
+
+/// Where a build stops.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stops {
+    /// At these.
+    pub breakpoints: Vec<Breakpoint>,
+    /// Before the first command.
+    pub step: bool,
 }
 
 /// Paths in the container.

@@ -3,6 +3,7 @@
 //! Made from `view`; written by `src/state` when a build ends and by `--build-json`, served by the
 //! endpoint. Field names are AWS's.
 
+use crate::debug::{Client, DecisionKind};
 use crate::event::{BuildFacts, ExportedVariable, LogsFacts, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::Report;
@@ -47,6 +48,24 @@ pub struct Build {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reports: Vec<Report>,
     pub debug_session: DebugSession,
+    /// Not AWS's: what people have done to the build.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub interventions: Vec<InterventionRecord>,
+}
+
+/// What a person has done to a [`Build`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterventionRecord {
+    /// When.
+    pub time: f64,
+    /// Who.
+    pub user: String,
+    /// By what.
+    pub client: Client,
+    /// What.
+    pub what: DecisionKind,
+    /// The run at hand.
+    pub run: u32,
 }
 
 /// A phase of a [`Build`].
@@ -266,6 +285,17 @@ pub fn record(view: &BuildView) -> Build {
             session_enabled: facts.session_enabled,
             session_target: facts.session_enabled.then(|| format!("codebuild:{}", facts.uuid)),
         },
+        interventions: view
+            .interventions
+            .iter()
+            .map(|(time, done)| InterventionRecord {
+                time: time.epoch_seconds(),
+                user: done.by.user.clone(),
+                client: done.by.client.clone(),
+                what: done.what,
+                run: done.command,
+            })
+            .collect(),
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! Fed by `timeline`; read by `record`, `src/control` and the sinks.
 
-use crate::event::{BuildFacts, Event, EventBody, ExportedVariable, PauseId, StoredArtifact};
+use crate::debug::{DecisionKind, Place};
+use crate::event::{
+    BuildFacts, Event, EventBody, ExportedVariable, Intervention, PauseId, StopFacts,
+    StoredArtifact,
+};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::Report;
 use crate::time::WallTime;
@@ -28,6 +32,12 @@ pub struct BuildView {
     pub paused: Vec<PauseId>,
     /// How often it has been paused so far.
     pub pauses: u32,
+    /// Where it has stopped.
+    pub stop: Option<(PauseId, StopFacts)>,
+    /// What people have done, and when.
+    pub interventions: Vec<(WallTime, Intervention)>,
+    /// How many commands were not run because somebody has decided so.
+    pub skipped: u32,
     /// Exported variables and their values.
     pub exported: Vec<ExportedVariable>,
     /// Reports of tests and coverage.
@@ -82,6 +92,9 @@ impl BuildView {
             command: None,
             paused: Vec::new(),
             pauses: 0,
+            stop: None,
+            interventions: Vec::new(),
+            skipped: 0,
             exported: Vec::new(),
             reports: Vec::new(),
             artifacts: Vec::new(),
@@ -98,6 +111,8 @@ impl BuildView {
             | EventBody::Agent { .. }
             | EventBody::Output { .. }
             | EventBody::Progress(_)
+            | EventBody::Breakpoint(_)
+            | EventBody::Logged { .. }
             | EventBody::Notice(_) => {}
             EventBody::ContainerStarted { engine, image } => {
                 self.facts.engine.clone_from(engine);
@@ -127,11 +142,25 @@ impl BuildView {
             EventBody::CommandEnded { .. } => self.command = None,
             EventBody::Exported { variables } => self.exported.clone_from(variables),
             EventBody::Report(facts) => self.reports.push(facts.report.clone()),
-            EventBody::Paused { pause, .. } => {
+            EventBody::Paused { pause, stop, .. } => {
                 self.paused.push(*pause);
                 self.pauses += 1;
+                if let Some(stop) = stop {
+                    self.stop = Some((*pause, (**stop).clone()));
+                }
             }
-            EventBody::Resumed { pause, .. } => self.paused.retain(|open| open != pause),
+            EventBody::Resumed { pause, .. } => {
+                self.paused.retain(|open| open != pause);
+                self.stop.take_if(|(stop, _)| stop == pause);
+            }
+            EventBody::CommandSkipped { .. } => self.skipped += 1,
+            EventBody::Intervened(intervention) => {
+                if let (DecisionKind::Rerun, Some(place)) = (intervention.what, intervention.place)
+                {
+                    self.go_back(place);
+                }
+                self.interventions.push((event.time, (**intervention).clone()));
+            }
             EventBody::SessionOpened { session, .. } => self.sessions.push(*session),
             EventBody::SessionClosed { session, .. } => self.sessions.retain(|s| s != session),
             EventBody::BuildEnded { status, reason } => {
@@ -140,8 +169,21 @@ impl BuildView {
                 self.ended = Some(event.time);
                 self.command = None;
                 self.paused.clear();
+                self.stop = None;
                 self.sessions.clear();
             }
+        }
+    }
+
+    /// The phase of a place is open again, as it was begun; what came after it has not been.
+    fn go_back(&mut self, place: Place) {
+        let phase = Phase::from(place.phase);
+        self.phases.retain(|entered| entered.phase <= phase);
+        if let Some(open) = self.phases.last_mut().filter(|last| last.phase == phase) {
+            open.status = Status::InProgress;
+            open.ended = None;
+            open.duration_ms = None;
+            open.contexts.clear();
         }
     }
 

@@ -5,6 +5,7 @@
 //! [`Request::Forward`] by a stream of them.
 
 use crate::frame;
+use runner_core::debug::Decision;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::time::Duration;
@@ -38,6 +39,20 @@ pub enum Request {
     Status,
     /// Release the first breakpoint.
     Resume,
+    /// What is to follow a stop.
+    Decide(Decision),
+    /// Where does it stop? Answered by [`Answer::Breakpoints`], as the next two.
+    Breakpoints,
+    /// Stop there, too.
+    AddBreakpoint {
+        /// As it is written.
+        text: String,
+    },
+    /// Stop there no more.
+    RemoveBreakpoint {
+        /// Its number.
+        id: u64,
+    },
     /// End the build.
     Stop,
     /// Tell each change of [`Status`], until the build is over.
@@ -117,6 +132,8 @@ pub enum Answer {
     Status(Status),
     /// It is done.
     Done,
+    /// Where it stops.
+    Breakpoints(Vec<BreakpointLine>),
     /// It cannot be done.
     Refused {
         /// Exit code for the client, as `exec` and `attach` use it.
@@ -155,6 +172,17 @@ pub enum Answer {
         /// One line for the person.
         message: String,
     },
+}
+
+/// Where a build stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakpointLine {
+    /// Its number.
+    pub id: u64,
+    /// Whose it is.
+    pub owner: String,
+    /// As it is written.
+    pub text: String,
 }
 
 /// How a build stands.

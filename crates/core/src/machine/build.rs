@@ -4,19 +4,27 @@
 //! is a decision; nothing waits, reads or writes.
 
 mod breakpoint;
+mod decide;
 mod ending;
+mod held;
 mod prepare;
+mod running;
 mod setup;
 
+use super::failures::Failures;
 use super::pause::{Pauses, Stopwatch};
-use super::step::{CommandRun, ContainerFacts, Effect, Input, Step};
-use crate::event::{Block, EventBody, Notice, Outcome, ResumedBy};
+use super::step::{CommandRun, ContainerFacts, Effect, Input, RunFacts, Step, Wants};
+use super::stops::Stops;
+use crate::debug::{Breakpoint, Place};
+use crate::event::{BreakpointId, EventBody, Notice, Outcome, ResumedBy};
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{BuildPlan, PhaseWork};
-use crate::spec::{Command, OnFailure, UserPhase};
+use crate::spec::UserPhase;
 use crate::time::Timestamp;
 use ending::{Ending, Patience};
+use held::{Freezing, Held};
 use prepare::Preparing;
+use running::Running;
 use setup::SettingUp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +44,18 @@ pub struct BuildMachine {
     reason: Option<String>,
     pauses: Pauses,
     stopwatch: Stopwatch,
+    /// Failures of commands.
+    failures: Failures,
+    /// The failure of a command that installs runtimes, left behind.
+    setup_failure: Option<PhaseContext>,
+    /// When the phases of the buildspec were begun.
+    begun: [Duration; 4],
+    stops: Stops,
+    /// Commands before this place are not run.
+    skip_to: Option<Place>,
+    /// Variables that the next run sets, and those it unsets.
+    set: Vec<(String, Option<String>)>,
+    freezing: Freezing,
     /// With what is left to do once the build's processes are gone.
     patience: Patience,
 }
@@ -47,21 +67,17 @@ enum State {
     Downloading(Box<Preparing>),
     SettingUp(SettingUp),
     Running(Running),
+    /// Somebody decides what follows.
+    Held(Box<Held>),
+    /// A text of theirs runs.
+    Evaluating {
+        held: Box<Held>,
+        command: u32,
+    },
     Uploading,
     Finalizing,
     Ending(Ending),
     Over,
-}
-
-/// A phase of the buildspec under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Running {
-    phase: UserPhase,
-    retries: u32,
-    block: Block,
-    index: usize,
-    command: u32,
-    failure: Option<PhaseContext>,
 }
 
 impl BuildMachine {
@@ -80,6 +96,13 @@ impl BuildMachine {
             reason: None,
             pauses: Pauses::default(),
             stopwatch: Stopwatch::default(),
+            failures: Failures::default(),
+            setup_failure: None,
+            begun: [Duration::ZERO; 4],
+            stops: Stops::default(),
+            skip_to: None,
+            set: Vec::new(),
+            freezing: Freezing::default(),
             patience: Patience::default(),
         }
     }
@@ -97,11 +120,14 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
             | State::Uploading => {
                 let build = self.stopwatch.deadline(limits.timeout);
                 let pause = self.pauses.deadline(limits.break_timeout);
-                [build, pause].into_iter().flatten().min()
+                [build, pause, self.looks_at_run()].into_iter().flatten().min()
             }
+            // Somebody has been there, and the build's own time goes on.
+            State::Evaluating { .. } => self.stopwatch.deadline(limits.timeout),
         }
     }
 
@@ -109,6 +135,25 @@ impl BuildMachine {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.pauses.is_paused()
+    }
+
+    /// What breakpoints need to know of runs.
+    #[must_use]
+    pub fn wants(&self) -> Wants {
+        self.stops.wants()
+    }
+
+    /// Why a breakpoint can never be come to, where that is so.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn check(&self, breakpoint: &Breakpoint) -> Result<(), String> {
+        self.plan.work.as_ref().map_or(Ok(()), |work| breakpoint.check(work))
+    }
+
+    /// All breakpoints, with their numbers and whose they are.
+    pub fn breakpoints(&self) -> impl Iterator<Item = (BreakpointId, &str, &Breakpoint)> {
+        self.stops.all()
     }
 
     /// When the build times out, on the boot clock; none while it is paused or over.
@@ -121,6 +166,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
+            | State::Evaluating { .. }
             | State::Uploading => self.stopwatch.deadline(self.plan.limits.timeout),
         }
     }
@@ -135,6 +182,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
+            | State::Evaluating { .. }
             | State::Uploading => None,
         }
     }
@@ -156,9 +205,17 @@ impl BuildMachine {
             Input::Rehoused(result) => self.rehoused(result, now, &mut step),
             Input::CacheRestored => self.cache_restored(now, &mut step),
             Input::CatalogRead(catalog) => self.catalog_read(catalog.as_deref(), now, &mut step),
-            Input::CommandEnded { command, outcome, cause } => {
-                let how = (&outcome, cause.as_deref());
-                self.command_ended(command, how, now, &mut step);
+            Input::CommandEnded { command, outcome, cause, facts } => {
+                self.command_ended(command, (&outcome, cause.as_deref()), facts, now, &mut step);
+            }
+            Input::Decide { decision, by } => self.decide(decision, by, now, &mut step),
+            Input::SetBreakpoints { owner, breakpoints } => {
+                self.stops.set(&owner, &breakpoints, &mut step);
+            }
+            Input::Pause => self.freeze(&mut step),
+            Input::Frozen { command, result } => self.frozen(command, result, now, &mut step),
+            Input::Watched { command, breakpoint, output } => {
+                self.watched(command, breakpoint, output, now, &mut step);
             }
             Input::BreakpointHit { call, directory } => {
                 self.breakpoint_hit(call, directory, now, &mut step);
@@ -221,6 +278,9 @@ impl BuildMachine {
             return;
         }
         step.events.push(EventBody::BuildStarted(Box::new(self.plan.facts.clone())));
+        let stops = &self.plan.stops;
+        self.stops.set("cli", &stops.breakpoints, step);
+        self.stops.is_stepping = stops.step;
         for phase in [Phase::Submitted, Phase::Queued] {
             self.enter(phase, now, step);
             self.leave(Status::Succeeded, Vec::new(), now, step);
@@ -275,149 +335,6 @@ impl BuildMachine {
         step.events.push(EventBody::ContainerStarted { engine, image });
     }
 
-    fn enter_user_phase(&mut self, phase: UserPhase, now: Timestamp, step: &mut Step) {
-        self.enter(phase.into(), now, step);
-        let running = Running {
-            phase,
-            retries: 0,
-            block: Block::Commands,
-            index: 0,
-            command: 0,
-            failure: None,
-        };
-        self.run_next(running, now, step);
-    }
-
-    /// Runs the command `running` stands at, or what comes after the last one.
-    fn run_next(&mut self, mut running: Running, now: Timestamp, step: &mut Step) {
-        let Some(work) = self.phase_work(running.phase) else { return };
-        if running.block == Block::Commands && running.index >= work.commands.len() {
-            running.block = Block::Finally;
-            running.index = 0;
-        }
-        let Some(command) = list(&work, running.block).get(running.index) else {
-            self.end_user_phase(running, &work, now, step);
-            return;
-        };
-        self.commands += 1;
-        running.command = self.commands;
-        self.command_started = now.boot;
-        step.events.push(EventBody::CommandStarted {
-            command: running.command,
-            phase: running.phase.into(),
-            block: running.block,
-            index: u32::try_from(running.index).unwrap_or(u32::MAX),
-            text: command.text.clone(),
-        });
-        step.effects.push(Effect::Run(CommandRun {
-            command: running.command,
-            phase: running.phase.into(),
-            text: command.text.clone(),
-            user: work.user.clone(),
-            variables: Vec::new(),
-            succeeding: self.status == Status::Succeeded && running.failure.is_none(),
-            last_exit: self.last_exit,
-        }));
-        self.state = State::Running(running);
-    }
-
-    fn command_ended(
-        &mut self,
-        command: u32,
-        how: (&Outcome, Option<&str>),
-        now: Timestamp,
-        step: &mut Step,
-    ) {
-        let (outcome, cause) = how;
-        let mut running = match &self.state {
-            State::Running(running) if running.command == command => running.clone(),
-            State::SettingUp(setting_up) if setting_up.command == command => {
-                let setting_up = setting_up.clone();
-                self.setup_command_ended(setting_up, how, now, step);
-                return;
-            }
-            // The build is being ended; how its command died is of no interest.
-            _ => return,
-        };
-        self.last_exit = exit_code(outcome);
-        step.events.push(EventBody::CommandEnded {
-            command,
-            outcome: outcome.clone(),
-            duration_ms: millis(now.boot.saturating_sub(self.command_started)),
-        });
-        if outcome.succeeded() {
-            running.index += 1;
-            self.run_next(running, now, step);
-            return;
-        }
-        let Some(work) = self.phase_work(running.phase) else { return };
-        let text = list(&work, running.block)
-            .get(running.index)
-            .map_or("", |command| command.text.as_str());
-        let failure = command_failure(text, outcome, cause);
-        match running.block {
-            Block::Commands => {
-                if self.may_retry(&work, &running, &failure) {
-                    running.retries += 1;
-                    running.index = 0;
-                    let text = format!(
-                        "{} failed ({}); on-failure retries it, {} of {}",
-                        Phase::from(running.phase),
-                        outcome,
-                        running.retries,
-                        retry_count(&work)
-                    );
-                    step.events.push(EventBody::Notice(Notice::note(text)));
-                } else {
-                    running.failure = Some(failure);
-                    running.block = Block::Finally;
-                    running.index = 0;
-                }
-                self.run_next(running, now, step);
-            }
-            // The rest of the block is skipped; the first failure of the phase is the one told.
-            Block::Finally => {
-                running.failure.get_or_insert(failure);
-                self.end_user_phase(running, &work, now, step);
-            }
-        }
-    }
-
-    fn may_retry(&self, work: &PhaseWork, running: &Running, failure: &PhaseContext) -> bool {
-        let OnFailure::Retry(retry) = &work.on_failure else { return false };
-        running.retries < retry.count
-            && retry.pattern.as_deref().is_none_or(|pattern| {
-                // It parsed when the buildspec was read.
-                regex_lite::Regex::new(pattern).is_ok_and(|regex| regex.is_match(&failure.message))
-            })
-    }
-
-    fn end_user_phase(
-        &mut self,
-        running: Running,
-        work: &PhaseWork,
-        now: Timestamp,
-        step: &mut Step,
-    ) {
-        let failed = running.failure.is_some();
-        if let Some(failure) = &running.failure {
-            self.worsen(Status::Failed, failure);
-        }
-        let status = if failed { Status::Failed } else { Status::Succeeded };
-        self.leave(status, vec![running.failure.unwrap_or_default()], now, step);
-        let next = Phase::after_user_phase(running.phase, failed, &work.on_failure);
-        match next.user_phase() {
-            Some(phase) => self.enter_user_phase(phase, now, step),
-            None if next == Phase::UploadArtifacts => {
-                self.enter(next, now, step);
-                self.state = State::Uploading;
-                let succeeding = self.status == Status::Succeeded;
-                step.effects.push(Effect::Upload { succeeding });
-            }
-            None => self.finalize(now, step),
-        }
-    }
-
     fn uploaded(&mut self, result: Result<(), PhaseContext>, now: Timestamp, step: &mut Step) {
         if !matches!(self.state, State::Uploading) {
             return;
@@ -452,6 +369,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
+            | State::Evaluating { .. }
             | State::Uploading
             | State::Ending(_)
             | State::Over => return,
@@ -521,20 +440,6 @@ fn command_failure(text: &str, outcome: &Outcome, cause: Option<&str>) -> PhaseC
         StatusCode::CommandExecutionError,
         format!("Error while executing command: {text}. Reason: {outcome}{cause}"),
     )
-}
-
-fn list(work: &PhaseWork, block: Block) -> &[Command] {
-    match block {
-        Block::Commands => &work.commands,
-        Block::Finally => &work.finally,
-    }
-}
-
-fn retry_count(work: &PhaseWork) -> u32 {
-    match &work.on_failure {
-        OnFailure::Retry(retry) => retry.count,
-        OnFailure::Default | OnFailure::Abort | OnFailure::Continue => 0,
-    }
 }
 
 fn millis(duration: Duration) -> u64 {

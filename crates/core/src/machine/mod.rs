@@ -4,13 +4,15 @@
 //! log and effects for the driver. It is the only place where phases advance.
 
 mod build;
+mod failures;
 mod pause;
 mod step;
+mod stops;
 #[cfg(test)]
 mod tests;
 
 pub use build::BuildMachine;
 pub use step::{
     CallId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input, Preparation,
-    SetupError, Step, Wanted, is_large_cache,
+    RunFacts, SetupError, ShellVariables, Step, Wanted, Wants, is_large_cache,
 };

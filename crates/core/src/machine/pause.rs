@@ -25,6 +25,8 @@ pub(super) enum Cause {
     Called(CallId),
     /// The build cannot go on; it ends with this.
     Stuck(PhaseContext),
+    /// The build has stopped; what the machine holds goes on.
+    Stop,
 }
 
 impl Cause {
@@ -32,6 +34,7 @@ impl Cause {
         match self {
             Cause::Called(_) => PauseKind::Called,
             Cause::Stuck(_) => PauseKind::Stuck,
+            Cause::Stop => PauseKind::Stop,
         }
     }
 }
@@ -72,6 +75,19 @@ impl Pauses {
         self.open.remove(at)
     }
 
+    /// The pause of a stop, taken off.
+    pub(super) fn end_stop(&mut self) -> Option<Pause> {
+        let at = self.open.iter().position(|pause| pause.cause == Cause::Stop)?;
+        self.open.remove(at)
+    }
+
+    /// Somebody has been there until now.
+    pub(super) fn seen(&mut self, now: Duration) {
+        for pause in &mut self.open {
+            pause.alone_since = now;
+        }
+    }
+
     pub(super) fn end_all(&mut self) -> Vec<Pause> {
         self.open.drain(..).collect()
     }
@@ -83,9 +99,7 @@ impl Pauses {
     pub(super) fn session_closed(&mut self, now: Duration) {
         self.sessions = self.sessions.saturating_sub(1);
         if self.sessions == 0 {
-            for pause in &mut self.open {
-                pause.alone_since = now;
-            }
+            self.seen(now);
         }
     }
 

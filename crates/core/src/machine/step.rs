@@ -2,13 +2,17 @@
 //!
 //! Inputs are made by the driver and the edges behind its inbox; a [`Step`] goes back to the driver.
 
-use crate::env::Variables;
-use crate::event::{EventBody, ExportedVariable, Notice, Outcome, Progress, StoredArtifact, Stuck};
+use crate::debug::{Breakpoint, Decision, Who};
+use crate::env;
+use crate::event::{
+    BreakpointId, EventBody, ExportedVariable, Notice, Outcome, Progress, StoredArtifact, Stuck,
+};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
 use crate::spec::{SecretVariable, Span, Variable};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What has happened.
@@ -21,7 +25,7 @@ pub enum Input {
     /// Values of parameters and secrets, or why one of them cannot be had.
     ValuesFetched(Result<Fetched, SetupError>),
     /// The image's variables as its entrypoint has left them, or why it did not run.
-    EntrypointRan(Result<Variables, SetupError>),
+    EntrypointRan(Result<env::Variables, SetupError>),
     /// The first command's variables are in place, or why not.
     ShellOpened(Result<(), PhaseContext>),
     /// A cache that could be a layer, where there is one.
@@ -40,6 +44,40 @@ pub enum Input {
         outcome: Outcome,
         /// What else there is to say of why, such as a limit that was in the way.
         cause: Option<String>,
+        /// What it has left, as far as that is wanted.
+        facts: RunFacts,
+    },
+    /// What somebody has decided at a stop. Where [`super::BuildMachine::refusal`] says no, nothing follows.
+    Decide {
+        /// What.
+        decision: Decision,
+        /// Who.
+        by: Who,
+    },
+    /// All breakpoints of one owner.
+    SetBreakpoints {
+        /// Whose.
+        owner: String,
+        /// All of them.
+        breakpoints: Vec<Breakpoint>,
+    },
+    /// Stop in the middle of the run.
+    Pause,
+    /// The run stands still, or why it does not.
+    Frozen {
+        /// Its number.
+        command: u32,
+        /// Why it does not.
+        result: Result<(), String>,
+    },
+    /// What a breakpoint waits for has come to pass in the run.
+    Watched {
+        /// The run's number.
+        command: u32,
+        /// The breakpoint.
+        breakpoint: BreakpointId,
+        /// What the run has written last, if that is wanted.
+        output: Option<Arc<str>>,
     },
     /// A process has called `codebuild-breakpoint` and waits.
     BreakpointHit {
@@ -131,6 +169,13 @@ pub enum Effect {
     Prepare(Preparation),
     /// Run a command; answer with [`Input::CommandEnded`].
     Run(CommandRun),
+    /// Let the run stand still, and what it has started; answer with [`Input::Frozen`].
+    Freeze {
+        /// Its number.
+        command: u32,
+    },
+    /// Let it go on.
+    Thaw,
     /// Let a process go on that has called `codebuild-breakpoint`.
     Release {
         /// Its call.
@@ -179,6 +224,39 @@ pub struct CommandRun {
     pub succeeding: bool,
     /// `CODEBUILD_LAST_EXIT`.
     pub last_exit: i32,
+    /// Names of variables that are not set for it and those after it.
+    pub unset: Vec<String>,
+    /// Whether variables and directory are those the run before it has begun with.
+    pub again: bool,
+    /// What is to be told of it.
+    pub wants: Wants,
+}
+
+/// What a run has left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFacts {
+    /// The directory of the next command.
+    pub directory: String,
+    /// Variables, if they are wanted.
+    pub variables: Option<ShellVariables>,
+    /// What it has written last, masked, if that is wanted.
+    pub output: Option<Arc<str>>,
+    /// Breakpoints whose files it has written.
+    pub wrote: Vec<BreakpointId>,
+}
+
+/// Names and values of a shell's variables.
+pub type ShellVariables = Arc<[(Vec<u8>, Vec<u8>)]>;
+
+/// What breakpoints need to know of runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Variables after each.
+    pub variables: bool,
+    /// What each has written last.
+    pub output: bool,
+    /// Breakpoints that are watched for in a run.
+    pub watched: Vec<(BreakpointId, Arc<Breakpoint>)>,
 }
 
 /// One thing of DOWNLOAD_SOURCE.
@@ -189,7 +267,7 @@ pub enum Preparation {
     /// Run the image's entrypoint; answer with [`Input::EntrypointRan`].
     RunEntrypoint {
         /// Variables it finds.
-        variables: Variables,
+        variables: env::Variables,
     },
     /// Put variables and directory of the first command in place; answer with
     /// [`Input::ShellOpened`].
@@ -215,7 +293,7 @@ pub struct ContainerFacts {
     /// The image it was made of, by a name that means no other.
     pub image: Option<String>,
     /// Variables of its image.
-    pub variables: Variables,
+    pub variables: env::Variables,
     /// Whether its image names a program that is to run first.
     pub has_entrypoint: bool,
     /// Whether it is made of an image, and not of this machine.
@@ -243,7 +321,7 @@ impl Wanted {
 
 /// Names of variables and their values, which are secret: shown are the names alone.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Fetched(pub Variables);
+pub struct Fetched(pub env::Variables);
 
 impl fmt::Debug for Fetched {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

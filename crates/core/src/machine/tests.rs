@@ -1,19 +1,24 @@
 //! The machine as a table of stories: inputs in, the log and the verdict out, no process anywhere.
 
+mod decisions;
 mod ends;
 mod law;
 mod prepare;
+mod stops;
 
 use super::{
-    BuildMachine, CallId, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input, Preparation,
-    SetupError,
+    BuildMachine, CallId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input,
+    Preparation, RunFacts, SetupError,
 };
 use crate::env::{Layers, Variables};
-use crate::event::{BuildFacts, EventBody, Notice, Outcome, PauseId, PauseKind, ResumedBy, Stuck};
+use crate::event::{
+    BuildFacts, Event, EventBody, Notice, Outcome, PauseId, PauseKind, ResumedBy, Stuck,
+};
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
-use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection};
+use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection, Stops};
 use crate::spec;
 use crate::time::{Timestamp, WallTime};
+use crate::timeline::Timeline;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +41,10 @@ struct Bed {
     finished: Option<Status>,
     /// Whether nothing was left to be removed.
     is_clear: bool,
+    /// All that is in the log, and what it comes to.
+    events: Vec<EventBody>,
+    timeline: Timeline,
+    runs: Vec<CommandRun>,
     /// Whether nobody answers when processes are killed, or the build is to be finalized.
     is_mute: bool,
 }
@@ -107,6 +116,16 @@ impl Bed {
     }
 
     fn with_layers(source: &str, limits: Limits, facts: BuildFacts, layers: Layers) -> Self {
+        Self::with_stops(source, limits, facts, layers, Stops::default())
+    }
+
+    fn with_stops(
+        source: &str,
+        limits: Limits,
+        facts: BuildFacts,
+        layers: Layers,
+        stops: Stops,
+    ) -> Self {
         let work = spec::parse(source).map(|(spec, _)| plan::work(spec)).map_err(|_| Rejection {
             context: PhaseContext::new(StatusCode::YamlFileError, "bad"),
         });
@@ -115,7 +134,7 @@ impl Bed {
             source: "/src".to_owned(),
             buildspec: "/src/b.yml".to_owned(),
         };
-        let plan = BuildPlan { facts, places, layers, work, limits };
+        let plan = BuildPlan { facts, places, layers, work, limits, stops };
         Bed {
             machine: BuildMachine::new(Arc::new(plan)),
             now: Duration::from_secs(1000),
@@ -129,6 +148,9 @@ impl Bed {
             finished: None,
             is_clear: false,
             is_mute: false,
+            events: Vec::new(),
+            timeline: Timeline::default(),
+            runs: Vec::new(),
         }
     }
 
@@ -136,6 +158,10 @@ impl Bed {
         let now = Timestamp { wall: WallTime(0), boot: self.now };
         let step = self.machine.apply(input, now);
         for event in step.events {
+            self.events.push(event.clone());
+            let (seq, time) = (self.events.len() as u64, WallTime(0));
+            let body = event.clone();
+            self.timeline.take(&Event { seq, time, build_id: String::new(), body });
             match event {
                 EventBody::PhaseEnded { phase, status, contexts, .. } => {
                     let code = contexts.first().map_or("-", |c| c.status_code.name());
@@ -164,6 +190,7 @@ impl Bed {
                     self.send(answer);
                 }
                 Effect::Run(run) => {
+                    self.runs.push(run.clone());
                     self.ran.push((run.text, run.succeeding, run.last_exit));
                     return Some(run.command);
                 }
@@ -176,6 +203,8 @@ impl Bed {
                     }
                 }
                 Effect::Hurry => self.log.push("hurry".to_owned()),
+                Effect::Freeze { .. } => self.log.push("freeze".to_owned()),
+                Effect::Thaw => self.log.push("thaw".to_owned()),
                 Effect::Upload { .. } => self.send(Input::Uploaded(Ok(()))),
                 Effect::Finalize { .. } if self.is_mute => {}
                 Effect::Finalize { .. } => self.send(Input::Finalized),
@@ -210,10 +239,20 @@ impl Bed {
 
     fn drive(&mut self, failing: &[&str]) {
         self.send(Input::Start);
+        self.go(failing);
+    }
+
+    /// Answers commands until nothing is left to do.
+    fn go(&mut self, failing: &[&str]) {
         while let Some(command) = self.until_command() {
             let text = self.ran.last().map_or("", |(text, ..)| text.as_str());
             let code = if failing.contains(&text) { 3 } else { 0 };
-            self.send(Input::CommandEnded { command, outcome: Outcome::Exited(code), cause: None });
+            self.send(Input::CommandEnded {
+                command,
+                outcome: Outcome::Exited(code),
+                cause: None,
+                facts: RunFacts::default(),
+            });
         }
     }
 
@@ -352,7 +391,12 @@ fn time_at_a_breakpoint_does_not_count() {
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(10)));
     bed.now += Duration::from_secs(11);
     bed.send(Input::Tick);
-    bed.send(Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None });
+    bed.send(Input::CommandEnded {
+        command,
+        outcome: Outcome::Exited(0),
+        cause: None,
+        facts: RunFacts::default(),
+    });
     bed.until_command();
     assert_eq!(bed.log[bed.log.len() - 2..], ["released", "SIGTERM"]);
     bed.send(Input::ProcessesGone);
@@ -505,7 +549,12 @@ fn a_mark_goes_on_from_where_it_was_kept() {
     bed.send(Input::Start);
     let command = bed.until_command().expect("a command");
     let (mark, pending) = (bed.machine.clone(), bed.pending.clone());
-    let ended = |code| Input::CommandEnded { command, outcome: Outcome::Exited(code), cause: None };
+    let ended = |code| Input::CommandEnded {
+        command,
+        outcome: Outcome::Exited(code),
+        cause: None,
+        facts: RunFacts::default(),
+    };
     bed.send(ended(3));
     while bed.until_command().is_some() {}
     assert_eq!(bed.finished, Some(Status::Failed));
@@ -513,7 +562,12 @@ fn a_mark_goes_on_from_where_it_was_kept() {
     (bed.machine, bed.pending, bed.finished) = (mark, pending, None);
     bed.send(ended(0));
     while let Some(command) = bed.until_command() {
-        bed.send(Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None });
+        bed.send(Input::CommandEnded {
+            command,
+            outcome: Outcome::Exited(0),
+            cause: None,
+            facts: RunFacts::default(),
+        });
     }
     assert_eq!(bed.finished, Some(Status::Succeeded));
 }

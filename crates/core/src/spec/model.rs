@@ -250,7 +250,7 @@ pub struct Variable {
 }
 
 /// The phases a buildspec can fill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UserPhase {
     /// `install`
     Install,

@@ -1,7 +1,7 @@
 //! A build at a breakpoint, or where it cannot go on: paused, resumed, its clock meanwhile.
 
 use super::{BuildMachine, Effect, EventBody, Notice, ResumedBy, State, Step, Timestamp};
-use crate::event::Stuck;
+use crate::event::{StopFacts, Stuck};
 use crate::machine::pause::{Cause, Pause};
 use crate::machine::{CallId, Impasse};
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl BuildMachine {
             step.effects.push(Effect::Release { call });
             return;
         }
-        self.pause(Cause::Called(call), directory, None, now, step);
+        self.pause(Cause::Called(call), directory, (None, None), now, step);
     }
 
     /// Where sessions are enabled the build waits at its fault, which without a process to end it comes
@@ -28,22 +28,22 @@ impl BuildMachine {
     pub(super) fn get_stuck(&mut self, impasse: Impasse, now: Timestamp, step: &mut Step) {
         let Impasse { directory, stuck, hint, fault } = impasse;
         if self.plan.facts.session_enabled && self.is_in_command() && !self.pauses.is_stuck() {
-            self.pause(Cause::Stuck(fault), directory, Some(stuck), now, step);
+            self.pause(Cause::Stuck(fault), directory, (Some(stuck), None), now, step);
         } else {
             step.events.push(EventBody::Notice(Notice::hint(hint)));
             self.fault(fault, now, step);
         }
     }
 
-    fn is_in_command(&self) -> bool {
+    pub(super) fn is_in_command(&self) -> bool {
         matches!(self.state, State::Running(_) | State::SettingUp(_))
     }
 
-    fn pause(
+    pub(super) fn pause(
         &mut self,
         cause: Cause,
         directory: String,
-        stuck: Option<Stuck>,
+        (stuck, stop): (Option<Stuck>, Option<StopFacts>),
         now: Timestamp,
         step: &mut Step,
     ) {
@@ -63,15 +63,21 @@ impl BuildMachine {
             directory,
             resumes_in_s,
             stuck,
+            stop: stop.map(Box::new),
         });
     }
 
     pub(super) fn resume(&mut self, by: ResumedBy, now: Timestamp, step: &mut Step) {
+        // A stop at which a text runs goes on when that has ended.
+        if matches!(self.state, State::Evaluating { .. }) {
+            return;
+        }
         let Some(pause) = self.pauses.end_first() else { return };
         self.resumed(&pause, by, now, step);
         match pause.cause {
             Cause::Called(call) => step.effects.push(Effect::Release { call }),
             Cause::Stuck(fault) => self.fault(fault, now, step),
+            Cause::Stop => self.go_on(now, step),
         }
     }
 

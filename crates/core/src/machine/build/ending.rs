@@ -107,6 +107,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
+            | State::Evaluating { .. }
             | State::Uploading => {
                 self.status = Status::Stopped;
                 self.end(Status::Stopped, Vec::new(), !at_once, now, step);
@@ -141,6 +143,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
+            | State::Evaluating { .. }
             | State::Uploading => {
                 self.worsen(Status::Fault, &context);
                 self.end(Status::Fault, vec![context], false, now, step);
@@ -166,6 +170,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
+            | State::Evaluating { .. }
             | State::Uploading
             | State::Over => {}
         }
@@ -194,6 +200,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
+            | State::Evaluating { .. }
             | State::Uploading
             | State::Over => self.time_is_up(now, step),
         }
@@ -206,6 +214,8 @@ impl BuildMachine {
             let context = PhaseContext::new(StatusCode::BuildTimedOut, "Build has timed out. ");
             self.worsen(Status::TimedOut, &context);
             self.end(Status::TimedOut, vec![context], true, now, step);
+        } else if is_due(self.looks_at_run()) {
+            self.look_at_run(now, step);
         } else if is_due(self.pauses.deadline(limits.break_timeout)) {
             match limits.break_action {
                 BreakAction::Resume => self.resume(ResumedBy::Timeout, now, step),
@@ -242,8 +252,10 @@ impl BuildMachine {
         let command = match &self.state {
             State::Running(running) => Some(running.command),
             State::SettingUp(setting_up) => Some(setting_up.command),
+            State::Evaluating { command, .. } => Some(*command),
             _ => None,
         };
+        self.thaw(step);
         self.end_pauses(now, step);
         let processes = Processes::Asked { kill_at: now.boot + GRACE };
         let mut ending = Ending { status, contexts, command, processes, is_hurried: false };

@@ -155,6 +155,7 @@ impl BuildMachine {
         layers.image.clone_from(&preparing.image);
         layers.buildspec.extend(preparing.fetched.0.iter().cloned());
         preparing.variables = env::compose(layers);
+        self.stops.begin(&preparing.variables);
         let preparation = Preparation::OpenShell { variables: preparing.variables.clone() };
         self.await_answer(preparing, awaited, preparation, step);
     }
@@ -294,6 +295,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Held(_)
+            | State::Evaluating { .. }
             | State::Uploading
             | State::Finalizing
             | State::Ending(_)

@@ -1,11 +1,12 @@
 //! The end of DOWNLOAD_SOURCE: commands that install runtimes, and what the log says before the phases.
 
+use super::held::Next;
 use super::{
-    BuildMachine, Effect, EventBody, Outcome, Phase, PhaseContext, State, Status, Step, Timestamp,
-    command_failure, exit_code, millis,
+    BuildMachine, CommandRun, Effect, EventBody, Outcome, Phase, PhaseContext, State, Status, Step,
+    Timestamp, command_failure,
 };
-use crate::event::Block;
-use crate::machine::CommandRun;
+use crate::debug::What;
+use crate::event::{Block, StopKind};
 use crate::plan::Work;
 use crate::runtimes::SetupCommand;
 use crate::spec::UserPhase;
@@ -15,8 +16,21 @@ use crate::spec::UserPhase;
 pub(super) struct SettingUp {
     left: std::collections::VecDeque<SetupCommand>,
     pub(super) command: u32,
-    text: String,
+    pub(super) text: String,
+    variables: Vec<(String, String)>,
     index: u32,
+}
+
+impl SettingUp {
+    /// The command at hand with another text.
+    pub(super) fn with(self, text: Option<String>) -> Self {
+        SettingUp { text: text.unwrap_or(self.text), ..self }
+    }
+
+    /// Past the command at hand.
+    pub(super) fn past(self) -> Self {
+        SettingUp { index: self.index + 1, ..self }
+    }
 }
 
 impl BuildMachine {
@@ -26,16 +40,29 @@ impl BuildMachine {
         now: Timestamp,
         step: &mut Step,
     ) {
-        let (left, text) = (commands.into(), String::new());
-        self.run_setup(SettingUp { left, command: 0, text, index: 0 }, now, step);
+        let (left, text, variables) = (commands.into(), String::new(), Vec::new());
+        self.run_setup(SettingUp { left, command: 0, text, variables, index: 0 }, now, step);
     }
 
     /// Runs the next command, or goes on where there is none.
-    fn run_setup(&mut self, mut setting_up: SettingUp, now: Timestamp, step: &mut Step) {
-        let Some(SetupCommand { text, variables }) = setting_up.left.pop_front() else {
-            self.setup_done(now, step);
-            return;
-        };
+    pub(super) fn run_setup(&mut self, mut setting_up: SettingUp, now: Timestamp, step: &mut Step) {
+        match setting_up.left.pop_front() {
+            Some(SetupCommand { text, variables }) => {
+                let next = SettingUp { text, variables, ..setting_up };
+                self.launch_setup(next, false, now, step);
+            }
+            None => self.setup_done(now, step),
+        }
+    }
+
+    /// Runs the command at hand, `again` with the variables and in the directory it has begun with.
+    pub(super) fn launch_setup(
+        &mut self,
+        mut setting_up: SettingUp,
+        again: bool,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
         self.commands += 1;
         self.command_started = now.boot;
         step.events.push(EventBody::CommandStarted {
@@ -43,40 +70,39 @@ impl BuildMachine {
             phase: Phase::DownloadSource,
             block: Block::Commands,
             index: setting_up.index,
-            text: text.clone(),
+            text: setting_up.text.clone(),
         });
+        let run = self.command(Phase::DownloadSource, setting_up.text.clone());
         step.effects.push(Effect::Run(CommandRun {
-            command: self.commands,
-            phase: Phase::DownloadSource,
-            text: text.clone(),
-            user: None,
-            variables,
-            succeeding: true,
-            last_exit: self.last_exit,
+            variables: [&setting_up.variables[..], &run.variables].concat(),
+            succeeding: self.setup_failure.is_none(),
+            again,
+            ..run
         }));
         setting_up.command = self.commands;
-        setting_up.text = text;
         self.state = State::SettingUp(setting_up);
     }
 
     pub(super) fn setup_command_ended(
         &mut self,
-        mut setting_up: SettingUp,
+        setting_up: SettingUp,
         (outcome, cause): (&Outcome, Option<&str>),
         now: Timestamp,
         step: &mut Step,
     ) {
-        self.last_exit = exit_code(outcome);
-        step.events.push(EventBody::CommandEnded {
-            command: setting_up.command,
-            outcome: outcome.clone(),
-            duration_ms: millis(now.boot.saturating_sub(self.command_started)),
-        });
         if outcome.succeeded() {
-            setting_up.index += 1;
-            self.run_setup(setting_up, now, step);
+            return self.run_setup(setting_up.past(), now, step);
+        }
+        let failure = command_failure(&setting_up.text, outcome, cause);
+        let here = self.here(Phase::DownloadSource, None, setting_up.command, &setting_up.text);
+        let hit = self
+            .stops
+            .come_to(here, step, |_, what| matches!(what, What::Failure | What::AnyFailure));
+        if hit.is_empty() {
+            self.setup_failed(failure, now, step);
         } else {
-            self.setup_failed(command_failure(&setting_up.text, outcome, cause), now, step);
+            let next = Next::Setup { setting_up, failure, has_evaluated: false };
+            self.hold(StopKind::Failed, next, hit, now, step);
         }
     }
 
@@ -92,11 +118,19 @@ impl BuildMachine {
         self.agent(step, "Registering with agent");
         let summary = self.plan.work.as_ref().map(Work::summary).unwrap_or_default();
         step.events.extend(summary.into_iter().map(|text| EventBody::Agent { text }));
-        self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step);
+        match self.setup_failure.clone() {
+            None => self.leave(Status::Succeeded, vec![PhaseContext::default()], now, step),
+            // Somebody has left it behind.
+            Some(failure) => {
+                self.worsen(Status::Failed, &failure);
+                self.leave(Status::Failed, vec![failure], now, step);
+            }
+        }
         self.enter_user_phase(UserPhase::Install, now, step);
     }
 
     pub(super) fn setup_failed(&mut self, context: PhaseContext, now: Timestamp, step: &mut Step) {
+        let context = self.setup_failure.take().unwrap_or(context);
         self.worsen(Status::Failed, &context);
         self.leave(Status::Failed, vec![context], now, step);
         self.finalize(now, step);

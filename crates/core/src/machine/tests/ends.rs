@@ -1,6 +1,6 @@
 //! Ends that nobody answers: the machine comes to its own end all the same, and by when.
 
-use super::{Bed, FOUR, Input};
+use super::{Bed, FOUR, Input, RunFacts};
 use crate::phase::{PhaseContext, Status, StatusCode};
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ fn what_is_left_of_a_build_hangs() {
         let command = bed.until_command().expect("a command");
         bed.is_mute = true;
         let outcome = crate::event::Outcome::Exited(0);
-        bed.send(Input::CommandEnded { command, outcome, cause: None });
+        bed.send(Input::CommandEnded { command, outcome, cause: None, facts: RunFacts::default() });
         bed.until_command();
         bed
     };

@@ -2,10 +2,16 @@
 
 use super::{
     Bed, BuildFacts, CallId, ContainerFacts, Duration, Effect, EventBody, FOUR, Fetched,
-    FoundCache, Input, LIMITS, Outcome, PauseId, PauseKind, Phase, PhaseContext, SetupError,
-    Timestamp, Variables, WallTime, facts, impasse,
+    FoundCache, Input, LIMITS, Outcome, PauseId, PauseKind, Phase, PhaseContext, RunFacts,
+    SetupError, Timestamp, Variables, WallTime, facts, impasse,
 };
-use crate::event::CacheFacts;
+use crate::debug::{Breakpoint, Client, Decision, DecisionKind, Place, Who};
+use crate::env::Layers;
+use crate::event::{Block, CacheFacts, StopKind};
+use crate::phase::Status;
+use crate::plan::Stops;
+use crate::spec::USER_PHASES;
+use std::collections::BTreeMap;
 
 /// What may follow what in a build's log, whatever happens to the build.
 #[derive(Default)]
@@ -15,6 +21,11 @@ struct Law {
     command: Option<u32>,
     paused: Vec<PauseId>,
     pauses: PauseId,
+    /// The pause of the stop the build is at.
+    stop: Option<PauseId>,
+    /// Places of the phases, with whether their last run has ended well.
+    places: BTreeMap<(Phase, Block, u32), Option<bool>>,
+    at: Option<(Phase, Block, u32)>,
     is_over: bool,
 }
 
@@ -25,6 +36,7 @@ impl Law {
             EventBody::Notice(_)
                 | EventBody::SessionOpened { .. }
                 | EventBody::SessionClosed { .. }
+                | EventBody::Breakpoint(_)
         );
         assert!(is_free || !self.is_over, "after the end: {event:?}");
         match event {
@@ -41,15 +53,45 @@ impl Law {
                 assert_eq!(self.command, None, "a command outlives {phase}");
                 self.is_open = false;
             }
-            EventBody::CommandStarted { command, phase, .. } => {
+            EventBody::CommandStarted { command, phase, block, index, .. } => {
                 assert!(self.is_open && self.last == Some(*phase));
                 assert_eq!(self.command.replace(*command), None, "two commands at once");
+                let is_eval = *block == Block::Eval;
+                assert_eq!(self.stop.is_some(), is_eval, "it runs while it is stopped");
+                self.at = (!is_eval).then_some((*phase, *block, *index));
             }
-            EventBody::CommandEnded { command, .. } => {
+            EventBody::CommandEnded { command, outcome, .. } => {
                 assert_eq!(self.command.take(), Some(*command), "it does not run");
+                if let Some(at) = self.at.take() {
+                    let failed_before = self.places.get(&at).is_some();
+                    match outcome.succeeded() {
+                        true if failed_before => drop(self.places.insert(at, Some(true))),
+                        true => {}
+                        false => drop(self.places.insert(at, Some(false))),
+                    }
+                }
             }
-            EventBody::Paused { pause, kind, stuck, .. } => {
-                assert!(self.command.is_some(), "a pause without a command");
+            EventBody::CommandSkipped { phase, block, index, .. } => {
+                assert!(self.is_open && self.command.is_none());
+                if let Some(last) = self.places.get_mut(&(*phase, *block, *index)) {
+                    *last = None;
+                }
+            }
+            EventBody::Intervened(done) => {
+                assert!(self.stop.is_some(), "nobody was asked");
+                if let (DecisionKind::Rerun, Some(place)) = (done.what, done.place) {
+                    assert!(self.is_open && self.last >= Some(place.phase.into()));
+                    self.last = Some(place.phase.into());
+                }
+            }
+            EventBody::Paused { pause, kind, stuck, stop, .. } => {
+                assert_eq!(stop.is_some(), *kind == PauseKind::Stop);
+                if let Some(stop) = stop {
+                    assert!(self.is_open && self.stop.is_none());
+                    assert_eq!(self.command.is_some(), stop.kind == StopKind::Pause);
+                    self.stop = Some(*pause);
+                }
+                assert!(self.command.is_some() || stop.is_some(), "a pause without a command");
                 assert_eq!(*pause, self.pauses.next(), "a number left out, or given twice");
                 assert_eq!(stuck.is_some(), *kind == PauseKind::Stuck);
                 self.pauses = *pause;
@@ -58,8 +100,12 @@ impl Law {
             EventBody::Resumed { pause, .. } => {
                 assert!(self.paused.contains(pause), "it is not paused");
                 self.paused.retain(|other| other != pause);
+                self.stop.take_if(|stop| *stop == *pause);
             }
-            EventBody::BuildEnded { .. } => {
+            EventBody::BuildEnded { status, .. } => {
+                // Nothing a person does turns a failure into a success, but a run that ended 0.
+                let is_failed = self.places.values().any(|last| *last != Some(true));
+                assert!(!is_failed || *status != Status::Succeeded, "{:?}", self.places);
                 assert_eq!(self.last, Some(Phase::Completed));
                 assert!(self.paused.is_empty(), "still paused: {:?}", self.paused);
                 self.is_over = true;
@@ -67,6 +113,46 @@ impl Law {
             _ => {}
         }
     }
+}
+
+/// Somebody decides something.
+fn decision(random: &mut impl FnMut(usize) -> usize) -> Input {
+    let phase = USER_PHASES[random(4)];
+    let block = [Block::Commands, Block::Finally][random(2)];
+    let place = Place { phase, block, index: u32::try_from(random(2)).unwrap_or(0) };
+    let text = || "edited".to_owned();
+    let decision = match random(12) {
+        0 | 1 => Decision::Step,
+        2 => Decision::Retry { text: None },
+        3 | 4 => Decision::Retry { text: Some(text()) },
+        5 => Decision::Skip { to: None },
+        6 => Decision::Skip { to: Some(place) },
+        7 => Decision::Rerun { place },
+        8 if random(8) == 0 => Decision::Abort,
+        8 | 9 => Decision::Eval { text: text() },
+        10 => Decision::Set { name: "A".to_owned(), value: None },
+        _ => Decision::Resume,
+    };
+    let by = Who { uid: 0, user: String::new(), client: Client::Cli };
+    Input::Decide { decision, by }
+}
+
+/// Some breakpoints.
+fn breakpoints(random: &mut impl FnMut(usize) -> usize) -> Vec<Breakpoint> {
+    let all = [
+        "start",
+        "failure",
+        "any-failure",
+        "before:build",
+        "after:pre_build",
+        "after:post_build",
+        "command:/./",
+        "longer:1s",
+        "command:/./ hits %3",
+        "failure if status == 137",
+    ];
+    let some = all.iter().filter(|_| random(4) == 0);
+    some.map(|text| text.parse().expect("parses")).collect()
 }
 
 /// Some answer to what DOWNLOAD_SOURCE asks for.
@@ -120,14 +206,28 @@ fn no_order_of_inputs_breaks_the_law() {
         let cache = CacheFacts { r#type: String::new(), location: String::new() };
         let facts = BuildFacts { privileged: random(2) == 0, cache: Some(cache), ..facts() };
         let source = sources[round % sources.len()];
-        let mut bed = Bed::with_facts(source, LIMITS, facts);
+        // Every other build has none.
+        let all = if round % 2 == 0 { breakpoints(&mut random) } else { Vec::new() };
+        let stops = Stops { breakpoints: all, step: round % 14 == 0 };
+        let mut bed = Bed::with_stops(source, LIMITS, facts, Layers::default(), stops);
         let mut law = Law::default();
         // What DOWNLOAD_SOURCE waits for.
         let mut asked = None;
         let mut calls = 0;
         for _ in 0..80 {
             let command = u32::try_from(random(6)).unwrap_or(0);
-            let input = match random(18) {
+            // Most of the time about the one that runs.
+            let command = law.command.filter(|_| random(3) > 0).unwrap_or(command);
+            let input = match random(23) {
+                18..20 if round % 2 == 0 => decision(&mut random),
+                20 if round % 2 == 0 && random(3) == 0 => Input::SetBreakpoints {
+                    owner: ["cli", "dap:1"][random(2)].to_owned(),
+                    breakpoints: breakpoints(&mut random),
+                },
+                21 if round % 2 == 0 => match random(2) {
+                    0 => Input::Pause,
+                    _ => Input::Frozen { command, result: Ok(()) },
+                },
                 0 | 1 => Input::Start,
                 2 => Input::Provisioned(Ok(ContainerFacts {
                     has_entrypoint: random(2) == 0,
@@ -139,8 +239,18 @@ fn no_order_of_inputs_breaks_the_law() {
                     Some(asked) if random(4) > 0 => bed.answer(asked),
                     _ => preparation(&mut random),
                 },
-                6 | 16 => Input::CommandEnded { command, outcome: Outcome::Exited(0), cause: None },
-                7 => Input::CommandEnded { command, outcome: Outcome::Signaled(9), cause: None },
+                6 | 16 => Input::CommandEnded {
+                    command,
+                    outcome: Outcome::Exited(0),
+                    cause: None,
+                    facts: RunFacts::default(),
+                },
+                7 => Input::CommandEnded {
+                    command,
+                    outcome: Outcome::Signaled(9),
+                    cause: None,
+                    facts: RunFacts::default(),
+                },
                 8 => {
                     calls += 1;
                     Input::BreakpointHit { call: CallId(calls), directory: "/".to_owned() }

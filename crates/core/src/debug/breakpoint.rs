@@ -1,0 +1,306 @@
+//! Breakpoints: `WHAT [if EXPR] [hits H] [log "TEXT"]`.
+
+use super::condition::{Condition, Name};
+use super::cursor::{Cursor, ParseError, Pattern, quote, written};
+use super::facts::Facts;
+use super::place::Place;
+use super::template::Template;
+use crate::plan::Work;
+use crate::spec::UserPhase;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Longest text of one, in bytes.
+const LONGEST: usize = 4096;
+
+/// Where a build stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breakpoint {
+    /// Where.
+    pub what: What,
+    /// Only if.
+    pub condition: Option<Condition>,
+    /// Only so often.
+    pub hits: Option<Hits>,
+    /// Written instead of stopping.
+    pub log: Option<Template>,
+}
+
+/// Where, without any condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// `start`: before the first command.
+    Start,
+    /// `failure`: a command has failed, and the phase would.
+    Failure,
+    /// `any-failure`: a command has failed, also where on-failure retries.
+    AnyFailure,
+    /// `before:PLACE`
+    Before(Place),
+    /// `after:PHASE`: after its finally.
+    AfterPhase(UserPhase),
+    /// `after:PLACE`
+    AfterPlace(Place),
+    /// `command:/RE/`: before each command with such a text.
+    Command(Pattern),
+    /// `change:NAME`: after a run that has changed the variable.
+    Change(String),
+    /// `wrote:GLOB`: after a run that has written such a file.
+    Wrote(String),
+    /// `output:/RE/`: in a run that has written such a line.
+    Output(Pattern),
+    /// `idle:D`: in a run that has written nothing for so long.
+    Idle(Duration),
+    /// `longer:D`: in a run that has taken so long.
+    Longer(Duration),
+    /// `memory:SIZE`: in a run, when the build takes so much.
+    Memory(u64),
+}
+
+/// How often a breakpoint is passed before it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hits {
+    /// `N`: once, at this one or the next.
+    Once(u64),
+    /// `==N`
+    Exactly(u64),
+    /// `>=N`
+    AtLeast(u64),
+    /// `>N`
+    MoreThan(u64),
+    /// `%N`: each N-th.
+    Every(u64),
+}
+
+impl Hits {
+    /// Whether this hit counts, where `counted` says whether one has before.
+    #[must_use]
+    pub fn counts(self, hit: u64, counted: bool) -> bool {
+        match self {
+            Hits::Once(at) => hit >= at && !counted,
+            Hits::Exactly(at) => hit == at,
+            Hits::AtLeast(at) => hit >= at,
+            Hits::MoreThan(at) => hit > at,
+            Hits::Every(step) => hit.is_multiple_of(step),
+        }
+    }
+
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, ParseError> {
+        let make: fn(u64) -> Self = if cursor.take("==") {
+            Hits::Exactly
+        } else if cursor.take(">=") {
+            Hits::AtLeast
+        } else if cursor.take(">") {
+            Hits::MoreThan
+        } else if cursor.take("%") {
+            Hits::Every
+        } else {
+            Hits::Once
+        };
+        cursor.skip_blanks();
+        let begin = cursor.clone();
+        match cursor.count() {
+            Ok(0) => Err(begin.error("hits are counted from 1")),
+            Ok(count) => Ok(make(count)),
+            Err(_) => Err(begin.error("hits are written N, ==N, >=N, >N or %N")),
+        }
+    }
+}
+
+impl Breakpoint {
+    /// Whether the condition holds, where there is one.
+    #[must_use]
+    pub fn holds(&self, facts: &Facts<'_>) -> bool {
+        self.condition.as_ref().is_none_or(|condition| condition.holds(facts))
+    }
+
+    /// Why it can never be come to, where that is so.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn check(&self, work: &Work) -> Result<(), String> {
+        match &self.what {
+            What::Before(place) | What::AfterPlace(place) => place.check(work),
+            What::AfterPhase(_)
+            | What::Start
+            | What::Failure
+            | What::AnyFailure
+            | What::Command(_)
+            | What::Change(_)
+            | What::Wrote(_)
+            | What::Output(_)
+            | What::Idle(_)
+            | What::Longer(_)
+            | What::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Whether it looks at variables.
+    #[must_use]
+    pub fn wants_variables(&self) -> bool {
+        matches!(self.what, What::Change(_))
+            || self.asks(&|part| matches!(part, Condition::Variable(_) | Condition::Defined(_)))
+    }
+
+    /// Whether it looks at what a run has written.
+    #[must_use]
+    pub fn wants_output(&self) -> bool {
+        self.asks(&|part| matches!(part, Condition::Name(Name::Output)))
+    }
+
+    fn asks(&self, is_it: &dyn Fn(&Condition) -> bool) -> bool {
+        self.condition.as_ref().is_some_and(|condition| condition.asks(is_it))
+            || self.log.as_ref().is_some_and(|log| log.asks(is_it))
+    }
+}
+
+impl What {
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, ParseError> {
+        let begin = cursor.clone();
+        for (word, what) in
+            [("any-failure", What::AnyFailure), ("failure", What::Failure), ("start", What::Start)]
+        {
+            if cursor.take(word) {
+                return Ok(what);
+            }
+        }
+        let word = cursor.peek_word();
+        let is_form = cursor.take(word) && cursor.take(":");
+        match word {
+            "before" if is_form => {
+                let (phase, place) = Place::read(cursor)?;
+                Ok(What::Before(place.unwrap_or(Place::first(phase))))
+            }
+            "after" if is_form => {
+                let (phase, place) = Place::read(cursor)?;
+                Ok(place.map_or(What::AfterPhase(phase), What::AfterPlace))
+            }
+            "command" if is_form => cursor.pattern().map(What::Command),
+            "output" if is_form => cursor.pattern().map(What::Output),
+            "change" if is_form => Ok(What::Change(cursor.variable()?.to_owned())),
+            "wrote" if is_form => {
+                let glob = match cursor.rest().starts_with(['"', '\'']) {
+                    true => cursor.quoted()?,
+                    false => cursor.until_blank().to_owned(),
+                };
+                match glob.is_empty() {
+                    true => Err(cursor.error("a path or a pattern of paths belongs here")),
+                    false => Ok(What::Wrote(glob)),
+                }
+            }
+            "idle" if is_form => cursor.duration().map(What::Idle),
+            "longer" if is_form => cursor.duration().map(What::Longer),
+            "memory" if is_form => cursor.size().map(What::Memory),
+            _ => Err(begin.error(FORMS)),
+        }
+    }
+}
+
+const FORMS: &str = "a breakpoint is start, failure, any-failure, before:PLACE, after:PHASE, \
+                     command:/RE/, change:NAME, wrote:GLOB, output:/RE/, idle:TIME, longer:TIME or \
+                     memory:SIZE";
+
+impl FromStr for Breakpoint {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut cursor = Cursor::new(text, 0);
+        if text.len() > LONGEST {
+            return Err(cursor.error(format!("a breakpoint has at most {LONGEST} bytes")));
+        }
+        cursor.skip_blanks();
+        let what = What::read(&mut cursor)?;
+        let mut breakpoint = Breakpoint { what, condition: None, hits: None, log: None };
+        if next_word(&mut cursor, "if")? {
+            breakpoint.condition = Some(Condition::read(&mut cursor)?);
+        }
+        if next_word(&mut cursor, "hits")? {
+            cursor.skip_blanks();
+            breakpoint.hits = Some(Hits::read(&mut cursor)?);
+        }
+        if next_word(&mut cursor, "log")? {
+            cursor.skip_blanks();
+            let column = cursor.column();
+            if !cursor.rest().starts_with(['"', '\'']) {
+                return Err(cursor.error("the text to log stands in quotes"));
+            }
+            breakpoint.log = Some(Template::read(&cursor.quoted()?, column)?);
+        }
+        cursor.skip_blanks();
+        if cursor.is_at_end() {
+            return Ok(breakpoint);
+        }
+        Err(cursor.error(match (&breakpoint.log, &breakpoint.hits, &breakpoint.condition) {
+            (Some(_), ..) => "nothing belongs behind the text to log",
+            (None, Some(_), _) => "only `log \"TEXT\"` belongs here",
+            (None, None, Some(_)) => {
+                "an operator such as `==` or `&&`, `hits N` or `log \"TEXT\"` belongs here"
+            }
+            (None, None, None) => "`if`, `hits` or `log` belongs here",
+        }))
+    }
+}
+
+/// Takes a word that stands behind a blank.
+fn next_word(cursor: &mut Cursor<'_>, word: &str) -> Result<bool, ParseError> {
+    let is_apart = cursor.rest().starts_with(char::is_whitespace);
+    let mut ahead = cursor.clone();
+    ahead.skip_blanks();
+    if !ahead.take_word(word) {
+        return Ok(false);
+    }
+    if !is_apart {
+        return Err(cursor.error(format!("a blank belongs before `{word}`")));
+    }
+    *cursor = ahead;
+    Ok(true)
+}
+
+impl fmt::Display for Breakpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.what)?;
+        if let Some(condition) = &self.condition {
+            write!(formatter, " if {condition}")?;
+        }
+        if let Some(hits) = &self.hits {
+            write!(formatter, " hits {hits}")?;
+        }
+        if let Some(log) = &self.log {
+            write!(formatter, " log {}", quote(&log.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Start => formatter.write_str("start"),
+            What::Failure => formatter.write_str("failure"),
+            What::AnyFailure => formatter.write_str("any-failure"),
+            What::Before(place) => write!(formatter, "before:{place}"),
+            What::AfterPhase(phase) => write!(formatter, "after:{}", phase.key()),
+            What::AfterPlace(place) => write!(formatter, "after:{place}"),
+            What::Command(pattern) => write!(formatter, "command:{pattern}"),
+            What::Change(name) => write!(formatter, "change:{name}"),
+            What::Wrote(glob) => write!(formatter, "wrote:{}", quote(glob)),
+            What::Output(pattern) => write!(formatter, "output:{pattern}"),
+            What::Idle(time) => write!(formatter, "idle:{}", written(*time)),
+            What::Longer(time) => write!(formatter, "longer:{}", written(*time)),
+            What::Memory(bytes) => write!(formatter, "memory:{bytes}"),
+        }
+    }
+}
+
+impl fmt::Display for Hits {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hits::Once(count) => write!(formatter, "{count}"),
+            Hits::Exactly(count) => write!(formatter, "=={count}"),
+            Hits::AtLeast(count) => write!(formatter, ">={count}"),
+            Hits::MoreThan(count) => write!(formatter, ">{count}"),
+            Hits::Every(count) => write!(formatter, "%{count}"),
+        }
+    }
+}

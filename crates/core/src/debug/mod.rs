@@ -1,0 +1,22 @@
+//! Where a build stops, and what can be decided there: breakpoints, their conditions, decisions.
+//!
+//! One parser for whoever sets a breakpoint; the machine asks what comes of it. Nothing here runs
+//! anything: a condition is held against facts that are there.
+
+mod breakpoint;
+mod condition;
+mod cursor;
+mod decision;
+mod facts;
+mod place;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use breakpoint::{Breakpoint, Hits, What};
+pub use condition::{Comparison, Condition, Name};
+pub use cursor::{ParseError, Pattern};
+pub use decision::{Client, Decision, DecisionKind, Who};
+pub use facts::Facts;
+pub use place::Place;
+pub use template::Template;

@@ -1,0 +1,76 @@
+//! What a breakpoint writes instead of stopping.
+
+use super::condition::Condition;
+use super::cursor::{Cursor, ParseError};
+use super::facts::Facts;
+use std::fmt;
+
+/// A text in which `{EXPR}` is replaced; `{{` is `{`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Value(Condition),
+}
+
+impl Template {
+    /// A text that has so many columns before it.
+    pub(super) fn read(text: &str, before: usize) -> Result<Self, ParseError> {
+        let mut cursor = Cursor::new(text, before);
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        while let Some(character) = cursor.rest().chars().next() {
+            if cursor.take("{{") {
+                literal.push('{');
+            } else if cursor.take("}}") {
+                literal.push('}');
+            } else if character == '{' {
+                let open = cursor.clone();
+                cursor.take("{");
+                if !literal.is_empty() {
+                    parts.push(Part::Text(std::mem::take(&mut literal)));
+                }
+                parts.push(Part::Value(Condition::read(&mut cursor)?));
+                cursor.skip_blanks();
+                if !cursor.take("}") {
+                    return Err(
+                        open.error("this `{` is never closed; a `{` itself is written `{{`")
+                    );
+                }
+            } else {
+                cursor.take(character.encode_utf8(&mut [0; 4]));
+                literal.push(character);
+            }
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(Template(parts))
+    }
+
+    /// The text with the facts in it.
+    #[must_use]
+    pub fn fill(&self, facts: &Facts<'_>) -> String {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Value(value) => value.shown(facts),
+        };
+        self.0.iter().map(part).collect()
+    }
+
+    pub(super) fn asks(&self, is_it: &dyn Fn(&Condition) -> bool) -> bool {
+        let asks = |part: &Part| matches!(part, Part::Value(value) if value.asks(is_it));
+        self.0.iter().any(asks)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Text(text) => formatter.write_str(&text.replace('{', "{{").replace('}', "}}")),
+            Part::Value(value) => write!(formatter, "{{{value}}}"),
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! What people decide at a stop: whether it applies, and what follows.
+
+use super::held::{Held, Next, applies_in_run, decisions};
+use super::{
+    BuildMachine, EventBody, PhaseContext, ResumedBy, Running, State, Status, Step, Timestamp,
+};
+use crate::debug::{Decision, DecisionKind, Place, Who};
+use crate::event::Intervention;
+use crate::phase::Phase;
+
+const NO_STOP: &str = "the build is not stopped; `runner break add` says where it is to stop";
+
+impl BuildMachine {
+    /// Why a decision does not apply now, in one sentence; nothing where it does.
+    #[must_use]
+    pub fn refusal(&self, decision: &Decision) -> Option<String> {
+        if self.freezing.is_frozen {
+            let refused = !applies_in_run(decision);
+            return refused.then(|| {
+                let verb = decision.kind().verb();
+                format!("`{verb}` does not apply in the middle of a command; resume or abort it")
+            });
+        }
+        match &self.state {
+            State::Held(held) => self.refused_at(held, decision),
+            State::Evaluating { .. } => Some("an `eval` runs; wait for its end".to_owned()),
+            _ if *decision == Decision::Resume && self.is_paused() => None,
+            _ => Some(NO_STOP.to_owned()),
+        }
+    }
+
+    fn refused_at(&self, held: &Held, decision: &Decision) -> Option<String> {
+        let kind = decision.kind();
+        if !decisions(held.kind, &held.next).contains(&kind) {
+            return Some(match (kind, &held.next) {
+                (DecisionKind::Retry, Next::Run(_)) => {
+                    "the command has not run yet: `resume` runs it, `retry --edit` with another text"
+                        .to_owned()
+                }
+                (_, Next::Setup { .. }) => {
+                    format!("`{}` does not apply before the first phase", kind.verb())
+                }
+                _ => format!("`{}` does not apply after a phase: no command is at hand", kind.verb()),
+            });
+        }
+        match (decision, &held.next) {
+            (Decision::Skip { to: Some(to) }, Next::Run(running)) => {
+                self.no_place(*to).or_else(|| {
+                    (*to <= running.place()).then(|| {
+                        format!(
+                            "{to} does not come after {}; `rerun {to}` goes back",
+                            running.place()
+                        )
+                    })
+                })
+            }
+            (Decision::Skip { to: Some(_) }, _) => Some(
+                "at a failure `skip` leaves the failed command behind, and no other".to_owned(),
+            ),
+            (
+                Decision::Rerun { place },
+                Next::Run(running) | Next::Failed { running, .. } | Next::EndPhase(running),
+            ) => self.no_place(*place).or_else(|| {
+                (*place > running.place()).then(|| {
+                    format!("{place} has not been come to yet; `skip --to {place}` goes there")
+                })
+            }),
+            _ => None,
+        }
+    }
+
+    fn no_place(&self, place: Place) -> Option<String> {
+        self.plan.work.as_ref().ok().and_then(|work| place.check(work).err())
+    }
+
+    pub(super) fn decide(&mut self, decision: Decision, by: Who, now: Timestamp, step: &mut Step) {
+        if self.refusal(&decision).is_some() {
+            return;
+        }
+        step.events.extend(self.intervention(&decision, by));
+        if self.freezing.is_frozen {
+            return self.decide_in_run(&decision, now, step);
+        }
+        match decision {
+            Decision::Set { name, value } => {
+                self.set.retain(|(set, _)| *set != name);
+                return self.set.push((name, value));
+            }
+            Decision::Eval { text } => return self.evaluate(text, now, step),
+            _ => {}
+        }
+        let State::Held(held) = &self.state else {
+            return self.resume(ResumedBy::Decision, now, step);
+        };
+        let held = held.clone();
+        if decision == Decision::Abort {
+            return self.abort(*held, now, step);
+        }
+        self.leave_stop(now, step);
+        match decision {
+            Decision::Resume => self.go_on(now, step),
+            Decision::Step => {
+                self.stops.is_stepping = true;
+                self.go_on(now, step);
+            }
+            Decision::Retry { text } => self.retry(held.next, text, now, step),
+            Decision::Skip { to } => self.leave_out(held.next, to, now, step),
+            Decision::Rerun { place } => self.rerun(place, now, step),
+            Decision::Abort | Decision::Eval { .. } | Decision::Set { .. } => {}
+        }
+    }
+
+    fn decide_in_run(&mut self, decision: &Decision, now: Timestamp, step: &mut Step) {
+        match decision {
+            Decision::Set { name, value } => {
+                self.set.retain(|(set, _)| set != name);
+                self.set.push((name.clone(), value.clone()));
+            }
+            Decision::Abort => self.stop(false, now, step),
+            _ => {
+                self.stops.is_stepping |= *decision == Decision::Step;
+                self.leave_stop(now, step);
+                self.thaw(step);
+            }
+        }
+    }
+
+    /// What changes the build is told; going on does not.
+    fn intervention(&self, decision: &Decision, by: Who) -> Option<EventBody> {
+        let (place, text) = match decision {
+            Decision::Resume | Decision::Step => return None,
+            Decision::Retry { text } => (None, text.clone()),
+            Decision::Skip { to } => (*to, None),
+            Decision::Rerun { place } => (Some(*place), None),
+            Decision::Abort => (None, None),
+            Decision::Eval { text } => (None, Some(text.clone())),
+            // What is typed may be a secret that nobody knows of yet.
+            Decision::Set { name, .. } => (None, Some(name.clone())),
+        };
+        let what = decision.kind();
+        let command = self.commands;
+        Some(EventBody::Intervened(Box::new(Intervention { by, what, command, place, text })))
+    }
+
+    fn retry(&mut self, next: Next, text: Option<String>, now: Timestamp, step: &mut Step) {
+        match next {
+            Next::Run(running) => {
+                self.launch(Running { edited: text, ..running }, false, now, step);
+            }
+            Next::Failed { mut running, has_evaluated } => {
+                running.edited = text.or(running.edited);
+                self.launch(running, !has_evaluated, now, step);
+            }
+            Next::Setup { setting_up, has_evaluated, .. } => {
+                self.launch_setup(setting_up.with(text), !has_evaluated, now, step);
+            }
+            Next::EndPhase(_) => {}
+        }
+    }
+
+    fn leave_out(&mut self, next: Next, to: Option<Place>, now: Timestamp, step: &mut Step) {
+        match next {
+            Next::Run(mut running) => {
+                let Some(work) = self.phase_work(running.phase) else { return };
+                self.skip(&running, &work, step);
+                running.advance();
+                self.skip_to = to;
+                self.arrive(running, now, step);
+            }
+            Next::Failed { mut running, .. } => {
+                self.failures.leave(running.place());
+                running.advance();
+                self.arrive(running, now, step);
+            }
+            Next::Setup { setting_up, failure, .. } => {
+                self.setup_failure.get_or_insert(failure);
+                self.run_setup(setting_up.past(), now, step);
+            }
+            Next::EndPhase(_) => {}
+        }
+    }
+
+    /// Goes on from a place that was come to before. What stands before it stays as it is.
+    fn rerun(&mut self, place: Place, now: Timestamp, step: &mut Step) {
+        self.failures.go_back(place);
+        let phase = Phase::from(place.phase);
+        if self.phase != phase {
+            self.phase = phase;
+            self.phase_started = self.begun[place.phase as usize];
+            (self.status, self.reason) = (Status::Succeeded, None);
+            let setup = self.setup_failure.clone();
+            if let Some(failure) = setup.or_else(|| self.failures.before(phase).cloned()) {
+                self.worsen(Status::Failed, &failure);
+            }
+        }
+        self.launch(Running::at(place), false, now, step);
+    }
+
+    fn abort(&mut self, held: Held, now: Timestamp, step: &mut Step) {
+        let failure: Option<PhaseContext> = match held.next {
+            Next::Failed { running, .. } => self.failures.at(running.place()).cloned(),
+            Next::Setup { failure, .. } => Some(failure),
+            Next::Run(_) | Next::EndPhase(_) => None,
+        };
+        match failure {
+            Some(failure) => {
+                self.leave_stop(now, step);
+                self.worsen(Status::Failed, &failure);
+                self.leave(Status::Failed, vec![failure], now, step);
+                self.finalize(now, step);
+            }
+            None => self.stop(false, now, step),
+        }
+    }
+}

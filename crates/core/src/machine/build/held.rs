@@ -1,0 +1,281 @@
+//! A build at a stop: what it holds back, and what follows when it goes on. Also the run that stands still.
+
+use super::{
+    BreakpointId, BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, ResumedBy,
+    RunFacts, Running, SettingUp, State, Step, Timestamp, millis,
+};
+use crate::debug::{Decision, DecisionKind, What};
+use crate::event::{Block, StopFacts, StopKind};
+use crate::machine::pause::Cause;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A build at a stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) kind: StopKind,
+    pub(super) next: Next,
+}
+
+/// What goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The command is run.
+    Run(Running),
+    /// What follows the failure of a command.
+    Failed {
+        running: Running,
+        /// Whether somebody has changed the state of the shell meanwhile.
+        has_evaluated: bool,
+    },
+    /// The phase ends.
+    EndPhase(Running),
+    /// What follows the failure of a command that installs runtimes.
+    Setup { setting_up: SettingUp, failure: PhaseContext, has_evaluated: bool },
+}
+
+/// A run that stands still, or is to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Freezing {
+    /// Breakpoints that ask for it.
+    hit: Vec<BreakpointId>,
+    /// Whether it does.
+    pub(super) is_frozen: bool,
+}
+
+impl BuildMachine {
+    /// Stops, and waits for what somebody decides.
+    pub(super) fn hold(
+        &mut self,
+        kind: StopKind,
+        next: Next,
+        breakpoints: Vec<BreakpointId>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let (place, run, text) = match &next {
+            Next::Run(running) => (Some(running.place()), self.commands + 1, self.text_of(running)),
+            Next::Failed { running, .. } => {
+                (Some(running.place()), running.command, self.text_of(running))
+            }
+            Next::EndPhase(_) => (None, self.commands, String::new()),
+            Next::Setup { setting_up, .. } => (None, setting_up.command, setting_up.text.clone()),
+        };
+        let decisions = decisions(kind, &next);
+        self.state = State::Held(Box::new(Held { kind, next }));
+        let stop = StopFacts { kind, place, run, text, breakpoints, decisions };
+        self.pause(Cause::Stop, self.directory(), (None, Some(stop)), now, step);
+    }
+
+    fn text_of(&self, running: &Running) -> String {
+        self.phase_work(running.phase).map(|work| running.text(&work)).unwrap_or_default()
+    }
+
+    fn directory(&self) -> String {
+        match self.stops.directory() {
+            "" => self.plan.places.source.clone(),
+            directory => directory.to_owned(),
+        }
+    }
+
+    /// The stop is over.
+    pub(super) fn leave_stop(&mut self, now: Timestamp, step: &mut Step) {
+        if let Some(pause) = self.pauses.end_stop() {
+            self.resumed(&pause, ResumedBy::Decision, now, step);
+        }
+    }
+
+    /// Goes on as without the stop.
+    pub(super) fn go_on(&mut self, now: Timestamp, step: &mut Step) {
+        if self.freezing.is_frozen {
+            return self.thaw(step);
+        }
+        let State::Held(held) = &self.state else { return };
+        match held.next.clone() {
+            Next::Run(running) => self.launch(running, false, now, step),
+            Next::Failed { running, .. } => self.fail(running, now, step),
+            Next::EndPhase(running) => self.end_user_phase(&running, now, step),
+            Next::Setup { failure, .. } => self.setup_failed(failure, now, step),
+        }
+    }
+
+    /// Runs a text of a person's in the state of the build's commands.
+    pub(super) fn evaluate(&mut self, text: String, now: Timestamp, step: &mut Step) {
+        let State::Held(held) = &mut self.state else { return };
+        match &mut held.next {
+            Next::Failed { has_evaluated, .. } | Next::Setup { has_evaluated, .. } => {
+                *has_evaluated = true;
+            }
+            Next::Run(_) | Next::EndPhase(_) => {}
+        }
+        let held = held.clone();
+        self.commands += 1;
+        self.command_started = now.boot;
+        // A run takes the build's time, whoever has asked for it.
+        self.stopwatch.go_on(now.boot);
+        step.events.push(EventBody::CommandStarted {
+            command: self.commands,
+            phase: self.phase,
+            block: Block::Eval,
+            index: 0,
+            text: text.clone(),
+        });
+        let mut run = self.command(self.phase, text);
+        let work = self.phase.user_phase().and_then(|phase| self.phase_work(phase));
+        run.user = work.and_then(|work| work.user.clone());
+        step.effects.push(Effect::Run(run));
+        self.state = State::Evaluating { held, command: self.commands };
+    }
+
+    pub(super) fn evaluated(
+        &mut self,
+        command: u32,
+        outcome: &Outcome,
+        facts: RunFacts,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let State::Evaluating { held, .. } = &self.state else { return };
+        self.state = State::Held(held.clone());
+        self.stops.evaluated(facts);
+        step.events.push(EventBody::CommandEnded {
+            command,
+            outcome: outcome.clone(),
+            duration_ms: millis(self.elapsed(now)),
+        });
+        self.pauses.seen(now.boot);
+        if !self.plan.limits.timeout_while_paused {
+            self.stopwatch.stop(now.boot);
+        }
+    }
+
+    /// Asks for the run to stand still.
+    pub(super) fn freeze(&mut self, step: &mut Step) {
+        if let Some((command, ..)) = self.in_run().filter(|_| !self.freezing.is_frozen) {
+            step.effects.push(Effect::Freeze { command });
+        }
+    }
+
+    pub(super) fn frozen(
+        &mut self,
+        command: u32,
+        result: Result<(), String>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let at_hand = self.in_run().filter(|(running, ..)| *running == command);
+        let Some((run, place, text)) = at_hand.filter(|_| !self.freezing.is_frozen) else {
+            // It has ended meanwhile; what it has started goes on.
+            if result.is_ok() && !self.freezing.is_frozen {
+                step.effects.push(Effect::Thaw);
+            }
+            return;
+        };
+        let breakpoints = std::mem::take(&mut self.freezing.hit);
+        if let Err(why) = result {
+            let text = format!("the command cannot be paused: {why}");
+            step.events.push(EventBody::Notice(Notice::warning(text)));
+            return;
+        }
+        self.freezing.is_frozen = true;
+        let (kind, decisions) = (StopKind::Pause, PAUSED.to_vec());
+        let stop = StopFacts { kind, place, run, text, breakpoints, decisions };
+        self.pause(Cause::Stop, self.directory(), (None, Some(stop)), now, step);
+    }
+
+    /// What runs: its number, its place and its text.
+    fn in_run(&self) -> Option<(u32, Option<crate::debug::Place>, String)> {
+        match &self.state {
+            State::Running(running) => {
+                Some((running.command, Some(running.place()), self.text_of(running)))
+            }
+            State::SettingUp(setting_up) => {
+                Some((setting_up.command, None, setting_up.text.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Lets a run go on that stands still.
+    pub(super) fn thaw(&mut self, step: &mut Step) {
+        if std::mem::take(&mut self.freezing).is_frozen {
+            step.effects.push(Effect::Thaw);
+        }
+    }
+
+    /// A run has ended, whether it was to stand still or not.
+    pub(super) fn melt(&mut self, now: Timestamp, step: &mut Step) {
+        if self.freezing.is_frozen
+            && let Some(pause) = self.pauses.end_stop()
+        {
+            self.resumed(&pause, ResumedBy::Gone, now, step);
+        }
+        self.thaw(step);
+    }
+
+    pub(super) fn watched(
+        &mut self,
+        command: u32,
+        breakpoint: BreakpointId,
+        output: Option<Arc<str>>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        if self.in_run().is_some_and(|(running, ..)| running == command) {
+            self.stops.wrote_so_far(output);
+            self.come_to_in_run(|id, _| id == breakpoint, now, step);
+        }
+    }
+
+    /// When a breakpoint looks at the run because of the time it has taken.
+    pub(super) fn looks_at_run(&self) -> Option<Duration> {
+        let is_running = self.is_in_command() && !self.freezing.is_frozen;
+        let longer = is_running.then(|| self.stops.longer(self.commands)).flatten()?;
+        Some(self.command_started + longer)
+    }
+
+    pub(super) fn look_at_run(&mut self, now: Timestamp, step: &mut Step) {
+        let elapsed = self.elapsed(now);
+        let is_due = |what: &What| matches!(what, What::Longer(time) if *time <= elapsed);
+        self.come_to_in_run(|_, what| is_due(what), now, step);
+        self.stops.has_looked(self.commands, elapsed);
+    }
+
+    fn come_to_in_run(
+        &mut self,
+        is_it: impl Fn(BreakpointId, &What) -> bool,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some((run, place, text)) = self.in_run() else { return };
+        let mut here = self.here(self.phase, place, run, &text);
+        here.elapsed = Some(self.elapsed(now));
+        let hit = self.stops.come_to(here, step, is_it);
+        if !hit.is_empty() {
+            self.freezing.hit.extend(hit);
+            self.freeze(step);
+        }
+    }
+}
+
+/// What can be decided in the middle of a run.
+const PAUSED: [DecisionKind; 4] =
+    [DecisionKind::Resume, DecisionKind::Step, DecisionKind::Abort, DecisionKind::Set];
+
+/// What can be decided.
+pub(super) fn decisions(kind: StopKind, next: &Next) -> Vec<DecisionKind> {
+    use DecisionKind::{Abort, Edit, Eval, Rerun, Resume, Retry, Set, Skip, Step};
+    let list: &[DecisionKind] = match (kind, next) {
+        (StopKind::Pause, _) => &PAUSED,
+        (_, Next::Setup { .. }) => &[Resume, Step, Retry, Edit, Skip, Abort, Eval, Set],
+        (_, Next::Failed { .. }) => &[Resume, Step, Retry, Edit, Skip, Rerun, Abort, Eval, Set],
+        (_, Next::Run(_)) => &[Resume, Step, Edit, Skip, Rerun, Abort, Eval, Set],
+        (_, Next::EndPhase(_)) => &[Resume, Step, Rerun, Abort, Eval, Set],
+    };
+    list.to_vec()
+}
+
+/// Those that can be decided in the middle of a run.
+pub(super) fn applies_in_run(decision: &Decision) -> bool {
+    PAUSED.contains(&decision.kind())
+}

@@ -1,0 +1,367 @@
+//! The phases of the buildspec: one command after the other, and what follows its end.
+
+use super::{
+    BuildMachine, CommandRun, Effect, EventBody, Notice, Outcome, Phase, PhaseContext, PhaseWork,
+    RunFacts, State, Status, Step, Timestamp, UserPhase, command_failure, exit_code, millis,
+};
+use crate::debug::{Place, What};
+use crate::event::{Block, StopKind};
+use crate::machine::build::held::Next;
+use crate::machine::stops::Here;
+use crate::spec::{Command, OnFailure};
+use std::time::Duration;
+
+/// A phase of the buildspec under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Running {
+    pub(super) phase: UserPhase,
+    pub(super) retries: u32,
+    pub(super) block: Block,
+    pub(super) index: usize,
+    pub(super) command: u32,
+    /// The text somebody has given the command instead of the buildspec's.
+    pub(super) edited: Option<String>,
+}
+
+impl Running {
+    /// At a place of the buildspec.
+    pub(super) fn at(place: Place) -> Self {
+        let Place { phase, block, index } = place;
+        Running { phase, retries: 0, block, index: index as usize, command: 0, edited: None }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        let index = u32::try_from(self.index).unwrap_or(u32::MAX);
+        Place { phase: self.phase, block: self.block, index }
+    }
+
+    pub(super) fn text(&self, work: &PhaseWork) -> String {
+        let written = || self.command(work).map(|command| command.text.clone());
+        self.edited.clone().or_else(written).unwrap_or_default()
+    }
+
+    fn command<'w>(&self, work: &'w PhaseWork) -> Option<&'w Command> {
+        let list = match self.block {
+            Block::Finally => &work.finally,
+            Block::Commands | Block::Eval => &work.commands,
+        };
+        list.get(self.index)
+    }
+
+    /// To the next command of the list.
+    pub(super) fn advance(&mut self) {
+        self.index += 1;
+        self.edited = None;
+    }
+
+    fn go_to_finally(&mut self) {
+        self.block = Block::Finally;
+        self.index = 0;
+        self.edited = None;
+    }
+}
+
+impl BuildMachine {
+    pub(super) fn enter_user_phase(&mut self, phase: UserPhase, now: Timestamp, step: &mut Step) {
+        self.enter(phase.into(), now, step);
+        self.begun[phase as usize] = now.boot;
+        self.arrive(Running::at(Place { phase, block: Block::Commands, index: 0 }), now, step);
+    }
+
+    /// Comes to the command `running` stands at, or to what follows the last one: stops there, leaves it
+    /// out, or runs it.
+    pub(super) fn arrive(&mut self, mut running: Running, now: Timestamp, step: &mut Step) {
+        let Some(work) = self.phase_work(running.phase) else { return };
+        loop {
+            if running.block == Block::Commands && running.index >= work.commands.len() {
+                running.go_to_finally();
+            }
+            if running.command(&work).is_none() {
+                return self.finish_phase(running, now, step);
+            }
+            match self.skip_to {
+                Some(to) if running.place() < to => {
+                    self.skip(&running, &work, step);
+                    running.advance();
+                }
+                _ => break,
+            }
+        }
+        self.skip_to = None;
+        if self.stops.is_idle() {
+            return self.launch(running, false, now, step);
+        }
+        let text = running.text(&work);
+        let place = running.place();
+        let is_entry = !std::mem::replace(&mut self.stops.has_entered, true);
+        let here = self.here(running.phase.into(), Some(place), self.commands + 1, &text);
+        let mut hit = self.stops.take_due();
+        let is_behind = !hit.is_empty();
+        hit.extend(self.stops.come_to(here, step, |_, what| match what {
+            What::Start => is_entry,
+            What::Before(before) => *before == place,
+            What::Command(pattern) => pattern.is_in(&text),
+            _ => false,
+        }));
+        let is_stepping = std::mem::take(&mut self.stops.is_stepping);
+        let kind = match (is_entry && !is_behind, hit.is_empty(), is_stepping) {
+            (_, true, false) => return self.launch(running, false, now, step),
+            (true, ..) => StopKind::Entry,
+            (false, false, _) => StopKind::Before,
+            (false, true, true) => StopKind::Step,
+        };
+        self.hold(kind, Next::Run(running), hit, now, step);
+    }
+
+    /// The command is not run. Where it has failed before, that is its last word.
+    pub(super) fn skip(&mut self, running: &Running, work: &PhaseWork, step: &mut Step) {
+        let place = running.place();
+        self.failures.leave(place);
+        step.events.push(EventBody::CommandSkipped {
+            phase: running.phase.into(),
+            block: running.block,
+            index: place.index,
+            text: running.text(work),
+        });
+    }
+
+    /// Runs the command `running` stands at, `again` with the variables and in the directory it has begun
+    /// with.
+    pub(super) fn launch(
+        &mut self,
+        mut running: Running,
+        again: bool,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(work) = self.phase_work(running.phase) else { return };
+        let text = running.text(&work);
+        self.stops.has_entered = true;
+        self.commands += 1;
+        running.command = self.commands;
+        self.command_started = now.boot;
+        step.events.push(EventBody::CommandStarted {
+            command: running.command,
+            phase: running.phase.into(),
+            block: running.block,
+            index: running.place().index,
+            text: text.clone(),
+        });
+        let run = CommandRun {
+            user: work.user.clone(),
+            again,
+            ..self.command(running.phase.into(), text)
+        };
+        step.effects.push(Effect::Run(run));
+        self.state = State::Running(running);
+    }
+
+    /// The run with the number given last, by root.
+    pub(super) fn command(&mut self, phase: Phase, text: String) -> CommandRun {
+        let (set, unset): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.set).into_iter().partition(|(_, value)| value.is_some());
+        let set = set.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        CommandRun {
+            command: self.commands,
+            phase,
+            text,
+            user: None,
+            variables: set.collect(),
+            succeeding: self.status == Status::Succeeded && self.failures.of(phase).is_none(),
+            last_exit: self.last_exit,
+            unset: unset.into_iter().map(|(name, _)| name).collect(),
+            again: false,
+            wants: self.stops.wants(),
+        }
+    }
+
+    pub(super) fn command_ended(
+        &mut self,
+        command: u32,
+        how: (&Outcome, Option<&str>),
+        facts: RunFacts,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        match &self.state {
+            State::Running(running) if running.command == command => {
+                let running = running.clone();
+                self.note_end(command, how.0, facts, now, step);
+                self.settle(running, how, now, step);
+            }
+            State::SettingUp(setting_up) if setting_up.command == command => {
+                let setting_up = setting_up.clone();
+                self.note_end(command, how.0, facts, now, step);
+                self.setup_command_ended(setting_up, how, now, step);
+            }
+            State::Evaluating { command: running, .. } if *running == command => {
+                self.evaluated(command, how.0, facts, now, step);
+            }
+            // The build is being ended; how its command died is of no interest.
+            _ => {}
+        }
+    }
+
+    fn note_end(
+        &mut self,
+        command: u32,
+        outcome: &Outcome,
+        facts: RunFacts,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        self.melt(now, step);
+        self.last_exit = exit_code(outcome);
+        let elapsed = now.boot.saturating_sub(self.command_started);
+        self.stops.ran(outcome, elapsed, facts);
+        step.events.push(EventBody::CommandEnded {
+            command,
+            outcome: outcome.clone(),
+            duration_ms: millis(elapsed),
+        });
+    }
+
+    fn settle(
+        &mut self,
+        mut running: Running,
+        (outcome, cause): (&Outcome, Option<&str>),
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(work) = self.phase_work(running.phase) else { return };
+        let place = running.place();
+        let is_asked = !self.stops.is_idle();
+        if outcome.succeeded() {
+            self.failures.succeeded(place);
+            if is_asked {
+                let text = running.text(&work);
+                let here = self.here(running.phase.into(), Some(place), running.command, &text);
+                self.stops.behind_run(here, false, step);
+            }
+            running.advance();
+            return self.arrive(running, now, step);
+        }
+        let text = running.text(&work);
+        let failure = command_failure(&text, outcome, cause);
+        let is_last = running.block == Block::Finally || !may_retry(&work, &running, &failure);
+        self.failures.failed(place, failure);
+        if is_asked {
+            let here = self.here(running.phase.into(), Some(place), running.command, &text);
+            self.stops.behind_run(here, true, step);
+            let mut hit = self.stops.take_due();
+            hit.extend(self.stops.come_to(here, step, |_, what| match what {
+                What::Failure => is_last,
+                What::AnyFailure => true,
+                _ => false,
+            }));
+            if !hit.is_empty() {
+                let next = Next::Failed { running, has_evaluated: false };
+                return self.hold(StopKind::Failed, next, hit, now, step);
+            }
+        }
+        self.fail(running, now, step);
+    }
+
+    /// What follows a failure: the phase once more, its finally, or its end.
+    pub(super) fn fail(&mut self, mut running: Running, now: Timestamp, step: &mut Step) {
+        let Some(work) = self.phase_work(running.phase) else { return };
+        let place = running.place();
+        match running.block {
+            Block::Commands | Block::Eval => {
+                let failure = self.failures.at(place).cloned().unwrap_or_default();
+                if may_retry(&work, &running, &failure) {
+                    running.retries += 1;
+                    running.index = 0;
+                    running.edited = None;
+                    let how = self.stops.outcome().map_or_else(String::new, Outcome::to_string);
+                    let text = format!(
+                        "{} failed ({how}); on-failure retries it, {} of {}",
+                        Phase::from(running.phase),
+                        running.retries,
+                        retry_count(&work)
+                    );
+                    step.events.push(EventBody::Notice(Notice::note(text)));
+                } else {
+                    self.failures.leave(place);
+                    running.go_to_finally();
+                }
+                self.arrive(running, now, step);
+            }
+            // The rest of the block is left out; the first failure of the phase is the one told.
+            Block::Finally => {
+                self.failures.leave(place);
+                self.finish_phase(running, now, step);
+            }
+        }
+    }
+
+    /// Comes to the end of a phase: stops there, or ends it.
+    fn finish_phase(&mut self, running: Running, now: Timestamp, step: &mut Step) {
+        if self.stops.is_idle() {
+            return self.end_user_phase(&running, now, step);
+        }
+        let here = self.here(running.phase.into(), None, self.commands, "");
+        let mut hit = self.stops.take_due();
+        let is_after = |what: &What| matches!(what, What::AfterPhase(at) if *at == running.phase);
+        hit.extend(self.stops.come_to(here, step, |_, what| is_after(what)));
+        if hit.is_empty() {
+            self.end_user_phase(&running, now, step);
+        } else {
+            self.hold(StopKind::After, Next::EndPhase(running), hit, now, step);
+        }
+    }
+
+    pub(super) fn end_user_phase(&mut self, running: &Running, now: Timestamp, step: &mut Step) {
+        let Some(work) = self.phase_work(running.phase) else { return };
+        let failure = self.failures.of(running.phase.into()).cloned();
+        let failed = failure.is_some();
+        if let Some(failure) = &failure {
+            self.worsen(Status::Failed, failure);
+        }
+        let status = if failed { Status::Failed } else { Status::Succeeded };
+        self.leave(status, vec![failure.unwrap_or_default()], now, step);
+        let next = Phase::after_user_phase(running.phase, failed, &work.on_failure);
+        match next.user_phase() {
+            Some(phase) => self.enter_user_phase(phase, now, step),
+            None if next == Phase::UploadArtifacts => {
+                self.enter(next, now, step);
+                self.state = State::Uploading;
+                let succeeding = self.status == Status::Succeeded;
+                step.effects.push(Effect::Upload { succeeding });
+            }
+            None => self.finalize(now, step),
+        }
+    }
+
+    /// Where the build is, for breakpoints.
+    pub(super) fn here<'h>(
+        &self,
+        phase: Phase,
+        place: Option<Place>,
+        run: u32,
+        text: &'h str,
+    ) -> Here<'h> {
+        Here { phase, place, run, text, status: self.last_exit, elapsed: None }
+    }
+
+    /// How long the run at hand has taken.
+    pub(super) fn elapsed(&self, now: Timestamp) -> Duration {
+        now.boot.saturating_sub(self.command_started)
+    }
+}
+
+fn may_retry(work: &PhaseWork, running: &Running, failure: &PhaseContext) -> bool {
+    let OnFailure::Retry(retry) = &work.on_failure else { return false };
+    running.retries < retry.count
+        && retry.pattern.as_deref().is_none_or(|pattern| {
+            // It parsed when the buildspec was read.
+            regex_lite::Regex::new(pattern).is_ok_and(|regex| regex.is_match(&failure.message))
+        })
+}
+
+fn retry_count(work: &PhaseWork) -> u32 {
+    match &work.on_failure {
+        OnFailure::Retry(retry) => retry.count,
+        OnFailure::Default | OnFailure::Abort | OnFailure::Continue => 0,
+    }
+}

@@ -1,0 +1,62 @@
+//! Failures of a build's commands, each at its place: which of them count.
+//!
+//! Used by `machine::build`. A failure goes by one thing only: a run of that command that ended 0.
+
+use crate::debug::Place;
+use crate::phase::{Phase, PhaseContext};
+use std::collections::BTreeMap;
+
+/// Places whose last run has failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failures(BTreeMap<Place, Failure>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failure {
+    context: PhaseContext,
+    /// Whether it is the phase's: the place is left behind, and not to be run again.
+    stands: bool,
+}
+
+impl Failures {
+    pub(super) fn failed(&mut self, place: Place, context: PhaseContext) {
+        self.0.insert(place, Failure { context, stands: false });
+    }
+
+    pub(super) fn succeeded(&mut self, place: Place) {
+        // Most builds have none.
+        if !self.0.is_empty() {
+            self.0.remove(&place);
+        }
+    }
+
+    /// A place is left behind as it is.
+    pub(super) fn leave(&mut self, place: Place) {
+        if let Some(failure) = self.0.get_mut(&place) {
+            failure.stands = true;
+        }
+    }
+
+    /// What comes from here on is to be run again.
+    pub(super) fn go_back(&mut self, place: Place) {
+        self.0.range_mut(place..).for_each(|(_, failure)| failure.stands = false);
+    }
+
+    pub(super) fn at(&self, place: Place) -> Option<&PhaseContext> {
+        self.0.get(&place).map(|failure| &failure.context)
+    }
+
+    /// The failure of a phase, of several the first.
+    pub(super) fn of(&self, phase: Phase) -> Option<&PhaseContext> {
+        self.standing().find(|(place, _)| Phase::from(place.phase) == phase).map(|(_, why)| why)
+    }
+
+    /// The first of what stands before a phase.
+    pub(super) fn before(&self, phase: Phase) -> Option<&PhaseContext> {
+        self.standing().find(|(place, _)| Phase::from(place.phase) < phase).map(|(_, why)| why)
+    }
+
+    fn standing(&self) -> impl Iterator<Item = (&Place, &PhaseContext)> {
+        let standing = self.0.iter().filter(|(_, failure)| failure.stands);
+        standing.map(|(place, failure)| (place, &failure.context))
+    }
+}

@@ -1,0 +1,268 @@
+//! Breakpoints of a build, how often each was come to, and what they know of the last run.
+//!
+//! Used by `machine::build`, which asks at each place where a build could stop. Without breakpoints there
+//! is nothing to ask.
+
+use super::step::{RunFacts, ShellVariables, Step, Wants};
+use crate::debug::{Breakpoint, Facts, Place, What};
+use crate::event::{BreakpointFacts, BreakpointId, BreakpointOp, EventBody, Outcome};
+use crate::phase::Phase;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The breakpoints, and the last run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stops {
+    armed: Vec<Armed>,
+    last: BreakpointId,
+    /// Whether it stops before the next command.
+    pub(super) is_stepping: bool,
+    /// Whether a command of the phases has been come to.
+    pub(super) has_entered: bool,
+    /// Breakpoints that were hit by a run and stop behind it.
+    due: Vec<BreakpointId>,
+    run: LastRun,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Armed {
+    id: BreakpointId,
+    owner: String,
+    breakpoint: Arc<Breakpoint>,
+    hits: u64,
+    has_counted: bool,
+    /// The run in which it was hit last.
+    run: u32,
+}
+
+/// What is known of the last run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct LastRun {
+    outcome: Option<Outcome>,
+    elapsed: Duration,
+    facts: RunFacts,
+    /// Variables before it.
+    before: Option<ShellVariables>,
+}
+
+/// What a build has come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Here<'h> {
+    pub(super) phase: Phase,
+    pub(super) place: Option<Place>,
+    pub(super) run: u32,
+    pub(super) text: &'h str,
+    pub(super) status: i32,
+    /// How long the run at hand has taken, in the middle of one.
+    pub(super) elapsed: Option<Duration>,
+}
+
+impl Stops {
+    /// Whether there is nothing to ask.
+    pub(super) fn is_idle(&self) -> bool {
+        self.armed.is_empty() && !self.is_stepping
+    }
+
+    /// The directory of the next command.
+    pub(super) fn directory(&self) -> &str {
+        &self.run.facts.directory
+    }
+
+    /// Variables of the first command.
+    pub(super) fn begin(&mut self, variables: &BTreeMap<String, String>) {
+        if self.wants_variables() {
+            let bytes =
+                |(name, value): (&String, &String)| (name.clone().into(), value.clone().into());
+            self.run.facts.variables = Some(variables.iter().map(bytes).collect());
+        }
+    }
+
+    /// Replaces the breakpoints of an owner. Those that stay keep their numbers and their hits.
+    pub(super) fn set(&mut self, owner: &str, breakpoints: &[Breakpoint], step: &mut Step) {
+        let mut wanted: Vec<&Breakpoint> = breakpoints.iter().collect();
+        self.armed.retain(|armed| {
+            if armed.owner != owner {
+                return true;
+            }
+            let kept = wanted.iter().position(|wanted| **wanted == *armed.breakpoint);
+            match kept {
+                Some(at) => drop(wanted.remove(at)),
+                None => step.events.push(armed.told(BreakpointOp::Removed)),
+            }
+            kept.is_some()
+        });
+        for breakpoint in wanted {
+            self.last = BreakpointId(self.last.0 + 1);
+            let armed = Armed {
+                id: self.last,
+                owner: owner.to_owned(),
+                breakpoint: Arc::new(breakpoint.clone()),
+                hits: 0,
+                has_counted: false,
+                run: 0,
+            };
+            step.events.push(armed.told(BreakpointOp::Set));
+            self.armed.push(armed);
+        }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = (BreakpointId, &str, &Breakpoint)> {
+        self.armed.iter().map(|armed| (armed.id, armed.owner.as_str(), &*armed.breakpoint))
+    }
+
+    pub(super) fn wants(&self) -> Wants {
+        let is_watched = |armed: &&Armed| {
+            matches!(
+                armed.breakpoint.what,
+                What::Wrote(_) | What::Output(_) | What::Idle(_) | What::Memory(_)
+            )
+        };
+        let watched = self.armed.iter().filter(is_watched);
+        Wants {
+            variables: self.wants_variables(),
+            output: self.armed.iter().any(|armed| armed.breakpoint.wants_output()),
+            watched: watched.map(|armed| (armed.id, Arc::clone(&armed.breakpoint))).collect(),
+        }
+    }
+
+    fn wants_variables(&self) -> bool {
+        self.armed.iter().any(|armed| armed.breakpoint.wants_variables())
+    }
+
+    /// How the last run has ended.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        self.run.outcome.as_ref()
+    }
+
+    /// A run has ended.
+    pub(super) fn ran(&mut self, outcome: &Outcome, elapsed: Duration, facts: RunFacts) {
+        let before = self.run.facts.variables.take();
+        self.run = LastRun { outcome: Some(outcome.clone()), elapsed, facts, before };
+    }
+
+    /// A text of a person has been run.
+    pub(super) fn evaluated(&mut self, facts: RunFacts) {
+        self.run.facts.directory = facts.directory;
+        self.run.facts.variables = facts.variables;
+    }
+
+    /// Notes the breakpoints that were hit by a run and stop behind it.
+    pub(super) fn behind_run(&mut self, here: Here<'_>, has_failed: bool, step: &mut Step) {
+        if self.armed.is_empty() {
+            return;
+        }
+        let wrote = std::mem::take(&mut self.run.facts.wrote);
+        let value = |variables: &Option<ShellVariables>, name: &str| {
+            let found = variables.iter().flat_map(|all| all.iter().rev());
+            let mut found = found.filter(|(known, _)| known == name.as_bytes());
+            found.next().map(|(_, value)| value.clone())
+        };
+        let (before, after) = (self.run.before.clone(), self.run.facts.variables.clone());
+        // Where nobody has looked before, nothing is known to have changed.
+        let has_changed =
+            |name: &str| before.is_some() && value(&before, name) != value(&after, name);
+        let hit = self.come_to(here, step, |id, what| match what {
+            What::Change(name) => has_changed(name),
+            What::Wrote(_) => wrote.contains(&id),
+            What::AfterPlace(place) => here.place == Some(*place) && !has_failed,
+            _ => false,
+        });
+        self.due.extend(hit);
+    }
+
+    /// Those that are due by now.
+    pub(super) fn take_due(&mut self) -> Vec<BreakpointId> {
+        std::mem::take(&mut self.due)
+    }
+
+    /// Those among `is_it` that count here. One that logs is done with that.
+    pub(super) fn come_to(
+        &mut self,
+        here: Here<'_>,
+        step: &mut Step,
+        is_it: impl Fn(BreakpointId, &What) -> bool,
+    ) -> Vec<BreakpointId> {
+        let mut hit = Vec::new();
+        let run = &self.run;
+        for armed in &mut self.armed {
+            if !is_it(armed.id, &armed.breakpoint.what) {
+                continue;
+            }
+            let facts = run.facts(here, armed.hits + 1);
+            if !armed.breakpoint.holds(&facts) {
+                continue;
+            }
+            armed.hits += 1;
+            armed.run = here.run;
+            let counts = armed.breakpoint.hits;
+            if counts.is_some_and(|hits| !hits.counts(armed.hits, armed.has_counted)) {
+                continue;
+            }
+            armed.has_counted = true;
+            match &armed.breakpoint.log {
+                Some(log) => step.events.push(EventBody::Logged {
+                    id: armed.id,
+                    run: here.run,
+                    text: log.fill(&facts),
+                }),
+                None => hit.push(armed.id),
+            }
+        }
+        hit
+    }
+
+    /// What a run has written so far.
+    pub(super) fn wrote_so_far(&mut self, output: Option<Arc<str>>) {
+        self.run.facts.output = output;
+    }
+
+    /// The least time after which a breakpoint looks at a run.
+    pub(super) fn longer(&self, run: u32) -> Option<Duration> {
+        let times = self.armed.iter().filter(|armed| armed.run != run);
+        times
+            .filter_map(|armed| match armed.breakpoint.what {
+                What::Longer(time) => Some(time),
+                _ => None,
+            })
+            .min()
+    }
+
+    /// Those that look at a run after such a time have done so.
+    pub(super) fn has_looked(&mut self, run: u32, elapsed: Duration) {
+        for armed in &mut self.armed {
+            if matches!(armed.breakpoint.what, What::Longer(time) if time <= elapsed) {
+                armed.run = run;
+            }
+        }
+    }
+}
+
+impl Armed {
+    fn told(&self, op: BreakpointOp) -> EventBody {
+        let (text, owner) = (self.breakpoint.to_string(), self.owner.clone());
+        EventBody::Breakpoint(BreakpointFacts { op, id: self.id, text, owner })
+    }
+}
+
+impl LastRun {
+    fn facts<'f>(&'f self, here: Here<'f>, hits: u64) -> Facts<'f> {
+        Facts {
+            status: here.status,
+            signal: match self.outcome {
+                Some(Outcome::Signaled(signal)) => signal,
+                _ => 0,
+            },
+            failed: self.outcome.as_ref().is_some_and(|outcome| !outcome.succeeded()),
+            phase: here.phase,
+            place: here.place,
+            run: here.run,
+            hits,
+            elapsed: here.elapsed.unwrap_or(self.elapsed),
+            text: here.text,
+            output: self.facts.output.as_deref().unwrap_or_default(),
+            variables: self.facts.variables.as_deref().unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The debugger's verbs: what is to follow a stop, and where a build stops.
+
+use super::course::Course;
+use super::error::CliError;
+use super::home::open;
+use crate::client::Client;
+use crate::events::Follower;
+use crate::state::{Known, Need, find};
+use crate::stdio::say;
+use clap::{Args, Subcommand};
+use runner_core::debug::{Breakpoint, Decision, Place, What};
+use runner_wire::control::{Answer, Request};
+use std::io::Write;
+use std::process::Command;
+
+/// `runner retry`
+#[derive(Debug, Args)]
+pub(super) struct RetryArgs {
+    /// Build id, its uuid, a unique prefix of either, or a project's name; may be left out where one build is
+    /// live
+    build: Option<String>,
+    /// Edit the command with $VISUAL or $EDITOR first; the buildspec stays as it is
+    #[arg(long, conflicts_with = "text")]
+    edit: bool,
+    /// Run this text in its place
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+}
+
+/// `runner skip`
+#[derive(Debug, Args)]
+pub(super) struct SkipArgs {
+    /// Build id, its uuid, a unique prefix of either, or a project's name; may be left out where one build is
+    /// live
+    build: Option<String>,
+    /// Skip every command before this one, too: PHASE[:finally][:N]
+    #[arg(long, value_name = "PLACE", value_parser = place)]
+    to: Option<Place>,
+}
+
+/// A build, where it may be left out, and what else a verb takes.
+#[derive(Debug, Args)]
+pub(super) struct RerunArgs {
+    /// The build, where more than one is live, and the place: PHASE[:finally][:N]
+    #[arg(value_name = "[BUILD] PLACE", num_args = 1..=2, required = true)]
+    words: Vec<String>,
+}
+
+/// `runner break`
+#[derive(Debug, Subcommand)]
+pub(super) enum BreakVerb {
+    /// Let a live build stop: start, failure, any-failure, before:PLACE, after:PHASE, command:/RE/ or
+    /// change:NAME, and behind it: if EXPR, hits N, log "TEXT"
+    Add {
+        /// The build, where more than one is live, and the breakpoint in one word
+        #[arg(value_name = "[BUILD] BREAKPOINT", num_args = 1..=2, required = true)]
+        words: Vec<String>,
+    },
+    /// Where it stops
+    Ls {
+        /// The build
+        build: Option<String>,
+    },
+    /// Take a breakpoint away
+    Rm {
+        /// The build, where more than one is live, and the breakpoint's number
+        #[arg(value_name = "[BUILD] NUMBER", num_args = 1..=2, required = true)]
+        words: Vec<String>,
+    },
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
+}
+
+/// A breakpoint that this version can come to.
+pub(super) fn breakpoint(text: &str) -> Result<Breakpoint, String> {
+    let parsed: Breakpoint =
+        text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())?;
+    let missing = match parsed.what {
+        What::Wrote(_) => Some("wrote:"),
+        What::Output(_) => Some("output:"),
+        What::Idle(_) => Some("idle:"),
+        What::Longer(_) => Some("longer:"),
+        What::Memory(_) => Some("memory:"),
+        _ if parsed.wants_output() => Some("a look at `output`"),
+        _ => None,
+    };
+    match missing {
+        Some(what) => Err(format!("this version has no breakpoints with {what}")),
+        None => Ok(parsed),
+    }
+}
+
+/// Runs the command at hand again.
+pub(super) fn retry(args: RetryArgs) -> Result<u8, CliError> {
+    let known = find(&open()?, args.build.as_deref(), Need::Live)?;
+    let text = if args.edit { Some(edited(&known)?) } else { args.text };
+    decide(&known, Decision::Retry { text })
+}
+
+/// Leaves the command at hand out.
+pub(super) fn skip(args: &SkipArgs) -> Result<u8, CliError> {
+    decide(&find(&open()?, args.build.as_deref(), Need::Live)?, Decision::Skip { to: args.to })
+}
+
+/// Goes on from an earlier place.
+pub(super) fn rerun(args: &RerunArgs) -> Result<u8, CliError> {
+    let (build, word) = split(&args.words);
+    let place = place(word).map_err(|why| CliError::usage(format!("`{word}`: {why}")))?;
+    decide(&find(&open()?, build, Need::Live)?, Decision::Rerun { place })
+}
+
+/// Goes on to the next command.
+pub(super) fn step(build: Option<&str>) -> Result<u8, CliError> {
+    decide(&find(&open()?, build, Need::Live)?, Decision::Step)
+}
+
+/// Ends the build without anything further, and waits until it is over.
+pub(super) fn abort(build: Option<&str>) -> Result<u8, CliError> {
+    let home = open()?;
+    let known = find(&home, build, Need::Live)?;
+    decide(&known, Decision::Abort)?;
+    let mut course = Course::of(&home, &known)?;
+    while course.record().is_none() {
+        course.next(None)?;
+    }
+    Ok(0)
+}
+
+/// Breakpoints of a live build.
+pub(super) fn breakpoints(verb: &BreakVerb) -> Result<u8, CliError> {
+    let (build, request) = match verb {
+        BreakVerb::Ls { build } => (build.as_deref(), Request::Breakpoints),
+        BreakVerb::Add { words } => {
+            let (build, text) = split(words);
+            breakpoint(text).map_err(|why| CliError::usage(format!("`{text}`: {why}")))?;
+            (build, Request::AddBreakpoint { text: text.to_owned() })
+        }
+        BreakVerb::Rm { words } => {
+            let (build, number) = split(words);
+            let id = number.parse().map_err(|_| {
+                CliError::usage(format!("`{number}` is no number of a breakpoint"))
+                    .hint("`runner break ls` shows them")
+            })?;
+            (build, Request::RemoveBreakpoint { id })
+        }
+    };
+    let known = find(&open()?, build, Need::Live)?;
+    let answer = Client::connect(&known.dir)?.ask(&request)?;
+    let Answer::Breakpoints(all) = answer else { return Ok(0) };
+    let lines: Vec<String> = all
+        .iter()
+        .map(|found| format!("{:>3}  {}  {}\n", found.id, found.owner, found.text))
+        .collect();
+    if lines.is_empty() {
+        say("this build has no breakpoints");
+        return Ok(0);
+    }
+    super::answer(lines.concat())
+}
+
+/// The build, where it is named, and the word behind it.
+fn split(words: &[String]) -> (Option<&str>, &str) {
+    match words {
+        [word] => (None, word),
+        [build, word] => (Some(build), word),
+        _ => (None, ""),
+    }
+}
+
+fn decide(known: &Known, decision: Decision) -> Result<u8, CliError> {
+    Client::connect(&known.dir)?.ask(&Request::Decide(decision))?;
+    Ok(0)
+}
+
+/// The text of the command at hand, as a person has edited it.
+fn edited(known: &Known) -> Result<String, CliError> {
+    let failed =
+        |error: std::io::Error| CliError::ours(format!("cannot edit the command: {error}"));
+    let mut log = Follower::open(&known.dir).map_err(failed)?;
+    let stop = log.catch_up().map_err(failed)?.and_then(|view| view.stop.as_ref());
+    let Some((_, stop)) = stop.filter(|(_, stop)| !stop.text.is_empty()) else {
+        return Err(CliError::usage("no command is at hand that could be edited"));
+    };
+    let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var_os(name));
+    let Some(editor) = editor else {
+        return Err(CliError::usage("neither VISUAL nor EDITOR names an editor")
+            .hint("set one of them, or give the text with --text"));
+    };
+    let mut file = tempfile::Builder::new().suffix(".sh").tempfile().map_err(failed)?;
+    writeln!(file, "{}", stop.text.trim_end_matches('\n')).map_err(failed)?;
+    // As git calls it: the variable may hold arguments.
+    let status = Command::new("sh")
+        .args(["-c", &format!("{} \"$@\"", editor.to_string_lossy()), "editor"])
+        .arg(file.path())
+        .status()
+        .map_err(failed)?;
+    if !status.success() {
+        return Err(CliError::usage(format!("the editor has failed ({status}); nothing is run")));
+    }
+    let text = std::fs::read_to_string(file.path()).map_err(failed)?;
+    match text.trim().is_empty() {
+        true => Err(CliError::usage("the text is empty; nothing is run")),
+        false => Ok(text.trim_end_matches('\n').to_owned()),
+    }
+}

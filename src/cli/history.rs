@@ -1,0 +1,116 @@
+//! `runner history`: a build's runs, each with its place, its end, and what people have done.
+
+use super::error::{CliError, OURS};
+use super::home::open;
+use super::values::Format;
+use crate::events::LogReader;
+use crate::state::{Need, find};
+use clap::Args;
+use runner_core::debug::Place;
+use runner_core::event::{Block, EventBody};
+use runner_core::phase::Phase;
+use runner_core::plain;
+use serde::Serialize;
+use std::io;
+
+/// Options of `runner history`.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    #[command(flatten)]
+    build: super::builds::BuildArg,
+    /// How it is shown
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// A run, or a command that was left out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    /// None for a command that was left out.
+    run: Option<u32>,
+    place: String,
+    /// None while it runs.
+    outcome: Option<String>,
+    duration_ms: Option<u64>,
+    text: String,
+    /// What somebody has decided before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intervention: Option<String>,
+}
+
+/// Shows a build's runs.
+pub(super) fn history(args: &HistoryArgs) -> Result<u8, CliError> {
+    let home = open()?;
+    let known = find(&home, args.build.name(), Need::Reading)?;
+    let rows = LogReader::open(&known.dir)
+        .and_then(rows)
+        .map_err(|error| CliError::ours(format!("the log of build {}: {error}", known.id)))?;
+    super::answer(match args.format {
+        Format::Text => table(&rows),
+        Format::Json => {
+            serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))? + "\n"
+        }
+    })
+}
+
+fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut decided = None;
+    while let Some(event) = log.next_event()? {
+        match event.body {
+            EventBody::Intervened(done) => {
+                decided = Some(format!("{} by {}", done.what.verb(), done.by.user));
+            }
+            EventBody::CommandStarted { command, phase, block, index, text } => rows.push(Row {
+                run: Some(command),
+                place: place(phase, block, index),
+                outcome: None,
+                duration_ms: None,
+                text,
+                intervention: decided.take(),
+            }),
+            EventBody::CommandEnded { command, outcome, duration_ms } => {
+                if let Some(row) = rows.iter_mut().rev().find(|row| row.run == Some(command)) {
+                    row.outcome = Some(outcome.to_string());
+                    row.duration_ms = Some(duration_ms);
+                }
+            }
+            EventBody::CommandSkipped { phase, block, index, text } => rows.push(Row {
+                run: None,
+                place: place(phase, block, index),
+                outcome: Some("skipped".to_owned()),
+                duration_ms: None,
+                text,
+                intervention: decided.clone(),
+            }),
+            _ => {}
+        }
+    }
+    Ok(rows)
+}
+
+fn place(phase: Phase, block: Block, index: u32) -> String {
+    match (block, phase.user_phase()) {
+        (Block::Eval, _) => "eval".to_owned(),
+        (_, Some(phase)) => Place { phase, block, index }.to_string(),
+        (_, None) => "runtimes".to_owned(),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let width = rows.iter().map(|row| row.place.len()).max().unwrap_or(0);
+    let ended = |row: &Row| row.outcome.clone().unwrap_or_else(|| "runs".to_owned());
+    let outcomes = rows.iter().map(|row| ended(row).len()).max().unwrap_or(0);
+    let line = |row: &Row| {
+        let run = row.run.map_or_else(|| "-".to_owned(), |run| run.to_string());
+        let time = row
+            .duration_ms
+            .map_or_else(String::new, |ms| format!("{}.{}s", ms / 1000, ms % 1000 / 100));
+        let text = plain::lines(row.text.lines().next().unwrap_or_default()).into_owned();
+        let by = row.intervention.as_ref().map_or_else(String::new, |by| format!("  ({by})"));
+        let (place, outcome) = (&row.place, ended(row));
+        format!("{run:>4}  {place:<width$}  {outcome:<outcomes$}  {time:>8}  {text}{by}\n")
+    };
+    rows.iter().map(line).collect()
+}
