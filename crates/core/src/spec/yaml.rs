@@ -11,6 +11,7 @@ mod decode;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tokens;
 
 pub use decode::decode;
 

@@ -1,0 +1,199 @@
+//! A command's new text put back into the buildspec: its bytes are replaced, and nothing else.
+//!
+//! The result is parsed again and held against the old text: every value must be what it was, but for the
+//! command's, which must be the new text. What cannot be had so is refused with its place.
+
+mod splice;
+#[cfg(test)]
+mod tests;
+
+use crate::debug::Place;
+use crate::event::Block;
+use crate::spec::yaml::tokens::{Style, Token, tokens};
+use crate::spec::yaml::{self, Node, Value};
+use crate::spec::{self, Command, Span};
+
+/// A command's new text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// Where the command stands.
+    pub place: Place,
+    /// What it is to be.
+    pub text: String,
+}
+
+/// A buildspec with new texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patched {
+    /// The whole of it.
+    pub source: String,
+    /// What whoever reads the result should know.
+    pub notes: Vec<String>,
+}
+
+/// Why a command cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{}: {message}", span.line, span.column)]
+pub struct Refusal {
+    /// Where.
+    pub span: Span,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Puts texts in place, in `source` without its byte order mark. `everywhere` also changes what an anchor
+/// is used for elsewhere.
+///
+/// # Errors
+/// The first that cannot be written.
+pub fn patch(source: &str, edits: &[Edit], everywhere: bool) -> Result<Patched, Refusal> {
+    let mut patched = Patched { source: source.to_owned(), notes: Vec::new() };
+    for edit in edits {
+        let (source, note) = one(&patched.source, edit, everywhere)?;
+        patched.source = source;
+        patched.notes.extend(note);
+    }
+    Ok(patched)
+}
+
+fn one(source: &str, edit: &Edit, everywhere: bool) -> Result<(String, Option<String>), Refusal> {
+    let command = find(source, edit.place)?;
+    let refuse = |message: String| Refusal { span: command.span, message };
+    if is_same(&command.text, &edit.text) {
+        return Ok((source.to_owned(), None));
+    }
+    let all = tokens(source);
+    let at = |line: u32, column: u32| {
+        move |token: &&Token| (token.place.line, token.place.column) == (line, column)
+    };
+    let here = all.iter().find(at(command.span.line, command.span.column));
+    let written = command.span.written;
+    let token = match (here, written) {
+        (Some(token), None) => token,
+        // An alias, of the text itself: not of a list or a phase it is a part of.
+        (Some(token), Some(place)) if token.style == Style::Alias => {
+            let target = all.iter().find(at(place.line, place.column));
+            match target {
+                Some(target) if target.anchor == token.anchor => token,
+                _ => {
+                    return Err(refuse(format!(
+                        "{} comes from what an alias stands for, which line {} has; edit it there",
+                        edit.place, place.line
+                    )));
+                }
+            }
+        }
+        _ => return Err(refuse(format!("{} is not written where it can be changed", edit.place))),
+    };
+    if token.has_tag {
+        return Err(refuse(format!("{} has a tag, and what it means cannot be kept", edit.place)));
+    }
+    let users: Vec<u32> = all
+        .iter()
+        .filter(|_| token.style != Style::Alias && token.anchor != 0)
+        .filter(|other| other.style == Style::Alias && other.anchor == token.anchor)
+        .map(|other| other.place.line)
+        .collect();
+    if !users.is_empty() && !everywhere {
+        let lines: Vec<String> = users.iter().map(u32::to_string).collect();
+        return Err(refuse(format!(
+            "{} has an anchor that is used in line {}; `--all` changes it there, too",
+            edit.place,
+            lines.join(", ")
+        )));
+    }
+    let old = tree(source)?;
+    let mut differs = None;
+    for candidate in splice::candidates(source, token, &edit.text) {
+        let Ok(new) = tree(&candidate) else { continue };
+        let Ok(command) = find(&candidate, edit.place) else { continue };
+        if !is_same(&command.text, &edit.text) {
+            continue;
+        }
+        // The other users of an anchor have the new text as well.
+        let mut changes = Changes::default();
+        changes.compare(&old, &new, &|text| is_same(text, &edit.text));
+        match changes.wrong.or(changes.edited.get(1 + users.len()).copied()) {
+            Some(span) => differs = Some(span),
+            None => return Ok((candidate, splice::note(token, edit))),
+        }
+    }
+    Err(match differs {
+        Some(span) => Refusal {
+            span,
+            message: format!("a new text of {} would change what stands here", edit.place),
+        },
+        None => refuse(format!("the new text of {} cannot be written in YAML here", edit.place)),
+    })
+}
+
+/// The command at a place, which has been found sound.
+fn find(source: &str, place: Place) -> Result<Command, Refusal> {
+    let file = Span::default();
+    let (spec, _) = spec::parse(source).map_err(|problems| {
+        let first = problems.into_iter().find(spec::Diagnostic::is_error);
+        let (span, message) =
+            first.map_or((file, String::new()), |first| (first.span, first.message));
+        Refusal { span, message: format!("the buildspec does not parse: {message}") }
+    })?;
+    let phase = spec.phases.into_iter().find(|phase| phase.phase == place.phase);
+    let mut list = phase.map_or_else(Vec::new, |phase| match place.block {
+        Block::Finally => phase.finally,
+        Block::Commands | Block::Eval => phase.commands,
+    });
+    if (place.index as usize) < list.len() {
+        return Ok(list.swap_remove(place.index as usize));
+    }
+    Err(Refusal { span: file, message: format!("the buildspec has no {place}") })
+}
+
+fn tree(source: &str) -> Result<Node, Refusal> {
+    let refuse = |span, message: String| Refusal { span, message };
+    let document =
+        yaml::parse(source).map_err(|problem| refuse(problem.span, problem.message.clone()))?;
+    match document.next {
+        None => Ok(document.root),
+        Some(span) => Err(refuse(span, "a file of several documents is not changed".to_owned())),
+    }
+}
+
+/// Whether a shell runs both alike: a block ends its last line, whatever was typed.
+fn is_same(one: &str, other: &str) -> bool {
+    one.trim_end_matches('\n') == other.trim_end_matches('\n')
+}
+
+/// Where the values of two trees differ.
+#[derive(Default)]
+struct Changes {
+    /// Texts that are the new one now.
+    edited: Vec<Span>,
+    /// The first of all others.
+    wrong: Option<Span>,
+}
+
+impl Changes {
+    fn compare(&mut self, old: &Node, new: &Node, is_edit: &dyn Fn(&str) -> bool) {
+        match (&old.value, &new.value) {
+            _ if old.tag != new.tag => self.differ(old),
+            (Value::Sequence(one), Value::Sequence(other)) if one.len() == other.len() => {
+                one.iter().zip(other).for_each(|(one, other)| self.compare(one, other, is_edit));
+            }
+            (Value::Mapping(one), Value::Mapping(other)) if one.len() == other.len() => {
+                for ((key, value), (new_key, new_value)) in one.iter().zip(other) {
+                    self.compare(key, new_key, &|_| false);
+                    self.compare(value, new_value, is_edit);
+                }
+            }
+            (Value::Scalar(one), Value::Scalar(other)) if one == other => {}
+            (Value::Scalar(_), Value::Scalar(other)) if is_edit(other) => {
+                self.edited.push(old.span);
+            }
+            (Value::Null, Value::Null) => {}
+            _ => self.differ(old),
+        }
+    }
+
+    fn differ(&mut self, node: &Node) {
+        self.wrong.get_or_insert(node.span);
+    }
+}

@@ -1,0 +1,197 @@
+//! The bytes of one scalar, replaced in the ways that its style allows.
+
+use super::Edit;
+use crate::event::Block;
+use crate::spec::yaml::tokens::{Style, Token};
+use std::ops::Range;
+
+/// Texts of the whole file, the one to be preferred first. Whether one is right is for the caller to see.
+pub(super) fn candidates(source: &str, token: &Token, text: &str) -> Vec<String> {
+    let line = text.trim_end_matches('\n');
+    let is_line = !line.contains('\n');
+    let (plain, single, double) = (line.to_owned(), single(line), double(line));
+    let in_place = |new: &String| replaced(source, &[(token.range.clone(), new)]);
+    match token.style {
+        Style::Literal | Style::Folded => block(source, token, text).into_iter().collect(),
+        _ if !is_line && token.is_flow => vec![in_place(&double)],
+        _ if !is_line => {
+            let new = new_block(source, token, line);
+            new.into_iter().chain([in_place(&double)]).collect()
+        }
+        Style::Plain | Style::Alias => [plain, single, double].iter().map(in_place).collect(),
+        Style::Single => [single, double].iter().map(in_place).collect(),
+        Style::Double => vec![in_place(&double)],
+    }
+}
+
+/// What is not as it was besides the text.
+pub(super) fn note(token: &Token, edit: &Edit) -> Option<String> {
+    let Edit { place, text } = edit;
+    match token.style {
+        Style::Folded => Some(format!(
+            "{place} is written with `|` now: folding with `>` cannot hold these lines as they are"
+        )),
+        Style::Alias => Some(format!(
+            "{place} was an alias; its new text stands in its place, and the anchor stays as it is"
+        )),
+        Style::Plain | Style::Single | Style::Double
+            if text.trim_end_matches('\n').contains('\n') && !token.is_flow =>
+        {
+            let list = if place.block == Block::Finally { "finally" } else { "commands" };
+            Some(format!("{place} has several lines now and is written with `|` in its {list}"))
+        }
+        Style::Plain | Style::Single | Style::Double | Style::Literal => None,
+    }
+}
+
+fn replaced(source: &str, splices: &[(Range<usize>, &str)]) -> String {
+    let mut new = String::with_capacity(source.len() + 64);
+    let mut at = 0;
+    for (range, text) in splices {
+        new.push_str(&source[at..range.start]);
+        new.push_str(text);
+        at = range.end;
+    }
+    new.push_str(&source[at..]);
+    new
+}
+
+/// The same block with other lines.
+fn block(source: &str, token: &Token, text: &str) -> Option<String> {
+    let first = line_start(source, token.range.start);
+    let header = header(source, token.range.start)?;
+    let digit = header.text(source).find(|c: char| c.is_ascii_digit());
+    let keeps = header.text(source).contains('+');
+    // Blank lines before the first with a text are the block's.
+    let begin = source[header.end..].find('\n').map_or(source.len(), |at| header.end + at + 1);
+    let end = content_end(source, first, token.column, keeps);
+    let text = if keeps { text } else { text.trim_end_matches('\n') };
+    let mut sign = header.text(source).replace('>', "|");
+    // Blanks at its beginning would be taken for indentation.
+    if digit.is_none() && text.trim_start_matches('\n').starts_with(' ') {
+        let depth =
+            token.column.checked_sub(token.parent).filter(|depth| (1..=9).contains(depth))?;
+        sign.insert_str(1, &depth.to_string());
+    }
+    let lines = indented(text.trim_end_matches('\n'), token.column, newline(source));
+    let lines = match keeps {
+        // Lines that are kept at the end are the text's own.
+        true => format!(
+            "{lines}{}",
+            newline(source).repeat(text.len() - text.trim_end_matches('\n').len())
+        ),
+        false if source[begin..end].ends_with('\n') => format!("{lines}{}", newline(source)),
+        false => lines,
+    };
+    Some(replaced(source, &[(header.start..header.end, &sign), (begin..end, &lines)]))
+}
+
+/// Where a block's sign begins and ends.
+struct Header {
+    start: usize,
+    end: usize,
+}
+
+impl Header {
+    fn text<'s>(&self, source: &'s str) -> &'s str {
+        &source[self.start..self.end]
+    }
+}
+
+/// The sign of the block whose first line begins here or below: the last on a line before it.
+fn header(source: &str, content: usize) -> Option<Header> {
+    let mut end = line_start(source, content);
+    loop {
+        let before = source[..end].strip_suffix('\n')?;
+        let start = line_start(source, before.len());
+        let line = &source[start..before.len()];
+        if !line.trim().is_empty() {
+            let code = match line.find(" #") {
+                Some(comment) => &line[..comment],
+                None => line,
+            };
+            let code = code.trim_end();
+            let sign = code.rfind(['|', '>'])?;
+            return Some(Header { start: start + sign, end: start + code.len() });
+        }
+        end = start;
+    }
+}
+
+/// Where the lines of a block end.
+fn content_end(source: &str, first: usize, indent: usize, keeps: bool) -> usize {
+    let mut end = first;
+    let mut at = first;
+    for line in source[first..].split_inclusive('\n') {
+        let blank = line.trim_end_matches(['\n', '\r']);
+        let is_content = blank.len() >= indent && blank.bytes().take(indent).all(|b| b == b' ');
+        let is_blank = blank.bytes().all(|byte| byte == b' ');
+        at += line.len();
+        if is_content && !(is_blank && blank.len() <= indent) || is_blank && keeps {
+            end = at;
+        } else if !is_blank {
+            break;
+        }
+    }
+    end
+}
+
+/// A block in the place of what is no block.
+fn new_block(source: &str, token: &Token, text: &str) -> Option<String> {
+    let start = line_start(source, token.range.start);
+    let before = &source[start..token.range.start];
+    // Below a dash that stands alone it has an indentation already.
+    let indent = if before.trim().is_empty() { token.column } else { token.parent + 2 };
+    let sign = match text.trim_start_matches('\n').starts_with(' ') {
+        true => format!("|{}", indent.checked_sub(token.parent).filter(|depth| *depth <= 9)?),
+        false => "|".to_owned(),
+    };
+    let rest = &source[token.range.end..];
+    let end = token.range.end + rest.find('\n').unwrap_or(rest.len());
+    let at = if source[..end].ends_with('\r') { end - 1 } else { end };
+    let newline = newline(source);
+    let lines = format!("{newline}{}", indented(text, indent, newline));
+    Some(replaced(source, &[(token.range.clone(), &sign), (at..at, &lines)]))
+}
+
+/// Lines with an indentation, but for the empty ones.
+fn indented(text: &str, indent: usize, newline: &str) -> String {
+    let line = |line: &str| match line.is_empty() {
+        true => String::new(),
+        false => format!("{:indent$}{line}", ""),
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join(newline)
+}
+
+/// How the file ends its lines.
+fn newline(source: &str) -> &'static str {
+    match source.find('\n') {
+        Some(at) if source[..at].ends_with('\r') => "\r\n",
+        _ => "\n",
+    }
+}
+
+fn line_start(source: &str, at: usize) -> usize {
+    source[..at].rfind('\n').map_or(0, |before| before + 1)
+}
+
+fn single(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn double(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            other if other.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(other))),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

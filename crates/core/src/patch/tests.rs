@@ -1,0 +1,254 @@
+//! Each way in which a command is written, with what becomes of it.
+
+use super::*;
+use crate::spec::USER_PHASES;
+
+const HEAD: &str =
+    "version: 0.2 # the version\nphases:\n  # what it does\n  build:\n    commands:\n";
+
+fn edit(place: &str, text: &str) -> Edit {
+    Edit { place: place.parse().expect(place), text: text.to_owned() }
+}
+
+fn patched(source: &str, place: &str, text: &str) -> String {
+    match patch(source, &[edit(place, text)], false) {
+        Ok(patched) => patched.source,
+        Err(refusal) => panic!("{source}: {refusal}"),
+    }
+}
+
+fn refused(source: &str, place: &str, text: &str) -> Refusal {
+    patch(source, &[edit(place, text)], false).expect_err(source)
+}
+
+/// One command under `commands`, and what it is written as afterwards.
+fn becomes(before: &str, text: &str, after: &str) {
+    let tail = "      - last # stays\n\n# end\n";
+    let source = format!("{HEAD}      - first\n{before}{tail}");
+    assert_eq!(patched(&source, "build:2", text), format!("{HEAD}      - first\n{after}{tail}"));
+}
+
+#[test]
+fn a_plain_one_stays_plain_where_it_can() {
+    becomes("      - make test # slow\n", "make check", "      - make check # slow\n");
+    becomes("      - make\n", "echo a: b", "      - 'echo a: b'\n");
+    becomes("      - make\n", "# it's", "      - '# it''s'\n");
+    becomes("      - make\n", "[ -f x ]", "      - '[ -f x ]'\n");
+    becomes("      - make\n", "echo $HOME \"x\" 'y'", "      - echo $HOME \"x\" 'y'\n");
+    becomes("      - make\n", "a\u{1}b", "      - \"a\\u0001b\"\n");
+    // Over several lines.
+    becomes("      - make\n        all\n", "make", "      - make\n");
+    // Of several lines.
+    becomes("      - make # x\n", "a\n\n  b", "      - | # x\n        a\n\n          b\n");
+    becomes("      - make\n", "  a\nb", "      - |2\n          a\n        b\n");
+    becomes(
+        "      -\n          make\n",
+        "a\nb",
+        "      -\n          |\n          a\n          b\n",
+    );
+}
+
+#[test]
+fn quotes_stay_what_they_are() {
+    becomes("      - 'make'  # x\n", "it's", "      - 'it''s'  # x\n");
+    becomes("      - \"make\"\n", "say \"a\\b\"\t.", "      - \"say \\\"a\\\\b\\\"\\t.\"\n");
+    becomes("      - 'make'\n", "a\nb\n", "      - |\n        a\n        b\n");
+    becomes("      - \"make\\nall\"\n", "a\nb", "      - |\n        a\n        b\n");
+}
+
+#[test]
+fn a_block_keeps_its_header() {
+    becomes("      - |\n        a\n        b\n", "c\n", "      - |\n        c\n");
+    becomes("      - |-  # why\n        a\n", "c\nd", "      - |-  # why\n        c\n        d\n");
+    becomes("      - |2\n          a\n", "  c\nd", "      - |2\n          c\n        d\n");
+    becomes(
+        "      - |\n            a\n",
+        "c\n\td\n",
+        "      - |\n            c\n            \td\n",
+    );
+    becomes("      - |\n        a\n", " c\nd\n", "      - |2\n         c\n        d\n");
+    becomes("      - |\n\n        a\n\n\n", "c\n\nd\n", "      - |\n        c\n\n        d\n\n\n");
+    becomes("      - |+\n        a\n\n", "c\n\n\n", "      - |+\n        c\n\n\n");
+    becomes(
+        "      - |\n        a\n      # not of it\n",
+        "c\n",
+        "      - |\n        c\n      # not of it\n",
+    );
+    becomes("      - |\n        echo '|'\n        # a | b\n", "c\n", "      - |\n        c\n");
+}
+
+#[test]
+fn a_folded_one_is_folded_no_more() {
+    becomes("      - >\n        a\n        b\n", "c\nd\n", "      - |\n        c\n        d\n");
+    becomes("      - >-\n        a\n        b\n", "c", "      - |-\n        c\n");
+    let source = format!("{HEAD}      - >\n        a\n");
+    let Patched { notes, .. } = patch(&source, &[edit("build:1", "b\n")], false).expect("fits");
+    assert!(notes[0].contains("`|` now"), "{notes:?}");
+}
+
+#[test]
+fn of_a_list_in_brackets_only_the_item_changes() {
+    let source = "version: 0.2\nphases: {build: {commands: [ one,  'two' , \"three\"]}}\n";
+    for (place, text, after) in [
+        ("build:1", "x", "[ x,  'two' , \"three\"]"),
+        ("build:1", "x, y", "[ 'x, y',  'two' , \"three\"]"),
+        ("build:2", "x", "[ one,  'x' , \"three\"]"),
+        ("build:3", "a\nb", "[ one,  'two' , \"a\\nb\"]"),
+        ("build:1", "a\nb", "[ \"a\\nb\",  'two' , \"three\"]"),
+    ] {
+        assert_eq!(
+            patched(source, place, text),
+            format!("version: 0.2\nphases: {{build: {{commands: {after}}}}}\n")
+        );
+    }
+}
+
+#[test]
+fn an_alias_is_replaced_and_its_anchor_stays() {
+    let source = "version: 0.2\nphases:\n  pre_build:\n    commands:\n      - &a make # one\n  build:\n    \
+                  commands:\n      - *a # two\n      - b\n";
+    let after = patch(source, &[edit("build:1", "make: x")], false).expect("fits");
+    assert_eq!(after.source, source.replace("*a", "'make: x'"));
+    assert!(after.notes[0].contains("was an alias"));
+    let after = patched(source, "build:1", "a\nb");
+    assert_eq!(after, source.replace("*a # two\n", "| # two\n        a\n        b\n"));
+
+    // The anchor itself has users.
+    let refusal = refused(source, "pre_build:1", "x");
+    assert_eq!((refusal.span.line, refusal.message.contains("line 8")), (5, true), "{refusal}");
+    let after = patch(source, &[edit("pre_build:1", "x")], true).expect("changes both");
+    assert_eq!(after.source, source.replace("&a make", "&a x"));
+    // One that nobody uses is as good as none.
+    let alone = source.replace("*a", "a");
+    assert_eq!(patched(&alone, "pre_build:1", "x"), alone.replace("&a make", "&a x"));
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused_with_its_place() {
+    let list = "version: 0.2\nx: &l [a, b]\nphases:\n  build:\n    commands: *l\n";
+    let refusal = refused(list, "build:1", "c");
+    assert_eq!(refusal.span.line, 5);
+    assert!(refusal.message.contains("line 2"), "{refusal}");
+    let merged =
+        "version: 0.2\nphases:\n  pre_build: &p\n    commands: [a]\n  build:\n    <<: *p\n";
+    assert_eq!(refused(merged, "build:1", "c").span.line, 6);
+    // The list has another user, whose command would change as well.
+    assert!(refused(merged, "pre_build:1", "c").message.contains("would change"));
+    let several = format!("{HEAD}      - a\n---\nb: 1\n");
+    assert!(patch(&several, &[edit("build:1", "b")], false).is_err());
+    let tag = format!("{HEAD}      - !!str a\n");
+    assert_eq!(refused(&tag, "build:1", "b").span.line, 6);
+    assert!(refused(&tag, "build:2", "b").message.contains("no build:2"));
+    assert!(refused("phases: [", "build:1", "b").message.contains("does not parse"));
+    let carriage = format!("{HEAD}      - |\n        a\n");
+    assert!(refused(&carriage, "build:1", "a\rb\n").message.contains("cannot be written"));
+}
+
+#[test]
+fn ends_of_lines_and_of_the_file_stay() {
+    let crlf = HEAD.replace('\n', "\r\n");
+    let source = format!("{crlf}      - |\r\n        a\r\n      - b # x\r\n");
+    assert_eq!(
+        patched(&source, "build:1", "c\nd\n"),
+        format!("{crlf}      - |\r\n        c\r\n        d\r\n      - b # x\r\n")
+    );
+    assert_eq!(
+        patched(&source, "build:2", "c\nd\n"),
+        format!("{crlf}      - |\r\n        a\r\n      - | # x\r\n        c\r\n        d\r\n")
+    );
+    for (before, text, after) in [
+        ("      - a", "b", "      - b"),
+        ("      - a", "b\nc", "      - |\n        b\n        c"),
+        ("      - |\n        a", "b\nc", "      - |\n        b\n        c"),
+    ] {
+        let source = format!("{HEAD}{before}");
+        assert_eq!(patched(&source, "build:1", text), format!("{HEAD}{after}"));
+    }
+    let one = "version: 0.2\nphases:\n  build:\n    commands: make # x\n";
+    assert_eq!(patched(one, "build:1", "a"), one.replace("make", "a"));
+    assert_eq!(
+        patched(one, "build:1", "a\nb"),
+        one.replace("make # x\n", "| # x\n      a\n      b\n")
+    );
+}
+
+#[test]
+fn several_are_written_at_once_and_none_twice() {
+    let source = format!("{HEAD}      - a\n      - b\n    finally:\n      - c\n");
+    let edits = [edit("build:2", "x\ny"), edit("build:finally", "z"), edit("build:1", "a")];
+    let after = patch(&source, &edits, false).expect("fits");
+    assert_eq!(
+        after.source,
+        format!("{HEAD}      - a\n      - |\n        x\n        y\n    finally:\n      - z\n")
+    );
+    assert_eq!(patch(&after.source, &edits, false).expect("is there").source, after.source);
+}
+
+/// Each command of a buildspec, given some texts one after the other.
+fn each_command(name: &str, source: &str) -> (usize, usize) {
+    let Ok((spec, _)) = spec::parse(source) else { return (0, 0) };
+    let (mut done, mut refused) = (0, 0);
+    for phase in USER_PHASES {
+        let lists = spec.phases.iter().filter(|spec| spec.phase == phase);
+        for (block, list) in lists.flat_map(|phase| {
+            [(Block::Commands, &phase.commands), (Block::Finally, &phase.finally)]
+        }) {
+            for (index, command) in (0..).zip(list) {
+                let place = Place { phase, block, index };
+                let texts =
+                    [format!("{}\n# more: it's \"new\"", command.text), "x: 'y' # z".to_owned()];
+                for text in texts {
+                    match patch(source, &[Edit { place, text: text.clone() }], false) {
+                        Ok(after) => {
+                            let old: Vec<&str> = comments(source);
+                            let kept = old.iter().all(|comment| after.source.contains(comment));
+                            assert!(kept || command.text.contains('#'), "{name} {place}");
+                            let (new, _) = spec::parse(&after.source).expect("was checked");
+                            let phases = new.phases.iter().find(|spec| spec.phase == phase);
+                            let phase = phases.expect("all are there");
+                            let list = match block {
+                                Block::Finally => &phase.finally,
+                                _ => &phase.commands,
+                            };
+                            assert!(is_same(&list[index as usize].text, &text), "{name} {place}");
+                            done += 1;
+                        }
+                        Err(refusal) => {
+                            assert!(command.span.written.is_some(), "{name} {place}: {refusal}");
+                            refused += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    (done, refused)
+}
+
+fn comments(source: &str) -> Vec<&str> {
+    source.lines().filter(|line| line.starts_with('#')).collect()
+}
+
+#[test]
+fn every_command_of_our_own_file_can_be_written() {
+    let (done, refused) = each_command("every_key.yml", include_str!("../spec/every_key.yml"));
+    assert!(done > 0 && refused == 0, "{done} {refused}");
+}
+
+/// Buildspecs of others, where they lie beside the project.
+#[test]
+fn commands_of_others_can_be_written() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/corpus");
+    if !std::path::Path::new(folder).is_dir() {
+        return;
+    }
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).expect("the corpus") {
+        let path = entry.expect("an entry").path();
+        let Ok(source) = std::fs::read_to_string(&path) else { continue };
+        let (done, _) =
+            each_command(&path.display().to_string(), source.trim_start_matches('\u{feff}'));
+        files += usize::from(done > 0);
+    }
+    assert!(files > 30, "{files}");
+}

@@ -1,0 +1,76 @@
+//! Where the scalars of a text are written, and how: for who changes one and leaves the rest as it is.
+
+use super::{MAX_BYTES, syntax};
+use crate::spec::diagnostic::{Place, Span};
+use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, StructureStyle};
+use std::ops::Range;
+
+/// A scalar, or an alias, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) place: Place,
+    /// Its bytes; of a block without its header.
+    pub(crate) range: Range<usize>,
+    pub(crate) style: Style,
+    /// The number of its anchor, or of the one it stands for; 0 without.
+    pub(crate) anchor: usize,
+    pub(crate) has_tag: bool,
+    /// Whether it stands between brackets.
+    pub(crate) is_flow: bool,
+    /// Column, from 0, of the list or map it stands in.
+    pub(crate) parent: usize,
+    /// Column, from 0, at which it begins; of a block that of its lines.
+    pub(crate) column: usize,
+}
+
+/// How a scalar is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Plain,
+    Single,
+    Double,
+    Literal,
+    Folded,
+    Alias,
+}
+
+/// All of a text that has been found to be YAML; as far as it is.
+pub(crate) fn tokens(source: &str) -> Vec<Token> {
+    let options = granit_parser::options! { emit_comments: false };
+    let mut found = Vec::new();
+    if source.len() > MAX_BYTES {
+        return found;
+    }
+    let mut open: Vec<(bool, usize)> = Vec::new();
+    for next in Parser::new_from_str_with_options(source, options) {
+        let Ok((event, at)) = next else { break };
+        let (style, anchor, has_tag) = match event {
+            Event::SequenceStart(style, ..) | Event::MappingStart(style, ..) => {
+                open.push((style == StructureStyle::Flow, at.start.col()));
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                open.pop();
+                continue;
+            }
+            Event::Scalar(_, style, anchor, tag) => {
+                let style = match style {
+                    ScalarStyle::Plain => Style::Plain,
+                    ScalarStyle::SingleQuoted => Style::Single,
+                    ScalarStyle::DoubleQuoted => Style::Double,
+                    ScalarStyle::Literal => Style::Literal,
+                    ScalarStyle::Folded => Style::Folded,
+                };
+                (style, anchor, tag.is_some())
+            }
+            Event::Alias(anchor) => (Style::Alias, anchor, false),
+            _ => continue,
+        };
+        let Some(range) = at.byte_range() else { continue };
+        let (is_flow, parent) = open.last().copied().unwrap_or_default();
+        let column = at.start.col();
+        let place = Place::of(Span { length: 1, ..syntax::place(&at.start) });
+        found.push(Token { place, range, style, anchor, has_tag, is_flow, parent, column });
+    }
+    found
+}
