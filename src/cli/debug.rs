@@ -183,7 +183,7 @@ fn edited(known: &Known) -> Result<String, CliError> {
     let Some((_, stop)) = stop.filter(|(_, stop)| !stop.text.is_empty()) else {
         return Err(CliError::usage("no command is at hand that could be edited"));
     };
-    let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var_os(name));
+    let editor = ["VISUAL", "EDITOR"].iter().find_map(std::env::var_os);
     let Some(editor) = editor else {
         return Err(CliError::usage("neither VISUAL nor EDITOR names an editor")
             .hint("set one of them, or give the text with --text"));

@@ -49,7 +49,9 @@ pub(super) fn history(args: &HistoryArgs) -> Result<u8, CliError> {
     super::answer(match args.format {
         Format::Text => table(&rows),
         Format::Json => {
-            serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))? + "\n"
+            let text =
+                serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
+            plain::json(&text).into_owned() + "\n"
         }
     })
 }

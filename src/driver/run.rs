@@ -130,7 +130,7 @@ impl Driver {
                     let _ = answer.send(refusal);
                 }
                 Woken::Command(Command::Breakpoints(change, answer)) => {
-                    let _ = answer.send(self.change_breakpoints(change));
+                    let _ = answer.send(self.change_breakpoints(&change));
                 }
                 Woken::Signal => self.hear(),
                 Woken::Time => self.take(Input::Tick),
@@ -144,8 +144,8 @@ impl Driver {
         Ended { view, logged, is_clear }
     }
 
-    fn change_breakpoints(&mut self, change: Change) -> Result<Vec<BreakpointLine>, String> {
-        let removed = match &change {
+    fn change_breakpoints(&mut self, change: &Change) -> Result<Vec<BreakpointLine>, String> {
+        let removed = match change {
             Change::Remove(id) => Some(*id),
             Change::None | Change::Add(_) => None,
         };
@@ -158,7 +158,7 @@ impl Driver {
         }
         let kept = own.into_iter().filter(|(id, _)| Some(*id) != removed);
         let mut breakpoints: Vec<_> = kept.map(|(_, breakpoint)| breakpoint).collect();
-        if let Change::Add(breakpoint) = &change {
+        if let Change::Add(breakpoint) = change {
             self.machine.check(breakpoint)?;
             breakpoints.push((**breakpoint).clone());
         }

@@ -4,6 +4,7 @@
 
 use super::cursor::{Cursor, ParseError, Pattern, quote, written};
 use super::facts::Facts;
+use crate::spec::UserPhase;
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -216,7 +217,7 @@ impl Name {
 
     fn value<'f>(self, facts: &Facts<'f>) -> Value<'f> {
         let place = || facts.place.map_or_else(String::new, |place| place.to_string());
-        let phase = || facts.phase.user_phase().map_or(facts.phase.name(), |phase| phase.key());
+        let phase = || facts.phase.user_phase().map_or(facts.phase.name(), UserPhase::key);
         match self {
             Name::Status => Value::Number(f64::from(facts.status)),
             Name::Signal => Value::Number(f64::from(facts.signal)),

@@ -63,7 +63,7 @@ impl Law {
             EventBody::CommandEnded { command, outcome, .. } => {
                 assert_eq!(self.command.take(), Some(*command), "it does not run");
                 if let Some(at) = self.at.take() {
-                    let failed_before = self.places.get(&at).is_some();
+                    let failed_before = self.places.contains_key(&at);
                     match outcome.succeeded() {
                         true if failed_before => drop(self.places.insert(at, Some(true))),
                         true => {}
