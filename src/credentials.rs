@@ -1,6 +1,6 @@
 //! `--aws-profile`: AWS credentials for the build, from an endpoint as containers at AWS have one.
 //!
-//! Started by `app`. The build's tools ask for credentials when they need them and get what is good at
+//! Started by `build`. The build's tools ask for credentials when they need them and get what is good at
 //! that moment; nothing is written to a file. The endpoint listens on loopback, which other users of
 //! this machine reach as well, so an answer takes the token that only the build is given. What is
 //! handed out is masked before it leaves.

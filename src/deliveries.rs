@@ -1,6 +1,6 @@
 //! Copies of a build's log that go to AWS: CloudWatch Logs, and a compressed object on S3.
 //!
-//! Started by `app` where a project asks for them. Each has a thread with a cursor over the log, so
+//! Started by `build` where a project asks for them. Each has a thread with a cursor over the log, so
 //! that neither a slow nor a silent service slows the build; nothing waits for them before the build's
 //! own processes are gone. Then they have a while to catch up. What has not arrived after that is told,
 //! and is in the log on disk all the same.

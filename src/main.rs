@@ -1,12 +1,12 @@
 //! Runs an AWS CodeBuild buildspec in a container on this machine.
 //!
 //! Reading order: this file, `cli/run.rs`, `crates/core`, `driver/run.rs`, `engine/mod.rs`,
-//! `sinks/pretty.rs` (docs/architecture.md).
+//! `terminal/pretty.rs` (docs/architecture.md).
 
 mod amazon;
-mod app;
 mod aws;
 mod beneath;
+mod build;
 mod chores;
 mod cli;
 mod client;
@@ -31,11 +31,11 @@ mod runtime;
 mod secrets;
 mod session;
 mod signals;
-mod sinks;
 mod source;
 mod state;
 mod stdio;
 mod sweep;
+mod terminal;
 mod users;
 
 use rustix::process::DumpableBehavior;
@@ -54,7 +54,10 @@ fn main() -> ExitCode {
     }
     runner_sandbox::raise_descriptors();
     hide_memory();
-    cli::main()
+    match std::env::args_os().nth(1) {
+        Some(arg) if arg == cli::BUILD_ARG => ExitCode::from(cli::headless()),
+        _ => cli::main(),
+    }
 }
 
 /// Keeps other programs of this user from looking into this one's memory, which has the secrets of builds, and

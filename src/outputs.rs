@@ -24,7 +24,7 @@ mod zip;
 pub(crate) use expand::Values;
 pub(crate) use git::Sources;
 pub(crate) use leavings::{LeavingPlaces, Leavings};
-pub(crate) use workplace::Workplace;
+pub(crate) use workplace::{Outputs, ReportsWanted, Workplace};
 
 use crate::amazon::s3::{Location, S3Error};
 use crate::engine::Fut;
@@ -33,6 +33,7 @@ use crate::named::Named;
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::event::Notice;
 use runner_core::machine::Input;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -40,7 +41,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where things are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Store {
     /// A folder of this machine, without links.
     Folder(PathBuf),
@@ -58,16 +60,39 @@ impl fmt::Display for Store {
 }
 
 /// Where an artifact goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Destination {
     pub(crate) store: Store,
     pub(crate) settings: ArtifactSettings,
-    /// What a ZIP is written to, where that is no regular file.
+    /// Whether the whole path of a ZIP was named: a link leads to where it goes, and what is no regular file
+    /// is written to.
+    pub(crate) is_path: bool,
+    /// The latter, once it is open; never sent.
+    #[serde(skip)]
     pub(crate) stream: Option<Named>,
 }
 
+impl Destination {
+    /// With what its path leads to found and opened. What is wrong with it is told when the ZIP is there.
+    fn open(self) -> Self {
+        let (Store::Folder(folder), Some(name), true) =
+            (&self.store, &self.settings.name, self.is_path)
+        else {
+            return self;
+        };
+        let Ok(named) = Named::open(&folder.join(name)) else { return self };
+        let Some(place) = named.place() else {
+            return Destination { stream: Some(named), ..self };
+        };
+        let Ok(name) = String::from_utf8(place.name.clone()) else { return self };
+        let store = Store::Folder(place.dir.clone());
+        let settings = ArtifactSettings { name: Some(name), ..self.settings };
+        Destination { store, settings, is_path: true, stream: None }
+    }
+}
+
 /// Where artifacts go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Destinations {
     pub(crate) primary: Destination,
     /// Of secondary artifacts that have one of their own.
@@ -75,6 +100,11 @@ pub(crate) struct Destinations {
 }
 
 impl Destinations {
+    /// With what is written to found and opened.
+    pub(crate) fn open(self) -> Self {
+        Destinations { primary: self.primary.open(), ..self }
+    }
+
     /// Where the artifact of an identifier goes.
     fn of(&self, identifier: Option<&str>) -> Destination {
         match identifier {
@@ -83,6 +113,7 @@ impl Destinations {
                 // Beside the primary one, by its own name.
                 let mut beside = self.primary.clone();
                 beside.settings.name = None;
+                beside.is_path = false;
                 beside.stream = None;
                 beside
             }),

@@ -1,6 +1,6 @@
 //! What the source directory says about itself, read from git's own files.
 //!
-//! Used by `app` for the build's variables and record, and to know which directories git needs
+//! Used by `build` for the build's variables and record, and to know which directories git needs
 //! beside the source. No git program is run: it need not be installed, and what it would say of
 //! somebody else's directory depends on its configuration.
 #![deny(clippy::disallowed_methods)]

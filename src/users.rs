@@ -5,7 +5,7 @@
 //! them. Used by `engine` for containers, and by `state` for what belongs to whom.
 
 use runner_sandbox::{IdRange, UserMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Who called this program by way of sudo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,15 @@ pub(crate) fn caller() -> Option<Caller> {
     let id = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     let uid = id("SUDO_UID").filter(|&uid| uid != 0)?;
     Some(Caller { uid, gid: id("SUDO_GID").unwrap_or(uid) })
+}
+
+/// A path as a person reads it: with their home as `~`.
+pub(crate) fn with_tilde(path: &Path) -> String {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    match home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_path_buf)) {
+        Some(rest) => format!("~/{}", rest.display()),
+        None => path.display().to_string(),
+    }
 }
 
 /// Gives what was just made to the caller: under sudo that is not who made it.

@@ -19,6 +19,7 @@ use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,7 +33,7 @@ const RESUMPTIONS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// `s3://bucket/prefix`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Location {
     pub(crate) bucket: String,
     /// Without slashes at its ends; empty for the whole bucket.

@@ -26,10 +26,15 @@ pub(crate) struct KeyPair {
 }
 
 impl KeyPair {
+    /// Where that of this state folder is, or will be.
+    pub(crate) fn place(home: &Home) -> PathBuf {
+        home.root().join("aws-credentials")
+    }
+
     /// The one of this state folder.
     pub(crate) fn open(home: &Home) -> Result<Self, StateError> {
-        let path = path_of(home);
-        let failed = |doing| move |error| StateError::new(doing, &path_of(home), error);
+        let path = Self::place(home);
+        let failed = |doing| move |error| StateError::new(doing, &Self::place(home), error);
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let mode = fs::metadata(&path).map_err(failed("look at"))?.mode();
@@ -54,7 +59,7 @@ impl KeyPair {
 
     /// The one of this state folder, where it has one already.
     pub(crate) fn existing(home: &Home) -> Result<Option<Self>, StateError> {
-        match fs::symlink_metadata(path_of(home)) {
+        match fs::symlink_metadata(Self::place(home)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             _ => Self::open(home).map(Some),
         }
@@ -100,10 +105,6 @@ impl KeyPair {
             path: path.to_path_buf(),
         })
     }
-}
-
-fn path_of(home: &Home) -> PathBuf {
-    home.root().join("aws-credentials")
 }
 
 #[cfg(test)]

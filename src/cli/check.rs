@@ -5,7 +5,7 @@
 
 use super::error::{CliError, USAGE};
 use super::render;
-use crate::app::BuildspecFile;
+use crate::build::BuildspecFile;
 use clap::{Args, ValueEnum};
 use runner_core::plain;
 use runner_core::spec::{Code, Diagnostic, Few, Place, Severity, schema};

@@ -2,7 +2,7 @@
 //!
 //! Each library error is converted once, here, and gains its hint.
 
-use crate::app::AppError;
+use crate::build::{BuildError, Unusable};
 use crate::client::{ClientError, goes_on};
 use crate::credentials::EndpointError;
 use crate::runtime::NoRuntime;
@@ -132,26 +132,32 @@ impl From<NoRuntime> for CliError {
     }
 }
 
-impl From<AppError> for CliError {
-    fn from(error: AppError) -> Self {
+impl From<BuildError> for CliError {
+    fn from(error: BuildError) -> Self {
         let (code, hint) = match error {
-            AppError::State(error) => return error.into(),
-            AppError::Runtime(error) => return error.into(),
-            AppError::UnknownMasked { .. } => {
+            BuildError::State(error) => return error.into(),
+            BuildError::Runtime(error) => return error.into(),
+            BuildError::UnknownMasked { .. } => {
                 (USAGE, Some("give it one with -e, or leave out --mask"))
             }
-            AppError::Credentials(EndpointError::Credentials(_)) => (
+            BuildError::Credentials(EndpointError::Credentials(_)) => (
                 OURS,
                 Some("is the profile there, and are you logged in? aws sts get-caller-identity"),
             ),
-            AppError::Stopped => (of_status(Status::Stopped), None),
-            AppError::Credentials(_)
-            | AppError::Io { .. }
-            | AppError::Mask(_)
-            | AppError::NotBegun
-            | AppError::Output { .. }
-            | AppError::Unfinished(_) => (OURS, None),
+            BuildError::Stopped => (of_status(Status::Stopped), None),
+            BuildError::Credentials(_)
+            | BuildError::Io { .. }
+            | BuildError::Mask(_)
+            | BuildError::NotBegun
+            | BuildError::Unfinished(_) => (OURS, None),
         };
+        CliError::of(code, error).hints(hint)
+    }
+}
+
+impl From<Unusable> for CliError {
+    fn from(error: Unusable) -> Self {
+        let (code, hint) = (if error.is_usage { USAGE } else { OURS }, error.hint);
         CliError::of(code, error).hints(hint)
     }
 }

@@ -3,8 +3,7 @@
 use super::course::Course;
 use super::error::CliError;
 use super::home::open;
-use crate::events::{LogReader, OutputReader};
-use crate::sinks::{self, CodeBuild};
+use crate::events::{CodeBuild, LogReader, OutputReader};
 use crate::state::{Need, find};
 use crate::stdio::{Out, is_gone};
 use clap::Args;
@@ -29,7 +28,7 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
     let mut reader = LogReader::open(&known.dir).map_err(failed)?;
     let mut output = OutputReader::open(&known.dir).map_err(failed)?;
     let mut sink = CodeBuild::new(Out).for_people(true);
-    let mut show = || match sinks::replay(&mut sink, &mut reader, &mut output) {
+    let mut show = || match replay(&mut sink, &mut reader, &mut output) {
         // `runner logs | head`
         Err(error) if is_gone(&error) => Ok(false),
         Err(error) => Err(failed(error)),
@@ -44,4 +43,16 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
     }
     // What came between the last look and the end.
     show().map(|_| 0)
+}
+
+/// Shows the log from `reader` to its end so far.
+fn replay(
+    sink: &mut CodeBuild<Out>,
+    reader: &mut LogReader,
+    output: &mut OutputReader,
+) -> io::Result<()> {
+    while let Some(event) = reader.next_event()? {
+        sink.event(&event, output)?;
+    }
+    sink.flushed().map(drop)
 }

@@ -12,6 +12,7 @@ mod debug;
 mod doctor;
 mod error;
 mod forward;
+mod headless;
 mod history;
 mod home;
 mod image;
@@ -27,6 +28,8 @@ mod sessions;
 mod values;
 mod wait;
 mod written;
+
+pub(crate) use headless::{BUILD_ARG, main as headless};
 
 use crate::stdio::{self, say};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -19,15 +19,14 @@ use super::error::{CliError, OURS};
 use super::reach::{self, Field, Reach};
 use super::render;
 use super::run_args::RunArgs;
-use super::{say, values};
+use super::say;
 use crate::amazon::s3::Location;
 use crate::stdio::tell;
 use clap::{Arg, ArgAction, Args, Command, Parser};
 use nix::fcntl::OFlag;
-use runner_core::project::VariableKind;
 use runner_core::project::{self, CloudWatchLogs, ProjectArtifacts, ProjectCache, ProjectVariable};
 use runner_core::spec::yaml::{Node, Value};
-use runner_core::spec::{BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable};
+use runner_core::spec::{Code, Diagnostic, Span};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -362,32 +361,4 @@ fn sentence(error: &clap::Error) -> String {
     let lines: Vec<&str> =
         text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     lines.join(" ").trim_start_matches("error: ").to_owned()
-}
-
-/// Variables of a project whose values are fetched, before those of the buildspec.
-pub(super) fn add_variables(
-    spec: &mut BuildSpec,
-    fetched: &[ProjectVariable],
-) -> Result<(), CliError> {
-    for variable in fetched {
-        let ProjectVariable { name, value, kind, .. } = variable;
-        values::check_variable(name, value).map_err(CliError::usage)?;
-        spec.variables.retain(|own| own.name != *name);
-        spec.parameters.retain(|own| own.name != *name);
-        spec.secrets.retain(|own| own.name != *name);
-        // Values that a project takes from there are not exported (`spec/buildspec.md` 1.3).
-        spec.exported.retain(|own| own != name);
-        let (name, span) = (name.clone(), Span::default());
-        match kind {
-            VariableKind::Secret => {
-                let secret = runner_core::spec::secret_reference(value)
-                    .map_err(|problem| CliError::usage(format!("{name}: {}", problem.message)))?;
-                spec.secrets.push(SecretVariable { name, secret, span });
-            }
-            VariableKind::Parameter | VariableKind::Plain => {
-                spec.parameters.push(Variable { name, value: value.clone(), span });
-            }
-        }
-    }
-    Ok(())
 }

@@ -32,6 +32,9 @@ struct Row {
     state: String,
     sessions: usize,
     time_left_s: Option<u64>,
+    /// Where AWS's clients find it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
     #[serde(skip)]
     started: f64,
 }
@@ -88,6 +91,7 @@ fn row(known: &Known) -> Option<Row> {
                 state: "unreachable".to_owned(),
                 sessions: 0,
                 time_left_s: None,
+                endpoint: None,
                 started,
             });
         }
@@ -100,6 +104,7 @@ fn row(known: &Known) -> Option<Row> {
         state: status.state,
         sessions: status.sessions,
         time_left_s: status.time_left_s,
+        endpoint: status.endpoint,
         started,
     })
 }
@@ -125,6 +130,7 @@ fn ended_row(record: &Build) -> Row {
         state: record.build_status.name().to_owned(),
         sessions: 0,
         time_left_s: None,
+        endpoint: None,
         started: record.start_time,
     }
 }
@@ -138,6 +144,7 @@ fn unreadable_row(Unreadable { uuid, why }: Unreadable) -> Row {
         state: "unreadable".to_owned(),
         sessions: 0,
         time_left_s: None,
+        endpoint: None,
         started: 0.0,
     }
 }

@@ -1,31 +1,27 @@
-//! `runner run`: what is typed, resolved into what `app` runs.
+//! `runner run`: what is typed, resolved into what `build` runs and what `terminal` shows of it.
 
 use super::error::{CliError, of_status};
 use super::project::Extras;
 use super::run_args::{BreakActionName, FormatName, NetworkName, RunArgs};
 use super::{project, render, say, values, written};
-use crate::amazon::Identity;
-use crate::app::{self, BuildspecFile, LogFormat, LogsWanted, RunRequest};
-use crate::beneath::{self, Dir};
-use crate::engine::unseen::Unseen;
-use crate::engine::{Network, Traits, toolbox};
+use crate::build::{
+    self, BuildRequest, BuildspecFile, ContainerRequest, Ended, LogsWanted, Opened, OutputsRequest,
+    ValuesRequest,
+};
+use crate::engine::{Network, Traits};
 use crate::image::{Asker, Image};
-use crate::named::Named;
-use crate::outputs::Store;
-use crate::outputs::cache::CacheTo;
-use crate::secrets::{SecretsFile, Vault};
+use crate::session::SessionOptions;
 use crate::state::Home;
 use crate::stdio::tell;
+use crate::terminal::{Face, LogFormat, Places, Shown};
 use runner_core::env::Variables;
+use runner_core::phase::Status;
 use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_sandbox::Limits;
-use runner_sandbox::Toolbox;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 const UNTRUSTED_IMAGE: &str = "runner.toml names it, so it is asked for without your credentials; to have \
@@ -55,33 +51,27 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(*id)) {
         return Err(CliError::usage(format!("--secondary-source: `{}` is named twice", twice.1)));
     }
-    let toolbox = toolbox(args.toolbox, traits)?;
+    if args.toolbox && !traits.toolbox {
+        return Err(CliError::usage("--toolbox goes with --engine namespaces only"));
+    }
     let buildspec = match extras.buildspec.clone() {
         Some(text) => BuildspecFile::inline(text),
         None => BuildspecFile::read(args.buildspec.as_deref(), &source),
     };
-    let (spec, problems) = match buildspec.parse() {
-        Ok((mut spec, warnings)) => {
-            project::add_variables(&mut spec, &extras.fetched)?;
-            (Some(spec), warnings)
-        }
-        Err(problems) => (None, problems),
-    };
-    print_problems(&buildspec, &problems, args.quiet);
-    let name = args.project.clone().unwrap_or_else(|| values::project_of(&source));
+    let (spec, warnings) = buildspec.parse(&extras.fetched)?;
+    print_problems(&buildspec, spec.as_ref().err().unwrap_or(&warnings), args.quiet);
+    let project = args.project.clone().unwrap_or_else(|| values::project_of(&source));
     let home = super::home::open()?;
-    let unseen = unseen(&home, &source, &args)?;
-    let artifacts = project::artifacts(args.artifacts.clone(), &extras)?;
-    let cache = project::cache(args.cache.clone(), &extras, &name, &home)?;
+    let outputs = outputs(&args, &extras, &project, &home)?;
     written::keep_out_of_git(&args, &source)?;
-    if let Some(spec) = &spec
+    if let Ok(spec) = &spec
         && !args.quiet
-        && let wanted = uncollected(spec, [artifacts.is_some(), cache.is_some()])
+        && let wanted = uncollected(spec, [outputs.artifacts.is_some(), outputs.cache.is_some()])
         && !wanted.is_empty()
     {
         say(&format!("not collected: {}", wanted.join(", ")));
     }
-    if let Some(spec) = &spec {
+    if let Ok(spec) = &spec {
         let work = plan::work(spec.clone());
         for breakpoint in &args.break_on {
             breakpoint
@@ -90,87 +80,107 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         }
     }
     let aws = args.aws_profile.as_deref().map(values::identity);
-    let vault = match &args.secrets {
-        Some(path) => Vault::File(
-            SecretsFile::read(path)
-                .map_err(|problem| CliError::usage(format!("--secrets: {problem}")))?,
-        ),
-        None => Vault::Aws(aws.clone().unwrap_or(Identity::Default)),
-    };
-    let variables = variables(&args)?;
-    let session_log = args
-        .session_log
-        .as_ref()
-        .map(|dir| std::path::absolute(dir).and_then(|dir| app::open_session_log(&dir)))
-        .transpose()
-        .map_err(|error| CliError::usage(format!("--session-log: {error}")))?;
-    let on_terminal = std::io::stderr().is_terminal();
-    let request = RunRequest {
-        project: name,
-        source,
-        secondary_sources: args.secondary_source,
-        buildspec,
-        spec: spec.ok_or(problems),
-        engine,
-        image,
-        asker: asker(&extras),
-        mounts: args.mount,
-        unseen,
-        sessions: args.enable_session || args.step || !args.break_on.is_empty(),
-        stops: plan::Stops { breakpoints: args.break_on, step: args.step },
-        limits: plan::Limits {
-            timeout: args.timeout,
-            timeout_while_paused: args.timeout_while_paused,
-            break_timeout: args.break_timeout.or((!on_terminal).then_some(BREAK_TIMEOUT)),
-            break_action: match args.break_timeout_action {
-                BreakActionName::Resume => BreakAction::Resume,
-                BreakActionName::Stop => BreakAction::Stop,
-            },
+    let has_sessions = args.enable_session || args.step || !args.break_on.is_empty();
+    let request = BuildRequest {
+        project,
+        directory: std::env::current_dir()
+            .map_err(|error| CliError::usage(format!("the current directory: {error}")))?,
+        limits: limits(&args),
+        stops: plan::Stops { breakpoints: args.break_on.clone(), step: args.step },
+        container: ContainerRequest {
+            engine,
+            image,
+            asker: asker(&extras),
+            mounts: args.mount.clone(),
+            resources: Limits { memory: args.memory, cpus: args.cpus, pids: args.pids_limit },
+            network,
+            privileged: args.privileged,
+            toolbox: args.toolbox,
         },
-        resources: Limits { memory: args.memory, cpus: args.cpus, pids: args.pids_limit },
-        network,
-        privileged: args.privileged,
-        toolbox,
-        session_idle_timeout: args.session_idle_timeout,
-        session_max_duration: args.session_max_duration,
-        session_log,
-        variables,
-        reports: args.reports.as_deref().map(reports_dir).transpose()?,
-        artifacts,
-        cache,
-        masked: args.mask,
-        aws,
-        vault: Arc::new(vault),
-        format: format(args.log_format),
-        build_json: args.build_json.map(|path| named("--build-json", &path)).transpose()?,
-        logs: LogsWanted { cloudwatch: extras.cloudwatch, s3: extras.s3_logs },
-        log_file: args.log_file.map(log_file).transpose()?,
-        annotate: args.annotations.is_some(),
-        quiet: args.quiet,
+        values: ValuesRequest {
+            variables: variables(&args)?,
+            fetched: extras.fetched,
+            masked: args.mask,
+            aws,
+            secrets: args.secrets,
+        },
+        outputs,
+        sessions: SessionOptions {
+            is_enabled: has_sessions,
+            idle_timeout: args.session_idle_timeout,
+            longest: args.session_max_duration,
+            log: args.session_log,
+        },
+        secondary_sources: args.secondary_source,
+        source,
+        buildspec,
     };
-    let rejected = request.spec.is_err();
-    if let Some(CacheTo { store: Store::Folder(folder), .. }) = &request.cache
-        && let Err(error) = home.note_cache_folder(folder)
-    {
-        // It is only missing from a list.
-        say(&format!("warning: runner cache ls will not know this folder: {error}"));
-    }
-    let status = app::run(request, home, of_status)?;
+    let annotations = args.annotations.map(|_| {
+        let BuildRequest { source, buildspec, .. } = &request;
+        let places = Places::at_github(source, buildspec, spec.as_ref().ok());
+        (places, spec.as_ref().err().cloned().unwrap_or_default())
+    });
+    let shown = Shown {
+        format: format(args.log_format),
+        quiet: args.quiet,
+        sessions: has_sessions,
+        annotations,
+    };
+    let opened = Opened::open(&request, spec, &home)?;
+    let rejected = opened.is_rejected();
+    let status = shown_at_terminal(request, opened, home, shown)?;
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
 }
 
-/// The state folder, which a build may have above what it sees, and not as what it sees.
-fn unseen(home: &Home, source: &Path, args: &RunArgs) -> Result<Unseen, CliError> {
-    let unseen = Unseen::of(home.root());
-    let sources = [source].into_iter().chain(args.secondary_source.iter().map(|(_, dir)| &**dir));
-    let mounts = args.mount.iter().map(|mount| &*mount.source);
-    match sources.chain(mounts).find(|dir| unseen.is(dir)) {
-        None => Ok(unseen),
-        Some(dir) => Err(CliError::usage(format!(
-            "{} is the runner's state folder: it has keys and other builds in it",
-            dir.display()
-        ))
-        .hint("set RUNNER_HOME to another directory, or name another one here")),
+/// How long things may take.
+fn limits(args: &RunArgs) -> plan::Limits {
+    let on_terminal = std::io::stderr().is_terminal();
+    plan::Limits {
+        timeout: args.timeout,
+        timeout_while_paused: args.timeout_while_paused,
+        break_timeout: args.break_timeout.or((!on_terminal).then_some(BREAK_TIMEOUT)),
+        break_action: match args.break_timeout_action {
+            BreakActionName::Resume => BreakAction::Resume,
+            BreakActionName::Stop => BreakAction::Stop,
+        },
+    }
+}
+
+/// Where what the build leaves goes.
+fn outputs(
+    args: &RunArgs,
+    extras: &Extras,
+    project: &str,
+    home: &Home,
+) -> Result<OutputsRequest, CliError> {
+    Ok(OutputsRequest {
+        artifacts: project::artifacts(args.artifacts.clone(), extras)?,
+        cache: project::cache(args.cache.clone(), extras, project, home)?,
+        reports: args.reports.clone(),
+        discovers: args.annotations.is_some(),
+        build_json: args.build_json.clone(),
+        log_file: args.log_file.clone(),
+        logs: LogsWanted { cloudwatch: extras.cloudwatch.clone(), s3: extras.s3_logs.clone() },
+    })
+}
+
+/// Runs the build in this process, and shows it here.
+fn shown_at_terminal(
+    request: BuildRequest,
+    opened: Opened,
+    home: Home,
+    shown: Shown,
+) -> Result<Status, CliError> {
+    let mut face = Face::new(shown, &home).map_err(|error| {
+        CliError::ours(format!("cannot listen for signals: {error}")).because(error)
+    })?;
+    let Ended { status, warnings } = build::run(request, opened, home, of_status, &mut face)?;
+    for text in warnings {
+        say(&format!("warning: {text}"));
+    }
+    match face.broken_output() {
+        None => Ok(status),
+        Some(error) => Err(CliError::ours(format!("{error}; the build itself: {status}"))),
     }
 }
 
@@ -223,20 +233,6 @@ fn network(args: &RunArgs, traits: &Traits) -> Result<Network, CliError> {
     Ok(network)
 }
 
-/// Programs for sessions.
-fn toolbox(wanted: bool, traits: &Traits) -> Result<Option<Toolbox>, CliError> {
-    if !wanted {
-        return Ok(None);
-    }
-    if !traits.toolbox {
-        return Err(CliError::usage("--toolbox goes with --engine namespaces only"));
-    }
-    toolbox::find().map(Some).map_err(|error| {
-        CliError::ours(format!("--toolbox: {error}"))
-            .hint("install a static one; on Debian: apt-get install busybox-static")
-    })
-}
-
 /// Variables of the command line, the strongest last.
 fn variables(args: &RunArgs) -> Result<Variables, CliError> {
     let mut variables = Variables::new();
@@ -278,32 +274,6 @@ fn uncollected(spec: &BuildSpec, has: [bool; 2]) -> Vec<&'static str> {
     ];
     let wanted = keys.into_iter().zip(has).filter(|((_, is_there), has)| *is_there && !has);
     wanted.map(|((name, _), _)| name).collect()
-}
-
-/// The directory of `--reports`, there and open to us before the build begins.
-fn reports_dir(path: &Path) -> Result<PathBuf, CliError> {
-    let failed = |error: std::io::Error| {
-        CliError::usage(format!("--reports: cannot write to {}: {error}", path.display()))
-    };
-    let path = beneath::real(path).map_err(failed)?;
-    let dir = Dir::make_real(&path, 0o755).map_err(failed)?;
-    let probe = |(_, name)| dir.remove_file(name);
-    dir.part().and_then(probe).map_err(failed)?;
-    Ok(path)
-}
-
-/// The file of `--log-file`, empty and the caller's own.
-fn log_file(path: PathBuf) -> Result<(PathBuf, File), CliError> {
-    let file = named("--log-file", &path)?.begin();
-    file.map_err(|error| cannot_write("--log-file", &path, &error)).map(|file| (path, file))
-}
-
-fn named(option: &str, path: &Path) -> Result<Named, CliError> {
-    Named::open(path).map_err(|error| cannot_write(option, path, &error))
-}
-
-fn cannot_write(option: &str, path: &Path, error: &std::io::Error) -> CliError {
-    CliError::usage(format!("{option}: cannot write {}: {error}", path.display()))
 }
 
 fn format(name: FormatName) -> LogFormat {

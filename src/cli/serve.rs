@@ -1,8 +1,10 @@
 //! `runner serve`.
 
+mod endpoint;
+
 use super::error::{CliError, OURS};
-use crate::app::{self, ServeError, ServeRequest};
 use clap::Args;
+use endpoint::{ServeError, ServeRequest};
 use std::net::SocketAddr;
 
 /// Options of `runner serve`.
@@ -35,7 +37,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
             .hint("leave out --listen, or --no-auth"));
     }
     let request = ServeRequest { listen: args.listen, is_open: args.no_auth };
-    app::serve(&request, &super::home::open()?)?;
+    endpoint::serve(&request, &super::home::open()?)?;
     Ok(0)
 }
 

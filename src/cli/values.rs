@@ -169,7 +169,7 @@ pub(super) fn artifacts(text: &str) -> Result<Destination, String> {
             ..ArtifactSettings::default()
         },
     };
-    Ok(Destination { store, settings, stream: None })
+    Ok(Destination { store, settings, is_path: zip.is_some(), stream: None })
 }
 
 /// Whether a variable can be handed to a program.

@@ -3,7 +3,7 @@
 //! The program's terminal comes along with the answer, so that no key and no byte of output passes through
 //! the build's owner. One loop over everything that can be ready, no thread and no runtime. Nothing in it
 //! waits for one direction while the other could go on, or a paste into a program that echoes would stand
-//! still. Started by `cli` and by `keys`.
+//! still.
 
 use super::connection::{Client, ClientError};
 use super::ended::{Ended, ended};

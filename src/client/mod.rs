@@ -1,7 +1,6 @@
 //! The caller's end of a build that runs elsewhere: its control socket, sessions, the terminal.
 //!
-//! Used by `cli`, and by `app` for the key menu of a build that runs right here. Knows a build by
-//! its folder alone.
+//! Knows a build by its folder alone.
 
 mod attach;
 mod connection;
@@ -10,7 +9,6 @@ mod ended;
 mod exec;
 mod forward;
 mod incoming;
-mod keys;
 mod link;
 mod terminal;
 
@@ -20,5 +18,5 @@ pub(crate) use copy::{Copied, CopyError, Manner, Unfinished, Way, copy};
 pub(crate) use ended::Ended;
 pub(crate) use exec::exec;
 pub(crate) use forward::{Forward, forward};
-pub(crate) use keys::Menu;
 pub(crate) use link::Link;
+pub(crate) use terminal::{RawMode, can_be_asked};

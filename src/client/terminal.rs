@@ -1,6 +1,6 @@
 //! The caller's own terminal: modes changed and restored, size.
 //!
-//! Used by `attach`, `keys` and `cli`. A guard restores the mode whatever happens: at the end, on an error,
+//! A guard restores the mode whatever happens: at the end, on an error,
 //! in a panic; signals that would kill this program arrive as something to read while it is held.
 
 use nix::sys::termios::{

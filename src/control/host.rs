@@ -1,6 +1,6 @@
 //! The control socket: where the build's owner and root reach a live build.
 //!
-//! Started by `app`. One task a connection. What a session's program reads and writes passes by: its
+//! Started by `build`. One task a connection. What a session's program reads and writes passes by: its
 //! client is handed the ends of its terminal or of its pipes.
 
 use super::connection::{Connection, Frames, send};
@@ -119,6 +119,15 @@ impl Host {
                     connection.answer(&Answer::Done).await?;
                 }
                 Request::Watch => return self.watch(connection).await,
+                Request::WatchPauses => return self.watch_pauses(connection).await,
+                Request::EndpointOpened { address } => {
+                    self.inbox.send(Input::Endpoint(Ok(address))).await;
+                    connection.answer(&Answer::Done).await?;
+                }
+                Request::EndpointFailed { problem } => {
+                    self.inbox.send(Input::Endpoint(Err(problem))).await;
+                    connection.answer(&Answer::Done).await?;
+                }
                 Request::Open(open) => {
                     let session = self.hub.open(&open).await;
                     return serve_session(connection, session).await;
@@ -155,6 +164,7 @@ impl Host {
     fn status(&self) -> Status {
         let progress = self.progress.borrow();
         let heads = *self.heads.borrow();
+        let options = self.hub.options();
         let view = progress.view.as_ref();
         let state = match view {
             Some(view) if view.status != BuildStatus::InProgress => view.status.name(),
@@ -167,11 +177,12 @@ impl Host {
             command: view.and_then(|view| view.command.as_ref()).map(|c| c.text.clone()),
             sessions: view.map_or(0, |view| view.sessions.len()),
             paused: view.map_or(0, |view| view.paused.len()),
+            endpoint: view.and_then(|view| view.endpoint.clone()),
             time_left_s: progress.times_out.map(|at| at.saturating_sub(clock::boot()).as_secs()),
-            sessions_enabled: self.hub.is_enabled(),
+            sessions_enabled: options.is_enabled,
             has_container: self.hub.has_container(),
-            session_idle_s: self.hub.idle_timeout().as_secs(),
-            session_longest_s: self.hub.longest().map(|longest| longest.as_secs()),
+            session_idle_s: options.idle_timeout.as_secs(),
+            session_longest_s: options.longest.map(|longest| longest.as_secs()),
             events: heads.events,
             output: heads.output,
         }
@@ -190,6 +201,35 @@ impl Host {
             }
             tokio::select! {
                 changed = self.heads.changed() => changed.map_err(io::Error::other)?,
+                changed = self.progress.changed() => changed.map_err(io::Error::other)?,
+                frame = connection.next() => {
+                    if frame?.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells how the build stands, and again whenever a pause has begun or ended; until the build is over
+    /// or the client has gone.
+    async fn watch_pauses(&mut self, mut connection: Connection) -> io::Result<()> {
+        let mut told = None;
+        loop {
+            let (is_over, pauses) = {
+                let progress = self.progress.borrow_and_update();
+                let view = progress.view.as_ref();
+                (progress.is_over, view.map(|view| (view.pauses, view.paused.len())))
+            };
+            if told != Some(pauses) || is_over {
+                told = Some(pauses);
+                let status = self.status();
+                connection.answer(&Answer::Status(status)).await?;
+            }
+            if is_over {
+                return Ok(());
+            }
+            tokio::select! {
                 changed = self.progress.changed() => changed.map_err(io::Error::other)?,
                 frame = connection.next() => {
                     if frame?.is_none() {

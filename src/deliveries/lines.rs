@@ -3,8 +3,7 @@
 //! Fed with events; feeds `cloudwatch`, which takes a line for an event, and `object`, which takes
 //! the text.
 
-use crate::events::OutputReader;
-use crate::sinks::{CodeBuild, Sink};
+use crate::events::{CodeBuild, OutputReader};
 use runner_core::event::Event;
 use std::io;
 

@@ -7,6 +7,7 @@ use super::{Row, State};
 use crate::amazon::{CODEBUILD, CallError, call_here};
 use crate::aws::{KeyPair, PROFILE};
 use crate::client::goes_on;
+use crate::events::Follower;
 use crate::state::{Home, Known, live_serve};
 use serde_json::{Value, json};
 
@@ -18,11 +19,19 @@ const CONSEQUENCE: &str = "AWS's clients find no way in; runner attach and runne
 /// Calls whoever serves the build.
 pub(super) fn look(home: &Home, known: &Known) -> [Row; 2] {
     // One that was opened for this build is what its notice names.
-    let own = known.dir.endpoint().filter(|_| known.dir.record().ok().flatten().is_none());
-    let serving = own.or_else(|| live_serve(home));
     // No answer of a process that is stopped is waited for.
-    let stopped = serving.as_ref().filter(|serving| serving.is_stopped()).map(|it| it.pid);
-    let serving = serving.map(|serving| serving.address);
+    let (serving, stopped) = match (own(known), live_serve(home)) {
+        // Where a `runner serve` lives, it is what the build names.
+        (Some(address), Some(serve)) if serve.address == address => {
+            (Some(address), serve.is_stopped().then_some(serve.pid))
+        }
+        (Some(address), _) => (Some(address), known.dir.stopped_owner()),
+        (None, Some(serve)) => {
+            let stopped = serve.is_stopped().then_some(serve.pid);
+            (Some(serve.address), stopped)
+        }
+        (None, None) => (None, None),
+    };
     match KeyPair::existing(home) {
         Ok(Some(keys)) => {
             let found = format!("{} (profile {PROFILE})", keys.path().display());
@@ -46,6 +55,12 @@ pub(super) fn look(home: &Home, known: &Known) -> [Row; 2] {
             [serving.map_or_else(not_offered, |address| not_called(&address)), row]
         }
     }
+}
+
+/// Where the build says that AWS's clients find it.
+fn own(known: &Known) -> Option<String> {
+    let mut log = Follower::open(&known.dir).ok()?;
+    log.catch_up().ok()??.endpoint.clone()
 }
 
 /// Asks for the build, as a client does.

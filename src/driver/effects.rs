@@ -77,7 +77,7 @@ impl Effects {
             Effect::Provision => self.provision(),
             Effect::Prepare(preparation) => self.prepare(preparation),
             Effect::Run(run) => self.run(run),
-            Effect::Release { call } => self.world.breakpoints.release(call),
+            Effect::Release { call } => self.world.guests.breakpoints.release(call),
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
             Effect::Hurry => self.world.deliveries.hurry(),
@@ -106,13 +106,13 @@ impl Effects {
         self.inbox.perform("make the container", async move {
             let mut spec = world.container_spec.clone();
             if let Some(cache) = world.work().and_then(|work| work.cache.clone())
-                && let Some(to) = world.cache.clone()
+                && let Some(to) = world.outputs.cache.clone()
             {
                 let found = move || CacheState::found_before(&cache, &to);
                 // One that cannot be looked for is none.
                 let found = tokio::task::spawn_blocking(found).await.unwrap_or_default();
                 spec.cached = found.trees();
-                *upload::lock(&world.cache_state) = found;
+                *upload::lock(&world.outputs.cache_state) = found;
             }
             housing.provision(spec).await;
         });
@@ -172,7 +172,7 @@ impl Effects {
                         directory: shell.directory(),
                         stuck: Stuck {
                             reason: error.to_string(),
-                            has_shell: world.sessions.has_shell().await,
+                            has_shell: world.guests.sessions.has_shell().await,
                         },
                         hint: NO_SHELL.to_owned(),
                         fault: fault(&error),
@@ -239,7 +239,7 @@ impl Effects {
                 }
             }
         };
-        let sessions = Arc::clone(&self.world.sessions);
+        let sessions = Arc::clone(&self.world.guests.sessions);
         let (pumps, housing) = (self.pumps.clone(), self.housing.clone());
         let upload = lock(&self.upload).take();
         if let Some(upload) = &upload {
@@ -273,8 +273,8 @@ impl Effects {
             Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
         };
         self.inbox.perform("clear up", async move {
-            world.sessions.close(status).await;
-            world.breakpoints.close();
+            world.guests.sessions.close(status).await;
+            world.guests.breakpoints.close();
             tracing::debug!("sessions are closed");
             if let Some(container) = container {
                 container.stop().await;

@@ -172,7 +172,7 @@ impl Housing {
         match started {
             Ok(container) if is_wanted => {
                 *self.stage() = Stage::Running(Arc::clone(&container));
-                self.world.sessions.connect(Arc::clone(&container));
+                self.world.guests.sessions.connect(Arc::clone(&container));
                 self.watch_over(Arc::clone(&container));
                 Ok(Some(container))
             }

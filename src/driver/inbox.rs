@@ -93,13 +93,6 @@ impl Inbox {
         })
     }
 
-    /// Lets the first that waits go on, from a thread outside the runtime.
-    pub(crate) fn resume_blocking(&self) -> bool {
-        let (released_tx, released_rx) = oneshot::channel();
-        let _ = self.0.blocking_send(Command::Resume(released_tx));
-        released_rx.blocking_recv().unwrap_or(false)
-    }
-
     /// Why a decision does not apply; nothing where it is carried out.
     pub(crate) async fn decide(&self, decision: Decision, by: Who) -> Option<String> {
         let (answer_tx, answer_rx) = oneshot::channel();

@@ -25,4 +25,4 @@ pub(crate) use run::{Driver, Ended, Parts, Progress};
 pub(crate) use sessions::Sessions;
 pub(crate) use shell::{SharedSnapshot, Snapshot};
 pub(crate) use watchdog::{Asked, SIGNALS, Watchdog};
-pub(crate) use world::{ReportsWanted, World};
+pub(crate) use world::{Advice, Guests, World};

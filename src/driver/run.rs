@@ -1,6 +1,6 @@
 //! The loop: select one input, apply it, log the events, perform the effects.
 //!
-//! Started by `app`. It meets the outside world in `select` only; what an input means is the
+//! Started by `build`. It meets the outside world in `select` only; what an input means is the
 //! machine's to say.
 
 use super::effects::{Effects, initial_snapshot};
@@ -87,7 +87,7 @@ impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let plan = Arc::clone(&parts.world.plan);
         let snapshot = initial_snapshot(&plan.layers, &plan.places.source);
-        *parts.world.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *parts.world.guests.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         let secrets = parts.world.secrets.clone();
         let effects = Effects::new(Arc::new(parts.world), parts.inbox, parts.log.clone());
         parts.watchdog.kills_with(effects.kill());

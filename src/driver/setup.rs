@@ -88,30 +88,30 @@ impl Setup {
             work.shell.clone(),
             &self.world.plan.places,
             variables,
-            Arc::clone(&self.world.snapshot),
+            Arc::clone(&self.world.guests.snapshot),
         );
         *self.shell.lock().await = Some(shell.await?);
         Ok(())
     }
 
     async fn find_cache(&self, container: &Arc<dyn Container>) -> Option<FoundCache> {
-        let (cache, to) = (self.world.work()?.cache.as_ref()?, self.world.cache.as_ref()?);
+        let (cache, to) = (self.world.work()?.cache.as_ref()?, self.world.outputs.cache.as_ref()?);
         let (_held, cancel) = watch::channel(false);
         let caching = self.caching(container, cancel).await?;
-        let before = std::mem::take(&mut *upload::lock(&self.world.cache_state));
+        let before = std::mem::take(&mut *upload::lock(&self.world.outputs.cache_state));
         let state = caching.find(cache, to, before).await;
         let found = state.found().map(|(files, bytes)| FoundCache {
             files,
             bytes,
             can_be_layer: state.trees().is_some_and(|trees| container.can_hold(&trees)),
-            has_guests: self.world.sessions.has_guests(),
+            has_guests: self.world.guests.sessions.has_guests(),
         });
-        *upload::lock(&self.world.cache_state) = state;
+        *upload::lock(&self.world.outputs.cache_state) = state;
         found
     }
 
     async fn rehouse(&self, old: Arc<dyn Container>) -> Result<Arc<dyn Container>, ShellError> {
-        let trees = upload::lock(&self.world.cache_state).trees();
+        let trees = upload::lock(&self.world.outputs.cache_state).trees();
         match trees {
             Some(trees) => {
                 tracing::debug!("the container once more, with the cache as a layer");
@@ -123,12 +123,12 @@ impl Setup {
 
     async fn restore_cache(&self, container: &Arc<dyn Container>) {
         let work = self.world.work().and_then(|work| work.cache.as_ref());
-        let (Some(cache), Some(to)) = (work, &self.world.cache) else { return };
+        let (Some(cache), Some(to)) = (work, &self.world.outputs.cache) else { return };
         let (_held, cancel) = watch::channel(false);
         let Some(caching) = self.caching(container, cancel).await else { return };
-        let found = std::mem::take(&mut *upload::lock(&self.world.cache_state));
+        let found = std::mem::take(&mut *upload::lock(&self.world.outputs.cache_state));
         let state = caching.restore(cache, to, found).await;
-        *upload::lock(&self.world.cache_state) = state;
+        *upload::lock(&self.world.outputs.cache_state) = state;
     }
 
     async fn caching(

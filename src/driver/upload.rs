@@ -39,12 +39,12 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
         inbox.send(Input::Exported(shell.values(&work.exported))).await;
     }
     // Before anything of this build's is there.
-    let leavings = world.leavings.look(&**container).await;
+    let leavings = world.outputs.leavings.look(&**container).await;
     let at = workplace(world, shell, Arc::clone(container), inbox, cancelled.clone());
     let at = Workplace { leavings, ..at };
     let collector = Collector { at: at.clone(), arn: world.plan.facts.arn.clone() };
     let mut result = Ok(());
-    if let (Some(artifacts), Some(to)) = (&work.artifacts, &world.artifacts)
+    if let (Some(artifacts), Some(to)) = (&work.artifacts, &world.outputs.artifacts)
         && let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await
     {
         if let Some(hint) = hint {
@@ -53,18 +53,18 @@ pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
         result = Err(context);
     }
     let reports = Reports {
-        kept: world.scratch.clone(),
-        dir: world.reports.dir.clone(),
-        discovers: world.reports.discovers,
-        project: world.reports.project.clone(),
+        kept: world.outputs.scratch.clone(),
+        dir: world.outputs.reports.dir.clone(),
+        discovers: world.outputs.reports.discovers,
+        project: world.outputs.reports.project.clone(),
         secrets: world.secrets.get(),
         created: clock::wall().epoch_seconds(),
     };
     // What failed first is what is told.
     result = result.and(reports.collect(&collector, &work.reports).await);
     // What a failed build has left is not what the next one wants to begin with.
-    if let (Some(cache), Some(to), true) = (&work.cache, &world.cache, *succeeding) {
-        let state = std::mem::take(&mut *lock(&world.cache_state));
+    if let (Some(cache), Some(to), true) = (&work.cache, &world.outputs.cache, *succeeding) {
+        let state = std::mem::take(&mut *lock(&world.outputs.cache_state));
         Caching { at }.save(cache, to, &state).await;
     }
     result
@@ -87,8 +87,8 @@ pub(super) fn workplace(
         sources: Sources::new(&world.container_spec.sources),
         secrets: world.secrets.clone(),
         build: world.plan.facts.uuid.clone(),
-        scratch: world.scratch.clone(),
-        identity: world.identity.clone(),
+        scratch: world.outputs.scratch.clone(),
+        identity: world.outputs.identity.clone(),
         cancel,
     }
 }

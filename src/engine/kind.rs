@@ -13,12 +13,14 @@ use super::{Engine, Teller};
 use crate::daemon::{Program, Storage};
 use crate::image::Getter;
 use runner_sandbox::{GroupPlan, Limits};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What runs a build.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     /// The first that works, but for `Process`.
     #[default]

@@ -36,6 +36,7 @@ use runner_core::phase::StatusCode;
 use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
 use rustix::termios::Winsize;
+use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -164,7 +165,8 @@ pub(crate) struct ContainerSpec {
 }
 
 /// `--network`: what a build can reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Network {
     /// All that this machine can, its loopback included.
     Host,
@@ -189,7 +191,7 @@ pub(crate) struct SourceMount {
 }
 
 /// `--mount SRC:DST[:rw]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UserMount {
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,

@@ -156,20 +156,9 @@ impl LogWriter {
         self.publish(&files);
     }
 
-    /// Blocks until the heads are others than `seen`, or the time is up; the heads then.
-    pub(crate) fn wait(&self, seen: Heads, limit: Option<Duration>) -> Heads {
-        let files = self.lock();
-        let same = |files: &mut Files| files.heads == seen;
-        let files = match limit {
-            None => self.shared.grown.wait_while(files, same),
-            Some(limit) => self
-                .shared
-                .grown
-                .wait_timeout_while(files, limit, same)
-                .map(|(files, _)| files)
-                .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
-        };
-        files.unwrap_or_else(PoisonError::into_inner).heads
+    /// For threads of this process that read the log.
+    pub(crate) fn growth(&self) -> Growth {
+        Growth(Arc::clone(&self.shared))
     }
 
     /// To be woken when the log has grown.
@@ -183,8 +172,36 @@ impl LogWriter {
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
+        self.shared.lock()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Files> {
         // A panic elsewhere cannot have left a half-made change behind: heads move last.
-        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a log grows, for those who read it in the process that writes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Growth(Arc<Shared>);
+
+impl Growth {
+    /// Blocks until the heads are others than `seen`, or the time is up; the heads then.
+    pub(crate) fn wait(&self, seen: Heads, limit: Option<Duration>) -> Heads {
+        let files = self.0.lock();
+        let same = |files: &mut Files| files.heads == seen;
+        let files = match limit {
+            None => self.0.grown.wait_while(files, same),
+            Some(limit) => self
+                .0
+                .grown
+                .wait_timeout_while(files, limit, same)
+                .map(|(files, _)| files)
+                .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
+        };
+        files.unwrap_or_else(PoisonError::into_inner).heads
     }
 }
 

@@ -5,11 +5,13 @@
 //! [`LogReader`] reads the same files, in this process or another, live or years later; a [`Follower`]
 //! makes of them the state of the build.
 
+mod codebuild;
 mod follower;
 mod log;
 pub(crate) mod pump;
 mod reader;
 
+pub(crate) use codebuild::CodeBuild;
 pub(crate) use follower::Follower;
-pub(crate) use log::{Heads, LogWriter};
+pub(crate) use log::{Growth, Heads, LogWriter};
 pub(crate) use reader::{LogReader, OutputReader};

@@ -5,6 +5,7 @@
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ pub(crate) type EcrPasswords = Arc<
 >;
 
 /// Who has chosen an image, and so in whose name it is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Asker {
     Caller,
     /// A file that nobody has said to trust: it is asked for as nobody. What the caller can do about it.

@@ -4,12 +4,14 @@
 //! made ready.
 
 use oci_spec::distribution::Reference;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What a build starts from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) enum Image {
     /// The tools of this machine.
     Host,
@@ -39,6 +41,20 @@ impl fmt::Display for Image {
             Image::DockerArchive(path) => write!(f, "docker-archive:{}", path.display()),
             Image::DockerDaemon(reference) => write!(f, "docker-daemon:{reference}"),
         }
+    }
+}
+
+impl From<Image> for String {
+    fn from(image: Image) -> Self {
+        image.to_string()
+    }
+}
+
+impl TryFrom<String> for Image {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

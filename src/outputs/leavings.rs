@@ -1,7 +1,7 @@
 //! What builds have left in the source: folders for artifacts, reports and caches may lie in it, and the next
 //! build would collect what the last one has left, and a cache what was just collected.
 //!
-//! [`LeavingPlaces`] is made by `app`, [`Leavings`] of it before the first thing is collected; used by whoever
+//! [`LeavingPlaces`] is made by `build`, [`Leavings`] of it before the first thing is collected; used by whoever
 //! collects. In such a place only what this build itself has made is collected, unless the base directory or
 //! a pattern's beginning names the place (docs/adr/0031).
 

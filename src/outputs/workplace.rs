@@ -2,15 +2,44 @@
 //!
 //! Made by the driver at either end of a build; `artifacts`, `reports` and `cache` work with it.
 
-use super::{Leavings, OutputError, Sources, Teller, Values};
+use super::cache::{CacheState, CacheTo};
+use super::{Destinations, LeavingPlaces, Leavings, OutputError, Sources, Teller, Values};
 use crate::amazon::s3::S3;
 use crate::amazon::{Amazon, Identity};
 use crate::engine::Container;
 use runner_core::mask::SharedSecrets;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
+
+/// Where what a build leaves goes.
+pub(crate) struct Outputs {
+    /// Where artifacts go; none: they are not collected.
+    pub(crate) artifacts: Option<Destinations>,
+    /// What becomes of reports.
+    pub(crate) reports: ReportsWanted,
+    /// Where caches are; none: there is no cache.
+    pub(crate) cache: Option<CacheTo>,
+    /// What is known of this build's.
+    pub(crate) cache_state: Mutex<CacheState>,
+    /// Where earlier builds have left things in the source.
+    pub(crate) leavings: LeavingPlaces,
+    /// Whose the buckets are.
+    pub(crate) identity: Identity,
+    /// A folder of the build's own on the host.
+    pub(crate) scratch: PathBuf,
+}
+
+/// What is wanted of reports, beyond that they are read.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportsWanted {
+    /// Where a copy goes, if it does.
+    pub(crate) dir: Option<PathBuf>,
+    /// Whether those are looked for that the buildspec does not name.
+    pub(crate) discovers: bool,
+    pub(crate) project: String,
+}
 
 /// What whoever collects, keeps or restores something has at hand.
 #[derive(Clone)]

@@ -18,10 +18,11 @@ use runner_core::mask::SharedSecrets;
 use runner_core::phase::Status;
 use runner_wire::abi::TOOLBOX_PATH;
 use runner_wire::control::{Open, Size};
+use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,17 +35,26 @@ const TERM: &str = "xterm-256color";
 /// How long something may take before the container is asked whether it is there.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What sessions of a build are like.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SessionOptions {
+    /// Whether codebuild-breakpoint pauses the build and AWS's clients are let in.
+    pub(crate) is_enabled: bool,
+    /// A terminal session without input or output for so long is closed.
+    pub(crate) idle_timeout: Duration,
+    /// The longest a terminal session may be open.
+    pub(crate) longest: Option<Duration>,
+    /// Where transcripts go, where they are wanted.
+    pub(crate) log: Option<PathBuf>,
+}
+
 /// What a hub works with.
 pub(crate) struct HubParts {
     pub(crate) inbox: Inbox,
     pub(crate) breakpoints: Arc<Breakpoints>,
     pub(crate) snapshot: SharedSnapshot,
-    /// A terminal session without input or output for so long is closed.
-    pub(crate) idle_timeout: Duration,
-    /// The longest a terminal session may be open.
-    pub(crate) longest: Option<Duration>,
-    /// Whether AWS's clients are let in.
-    pub(crate) is_enabled: bool,
+    pub(crate) options: SessionOptions,
     /// The build's uuid.
     pub(crate) build: String,
     /// Where transcripts go, where they are wanted.
@@ -55,9 +65,7 @@ pub(crate) struct HubParts {
 pub(crate) struct Hub {
     breakpoints: Arc<Breakpoints>,
     snapshot: SharedSnapshot,
-    idle_timeout: Duration,
-    longest: Option<Duration>,
-    is_enabled: bool,
+    options: SessionOptions,
     container: Mutex<Option<Arc<dyn Container>>>,
     guests: Arc<Guests>,
 }
@@ -67,9 +75,7 @@ impl Hub {
         Hub {
             breakpoints: parts.breakpoints,
             snapshot: parts.snapshot,
-            idle_timeout: parts.idle_timeout,
-            longest: parts.longest,
-            is_enabled: parts.is_enabled,
+            options: parts.options,
             container: Mutex::new(None),
             guests: Arc::new(Guests::new(parts.inbox, parts.build, parts.log)),
         }
@@ -91,8 +97,8 @@ impl Hub {
         let spec = self.exec_spec(&*container, request, user).await;
         let label = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
         let limits = Limits {
-            idle: (!request.keeps_time).then_some(self.idle_timeout),
-            longest: self.longest,
+            idle: (!request.keeps_time).then_some(self.options.idle_timeout),
+            longest: self.options.longest,
         };
         let recorder = self.guests.log();
         self.start(&*container, spec, label, request.name.clone(), limits, recorder).await
@@ -103,23 +109,13 @@ impl Hub {
         self.guests.mask(secrets);
     }
 
-    /// The longest a session may be open.
-    pub(crate) fn longest(&self) -> Option<Duration> {
-        self.longest
+    pub(crate) fn options(&self) -> &SessionOptions {
+        &self.options
     }
 
     /// Whether there is a container that sessions can be opened in.
     pub(crate) fn has_container(&self) -> bool {
         self.container().is_ok()
-    }
-
-    pub(crate) fn idle_timeout(&self) -> Duration {
-        self.idle_timeout
-    }
-
-    /// Whether AWS's clients are let in.
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.is_enabled
     }
 
     /// Starts the program that moves files, for a client that talks to it over its pipes. Relative

@@ -13,7 +13,7 @@ mod refusal;
 mod tee;
 mod transcript;
 
-pub(crate) use hub::{Hub, HubParts};
+pub(crate) use hub::{Hub, HubParts, SessionOptions};
 pub(crate) use log::{LogDir, SessionLog};
 pub(crate) use program::{Ending, Session, SessionControls};
 pub(crate) use refusal::{DEAF, OpenError};

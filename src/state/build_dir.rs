@@ -9,7 +9,6 @@
 //! reports/        reports of tests and coverage, a folder each
 //! record.json     the final Build record; once it is there nothing changes any more
 //! control.sock    the owner's socket
-//! endpoint.json  where AWS's clients find it, once it has an endpoint of its own
 //! readonly/       what the container sees at /codebuild/readonly
 //! ```
 //!
@@ -19,7 +18,6 @@
 
 use super::changes::{Changes, Waited};
 use super::home::{Home, StateError};
-use super::serving::Serving;
 use crate::private::{make_private, remove_tree, write_durably};
 use crate::users;
 use runner_core::record::Build;
@@ -34,8 +32,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Name of the file that says where its own endpoint is.
-const ENDPOINT: &str = "endpoint.json";
 /// Name of the final record.
 const RECORD: &str = "record.json";
 /// Bytes set aside for a build's last events and its record.
@@ -293,18 +289,6 @@ impl BuildDir {
         read_versioned(&self.path, "meta.json")
     }
 
-    /// Lets others find the endpoint that the build's owner has opened.
-    pub(crate) fn write_endpoint(&self, serving: &Serving) -> io::Result<()> {
-        let path = self.path.join(ENDPOINT);
-        fs::write(&path, serde_json::to_vec(serving)?)?;
-        users::give(&path)
-    }
-
-    /// Where the owner's endpoint listens, if it has one.
-    pub(crate) fn endpoint(&self) -> Option<Serving> {
-        serde_json::from_slice(&fs::read(self.path.join(ENDPOINT)).ok()?).ok()
-    }
-
     /// Gives the reserved room back, to be used for what must be written now.
     pub(crate) fn use_reserve(&self) -> io::Result<()> {
         ignore_missing(fs::remove_file(self.path.join("reserve")))
@@ -337,7 +321,6 @@ impl BuildDir {
             self.use_reserve(),
             remove_tree(&self.readonly()),
             ignore_missing(fs::remove_file(self.control_socket())),
-            ignore_missing(fs::remove_file(self.path.join(ENDPOINT))),
         ];
         removed.into_iter().collect()
     }

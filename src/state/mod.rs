@@ -1,7 +1,7 @@
 //! What is kept on disk: the state folder and one folder a build.
 //!
 //! A build's folder is the truth about it (docs/architecture.md): who holds its lock owns it, its
-//! files tell the rest. Used by `app` for the build it runs, by `cli` for all others.
+//! files tell the rest. Used by `build` for the build it runs, by `cli` for all others.
 
 mod build_dir;
 mod changes;

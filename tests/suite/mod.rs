@@ -34,6 +34,7 @@ mod gateway_engines;
 mod gateway_ports;
 mod git;
 mod guards;
+mod headless;
 mod host;
 mod hostile_caches;
 mod hostile_images;
@@ -108,6 +109,7 @@ pub(crate) fn cases() -> Vec<Case> {
         gateway_ports::cases(),
         git::cases(),
         guards::cases(),
+        headless::cases(),
         host::cases(),
         hostile_caches::cases(),
         hostile_source::cases(),

@@ -159,6 +159,16 @@ pub enum EventBody {
         /// What ended it.
         by: ResumedBy,
     },
+    /// AWS's clients find the build at this address.
+    EndpointOpened {
+        /// `HOST:PORT`, on this machine.
+        address: String,
+    },
+    /// AWS's clients find the build nowhere.
+    EndpointFailed {
+        /// Why.
+        problem: String,
+    },
     /// Somebody has connected.
     SessionOpened {
         /// Number of the session in this build, from 1.
@@ -208,6 +218,8 @@ impl EventBody {
             | EventBody::CommandSkipped { text, .. }
             | EventBody::Logged { text, .. }
             | EventBody::Breakpoint(BreakpointFacts { text, .. })
+            | EventBody::EndpointOpened { address: text }
+            | EventBody::EndpointFailed { problem: text }
             | EventBody::BuildEnded { reason: Some(text), .. } => secrets.mask_text(text),
             EventBody::Notice(notice) => {
                 secrets.mask_text(&mut notice.text);

@@ -11,6 +11,7 @@ use crate::spec::{
     Artifacts, BuildSpec, Cache, Command, OnFailure, ReportGroup, Runtime, SecretVariable,
     UserPhase, Variable, Version,
 };
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub struct BuildPlan {
 }
 
 /// Where a build stops.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stops {
     /// At these.
     pub breakpoints: Vec<Breakpoint>,
@@ -103,7 +104,7 @@ pub struct Rejection {
 }
 
 /// How long things may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The whole build, from PROVISIONING on.
     pub timeout: Duration,
@@ -116,7 +117,8 @@ pub struct Limits {
 }
 
 /// What follows when nobody came to a breakpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BreakAction {
     /// The build goes on, as if sessions were off.
     Resume,

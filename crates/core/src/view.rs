@@ -44,6 +44,8 @@ pub struct BuildView {
     pub reports: Vec<Report>,
     /// Artifacts that are where they belong.
     pub artifacts: Vec<StoredArtifact>,
+    /// Where AWS's clients find it, as `HOST:PORT`.
+    pub endpoint: Option<String>,
     /// Numbers of open sessions.
     pub sessions: Vec<u64>,
     /// Time of the last event.
@@ -98,6 +100,7 @@ impl BuildView {
             exported: Vec::new(),
             reports: Vec::new(),
             artifacts: Vec::new(),
+            endpoint: None,
             sessions: Vec::new(),
             last_event: event.time,
         })
@@ -161,6 +164,8 @@ impl BuildView {
                 }
                 self.interventions.push((event.time, (**intervention).clone()));
             }
+            EventBody::EndpointOpened { address } => self.endpoint = Some(address.clone()),
+            EventBody::EndpointFailed { .. } => self.endpoint = None,
             EventBody::SessionOpened { session, .. } => self.sessions.push(*session),
             EventBody::SessionClosed { session, .. } => self.sessions.retain(|s| s != session),
             EventBody::BuildEnded { status, reason } => {
@@ -170,6 +175,7 @@ impl BuildView {
                 self.command = None;
                 self.paused.clear();
                 self.stop = None;
+                self.endpoint = None;
                 self.sessions.clear();
             }
         }

@@ -1,8 +1,8 @@
 //! What the program's commands and the owner of a build say to each other over `control.sock`.
 //!
 //! Messages travel as JSON in `frame`s. The client speaks first, with [`Request::Hello`]; each
-//! request is answered by one message, [`Request::Watch`], [`Request::Open`], [`Request::Files`] and
-//! [`Request::Forward`] by a stream of them.
+//! request is answered by one message, [`Request::Watch`], [`Request::WatchPauses`], [`Request::Open`],
+//! [`Request::Files`] and [`Request::Forward`] by a stream of them.
 
 use crate::frame;
 use runner_core::debug::Decision;
@@ -11,7 +11,7 @@ use std::io;
 use std::time::Duration;
 
 /// Version of this file; raised when an old peer would misunderstand.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// A client on a terminal says [`Request::Active`] no more often than this.
 pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
@@ -57,6 +57,18 @@ pub enum Request {
     Stop,
     /// Tell each change of [`Status`], until the build is over.
     Watch,
+    /// The same, of what concerns pauses alone.
+    WatchPauses,
+    /// The client has opened an endpoint for AWS's clients, which is the way into this build from now on.
+    EndpointOpened {
+        /// `HOST:PORT`, on this machine.
+        address: String,
+    },
+    /// The client was to open one, and could not.
+    EndpointFailed {
+        /// Why.
+        problem: String,
+    },
     /// Start a program in the container and connect this client to it.
     Open(Open),
     /// Start the program that reads and writes files in the container and hand over its pipes, as with
@@ -199,6 +211,8 @@ pub struct Status {
     pub sessions: usize,
     /// Breakpoints at which processes wait.
     pub paused: usize,
+    /// Where AWS's clients find the build, as `HOST:PORT`.
+    pub endpoint: Option<String>,
     /// Seconds until the build times out; none while the clock stands still.
     pub time_left_s: Option<u64>,
     /// Whether codebuild-breakpoint pauses the build and AWS's clients are let in.

@@ -1,12 +1,10 @@
 //! A project of CodeBuild's, as words that could be typed and what no option says.
 
 use super::{Extras, Reading, bucket, negatable, sentence, text_of};
-use crate::beneath::{Dir, real};
+use crate::build::CacheRequest;
 use crate::cli::error::CliError;
 use crate::cli::run_args::RunArgs;
 use crate::cli::say;
-use crate::named::Named;
-use crate::outputs::cache::{CacheTo, Signer};
 use crate::outputs::{Destination, Destinations, Store};
 use crate::state::Home;
 use clap::{Args, Command};
@@ -15,7 +13,6 @@ use runner_core::project::{self, ProjectArtifacts, ProjectBuildspec, VariableKin
 use runner_core::spec::{Code, Span};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// Whose images are named without a registry.
@@ -157,17 +154,16 @@ pub(in crate::cli) fn artifacts(
             packaging: Some(if artifacts.is_zip { Packaging::Zip } else { Packaging::None }),
             override_name: artifacts.override_name,
         };
-        Ok(Some(Destination { store, settings, stream: None }))
+        Ok(Some(Destination { store, settings, is_path: false, stream: None }))
     };
     let own = extras.artifacts.as_ref().map(of_project).transpose()?.flatten();
     let primary = match (typed, own) {
         // A name that is typed says how it is packed as well.
-        (Some(typed), _) if typed.settings != ArtifactSettings::default() => zip(typed),
+        (Some(typed), _) if typed.settings != ArtifactSettings::default() => typed,
         (Some(typed), Some(own)) => Destination { store: typed.store, ..own },
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => return Ok(None),
     };
-    folder_of("--artifacts", &primary.store)?;
     let mut secondary = BTreeMap::new();
     for artifacts in &extras.secondary_artifacts {
         if let (Some(id), Some(to)) = (&artifacts.identifier, of_project(artifacts)?) {
@@ -181,33 +177,6 @@ pub(in crate::cli) fn artifacts(
     Ok(Some(Destinations { primary, secondary }))
 }
 
-/// Checks that a folder is one, or can become one: after the build it is late to hear of it.
-fn folder_of(option: &str, store: &Store) -> Result<(), CliError> {
-    let Store::Folder(folder) = store else { return Ok(()) };
-    match Dir::real(folder) {
-        Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            Err(CliError::usage(format!("{option}: {} is not a directory", folder.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A ZIP whose whole path is typed: a link leads to where the ZIP goes, and what is no regular file is written
-/// to. What is wrong with the path is told when the ZIP is there.
-fn zip(typed: Destination) -> Destination {
-    let (Store::Folder(folder), Some(name)) = (&typed.store, &typed.settings.name) else {
-        return typed;
-    };
-    let Ok(named) = Named::open(&folder.join(name)) else { return typed };
-    let Some(place) = named.place() else {
-        return Destination { stream: Some(named), ..typed };
-    };
-    let Ok(name) = String::from_utf8(place.name.clone()) else { return typed };
-    let store = Store::Folder(place.dir.clone());
-    let settings = ArtifactSettings { name: Some(name), ..typed.settings };
-    Destination { store, settings, stream: None }
-}
-
 /// Where caches are: where it is typed, else where the project says. What is local to CodeBuild's hosts is
 /// in the state folder here.
 pub(in crate::cli) fn cache(
@@ -215,7 +184,7 @@ pub(in crate::cli) fn cache(
     extras: &Extras,
     project: &str,
     home: &Home,
-) -> Result<Option<CacheTo>, CliError> {
+) -> Result<Option<CacheRequest>, CliError> {
     let own = extras.cache.as_ref();
     let store = match (typed, own.map(|cache| (cache.kind.as_str(), &cache.location))) {
         (Some(store), _) => store,
@@ -231,23 +200,5 @@ pub(in crate::cli) fn cache(
         _ => return Ok(None),
     };
     let project = own.and_then(|cache| cache.namespace.clone()).unwrap_or(project.to_owned());
-    let (store, signer) = match store {
-        Store::Folder(folder) => {
-            let failed = |error| {
-                let folder = folder.display();
-                CliError::usage(format!("--cache: cannot find out where {folder} leads: {error}"))
-            };
-            let key = home.signing_key();
-            let store = Store::Folder(real(&folder).map_err(failed)?);
-            folder_of("--cache", &store)?;
-            (store, key.map_or_else(|error| without_key(&error), Signer::new))
-        }
-        bucket @ Store::Bucket(_) => (bucket, Signer::default()),
-    };
-    Ok(Some(CacheTo { store, project, signer }))
-}
-
-fn without_key(error: &std::io::Error) -> Signer {
-    say(&format!("warning: caches are copied, and hold no secret in their keys: {error}"));
-    Signer::default()
+    Ok(Some(CacheRequest { store, project }))
 }

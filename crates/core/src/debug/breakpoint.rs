@@ -7,6 +7,7 @@ use super::place::Place;
 use super::template::Template;
 use crate::plan::Work;
 use crate::spec::UserPhase;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use std::time::Duration;
 const LONGEST: usize = 4096;
 
 /// Where a build stops.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Breakpoint {
     /// Where.
     pub what: What,
@@ -200,6 +202,20 @@ impl What {
 const FORMS: &str = "a breakpoint is start, failure, any-failure, before:PLACE, after:PHASE, \
                      command:/RE/, change:NAME, wrote:GLOB, output:/RE/, idle:TIME, longer:TIME or \
                      memory:SIZE";
+
+impl From<Breakpoint> for String {
+    fn from(breakpoint: Breakpoint) -> Self {
+        breakpoint.to_string()
+    }
+}
+
+impl TryFrom<String> for Breakpoint {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<Self, ParseError> {
+        text.parse()
+    }
+}
 
 impl FromStr for Breakpoint {
     type Err = ParseError;

@@ -267,6 +267,14 @@ impl BuildMachine {
             }
             Input::Uploaded(result) => self.uploaded(result, now, &mut step),
             Input::Finalized => self.finalized(now, &mut step),
+            Input::Endpoint(opened) => {
+                if !matches!(self.state, State::Over) {
+                    step.events.push(match opened {
+                        Ok(address) => EventBody::EndpointOpened { address },
+                        Err(problem) => EventBody::EndpointFailed { problem },
+                    });
+                }
+            }
             Input::Notice(notice) => step.events.push(EventBody::Notice(notice)),
             Input::Tick => self.tick(now, &mut step),
         }

@@ -136,6 +136,8 @@ pub enum Input {
     Uploaded(Result<(), PhaseContext>),
     /// Nothing is left of the container.
     Finalized,
+    /// AWS's clients find the build at this address; or why nowhere.
+    Endpoint(Result<String, String>),
     /// Something the person at the terminal should know.
     Notice(Notice),
     /// Time has passed; look at the deadlines.

@@ -12,6 +12,7 @@ use crate::spec::read::At;
 use crate::spec::yaml::{Node, Value};
 use crate::spec::{Code, Diagnostic, Span, shape};
 use keys::{ANSWER, PROJECT};
+use serde::{Deserialize, Serialize};
 
 /// Something with its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,8 @@ pub enum ProjectBuildspec {
 }
 
 /// What the value of a project's variable is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum VariableKind {
     /// The value itself.
     Plain,
@@ -45,7 +47,7 @@ pub enum VariableKind {
 }
 
 /// A variable of a project.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectVariable {
     /// Its name.
     pub name: String,
@@ -92,7 +94,7 @@ pub struct ProjectCache {
 }
 
 /// A log group and the beginning of a stream's name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudWatchLogs {
     /// The group, where it is not the usual one.
     pub group: Option<String>,

@@ -1,9 +1,9 @@
 //! What a build begins with: its variables and which of them are secret, its sources.
 //!
-//! Used by `app`; the layers go to `core::env`, which decides who wins.
+//! Used by `build`; the layers go to `core::env`, which decides who wins.
 
 use super::identity::Identity;
-use super::{AppError, Build};
+use super::{Build, BuildError};
 use crate::amazon::{ACCOUNT, Amazon, REGION};
 use crate::credentials::Endpoint;
 use crate::driver::Asked;
@@ -11,7 +11,6 @@ use crate::driver::inbox::Inbox;
 use crate::engine::SourceMount;
 use crate::image::Image;
 use crate::source::SourceFacts;
-use crate::stdio::say;
 use crate::{clock, credentials, source};
 use runner_core::env::{self, Layers, Variables};
 use runner_core::event::{Notice, SecondarySource};
@@ -42,18 +41,27 @@ impl Build {
         places: &Places,
         inbox: &Inbox,
         mut asked: watch::Receiver<Asked>,
-    ) -> Result<Environment, AppError> {
+    ) -> Result<Environment, BuildError> {
         let sources = self.sources(places);
         let mut layers = self.layers(&sources, places);
-        let secrets = SharedSecrets::new(self.secrets(&env::compose(layers.clone()))?);
+        let (secrets, short) = self.secrets(&env::compose(layers.clone()))?;
+        let secrets = SharedSecrets::new(secrets);
+        if !short.is_empty() {
+            let text = format!(
+                "not masked, because shorter than {} characters: the value of {}",
+                mask::MIN_LENGTH,
+                short.join(", ")
+            );
+            inbox.send(Input::Notice(Notice::warning(text))).await;
+        }
         let mut loopback_port = None;
-        if let Some(identity) = &self.request.aws {
+        if let Some(identity) = &self.request.values.aws {
             // It may wait for a person, and the driver, which hears signals, does not run yet.
             let endpoint = tokio::select! {
                 served = async {
                     credentials::serve(Amazon::load(identity).await, secrets.clone()).await
                 } => served?,
-                Ok(_) = asked.wait_for(|asked| asked.stops > 0) => return Err(AppError::Stopped),
+                Ok(_) = asked.wait_for(|asked| asked.stops > 0) => return Err(BuildError::Stopped),
             };
             if endpoint.is_long_term {
                 let text =
@@ -84,11 +92,11 @@ impl Build {
     }
 
     fn layers(&self, sources: &[BuildSource], places: &Places) -> Layers {
-        let buildspec = match &self.request.spec {
+        let buildspec = match &self.opened.spec {
             Ok(spec) => spec.variables.iter().map(|v| (v.name.clone(), v.value.clone())).collect(),
             Err(_) => Variables::new(),
         };
-        let mut managed = managed(&self.identity, &self.request.image, sources, places);
+        let mut managed = managed(&self.identity, &self.request.container.image, sources, places);
         if let Some((_, stream)) = self.copies().cloudwatch {
             let path = managed.iter_mut().find(|(name, _)| name == "CODEBUILD_LOG_PATH");
             path.into_iter().for_each(|(_, value)| value.clone_from(&stream));
@@ -102,18 +110,18 @@ impl Build {
             image: self.image_variables(),
             buildspec,
             managed,
-            overrides: self.request.variables.clone(),
+            overrides: self.request.values.variables.clone(),
         }
     }
 
     fn asks_for_credentials(&self) -> bool {
-        self.request.spec.as_ref().is_ok_and(|spec| spec.git_credential_helper)
+        self.opened.spec.as_ref().is_ok_and(|spec| spec.git_credential_helper)
     }
 
     /// What the credential helper knows, and how git finds it.
     fn git_variables(&self, places: &Places) -> Variables {
         let known: Vec<String> = self
-            .request
+            .opened
             .vault
             .git_credentials()
             .iter()
@@ -135,40 +143,37 @@ impl Build {
 
     /// Variables of the image, as far as they are known before there is a container.
     fn image_variables(&self) -> Variables {
-        let inherited = self.request.engine.traits().inherited.iter();
+        let inherited = self.request.container.engine.traits().inherited.iter();
         inherited.filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
     }
 
-    /// What is secret from the start.
-    fn secrets(&self, variables: &BTreeMap<String, String>) -> Result<Secrets, AppError> {
-        let fetched = self.request.spec.iter().flat_map(|spec| {
+    /// What is secret from the start, and variables that are too short to be.
+    fn secrets(
+        &self,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(Secrets, Vec<&str>), BuildError> {
+        let fetched = self.opened.spec.iter().flat_map(|spec| {
             let parameters = spec.parameters.iter().map(|variable| &variable.name);
             parameters.chain(spec.secrets.iter().map(|variable| &variable.name))
         });
         let fetched: Vec<&String> = fetched.collect();
         let (mut values, mut short) = (Vec::new(), Vec::new());
-        for name in &self.request.masked {
+        for name in &self.request.values.masked {
             match variables.get(name) {
                 Some(value) if value.len() < mask::MIN_LENGTH => short.push(name.as_str()),
                 Some(value) => values.push(value.clone().into_bytes()),
                 None if fetched.contains(&name) => {}
-                None => return Err(AppError::UnknownMasked { name: name.clone() }),
+                None => return Err(BuildError::UnknownMasked { name: name.clone() }),
             }
-        }
-        if !short.is_empty() && !self.request.quiet {
-            say(&format!(
-                "warning: not masked, because shorter than {} characters: the value of {}",
-                mask::MIN_LENGTH,
-                short.join(", ")
-            ));
         }
         // Nobody means these to be read.
         let own = ALWAYS_MASKED.iter().filter_map(|name| variables.get(*name));
         values.extend(own.map(|value| value.clone().into_bytes()));
         values.extend(variables.iter().filter_map(|(name, value)| proxy_password(name, value)));
-        let git = self.request.vault.git_credentials();
+        let git = self.opened.vault.git_credentials();
         values.extend(git.into_iter().map(|known| known.password.into_bytes()));
-        Secrets::new(values).map_err(|error| AppError::Mask(error.to_string()))
+        let secrets = Secrets::new(values).map_err(|error| BuildError::Mask(error.to_string()))?;
+        Ok((secrets, short))
     }
 }
 

@@ -1,51 +1,46 @@
-//! The composition root of a build: the one file that knows all parts.
+//! One build from its request to its record, without a terminal: the one file that knows all parts.
 //!
-//! Fed by `cli::run`. Makes the build's folder, log, sockets, engine and driver, runs the driver to
+//! Makes the build's folder, log, sockets, engine and driver, runs the driver to
 //! its end, and leaves a record.
 
 mod buildspec;
-mod door;
+mod copies;
 mod engines;
 mod environment;
 mod error;
+mod face;
+mod hints;
 mod identity;
+mod opened;
 mod request;
-mod serve;
-mod shown;
-mod ways;
 
 pub(crate) use buildspec::BuildspecFile;
-pub(crate) use error::AppError;
-pub(crate) use request::{LogFormat, RunRequest};
-pub(crate) use serve::{ServeError, ServeRequest, serve};
-pub(crate) use shown::LogsWanted;
-use shown::Untold;
+pub(crate) use copies::LogsWanted;
+pub(crate) use error::BuildError;
+pub(crate) use face::{Begun, Face};
+pub(crate) use opened::{Opened, Unusable};
+pub(crate) use request::{
+    BuildRequest, CacheRequest, ContainerRequest, OutputsRequest, ValuesRequest,
+};
 
-use crate::amazon;
-use crate::client::Menu;
 use crate::control::{ShimServer, host};
-use crate::deliveries::Couriers;
 use crate::driver::inbox::Inbox;
 use crate::driver::{
-    Asked, Breakpoints, Driver, Ended, Parts, Progress, ReportsWanted, SIGNALS, SharedSnapshot,
+    self, Advice, Asked, Breakpoints, Driver, Guests, Parts, Progress, SIGNALS, SharedSnapshot,
     Watchdog, World,
 };
 use crate::engine::leftover::{Folder, Leavings};
-use crate::engine::{ContainerSpec, host_image};
+use crate::engine::{ContainerSpec, SourceMount, host_image};
 use crate::events::LogWriter;
 use crate::image::{Image, Store};
 use crate::outputs::cache::CacheTo;
-use crate::outputs::{self, Destinations, reports};
-use crate::session::{Hub, HubParts, LogDir, SessionLog};
+use crate::outputs::{self, Destinations, Outputs, ReportsWanted, reports};
+use crate::session::{Hub, HubParts, SessionLog};
 use crate::signals::Signals;
-use crate::sinks::{AwsWay, Gate};
 use crate::state::{BuildDir, Home, Meta, Owned, SCHEMA, pid_namespace, prune_old};
-use crate::stdio::say;
-use crate::{clock, runtime};
-use door::Door;
+use crate::{clock, runtime, users};
 use environment::{BuildSource, Environment};
 use identity::Identity;
-use nix::sys::signal::Signal;
 use runner_core::env::Layers;
 use runner_core::event::{BuildFacts, Notice};
 use runner_core::machine::Input;
@@ -56,10 +51,10 @@ use runner_core::spec::Diagnostic;
 use runner_sandbox::GroupPlan;
 use runner_wire::abi::{AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -70,36 +65,38 @@ const READERS: Duration = Duration::from_secs(5);
 /// How long the last files of a build may take to be written.
 const FINISHING: Duration = Duration::from_secs(60);
 
-/// A directory for transcripts of sessions, made where it is missing.
-pub(crate) fn open_session_log(dir: &Path) -> io::Result<LogDir> {
-    LogDir::open(dir)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))
+/// A build that is over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: Status,
+    /// What has not become of it as it should have.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Runs a build to its end. `exit_code`: what the program exits with where this never returns.
 pub(crate) fn run(
-    request: RunRequest,
+    request: BuildRequest,
+    opened: Opened,
     home: Home,
     exit_code: fn(Status) -> u8,
-) -> Result<Status, AppError> {
+    face: &mut dyn Face,
+) -> Result<Ended, BuildError> {
     // Before any thread starts.
-    let listen =
-        |signals: &[Signal]| Signals::listen(signals).map_err(AppError::io("listen for signals"));
-    let (signals, resizes) = (listen(&SIGNALS)?, listen(&[Signal::SIGWINCH])?);
+    let signals = Signals::listen(&SIGNALS).map_err(BuildError::io("listen for signals"))?;
     let runtime = runtime::start_for_build(
         // Each command that leaves something running in the background keeps a pump.
         Builder::new_current_thread().max_blocking_threads(4096),
     )?;
     let (watchdog, asked) =
-        Watchdog::start(signals, exit_code).map_err(AppError::io("start a thread"))?;
+        Watchdog::start(signals, exit_code).map_err(BuildError::io("start a thread"))?;
     runtime::warm(&runtime)?;
     let identity = Identity::new(&home, &request.project)?;
     let uuid = identity.uuid.to_string();
     let dir = BuildDir::of(&home, &uuid);
-    let traits = request.engine.traits();
+    let traits = request.container.engine.traits();
     let groups = traits
-        .groups(&uuid, request.resources, request.privileged)
-        .map_err(AppError::io("look for control groups"))?;
+        .groups(&uuid, request.container.resources, request.container.privileged)
+        .map_err(BuildError::io("look for control groups"))?;
     let folder = Folder::of(dir.path());
     let leavings = Leavings {
         layers: traits.layers(&folder, &uuid),
@@ -112,13 +109,14 @@ pub(crate) fn run(
         project: request.project.clone(),
         number: identity.number,
         runner_pid: std::process::id(),
-        engine: leavings.noted().map_err(AppError::io("note what the build may leave"))?,
-        staging: staging(&request, &identity),
+        engine: leavings.noted().map_err(BuildError::io("note what the build may leave"))?,
+        staging: staging(&opened, &identity),
     };
     let (dir, owned) = BuildDir::create(&home, &meta)?;
-    let guard = Guard { watchdog, asked, resizes };
+    let guard = Guard { watchdog, asked };
     let build = Build {
         request,
+        opened,
         home,
         identity,
         dir: dir.clone(),
@@ -127,7 +125,7 @@ pub(crate) fn run(
         groups,
         _owned: owned,
     };
-    let result = runtime.block_on(build.run(guard));
+    let result = runtime.block_on(build.run(guard, face));
     leavings.release();
     if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
         // It never began, or has nowhere to leave a record.
@@ -141,11 +139,11 @@ pub(crate) fn run(
 }
 
 /// Where what the build leaves for the user is made before it is whole.
-fn staging(request: &RunRequest, identity: &Identity) -> Vec<PathBuf> {
+fn staging(opened: &Opened, identity: &Identity) -> Vec<PathBuf> {
     let build = identity.uuid.to_string();
-    let folders = request.artifacts.iter().flat_map(Destinations::folders);
+    let folders = opened.artifacts.iter().flat_map(Destinations::folders);
     let artifacts = folders.map(|folder| outputs::staging(folder, &build));
-    let reports = request.reports.iter().map(|folder| reports::staging(folder, &build));
+    let reports = opened.reports.iter().map(|folder| reports::staging(folder, &build));
     artifacts.chain(reports).collect()
 }
 
@@ -153,21 +151,12 @@ fn staging(request: &RunRequest, identity: &Identity) -> Vec<PathBuf> {
 struct Guard {
     watchdog: Watchdog,
     asked: watch::Receiver<Asked>,
-    /// Of the terminal's window.
-    resizes: Signals,
-}
-
-/// What sessions and the driver share.
-struct Guests {
-    snapshot: SharedSnapshot,
-    breakpoints: Arc<Breakpoints>,
-    hub: Arc<Hub>,
-    couriers: Arc<Couriers>,
 }
 
 /// A build whose folder exists.
 struct Build {
-    request: RunRequest,
+    request: BuildRequest,
+    opened: Opened,
     home: Home,
     identity: Identity,
     dir: BuildDir,
@@ -180,32 +169,22 @@ struct Build {
 }
 
 impl Build {
-    async fn run(mut self, guard: Guard) -> Result<Status, AppError> {
-        let failed = AppError::io;
-        let Guard { watchdog, asked, resizes } = guard;
-        let session_log = self.request.session_log.take();
+    async fn run(mut self, guard: Guard, face: &mut dyn Face) -> Result<Ended, BuildError> {
+        let failed = BuildError::io;
+        let Guard { watchdog, asked } = guard;
+        let session_log = self.opened.session_log.take();
         let log = LogWriter::create(&self.dir, self.identity.id.clone())
             .map_err(failed("make the build's log"))?;
         let (inbox, commands) = Inbox::new();
         let progress = watch::Sender::new(Progress::default());
-        let gate = Arc::new(Gate::default());
-        let has_menu = self.has_menu();
-        let untold = Untold::default();
-        let door = Door::new(&self.home, &self.identity.uuid);
-        let way = match self.request.sessions {
-            true => door.way(),
-            false => AwsWay(Arc::new(|| None)),
-        };
-        let ways = ways::ways_in(&self.identity.uuid, has_menu, way);
-        let sinks = self.start_sinks(&log, &gate, ways, &untold).map_err(failed("start a sink"))?;
 
-        let traits = self.request.engine.traits();
+        let traits = self.request.container.engine.traits();
         let (root, readonly) = traits
             .claim(&self.leavings.layers, self.dir.readonly())
             .map_err(failed("make the build's directories"))?;
         self.make_readonly(&readonly).map_err(failed("prepare what the container is given"))?;
         let breakpoints = Arc::new(Breakpoints::default());
-        if self.request.sessions {
+        if self.request.sessions.is_enabled {
             let server = ShimServer::bind(&readonly.join("shim.sock"))
                 .map_err(failed("listen on the shim socket"))?;
             tokio::spawn(server.serve(Arc::clone(&breakpoints), inbox.clone()));
@@ -215,9 +194,7 @@ impl Build {
             inbox: inbox.clone(),
             breakpoints: Arc::clone(&breakpoints),
             snapshot: Arc::clone(&snapshot),
-            idle_timeout: self.request.session_idle_timeout,
-            longest: self.request.session_max_duration,
-            is_enabled: self.request.sessions,
+            options: self.request.sessions.clone(),
             build: self.identity.uuid.to_string(),
             log: session_log.map(|log| Arc::new(log) as Arc<dyn SessionLog>),
         }));
@@ -230,27 +207,34 @@ impl Build {
             heads: log.watch(),
         };
         tokio::spawn(host::serve(listener, served));
-        let keys = if has_menu {
-            let menu = Menu {
-                dir: self.dir.clone(),
-                inbox: inbox.clone(),
-                progress: progress.subscribe(),
-                gate: Arc::clone(&gate),
-                signals: resizes,
-            };
-            Some(menu.spawn().map_err(failed("start the key menu"))?)
-        } else {
-            None
-        };
+        let log_file = self.log_file(&log).map_err(failed("write the log into a file"))?;
 
         let places = self.identity.places(&root, &self.request.buildspec, &self.request.source);
         let environment = self.environment(&places, &inbox, asked.clone()).await?;
         hub.mask(environment.secrets.clone());
         let plan = Arc::new(self.plan(&environment.sources, places, environment.layers.clone()));
+        for text in self.opened.warnings.drain(..) {
+            inbox.send(Input::Notice(Notice::warning(text))).await;
+        }
         self.tell_hidden_path(&inbox).await;
-        let couriers = Arc::new(self.couriers(&log).map_err(failed("start copies of the log"))?);
-        let guests = Guests { snapshot, breakpoints, hub, couriers };
-        let world = self.world(plan, environment, &inbox, readonly, guests, &gate);
+        let couriers = self.couriers(&log).map_err(failed("start copies of the log"))?;
+        let Environment { sources, loopback_port, secrets, .. } = environment;
+        let container_spec = self.container_spec(sources, readonly, loopback_port);
+        let world = World {
+            engine: self.engine(&inbox, face.pulls()),
+            outputs: self.outputs(&container_spec.sources),
+            container_spec,
+            plan,
+            secrets,
+            vault: Arc::clone(&self.opened.vault),
+            guests: Guests { snapshot, sessions: hub, breakpoints },
+            deliveries: Arc::new(couriers),
+            missing_program_hint: self.missing_program_hint(),
+        };
+        let uuid = self.identity.uuid.to_string();
+        let begun =
+            Begun { id: &self.identity.id, uuid: &uuid, dir: &self.dir, growth: log.growth() };
+        face.begin(&begun).map_err(failed("show the build"))?;
         let heard = asked.clone();
         let guard = watchdog.clone();
         let parts = Parts { world, log, inbox, commands, asked: heard, watchdog, progress };
@@ -258,43 +242,44 @@ impl Build {
         let finished = self.finish(ended, &guard);
         // Clients that are still there hear how it ended.
         let reason = finished.as_ref().map_or_else(ToString::to_string, ToString::to_string);
-        door.close(format!("the build has ended: {reason}")).await;
+        face.close(format!("the build has ended: {reason}")).await;
         let status = finished?;
-        // A reader that takes its time gets all of it. Not waited for on this thread: clients at the
-        // socket are to hear of the end meanwhile.
-        let threads = sinks.into_iter().chain(keys);
-        let shown = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join).count());
-        tokio::select! {
-            _ = shown => {}
-            () = impatience(status, asked) => {
-                say(&format!(
-                    "what the build has written is not read; all of it: runner logs {}",
-                    self.identity.uuid
-                ));
-            }
+        // A reader that takes its time gets all of it.
+        let all = async { tokio::join!(face.shown(), joined(log_file)).1 };
+        let written = tokio::select! {
+            written = all => Some(written),
+            () = impatience(status, asked) => None,
+        };
+        if written.is_none() {
+            face.unread();
         }
-        for text in untold.warnings.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            say(&text);
-        }
-        prune_old(&self.home, std::time::SystemTime::now());
-        if let Some(cache) = &self.request.cache
+        let warnings = written.and_then(Result::err).map(|error| self.not_in_file(&error));
+        self.tidy();
+        Ok(Ended { status, warnings: warnings.into_iter().collect() })
+    }
+
+    /// Starts what writes the log into a file.
+    fn log_file(&self, log: &LogWriter) -> io::Result<Option<JoinHandle<io::Result<()>>>> {
+        let Some((_, file)) = &self.opened.log_file else { return Ok(None) };
+        copies::write_to(file.try_clone()?, &self.dir, log.growth()).map(Some)
+    }
+
+    fn not_in_file(&self, error: &io::Error) -> String {
+        let path = self.opened.log_file.iter().map(|(path, _)| path.display().to_string());
+        format!("the log in {} is not complete: {error}", path.collect::<String>())
+    }
+
+    /// Removes what is too old of what builds leave for the next ones.
+    fn tidy(&self) {
+        let now = std::time::SystemTime::now();
+        prune_old(&self.home, now);
+        if let Some(cache) = &self.opened.cache
             && let Err(error) = cache.tidy()
         {
             // It was told already, if it kept the build from anything.
             tracing::warn!(%error, "old caches stay");
         }
-        Store::new(self.home.images()).prune_old_trees(std::time::SystemTime::now());
-        match untold.broken_output.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            None => Ok(status),
-            Some(error) => Err(AppError::Output { error, status }),
-        }
-    }
-
-    fn has_menu(&self) -> bool {
-        self.request.format == LogFormat::Pretty
-            && self.request.sessions
-            && io::stdin().is_terminal()
-            && io::stderr().is_terminal()
+        Store::new(self.home.images()).prune_old_trees(now);
     }
 
     /// What the container sees at /codebuild/readonly.
@@ -323,7 +308,8 @@ impl Build {
     fn plan(&self, sources: &[BuildSource], places: Places, layers: Layers) -> BuildPlan {
         let request = &self.request;
         let facts = &sources[0].facts;
-        let work = match &request.spec {
+        let ContainerRequest { image, engine, privileged, .. } = &request.container;
+        let work = match &self.opened.spec {
             Ok(spec) => Ok(plan::work(spec.clone())),
             Err(problems) => Err(Rejection { context: rejection(problems) }),
         };
@@ -334,17 +320,17 @@ impl Build {
                 number: self.identity.number,
                 arn: self.identity.arn.clone(),
                 initiator: self.identity.initiator.clone(),
-                image: request.image.to_string(),
-                engine: request.engine.traits().name.to_owned(),
+                image: image.to_string(),
+                engine: engine.traits().name.to_owned(),
                 resolved_image: None,
                 buildspec: request.buildspec.shown(),
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
                 secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),
                 logs: self.logs_facts(),
-                cache: self.request.cache.as_ref().map(CacheTo::facts),
-                session_enabled: request.sessions,
-                privileged: request.privileged,
+                cache: self.opened.cache.as_ref().map(CacheTo::facts),
+                session_enabled: request.sessions.is_enabled,
+                privileged: *privileged,
                 timeout_s: request.limits.timeout.as_secs(),
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
@@ -356,74 +342,68 @@ impl Build {
         }
     }
 
-    fn world(
+    fn container_spec(
         &self,
-        plan: Arc<BuildPlan>,
-        environment: Environment,
-        inbox: &Inbox,
+        sources: Vec<BuildSource>,
         readonly: PathBuf,
-        guests: Guests,
-        gate: &Arc<Gate>,
-    ) -> World {
-        let container_spec = ContainerSpec {
+        loopback_port: Option<u16>,
+    ) -> ContainerSpec {
+        let request = &self.request.container;
+        ContainerSpec {
             hostname: self.identity.hostname.clone(),
-            image: self.request.image.clone(),
-            sources: environment.sources.into_iter().map(BuildSource::mount).collect(),
+            image: request.image.clone(),
+            sources: sources.into_iter().map(BuildSource::mount).collect(),
             readonly,
-            mounts: self.request.mounts.clone(),
+            mounts: request.mounts.clone(),
             cached: None,
             layers: self.leavings.layers.clone(),
-            unseen: self.request.unseen.clone(),
-            limits: self.request.resources,
+            unseen: self.opened.unseen.clone(),
+            limits: request.resources,
             groups: self.groups.clone(),
-            network: self.request.network,
-            loopback_port: environment.loopback_port,
-            privileged: self.request.privileged,
-            toolbox: self.request.toolbox.clone(),
-        };
-        let leavings = self.request.leavings(&container_spec.sources);
-        let engine = self.engine(inbox, gate);
-        let image = self.request.image.clone();
-        World {
-            engine,
-            container_spec,
-            plan,
-            secrets: environment.secrets,
-            vault: Arc::clone(&self.request.vault),
-            snapshot: guests.snapshot,
-            sessions: guests.hub,
-            breakpoints: guests.breakpoints,
-            deliveries: guests.couriers,
+            network: request.network,
+            loopback_port,
+            privileged: request.privileged,
+            toolbox: self.opened.toolbox.clone(),
+        }
+    }
+
+    fn outputs(&self, sources: &[SourceMount]) -> Outputs {
+        let Opened { artifacts, cache, reports, .. } = &self.opened;
+        Outputs {
+            artifacts: artifacts.clone(),
             reports: ReportsWanted {
-                dir: self.request.reports.clone(),
-                discovers: self.request.reports.is_some() || self.request.annotate,
+                dir: reports.clone(),
+                discovers: reports.is_some() || self.request.outputs.discovers,
                 project: self.request.project.clone(),
             },
-            artifacts: self.request.artifacts.clone(),
-            cache: self.request.cache.clone(),
+            cache: cache.clone(),
             cache_state: Mutex::default(),
-            leavings,
-            identity: self.request.aws.clone().unwrap_or(amazon::Identity::Default),
+            leavings: self.opened.leavings(sources),
+            identity: self.request.values.identity(),
             scratch: self.dir.path().to_path_buf(),
-            missing_program_hint: Box::new(move |text| match image {
-                Image::Host => ways::missing_program_hint(text),
-                _ => None,
-            }),
+        }
+    }
+
+    /// Advice for a program that is not found.
+    fn missing_program_hint(&self) -> Advice {
+        match self.request.container.image {
+            Image::Host => Box::new(hints::missing_program),
+            _ => Box::new(|_| None),
         }
     }
 
     /// Programs a person has on their PATH and a build in `host` has not.
     async fn tell_hidden_path(&self, inbox: &Inbox) {
-        if !self.request.engine.traits().chooses_tools
-            || self.request.image != Image::Host
-            || self.request.spec.is_err()
+        if !self.request.container.engine.traits().chooses_tools
+            || self.request.container.image != Image::Host
+            || self.opened.spec.is_err()
         {
             return;
         }
         let path = std::env::var("PATH").unwrap_or_default();
         let hidden = host_image::hidden_path_entries(&path);
         if let Some(first) = hidden.first() {
-            let list: Vec<String> = hidden.iter().map(|dir| ways::short(dir)).collect();
+            let list: Vec<String> = hidden.iter().map(|dir| users::with_tilde(dir)).collect();
             let text = format!(
                 "not in the image `host`, but on your PATH: {} (show one with --mount {first}:{first})",
                 list.join(" "),
@@ -434,9 +414,9 @@ impl Build {
     }
 
     /// Leaves the record and nothing else that only a live build needs.
-    fn finish(&self, ended: Ended, watchdog: &Watchdog) -> Result<Status, AppError> {
-        let Ended { view, logged, is_clear } = ended;
-        let view = view.ok_or(AppError::NotBegun)?;
+    fn finish(&self, ended: driver::Ended, watchdog: &Watchdog) -> Result<Status, BuildError> {
+        let driver::Ended { view, logged, is_clear } = ended;
+        let view = view.ok_or(BuildError::NotBegun)?;
         let build = record(&view);
         let patience = match build.build_status {
             Status::TimedOut | Status::Stopped => Duration::ZERO,
@@ -463,7 +443,7 @@ impl Build {
         } else if is_clear && let Err(error) = self.dir.retire() {
             problems.push(format!("cannot take the build off the list of live ones: {error}"));
         }
-        if let Some(file) = &self.request.build_json
+        if let Some(file) = &self.opened.build_json
             && let Err(error) = serde_json::to_vec_pretty(&build)
                 .map_err(io::Error::from)
                 .and_then(|text| file.write(&text))
@@ -474,9 +454,17 @@ impl Build {
         watchdog.step(None, verdict, Status::Fault);
         match problems.len() {
             0 => Ok(build.build_status),
-            _ => Err(AppError::Unfinished(problems)),
+            _ => Err(BuildError::Unfinished(problems)),
         }
     }
+}
+
+/// Resolves when the log is in its file, or will not be.
+async fn joined(writer: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
+    let Some(writer) = writer else { return Ok(()) };
+    let broke_off = || io::Error::other("it broke off");
+    let joined = tokio::task::spawn_blocking(move || writer.join());
+    joined.await.map_err(io::Error::other)?.map_err(|_| broke_off())?
 }
 
 /// Resolves when nobody waits any more for whoever reads what the build has written: it was ended from

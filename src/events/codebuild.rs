@@ -1,10 +1,9 @@
 //! CodeBuild's own log lines, and nothing else.
 //!
 //! `spec/buildspec.md` 3.4 and 9 hold the forms. Used for standard output without a terminal, for
-//! `runner logs`, and for log files.
+//! `runner logs`, for log files, and for copies of the log on AWS.
 
-use super::Sink;
-use crate::events::OutputReader;
+use super::OutputReader;
 use runner_core::event::{Event, EventBody, Outcome};
 use runner_core::phase::{Phase, PhaseContext};
 use runner_core::plain;
@@ -84,10 +83,9 @@ impl<W: Write + Send> CodeBuild<W> {
         }
         Ok(())
     }
-}
 
-impl<W: Write + Send> Sink for CodeBuild<W> {
-    fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
+    /// Writes what an event adds to the log.
+    pub(crate) fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         match &event.body {
             EventBody::Agent { text } => self.agent(event, text),
             EventBody::PhaseStarted { phase } if phase.user_phase().is_some() => {
@@ -131,13 +129,11 @@ impl<W: Write + Send> Sink for CodeBuild<W> {
             | EventBody::Logged { .. }
             | EventBody::Paused { .. }
             | EventBody::Resumed { .. }
+            | EventBody::EndpointOpened { .. }
+            | EventBody::EndpointFailed { .. }
             | EventBody::SessionOpened { .. }
             | EventBody::SessionClosed { .. }
             | EventBody::BuildEnded { .. } => Ok(()),
         }
-    }
-
-    fn caught_up(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }

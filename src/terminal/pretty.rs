@@ -5,7 +5,9 @@
 //! while a shell has the terminal. A line of output without its end is kept back for a while: the
 //! status line would be drawn into it.
 
-use super::notices::{WaysIn, debugged, resumed, verdict};
+use super::notices::{debugged, resumed, verdict};
+use super::pauses::Pauses;
+use super::ways::WaysIn;
 use super::{Gate, Sink};
 use crate::clock;
 use crate::events::OutputReader;
@@ -25,10 +27,10 @@ const TICK: Duration = Duration::from_millis(100);
 const MAX_PARTIAL: usize = 16 << 10;
 
 /// Draws on a terminal.
-pub(crate) struct Pretty {
+pub(super) struct Pretty {
     term: Term,
     bar: ProgressBar,
-    ways: WaysIn,
+    pauses: Pauses,
     gate: Arc<Gate>,
     /// Text waiting to be written above the status line.
     pending: Vec<u8>,
@@ -56,7 +58,7 @@ struct Colors {
 
 impl Pretty {
     /// `color`: whether colours are wanted. `gate` says whether keys are heard.
-    pub(crate) fn new(term: Term, ways: WaysIn, gate: Arc<Gate>, color: bool) -> Self {
+    pub(super) fn new(term: Term, ways: WaysIn, gate: Arc<Gate>, color: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term(term.clone(), 20));
         let template = if color { "{spinner:.cyan} {wide_msg}" } else { "{spinner} {wide_msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -74,7 +76,7 @@ impl Pretty {
         Pretty {
             term,
             bar,
-            ways,
+            pauses: Pauses::new(ways),
             gate,
             pending: Vec::new(),
             phase: None,
@@ -100,6 +102,14 @@ impl Pretty {
         }
         self.pending.extend_from_slice(text.as_bytes());
         self.pending.push(b'\n');
+    }
+
+    /// Lines for the person, each on its own.
+    fn note(&mut self, lines: &[String]) {
+        for line in lines {
+            let line = self.colors.note.apply_to(plain::lines(line)).to_string();
+            self.say(&line);
+        }
     }
 
     /// Writes what waits; a line that is not complete only where `all` is set or it is too long.
@@ -208,6 +218,8 @@ fn clock_form(duration: Duration) -> String {
 
 impl Sink for Pretty {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
+        let lines = self.pauses.take(event);
+        self.note(&lines);
         match &event.body {
             EventBody::BuildStarted(facts) => {
                 let text = format!(
@@ -268,25 +280,14 @@ impl Sink for Pretty {
                     self.say(&text);
                 }
             }
-            EventBody::Paused { directory, resumes_in_s, stuck, stop, .. } => {
+            EventBody::Paused { stuck, .. } => {
                 self.paused += 1;
                 self.is_stuck |= stuck.is_some();
-                let command = self.command.as_ref().map_or("", |(text, _)| text).to_owned();
-                let (id, stuck) = (&event.build_id, stuck.as_ref());
-                let lines = match stop {
-                    Some(stop) => self.ways.stopped(id, stop, directory, *resumes_in_s),
-                    None => self.ways.paused(id, &command, directory, *resumes_in_s, stuck),
-                };
-                for line in lines {
-                    let line = self.colors.note.apply_to(plain::lines(&line)).to_string();
-                    self.say(&line);
-                }
             }
             EventBody::Resumed { by, .. } => {
                 self.paused = self.paused.saturating_sub(1);
                 if let Some(text) = resumed(*by, self.is_stuck) {
-                    let text = self.colors.note.apply_to(text).to_string();
-                    self.say(&text);
+                    self.note(&[text.to_owned()]);
                 }
             }
             EventBody::BuildEnded { status, reason } => {
@@ -308,6 +309,8 @@ impl Sink for Pretty {
             | EventBody::ContainerStarted { .. }
             | EventBody::Exported { .. }
             | EventBody::Breakpoint(_)
+            | EventBody::EndpointOpened { .. }
+            | EventBody::EndpointFailed { .. }
             | EventBody::SessionOpened { .. }
             | EventBody::SessionClosed { .. } => {}
         }
@@ -326,10 +329,16 @@ impl Sink for Pretty {
         Some(TICK)
     }
 
-    fn ticked(&mut self) {
+    fn ticked(&mut self) -> io::Result<()> {
+        let lines = self.pauses.overdue();
+        if !lines.is_empty() {
+            self.note(&lines);
+            self.write(false)?;
+        }
         if !self.bar.is_finished() {
             self.draw();
         }
+        Ok(())
     }
 
     fn hide(&mut self) {
@@ -338,7 +347,12 @@ impl Sink for Pretty {
         self.bar.finish_and_clear();
     }
 
-    fn show(&mut self) {
+    fn show(&mut self, said: Option<String>) {
+        if let Some(text) = said {
+            self.note(&[format!("runner: {text}")]);
+            // What cannot be written now fails with the next event.
+            let _ = self.write(false);
+        }
         self.bar.reset();
         self.draw();
     }

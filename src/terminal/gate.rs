@@ -1,13 +1,13 @@
 //! The gate to the terminal: closed while a shell has it, and whether keys are heard at it.
 //!
-//! Closed and opened by the key menu (`client::keys`); heeded by the sink that draws on the
+//! Closed and opened by the key menu and by bars of a pull; heeded by the sink that draws on the
 //! terminal. What happens behind it is logged as ever, and shown when it opens.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Open at first.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+pub(super) struct Gate {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -19,11 +19,13 @@ struct State {
     clear: bool,
     /// A key that is typed now has its effect.
     hears: bool,
+    /// How that which had the terminal has ended.
+    said: Option<String>,
 }
 
 impl Gate {
     /// Closes it; blocks until the sink has made way.
-    pub(crate) fn close(&self) {
+    pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         let _clear = self
@@ -32,27 +34,31 @@ impl Gate {
             .unwrap_or_else(PoisonError::into_inner);
     }
 
-    pub(crate) fn open(&self) {
-        self.lock().closed = false;
+    /// Opens it; `said` is shown.
+    pub(super) fn open(&self, said: Option<String>) {
+        let mut state = self.lock();
+        state.closed = false;
+        state.said = said;
+        drop(state);
         self.changed.notify_all();
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
     /// Whether keys are heard. Until then whoever shows them would ask too early: what is typed before is
     /// thrown away.
-    pub(crate) fn hear(&self, hears: bool) {
+    pub(super) fn hear(&self, hears: bool) {
         self.lock().hears = hears;
     }
 
-    pub(crate) fn is_hearing(&self) -> bool {
+    pub(super) fn is_hearing(&self) -> bool {
         self.lock().hears
     }
 
-    /// Makes way; blocks while it is closed.
-    pub(crate) fn wait(&self) {
+    /// Makes way; blocks while it is closed. What there is to say once it is open.
+    pub(super) fn wait(&self) -> Option<String> {
         let mut state = self.lock();
         state.clear = true;
         self.changed.notify_all();
@@ -61,10 +67,11 @@ impl Gate {
             .wait_while(state, |state| state.closed)
             .unwrap_or_else(PoisonError::into_inner);
         state.clear = false;
+        state.said.take()
     }
 
     /// The sink has ended, and with it every need to wait for it.
-    pub(crate) fn sink_ended(&self) {
+    pub(super) fn sink_ended(&self) {
         self.lock().clear = true;
         self.changed.notify_all();
     }

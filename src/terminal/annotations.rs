@@ -5,13 +5,16 @@
 //! escaped, so that no name of a test can be a command of its own.
 
 use super::Sink;
+use crate::build::BuildspecFile;
 use crate::events::OutputReader;
 use runner_core::event::{Block, Event, EventBody, Outcome};
 use runner_core::phase::Phase;
 use runner_core::plain;
 use runner_core::report::{Failure, ReportFacts, ReportStatus};
 use runner_core::spec::{BuildSpec, Diagnostic, Few};
+use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Most characters of a message.
 const MAX_MESSAGE: usize = 4000;
@@ -20,15 +23,34 @@ const MAX_MESSAGE: usize = 4000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     /// The buildspec's path, if it lies in the repository.
-    pub(crate) buildspec: Option<String>,
+    buildspec: Option<String>,
     /// The source directory's, with a slash behind it; empty where it is the repository.
-    pub(crate) source: String,
+    source: String,
     /// The line of each command.
     lines: Vec<((Phase, Block, u32), u32)>,
 }
 
 impl Places {
-    pub(crate) fn new(buildspec: Option<String>, source: String, spec: Option<&BuildSpec>) -> Self {
+    /// Where GitHub sees them: from the root of its work tree, if that is where we are.
+    pub(crate) fn at_github(
+        source: &Path,
+        buildspec: &BuildspecFile,
+        spec: Option<&BuildSpec>,
+    ) -> Self {
+        let root = std::env::var_os("GITHUB_WORKSPACE").filter(|root| !root.is_empty());
+        let root = root.and_then(|root| fs::canonicalize(root).ok());
+        let root =
+            root.filter(|root| source.starts_with(root)).unwrap_or_else(|| source.to_path_buf());
+        let below = source.strip_prefix(&root).unwrap_or(source);
+        let below = match below.as_os_str().is_empty() {
+            true => String::new(),
+            false => format!("{}/", below.display()),
+        };
+        let buildspec = buildspec.path_in(&root).map(|path| path.display().to_string());
+        Self::new(buildspec, below, spec)
+    }
+
+    fn new(buildspec: Option<String>, source: String, spec: Option<&BuildSpec>) -> Self {
         let mut lines = Vec::new();
         for phase in spec.iter().flat_map(|spec| &spec.phases) {
             let blocks = [(Block::Commands, &phase.commands), (Block::Finally, &phase.finally)];
@@ -54,14 +76,14 @@ struct Running {
 }
 
 /// Writes workflow commands to `out`.
-pub(crate) struct Annotations<W: Write + Send> {
+pub(super) struct Annotations<W: Write + Send> {
     out: W,
     places: Places,
     command: Option<Running>,
 }
 
 impl<W: Write + Send> Annotations<W> {
-    pub(crate) fn new(out: W, places: Places) -> Self {
+    pub(super) fn new(out: W, places: Places) -> Self {
         Annotations { out, places, command: None }
     }
 
@@ -89,7 +111,7 @@ impl<W: Write + Send> Annotations<W> {
     }
 
     /// What is wrong with the buildspec.
-    pub(crate) fn problems(&mut self, problems: &[Diagnostic]) -> io::Result<()> {
+    pub(super) fn problems(&mut self, problems: &[Diagnostic]) -> io::Result<()> {
         let few = Few::of(problems);
         for problem in few.shown {
             let level = if problem.is_error() { "error" } else { "warning" };

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 /// Writes the lines to `out`.
-pub(crate) struct Json<W: Write + Send> {
+pub(super) struct Json<W: Write + Send> {
     out: io::BufWriter<W>,
     /// The start of a character whose rest has not come yet, by command.
     halves: HashMap<u32, Vec<u8>>,
@@ -35,7 +35,7 @@ struct OutputData<'a> {
 }
 
 impl<W: Write + Send> Json<W> {
-    pub(crate) fn new(out: W) -> Self {
+    pub(super) fn new(out: W) -> Self {
         Json { out: io::BufWriter::with_capacity(64 << 10, out), halves: HashMap::new() }
     }
 

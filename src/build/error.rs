@@ -3,12 +3,11 @@
 use crate::credentials::EndpointError;
 use crate::runtime::NoRuntime;
 use crate::state::StateError;
-use runner_core::phase::Status;
 use std::io;
 
 /// A failure outside the build itself; `cli` gives it its exit code and its hint.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AppError {
+pub(crate) enum BuildError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -23,17 +22,15 @@ pub(crate) enum AppError {
     Credentials(#[from] EndpointError),
     #[error("stopped before the build began")]
     Stopped,
-    #[error("{error}; the build itself: {status}")]
-    Output { error: String, status: Status },
     #[error("the build ended before it began")]
     NotBegun,
     #[error("{}", .0.join("; "))]
     Unfinished(Vec<String>),
 }
 
-impl AppError {
+impl BuildError {
     /// The error of something that was being done, for `map_err`.
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| AppError::Io { doing, source }
+        move |source| BuildError::Io { doing, source }
     }
 }

@@ -1,14 +1,20 @@
 //! The buildspec as a file: found, read, and what is wrong with it as a file.
 
+use super::opened::Unusable;
 use nix::fcntl::OFlag;
-use runner_core::spec::{self, BuildSpec, Code, Diagnostic, Span, yaml};
+use runner_core::project::{ProjectVariable, VariableKind};
+use runner_core::spec::{self, BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable, yaml};
+use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// What a buildspec says, or what is wrong with it; and what its author may not have meant.
+pub(crate) type Parsed = (Result<BuildSpec, Vec<Diagnostic>>, Vec<Diagnostic>);
+
 /// A buildspec that was looked for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BuildspecFile {
     /// As asked for.
     asked: Option<PathBuf>,
@@ -54,13 +60,45 @@ impl BuildspecFile {
         }
     }
 
-    /// What it says, with warnings, or everything that is wrong with it.
-    pub(crate) fn parse(&self) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
-        match &self.text {
+    /// What it says, or everything that is wrong with it; and what its author may not have meant. `fetched`
+    /// are variables of a project, which go before those of the buildspec.
+    pub(crate) fn parse(&self, fetched: &[ProjectVariable]) -> Result<Parsed, Unusable> {
+        let parsed = match &self.text {
             Ok(text) => spec::parse(text),
             Err(problem) => Err(vec![problem.clone()]),
+        };
+        Ok(match parsed {
+            Err(problems) => (Err(problems), Vec::new()),
+            Ok((mut spec, warnings)) => {
+                add_variables(&mut spec, fetched)?;
+                (Ok(spec), warnings)
+            }
+        })
+    }
+}
+
+/// Variables of a project whose values are fetched, before those of the buildspec.
+fn add_variables(spec: &mut BuildSpec, fetched: &[ProjectVariable]) -> Result<(), Unusable> {
+    for variable in fetched {
+        let ProjectVariable { name, value, kind, .. } = variable;
+        spec.variables.retain(|own| own.name != *name);
+        spec.parameters.retain(|own| own.name != *name);
+        spec.secrets.retain(|own| own.name != *name);
+        // Values that a project takes from there are not exported (`spec/buildspec.md` 1.3).
+        spec.exported.retain(|own| own != name);
+        let (name, span) = (name.clone(), Span::default());
+        match kind {
+            VariableKind::Secret => {
+                let secret = spec::secret_reference(value)
+                    .map_err(|problem| Unusable::usage(format!("{name}: {}", problem.message)))?;
+                spec.secrets.push(SecretVariable { name, secret, span });
+            }
+            VariableKind::Parameter | VariableKind::Plain => {
+                spec.parameters.push(Variable { name, value: value.clone(), span });
+            }
         }
     }
+    Ok(())
 }
 
 fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {

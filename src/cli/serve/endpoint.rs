@@ -3,13 +3,13 @@
 //! Builds are their own runners' (docs/architecture.md); this one is a client of theirs. When it ends
 //! they go on.
 
-use super::ways::short;
 use crate::aws::{Access, Endpoint, KeyPair, PROFILE, Server, bind};
 use crate::runtime::{self, NoRuntime};
 use crate::signals::{STOPS, SignalStream, Signals};
 use crate::state::{Home, ServeLock, Serving, StateError, live_serve};
 use crate::stdio::say;
 use crate::sweep::sweep;
+use crate::users::with_tilde;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,15 +19,15 @@ const SWEEP: Duration = Duration::from_secs(15);
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ServeRequest {
-    pub(crate) listen: SocketAddr,
+pub(in crate::cli) struct ServeRequest {
+    pub(in crate::cli) listen: SocketAddr,
     /// Whether this user's programs need no signature.
-    pub(crate) is_open: bool,
+    pub(in crate::cli) is_open: bool,
 }
 
 /// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ServeError {
+pub(in crate::cli) enum ServeError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error("this state folder is served already{}", at(address))]
@@ -45,7 +45,7 @@ fn at(address: &Option<String>) -> String {
 }
 
 /// Serves until somebody stops it.
-pub(crate) fn serve(request: &ServeRequest, home: &Home) -> Result<(), ServeError> {
+pub(in crate::cli) fn serve(request: &ServeRequest, home: &Home) -> Result<(), ServeError> {
     let Some(lock) = ServeLock::take(home)? else {
         let address = live_serve(home).map(|serving| serving.address);
         return Err(ServeError::Another { address });
@@ -77,7 +77,7 @@ async fn run(
     let server = Server::start(listener, endpoint);
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
     say(&format!("listening on http://{address}"));
-    say(&format!("credentials: {} (profile {PROFILE})", short(keys.path())));
+    say(&format!("credentials: {} (profile {PROFILE})", with_tilde(keys.path())));
     if request.is_open {
         say("warning: --no-auth: every program that runs as you, outside of builds, may use it");
     }

@@ -1,24 +1,29 @@
-//! Sinks: where a build's events are shown.
+//! The face of a build at a terminal: what is shown of it, and the keys at a pause.
+//!
+//! It reads the build's log and speaks to its control socket; that the build runs in this same process saves
+//! it nothing but waiting: a log that grows here wakes its readers without a look at the folder.
 //!
 //! Each sink reads the log with a cursor of its own on a thread of its own ([`spawn`]), so that a
 //! slow one neither slows the build nor the others. All of them see the same events, live or later.
 
 mod annotations;
 mod codebuild;
+mod door;
+mod face;
 mod gate;
 mod json;
+mod keys;
 mod notices;
+mod pauses;
 mod pretty;
+mod ways;
 
-pub(crate) use annotations::{Annotations, Places};
-pub(crate) use codebuild::CodeBuild;
-pub(crate) use gate::Gate;
-pub(crate) use json::Json;
-pub(crate) use notices::{AwsWay, Notices, WaysIn};
-pub(crate) use pretty::Pretty;
+pub(crate) use annotations::Places;
+pub(crate) use face::{Face, LogFormat, Shown};
 
-use crate::events::{Heads, LogReader, LogWriter, OutputReader};
+use crate::events::{Growth, Heads, LogReader, OutputReader};
 use crate::state::BuildDir;
+use gate::Gate;
 use runner_core::event::Event;
 use std::io;
 use std::sync::Arc;
@@ -26,7 +31,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Shows events.
-pub(crate) trait Sink: Send {
+trait Sink: Send {
     /// Takes the next event. Output events are looked up in `output`.
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()>;
 
@@ -35,37 +40,39 @@ pub(crate) trait Sink: Send {
         Ok(())
     }
 
-    /// How often it wants to be woken without an event, for a clock that runs.
+    /// How long it waits for the next event before it is to be told that none came.
     fn tick(&self) -> Option<Duration> {
         None
     }
 
-    /// Time for the clock.
-    fn ticked(&mut self) {}
+    /// None came.
+    fn ticked(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Make way on the terminal for something else, until [`Self::show`].
     fn hide(&mut self) {}
 
-    /// The terminal is free again.
-    fn show(&mut self) {}
+    /// The terminal is free again; what there is to say of what had it.
+    fn show(&mut self, _said: Option<String>) {}
 }
 
 /// Told when a sink cannot go on, and why.
-pub(crate) type OnFailure = Box<dyn FnOnce(io::Error) + Send>;
+type OnFailure = Box<dyn FnOnce(io::Error) + Send>;
 
 /// Runs a sink until the log is closed and all of it is shown, or the sink's reader has gone. A
 /// sink that draws on the terminal heeds `gate`.
-pub(crate) fn spawn(
+fn spawn(
     name: &str,
     mut sink: Box<dyn Sink>,
     dir: &BuildDir,
-    log: LogWriter,
+    growth: Growth,
     gate: Option<Arc<Gate>>,
     failed: OnFailure,
 ) -> io::Result<JoinHandle<()>> {
     let (reader, output) = (LogReader::open(dir)?, OutputReader::open(dir)?);
     std::thread::Builder::new().name(format!("sink {name}")).spawn(move || {
-        if let Err(error) = follow(&mut *sink, reader, output, &log, gate.as_deref()) {
+        if let Err(error) = follow(&mut *sink, reader, output, &growth, gate.as_deref()) {
             tracing::debug!(%error, "a sink has stopped");
             failed(error);
         }
@@ -77,7 +84,7 @@ pub(crate) fn spawn(
 
 /// For standard output and error: a closed one ends its sink, never the build. So does a full disk
 /// behind it; nobody is left there to be told.
-pub(crate) fn nobody() -> OnFailure {
+fn nobody() -> OnFailure {
     Box::new(|_| ())
 }
 
@@ -85,7 +92,7 @@ fn follow(
     sink: &mut dyn Sink,
     mut reader: LogReader,
     mut output: OutputReader,
-    log: &LogWriter,
+    growth: &Growth,
     gate: Option<&Gate>,
 ) -> io::Result<()> {
     let mut seen = Heads::default();
@@ -98,10 +105,10 @@ fn follow(
         if seen.closed && reader.position() == seen.events {
             return Ok(());
         }
-        let heads = log.wait(seen, sink.tick());
+        let heads = growth.wait(seen, sink.tick());
         make_way(sink, gate);
         if heads == seen {
-            sink.ticked();
+            sink.ticked()?;
         }
         seen = heads;
     }
@@ -110,20 +117,7 @@ fn follow(
 fn make_way(sink: &mut dyn Sink, gate: Option<&Gate>) {
     if let Some(gate) = gate.filter(|gate| gate.is_closed()) {
         sink.hide();
-        gate.wait();
-        sink.show();
+        let said = gate.wait();
+        sink.show(said);
     }
-}
-
-/// Shows a log that is not being written to, or not by this process: from `reader` to its end so
-/// far.
-pub(crate) fn replay(
-    sink: &mut dyn Sink,
-    reader: &mut LogReader,
-    output: &mut OutputReader,
-) -> io::Result<()> {
-    while let Some(event) = reader.next_event()? {
-        sink.event(&event, output)?;
-    }
-    sink.caught_up()
 }

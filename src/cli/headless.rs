@@ -1,0 +1,130 @@
+//! `runner __build`: one build without a terminal, for a face in another process.
+//!
+//! Its request comes on standard input, as JSON to the end; one line of JSON on standard output says which
+//! build has begun, or why none has. From then on its faces are clients of its control socket, and none of them
+//! is missed: it ends as its request says, by `runner stop`, or by a signal. Values are in the request, so
+//! neither in a list of processes nor in a file.
+
+use super::error::{CliError, USAGE, of_status};
+use super::say;
+use crate::build::{self, Begun, BuildRequest, Ended, Face, Opened};
+use crate::stdio;
+use serde::Serialize;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Its name.
+pub(crate) const BUILD_ARG: &str = "__build";
+/// Most bytes of a request: the longest buildspec and all variables that a program can be given.
+const MAX_REQUEST: u64 = 16 << 20;
+
+/// What is said of a request.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer<'a> {
+    /// The build is under way.
+    Started { id: &'a str, uuid: &'a str, folder: &'a Path },
+    /// There is none.
+    Failed { code: u8, message: &'a str, hints: &'a [String] },
+}
+
+/// The one who asked, who hears of the build's beginning and no more.
+struct Asker {
+    has_heard: bool,
+}
+
+/// Runs the build; its exit code.
+pub(crate) fn main() -> u8 {
+    let mut asker = Asker { has_heard: false };
+    match run(&mut asker) {
+        Ok(code) => code,
+        Err(error) if asker.has_heard => error.print(),
+        Err(error) => {
+            let CliError { code, message, hints, .. } = &error;
+            // Who is gone need not know.
+            let _ = tell(&Answer::Failed { code: *code, message, hints });
+            *code
+        }
+    }
+}
+
+fn run(asker: &mut Asker) -> Result<u8, CliError> {
+    leave_terminal();
+    let request = read(&mut io::stdin().lock())?;
+    std::env::set_current_dir(&request.directory).map_err(|error| {
+        CliError::usage(format!("directory {}: {error}", request.directory.display()))
+    })?;
+    let home = super::home::open()?;
+    let (spec, _) = request.buildspec.parse(&request.values.fetched)?;
+    let opened = Opened::open(&request, spec, &home)?;
+    let rejected = opened.is_rejected();
+    let Ended { status, warnings } = build::run(request, opened, home, of_status, asker)?;
+    for text in warnings {
+        say(&format!("warning: {text}"));
+    }
+    Ok(if rejected { USAGE } else { of_status(status) })
+}
+
+/// A session of its own has no terminal: neither its keys nor its end reach the build.
+fn leave_terminal() {
+    // It is the first of its session already, or its parent has made it a job of its own.
+    if let Err(error) = nix::unistd::setsid() {
+        tracing::debug!(%error, "no session of its own");
+    }
+}
+
+/// Reads a request, which could be anything.
+fn read(from: &mut impl Read) -> Result<BuildRequest, CliError> {
+    let mut text = Vec::new();
+    from.take(MAX_REQUEST + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| CliError::ours(format!("cannot read the request: {error}")))?;
+    if text.len() as u64 > MAX_REQUEST {
+        return Err(CliError::usage(format!("the request has more than {MAX_REQUEST} bytes")));
+    }
+    serde_json::from_slice(&text)
+        .map_err(|error| CliError::usage(format!("the request is none: {error}")))
+}
+
+/// Says it, and that nothing more will be said.
+fn tell(answer: &Answer<'_>) -> io::Result<()> {
+    let line = serde_json::to_string(answer)? + "\n";
+    stdio::answer(line)?;
+    let nothing = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(nothing).map_err(Into::into)
+}
+
+impl Face for Asker {
+    fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()> {
+        self.has_heard = true;
+        let Begun { id, uuid, dir, .. } = begun;
+        if let Err(error) = tell(&Answer::Started { id, uuid, folder: dir.path() }) {
+            // The build does without whoever asked for it.
+            tracing::debug!(%error, "nobody hears which build this is");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        let refused =
+            |mut text: &[u8]| read(&mut text).err().map(|error| (error.code, error.message));
+        for text in [&b""[..], b"{}", b"[[[[", b"\xff", &[b'['; 10_000], b"{\"project\": 1}"] {
+            let (code, message) = refused(text).expect("refused");
+            assert_eq!(code, USAGE);
+            assert!(message.starts_with("the request is none: "), "{message}");
+        }
+        let mut endless = io::repeat(b' ');
+        let error = read(&mut endless).err().expect("refused");
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (USAGE, "the request has more than 16777216 bytes")
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! CodeBuild's own lines as a sink.
+
+use super::Sink;
+use crate::events::{CodeBuild, OutputReader};
+use runner_core::event::Event;
+use std::io::{self, Write};
+
+impl<W: Write + Send> Sink for CodeBuild<W> {
+    fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
+        CodeBuild::event(self, event, output)
+    }
+
+    fn caught_up(&mut self) -> io::Result<()> {
+        self.flushed().map(drop)
+    }
+}

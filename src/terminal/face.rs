@@ -1,0 +1,171 @@
+//! A build as it is shown: its sinks, the key menu, and the door for AWS's clients.
+
+use super::annotations::Annotations;
+use super::door::Door;
+use super::gate::Gate;
+use super::json::Json;
+use super::keys::Menu;
+use super::notices::Notices;
+use super::pretty::Pretty;
+use super::ways::WaysIn;
+use super::{Places, Sink, nobody, spawn};
+use crate::build::{self, Begun};
+use crate::engine::Fut;
+use crate::events::CodeBuild;
+use crate::image::{Curtain, Progress};
+use crate::signals::Signals;
+use crate::state::Home;
+use crate::stdio::{Out, has_colors, is_gone, of_output, say};
+use nix::sys::signal::Signal;
+use runner_core::spec::Diagnostic;
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// How a build is shown on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Pretty,
+    CodeBuild,
+    Json,
+}
+
+/// How a build is to be shown.
+pub(crate) struct Shown {
+    pub(crate) format: LogFormat,
+    /// Nothing on standard error but errors.
+    pub(crate) quiet: bool,
+    /// Whether the build pauses, and lets people in.
+    pub(crate) sessions: bool,
+    /// Where failures are, for GitHub, and what is wrong with the buildspec.
+    pub(crate) annotations: Option<(Places, Vec<Diagnostic>)>,
+}
+
+/// Shows one build at this program's terminal.
+pub(crate) struct Face {
+    shown: Shown,
+    home: Home,
+    gate: Arc<Gate>,
+    /// Of the terminal's window.
+    resizes: Option<Signals>,
+    door: Option<Door>,
+    threads: Vec<JoinHandle<()>>,
+    /// Why standard output has not got everything, though somebody may read it.
+    broken_output: Arc<Mutex<Option<String>>>,
+    uuid: String,
+}
+
+impl Face {
+    /// Before any thread starts: it blocks a signal.
+    pub(crate) fn new(shown: Shown, home: &Home) -> io::Result<Self> {
+        Ok(Face {
+            shown,
+            home: home.clone(),
+            gate: Arc::default(),
+            resizes: Some(Signals::listen(&[Signal::SIGWINCH])?),
+            door: None,
+            threads: Vec::new(),
+            broken_output: Arc::default(),
+            uuid: String::new(),
+        })
+    }
+
+    /// Why standard output has not got everything, though somebody may read it.
+    pub(crate) fn broken_output(&self) -> Option<String> {
+        self.broken_output.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn has_menu(&self) -> bool {
+        self.shown.format == LogFormat::Pretty
+            && self.shown.sessions
+            && io::stdin().is_terminal()
+            && io::stderr().is_terminal()
+    }
+
+    fn start_sinks(&mut self, begun: &Begun<'_>, ways: WaysIn) -> io::Result<()> {
+        let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.shown.format {
+            LogFormat::Pretty => {
+                let color = has_colors(&io::stdout());
+                let (term, gate) = (console::Term::stdout(), Arc::clone(&self.gate));
+                let pretty = Pretty::new(term, ways.clone(), gate, color);
+                ("pretty", Box::new(pretty), Some(Arc::clone(&self.gate)))
+            }
+            LogFormat::CodeBuild => {
+                let sink = CodeBuild::new(Out).for_people(io::stdout().is_terminal());
+                ("codebuild", Box::new(sink), None)
+            }
+            LogFormat::Json => ("json", Box::new(Json::new(Out)), None),
+        };
+        let spawn = |name, sink, gate, failed| {
+            spawn(name, sink, begun.dir, begun.growth.clone(), gate, failed)
+        };
+        let broken = Arc::clone(&self.broken_output);
+        let failed = Box::new(move |error| {
+            let told = (!is_gone(&error)).then(|| of_output(error).to_string());
+            *broken.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        });
+        self.threads.push(spawn(name, sink, gate, failed)?);
+        if self.shown.format != LogFormat::Pretty {
+            let notices = Notices::new(io::stderr(), ways, self.shown.quiet);
+            self.threads.push(spawn("notices", Box::new(notices), None, nobody())?);
+        }
+        if let Some((places, problems)) = self.shown.annotations.take() {
+            let mut sink = Annotations::new(io::stderr(), places);
+            sink.problems(&problems)?;
+            self.threads.push(spawn("annotations", Box::new(sink), None, nobody())?);
+        }
+        Ok(())
+    }
+}
+
+impl build::Face for Face {
+    fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()> {
+        begun.uuid.clone_into(&mut self.uuid);
+        let has_menu = self.has_menu();
+        let ways = WaysIn::new(&self.home, begun.uuid, has_menu, self.shown.sessions);
+        self.start_sinks(begun, ways)?;
+        if self.shown.sessions {
+            self.door = Some(Door::new(&self.home, begun.dir));
+        }
+        if let Some(signals) = self.resizes.take().filter(|_| has_menu) {
+            let menu = Menu { dir: begun.dir.clone(), gate: Arc::clone(&self.gate), signals };
+            self.threads.push(menu.spawn()?);
+        }
+        Ok(())
+    }
+
+    fn pulls(&self) -> Progress {
+        let gate = Arc::clone(&self.gate);
+        let curtain: Curtain =
+            Arc::new(move |is_drawn| if is_drawn { gate.close() } else { gate.open(None) });
+        Progress {
+            is_visible: io::stderr().is_terminal() && !self.shown.quiet,
+            curtain: (self.shown.format == LogFormat::Pretty).then_some(curtain),
+        }
+    }
+
+    fn close(&mut self, reason: String) -> Fut<'_, ()> {
+        let door = self.door.take();
+        Box::pin(async {
+            if let Some(door) = door {
+                door.close(reason).await;
+            }
+        })
+    }
+
+    fn shown(&mut self) -> Fut<'_, ()> {
+        let threads = std::mem::take(&mut self.threads);
+        Box::pin(async {
+            // Not waited for on this thread: clients at the socket are to hear of the end meanwhile.
+            let join = move || threads.into_iter().map(JoinHandle::join).count();
+            let _ = tokio::task::spawn_blocking(join).await;
+        })
+    }
+
+    fn unread(&mut self) {
+        say(&format!(
+            "what the build has written is not read; all of it: runner logs {}",
+            self.uuid
+        ));
+    }
+}

@@ -1,0 +1,168 @@
+//! The one-key menu at a pause: a shell right here, go on, stop.
+//!
+//! A thread of its own where there is a terminal to ask at. It has the terminal only while the build is
+//! paused. It is a client of the build's control socket like any other: when to ask it hears there, and what
+//! a key is for it says there.
+
+use super::gate::Gate;
+use crate::client::{Client, ClientError, RawMode, attach, can_be_asked};
+use crate::signals::Signals;
+use crate::state::BuildDir;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_wire::control::{Answer, Request};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// What the menu works with.
+pub(super) struct Menu {
+    pub(super) dir: BuildDir,
+    pub(super) gate: Arc<Gate>,
+    /// Carries the window's size; SIGWINCH must be blocked in every thread.
+    pub(super) signals: Signals,
+}
+
+/// How the build stands, as it says itself.
+struct Course {
+    client: Client,
+    is_paused: bool,
+    is_over: bool,
+}
+
+impl Menu {
+    /// Starts asking; ends when the build is over.
+    pub(super) fn spawn(self) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
+            if let Err(error) = self.run() {
+                tracing::debug!(%error, "the key menu has stopped");
+            }
+        })
+    }
+
+    fn run(&self) -> Result<(), ClientError> {
+        let mut course = Course::of(&self.dir)?;
+        while !course.is_over {
+            if course.is_paused && can_be_asked() {
+                let asked = self.ask(&mut course);
+                self.gate.hear(false);
+                asked?;
+            } else {
+                course.next()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads keys as long as the build is paused, or until one has its effect.
+    fn ask(&self, course: &mut Course) -> Result<(), ClientError> {
+        let lost = ClientError::Lost;
+        let mut mode = RawMode::keys().map_err(lost)?;
+        self.gate.hear(true);
+        while course.is_paused {
+            let stdin = io::stdin();
+            let mut ready = [
+                PollFd::new(course.client.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            ];
+            wait(&mut ready).map_err(lost)?;
+            if ready[0].any().unwrap_or(false) {
+                course.look()?;
+                continue;
+            }
+            let mut key = [0];
+            let read = nix::unistd::read(&stdin, &mut key);
+            if read.map_err(|errno| lost(errno.into()))? == 0 {
+                // Nobody types there any more.
+                return course.until_changed();
+            }
+            match key[0] {
+                b's' | b'S' => {
+                    drop(mode);
+                    self.gate.close();
+                    let said = self.shell();
+                    // Ready for the next key before the menu shows again.
+                    let again = RawMode::keys();
+                    self.gate.open(said);
+                    mode = again.map_err(lost)?;
+                }
+                b'r' | b'R' => {
+                    self.tell(&Request::Resume);
+                    return Ok(());
+                }
+                b'q' | b'Q' => {
+                    self.tell(&Request::Stop);
+                    // Until the stop shows no key means anything.
+                    return course.until_changed();
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what a key was for. What comes of it the build tells.
+    fn tell(&self, request: &Request) {
+        let told = Client::connect(&self.dir).and_then(|mut client| client.ask(request));
+        if let Err(error) = told {
+            tracing::debug!(%error, "a key had no effect");
+        }
+    }
+
+    /// Runs a shell to its end; what there is to say about that.
+    fn shell(&self) -> Option<String> {
+        let result =
+            Client::connect(&self.dir).and_then(|client| attach(client, None, &self.signals));
+        match result {
+            Ok(ended) => ended.message,
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+impl Course {
+    fn of(dir: &BuildDir) -> Result<Self, ClientError> {
+        let mut client = Client::connect(dir)?;
+        client.send(&Request::WatchPauses)?;
+        Ok(Course { client, is_paused: false, is_over: false })
+    }
+
+    /// Waits for the next change.
+    fn next(&mut self) -> Result<(), ClientError> {
+        wait(&mut [PollFd::new(self.client.as_fd(), PollFlags::POLLIN)])
+            .map_err(ClientError::Lost)?;
+        self.look()
+    }
+
+    /// Takes in what has been told by now.
+    fn look(&mut self) -> Result<(), ClientError> {
+        while let Some(frame) = self.client.poll_frame()? {
+            let Some(body) = frame else {
+                (self.is_paused, self.is_over) = (false, true);
+                return Ok(());
+            };
+            let answer = serde_json::from_slice(&body);
+            match answer.map_err(|error| ClientError::Lost(error.into()))? {
+                Answer::Status(status) => self.is_paused = status.paused > 0,
+                other => return Err(other.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn until_changed(&mut self) -> Result<(), ClientError> {
+        while self.is_paused && !self.is_over {
+            self.next()?;
+        }
+        Ok(())
+    }
+}
+
+fn wait(ready: &mut [PollFd<'_>]) -> io::Result<()> {
+    loop {
+        match poll(ready, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return done.map(drop).map_err(Into::into),
+        }
+    }
+}

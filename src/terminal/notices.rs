@@ -1,0 +1,144 @@
+//! What the person should know, on standard error: notices, the way in at a breakpoint, the verdict.
+//!
+//! Beside a `codebuild` or `json` sink on standard output; `pretty` shows the same texts itself.
+
+use super::Sink;
+use super::pauses::Pauses;
+use super::ways::WaysIn;
+use crate::events::OutputReader;
+use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy};
+use runner_core::phase::Status;
+use runner_core::plain;
+use runner_core::report::{self, ReportFacts};
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// How a resume is told; of a build that could not go on, its end is.
+pub(super) fn resumed(by: ResumedBy, is_stuck: bool) -> Option<&'static str> {
+    match by {
+        ResumedBy::User | ResumedBy::Decision | ResumedBy::Timeout if is_stuck => None,
+        ResumedBy::User | ResumedBy::Decision => Some("resumed"),
+        ResumedBy::Timeout => Some("nobody is connected: the build goes on"),
+        ResumedBy::Gone => Some("the process at the breakpoint is gone: the build goes on"),
+        // The end is told anyway.
+        ResumedBy::Ended => None,
+    }
+}
+
+/// What people have done to a build, and what its breakpoints write.
+pub(super) fn debugged(body: &EventBody) -> Option<String> {
+    match body {
+        EventBody::Intervened(done) => {
+            let verb = done.what.verb();
+            let behind = match (&done.place, &done.text) {
+                (Some(place), _) => format!(" {place}"),
+                (None, Some(text)) => format!(": {}", text.lines().next().unwrap_or_default()),
+                (None, None) => String::new(),
+            };
+            Some(format!("{} ({}): {verb}{behind}", done.by.user, done.by.client))
+        }
+        EventBody::CommandSkipped { text, .. } => {
+            Some(format!("skipped: {}", text.lines().next().unwrap_or_default()))
+        }
+        EventBody::Logged { text, .. } => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// The verdict in one line.
+pub(super) fn verdict(build_id: &str, status: Status, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) if status != Status::Succeeded => {
+            format!("build {build_id}: {status}: {reason}")
+        }
+        _ => format!("build {build_id}: {status}"),
+    }
+}
+
+/// Writes to standard error.
+pub(super) struct Notices<W: Write + Send> {
+    out: W,
+    pauses: Pauses,
+    /// The build has come to where it cannot go on.
+    is_stuck: bool,
+    /// For the table at the end.
+    reports: Vec<ReportFacts>,
+    /// Only errors are wanted.
+    quiet: bool,
+}
+
+impl<W: Write + Send> Notices<W> {
+    pub(super) fn new(out: W, ways: WaysIn, quiet: bool) -> Self {
+        let (pauses, reports) = (Pauses::new(ways), Vec::new());
+        Notices { out, pauses, is_stuck: false, reports, quiet }
+    }
+
+    fn lines(&mut self, lines: &[String]) -> io::Result<()> {
+        lines.iter().try_for_each(|line| self.line(line))
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        // In one write: what comes between two would be part of the line.
+        self.out.write_all(format!("runner: {}\n", plain::lines(text)).as_bytes())
+    }
+}
+
+impl<W: Write + Send> Sink for Notices<W> {
+    fn event(&mut self, event: &Event, _: &mut OutputReader) -> io::Result<()> {
+        let lines = self.pauses.take(event);
+        self.lines(&lines)?;
+        match &event.body {
+            EventBody::Resumed { .. } if self.quiet => Ok(()),
+            EventBody::Report(facts) if !self.quiet => {
+                self.reports.push((**facts).clone());
+                Ok(())
+            }
+            EventBody::BuildEnded { status: Status::Succeeded, .. }
+            | EventBody::ArtifactStored(_)
+                if self.quiet =>
+            {
+                Ok(())
+            }
+            EventBody::ArtifactStored(stored) => {
+                let whose = stored.identifier.as_ref().map_or("artifacts", |id| id);
+                let count = stored.files;
+                self.line(&format!("{whose}: {count} file(s) in {}", stored.location))
+            }
+            EventBody::Notice(notice) => {
+                let least = if self.quiet { NoticeLevel::Error } else { NoticeLevel::Note };
+                let mut shown = notice.shown().into_iter().filter(|(level, _)| *level >= least);
+                shown.try_for_each(|(level, text)| self.line(&format!("{}{text}", level.prefix())))
+            }
+            EventBody::Intervened(_)
+            | EventBody::CommandSkipped { .. }
+            | EventBody::Logged { .. }
+                if !self.quiet =>
+            {
+                debugged(&event.body).map_or(Ok(()), |text| self.line(&text))
+            }
+            EventBody::Paused { stuck, .. } => {
+                self.is_stuck |= stuck.is_some();
+                Ok(())
+            }
+            EventBody::Resumed { by, .. } => {
+                resumed(*by, self.is_stuck).map_or(Ok(()), |text| self.line(text))
+            }
+            EventBody::BuildEnded { status, reason } => {
+                for (_, line) in report::table(&std::mem::take(&mut self.reports)) {
+                    self.line(&line)?;
+                }
+                self.line(&verdict(&event.build_id, *status, reason.as_deref()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn tick(&self) -> Option<Duration> {
+        self.pauses.tick()
+    }
+
+    fn ticked(&mut self) -> io::Result<()> {
+        let lines = self.pauses.overdue();
+        self.lines(&lines)
+    }
+}

@@ -1,0 +1,281 @@
+//! What is said of a pause, once all of it is known.
+//!
+//! The address for AWS's clients comes a moment after the first pause, which waits for it here, so that one
+//! notice has all the ways in. It does not wait for ever: where nobody opens an endpoint, the others stand.
+
+use super::ways::WaysIn;
+use crate::clock;
+use runner_core::debug::DecisionKind;
+use runner_core::event::{Event, EventBody, StopFacts, StopKind, Stuck};
+use std::time::Duration;
+
+/// How long a notice waits for the address.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The pauses of one build, as they are told.
+pub(super) struct Pauses {
+    ways: WaysIn,
+    command: String,
+    /// Where AWS's clients find the build, or why nowhere.
+    endpoint: Option<Result<String, String>>,
+    waiting: Vec<Pause>,
+    /// Since when the first of them waits.
+    since: Duration,
+    /// One was told without the address.
+    is_owed: bool,
+}
+
+/// What is known of a pause from its event.
+struct Pause {
+    build_id: String,
+    command: String,
+    directory: String,
+    resumes_in_s: Option<u64>,
+    stuck: Option<Stuck>,
+    stop: Option<StopFacts>,
+}
+
+impl Pauses {
+    pub(super) fn new(ways: WaysIn) -> Self {
+        Pauses {
+            ways,
+            command: String::new(),
+            endpoint: None,
+            waiting: Vec::new(),
+            since: Duration::ZERO,
+            is_owed: false,
+        }
+    }
+
+    /// Takes in an event; the lines to be shown before it.
+    pub(super) fn take(&mut self, event: &Event) -> Vec<String> {
+        match &event.body {
+            EventBody::CommandStarted { text, .. } => {
+                self.command = text.lines().next().unwrap_or_default().to_owned();
+                Vec::new()
+            }
+            EventBody::Paused { directory, resumes_in_s, stuck, stop, .. } => {
+                if self.waiting.is_empty() {
+                    self.since = clock::boot();
+                }
+                self.waiting.push(Pause {
+                    build_id: event.build_id.clone(),
+                    command: self.command.clone(),
+                    directory: directory.clone(),
+                    resumes_in_s: *resumes_in_s,
+                    stuck: stuck.clone(),
+                    stop: stop.as_deref().cloned(),
+                });
+                self.all_known()
+            }
+            EventBody::EndpointOpened { address } => self.found(Ok(address.clone())),
+            EventBody::EndpointFailed { problem } => self.found(Err(problem.clone())),
+            EventBody::Resumed { .. } | EventBody::BuildEnded { .. } => self.all(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a notice waits.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The lines of those that have waited for long enough.
+    pub(super) fn overdue(&mut self) -> Vec<String> {
+        if self.is_waiting() && clock::boot().saturating_sub(self.since) >= PATIENCE {
+            return self.all();
+        }
+        Vec::new()
+    }
+
+    /// When to look whether one has waited for long enough.
+    pub(super) fn tick(&self) -> Option<Duration> {
+        self.is_waiting().then_some(PATIENCE)
+    }
+
+    fn found(&mut self, endpoint: Result<String, String>) -> Vec<String> {
+        self.endpoint = Some(endpoint);
+        if !std::mem::take(&mut self.is_owed) {
+            return self.all();
+        }
+        let mut lines = self.all();
+        if lines.is_empty() {
+            lines.extend(self.ways.aws_line(self.endpoint.as_ref()));
+        }
+        lines
+    }
+
+    fn all_known(&mut self) -> Vec<String> {
+        let wants_address =
+            |pause: &Pause| pause.stuck.as_ref().is_none_or(|stuck| stuck.has_shell);
+        let waits = self.ways.has_aws() && self.endpoint.is_none();
+        match waits && self.waiting.iter().any(wants_address) {
+            true => Vec::new(),
+            false => self.all(),
+        }
+    }
+
+    fn all(&mut self) -> Vec<String> {
+        let endpoint = self.endpoint.as_ref();
+        self.is_owed |= self.is_waiting() && self.ways.has_aws() && endpoint.is_none();
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.iter().flat_map(|pause| self.ways.paused(pause, endpoint)).collect()
+    }
+}
+
+impl WaysIn {
+    /// The notice of a pause, in lines.
+    fn paused(&self, pause: &Pause, endpoint: Option<&Result<String, String>>) -> Vec<String> {
+        let WaysIn { program, build, .. } = self;
+        let Pause { build_id, command, directory, resumes_in_s, stuck, stop } = pause;
+        if let Some(stop) = stop {
+            return self.stopped(pause, stop, endpoint);
+        }
+        let key = |name: &'static str| if self.keys { name } else { "   " };
+        let why = match stuck {
+            None => "at a breakpoint".to_owned(),
+            Some(stuck) => format!("and cannot go on: {}", stuck.reason),
+        };
+        let mut lines = vec![
+            format!("build {build_id} is paused {why}"),
+            format!("  command      {command}"),
+            format!("  directory    {directory}"),
+        ];
+        if stuck.is_some() {
+            lines.push(format!("  program      {program} exec {build} -- PROGRAM"));
+        }
+        if stuck.as_ref().is_none_or(|stuck| stuck.has_shell) {
+            lines.push(format!("  shell    {} {program} attach {build}", key("[s]")));
+            lines.extend(self.aws_line(endpoint));
+        } else {
+            lines.push("  shell        none; a build started with --toolbox has one".to_owned());
+        }
+        let on = if stuck.is_some() { "end  " } else { "go on" };
+        lines.extend([
+            format!("  {on}    {} {program} resume {build}", key("[r]")),
+            format!("  stop     {} {program} stop {build}", key("[q]")),
+        ]);
+        if let Some(seconds) = resumes_in_s {
+            let what = if stuck.is_some() { "ends" } else { "goes on" };
+            lines.push(format!("  {what} by itself in {} if nobody connects", span(*seconds)));
+        }
+        lines
+    }
+
+    /// The notice of a stop, in lines.
+    fn stopped(
+        &self,
+        pause: &Pause,
+        stop: &StopFacts,
+        endpoint: Option<&Result<String, String>>,
+    ) -> Vec<String> {
+        let WaysIn { program, build, .. } = self;
+        let Pause { build_id, directory, resumes_in_s, .. } = pause;
+        let key = |name: &'static str| if self.keys { name } else { "   " };
+        let place = stop.place.map_or_else(|| "the command".to_owned(), |place| place.to_string());
+        let what = match stop.kind {
+            StopKind::Entry => format!("before its first command, {place}"),
+            StopKind::Before | StopKind::Step => format!("before {place}"),
+            StopKind::After => "after the phase".to_owned(),
+            StopKind::Failed => format!("because {place} has failed"),
+            StopKind::Pause => format!("in the middle of {place}"),
+        };
+        let mut lines = vec![format!("build {build_id} is paused {what}")];
+        let mut text = stop.text.lines();
+        lines.extend(text.next().map(|first| format!("  command      {first}")));
+        lines.push(format!("  directory    {directory}"));
+        lines.push(format!("  shell    {} {program} attach {build}", key("[s]")));
+        lines.extend(self.aws_line(endpoint));
+        for (name, decision, verb) in [
+            ("again", DecisionKind::Retry, "retry"),
+            ("edited", DecisionKind::Edit, "retry --edit"),
+            ("skip", DecisionKind::Skip, "skip"),
+            ("step", DecisionKind::Step, "step"),
+        ] {
+            if stop.decisions.contains(&decision) {
+                lines.push(format!("  {name:<8}     {program} {verb} {build}"));
+            }
+        }
+        lines.push(format!("  go on    {} {program} resume {build}", key("[r]")));
+        lines.push(format!("  stop     {} {program} stop {build}", key("[q]")));
+        let after = resumes_in_s.map(span);
+        lines.extend(after.map(|time| format!("  goes on by itself in {time} if nobody connects")));
+        lines
+    }
+
+    fn aws_line(&self, endpoint: Option<&Result<String, String>>) -> Option<String> {
+        let way = match endpoint? {
+            Ok(address) => self.aws(address)?,
+            Err(problem) => format!("not available: {problem}"),
+        };
+        Some(format!("  aws          {way}"))
+    }
+}
+
+fn span(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, 0) => format!("{minutes}m"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_core::event::{PauseId, PauseKind, ResumedBy};
+    use runner_core::time::WallTime;
+
+    fn event(body: EventBody) -> Event {
+        Event { seq: 1, time: WallTime(0), build_id: "p:u".to_owned(), body }
+    }
+
+    fn paused() -> Event {
+        event(EventBody::Paused {
+            pause: PauseId(1),
+            kind: PauseKind::Called,
+            command: 1,
+            directory: "/src".to_owned(),
+            resumes_in_s: Some(90),
+            stuck: None,
+            stop: None,
+        })
+    }
+
+    fn opened() -> Event {
+        event(EventBody::EndpointOpened { address: "127.0.0.1:1".to_owned() })
+    }
+
+    #[test]
+    fn a_first_notice_waits_for_the_address() {
+        let mut pauses = Pauses::new(WaysIn::for_tests(true));
+        assert_eq!(pauses.take(&paused()), Vec::<String>::new());
+        assert!(pauses.is_waiting());
+        let lines = pauses.take(&opened());
+        assert_eq!(lines[0], "build p:u is paused at a breakpoint");
+        assert!(lines[4].starts_with("  aws          "), "{lines:?}");
+        assert!(lines[4].contains("--endpoint-url http://127.0.0.1:1 "), "{lines:?}");
+        assert_eq!(lines[7], "  goes on by itself in 1m30s if nobody connects");
+        // The next one has it at once.
+        assert_eq!(pauses.take(&paused()), lines);
+    }
+
+    #[test]
+    fn a_notice_comes_before_the_end_of_its_pause() {
+        let mut pauses = Pauses::new(WaysIn::for_tests(true));
+        pauses.take(&paused());
+        let by = ResumedBy::Gone;
+        let lines = pauses.take(&event(EventBody::Resumed { pause: PauseId(1), by }));
+        assert_eq!(lines.len(), 7, "{lines:?}");
+        assert!(!lines.iter().any(|line| line.contains("aws")), "{lines:?}");
+        // What it had to do without is told when it is there.
+        assert_eq!(pauses.take(&opened()).len(), 1);
+        assert_eq!(pauses.take(&opened()).len(), 0);
+    }
+
+    #[test]
+    fn without_aws_nothing_waits() {
+        let mut pauses = Pauses::new(WaysIn::for_tests(false));
+        assert_eq!(pauses.take(&paused()).len(), 7);
+    }
+}

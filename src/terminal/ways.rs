@@ -1,0 +1,122 @@
+//! What a person at this machine can type to get at a build.
+
+use crate::amazon::REGION;
+use crate::aws::{KeyPair, PROFILE};
+use crate::state::Home;
+use std::path::{Path, PathBuf};
+
+/// The ways into a paused build that work on this machine now.
+#[derive(Clone, Debug)]
+pub(super) struct WaysIn {
+    /// How this program is called, with what a second terminal needs to find the build.
+    pub(super) program: String,
+    /// The build's short name.
+    pub(super) build: String,
+    /// Whether the one-key menu is there.
+    pub(super) keys: bool,
+    /// What AWS's clients are called with, where they are let in.
+    aws: Option<Aws>,
+}
+
+/// What a call of AWS's client is made of, but for the address.
+#[derive(Clone, Debug)]
+struct Aws {
+    uuid: String,
+    credentials: PathBuf,
+}
+
+impl WaysIn {
+    /// Into the build with this uuid. `keys`: whether there is a menu; `aws`: whether AWS's clients are let in.
+    pub(super) fn new(home: &Home, uuid: &str, keys: bool, aws: bool) -> Self {
+        let mut program = String::new();
+        // A second terminal looks in the default place unless it is told.
+        if let Ok(home) = std::env::var("RUNNER_HOME")
+            && !home.is_empty()
+        {
+            program = format!("RUNNER_HOME={} ", word(&home));
+        }
+        program.push_str(&own_name());
+        let build = uuid.get(..8).unwrap_or(uuid).to_owned();
+        let aws = aws.then(|| Aws { uuid: uuid.to_owned(), credentials: KeyPair::place(home) });
+        WaysIn { program, build, keys, aws }
+    }
+
+    /// Whether AWS's clients are let in.
+    pub(super) fn has_aws(&self) -> bool {
+        self.aws.is_some()
+    }
+
+    /// The call of AWS's client: complete, to be pasted as it is. It names where the keys are and holds none.
+    pub(super) fn aws(&self, address: &str) -> Option<String> {
+        let Aws { uuid, credentials } = self.aws.as_ref()?;
+        let path = word(&credentials.display().to_string());
+        Some(format!(
+            "{}AWS_SHARED_CREDENTIALS_FILE={path} aws ssm start-session --target codebuild:{uuid} \
+             --endpoint-url http://{address} --region {REGION} --profile {PROFILE}",
+            around_proxy(address)
+        ))
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(aws: bool) -> Self {
+        let (program, build) = ("runner".to_owned(), "u".to_owned());
+        let aws = aws.then(|| Aws { uuid: "u".to_owned(), credentials: "/keys".into() });
+        WaysIn { program, build, keys: false, aws }
+    }
+}
+
+/// What keeps a client that was told of a proxy from asking it for an address of this machine.
+fn around_proxy(address: &str) -> String {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let exempt = set("no_proxy").or_else(|| set("NO_PROXY"));
+    let is_exempt = exempt.as_ref().is_some_and(|list| list.split(',').any(|one| one == host));
+    match set("http_proxy").or_else(|| set("HTTP_PROXY")) {
+        Some(_) if !is_exempt => {
+            let list = exempt.map_or_else(|| host.to_owned(), |list| format!("{list},{host}"));
+            format!("no_proxy={} ", word(&list))
+        }
+        _ => String::new(),
+    }
+}
+
+/// `runner` where typing that starts this very program, else its path.
+fn own_name() -> String {
+    let Ok(own) = std::env::current_exe() else { return "runner".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|dir| dir.join("runner"))
+        .find(|candidate| candidate.is_file())
+        .and_then(|candidate| std::fs::canonicalize(candidate).ok());
+    if found.as_deref() == Some(&own) {
+        return "runner".to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    // A bare name would be looked for on PATH.
+    let shown = match own.strip_prefix(&here) {
+        Ok(inside) if inside.components().count() == 1 => Path::new(".").join(inside),
+        Ok(inside) => inside.to_path_buf(),
+        Err(_) => own,
+    };
+    word(&shown.display().to_string())
+}
+
+/// Quoted where a shell would part it.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    runner_core::exports::quote(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_only_where_they_must_be() {
+        assert_eq!(word("/a/b-c.d"), "/a/b-c.d");
+        assert_eq!(word("/my dir/it's"), "'/my dir/it'\\''s'");
+    }
+}
