@@ -1,42 +1,11 @@
 //! Runs an AWS CodeBuild buildspec in a container on this machine.
 //!
-//! Reading order: this file, `cli/run.rs`, `crates/core`, `driver/run.rs`, `engine/mod.rs`,
+//! Reading order: this file, `cli/run.rs`, `crates/core`, `crates/build/src/driver/run.rs`, `crates/engine/src/lib.rs`,
 //! `terminal/pretty.rs` (docs/architecture.md).
 
-mod amazon;
-mod aws;
-mod beneath;
-mod build;
-mod chores;
 mod cli;
-mod client;
-mod clock;
-mod control;
-mod credentials;
-mod daemon;
-mod deliveries;
 mod doctor;
-mod driver;
-mod duplex;
-mod engine;
-mod events;
-mod gateway;
-mod http;
-mod image;
-mod named;
-mod outputs;
-mod peers;
-mod private;
-mod runtime;
-mod secrets;
-mod session;
-mod signals;
-mod source;
-mod state;
-mod stdio;
-mod sweep;
 mod terminal;
-mod users;
 
 use rustix::process::DumpableBehavior;
 use std::process::ExitCode;
@@ -48,7 +17,7 @@ fn main() -> ExitCode {
             return ExitCode::from(runner_sandbox::set_up_and_become_init());
         }
         Some(arg) if arg == runner_sandbox::CHORE_ARG => {
-            return chores::main(std::env::args_os().skip(2));
+            return runner_engine::chores::main(std::env::args_os().skip(2));
         }
         _ => {}
     }

@@ -3,10 +3,10 @@
 use super::course::Course;
 use super::error::CliError;
 use super::home::open;
-use crate::client::{Client, ClientError};
-use crate::state::{Need, find};
-use crate::stdio::say;
 use clap::Args;
+use runner_client::{Client, ClientError};
+use runner_folder::state::{Need, find};
+use runner_host::stdio::say;
 use runner_wire::control::Request;
 
 /// A build.

@@ -3,12 +3,12 @@
 use super::error::{CliError, OURS};
 use super::values::{self, Format};
 use super::{notice, say};
-use crate::amazon::Identity;
-use crate::outputs::cache::{CacheBucket, CacheFolder, LARGEST, Listed, OLDEST, Pruned};
-use crate::outputs::{OutputError, Store};
 use clap::{Args, Subcommand};
+use runner_cloud::Identity;
 use runner_core::event::Notice;
 use runner_core::plain;
+use runner_outputs::cache::{CacheBucket, CacheFolder, LARGEST, Listed, OLDEST, Pruned};
+use runner_outputs::{OutputError, Store};
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -81,7 +81,7 @@ pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
         let identity = args.aws_profile.as_deref().map_or(Identity::Default, values::identity);
         Ok(Places { stores, identity })
     };
-    let runtime = crate::runtime::start()?;
+    let runtime = runner_host::runtime::start()?;
     match verb {
         CacheVerb::Ls(args) => {
             let rows = runtime.block_on(places(args.of)?.list())?;

@@ -5,8 +5,8 @@
 
 use super::error::{CliError, USAGE};
 use super::render;
-use crate::build::BuildspecFile;
 use clap::{Args, ValueEnum};
+use runner_build::BuildspecFile;
 use runner_core::plain;
 use runner_core::spec::{Code, Diagnostic, Few, Place, Severity, schema};
 use serde_json::{Value, json};

@@ -4,10 +4,10 @@
 //! anybody looked; the kernel tells when to look (`state::Changes`).
 
 use super::error::CliError;
-use crate::events::Follower;
-use crate::state::{Changes, Home, Known, Waited};
-use crate::sweep::sweep;
+use runner_build::sweep::sweep;
 use runner_core::record::Build;
+use runner_folder::events::Follower;
+use runner_folder::state::{Changes, Home, Known, Waited};
 use std::io;
 use std::time::{Duration, Instant};
 

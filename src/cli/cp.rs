@@ -2,11 +2,11 @@
 
 use super::error::{CliError, OURS, SESSION};
 use super::sessions::connect;
-use crate::client::{self, Copied, CopyError, Manner, Unfinished, Way};
-use crate::signals::{ENDS, Signals};
-use crate::stdio::say;
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_client::{self as client, Copied, CopyError, Manner, Unfinished, Way};
+use runner_host::signals::{ENDS, Signals};
+use runner_host::stdio::say;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;

@@ -3,12 +3,12 @@
 use super::course::Course;
 use super::error::CliError;
 use super::home::open;
-use crate::client::Client;
-use crate::events::Follower;
-use crate::state::{Known, Need, find};
-use crate::stdio::say;
 use clap::{Args, Subcommand};
+use runner_client::Client;
 use runner_core::debug::{Breakpoint, Decision, Place, What};
+use runner_folder::events::Follower;
+use runner_folder::state::{Known, Need, find};
+use runner_host::stdio::say;
 use runner_wire::control::{Answer, Request};
 use std::io::Write;
 use std::process::Command;

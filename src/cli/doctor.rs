@@ -3,9 +3,9 @@
 use super::error::{CliError, OURS};
 use super::values::Format;
 use crate::doctor::{Report, Row, build, machine};
-use crate::state::{Need, find};
 use clap::Args;
 use runner_core::plain;
+use runner_folder::state::{Need, find};
 use std::fmt::Write as _;
 
 /// Options of `runner doctor`.
@@ -24,7 +24,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8, CliError> {
     let home = super::home::open()?;
     let report = match &args.build {
         Some(wanted) => build::look(&home, &find(&home, Some(wanted), Need::Any)?),
-        None => machine::look(&home, crate::runtime::start()?).map_err(|error| {
+        None => machine::look(&home, runner_host::runtime::start()?).map_err(|error| {
             CliError::ours(format!("cannot try anything in {}: {error}", home.root().display()))
         })?,
     };

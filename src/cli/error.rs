@@ -2,14 +2,14 @@
 //!
 //! Each library error is converted once, here, and gains its hint.
 
-use crate::build::{BuildError, Unusable};
-use crate::client::{ClientError, goes_on};
-use crate::credentials::EndpointError;
-use crate::runtime::NoRuntime;
-use crate::state::{LookupError, StateError};
-use crate::stdio::say;
 use nix::sys::signal::Signal;
+use runner_build::credentials::EndpointError;
+use runner_build::{BuildError, Unusable};
+use runner_client::{ClientError, goes_on};
 use runner_core::phase::Status;
+use runner_folder::state::{LookupError, StateError};
+use runner_host::runtime::NoRuntime;
+use runner_host::stdio::say;
 use std::error::Error;
 use std::fmt;
 use std::io::ErrorKind;

@@ -2,10 +2,10 @@
 
 use super::error::CliError;
 use super::sessions::connect;
-use crate::client::{self, Forward};
-use crate::engine::dial::Remote;
-use crate::stdio::{self, say};
 use clap::Args;
+use runner_client::{self as client, Forward};
+use runner_engine::dial::Remote;
+use runner_host::stdio::{self, say};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Options of `runner port-forward`.

@@ -7,8 +7,8 @@
 
 use super::error::{CliError, USAGE, of_status};
 use super::say;
-use crate::build::{self, Begun, BuildRequest, Ended, Face, Opened};
-use crate::stdio;
+use runner_build::{self as build, Begun, BuildRequest, Ended, Face, Opened};
+use runner_host::stdio;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Read};

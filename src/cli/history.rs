@@ -3,13 +3,13 @@
 use super::error::{CliError, OURS};
 use super::home::open;
 use super::values::Format;
-use crate::events::LogReader;
-use crate::state::{Need, find};
 use clap::Args;
 use runner_core::debug::Place;
 use runner_core::event::{Block, EventBody};
 use runner_core::phase::Phase;
 use runner_core::plain;
+use runner_folder::events::LogReader;
+use runner_folder::state::{Need, find};
 use serde::Serialize;
 use std::io;
 

@@ -1,9 +1,9 @@
 //! The state folder as each verb finds it: what killed runners have left is put right first.
 
 use super::error::CliError;
-use crate::state::Home;
-use crate::stdio::say;
-use crate::sweep::{SweepReport, sweep};
+use runner_build::sweep::{SweepReport, sweep};
+use runner_folder::state::Home;
+use runner_host::stdio::say;
 
 /// Opens the state folder, puts right what killed runners have left, and says so.
 pub(super) fn open() -> Result<Home, CliError> {

@@ -2,12 +2,12 @@
 
 use super::error::{CliError, OURS};
 use super::values;
-use crate::amazon::{Identity, ecr};
-use crate::image::{Asker, Freed, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
-use crate::signals::{STOPS, Signals};
-use crate::users;
 use clap::{Args, Subcommand, ValueEnum};
+use runner_cloud::{Identity, ecr};
 use runner_core::plain;
+use runner_engine::image::{Asker, Freed, Getter, Image, ImageError, MOST_BYTES, Progress, Store};
+use runner_host::signals::{STOPS, Signals};
+use runner_host::users;
 use serde_json::json;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -147,7 +147,7 @@ fn fetch(
     };
     let signals = Signals::listen(&STOPS)
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;
-    let runtime = crate::runtime::start()?;
+    let runtime = runner_host::runtime::start()?;
     let users = users::maps();
     let got = runtime.block_on(async {
         let mut signals = signals.stream().map_err(|error| CliError::of(OURS, error))?;

@@ -3,10 +3,10 @@
 use super::course::Course;
 use super::error::CliError;
 use super::home::open;
-use crate::events::{CodeBuild, LogReader, OutputReader};
-use crate::state::{Need, find};
-use crate::stdio::{Out, is_gone};
 use clap::Args;
+use runner_folder::events::{CodeBuild, LogReader, OutputReader};
+use runner_folder::state::{Need, find};
+use runner_host::stdio::{Out, is_gone};
 use std::io;
 
 /// Options of `runner logs`.

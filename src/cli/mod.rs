@@ -31,11 +31,11 @@ mod written;
 
 pub(crate) use headless::{BUILD_ARG, main as headless};
 
-use crate::stdio::{self, say};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use error::{CliError, OURS, SESSION};
 use runner_core::event::Notice;
 use runner_core::plain;
+use runner_host::stdio::{self, say};
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;

@@ -3,11 +3,11 @@
 use super::error::{CliError, OURS};
 use super::home::open;
 use super::values::Format;
-use crate::client::{Client, ClientError};
-use crate::state::{Known, Unreadable, all_builds, listed_builds};
 use clap::Args;
+use runner_client::{Client, ClientError};
 use runner_core::plain;
 use runner_core::record::Build;
+use runner_folder::state::{Known, Unreadable, all_builds, listed_builds};
 use runner_wire::control::{Answer, Request};
 use serde::Serialize;
 

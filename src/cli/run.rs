@@ -4,20 +4,20 @@ use super::error::{CliError, of_status};
 use super::project::Extras;
 use super::run_args::{BreakActionName, FormatName, NetworkName, RunArgs};
 use super::{project, render, say, values, written};
-use crate::build::{
-    self, BuildRequest, BuildspecFile, ContainerRequest, Ended, LogsWanted, Opened, OutputsRequest,
-    ValuesRequest,
-};
-use crate::engine::{Network, Traits};
-use crate::image::{Asker, Image};
-use crate::session::SessionOptions;
-use crate::state::Home;
-use crate::stdio::tell;
 use crate::terminal::{Face, LogFormat, Places, Shown};
+use runner_build::session::SessionOptions;
+use runner_build::{
+    self as build, BuildRequest, BuildspecFile, ContainerRequest, Ended, LogsWanted, Opened,
+    OutputsRequest, ValuesRequest,
+};
 use runner_core::env::Variables;
 use runner_core::phase::Status;
 use runner_core::plan::{self, BreakAction};
 use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_engine::image::{Asker, Image};
+use runner_engine::{Network, Traits};
+use runner_folder::state::Home;
+use runner_host::stdio::tell;
 use runner_sandbox::Limits;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -74,8 +74,7 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     if let Ok(spec) = &spec {
         let work = plan::work(spec.clone());
         for breakpoint in &args.break_on {
-            breakpoint
-                .check(&work)
+            work.takes(breakpoint)
                 .map_err(|why| CliError::usage(format!("--break-on {breakpoint}: {why}")))?;
         }
     }

@@ -4,12 +4,12 @@
 //! `reach`.
 
 use super::{debug, values};
-use crate::engine::{Kind, UserMount};
-use crate::image::Image;
-use crate::outputs::{Destination, Store};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use runner_core::debug::Breakpoint;
+use runner_engine::image::Image;
+use runner_engine::{Kind, UserMount};
+use runner_outputs::{Destination, Store};
 use runner_sandbox::Cpus;
 use std::path::PathBuf;
 use std::sync::LazyLock;

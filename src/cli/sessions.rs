@@ -1,13 +1,13 @@
 //! `runner attach` and `runner exec`.
 
 use super::error::CliError;
-use crate::client::{self, Client, ClientError, Ended};
-use crate::signals::{ENDS, Signals};
-use crate::state::{Need, find};
-use crate::stdio::tell;
 use clap::Args;
 use nix::sys::signal::Signal;
+use runner_client::{self as client, Client, ClientError, Ended};
 use runner_core::plain;
+use runner_folder::state::{Need, find};
+use runner_host::signals::{ENDS, Signals};
+use runner_host::stdio::tell;
 use std::io::IsTerminal;
 
 /// Options of `runner attach`.

@@ -1,14 +1,14 @@
 //! Values of options, from text to types.
 
-use crate::amazon::Identity;
-use crate::amazon::s3::Location;
-use crate::beneath;
-use crate::engine::UserMount;
-use crate::outputs::{Destination, Store};
 use jiff::SignedDuration;
+use runner_cloud::Identity;
+use runner_cloud::s3::Location;
 use runner_core::artifact::{ArtifactSettings, Packaging};
 use runner_core::env::is_name;
 use runner_core::spec::is_identifier;
+use runner_engine::UserMount;
+use runner_host::beneath;
+use runner_outputs::{Destination, Store};
 use runner_sandbox::Cpus;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -4,11 +4,13 @@ use super::course::Course;
 use super::error::{CliError, TIMED_OUT, USAGE, of_status};
 use super::home::open;
 use super::values;
-use crate::state::{Changes, Home, Known, LookupError, Need, Waited, find, known, live_builds};
-use crate::stdio::say;
 use clap::{Args, ValueEnum};
 use runner_core::phase::StatusCode;
 use runner_core::record::Build;
+use runner_folder::state::{
+    Changes, Home, Known, LookupError, Need, Waited, find, known, live_builds,
+};
+use runner_host::stdio::say;
 use std::time::{Duration, Instant};
 
 /// How long a build that is not named has to start.

@@ -4,7 +4,7 @@
 use super::error::CliError;
 use super::reach;
 use super::run_args::RunArgs;
-use crate::outputs::Store;
+use runner_outputs::Store;
 use std::path::{Component, Path, PathBuf};
 
 /// Places of this machine that options name for writing, with their options.

@@ -1,10 +1,10 @@
 //! Whether somebody gets into a build, and by which ways.
 
 use super::{Report, Row, State, way};
-use crate::client::{Client, ClientError, goes_on};
-use crate::events::LogReader;
-use crate::state::{Home, Known};
+use runner_client::{Client, ClientError, goes_on};
 use runner_core::event::EventBody;
+use runner_folder::events::LogReader;
+use runner_folder::state::{Home, Known};
 use runner_wire::control::{Answer, Request};
 use std::process::{Command, Stdio};
 

@@ -1,21 +1,21 @@
 //! Whether a build can run here, and what of it is limited.
 
 use super::{Report, Row, State};
-use crate::amazon::{Identity, ecr};
-use crate::daemon::{self, Daemon, Program, Storage};
-use crate::engine::daemon::DaemonEngine;
-use crate::engine::host_image::EtcCopies;
-use crate::engine::namespaces::Namespaces;
-use crate::engine::unseen::Unseen;
-use crate::engine::{
+use nix::sys::statvfs::statvfs;
+use runner_cloud::{Identity, ecr};
+use runner_core::event::NoticeLevel;
+use runner_engine::daemon::DaemonEngine;
+use runner_engine::docker::{self, Daemon, Program, Storage};
+use runner_engine::host_image::EtcCopies;
+use runner_engine::image::{Asker, Getter, Image, MOST_BYTES, Progress, Store};
+use runner_engine::namespaces::Namespaces;
+use runner_engine::unseen::Unseen;
+use runner_engine::{
     Container, ContainerSpec, Ends, Engine, EngineError, ExecSpec, Ids, Network, Note, Stdio,
     Teller, limits_mend,
 };
-use crate::image::{Asker, Getter, Image, MOST_BYTES, Progress, Store};
-use crate::state::Home;
-use crate::users;
-use nix::sys::statvfs::statvfs;
-use runner_core::event::NoticeLevel;
+use runner_folder::state::Home;
+use runner_host::users;
 use runner_sandbox::{Chore, Cpus, Limits, UserMap};
 use runner_wire::abi::{BREAKPOINT_NAME, FILES_NAME};
 use runner_wire::init::Exit;
@@ -287,7 +287,7 @@ impl Trial {
             let found = format!("{}: {error}", place.display());
             return (false, Row::new(name, State::Limited, found, none, "is the disk full?"));
         }
-        match daemon::find(program, &place, &self.storage()).await {
+        match docker::find(program, &place, &self.storage()).await {
             Ok(found) => {
                 let what = format!("{} {} at {}", found.program, found.version, found.address);
                 let how = if found.service.is_some() { " (started for the asking)" } else { "" };
@@ -329,7 +329,7 @@ impl Drop for Trial {
         // Files of other users than the caller may be in them.
         let [_, elsewhere] = self.layers();
         for tree in [elsewhere.as_path(), self.dir.path(), self.podman.path()] {
-            let _ = crate::private::remove_tree(tree);
+            let _ = runner_host::private::remove_tree(tree);
         }
     }
 }

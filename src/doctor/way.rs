@@ -4,11 +4,11 @@
 //! build, signed with the key pair of the state folder.
 
 use super::{Row, State};
-use crate::amazon::{CODEBUILD, CallError, call_here};
-use crate::aws::{KeyPair, PROFILE};
-use crate::client::goes_on;
-use crate::events::Follower;
-use crate::state::{Home, Known, live_serve};
+use runner_client::goes_on;
+use runner_cloud::{CODEBUILD, CallError, call_here};
+use runner_folder::events::Follower;
+use runner_folder::state::{Home, Known, live_serve};
+use runner_serve::aws::{KeyPair, PROFILE};
 use serde_json::{Value, json};
 
 const ENDPOINT: &str = "endpoint";
@@ -70,7 +70,7 @@ fn call(address: &str, known: &Known, keys: &KeyPair) -> Result<Value, CallError
         problem: error.to_string(),
     };
     let runtime =
-        crate::runtime::start().map_err(|error| unreachable(std::io::Error::other(error)))?;
+        runner_host::runtime::start().map_err(|error| unreachable(std::io::Error::other(error)))?;
     let (url, body) = (format!("http://{address}"), json!({"ids": [known.id]}));
     let credentials = keys.credentials();
     runtime.block_on(call_here(&url, CODEBUILD, "BatchGetBuilds", &body, &credentials))

@@ -5,13 +5,13 @@
 //! escaped, so that no name of a test can be a command of its own.
 
 use super::Sink;
-use crate::build::BuildspecFile;
-use crate::events::OutputReader;
+use runner_build::BuildspecFile;
 use runner_core::event::{Block, Event, EventBody, Outcome};
 use runner_core::phase::Phase;
 use runner_core::plain;
 use runner_core::report::{Failure, ReportFacts, ReportStatus};
 use runner_core::spec::{BuildSpec, Diagnostic, Few};
+use runner_folder::events::OutputReader;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! CodeBuild's own lines as a sink.
 
 use super::Sink;
-use crate::events::{CodeBuild, OutputReader};
 use runner_core::event::Event;
+use runner_folder::events::{CodeBuild, OutputReader};
 use std::io::{self, Write};
 
 impl<W: Write + Send> Sink for CodeBuild<W> {

@@ -4,9 +4,9 @@
 //! build. Where it is, the build is told over its control socket, and logs it: who shows the build reads it
 //! there.
 
-use crate::aws::{Access, Endpoint, KeyPair, Server, bind};
-use crate::client::{ClientError, Link};
-use crate::state::{BuildDir, Home, live_serve};
+use runner_client::{ClientError, Link};
+use runner_folder::state::{BuildDir, Home, live_serve};
+use runner_serve::aws::{Access, Endpoint, KeyPair, Server, bind};
 use runner_wire::control::{Answer, Request};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;

@@ -4,10 +4,10 @@
 //! bytes lie, these lines hold them, as `text` where they are UTF-8 and as `base64` where not.
 
 use super::Sink;
-use crate::events::OutputReader;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_core::event::{Event, EventBody};
+use runner_folder::events::OutputReader;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{self, Write};

@@ -5,10 +5,10 @@
 //! a key is for it says there.
 
 use super::gate::Gate;
-use crate::client::{Client, ClientError, RawMode, attach, can_be_asked};
-use crate::signals::Signals;
-use crate::state::BuildDir;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_client::{Client, ClientError, RawMode, attach, can_be_asked};
+use runner_folder::state::BuildDir;
+use runner_host::signals::Signals;
 use runner_wire::control::{Answer, Request};
 use std::io;
 use std::os::fd::AsFd;

@@ -21,10 +21,10 @@ mod ways;
 pub(crate) use annotations::Places;
 pub(crate) use face::{Face, LogFormat, Shown};
 
-use crate::events::{Growth, Heads, LogReader, OutputReader};
-use crate::state::BuildDir;
 use gate::Gate;
 use runner_core::event::Event;
+use runner_folder::events::{Growth, Heads, LogReader, OutputReader};
+use runner_folder::state::BuildDir;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -5,11 +5,11 @@
 use super::Sink;
 use super::pauses::Pauses;
 use super::ways::WaysIn;
-use crate::events::OutputReader;
 use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy};
 use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::report::{self, ReportFacts};
+use runner_folder::events::OutputReader;
 use std::io::{self, Write};
 use std::time::Duration;
 

@@ -4,9 +4,9 @@
 //! notice has all the ways in. It does not wait for ever: where nobody opens an endpoint, the others stand.
 
 use super::ways::WaysIn;
-use crate::clock;
 use runner_core::debug::DecisionKind;
 use runner_core::event::{Event, EventBody, StopFacts, StopKind, Stuck};
+use runner_host::clock;
 use std::time::Duration;
 
 /// How long a notice waits for the address.

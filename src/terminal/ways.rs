@@ -1,8 +1,8 @@
 //! What a person at this machine can type to get at a build.
 
-use crate::amazon::REGION;
-use crate::aws::{KeyPair, PROFILE};
-use crate::state::Home;
+use runner_cloud::REGION;
+use runner_folder::state::Home;
+use runner_serve::aws::{KeyPair, PROFILE};
 use std::path::{Path, PathBuf};
 
 /// The ways into a paused build that work on this machine now.

@@ -151,6 +151,18 @@ impl fmt::Display for Status {
     }
 }
 
+/// Which list of a phase a command stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Block {
+    /// `commands`
+    Commands,
+    /// `finally`
+    Finally,
+    /// In none: a person has typed it at a stop.
+    Eval,
+}
+
 /// What kind of reason a phase had to end as it did: CodeBuild's codes, in its spelling.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]

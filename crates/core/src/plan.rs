@@ -3,10 +3,10 @@
 //! Fed by `spec` and by the command line (`src/cli/run.rs`); feeds `machine::build`. A rejected
 //! buildspec makes a plan, too: a build that fails in DOWNLOAD_SOURCE, with a record like any other.
 
-use crate::debug::Breakpoint;
+use crate::debug::{Breakpoint, Place};
 use crate::env::Layers;
 use crate::event::BuildFacts;
-use crate::phase::{Phase, PhaseContext};
+use crate::phase::{Block, Phase, PhaseContext};
 use crate::spec::{
     Artifacts, BuildSpec, Cache, Command, OnFailure, ReportGroup, Runtime, SecretVariable,
     UserPhase, Variable, Version,
@@ -155,6 +155,32 @@ pub fn work(spec: BuildSpec) -> Work {
 }
 
 impl Work {
+    /// Whether there is a command at a place.
+    ///
+    /// # Errors
+    /// One sentence that says what there is.
+    pub fn has(&self, place: &Place) -> Result<(), String> {
+        let phase = self.phase(place.phase);
+        let (list, name) = match place.block {
+            Block::Finally => (&phase.finally, format!("{}:finally", place.phase.key())),
+            Block::Commands | Block::Eval => (&phase.commands, place.phase.key().to_owned()),
+        };
+        match list.len() {
+            count if (place.index as usize) < count => Ok(()),
+            0 => Err(format!("there is no {place}: {name} has no commands")),
+            1 => Err(format!("there is no {place}: {name} has one command")),
+            count => Err(format!("there is no {place}: {name} has {count} commands")),
+        }
+    }
+
+    /// Whether a breakpoint can be met.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn takes(&self, breakpoint: &Breakpoint) -> Result<(), String> {
+        breakpoint.place().map_or(Ok(()), |place| self.has(place))
+    }
+
     /// What a phase does.
     #[must_use]
     pub fn phase(&self, phase: UserPhase) -> &Arc<PhaseWork> {

@@ -1,16 +1,16 @@
 //! A project of CodeBuild's, as words that could be typed and what no option says.
 
 use super::{Extras, Reading, bucket, negatable, sentence, text_of};
-use crate::build::CacheRequest;
 use crate::cli::error::CliError;
 use crate::cli::run_args::RunArgs;
 use crate::cli::say;
-use crate::outputs::{Destination, Destinations, Store};
-use crate::state::Home;
 use clap::{Args, Command};
+use runner_build::CacheRequest;
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::project::{self, ProjectArtifacts, ProjectBuildspec, VariableKind, Written};
 use runner_core::spec::{Code, Span};
+use runner_folder::state::Home;
+use runner_outputs::{Destination, Destinations, Store};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;

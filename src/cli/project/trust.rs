@@ -4,12 +4,12 @@ use super::Reading;
 use crate::cli::error::CliError;
 use crate::cli::home;
 use crate::cli::reach::{Field, Reach, plain};
-use crate::engine::Kind;
-use crate::image::Image;
-use crate::private::write_durably;
-use crate::state::Home;
-use crate::users;
 use runner_core::env::is_name;
+use runner_engine::Kind;
+use runner_engine::image::Image;
+use runner_folder::state::Home;
+use runner_host::private::write_durably;
+use runner_host::users;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 

@@ -3,13 +3,13 @@
 //! Builds are their own runners' (docs/architecture.md); this one is a client of theirs. When it ends
 //! they go on.
 
-use crate::aws::{Access, Endpoint, KeyPair, PROFILE, Server, bind};
-use crate::runtime::{self, NoRuntime};
-use crate::signals::{STOPS, SignalStream, Signals};
-use crate::state::{Home, ServeLock, Serving, StateError, live_serve};
-use crate::stdio::say;
-use crate::sweep::sweep;
-use crate::users::with_tilde;
+use runner_build::sweep::sweep;
+use runner_folder::state::{Home, ServeLock, Serving, StateError, live_serve};
+use runner_host::runtime::{self, NoRuntime};
+use runner_host::signals::{STOPS, SignalStream, Signals};
+use runner_host::stdio::say;
+use runner_host::users::with_tilde;
+use runner_serve::aws::{Access, Endpoint, KeyPair, PROFILE, Server, bind};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -5,7 +5,6 @@ use super::cursor::{Cursor, ParseError, Pattern, quote, written};
 use super::facts::Facts;
 use super::place::Place;
 use super::template::Template;
-use crate::plan::Work;
 use crate::spec::UserPhase;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -117,13 +116,11 @@ impl Breakpoint {
         self.condition.as_ref().is_none_or(|condition| condition.holds(facts))
     }
 
-    /// Why it can never be come to, where that is so.
-    ///
-    /// # Errors
-    /// One sentence.
-    pub fn check(&self, work: &Work) -> Result<(), String> {
+    /// The command's place that it names.
+    #[must_use]
+    pub fn place(&self) -> Option<&Place> {
         match &self.what {
-            What::Before(place) | What::AfterPlace(place) => place.check(work),
+            What::Before(place) | What::AfterPlace(place) => Some(place),
             What::AfterPhase(_)
             | What::Start
             | What::Failure
@@ -134,7 +131,7 @@ impl Breakpoint {
             | What::Output(_)
             | What::Idle(_)
             | What::Longer(_)
-            | What::Memory(_) => Ok(()),
+            | What::Memory(_) => None,
         }
     }
 

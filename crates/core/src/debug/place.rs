@@ -1,8 +1,7 @@
 //! Where a command stands in the buildspec.
 
 use super::cursor::{Cursor, ParseError};
-use crate::event::Block;
-use crate::plan::Work;
+use crate::phase::Block;
 use crate::spec::{USER_PHASES, UserPhase};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,24 +21,6 @@ pub struct Place {
 }
 
 impl Place {
-    /// Why there is no command at this place, where there is none.
-    ///
-    /// # Errors
-    /// One sentence that says what there is.
-    pub fn check(&self, work: &Work) -> Result<(), String> {
-        let phase = work.phase(self.phase);
-        let (list, name) = match self.block {
-            Block::Finally => (&phase.finally, format!("{}:finally", self.phase.key())),
-            _ => (&phase.commands, self.phase.key().to_owned()),
-        };
-        match list.len() {
-            count if (self.index as usize) < count => Ok(()),
-            0 => Err(format!("there is no {self}: {name} has no commands")),
-            1 => Err(format!("there is no {self}: {name} has one command")),
-            count => Err(format!("there is no {self}: {name} has {count} commands")),
-        }
-    }
-
     /// From a text that is read: the phase, and what follows it.
     pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<(UserPhase, Option<Self>), ParseError> {
         let phase = USER_PHASES.into_iter().find(|phase| cursor.take_word(phase.key()));

@@ -1,8 +1,7 @@
 //! Breakpoints and conditions: read, written and read back, refused with a place, held against facts.
 
 use super::*;
-use crate::event::Block;
-use crate::phase::Phase;
+use crate::phase::{Block, Phase};
 use crate::spec::{USER_PHASES, UserPhase};
 use std::time::Duration;
 

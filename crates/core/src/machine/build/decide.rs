@@ -70,7 +70,7 @@ impl BuildMachine {
     }
 
     fn no_place(&self, place: Place) -> Option<String> {
-        self.plan.work.as_ref().ok().and_then(|work| place.check(work).err())
+        self.plan.work.as_ref().ok().and_then(|work| work.has(&place).err())
     }
 
     pub(super) fn decide(&mut self, decision: Decision, by: Who, now: Timestamp, step: &mut Step) {

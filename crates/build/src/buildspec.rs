@@ -1,0 +1,134 @@
+//! The buildspec as a file: found, read, and what is wrong with it as a file.
+
+use super::opened::Unusable;
+use nix::fcntl::OFlag;
+use runner_core::project::{ProjectVariable, VariableKind};
+use runner_core::spec::{self, BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable, yaml};
+use serde::{Deserialize, Serialize};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What a buildspec says, or what is wrong with it; and what its author may not have meant.
+pub(crate) type Parsed = (Result<BuildSpec, Vec<Diagnostic>>, Vec<Diagnostic>);
+
+/// A buildspec that was looked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BuildspecFile {
+    /// As asked for.
+    asked: Option<PathBuf>,
+    path: PathBuf,
+    text: Result<String, Diagnostic>,
+}
+
+impl BuildspecFile {
+    /// Reads the file that is named, or `buildspec.yml` in the source.
+    pub fn read(asked: Option<&Path>, source: &Path) -> Self {
+        let path = asked.map_or_else(|| source.join("buildspec.yml"), Path::to_path_buf);
+        let text = read(&path, asked.is_none());
+        BuildspecFile { asked: asked.map(Path::to_path_buf), path, text }
+    }
+
+    /// One that stands in a project's settings.
+    pub fn inline(text: String) -> Self {
+        BuildspecFile { asked: Some("(inline)".into()), path: PathBuf::new(), text: Ok(text) }
+    }
+
+    /// Its name in messages.
+    pub fn shown(&self) -> String {
+        self.asked
+            .as_ref()
+            .map_or_else(|| "buildspec.yml".into(), |path| path.display().to_string())
+    }
+
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref().ok()
+    }
+
+    /// Its path below the source directory; `None` where it lies elsewhere.
+    pub fn path_in(&self, source: &Path) -> Option<PathBuf> {
+        let path = std::fs::canonicalize(&self.path).ok()?;
+        path.strip_prefix(source).ok().map(Path::to_path_buf)
+    }
+
+    /// As [`Self::parse`], with what its author may not have meant.
+    pub fn check(&self) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
+        match &self.text {
+            Ok(text) => spec::check(text),
+            Err(problem) => Err(vec![problem.clone()]),
+        }
+    }
+
+    /// What it says, or everything that is wrong with it; and what its author may not have meant. `fetched`
+    /// are variables of a project, which go before those of the buildspec.
+    pub fn parse(&self, fetched: &[ProjectVariable]) -> Result<Parsed, Unusable> {
+        let parsed = match &self.text {
+            Ok(text) => spec::parse(text),
+            Err(problem) => Err(vec![problem.clone()]),
+        };
+        Ok(match parsed {
+            Err(problems) => (Err(problems), Vec::new()),
+            Ok((mut spec, warnings)) => {
+                add_variables(&mut spec, fetched)?;
+                (Ok(spec), warnings)
+            }
+        })
+    }
+}
+
+/// Variables of a project whose values are fetched, before those of the buildspec.
+fn add_variables(spec: &mut BuildSpec, fetched: &[ProjectVariable]) -> Result<(), Unusable> {
+    for variable in fetched {
+        let ProjectVariable { name, value, kind, .. } = variable;
+        spec.variables.retain(|own| own.name != *name);
+        spec.parameters.retain(|own| own.name != *name);
+        spec.secrets.retain(|own| own.name != *name);
+        // Values that a project takes from there are not exported (`spec/buildspec.md` 1.3).
+        spec.exported.retain(|own| own != name);
+        let (name, span) = (name.clone(), Span::default());
+        match kind {
+            VariableKind::Secret => {
+                let secret = spec::secret_reference(value)
+                    .map_err(|problem| Unusable::usage(format!("{name}: {}", problem.message)))?;
+                spec.secrets.push(SecretVariable { name, secret, span });
+            }
+            VariableKind::Parameter | VariableKind::Plain => {
+                spec.parameters.push(Variable { name, value: value.clone(), span });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
+    let unreadable = |message: String| Diagnostic::new(Code::Unreadable, Span::default(), message);
+    let failed = |error: io::Error| {
+        let shown = path.display();
+        match error.kind() {
+            io::ErrorKind::NotFound if is_default => unreadable(format!("there is no {shown}"))
+                .hint("name the buildspec: runner run FILE; or the source: --source DIR")
+                .aws("YAML file does not exist"),
+            io::ErrorKind::NotFound => unreadable(format!("there is no {shown}"))
+                .hint("paths are relative to the current directory")
+                .aws(format!("stat {shown}: no such file or directory")),
+            io::ErrorKind::IsADirectory => {
+                unreadable(format!("{shown} is a directory")).hint("name the file in it")
+            }
+            _ => unreadable(format!("cannot read {shown}: {error}")),
+        }
+    };
+    let mut bytes = Vec::new();
+    // One byte more than is taken tells that there is more.
+    let most = yaml::MAX_BYTES as u64 + 1;
+    // The default one is the source's, and could be a FIFO; one that is named may well be.
+    let flags = if is_default { OFlag::O_NONBLOCK } else { OFlag::empty() };
+    let file =
+        OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(failed)?;
+    if is_default && !file.metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
+    {
+        return Err(unreadable(format!("{} is not a file", path.display())));
+    }
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    yaml::decode(bytes).map_err(|problem| *problem)
+}

@@ -1,0 +1,95 @@
+//! A connection at the control socket: frames in, answers and descriptors out.
+//!
+//! Used by `host` and `forward`.
+
+use runner_host::duplex::Duplex;
+use runner_wire::control::{Answer, Request, encode};
+use runner_wire::frame::Decoder;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use tokio::net::UnixStream;
+
+/// Bytes read at once.
+const CHUNK: usize = 4 << 10;
+
+/// The way of frames from a client.
+pub(super) struct Frames {
+    decoder: Decoder,
+    buffer: Vec<u8>,
+    /// The last read has taken all there was: a socket that has more will say so.
+    is_drained: bool,
+}
+
+/// A client, both ways.
+pub(super) struct Connection {
+    pub(super) stream: Duplex,
+    pub(super) frames: Frames,
+}
+
+impl Connection {
+    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        let stream = Duplex::new(OwnedFd::from(stream.into_std()?))?;
+        let frames =
+            Frames { decoder: Decoder::default(), buffer: vec![0; CHUNK], is_drained: false };
+        Ok(Connection { stream, frames })
+    }
+
+    /// The next frame; none at the end.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.frames.next(&self.stream).await
+    }
+
+    pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
+        self.frames.request(&self.stream).await
+    }
+
+    pub(super) async fn answer(&self, answer: &Answer) -> io::Result<()> {
+        send(&self.stream, answer).await
+    }
+
+    /// An answer with descriptors riding on its first byte.
+    pub(super) async fn answer_with(
+        &self,
+        answer: &Answer,
+        mut fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let send = |socket: BorrowedFd<'_>, rest: &[u8]| {
+            runner_sandbox::send(socket, rest, fds).inspect(|_| fds = &[])
+        };
+        self.stream.send_all(&encode(answer)?, send).await
+    }
+}
+
+impl Frames {
+    /// The next request of `client`; none at the end.
+    pub(super) async fn request(&mut self, client: &Duplex) -> io::Result<Option<Request>> {
+        let frame = self.next(client).await?;
+        frame.map(|body| serde_json::from_slice(&body)).transpose().map_err(Into::into)
+    }
+
+    /// The body of the next frame; none at the end.
+    async fn next(&mut self, client: &Duplex) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().map_err(io::Error::other)? {
+                return Ok(Some(frame));
+            }
+            if self.is_drained {
+                client.readable().await?;
+                // Where this is given up, the next call tries before it waits.
+                self.is_drained = false;
+            }
+            match client.read(&mut self.buffer).await? {
+                0 => return Ok(None),
+                got => {
+                    self.is_drained = got < self.buffer.len();
+                    self.decoder.feed(&self.buffer[..got]);
+                }
+            }
+        }
+    }
+}
+
+/// Sends an answer.
+pub(super) async fn send(client: &Duplex, answer: &Answer) -> io::Result<()> {
+    client.write_all(&encode(answer)?).await
+}

@@ -1,0 +1,323 @@
+//! The control socket: where the build's owner and root reach a live build.
+//!
+//! Started by `build`. One task a connection. What a session's program reads and writes passes by: its
+//! client is handed the ends of its terminal or of its pipes.
+
+use super::connection::{Connection, Frames, send};
+use super::forward;
+use crate::driver::Progress;
+use crate::driver::inbox::{Change, Inbox};
+use crate::session::{DEAF, Ending, Hub, OpenError, Session, SessionControls};
+use runner_core::debug::{self, ParseError, Who};
+use runner_core::event::BreakpointId;
+use runner_core::machine::Input;
+use runner_core::phase::Status as BuildStatus;
+use runner_folder::events::Heads;
+use runner_host::clock;
+use runner_host::duplex::Duplex;
+use runner_host::users;
+use runner_wire::control::{Answer, PROTOCOL, Request, Status};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+/// What the socket's requests work with.
+#[derive(Clone)]
+pub struct Host {
+    pub inbox: Inbox,
+    pub hub: Arc<Hub>,
+    pub progress: watch::Receiver<Progress>,
+    pub heads: watch::Receiver<Heads>,
+}
+
+/// Listens at `path`, for the caller alone. Must be called in the runtime.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    runner_host::private::listen(path, 0o600)
+}
+
+/// Serves until the runtime ends.
+pub async fn serve(listener: UnixListener, host: Host) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            continue;
+        };
+        let host = host.clone();
+        // A client that breaks off has its answer.
+        tokio::spawn(async move {
+            let _ = host.serve_one(stream).await;
+        });
+    }
+}
+
+impl Host {
+    async fn serve_one(mut self, stream: UnixStream) -> io::Result<()> {
+        // Its folder keeps others out; this keeps out whoever was handed the socket.
+        let peer = stream.peer_cred()?.uid();
+        let me = nix::unistd::geteuid().as_raw();
+        let caller = users::caller().map(|caller| caller.uid);
+        let mut connection = Connection::new(stream)?;
+        if peer != me && peer != 0 && Some(peer) != caller {
+            let message = "this build belongs to another user".to_owned();
+            return connection.answer(&Answer::Refused { code: 125, message }).await;
+        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        match connection.request().await? {
+            Some(Request::Hello { protocol: PROTOCOL, .. }) => {}
+            Some(Request::Hello { version: theirs, .. }) => {
+                let message = format!(
+                    "this build is run by version {version}, which does not understand version \
+                     {theirs}: use the same program for both"
+                );
+                return connection.answer(&Answer::Refused { code: 125, message }).await;
+            }
+            _ => return Ok(()),
+        }
+        connection.answer(&Answer::Hello { protocol: PROTOCOL, version }).await?;
+        while let Some(request) = connection.request().await? {
+            match request {
+                Request::Status => {
+                    let status = self.status();
+                    connection.answer(&Answer::Status(status)).await?;
+                }
+                Request::Resume => {
+                    let answer = if self.inbox.resume().await {
+                        Answer::Done
+                    } else {
+                        let message = "nothing is paused in this build".to_owned();
+                        Answer::Refused { code: 0, message }
+                    };
+                    connection.answer(&answer).await?;
+                }
+                Request::Decide(decision) => {
+                    let by = who(peer);
+                    let answer = match self.inbox.decide(decision, by).await {
+                        None => Answer::Done,
+                        Some(message) => Answer::Refused { code: 2, message },
+                    };
+                    connection.answer(&answer).await?;
+                }
+                Request::Breakpoints => {
+                    let answer = self.breakpoints(Ok(Change::None)).await;
+                    connection.answer(&answer).await?;
+                }
+                Request::AddBreakpoint { text } => {
+                    let parsed = text.parse().map_err(|error: ParseError| error.to_string());
+                    let change = parsed.map(|breakpoint| Change::Add(Box::new(breakpoint)));
+                    connection.answer(&self.breakpoints(change).await).await?;
+                }
+                Request::RemoveBreakpoint { id } => {
+                    let change = Ok(Change::Remove(BreakpointId(id)));
+                    connection.answer(&self.breakpoints(change).await).await?;
+                }
+                Request::Stop => {
+                    self.inbox.send(Input::Stop { at_once: false }).await;
+                    connection.answer(&Answer::Done).await?;
+                }
+                Request::Watch => return self.watch(connection).await,
+                Request::WatchPauses => return self.watch_pauses(connection).await,
+                Request::EndpointOpened { address } => {
+                    self.inbox.send(Input::Endpoint(Ok(address))).await;
+                    connection.answer(&Answer::Done).await?;
+                }
+                Request::EndpointFailed { problem } => {
+                    self.inbox.send(Input::Endpoint(Err(problem))).await;
+                    connection.answer(&Answer::Done).await?;
+                }
+                Request::Open(open) => {
+                    let session = self.hub.open(&open).await;
+                    return serve_session(connection, session).await;
+                }
+                Request::Files => {
+                    let session = self.hub.open_files().await;
+                    return serve_session(connection, session).await;
+                }
+                Request::Forward { ports, name } => {
+                    return forward::serve(&self.hub, connection, &ports, name).await;
+                }
+                // Belong to a session.
+                Request::Hello { .. }
+                | Request::Dial { .. }
+                | Request::Resize(_)
+                | Request::Active
+                | Request::Signal(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn breakpoints(&self, change: Result<Change, String>) -> Answer {
+        let all = match change {
+            Ok(change) => self.inbox.breakpoints(change).await,
+            Err(message) => Err(message),
+        };
+        match all {
+            Ok(all) => Answer::Breakpoints(all),
+            Err(message) => Answer::Refused { code: 2, message },
+        }
+    }
+
+    fn status(&self) -> Status {
+        let progress = self.progress.borrow();
+        let heads = *self.heads.borrow();
+        let options = self.hub.options();
+        let view = progress.view.as_ref();
+        let state = match view {
+            Some(view) if view.status != BuildStatus::InProgress => view.status.name(),
+            Some(view) if !view.paused.is_empty() => "paused",
+            _ => "running",
+        };
+        Status {
+            state: state.to_owned(),
+            phase: view.map_or("SUBMITTED", |view| view.phase().name()).to_owned(),
+            command: view.and_then(|view| view.command.as_ref()).map(|c| c.text.clone()),
+            sessions: view.map_or(0, |view| view.sessions.len()),
+            paused: view.map_or(0, |view| view.paused.len()),
+            endpoint: view.and_then(|view| view.endpoint.clone()),
+            time_left_s: progress.times_out.map(|at| at.saturating_sub(clock::boot()).as_secs()),
+            sessions_enabled: options.is_enabled,
+            has_container: self.hub.has_container(),
+            session_idle_s: options.idle_timeout.as_secs(),
+            session_longest_s: options.longest.map(|longest| longest.as_secs()),
+            events: heads.events,
+            output: heads.output,
+        }
+    }
+
+    /// Tells each change until the build is over or the client has gone.
+    async fn watch(&mut self, mut connection: Connection) -> io::Result<()> {
+        loop {
+            // Marked as seen first: a change in between is told in the next round.
+            let is_over = self.heads.borrow_and_update().closed;
+            self.progress.mark_unchanged();
+            let status = self.status();
+            connection.answer(&Answer::Status(status)).await?;
+            if is_over {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = self.heads.changed() => changed.map_err(io::Error::other)?,
+                changed = self.progress.changed() => changed.map_err(io::Error::other)?,
+                frame = connection.next() => {
+                    if frame?.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells how the build stands, and again whenever a pause has begun or ended; until the build is over
+    /// or the client has gone.
+    async fn watch_pauses(&mut self, mut connection: Connection) -> io::Result<()> {
+        let mut told = None;
+        loop {
+            let (is_over, pauses) = {
+                let progress = self.progress.borrow_and_update();
+                let view = progress.view.as_ref();
+                (progress.is_over, view.map(|view| (view.pauses, view.paused.len())))
+            };
+            if told != Some(pauses) || is_over {
+                told = Some(pauses);
+                let status = self.status();
+                connection.answer(&Answer::Status(status)).await?;
+            }
+            if is_over {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = self.progress.changed() => changed.map_err(io::Error::other)?,
+                frame = connection.next() => {
+                    if frame?.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Who is at the other end.
+fn who(uid: u32) -> Who {
+    let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    let user = known.map_or_else(|| uid.to_string(), |known| known.name);
+    Who { uid, user, client: debug::Client::Cli }
+}
+
+/// Connects a client and a program, until one of them has gone.
+async fn serve_session(
+    connection: Connection,
+    session: Result<Session, OpenError>,
+) -> io::Result<()> {
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => {
+            let refused = Answer::Refused { code: error.code, message: error.message };
+            return connection.answer(&refused).await;
+        }
+    };
+    let Session { number, ends, controls, course } = session;
+    let fds: Vec<_> = ends.iter().map(AsFd::as_fd).collect();
+    let sent = connection.answer_with(&Answer::Opened { session: number }, &fds).await;
+    // The client alone holds them now, and how it holds them is what the program sees.
+    drop(ends);
+    if sent.is_err() {
+        controls.abandon().await;
+        return sent;
+    }
+    let Connection { stream: client, frames } = connection;
+    tokio::select! {
+        ending = course.end() => {
+            let last = match ending {
+                Ending::Exited(code) => Answer::Exited { code },
+                Ending::Failed { code, message } => Answer::Refused { code, message },
+                Ending::Closed { message } => Answer::Closed { message },
+            };
+            let said = send(&client, &last).await;
+            if said.is_err() {
+                controls.abandon().await;
+            }
+            said
+        }
+        gone = obey(&controls, &client, frames) => {
+            let said = match gone {
+                Ok(Left::Gone) => Ok(()),
+                Ok(Left::Deaf) => {
+                    send(&client, &Answer::Refused { code: 125, message: DEAF.to_owned() }).await
+                }
+                Err(error) => Err(error),
+            };
+            drop(client);
+            controls.abandon().await;
+            said
+        }
+    }
+}
+
+/// Why a client is served no more.
+enum Left {
+    /// It has gone itself.
+    Gone,
+    /// Its container does not answer.
+    Deaf,
+}
+
+/// Does what the client asks for, until it is gone.
+async fn obey(controls: &SessionControls, client: &Duplex, mut frames: Frames) -> io::Result<Left> {
+    while let Some(request) = frames.request(client).await? {
+        match request {
+            Request::Resize(size) => controls.resize(size).await,
+            Request::Signal(signal) if controls.signal(signal).await => {
+                send(client, &Answer::Signalled).await?;
+            }
+            Request::Signal(_) => return Ok(Left::Deaf),
+            Request::Active => controls.active(),
+            _ => {}
+        }
+    }
+    Ok(Left::Gone)
+}

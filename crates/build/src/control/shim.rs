@@ -1,0 +1,122 @@
+//! The shim socket: where a build says that it wants to pause.
+//!
+//! Mounted into the container, only with `--enable-session`. Whoever connects may be hostile: one
+//! message a connection, bounded in size and time; connections bounded in number and in rate. What
+//! is wrong with a message concerns its sender alone.
+
+use crate::driver::Breakpoints;
+use crate::driver::inbox::Inbox;
+use runner_core::machine::Input;
+use runner_wire::abi::shim::{NOTHING_PAUSED, RESUMED, TOO_MANY};
+use runner_wire::shim::{Reader, Request};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// Connections at once; a breakpoint holds one as long as it waits.
+const MAX_CONNECTIONS: usize = 256;
+/// Time a connection has to send its message.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Least time between two connections once many have come in a row.
+const PACE: Duration = Duration::from_millis(2);
+/// Connections taken without a pause.
+const BURST: u32 = 64;
+
+/// The listening end.
+#[derive(Debug)]
+pub struct ShimServer {
+    listener: UnixListener,
+}
+
+impl ShimServer {
+    /// Listens at `path`, for every user there is. Must be called in the runtime.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        Ok(ShimServer { listener: runner_host::private::listen(path, 0o666)? })
+    }
+
+    /// Serves until the runtime ends.
+    pub async fn serve(self, breakpoints: Arc<Breakpoints>, inbox: Inbox) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut in_a_row = 0;
+        let mut last = tokio::time::Instant::now();
+        loop {
+            // Out of descriptors, for one; the next may be luckier.
+            let Ok((mut stream, _)) = self.listener.accept().await else {
+                tokio::time::sleep(PACE).await;
+                continue;
+            };
+            let now = tokio::time::Instant::now();
+            in_a_row = if now - last > PACE { 0 } else { in_a_row + 1 };
+            last = now;
+            if in_a_row > BURST {
+                tokio::time::sleep(PACE).await;
+            }
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                let _ = stream.try_write(&[TOO_MANY]);
+                let _ = stream.shutdown().await;
+                continue;
+            };
+            let (breakpoints, inbox) = (Arc::clone(&breakpoints), inbox.clone());
+            tokio::spawn(async move {
+                // Whatever went wrong, the connection is closed, and that is its answer.
+                let _ = serve_one(&mut stream, &breakpoints, &inbox).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve_one(
+    stream: &mut UnixStream,
+    breakpoints: &Breakpoints,
+    inbox: &Inbox,
+) -> io::Result<()> {
+    let request = tokio::time::timeout(PATIENCE, read(stream))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
+    match request {
+        Request::Resume => {
+            let answer = if inbox.resume().await { RESUMED } else { NOTHING_PAUSED };
+            stream.write_all(&[answer]).await
+        }
+        Request::Breakpoint(caller) => {
+            let directory = String::from_utf8_lossy(&caller.cwd).into_owned();
+            let (call, released) = breakpoints.add(caller);
+            inbox.send(Input::BreakpointHit { call, directory }).await;
+            let mut byte = [0];
+            tokio::select! {
+                released = released => {
+                    if released.is_ok() {
+                        stream.write_all(&[RESUMED]).await?;
+                    }
+                }
+                // It has nothing more to say; the end of its stream is its own end.
+                _ = stream.read(&mut byte) => {
+                    breakpoints.forget(call);
+                    inbox.send(Input::BreakpointGone { call }).await;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn read(stream: &mut UnixStream) -> io::Result<Request> {
+    let mut reader = Reader::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let wanted = reader.wanted().min(buffer.len());
+        let got = stream.read(&mut buffer[..wanted]).await?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let request = reader.feed(&buffer[..got]);
+        if let Some(request) = request.map_err(io::Error::other)? {
+            return Ok(request);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The log on its way to CloudWatch Logs: a line an event, in batches within the service's limits.
+//!
+//! A batch goes off when it is full or a second old. What may succeed at another time is tried again
+//! with growing pauses, for as long as the build runs; meanwhile the log waits on disk, not in memory.
+
+use super::Source;
+use super::lines::{Line, Lines};
+use runner_cloud::{Amazon, CLOUDWATCH_LOGS, CallError};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Most bytes of a batch, each event counted with so many more.
+const MAX_BATCH: usize = 1 << 20;
+const OVERHEAD: usize = 26;
+/// Most events of a batch.
+const MAX_EVENTS: usize = 10_000;
+/// How long a line waits for others.
+const GATHER: Duration = Duration::from_secs(1);
+/// Longest time between the first and the last event of a batch, in milliseconds.
+const MAX_SPAN: u64 = 24 * 60 * 60 * 1000;
+/// Pauses between attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A log stream, as somebody.
+pub(super) struct Stream {
+    amazon: Amazon,
+    group: String,
+    stream: String,
+    is_there: bool,
+}
+
+impl Stream {
+    pub(super) fn new(amazon: Amazon, group: String, stream: String) -> Self {
+        Stream { amazon, group, stream, is_there: false }
+    }
+
+    async fn call(&self, operation: &str, body: Value) -> Result<Value, CallError> {
+        self.amazon.call(CLOUDWATCH_LOGS, operation, &body).await
+    }
+
+    /// Makes the stream, and the group where that is missing.
+    async fn make(&mut self) -> Result<(), CallError> {
+        if self.is_there {
+            return Ok(());
+        }
+        let names = json!({"logGroupName": self.group, "logStreamName": self.stream});
+        let made = match self.call("CreateLogStream", names.clone()).await {
+            Err(error) if error.has_code("ResourceNotFoundException") => {
+                let group = json!({"logGroupName": self.group});
+                match self.call("CreateLogGroup", group).await {
+                    Err(error) if !error.has_code("ResourceAlreadyExistsException") => {
+                        return Err(error);
+                    }
+                    _ => {}
+                }
+                self.call("CreateLogStream", names).await
+            }
+            done => done,
+        };
+        match made {
+            Err(error) if !error.has_code("ResourceAlreadyExistsException") => Err(error),
+            _ => {
+                self.is_there = true;
+                Ok(())
+            }
+        }
+    }
+
+    async fn put(&mut self, batch: &[Line]) -> Result<(), CallError> {
+        self.make().await?;
+        let events: Vec<Value> = batch
+            .iter()
+            .map(|line| json!({"timestamp": line.time, "message": line.text}))
+            .collect();
+        let body = json!({
+            "logGroupName": self.group,
+            "logStreamName": self.stream,
+            "logEvents": events,
+        });
+        let answer = self.call("PutLogEvents", body).await?;
+        match answer.get("rejectedLogEventsInfo") {
+            None | Some(Value::Null) => Ok(()),
+            Some(info) => Err(CallError::Service {
+                code: "rejectedLogEventsInfo".to_owned(),
+                message: info.to_string(),
+            }),
+        }
+    }
+
+    /// The same, as often as it takes.
+    async fn put_at_last(&mut self, batch: &[Line]) -> Result<(), String> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.put(batch).await {
+                Ok(()) => return Ok(()),
+                Err(error) if !error.may_pass() => return Err(error.to_string()),
+                Err(error) => {
+                    tracing::debug!(%error, "CloudWatch Logs: trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+/// Sends the log until all of it has arrived; the error says why it did not.
+pub(super) async fn send(mut source: Source, mut stream: Stream) -> Result<(), String> {
+    let mut lines = Lines::new();
+    let (mut rest, mut batch) = (Vec::new(), Batch::default());
+    let mut heads = source.log.watch();
+    loop {
+        let known = *heads.borrow_and_update();
+        let mut is_at_end = false;
+        while !batch.is_full() {
+            let event = source.reader.next_event().map_err(|error| error.to_string())?;
+            let Some(event) = event else {
+                is_at_end = true;
+                break;
+            };
+            let text = lines.text(&event, &mut source.output).map_err(|error| error.to_string())?;
+            rest.extend(text);
+            lines.cut(&mut rest, false, |line| batch.push(line));
+        }
+        let is_over = known.complete && is_at_end;
+        if is_over {
+            lines.cut(&mut rest, true, |line| batch.push(line));
+        }
+        while batch.is_full() || is_over && !batch.waiting.is_empty() || batch.is_due() {
+            let part = batch.take();
+            // A batch that arrives, however late, is progress enough.
+            source.bounded(|| 0, stream.put_at_last(&part)).await?;
+        }
+        if is_over {
+            return Ok(());
+        }
+        if is_at_end {
+            let due = batch.since.map(|since| since + GATHER);
+            tokio::select! {
+                changed = heads.changed() => if changed.is_err() {
+                    return Err("the log broke off".to_owned());
+                },
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lines that wait to be sent.
+#[derive(Default)]
+struct Batch {
+    waiting: Vec<Line>,
+    bytes: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
+}
+
+impl Batch {
+    fn push(&mut self, line: Line) {
+        self.since.get_or_insert_with(Instant::now);
+        self.bytes += line.text.len() + OVERHEAD;
+        self.waiting.push(line);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= MAX_BATCH || self.waiting.len() >= MAX_EVENTS
+    }
+
+    fn is_due(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= GATHER)
+    }
+
+    /// As many of the first as the service takes at once.
+    fn take(&mut self) -> Vec<Line> {
+        let first = self.waiting.first().map_or(0, |line| line.time);
+        let mut bytes = 0;
+        let fits = |line: &&Line| {
+            bytes += line.text.len() + OVERHEAD;
+            bytes <= MAX_BATCH && line.time < first + MAX_SPAN
+        };
+        let count = self.waiting.iter().take(MAX_EVENTS).take_while(fits).count();
+        let rest = self.waiting.split_off(count);
+        let taken = std::mem::replace(&mut self.waiting, rest);
+        self.bytes = self.waiting.iter().map(|line| line.text.len() + OVERHEAD).sum();
+        self.since = (!self.waiting.is_empty()).then(Instant::now);
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_stay_within_the_services_limits() {
+        let mut batch = Batch::default();
+        let line = |time, length| Line { time, text: "x".repeat(length) };
+        for _ in 0..30 {
+            batch.push(line(1, 100_000));
+        }
+        assert!(batch.is_full());
+        assert_eq!(batch.take().len(), 10);
+        assert_eq!((batch.waiting.len(), batch.bytes), (20, 20 * 100_026));
+        let mut batch = Batch::default();
+        for time in 0..25_000 {
+            batch.push(line(time, 1));
+        }
+        assert_eq!(batch.take().len(), MAX_EVENTS);
+        let mut batch = Batch::default();
+        batch.push(line(0, 1));
+        batch.push(line(MAX_SPAN, 1));
+        assert_eq!((batch.take().len(), batch.take().len()), (1, 1));
+        assert!(!batch.is_due());
+    }
+}

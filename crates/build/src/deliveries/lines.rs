@@ -1,0 +1,84 @@
+//! The log as CodeBuild's lines, each with its time.
+//!
+//! Fed with events; feeds `cloudwatch`, which takes a line for an event, and `object`, which takes
+//! the text.
+
+use runner_core::event::Event;
+use runner_folder::events::{CodeBuild, OutputReader};
+use std::io;
+
+/// Most of a line that has no end yet, in bytes.
+const MAX_LINE: usize = 200 << 10;
+
+/// Takes events and gives out lines.
+pub(super) struct Lines {
+    sink: CodeBuild<Vec<u8>>,
+    /// The time of the last event, in milliseconds since 1970; lines never go back in time.
+    time: u64,
+}
+
+/// A line with its end, or a part of one that is too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) time: u64,
+    pub(super) text: String,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Lines { sink: CodeBuild::new(Vec::new()), time: 0 }
+    }
+
+    /// What an event adds to the text.
+    pub(super) fn text(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<Vec<u8>> {
+        self.time = self.time.max(u64::try_from(event.time.epoch_millis()).unwrap_or(0));
+        self.sink.event(event, output)?;
+        Ok(std::mem::take(self.sink.flushed()?))
+    }
+
+    /// Cuts text into lines; what has no end yet stays in `rest`, unless `all` is wanted.
+    pub(super) fn cut(&self, rest: &mut Vec<u8>, all: bool, mut each: impl FnMut(Line)) {
+        let mut from = 0;
+        loop {
+            let left = &rest[from..];
+            let length = match left.iter().take(MAX_LINE).position(|&byte| byte == b'\n') {
+                Some(at) => at + 1,
+                None if left.len() >= MAX_LINE => boundary(left, MAX_LINE),
+                None if all && !left.is_empty() => left.len(),
+                None => break,
+            };
+            let text = String::from_utf8_lossy(&left[..length]).into_owned();
+            each(Line { time: self.time, text });
+            from += length;
+        }
+        rest.drain(..from);
+    }
+}
+
+/// The last place before `most` at which no character is cut.
+fn boundary(bytes: &[u8], most: usize) -> usize {
+    let is_inside = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
+    (most - 3..=most).rev().find(|at| *at < bytes.len() && !is_inside(at)).unwrap_or(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_whole_or_long() {
+        let lines = Lines::new();
+        let mut rest = b"one\n\ntw".to_vec();
+        let mut got = Vec::new();
+        lines.cut(&mut rest, false, |line| got.push(line.text));
+        assert_eq!(
+            (got.as_slice(), rest.as_slice()),
+            (&["one\n".to_owned(), "\n".to_owned()][..], &b"tw"[..])
+        );
+        rest.extend("\u{e4}".repeat(MAX_LINE).bytes());
+        got.clear();
+        lines.cut(&mut rest, true, |line| got.push(line.text));
+        assert_eq!(got.len(), 3);
+        assert!(got.iter().all(|line| line.len() <= MAX_LINE && !line.contains('\u{fffd}')));
+    }
+}

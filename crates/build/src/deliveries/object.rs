@@ -1,0 +1,47 @@
+//! The log as one compressed object on S3.
+//!
+//! Compressed as it grows, into a file without a name, and put when it is whole.
+
+use super::Source;
+use super::lines::Lines;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use runner_cloud::s3::{Object, S3};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Puts the log; the error says why it is not there.
+pub(super) async fn send(
+    mut source: Source,
+    file: File,
+    s3: &S3,
+    to: &Object,
+) -> Result<(), String> {
+    let failed = |error: io::Error| error.to_string();
+    let mut lines = Lines::new();
+    let mut packed = GzEncoder::new(BufWriter::new(file), Compression::default());
+    let mut heads = source.log.watch();
+    loop {
+        let known = *heads.borrow_and_update();
+        while let Some(event) = source.reader.next_event().map_err(failed)? {
+            let text = lines.text(&event, &mut source.output).map_err(failed)?;
+            packed.write_all(&text).map_err(failed)?;
+        }
+        if known.complete {
+            break;
+        }
+        if heads.changed().await.is_err() {
+            return Err("the log broke off".to_owned());
+        }
+    }
+    let whole = packed.finish().and_then(|out| out.into_inner().map_err(io::Error::from));
+    let mut file = whole.map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    let arrived = AtomicU64::new(0);
+    let told = |bytes: u64| {
+        arrived.fetch_add(bytes, Ordering::Relaxed);
+    };
+    let put = async { s3.put(to, file, &told).await.map_err(|error| error.to_string()) };
+    source.bounded(|| arrived.load(Ordering::Relaxed), put).await
+}

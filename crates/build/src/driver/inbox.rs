@@ -1,0 +1,152 @@
+//! The pipe in: what anybody may ask of a running build.
+//!
+//! Filled by `control` (both sockets), `session`, `signals` and the effects; emptied by
+//! `driver::run`. Bounded: who sends faster than the driver takes waits.
+
+use futures_util::FutureExt;
+use runner_core::debug::{Breakpoint, Decision, Who};
+use runner_core::event::BreakpointId;
+use runner_core::machine::Input;
+use runner_core::phase::{PhaseContext, StatusCode};
+use runner_engine::Fut;
+use runner_outputs::Hears;
+use runner_wire::control::BreakpointLine;
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Requests that may wait.
+const CAPACITY: usize = 64;
+
+/// Something asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Something has happened.
+    Input(Input),
+    /// Let the first that waits go on; the answer tells whether one did.
+    Resume(oneshot::Sender<bool>),
+    /// Somebody decides what follows a stop; the answer says why that does not apply.
+    Decide(Decision, Who, oneshot::Sender<Option<String>>),
+    /// A person's breakpoints change; the answer has all there are, or says why not.
+    Breakpoints(Change, oneshot::Sender<Result<Vec<BreakpointLine>, String>>),
+}
+
+/// How breakpoints change.
+#[derive(Debug)]
+pub enum Change {
+    /// Not at all.
+    None,
+    /// There is one more.
+    Add(Box<Breakpoint>),
+    /// This one goes.
+    Remove(BreakpointId),
+}
+
+/// The sending end. Clones send to the same build.
+#[derive(Clone, Debug)]
+pub struct Inbox(mpsc::Sender<Command>);
+
+impl Inbox {
+    pub fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (command_tx, command_rx) = mpsc::channel(CAPACITY);
+        (Inbox(command_tx), command_rx)
+    }
+
+    /// Sends; a driver that is gone has no use for it any more.
+    pub async fn send(&self, input: Input) {
+        let _ = self.0.send(Command::Input(input)).await;
+    }
+
+    /// Sends from a thread outside the runtime.
+    pub fn send_blocking(&self, input: Input) {
+        let _ = self.0.blocking_send(Command::Input(input));
+    }
+
+    /// Sends from wherever there is a runtime, without waiting.
+    pub fn post(&self, input: Input) {
+        if let Err(mpsc::error::TrySendError::Full(command)) =
+            self.0.try_send(Command::Input(input))
+        {
+            let sender = self.0.clone();
+            tokio::spawn(async move { sender.send(command).await });
+        }
+    }
+
+    /// Performs an effect as a task of its own. One that breaks off is heard of, too: nobody else would
+    /// answer what it was to answer.
+    pub fn perform(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let inbox = self.clone();
+        tokio::spawn(async move {
+            // What the task has worked with is its own, or behind a lock that knows of panics.
+            if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+                let message = format!("the runner has failed to {doing}: {}", said(&*panic));
+                inbox
+                    .send(Input::Lost(PhaseContext::new(StatusCode::InternalServiceError, message)))
+                    .await;
+            }
+        })
+    }
+
+    /// Why a decision does not apply; nothing where it is carried out.
+    pub async fn decide(&self, decision: Decision, by: Who) -> Option<String> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let _ = self.0.send(Command::Decide(decision, by, answer_tx)).await;
+        answer_rx.await.unwrap_or_else(|_| Some("the build is over".to_owned()))
+    }
+
+    /// All breakpoints after a change, or why it cannot be made.
+    pub async fn breakpoints(&self, change: Change) -> Result<Vec<BreakpointLine>, String> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let _ = self.0.send(Command::Breakpoints(change, answer_tx)).await;
+        answer_rx.await.unwrap_or_else(|_| Err("the build is over".to_owned()))
+    }
+
+    /// Whether something was paused and goes on.
+    pub async fn resume(&self) -> bool {
+        let (released_tx, released_rx) = oneshot::channel();
+        let _ = self.0.send(Command::Resume(released_tx)).await;
+        released_rx.await.unwrap_or(false)
+    }
+}
+
+impl Hears for Inbox {
+    fn send(&self, input: Input) -> Fut<'_, ()> {
+        Box::pin(Inbox::send(self, input))
+    }
+}
+
+/// What a panic has to say.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let owned = || panic.downcast_ref::<String>().map(String::as_str);
+    panic.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("it does not say why")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_core::phase::Status;
+
+    #[test]
+    fn an_effect_that_breaks_off_is_heard_of() -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        runtime.block_on(async {
+            let (inbox, mut commands) = Inbox::new();
+            let broken = async { assert_eq!(Status::Failed, Status::Stopped, "never so") };
+            let done = inbox.perform("try it", broken).await;
+            assert!(done.is_ok(), "the panic went no further");
+            let Some(Command::Input(Input::Lost(context))) = commands.recv().await else {
+                panic!("nothing was heard of it")
+            };
+            assert_eq!(context.status_code, StatusCode::InternalServiceError);
+            assert!(context.message.starts_with("the runner has failed to try it: "));
+            assert!(context.message.contains("never so"), "{}", context.message);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! The driver: the loop between the pure machine and the world.
+//!
+//! [`run`] selects one input, has the machine apply it, logs the events and performs the effects.
+//! Inputs come from the [`inbox`], from effects that are done, from the clock and, by way of the
+//! [`watchdog`], from signals.
+
+mod breakpoints;
+mod deliveries;
+mod effects;
+mod entrypoint;
+mod housing;
+pub mod inbox;
+mod pumps;
+mod run;
+mod sessions;
+mod setup;
+mod shell;
+mod upload;
+mod watchdog;
+mod world;
+
+pub use breakpoints::Breakpoints;
+pub use deliveries::Deliveries;
+pub use run::{Driver, Ended, Parts, Progress};
+pub use sessions::Sessions;
+pub use shell::{SharedSnapshot, Snapshot};
+pub use watchdog::{Asked, SIGNALS, Watchdog};
+pub use world::{Advice, Guests, World};

@@ -1,0 +1,289 @@
+//! The loop: select one input, apply it, log the events, perform the effects.
+//!
+//! Started by `build`. It meets the outside world in `select` only; what an input means is the
+//! machine's to say.
+
+use super::effects::{Effects, initial_snapshot};
+use super::inbox::{Change, Command, Inbox};
+use super::watchdog::{Asked, Watchdog};
+use super::world::World;
+use runner_core::debug::Breakpoint;
+use runner_core::event::{BreakpointId, Event, EventBody, Notice};
+use runner_core::machine::{BuildMachine, Effect, Input, Step};
+use runner_core::mask::SharedSecrets;
+use runner_core::phase::{PhaseContext, Status, StatusCode};
+use runner_core::timeline::Timeline;
+use runner_core::view::BuildView;
+use runner_folder::events::LogWriter;
+use runner_host::clock;
+use runner_wire::control::BreakpointLine;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// What a driver is made of.
+pub struct Parts {
+    pub world: World,
+    pub log: LogWriter,
+    pub inbox: Inbox,
+    pub commands: mpsc::Receiver<Command>,
+    /// What signals ask for.
+    pub asked: watch::Receiver<Asked>,
+    pub watchdog: Watchdog,
+    /// Told after each step.
+    pub progress: watch::Sender<Progress>,
+}
+
+/// A build that has come to its end.
+pub struct Ended {
+    /// `None` where there was not one event.
+    pub view: Option<BuildView>,
+    /// Whether the log could be completed; the view is whole all the same.
+    pub logged: io::Result<()>,
+    /// Whether container and layer are gone.
+    pub is_clear: bool,
+}
+
+/// How a build stands, for whoever shows it.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// `None` before the first event.
+    pub view: Option<BuildView>,
+    /// When the build times out, on the boot clock; none while the clock stands still.
+    pub times_out: Option<Duration>,
+    /// The build has ended.
+    pub is_over: bool,
+}
+
+/// Runs one build.
+pub struct Driver {
+    machine: BuildMachine,
+    effects: Effects,
+    log: LogWriter,
+    secrets: SharedSecrets,
+    commands: mpsc::Receiver<Command>,
+    asked: watch::Receiver<Asked>,
+    /// What has been heard of it.
+    heard: Asked,
+    watchdog: Watchdog,
+    progress: watch::Sender<Progress>,
+    timeline: Timeline,
+    /// Events that could not be written yet, because the disk was full.
+    unwritten: Vec<EventBody>,
+    /// Whether nothing of it is left, once it has ended.
+    finished: Option<bool>,
+}
+
+/// What the loop is woken by.
+enum Woken {
+    Command(Command),
+    Signal,
+    /// The machine's deadline has come.
+    Time,
+}
+
+impl Driver {
+    pub fn new(parts: Parts) -> Self {
+        let plan = Arc::clone(&parts.world.plan);
+        let snapshot = initial_snapshot(&plan.layers, &plan.places.source);
+        *parts.world.guests.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let secrets = parts.world.secrets.clone();
+        let effects = Effects::new(Arc::new(parts.world), parts.inbox, parts.log.clone());
+        parts.watchdog.kills_with(effects.kill());
+        Driver {
+            machine: BuildMachine::new(plan),
+            effects,
+            log: parts.log,
+            secrets,
+            commands: parts.commands,
+            asked: parts.asked,
+            heard: Asked::default(),
+            watchdog: parts.watchdog,
+            progress: parts.progress,
+            timeline: Timeline::default(),
+            unwritten: Vec::new(),
+            finished: None,
+        }
+    }
+
+    /// Runs the build to its end.
+    pub async fn run(mut self) -> Ended {
+        self.take(Input::Start);
+        let is_clear = loop {
+            if let Some(is_clear) = self.finished {
+                break is_clear;
+            }
+            match self.next().await {
+                Woken::Command(Command::Input(input)) => self.take(input),
+                Woken::Command(Command::Resume(answer)) => {
+                    let was_paused = self.machine.is_paused();
+                    self.take(Input::Resume);
+                    // Who asked and is gone need not know.
+                    let _ = answer.send(was_paused);
+                }
+                Woken::Command(Command::Decide(decision, by, answer)) => {
+                    let refusal = self.machine.refusal(&decision);
+                    if refusal.is_none() {
+                        self.take(Input::Decide { decision, by });
+                    }
+                    let _ = answer.send(refusal);
+                }
+                Woken::Command(Command::Breakpoints(change, answer)) => {
+                    let _ = answer.send(self.change_breakpoints(&change));
+                }
+                Woken::Signal => self.hear(),
+                Woken::Time => self.take(Input::Tick),
+            }
+        };
+        let logged = self.write_events();
+        self.fold_unwritten();
+        self.log.close();
+        let view = self.timeline.into_view();
+        self.progress.send_replace(Progress { view: view.clone(), times_out: None, is_over: true });
+        Ended { view, logged, is_clear }
+    }
+
+    fn change_breakpoints(&mut self, change: &Change) -> Result<Vec<BreakpointLine>, String> {
+        let removed = match change {
+            Change::Remove(id) => Some(*id),
+            Change::None | Change::Add(_) => None,
+        };
+        let own = self.machine.breakpoints().filter(|(_, owner, _)| *owner == "cli");
+        let own: Vec<_> = own.map(|(id, _, breakpoint)| (id, breakpoint.clone())).collect();
+        if let Some(id) = removed
+            && own.iter().all(|(own, _)| *own != id)
+        {
+            return Err(format!("there is no breakpoint {} to be taken away", id.0));
+        }
+        let kept = own.into_iter().filter(|(id, _)| Some(*id) != removed);
+        let mut breakpoints: Vec<_> = kept.map(|(_, breakpoint)| breakpoint).collect();
+        if let Change::Add(breakpoint) = change {
+            self.machine.check(breakpoint)?;
+            breakpoints.push((**breakpoint).clone());
+        }
+        if !matches!(change, Change::None) {
+            self.take(Input::SetBreakpoints { owner: "cli".to_owned(), breakpoints });
+        }
+        let line = |(id, owner, breakpoint): (BreakpointId, &str, &Breakpoint)| BreakpointLine {
+            id: id.0,
+            owner: owner.to_owned(),
+            text: breakpoint.to_string(),
+        };
+        Ok(self.machine.breakpoints().map(line).collect())
+    }
+
+    async fn next(&mut self) -> Woken {
+        let deadline = self.machine.deadline();
+        let time = async {
+            match deadline {
+                Some(at) => tokio::time::sleep(at.saturating_sub(clock::boot())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            // Its sender is part of the watchdog, which is right here.
+            _ = self.asked.changed() => Woken::Signal,
+            Some(command) = self.commands.recv() => Woken::Command(command),
+            () = time => Woken::Time,
+        }
+    }
+
+    /// Takes what signals have asked for since the last time.
+    fn hear(&mut self) {
+        let asked = *self.asked.borrow_and_update();
+        let slept = asked.slept.saturating_sub(self.heard.slept);
+        if slept > Duration::ZERO {
+            self.take(Input::Slept(slept));
+        }
+        for number in self.heard.stops..asked.stops {
+            let at_once = number > 0;
+            if !at_once {
+                let text = format!("{}: stopping the build; once more ends it at once", asked.name);
+                self.take(Input::Notice(Notice::note(text)));
+            }
+            self.take(Input::Stop { at_once });
+        }
+        self.heard = asked;
+        self.watchdog.heard();
+    }
+
+    fn take(&mut self, input: Input) {
+        let now = clock::now();
+        let Step { events, effects } = self.machine.apply(input, now);
+        // Before anything of this step can hang.
+        let (deadline, times_out) = (self.machine.deadline(), self.machine.times_out());
+        let is_limit = times_out.is_some() && times_out == deadline;
+        let if_late = if is_limit { Status::TimedOut } else { Status::Fault };
+        self.watchdog.step(deadline, self.machine.verdict(), if_late);
+        self.keep(events);
+        if let Err(error) = self.write_events() {
+            self.log_failed(&error);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Finish { is_clear, .. } => self.finished = Some(is_clear),
+                Effect::Release { .. }
+                | Effect::Provision
+                | Effect::Prepare(_)
+                | Effect::Run(_)
+                | Effect::Terminate
+                | Effect::Kill
+                | Effect::Hurry
+                | Effect::Freeze { .. }
+                | Effect::Thaw
+                | Effect::Upload { .. }
+                | Effect::Finalize { .. } => self.effects.perform(effect),
+            }
+        }
+        self.progress.send_modify(|progress| {
+            match (&mut progress.view, self.timeline.view()) {
+                (Some(shown), Some(view)) => shown.clone_from(view),
+                (shown, view) => *shown = view.cloned(),
+            }
+            progress.times_out = self.machine.times_out();
+        });
+    }
+
+    /// To be written next. From here on no event holds a secret.
+    fn keep(&mut self, events: Vec<EventBody>) {
+        let secrets = self.secrets.get();
+        self.unwritten.extend(events.into_iter().map(|mut event| {
+            event.mask(&secrets);
+            event
+        }));
+    }
+
+    fn write_events(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let events = self.log.append(self.unwritten.iter().cloned(), clock::wall())?;
+        self.unwritten.clear();
+        events.iter().for_each(|event| self.timeline.take(event));
+        Ok(())
+    }
+
+    /// What never got into the log is part of the build's record all the same.
+    fn fold_unwritten(&mut self) {
+        for body in std::mem::take(&mut self.unwritten) {
+            let seq = self.timeline.seq() + 1;
+            let event = Event { seq, time: clock::wall(), build_id: String::new(), body };
+            self.timeline.take(&event);
+        }
+    }
+
+    /// A log that cannot be written ends the build. What could not be logged is kept: once the
+    /// build's layer is gone there may be room again.
+    fn log_failed(&mut self, error: &io::Error) {
+        let message = format!("the build's log cannot be written: {error}");
+        let fault = Input::Fault(PhaseContext::new(StatusCode::InternalServiceError, message));
+        let Step { events, effects } = self.machine.apply(fault, clock::now());
+        self.keep(events);
+        self.log.use_reserve();
+        for effect in effects {
+            self.effects.perform(effect);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! DOWNLOAD_SOURCE, as far as it is done in the world: values got, the entrypoint run, the first state
+//! written, the cache put in place, the image's catalog of runtimes read.
+//!
+//! Used by `effects`. What follows from what is found here is the machine's to say.
+
+use super::entrypoint;
+use super::housing::{Housing, facts};
+use super::inbox::Inbox;
+use super::shell::{Shell, ShellError, fault};
+use super::upload;
+use super::world::World;
+use runner_core::machine::{Fetched, FoundCache, Input, Preparation, SetupError, Wanted};
+use runner_core::phase::{PhaseContext, StatusCode};
+use runner_core::runtimes;
+use runner_engine::{Container, OpenMode};
+use runner_outputs::cache::Caching;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{Mutex, watch};
+
+/// Most of a catalog that is read.
+const MAX_CATALOG: u64 = 4 << 20;
+
+/// What is worked with.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) world: Arc<World>,
+    pub(super) inbox: Inbox,
+    pub(super) housing: Housing,
+    pub(super) shell: Arc<Mutex<Option<Shell>>>,
+}
+
+impl Setup {
+    /// Does one thing; the answer, unless the container is being taken down.
+    pub(super) async fn perform(&self, preparation: Preparation) -> Option<Input> {
+        let container = self.housing.current()?;
+        Some(match preparation {
+            Preparation::FetchValues(wanted) => Input::ValuesFetched(self.fetch(&wanted).await),
+            Preparation::RunEntrypoint { variables } => {
+                let found = entrypoint::run(&*container, variables).await;
+                Input::EntrypointRan(found.map_err(|error| {
+                    let is_its_own = matches!(error, ShellError::Entrypoint { .. });
+                    let hint = is_its_own.then(|| entrypoint::HINT.to_owned());
+                    SetupError::new(fault(&error), hint)
+                }))
+            }
+            Preparation::OpenShell { variables } => {
+                let opened = self.open_shell(container, &variables).await;
+                Input::ShellOpened(opened.map_err(|error| fault(&error)))
+            }
+            Preparation::FindCache => Input::CacheFound(self.find_cache(&container).await),
+            Preparation::Rehouse => {
+                let housed = self.rehouse(container).await;
+                let facts = housed.map(|container| facts(&self.world, &*container));
+                Input::Rehoused(facts.map_err(|error| fault(&error)))
+            }
+            Preparation::RestoreCache => {
+                self.restore_cache(&container).await;
+                Input::CacheRestored
+            }
+            Preparation::ReadCatalog => Input::CatalogRead(catalog(&*container).await),
+        })
+    }
+
+    /// Values from Parameter Store and Secrets Manager; masked from here on.
+    async fn fetch(&self, wanted: &Wanted) -> Result<Fetched, SetupError> {
+        let fetched = self.world.vault.fetch(wanted).await?;
+        let values = fetched.0.iter().map(|(_, value)| value.clone().into_bytes());
+        self.world.secrets.add(values).map_err(|error| {
+            let message = format!("cannot mask these values: {error}");
+            SetupError::new(PhaseContext::new(StatusCode::ClientError, message), None)
+        })?;
+        Ok(fetched)
+    }
+
+    async fn open_shell(
+        &self,
+        container: Arc<dyn Container>,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(), ShellError> {
+        let Some(work) = self.world.work() else { return Ok(()) };
+        let shell = Shell::prepare(
+            container,
+            work.version,
+            work.shell.clone(),
+            &self.world.plan.places,
+            variables,
+            Arc::clone(&self.world.guests.snapshot),
+        );
+        *self.shell.lock().await = Some(shell.await?);
+        Ok(())
+    }
+
+    async fn find_cache(&self, container: &Arc<dyn Container>) -> Option<FoundCache> {
+        let (cache, to) = (self.world.work()?.cache.as_ref()?, self.world.outputs.cache.as_ref()?);
+        let (_held, cancel) = watch::channel(false);
+        let caching = self.caching(container, cancel).await?;
+        let before = std::mem::take(&mut *upload::lock(&self.world.outputs.cache_state));
+        let state = caching.find(cache, to, before).await;
+        let found = state.found().map(|(files, bytes)| FoundCache {
+            files,
+            bytes,
+            can_be_layer: state.trees().is_some_and(|trees| container.can_hold(&trees)),
+            has_guests: self.world.guests.sessions.has_guests(),
+        });
+        *upload::lock(&self.world.outputs.cache_state) = state;
+        found
+    }
+
+    async fn rehouse(&self, old: Arc<dyn Container>) -> Result<Arc<dyn Container>, ShellError> {
+        let trees = upload::lock(&self.world.outputs.cache_state).trees();
+        match trees {
+            Some(trees) => {
+                tracing::debug!("the container once more, with the cache as a layer");
+                self.housing.again(trees).await
+            }
+            None => Ok(old),
+        }
+    }
+
+    async fn restore_cache(&self, container: &Arc<dyn Container>) {
+        let work = self.world.work().and_then(|work| work.cache.as_ref());
+        let (Some(cache), Some(to)) = (work, &self.world.outputs.cache) else { return };
+        let (_held, cancel) = watch::channel(false);
+        let Some(caching) = self.caching(container, cancel).await else { return };
+        let found = std::mem::take(&mut *upload::lock(&self.world.outputs.cache_state));
+        let state = caching.restore(cache, to, found).await;
+        *upload::lock(&self.world.outputs.cache_state) = state;
+    }
+
+    async fn caching(
+        &self,
+        container: &Arc<dyn Container>,
+        cancel: watch::Receiver<bool>,
+    ) -> Option<Caching> {
+        let shell = self.shell.lock().await;
+        let (world, container) = (&self.world, Arc::clone(container));
+        let at = upload::workplace(world, shell.as_ref()?, container, &self.inbox, cancel);
+        Some(Caching { at })
+    }
+}
+
+/// The image's catalog of runtimes, where it has one.
+async fn catalog(container: &dyn Container) -> Option<String> {
+    let fd = container.open(Path::new(runtimes::CATALOG), OpenMode::Read).await.ok()?;
+    let mut bytes = Vec::new();
+    File::from(fd).take(MAX_CATALOG).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,99 @@
+//! UPLOAD_ARTIFACTS: what the build leaves, one thing after the other.
+//!
+//! Used by `effects`; what comes of it goes into the machine. Everything is tried, whatever came of the
+//! things before it.
+
+use super::inbox::Inbox;
+use super::shell::Shell;
+use super::world::World;
+use runner_core::event::Notice;
+use runner_core::machine::Input;
+use runner_core::phase::PhaseContext;
+use runner_core::plan::Work;
+use runner_engine::Container;
+use runner_host::clock;
+use runner_outputs::artifacts::{Collector, Uncollected};
+use runner_outputs::cache::{CacheState, Caching};
+use runner_outputs::reports::Reports;
+use runner_outputs::{Leavings, Sources, Teller, Workplace};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// What is asked for.
+pub(super) struct Asked<'a> {
+    pub(super) world: &'a World,
+    pub(super) work: &'a Work,
+    pub(super) shell: &'a Shell,
+    pub(super) container: Arc<dyn Container>,
+    pub(super) inbox: &'a Inbox,
+    /// Becomes true when nobody waits for it any more.
+    pub(super) cancelled: watch::Receiver<bool>,
+    /// Whether nothing has failed so far.
+    pub(super) succeeding: bool,
+}
+
+/// Collects all of it.
+pub(super) async fn upload(asked: &Asked<'_>) -> Result<(), PhaseContext> {
+    let Asked { world, work, shell, container, inbox, cancelled, succeeding } = asked;
+    if !work.exported.is_empty() {
+        inbox.send(Input::Exported(shell.values(&work.exported))).await;
+    }
+    // Before anything of this build's is there.
+    let leavings = world.outputs.leavings.look(&**container).await;
+    let at = workplace(world, shell, Arc::clone(container), inbox, cancelled.clone());
+    let at = Workplace { leavings, ..at };
+    let collector = Collector { at: at.clone(), arn: world.plan.facts.arn.clone() };
+    let mut result = Ok(());
+    if let (Some(artifacts), Some(to)) = (&work.artifacts, &world.outputs.artifacts)
+        && let Err(Uncollected { context, hint }) = collector.collect(artifacts, to).await
+    {
+        if let Some(hint) = hint {
+            inbox.send(Input::Notice(Notice::hint(hint))).await;
+        }
+        result = Err(context);
+    }
+    let reports = Reports {
+        kept: world.outputs.scratch.clone(),
+        dir: world.outputs.reports.dir.clone(),
+        discovers: world.outputs.reports.discovers,
+        project: world.outputs.reports.project.clone(),
+        secrets: world.secrets.get(),
+        created: clock::wall().epoch_seconds(),
+    };
+    // What failed first is what is told.
+    result = result.and(reports.collect(&collector, &work.reports).await);
+    // What a failed build has left is not what the next one wants to begin with.
+    if let (Some(cache), Some(to), true) = (&work.cache, &world.outputs.cache, *succeeding) {
+        let state = std::mem::take(&mut *lock(&world.outputs.cache_state));
+        Caching { at }.save(cache, to, &state).await;
+    }
+    result
+}
+
+/// What is at hand at either end of the build; nothing is left out of what is collected.
+pub(super) fn workplace(
+    world: &World,
+    shell: &Shell,
+    container: Arc<dyn Container>,
+    inbox: &Inbox,
+    cancel: watch::Receiver<bool>,
+) -> Workplace {
+    Workplace {
+        container,
+        teller: Teller(Arc::new(inbox.clone())),
+        values: shell.surroundings(),
+        source: world.plan.places.source.clone(),
+        leavings: Leavings::default(),
+        sources: Sources::new(&world.container_spec.sources),
+        secrets: world.secrets.clone(),
+        build: world.plan.facts.uuid.clone(),
+        scratch: world.outputs.scratch.clone(),
+        identity: world.outputs.identity.clone(),
+        cancel,
+    }
+}
+
+/// What is known of the build's cache.
+pub(super) fn lock(state: &Mutex<CacheState>) -> MutexGuard<'_, CacheState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,47 @@
+//! What the effects work with.
+//!
+//! Made by `build`; used by `effects` and by what they are made of.
+
+use super::SharedSnapshot;
+use super::breakpoints::Breakpoints;
+use super::deliveries::Deliveries;
+use super::sessions::Sessions;
+use crate::secrets::Vault;
+use runner_core::mask::SharedSecrets;
+use runner_core::plan::{BuildPlan, Work};
+use runner_engine::{ContainerSpec, Engine};
+use runner_outputs::Outputs;
+use std::sync::Arc;
+
+/// Advice for the text of a command in which a program was not found.
+pub type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// People in the container, and what they find there.
+pub struct Guests {
+    /// Variables and directory of the last finished command.
+    pub snapshot: SharedSnapshot,
+    pub sessions: Arc<dyn Sessions>,
+    pub breakpoints: Arc<Breakpoints>,
+}
+
+/// Everything the effects work with.
+pub struct World {
+    pub engine: Arc<dyn Engine>,
+    pub container_spec: ContainerSpec,
+    pub plan: Arc<BuildPlan>,
+    /// Grows when values are fetched.
+    pub secrets: SharedSecrets,
+    pub vault: Arc<Vault>,
+    pub guests: Guests,
+    pub outputs: Outputs,
+    /// Copies of the log that go elsewhere.
+    pub deliveries: Arc<dyn Deliveries>,
+    pub missing_program_hint: Advice,
+}
+
+impl World {
+    /// What the buildspec asks for; none where it was rejected.
+    pub(super) fn work(&self) -> Option<&Work> {
+        self.plan.work.as_ref().ok()
+    }
+}

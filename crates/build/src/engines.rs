@@ -1,0 +1,52 @@
+//! The engine of a build, with all it tells and gets.
+
+use super::Build;
+use crate::driver::inbox::Inbox;
+use runner_cloud::ecr;
+use runner_core::event::Notice;
+use runner_core::machine::Input;
+use runner_engine::host_image::EtcCopies;
+use runner_engine::image::{Getter, MOST_BYTES, Progress, Store};
+use runner_engine::{Engine, Note, Parts, Teller};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+impl Build {
+    /// As asked for. `pulls`: where bars are drawn while images are pulled.
+    pub(super) fn engine(&self, inbox: &Inbox, pulls: Progress) -> Arc<dyn Engine> {
+        let inbox = inbox.clone();
+        let tell = once(move |notice| inbox.post(Input::Notice(notice)));
+        self.request.container.engine.engine(Parts {
+            build: self.identity.uuid.to_string(),
+            folder: self.folder.clone(),
+            images: self.images(pulls, Arc::clone(&tell)),
+            etc: EtcCopies::new(self.home.root()),
+            tell,
+        })
+    }
+
+    /// How images are got for this build.
+    fn images(&self, pulls: Progress, tell: Teller) -> Getter {
+        Getter {
+            store: Store::new(self.home.images()),
+            asker: self.request.container.asker.clone(),
+            ecr: ecr::passwords(self.request.values.identity()),
+            progress: pulls,
+            tell: Arc::new(move |note| tell(Note::Image(note))),
+            most_bytes: MOST_BYTES,
+            given_up: Arc::default(),
+        }
+    }
+}
+
+/// Says a thing once, however often a container is made.
+fn once(say: impl Fn(Notice) + Send + Sync + 'static) -> Teller {
+    let said = Mutex::new(HashSet::new());
+    Arc::new(move |note| {
+        let (level, text) = (note.level(), note.to_string());
+        let is_new = said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone());
+        if is_new {
+            say(Notice { level, text, hint: None });
+        }
+    })
+}

@@ -1,0 +1,511 @@
+//! One build from its request to its record, without a terminal: the one file that knows all parts.
+//!
+//! Makes the build's folder, log, sockets, engine and driver, runs the driver to
+//! its end, and leaves a record.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
+
+pub mod control;
+pub mod credentials;
+pub mod deliveries;
+pub mod driver;
+pub mod secrets;
+pub mod session;
+pub mod source;
+pub mod sweep;
+
+mod buildspec;
+mod copies;
+mod engines;
+mod environment;
+mod error;
+mod face;
+mod hints;
+mod identity;
+mod opened;
+mod request;
+
+pub use buildspec::BuildspecFile;
+pub use copies::LogsWanted;
+pub use error::BuildError;
+pub use face::{Begun, Face};
+pub use opened::{Opened, Unusable};
+pub use request::{BuildRequest, CacheRequest, ContainerRequest, OutputsRequest, ValuesRequest};
+
+use crate::control::{ShimServer, host};
+use crate::driver::inbox::Inbox;
+use crate::driver::{
+    Advice, Asked, Breakpoints, Driver, Guests, Parts, Progress, SIGNALS, SharedSnapshot, Watchdog,
+    World,
+};
+use crate::session::{Hub, HubParts, SessionLog};
+use environment::{BuildSource, Environment};
+use identity::Identity;
+use runner_core::env::Layers;
+use runner_core::event::{BuildFacts, Notice};
+use runner_core::machine::Input;
+use runner_core::phase::{PhaseContext, Status, StatusCode};
+use runner_core::plan::{self, BuildPlan, Places, Rejection};
+use runner_core::record::record;
+use runner_core::spec::Diagnostic;
+use runner_engine::image::{Image, Store};
+use runner_engine::leftover::{Folder, Leavings};
+use runner_engine::{ContainerSpec, SourceMount, host_image};
+use runner_folder::events::LogWriter;
+use runner_folder::state::{BuildDir, Home, Meta, Owned, SCHEMA, pid_namespace, prune_old};
+use runner_host::clock;
+use runner_host::runtime;
+use runner_host::signals::Signals;
+use runner_host::users;
+use runner_outputs::cache::CacheTo;
+use runner_outputs::{self as outputs, Destinations, Outputs, ReportsWanted, reports};
+use runner_sandbox::GroupPlan;
+use runner_wire::abi::{AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+/// How long readers of a build's output have once it was ended from outside.
+const READERS: Duration = Duration::from_secs(5);
+/// How long the last files of a build may take to be written.
+const FINISHING: Duration = Duration::from_secs(60);
+
+/// A build that is over.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: Status,
+    /// What has not become of it as it should have.
+    pub warnings: Vec<String>,
+}
+
+/// Runs a build to its end. `exit_code`: what the program exits with where this never returns.
+pub fn run(
+    request: BuildRequest,
+    opened: Opened,
+    home: Home,
+    exit_code: fn(Status) -> u8,
+    face: &mut dyn Face,
+) -> Result<Ended, BuildError> {
+    // Before any thread starts.
+    let signals = Signals::listen(&SIGNALS).map_err(BuildError::io("listen for signals"))?;
+    let runtime = runtime::start_for_build(
+        // Each command that leaves something running in the background keeps a pump.
+        Builder::new_current_thread().max_blocking_threads(4096),
+    )?;
+    let (watchdog, asked) =
+        Watchdog::start(signals, exit_code).map_err(BuildError::io("start a thread"))?;
+    runtime::warm(&runtime)?;
+    let identity = Identity::new(&home, &request.project)?;
+    let uuid = identity.uuid.to_string();
+    let dir = BuildDir::of(&home, &uuid);
+    let traits = request.container.engine.traits();
+    let groups = traits
+        .groups(&uuid, request.container.resources, request.container.privileged)
+        .map_err(BuildError::io("look for control groups"))?;
+    let folder = Folder::of(dir.path());
+    let leavings = Leavings {
+        layers: traits.layers(&folder, &uuid),
+        groups: groups.as_ref().map(GroupPlan::directories).unwrap_or_default(),
+    };
+    let meta = Meta {
+        schema_version: SCHEMA,
+        pid_namespace: pid_namespace(),
+        uuid,
+        project: request.project.clone(),
+        number: identity.number,
+        runner_pid: std::process::id(),
+        engine: leavings.noted().map_err(BuildError::io("note what the build may leave"))?,
+        staging: staging(&opened, &identity),
+    };
+    let (dir, owned) = BuildDir::create(&home, &meta)?;
+    let guard = Guard { watchdog, asked };
+    let build = Build {
+        request,
+        opened,
+        home,
+        identity,
+        dir: dir.clone(),
+        folder: folder.clone(),
+        leavings: leavings.clone(),
+        groups,
+        _owned: owned,
+    };
+    let result = runtime.block_on(build.run(guard, face));
+    leavings.release();
+    if result.is_err() && dir.record().is_ok_and(|record| record.is_none()) {
+        // It never began, or has nowhere to leave a record.
+        let _ = folder.clear(&leavings);
+        let _ = dir.remove_leftovers();
+        let _ = dir.discard();
+    }
+    // What still blocks there (a start that is wanted no more) ends with this program.
+    runtime.shutdown_background();
+    result
+}
+
+/// Where what the build leaves for the user is made before it is whole.
+fn staging(opened: &Opened, identity: &Identity) -> Vec<PathBuf> {
+    let build = identity.uuid.to_string();
+    let folders = opened.artifacts.iter().flat_map(Destinations::folders);
+    let artifacts = folders.map(|folder| outputs::staging(folder, &build));
+    let reports = opened.reports.iter().map(|folder| reports::staging(folder, &build));
+    artifacts.chain(reports).collect()
+}
+
+/// What hears signals.
+struct Guard {
+    watchdog: Watchdog,
+    asked: watch::Receiver<Asked>,
+}
+
+/// A build whose folder exists.
+struct Build {
+    request: BuildRequest,
+    opened: Opened,
+    home: Home,
+    identity: Identity,
+    dir: BuildDir,
+    /// What of it is the engine's.
+    folder: Folder,
+    leavings: Leavings,
+    groups: Option<GroupPlan>,
+    /// Held to the end: letting go says that the build is over.
+    _owned: Owned,
+}
+
+impl Build {
+    async fn run(mut self, guard: Guard, face: &mut dyn Face) -> Result<Ended, BuildError> {
+        let failed = BuildError::io;
+        let Guard { watchdog, asked } = guard;
+        let session_log = self.opened.session_log.take();
+        let log = LogWriter::create(&self.dir, self.identity.id.clone())
+            .map_err(failed("make the build's log"))?;
+        let (inbox, commands) = Inbox::new();
+        let progress = watch::Sender::new(Progress::default());
+
+        let traits = self.request.container.engine.traits();
+        let (root, readonly) = traits
+            .claim(&self.leavings.layers, self.dir.readonly())
+            .map_err(failed("make the build's directories"))?;
+        self.make_readonly(&readonly).map_err(failed("prepare what the container is given"))?;
+        let breakpoints = Arc::new(Breakpoints::default());
+        if self.request.sessions.is_enabled {
+            let server = ShimServer::bind(&readonly.join("shim.sock"))
+                .map_err(failed("listen on the shim socket"))?;
+            tokio::spawn(server.serve(Arc::clone(&breakpoints), inbox.clone()));
+        }
+        let snapshot = SharedSnapshot::default();
+        let hub = Arc::new(Hub::new(HubParts {
+            inbox: inbox.clone(),
+            breakpoints: Arc::clone(&breakpoints),
+            snapshot: Arc::clone(&snapshot),
+            options: self.request.sessions.clone(),
+            build: self.identity.uuid.to_string(),
+            log: session_log.map(|log| Arc::new(log) as Arc<dyn SessionLog>),
+        }));
+        let listener = host::bind(&self.dir.control_socket())
+            .map_err(failed("listen on the control socket"))?;
+        let served = host::Host {
+            inbox: inbox.clone(),
+            hub: Arc::clone(&hub),
+            progress: progress.subscribe(),
+            heads: log.watch(),
+        };
+        tokio::spawn(host::serve(listener, served));
+        let log_file = self.log_file(&log).map_err(failed("write the log into a file"))?;
+
+        let places = self.identity.places(&root, &self.request.buildspec, &self.request.source);
+        let environment = self.environment(&places, &inbox, asked.clone()).await?;
+        hub.mask(environment.secrets.clone());
+        let plan = Arc::new(self.plan(&environment.sources, places, environment.layers.clone()));
+        for text in self.opened.warnings.drain(..) {
+            inbox.send(Input::Notice(Notice::warning(text))).await;
+        }
+        self.tell_hidden_path(&inbox).await;
+        let couriers = self.couriers(&log).map_err(failed("start copies of the log"))?;
+        let Environment { sources, loopback_port, secrets, .. } = environment;
+        let container_spec = self.container_spec(sources, readonly, loopback_port);
+        let world = World {
+            engine: self.engine(&inbox, face.pulls()),
+            outputs: self.outputs(&container_spec.sources),
+            container_spec,
+            plan,
+            secrets,
+            vault: Arc::clone(&self.opened.vault),
+            guests: Guests { snapshot, sessions: hub, breakpoints },
+            deliveries: Arc::new(couriers),
+            missing_program_hint: self.missing_program_hint(),
+        };
+        let uuid = self.identity.uuid.to_string();
+        let begun =
+            Begun { id: &self.identity.id, uuid: &uuid, dir: &self.dir, growth: log.growth() };
+        face.begin(&begun).map_err(failed("show the build"))?;
+        let heard = asked.clone();
+        let guard = watchdog.clone();
+        let parts = Parts { world, log, inbox, commands, asked: heard, watchdog, progress };
+        let ended = Driver::new(parts).run().await;
+        let finished = self.finish(ended, &guard);
+        // Clients that are still there hear how it ended.
+        let reason = finished.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+        face.close(format!("the build has ended: {reason}")).await;
+        let status = finished?;
+        // A reader that takes its time gets all of it.
+        let all = async { tokio::join!(face.shown(), joined(log_file)).1 };
+        let written = tokio::select! {
+            written = all => Some(written),
+            () = impatience(status, asked) => None,
+        };
+        if written.is_none() {
+            face.unread();
+        }
+        let warnings = written.and_then(Result::err).map(|error| self.not_in_file(&error));
+        self.tidy();
+        Ok(Ended { status, warnings: warnings.into_iter().collect() })
+    }
+
+    /// Starts what writes the log into a file.
+    fn log_file(&self, log: &LogWriter) -> io::Result<Option<JoinHandle<io::Result<()>>>> {
+        let Some((_, file)) = &self.opened.log_file else { return Ok(None) };
+        copies::write_to(file.try_clone()?, &self.dir, log.growth()).map(Some)
+    }
+
+    fn not_in_file(&self, error: &io::Error) -> String {
+        let path = self.opened.log_file.iter().map(|(path, _)| path.display().to_string());
+        format!("the log in {} is not complete: {error}", path.collect::<String>())
+    }
+
+    /// Removes what is too old of what builds leave for the next ones.
+    fn tidy(&self) {
+        let now = std::time::SystemTime::now();
+        prune_old(&self.home, now);
+        if let Some(cache) = &self.opened.cache
+            && let Err(error) = cache.tidy()
+        {
+            // It was told already, if it kept the build from anything.
+            tracing::warn!(%error, "old caches stay");
+        }
+        Store::new(self.home.images()).prune_old_trees(now);
+    }
+
+    /// What the container sees at /codebuild/readonly.
+    fn make_readonly(&self, readonly: &Path) -> io::Result<()> {
+        let bin = readonly.join("bin");
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&bin)?;
+        let program = bin.join(BREAKPOINT_NAME);
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&program)?;
+        io::Write::write_all(&mut file, runner_init::PROGRAM)?;
+        for name in COMMANDS
+            .into_iter()
+            .chain([AGENT_NAME, CREDENTIAL_NAME, FILES_NAME])
+            .filter(|name| *name != BREAKPOINT_NAME)
+        {
+            fs::hard_link(&program, bin.join(name))?;
+        }
+        if self.request.buildspec.path_in(&self.request.source).is_none()
+            && let Some(text) = self.request.buildspec.text()
+        {
+            fs::write(readonly.join("buildspec.yml"), text)?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, sources: &[BuildSource], places: Places, layers: Layers) -> BuildPlan {
+        let request = &self.request;
+        let facts = &sources[0].facts;
+        let ContainerRequest { image, engine, privileged, .. } = &request.container;
+        let work = match &self.opened.spec {
+            Ok(spec) => Ok(plan::work(spec.clone())),
+            Err(problems) => Err(Rejection { context: rejection(problems) }),
+        };
+        BuildPlan {
+            facts: BuildFacts {
+                project: request.project.clone(),
+                uuid: self.identity.uuid.to_string(),
+                number: self.identity.number,
+                arn: self.identity.arn.clone(),
+                initiator: self.identity.initiator.clone(),
+                image: image.to_string(),
+                engine: engine.traits().name.to_owned(),
+                resolved_image: None,
+                buildspec: request.buildspec.shown(),
+                source: request.source.display().to_string(),
+                resolved_source_version: facts.commit.clone(),
+                secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),
+                logs: self.logs_facts(),
+                cache: self.opened.cache.as_ref().map(CacheTo::facts),
+                session_enabled: request.sessions.is_enabled,
+                privileged: *privileged,
+                timeout_s: request.limits.timeout.as_secs(),
+                runner_version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            places,
+            layers,
+            work,
+            limits: request.limits,
+            stops: request.stops.clone(),
+        }
+    }
+
+    fn container_spec(
+        &self,
+        sources: Vec<BuildSource>,
+        readonly: PathBuf,
+        loopback_port: Option<u16>,
+    ) -> ContainerSpec {
+        let request = &self.request.container;
+        ContainerSpec {
+            hostname: self.identity.hostname.clone(),
+            image: request.image.clone(),
+            sources: sources.into_iter().map(BuildSource::mount).collect(),
+            readonly,
+            mounts: request.mounts.clone(),
+            cached: None,
+            layers: self.leavings.layers.clone(),
+            unseen: self.opened.unseen.clone(),
+            limits: request.resources,
+            groups: self.groups.clone(),
+            network: request.network,
+            loopback_port,
+            privileged: request.privileged,
+            toolbox: self.opened.toolbox.clone(),
+        }
+    }
+
+    fn outputs(&self, sources: &[SourceMount]) -> Outputs {
+        let Opened { artifacts, cache, reports, .. } = &self.opened;
+        Outputs {
+            artifacts: artifacts.clone(),
+            reports: ReportsWanted {
+                dir: reports.clone(),
+                discovers: reports.is_some() || self.request.outputs.discovers,
+                project: self.request.project.clone(),
+            },
+            cache: cache.clone(),
+            cache_state: Mutex::default(),
+            leavings: self.opened.leavings(sources),
+            identity: self.request.values.identity(),
+            scratch: self.dir.path().to_path_buf(),
+        }
+    }
+
+    /// Advice for a program that is not found.
+    fn missing_program_hint(&self) -> Advice {
+        match self.request.container.image {
+            Image::Host => Box::new(hints::missing_program),
+            _ => Box::new(|_| None),
+        }
+    }
+
+    /// Programs a person has on their PATH and a build in `host` has not.
+    async fn tell_hidden_path(&self, inbox: &Inbox) {
+        if !self.request.container.engine.traits().chooses_tools
+            || self.request.container.image != Image::Host
+            || self.opened.spec.is_err()
+        {
+            return;
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        let hidden = host_image::hidden_path_entries(&path);
+        if let Some(first) = hidden.first() {
+            let list: Vec<String> = hidden.iter().map(|dir| users::with_tilde(dir)).collect();
+            let text = format!(
+                "not in the image `host`, but on your PATH: {} (show one with --mount {first}:{first})",
+                list.join(" "),
+                first = first.display()
+            );
+            inbox.send(Input::Notice(Notice::note(text))).await;
+        }
+    }
+
+    /// Leaves the record and nothing else that only a live build needs.
+    fn finish(&self, ended: driver::Ended, watchdog: &Watchdog) -> Result<Status, BuildError> {
+        let driver::Ended { view, logged, is_clear } = ended;
+        let view = view.ok_or(BuildError::NotBegun)?;
+        let build = record(&view);
+        let patience = match build.build_status {
+            Status::TimedOut | Status::Stopped => Duration::ZERO,
+            _ => FINISHING,
+        };
+        let verdict = Some(build.build_status);
+        watchdog.step(Some(clock::boot() + patience), verdict, Status::Fault);
+        let mut problems = Vec::new();
+        if let Err(error) = logged {
+            problems.push(format!("the build's log could not be completed: {error}"));
+        }
+        // First, so that a full disk has room for the record.
+        let removed = if is_clear {
+            self.folder.clear(&self.leavings).and(self.dir.remove_leftovers())
+        } else {
+            // Whoever clears up finds it by what is left.
+            self.dir.use_reserve()
+        };
+        if let Err(error) = removed {
+            problems.push(format!("cannot remove what only a live build needs: {error}"));
+        }
+        if let Err(error) = self.dir.write_record(&build) {
+            problems.push(format!("cannot write the build's record: {error}"));
+        } else if is_clear && let Err(error) = self.dir.retire() {
+            problems.push(format!("cannot take the build off the list of live ones: {error}"));
+        }
+        if let Some(file) = &self.opened.build_json
+            && let Err(error) = serde_json::to_vec_pretty(&build)
+                .map_err(io::Error::from)
+                .and_then(|text| file.write(&text))
+        {
+            problems.push(format!("cannot write {}: {error}", file.path().display()));
+        }
+        // From here on only those are waited for who read what the build has written.
+        watchdog.step(None, verdict, Status::Fault);
+        match problems.len() {
+            0 => Ok(build.build_status),
+            _ => Err(BuildError::Unfinished(problems)),
+        }
+    }
+}
+
+/// Resolves when the log is in its file, or will not be.
+async fn joined(writer: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
+    let Some(writer) = writer else { return Ok(()) };
+    let broke_off = || io::Error::other("it broke off");
+    let joined = tokio::task::spawn_blocking(move || writer.join());
+    joined.await.map_err(io::Error::other)?.map_err(|_| broke_off())?
+}
+
+/// Resolves when nobody waits any more for whoever reads what the build has written: it was ended from
+/// outside a while ago, or is to end now.
+async fn impatience(status: Status, mut asked: watch::Receiver<Asked>) {
+    asked.mark_unchanged();
+    let a_while = async {
+        match status {
+            Status::TimedOut | Status::Stopped => tokio::time::sleep(READERS).await,
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = a_while => {}
+        Ok(()) = asked.changed() => {}
+    }
+}
+
+/// A rejected buildspec's context: CodeBuild's own words where they are known.
+fn rejection(problems: &[Diagnostic]) -> PhaseContext {
+    let message =
+        problems.iter().find(|problem| problem.is_error()).map_or_else(String::new, |problem| {
+            match &problem.aws {
+                Some(aws) => aws.clone(),
+                None if problem.span.line > 0 => {
+                    format!("{} at line {}", problem.message, problem.span.line)
+                }
+                None => problem.message.clone(),
+            }
+        });
+    PhaseContext::new(StatusCode::YamlFileError, message)
+}

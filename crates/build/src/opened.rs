@@ -1,0 +1,236 @@
+//! What a request names on this machine, found and opened before the build begins.
+//!
+//! What is wrong with it is told then, and no build is made of it.
+
+use super::request::{BuildRequest, CacheRequest, OutputsRequest, ValuesRequest};
+use crate::secrets::{SecretsFile, Vault};
+use crate::session::LogDir;
+use runner_core::env::is_name;
+use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_engine::SourceMount;
+use runner_engine::toolbox;
+use runner_engine::unseen::Unseen;
+use runner_folder::state::Home;
+use runner_host::beneath::{self, Dir};
+use runner_host::named::{Named, Place};
+use runner_outputs::cache::{CacheTo, Signer};
+use runner_outputs::{Destinations, LeavingPlaces, Store};
+use runner_sandbox::Toolbox;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A request that cannot become a build.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Unusable {
+    pub message: String,
+    pub hint: Option<&'static str>,
+    /// Whether what was asked for is wrong, rather than what there is on this machine.
+    pub is_usage: bool,
+}
+
+/// What is at hand for a build before it begins.
+pub struct Opened {
+    /// What the buildspec says, or what is wrong with it.
+    pub(super) spec: Result<BuildSpec, Vec<Diagnostic>>,
+    pub(super) vault: Arc<Vault>,
+    /// Programs for sessions.
+    pub(super) toolbox: Option<Toolbox>,
+    /// The state folder, which no build sees.
+    pub(super) unseen: Unseen,
+    pub(super) session_log: Option<LogDir>,
+    pub(super) artifacts: Option<Destinations>,
+    pub(super) cache: Option<CacheTo>,
+    pub(super) reports: Option<PathBuf>,
+    pub(super) build_json: Option<Named>,
+    /// With its name.
+    pub(super) log_file: Option<(PathBuf, File)>,
+    /// What is told of it in the build's log.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Unusable {
+    pub(super) fn usage(message: String) -> Self {
+        Unusable { message, hint: None, is_usage: true }
+    }
+}
+
+impl Opened {
+    /// Opens all of it. `spec` is what the request's buildspec says.
+    pub fn open(
+        request: &BuildRequest,
+        spec: Result<BuildSpec, Vec<Diagnostic>>,
+        home: &Home,
+    ) -> Result<Self, Unusable> {
+        check_variables(&request.values)?;
+        let unseen = unseen(home, request)?;
+        let OutputsRequest { artifacts, cache, reports, build_json, log_file, .. } =
+            &request.outputs;
+        let artifacts = artifacts.clone().map(Destinations::open);
+        if let Some(artifacts) = &artifacts {
+            check_folder("--artifacts", &artifacts.primary.store)?;
+        }
+        let mut warnings = Vec::new();
+        let cache =
+            cache.clone().map(|cache| open_cache(cache, home, &mut warnings)).transpose()?;
+        let vault = match &request.values.secrets {
+            Some(path) => Vault::File(
+                SecretsFile::read(path)
+                    .map_err(|problem| Unusable::usage(format!("--secrets: {problem}")))?,
+            ),
+            None => Vault::Aws(request.values.identity()),
+        };
+        let session_log = request.sessions.log.as_deref().map(|dir| {
+            LogDir::open(dir).map_err(|error| {
+                Unusable::usage(format!("--session-log: {}: {error}", dir.display()))
+            })
+        });
+        let log_file = log_file.as_ref().map(|path| {
+            let file = named("--log-file", path)?.begin();
+            file.map_err(|error| cannot_write("--log-file", path, &error))
+                .map(|file| (path.clone(), file))
+        });
+        Ok(Opened {
+            toolbox: toolbox(request.container.toolbox)?,
+            spec,
+            vault: Arc::new(vault),
+            unseen,
+            session_log: session_log.transpose()?,
+            artifacts,
+            cache,
+            reports: reports.as_deref().map(reports_dir).transpose()?,
+            build_json: build_json.as_ref().map(|path| named("--build-json", path)).transpose()?,
+            log_file: log_file.transpose()?,
+            warnings,
+        })
+    }
+
+    /// Whether the buildspec was rejected.
+    pub fn is_rejected(&self) -> bool {
+        self.spec.is_err()
+    }
+
+    /// Where builds with these options leave things in the source, if it is there.
+    pub(super) fn leavings(&self, sources: &[SourceMount]) -> LeavingPlaces {
+        let cache = self.cache.iter().filter_map(|cache| match &cache.store {
+            Store::Folder(folder) => Some(folder.clone()),
+            Store::Bucket(_) => None,
+        });
+        let still = self.artifacts.iter().flat_map(Destinations::places).chain(cache);
+        let record = self.build_json.as_ref().and_then(Named::place).map(Place::path);
+        let still = still.chain(self.reports.clone()).chain(record);
+        let live = self.log_file.iter().map(|(path, _)| path.clone());
+        let places = still.map(|place| (place, false)).chain(live.map(|place| (place, true)));
+        let absolute = |(place, is_live)| Some((std::path::absolute(place).ok()?, is_live));
+        let sources: Vec<_> =
+            sources.iter().map(|source| (source.dir.clone(), source.target.clone())).collect();
+        LeavingPlaces::new(places.filter_map(absolute), &sources)
+    }
+}
+
+/// Whether each variable can be handed to a program.
+fn check_variables(values: &ValuesRequest) -> Result<(), Unusable> {
+    let own = values.variables.iter().map(|(name, value)| (name, value));
+    let fetched = values.fetched.iter().map(|variable| (&variable.name, &variable.value));
+    for (name, value) in own.chain(fetched) {
+        if !is_name(name) {
+            return Err(Unusable::usage(format!("`{name}` cannot be the name of a variable")));
+        }
+        if value.contains('\0') {
+            return Err(Unusable::usage(format!("the value of {name} contains a NUL")));
+        }
+    }
+    Ok(())
+}
+
+/// The state folder, which a build may have above what it sees, and not as what it sees.
+fn unseen(home: &Home, request: &BuildRequest) -> Result<Unseen, Unusable> {
+    let unseen = Unseen::of(home.root());
+    let secondary = request.secondary_sources.iter().map(|(_, dir)| dir.as_path());
+    let sources = [request.source.as_path()].into_iter().chain(secondary);
+    let mounts = request.container.mounts.iter().map(|mount| &*mount.source);
+    match sources.chain(mounts).find(|dir| unseen.is(dir)) {
+        None => Ok(unseen),
+        Some(dir) => Err(Unusable {
+            message: format!(
+                "{} is the runner's state folder: it has keys and other builds in it",
+                dir.display()
+            ),
+            hint: Some("set RUNNER_HOME to another directory, or name another one here"),
+            is_usage: true,
+        }),
+    }
+}
+
+/// Checks that a folder is one, or can become one: after the build it is late to hear of it.
+fn check_folder(option: &str, store: &Store) -> Result<(), Unusable> {
+    let Store::Folder(folder) = store else { return Ok(()) };
+    match Dir::real(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(Unusable::usage(format!("{option}: {} is not a directory", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where caches are, and who signs them.
+fn open_cache(
+    cache: CacheRequest,
+    home: &Home,
+    warnings: &mut Vec<String>,
+) -> Result<CacheTo, Unusable> {
+    let CacheRequest { store, project } = cache;
+    let Store::Folder(folder) = store else {
+        return Ok(CacheTo { store, project, signer: Signer::default() });
+    };
+    let folder = beneath::real(&folder).map_err(|error| {
+        let folder = folder.display();
+        Unusable::usage(format!("--cache: cannot find out where {folder} leads: {error}"))
+    })?;
+    let store = Store::Folder(folder.clone());
+    check_folder("--cache", &store)?;
+    let signer = match home.signing_key() {
+        Ok(key) => Signer::new(key),
+        Err(error) => {
+            warnings.push(format!("caches are copied, and hold no secret in their keys: {error}"));
+            Signer::default()
+        }
+    };
+    if let Err(error) = home.note_cache_folder(&folder) {
+        // It is only missing from a list.
+        warnings.push(format!("runner cache ls will not know this folder: {error}"));
+    }
+    Ok(CacheTo { store, project, signer })
+}
+
+fn toolbox(is_wanted: bool) -> Result<Option<Toolbox>, Unusable> {
+    is_wanted.then(toolbox::find).transpose().map_err(|error| Unusable {
+        message: format!("--toolbox: {error}"),
+        hint: Some("install a static one; on Debian: apt-get install busybox-static"),
+        is_usage: false,
+    })
+}
+
+/// The directory of `--reports`, there and open to us before the build begins.
+fn reports_dir(path: &Path) -> Result<PathBuf, Unusable> {
+    let failed = |error: io::Error| cannot_write_to("--reports", path, &error);
+    let path = beneath::real(path).map_err(failed)?;
+    let dir = Dir::make_real(&path, 0o755).map_err(failed)?;
+    let probe = |(_, name)| dir.remove_file(name);
+    dir.part().and_then(probe).map_err(failed)?;
+    Ok(path)
+}
+
+fn named(option: &str, path: &Path) -> Result<Named, Unusable> {
+    Named::open(path).map_err(|error| cannot_write(option, path, &error))
+}
+
+fn cannot_write(option: &str, path: &Path, error: &io::Error) -> Unusable {
+    Unusable::usage(format!("{option}: cannot write {}: {error}", path.display()))
+}
+
+fn cannot_write_to(option: &str, path: &Path, error: &io::Error) -> Unusable {
+    Unusable::usage(format!("{option}: cannot write to {}: {error}", path.display()))
+}

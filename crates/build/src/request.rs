@@ -1,0 +1,176 @@
+//! What a build is asked for with: plain data, options and files resolved to their ends.
+//!
+//! It can be sent to the process that runs the build. What it names on this machine is opened there
+//! (`opened`); values of variables are in it, so it is neither kept nor put on a command line.
+
+use super::buildspec::BuildspecFile;
+use super::copies::LogsWanted;
+use crate::session::SessionOptions;
+use runner_cloud as amazon;
+use runner_core::env::Variables;
+use runner_core::plan::{Limits, Stops};
+use runner_core::project::ProjectVariable;
+use runner_engine::image::{Asker, Image};
+use runner_engine::{Kind, Network, UserMount};
+use runner_outputs::{Destinations, Store};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One build, as asked for. It is never printed: it holds what is secret.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildRequest {
+    pub project: String,
+    /// Where relative paths start from.
+    pub directory: PathBuf,
+    /// Resolved to its end.
+    pub source: PathBuf,
+    /// Further ones, by their identifiers.
+    pub secondary_sources: Vec<(String, PathBuf)>,
+    pub buildspec: BuildspecFile,
+    pub limits: Limits,
+    /// Where it stops.
+    pub stops: Stops,
+    pub container: ContainerRequest,
+    pub values: ValuesRequest,
+    pub outputs: OutputsRequest,
+    pub sessions: SessionOptions,
+}
+
+/// What the build runs in.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerRequest {
+    /// What runs it.
+    pub engine: Kind,
+    pub image: Image,
+    /// Who asks a registry for it.
+    pub asker: Asker,
+    pub mounts: Vec<UserMount>,
+    /// What it may use of the machine.
+    pub resources: runner_sandbox::Limits,
+    pub network: Network,
+    pub privileged: bool,
+    /// Whether sessions have programs of their own.
+    pub toolbox: bool,
+}
+
+/// What the build's variables are made of.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValuesRequest {
+    /// Those that go before all others.
+    pub variables: Variables,
+    /// Those of a project whose values are in Parameter Store or Secrets Manager.
+    pub fetched: Vec<ProjectVariable>,
+    /// Names of those that are not to be shown.
+    pub masked: Vec<String>,
+    /// Whose AWS credentials the build gets.
+    pub aws: Option<amazon::Identity>,
+    /// Where values come from instead of from AWS.
+    pub secrets: Option<PathBuf>,
+}
+
+/// Where what the build leaves goes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputsRequest {
+    pub artifacts: Option<Destinations>,
+    pub cache: Option<CacheRequest>,
+    pub reports: Option<PathBuf>,
+    /// Whether those are looked for that the buildspec does not name, also where none are written.
+    pub discovers: bool,
+    pub build_json: Option<PathBuf>,
+    /// A file that gets the log as well.
+    pub log_file: Option<PathBuf>,
+    /// Where on AWS the log goes as well.
+    pub logs: LogsWanted,
+}
+
+/// Where caches are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheRequest {
+    pub store: Store,
+    /// Caches are found by builds of this name only.
+    pub project: String,
+}
+
+impl ValuesRequest {
+    /// Who calls AWS for the build.
+    pub(super) fn identity(&self) -> amazon::Identity {
+        self.aws.clone().unwrap_or(amazon::Identity::Default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_core::plan::BreakAction;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    fn request() -> BuildRequest {
+        let hour = Duration::from_secs(3600);
+        BuildRequest {
+            project: "demo".to_owned(),
+            directory: "/here".into(),
+            source: "/src".into(),
+            secondary_sources: vec![("ID".to_owned(), "/other".into())],
+            buildspec: BuildspecFile::inline("version: 0.2\n".to_owned()),
+            limits: Limits {
+                timeout: hour,
+                timeout_while_paused: false,
+                break_timeout: Some(hour),
+                break_action: BreakAction::Stop,
+            },
+            stops: Stops {
+                breakpoints: vec!["before:build".parse().expect("a breakpoint")],
+                step: true,
+            },
+            container: ContainerRequest {
+                engine: Kind::default(),
+                image: Image::Layout("/a".into(), Some("b".to_owned())),
+                asker: Asker::Caller,
+                mounts: Vec::new(),
+                resources: runner_sandbox::Limits::default(),
+                network: Network::Host,
+                privileged: false,
+                toolbox: true,
+            },
+            values: ValuesRequest {
+                variables: vec![("A".to_owned(), "b\nc".to_owned())],
+                fetched: Vec::new(),
+                masked: vec!["A".to_owned()],
+                aws: Some(amazon::Identity::Profile("p".to_owned())),
+                secrets: Some("secrets.yml".into()),
+            },
+            outputs: OutputsRequest::default(),
+            sessions: SessionOptions {
+                is_enabled: true,
+                idle_timeout: hour,
+                longest: None,
+                log: None,
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_what_arrives() -> serde_json::Result<()> {
+        let sent = serde_json::to_value(request())?;
+        let arrived: BuildRequest = serde_json::from_value(sent.clone())?;
+        assert_eq!(serde_json::to_value(arrived)?, sent);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_overlooked() -> serde_json::Result<()> {
+        for group in ["/container", "/values", "/outputs", "/sessions", ""] {
+            let mut sent = serde_json::to_value(request())?;
+            let fields = sent.pointer_mut(group).and_then(Value::as_object_mut).expect("a group");
+            fields.insert("hold".to_owned(), json!(true));
+            assert!(serde_json::from_value::<BuildRequest>(sent).is_err(), "in {group}");
+        }
+        Ok(())
+    }
+}

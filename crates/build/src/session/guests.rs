@@ -1,0 +1,197 @@
+//! Who is in a build: clients come and go, the build's log and the audit hear of it, and at the end all are
+//! told to leave.
+//!
+//! Kept by `hub`. A client is in as long as its [`Presence`] lives.
+
+use super::log::{SessionLog, SessionNote};
+use crate::driver::inbox::Inbox;
+use runner_core::machine::Input;
+use runner_core::mask::SharedSecrets;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+
+/// Why all sessions are being closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Closing {
+    /// One line for the person.
+    pub message: String,
+}
+
+/// The clients of a build.
+pub(super) struct Guests {
+    inbox: Inbox,
+    /// The build's uuid.
+    build: String,
+    log: Option<Arc<dyn SessionLog>>,
+    /// What neither transcripts nor audit lines show; known before there is a container.
+    secrets: OnceLock<SharedSecrets>,
+    next: AtomicU64,
+    closing: watch::Sender<Option<Closing>>,
+    count: watch::Sender<usize>,
+}
+
+impl Guests {
+    pub(super) fn new(inbox: Inbox, build: String, log: Option<Arc<dyn SessionLog>>) -> Self {
+        Guests {
+            inbox,
+            build,
+            log,
+            secrets: OnceLock::new(),
+            next: AtomicU64::new(1),
+            closing: watch::Sender::new(None),
+            count: watch::Sender::new(0),
+        }
+    }
+
+    /// Says once what is secret.
+    pub(super) fn mask(&self, secrets: SharedSecrets) {
+        let _ = self.secrets.set(secrets);
+    }
+
+    pub(super) fn secrets(&self) -> SharedSecrets {
+        self.secrets.get().cloned().unwrap_or_default()
+    }
+
+    /// Where transcripts go, and the name of a session that has none of its own.
+    pub(super) fn log(&self) -> Option<&dyn SessionLog> {
+        self.log.as_deref()
+    }
+
+    pub(super) fn name_of(&self, session: u64) -> String {
+        format!("{}-{session}", self.build)
+    }
+
+    /// Why nobody is let in any more.
+    pub(super) fn closed(&self) -> Option<Closing> {
+        self.closing.borrow().clone()
+    }
+
+    /// All are to leave. A reason that was given stays, unless this one says more.
+    pub(super) fn send_off(&self, message: String, says_more: bool) {
+        self.closing.send_if_modified(|closing| {
+            let is_news = says_more || closing.is_none();
+            if is_news {
+                *closing = Some(Closing { message });
+            }
+            is_news
+        });
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        *self.count.borrow() > 0
+    }
+
+    /// Resolves when nobody is in.
+    pub(super) async fn all_gone(&self) {
+        // Fails only when these are gone, and with them every session.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// A client comes in.
+    pub(super) async fn enter(self: &Arc<Self>, program: String, id: Option<String>) -> Presence {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let closing = self.closing.subscribe();
+        let mut note = self.note("opened", number, id.as_deref());
+        note.program = Some(self.masked(&program));
+        self.keep(note);
+        self.inbox.send(Input::SessionOpened { session: number, program }).await;
+        self.count.send_modify(|count| *count += 1);
+        Presence { number, id, guests: Arc::clone(self), closing, how: None }
+    }
+
+    fn note<'a>(
+        &'a self,
+        event: &'static str,
+        session: u64,
+        session_id: Option<&'a str>,
+    ) -> SessionNote<'a> {
+        let build = &self.build;
+        SessionNote { event, build, session, session_id, ..SessionNote::default() }
+    }
+
+    fn keep(&self, note: SessionNote<'_>) {
+        if let Some(log) = &self.log {
+            log.note(note);
+        }
+    }
+
+    /// Text for an audit line.
+    fn masked(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        if let Some(secrets) = self.secrets.get() {
+            secrets.get().mask_text(&mut text);
+        }
+        text
+    }
+}
+
+/// A client that is in the build: the log and `ps` know of it until this goes.
+pub struct Presence {
+    pub number: u64,
+    /// Its id at AWS's clients.
+    id: Option<String>,
+    guests: Arc<Guests>,
+    closing: watch::Receiver<Option<Closing>>,
+    how: Option<String>,
+}
+
+impl Presence {
+    /// Resolves when all clients are to go: with a line for the person.
+    pub async fn closing(&mut self) -> String {
+        let closing = closing(&mut self.closing).await;
+        // What is known by now says more than what was known when the end began.
+        let message = self.closing.borrow().as_ref().map(|newest| newest.message.clone());
+        let message = message.unwrap_or(closing.message);
+        self.how = Some(message.clone());
+        message
+    }
+
+    /// As [`Self::closing`], for a program that goes on until it has been ended.
+    pub(super) async fn sent_off(&mut self) -> Closing {
+        closing(&mut self.closing).await
+    }
+
+    /// Why all are to leave, as far as it is known by now.
+    pub(super) fn newest_closing(&self) -> Option<Closing> {
+        self.closing.borrow().clone()
+    }
+
+    /// What ended it.
+    pub(super) fn ended(&mut self, how: String) {
+        self.how = Some(how);
+    }
+
+    /// It was connected to something that listens in the container, or was not.
+    pub fn connected(&self, to: &str, how: &str) {
+        let mut note = self.guests.note("connected", self.number, self.id.as_deref());
+        note.to = Some(self.guests.masked(to));
+        note.how = Some(self.guests.masked(how));
+        self.guests.keep(note);
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let how = self.how.take().unwrap_or_else(|| "the client has gone".to_owned());
+        let (guests, session) = (Arc::clone(&self.guests), self.number);
+        let mut note = guests.note("closed", session, self.id.as_deref());
+        note.how = Some(guests.masked(&how));
+        guests.keep(note);
+        // None when this program is on its way out, and nobody is interested any more.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            guests.inbox.send(Input::SessionClosed { session, how }).await;
+            // Whoever waits for the last session finds its end in the log.
+            guests.count.send_modify(|count| *count = count.saturating_sub(1));
+        });
+    }
+}
+
+async fn closing(closing: &mut watch::Receiver<Option<Closing>>) -> Closing {
+    let wanted = closing.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
+    match wanted {
+        Some(closing) => closing,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,315 @@
+//! The hub: opens sessions while there is a container, and ends them when the build ends.
+//!
+//! Fed by `control::host` with what a client asks for; uses the engine's `exec`, the same that build
+//! commands use. A session sees the variables and the directory of the process that waits at a
+//! breakpoint, or else those of the last finished command.
+
+use super::guests::{Guests, Presence};
+use super::log::SessionLog;
+use super::program::{GRACE, Limits, Session, end};
+use super::refusal::{DEAF, LAST_RESORT, OpenError, refusal};
+use super::transcript::Transcript;
+use crate::driver::inbox::Inbox;
+use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
+use runner_core::env::DEFAULT_PATH;
+use runner_core::mask::SharedSecrets;
+use runner_core::phase::Status;
+use runner_engine::dial::{self, Remote};
+use runner_engine::{Container, ExecSpec, Fut, Ids, OpenMode, Stdio, files, users};
+use runner_wire::abi::TOOLBOX_PATH;
+use runner_wire::control::{Open, Size};
+use serde::{Deserialize, Serialize};
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Shells a session may start, the most comfortable first.
+const SHELLS: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
+/// `TERM` for a client that does not tell its own.
+const TERM: &str = "xterm-256color";
+
+/// How long something may take before the container is asked whether it is there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What sessions of a build are like.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionOptions {
+    /// Whether codebuild-breakpoint pauses the build and AWS's clients are let in.
+    pub is_enabled: bool,
+    /// A terminal session without input or output for so long is closed.
+    pub idle_timeout: Duration,
+    /// The longest a terminal session may be open.
+    pub longest: Option<Duration>,
+    /// Where transcripts go, where they are wanted.
+    pub log: Option<PathBuf>,
+}
+
+/// What a hub works with.
+pub struct HubParts {
+    pub inbox: Inbox,
+    pub breakpoints: Arc<Breakpoints>,
+    pub snapshot: SharedSnapshot,
+    pub options: SessionOptions,
+    /// The build's uuid.
+    pub build: String,
+    /// Where transcripts go, where they are wanted.
+    pub log: Option<Arc<dyn SessionLog>>,
+}
+
+/// Opens and ends sessions.
+pub struct Hub {
+    breakpoints: Arc<Breakpoints>,
+    snapshot: SharedSnapshot,
+    options: SessionOptions,
+    container: Mutex<Option<Arc<dyn Container>>>,
+    guests: Arc<Guests>,
+}
+
+impl Hub {
+    pub fn new(parts: HubParts) -> Self {
+        Hub {
+            breakpoints: parts.breakpoints,
+            snapshot: parts.snapshot,
+            options: parts.options,
+            container: Mutex::new(None),
+            guests: Arc::new(Guests::new(parts.inbox, parts.build, parts.log)),
+        }
+    }
+
+    /// Starts a program for a client.
+    pub async fn open(&self, request: &Open) -> Result<Session, OpenError> {
+        self.unless_deaf(self.start_program(request)).await
+    }
+
+    async fn start_program(&self, request: &Open) -> Result<Session, OpenError> {
+        let container = self.container()?;
+        let user = match &request.user {
+            None => Ids::default(),
+            Some(name) => users::resolve(&*container, name)
+                .await
+                .ok_or_else(|| OpenError::ours(format!("the container has no user `{name}`")))?,
+        };
+        let spec = self.exec_spec(&*container, request, user).await;
+        let label = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
+        let limits = Limits {
+            idle: (!request.keeps_time).then_some(self.options.idle_timeout),
+            longest: self.options.longest,
+        };
+        let recorder = self.guests.log();
+        self.start(&*container, spec, label, request.name.clone(), limits, recorder).await
+    }
+
+    /// What no transcript and no audit line is to show.
+    pub fn mask(&self, secrets: SharedSecrets) {
+        self.guests.mask(secrets);
+    }
+
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// Whether there is a container that sessions can be opened in.
+    pub fn has_container(&self) -> bool {
+        self.container().is_ok()
+    }
+
+    /// Starts the program that moves files, for a client that talks to it over its pipes. Relative
+    /// paths mean what they mean to a program that is started now.
+    pub async fn open_files(&self) -> Result<Session, OpenError> {
+        let container = self.container()?;
+        // Its client would wait for its first word, and nobody could tell it that none comes.
+        if !container.answers().await {
+            return Err(OpenError::ours(DEAF));
+        }
+        let (_, cwd) = self.context();
+        let spec = files::exec_spec(&*container, cwd);
+        let limits = Limits { idle: None, longest: None };
+        self.start(&*container, spec, "cp".to_owned(), None, limits, None).await
+    }
+
+    /// A client that connects to what listens in the container is there.
+    pub async fn enter(&self, label: String, name: Option<String>) -> Result<Presence, OpenError> {
+        self.container()?;
+        Ok(self.guests.enter(label, name).await)
+    }
+
+    /// Connects to what listens in the container.
+    pub async fn dial(&self, remote: &Remote) -> Result<OwnedFd, OpenError> {
+        let container = self.container()?;
+        let dialled = dial::dial(&*container, remote);
+        self.unless_deaf(async {
+            dialled.await.map_err(|error| OpenError::ours(error.to_string()))
+        })
+        .await
+    }
+
+    /// What the container is asked for, as long as it answers at all.
+    async fn unless_deaf<T>(
+        &self,
+        asked: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, OpenError> {
+        let mut asked = pin!(asked);
+        loop {
+            tokio::select! {
+                done = &mut asked => return done,
+                () = tokio::time::sleep(LOOK) => {
+                    // That there is none is told by whoever needs one.
+                    if let Ok(container) = self.container()
+                        && !container.answers().await
+                    {
+                        return Err(OpenError::ours(DEAF));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn start(
+        &self,
+        container: &dyn Container,
+        spec: ExecSpec,
+        label: String,
+        id: Option<String>,
+        limits: Limits,
+        recorder: Option<&dyn SessionLog>,
+    ) -> Result<Session, OpenError> {
+        let name = String::from_utf8_lossy(&spec.argv[0]).into_owned();
+        let process = container.exec(spec).await.map_err(|error| refusal(&error, &name))?;
+        let signals = process.signals.clone();
+        let presence = self.guests.enter(label, id.clone()).await;
+        let number = presence.number;
+        let transcript = recorder.map(|log| self.transcript(log, id.as_deref(), number));
+        let failed = match transcript.transpose() {
+            Ok(transcript) => match Session::new(presence, name, process, limits, transcript) {
+                Ok(session) => return Ok(session),
+                Err(error) => format!("cannot connect to the session's program: {error}"),
+            },
+            Err(error) => format!("cannot keep a transcript of this session: {error}"),
+        };
+        end(&signals).await;
+        Err(OpenError::ours(failed))
+    }
+
+    /// The transcript of a session that begins.
+    fn transcript(
+        &self,
+        log: &dyn SessionLog,
+        name: Option<&str>,
+        number: u64,
+    ) -> io::Result<Transcript> {
+        // Names of other programs become names of files.
+        let is_plain = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        let name = name.filter(is_plain).map_or_else(|| self.guests.name_of(number), str::to_owned);
+        Ok(Transcript::new(self.guests.secrets(), log.transcript(&name)?))
+    }
+
+    /// The container, while new guests are let in.
+    fn container(&self) -> Result<Arc<dyn Container>, OpenError> {
+        if let Some(closing) = self.guests.closed() {
+            return Err(OpenError::ours(closing.message));
+        }
+        let container = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        container.ok_or_else(|| OpenError::ours("the build's container is not there yet"))
+    }
+
+    async fn exec_spec(&self, container: &dyn Container, request: &Open, user: Ids) -> ExecSpec {
+        let (mut env, cwd) = self.context();
+        let mut argv: Vec<Vec<u8>> =
+            request.argv.iter().map(|argument| argument.clone().into_bytes()).collect();
+        if argv.is_empty() {
+            argv.push(shell(container).await.into_bytes());
+        }
+        let stdio = match request.terminal {
+            Some(Size { rows, cols }) => {
+                env.retain(|variable| !variable.starts_with(b"TERM="));
+                let term = request.term.as_deref().filter(|term| !term.contains('\0'));
+                env.push(format!("TERM={}", term.unwrap_or(TERM)).into_bytes());
+                Stdio::Terminal(rows, cols)
+            }
+            None if request.merged => Stdio::Merged,
+            None => Stdio::Separate,
+        };
+        // A build that has spoilt its PATH is one that somebody wants to look into.
+        let path = match env.iter().find_map(|variable| variable.strip_prefix(b"PATH=")) {
+            Some(path) => [path, b":", DEFAULT_PATH.as_bytes()].concat(),
+            None => DEFAULT_PATH.as_bytes().to_vec(),
+        };
+        let toolbox = container.has_toolbox();
+        if toolbox {
+            // After everything of the image: what a person tries here is to be what the build does.
+            let own = env.iter().find_map(|variable| variable.strip_prefix(b"PATH="));
+            let own = own.unwrap_or(DEFAULT_PATH.as_bytes());
+            let variable = [b"PATH=", own, b":", TOOLBOX_PATH.as_bytes()].concat();
+            env.retain(|variable| !variable.starts_with(b"PATH="));
+            env.push(variable);
+        }
+        let path =
+            if toolbox { [path.as_slice(), b":", TOOLBOX_PATH.as_bytes()].concat() } else { path };
+        ExecSpec { argv, path, env, cwd, cwd_or_root: true, user, stdio, toolbox }
+    }
+
+    /// Variables and directory for a new session.
+    fn context(&self) -> (Vec<Vec<u8>>, Vec<u8>) {
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.breakpoints.first_waiting() {
+            Some(caller) if caller.environment.is_empty() => (snapshot.env, caller.cwd),
+            Some(caller) => (caller.environment, caller.cwd),
+            None => (snapshot.env, snapshot.cwd),
+        }
+    }
+}
+
+impl Sessions for Hub {
+    fn connect(&self, container: Arc<dyn Container>) {
+        *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(container);
+    }
+
+    fn has_guests(&self) -> bool {
+        self.guests.is_any()
+    }
+
+    fn has_shell(&self) -> Fut<'_, bool> {
+        Box::pin(async {
+            let Ok(container) = self.container() else { return false };
+            let shell = shell(&*container).await;
+            container.has_toolbox() || is_there(&*container, &shell).await
+        })
+    }
+
+    fn hang_up(&self) {
+        self.guests.send_off("the build is being stopped".to_owned(), false);
+    }
+
+    fn close(&self, status: Status) -> Fut<'_, ()> {
+        self.guests.send_off(format!("the build has ended: {status}"), true);
+        Box::pin(async move {
+            let _ = tokio::time::timeout(2 * GRACE, self.guests.all_gone()).await;
+        })
+    }
+}
+
+/// The best shell the image has.
+async fn shell(container: &dyn Container) -> String {
+    for path in SHELLS {
+        if is_there(container, path).await {
+            return path.to_owned();
+        }
+    }
+    if container.has_toolbox() && !is_there(container, LAST_RESORT).await {
+        return format!("{TOOLBOX_PATH}/sh");
+    }
+    LAST_RESORT.to_owned()
+}
+
+async fn is_there(container: &dyn Container, path: &str) -> bool {
+    match container.open(Path::new(path), OpenMode::Look).await {
+        Ok(_) => true,
+        // A link, which is not followed: it is there.
+        Err(error) => error.kind() == io::ErrorKind::InvalidInput,
+    }
+}

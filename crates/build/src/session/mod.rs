@@ -1,0 +1,19 @@
+//! Sessions: programs that somebody runs in a build's container beside the build.
+//!
+//! [`Hub`] opens them, whatever client they serve; `guests` knows who is in, `program` is one that runs;
+//! `control::host` connects it and a client of this program. [`SessionLog`] keeps what was shown
+//! and done.
+#![deny(clippy::disallowed_methods)]
+
+mod guests;
+mod hub;
+mod log;
+mod program;
+mod refusal;
+mod tee;
+mod transcript;
+
+pub use hub::{Hub, HubParts, SessionOptions};
+pub use log::{LogDir, SessionLog};
+pub use program::{Ending, Session, SessionControls};
+pub use refusal::{DEAF, OpenError};

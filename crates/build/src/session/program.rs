@@ -1,0 +1,271 @@
+//! A program that runs for a client: its ends, what the client may do to it, and when it is ended from this
+//! side.
+//!
+//! Started by `hub`; `control::host` hands the ends over and tells the client how it ended.
+
+use super::guests::{Closing, Presence};
+use super::refusal::refusal;
+use super::tee::Tee;
+use super::transcript::Transcript;
+use nix::sys::signal::Signal;
+use runner_core::time::in_words;
+use runner_engine::{Ends, ExecError, Process, Reach, Signals};
+use runner_wire::control::{ACTIVITY_PACE, Size};
+use runner_wire::init::Exit;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// How long a session's programs have between SIGHUP and SIGKILL.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a signal may take on its way.
+const ARRIVAL: Duration = Duration::from_secs(2);
+
+/// How long a session on a terminal may go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Without input or output; none where the client has a clock of its own.
+    pub(super) idle: Option<Duration>,
+    /// At all.
+    pub(super) longest: Option<Duration>,
+}
+
+/// A program that runs for a client.
+pub struct Session {
+    pub number: u64,
+    /// What is to be handed over to the client: one end of the program's terminal, or those of its pipes.
+    pub ends: Vec<OwnedFd>,
+    pub controls: SessionControls,
+    pub course: SessionCourse,
+}
+
+/// What a client may do to a session's program.
+pub struct SessionControls {
+    terminal: Option<OwnedFd>,
+    signals: Signals,
+    activity: watch::Sender<()>,
+}
+
+/// A session's program, until it ends or is ended.
+pub struct SessionCourse {
+    presence: Presence,
+    program: String,
+    has_terminal: bool,
+    exit: oneshot::Receiver<Result<Exit, ExecError>>,
+    ended: Option<Result<Exit, ExecError>>,
+    signals: Signals,
+    activity: watch::Receiver<()>,
+    idle: Option<Duration>,
+    /// When it is closed, however busy it is.
+    until: Option<tokio::time::Instant>,
+    /// What the program writes passes through here where it is recorded.
+    tee: Option<Tee>,
+    /// Set when the session was ended from this side: why, and what the client is told.
+    closed: Option<Closing>,
+}
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The program has ended by itself.
+    Exited(u8),
+    /// The program could not be executed.
+    Failed { code: u8, message: String },
+    /// The session was ended from this side.
+    Closed { message: String },
+}
+
+impl Session {
+    /// With a transcript what the program writes is kept as well as shown.
+    pub(super) fn new(
+        presence: Presence,
+        program: String,
+        process: Process,
+        limits: Limits,
+        transcript: Option<Transcript>,
+    ) -> io::Result<Self> {
+        let mut terminal = None;
+        let (tee, ends) = match (process.ends, transcript) {
+            (Ends::Terminal(master), transcript) => {
+                terminal = Some(master.try_clone()?);
+                match transcript {
+                    None => {
+                        // The program may take keys more slowly than they are typed.
+                        rustix::io::ioctl_fionbio(&master, true)?;
+                        (None, vec![master])
+                    }
+                    Some(transcript) => {
+                        let (tee, shown) = Tee::terminal(master, transcript)?;
+                        (Some(tee), vec![shown])
+                    }
+                }
+            }
+            (Ends::Merged(output), None) => (None, vec![output]),
+            (Ends::Merged(output), Some(transcript)) => {
+                let (tee, shown) = Tee::pipes(vec![output], transcript)?;
+                (Some(tee), shown)
+            }
+            (Ends::Separate(pipes), None) => (None, pipes.into()),
+            (Ends::Separate([input, output, errors]), Some(transcript)) => {
+                let (tee, shown) = Tee::pipes(vec![output, errors], transcript)?;
+                (Some(tee), std::iter::once(input).chain(shown).collect())
+            }
+        };
+        let activity = watch::Sender::new(());
+        let number = presence.number;
+        let course = SessionCourse {
+            presence,
+            program,
+            has_terminal: terminal.is_some(),
+            exit: process.exit,
+            ended: None,
+            signals: process.signals.clone(),
+            activity: activity.subscribe(),
+            idle: limits.idle,
+            until: limits.longest.map(|longest| tokio::time::Instant::now() + longest),
+            tee,
+            closed: None,
+        };
+        let controls = SessionControls { terminal, signals: process.signals, activity };
+        Ok(Session { number, ends, controls, course })
+    }
+}
+
+impl SessionControls {
+    /// Something was typed or shown.
+    pub fn active(&self) {
+        self.activity.send_replace(());
+    }
+
+    pub async fn resize(&self, size: Size) {
+        if let Some(terminal) = &self.terminal {
+            self.active();
+            self.signals.resize(terminal.as_fd(), size.rows, size.cols).await;
+        }
+    }
+
+    /// Sends a signal; whether there is anybody to take it.
+    pub async fn signal(&self, signal: i32) -> bool {
+        let sent = async {
+            self.signals.send(signal, Reach::Group).await;
+            self.signals.arrive().await
+        };
+        // To send may take as long where a container has not answered for a while.
+        tokio::time::timeout(ARRIVAL, sent).await.unwrap_or(false)
+    }
+
+    /// Ends the session because its client is gone.
+    pub async fn abandon(self) {
+        end(&self.signals).await;
+    }
+}
+
+impl SessionCourse {
+    /// Resolves when the program has ended and the client has, or can read, all it wrote.
+    pub async fn end(mut self) -> Ending {
+        loop {
+            if let Some(ending) = self.ending() {
+                return ending;
+            }
+            let is_limited = self.has_terminal && self.closed.is_none();
+            tokio::select! {
+                exit = &mut self.exit, if self.ended.is_none() => {
+                    self.ended = Some(exit.unwrap_or(Err(ExecError::ContainerGone)));
+                    if let Some(tee) = &mut self.tee {
+                        tee.ends();
+                    }
+                }
+                kept = flow(self.tee.as_mut()) => {
+                    if let Err(error) = kept {
+                        self.end_unrecorded(&error);
+                    }
+                }
+                closing = self.presence.sent_off(), if self.closed.is_none() => {
+                    self.close(closing);
+                }
+                () = until(self.until), if is_limited => {
+                    let message = "closed: it was open for as long as a session may be".to_owned();
+                    self.close(Closing { message });
+                }
+                limit = idle(&mut self.activity, self.idle), if is_limited => {
+                    let message = format!("closed: nothing happened for {}", in_words(limit));
+                    self.close(Closing { message });
+                }
+            }
+        }
+    }
+
+    /// A session that is to be recorded is not continued in the dark.
+    fn end_unrecorded(&mut self, error: &io::Error) {
+        let message = format!("closed: its transcript cannot be written: {error}");
+        self.close(Closing { message });
+    }
+
+    /// SIGHUP now, SIGKILL later, and the rest of the output meanwhile.
+    fn close(&mut self, closing: Closing) {
+        self.closed = Some(closing);
+        let signals = self.signals.clone();
+        tokio::spawn(async move { end(&signals).await });
+    }
+
+    /// What to say last, once the program has ended and nothing is left to be read.
+    fn ending(&mut self) -> Option<Ending> {
+        let ended = self.ended.as_ref()?;
+        if self.tee.as_ref().is_some_and(|tee| !tee.is_done()) {
+            return None;
+        }
+        let ending = match (&self.closed, ended) {
+            (Some(_), _) | (None, Err(ExecError::ContainerGone)) => {
+                // What is known by now says more than what was known when the end began.
+                let newest = self.presence.newest_closing().or_else(|| self.closed.clone());
+                let message = newest.map_or_else(
+                    || "the build's container has ended".to_owned(),
+                    |closing| closing.message,
+                );
+                Ending::Closed { message }
+            }
+            (None, Ok(exit)) => Ending::Exited(exit.shell_code()),
+            (None, Err(error)) => {
+                let refusal = refusal(error, &self.program);
+                Ending::Failed { code: refusal.code, message: refusal.message }
+            }
+        };
+        self.presence.ended(match &ending {
+            Ending::Closed { message } | Ending::Failed { message, .. } => message.clone(),
+            Ending::Exited(code) => format!("exit code {code}"),
+        });
+        Some(ending)
+    }
+}
+
+/// SIGHUP now, SIGKILL later.
+pub(super) async fn end(signals: &Signals) {
+    signals.send(Signal::SIGHUP as i32, Reach::Session).await;
+    tokio::time::sleep(GRACE).await;
+    signals.send(Signal::SIGKILL as i32, Reach::Session).await;
+}
+
+async fn until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves, with the limit, when the client has told of nothing for that long, and for as long
+/// as it may keep back what it has to tell.
+async fn idle(activity: &mut watch::Receiver<()>, limit: Option<Duration>) -> Duration {
+    let Some(limit) = limit else { return std::future::pending().await };
+    while let Ok(Ok(())) = tokio::time::timeout(limit + ACTIVITY_PACE, activity.changed()).await {}
+    limit
+}
+
+/// Carries on what a recorded program writes.
+async fn flow(tee: Option<&mut Tee>) -> io::Result<()> {
+    match tee {
+        Some(tee) if !tee.is_done() => tee.flow().await,
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,37 @@
+//! Why a session is not opened, in words for the person and as a code for the client.
+
+use runner_engine::ExecError;
+
+/// The shell that is tried when there is no better one.
+pub(super) const LAST_RESORT: &str = "/bin/sh";
+
+/// What is said of a container that does not answer.
+pub const DEAF: &str =
+    "the build's container does not answer: its first process is stopped, or hangs";
+
+/// A session that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct OpenError {
+    /// Exit code for the client.
+    pub code: u8,
+    pub message: String,
+}
+
+impl OpenError {
+    pub(super) fn ours(message: impl Into<String>) -> Self {
+        OpenError { code: 125, message: message.into() }
+    }
+}
+
+/// A program that could not be executed.
+pub(super) fn refusal(error: &ExecError, program: &str) -> OpenError {
+    let message = if error.is_missing_program() && program == LAST_RESORT {
+        "the image has no shell; run one of its programs: runner exec BUILD -- PROGRAM; or \
+         start the build with --toolbox"
+            .to_owned()
+    } else {
+        format!("{program}: {error}")
+    };
+    OpenError { code: error.shell_code(), message }
+}

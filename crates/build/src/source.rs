@@ -1,0 +1,248 @@
+//! What the source directory says about itself, read from git's own files.
+//!
+//! Used by `build` for the build's variables and record, and to know which directories git needs
+//! beside the source. No git program is run: it need not be installed, and what it would say of
+//! somebody else's directory depends on its configuration.
+#![deny(clippy::disallowed_methods)]
+
+use runner_host::beneath::{Dir, kind};
+use rustix::fs::FileType;
+use std::path::{Path, PathBuf};
+
+/// A source directory's facts; all empty where it is no git work tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceFacts {
+    /// The commit it stands at.
+    pub commit: Option<String>,
+    /// The branch it is on.
+    pub branch: Option<String>,
+    /// Where it was cloned from, without credentials.
+    pub url: Option<String>,
+    /// Directories outside of it that git needs: a linked work tree's repository.
+    pub outside: Vec<PathBuf>,
+    /// Files of git's that name places: how they read where the source is seen elsewhere, without a
+    /// change of the files themselves. A relative name is one in the source.
+    pub rewritten: Vec<(PathBuf, String)>,
+}
+
+/// Looks at a directory. It may be anybody's: what its files name is believed only where it names
+/// this directory in turn, and none of them is read through a link.
+pub fn facts(source: &Path) -> SourceFacts {
+    let Some(Repository { git_dir, common }) = repository(source) else {
+        return SourceFacts::default();
+    };
+    let head = git_dir.read("HEAD").unwrap_or_default();
+    let head = head.trim_end();
+    let (branch, commit) = match head.strip_prefix("ref: ") {
+        Some(name) if is_plain(name) => (name.strip_prefix("refs/heads/"), resolve(&common, name)),
+        Some(_) => (None, None),
+        None => (None, Some(head.to_owned())),
+    };
+    let mut outside: Vec<PathBuf> = Vec::new();
+    for Place { path, .. } in [&common, &git_dir] {
+        if !path.starts_with(source) && !outside.iter().any(|known| path.starts_with(known)) {
+            outside.push(path.clone());
+        }
+    }
+    SourceFacts {
+        commit: commit.filter(|commit| is_object_id(commit)),
+        branch: branch.map(str::to_owned),
+        url: common.read("config").and_then(|text| origin(&text)),
+        outside,
+        rewritten: rewritten(source, &git_dir),
+    }
+}
+
+/// What git keeps for a work tree.
+struct Repository {
+    git_dir: Place,
+    /// A linked work tree keeps its HEAD to itself and shares the rest.
+    common: Place,
+}
+
+/// A directory of git's.
+struct Place {
+    path: PathBuf,
+    dir: Dir,
+}
+
+impl Place {
+    /// Where a path leads, through links: it is believed only once it has named the source.
+    fn find(path: &Path) -> Option<Self> {
+        let path = real(path)?;
+        Some(Place { dir: Dir::top_itself(&path).ok()?, path })
+    }
+
+    /// The text of a file in it.
+    fn read(&self, name: &str) -> Option<String> {
+        read(&self.dir, name)
+    }
+
+    fn again(&self) -> Option<Self> {
+        Some(Place { dir: self.dir.again().ok()?, path: self.path.clone() })
+    }
+
+    /// Whether it is what git takes for a repository.
+    fn is_repository(&self) -> bool {
+        let is_dir = |name| self.dir.stat(name).is_ok_and(|it| kind(&it) == FileType::Directory);
+        is_dir("objects") && is_dir("refs") && self.read("HEAD").is_some()
+    }
+}
+
+/// The repository of a directory, if it is one of its own, or one that knows this directory: a work
+/// tree's or a submodule's. A source could name any directory of the machine, and would find it in
+/// its container.
+fn repository(source: &Path) -> Option<Repository> {
+    let top = Dir::top(source).ok()?;
+    let dot_git = source.join(".git");
+    match kind(&top.stat(".git").ok()?) {
+        FileType::Directory => {
+            let dir = top.open(".git").ok()?;
+            let shares = dir.look("commondir").ok()?.is_some();
+            let git_dir = Place { dir, path: real(&dot_git)? };
+            return (!shares).then_some(Repository { common: git_dir.again()?, git_dir });
+        }
+        FileType::RegularFile => {}
+        _ => return None,
+    }
+    let text = read(&top, ".git")?;
+    let git_dir = Place::find(&source.join(text.strip_prefix("gitdir: ")?.trim_end()))?;
+    if let Some(shared) = git_dir.read("commondir") {
+        let common = Place::find(&git_dir.path.join(shared.trim_end()))?;
+        let names_source = || {
+            let back = real(Path::new(git_dir.read("gitdir")?.trim_end()))?;
+            (back == real(&dot_git)?).then_some(())
+        };
+        let is_work_tree = git_dir.path.parent() == Some(&common.path.join("worktrees"));
+        return (is_work_tree && common.is_repository() && names_source().is_some())
+            .then_some(Repository { git_dir, common });
+    }
+    let names_source = || {
+        let config = git_dir.read("config")?;
+        let line = config.lines().find(|line| names_work_tree(line))?;
+        let (_, place) = line.split_once('=')?;
+        let back = real(&git_dir.path.join(place.trim().trim_matches('"')))?;
+        (back == source).then_some(())
+    };
+    let is_ours = git_dir.is_repository() && names_source().is_some();
+    is_ours.then_some(Repository { common: git_dir.again()?, git_dir })
+}
+
+/// Where a path leads, through links. Names only: what is there is opened through none.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what git names leads where it leads, and proves nothing"
+)]
+fn real(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok()
+}
+
+fn names_work_tree(line: &str) -> bool {
+    line.split_once('=').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case("worktree"))
+}
+
+/// Most of a file of git's that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A file's text, if there is one that is a file, by a path without links.
+fn read(dir: &Dir, path: &str) -> Option<String> {
+    String::from_utf8(dir.read_small(path, MAX_BYTES).ok()?).ok()
+}
+
+/// Whether the name of a reference stays below the repository.
+fn is_plain(name: &str) -> bool {
+    name.starts_with("refs/") && !name.split('/').any(|part| part == "..")
+}
+
+/// A submodule's `.git` names its repository relative to itself, and the repository names its work
+/// tree in return. Without the latter git takes the directory that `.git` is in.
+fn rewritten(source: &Path, git_dir: &Place) -> Vec<(PathBuf, String)> {
+    if git_dir.path.starts_with(source) {
+        return Vec::new();
+    }
+    let text = format!("gitdir: {}\n", git_dir.path.display());
+    let mut files = vec![(PathBuf::from(".git"), text)];
+    if let Some(text) = git_dir.read("config")
+        && text.lines().any(names_work_tree)
+    {
+        let kept = text.lines().filter(|line| !names_work_tree(line));
+        let kept = kept.map(|line| format!("{line}\n")).collect();
+        files.push((git_dir.path.join("config"), kept));
+    }
+    files
+}
+
+/// The commit a name stands for.
+fn resolve(common: &Place, name: &str) -> Option<String> {
+    if let Some(text) = common.read(name) {
+        return Some(text.trim_end().to_owned());
+    }
+    let packed = common.read("packed-refs")?;
+    packed.lines().find_map(|line| {
+        let (id, found) = line.split_once(' ')?;
+        (found == name).then(|| id.to_owned())
+    })
+}
+
+fn is_object_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// `remote.origin.url` of a configuration file.
+fn origin(config: &str) -> Option<String> {
+    let mut in_origin = false;
+    for line in config.lines().map(str::trim) {
+        if line.starts_with('[') {
+            in_origin = line.replace(' ', "") == "[remote\"origin\"]";
+        } else if in_origin
+            && let Some((key, value)) = line.split_once('=')
+            && key.trim() == "url"
+        {
+            return Some(without_credentials(value.trim()));
+        }
+    }
+    None
+}
+
+/// A URL without what stands before an `@` in its host part.
+fn without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) if scheme.starts_with("http") => format!("{scheme}://{}", &rest[at + 1..]),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a folder of the test's own")]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn credentials_are_left_out_of_the_url() {
+        let config =
+            "[core]\n\turl = no\n[remote \"origin\"]\n\turl = https://u:p@example.com/a@b\n";
+        assert_eq!(origin(config).as_deref(), Some("https://example.com/a@b"));
+        assert_eq!(without_credentials("ssh://git@example.com/a"), "ssh://git@example.com/a");
+        assert_eq!(without_credentials("git@example.com:a/b"), "git@example.com:a/b");
+    }
+
+    #[test]
+    fn heads_and_packed_refs_are_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let git = dir.path().join(".git");
+        fs::create_dir_all(git.join("refs/heads")).expect("made");
+        fs::write(git.join("HEAD"), "ref: refs/heads/main\n").expect("written");
+        assert_eq!(facts(dir.path()).commit, None);
+        let id = "0123456789012345678901234567890123456789";
+        fs::write(git.join("packed-refs"), format!("# pack-refs\n{id} refs/heads/main\n"))
+            .expect("written");
+        let found = facts(dir.path());
+        assert_eq!(found.commit.as_deref(), Some(id));
+        assert_eq!(found.branch.as_deref(), Some("main"));
+        assert!(found.outside.is_empty());
+        assert_eq!(facts(Path::new("/proc")), SourceFacts::default());
+    }
+}

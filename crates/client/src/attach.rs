@@ -1,0 +1,254 @@
+//! `runner attach`: an interactive session on the caller's own terminal.
+//!
+//! The program's terminal comes along with the answer, so that no key and no byte of output passes through
+//! the build's owner. One loop over everything that can be ready, no thread and no runtime. Nothing in it
+//! waits for one direction while the other could go on, or a paste into a program that echoes would stand
+//! still.
+
+use super::connection::{Client, ClientError};
+use super::ended::{Ended, ended};
+use super::terminal::{RawMode, size};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use runner_host::signals::Signals;
+use runner_host::stdio::{is_gone, of_output};
+use runner_wire::control::{ACTIVITY_PACE, Answer, Open, Request};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Bytes shown at once.
+const CHUNK: usize = 64 << 10;
+/// A read that brings so much may not have brought everything.
+const MUCH: usize = 1 << 10;
+/// More than a terminal ever holds.
+const REST: usize = 1 << 20;
+
+/// Runs an interactive session on this terminal. `signals` are those that arrive as something to
+/// read; the window's size among them.
+pub fn attach(
+    mut client: Client,
+    user: Option<String>,
+    signals: &Signals,
+) -> Result<Ended, ClientError> {
+    let term = std::env::var("TERM").ok();
+    let open = Open { terminal: size(), term, user, ..Open::default() };
+    let mut last_size = open.terminal;
+    match client.ask(&Request::Open(open))? {
+        Answer::Opened { .. } => {}
+        other => return Err(other.into()),
+    }
+    let lost = ClientError::Lost;
+    let [program]: [OwnedFd; 1] = client
+        .take_fds()
+        .try_into()
+        .map_err(|_| lost(io::Error::other("the program's terminal did not come along")))?;
+    let mode = RawMode::raw().map_err(lost)?;
+    let mut shown = Shown::new(&program);
+    let mut typed = Typed::new(&program);
+    let mut keys = vec![0; 4096];
+    let mut told = None;
+    loop {
+        // Typing is read only when what was typed before is on its way.
+        let wants_input = !typed.is_pending();
+        let room = if wants_input { PollFlags::empty() } else { PollFlags::POLLOUT };
+        let stdin = io::stdin();
+        let mut ready = vec![
+            PollFd::new(client.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let mut watch = |wanted: bool, fd| {
+            wanted.then(|| {
+                ready.push(fd);
+                ready.len() - 1
+            })
+        };
+        let input_at = watch(wants_input, PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+        let flags = PollFlags::POLLIN | room;
+        let program_at = watch(!shown.is_over, PollFd::new(program.as_fd(), flags));
+        match poll(&mut ready, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            done => done.map_err(|errno| lost(errno.into()))?,
+        };
+        let is_ready = |at: usize| ready[at].any().unwrap_or(true);
+        let [socket, signal] = [0, 1].map(is_ready);
+        let [input, output] = [input_at, program_at].map(|at| at.is_some_and(is_ready));
+        if output {
+            typed.flush();
+            shown.show_some()?;
+        }
+        if socket && let Some(frame) = client.poll_frame()? {
+            let ended = ended(frame)?;
+            // It wrote all this before it ended.
+            shown.show_rest()?;
+            drop(mode);
+            return Ok(ended);
+        }
+        if signal {
+            match signals.next() {
+                Some(Signal::SIGWINCH) => {
+                    let now = size();
+                    if let Some(now) = now.filter(|_| now != last_size) {
+                        client.tell(&Request::Resize(now));
+                    }
+                    last_size = now;
+                }
+                Some(other) => {
+                    drop(mode);
+                    let code = u8::try_from(128 + other as i32).unwrap_or(125);
+                    return Ok(Ended { code, message: None });
+                }
+                None => {}
+            }
+        }
+        if input {
+            let read = nix::unistd::read(&stdin, &mut keys).unwrap_or(0);
+            if read == 0 || typed.push(&keys[..read]) == Typing::Detach {
+                drop(mode);
+                let message = Some("detached; the build goes on".to_owned());
+                return Ok(Ended { code: 0, message });
+            }
+        }
+        if (input || output) && told.is_none_or(|at: Instant| at.elapsed() >= ACTIVITY_PACE) {
+            client.tell(&Request::Active);
+            told = Some(Instant::now());
+        }
+    }
+}
+
+/// What the program writes, on its way to this program's own terminal.
+struct Shown<'a> {
+    from: &'a OwnedFd,
+    buffer: Vec<u8>,
+    /// Nothing more can come.
+    is_over: bool,
+}
+
+impl<'a> Shown<'a> {
+    fn new(from: &'a OwnedFd) -> Self {
+        Shown { from, buffer: vec![0; CHUNK], is_over: false }
+    }
+
+    /// Shows what is there now, as much as goes at once; how much that was.
+    fn show_some(&mut self) -> Result<usize, ClientError> {
+        let mut filled = 0;
+        while let Some(space) = self.buffer.get_mut(filled..).filter(|space| !space.is_empty()) {
+            match nix::unistd::read(self.from, space) {
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => break,
+                // EIO: the last process that had the terminal open is gone.
+                Ok(0) | Err(_) => {
+                    self.is_over = true;
+                    break;
+                }
+                Ok(read) => {
+                    filled += read;
+                    if read < MUCH {
+                        break;
+                    }
+                }
+            }
+        }
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(&self.buffer[..filled]).and_then(|()| stdout.flush()) {
+            // A terminal that has gone takes nothing; its hang-up ends this program.
+            Err(error) if is_gone(&error) => Ok(filled),
+            Err(error) => Err(ClientError::Output(of_output(error))),
+            Ok(()) => Ok(filled),
+        }
+    }
+
+    /// Shows what a program that has ended has left, whoever may still write more.
+    fn show_rest(&mut self) -> Result<(), ClientError> {
+        let mut left = REST;
+        while left > 0 && !self.is_over {
+            match self.show_some()? {
+                0 => break,
+                shown => left = left.saturating_sub(shown),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Typing {
+    GoOn,
+    Detach,
+}
+
+/// What is typed, on its way to the build. At the start of a line `~.` detaches, as in ssh.
+struct Typed<'a> {
+    to: &'a OwnedFd,
+    pending: Vec<u8>,
+    escape: Escape,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escape {
+    LineStart,
+    Tilde,
+    Elsewhere,
+}
+
+impl<'a> Typed<'a> {
+    fn new(to: &'a OwnedFd) -> Self {
+        Typed { to, pending: Vec::new(), escape: Escape::LineStart }
+    }
+
+    fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn push(&mut self, keys: &[u8]) -> Typing {
+        for &key in keys {
+            match (self.escape, key) {
+                (Escape::LineStart, b'~') => {
+                    self.escape = Escape::Tilde;
+                    continue;
+                }
+                (Escape::Tilde, b'.') => return Typing::Detach,
+                // Typed twice it stands for itself.
+                (Escape::Tilde, b'~') | (Escape::LineStart | Escape::Elsewhere, _) => {}
+                (Escape::Tilde, _) => self.pending.push(b'~'),
+            }
+            self.pending.push(key);
+            self.escape =
+                if matches!(key, b'\r' | b'\n') { Escape::LineStart } else { Escape::Elsewhere };
+        }
+        self.flush();
+        Typing::GoOn
+    }
+
+    fn flush(&mut self) {
+        while !self.pending.is_empty() {
+            match nix::unistd::write(self.to, &self.pending) {
+                Ok(written) => drop(self.pending.drain(..written)),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => break,
+                // A terminal whose program is gone takes nothing; how it ended is told by the owner.
+                Err(_) => self.pending.clear(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_tilde_at_the_start_of_a_line_is_special() {
+        let typed = |keys: &[&str]| {
+            let (ours, _theirs) = UnixStream::pair().expect("a pair");
+            let ours = OwnedFd::from(ours);
+            let mut typed = Typed::new(&ours);
+            keys.iter().map(|keys| typed.push(keys.as_bytes())).last()
+        };
+        assert_eq!(typed(&["~."]), Some(Typing::Detach));
+        assert_eq!(typed(&["ls\r", "~", "."]), Some(Typing::Detach));
+        assert_eq!(typed(&["ls ~."]), Some(Typing::GoOn));
+        assert_eq!(typed(&["\r~~."]), Some(Typing::GoOn));
+    }
+}

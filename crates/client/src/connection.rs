@@ -1,0 +1,246 @@
+//! A connection to a build's control socket: requests out, answers in, without a runtime.
+//!
+//! Used by `cli` and by the other files here.
+
+use super::incoming::Incoming;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_folder::state::BuildDir;
+use runner_host::private::ShortPath;
+use runner_wire::control::{Answer, PROTOCOL, Request, encode};
+use runner_wire::frame::Decoder;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// How long an owner may take for what it does at once, on a machine that has much else to do.
+const SOON: Duration = Duration::from_secs(10);
+/// How long an owner may be silent before it is looked at whether it is stopped.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a signal may take to its program: longer than the owner waits for the container.
+const SIGNALLED: Duration = Duration::from_secs(3);
+
+/// Connects to the build's socket. A build can be found before its owner listens.
+fn reach(dir: &BuildDir) -> Result<UnixStream, ClientError> {
+    const PACE: Duration = Duration::from_millis(2);
+    let begin = Instant::now();
+    loop {
+        let error = match connect(dir) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let waits = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => dir.is_under_way(),
+            // As many wait already as may: it has not taken a connection for long.
+            io::ErrorKind::WouldBlock if begin.elapsed() > LOOK => {
+                return Err(silence(dir));
+            }
+            io::ErrorKind::WouldBlock => true,
+            _ => false,
+        };
+        if !waits || begin.elapsed() > SOON {
+            return Err(ClientError::Connect(error));
+        }
+        std::thread::sleep(PACE);
+    }
+}
+
+/// Connects at once or not at all: the kernel would wait for a place among those who wait.
+fn connect(dir: &BuildDir) -> io::Result<UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let short = ShortPath::new(&dir.control_socket())?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(short.path())?)?;
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    Ok(socket.into())
+}
+
+/// What is said of an owner that is silent.
+pub(super) fn silence(dir: &BuildDir) -> ClientError {
+    match dir.stopped_owner() {
+        Some(pid) => ClientError::Stopped { pid },
+        None => ClientError::Silent,
+    }
+}
+
+/// No conversation with the build.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("cannot reach the build: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the connection to the build is lost: {0}")]
+    Lost(#[source] io::Error),
+    #[error("the connection to the build is lost: it may have been killed")]
+    Closed,
+    #[error("the build's runner does not answer; it may hang")]
+    Silent,
+    #[error("the build's runner, process {pid}, is stopped and does not answer")]
+    Stopped { pid: u32 },
+    #[error("{0}")]
+    Output(#[source] io::Error),
+    #[error("{message}")]
+    Refused { code: u8, message: String },
+    #[error("the build's owner gave an answer that does not fit: {0:?}")]
+    Unexpected(Box<Answer>),
+}
+
+/// How a runner that is stopped goes on.
+pub fn goes_on(pid: u32) -> String {
+    format!("let it go on: kill -CONT {pid}; or end it: kill -KILL {pid}")
+}
+
+/// A connection on which the greeting is done.
+#[derive(Debug)]
+pub struct Client {
+    dir: BuildDir,
+    stream: UnixStream,
+    incoming: Incoming,
+    /// The last read has taken all there was.
+    is_drained: bool,
+    /// Since when a signal is on its way.
+    signalled: Option<Instant>,
+}
+
+impl Client {
+    pub fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
+        let stream = reach(dir)?;
+        let mut client = Client {
+            dir: dir.clone(),
+            stream,
+            incoming: Incoming::new(),
+            is_drained: false,
+            signalled: None,
+        };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let sent = client.send(&Request::Hello { protocol: PROTOCOL, version });
+        // Who is refused at the door is told before their greeting is read.
+        match (client.answer(), sent) {
+            (Ok(Answer::Hello { .. }), _) => Ok(client),
+            (Ok(other), _) => Err(other.into()),
+            (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
+        }
+    }
+
+    /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
+    pub fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        self.send(request)?;
+        match self.answer()? {
+            refused @ Answer::Refused { .. } => Err(refused.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    pub fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+        encode(request)
+            .and_then(|frame| (&self.stream).write_all(&frame))
+            .map_err(ClientError::Lost)
+    }
+
+    /// Says something that has no answer, if the owner takes it now. One that is stopped holds up nobody;
+    /// one that has gone has said why, and that is still to be read.
+    pub fn tell(&self, request: &Request) {
+        // So little goes whole or not at all.
+        let _ = encode(request).and_then(|frame| runner_sandbox::send(&self.stream, &frame, &[]));
+    }
+
+    /// Sends the program a signal; its way is watched by [`Self::patience`] and [`Self::is_taken`].
+    pub fn signal(&mut self, signal: i32) {
+        self.tell(&Request::Signal(signal));
+        self.signalled.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether this is the answer to a signal, and nothing else.
+    pub fn is_taken(&mut self, body: &[u8]) -> bool {
+        let is_taken = matches!(serde_json::from_slice(body), Ok(Answer::Signalled));
+        if is_taken {
+            self.signalled = None;
+        }
+        is_taken
+    }
+
+    /// How long to wait for the next frame; an error where a signal has been on its way for too long.
+    pub fn patience(&self) -> Result<PollTimeout, ClientError> {
+        let Some(since) = self.signalled else { return Ok(PollTimeout::NONE) };
+        let elapsed = since.elapsed();
+        let wait = if elapsed < LOOK {
+            LOOK - elapsed
+        } else if elapsed < SIGNALLED && self.dir.stopped_owner().is_none() {
+            SIGNALLED - elapsed
+        } else {
+            return Err(silence(&self.dir));
+        };
+        // Rounded up, so that the time is over when the wait is.
+        let wait = wait + Duration::from_millis(1);
+        Ok(PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX))
+    }
+
+    /// The next message, which an owner sends at once.
+    fn answer(&mut self) -> Result<Answer, ClientError> {
+        match self.next()? {
+            Some(body) => {
+                serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))
+            }
+            None => Err(ClientError::Closed),
+        }
+    }
+
+    /// The next frame; `None` when the other end is gone.
+    fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        let begin = Instant::now();
+        loop {
+            if let Some(frame) = self.poll_frame()? {
+                return Ok(frame);
+            }
+            let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+            let look = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX);
+            match poll(&mut ready, look) {
+                Ok(0) if begin.elapsed() > SOON || self.dir.stopped_owner().is_some() => {
+                    return Err(silence(&self.dir));
+                }
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(ClientError::Lost(errno.into())),
+            }
+        }
+    }
+
+    /// The next frame, if it is there already: `Some(None)` when the other end is gone, `None` when it
+    /// is time to wait for the socket.
+    pub fn poll_frame(&mut self) -> Result<Option<Option<Vec<u8>>>, ClientError> {
+        let Client { stream, incoming, is_drained, .. } = self;
+        let receive = |buffer: &mut [u8]| {
+            // Whoever waits for the socket hears of what has come since.
+            if std::mem::take(is_drained) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let received = runner_sandbox::receive(&*stream, buffer)?;
+            *is_drained = received.bytes < buffer.len();
+            Ok(received)
+        };
+        incoming.next(receive).map_err(ClientError::Lost)
+    }
+
+    /// Descriptors that have come along with messages.
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
+        self.incoming.take_fds()
+    }
+
+    /// The connection, what was read ahead, and descriptors that have come.
+    pub fn into_parts(self) -> (UnixStream, Decoder, Vec<OwnedFd>) {
+        let (decoder, fds) = self.incoming.into_parts();
+        (self.stream, decoder, fds)
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl From<Answer> for ClientError {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Refused { code, message } => ClientError::Refused { code, message },
+            other => ClientError::Unexpected(Box::new(other)),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Out of a build.
+//!
+//! Fed by the container, which is hostile; makes a [`Tree`].
+
+use super::path::{Ending, Inside};
+use super::tree::Tree;
+use super::{Copied, CopyError, Found, Manner, Remote, is_directory, nonsense, shown, special};
+use runner_engine::files::{Files, FilesError};
+use runner_host::beneath::Dir;
+use runner_host::named::Named;
+use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
+use runner_wire::files::{End, Entry, Reply, select};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Copies what is at `from` in the container to `to` on this machine.
+pub(super) fn fetch(
+    files: Files,
+    from: &[u8],
+    to: &Path,
+    manner: Manner<'_>,
+) -> Result<Copied, CopyError> {
+    let ending = Ending::of(from);
+    let inside = Inside::new(from);
+    let follows = manner.follows || ending != Ending::Plain;
+    let mut remote = Remote::new(files);
+    let found = remote.look(&inside, follows)?.ok_or_else(|| missing(&inside))?;
+    let is_directory = is_directory(&found.facts);
+    if ending != Ending::Plain && !is_directory {
+        return Err(CopyError::Remote {
+            path: inside.whole().to_vec(),
+            source: io::Error::from_raw_os_error(nix::libc::ENOTDIR),
+        });
+    }
+    // What has no name of its own is what is in it.
+    let name = inside.name().filter(|_| ending != Ending::Dot);
+    let Target { place, name, stream } = target(to, name, is_directory)?;
+    let root = open_directory(&place)?;
+    let job = Job {
+        tree: Tree::new(root, stream, manner.unfinished),
+        manner,
+        copied: Copied::default(),
+        at: place,
+        base: name,
+        wanted: None,
+    };
+    if is_directory { job.tree(remote, &inside, &found) } else { job.one(remote, &inside, follows) }
+}
+
+fn missing(path: &Inside) -> CopyError {
+    let source = io::Error::from_raw_os_error(nix::libc::ENOENT);
+    CopyError::Remote { path: path.whole().to_vec(), source }
+}
+
+/// Where a copy goes.
+struct Target {
+    /// The directory that is written to.
+    place: PathBuf,
+    /// The name in it; none: into that directory itself.
+    name: Option<Vec<u8>>,
+    /// What is there under that name, if it is written to and not replaced.
+    stream: Option<File>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
+fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<Target, CopyError> {
+    let named = || shown(to.as_os_str().as_bytes());
+    let wants_directory = Ending::of(to.as_os_str().as_bytes()) != Ending::Plain;
+    match fs::metadata(to) {
+        Ok(there) if there.is_dir() => {
+            Ok(Target { place: to.to_path_buf(), name: name.map(<[u8]>::to_vec), stream: None })
+        }
+        Ok(_) if is_directory => Err(CopyError::DirectoryToFile { to: named() }),
+        // Through a link, and into a device, as `cp` writes.
+        Ok(_) => {
+            let found = Named::open(to).map_err(CopyError::local(to))?;
+            match (found.place(), found.stream()) {
+                (Some(place), _) => split(&place.path()),
+                (None, stream) => {
+                    let again = stream.map(File::try_clone).transpose();
+                    let stream = again.map_err(CopyError::local(to))?;
+                    Ok(Target { stream, ..split(to)? })
+                }
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if wants_directory && !is_directory {
+                return Err(CopyError::NoSuchDirectory { to: named() });
+            }
+            split(to)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory && wants_directory => {
+            Err(CopyError::NotADirectory { to: named() })
+        }
+        Err(error) => Err(CopyError::local(to)(error)),
+    }
+}
+
+fn split(path: &Path) -> Result<Target, CopyError> {
+    let name = path.file_name().map(|name| name.as_bytes().to_vec());
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    match name {
+        Some(_) => Ok(Target { place: above.to_path_buf(), name, stream: None }),
+        None => Err(CopyError::local(path)(io::ErrorKind::NotFound.into())),
+    }
+}
+
+/// Through links: what the caller names is the caller's business.
+fn open_directory(path: &Path) -> Result<Dir, CopyError> {
+    Dir::top(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => {
+            CopyError::NotADirectory { to: shown(path.as_os_str().as_bytes()) }
+        }
+        _ => CopyError::local(path)(error),
+    })
+}
+
+struct Job<'a> {
+    tree: Tree<'a>,
+    manner: Manner<'a>,
+    copied: Copied,
+    /// The directory that is written to, for messages.
+    at: PathBuf,
+    /// Under this name in it.
+    base: Option<Vec<u8>>,
+    /// The one path that was asked for.
+    wanted: Option<Vec<u8>>,
+}
+
+impl Job<'_> {
+    /// A directory with all that is in it.
+    fn tree(
+        mut self,
+        mut remote: Remote,
+        inside: &Inside,
+        found: &Found,
+    ) -> Result<Copied, CopyError> {
+        if let Some(base) = self.base.clone() {
+            self.copied.entries += 1;
+            let made = self.tree.directory(&base, &found.facts);
+            made.map_err(CopyError::local(&self.local(&base)))?;
+        }
+        let flags = select::RECURSIVE | select::CONTENT;
+        ask(&mut remote, inside.whole(), flags, b"")?;
+        self.take(&mut remote)
+    }
+
+    /// A file or a link.
+    fn one(
+        mut self,
+        mut remote: Remote,
+        inside: &Inside,
+        follows: bool,
+    ) -> Result<Copied, CopyError> {
+        let name = inside.name().unwrap_or_default();
+        self.wanted = Some(name.to_vec());
+        let flags = select::CONTENT | if follows { select::FOLLOW } else { 0 };
+        ask(&mut remote, inside.parent(), flags, name)?;
+        self.take(&mut remote)
+    }
+
+    fn take(mut self, remote: &mut Remote) -> Result<Copied, CopyError> {
+        // Content of a file that has another name here, or cannot be made, is passed over.
+        let mut path = Vec::new();
+        let mut passes = false;
+        loop {
+            match remote.replies.read()?.ok_or(FilesError::Ended)? {
+                Reply::Sync => break,
+                Reply::Root(_) => {}
+                Reply::Entry(entry) => {
+                    if self.tree.is_writing() {
+                        return Err(nonsense());
+                    }
+                    path = self.path(entry.path)?;
+                    passes = !self.entry(&path, &entry)?;
+                }
+                Reply::Data(bytes) if !passes => {
+                    self.copied.bytes += bytes.len() as u64;
+                    let done = self.tree.data(bytes);
+                    passes = !self.went_well(&path, done)?;
+                }
+                Reply::Hole(length) if !passes => {
+                    self.copied.bytes += length;
+                    let done = self.tree.hole(length);
+                    passes = !self.went_well(&path, done)?;
+                }
+                Reply::Data(_) | Reply::Hole(_) => {}
+                Reply::End(_) if passes => {}
+                Reply::End(how) => {
+                    let done = self.tree.end();
+                    if self.went_well(&path, done)? {
+                        self.told_end(&path, how);
+                    }
+                }
+                Reply::Failed(failed) => {
+                    let error = io::Error::from_raw_os_error(failed.errno);
+                    let what = runner_wire::files::stage_name(failed.stage);
+                    let path = shown(failed.path);
+                    self.problem(&format!("{path}: cannot {what} in the build: {error}"));
+                }
+            }
+        }
+        for (path, error) in self.tree.close() {
+            self.copied.problems += 1;
+            let path = self.at.join(OsStr::from_bytes(&path));
+            (self.manner.tell)(&format!("{}: {error}", shown(path.as_os_str().as_bytes())));
+        }
+        Ok(self.copied)
+    }
+
+    /// Makes it, or begins to; whether its content is wanted.
+    fn entry(&mut self, path: &[u8], entry: &Entry<'_>) -> Result<bool, CopyError> {
+        let facts = &entry.facts;
+        let done = match facts.kind() {
+            DIRECTORY => self.tree.directory(path, facts),
+            SYMLINK => self.tree.link(path, entry.target, facts),
+            REGULAR if self.tree.is_another_name(path, facts) => {
+                self.copied.entries += 1;
+                return Ok(false);
+            }
+            REGULAR => self.tree.begin(path, facts),
+            kind => {
+                let path = shown(entry.path);
+                self.problem(&format!("{path} is not copied: it is {}", special(kind)));
+                return Ok(false);
+            }
+        };
+        if self.went_well(path, done)? {
+            self.copied.entries += 1;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Where a path of the container goes.
+    fn path(&self, path: &[u8]) -> Result<Vec<u8>, CopyError> {
+        match (&self.wanted, &self.base) {
+            (Some(wanted), _) if wanted != path => Err(nonsense()),
+            (Some(_), Some(base)) => Ok(base.clone()),
+            (None, Some(base)) => Ok([base.as_slice(), b"/", path].concat()),
+            (_, None) => Ok(path.to_vec()),
+        }
+    }
+
+    /// Tells what went wrong with one path. A disk that takes no more is the end of it all.
+    fn went_well(&mut self, path: &[u8], done: io::Result<()>) -> Result<bool, CopyError> {
+        let Err(error) = done else { return Ok(true) };
+        self.tree.abandon();
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Err(CopyError::local(&self.local(path))(error));
+        }
+        self.problem(&format!("{}: {error}", self.name(path)));
+        Ok(false)
+    }
+
+    fn told_end(&mut self, path: &[u8], how: End) {
+        let name = self.name(path);
+        match how {
+            End::Whole => {}
+            End::Changed => self.problem(&format!(
+                "{name}: it was written to while it was read, and may be a mixture"
+            )),
+            End::Unreadable(errno) => self.problem(&format!(
+                "{name}: it could not be read to its end in the build, zeros stand for the rest: {}",
+                io::Error::from_raw_os_error(errno)
+            )),
+        }
+    }
+
+    fn problem(&mut self, text: &str) {
+        self.copied.problems += 1;
+        (self.manner.tell)(text);
+    }
+
+    fn local(&self, path: &[u8]) -> PathBuf {
+        self.at.join(OsStr::from_bytes(path))
+    }
+
+    /// For messages.
+    fn name(&self, path: &[u8]) -> String {
+        shown(self.local(path).as_os_str().as_bytes())
+    }
+}
+
+fn ask(remote: &mut Remote, root: &[u8], flags: u32, path: &[u8]) -> Result<(), FilesError> {
+    remote.requests.root(root, 0)?;
+    remote.requests.select(flags, path)?;
+    Ok(remote.requests.sync()?)
+}

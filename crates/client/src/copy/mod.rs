@@ -1,0 +1,237 @@
+//! `runner cp`: files and trees between this machine and a build.
+//!
+//! Started by `cli`. The build's owner starts the program that moves files in the container and hands its
+//! pipes over; what goes through them passes through this program alone. Which name a copy gets follows the
+//! rules of `docker cp`: [`fetch`] and [`send`] decide it, each for its direction. What the container says is
+//! parsed as hostile, and [`tree`] makes nothing outside of the directory that it was given.
+#![deny(clippy::disallowed_methods)]
+
+mod fetch;
+mod path;
+mod send;
+mod tree;
+
+use super::connection::{Client, ClientError};
+use path::Inside;
+use runner_core::plain::name as shown;
+use runner_engine::files::{Failure, Files, FilesError, Replies, Requests};
+use runner_wire::abi::files::{DIRECTORY, SYMLINK, stage};
+use runner_wire::control::{Answer, Request};
+use runner_wire::files::{Facts, Reply, select};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+pub use tree::Unfinished;
+
+/// Links that are followed before they are called a circle.
+const MAX_LINKS: usize = 40;
+/// How long the owner has to say why the program broke off.
+const LAST_WORD_MS: u16 = 3000;
+
+/// What is copied where.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    /// Out of the build.
+    Out { from: &'a [u8], to: &'a Path },
+    /// Into the build.
+    In { from: &'a Path, to: &'a [u8] },
+}
+
+/// How it is copied.
+#[derive(Clone, Copy)]
+pub struct Manner<'a> {
+    /// A source that is a link stands for what it leads to.
+    pub follows: bool,
+    /// Told of everything that could not be copied.
+    pub tell: &'a dyn Fn(&str),
+    /// The file that is being written here, for whoever ends this program in the middle of it.
+    pub unfinished: &'a Unfinished,
+}
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Content of files.
+    pub bytes: u64,
+    /// What was not, or not as it should be; each was told.
+    pub problems: u64,
+}
+
+/// Nothing was copied, or not all.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error("{}: {source}", shown(path.as_os_str().as_bytes()))]
+    Local { path: PathBuf, source: io::Error },
+    #[error("{}: {source} (in the build)", shown(path))]
+    Remote { path: Vec<u8>, source: io::Error },
+    #[error("cannot copy a directory to the file {to}")]
+    DirectoryToFile { to: String },
+    #[error("{to} is not there, and a file cannot be copied into it")]
+    NoSuchDirectory { to: String },
+    #[error("{to} is not a directory")]
+    NotADirectory { to: String },
+    #[error("the build has ended: {0}")]
+    Ended(String),
+}
+
+impl CopyError {
+    fn local(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| CopyError::Local { path, source }
+    }
+
+    fn remote(path: &[u8], failure: &Failure) -> Self {
+        let source = io::Error::from_raw_os_error(failure.errno);
+        CopyError::Remote { path: path.to_vec(), source }
+    }
+}
+
+/// Copies.
+pub fn copy(mut client: Client, way: Way<'_>, manner: Manner<'_>) -> Result<Copied, CopyError> {
+    match client.ask(&Request::Files)? {
+        Answer::Opened { .. } => {}
+        other => return Err(ClientError::from(other).into()),
+    }
+    let pipes: [OwnedFd; 3] = client.take_fds().try_into().map_err(|_| {
+        ClientError::Lost(io::Error::other("the program's pipes did not come along"))
+    })?;
+    let files = Files::over(pipes);
+    let copied = match way {
+        Way::Out { from, to } => fetch::fetch(files, from, to, manner),
+        Way::In { from, to } => send::send(files, from, to, manner),
+    };
+    match copied {
+        // The program was killed. Mostly because the build has ended, and then the owner says how.
+        Err(CopyError::Files(error @ (FilesError::Ended | FilesError::Pipe(_)))) => {
+            Err(last_word(client).map_or(error.into(), CopyError::Ended))
+        }
+        done => done,
+    }
+}
+
+fn last_word(mut client: Client) -> Option<String> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    loop {
+        match client.poll_frame().ok()? {
+            Some(frame) => {
+                return match serde_json::from_slice(&frame?).ok()? {
+                    Answer::Closed { message } => {
+                        let told = message.strip_prefix("the build has ended: ");
+                        Some(told.unwrap_or(&message).to_owned())
+                    }
+                    _ => None,
+                };
+            }
+            None => {
+                let mut ready = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+                if poll(&mut ready, PollTimeout::from(LAST_WORD_MS)).ok()? == 0 {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// The program in the container, asked and answering in turn.
+struct Remote {
+    requests: Requests,
+    replies: Replies,
+}
+
+/// What is at a path in the container.
+struct Found {
+    facts: Facts,
+    /// Where a link leads.
+    target: Vec<u8>,
+}
+
+impl Remote {
+    fn new(files: Files) -> Self {
+        Remote { requests: files.requests, replies: files.replies }
+    }
+
+    /// What is there; `None` where nothing is.
+    fn look(&mut self, path: &Inside, follows: bool) -> Result<Option<Found>, CopyError> {
+        let pipe = |error: io::Error| CopyError::from(FilesError::from(error));
+        match path.name() {
+            Some(name) => {
+                let flags = if follows { select::FOLLOW } else { 0 };
+                self.requests.root(path.parent(), 0).map_err(pipe)?;
+                self.requests.select(flags, name).map_err(pipe)?;
+            }
+            None => self.requests.root(path.whole(), 0).map_err(pipe)?,
+        }
+        self.requests.sync().map_err(pipe)?;
+        let (mut found, mut failure) = (None, None);
+        loop {
+            match self.replies.read()?.ok_or(FilesError::Ended)? {
+                Reply::Sync => break,
+                Reply::Root(facts) if path.name().is_none() => {
+                    found = Some(Found { facts, target: Vec::new() });
+                }
+                Reply::Root(_) => {}
+                Reply::Entry(entry) => {
+                    let target = entry.target.to_vec();
+                    found = Some(Found { facts: entry.facts, target });
+                }
+                Reply::Failed(failed) => failure = Some(Failure::from(failed)),
+                Reply::Data(_) | Reply::Hole(_) | Reply::End(_) => {
+                    return Err(nonsense());
+                }
+            }
+        }
+        match (found, failure) {
+            (Some(found), _) => Ok(Some(found)),
+            // The directory above has to be there, the name in it need not.
+            (None, Some(failure))
+                if failure.stage == stage::FIND && failure.errno == nix::libc::ENOENT =>
+            {
+                Ok(None)
+            }
+            (None, Some(failure)) => {
+                let place = if failure.stage == stage::ROOT { path.parent() } else { path.whole() };
+                Err(CopyError::remote(place, &failure))
+            }
+            (None, None) => Err(nonsense()),
+        }
+    }
+
+    /// As [`Self::look`], and where that is: links at the end are followed, as far as something is
+    /// there.
+    fn resolve(&mut self, mut path: Inside) -> Result<(Inside, Option<Found>), CopyError> {
+        for _ in 0..MAX_LINKS {
+            match self.look(&path, false)? {
+                Some(found) if found.facts.kind() == SYMLINK => path = path.beside(&found.target),
+                found => return Ok((path, found)),
+            }
+        }
+        let source = io::Error::from_raw_os_error(nix::libc::ELOOP);
+        Err(CopyError::Remote { path: path.whole().to_vec(), source })
+    }
+}
+
+fn nonsense() -> CopyError {
+    FilesError::Nonsense(runner_wire::files::FilesError::Content).into()
+}
+
+fn is_directory(facts: &Facts) -> bool {
+    facts.kind() == DIRECTORY
+}
+
+/// What is passed over, in words.
+fn special(kind: u32) -> &'static str {
+    match kind {
+        0o010_000 => "a FIFO",
+        0o020_000 | 0o060_000 => "a device",
+        0o140_000 => "a socket",
+        _ => "no file, directory or link",
+    }
+}

@@ -1,0 +1,25 @@
+//! How a session ended for its client.
+//!
+//! Used by `attach` and `exec`.
+
+use super::connection::ClientError;
+use runner_wire::control::Answer;
+
+/// How a session ended for its client.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code for this program.
+    pub code: u8,
+    /// One line for the person.
+    pub message: Option<String>,
+}
+
+/// Reads the owner's last word.
+pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<Ended, ClientError> {
+    let Some(body) = frame else { return Err(ClientError::Closed) };
+    match serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))? {
+        Answer::Exited { code } => Ok(Ended { code, message: None }),
+        Answer::Closed { message } => Ok(Ended { code: 0, message: Some(message) }),
+        other => Err(other.into()),
+    }
+}

@@ -1,0 +1,226 @@
+//! `runner exec`: one program in the build with the caller's own standard input, output and error.
+//!
+//! The program's pipes come along with the answer, so its bytes do not pass through the build's
+//! owner. One loop, no thread and no runtime. Started by `cli`.
+
+use super::connection::{Client, ClientError};
+use super::ended::{Ended, ended};
+use nix::poll::{PollFd, PollFlags, poll};
+use runner_host::signals::Signals;
+use runner_host::stdio::of_output;
+use runner_wire::control::{Answer, Open, Request};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Bytes moved at once.
+const CHUNK: usize = 64 << 10;
+/// What the program's pipes are made to hold, where the machine lets us.
+const PIPE: usize = 1 << 20;
+
+/// Runs one program with this program's own standard input, output and error.
+pub fn exec(
+    mut client: Client,
+    argv: Vec<String>,
+    user: Option<String>,
+    signals: &Signals,
+) -> Result<Ended, ClientError> {
+    let open = Open { argv, user, ..Open::default() };
+    match client.ask(&Request::Open(open))? {
+        Answer::Opened { .. } => {}
+        other => return Err(other.into()),
+    }
+    let lost = ClientError::Lost;
+    let fds: [OwnedFd; 3] = client
+        .take_fds()
+        .try_into()
+        .map_err(|_| lost(io::Error::other("the program's pipes did not come along")))?;
+    let [stdin, stdout, stderr] = fds;
+    for pipe in [&stdin, &stdout] {
+        // Larger pipes are fewer changes between processes; without them it works as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
+    }
+    let mut input = Input::new(stdin).map_err(lost)?;
+    let mut outputs = [Copy::new(stdout, Output::Out), Copy::new(stderr, Output::Error)];
+    loop {
+        let mut ready = vec![
+            PollFd::new(client.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let stdin = io::stdin();
+        let input_at = input.poll_fd(&stdin).map(|fd| {
+            ready.push(fd);
+            ready.len() - 1
+        });
+        let output_at = outputs.each_ref().map(|output| {
+            let from = output.from.as_ref()?;
+            ready.push(PollFd::new(from.as_fd(), PollFlags::POLLIN));
+            Some(ready.len() - 1)
+        });
+        match poll(&mut ready, client.patience()?) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            done => done.map_err(|errno| lost(errno.into()))?,
+        };
+        let is_ready: Vec<bool> = ready.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        drop(ready);
+        for (output, at) in outputs.iter_mut().zip(output_at) {
+            if at.is_some_and(|at| is_ready[at]) {
+                output.move_some()?;
+            }
+        }
+        if input_at.is_some_and(|at| is_ready[at]) {
+            input.move_some(&stdin).map_err(lost)?;
+        }
+        if is_ready[1]
+            && let Some(signal) = signals.next()
+        {
+            client.signal(signal as i32);
+        }
+        if is_ready[0]
+            && let Some(frame) = client.poll_frame()?
+            && !frame.as_ref().is_some_and(|body| client.is_taken(body))
+        {
+            let ended = ended(frame)?;
+            // It wrote all this before it ended.
+            for output in &mut outputs {
+                output.move_rest()?;
+            }
+            return Ok(ended);
+        }
+    }
+}
+
+/// Which of this program's own outputs.
+#[derive(Clone, Copy)]
+enum Output {
+    Out,
+    Error,
+}
+
+impl Output {
+    fn write(self, bytes: &[u8]) -> nix::Result<usize> {
+        match self {
+            Output::Out => nix::unistd::write(io::stdout(), bytes),
+            Output::Error => nix::unistd::write(io::stderr(), bytes),
+        }
+    }
+
+    fn failed(self, errno: nix::errno::Errno) -> ClientError {
+        ClientError::Output(match self {
+            Output::Out => of_output(errno.into()),
+            Output::Error => io::Error::other(format!("cannot write to standard error: {errno}")),
+        })
+    }
+
+    /// Lets its reader see the end while this program still runs.
+    fn end(self) -> io::Result<()> {
+        let nothing = std::fs::File::options().write(true).open("/dev/null")?;
+        match self {
+            Output::Out => rustix::stdio::dup2_stdout(nothing)?,
+            // Whatever there is left to say is said there.
+            Output::Error => {}
+        }
+        Ok(())
+    }
+}
+
+/// One of the program's outputs and where it goes.
+struct Copy {
+    from: Option<OwnedFd>,
+    to: Output,
+    buffer: Vec<u8>,
+}
+
+impl Copy {
+    fn new(from: OwnedFd, to: Output) -> Self {
+        Copy { from: Some(from), to, buffer: vec![0; CHUNK] }
+    }
+
+    fn move_some(&mut self) -> Result<usize, ClientError> {
+        let Some(from) = &self.from else { return Ok(0) };
+        let got = match nix::unistd::read(from, &mut self.buffer) {
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(0),
+            done => done.map_err(|errno| ClientError::Lost(errno.into()))?,
+        };
+        let mut rest = &self.buffer[..got];
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(nix::errno::Errno::EINTR) => {}
+                // Our reader has gone; the program learns it the same way.
+                Err(nix::errno::Errno::EPIPE) => {
+                    self.from = None;
+                    return Ok(got);
+                }
+                Err(errno) => return Err(self.to.failed(errno)),
+            }
+        }
+        if got == 0 {
+            self.from = None;
+            self.to.end().map_err(ClientError::Lost)?;
+        }
+        Ok(got)
+    }
+
+    /// Moves what is there now, whoever may still write more.
+    fn move_rest(&mut self) -> Result<(), ClientError> {
+        let Some(from) = &self.from else { return Ok(()) };
+        let mut left = rustix::io::ioctl_fionread(from).map_err(|e| ClientError::Lost(e.into()))?;
+        while left > 0 && self.from.is_some() {
+            left = left.saturating_sub(self.move_some()? as u64);
+        }
+        Ok(())
+    }
+}
+
+/// This program's input on its way to the program in the build.
+struct Input {
+    to: Option<OwnedFd>,
+    buffer: Vec<u8>,
+    /// What of the buffer has been read, and not been written yet.
+    pending: std::ops::Range<usize>,
+    is_over: bool,
+}
+
+impl Input {
+    fn new(to: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&to, true)?;
+        Ok(Input { to: Some(to), buffer: vec![0; CHUNK], pending: 0..0, is_over: false })
+    }
+
+    fn poll_fd<'a>(&'a self, stdin: &'a io::Stdin) -> Option<PollFd<'a>> {
+        let to = self.to.as_ref()?;
+        Some(if self.pending.is_empty() {
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN)
+        } else {
+            PollFd::new(to.as_fd(), PollFlags::POLLOUT)
+        })
+    }
+
+    fn move_some(&mut self, stdin: &io::Stdin) -> io::Result<()> {
+        if self.pending.is_empty() {
+            match nix::unistd::read(stdin, &mut self.buffer) {
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(()),
+                // A terminal that has gone, or one this program may not read: the end of input.
+                Err(_) | Ok(0) => self.is_over = true,
+                Ok(got) => self.pending = 0..got,
+            }
+        }
+        if let Some(to) = &self.to
+            && !self.pending.is_empty()
+        {
+            match nix::unistd::write(to, &self.buffer[self.pending.clone()]) {
+                Ok(written) => self.pending.start += written,
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+                // The program reads no more.
+                Err(_) => {
+                    self.pending = 0..0;
+                    self.is_over = true;
+                }
+            }
+        }
+        if self.is_over && self.pending.is_empty() {
+            self.to = None;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! The caller's end of a build that runs elsewhere: its control socket, sessions, the terminal.
+//!
+//! Knows a build by its folder alone.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
+
+mod attach;
+mod connection;
+mod copy;
+mod ended;
+mod exec;
+mod forward;
+mod incoming;
+mod link;
+mod terminal;
+
+pub use attach::attach;
+pub use connection::{Client, ClientError, goes_on};
+pub use copy::{Copied, CopyError, Manner, Unfinished, Way, copy};
+pub use ended::Ended;
+pub use exec::exec;
+pub use forward::{Forward, forward};
+pub use link::Link;
+pub use terminal::{RawMode, can_be_asked};

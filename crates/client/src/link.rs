@@ -1,0 +1,156 @@
+//! A connection to a build's control socket for programs with a runtime: the gateway and the endpoint.
+//!
+//! What `connection` is for the command line, without blocking anybody.
+
+use super::connection::{ClientError, silence};
+use super::incoming::Incoming;
+use runner_folder::state::BuildDir;
+use runner_host::duplex::Duplex;
+use runner_host::private::ShortPath;
+use runner_wire::control::{Answer, PROTOCOL, Request, encode};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+
+/// How long an owner may take for what it does at once.
+const SOON: Duration = Duration::from_secs(10);
+/// How long an owner may be silent before it is looked at whether it is stopped.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A connection on which the greeting is done.
+#[derive(Debug)]
+pub struct Link {
+    dir: BuildDir,
+    stream: Duplex,
+    incoming: Incoming,
+    /// Nothing is left to be read or to be given out.
+    is_drained: AtomicBool,
+}
+
+impl Link {
+    pub async fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
+        let path = dir.control_socket();
+        let connect = async {
+            let short = ShortPath::new(&path)?;
+            let stream = UnixStream::connect(short.path()).await?;
+            Duplex::new(stream.into_std()?.into())
+        };
+        let connected = connect.await.map_err(|error| match error.kind() {
+            // As many wait already as may: it has not taken a connection for long.
+            io::ErrorKind::WouldBlock => silence(dir),
+            _ => ClientError::Connect(error),
+        });
+        let mut link = Link {
+            dir: dir.clone(),
+            stream: connected?,
+            incoming: Incoming::new(),
+            is_drained: AtomicBool::new(false),
+        };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        match link.ask(&Request::Hello { protocol: PROTOCOL, version }).await? {
+            Answer::Hello { .. } => Ok(link),
+            other => Err(other.into()),
+        }
+    }
+
+    /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
+    pub async fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        let dir = self.dir.clone();
+        let asked = async {
+            self.send(request).await?;
+            match self.next().await? {
+                Some(body) => {
+                    serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))
+                }
+                None => Err(ClientError::Closed),
+            }
+        };
+        let mut asked = std::pin::pin!(asked);
+        let begin = Instant::now();
+        let answer = loop {
+            match tokio::time::timeout(LOOK, &mut asked).await {
+                Ok(answer) => break answer?,
+                Err(_) if begin.elapsed() > SOON || dir.stopped_owner().is_some() => {
+                    return Err(silence(&dir));
+                }
+                Err(_) => {}
+            }
+        };
+        match answer {
+            refused @ Answer::Refused { .. } => Err(refused.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    pub async fn send(&self, request: &Request) -> Result<(), ClientError> {
+        let frame = encode(request).map_err(ClientError::Lost)?;
+        let send = |socket: BorrowedFd<'_>, bytes: &[u8]| runner_sandbox::send(socket, bytes, &[]);
+        self.stream.send_all(&frame, send).await.map_err(ClientError::Lost)
+    }
+
+    /// Sends what the socket takes now; 0 while it is full.
+    pub fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let sent = runner_sandbox::send(&self.stream, bytes, &[]);
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            done => done,
+        }
+    }
+
+    /// Resolves when the socket takes bytes again.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.stream.writable().await
+    }
+
+    /// Resolves when there may be something to read.
+    pub async fn readable(&self) {
+        poll_fn(|context| self.poll_readable(context)).await;
+    }
+
+    /// As [`Self::readable`], for whoever waits for several things at once.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_drained.load(Relaxed) {
+            // An error is found by the next read.
+            drop(ready!(self.stream.poll_readable(context)));
+            self.is_drained.store(false, Relaxed);
+        }
+        Poll::Ready(())
+    }
+
+    /// As [`Self::writable`], for whoever waits for several things at once.
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_writable(context).map(drop)
+    }
+
+    /// The next frame; `None` when the other end is gone. Nothing is lost where the wait is given up.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        loop {
+            if let Some(frame) = self.next_now()? {
+                return Ok(frame);
+            }
+            self.readable().await;
+        }
+    }
+
+    /// The next frame, if it is there already: `Some(None)` when the other end is gone.
+    pub fn next_now(&mut self) -> Result<Option<Option<Vec<u8>>>, ClientError> {
+        let stream = &self.stream;
+        let next = self.incoming.next(|buffer| runner_sandbox::receive(stream, buffer));
+        // Only what would have to wait: a read that brings less than was asked for may have ended where
+        // descriptors ride along.
+        *self.is_drained.get_mut() = matches!(next, Ok(None));
+        next.map_err(ClientError::Lost)
+    }
+
+    /// Descriptors that have come along with messages.
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
+        self.incoming.take_fds()
+    }
+}

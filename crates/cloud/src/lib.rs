@@ -1,0 +1,403 @@
+//! AWS as its client: who we are there, and calls of its JSON services.
+//!
+//! Used by `secrets` and by `credentials`. Credentials, Region and endpoints come from where every
+//! AWS tool takes them: variables, profiles, sso-session, credential_process, containers, instances.
+//! Two services of one small protocol do not earn an SDK each (design decision 27): a call is a JSON
+//! post signed by `aws-sigv4`. S3 does (`s3`). Proxy variables are honoured.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
+
+pub mod ecr;
+mod patience;
+pub mod s3;
+
+pub use runner_core::arn::{ACCOUNT, REGION};
+
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings};
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use aws_types::service_config::ServiceConfigKey;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+const CONNECT: Duration = Duration::from_secs(5);
+const READ: Duration = Duration::from_secs(30);
+/// How often a call is made before its failure counts, and the pause before the second one.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+/// Most of an answer that is read.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// A service that is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// Its name in host names and signatures.
+    name: &'static str,
+    /// Its name in configuration files.
+    id: &'static str,
+    /// Its variable for another endpoint.
+    variable: &'static str,
+    /// What stands before an operation's name.
+    target: &'static str,
+}
+
+pub const PARAMETER_STORE: Service =
+    Service { name: "ssm", id: "ssm", variable: "AWS_ENDPOINT_URL_SSM", target: "AmazonSSM" };
+pub const SECRETS_MANAGER: Service = Service {
+    name: "secretsmanager",
+    id: "secrets_manager",
+    variable: "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    target: "secretsmanager",
+};
+
+const ECR: Service = Service {
+    name: "ecr",
+    id: "ecr",
+    variable: "AWS_ENDPOINT_URL_ECR",
+    target: "AmazonEC2ContainerRegistry_V20150921",
+};
+pub const CODEBUILD: Service = Service {
+    name: "codebuild",
+    id: "codebuild",
+    variable: "AWS_ENDPOINT_URL_CODEBUILD",
+    target: "CodeBuild_20161006",
+};
+pub const CLOUDWATCH_LOGS: Service = Service {
+    name: "logs",
+    id: "cloudwatch_logs",
+    variable: "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    target: "Logs_20140328",
+};
+
+/// Whose credentials are used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// Whatever the chain finds first.
+    Default,
+    /// A profile of the configuration files.
+    Profile(String),
+    /// The keys among the caller's own variables, and nothing else.
+    Environment,
+}
+
+/// AWS, as somebody.
+#[derive(Debug)]
+pub struct Amazon {
+    config: SdkConfig,
+    connector: Connector,
+    /// Another Region than the configured one.
+    region: Option<String>,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody to call as.
+    #[error("no AWS credentials can be had: {0}")]
+    Credentials(String),
+    /// The service has refused.
+    #[error("{code}: {message}")]
+    Service { code: String, message: String },
+    /// There was no answer, or none that can be read.
+    #[error("cannot reach {endpoint}: {problem}")]
+    Unreachable { endpoint: String, problem: String },
+}
+
+impl Amazon {
+    /// Looks up the configuration. No call is made.
+    pub async fn load(identity: &Identity) -> Self {
+        let settings =
+            HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(READ).build();
+        let tls = || Provider::Rustls(CryptoMode::Ring);
+        let client = Builder::new().build_with_connector_fn(move |settings, _| {
+            let builder = Connector::builder().proxy_config(ProxyConfig::from_env());
+            let builder = match settings {
+                Some(settings) => builder.connector_settings(settings.clone()),
+                None => builder,
+            };
+            builder.tls_provider(tls()).build()
+        });
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).http_client(client.clone());
+        match identity {
+            Identity::Default => {}
+            Identity::Profile(name) => {
+                // The profile's own, whatever keys lie about in variables.
+                let provider = aws_config::profile::ProfileFileCredentialsProvider::builder()
+                    .configure(&ProviderConfig::default().with_http_client(client.clone()))
+                    .profile_name(name)
+                    .build();
+                loader = loader.profile_name(name).credentials_provider(provider);
+            }
+            Identity::Environment => {
+                loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
+            }
+        }
+        let connector = Connector::builder()
+            .connector_settings(settings)
+            .sleep_impl(TokioSleep::new())
+            .proxy_config(ProxyConfig::from_env())
+            .tls_provider(tls())
+            .build();
+        Amazon { config: loader.load().await, connector, region: None }
+    }
+
+    /// The same in another Region.
+    pub fn in_region(self, region: &str) -> Self {
+        Amazon { region: Some(region.to_owned()), ..self }
+    }
+
+    pub fn region(&self) -> &str {
+        let configured = || self.config.region().map(AsRef::as_ref);
+        self.region.as_deref().or_else(configured).unwrap_or(REGION)
+    }
+
+    /// Credentials that are good now.
+    pub async fn credentials(&self) -> Result<Credentials, CallError> {
+        let provider = self
+            .config
+            .credentials_provider()
+            .ok_or_else(|| CallError::Credentials("none are configured".to_owned()))?;
+        provider.provide_credentials().await.map_err(|error| CallError::Credentials(chain(&error)))
+    }
+
+    /// Calls an operation. What may succeed at another time is tried again.
+    pub async fn call(
+        &self,
+        service: Service,
+        operation: &str,
+        body: &Value,
+    ) -> Result<Value, CallError> {
+        let credentials = self.credentials().await?;
+        let mut attempt = 1;
+        loop {
+            match self.call_once(service, operation, body, &credentials).await {
+                Err(error) if attempt < ATTEMPTS && error.may_pass() => {
+                    tracing::debug!(%error, attempt, operation, "trying again");
+                    tokio::time::sleep(PAUSE * attempt).await;
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn call_once(
+        &self,
+        service: Service,
+        operation: &str,
+        body: &Value,
+        credentials: &Credentials,
+    ) -> Result<Value, CallError> {
+        let call = Call { service, operation, body, credentials };
+        post(&self.connector, &self.endpoint(service), self.region(), call).await
+    }
+
+    /// Where a service is: as configured for it, or for all, or where AWS has it.
+    fn endpoint(&self, service: Service) -> String {
+        let own = std::env::var(service.variable).ok().filter(|url| !url.is_empty());
+        let configured = || self.configured_endpoint(service.id);
+        let everywhere = || self.config.endpoint_url().map(str::to_owned);
+        own.or_else(configured).or_else(everywhere).unwrap_or_else(|| {
+            let region = self.region();
+            let suffix =
+                if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+            format!("https://{}.{region}.{suffix}", service.name)
+        })
+    }
+}
+
+impl Amazon {
+    /// What configuration files have for a service.
+    fn configured_endpoint(&self, service_id: &str) -> Option<String> {
+        let key = ServiceConfigKey::builder()
+            .service_id(service_id)
+            .env("AWS_ENDPOINT_URL")
+            .profile("endpoint_url")
+            .build();
+        self.config.service_config()?.load_config(key.ok()?)
+    }
+}
+
+impl CallError {
+    /// Whether the service has refused with this code.
+    pub fn has_code(&self, wanted: &str) -> bool {
+        matches!(self, CallError::Service { code, .. } if code == wanted)
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            CallError::Credentials(_) => false,
+            CallError::Unreachable { .. } => true,
+            CallError::Service { code, .. } => {
+                let passing = ["Throttl", "TooManyRequests", "InternalS", "ServiceUnavailable"];
+                passing.iter().any(|part| code.contains(part))
+            }
+        }
+    }
+}
+
+/// One call.
+struct Call<'a> {
+    service: Service,
+    operation: &'a str,
+    body: &'a Value,
+    credentials: &'a Credentials,
+}
+
+/// Calls an endpoint of this machine with these keys, once; no configuration is looked at, and no proxy
+/// is asked.
+pub async fn call_here(
+    endpoint: &str,
+    service: Service,
+    operation: &str,
+    body: &Value,
+    credentials: &Credentials,
+) -> Result<Value, CallError> {
+    let settings =
+        HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(CONNECT).build();
+    let connector = Connector::builder()
+        .connector_settings(settings)
+        .sleep_impl(TokioSleep::new())
+        .proxy_config(ProxyConfig::disabled())
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build();
+    post(&connector, endpoint, REGION, Call { service, operation, body, credentials }).await
+}
+
+/// Signs a call, makes it, reads the answer.
+async fn post(
+    connector: &Connector,
+    endpoint: &str,
+    region: &str,
+    call: Call<'_>,
+) -> Result<Value, CallError> {
+    let Call { service, operation, body, credentials } = call;
+    let unreachable = |problem: &dyn fmt::Display| CallError::Unreachable {
+        endpoint: endpoint.to_owned(),
+        problem: problem.to_string(),
+    };
+    let uri = format!("{}/", endpoint.trim_end_matches('/'));
+    let body = body.to_string();
+    let mut request = http::Request::builder()
+        .method("POST")
+        .uri(&uri)
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("x-amz-target", format!("{}.{operation}", service.target))
+        .body(SdkBody::from(body.as_str()))
+        .map_err(|error| unreachable(&error))?;
+    let identity = credentials.clone().into();
+    let parameters = SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name(service.name)
+        .time(SystemTime::now())
+        .settings(SigningSettings::default())
+        .build()
+        .map_err(|error| unreachable(&error))?
+        .into();
+    let headers: Vec<(String, String)> = request
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect();
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let signable =
+        SignableRequest::new("POST", &uri, headers, SignableBody::Bytes(body.as_bytes()))
+            .map_err(|error| unreachable(&error))?;
+    let (instructions, _) =
+        sign(signable, &parameters).map_err(|error| unreachable(&error))?.into_parts();
+    instructions.apply_to_request_http1x(&mut request);
+    let request = request.try_into().map_err(|error| unreachable(&chain(&error)))?;
+    let response = connector.call(request).await.map_err(|error| unreachable(&chain(&error)))?;
+    let status = response.status().as_u16();
+    let mut body = ByteStream::new(response.into_body());
+    let mut answer = Vec::new();
+    while let Some(bytes) = body.try_next().await.map_err(|error| unreachable(&chain(&error)))? {
+        if answer.len() + bytes.len() > MAX_ANSWER {
+            return Err(unreachable(&"the answer is too large"));
+        }
+        answer.extend_from_slice(&bytes);
+    }
+    // Some have nothing to say.
+    let value: Option<Value> = match answer.is_empty() {
+        true => Some(Value::Null),
+        false => serde_json::from_slice(&answer).ok(),
+    };
+    match (status, value) {
+        (200, Some(value)) => Ok(value),
+        (200, None) => Err(unreachable(&"the answer is not JSON")),
+        (_, value) => Err(refusal(status, value.as_ref())),
+    }
+}
+
+fn refusal(status: u16, answer: Option<&Value>) -> CallError {
+    let text = |names: [&str; 2]| {
+        let field = |name: &str| answer?.get(name)?.as_str().map(str::to_owned);
+        names.into_iter().find_map(field)
+    };
+    // `com.amazonaws.x#Code:http://...` in some services.
+    let code = text(["__type", "code"]).map_or_else(
+        || if status >= 500 { "ServiceUnavailable".to_owned() } else { format!("HTTP {status}") },
+        |code| code.rsplit('#').next().unwrap_or(&code).split(':').next().unwrap_or("").to_owned(),
+    );
+    CallError::Service { code, message: text(["message", "Message"]).unwrap_or_default() }
+}
+
+/// An error with everything that led to it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let inner = error.to_string();
+        if !text.contains(&inner) {
+            text.push_str(": ");
+            text.push_str(&inner);
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn refusals_are_read_in_all_their_forms() {
+        for (status, answer, wanted) in [
+            (
+                400,
+                json!({"__type": "ResourceNotFoundException", "message": "no"}),
+                "ResourceNotFoundException: no",
+            ),
+            (
+                400,
+                json!({"__type": "com.amazonaws.ssm#AccessDenied:x", "Message": "no"}),
+                "AccessDenied: no",
+            ),
+            (503, json!({}), "ServiceUnavailable: "),
+            (403, json!("no"), "HTTP 403: "),
+        ] {
+            assert_eq!(refusal(status, Some(&answer)).to_string(), wanted);
+        }
+        assert!(refusal(503, None).may_pass() && !refusal(400, None).may_pass());
+    }
+}

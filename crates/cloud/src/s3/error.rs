@@ -1,0 +1,206 @@
+//! What S3 refuses, said so that it can be mended.
+
+use super::super::chain;
+use super::Object;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use std::error::Error;
+
+/// A call came to nothing, after all that may help was tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {object}: {problem}")]
+pub struct S3Error {
+    pub doing: &'static str,
+    pub object: String,
+    pub problem: String,
+    /// S3's code for it; empty where there was no answer.
+    pub code: String,
+    cause: Cause,
+}
+
+/// What lies behind it, as far as the code does not tell.
+#[derive(Debug)]
+enum Cause {
+    /// The bucket is in another Region, says S3.
+    Region(String),
+    /// There was no answer.
+    Silence,
+    /// The server is busy, or not well.
+    Busy,
+    Other,
+}
+
+impl S3Error {
+    pub(super) fn new<E>(
+        doing: &'static str,
+        object: &Object,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Self
+    where
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        let response = error.raw_response();
+        let status = response.map(|response| response.status().as_u16());
+        let header = |name| response.and_then(|response| response.headers().get(name));
+        let (code, message) = match error {
+            SdkError::ServiceError(refusal) => {
+                let refusal = refusal.err();
+                let code = refusal.code().unwrap_or_default().to_owned();
+                (code, refusal.message().unwrap_or_default().to_owned())
+            }
+            _ => (String::new(), chain(error)),
+        };
+        let problem = match (status, code.as_str(), message.as_str()) {
+            (Some(status), "", "") => format!("the server answers {status}"),
+            (None, _, message) => message.to_owned(),
+            (_, "", message) => message.to_owned(),
+            (_, code, "") => code.to_owned(),
+            (_, code, message) => format!("{code}: {message}"),
+        };
+        let region =
+            header("x-amz-bucket-region").filter(|_| matches!(status, Some(301 | 307 | 400)));
+        let cause = match (region, status) {
+            (Some(region), _) => Cause::Region(region.to_owned()),
+            (None, None) => Cause::Silence,
+            (None, Some(500..)) => Cause::Busy,
+            (None, Some(_)) => cause_of(&code),
+        };
+        let code = match (code.as_str(), status) {
+            // Questions without a body in their answer.
+            ("", Some(404)) => "NotFound".to_owned(),
+            ("", Some(403)) => "AccessDenied".to_owned(),
+            _ => code,
+        };
+        S3Error { doing, object: object.to_string(), problem, code, cause }
+    }
+
+    /// What is said of one object among many.
+    pub(super) fn of_code(
+        doing: &'static str,
+        object: &Object,
+        code: String,
+        message: &str,
+    ) -> Self {
+        let problem = match (code.as_str(), message) {
+            (code, "") => code.to_owned(),
+            ("", message) => message.to_owned(),
+            (code, message) => format!("{code}: {message}"),
+        };
+        let cause = cause_of(&code);
+        S3Error { doing, object: object.to_string(), problem, code, cause }
+    }
+
+    /// A transfer that broke off again and again.
+    pub(super) fn cut(
+        doing: &'static str,
+        object: &Object,
+        at: u64,
+        length: Option<u64>,
+        problem: impl Into<String>,
+    ) -> Self {
+        let of = length.map_or_else(String::new, |length| format!(" of {length}"));
+        let problem = format!("broke off after {at}{of} bytes: {}", problem.into());
+        Self::odd(doing, object, problem)
+    }
+
+    /// What is to be put cannot be read.
+    pub(super) fn unreadable(object: &Object, error: &std::io::Error) -> Self {
+        Self::own(object, error.to_string())
+    }
+
+    /// It is not S3's doing.
+    pub(super) fn own(object: &Object, problem: String) -> Self {
+        Self::odd("put", object, problem)
+    }
+
+    /// S3 has no code for it.
+    pub(super) fn odd(doing: &'static str, object: &Object, problem: String) -> Self {
+        let (object, code) = (object.to_string(), String::new());
+        S3Error { doing, object, problem, code, cause: Cause::Other }
+    }
+
+    /// The same may go well a moment later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self.cause, Cause::Busy)
+    }
+
+    /// There is no such object, in a bucket that is there.
+    pub fn is_missing_object(&self) -> bool {
+        matches!(self.code.as_str(), "NoSuchKey" | "NotFound")
+    }
+
+    /// How to mend it.
+    pub fn hint(&self) -> Option<String> {
+        let bucket = self.object.split('/').nth(2).unwrap_or_default();
+        if let Cause::Region(region) = &self.cause {
+            return Some(format!("the bucket is in {region}: set AWS_REGION={region}"));
+        }
+        let hint = match self.code.as_str() {
+            "NoSuchBucket" => format!("make the bucket: aws s3 mb s3://{bucket}"),
+            "AccessDenied" => {
+                let action = match self.doing {
+                    "fetch" | "look at" => "s3:GetObject",
+                    "list" => "s3:ListBucket",
+                    // A condition on what is removed asks for the right to read it.
+                    "remove" => "s3:DeleteObject and s3:GetObject",
+                    "list the uploads of" => "s3:ListBucketMultipartUploads",
+                    "throw away the upload of" => "s3:AbortMultipartUpload",
+                    _ => "s3:PutObject and s3:AbortMultipartUpload",
+                };
+                format!("who calls needs {action} on it: aws sts get-caller-identity")
+            }
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" => {
+                "are these the right keys, and still good? aws sts get-caller-identity".to_owned()
+            }
+            "" if self.problem.contains("credentials") => {
+                "name whose credentials are used: --aws-profile NAME, or log in".to_owned()
+            }
+            "NoSuchKey" | "NotFound" if self.doing == "fetch" => {
+                "a prune or a rule of the bucket has removed it meanwhile; the next build that may save it \
+                 makes it anew"
+                    .to_owned()
+            }
+            "PreconditionFailed" if self.doing == "fetch" => {
+                "it was written anew meanwhile; the next build finds the new one".to_owned()
+            }
+            _ => match self.cause {
+                Cause::Silence => "is the endpoint the right one, and can it be reached from here? \
+                                   AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION"
+                    .to_owned(),
+                Cause::Busy => {
+                    "try again later, or more often at once: AWS_MAX_ATTEMPTS=10".to_owned()
+                }
+                Cause::Region(_) | Cause::Other => return None,
+            },
+        };
+        Some(hint)
+    }
+}
+
+/// What a code says of a server.
+fn cause_of(code: &str) -> Cause {
+    match code {
+        "InternalError" | "SlowDown" | "ServiceUnavailable" | "OperationAborted"
+        | "RequestTimeout" => Cause::Busy,
+        _ => Cause::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_one_among_many_names_it_and_what_mends_it() {
+        let object = Object { bucket: "b".into(), key: "a/k".into(), ..Object::default() };
+        let error =
+            |code: &str, message| S3Error::of_code("remove", &object, code.to_owned(), message);
+        let refused = error("AccessDenied", "Access Denied");
+        assert_eq!(refused.to_string(), "cannot remove s3://b/a/k: AccessDenied: Access Denied");
+        assert!(refused.hint().is_some_and(|hint| hint.contains("s3:DeleteObject")));
+        assert!(!refused.may_pass());
+        assert_eq!(error("SlowDown", "").to_string(), "cannot remove s3://b/a/k: SlowDown");
+        assert!(error("SlowDown", "").may_pass());
+        assert!(error("SlowDown", "").hint().is_some_and(|hint| hint.contains("AWS_MAX_ATTEMPTS")));
+    }
+}

@@ -1,0 +1,246 @@
+//! An object on its way to S3: in one request where it is small, else in parts, several at a time.
+
+use super::{Object, S3, S3Error};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::sync::PoisonError;
+use tokio::task::JoinSet;
+
+/// Size of the first parts.
+const PART: u64 = 8 << 20;
+/// S3 takes so many parts of one object.
+const MAX_PARTS: u64 = 10_000;
+/// Parts on their way at once.
+const AT_ONCE: usize = 4;
+/// S3 takes no larger objects.
+const MAX_OBJECT: u64 = 5 << 40;
+
+/// Hears of bytes that have arrived.
+pub(super) type Told<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
+impl S3 {
+    /// Puts an object. `body` is read to its end on a thread that may block. An error of it, too, leaves
+    /// no object and no part of one.
+    pub async fn put(
+        &self,
+        object: &Object,
+        body: impl Read + Send + 'static,
+        told: Told<'_>,
+    ) -> Result<(), S3Error> {
+        let mut body = Some(body);
+        let first = read_part(&mut body, PART, object).await?;
+        if (first.len() as u64) < PART {
+            return self.put_bytes(object, first, told).await;
+        }
+        let upload = Upload::begin(self, object).await?;
+        match upload.send(first, body, told).await {
+            Ok(parts) => upload.complete(parts).await,
+            // What was sent is thrown away with `upload`.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts an object that is in memory.
+    pub async fn put_bytes(
+        &self,
+        object: &Object,
+        body: Bytes,
+        told: Told<'_>,
+    ) -> Result<(), S3Error> {
+        let length = body.len() as u64;
+        self.client
+            .put_object()
+            .bucket(&object.bucket)
+            .key(&object.key)
+            .set_content_type(object.content_type.clone())
+            .set_content_encoding(object.content_encoding.clone())
+            .set_metadata(metadata(object))
+            .body(body.into())
+            .send()
+            .await
+            .map_err(|error| S3Error::new("put", object, &error))?;
+        told(length);
+        Ok(())
+    }
+}
+
+fn metadata(object: &Object) -> Option<HashMap<String, String>> {
+    (!object.metadata.is_empty()).then(|| object.metadata.iter().cloned().collect())
+}
+
+/// Reads the next part; shorter than `size` only at the end.
+async fn read_part<R: Read + Send + 'static>(
+    body: &mut Option<R>,
+    size: u64,
+    object: &Object,
+) -> Result<Bytes, S3Error> {
+    let Some(mut reader) = body.take() else { return Ok(Bytes::new()) };
+    let read = tokio::task::spawn_blocking(move || {
+        let mut part = Vec::new();
+        let result = reader.by_ref().take(size).read_to_end(&mut part);
+        (reader, result.map(|_| part))
+    });
+    let (reader, part) =
+        read.await.map_err(|error| S3Error::unreadable(object, &io::Error::other(error)))?;
+    *body = Some(reader);
+    part.map(Bytes::from).map_err(|error| S3Error::unreadable(object, &error))
+}
+
+/// Size of a part: such that an object of any size S3 takes has no more parts than S3 takes.
+fn part_size(number: u64) -> u64 {
+    PART << ((number - 1) / (MAX_PARTS / 10))
+}
+
+/// An object that goes up in parts. Thrown away at the server unless it is completed.
+struct Upload<'s> {
+    s3: &'s S3,
+    object: Object,
+    id: String,
+    is_complete: bool,
+}
+
+impl<'s> Upload<'s> {
+    async fn begin(s3: &'s S3, object: &Object) -> Result<Self, S3Error> {
+        let begun = s3
+            .client
+            .create_multipart_upload()
+            .bucket(&object.bucket)
+            .key(&object.key)
+            .set_content_type(object.content_type.clone())
+            .set_content_encoding(object.content_encoding.clone())
+            .set_metadata(metadata(object))
+            .send()
+            .await
+            .map_err(|error| S3Error::new("put", object, &error))?;
+        let id = begun
+            .upload_id
+            .ok_or_else(|| S3Error::own(object, "the server names no upload".to_owned()))?;
+        Ok(Upload { s3, object: object.clone(), id, is_complete: false })
+    }
+
+    async fn send<R: Read + Send + 'static>(
+        &self,
+        first: Bytes,
+        mut body: Option<R>,
+        told: Told<'_>,
+    ) -> Result<Vec<CompletedPart>, S3Error> {
+        let mut sending = JoinSet::new();
+        let mut parts = Vec::new();
+        let mut sent = 0;
+        let mut part = first;
+        let mut number = 1;
+        loop {
+            let (size, is_last) = (part.len() as u64, (part.len() as u64) < part_size(number));
+            if size > 0 {
+                sent += size;
+                if sent > MAX_OBJECT {
+                    let problem = "it is larger than the 5 TiB that S3 takes".to_owned();
+                    return Err(S3Error::own(&self.object, problem));
+                }
+                let work = send_part(
+                    self.s3.client.clone(),
+                    self.object.clone(),
+                    self.id.clone(),
+                    i32::try_from(number).unwrap_or(i32::MAX),
+                    part,
+                );
+                sending.spawn(async move { (size, work.await) });
+            }
+            while sending.len() >= AT_ONCE || (is_last && !sending.is_empty()) {
+                let Some(done) = sending.join_next().await else { break };
+                let (size, done) =
+                    done.map_err(|error| S3Error::own(&self.object, error.to_string()))?;
+                parts.push(done?);
+                told(size);
+            }
+            if is_last {
+                break;
+            }
+            number += 1;
+            part = read_part(&mut body, part_size(number), &self.object).await?;
+        }
+        parts.sort_unstable_by_key(|part| part.part_number);
+        Ok(parts)
+    }
+
+    async fn complete(mut self, parts: Vec<CompletedPart>) -> Result<(), S3Error> {
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        self.s3
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.object.bucket)
+            .key(&self.object.key)
+            .upload_id(&self.id)
+            .multipart_upload(parts)
+            .send()
+            .await
+            .map_err(|error| S3Error::new("put", &self.object, &error))?;
+        self.is_complete = true;
+        Ok(())
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        // A program that ends has no runtime any more; the bucket's own rule removes such parts.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.is_complete {
+            return;
+        }
+        let request = self
+            .s3
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.object.bucket)
+            .key(&self.object.key)
+            .upload_id(&self.id);
+        let abort = async move {
+            if let Err(error) = request.send().await {
+                tracing::warn!(%error, "the parts of an upload stay behind");
+            }
+        };
+        self.s3.aborts.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(abort, &runtime);
+    }
+}
+
+async fn send_part(
+    client: Client,
+    object: Object,
+    upload: String,
+    number: i32,
+    body: Bytes,
+) -> Result<CompletedPart, S3Error> {
+    let sent = client
+        .upload_part()
+        .bucket(&object.bucket)
+        .key(&object.key)
+        .upload_id(upload)
+        .part_number(number)
+        .body(body.into())
+        .send()
+        .await
+        .map_err(|error| S3Error::new("put", &object, &error))?;
+    Ok(CompletedPart::builder()
+        .part_number(number)
+        .set_e_tag(sent.e_tag)
+        .set_checksum_crc32(sent.checksum_crc32)
+        .set_checksum_crc32_c(sent.checksum_crc32_c)
+        .set_checksum_crc64_nvme(sent.checksum_crc64_nvme)
+        .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_s3_takes_fits_into_its_parts() {
+        let all: u64 = (1..=MAX_PARTS).map(part_size).sum();
+        assert!(all >= MAX_OBJECT, "{all}");
+        // No part may be larger than 5 GiB, and none but the last smaller than 5 MiB.
+        assert!((1..=MAX_PARTS).all(|n| (5 << 20..=5 << 30).contains(&part_size(n))));
+    }
+}

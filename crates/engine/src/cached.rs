@@ -1,0 +1,168 @@
+//! A cache as part of the container: read-only layers below everything the build writes.
+//!
+//! Used by `namespaces`. Nothing is copied, so it takes as long for a hundred thousand files as for one.
+//! Only where the build cannot tell the difference: below its source, and below /root and /home, where
+//! no mount and no file of another kind is in the way. Anything else is copied.
+//!
+//! A cache's directories are open by the time they come here, and go to the sandbox as descriptors: what has
+//! become of their names meanwhile does not matter.
+
+#![deny(clippy::disallowed_methods)]
+
+use super::ContainerSpec;
+use runner_host::beneath::{Dir, kind};
+use runner_sandbox::{Entry, Root, handed};
+use rustix::fs::FileType;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Top directories that a cache may have in the root.
+const TOPS: [&str; 2] = ["root", "home"];
+
+/// A cache's trees, which nobody changes.
+#[derive(Clone, Debug)]
+pub struct CachedTrees {
+    /// What lies below the source directory.
+    pub source: Arc<Dir>,
+    /// What lies anywhere else.
+    pub root: Arc<Dir>,
+}
+
+/// Directories that the sandbox gets as descriptors, each named by [`handed`] of its number.
+#[derive(Debug, Default)]
+pub(super) struct Handed(Vec<Arc<Dir>>);
+
+impl Handed {
+    /// The path that a spec names it by.
+    fn add(&mut self, dir: Arc<Dir>) -> std::path::PathBuf {
+        self.0.push(dir);
+        handed(self.0.len() - 1)
+    }
+
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.iter().map(|dir| dir.as_fd()).collect()
+    }
+}
+
+/// Lays the trees over the source and the image; what is handed over for that, where it could be.
+pub(super) fn lay(
+    spec: &ContainerSpec,
+    root: &mut Root,
+    entries: &mut Vec<Entry>,
+) -> Option<Handed> {
+    let cached = spec.cached.as_ref()?;
+    if !can_lay(cached, spec, root) {
+        return None;
+    }
+    let (mut with_root, mut with_entries) = (root.clone(), entries.clone());
+    let handed = place(cached, spec, &mut with_root, &mut with_entries).ok().flatten()?;
+    (*root, *entries) = (with_root, with_entries);
+    Some(handed)
+}
+
+/// Whether that can be, as far as it shows beforehand.
+pub(super) fn can_lay(cached: &CachedTrees, spec: &ContainerSpec, root: &Root) -> bool {
+    fits(cached, spec, root).unwrap_or(false)
+}
+
+/// Names of the directories in the root of a cache; an error where there is anything else.
+fn tops(cached: &CachedTrees) -> io::Result<Vec<String>> {
+    let name = |entry: runner_host::beneath::Entry| match entry.kind {
+        // What is not text is nothing of ours.
+        FileType::Directory => {
+            String::from_utf8(entry.name).map_err(|_| io::ErrorKind::InvalidData.into())
+        }
+        _ => Err(io::ErrorKind::NotADirectory.into()),
+    };
+    cached.root.entries()?.into_iter().map(name).collect()
+}
+
+fn fits(cached: &CachedTrees, spec: &ContainerSpec, root: &Root) -> io::Result<bool> {
+    let own = nix::unistd::geteuid().as_raw();
+    let tops = tops(cached)?;
+    let is_covered = |top: &String| {
+        spec.mounts.iter().any(|mount| mount.target.starts_with(Path::new("/").join(top)))
+    };
+    let source = spec.sources.first().ok_or(io::ErrorKind::NotFound)?;
+    let is_mounted = spec.mounts.iter().any(|mount| mount.target.starts_with(&source.target));
+    if [&cached.source, &cached.root].iter().any(|t| t.facts().is_ok_and(|f| f.st_uid != own))
+        || tops.iter().any(|top| !TOPS.contains(&top.as_str()) || is_covered(top))
+        || is_mounted
+        || !agree(&cached.source, &Dir::top(&source.dir)?)?
+    {
+        return Ok(false);
+    }
+    let Root::Image { lower, .. } = root else { return Ok(true) };
+    for layer in lower {
+        if !agree(&cached.root, &Dir::top(layer)?)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether directories of a cache meet directories only, and files no directories.
+fn agree(tree: &Dir, below: &Dir) -> io::Result<bool> {
+    let mut ahead = vec![Vec::new()];
+    while let Some(path) = ahead.pop() {
+        let (here, there) = (tree.open(&path)?, below.open(&path)?);
+        for entry in here.entries()? {
+            let is_directory = entry.kind == FileType::Directory;
+            let Some(other) = there.look(&entry.name)? else { continue };
+            if (kind(&other) == FileType::Directory) != is_directory {
+                return Ok(false);
+            }
+            if is_directory {
+                ahead.push(match &*path {
+                    b"" => entry.name,
+                    above => [above, b"/", &entry.name].concat(),
+                });
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Nothing, where what has to be there for it is not.
+fn place(
+    cached: &CachedTrees,
+    spec: &ContainerSpec,
+    root: &mut Root,
+    entries: &mut Vec<Entry>,
+) -> io::Result<Option<Handed>> {
+    let (tops, mut handed) = (tops(cached)?, Handed::default());
+    match root {
+        Root::Image { lower, .. } if !tops.is_empty() => {
+            lower.insert(0, handed.add(Arc::clone(&cached.root)));
+        }
+        Root::Image { .. } => {}
+        Root::Empty => {
+            for top in tops {
+                let path = Path::new("/").join(&top);
+                let made = entries.iter().position(
+                    |entry| matches!(entry, Entry::Directory { path: made, .. } if *made == path),
+                );
+                let Some(at) = made else { return Ok(None) };
+                // The same directory once more, for its mode.
+                let again = entries[at].clone();
+                let lower = handed.add(Arc::new(cached.root.open(&top)?));
+                let (hidden, over) = (Vec::new(), Vec::new());
+                entries.insert(at + 1, Entry::Overlay { path, lower, hidden, over, owned: false });
+                entries.insert(at + 2, again);
+            }
+        }
+    }
+    if cached.source.entries()?.is_empty() {
+        return Ok(Some(handed));
+    }
+    let target = spec.sources.first().map(|source| &source.target);
+    let over = entries.iter_mut().find_map(|entry| match entry {
+        Entry::Overlay { path, over, .. } if Some(&*path) == target => Some(over),
+        _ => None,
+    });
+    let Some(over) = over else { return Ok(None) };
+    over.push(handed.add(Arc::clone(&cached.source)));
+    Ok(Some(handed))
+}

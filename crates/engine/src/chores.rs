@@ -1,0 +1,56 @@
+//! Chores that this program does in a process of its own (`runner_sandbox::Chore`): more often than
+//! not as root of a user namespace, where alone the files of a container's users may be made, given
+//! away, looked at and removed; and looking after a program that must not outlive its runner.
+//!
+//! Entered from `main` before anything else; started by `private`, `image` and `engine`.
+
+use crate::image::{self, Rules};
+use crate::pasta;
+use nix::sys::stat::{Mode, umask};
+use runner_host::private::remove_as_we_are;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Does one chore; what there is to say goes to standard output.
+#[allow(clippy::print_stdout, reason = "its caller reads it")]
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.collect();
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let result = match words.as_slice() {
+        ["remove", path] => remove_as_we_are(Path::new(path))
+            .map(|()| String::new())
+            .map_err(|error| error.to_string()),
+        ["filter"] => runner_sandbox::filter_this_process()
+            .map(|()| String::new())
+            .map_err(|error| error.to_string()),
+        ["unpack", tree, marks, most] => unpack(tree, marks, most),
+        ["look"] => image::look_at_layers(std::io::stdin()).map_err(|error| error.to_string()),
+        ["pasta", program, dir, pid, owner, options @ ..] => {
+            pasta::supervise(program, dir, pid, owner, options).map_err(|error| error.to_string())
+        }
+        _ => Err("this argument is for the runner's own use".to_owned()),
+    };
+    match result {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(text) => {
+            print!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Unpacks what comes as standard input.
+fn unpack(tree: &str, marks: &str, most: &str) -> Result<String, String> {
+    // Whatever the caller keeps from others: an image's files have modes of their own.
+    umask(Mode::from_bits_truncate(0o022));
+    let rules = Rules::from_words(marks, most).ok_or("these words make no rules")?;
+    let said = |value: serde_json::Result<String>| value.map_err(|error| error.to_string());
+    match image::unpack(std::io::stdin().lock(), Path::new(tree), rules) {
+        Ok(facts) => said(serde_json::to_string(&facts)),
+        Err(error) => Err(said(serde_json::to_string(&error)).unwrap_or_else(|error| error)),
+    }
+}

@@ -1,0 +1,162 @@
+//! A [`ContainerSpec`] in the daemon's words.
+//!
+//! Pure but for the limits of this process. What the container may do is what one of the engine
+//! `namespaces` may: the same capabilities, no more rights by a label or a profile.
+
+use crate::docker::Program;
+use crate::{ContainerSpec, Network, READONLY};
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+    ResourcesUlimits,
+};
+use runner_sandbox::{Cpus, seccomp_profile};
+use rustix::process::{Resource, getrlimit};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Label of every container of ours; its value is the build's uuid.
+pub(super) const LABEL: &str = "runner.build";
+
+/// The name of a build's container.
+pub(super) fn name_of(build: &str) -> String {
+    format!("runner-{build}")
+}
+
+/// How the container begins.
+pub(super) struct Start {
+    pub(super) entrypoint: Vec<String>,
+    /// Whether what the container sees of this machine is mounted, or brought there.
+    pub(super) mounts: bool,
+}
+
+/// The container that is asked for.
+pub(super) fn body(
+    spec: &ContainerSpec,
+    build: &str,
+    program: Program,
+    image: &str,
+    start: Start,
+) -> ContainerCreateBody {
+    // On another machine there are other paths.
+    let own_walls = start.mounts && !spec.privileged;
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        hostname: Some(spec.hostname.clone()),
+        // CodeBuild's builds are root's, whoever the image is for.
+        user: Some("0:0".to_owned()),
+        working_dir: Some("/".to_owned()),
+        entrypoint: Some(start.entrypoint),
+        cmd: Some(Vec::new()),
+        labels: Some(HashMap::from([(LABEL.to_owned(), build.to_owned())])),
+        // Nothing but what the build starts runs in it.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        host_config: Some(HostConfig {
+            auto_remove: Some(true),
+            mounts: start.mounts.then(|| mounts(spec)),
+            network_mode: Some(match spec.network {
+                Network::Host => "host".to_owned(),
+                Network::None => "none".to_owned(),
+                // A network of its own that reaches the outside is what daemons give by default.
+                Network::Pasta => "default".to_owned(),
+            }),
+            memory: spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+            // As in the engines of our own: no swap beside it.
+            memory_swap: spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+            nano_cpus: spec.limits.cpus.map(|Cpus(thousandths)| i64::from(thousandths) * 1_000_000),
+            pids_limit: spec.limits.pids.map(i64::from),
+            privileged: Some(spec.privileged),
+            cap_drop: (!spec.privileged).then(|| vec!["ALL".to_owned()]),
+            cap_add: (!spec.privileged)
+                .then(|| runner_sandbox::kept_capabilities().map(str::to_owned).collect()),
+            security_opt: Some(security(spec, program, start.mounts)),
+            masked_paths: own_walls.then(masked_paths),
+            readonly_paths: own_walls.then(read_only_paths),
+            ulimits: (program == Program::Podman).then(limits),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// Name of the file of [`seccomp_profile`], in the folder that is mounted.
+pub(super) const PROFILE: &str = "seccomp.json";
+
+/// An empty directory in that folder, mounted over our own state.
+pub(super) const NOTHING: &str = "nothing";
+
+/// As options of `--security-opt`.
+fn security(spec: &ContainerSpec, program: Program, sees_our_files: bool) -> Vec<String> {
+    // Where SELinux is on, a container could else neither see a mount nor reach a socket.
+    let mut options = vec!["label=disable".to_owned()];
+    match program {
+        _ if spec.privileged => {}
+        Program::Docker => options.push(format!("seccomp={}", seccomp_profile())),
+        // It reads a file, on its own machine, and knows the field of masked paths under this name only.
+        Program::Podman if sees_our_files => {
+            options.push(format!("seccomp={}", spec.readonly.join(PROFILE).display()));
+            options.push(format!("mask={}", masked_paths().join(":")));
+        }
+        Program::Podman => {}
+    }
+    options
+}
+
+fn masked_paths() -> Vec<String> {
+    runner_sandbox::masked_paths().iter().map(|path| path.display().to_string()).collect()
+}
+
+fn read_only_paths() -> Vec<String> {
+    runner_sandbox::read_only_paths().map(|path| path.display().to_string()).collect()
+}
+
+fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
+    // Not the daemon's older way, which makes a directory where the source is missing.
+    let bind = |source: &Path, target: &Path, writable: bool| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.display().to_string()),
+        target: Some(target.display().to_string()),
+        read_only: Some(!writable),
+        ..Mount::default()
+    };
+    let own = bind(&spec.readonly, Path::new(READONLY), false);
+    let users = spec.mounts.iter().map(|mount| bind(&mount.source, &mount.target, mount.writable));
+    // Not a tmpfs: Podman fills one with what it hides.
+    let nothing = spec.readonly.join(NOTHING);
+    let hidden = spec.mounts.iter().flat_map(|mount| {
+        let places = spec.unseen.below(&mount.source);
+        places.map(|path| bind(&nothing, &mount.target.join(path), false))
+    });
+    [own].into_iter().chain(users).chain(hidden).collect()
+}
+
+/// Those this process was started with, as in the other engines: Podman's default is more than a limited Podman may give.
+fn limits() -> Vec<ResourcesUlimits> {
+    [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)]
+        .into_iter()
+        .map(|(name, resource)| {
+            let limit = match resource {
+                Resource::Nofile => runner_sandbox::inherited_descriptors(),
+                other => getrlimit(other),
+            };
+            // Podman takes no more processes than the kernel has numbers for, and gives no more.
+            let most = if resource == Resource::Nproc { pid_max() } else { None };
+            let number = |limit: Option<u64>| {
+                let least = limit.into_iter().chain(most).min();
+                least.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1)
+            };
+            ResourcesUlimits {
+                name: Some(name.to_owned()),
+                soft: Some(number(limit.current)),
+                hard: Some(number(limit.maximum)),
+            }
+        })
+        .collect()
+}
+
+fn pid_max() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()
+}

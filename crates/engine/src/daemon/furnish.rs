@@ -1,0 +1,341 @@
+//! What every build finds in its container, put into one that a daemon has made of an image.
+//!
+//! Used by the engine, right after the start. In `namespaces` these things are mounted; here they are
+//! brought in, by the program that makes files in the container (`files`): directories, the links of the
+//! commands, and a copy of each source, read with the caller's own rights. All of it is root's.
+
+use crate::container::InitContainer;
+use crate::files::{Files, FilesError, Requests};
+use crate::unseen::Unseen;
+use crate::{Container, ContainerSpec, EngineError, Note, OpenMode, READONLY, SourceMount, Teller};
+use runner_host::beneath::{Dir, Entry, join, kind};
+use runner_wire::abi::COMMANDS;
+use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
+use runner_wire::files::{Facts, Node, Reply, make};
+use rustix::fs::{FileType, Stat};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Directories of every container, and their modes.
+const DIRECTORIES: [(&str, u32); 8] = [
+    ("root", 0o700),
+    ("tmp", 0o1777),
+    ("var/tmp", 0o1777),
+    ("codebuild", 0o755),
+    ("codebuild/output", 0o755),
+    // Every user's commands save their state there (see `namespaces`).
+    ("codebuild/output/tmp", 0o777),
+    ("codebuild/user", 0o755),
+    ("codebuild/user/bin", 0o755),
+];
+/// Where the commands of a build are found; in the second one only where the name is free.
+const PROGRAMS: [&str; 2] = ["codebuild/user/bin", "usr/local/bin"];
+const GITCONFIG: &str = "etc/gitconfig";
+/// The source's owner is root here; for other users git needs to be told.
+const SAFE: &str = "[safe]\n\tdirectory = *\n";
+/// Bytes of a file read at a time.
+const PIECE: usize = 128 << 10;
+
+/// Why the container is not as a build needs it.
+#[derive(Debug, thiserror::Error)]
+enum FurnishError {
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error("cannot read {}: {source}", path.display())]
+    Source { path: PathBuf, source: io::Error },
+}
+
+/// Puts everything in place.
+pub(super) async fn furnish(
+    container: &InitContainer,
+    spec: &ContainerSpec,
+    tell: &Teller,
+) -> Result<(), EngineError> {
+    let fault = |error: &dyn std::error::Error| {
+        EngineError::fault(format!("cannot put the source into the container: {error}"), None)
+    };
+    let start = || Files::start(container);
+    let (lister, writer) =
+        (start().await.map_err(|e| fault(&e))?, start().await.map_err(|e| fault(&e))?);
+    let own = spec.clone();
+    let made = tokio::task::spawn_blocking(move || make_all(lister, writer, &own)).await;
+    let Made { unread, has_gitconfig } =
+        made.map_err(|panic| fault(&panic))?.map_err(|error| fault(&error))?;
+    if !unread.is_empty() {
+        tell(Note::NotCopied(unread));
+    }
+    // sudo, for one, wants to find the host it runs on.
+    let host = format!("\n127.0.1.1\t{}\n", spec.hostname);
+    let also = [("etc/hosts", host), (GITCONFIG, SAFE.to_owned())];
+    for (path, text) in also.iter().take(if has_gitconfig { 2 } else { 1 }) {
+        // An image without it does not want for it.
+        let _ = append(container, path, text).await;
+    }
+    Ok(())
+}
+
+/// Adds to the end of a file that may be mounted, so that it cannot be replaced.
+async fn append(container: &InitContainer, path: &str, text: &str) -> io::Result<()> {
+    let file = container.open(&Path::new("/").join(path), OpenMode::ReadWriteCreate).await?;
+    let mut file = File::from(file);
+    io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+    file.write_all(text.as_bytes())
+}
+
+struct Made {
+    /// Files of the sources that the caller cannot read.
+    unread: Vec<PathBuf>,
+    has_gitconfig: bool,
+}
+
+fn make_all(lister: Files, writer: Files, spec: &ContainerSpec) -> Result<Made, FurnishError> {
+    let names = || COMMANDS.iter().map(|name| format!("{}/{name}", PROGRAMS[1]));
+    let asked = names().chain([GITCONFIG.to_owned()]);
+    let there = existing(lister, asked)?;
+    let has_gitconfig = there.contains(GITCONFIG.as_bytes());
+    let mut unread = Vec::new();
+    let failures = writer.write(b"/", 0, |requests| -> Result<(), FurnishError> {
+        for (path, mode) in DIRECTORIES {
+            let node = node(DIRECTORY | mode, 0);
+            requests.make(&node, path.as_bytes(), b"").map_err(FilesError::from)?;
+            requests.set(&node, path.as_bytes()).map_err(FilesError::from)?;
+        }
+        for (name, dir) in COMMANDS.iter().flat_map(|name| PROGRAMS.map(|dir| (name, dir))) {
+            let path = format!("{dir}/{name}").into_bytes();
+            if !there.contains(&path) {
+                let to = format!("{READONLY}/bin/{name}");
+                let node = node(SYMLINK | 0o777, 0);
+                requests.make(&node, &path, to.as_bytes()).map_err(FilesError::from)?;
+            }
+        }
+        if !has_gitconfig {
+            text(requests, Path::new(GITCONFIG), SAFE)?;
+        }
+        let mut seen = HashSet::new();
+        for source in &spec.sources {
+            copy_source(requests, source, &spec.unseen, &mut seen, &mut unread)?;
+        }
+        Ok(())
+    })?;
+    if let Some(failure) = failures.first.into_iter().next() {
+        return Err(FilesError::Failed(failure).into());
+    }
+    Ok(Made { unread, has_gitconfig })
+}
+
+/// Which of a few paths are there.
+fn existing(
+    files: Files,
+    paths: impl Iterator<Item = String>,
+) -> Result<HashSet<Vec<u8>>, FilesError> {
+    let Files { mut requests, mut replies } = files;
+    requests.root(b"/", 0)?;
+    for path in paths {
+        requests.select(0, path.as_bytes())?;
+    }
+    requests.sync()?;
+    let mut there = HashSet::new();
+    loop {
+        match replies.read()? {
+            Some(Reply::Entry(entry)) => drop(there.insert(entry.path.to_vec())),
+            Some(Reply::Sync) => return Ok(there),
+            // What is not there is told as a failure, and that is the answer.
+            Some(_) => {}
+            None => return Err(FilesError::Ended),
+        }
+    }
+}
+
+fn node(mode: u32, size: u64) -> Node {
+    Node { flags: 0, facts: Facts { mode, size, ..Facts::default() } }
+}
+
+/// A file of our own.
+fn text(requests: &mut Requests, path: &Path, text: &str) -> Result<(), FurnishError> {
+    let make = |requests: &mut Requests| -> io::Result<()> {
+        requests.make(&node(REGULAR | 0o644, text.len() as u64), inside(path), b"")?;
+        requests.data(text.as_bytes())?;
+        requests.end()
+    };
+    Ok(make(requests).map_err(FilesError::from)?)
+}
+
+/// A path of the container as it is named below its root.
+fn inside(path: &Path) -> &[u8] {
+    path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes()
+}
+
+/// A source, and what source control keeps outside of it, each once.
+fn copy_source(
+    requests: &mut Requests,
+    source: &SourceMount,
+    unseen: &Unseen,
+    seen: &mut HashSet<PathBuf>,
+    unread: &mut Vec<PathBuf>,
+) -> Result<(), FurnishError> {
+    let mut rewritten: HashMap<PathBuf, &str> =
+        source.files.iter().map(|(path, text)| (source.target.join(path), text.as_str())).collect();
+    let places = [(&source.dir, &source.target)]
+        .into_iter()
+        .chain(source.extras.iter().map(|extra| (extra, extra)));
+    for (from, to) in places {
+        if seen.insert(to.clone()) {
+            let mut copy = Copy { requests, unseen, rewritten: &mut rewritten, unread };
+            copy.tree(from, to)?;
+        }
+    }
+    for (path, contents) in rewritten {
+        text(requests, &path, contents)?;
+    }
+    Ok(())
+}
+
+/// A tree on its way in.
+struct Copy<'a, 'b> {
+    requests: &'a mut Requests,
+    unseen: &'a Unseen,
+    /// Files that read differently there.
+    rewritten: &'a mut HashMap<PathBuf, &'b str>,
+    unread: &'a mut Vec<PathBuf>,
+}
+
+/// What is to be done next, by paths below the top.
+enum Step {
+    /// Make a directory and what is in it.
+    Directory(Vec<u8>, Node),
+    /// Set its mode and time, now that all is in it.
+    Done(Vec<u8>, Node),
+}
+
+impl Copy<'_, '_> {
+    fn tree(&mut self, from: &Path, to: &Path) -> Result<(), FurnishError> {
+        let failed = |path: &[u8]| {
+            let path = from.join(OsStr::from_bytes(path));
+            move |source| FurnishError::Source { path, source }
+        };
+        let top = Dir::top(from).map_err(failed(b""))?;
+        let node = node_of(&top.facts().map_err(failed(b""))?);
+        let mut ahead = vec![Step::Directory(Vec::new(), node)];
+        while let Some(step) = ahead.pop() {
+            let (path, node) = match step {
+                Step::Done(path, node) => {
+                    let to = to.join(OsStr::from_bytes(&path));
+                    self.requests.set(&node, inside(&to)).map_err(FilesError::from)?;
+                    continue;
+                }
+                Step::Directory(path, node) => (path, node),
+            };
+            let target = to.join(OsStr::from_bytes(&path));
+            self.requests.make(&node, inside(&target), b"").map_err(FilesError::from)?;
+            ahead.push(Step::Done(path.clone(), node));
+            let listed = top.open(&path).and_then(|here| Ok((here.entries()?, here)));
+            let (entries, here) = match listed {
+                Ok(listed) => listed,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.unread.push(from.join(OsStr::from_bytes(&path)));
+                    continue;
+                }
+                // Gone since the directory above it was read.
+                Err(error) if !path.is_empty() && error.kind() == io::ErrorKind::NotFound => {
+                    continue;
+                }
+                Err(error) => return Err(failed(&path)(error)),
+            };
+            for Entry { name, .. } in entries {
+                let path = join(&path, &name);
+                let source = from.join(OsStr::from_bytes(&path));
+                if self.unseen.is(&source) {
+                    continue;
+                }
+                let target = to.join(OsStr::from_bytes(&path));
+                if let Some(node) = self.one(&here, &name, &source, &target)? {
+                    ahead.push(Step::Directory(path, node));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies one thing; what a directory is to be.
+    fn one(
+        &mut self,
+        here: &Dir,
+        name: &[u8],
+        source: &Path,
+        target: &Path,
+    ) -> Result<Option<Node>, FurnishError> {
+        // What is not there any more has gone since the directory was read.
+        let Ok(there) = here.stat(name) else { return Ok(None) };
+        if let Some(contents) = self.rewritten.remove(target) {
+            return text(self.requests, target, contents).map(|()| None);
+        }
+        let node = node_of(&there);
+        match kind(&there) {
+            FileType::Directory => return Ok(Some(node)),
+            FileType::Symlink => {
+                let Ok(to) = here.read_link(name) else { return Ok(None) };
+                self.requests.make(&node, inside(target), &to).map_err(FilesError::from)?;
+            }
+            FileType::RegularFile => match here.file(name) {
+                Ok(file) => self.file(file, &node, source, target)?,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.unread.push(source.to_path_buf());
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(unreadable(source, error)),
+            },
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn file(
+        &mut self,
+        file: File,
+        node: &Node,
+        source: &Path,
+        target: &Path,
+    ) -> Result<(), FurnishError> {
+        let size = node.facts.size;
+        self.requests.make(node, inside(target), b"").map_err(FilesError::from)?;
+        let mut left = size;
+        let mut file = file.take(size);
+        let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE))];
+        while left > 0 {
+            match file.read(&mut buffer) {
+                // Shorter than it was when it was looked at; the rest is as a hole of it.
+                Ok(0) => break,
+                Ok(got) => {
+                    self.requests.data(&buffer[..got]).map_err(FilesError::from)?;
+                    left -= got as u64;
+                }
+                Err(error) => return Err(unreadable(source, error)),
+            }
+        }
+        if left > 0 {
+            self.requests.hole(left).map_err(FilesError::from)?;
+        }
+        Ok(self.requests.end().map_err(FilesError::from)?)
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> FurnishError {
+    FurnishError::Source { path: path.to_path_buf(), source }
+}
+
+/// Kind, permissions without rights that come with a user, and time.
+fn node_of(there: &Stat) -> Node {
+    let kind = there.st_mode & 0o170_000;
+    let facts = Facts {
+        mode: kind | there.st_mode & 0o1777,
+        size: if kind == REGULAR { u64::try_from(there.st_size).unwrap_or(0) } else { 0 },
+        modified: there.st_mtime,
+        modified_ns: u32::try_from(there.st_mtime_nsec).unwrap_or(0),
+        ..Facts::default()
+    };
+    Node { flags: make::TIMES, facts }
+}

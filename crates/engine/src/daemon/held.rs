@@ -1,0 +1,122 @@
+//! A container as its daemon has it: made, started, looked at, removed.
+//!
+//! Used by both ways to start one (`mounted`, `remote`), and by the container for its end.
+
+use super::image;
+use crate::Fut;
+use crate::container::Held;
+use crate::docker::{Daemon, said};
+use bollard::errors::Error;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use runner_sandbox::{Pressure, WatchedGroups};
+use std::pin::pin;
+use std::time::Duration;
+
+/// How long a daemon has to remove a container whose processes are gone.
+const REMOVAL: Duration = Duration::from_secs(60);
+
+/// A container of a daemon's.
+pub(super) struct HeldByDaemon {
+    pub(super) daemon: Daemon,
+    pub(super) name: String,
+    pub(super) image: image::Prepared,
+    /// What limits it, where anything does.
+    pub(super) groups: Option<WatchedGroups>,
+}
+
+impl HeldByDaemon {
+    /// Creates it.
+    pub(super) async fn create(&self, body: ContainerCreateBody) -> Result<(), Error> {
+        let client = &self.daemon.client;
+        tracing::debug!(name = self.name, "creating the container");
+        let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
+        let created = client.create_container(Some(options), body).await?;
+        for warning in created.warnings {
+            tracing::debug!(warning, "the daemon warns");
+        }
+        Ok(())
+    }
+
+    /// Starts its first process.
+    pub(super) async fn start(&self) -> Result<(), Error> {
+        self.daemon.client.start_container(&self.name, None::<StartContainerOptions>).await
+    }
+
+    /// Its first process, as this machine sees it.
+    pub(super) async fn pid(&self) -> Option<u32> {
+        let container = self.daemon.client.inspect_container(&self.name, None).await.ok()?;
+        u32::try_from(container.state?.pid?).ok()
+    }
+
+    /// Resolves when it has ended, with its code where that is told.
+    pub(super) async fn ended(&self) -> Option<i64> {
+        self.wait("not-running").await.ok().flatten()
+    }
+
+    /// Waits for what the daemon calls a condition; the exit code where it is told.
+    async fn wait(&self, condition: &str) -> Result<Option<i64>, Error> {
+        let options = WaitContainerOptionsBuilder::new().condition(condition).build();
+        let mut waited = pin!(self.daemon.client.wait_container(&self.name, Some(options)));
+        match waited.next().await {
+            None => Ok(None),
+            Some(Ok(response)) => Ok(Some(response.status_code)),
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(Some(code)),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// Sees to it that it is gone.
+    pub(super) async fn remove(&self) {
+        tracing::debug!(name = self.name, "removing the container");
+        let gone = async {
+            loop {
+                let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+                match self.daemon.client.remove_container(&self.name, Some(options)).await {
+                    Err(Error::DockerResponseServerError { status_code: 404, .. }) => return,
+                    // It is being removed already, or has been just now.
+                    Ok(())
+                    | Err(Error::DockerResponseServerError { status_code: 409 | 500, .. }) => {
+                        if self.wait("removed").await.is_err() {
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(name = self.name, error = said(&error), "not removed");
+                        return;
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(REMOVAL, gone).await;
+    }
+}
+
+impl Held for HeldByDaemon {
+    fn pressure(&self) -> Pressure {
+        self.groups.as_ref().map(WatchedGroups::pressure).unwrap_or_default()
+    }
+
+    fn kill(&self) -> Fut<'static, ()> {
+        let (client, name) = (self.daemon.client.clone(), self.name.clone());
+        Box::pin(async move {
+            let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+            // What a daemon does not do is left to its removal.
+            let _ = client.kill_container(&name, Some(options)).await;
+        })
+    }
+
+    fn release(self: Box<Self>) -> Fut<'static, ()> {
+        Box::pin(async move {
+            self.remove().await;
+            if self.image.is_passing {
+                image::remove(&self.daemon.client, &self.image.reference).await;
+            }
+            self.daemon.end().await;
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! The engines `docker` and `podman`: a daemon makes the container, our own program is in it.
+//!
+//! The program is mounted in and is the entrypoint; it connects to a socket in that mount, and from
+//! then on everything is as in `namespaces`: the same protocol, the same [`InitContainer`], the same
+//! speed (`mounted`). Where the daemon does not see our files the program is brought there, and the same
+//! protocol goes through the daemon's exec API and the relay (`remote`). Else the daemon is asked for
+//! nothing but images and the container's beginning and end.
+
+mod create;
+mod furnish;
+mod held;
+mod image;
+mod leftover;
+mod mounted;
+mod remote;
+
+pub(super) use leftover::remove_leftover;
+
+use super::container::{Held, InitContainer, Made};
+use super::leftover::Record;
+use super::limits;
+use super::{Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, Teller};
+use crate::docker::{Daemon, Program, Storage, find};
+use crate::image::Getter;
+use held::HeldByDaemon;
+use mounted::NotStarted;
+use runner_host::private::make_private;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a container that was started has until our program in it answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes containers with Docker or Podman.
+#[derive(Clone)]
+pub struct DaemonEngine {
+    pub program: Program,
+    /// The build's uuid.
+    pub build: String,
+    /// A folder of the caller's own, gone with the build.
+    pub place: PathBuf,
+    /// Where a Podman that is started for this engine keeps its containers.
+    pub storage: Storage,
+    /// Who the caller is at registries, and where progress is shown.
+    pub images: Getter,
+    pub record: Recorder,
+    pub tell: Teller,
+}
+
+impl Engine for DaemonEngine {
+    fn give_up(&self) {
+        self.images.given_up.notify_one();
+    }
+
+    fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
+        Box::pin(async move {
+            make_private(&self.place).map_err(|error| {
+                EngineError::fault(format!("{}: {error}", self.place.display()), None)
+            })?;
+            let daemon = find(self.program, &self.place, &self.storage)
+                .await
+                .map_err(|why| EngineError::incapable(why.to_string(), Some(&why.hint())))?;
+            self.start_on(daemon, spec).await
+        })
+    }
+}
+
+impl DaemonEngine {
+    /// Starts a container at a daemon that answers.
+    pub async fn start_on(
+        &self,
+        daemon: Daemon,
+        spec: ContainerSpec,
+    ) -> Result<Arc<dyn Container>, EngineError> {
+        tracing::debug!(program = %daemon.program, address = daemon.address, version = daemon.version, "found");
+        let image = tokio::select! {
+            image = image::prepare(&daemon, &spec.image, &self.build, &self.images) => image?,
+            () = self.images.given_up.notified() => {
+                let message = format!("image {}: not got, because the build was stopped", spec.image);
+                return Err(EngineError::image(message, None));
+            }
+        };
+        let record = Record::Daemon {
+            program: daemon.program.command().to_owned(),
+            address: daemon.service.is_none().then(|| daemon.address.clone()),
+            image: image.is_passing.then(|| image.reference.clone()),
+        };
+        (self.record)(&record).map_err(|error| {
+            EngineError::fault(format!("cannot record the container: {error}"), None)
+        })?;
+        if spec.toolbox.is_some() {
+            (self.tell)(Note::ToolboxNotShown);
+        }
+        let image_reference = image.reference.clone();
+        let name = create::name_of(&self.build);
+        let mut held = HeldByDaemon { daemon, name, image, groups: None };
+        let started = match mounted::start(self, &mut held, &spec, &image_reference).await {
+            Ok(init) => {
+                if spec.limits.is_any()
+                    && let Some(pid) = held.pid().await
+                {
+                    let program = held.daemon.program;
+                    held.groups = limits::watched(pid, spec.limits, program, &self.tell);
+                }
+                Ok(init)
+            }
+            Err(NotStarted::Failed(error)) => Err(error),
+            Err(NotStarted::Elsewhere(how)) => {
+                remote::start(self, &mut held, &spec, &image_reference, &how).await
+            }
+        };
+        match started {
+            Ok(init) => {
+                let made = Made {
+                    engine: held.daemon.program.command(),
+                    image: held.image.id.clone(),
+                    config: held.image.config.clone(),
+                };
+                let container = InitContainer::held(init, Box::new(held), made);
+                if let Err(error) = furnish::furnish(&container, &spec, &self.tell).await {
+                    container.stop().await;
+                    return Err(error);
+                }
+                Ok(Arc::new(container))
+            }
+            Err(error) => {
+                Box::new(held).release().await;
+                Err(error)
+            }
+        }
+    }
+}

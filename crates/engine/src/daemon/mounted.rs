@@ -1,0 +1,157 @@
+//! Starts a container with our program mounted into it, which connects to a socket in that mount.
+//!
+//! Used by the engine wherever the daemon sees this machine's files. That it does not is found here,
+//! before anything of the build has begun.
+
+use super::held::HeldByDaemon;
+use super::{DaemonEngine, PATIENCE, create};
+use crate::docker::{self, Daemon, said};
+use crate::init::InitClient;
+use crate::{ContainerSpec, EngineError, Note, READONLY};
+use runner_host::private::listen;
+use runner_wire::abi::{BREAKPOINT_NAME, CONTAINER_NAME, NOT_REACHED};
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+/// Name of the socket our program connects to, in the folder that is mounted.
+const SOCKET: &str = "init.sock";
+/// What crun says on a machine whose control groups are of both versions.
+const HYBRID: &str = "cgroups in hybrid mode not supported";
+
+/// There is no container.
+pub(super) enum NotStarted {
+    /// The daemon is on another machine, in a virtual one, or outside of this container: how that shows.
+    Elsewhere(String),
+    Failed(EngineError),
+}
+
+impl NotStarted {
+    fn ours(doing: &str, error: &io::Error) -> Self {
+        NotStarted::Failed(EngineError::fault(format!("cannot {doing}: {error}"), None))
+    }
+}
+
+/// Starts it; its first process.
+pub(super) async fn start(
+    engine: &DaemonEngine,
+    held: &mut HeldByDaemon,
+    spec: &ContainerSpec,
+    image: &str,
+) -> Result<Arc<InitClient>, NotStarted> {
+    let ours = NotStarted::ours;
+    let bin = spec.readonly.join("bin");
+    fs::hard_link(bin.join(BREAKPOINT_NAME), bin.join(CONTAINER_NAME))
+        .map_err(|error| ours("put the container's first process in place", &error))?;
+    fs::write(spec.readonly.join(create::PROFILE), runner_sandbox::seccomp_profile())
+        .map_err(|error| ours("write the filter of system calls", &error))?;
+    if !spec.mounts.is_empty() {
+        fs::create_dir(spec.readonly.join(create::NOTHING))
+            .map_err(|error| ours("make an empty directory", &error))?;
+    }
+    let socket = spec.readonly.join(SOCKET);
+    // Whoever its root is there.
+    let listener =
+        listen(&socket, 0o666).map_err(|error| ours("listen for the container", &error))?;
+    let start = create::Start {
+        entrypoint: vec![
+            format!("{READONLY}/bin/{CONTAINER_NAME}"),
+            format!("{READONLY}/{SOCKET}"),
+        ],
+        mounts: true,
+    };
+    let begun = begin(engine, held, spec, image, start).await;
+    let init = match begun {
+        Err(error) => Err(error),
+        Ok(()) => tokio::select! {
+            connected = tokio::time::timeout(PATIENCE, listener.accept()) => match connected {
+                Ok(Ok((stream, _))) => InitClient::greeted(stream)
+                    .await
+                    .map_err(|error| ours("talk to the container", &error)),
+                Ok(Err(error)) => Err(ours("hear from the container", &error)),
+                Err(_) => Err(NotStarted::Elsewhere(
+                    "the container's first process does not connect".to_owned(),
+                )),
+            },
+            code = held.ended() => Err(match code {
+                // It sees the socket, and no kernel that has it.
+                Some(code) if code == i64::from(NOT_REACHED) => NotStarted::Elsewhere(
+                    "the container's first process cannot connect".to_owned(),
+                ),
+                Some(code) => NotStarted::Failed(ended_at_once(&format!(" (exit code {code})"))),
+                None => NotStarted::Failed(ended_at_once("")),
+            }),
+        },
+    };
+    // Nobody else is to be listened to, and nobody of the build ever was.
+    drop(listener);
+    let _ = fs::remove_file(&socket);
+    let _ = fs::remove_file(spec.readonly.join(create::PROFILE));
+    init
+}
+
+fn ended_at_once(how: &str) -> EngineError {
+    EngineError::fault(format!("the container has ended at once{how}"), None)
+}
+
+/// Has the daemon make and start it, with another OCI runtime where that is what it takes.
+async fn begin(
+    engine: &DaemonEngine,
+    held: &mut HeldByDaemon,
+    spec: &ContainerSpec,
+    image: &str,
+    start: create::Start,
+) -> Result<(), NotStarted> {
+    let program = held.daemon.program;
+    let body = create::body(spec, &engine.build, program, image, start);
+    let mut begun = attempt(held, &body).await;
+    if let Err(error) = &begun
+        && said(error).contains(HYBRID)
+        && let Some(daemon) = with_runc(engine).await
+    {
+        // Nothing of the first attempt is to be in the way of the second.
+        held.remove().await;
+        std::mem::replace(&mut held.daemon, daemon).end().await;
+        begun = attempt(held, &body).await;
+    }
+    begun.map_err(|error| {
+        let text = said(&error);
+        // The mount of our own program is the first thing that a stranger's paths fail at.
+        if is_foreign(&text) {
+            return NotStarted::Elsewhere(text);
+        }
+        let hint = text.contains(HYBRID).then_some(
+            "crun does not take a machine with both versions of control groups; install runc, which \
+             Podman then uses: apt-get install runc",
+        );
+        NotStarted::Failed(EngineError::fault(
+            format!("{program} cannot start the container: {text}"),
+            hint,
+        ))
+    })
+}
+
+async fn attempt(
+    held: &HeldByDaemon,
+    body: &bollard::models::ContainerCreateBody,
+) -> Result<(), bollard::errors::Error> {
+    held.create(body.clone()).await?;
+    held.start().await
+}
+
+/// Whether a daemon has said that it does not know a path.
+fn is_foreign(text: &str) -> bool {
+    ["bind source path does not exist", "no such file or directory", "invalid mount config"]
+        .iter()
+        .any(|said| text.contains(said))
+        && text.contains("readonly")
+}
+
+/// A Podman that uses runc.
+async fn with_runc(engine: &DaemonEngine) -> Option<Daemon> {
+    docker::podman()?;
+    docker::program_on_path("runc")?;
+    let daemon = docker::serve(Some("runc"), &engine.place, &engine.storage).await.ok()?;
+    (engine.tell)(Note::UsesRunc);
+    Some(daemon)
+}

@@ -1,0 +1,81 @@
+//! A daemon's client: who answers at an address, and what a refusal says.
+//!
+//! Used by `find`, and by `service` to see whether what it has started answers.
+
+use super::address::Program;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a daemon has to say its version.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one request may take until its answer begins, in seconds: starting a container on a
+/// loaded machine is the longest.
+const REQUEST_S: u64 = 600;
+
+/// Who answers at an address.
+pub struct Answering {
+    pub program: Program,
+    pub version: String,
+    /// As `DOCKER_HOST` has it.
+    pub address: String,
+    pub client: Docker,
+}
+
+/// Why nothing answers at an address.
+pub struct Silence {
+    pub text: String,
+    /// There is not even a socket.
+    pub(super) is_absent: bool,
+}
+
+/// Talks to whoever listens there.
+pub async fn connect(address: &str) -> Result<Answering, Silence> {
+    let silence = |text: String| Silence { text, is_absent: false };
+    let connected = match address.strip_prefix("unix://") {
+        Some(path) if !Path::new(path).exists() => {
+            // A folder that may not be entered hides what is in it.
+            let text = match std::fs::symlink_metadata(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => error.to_string(),
+                _ => return Err(Silence { text: "no such socket".to_owned(), is_absent: true }),
+            };
+            return Err(silence(text));
+        }
+        Some(path) => Docker::connect_with_unix(path, REQUEST_S, API_DEFAULT_VERSION),
+        None => Docker::connect_with_host(address)
+            .map(|docker| docker.with_timeout(Duration::from_secs(REQUEST_S))),
+    };
+    let client = connected.map_err(|error| silence(said(&error)))?;
+    let asked = async {
+        let client = client.negotiate_version().await?;
+        let version = client.version().await?;
+        Ok::<_, bollard::errors::Error>((client, version))
+    };
+    let (client, version) = tokio::time::timeout(PATIENCE, asked)
+        .await
+        .map_err(|_| silence("it takes the connection and says nothing".to_owned()))?
+        .map_err(|error| silence(said(&error)))?;
+    let is_podman =
+        version.components.unwrap_or_default().iter().any(|part| part.name.starts_with("Podman"));
+    let program = if is_podman { Program::Podman } else { Program::Docker };
+    let version = version.version.unwrap_or_default();
+    Ok(Answering { program, version, address: address.to_owned(), client })
+}
+
+/// A daemon's refusal or a connection's failure, in one line, down to its cause.
+pub fn said(error: &bollard::errors::Error) -> String {
+    use std::error::Error;
+    if let bollard::errors::Error::DockerResponseServerError { message, .. } = error {
+        return message.trim().replace('\n', " ");
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,128 @@
+//! Finds a daemon that answers.
+//!
+//! Used by the engine, by `auto` and by `doctor`.
+
+use super::address::{Candidates, Program, Surroundings};
+use super::client::{Answering, connect};
+use super::service::Service;
+use super::storage::Storage;
+use bollard::Docker;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A daemon that was found.
+pub struct Daemon {
+    pub program: Program,
+    pub version: String,
+    /// As `DOCKER_HOST` has it.
+    pub address: String,
+    pub client: Docker,
+    /// What answers, where it was started for this build alone.
+    pub service: Option<Service>,
+}
+
+impl Daemon {
+    fn new(answering: Answering, service: Option<Service>) -> Self {
+        let Answering { program, version, address, client } = answering;
+        Daemon { program, version, address, client, service }
+    }
+
+    /// Ends a service of our own, and waits for that.
+    pub async fn end(self) {
+        // Here, where its clients still run: it waits for them.
+        let _ = tokio::task::spawn_blocking(move || drop(self.service)).await;
+    }
+}
+
+/// Nothing that answers was found.
+#[derive(Debug)]
+pub struct Unreachable {
+    program: Program,
+    tried: Vec<(String, String)>,
+    named_by: Option<String>,
+}
+
+impl Unreachable {
+    /// How to mend it.
+    pub fn hint(&self) -> String {
+        match (&self.named_by, self.program) {
+            (Some(name), _) => format!("{name} says where it should be; is it right?"),
+            (None, _) if self.tried.iter().any(|(_, why)| why.contains("Permission denied")) => {
+                format!(
+                    "this user may not talk to it: sudo usermod --append --groups {} USER, then log \
+                     in again",
+                    self.program.command()
+                )
+            }
+            (None, Program::Docker) => {
+                "is it installed and started? sudo systemctl start docker, or set DOCKER_HOST"
+                    .to_owned()
+            }
+            (None, Program::Podman) => {
+                "install it (package podman); its service need not be running".to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} does not answer", self.program)?;
+        let tried: Vec<String> =
+            self.tried.iter().map(|(place, why)| format!("{place}: {why}")).collect();
+        if tried.is_empty() { Ok(()) } else { write!(f, " ({})", tried.join("; ")) }
+    }
+}
+
+/// Finds Docker or Podman. A Podman that does not listen anywhere is started for the caller alone,
+/// with its socket in `place` and its containers in this storage.
+pub async fn find(
+    program: Program,
+    place: &Path,
+    storage: &Storage,
+) -> Result<Daemon, Unreachable> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let uid = nix::unistd::geteuid().as_raw();
+    let Candidates { addresses, named_by } =
+        Surroundings { variable: &variable, uid }.candidates(program);
+    let mut tried = Vec::new();
+    for address in addresses {
+        match connect(&address).await {
+            Ok(answering) => return Ok(Daemon::new(answering, None)),
+            // One that is not there is no news, where nobody has said that it should be.
+            Err(why) if named_by.is_none() && why.is_absent => {}
+            Err(why) => tried.push((address, why.text)),
+        }
+    }
+    if program == Program::Podman && named_by.is_none() && podman().is_some() {
+        match serve(None, place, storage).await {
+            Ok(daemon) => return Ok(daemon),
+            Err(why) => tried.push(("podman system service".to_owned(), why)),
+        }
+    }
+    Err(Unreachable { program, tried, named_by })
+}
+
+/// A Podman of the caller's own, with another OCI runtime where one is named.
+pub async fn serve(
+    runtime: Option<&str>,
+    place: &Path,
+    storage: &Storage,
+) -> Result<Daemon, String> {
+    let mut service = Service::start(runtime, place, storage).map_err(|error| error.to_string())?;
+    let answering = service.ready().await?;
+    service.keep(&answering.client);
+    Ok(Daemon::new(answering, Some(service)))
+}
+
+/// Podman's own program.
+pub fn podman() -> Option<PathBuf> {
+    program_on_path("podman")
+}
+
+/// A program, where the caller's PATH has it. OCI runtimes often lie beside it.
+pub fn program_on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let beside = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(beside).map(|dir| dir.join(name)).find(|file| file.is_file())
+}

@@ -1,0 +1,302 @@
+//! Files of a container: read and written by a program of ours that runs in there, so that the host
+//! resolves no path of the build's and every right is the container's.
+//!
+//! Used by whoever collects or restores files, and by `client` for `runner cp`, which gets the same
+//! program's pipes over the control socket. Everything but the start waits for pipes: on a thread of
+//! its own, or in `spawn_blocking`. What comes back is parsed as hostile (`runner_wire::files`).
+
+use super::{Container, Ends, ExecError, ExecSpec, Ids, Process, Stdio};
+use runner_core::plain;
+use runner_wire::abi::FILES_NAME;
+use runner_wire::files::{self as wire, Failed, Node, Reply};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+/// How much is gathered before it is written.
+const GATHERED: usize = 128 << 10;
+/// What the pipes are made to hold, where the machine lets us.
+const PIPE: usize = 1 << 20;
+/// Failures of one upload that are kept; the rest is counted.
+const KEPT_FAILURES: usize = 100;
+
+/// No conversation with the program.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    #[error("cannot start the program that moves files in the container: {0}")]
+    Start(#[from] ExecError),
+    #[error("the connection to the container's files is broken: {0}")]
+    Pipe(#[source] io::Error),
+    #[error("the container sends nonsense in place of its files: {0}")]
+    Nonsense(#[from] wire::FilesError),
+    #[error("the program that moves files in the container has ended early")]
+    Ended,
+    #[error("{0}")]
+    Failed(Failure),
+}
+
+impl From<io::Error> for FilesError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => FilesError::Ended,
+            _ => FilesError::Pipe(error),
+        }
+    }
+}
+
+/// Something in the container that could not be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// One of `runner_wire::abi::files::stage`.
+    pub stage: u32,
+    pub errno: i32,
+    /// Below the root; empty for the root itself.
+    pub path: Vec<u8>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, what) = (plain::name(&self.path), wire::stage_name(self.stage));
+        let why = io::Error::from_raw_os_error(self.errno);
+        write!(f, "{path}: cannot {what} in the container: {why}")
+    }
+}
+
+impl From<Failed<'_>> for Failure {
+    fn from(failed: Failed<'_>) -> Self {
+        Failure { stage: failed.stage, errno: failed.errno, path: failed.path.to_vec() }
+    }
+}
+
+/// The program, with nothing asked yet. It ends when both halves are dropped.
+#[derive(Debug)]
+pub struct Files {
+    pub requests: Requests,
+    pub replies: Replies,
+}
+
+/// How the program is started; relative roots are relative to `cwd`.
+pub fn exec_spec(container: &dyn Container, cwd: Vec<u8>) -> ExecSpec {
+    ExecSpec {
+        argv: vec![container.programs().join(FILES_NAME).as_os_str().as_bytes().to_vec()],
+        path: Vec::new(),
+        env: Vec::new(),
+        cwd,
+        cwd_or_root: true,
+        user: Ids::default(),
+        toolbox: false,
+        stdio: Stdio::Separate,
+    }
+}
+
+impl Files {
+    /// Starts the program as root of the container, or as the caller where there is none.
+    pub async fn start(container: &dyn Container) -> Result<Self, FilesError> {
+        let process = container.exec(exec_spec(container, b"/".to_vec())).await?;
+        let Process { ends: Ends::Separate(pipes), .. } = process else {
+            return Err(FilesError::Ended);
+        };
+        Ok(Files::over(pipes))
+    }
+
+    /// Talks to a program that runs, over its input, output and error.
+    pub fn over([stdin, stdout, stderr]: [OwnedFd; 3]) -> Self {
+        for pipe in [&stdin, &stdout] {
+            // Larger pipes are fewer changes between processes; without them it works as well.
+            let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
+        }
+        Files {
+            requests: Requests { pipe: stdin.into(), gathered: Vec::with_capacity(2 * GATHERED) },
+            replies: Replies {
+                pipe: stdout.into(),
+                decoder: wire::Replies::default(),
+                _errors: stderr,
+            },
+        }
+    }
+
+    /// Makes files below a root: `make` asks, and all of it is done when this comes back. What failed
+    /// in the container comes back as well; the rest is there.
+    ///
+    /// # Errors
+    /// The root cannot be opened, the program broke off, or what `make` says.
+    pub fn write<E: From<FilesError>>(
+        self,
+        root: &[u8],
+        flags: u32,
+        make: impl FnOnce(&mut Requests) -> Result<(), E>,
+    ) -> Result<Failures, E> {
+        let Files { mut requests, mut replies } = self;
+        std::thread::scope(|scope| {
+            let told = scope.spawn(move || -> Result<Failures, FilesError> {
+                let mut failures = Failures::default();
+                loop {
+                    match replies.read()? {
+                        Some(Reply::Sync) => return Ok(failures),
+                        Some(Reply::Failed(failed)) if failed.path.is_empty() => {
+                            let path = root.to_vec();
+                            return Err(FilesError::Failed(Failure { path, ..failed.into() }));
+                        }
+                        Some(Reply::Failed(failed)) => failures.add(failed.into()),
+                        Some(_) => {}
+                        None => return Err(FilesError::Ended),
+                    }
+                }
+            });
+            let made = requests
+                .root(root, flags)
+                .map_err(|error| FilesError::from(error).into())
+                .and_then(|()| make(&mut requests))
+                .and_then(|()| requests.sync().map_err(|error| FilesError::from(error).into()));
+            drop(requests);
+            let told = told.join().unwrap_or(Err(FilesError::Ended));
+            match (made, told) {
+                // Why the program broke off says more than that its pipe is broken.
+                (Err(_), Err(error @ (FilesError::Failed(_) | FilesError::Nonsense(_)))) => {
+                    Err(error.into())
+                }
+                (Err(error), _) => Err(error),
+                (Ok(()), told) => Ok(told?),
+            }
+        })
+    }
+}
+
+/// What failed of many things: the first of them, and how many.
+#[derive(Debug, Default)]
+pub struct Failures {
+    pub first: Vec<Failure>,
+    pub count: usize,
+}
+
+impl Failures {
+    pub fn add(&mut self, failure: Failure) {
+        self.count += 1;
+        if self.first.len() < KEPT_FAILURES {
+            self.first.push(failure);
+        }
+    }
+}
+
+/// The way to the program: requests, gathered into large writes. Dropping it ends the program.
+#[derive(Debug)]
+pub struct Requests {
+    pipe: File,
+    gathered: Vec<u8>,
+}
+
+impl Requests {
+    /// What follows lies below this directory.
+    pub fn root(&mut self, path: &[u8], flags: u32) -> io::Result<()> {
+        wire::root_request(&mut self.gathered, flags, path);
+        self.pass()
+    }
+
+    pub fn select(&mut self, flags: u32, path: &[u8]) -> io::Result<()> {
+        wire::select_request(&mut self.gathered, flags, path);
+        self.pass()
+    }
+
+    /// Makes a directory, a link with its target, or a regular file, whose content and
+    /// [`Self::end`] follow. Directories above it are made where they are missing. A path that could
+    /// lead elsewhere (`runner_wire::files::is_path`) is refused.
+    pub fn make(&mut self, node: &Node, path: &[u8], target: &[u8]) -> io::Result<()> {
+        check(path)?;
+        wire::make_request(&mut self.gathered, node, path, target);
+        self.pass()
+    }
+
+    /// Makes another name for a regular file.
+    pub fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
+        check(path)?;
+        check(target)?;
+        wire::link_request(&mut self.gathered, path, target);
+        self.pass()
+    }
+
+    /// Mode, owner and time of a directory (empty: the root), once all is in it.
+    pub fn set(&mut self, node: &Node, path: &[u8]) -> io::Result<()> {
+        if !path.is_empty() {
+            check(path)?;
+        }
+        wire::set_request(&mut self.gathered, node, path);
+        self.pass()
+    }
+
+    pub fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
+        wire::data_request(&mut self.gathered, bytes);
+        self.pass()
+    }
+
+    /// Zeros that take no space.
+    pub fn hole(&mut self, length: u64) -> io::Result<()> {
+        wire::hole_request(&mut self.gathered, length);
+        self.pass()
+    }
+
+    /// The file is whole.
+    pub fn end(&mut self) -> io::Result<()> {
+        wire::end_request(&mut self.gathered);
+        self.pass()
+    }
+
+    /// The file will not become whole; what was there before stays.
+    pub fn abandon(&mut self) -> io::Result<()> {
+        wire::abandon_request(&mut self.gathered);
+        self.pass()
+    }
+
+    /// Asks for [`Reply::Sync`] and sends all that has been gathered.
+    pub fn sync(&mut self) -> io::Result<()> {
+        wire::sync_request(&mut self.gathered);
+        self.flush()
+    }
+
+    /// Sends what has been gathered.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.pipe.write_all(&self.gathered)?;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    fn pass(&mut self) -> io::Result<()> {
+        if self.gathered.len() < GATHERED { Ok(()) } else { self.flush() }
+    }
+}
+
+fn check(path: &[u8]) -> io::Result<()> {
+    if wire::is_path(path) { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// The way from the program.
+#[derive(Debug)]
+pub struct Replies {
+    pipe: File,
+    decoder: wire::Replies,
+    /// Open, so that a word there does not kill the program; nobody needs to read it.
+    _errors: OwnedFd,
+}
+
+impl Replies {
+    /// The next reply; `None` when the program has ended.
+    pub fn read(&mut self) -> Result<Option<Reply<'_>>, FilesError> {
+        loop {
+            // Asked twice because a reply borrows the decoder for as long as it is looked at.
+            if self.decoder.has_next() {
+                return Ok(self.decoder.next_reply()?);
+            }
+            match self.pipe.read(self.decoder.space()) {
+                Ok(0) if self.decoder.is_at_rest() => return Ok(None),
+                Ok(0) => return Err(FilesError::Ended),
+                Ok(got) => self.decoder.filled(got),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Images that Docker or Podman has, for a container of our own.
+//!
+//! Used by `pull`. A daemon hands an image out as what `docker save` writes, which is kept for as long
+//! as its layers are unpacked.
+
+use super::manifest::Digest;
+use crate::docker::{self, Daemon, Program, Storage, said};
+use futures_util::StreamExt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::pin::pin;
+use tempfile::{NamedTempFile, TempDir, TempPath};
+
+/// An image that a daemon has.
+pub(super) struct Found {
+    daemon: Daemon,
+    name: String,
+    /// Its id there, where that is the digest of its config.
+    pub(super) id: Option<Digest>,
+    /// Where a Podman of our own listens.
+    _place: TempDir,
+}
+
+/// Asks Docker, else Podman.
+pub(super) async fn find(name: &str) -> Result<Found, String> {
+    let place = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
+    let mut unreachable = Vec::new();
+    for program in [Program::Docker, Program::Podman] {
+        let daemon = match docker::find(program, place.path(), &Storage::Callers).await {
+            Ok(daemon) => daemon,
+            Err(why) => {
+                unreachable.push(why.to_string());
+                continue;
+            }
+        };
+        let image = daemon.client.inspect_image(name).await.map_err(|error| said(&error))?;
+        let id = image.id.and_then(|id| id.parse().ok());
+        return Ok(Found { daemon, name: name.to_owned(), id, _place: place });
+    }
+    Err(unreachable.join("; "))
+}
+
+impl Found {
+    /// Has it written to a file beside `store`, which goes with the answer.
+    pub(super) async fn save(self, store: &Path) -> Result<TempPath, String> {
+        let failed = |error: io::Error| format!("cannot keep it in {}: {error}", store.display());
+        let mut file = NamedTempFile::with_prefix_in(".saved-", store).map_err(failed)?;
+        let saved = {
+            let mut pieces = pin!(self.daemon.client.export_image(&self.name));
+            loop {
+                match pieces.next().await {
+                    None => break Ok(()),
+                    // Written here: it goes to the page cache, at the pace of the daemon.
+                    Some(Ok(piece)) => file.write_all(&piece).map_err(failed)?,
+                    Some(Err(error)) => break Err(said(&error)),
+                }
+            }
+        };
+        self.daemon.end().await;
+        saved.map(|()| file.into_temp_path())
+    }
+}

@@ -1,0 +1,367 @@
+//! Manifests, indexes and configs of images: JSON of others, read with suspicion.
+//!
+//! Fed by `registry` and `local`. Formats: OCI image-spec 1.1 and Docker's schema 2, which agree in
+//! all that is read here. Nothing is done here but reading.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Most bytes of a manifest, an index or a config: what registries themselves take.
+pub(super) const MOST_JSON: u64 = 4 << 20;
+/// Overlayfs stacks 500 lower layers, and wants room for ours.
+const MOST_LAYERS: usize = 490;
+
+/// A SHA-256 as `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(String);
+
+impl Digest {
+    /// Its digits.
+    pub fn hex(&self) -> &str {
+        &self.0[7..]
+    }
+
+    /// Enough of it to tell it from others.
+    pub fn short(&self) -> &str {
+        &self.0[7..19]
+    }
+
+    /// From a finished hash.
+    pub(super) fn of(hash: &[u8]) -> Self {
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Digest(format!("sha256:{hex}"))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        match text.split_once(':') {
+            Some(("sha256", hex)) if hex.len() == 64 && hex.bytes().all(is_digit) => {
+                Ok(Digest(text.to_owned()))
+            }
+            _ => {
+                let start: String = text.chars().take(80).collect();
+                Err(format!("`{}` is not a sha256 digest", start.escape_debug()))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.0
+    }
+}
+
+/// A blob, as a manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Descriptor {
+    #[serde(default)]
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+}
+
+/// What an image is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Manifest {
+    pub config: Descriptor,
+    /// The lowest first.
+    pub layers: Vec<Descriptor>,
+}
+
+/// What is found under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Document {
+    Image(Manifest),
+    /// Manifests of several platforms.
+    Index(Vec<IndexEntry>),
+}
+
+/// One manifest of several.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct IndexEntry {
+    #[serde(flatten)]
+    pub descriptor: Descriptor,
+    #[serde(default)]
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Platform {
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    variant: Option<String>,
+}
+
+impl IndexEntry {
+    /// The name it has in an image layout.
+    pub(super) fn tag(&self) -> Option<&str> {
+        self.annotations.as_ref()?.get("org.opencontainers.image.ref.name").map(String::as_str)
+    }
+}
+
+/// This machine, as images name it.
+pub(super) const ARCHITECTURE: &str = match std::env::consts::ARCH.as_bytes() {
+    b"x86_64" => "amd64",
+    b"aarch64" => "arm64",
+    _ => std::env::consts::ARCH,
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    #[serde(default)]
+    schema_version: u64,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<IndexEntry>>,
+}
+
+/// Reads a manifest or an index.
+pub(super) fn read(bytes: &[u8]) -> Result<Document, String> {
+    let raw: Raw = serde_json::from_slice(bytes)
+        .map_err(|error| format!("its manifest cannot be read: {error}"))?;
+    if raw.schema_version == 1 {
+        return Err("its manifest has Docker's old schema 1; push it again with a tool of this \
+                    decade"
+            .to_owned());
+    }
+    match raw {
+        Raw { manifests: Some(entries), layers: None, .. } => Ok(Document::Index(entries)),
+        Raw { config: Some(config), layers: Some(layers), .. } => {
+            let manifest = Manifest { config, layers };
+            check(&manifest).map(|()| Document::Image(manifest))
+        }
+        _ => Err("its manifest is neither that of an image nor an index of such".to_owned()),
+    }
+}
+
+fn check(manifest: &Manifest) -> Result<(), String> {
+    let is_image = |kind: &str| {
+        matches!(
+            kind,
+            "" | "application/vnd.oci.image.config.v1+json"
+                | "application/vnd.docker.container.image.v1+json"
+        )
+    };
+    let kind = &manifest.config.media_type;
+    if !is_image(kind) {
+        return Err(format!("it is not an image but something of type `{}`", kind.escape_debug()));
+    }
+    if manifest.layers.len() > MOST_LAYERS {
+        let count = manifest.layers.len();
+        return Err(format!("it has {count} layers; overlayfs stacks at most {MOST_LAYERS}"));
+    }
+    if manifest.config.size > MOST_JSON {
+        return Err(format!("its config is said to have {} bytes", manifest.config.size));
+    }
+    for layer in &manifest.layers {
+        let kind = &layer.media_type;
+        if kind.contains("foreign") || kind.contains("nondistributable") {
+            return Err(format!("layer {} is not in the registry but elsewhere", layer.digest));
+        }
+        if kind.ends_with("+encrypted") {
+            return Err(format!("layer {} is encrypted", layer.digest));
+        }
+    }
+    Ok(())
+}
+
+/// The manifest for this machine.
+pub(super) fn choose(entries: &[IndexEntry]) -> Result<&Descriptor, String> {
+    let fits = |entry: &&IndexEntry| {
+        entry
+            .platform
+            .as_ref()
+            .is_some_and(|platform| platform.os == "linux" && platform.architecture == ARCHITECTURE)
+    };
+    // The plain one rather than one for newer processors only.
+    let plain = |entry: &&IndexEntry| {
+        let variant = entry.platform.as_ref().and_then(|platform| platform.variant.as_deref());
+        matches!(variant, None | Some("" | "v1" | "v8"))
+    };
+    let mut fitting = entries.iter().filter(fits);
+    let best = fitting.clone().find(plain).or_else(|| fitting.next());
+    // A layout with one image need not say for whom it is.
+    let only = match entries {
+        [only] if only.platform.is_none() => Some(only),
+        _ => None,
+    };
+    best.or(only).map(|entry| &entry.descriptor).ok_or_else(|| {
+        let platforms: Vec<String> = entries
+            .iter()
+            .filter_map(|entry| entry.platform.as_ref())
+            .filter(|platform| platform.os != "unknown")
+            .map(|platform| format!("{}/{}", platform.os, platform.architecture))
+            .collect();
+        format!("it is not there for linux/{ARCHITECTURE}, only for: {}", platforms.join(", "))
+    })
+}
+
+/// What an image says about how it is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// Variables, in its order.
+    pub env: Vec<(String, String)>,
+    /// The program that is to run first.
+    pub entrypoint: Vec<String>,
+    /// Its directory.
+    pub working_dir: String,
+    /// Whom it is to run as; a build's commands run as root whatever it says.
+    pub user: String,
+    /// Digests of the layers, decompressed; the lowest first.
+    #[serde(skip)]
+    pub diff_ids: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct RawConfig {
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+    config: Option<RawRun>,
+    rootfs: Option<RawRootfs>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawRun {
+    env: Option<Vec<String>>,
+    entrypoint: Option<Vec<String>>,
+    working_dir: Option<String>,
+    user: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawRootfs {
+    #[serde(default)]
+    diff_ids: Vec<Digest>,
+}
+
+/// Reads an image's config.
+pub(super) fn read_config(bytes: &[u8]) -> Result<Config, String> {
+    let raw: RawConfig = serde_json::from_slice(bytes)
+        .map_err(|error| format!("its config cannot be read: {error}"))?;
+    if !raw.os.is_empty() && raw.os != "linux" {
+        return Err(format!("it is for {}", raw.os.escape_debug()));
+    }
+    if !raw.architecture.is_empty() && raw.architecture != ARCHITECTURE {
+        let other = raw.architecture.escape_debug();
+        return Err(format!("it is for {other}, this machine is {ARCHITECTURE}"));
+    }
+    let run = raw.config.unwrap_or_default();
+    let env = run.env.unwrap_or_default();
+    let pairs = env.iter().filter_map(|pair| pair.split_once('='));
+    let is_fit =
+        |name: &str, value: &str| !name.is_empty() && !name.contains('\0') && !value.contains('\0');
+    Ok(Config {
+        env: pairs
+            .filter(|(name, value)| is_fit(name, value))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        entrypoint: run.entrypoint.unwrap_or_default(),
+        working_dir: run.working_dir.unwrap_or_default(),
+        user: run.user.unwrap_or_default(),
+        diff_ids: raw.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn digest(digit: char) -> String {
+        format!("sha256:{}", digit.to_string().repeat(64))
+    }
+
+    fn read_json(value: &serde_json::Value) -> Result<Document, String> {
+        read(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn platforms_are_chosen() {
+        let entry = |digit, architecture: &str, variant: Option<&str>| {
+            json!({"digest": digest(digit), "size": 1, "mediaType": "x",
+                   "platform": {"os": "linux", "architecture": architecture, "variant": variant}})
+        };
+        let chosen = |entries: serde_json::Value| {
+            let index = json!({"schemaVersion": 2, "manifests": entries});
+            match read_json(&index) {
+                Ok(Document::Index(entries)) => choose(&entries).map(|it| it.digest.to_string()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (ours, theirs) = (ARCHITECTURE, "s390x");
+        assert_eq!(
+            chosen(json!([entry('1', theirs, None), entry('2', ours, None)])),
+            Ok(digest('2'))
+        );
+        let newer = json!([entry('1', ours, Some("v3")), entry('2', ours, None)]);
+        assert_eq!(chosen(newer), Ok(digest('2')));
+        let none = chosen(json!([entry('1', theirs, None)])).expect_err("refused");
+        assert!(none.contains("only for: linux/s390x"), "{none}");
+        assert_eq!(chosen(json!([{"digest": digest('3'), "size": 1}])), Ok(digest('3')));
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let layer = json!({"digest": digest('1'), "size": 1, "mediaType": "x"});
+        let config = |kind: &str| json!({"digest": digest('2'), "size": 1, "mediaType": kind});
+        for (manifest, wanted) in [
+            (json!(1), "cannot be read"),
+            (json!({"schemaVersion": 1, "fsLayers": []}), "schema 1"),
+            (json!({"schemaVersion": 2}), "neither"),
+            (
+                json!({"schemaVersion": 2, "config": config("application/helm"), "layers": []}),
+                "helm",
+            ),
+            (json!({"schemaVersion": 2, "config": config(""), "layers": vec![layer; 600]}), "600"),
+            (
+                json!({"schemaVersion": 2, "config": {"digest": "../../etc", "size": 1}, "layers": []}),
+                "not a sha256",
+            ),
+            (
+                json!({"schemaVersion": 2, "config": {"digest": digest('1'), "size": -1}, "layers": []}),
+                "cannot be read",
+            ),
+        ] {
+            let error = read_json(&manifest).expect_err("refused");
+            assert!(error.contains(wanted), "{error}");
+        }
+        assert!(read_config(b"no json").is_err());
+        assert!(
+            read_config(br#"{"architecture":"sparc64"}"#).is_err_and(|why| why.contains("sparc64"))
+        );
+        assert!(read_config(br#"{"os":"windows"}"#).is_err());
+        assert_eq!(read_config(b"{}"), Ok(Config::default()));
+    }
+}

@@ -1,0 +1,118 @@
+//! Images: from a name to the directories a container's root is made of.
+//!
+//! Used by the engine before a container is made, and by `runner image`. Nothing of an image is
+//! trusted: see `unpack` for what its layers may do, `manifest` for what its papers may say.
+
+mod auth;
+mod from_daemon;
+#[cfg(test)]
+mod fuzz;
+mod layer;
+mod local;
+mod manifest;
+mod name;
+mod note;
+mod progress;
+mod pull;
+mod registry;
+mod restore;
+mod rootfs;
+mod store;
+mod trees;
+mod unpack;
+
+pub use auth::{Asker, EcrPasswords, Login};
+pub use manifest::Config;
+pub use name::Image;
+pub use note::Note;
+pub use progress::{Curtain, LayerBar, Progress};
+pub use pull::{Getter, MOST_BYTES};
+pub use restore::look as look_at_layers;
+pub use store::{Freed, Store};
+pub use unpack::{Rules, unpack};
+
+use runner_sandbox::{Restored, UserMap};
+use std::fs::File;
+use std::path::PathBuf;
+
+const NO_SPACE: &str = "free some space, or set RUNNER_HOME to a directory on another disk";
+
+/// An image that is ready.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Directories to stack, the topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Directories whose looks the topmost of these does not know.
+    pub restored: Vec<Restored>,
+    /// What the image says about how it is run.
+    pub config: Config,
+    /// Digest of what describes it, where anything does.
+    pub digest: Option<String>,
+    /// Held as long as a build uses it, so that nobody replaces or removes it meanwhile.
+    _in_use: InUse,
+}
+
+#[derive(Debug)]
+enum InUse {
+    Tree(#[allow(dead_code, reason = "held for its lock")] Option<File>),
+    Image(#[allow(dead_code, reason = "held for its lock")] store::InUse),
+}
+
+impl Prepared {
+    fn tree(tree: PathBuf, lock: Option<File>) -> Self {
+        Prepared {
+            lower: vec![tree],
+            restored: Vec::new(),
+            config: Config::default(),
+            digest: None,
+            _in_use: InUse::Tree(lock),
+        }
+    }
+}
+
+/// There is no such image.
+#[derive(Debug, thiserror::Error)]
+#[error("image {image}: {message}")]
+pub struct ImageError {
+    pub image: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Getter {
+    /// Makes an image ready for a container with these users; `host` is nothing to make ready.
+    pub async fn prepare(
+        &self,
+        image: &Image,
+        users: Option<&UserMap>,
+    ) -> Result<Option<Prepared>, ImageError> {
+        match image {
+            Image::Host => Ok(None),
+            Image::Rootfs(path) => {
+                let (getter, path, users) = (self.clone(), path.clone(), users.cloned());
+                let prepared = tokio::task::spawn_blocking(move || {
+                    rootfs::prepare(&getter.store, &path, users.as_ref(), &*getter.tell)
+                });
+                prepared.await.map_err(|panic| self.panicked(image, &panic))?.map(Some)
+            }
+            _ => {
+                let got = self.get(image, None, users, false).await?;
+                let (getter, users) = (self.clone(), users.cloned());
+                let stacked = tokio::task::spawn_blocking(move || {
+                    restore::stack(&getter.store, got.image, users.as_ref())
+                });
+                stacked.await.map_err(|panic| self.panicked(image, &panic))?.map(Some).map_err(
+                    |error| ImageError {
+                        image: image.to_string(),
+                        message: format!("cannot read its layers: {error}"),
+                        hint: Some("get it again: runner image rm, runner image pull".to_owned()),
+                    },
+                )
+            }
+        }
+    }
+
+    fn panicked(&self, image: &Image, panic: &tokio::task::JoinError) -> ImageError {
+        ImageError { image: image.to_string(), message: panic.to_string(), hint: None }
+    }
+}

@@ -1,0 +1,136 @@
+//! Names of images, as people write them.
+//!
+//! Fed by `cli::values`. A name says where an image comes from; what it is comes out when it is
+//! made ready.
+
+use oci_spec::distribution::Reference;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What a build starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Image {
+    /// The tools of this machine.
+    Host,
+    /// A root file system: unpacked, or in a tar.
+    Rootfs(PathBuf),
+    /// An image of a registry, or of the store.
+    Registry(Reference),
+    /// An OCI image layout, and which of its images.
+    Layout(PathBuf, Option<String>),
+    /// The same in a tar.
+    OciArchive(PathBuf),
+    /// What `docker save` writes.
+    DockerArchive(PathBuf),
+    /// An image that a Docker daemon has, by its name or id there.
+    DockerDaemon(String),
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Image::Host => f.write_str("host"),
+            Image::Rootfs(path) => write!(f, "rootfs:{}", path.display()),
+            Image::Registry(reference) => write!(f, "{}", reference.whole()),
+            Image::Layout(path, None) => write!(f, "oci:{}", path.display()),
+            Image::Layout(path, Some(tag)) => write!(f, "oci:{}:{tag}", path.display()),
+            Image::OciArchive(path) => write!(f, "oci-archive:{}", path.display()),
+            Image::DockerArchive(path) => write!(f, "docker-archive:{}", path.display()),
+            Image::DockerDaemon(reference) => write!(f, "docker-daemon:{reference}"),
+        }
+    }
+}
+
+impl From<Image> for String {
+    fn from(image: Image) -> Self {
+        image.to_string()
+    }
+}
+
+impl TryFrom<String> for Image {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+const FORMS: &str = "write host, rootfs:DIR, rootfs:TAR, oci:DIR[:TAG], oci-archive:FILE, \
+                     docker-archive:FILE, docker-daemon:NAME, or an image of a registry like NAME[:TAG]";
+
+impl FromStr for Image {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "host" {
+            return Ok(Image::Host);
+        }
+        let path = |path: &str| match path {
+            "" => Err(format!("there is no path after `:` in `{text}`; {FORMS}")),
+            path => std::path::absolute(path).map_err(|error| error.to_string()),
+        };
+        match text.split_once(':') {
+            Some(("rootfs", rest)) => Ok(Image::Rootfs(path(rest)?)),
+            Some(("oci-archive", rest)) => Ok(Image::OciArchive(path(rest)?)),
+            Some(("docker-archive", rest)) => Ok(Image::DockerArchive(path(rest)?)),
+            Some(("docker-daemon", "")) => Err(format!("`{text}` names no image; {FORMS}")),
+            Some(("docker-daemon", rest)) => Ok(Image::DockerDaemon(rest.to_owned())),
+            Some(("oci", rest)) => {
+                // A directory's name may hold a colon, too.
+                let (dir, tag) = match rest.rsplit_once(':') {
+                    Some((dir, tag)) if !tag.contains('/') && !path(rest)?.is_dir() => {
+                        (dir, Some(tag.to_owned()))
+                    }
+                    _ => (rest, None),
+                };
+                Ok(Image::Layout(path(dir)?, tag))
+            }
+            _ => {
+                // No registry's image begins like this.
+                if text.starts_with(['/', '.', '~']) {
+                    return Err(format!(
+                        "`{text}` is a path; for a root file system write rootfs:{text}"
+                    ));
+                }
+                let reference =
+                    text.parse().map_err(|error| format!("`{text}`: {error}; {FORMS}"))?;
+                Ok(Image::Registry(reference))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_docker_reads_them() {
+        let shown = |text: &str| text.parse::<Image>().map(|image| image.to_string());
+        for (text, whole) in [
+            ("host", "host"),
+            ("ubuntu", "docker.io/library/ubuntu:latest"),
+            ("ubuntu:24.04", "docker.io/library/ubuntu:24.04"),
+            ("a/b", "docker.io/a/b:latest"),
+            ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c"),
+            (
+                "public.ecr.aws/codebuild/amazonlinux2-x86_64-standard:5.0",
+                "public.ecr.aws/codebuild/amazonlinux2-x86_64-standard:5.0",
+            ),
+            ("rootfs:/a", "rootfs:/a"),
+            ("oci:/a:b", "oci:/a:b"),
+            ("oci:/a", "oci:/a"),
+            ("oci-archive:/a.tar", "oci-archive:/a.tar"),
+            ("docker-archive:/a.tar", "docker-archive:/a.tar"),
+            ("docker-daemon:a/b:c", "docker-daemon:a/b:c"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(whole));
+        }
+        for bad in ["", "/root", "./root", "rootfs:", "a/UPPER", "a:b:c", "oci:"] {
+            assert!(shown(bad).is_err(), "{bad}");
+        }
+    }
+}

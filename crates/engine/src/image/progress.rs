@@ -1,0 +1,106 @@
+//! How far a pull is: a bar for each layer and one for all, where somebody looks at a terminal.
+//!
+//! Used by `pull`. Whoever else draws on that terminal is asked to make way.
+
+use super::manifest::Digest;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt;
+use std::sync::Arc;
+
+/// Told `true` before anything is drawn, and `false` when all is gone again.
+pub type Curtain = Arc<dyn Fn(bool) + Send + Sync>;
+
+/// Where bars are drawn.
+#[derive(Clone, Default)]
+pub struct Progress {
+    pub is_visible: bool,
+    pub curtain: Option<Curtain>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress").field("is_visible", &self.is_visible).finish_non_exhaustive()
+    }
+}
+
+/// The bars of one pull.
+pub struct Bars {
+    bars: MultiProgress,
+    total: ProgressBar,
+    curtain: Option<Curtain>,
+}
+
+impl Progress {
+    /// Bars for so many bytes.
+    pub fn start(&self, bytes: u64) -> Bars {
+        let curtain = self.curtain.clone().filter(|_| self.is_visible);
+        if let Some(curtain) = &curtain {
+            curtain(true);
+        }
+        let target = match self.is_visible {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bars = MultiProgress::with_draw_target(target);
+        let total = bars.add(ProgressBar::new(bytes).with_style(style()).with_prefix("all"));
+        Bars { bars, total, curtain }
+    }
+}
+
+impl Bars {
+    /// A bar for a layer; it is gone with its last handle.
+    pub(super) fn layer(&self, digest: &Digest, size: u64) -> LayerBar {
+        let bar = ProgressBar::new(size).with_style(style()).with_prefix(digest.short().to_owned());
+        LayerBar { bar: self.bars.insert_before(&self.total, bar), total: self.total.clone() }
+    }
+
+    /// A bar for a layer that a daemon gets, and of which it tells more and more.
+    pub fn told(&self, name: &str) -> LayerBar {
+        let bar = ProgressBar::new(0).with_style(style()).with_prefix(name.to_owned());
+        LayerBar { bar: self.bars.insert_before(&self.total, bar), total: self.total.clone() }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.total.finish_and_clear();
+        // What cannot be cleared stays on the screen.
+        let _ = self.bars.clear();
+        if let Some(curtain) = &self.curtain {
+            curtain(false);
+        }
+    }
+}
+
+/// The bar of a layer.
+pub struct LayerBar {
+    bar: ProgressBar,
+    total: ProgressBar,
+}
+
+impl LayerBar {
+    pub(super) fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        self.total.inc(bytes);
+    }
+
+    /// So much of so much is there, as somebody else says it.
+    pub fn set(&self, bytes: u64, of: u64) {
+        self.total.inc_length(of.saturating_sub(self.bar.length().unwrap_or(0)));
+        self.bar.set_length(of);
+        self.advance(bytes.saturating_sub(self.bar.position()));
+    }
+}
+
+impl Drop for LayerBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "  {prefix:12} {wide_bar} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,327 @@
+//! An image made ready: found in the store, or got and put there.
+//!
+//! Used by the engine for a build and by `runner image`. Layers are got and unpacked side by side,
+//! each in one pass; an image is remembered when all of them are there.
+
+use super::from_daemon;
+use super::layer::{self, LayerError};
+use super::local::{self, LocalImage, LocalLayer};
+use super::manifest::{Descriptor, Digest};
+use super::progress::Progress;
+use super::registry::{Incoming, Registry, RegistryError};
+use super::store::{Eyes, InUse, Store, StoredImage, Variant};
+use super::{Asker, EcrPasswords, Image, ImageError, Note};
+use runner_host::clock;
+use runner_sandbox::UserMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// Layers under way at once.
+const SIDE_BY_SIDE: usize = 4;
+/// Most bytes of one layer's files, unless somebody says otherwise.
+pub const MOST_BYTES: u64 = 64 << 30;
+
+const GIVEN_UP: &str = "not got, because it is wanted no more";
+const NO_DAEMON: &str = "docker-daemon: takes an image that Docker or Podman has on this machine; one \
+                         of a registry needs neither: --image NAME";
+
+/// How images are got.
+#[derive(Clone)]
+pub struct Getter {
+    pub store: Store,
+    /// Who asks for them.
+    pub asker: Asker,
+    /// What ECR gives them.
+    pub ecr: EcrPasswords,
+    pub progress: Progress,
+    /// Called with what the person should know.
+    pub tell: Arc<dyn Fn(Note) + Send + Sync>,
+    /// Most bytes of one layer's files.
+    pub most_bytes: u64,
+    /// Told when the image is wanted no more.
+    pub given_up: Arc<Notify>,
+}
+
+/// What became of it.
+pub struct Got {
+    pub image: InUse,
+    /// Layers that were not there before.
+    pub new_layers: usize,
+}
+
+impl Got {
+    pub fn digest(&self) -> &Digest {
+        &self.image.image.digest
+    }
+}
+
+/// Where an image's parts come from.
+enum Source {
+    Registry(Registry),
+    Local(LocalImage),
+    /// All of them are there.
+    Store,
+}
+
+impl Getter {
+    /// Makes an image ready for these users under its own name, or another. `refresh`: look in the
+    /// registry even where the name is known.
+    pub async fn get(
+        &self,
+        image: &Image,
+        name: Option<&str>,
+        users: Option<&UserMap>,
+        refresh: bool,
+    ) -> Result<Got, ImageError> {
+        let shown = image.to_string();
+        let fail = |message: String, hint: Option<String>| ImageError {
+            image: shown.clone(),
+            message,
+            hint,
+        };
+        let store_failed = |error: io::Error| {
+            let hint = "look at the folder `images` of the state folder".to_owned();
+            fail(format!("cannot use the image store: {error}"), Some(hint))
+        };
+        let name = name.unwrap_or(&shown);
+        let variant = Variant::of(users);
+        self.store.prepare(&variant).map_err(store_failed)?;
+        let store = self.store.clone();
+        let held = tokio::task::spawn_blocking(move || store.lock_shared());
+        // Held until the image is in use: nothing of it is removed meanwhile.
+        let _held =
+            held.await.map_err(io::Error::other).and_then(|lock| lock).map_err(store_failed)?;
+        if !refresh
+            && matches!(image, Image::Registry(_))
+            && let Some(known) = self.store.find(name, self.eyes()).map_err(store_failed)?
+            && self.store.missing(&variant, &known).is_empty()
+        {
+            let image = self.store.take(known).map_err(store_failed)?;
+            return Ok(Got { image, new_layers: 0 });
+        }
+        let (stored, source) = tokio::select! {
+            looked = self.look(image, &variant, &fail) => looked?,
+            () = self.given_up.notified() => return Err(fail(GIVEN_UP.to_owned(), None)),
+        };
+        let eyes = match &source {
+            Source::Registry(registry) if registry.is_anonymous() => Eyes::Everybodys,
+            Source::Registry(_) | Source::Local(_) | Source::Store => Eyes::Callers,
+        };
+        let missing = self.store.missing(&variant, &stored);
+        let new_layers = missing.len();
+        if new_layers > 0 {
+            let bytes = layer::total(&missing);
+            let layers = stored.layers.len();
+            (self.tell)(Note::Getting { image: shown.clone(), missing: new_layers, layers, bytes });
+            self.add_layers(&variant, source, missing, &fail).await?;
+        }
+        self.tell_devices(&shown, &variant, &stored);
+        let now_ms = clock::wall().epoch_millis();
+        self.store.remember(name, &stored, eyes, now_ms).map_err(store_failed)?;
+        let image = self.store.take(stored).map_err(store_failed)?;
+        Ok(Got { image, new_layers })
+    }
+
+    /// Whose images are good for this one who asks.
+    fn eyes(&self) -> Eyes {
+        match self.asker {
+            Asker::Caller => Eyes::Callers,
+            Asker::Stranger { .. } => Eyes::Everybodys,
+        }
+    }
+
+    /// What an image is made of.
+    async fn look(
+        &self,
+        image: &Image,
+        variant: &Variant,
+        fail: &impl Fn(String, Option<String>) -> ImageError,
+    ) -> Result<(StoredImage, Source), ImageError> {
+        let mut saved = None;
+        let local = match image {
+            Image::Registry(reference) => {
+                let failed = |error: RegistryError| match &self.asker {
+                    Asker::Stranger { hint } if error.is_refused => {
+                        fail(error.message, Some(hint.clone()))
+                    }
+                    Asker::Stranger { .. } | Asker::Caller => fail(error.message, error.hint),
+                };
+                let registry =
+                    Registry::new(reference, &self.asker, &self.ecr).await.map_err(failed)?;
+                let (digest, manifest) = registry.manifest().await.map_err(failed)?;
+                // The same image under another name, or once more: its config is known.
+                let known = self.store.image(&digest).ok().flatten();
+                let stored = match known {
+                    Some(known) => known,
+                    None => {
+                        let config = registry.config(&manifest.config).await.map_err(failed)?;
+                        StoredImage { digest, layers: manifest.layers, config }
+                    }
+                };
+                return Ok((stored, Source::Registry(registry)));
+            }
+            Image::Layout(dir, tag) => {
+                let (dir, tag) = (dir.clone(), tag.clone());
+                read(move || local::layout(&dir, tag.as_deref())).await
+            }
+            Image::OciArchive(path) => {
+                let path = path.clone();
+                read(move || local::oci_archive(&path)).await
+            }
+            Image::DockerArchive(path) => {
+                let path = path.clone();
+                read(move || local::docker_archive(&path)).await
+            }
+            Image::DockerDaemon(name) => {
+                let hint = || Some(NO_DAEMON.to_owned());
+                let found = from_daemon::find(name).await.map_err(|why| fail(why, hint()))?;
+                let known = found.id.as_ref().and_then(|id| self.store.image(id).ok().flatten());
+                if let Some(known) = known
+                    && self.store.missing(variant, &known).is_empty()
+                {
+                    return Ok((known, Source::Store));
+                }
+                let file = found.save(self.store.root()).await.map_err(|why| fail(why, None))?;
+                let path = file.to_path_buf();
+                saved = Some(file);
+                read(move || local::docker_archive(&path)).await
+            }
+            Image::Host | Image::Rootfs(_) => Err("it is not made of layers".to_owned()),
+        };
+        let mut local = local.map_err(|message| fail(message, None))?;
+        local.saved = saved;
+        let layers = local.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let stored =
+            StoredImage { digest: local.digest.clone(), layers, config: local.config.clone() };
+        Ok((stored, Source::Local(local)))
+    }
+
+    async fn add_layers(
+        &self,
+        variant: &Variant,
+        source: Source,
+        missing: Vec<Descriptor>,
+        fail: &impl Fn(String, Option<String>) -> ImageError,
+    ) -> Result<(), ImageError> {
+        let bars = Arc::new(self.progress.start(layer::total(&missing)));
+        let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+        let source = Arc::new(source);
+        // Dropped, with whoever waits for this, it ends the rest.
+        let (still_wanted, wanted) = watch::channel(());
+        let mut layers = JoinSet::new();
+        for descriptor in missing {
+            let (store, variant, most_bytes) =
+                (self.store.clone(), variant.clone(), self.most_bytes);
+            let (bars, turns, source) =
+                (Arc::clone(&bars), Arc::clone(&turns), Arc::clone(&source));
+            let wanted = wanted.clone();
+            layers.spawn(async move {
+                let digest = descriptor.digest.clone();
+                let Ok(_turn) = turns.acquire().await else { return Ok(()) };
+                let (reader, size) = open(&source, &descriptor, wanted.clone());
+                let bar = bars.layer(&descriptor.digest, descriptor.size);
+                let done = tokio::task::spawn_blocking(move || {
+                    let advance = |bytes| {
+                        bar.advance(bytes);
+                        wanted.has_changed().is_ok()
+                    };
+                    let digest = &descriptor.digest;
+                    let wanted = layer::Wanted { variant: &variant, digest, size, most_bytes };
+                    layer::add(&store, &wanted, reader, &advance)
+                });
+                match done.await {
+                    Ok(result) => result.map_err(|error| (digest, error)),
+                    Err(panic) => Err((digest, LayerError::Read(io::Error::other(panic)))),
+                }
+            });
+        }
+        // The first failure ends them all: the rest would be got for nothing.
+        let mut still_wanted = Some(still_wanted);
+        let mut failure = None;
+        loop {
+            let done = tokio::select! {
+                done = layers.join_next() => done,
+                () = self.given_up.notified() => {
+                    still_wanted = None;
+                    failure.get_or_insert_with(|| fail(GIVEN_UP.to_owned(), None));
+                    continue;
+                }
+            };
+            let Some(done) = done else { break };
+            if let Ok(Err((digest, error))) = done {
+                still_wanted = None;
+                failure
+                    .get_or_insert_with(|| fail(format!("layer {digest}: {error}"), hint(&error)));
+            }
+        }
+        drop(still_wanted);
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn tell_devices(&self, shown: &str, variant: &Variant, image: &StoredImage) {
+        let facts = image.layers.iter().filter_map(|it| self.store.facts(variant, &it.digest).ok());
+        let count: u64 = facts.map(|facts| facts.devices).sum();
+        if count > 0 {
+            (self.tell)(Note::DevicesLeftOut { image: shown.to_owned(), count });
+        }
+    }
+}
+
+/// Reads files on a thread of its own: nobody else waits for a disk, nor for what is no file.
+async fn read(
+    work: impl FnOnce() -> Result<LocalImage, String> + Send + 'static,
+) -> Result<LocalImage, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|panic| panic.to_string())?
+}
+
+type Opener = Box<dyn FnOnce() -> io::Result<Box<dyn Read + Send>> + Send>;
+
+/// A layer's bytes, opened on the thread that reads them, and how many they are where that is known.
+fn open(
+    source: &Arc<Source>,
+    descriptor: &Descriptor,
+    wanted: watch::Receiver<()>,
+) -> (Opener, Option<u64>) {
+    match &**source {
+        Source::Registry(registry) => {
+            let receiver = registry.blob(descriptor, wanted);
+            (Box::new(move || Ok(Box::new(Incoming::new(receiver)))), Some(descriptor.size))
+        }
+        Source::Local(image) => {
+            let is_it = |layer: &&LocalLayer| layer.descriptor.digest == descriptor.digest;
+            match image.layers.iter().find(is_it).cloned() {
+                Some(layer) => {
+                    let (files, size) = (image.files.clone(), layer.size());
+                    (Box::new(move || layer.open(&files)), size)
+                }
+                None => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
+            }
+        }
+        // It was there when it was looked for, and nothing is removed meanwhile.
+        Source::Store => (Box::new(|| Err(io::ErrorKind::NotFound.into())), None),
+    }
+}
+
+fn hint(error: &LayerError) -> Option<String> {
+    use super::unpack::Kind;
+    let text = match error {
+        LayerError::Unpack(error) => match error.kind {
+            Kind::Limit => {
+                "where that is meant to be: runner image pull --max-layer-size SIZE, then run again"
+            }
+            Kind::Full => super::NO_SPACE,
+            Kind::Name | Kind::Damaged | Kind::Other => return None,
+        },
+        LayerError::Store { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            super::NO_SPACE
+        }
+        LayerError::Longer { .. } | LayerError::Shorter { .. } | LayerError::Altered(_) => {
+            "whoever serves this image serves it wrong, or somebody on the way does; nothing of it \
+             is kept"
+        }
+        LayerError::Read(_) | LayerError::Store { .. } => return None,
+    };
+    Some(text.to_owned())
+}

@@ -1,0 +1,599 @@
+//! A tar, plain or compressed, into an empty directory.
+//!
+//! Run as a chore of its own (`chores`), so that each file gets its owner and several layers are
+//! unpacked at once; `layer` and `rootfs` feed it the bytes as standard input. The tar is not
+//! trusted: nothing outside its own tree is ever touched, what could only be meant to do so is
+//! refused, and what it may unpack to is limited.
+
+use nix::unistd::{Gid, Uid};
+use runner_sandbox::InRoot;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+use tar::EntryType;
+
+/// How much more than its compressed size a tar may become, once it is large at all. Deflate's own
+/// limit is 1032; no honest layer comes near.
+const MOST_RATIO: u64 = 200;
+const LARGE: u64 = 1 << 30;
+/// What of a tar is read at once.
+const CHUNK: usize = 1 << 18;
+/// Most of one extended attribute.
+const MOST_XATTR: usize = 64 << 10;
+
+/// How a tar is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// For a layer of an image: how overlayfs is told what a layer takes away. A root file system
+    /// takes nothing away.
+    pub marks: Option<Marks>,
+    /// Most bytes of files.
+    pub most_bytes: u64,
+}
+
+/// By whose attributes overlayfs knows an opaque directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// Those that root alone may set.
+    Trusted,
+    /// Those of overlays in a user namespace.
+    User,
+}
+
+impl Marks {
+    fn opaque(self) -> &'static str {
+        match self {
+            Marks::Trusted => "trusted.overlay.opaque",
+            Marks::User => "user.overlay.opaque",
+        }
+    }
+}
+
+impl Rules {
+    /// As words for a chore.
+    pub fn words(self) -> [String; 2] {
+        let marks = match self.marks {
+            None => "none",
+            Some(Marks::Trusted) => "trusted",
+            Some(Marks::User) => "user",
+        };
+        [marks.to_owned(), self.most_bytes.to_string()]
+    }
+
+    /// From such words.
+    pub fn from_words(marks: &str, most_bytes: &str) -> Option<Self> {
+        let marks = match marks {
+            "none" => None,
+            "trusted" => Some(Marks::Trusted),
+            "user" => Some(Marks::User),
+            _ => return None,
+        };
+        Some(Rules { marks, most_bytes: most_bytes.parse().ok()? })
+    }
+}
+
+/// What has been unpacked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    pub entries: u64,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Device nodes, which are left out: a container has a /dev of its own.
+    pub devices: u64,
+    /// Directories that were only named on the way to something else: what they look like is for
+    /// the layers below to say.
+    pub implied: Vec<Vec<u8>>,
+}
+
+/// Why a tar is not unpacked.
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct UnpackError {
+    pub kind: Kind,
+    pub message: String,
+}
+
+/// What is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// An entry with a name outside the tree.
+    Name,
+    /// Larger than allowed.
+    Limit,
+    /// Not a tar, or cut off.
+    Damaged,
+    /// No space.
+    Full,
+    /// Anything else of this machine.
+    Other,
+}
+
+impl From<io::Error> for UnpackError {
+    fn from(error: io::Error) -> Self {
+        // One of ours comes through the tar's reader as it is.
+        if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<UnpackError>) {
+            let inner = error.into_inner().and_then(|inner| inner.downcast::<UnpackError>().ok());
+            return inner.map_or_else(
+                || UnpackError { kind: Kind::Other, message: String::new() },
+                |inner| *inner,
+            );
+        }
+        let kind = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::Full,
+            // What the readers of tar and of compressed data say.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Other => Kind::Damaged,
+            _ => Kind::Other,
+        };
+        UnpackError { kind, message: format!("cannot read it: {error}") }
+    }
+}
+
+/// Unpacks `input` into the empty directory `tree`.
+pub fn unpack(input: impl Read, tree: &Path, rules: Rules) -> Result<Facts, UnpackError> {
+    let mut reader = Limited::new(input, rules.most_bytes)?;
+    let mut unpacker = Unpacker {
+        root: InRoot::open(tree).map_err(|error| {
+            let message = format!("cannot open {}: {error}", tree.display());
+            UnpackError { kind: Kind::Other, message }
+        })?,
+        rules,
+        facts: Facts::default(),
+        explicit: HashMap::new(),
+        implied: BTreeSet::new(),
+        buffer: vec![0; CHUNK],
+        parent: None,
+    };
+    let mut archive = tar::Archive::new(&mut reader);
+    for entry in archive.entries()? {
+        unpacker.facts.entries += 1;
+        unpacker.entry(entry?)?;
+    }
+    // An image may have an empty layer; an empty root file system is a mistake.
+    if unpacker.facts.entries == 0 && rules.marks.is_none() {
+        let message = "cannot read it: it holds nothing".to_owned();
+        return Err(UnpackError { kind: Kind::Damaged, message });
+    }
+    // What comes after the tar's end belongs to the bytes whose digest is checked.
+    io::copy(&mut reader, &mut io::sink())?;
+    io::copy(&mut reader.into_input(), &mut io::sink())?;
+    unpacker.finish()
+}
+
+struct Unpacker {
+    root: InRoot,
+    rules: Rules,
+    facts: Facts,
+    /// Directories that have an entry of their own, and the time it says.
+    explicit: HashMap<PathBuf, Timestamps>,
+    implied: BTreeSet<PathBuf>,
+    buffer: Vec<u8>,
+    /// The directory the last entry went to: the next one goes there more often than not.
+    parent: Option<(PathBuf, OwnedFd)>,
+}
+
+type TarEntry<'a, R> = tar::Entry<'a, R>;
+
+impl Unpacker {
+    fn entry<R: Read>(&mut self, mut entry: TarEntry<'_, R>) -> Result<(), UnpackError> {
+        let name = entry.path()?.into_owned();
+        let number = self.facts.entries;
+        let refused = |what: &str| UnpackError {
+            kind: Kind::Name,
+            message: format!("entry {number} `{}` {what}", name.display()),
+        };
+        // Other tools read such names in a layer from the tree's root; so do we. A root file system
+        // packed like that is one somebody has packed by mistake.
+        if name.is_absolute() && self.rules.marks.is_none() {
+            return Err(refused("has an absolute name"));
+        }
+        if name.components().any(|part| part == Component::ParentDir) {
+            return Err(refused("has a name that leaves the tree"));
+        }
+        let kind = entry.header().entry_type();
+        match kind {
+            EntryType::Char | EntryType::Block => {
+                self.facts.devices += 1;
+                return Ok(());
+            }
+            EntryType::XGlobalHeader => return Ok(()),
+            _ => {}
+        }
+        let place: PathBuf = Path::new("/").join(
+            name.components()
+                .filter(|part| matches!(part, Component::Normal(_)))
+                .collect::<PathBuf>(),
+        );
+        let failed = |error: io::Error| {
+            let inner = UnpackError::from(error);
+            let what = inner.message.strip_prefix("cannot read it: ").unwrap_or(&inner.message);
+            let message = format!("cannot unpack entry {number} `{}`: {what}", name.display());
+            match inner.kind {
+                // Already told as a whole.
+                Kind::Limit => inner,
+                kind => UnpackError { kind, message },
+            }
+        };
+        if let (Some(marks), Some(file)) = (self.rules.marks, place.file_name())
+            && let Some(rest) = file.as_bytes().strip_prefix(b".wh.")
+        {
+            // Opaque, and AUFS's own papers.
+            if let Some(own) = rest.strip_prefix(b".wh.") {
+                return match own {
+                    b".opq" => self.opaque(&place, marks).map_err(failed),
+                    _ => Ok(()),
+                };
+            }
+            if matches!(rest, b"" | b"." | b"..") {
+                return Err(refused("takes something away that is not in the tree"));
+            }
+            let hidden = place.with_file_name(OsStr::from_bytes(rest));
+            return self.whiteout(&hidden, marks).map_err(failed);
+        }
+        if kind == EntryType::Directory {
+            self.directory(&place, &entry).map_err(failed)?;
+            self.implied.remove(&place);
+            self.explicit.insert(place, mtime(&entry));
+        } else if place != Path::new("/") {
+            self.file(&place, &mut entry, kind).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The directory that holds `place`, made where it is missing, and the last name.
+    fn parent<'a>(&mut self, place: &'a Path) -> io::Result<(&OwnedFd, &'a OsStr)> {
+        let dir = place.parent().unwrap_or(Path::new("/"));
+        let (Some(name), is_known) =
+            (place.file_name(), self.parent.as_ref().is_some_and(|(known, _)| known == dir))
+        else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if !is_known {
+            let mut above = Some(dir);
+            while let Some(dir) = above.filter(|dir| *dir != Path::new("/")) {
+                if self.explicit.contains_key(dir) || !self.implied.insert(dir.to_path_buf()) {
+                    break;
+                }
+                above = dir.parent();
+            }
+            self.parent = None;
+        }
+        let (_, fd) = match self.parent.take() {
+            Some(known) => self.parent.insert(known),
+            None => {
+                let fd = self.root.make_directory(dir, 0o755)?;
+                self.parent.insert((dir.to_path_buf(), fd))
+            }
+        };
+        Ok((fd, name))
+    }
+
+    /// Removes what stands at a place for something else, unless it is a directory.
+    fn clear(&mut self, place: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(place)?;
+        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            done => done?,
+        };
+        rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+        // Directories that were reached through it are others now, or none.
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            self.parent = None;
+        }
+        Ok(())
+    }
+
+    fn directory<R: Read>(&mut self, place: &Path, entry: &TarEntry<'_, R>) -> io::Result<()> {
+        let header = entry.header();
+        if place != Path::new("/") {
+            let (parent, name) = self.parent(place)?;
+            match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+                Err(Errno::EXIST) => {
+                    // In place of a link the directory comes; in place of a whiteout it comes with
+                    // nothing of what the layers below have there.
+                    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    let kind = FileType::from_raw_mode(stat.st_mode);
+                    if kind != FileType::Directory {
+                        self.clear(place)?;
+                        let (parent, name) = self.parent(place)?;
+                        rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
+                        if let (FileType::CharacterDevice, Some(marks)) = (kind, self.rules.marks) {
+                            self.set_opaque(place, marks)?;
+                        }
+                    }
+                }
+                done => done?,
+            }
+        }
+        let directory = self.root.open_directory(place)?;
+        set_owner(&directory, header)?;
+        Ok(rustix::fs::fchmod(&directory, mode_of(header)?)?)
+    }
+
+    fn file<R: Read>(
+        &mut self,
+        place: &Path,
+        entry: &mut TarEntry<'_, R>,
+        kind: EntryType,
+    ) -> io::Result<()> {
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, "a link to nothing");
+        match kind {
+            EntryType::Symlink => {
+                let to = entry.link_name()?.ok_or_else(missing)?;
+                self.clear(place)?;
+                let (parent, name) = self.parent(place)?;
+                rustix::fs::symlinkat(to.as_os_str(), parent, name)?;
+                return own_link(parent, name, entry);
+            }
+            EntryType::Link => {
+                let to = entry.link_name()?.ok_or_else(missing)?.into_owned();
+                let to = Path::new("/").join(to);
+                let has_parents = to.components().any(|part| part == Component::ParentDir);
+                let (to_parent, to_name) = match to.parent() {
+                    // What is not there must not be made on the way.
+                    Some(dir) if !has_parents => {
+                        (self.root.open_directory(dir).map_err(|_| missing())?, to.file_name())
+                    }
+                    _ => return Err(missing()),
+                };
+                let to_name = to_name.ok_or_else(missing)?;
+                self.clear(place)?;
+                let (parent, name) = self.parent(place)?;
+                // The link's own end is not followed: it must be a file of this tree.
+                let made = rustix::fs::linkat(&to_parent, to_name, parent, name, AtFlags::empty());
+                return match made {
+                    Err(Errno::NOENT) => Err(missing()),
+                    done => Ok(done?),
+                };
+            }
+            EntryType::Fifo => {
+                self.clear(place)?;
+                let (parent, name) = self.parent(place)?;
+                rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::empty(), 0)?;
+                return own_link(parent, name, entry);
+            }
+            // Everything else carries contents, or is something a file is the nearest thing to.
+            _ => {}
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let (parent, name) = self.parent(place)?;
+        let file = match rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR) {
+            // The last of several entries of one name counts.
+            Err(Errno::EXIST) => {
+                self.clear(place)?;
+                let (parent, name) = self.parent(place)?;
+                rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?
+            }
+            done => done?,
+        };
+        let mut file = File::from(file);
+        loop {
+            let count = entry.read(&mut self.buffer)?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&self.buffer[..count])?;
+            self.facts.bytes += count as u64;
+        }
+        let file = OwnedFd::from(file);
+        let header = entry.header();
+        // Owner before mode: a change of owner takes set-uid away. Capabilities last of all, for
+        // the same reason.
+        set_owner(&file, header)?;
+        rustix::fs::fchmod(&file, mode_of(header)?)?;
+        let time = mtime(entry);
+        set_attributes(&file, entry)?;
+        Ok(rustix::fs::futimens(&file, &time)?)
+    }
+
+    /// What the layers below have at this place is not there.
+    fn whiteout(&mut self, place: &Path, marks: Marks) -> io::Result<()> {
+        let (parent, name) = self.parent(place)?;
+        match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+            // The layer has something of its own there, which hides what is below as it is; of a
+            // directory everything below shows through.
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => self.set_opaque(place, marks),
+                    _ => Ok(()),
+                }
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Nothing of the layers below shows in the directory that holds `place`.
+    fn opaque(&mut self, place: &Path, marks: Marks) -> io::Result<()> {
+        self.parent(place)?;
+        self.set_opaque(place.parent().unwrap_or(Path::new("/")), marks)
+    }
+
+    fn set_opaque(&self, directory: &Path, marks: Marks) -> io::Result<()> {
+        let directory = self.root.open_directory(directory)?;
+        Ok(rustix::fs::fsetxattr(directory, marks.opaque(), b"y", XattrFlags::empty())?)
+    }
+
+    fn finish(mut self) -> Result<Facts, UnpackError> {
+        // Last, because every file made in a directory touches its time.
+        for (place, time) in &self.explicit {
+            // Gone when a later entry of the same name was something else.
+            if let Ok(directory) = self.root.open_directory(place) {
+                rustix::fs::futimens(directory, time).map_err(io::Error::from)?;
+            }
+        }
+        self.facts.implied =
+            self.implied.into_iter().map(|path| path.into_os_string().into_vec()).collect();
+        Ok(self.facts)
+    }
+}
+
+fn mode_of(header: &tar::Header) -> io::Result<Mode> {
+    Ok(Mode::from_raw_mode(header.mode()? & 0o7777))
+}
+
+fn owner_of(header: &tar::Header) -> io::Result<(Uid, Gid)> {
+    let id = |value: u64| u32::try_from(value).map_err(io::Error::other);
+    Ok((Uid::from_raw(id(header.uid()?)?), Gid::from_raw(id(header.gid()?)?)))
+}
+
+/// Not allowed to give files away: then they are the caller's.
+fn allow_refusal(result: nix::Result<()>) -> io::Result<()> {
+    match result {
+        Ok(()) | Err(nix::errno::Errno::EPERM | nix::errno::Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn set_owner(file: &OwnedFd, header: &tar::Header) -> io::Result<()> {
+    let (uid, gid) = owner_of(header)?;
+    allow_refusal(nix::unistd::fchown(file, Some(uid), Some(gid)))
+}
+
+/// Owner and time of something that has no contents.
+fn own_link<R: Read>(parent: &OwnedFd, name: &OsStr, entry: &TarEntry<'_, R>) -> io::Result<()> {
+    let (uid, gid) = owner_of(entry.header())?;
+    let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+    allow_refusal(nix::unistd::fchownat(parent, name, Some(uid), Some(gid), flags))?;
+    if entry.header().entry_type() == EntryType::Fifo {
+        rustix::fs::chmodat(parent, name, mode_of(entry.header())?, AtFlags::empty())?;
+    }
+    Ok(rustix::fs::utimensat(parent, name, &mtime(entry), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn mtime<R: Read>(entry: &TarEntry<'_, R>) -> Timestamps {
+    let seconds = entry.header().mtime().ok().and_then(|time| i64::try_from(time).ok());
+    let time = Timespec { tv_sec: seconds.unwrap_or(0), tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// File capabilities and users' own attributes, which GNU tar and Docker write as extended headers.
+/// Never those of overlayfs: they would lead the kernel elsewhere.
+fn set_attributes<R: Read>(file: &OwnedFd, entry: &mut TarEntry<'_, R>) -> io::Result<()> {
+    let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
+    for extension in extensions {
+        let extension = extension?;
+        let Some(name) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") else { continue };
+        let value = extension.value_bytes();
+        let is_meant = name == b"security.capability"
+            || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."));
+        if !is_meant || value.len() > MOST_XATTR {
+            continue;
+        }
+        match rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()) {
+            // Not on this file system, or not for this user: then without.
+            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSPC | Errno::RANGE) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A tar's bytes, decompressed, as many as are allowed.
+struct Limited<R: Read> {
+    inner: Decoder<R>,
+    given: u64,
+    most_bytes: u64,
+}
+
+enum Decoder<R: Read> {
+    Plain(Input<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<Input<R>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, Input<R>>>),
+}
+
+/// The compressed bytes: the first few, once more, and the rest, counted.
+type Input<R> = BufReader<Counted<io::Chain<io::Cursor<Vec<u8>>, R>>>;
+
+impl<R: Read> Limited<R> {
+    fn new(mut input: R, most_bytes: u64) -> Result<Self, UnpackError> {
+        let mut magic = Vec::new();
+        (&mut input).take(6).read_to_end(&mut magic)?;
+        let start = io::Cursor::new(magic.clone());
+        let counted = Counted { inner: start.chain(input), count: 0 };
+        let input = BufReader::with_capacity(CHUNK, counted);
+        let inner = match magic.as_slice() {
+            [0x1f, 0x8b, ..] => {
+                Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
+            }
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+                // 128 MiB: what `zstd -d` takes by itself.
+                decoder.window_log_max(27)?;
+                Decoder::Zstd(Box::new(decoder))
+            }
+            b"\xfd7zXZ\0" => {
+                let message = "it is compressed with xz, which is not read; decompress it: xz -d";
+                return Err(UnpackError { kind: Kind::Damaged, message: message.to_owned() });
+            }
+            _ => Decoder::Plain(input),
+        };
+        Ok(Limited { inner, given: 0, most_bytes })
+    }
+
+    fn input(&self) -> &Input<R> {
+        match &self.inner {
+            Decoder::Plain(input) => input,
+            Decoder::Gzip(decoder) => decoder.get_ref(),
+            Decoder::Zstd(decoder) => decoder.get_ref(),
+        }
+    }
+
+    fn into_input(self) -> Input<R> {
+        match self.inner {
+            Decoder::Plain(input) => input,
+            Decoder::Gzip(decoder) => decoder.into_inner(),
+            Decoder::Zstd(decoder) => decoder.finish(),
+        }
+    }
+
+    fn excess(&self) -> Option<String> {
+        let taken = self.input().get_ref().count;
+        if self.given > self.most_bytes {
+            return Some(format!("more than {} MiB", self.most_bytes >> 20));
+        }
+        (self.given > LARGE && self.given / MOST_RATIO > taken)
+            .then(|| format!("more than {MOST_RATIO} times its compressed size"))
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match &mut self.inner {
+            Decoder::Plain(input) => input.read(buffer)?,
+            Decoder::Gzip(decoder) => decoder.read(buffer)?,
+            Decoder::Zstd(decoder) => decoder.read(buffer)?,
+        };
+        self.given += count as u64;
+        match self.excess() {
+            None => Ok(count),
+            Some(much) => {
+                let message = format!("it would unpack to {much}");
+                Err(io::Error::other(UnpackError { kind: Kind::Limit, message }))
+            }
+        }
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    count: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+}

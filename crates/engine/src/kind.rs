@@ -1,0 +1,273 @@
+//! The kinds of engines, and what each of them can do.
+//!
+//! Nothing outside of `engine` asks which kind it has: it asks for a trait (docs/adr/0084). A test of
+//! `xtask` holds that.
+
+use super::auto::Auto;
+use super::daemon::DaemonEngine;
+use super::host_image::EtcCopies;
+use super::leftover::Folder;
+use super::namespaces::Namespaces;
+use super::process::{self, ProcessEngine};
+use super::{Engine, Teller};
+use crate::docker::{Program, Storage};
+use crate::image::Getter;
+use runner_sandbox::{GroupPlan, Limits};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What runs a build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The first that works, but for `Process`.
+    #[default]
+    Auto,
+    Namespaces,
+    Docker,
+    Podman,
+    Process,
+}
+
+/// What a kind of engine is and can do.
+#[derive(Debug)]
+pub struct Traits {
+    /// As `--engine` and a build's record have it.
+    pub name: &'static str,
+    /// For a person who chooses one.
+    pub about: &'static str,
+    /// Whether a build is kept apart from this machine's files and processes.
+    pub isolates: bool,
+    /// Whether a build can have an image for its files.
+    pub images: bool,
+    /// Whether directories of this machine can be mounted.
+    pub mounts: bool,
+    /// Whether a build can have a network that is not this machine's.
+    pub networks: bool,
+    /// Whether sessions can have programs that the build does not see.
+    pub toolbox: bool,
+    /// Whether the image `host` is chosen from this machine's own tools.
+    pub chooses_tools: bool,
+    /// Variables of the runner that a build has too.
+    pub inherited: &'static [&'static str],
+    layers: &'static [LayerIn],
+    groups: Division,
+}
+
+/// Where what a build writes may be kept.
+#[derive(Clone, Copy, Debug)]
+enum LayerIn {
+    /// Below the build's own folder.
+    Folder,
+    /// Where this machine keeps temporary files on disk.
+    Temporary,
+}
+
+/// Control groups that the runner makes for a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Division {
+    /// None: somebody else makes them.
+    Never,
+    /// One, where there are limits.
+    Limits,
+    /// One, where there are limits; and with privileges one that the build divides further, as Docker does.
+    Privileges,
+}
+
+const AUTO: Traits = Traits {
+    name: "auto",
+    about: "The first that works: namespaces, else docker or podman if one answers",
+    ..NAMESPACES
+};
+
+const NAMESPACES: Traits = Traits {
+    name: "namespaces",
+    about: "Linux namespaces, nothing to install",
+    isolates: true,
+    images: true,
+    mounts: true,
+    networks: true,
+    toolbox: true,
+    chooses_tools: true,
+    inherited: &[],
+    layers: &[LayerIn::Folder, LayerIn::Temporary],
+    groups: Division::Privileges,
+};
+
+const DOCKER: Traits = Traits {
+    name: "docker",
+    about: "A Docker daemon",
+    toolbox: false,
+    chooses_tools: false,
+    // The daemon keeps what the build writes; here are the files of its start.
+    layers: &[LayerIn::Folder],
+    groups: Division::Never,
+    ..NAMESPACES
+};
+
+const PODMAN: Traits =
+    Traits { name: "podman", about: "Podman; its service is started if it does not run", ..DOCKER };
+
+const PROCESS: Traits = Traits {
+    name: "process",
+    about: "No container at all, for machines that are thrown away: the build runs as you, on this machine's \
+            own files",
+    isolates: false,
+    images: false,
+    mounts: false,
+    networks: false,
+    toolbox: false,
+    chooses_tools: false,
+    // This machine is the image.
+    inherited: &["PATH", "HOME"],
+    // The build's other users cannot enter its folder.
+    layers: &[LayerIn::Temporary],
+    groups: Division::Limits,
+};
+
+impl Kind {
+    pub const ALL: [Kind; 5] =
+        [Kind::Auto, Kind::Namespaces, Kind::Docker, Kind::Podman, Kind::Process];
+
+    pub fn traits(self) -> &'static Traits {
+        match self {
+            Kind::Auto => &AUTO,
+            Kind::Namespaces => &NAMESPACES,
+            Kind::Docker => &DOCKER,
+            Kind::Podman => &PODMAN,
+            Kind::Process => &PROCESS,
+        }
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Kind::ALL.into_iter().find(|kind| kind.traits().name == name)
+    }
+
+    /// An engine of this kind.
+    pub fn engine(self, parts: Parts) -> Arc<dyn Engine> {
+        match self {
+            Kind::Auto => Arc::new(Auto {
+                namespaces: parts.clone().namespaces(),
+                daemon: parts.daemon(Program::Docker),
+            }),
+            Kind::Namespaces => Arc::new(parts.namespaces()),
+            Kind::Docker => Arc::new(parts.daemon(Program::Docker)),
+            Kind::Podman => Arc::new(parts.daemon(Program::Podman)),
+            Kind::Process => {
+                Arc::new(ProcessEngine { record: parts.folder.recorder(), tell: parts.tell })
+            }
+        }
+    }
+}
+
+impl Traits {
+    /// Places for what a build writes, the first choice first.
+    pub fn layers(&self, folder: &Folder, build: &str) -> Vec<PathBuf> {
+        let place = |place: &LayerIn| match place {
+            LayerIn::Folder => folder.layer(),
+            LayerIn::Temporary => Path::new("/var/tmp").join(format!("runner-{build}")),
+        };
+        self.layers.iter().map(place).collect()
+    }
+
+    /// The control groups of a build that is to have some.
+    pub fn groups(
+        &self,
+        build: &str,
+        limits: Limits,
+        is_privileged: bool,
+    ) -> io::Result<Option<GroupPlan>> {
+        let is_divided = is_privileged && self.groups == Division::Privileges;
+        if self.groups == Division::Never || !limits.is_any() && !is_divided {
+            return Ok(None);
+        }
+        runner_sandbox::plan_groups(&format!("runner-{build}"), limits, is_divided).map(Some)
+    }
+
+    /// The directory that a build knows as /codebuild, by its name there, and where the build is given what it
+    /// finds in its `readonly`: the folder `readonly`, unless the build has no root of its own.
+    pub fn claim(&self, layers: &[PathBuf], readonly: PathBuf) -> io::Result<(String, PathBuf)> {
+        match layers.first() {
+            Some(layer) if !self.isolates => {
+                Ok((process::claim(layer)?, layer.join("codebuild/readonly")))
+            }
+            _ => Ok((process::USUAL.to_owned(), readonly)),
+        }
+    }
+}
+
+/// What an engine is made with.
+#[derive(Clone)]
+pub struct Parts {
+    /// The build's uuid.
+    pub build: String,
+    pub folder: Folder,
+    /// Where images come from.
+    pub images: Getter,
+    /// Where the image `host` has its /etc from.
+    pub etc: EtcCopies,
+    pub tell: Teller,
+}
+
+impl Parts {
+    fn namespaces(self) -> Namespaces {
+        Namespaces {
+            images: self.images,
+            record: self.folder.recorder(),
+            tell: self.tell,
+            network: self.folder.network(),
+            kept: Arc::default(),
+            etc: self.etc,
+        }
+    }
+
+    fn daemon(self, program: Program) -> DaemonEngine {
+        DaemonEngine {
+            program,
+            build: self.build,
+            place: self.folder.layer(),
+            storage: Storage::Callers,
+            images: self.images,
+            record: self.folder.recorder(),
+            tell: self.tell,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_name() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::named(kind.traits().name), Some(kind));
+        }
+        assert_eq!(Kind::named("Docker"), None);
+    }
+
+    #[test]
+    fn what_isolates_nothing_can_show_nothing_else() {
+        for kind in Kind::ALL.map(Kind::traits) {
+            let has_walls = kind.images || kind.mounts || kind.networks || kind.toolbox;
+            assert_eq!(kind.isolates, has_walls, "{}", kind.name);
+        }
+    }
+
+    #[test]
+    fn groups_are_planned_for_engines_of_our_own() {
+        let none = Limits::default();
+        for kind in [Kind::Docker, Kind::Podman] {
+            let limits = Limits { pids: Some(3), ..none };
+            assert!(kind.traits().groups("x", limits, true).is_ok_and(|plan| plan.is_none()));
+        }
+        for kind in [Kind::Auto, Kind::Namespaces, Kind::Process] {
+            assert!(kind.traits().groups("x", none, false).is_ok_and(|plan| plan.is_none()));
+        }
+        let privileged = Kind::Process.traits().groups("x", none, true);
+        assert!(privileged.is_ok_and(|plan| plan.is_none()), "there is no Docker to divide for");
+    }
+}

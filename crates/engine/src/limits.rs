@@ -1,0 +1,125 @@
+//! Limits of a container in the engines of our own: its control groups, and what is said of them.
+
+use super::{ContainerSpec, Note, Teller};
+use crate::docker::Program;
+use runner_sandbox::{Groups, LimitProblem, Limits, Pressure, WatchedGroups};
+
+/// Makes the groups that a container is to be in; what cannot be limited is told, and not limited.
+pub(super) fn groups(spec: &ContainerSpec, tell: &Teller) -> Groups {
+    let Some(plan) = &spec.groups else { return Groups::default() };
+    let (groups, problems) = plan.make();
+    for LimitProblem { controller, cause } in problems {
+        tell(Note::NotEnforced { options: option(&spec.limits, controller), by: None, cause });
+    }
+    groups
+}
+
+/// The groups that a daemon has made for a container, by its first process; what is not limited is told.
+pub(super) fn watched(
+    pid: u32,
+    limits: Limits,
+    daemon: Program,
+    tell: &Teller,
+) -> Option<WatchedGroups> {
+    match runner_sandbox::watch_groups(pid, limits) {
+        Ok((groups, problems)) => {
+            for LimitProblem { controller, cause } in problems {
+                let options = option(&limits, controller);
+                tell(Note::NotEnforced { options, by: Some(daemon), cause });
+            }
+            Some(groups)
+        }
+        Err(error) => {
+            let (options, cause) = (options(&limits), error.to_string());
+            tell(Note::PerhapsNotEnforced { options, by: daemon, cause });
+            None
+        }
+    }
+}
+
+/// None of the limits holds.
+pub(super) fn not_enforced(limits: &Limits, cause: String) -> Note {
+    Note::NotEnforced { options: options(limits), by: None, cause }
+}
+
+/// What would let limits hold.
+pub fn mend() -> &'static str {
+    if nix::unistd::geteuid().is_root() {
+        "this process may not divide its control group, as in a container: limit that one instead"
+    } else {
+        "this needs root, or a control group of your own: systemd-run --user --scope -p Delegate=yes \
+         runner run ..."
+    }
+}
+
+/// All limits that were asked for, as options.
+pub(super) fn options(limits: &Limits) -> String {
+    let all = ["memory", "cpu", "pids"].map(|controller| option(limits, controller));
+    let all: Vec<&str> = all.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    all.join(" ")
+}
+
+/// The option behind a controller, with its value.
+fn option(limits: &Limits, controller: &str) -> String {
+    let text = match controller {
+        "memory" => limits.memory.map(|bytes| format!("--memory {}", size(bytes))),
+        "cpu" => limits.cpus.map(|cpus| format!("--cpus {cpus}")),
+        _ => limits.pids.map(|pids| format!("--pids-limit {pids}")),
+    };
+    text.unwrap_or_default()
+}
+
+/// As a person writes it: in the largest unit that leaves nothing over.
+fn size(bytes: u64) -> String {
+    let units = [(30, "G"), (20, "M"), (10, "K")];
+    let fits = |(bits, _): &(u32, &str)| bytes != 0 && bytes.trailing_zeros() >= *bits;
+    match units.into_iter().find(fits) {
+        Some((bits, unit)) => format!("{}{unit}", bytes >> bits),
+        None => bytes.to_string(),
+    }
+}
+
+/// What the limits had to do with the end of a command, in words.
+pub fn what_was_in_the_way(limits: &Limits, pressure: Pressure) -> Option<String> {
+    let memory = match pressure.oom_kills {
+        0 => None,
+        1 => Some("1 process was killed".to_owned()),
+        many => Some(format!("{many} processes were killed")),
+    };
+    let memory = memory.map(|killed| {
+        format!("{killed} for want of memory, at the limit of {}", option(limits, "memory"))
+    });
+    let pids = (pressure.refused_forks > 0).then(|| {
+        format!("a process could not be started, at the limit of {}", option(limits, "pids"))
+    });
+    let reasons: Vec<String> = memory.into_iter().chain(pids).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_they_are_written() {
+        for (bytes, text) in [(256 << 20, "256M"), (1 << 30, "1G"), (3 << 29, "1536M"), (7, "7")] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn what_was_in_the_way_names_the_limit() {
+        let limits = Limits { memory: Some(64 << 20), pids: Some(32), ..Limits::default() };
+        let told = |oom_kills, refused_forks| {
+            what_was_in_the_way(&limits, Pressure { oom_kills, refused_forks })
+        };
+        assert_eq!(told(0, 0), None);
+        assert_eq!(
+            told(2, 1).as_deref(),
+            Some(
+                "2 processes were killed for want of memory, at the limit of --memory 64M; a process \
+                 could not be started, at the limit of --pids-limit 32"
+            )
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! Why no container could be started, and what would mend it.
+
+use crate::EngineError;
+use nix::errno::Errno;
+use runner_host::runtime::limit_hint;
+use runner_sandbox::{StartError, Step};
+use std::path::Path;
+
+pub(super) const NO_USER_NAMESPACES: &str = "user namespaces are closed to this user: see \
+                                  kernel.apparmor_restrict_unprivileged_userns, \
+                                  kernel.unprivileged_userns_clone and user.max_user_namespaces in \
+                                  sysctl; run as root, or do without a container: --engine \
+                                  process";
+
+const IN_A_CONTAINER: &str = "the runner is in a container that lets it make no container of its own; \
+                              start that one with: docker run --security-opt seccomp=unconfined \
+                              --security-opt systempaths=unconfined (where there is AppArmor, also \
+                              --security-opt apparmor=unconfined), or do without a container: \
+                              --engine process";
+
+/// Whether a container engine says that this process is in a container.
+fn is_in_container() -> bool {
+    let marks = ["/.dockerenv", "/run/.containerenv"];
+    marks.iter().any(|mark| Path::new(mark).exists()) || std::env::var_os("container").is_some()
+}
+
+/// What the start of a sandbox failed with.
+pub(super) fn explain(error: &StartError) -> EngineError {
+    let hint = match error {
+        StartError::Namespaces(cause) => Some(match cause.raw_os_error() {
+            Some(code) if code == Errno::EPERM as i32 && is_in_container() => IN_A_CONTAINER,
+            Some(code) if code == Errno::EPERM as i32 => NO_USER_NAMESPACES,
+            Some(code) if code == Errno::ENOSYS as i32 => IN_A_CONTAINER,
+            Some(code) if code == Errno::ENOSPC as i32 => {
+                "there are as many namespaces as user.max_*_namespaces in /proc/sys allows; \
+                 without a container: --engine process"
+            }
+            _ => "look at /proc/sys/user/max_*_namespaces and at the limits of this container",
+        }),
+        StartError::Setup(failure) => match failure.step {
+            Step::Namespaces | Step::Root if failure.errno == Errno::EPERM as i32 => {
+                Some(if is_in_container() {
+                    IN_A_CONTAINER
+                } else {
+                    "this process may make namespaces but not mount in them; AppArmor may confine it"
+                })
+            }
+            Step::Confine if failure.errno == Errno::EACCES as i32 => {
+                Some("programs in memory may not be executed here; see vm.memfd_noexec in sysctl")
+            }
+            Step::Namespaces | Step::Layer | Step::Source | Step::Root | Step::Confine => None,
+        },
+        StartError::Host(_, error) | StartError::Record(error) => limit_hint(error),
+        StartError::Users(_) | StartError::Lost(_) | StartError::Version(_) => None,
+    };
+    let is_refused = |errno: i32| errno == Errno::EPERM as i32;
+    let is_incapable = match error {
+        StartError::Namespaces(_) | StartError::Users(_) => true,
+        StartError::Setup(failure) => match failure.step {
+            Step::Namespaces | Step::Confine => true,
+            Step::Root => is_refused(failure.errno),
+            Step::Layer | Step::Source => false,
+        },
+        StartError::Lost(_)
+        | StartError::Version(_)
+        | StartError::Record(_)
+        | StartError::Host(..) => false,
+    };
+    EngineError { is_incapable, ..EngineError::fault(error.to_string(), hint) }
+}
+
+/// What a directory is on, for a person.
+pub(super) fn file_system(dir: &Path) -> String {
+    use nix::sys::statfs::{
+        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
+        XFS_SUPER_MAGIC,
+    };
+    match nix::sys::statfs::statfs(dir).map(|stat| stat.filesystem_type()) {
+        Ok(OVERLAYFS_SUPER_MAGIC) => "on an overlay".to_owned(),
+        Ok(NFS_SUPER_MAGIC) => "on NFS".to_owned(),
+        Ok(TMPFS_MAGIC) => "on tmpfs".to_owned(),
+        Ok(EXT4_SUPER_MAGIC) => "on ext4".to_owned(),
+        Ok(XFS_SUPER_MAGIC) => "on xfs".to_owned(),
+        Ok(BTRFS_SUPER_MAGIC) => "on btrfs".to_owned(),
+        Ok(other) => format!("file system type {:#x}", other.0),
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,303 @@
+//! The engine of this program's own: Linux namespaces, no daemon, nothing to install.
+//!
+//! Turns a [`ContainerSpec`] into a `SandboxSpec` (`spec`), finds a place for the layer, and starts it on a
+//! thread that may wait; a failure is explained (`explain`). What runs in the container is asked for through
+//! `init`.
+
+mod explain;
+mod spec;
+
+use super::cached::{self, Handed};
+use super::container::{InitContainer, Own};
+use super::host_image::{EtcCopies, EtcCopy};
+use super::init::InitClient;
+use super::leftover::Record;
+use super::note::LayerPlace;
+use super::pasta::{self, Pasta, Resolver};
+use super::{
+    CachedTrees, Container, ContainerSpec, Engine, EngineError, Fut, Network, Note, Recorder,
+    Teller, limits,
+};
+use crate::image::{Getter, Prepared};
+use explain::{NO_USER_NAMESPACES, explain, file_system};
+use runner_host::users;
+use runner_sandbox::{GroupView, Groups, Layer, Sandbox, StartError, Step, Store, UserMap};
+use spec::{Base, sandbox_spec, start_of_root};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Makes containers out of namespaces.
+#[derive(Clone)]
+pub struct Namespaces {
+    /// Where images come from.
+    pub images: Getter,
+    pub record: Recorder,
+    pub tell: Teller,
+    /// A folder of the build's own for what its network needs.
+    pub network: PathBuf,
+    pub kept: KeptImage,
+    /// Where the image `host` has its /etc from.
+    pub etc: EtcCopies,
+}
+
+/// The image as the first container has found it, for whose users: a second one is made of the same, whatever
+/// a tag has come to mean meanwhile.
+pub type KeptImage = Arc<Mutex<Option<(Option<UserMap>, Option<Arc<Prepared>>)>>>;
+
+impl Engine for Namespaces {
+    fn give_up(&self) {
+        self.images.given_up.notify_one();
+    }
+
+    fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
+        let engine = self.clone();
+        Box::pin(async move {
+            let has_toolbox = spec.toolbox.is_some();
+            let plain = ContainerSpec { cached: None, ..spec.clone() };
+            let mut up = match engine.start_now(&spec).await {
+                Err(error) if spec.cached.is_some() => {
+                    tracing::debug!(%error, "once more, without the cache as a layer");
+                    for layer in &plain.layers {
+                        // What is left of it is told by the next attempt.
+                        let _ = runner_host::private::remove_tree(layer);
+                    }
+                    engine.start_now(&plain).await?
+                }
+                done => done?,
+            };
+            let control = up.sandbox.take_control().ok_or(io::ErrorKind::NotConnected.into());
+            let init = control.and_then(InitClient::new).map_err(|error| {
+                EngineError::fault(format!("cannot talk to the container: {error}"), None)
+            })?;
+            let Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered } = up;
+            let root = start_of_root(image.as_deref());
+            let holds = Box::new(move |trees: &CachedTrees| cached::can_lay(trees, &plain, &root));
+            let own = Own { sandbox, pasta, image, etc, groups };
+            let container =
+                InitContainer::with_users(init, own, has_one_user, has_toolbox, is_layered, holds);
+            Ok(Arc::new(container) as Arc<dyn Container>)
+        })
+    }
+}
+
+impl Namespaces {
+    async fn start_now(&self, spec: &ContainerSpec) -> Result<Up, EngineError> {
+        pasta::check(spec)?;
+        let maps = users::maps();
+        if spec.privileged && !maps.is_empty() {
+            (self.tell)(Note::LessPrivileged);
+        }
+        let mut refused = None;
+        // Root has the host's own users.
+        if maps.is_empty() {
+            return self.start_with(spec, None).await.map_err(NotStarted::into_error);
+        }
+        for map in maps {
+            if map.is_single() {
+                (self.tell)(Note::OneUser { refused: refused.clone() });
+            }
+            match self.start_with(spec, Some(&map)).await {
+                Err(NotStarted::Users(error)) if !map.is_single() => refused = Some(error),
+                done => return done.map_err(NotStarted::into_error),
+            }
+        }
+        Err(EngineError::fault("no users can be had for the container".to_owned(), None))
+    }
+
+    /// Starts it with these users.
+    async fn start_with(
+        &self,
+        spec: &ContainerSpec,
+        users: Option<&UserMap>,
+    ) -> Result<Up, NotStarted> {
+        let image = self.image(spec, users).await?;
+        let (engine, spec, users) = (self.clone(), spec.clone(), users.cloned());
+        let started =
+            tokio::task::spawn_blocking(move || engine.start_limited(&spec, image, users.as_ref()));
+        started.await.map_err(|panic| EngineError::lost(&panic))?
+    }
+
+    async fn image(
+        &self,
+        spec: &ContainerSpec,
+        users: Option<&UserMap>,
+    ) -> Result<Option<Arc<Prepared>>, EngineError> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, image)) = &*kept()
+            && of.as_ref() == users
+        {
+            return Ok(image.clone());
+        }
+        let image = self.images.prepare(&spec.image, users).await?.map(Arc::new);
+        *kept() = Some((users.cloned(), image.clone()));
+        Ok(image)
+    }
+
+    /// Starts it within its limits, as far as they can be had. Blocks until it is up.
+    fn start_limited(
+        &self,
+        spec: &ContainerSpec,
+        image: Option<Arc<Prepared>>,
+        users: Option<&UserMap>,
+    ) -> Result<Up, NotStarted> {
+        let has_one_user = users.is_some_and(UserMap::is_single);
+        let etc = if image.is_none() { Some(self.etc()?) } else { None };
+        let base = Base { image: image.as_deref(), etc: etc.as_ref() };
+        let mut groups = limits::groups(spec, &self.tell);
+        let (sandbox, is_layered) = match self.start_somewhere(spec, base, users, &groups) {
+            Err(NotStarted::Groups(error)) => {
+                groups = Groups::default();
+                (self.tell)(limits::not_enforced(&spec.limits, error));
+                self.start_somewhere(spec, base, users, &groups)?
+            }
+            done => done?,
+        };
+        let pasta = match spec.network {
+            Network::Host | Network::None => None,
+            Network::Pasta => {
+                let wanted = pasta::Wanted {
+                    pid: sandbox.pid,
+                    port: spec.loopback_port,
+                    resolver: &Resolver::of_host(&pasta::resolv_conf()).0,
+                    dir: &self.network,
+                    has_users: users.is_some(),
+                };
+                Some(Pasta::start(&wanted, &self.tell)?)
+            }
+        };
+        Ok(Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered })
+    }
+
+    fn etc(&self) -> Result<EtcCopy, EngineError> {
+        self.etc.current().map_err(|error| {
+            let message = format!("cannot copy this machine's /etc for the build: {error}");
+            EngineError::image(message, Some("the copy is kept in the state folder: has it room?"))
+        })
+    }
+
+    /// Starts it with its layer in the first place that can hold one.
+    fn start_somewhere(
+        &self,
+        spec: &ContainerSpec,
+        base: Base<'_>,
+        users: Option<&UserMap>,
+        groups: &Groups,
+    ) -> Result<(Sandbox, bool), NotStarted> {
+        let mut failures = Vec::new();
+        let view = (!groups.is_empty()).then(|| GroupView {
+            writable: spec.privileged,
+            leaf: groups.leaf().map(Path::to_path_buf),
+        });
+        for (dir, store) in layer_places(spec) {
+            let layer = Layer { dir: dir.clone(), store };
+            let (sandbox_spec, layered) =
+                sandbox_spec(spec, base, layer, users.cloned(), view.clone())?;
+            let handed = layered.as_ref().map(Handed::descriptors).unwrap_or_default();
+            let entries = sandbox_spec.entries.len();
+            tracing::debug!(layer = %dir.display(), ?store, entries, "starting the container");
+            if let Err(error) = runner_host::private::make_private(&dir) {
+                failures.push(format!("{}: {error}", dir.display()));
+                continue;
+            }
+            let mut refused = None;
+            let record = |pid, start_time| {
+                (self.record)(&Record::Process { pid, start_time })?;
+                groups.add(pid).inspect_err(|error| refused = Some(error.to_string()))
+            };
+            match runner_sandbox::start(&sandbox_spec, &handed, record) {
+                Ok(sandbox) => {
+                    tracing::debug!(pid = sandbox.pid, "the container is up");
+                    groups.open_for_division();
+                    if !failures.is_empty() {
+                        let place = place_of(dir, store);
+                        (self.tell)(Note::LayerIn { place, failures });
+                    }
+                    return Ok((sandbox, layered.is_some()));
+                }
+                // This file system cannot hold an overlay's upper layer; another one may.
+                Err(StartError::Setup(failure)) if failure.step == Step::Layer => {
+                    let kind = file_system(&dir);
+                    failures.push(format!("{}: {failure} ({kind})", dir.display()));
+                    // Nothing of value can be in it.
+                    let _ = runner_host::private::remove_tree(&dir);
+                }
+                Err(StartError::Record(_)) if refused.is_some() => {
+                    return Err(NotStarted::Groups(refused.unwrap_or_default()));
+                }
+                Err(StartError::Users(error)) => return Err(NotStarted::Users(error.to_string())),
+                Err(error) => return Err(explain(&error).into()),
+            }
+        }
+        Err(NotStarted::Other(EngineError::incapable(
+            format!("no place here can hold what the build writes:\n  {}", failures.join("\n  ")),
+            Some(
+                "set RUNNER_HOME to a directory on ext4, xfs, btrfs or tmpfs: overlayfs does not \
+                 take an overlay or a network file system for its upper layer",
+            ),
+        )))
+    }
+}
+
+/// A container that has been started.
+struct Up {
+    sandbox: Sandbox,
+    pasta: Option<Pasta>,
+    image: Option<Arc<Prepared>>,
+    etc: Option<EtcCopy>,
+    groups: Groups,
+    has_one_user: bool,
+    /// Whether the cache is in it.
+    is_layered: bool,
+}
+
+/// Why there is no container, as far as another try may be worth it.
+enum NotStarted {
+    /// It cannot have these users.
+    Users(String),
+    /// It may not be put into its control groups.
+    Groups(String),
+    Other(EngineError),
+}
+
+impl NotStarted {
+    fn into_error(self) -> EngineError {
+        match self {
+            NotStarted::Users(message) => EngineError::incapable(message, Some(NO_USER_NAMESPACES)),
+            NotStarted::Groups(message) => EngineError::fault(message, None),
+            NotStarted::Other(error) => error,
+        }
+    }
+}
+
+impl From<EngineError> for NotStarted {
+    fn from(error: EngineError) -> Self {
+        NotStarted::Other(error)
+    }
+}
+
+/// Where the layer may go, best first: the given directories, then memory.
+fn layer_places(spec: &ContainerSpec) -> Vec<(PathBuf, Store)> {
+    let on_disk = spec.layers.iter().map(|dir| (dir.clone(), Store::Directory));
+    let memory = spec.layers.first().map(|dir| (dir.clone(), Store::Memory(memory_for_layer())));
+    on_disk.chain(memory).collect()
+}
+
+/// Half of the machine's memory, as a tmpfs takes by itself.
+fn memory_for_layer() -> u64 {
+    fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        })
+        .map_or(1 << 30, |kib| kib * 1024 / 2)
+}
+
+fn place_of(dir: PathBuf, store: Store) -> LayerPlace {
+    match store {
+        Store::Directory => LayerPlace::Directory(dir),
+        Store::Memory(bytes) => LayerPlace::Memory(bytes),
+    }
+}

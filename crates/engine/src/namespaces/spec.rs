@@ -1,0 +1,191 @@
+//! A [`ContainerSpec`] in the sandbox's words.
+
+use crate::cached::{self, Handed};
+use crate::host_image::{self, EtcCopy};
+use crate::image::Prepared;
+use crate::pasta::{self, Resolver};
+use crate::unseen::Unseen;
+use crate::{ContainerSpec, EngineError, Network, READONLY, SourceMount};
+use runner_sandbox::{
+    Confinement, Entry, GroupView, Hidden, IdSwap, Layer, Root, SandboxSpec, UserMap,
+};
+use runner_wire::abi::COMMANDS;
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Where container daemons keep layers: the kernel takes no overlay for the upper half of another.
+const OF_DAEMONS: [&str; 2] = ["/var/lib/docker", "/var/lib/containerd"];
+
+/// The root a container starts with: the image's, or none.
+pub(super) fn start_of_root(image: Option<&Prepared>) -> Root {
+    match image {
+        None => Root::Empty,
+        Some(image) => Root::Image { lower: image.lower.clone(), restored: image.restored.clone() },
+    }
+}
+
+/// What a container begins with: an image, or this machine's own tools with a copy of /etc.
+#[derive(Clone, Copy)]
+pub(super) struct Base<'a> {
+    pub(super) image: Option<&'a Prepared>,
+    pub(super) etc: Option<&'a EtcCopy>,
+}
+
+/// What the sandbox is asked for, and what is handed over with it for the cache that is in it, if one is.
+pub(super) fn sandbox_spec(
+    spec: &ContainerSpec,
+    base: Base<'_>,
+    layer: Layer,
+    users: Option<UserMap>,
+    groups: Option<GroupView>,
+) -> Result<(SandboxSpec, Option<Handed>), EngineError> {
+    let mut root = start_of_root(base.image);
+    let mut entries = match base.etc {
+        Some(etc) => host_image::entries(etc).map_err(|error| {
+            let message = format!("cannot look at this machine's own tools: {error}");
+            EngineError::image(message, None)
+        })?,
+        None => rootfs_entries(),
+    };
+    entries.extend(common_entries(&spec.hostname));
+    if spec.network == Network::Pasta
+        && let (_, Some(text)) = Resolver::of_host(&pasta::resolv_conf())
+    {
+        // In place of the host's.
+        let path = RESOLV_CONF.into();
+        entries.push(Entry::File { path, mode: 0o644, from: None, text });
+    }
+    if spec.privileged {
+        let plain = |dir: &str| Entry::Plain { path: dir.into(), mode: 0o710 };
+        entries.extend(OF_DAEMONS.map(plain));
+    }
+    entries.push(Entry::Bind {
+        path: READONLY.into(),
+        source: spec.readonly.clone(),
+        writable: false,
+        hidden: Vec::new(),
+    });
+    entries.extend(spec.sources.iter().flat_map(source_entries));
+    // Two work trees may share a repository.
+    let mut seen = HashSet::new();
+    entries.retain(|entry| match entry {
+        Entry::Overlay { path, .. } => seen.insert(path.clone()),
+        _ => true,
+    });
+    entries.extend(spec.mounts.iter().map(|mount| Entry::Bind {
+        path: mount.target.clone(),
+        source: mount.source.clone(),
+        writable: mount.writable,
+        hidden: Vec::new(),
+    }));
+    entries.iter_mut().for_each(|entry| hide_state(entry, &spec.unseen));
+    let layered = cached::lay(spec, &mut root, &mut entries);
+    let owner = spec.sources.first().and_then(|source| fs::metadata(&source.dir).ok());
+    let owner = owner.map(|dir| IdSwap { uid: dir.uid(), gid: dir.gid() });
+    let (hostname, network) = (spec.hostname.clone(), spec.network);
+    let spec = SandboxSpec {
+        hostname,
+        layer,
+        root,
+        entries,
+        // In a user namespace the caller is root as it is, and owners cannot be swapped.
+        owner: owner.filter(|owner| owner.uid != 0 && users.is_none()),
+        users,
+        network: match network {
+            Network::Host => runner_sandbox::Network::Host,
+            Network::None | Network::Pasta => runner_sandbox::Network::Own,
+        },
+        confinement: if spec.privileged { Confinement::Privileged } else { Confinement::Build },
+        groups,
+        toolbox: spec.toolbox.clone(),
+    };
+    Ok((spec, layered))
+}
+
+/// A source, and what source control needs of the host for it.
+fn source_entries(source: &SourceMount) -> Vec<Entry> {
+    let overlay = |lower: &Path, path: &Path| Entry::Overlay {
+        path: path.to_path_buf(),
+        lower: lower.to_path_buf(),
+        hidden: Vec::new(),
+        over: Vec::new(),
+        owned: true,
+    };
+    let extras = source.extras.iter().map(|dir| overlay(dir, dir));
+    let files = source.files.iter().map(|(path, text)| Entry::File {
+        path: source.target.join(path),
+        mode: 0o644,
+        from: None,
+        text: text.clone(),
+    });
+    [overlay(&source.dir, &source.target)].into_iter().chain(extras).chain(files).collect()
+}
+
+/// Empties our own state folder wherever an entry would show it.
+fn hide_state(entry: &mut Entry, unseen: &Unseen) {
+    match entry {
+        Entry::Overlay { lower, hidden, .. } => {
+            hidden.extend(unseen.below(lower).map(|path| Hidden::Emptied(path.to_path_buf())));
+        }
+        Entry::Bind { source, hidden, .. } => {
+            hidden.extend(unseen.below(source).map(Path::to_path_buf));
+        }
+        _ => {}
+    }
+}
+
+/// What every build finds, whatever its image.
+fn common_entries(hostname: &str) -> Vec<Entry> {
+    let directory = |path: &str, mode| Entry::Directory { path: path.into(), mode };
+    let mut entries = vec![
+        directory("/tmp", 0o1777),
+        directory("/var/tmp", 0o1777),
+        directory("/codebuild", 0o755),
+        directory("/codebuild/output", 0o755),
+        // Every user's commands save their state there. Not sticky: the kernel would then keep
+        // root from opening what another user made.
+        directory("/codebuild/output/tmp", 0o777),
+        directory("/codebuild/user/bin", 0o755),
+        Entry::File {
+            path: "/etc/hostname".into(),
+            mode: 0o644,
+            from: None,
+            text: format!("{hostname}\n"),
+        },
+        Entry::File {
+            path: "/etc/hosts".into(),
+            mode: 0o644,
+            from: Some("/etc/hosts".into()),
+            // sudo, for one, wants to find the host it runs on.
+            text: format!("\n127.0.1.1\t{hostname}\n"),
+        },
+        Entry::File {
+            path: RESOLV_CONF.into(),
+            mode: 0o644,
+            from: Some(RESOLV_CONF.into()),
+            text: String::new(),
+        },
+    ];
+    // Where the owner of the source cannot be shown as root, and for other users than root.
+    entries.push(Entry::Append {
+        path: "/etc/gitconfig".into(),
+        text: "[safe]\n\tdirectory = *\n".to_owned(),
+    });
+    for name in COMMANDS {
+        let program = PathBuf::from(format!("{READONLY}/bin/{name}"));
+        for dir in ["/codebuild/user/bin", "/usr/local/bin"] {
+            entries.push(Entry::Link { path: Path::new(dir).join(name), to: program.clone() });
+        }
+    }
+    entries
+}
+
+/// What an image's own root gets on top.
+fn rootfs_entries() -> Vec<Entry> {
+    // As in AWS, HOME is /root, and it has to be there.
+    vec![Entry::Directory { path: "/root".into(), mode: 0o700 }]
+}

@@ -1,0 +1,207 @@
+//! What there is to know of how a container was made, and of what it lacks.
+//!
+//! Told by the engines. A build shows the sentences; the doctor asks which note it is.
+
+use super::limits;
+use crate::docker::Program;
+use crate::image;
+use runner_core::event::NoticeLevel;
+use runner_host::users;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Files that are named; the rest is counted.
+const NAMED: usize = 3;
+
+/// Told while a container is made, or lives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// Of its image.
+    Image(image::Note),
+    /// The engine `auto` has taken this one, for want of the first.
+    Fallback { engine: Program, because: String },
+    /// The engine `process` makes no container.
+    NotIsolated,
+    /// Nor does it give or take rights.
+    PrivilegedIsIdle,
+    /// The source lies at its own place instead of the usual one.
+    SourceElsewhere { usual: &'static str, target: PathBuf },
+    /// What `--privileged` cannot be without root.
+    LessPrivileged,
+    /// The container has no user but root.
+    OneUser { refused: Option<String> },
+    /// The layer lies in the first place that could hold it, which was not the first of all.
+    LayerIn { place: LayerPlace, failures: Vec<String> },
+    /// A daemon was started with another program below it.
+    UsesRunc,
+    /// Files of a source that the caller cannot read.
+    NotCopied(Vec<PathBuf>),
+    /// A limit does not hold.
+    NotEnforced { options: String, by: Option<Program>, cause: String },
+    /// Nobody knows whether a limit holds.
+    PerhapsNotEnforced { options: String, by: Program, cause: String },
+    /// Limits of a container on another machine.
+    EnforcedUnseen { options: String, by: Program },
+    /// No limit can be had at all.
+    NoGroups { cause: String },
+    /// The program that carried the network has ended.
+    NetworkLost { said: String },
+    /// Sessions have what the image has.
+    ToolboxNotShown,
+    /// The container is on another machine.
+    ThroughExec { elsewhere: String },
+    /// The endpoint for credentials is out of reach.
+    NoCredentials,
+}
+
+/// Where a layer may lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayerPlace {
+    Directory(PathBuf),
+    /// So many bytes at most.
+    Memory(u64),
+}
+
+const LESS_PRIVILEGED: &str = "--privileged without root: the build has all rights within its own user \
+                               namespace and none outside of it, so no devices of this machine but \
+                               those you may use, no modules, no file systems on disks; a Docker \
+                               daemon in it has to be a rootless one";
+
+const NO_CREDENTIALS: &str = "the build gets no AWS credentials: their endpoint is on this machine's \
+                              loopback, which its container does not reach; -e AWS_ACCESS_KEY_ID and its \
+                              like pass yours through";
+
+impl Note {
+    pub fn level(&self) -> NoticeLevel {
+        match self {
+            Note::Image(_)
+            | Note::Fallback { .. }
+            | Note::NotIsolated
+            | Note::PrivilegedIsIdle
+            | Note::SourceElsewhere { .. }
+            | Note::LessPrivileged
+            | Note::OneUser { .. }
+            | Note::LayerIn { .. }
+            | Note::UsesRunc
+            | Note::NotCopied(_) => NoticeLevel::Note,
+            Note::NotEnforced { .. }
+            | Note::PerhapsNotEnforced { .. }
+            | Note::EnforcedUnseen { .. }
+            | Note::NoGroups { .. }
+            | Note::NetworkLost { .. }
+            | Note::ToolboxNotShown
+            | Note::ThroughExec { .. }
+            | Note::NoCredentials => NoticeLevel::Warning,
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Image(note) => note.fmt(f),
+            Note::Fallback { engine, because } => write!(f, "engine {}, because {because}", engine.command()),
+            Note::NotIsolated => f.write_str(
+                "engine process: nothing is isolated; the build has this machine's files, processes \
+                 and network, with your rights",
+            ),
+            Note::PrivilegedIsIdle => f.write_str(
+                "--privileged changes nothing with the engine process: the build has your rights, no more \
+                 and no less",
+            ),
+            Note::SourceElsewhere { usual, target } => write!(
+                f,
+                "{usual} cannot be made or is taken: the build finds its source at {}",
+                target.display()
+            ),
+            Note::LessPrivileged => f.write_str(LESS_PRIVILEGED),
+            Note::OneUser { refused } => write!(
+                f,
+                "the container has one user only, root ({}): apt, chown, sudo and run-as will fail in \
+                 it; {}",
+                refused.as_deref().unwrap_or("this user has no subordinate ids"),
+                users::advice()
+            ),
+            Note::LayerIn { place, failures } => write!(
+                f,
+                "what the build writes is kept in {place}, because elsewhere it cannot be:\n  {}",
+                failures.join("\n  ")
+            ),
+            Note::UsesRunc => {
+                f.write_str("Podman: crun refuses this machine's control groups; using runc")
+            }
+            Note::NotCopied(paths) => not_copied(paths, f),
+            Note::NotEnforced { options, by: None, cause } => {
+                write!(f, "{options} is not enforced: {cause} ({})", limits::mend())
+            }
+            Note::NotEnforced { options, by: Some(daemon), cause } => {
+                write!(f, "{options} is not enforced by {daemon}: {cause}")
+            }
+            Note::PerhapsNotEnforced { options, by, cause } => {
+                write!(f, "{options}: {by} may or may not enforce it ({cause})")
+            }
+            Note::EnforcedUnseen { options, by } => write!(
+                f,
+                "{options}: whether {by} enforces it is not seen from here, and what it does to the build \
+                 is not told"
+            ),
+            Note::NoGroups { cause } => write!(f, "no limit can be enforced: {cause}"),
+            Note::NetworkLost { said } => {
+                write!(f, "pasta has ended; the build has no network any more {said}")
+            }
+            Note::ToolboxNotShown => f.write_str(
+                "--toolbox: only an engine of our own can show it to sessions alone; here they have what \
+                 the image has",
+            ),
+            Note::ThroughExec { elsewhere } => write!(
+                f,
+                "{elsewhere}: using its exec API, in which commands and files take longer; the network is \
+                 that of the daemon's machine"
+            ),
+            Note::NoCredentials => f.write_str(NO_CREDENTIALS),
+        }
+    }
+}
+
+impl fmt::Display for LayerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LayerPlace::Directory(dir) => dir.display().fmt(f),
+            LayerPlace::Memory(bytes) => write!(f, "memory (at most {} MiB)", bytes >> 20),
+        }
+    }
+}
+
+fn not_copied(paths: &[PathBuf], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let named: Vec<String> =
+        paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    let more = match paths.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    write!(f, "not in the container, because you may not read it: {}{more}", named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_hold_is_a_warning() {
+        let place = LayerPlace::Memory(512 << 20);
+        let elsewhere = Note::LayerIn { place, failures: vec!["/a: full".to_owned()] };
+        assert_eq!(elsewhere.level(), NoticeLevel::Note);
+        assert_eq!(
+            elsewhere.to_string(),
+            "what the build writes is kept in memory (at most 512 MiB), because elsewhere it cannot be:\
+             \n  /a: full"
+        );
+        let (options, cause) = ("--memory 1G".to_owned(), "no group".to_owned());
+        let unlimited = Note::NotEnforced { options, by: Some(Program::Podman), cause };
+        assert_eq!(unlimited.level(), NoticeLevel::Warning);
+        assert_eq!(unlimited.to_string(), "--memory 1G is not enforced by Podman: no group");
+        let paths = ["a", "b", "c", "d", "e"].map(PathBuf::from).to_vec();
+        let text = "not in the container, because you may not read it: a, b, c and 2 more";
+        assert_eq!(Note::NotCopied(paths).to_string(), text);
+    }
+}

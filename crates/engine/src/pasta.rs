@@ -1,0 +1,327 @@
+//! `--network pasta`: a network of the container's own that reaches outside through a program of ours
+//! and of nobody else's, pasta (Debian's package passt).
+//!
+//! The engine starts it once PID 1 is there and before anything runs. It is looked after by one more
+//! process of this program ([`supervise`], a chore): pasta gives up its rights as it starts, so that the
+//! kernel cannot be told to end it with the runner. The supervisor holds a pipe from the runner and ends
+//! pasta when that closes, whatever has closed it.
+
+use super::{ContainerSpec, EngineError, Network};
+use super::{Note, Teller};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What the container takes for its resolver where the host's listens on loopback; pasta hands on what
+/// is sent there. An address that routers never pass on.
+const RESOLVER: &str = "169.254.1.1";
+/// What the supervisor says when the network is up.
+const READY: &str = "ready";
+/// How long the supervisor may take to end.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The device behind every tap interface.
+const TUN: &str = "/dev/net/tun";
+
+/// A pasta that runs.
+#[derive(Debug)]
+pub(super) struct Pasta {
+    /// Its end is the supervisor's to see.
+    hold: Option<ChildStdin>,
+    supervisor: Child,
+    is_over: Arc<AtomicBool>,
+}
+
+/// What a container's pasta is to do.
+pub(super) struct Wanted<'a> {
+    /// PID 1 of the container.
+    pub(super) pid: u32,
+    /// A port of the host's loopback that the container has on its own.
+    pub(super) port: Option<u16>,
+    pub(super) resolver: &'a Resolver,
+    /// A folder of the build's own, for as long as it lives.
+    pub(super) dir: &'a Path,
+    /// Whether the container has a user namespace.
+    pub(super) has_users: bool,
+}
+
+impl Pasta {
+    /// Starts it, and waits until the container's network is up.
+    pub(super) fn start(wanted: &Wanted<'_>, tell: &Teller) -> Result<Self, EngineError> {
+        let failed = |doing: &str, error: io::Error| {
+            EngineError::fault(format!("--network pasta: cannot {doing}: {error}"), None)
+        };
+        let program = find().ok_or_else(|| failed("find it", io::ErrorKind::NotFound.into()))?;
+        // There is something in it where the container is made once more.
+        runner_host::private::remove_tree(wanted.dir)
+            .and_then(|()| runner_host::private::make_private(wanted.dir))
+            .map_err(|error| failed("make a folder for it", error))?;
+        let mut command = Command::new("/proc/self/exe");
+        runner_sandbox::with_inherited_descriptors(&mut command);
+        command.args([runner_sandbox::CHORE_ARG, "pasta"]).arg(&program).arg(wanted.dir);
+        command.arg(wanted.pid.to_string());
+        command.arg(if wanted.has_users { "users" } else { "host" });
+        if *wanted.resolver == Resolver::Forwarded {
+            // To the first of the host's resolv.conf.
+            command.args(["--dns-forward", RESOLVER]);
+        }
+        let port = wanted.port.map_or_else(|| "none".to_owned(), |port| port.to_string());
+        command.args(["--tcp-ns", &port]);
+        let mut supervisor = command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // A Ctrl-C is the runner's to interpret.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| failed("start its supervisor", error))?;
+        let (hold, said) = (supervisor.stdin.take(), supervisor.stdout.take());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let pasta = Pasta { hold, supervisor, is_over: Arc::clone(&is_over) };
+        let Some(said) = said else {
+            return Err(failed("hear of it", io::ErrorKind::NotConnected.into()));
+        };
+        let mut said = BufReader::new(said);
+        let mut first = String::new();
+        said.read_line(&mut first).map_err(|error| failed("hear of it", error))?;
+        if first.trim_end() != READY {
+            let mut rest = first;
+            // What it has to say is all there is to be told.
+            let _ = said.read_to_string(&mut rest);
+            return Err(EngineError::fault(
+                format!("--network pasta: {}", rest.trim()),
+                Some(NOT_STARTED),
+            ));
+        }
+        let tell = Arc::clone(tell);
+        std::thread::spawn(move || {
+            let mut rest = String::new();
+            let _ = said.read_to_string(&mut rest);
+            if !is_over.load(Ordering::Relaxed) {
+                tell(Note::NetworkLost { said: rest.trim().to_owned() });
+            }
+        });
+        Ok(pasta)
+    }
+}
+
+impl Drop for Pasta {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        drop(self.hold.take());
+        // It has nothing else to do than to end.
+        let _ = runner_sandbox::wait_or_kill(&mut self.supervisor, PATIENCE);
+    }
+}
+
+const NOT_STARTED: &str = "pasta copies the host's default route: is there one? Without any network: \
+                           --network none; with this machine's own: --network host";
+
+/// Whether pasta can be had, before anything is made that would need it.
+pub(super) fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
+    if spec.network != Network::Pasta {
+        return Ok(());
+    }
+    let lacking = |what: String, mend: &str| {
+        let other = if spec.privileged {
+            "; a build that may change this machine's own firewall: --privileged --network host"
+        } else {
+            ""
+        };
+        EngineError::fault(format!("--network pasta: {what}"), Some(&format!("{mend}{other}")))
+    };
+    let no_program = "there is no program `pasta` on PATH".to_owned();
+    find().ok_or_else(|| {
+        lacking(no_program, "it is in the package passt: sudo apt-get install passt")
+    })?;
+    OpenOptions::new().read(true).write(true).open(TUN).map(drop).map_err(|error| {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            let mend = "let users have it, as most systems do, since what it makes takes rights of \
+                        its own: sudo chmod 666 /dev/net/tun";
+            lacking(format!("this user may not open {TUN}: {error}"), mend)
+        } else {
+            let mend = "load the kernel's module for it: sudo modprobe tun; in a container, start \
+                        that one with --device /dev/net/tun";
+            lacking(format!("cannot open {TUN}: {error}"), mend)
+        }
+    })
+}
+
+fn find() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join("pasta"))
+        .find(|program| program.is_file())
+}
+
+/// How a container in a network of its own finds names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Resolver {
+    /// As the host does.
+    Same,
+    /// By way of pasta, which asks the one on the host's loopback.
+    Forwarded,
+}
+
+impl Resolver {
+    /// From the host's resolv.conf; what the container's is to be, where that differs.
+    pub(super) fn of_host(text: &str) -> (Self, Option<String>) {
+        let server = |line: &str| -> Option<IpAddr> {
+            let mut words = line.split_ascii_whitespace();
+            words.next().filter(|word| *word == "nameserver")?;
+            words.next()?.parse().ok()
+        };
+        let servers: Vec<IpAddr> = text.lines().filter_map(server).collect();
+        if !servers.iter().any(IpAddr::is_loopback) {
+            return (Resolver::Same, None);
+        }
+        let is_reachable = servers.iter().any(|server| !server.is_loopback());
+        let resolver = if is_reachable { Resolver::Same } else { Resolver::Forwarded };
+        let mut own: String = text
+            .lines()
+            .filter(|line| server(line).is_none_or(|server| !server.is_loopback()))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        if !is_reachable {
+            own.push_str(&format!("nameserver {RESOLVER}\n"));
+        }
+        (resolver, Some(own))
+    }
+}
+
+/// The chore: runs pasta for the container whose PID 1 is `pid` until standard input closes.
+///
+/// `options` are pasta's own. Says [`READY`] when the network is up. `owner`: `users` where the
+/// container has a user namespace.
+pub fn supervise(
+    program: &str,
+    dir: &str,
+    pid: &str,
+    owner: &str,
+    options: &[&str],
+) -> io::Result<String> {
+    let dir = Path::new(dir);
+    let fifo = dir.join("ready");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+    // It writes its number there when all is set up. Open before, so that neither waits for the other.
+    let ready = rustix::fs::openat(
+        CWD,
+        &fifo,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut command = Command::new(program);
+    if owner == "users" {
+        command.args(["--userns", &format!("/proc/{pid}/ns/user")]);
+        command.args(["--netns", &format!("/proc/{pid}/ns/net")]);
+    } else {
+        // Not by way of /proc: by the time it looks, pasta may not look at processes of root.
+        let place = dir.join("net");
+        File::create(&place)?;
+        runner_sandbox::pin_network(pid, &place)?;
+        command.arg("--netns").arg(place);
+    }
+    if nix::unistd::geteuid().is_root() {
+        // It takes another user else, who may not enter the network; its rights it gives up anyway.
+        command.args(["--runas", "0"]);
+    }
+    command.args(["--config-net", "--foreground", "--quiet", "--no-map-gw", "--no-netns-quit"]);
+    // Nothing of the host's comes in by itself, and nothing of its loopback is there.
+    command.args(["--tcp-ports", "none", "--udp-ports", "none", "--udp-ns", "none"]);
+    command.args(options).arg("--pid").arg(&fifo);
+    let mut pasta =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let result = watch(&mut pasta, &ready);
+    // It may be over already.
+    let _ = pasta.kill();
+    pasta.wait()?;
+    result.map(|()| String::new())
+}
+
+/// Until the runner, or pasta, is gone.
+fn watch(pasta: &mut Child, ready: &impl AsFd) -> io::Result<()> {
+    let pid =
+        i32::try_from(pasta.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut stderr = pasta.stderr.take().ok_or(io::ErrorKind::NotConnected)?;
+    let runner = io::stdin();
+    let mut said = Vec::new();
+    let (mut is_up, mut is_silent) = (false, false);
+    loop {
+        let mut fds =
+            vec![PollFd::new(&runner, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
+        if !is_silent {
+            fds.push(PollFd::new(&stderr, PollFlags::IN));
+        }
+        if !is_up {
+            fds.push(PollFd::new(ready, PollFlags::IN));
+        }
+        poll(&mut fds, None)?;
+        let events: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        if events[0] {
+            // The runner never writes.
+            return Ok(());
+        }
+        if !is_silent && events[2] {
+            let mut part = [0; 4096];
+            let got = stderr.read(&mut part)?;
+            is_silent = got == 0;
+            // Once it is up nobody asks for its complaints, which the build could make many of.
+            if !is_up && said.len() < 64 << 10 {
+                said.extend_from_slice(&part[..got]);
+            }
+            continue;
+        }
+        if events[1] {
+            let text = String::from_utf8_lossy(&said);
+            // Where there is no system logger it complains of that, too.
+            let mut lines = text.lines().filter(|line| !line.contains("to syslog"));
+            let last = lines.next_back().unwrap_or("it ended without a word").trim();
+            return Err(io::Error::other(format!("pasta: {last}")));
+        }
+        if !is_up && events.last() == Some(&true) {
+            is_up = true;
+            let mut stdout = io::stdout();
+            writeln!(stdout, "{READY}")?;
+            stdout.flush()?;
+        }
+    }
+}
+
+/// The host's resolv.conf; nothing where it has none.
+pub(super) fn resolv_conf() -> String {
+    fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_on_loopback_is_reached_by_way_of_pasta() {
+        let of_host = |text: &str| Resolver::of_host(text);
+        assert_eq!(of_host("nameserver 10.0.0.1\nsearch x\n"), (Resolver::Same, None));
+        assert_eq!(of_host(""), (Resolver::Same, None));
+        assert_eq!(
+            of_host("# a\nnameserver 127.0.0.53\noptions edns0\n"),
+            (Resolver::Forwarded, Some("# a\noptions edns0\nnameserver 169.254.1.1\n".to_owned()))
+        );
+        assert_eq!(
+            of_host("nameserver ::1\nnameserver 10.0.0.1\n"),
+            (Resolver::Same, Some("nameserver 10.0.0.1\n".to_owned()))
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! CodeBuild's own log lines, and nothing else.
+//!
+//! `spec/buildspec.md` 3.4 and 9 hold the forms. Used for standard output without a terminal, for
+//! `runner logs`, for log files, and for copies of the log on AWS.
+
+use super::OutputReader;
+use runner_core::event::{Event, EventBody, Outcome};
+use runner_core::phase::{Phase, PhaseContext};
+use runner_core::plain;
+use std::io::{self, Write};
+
+/// Writes the log to `out`.
+pub struct CodeBuild<W: Write + Send> {
+    out: io::BufWriter<W>,
+    /// Whether the last thing written ended its line.
+    at_line_start: bool,
+    /// Text of the command that runs, for the line that tells its failure.
+    command: String,
+    /// Whether a person reads the lines at a terminal.
+    is_for_people: bool,
+}
+
+impl<W: Write + Send> CodeBuild<W> {
+    pub fn new(out: W) -> Self {
+        CodeBuild {
+            out: io::BufWriter::with_capacity(64 << 10, out),
+            at_line_start: true,
+            command: String::new(),
+            is_for_people: false,
+        }
+    }
+
+    /// Takes out of its own lines what a terminal would act on. What commands print stays as it is.
+    pub fn for_people(self, is_for_people: bool) -> Self {
+        CodeBuild { is_for_people, ..self }
+    }
+
+    /// The target, with all that has been written.
+    pub fn flushed(&mut self) -> io::Result<&mut W> {
+        self.out.flush()?;
+        Ok(self.out.get_mut())
+    }
+
+    fn agent(&mut self, event: &Event, text: &str) -> io::Result<()> {
+        self.end_line()?;
+        let text = if self.is_for_people { plain::lines(text) } else { text.into() };
+        writeln!(self.out, "[Container] {} {text}", event.time.log_form())
+    }
+
+    fn end_line(&mut self) -> io::Result<()> {
+        if !self.at_line_start {
+            self.out.write_all(b"\n")?;
+            self.at_line_start = true;
+        }
+        Ok(())
+    }
+
+    fn phase_ended(
+        &mut self,
+        event: &Event,
+        phase: Phase,
+        status: &str,
+        contexts: &[PhaseContext],
+    ) -> io::Result<()> {
+        match phase {
+            Phase::Submitted
+            | Phase::Queued
+            | Phase::Provisioning
+            | Phase::Finalizing
+            | Phase::Completed => return Ok(()),
+            Phase::DownloadSource
+            | Phase::Install
+            | Phase::PreBuild
+            | Phase::Build
+            | Phase::PostBuild
+            | Phase::UploadArtifacts => {}
+        }
+        self.agent(event, &format!("Phase complete: {phase} State: {status}"))?;
+        for context in contexts {
+            let PhaseContext { status_code, message } = context;
+            let text = format!("Phase context status code: {status_code} Message: {message}");
+            self.agent(event, &text)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what an event adds to the log.
+    pub fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
+        match &event.body {
+            EventBody::Agent { text } => self.agent(event, text),
+            EventBody::PhaseStarted { phase } if phase.user_phase().is_some() => {
+                self.agent(event, &format!("Entering phase {phase}"))
+            }
+            EventBody::PhaseEnded { phase, status, contexts, .. } => {
+                self.phase_ended(event, *phase, status.name(), contexts)
+            }
+            EventBody::CommandStarted { text, .. } => {
+                self.command.clone_from(text);
+                self.agent(event, &format!("Running command {text}"))
+            }
+            EventBody::Output { offset, length, .. } => {
+                let bytes = output.read(*offset, *length)?;
+                self.at_line_start = bytes.ends_with(b"\n");
+                self.out.write_all(bytes)
+            }
+            EventBody::CommandEnded { outcome, .. } => {
+                self.end_line()?;
+                self.out.write_all(b"\n")?;
+                match outcome {
+                    Outcome::Exited(0) | Outcome::Cut => Ok(()),
+                    Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {
+                        let command = std::mem::take(&mut self.command);
+                        let text = format!("Command did not exit successfully {command} {outcome}");
+                        self.agent(event, &text)
+                    }
+                }
+            }
+            EventBody::PhaseStarted { .. }
+            | EventBody::BuildStarted(_)
+            | EventBody::Exported { .. }
+            | EventBody::Report(_)
+            | EventBody::ArtifactStored(_)
+            | EventBody::Progress(_)
+            | EventBody::ContainerStarted { .. }
+            | EventBody::Notice(_)
+            | EventBody::Intervened(_)
+            | EventBody::CommandSkipped { .. }
+            | EventBody::Breakpoint(_)
+            | EventBody::Logged { .. }
+            | EventBody::Paused { .. }
+            | EventBody::Resumed { .. }
+            | EventBody::EndpointOpened { .. }
+            | EventBody::EndpointFailed { .. }
+            | EventBody::SessionOpened { .. }
+            | EventBody::SessionClosed { .. }
+            | EventBody::BuildEnded { .. } => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The writer of a build's log.
+//!
+//! Fed by the driver (events) and by pumps (output); where a build was killed, by `sweep`, which completes
+//! its log. In memory stand only the two heads. A failed write leaves both files as they were before it, so that what can be read
+//! is always whole.
+
+use super::Follower;
+use crate::state::BuildDir;
+use runner_core::event::{Event, EventBody};
+use runner_core::time::WallTime;
+use runner_core::timeline::Timeline;
+use runner_core::view::BuildView;
+use runner_host::users;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How far the log reaches, in bytes. Everything before it is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heads {
+    pub events: u64,
+    pub output: u64,
+    /// All that commands wrote is there, and all of CodeBuild's lines.
+    pub complete: bool,
+    /// No more will come.
+    pub closed: bool,
+}
+
+/// Appends to a build's log. Clones write to the same one.
+#[derive(Clone, Debug)]
+pub struct LogWriter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    files: Mutex<Files>,
+    /// For tasks.
+    heads: watch::Sender<Heads>,
+    /// For threads.
+    grown: Condvar,
+    build_id: String,
+    dir: BuildDir,
+}
+
+#[derive(Debug)]
+struct Files {
+    events: File,
+    output: File,
+    seq: u64,
+    heads: Heads,
+}
+
+impl LogWriter {
+    /// The log of a build that has none yet.
+    pub fn create(dir: &BuildDir, build_id: String) -> io::Result<Self> {
+        let create = |path: PathBuf| {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            users::give(&path)?;
+            Ok::<_, io::Error>(file)
+        };
+        let (events, output) = (create(dir.events())?, create(dir.output())?);
+        let files = Files { events, output, seq: 0, heads: Heads::default() };
+        Ok(Self::over(files, dir, build_id))
+    }
+
+    /// The log of a build whose owner is gone, to be completed, and the state it has come to; `None` where
+    /// the build had not begun. A line that was torn is cut off.
+    pub fn reopen(dir: &BuildDir) -> io::Result<Option<(Self, Timeline)>> {
+        let mut follower = match Follower::open(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let Some(build_id) = follower.catch_up()?.map(BuildView::build_id) else { return Ok(None) };
+        let (timeline, length) = follower.into_parts();
+        let events = OpenOptions::new().write(true).open(dir.events())?;
+        events.set_len(length)?;
+        let output = OpenOptions::new().write(true).open(dir.output())?;
+        let heads = Heads { events: length, output: timeline.output(), ..Heads::default() };
+        let files = Files { events, output, seq: timeline.seq(), heads };
+        Ok(Some((Self::over(files, dir, build_id), timeline)))
+    }
+
+    fn over(files: Files, dir: &BuildDir, build_id: String) -> Self {
+        let (heads, _) = watch::channel(files.heads);
+        let (files, grown) = (Mutex::new(files), Condvar::new());
+        let dir = dir.clone();
+        LogWriter { shared: Arc::new(Shared { files, heads, grown, build_id, dir }) }
+    }
+
+    /// Logs events, all or none; the events as logged. Readers are woken once.
+    pub fn append(
+        &self,
+        bodies: impl IntoIterator<Item = EventBody>,
+        time: WallTime,
+    ) -> io::Result<Vec<Event>> {
+        let mut files = self.lock();
+        let build_id = &self.shared.build_id;
+        let events: Vec<Event> = (files.seq + 1..)
+            .zip(bodies)
+            .map(|(seq, body)| Event { seq, time, build_id: build_id.clone(), body })
+            .collect();
+        files.append_events(&events)?;
+        self.publish(&files);
+        Ok(events)
+    }
+
+    /// Logs what a command has written.
+    pub fn append_output(&self, command: u32, bytes: &[u8], time: WallTime) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut files = self.lock();
+        let offset = files.heads.output;
+        let length = bytes.len() as u64;
+        files.output.write_all_at(bytes, offset)?;
+        let event = Event {
+            seq: files.seq + 1,
+            time,
+            build_id: self.shared.build_id.clone(),
+            body: EventBody::Output { command, offset, length },
+        };
+        // The bytes are not there until an event says so; the next ones overwrite them if not.
+        files.append_events(std::slice::from_ref(&event))?;
+        files.heads.output += length;
+        self.publish(&files);
+        Ok(())
+    }
+
+    /// Makes room for the last events of a build whose disk is full.
+    pub fn use_reserve(&self) {
+        // Without it the last events are tried all the same.
+        let _ = self.shared.dir.use_reserve();
+    }
+
+    /// Tells readers that what will come is not part of CodeBuild's log.
+    pub fn complete(&self) {
+        let mut files = self.lock();
+        files.heads.complete = true;
+        self.publish(&files);
+    }
+
+    /// Tells readers that no more will come.
+    pub fn close(&self) {
+        let mut files = self.lock();
+        files.heads.closed = true;
+        self.publish(&files);
+    }
+
+    /// For threads of this process that read the log.
+    pub fn growth(&self) -> Growth {
+        Growth(Arc::clone(&self.shared))
+    }
+
+    /// To be woken when the log has grown.
+    pub fn watch(&self) -> watch::Receiver<Heads> {
+        self.shared.heads.subscribe()
+    }
+
+    fn publish(&self, files: &Files) {
+        self.shared.heads.send_replace(files.heads);
+        self.shared.grown.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Files> {
+        self.shared.lock()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Files> {
+        // A panic elsewhere cannot have left a half-made change behind: heads move last.
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a log grows, for those who read it in the process that writes it.
+#[derive(Clone, Debug)]
+pub struct Growth(Arc<Shared>);
+
+impl Growth {
+    /// Blocks until the heads are others than `seen`, or the time is up; the heads then.
+    pub fn wait(&self, seen: Heads, limit: Option<Duration>) -> Heads {
+        let files = self.0.lock();
+        let same = |files: &mut Files| files.heads == seen;
+        let files = match limit {
+            None => self.0.grown.wait_while(files, same),
+            Some(limit) => self
+                .0
+                .grown
+                .wait_timeout_while(files, limit, same)
+                .map(|(files, _)| files)
+                .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
+        };
+        files.unwrap_or_else(PoisonError::into_inner).heads
+    }
+}
+
+impl Files {
+    fn append_events(&mut self, events: &[Event]) -> io::Result<()> {
+        let mut lines = String::new();
+        for event in events {
+            lines.push_str(&event.to_line()?);
+            lines.push('\n');
+        }
+        if let Err(error) = self.events.write_all_at(lines.as_bytes(), self.heads.events) {
+            // Half a line would be taken for a torn one, which only the last may be.
+            let _ = self.events.set_len(self.heads.events);
+            return Err(error);
+        }
+        self.seq += events.len() as u64;
+        self.heads.events += lines.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! The state folder: builds, their logs and events, who owns what in it.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
+
+pub mod events;
+pub mod state;

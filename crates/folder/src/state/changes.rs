@@ -1,0 +1,91 @@
+//! Waiting for what happens to builds, told by the kernel (inotify) and not by asking again.
+//!
+//! Used by verbs that wait: `wait`, `stop`, `logs -f`. Nothing here takes the build's owner, which may be
+//! stopped.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Instant;
+
+/// Room for many events; the rest is read at once all the same.
+const BUFFER: usize = 16 << 10;
+
+/// Changes from now on.
+#[derive(Debug)]
+pub struct Changes(OwnedFd);
+
+/// What a wait has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// Something has changed; names of files that are new, where they are of interest.
+    Changed(Vec<String>),
+    TimeIsUp,
+}
+
+impl Changes {
+    /// Of a build in this folder, with this place on the list of live ones: its log grows, its record is there, its owner has let go of it.
+    pub fn of_build(folder: &Path, listing: &Path) -> io::Result<Self> {
+        let changes = Self::new()?;
+        let flags = WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
+        inotify::add_watch(&changes.0, folder, flags | WatchFlags::DELETE_SELF)?;
+        // It is off the list already.
+        match inotify::add_watch(&changes.0, listing, WatchFlags::DELETE_SELF | WatchFlags::ATTRIB)
+        {
+            Err(Errno::NOENT) | Ok(_) => Ok(changes),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Builds that begin in this folder.
+    pub fn of_builds(folder: &Path) -> io::Result<Self> {
+        let changes = Self::new()?;
+        inotify::add_watch(&changes.0, folder, WatchFlags::MOVED_TO)?;
+        Ok(changes)
+    }
+
+    fn new() -> io::Result<Self> {
+        Ok(Changes(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?))
+    }
+
+    /// Blocks until something changes, or the time is up.
+    pub fn wait(&self, until: Option<Instant>) -> io::Result<Waited> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
+            let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, timeout) {
+                // A millisecond is all that it can wait less for.
+                Ok(0) if left.is_some_and(|left| left.as_millis() == 0) => {
+                    return Ok(Waited::TimeIsUp);
+                }
+                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) => return Ok(Waited::Changed(self.take()?)),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Takes all there is.
+    fn take(&self) -> io::Result<Vec<String>> {
+        let mut buffer = [MaybeUninit::uninit(); BUFFER];
+        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
+        let mut names = Vec::new();
+        loop {
+            match reader.next() {
+                Ok(event) => {
+                    let name = event.file_name().and_then(|name| name.to_str().ok());
+                    names.extend(name.map(str::to_owned));
+                }
+                Err(Errno::AGAIN) => return Ok(names),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}

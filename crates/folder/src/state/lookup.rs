@@ -1,0 +1,351 @@
+//! BUILD, as people and clients name it, to a build's folder.
+//!
+//! One rule for every verb and for targets of session calls ([`choose`]): a build id, its uuid, a unique
+//! prefix of either, or the name of a project with one live build. Prefixes are unique among live builds
+//! for whoever needs one, else among all. Left out: the one live build; for whoever only reads, the one that
+//! ended last where none is live.
+
+use super::build_dir::{BuildDir, MetaError};
+use super::home::{Home, StateError};
+use std::fs;
+use std::time::SystemTime;
+
+/// Most builds that are named in a message.
+const MOST_NAMED: usize = 10;
+
+/// A build on this machine.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// `<project>:<uuid>`.
+    pub id: String,
+    pub uuid: String,
+    pub dir: BuildDir,
+    /// Whether it has not ended.
+    pub is_live: bool,
+}
+
+/// A build that this program cannot read.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    pub uuid: String,
+    pub why: String,
+}
+
+/// What is to be done with the build that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Something that takes one that lives.
+    Live,
+    /// Something that can be done with any.
+    Any,
+    /// Nothing but reading.
+    Reading,
+}
+
+/// A build, as far as names go.
+pub(super) trait Named {
+    /// `<project>:<uuid>`.
+    fn id(&self) -> &str;
+    fn uuid(&self) -> &str;
+    fn is_live(&self) -> bool;
+}
+
+impl Named for Known {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    fn is_live(&self) -> bool {
+        self.is_live
+    }
+}
+
+/// No build is meant, or more than one, or one that will not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NotOne {
+    None,
+    Several(Vec<String>),
+    /// Each that may be meant has ended.
+    Ended(Vec<String>),
+}
+
+/// Which of all builds a name means.
+pub(super) fn choose<'a, B: Named>(
+    builds: &'a [B],
+    wanted: &str,
+    need: Need,
+) -> Result<&'a B, NotOne> {
+    let is_exact = |build: &&B| build.id() == wanted || build.uuid() == wanted;
+    let found = match builds.iter().find(is_exact) {
+        Some(exact) => vec![exact],
+        None => {
+            let fitting = fitting(builds, wanted, need == Need::Live);
+            // One that has ended is told from one that there never was.
+            if fitting.is_empty() { self::fitting(builds, wanted, false) } else { fitting }
+        }
+    };
+    let ids = || found.iter().map(|build| build.id().to_owned()).collect();
+    match found.as_slice() {
+        [] => Err(NotOne::None),
+        ended if need == Need::Live && !ended.iter().any(|build| build.is_live()) => {
+            Err(NotOne::Ended(ids()))
+        }
+        [one] => Ok(one),
+        _ => Err(NotOne::Several(ids())),
+    }
+}
+
+/// Those that a name which is no whole one fits.
+fn fitting<'a, B: Named>(builds: &'a [B], wanted: &str, only_live: bool) -> Vec<&'a B> {
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let is_of_project = |build: &B| {
+        build.is_live()
+            && build.id().strip_suffix(build.uuid()).and_then(|id| id.strip_suffix(':'))
+                == Some(wanted)
+    };
+    let is_project = builds.iter().any(is_of_project);
+    let fits = |build: &&B| {
+        let is_in = build.is_live() || !only_live;
+        is_of_project(build)
+            || is_in && build.uuid().starts_with(wanted)
+            // The name of a project is not taken for the beginning of another one's.
+            || is_in && !is_project && build.id().starts_with(wanted)
+    };
+    builds.iter().filter(fits).collect()
+}
+
+/// Why there is no build.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    #[error("no build is live")]
+    NoneLive,
+    #[error("there are no builds on this machine")]
+    NoneAtAll,
+    #[error("{count} builds are live: say which one")]
+    Ambiguous { count: usize, ids: Vec<String> },
+    #[error("there is no build `{wanted}` on this machine")]
+    Unknown { wanted: String, live: Vec<String> },
+    #[error("`{wanted}` fits {count} builds")]
+    NotUnique { wanted: String, count: usize, ids: Vec<String> },
+    #[error("build {id} has ended")]
+    Ended { id: String, live: Vec<String> },
+    #[error("`{wanted}` fits no live build, and {count} that have ended")]
+    AllEnded { wanted: String, count: usize, live: Vec<String> },
+    #[error("build {uuid} cannot be read: {why}")]
+    Unreadable { uuid: String, why: String },
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl LookupError {
+    /// In one line, with what would be right.
+    pub fn in_full(&self) -> String {
+        match self {
+            LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => {
+                format!("{self}: {}", ids.join(", "))
+            }
+            LookupError::Unknown { live, .. }
+            | LookupError::Ended { live, .. }
+            | LookupError::AllEnded { live, .. } => match live.as_slice() {
+                [] => format!("{self}; no build is live"),
+                live => format!("{self}; live builds: {}", live.join(", ")),
+            },
+            LookupError::NoneLive
+            | LookupError::NoneAtAll
+            | LookupError::Unreadable { .. }
+            | LookupError::State(_) => self.to_string(),
+        }
+    }
+}
+
+/// Builds whose owner lives, in no order. Dead ones have been swept before.
+pub fn live_builds(home: &Home) -> Result<Vec<Known>, StateError> {
+    let mut live = builds_in(home, &home.live())?.0;
+    live.retain(|known| known.is_live);
+    Ok(live)
+}
+
+/// Builds that are listed as live, some of which may have ended just now.
+pub fn listed_builds(home: &Home) -> Result<Vec<Known>, StateError> {
+    Ok(builds_in(home, &home.live())?.0)
+}
+
+/// All builds that left a record or still run, in no order, and those that cannot be read.
+pub fn all_builds(home: &Home) -> Result<(Vec<Known>, Vec<Unreadable>), StateError> {
+    builds_in(home, &home.builds())
+}
+
+fn builds_in(
+    home: &Home,
+    list: &std::path::Path,
+) -> Result<(Vec<Known>, Vec<Unreadable>), StateError> {
+    let failed = |error| StateError::new("list", list, error);
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(list).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(uuid) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        match known(home, uuid) {
+            Ok(Some(known)) => found.push(known),
+            // Gone meanwhile.
+            Ok(None) => {}
+            Err(why) => unreadable.push(Unreadable { uuid: uuid.to_owned(), why: why.to_string() }),
+        }
+    }
+    Ok((found, unreadable))
+}
+
+/// The build with this uuid.
+pub fn known(home: &Home, uuid: &str) -> Result<Option<Known>, MetaError> {
+    let dir = BuildDir::of(home, uuid);
+    let Some(meta) = dir.meta()? else { return Ok(None) };
+    let is_live = dir.is_listed() && !dir.has_record();
+    Ok(Some(Known { id: meta.build_id(), uuid: uuid.to_owned(), dir, is_live }))
+}
+
+/// The build that is meant.
+pub fn find(home: &Home, wanted: Option<&str>, need: Need) -> Result<Known, LookupError> {
+    match wanted {
+        None => only_one(home, need),
+        Some(wanted) => {
+            let (mut builds, unreadable) = all_builds(home)?;
+            let chosen = choose(&builds, wanted, need).map(|chosen| chosen.uuid.clone());
+            match chosen {
+                Ok(uuid) => {
+                    builds.retain(|build| build.uuid == uuid);
+                    builds.pop().ok_or(LookupError::NoneLive)
+                }
+                Err(NotOne::None) => {
+                    Err(match unreadable.into_iter().find(|it| it.uuid.starts_with(wanted)) {
+                        Some(Unreadable { uuid, why }) if !wanted.is_empty() => {
+                            LookupError::Unreadable { uuid, why }
+                        }
+                        _ => LookupError::Unknown {
+                            wanted: wanted.to_owned(),
+                            live: live_ids(&builds),
+                        },
+                    })
+                }
+                Err(NotOne::Several(ids)) => Err(LookupError::NotUnique {
+                    wanted: wanted.to_owned(),
+                    count: ids.len(),
+                    ids: some(ids),
+                }),
+                Err(NotOne::Ended(mut ids)) => {
+                    let (count, live) = (ids.len(), live_ids(&builds));
+                    Err(match ids.pop() {
+                        Some(id) if count == 1 => LookupError::Ended { id, live },
+                        _ => LookupError::AllEnded { wanted: wanted.to_owned(), count, live },
+                    })
+                }
+            }
+        }
+    }
+}
+
+fn only_one(home: &Home, need: Need) -> Result<Known, LookupError> {
+    let mut live = live_builds(home)?;
+    match live.len() {
+        1 => live.pop().ok_or(LookupError::NoneLive),
+        0 if need == Need::Reading => newest(home)?.ok_or(LookupError::NoneAtAll),
+        0 => Err(LookupError::NoneLive),
+        count => Err(LookupError::Ambiguous { count, ids: live_ids(&live) }),
+    }
+}
+
+/// The build that ended last.
+fn newest(home: &Home) -> Result<Option<Known>, StateError> {
+    let ended = |known: &Known| -> Option<SystemTime> {
+        fs::metadata(known.dir.record_file()).ok()?.modified().ok()
+    };
+    let (builds, _) = all_builds(home)?;
+    let ended = builds.into_iter().filter_map(|known| Some((ended(&known)?, known)));
+    Ok(ended.max_by_key(|(time, _)| *time).map(|(_, known)| known))
+}
+
+fn live_ids(builds: &[Known]) -> Vec<String> {
+    let live = builds.iter().filter(|build| build.is_live);
+    some(live.map(|build| build.id.clone()).collect())
+}
+
+/// As many as a person wants to read.
+fn some(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort();
+    if ids.len() > MOST_NAMED {
+        ids.truncate(MOST_NAMED);
+        ids.push("...".to_owned());
+    }
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Build(&'static str, bool);
+
+    impl Named for Build {
+        fn id(&self) -> &str {
+            self.0
+        }
+
+        fn uuid(&self) -> &str {
+            self.0.rsplit_once(':').map_or("", |(_, uuid)| uuid)
+        }
+
+        fn is_live(&self) -> bool {
+            self.1
+        }
+    }
+
+    #[test]
+    fn one_rule_for_names() {
+        let builds = [
+            Build("shop:aaaa-1", false),
+            Build("shop:aaaa-2", true),
+            Build("shop-front:abcd-1", true),
+            Build("blog:bbbb-1", true),
+            Build("blog:bbbb-2", true),
+            Build("old:cccc-1", false),
+            Build("older:cccc-2", false),
+            Build("c:dddd-1", true),
+        ];
+        let choose = |wanted: &str, need| {
+            choose(&builds, wanted, need).map(|build| build.0.to_owned()).map_err(|not| match not {
+                NotOne::None => "none".to_owned(),
+                NotOne::Several(ids) => format!("{} of them", ids.len()),
+                NotOne::Ended(ids) => format!("{} ended", ids.join(", ")),
+            })
+        };
+        let one = |id: &str| Ok(id.to_owned());
+        let not = |why: &str| Err(why.to_owned());
+        for (wanted, live, any) in [
+            // Whole names, and the beginning of one.
+            ("shop:aaaa-2", one("shop:aaaa-2"), one("shop:aaaa-2")),
+            ("aaaa-1", not("shop:aaaa-1 ended"), one("shop:aaaa-1")),
+            ("aaaa", one("shop:aaaa-2"), not("2 of them")),
+            ("a", not("2 of them"), not("3 of them")),
+            ("shop:a", one("shop:aaaa-2"), not("2 of them")),
+            ("shop-", one("shop-front:abcd-1"), one("shop-front:abcd-1")),
+            // A project's name, also where it begins another one's.
+            ("shop", one("shop:aaaa-2"), one("shop:aaaa-2")),
+            ("blog", not("2 of them"), not("2 of them")),
+            ("old", not("old:cccc-1, older:cccc-2 ended"), not("2 of them")),
+            ("older", not("older:cccc-2 ended"), one("older:cccc-2")),
+            // A project's name that may be a uuid's beginning as well.
+            ("c", one("c:dddd-1"), not("3 of them")),
+            ("", not("none"), not("none")),
+            ("nowhere", not("none"), not("none")),
+            ("front", not("none"), not("none")),
+        ] {
+            assert_eq!(choose(wanted, Need::Live), live, "{wanted}");
+            assert_eq!(choose(wanted, Need::Any), any, "{wanted}");
+            assert_eq!(choose(wanted, Need::Reading), any, "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What is kept on disk: the state folder and one folder a build.
+//!
+//! A build's folder is the truth about it (docs/architecture.md): who holds its lock owns it, its
+//! files tell the rest. Used by `build` for the build it runs, by `cli` for all others.
+
+mod build_dir;
+mod changes;
+mod home;
+mod lookup;
+mod random;
+mod retention;
+mod serving;
+mod signing_key;
+
+pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
+pub use changes::{Changes, Waited};
+pub use home::{Home, StateError};
+pub use lookup::{Known, LookupError, Need, Unreadable};
+pub use lookup::{all_builds, find, known, listed_builds, live_builds};
+pub use random::random;
+pub use retention::prune_old;
+pub use serving::{ServeLock, Serving, live_serve};

@@ -1,0 +1,14 @@
+//! Bytes nobody can guess.
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::io;
+
+/// So many of them.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
+    }
+    Ok(bytes)
+}

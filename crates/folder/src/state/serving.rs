@@ -1,0 +1,86 @@
+//! The one `runner serve` of a state folder, and how others find it.
+//!
+//! ```text
+//! serve.lock   held by flock as long as it lives
+//! serve.json   where it listens
+//! ```
+
+use super::build_dir::is_stopped;
+use super::home::{Home, StateError};
+use runner_host::private::write_durably;
+use runner_host::users;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// Where it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// `HOST:PORT`, as clients on this machine reach it.
+    pub address: String,
+    pub pid: u32,
+}
+
+impl Serving {
+    /// Whether its process is stopped, and answers nobody.
+    pub fn is_stopped(&self) -> bool {
+        is_stopped(self.pid)
+    }
+}
+
+/// The right to be it.
+#[derive(Debug)]
+pub struct ServeLock {
+    _lock: File,
+    facts: PathBuf,
+}
+
+fn open_lock(home: &Home) -> io::Result<File> {
+    let path = home.root().join("serve.lock");
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    users::give(&path)?;
+    Ok(lock)
+}
+
+fn facts(home: &Home) -> PathBuf {
+    home.root().join("serve.json")
+}
+
+/// The one that lives.
+pub fn live_serve(home: &Home) -> Option<Serving> {
+    // Whoever gets the lock is alone. Given back at once.
+    if open_lock(home).ok()?.try_lock_shared().is_ok() {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(facts(home)).ok()?).ok()
+}
+
+impl ServeLock {
+    /// Takes it; `None` where another one has it.
+    pub fn take(home: &Home) -> Result<Option<Self>, StateError> {
+        let failed = |error| StateError::new("lock", &home.root().join("serve.lock"), error);
+        let lock = open_lock(home).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(ServeLock { _lock: lock, facts: facts(home) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Lets others find it.
+    pub fn announce(&self, serving: &Serving) -> Result<(), StateError> {
+        let failed = |error| StateError::new("write", &self.facts, error);
+        let text = serde_json::to_vec(serving).map_err(|error| failed(error.into()))?;
+        write_durably(&self.facts, &text).map_err(failed)
+    }
+}
+
+impl Drop for ServeLock {
+    fn drop(&mut self) {
+        // Without the lock it says nothing anyway.
+        let _ = fs::remove_file(&self.facts);
+    }
+}

@@ -1,0 +1,15 @@
+//! This machine as its programs see it: folders of others, users, time, signals, terminals' ends, peers.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
+
+pub mod beneath;
+pub mod clock;
+pub mod duplex;
+pub mod named;
+pub mod peers;
+pub mod private;
+pub mod runtime;
+pub mod signals;
+pub mod stdio;
+pub mod users;

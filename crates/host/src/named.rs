@@ -1,0 +1,150 @@
+//! Files that a person named to be written: `--build-json`, `--log-file`, the ZIP of `--artifacts`, the
+//! destination of `cp`.
+//!
+//! A path means what it means to a shell that redirects to it: links are followed, devices, FIFOs and
+//! descriptors (`>(jq .)`, `/dev/stdout`) are written to. Only a regular file is replaced, by one that is whole,
+//! and keeps its mode. Where the path leads is found once, when it is named: nobody who makes a link later
+//! leads the file elsewhere.
+#![deny(clippy::disallowed_methods)]
+
+use crate::beneath::{self, Dir, kind};
+use rustix::fs::{FileType, Mode, OFlags};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Links that are followed before they are called a circle.
+const MAX_LINKS: usize = 40;
+/// Mode of a file that was not there before.
+const MODE: u32 = 0o600;
+
+/// A file that is to be written.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// As it was typed.
+    path: PathBuf,
+    to: To,
+}
+
+#[derive(Clone, Debug)]
+enum To {
+    /// A regular file, or none yet.
+    File(Place),
+    /// Anything else.
+    Stream(Arc<File>),
+}
+
+/// Where a regular file is or will be.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Without links.
+    pub dir: PathBuf,
+    pub name: Vec<u8>,
+}
+
+impl Named {
+    /// Finds out what a path stands for. What is no regular file is opened for writing, which for a FIFO means
+    /// to wait for its reader.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut next = std::path::absolute(path)?;
+        for _ in 0..MAX_LINKS {
+            let name = next.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+            let dir = beneath::real(next.parent().unwrap_or(Path::new("/")))?;
+            let named = |to| Ok(Named { path: path.to_path_buf(), to });
+            if let Some(number) = descriptor(&dir, name.as_bytes()) {
+                return named(To::Stream(Arc::new(again(&next, number)?)));
+            }
+            let place = Place { name: name.as_bytes().to_vec(), dir };
+            // Whether it can be there is found out now, not at the end of a build.
+            let there = Dir::real(&place.dir)?.look(&place.name)?;
+            match there.as_ref().map(kind) {
+                None | Some(FileType::RegularFile) => return named(To::File(place)),
+                Some(FileType::Symlink) => {
+                    let target = Dir::real(&place.dir)?.read_link(&place.name)?;
+                    next = place.dir.join(std::ffi::OsStr::from_bytes(&target));
+                }
+                Some(FileType::Directory) => return Err(io::ErrorKind::IsADirectory.into()),
+                Some(FileType::Socket) => return Err(io::Error::other("it is a socket")),
+                Some(_) => return named(To::Stream(Arc::new(stream(&next)?))),
+            }
+        }
+        Err(rustix::io::Errno::LOOP.into())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where it is, if it is a regular file.
+    pub fn place(&self) -> Option<&Place> {
+        match &self.to {
+            To::File(place) => Some(place),
+            To::Stream(_) => None,
+        }
+    }
+
+    /// What it is, if it is no regular file.
+    pub fn stream(&self) -> Option<&File> {
+        match &self.to {
+            To::File(_) => None,
+            To::Stream(file) => Some(file),
+        }
+    }
+
+    /// Writes all of it, at once.
+    pub fn write(&self, contents: &[u8]) -> io::Result<()> {
+        match &self.to {
+            To::File(Place { dir, name }) => {
+                let dir = Dir::real(dir)?;
+                let mode = dir.look(name)?.map_or(MODE, |there| there.st_mode);
+                dir.write_durably(name, mode, contents)
+            }
+            To::Stream(file) => (&mut &**file).write_all(contents),
+        }
+    }
+
+    /// Empties it, for what is written from now on.
+    pub fn begin(self) -> io::Result<File> {
+        match self.to {
+            To::File(Place { dir, name }) => Dir::real(&dir)?.empty(&name, 0o644),
+            To::Stream(file) => file.try_clone(),
+        }
+    }
+}
+
+impl Place {
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(std::ffi::OsStr::from_bytes(&self.name))
+    }
+}
+
+/// The number of the descriptor that a name in a directory of processes stands for.
+fn descriptor(dir: &Path, name: &[u8]) -> Option<i32> {
+    let is_one = dir.starts_with("/proc") && dir.ends_with("fd");
+    str::from_utf8(name).ok()?.parse().ok().filter(|_| is_one)
+}
+
+/// A descriptor once more. A file is not written to from its beginning: others write to it as well.
+fn again(path: &Path, number: i32) -> io::Result<File> {
+    let dir = path.parent().unwrap_or(path);
+    let of_ours = beneath::real(dir)? == beneath::real(Path::new("/proc/self/fd"))?;
+    match number {
+        // A socket can be had in no other way.
+        1 if of_ours => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
+        2 if of_ours => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
+        _ => open(path, OFlags::APPEND),
+    }
+}
+
+fn stream(path: &Path) -> io::Result<File> {
+    open(path, OFlags::empty())
+}
+
+#[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}

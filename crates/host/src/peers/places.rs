@@ -1,0 +1,177 @@
+//! Places with a limit in all and a limit for each key.
+//!
+//! Where all are taken, the oldest that nothing keeps is given to the next. A client that shows who it is does so at
+//! once and is kept then.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// Places that can be taken.
+#[derive(Debug)]
+pub struct Places<K> {
+    most: usize,
+    /// The most of one key.
+    each: usize,
+    table: Mutex<Table<K>>,
+}
+
+/// Places that are taken, the oldest first.
+#[derive(Debug)]
+struct Table<K> {
+    next: u64,
+    taken: BTreeMap<u64, Taken<K>>,
+}
+
+#[derive(Debug)]
+struct Taken<K> {
+    key: K,
+    /// Reasons to keep it.
+    kept: usize,
+    leave: watch::Sender<bool>,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub struct Place<K> {
+    places: Arc<Places<K>>,
+    number: u64,
+    leave: watch::Receiver<bool>,
+}
+
+/// Keeps a place until it is dropped.
+#[derive(Debug)]
+pub struct Kept<K>(Arc<Place<K>>);
+
+impl<K: PartialEq> Places<K> {
+    pub fn new(most: usize, each: usize) -> Arc<Self> {
+        let table = Table { next: 0, taken: BTreeMap::new() };
+        Arc::new(Places { most, each, table: Mutex::new(table) })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table<K>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place. Where there is none, the oldest of this key loses its place if the key has reached its limit,
+    /// else the oldest of all. `None` where each of them is kept.
+    pub fn enter(self: &Arc<Self>, key: K) -> Option<Place<K>> {
+        let mut table = self.table();
+        if table.taken.values().filter(|taken| taken.key == key).count() >= self.each {
+            table.send_away(|taken| taken.key == key)?;
+        } else if table.taken.len() >= self.most {
+            table.send_away(|_| true)?;
+        }
+        let number = table.next;
+        table.next += 1;
+        let (leave, told) = watch::channel(false);
+        table.taken.insert(number, Taken { key, kept: 0, leave });
+        Some(Place { places: Arc::clone(self), number, leave: told })
+    }
+}
+
+impl<K> Table<K> {
+    /// Takes the place of the oldest of these that nothing keeps.
+    fn send_away(&mut self, is_wanted: impl Fn(&Taken<K>) -> bool) -> Option<()> {
+        let oldest = |(_, taken): &(&u64, &Taken<K>)| taken.kept == 0 && is_wanted(taken);
+        let number = *self.taken.iter().find(oldest)?.0;
+        let taken = self.taken.remove(&number)?;
+        taken.leave.send_replace(true);
+        Some(())
+    }
+}
+
+impl<K> Place<K> {
+    fn change(&self, change: impl FnOnce(&mut Taken<K>)) {
+        let mut table = self.places.table.lock().unwrap_or_else(PoisonError::into_inner);
+        // A place that was lost is no longer there.
+        if let Some(taken) = table.taken.get_mut(&self.number) {
+            change(taken);
+        }
+    }
+
+    /// Resolves when the place is lost: its holder is to let go of everything.
+    pub async fn is_lost(&self) {
+        let mut leave = self.leave.clone();
+        // The sender goes with this place, or after it has sent.
+        let _ = leave.wait_for(|leave| *leave).await;
+    }
+
+    /// Keeps it.
+    pub fn keep(self: &Arc<Self>) -> Kept<K> {
+        self.change(|taken| taken.kept += 1);
+        Kept(Arc::clone(self))
+    }
+}
+
+impl<K> Drop for Kept<K> {
+    fn drop(&mut self) {
+        self.0.change(|taken| taken.kept -= 1);
+    }
+}
+
+impl<K> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut table = self.places.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.taken.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_lost<K>(place: &Place<K>) -> bool {
+        *place.leave.borrow()
+    }
+
+    #[test]
+    fn the_oldest_goes() {
+        let places = Places::new(3, 2);
+        let enter = |key| Arc::new(places.enter(key).expect("a place"));
+        let (a, b) = (enter('a'), enter('a'));
+        // As many as one may have: one of theirs, though there is room.
+        let c = enter('a');
+        assert_eq!([&a, &b, &c].map(|place| is_lost(place)), [true, false, false]);
+        let d = enter('b');
+        // Full: the oldest of all.
+        let e = enter('b');
+        assert_eq!([&b, &c, &d, &e].map(|place| is_lost(place)), [true, false, false, false]);
+        // Dropping a place that was lost changes nothing.
+        drop((a, b));
+        drop(c);
+        let f = enter('a');
+        assert_eq!([&d, &e, &f].map(|place| is_lost(place)), [false; 3]);
+    }
+
+    #[test]
+    fn who_is_kept_stays() {
+        let places = Places::new(2, 2);
+        let enter = || places.enter(()).map(Arc::new);
+        let (a, b) = (enter().expect("a place"), enter().expect("a place"));
+        let (kept, also) = (a.keep(), a.keep());
+        let c = enter().expect("a place");
+        assert_eq!([&a, &b, &c].map(|place| is_lost(place)), [false, true, false]);
+        let all = c.keep();
+        assert!(enter().is_none());
+        drop(kept);
+        assert!(enter().is_none());
+        drop(also);
+        let d = enter().expect("a place");
+        assert_eq!([&a, &c, &d].map(|place| is_lost(place)), [true, false, false]);
+        // A place that was lost cannot be kept.
+        drop(a.keep());
+        drop(all);
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_hear_of_a_loss() {
+        let places = Places::new(1, 1);
+        let first = Arc::new(places.enter(()).expect("a place"));
+        let waiting = Arc::clone(&first);
+        let told = tokio::spawn(async move { waiting.is_lost().await });
+        let _second = places.enter(()).expect("a place");
+        first.is_lost().await;
+        told.await.expect("told");
+    }
+}

@@ -1,0 +1,39 @@
+//! Folders, files and sockets of the caller's alone, and the removal of what a build has made in them.
+
+mod remove;
+mod socket;
+
+pub use remove::{remove_as_we_are, remove_tree};
+pub use socket::{ShortPath, listen};
+
+use crate::users;
+use std::fs::DirBuilder;
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// A folder, and those above it that are missing, for the caller alone.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        make_private(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        // Somebody else has made it in the meantime.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done.and_then(|()| users::give(dir)),
+    }
+}
+
+/// Writes a file so that nobody ever sees half of it, and a power loss leaves it whole or absent.
+pub fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    users::give(file.path())?;
+    file.persist(path)?;
+    Ok(())
+}

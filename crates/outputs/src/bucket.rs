@@ -1,0 +1,189 @@
+//! Artifacts in a bucket, each file an object of its own.
+//!
+//! Files come one after the other from a thread that may block; many objects are on their way at once.
+//! What is in memory is bounded: small files as a whole, of a large one some pieces.
+
+use super::OutputError;
+use super::meter::Meter;
+use super::transfer::{Chosen, Keeper};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use runner_cloud::s3::{Object, S3};
+use runner_wire::files::Facts;
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::mpsc;
+
+/// Objects on their way at once.
+const AT_ONCE: usize = 16;
+/// A file of this size is put as a whole.
+const SMALL: u64 = 1 << 20;
+/// Pieces of a large file that wait.
+const PIECES: usize = 16;
+const PIECE: usize = 128 << 10;
+
+/// An object that is to be put.
+pub(super) struct Upload {
+    object: Object,
+    body: Body,
+}
+
+enum Body {
+    Whole(Bytes),
+    Pieces(Pieces),
+}
+
+/// Makes objects of files.
+pub(super) struct BucketKeeper {
+    /// The bucket and what stands before each name.
+    prefix: Object,
+    queue: mpsc::Sender<Upload>,
+    current: Option<Current>,
+}
+
+enum Current {
+    Whole(Object, Vec<u8>),
+    Pieces(SyncSender<Piece>),
+}
+
+/// A piece of a file; the file is whole only with [`Piece::End`].
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+impl BucketKeeper {
+    /// What it makes comes out of the receiver, for [`upload`].
+    pub(super) fn new(prefix: Object) -> (Self, mpsc::Receiver<Upload>) {
+        let (queue, uploads) = mpsc::channel(AT_ONCE);
+        (BucketKeeper { prefix, queue, current: None }, uploads)
+    }
+
+    fn send(&self, object: Object, body: Body) -> Result<(), OutputError> {
+        let sent = self.queue.blocking_send(Upload { object, body });
+        sent.map_err(|_| stopped())
+    }
+
+    fn piece(&self, piece: Piece) -> Result<(), OutputError> {
+        match &self.current {
+            Some(Current::Pieces(pieces)) => pieces.send(piece).map_err(|_| stopped()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The other end says why.
+fn stopped() -> OutputError {
+    OutputError::Other("the upload has ended".to_owned())
+}
+
+impl Keeper for BucketKeeper {
+    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
+        let Ok(name) = str::from_utf8(&file.name) else {
+            let problem = "S3 takes names in UTF-8 only; rename it, or pack the artifact as a ZIP";
+            return Err(OutputError::Source { path: file.name.clone(), problem: problem.into() });
+        };
+        let slash = if self.prefix.key.is_empty() { "" } else { "/" };
+        let key = format!("{}{slash}{name}", self.prefix.key);
+        let object = Object { key, ..self.prefix.clone() };
+        self.current = Some(if facts.size <= SMALL {
+            Current::Whole(object, Vec::new())
+        } else {
+            let (pieces, receiver) = sync_channel(PIECES);
+            let reader = Pieces { receiver, now: Bytes::new(), is_over: false };
+            self.send(object, Body::Pieces(reader))?;
+            Current::Pieces(pieces)
+        });
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        if let Some(Current::Whole(_, whole)) = &mut self.current {
+            whole.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.piece(Piece::Data(Bytes::copy_from_slice(bytes)))
+    }
+
+    fn hole(&mut self, mut length: u64) -> Result<(), OutputError> {
+        static ZEROS: [u8; PIECE] = [0; PIECE];
+        while length > 0 {
+            let now = usize::try_from(length).unwrap_or(PIECE).min(PIECE);
+            match &mut self.current {
+                Some(Current::Whole(_, whole)) => whole.extend_from_slice(&ZEROS[..now]),
+                _ => self.piece(Piece::Data(Bytes::from_static(&ZEROS[..now])))?,
+            }
+            length -= now as u64;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), OutputError> {
+        match self.current.take() {
+            Some(Current::Whole(object, bytes)) => self.send(object, Body::Whole(bytes.into())),
+            Some(Current::Pieces(pieces)) => pieces.send(Piece::End).map_err(|_| stopped()),
+            None => Ok(()),
+        }
+    }
+
+    fn link(&mut self, _: &Chosen, _: &[u8]) -> Result<(), OutputError> {
+        // A bucket has none; they are followed.
+        Ok(())
+    }
+}
+
+/// A large file, piece by piece.
+struct Pieces {
+    receiver: Receiver<Piece>,
+    now: Bytes,
+    is_over: bool,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.now.is_empty() && !self.is_over {
+            match self.receiver.recv() {
+                Ok(Piece::Data(bytes)) => self.now = bytes,
+                Ok(Piece::End) => self.is_over = true,
+                // Whoever reads the file says why.
+                Err(_) => return Err(io::Error::other("the file was not read to its end")),
+            }
+        }
+        let count = self.now.len().min(into.len());
+        into[..count].copy_from_slice(&self.now.split_to(count));
+        Ok(count)
+    }
+}
+
+/// Puts what comes until nothing more comes, or something fails. What is dropped with it is given up at the
+/// server, too.
+pub(super) async fn upload(
+    s3: &S3,
+    mut uploads: mpsc::Receiver<Upload>,
+    meter: &Meter,
+) -> Result<(), OutputError> {
+    // No tasks: those would outlive this for a moment, and begin to give up when nobody waits for that.
+    let mut running = FuturesUnordered::new();
+    loop {
+        let next = tokio::select! {
+            Some(done) = running.next(), if !running.is_empty() => {
+                done?;
+                continue;
+            }
+            next = uploads.recv(), if running.len() < AT_ONCE => next,
+        };
+        let Some(Upload { object, body }) = next else { break };
+        running.push(async move {
+            let told = |bytes| meter.add(bytes);
+            match body {
+                Body::Whole(bytes) => s3.put_bytes(&object, bytes, &told).await,
+                Body::Pieces(pieces) => s3.put(&object, pieces, &told).await,
+            }
+        });
+    }
+    while let Some(done) = running.next().await {
+        done?;
+    }
+    Ok(())
+}

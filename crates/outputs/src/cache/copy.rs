@@ -1,0 +1,177 @@
+//! A cache of a folder, copied into the container.
+
+use super::super::OutputError;
+use super::caching::Caching;
+use super::entry::{Entry, Remarks};
+use super::gather::{Item, ROOT, SOURCE};
+use runner_engine::files::{Failures, Files, FilesError, Requests};
+use runner_host::beneath;
+use runner_wire::abi::files::{SYMLINK, make, root};
+use runner_wire::files::{Facts, Node};
+use rustix::fs::FileType;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Bytes that are handed on at once.
+const CHUNK: usize = 256 << 10;
+
+/// Copies it; the cache again.
+pub(super) async fn restore(caching: &Caching, entry: Entry) -> Result<Entry, OutputError> {
+    let mut entry = entry;
+    for (side, to) in [(SOURCE, caching.at.source.as_bytes()), (ROOT, b"/")] {
+        let files = Files::start(&*caching.at.container).await?;
+        let to = to.to_vec();
+        let work = tokio::task::spawn_blocking(move || {
+            let (tree, remarks) = (entry.tree(side)?, entry.details()?);
+            let place = entry.place().join("tree").join(OsStr::from_bytes(side));
+            let copied = files.write(&to, root::CREATE, |requests| {
+                let mut copy = Copy { requests, remarks: &remarks, side, place: &place };
+                copy.tree(&tree)
+            })?;
+            Ok::<_, OutputError>((entry, copied))
+        });
+        let (back, failures) =
+            work.await.map_err(|error| OutputError::Other(error.to_string()))??;
+        tell(caching, &failures).await;
+        entry = back;
+    }
+    Ok(entry)
+}
+
+/// What did not work, in a few words.
+pub(super) async fn tell(caching: &Caching, failures: &Failures) {
+    if let Some(first) = failures.first.first() {
+        let more = failures.count - 1;
+        let text = format!("cache: not all of it is restored: {first} (and {more} more)");
+        caching.at.teller.warn(text).await;
+    }
+}
+
+struct Copy<'a> {
+    requests: &'a mut Requests,
+    remarks: &'a Remarks,
+    side: &'a [u8],
+    /// Where the tree is, for messages.
+    place: &'a Path,
+}
+
+/// Why a walk has stopped.
+enum Stop {
+    /// A directory that cannot be read.
+    Walk(io::Error),
+    Item(OutputError),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Stop::Walk(error)
+    }
+}
+
+impl Copy<'_> {
+    /// All that is in a tree of the cache.
+    fn tree(&mut self, tree: &beneath::Dir) -> Result<(), OutputError> {
+        let mut directories = Vec::new();
+        let mut buffer = vec![0; CHUNK];
+        let walked = tree.walk(|found| {
+            match found.kind {
+                FileType::Directory => {
+                    let item = self.directory(&found).map_err(Stop::Item)?;
+                    directories.push((found.path.to_vec(), item));
+                }
+                FileType::Symlink => self.link(&found).map_err(Stop::Item)?,
+                FileType::RegularFile => self.file(&found, &mut buffer).map_err(Stop::Item)?,
+                // Nothing of ours.
+                _ => {}
+            }
+            Ok(())
+        });
+        walked.map_err(|stop| match stop {
+            Stop::Walk(error) => OutputError::folder("read", self.place)(error),
+            Stop::Item(error) => error,
+        })?;
+        // From the inside out.
+        for (path, item) in directories.iter().rev() {
+            finish_directory(self.requests, item, path)?;
+        }
+        Ok(())
+    }
+
+    /// What was read, or why not, with its place.
+    fn read<T>(&self, found: &beneath::Item<'_>, done: io::Result<T>) -> Result<T, OutputError> {
+        let path = || self.place.join(OsStr::from_bytes(found.path));
+        done.map_err(|source| OutputError::Folder { doing: "read", path: path(), source })
+    }
+
+    fn item(&self, found: &beneath::Item<'_>, stat: &rustix::fs::Stat) -> Item {
+        self.remarks.facts(&[self.side, b"/", found.path].concat(), stat)
+    }
+
+    fn directory(&mut self, found: &beneath::Item<'_>) -> Result<Item, OutputError> {
+        let stat = self.read(found, found.place.stat(found.name))?;
+        let item = self.item(found, &stat);
+        make_item(self.requests, &item, found.path, b"")?;
+        Ok(item)
+    }
+
+    fn link(&mut self, found: &beneath::Item<'_>) -> Result<(), OutputError> {
+        let stat = self.read(found, found.place.stat(found.name))?;
+        let target = self.read(found, found.place.read_link(found.name))?;
+        make_item(self.requests, &self.item(found, &stat), found.path, &target)
+    }
+
+    fn file(&mut self, found: &beneath::Item<'_>, buffer: &mut [u8]) -> Result<(), OutputError> {
+        let mut file: File = self.read(found, found.place.file(found.name))?;
+        let stat = self.read(found, rustix::fs::fstat(&file).map_err(io::Error::from))?;
+        let item = self.item(found, &stat);
+        make_item(self.requests, &item, found.path, b"")?;
+        let mut left = item.facts.size;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+            let got = match file.read(&mut buffer[..most]) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                done => done,
+            };
+            let got = self.read(found, got)?;
+            self.requests.data(&buffer[..got]).map_err(broken)?;
+            left -= got as u64;
+        }
+        self.requests.end().map_err(broken)
+    }
+}
+/// Asks for an item; the content of a file follows.
+pub(super) fn make_item(
+    requests: &mut Requests,
+    item: &Item,
+    path: &[u8],
+    target: &[u8],
+) -> Result<(), OutputError> {
+    let facts =
+        if target.is_empty() { item.facts } else { Facts { mode: SYMLINK | 0o777, ..item.facts } };
+    requests.make(&node(facts), path, target).map_err(broken)
+}
+
+/// Mode and time of a directory that is cached itself, once all is in it.
+pub(super) fn finish_directory(
+    requests: &mut Requests,
+    item: &Item,
+    path: &[u8],
+) -> Result<(), OutputError> {
+    if item.is_passed {
+        return Ok(());
+    }
+    requests.set(&node(item.facts), path).map_err(broken)
+}
+
+fn node(facts: Facts) -> Node {
+    // What is made is root's as it is, or the caller's where there is no other.
+    let owner = if (facts.uid, facts.gid) == (0, 0) { 0 } else { make::OWNER };
+    Node { flags: make::TIMES | owner, facts }
+}
+
+pub(super) fn broken(error: io::Error) -> OutputError {
+    FilesError::from(error).into()
+}

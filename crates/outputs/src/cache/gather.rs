@@ -1,0 +1,235 @@
+//! What of a container a cache is made of.
+
+use super::super::listing::{Found, Links, Start, list};
+use super::super::transfer::{Ask, Chosen, converse};
+use super::super::{Leavings, OutputError, Teller, Values, hex};
+use runner_core::select::{Pattern, starts};
+use runner_engine::Container;
+use runner_engine::files::{Files, FilesError};
+use runner_wire::files::{Facts, Reply};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// What lies below the source directory, whose place differs from build to build.
+pub(super) const SOURCE: &[u8] = b"source";
+/// What lies anywhere else.
+pub(super) const ROOT: &[u8] = b"root";
+
+/// A file, directory or link of a cache.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) facts: Facts,
+    /// Of a link.
+    pub(super) target: Option<Vec<u8>>,
+    /// A directory on the way to what is cached, and not cached itself.
+    pub(super) is_passed: bool,
+}
+
+/// Everything, by its name in the cache: [`SOURCE`] or [`ROOT`] and the path below it.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) items: BTreeMap<Vec<u8>, Item>,
+}
+
+/// The patterns of a cache.
+pub(super) fn patterns(paths: &[String], values: &Values, source: &str) -> Vec<Pattern> {
+    paths.iter().map(|text| Pattern::new(&values.expand(text), source.as_bytes())).collect()
+}
+
+/// Where it is looked for.
+pub(super) struct Origin<'a> {
+    pub(super) container: &'a dyn Container,
+    /// `CODEBUILD_SRC_DIR`.
+    pub(super) source: &'a str,
+    /// What is left out.
+    pub(super) leavings: &'a Leavings,
+    pub(super) teller: &'a Teller,
+}
+
+/// Looks what there is to cache.
+pub(super) async fn gather(
+    from: &Origin<'_>,
+    patterns: &[Pattern],
+) -> Result<Gathered, OutputError> {
+    let Origin { container, source, leavings, teller } = *from;
+    let literal = |path: &[u8]| patterns.iter().any(|p| p.is_literal() && p.start() == path);
+    let begin: Vec<Start> = starts(patterns)
+        .into_iter()
+        .map(|(path, _)| Start { is_passed: !literal(&path), path })
+        .collect();
+    let listing = list(container, source.as_bytes(), begin, Links::All).await?;
+    if let Some((path, why)) = listing.failures.into_iter().next() {
+        return Err(OutputError::Source { path, problem: format!("cannot list it: {why}") });
+    }
+    let takes = |path: &[u8]| patterns.iter().any(|pattern| pattern.takes(path));
+    let (mut items, mut on_the_way) = (BTreeMap::new(), BTreeSet::new());
+    let all = listing.directories.into_iter().chain(listing.files).collect();
+    let all = leavings.taken_from(all, source.as_bytes(), patterns, teller).await?;
+    for Found { path, facts, target } in all.into_iter().filter(|found| takes(&found.path)) {
+        let slashes = path.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0);
+        for (at, _) in slashes {
+            on_the_way.insert(path[..at].to_vec());
+        }
+        items.insert(name(&path), Item { facts, target, is_passed: false });
+    }
+    on_the_way.retain(|path| !items.contains_key(&name(path)));
+    for (path, facts) in look(container, source, on_the_way).await? {
+        items.insert(name(&path), Item { facts, target: None, is_passed: true });
+    }
+    let gathered = Gathered { items };
+    gathered.check()?;
+    Ok(gathered)
+}
+
+/// What directories are like.
+async fn look(
+    container: &dyn Container,
+    source: &str,
+    paths: BTreeSet<Vec<u8>>,
+) -> Result<Vec<(Vec<u8>, Facts)>, OutputError> {
+    let paths: Vec<Vec<u8>> = paths.into_iter().collect();
+    let whole = |path: &Vec<u8>| match path.starts_with(b"/") {
+        true => path.clone(),
+        false => [source.as_bytes(), b"/", path].concat(),
+    };
+    let asks = paths.iter().map(|path| Ask { root: whole(path), paths: Vec::new() }).collect();
+    let files = Files::start(container).await?;
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut found = Vec::new();
+        converse(files, asks, |number, reply| {
+            if let (Reply::Root(facts), Some(path)) = (reply, paths.get(number)) {
+                found.push((path.clone(), facts));
+            }
+            Ok::<_, FilesError>(())
+        })
+        .map(|()| found)
+    });
+    let looked = looked.await.map_err(|error| FilesError::Pipe(io::Error::other(error)))?;
+    Ok(looked?)
+}
+
+fn name(path: &[u8]) -> Vec<u8> {
+    match path.starts_with(b"/") {
+        true => [ROOT, path].concat(),
+        false => [SOURCE, b"/", path].concat(),
+    }
+}
+
+/// Side, and the path below it.
+pub(super) fn parts(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let slash = name.iter().position(|&byte| byte == b'/')?;
+    let (side, path) = (&name[..slash], &name[slash + 1..]);
+    (matches!(side, SOURCE | ROOT) && !path.is_empty()).then_some((side, path))
+}
+
+impl Gathered {
+    /// Whether everything lies in directories that are there, too. A program that is not ours may say anything.
+    fn check(&self) -> Result<(), OutputError> {
+        for name in self.items.keys() {
+            let slash = name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            let above = &name[..slash];
+            let is_in_directory = matches!(above, SOURCE | ROOT)
+                || self.items.get(above).is_some_and(Item::is_directory);
+            if !is_in_directory {
+                let shown = |name: &[u8]| parts(name).map_or(Vec::new(), |(_, path)| path.to_vec());
+                let problem = format!("{} is no directory", shown(above).escape_ascii());
+                return Err(OutputError::Source { path: shown(name), problem });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn files(&self) -> u64 {
+        self.items.values().filter(|item| item.is_file()).count() as u64
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.items.values().filter(|item| item.is_file()).map(|item| item.facts.size).sum()
+    }
+
+    /// Regular files, to be read, by their names in the cache.
+    pub(super) fn chosen(&self, source: &str) -> Vec<Chosen> {
+        let files = self.items.iter().filter(|(_, item)| item.is_file());
+        files
+            .filter_map(|(name, item)| {
+                let (side, path) = parts(name)?;
+                let base = if side == SOURCE { source.as_bytes() } else { b"/" };
+                Some(Chosen {
+                    base: base.to_vec(),
+                    path: path.to_vec(),
+                    name: name.clone(),
+                    facts: item.facts,
+                    target: None,
+                })
+            })
+            .collect()
+    }
+
+    /// Differs where anything differs that a build can see, but for the times of directories.
+    pub(super) fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for (name, item) in self.items.iter().filter(|(_, item)| !item.is_passed) {
+            let Facts { mode, uid, gid, size, modified, modified_ns, .. } = item.facts;
+            digest.update((name.len() as u64).to_le_bytes());
+            digest.update(name);
+            for number in [mode, uid, gid] {
+                digest.update(number.to_le_bytes());
+            }
+            if item.is_file() {
+                digest.update(size.to_le_bytes());
+                digest.update(modified.to_le_bytes());
+                digest.update(modified_ns.to_le_bytes());
+            }
+            digest.update(item.target.as_deref().unwrap_or_default());
+        }
+        hex(&digest.finalize())
+    }
+}
+
+impl Item {
+    pub(super) fn is_directory(&self) -> bool {
+        self.facts.kind() == runner_wire::abi::files::DIRECTORY
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.facts.kind() == runner_wire::abi::files::REGULAR
+    }
+
+    /// Whether a file of the caller's with these nine bits of mode stands for it.
+    pub(super) fn is_plain(&self) -> bool {
+        let Facts { mode, uid, gid, .. } = self.facts;
+        (uid, gid) == (0, 0) && (self.target.is_some() || mode & 0o7000 == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
+
+    #[test]
+    fn everything_lies_in_directories_of_the_same_cache() {
+        let check = |items: &[(&str, u32)]| {
+            let item = |mode: u32| Item {
+                facts: Facts { mode, ..Facts::default() },
+                target: (mode == SYMLINK).then(|| b"/home".to_vec()),
+                is_passed: false,
+            };
+            let items = items.iter().map(|(name, mode)| (name.as_bytes().to_vec(), item(*mode)));
+            Gathered { items: items.collect() }.check().map_err(|error| error.to_string()).err()
+        };
+        let refused = |path: &str, above: &str| Some(format!("{path}: {above} is no directory"));
+        assert_eq!(check(&[("source/a", REGULAR), ("root/b", SYMLINK)]), None);
+        assert_eq!(check(&[("source/d", DIRECTORY), ("source/d/a", REGULAR)]), None);
+        assert_eq!(
+            check(&[("source/l", SYMLINK), ("source/l/evil", REGULAR)]),
+            refused("l/evil", "l")
+        );
+        assert_eq!(check(&[("source/f", REGULAR), ("source/f/d", DIRECTORY)]), refused("f/d", "f"));
+        assert_eq!(check(&[("source/d/e", DIRECTORY)]), refused("d/e", "d"));
+        // Of the other side.
+        let apart = [("root/d", DIRECTORY), ("source/d/e", REGULAR)];
+        assert_eq!(check(&apart), refused("d/e", "d"));
+    }
+}

@@ -1,0 +1,113 @@
+//! A cache as it is listed, wherever it is kept, and which of many have to go.
+
+use super::super::OutputError;
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+/// A cache that nobody has used for so long has to go.
+pub const OLDEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// And the ones not used for longest, beyond so much in all.
+pub const LARGEST: u64 = 10 << 30;
+
+/// A cache as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What it is called where it is kept.
+    pub id: String,
+    pub project: String,
+    /// Digest of the paths it was made of.
+    pub paths: String,
+    pub key: Option<String>,
+    pub files: u64,
+    /// What it takes where it is kept.
+    pub bytes: u64,
+    /// Milliseconds since 1970.
+    pub created: u64,
+    /// When it was last restored, or, where nobody takes note of that, saved.
+    pub used: SystemTime,
+}
+
+/// What a prune has done.
+#[derive(Debug)]
+pub struct Pruned {
+    pub removed: Vec<Listed>,
+    /// Saved anew since they were looked at, and left.
+    pub renewed: usize,
+    /// What else stays, and why.
+    pub failures: Vec<OutputError>,
+    /// Uploads that nobody completes, thrown away.
+    pub abandoned: Result<usize, OutputError>,
+}
+
+impl From<Vec<Listed>> for Pruned {
+    fn from(removed: Vec<Listed>) -> Self {
+        Pruned { removed, renewed: 0, failures: Vec::new(), abandoned: Ok(0) }
+    }
+}
+
+/// Of these, the newest first: what was not used since `before`, what is older than another of its name, and
+/// beyond `most` bytes what was not used for longest.
+pub(super) fn superfluous(listed: Vec<Listed>, before: SystemTime, most: u64) -> Vec<Listed> {
+    let (mut kept, mut gone, mut names) = (Vec::new(), Vec::new(), HashSet::new());
+    for entry in listed {
+        let name = (entry.project.clone(), entry.paths.clone(), entry.key.clone());
+        if entry.used < before || !names.insert(name) {
+            gone.push(entry);
+        } else {
+            kept.push(entry);
+        }
+    }
+    kept.sort_by_key(|entry| Reverse(entry.used));
+    let mut total = 0_u64;
+    for entry in kept {
+        total = total.saturating_add(entry.bytes);
+        if total > most {
+            gone.push(entry);
+        }
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a key, so many bytes, used at that second.
+    fn cache(key: &str, bytes: u64, used: u64) -> Listed {
+        Listed {
+            id: format!("{key}-{used}"),
+            project: "demo".to_owned(),
+            paths: "0".to_owned(),
+            key: Some(key.to_owned()),
+            files: 1,
+            bytes,
+            created: 0,
+            used: SystemTime::UNIX_EPOCH + Duration::from_secs(used),
+        }
+    }
+
+    #[test]
+    fn old_ones_go_and_then_those_without_room() {
+        let listed =
+            || vec![cache("d", 10, 40), cache("c", 10, 50), cache("b", 10, 30), cache("a", 10, 20)];
+        let gone = |before, most| {
+            let before = SystemTime::UNIX_EPOCH + Duration::from_secs(before);
+            let gone = superfluous(listed(), before, most);
+            gone.into_iter().map(|entry| entry.id).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(0, 40), [""; 0]);
+        assert_eq!(gone(0, 39), ["a-20"]);
+        // What has gone for its age takes no room.
+        assert_eq!(gone(30, 30), ["a-20"]);
+        assert_eq!(gone(31, 10), ["b-30", "a-20", "d-40"]);
+        assert_eq!(gone(100, 0), ["d-40", "c-50", "b-30", "a-20"]);
+    }
+
+    #[test]
+    fn one_of_a_name_is_enough() {
+        let listed = vec![cache("a", 10, 20), cache("a", 10, 50)];
+        let gone = superfluous(listed, SystemTime::UNIX_EPOCH, 100);
+        assert_eq!(gone.into_iter().map(|entry| entry.id).collect::<Vec<_>>(), ["a-50"]);
+    }
+}

@@ -1,0 +1,324 @@
+//! The cache: what one build leaves for the next (`spec/buildspec.md` 1.7, 6.3).
+//!
+//! Asked for by the driver in DOWNLOAD_SOURCE and in UPLOAD_ARTIFACTS. Trouble with it is told and never
+//! fails a build. A cache with a key is saved once and never changed; one without is saved anew when
+//! something in it has changed.
+
+mod bucket;
+mod caching;
+mod copy;
+mod entry;
+mod folder;
+mod gather;
+mod listed;
+mod names;
+mod new_entry;
+mod signature;
+mod tar;
+mod upkeep;
+
+pub use caching::Caching;
+pub use entry::Entry;
+pub use folder::CacheFolder;
+pub use listed::{LARGEST, Listed, OLDEST, Pruned};
+pub use signature::Signer;
+pub use upkeep::CacheBucket;
+
+use super::folder::FolderKeeper;
+use super::meter::Meter;
+use super::transfer::keep;
+use super::{OutputError, Store, Values};
+use gather::{Gathered, gather, patterns};
+use names::Wanted;
+use runner_core::event::CacheFacts;
+use runner_core::mask::Secrets;
+use runner_core::spec;
+use runner_engine::CachedTrees;
+use runner_engine::files::Files;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// Where caches are, and whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheTo {
+    pub store: Store,
+    /// Caches are found by builds of this name only.
+    pub project: String,
+    /// Who signs those of a folder.
+    pub signer: Signer,
+}
+
+impl CacheTo {
+    fn folder(&self, path: &Path) -> CacheFolder {
+        CacheFolder::signed(path, &self.signer)
+    }
+
+    /// Removes what is old, and what is too much; once the build uses none of it any more.
+    pub fn tidy(&self) -> Result<(), OutputError> {
+        match &self.store {
+            Store::Folder(path) => {
+                self.folder(path).prune(SystemTime::now() - OLDEST, LARGEST).map(drop)
+            }
+            // What many machines share, none of them tidies unasked.
+            Store::Bucket(_) => Ok(()),
+        }
+    }
+
+    /// In AWS's words.
+    pub fn facts(&self) -> CacheFacts {
+        match &self.store {
+            Store::Folder(path) => {
+                CacheFacts { r#type: "LOCAL".to_owned(), location: path.display().to_string() }
+            }
+            Store::Bucket(location) => {
+                let location = location.to_string().trim_start_matches("s3://").to_owned();
+                CacheFacts { r#type: "S3".to_owned(), location }
+            }
+        }
+    }
+}
+
+/// What is known of a build's cache between its two ends.
+#[derive(Debug, Default)]
+pub struct CacheState {
+    wanted: Option<Wanted>,
+    /// Digest of what was restored.
+    restored: Option<String>,
+    /// Keeps what the build sees from being removed.
+    entry: Option<Entry>,
+}
+
+impl Caching {
+    /// Which cache is meant, and, in a folder, whether there is one. `before` is what was found before the
+    /// container was there. What goes wrong with a folder goes wrong once more, and is told, when the
+    /// cache is restored.
+    pub async fn find(&self, cache: &spec::Cache, to: &CacheTo, before: CacheState) -> CacheState {
+        let wanted = match self.wanted(cache, to).await {
+            Ok(wanted) => wanted,
+            Err(problem) => {
+                self.at.teller.warn(format!("cache: {problem}; the build goes on without")).await;
+                return CacheState::default();
+            }
+        };
+        let entry = match &to.store {
+            _ if before.entry.is_some() => before.entry,
+            Store::Folder(path) if cache.restore && !cache.paths.is_empty() => {
+                to.folder(path).find(&wanted).ok().flatten()
+            }
+            _ => None,
+        };
+        CacheState { wanted: Some(wanted), restored: None, entry }
+    }
+
+    /// Puts the cache in place; what there is to know of it later. `found` may be in the container already.
+    pub async fn restore(
+        &self,
+        cache: &spec::Cache,
+        to: &CacheTo,
+        found: CacheState,
+    ) -> CacheState {
+        let CacheState { wanted: Some(wanted), entry, .. } = found else { return found };
+        if let Some(entry) = entry {
+            return self.restore_found(wanted, entry).await;
+        }
+        let mut state = CacheState { wanted: Some(wanted.clone()), ..CacheState::default() };
+        if !cache.restore || cache.paths.is_empty() {
+            return state;
+        }
+        let restored = match &to.store {
+            Store::Folder(path) => match to.folder(path).find(&wanted) {
+                Ok(Some(entry)) => return self.restore_found(wanted, entry).await,
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            },
+            Store::Bucket(location) => {
+                bucket::restore(self, &self.at.s3().await, location, &wanted).await
+            }
+        };
+        match restored {
+            Ok(Some(digest)) => state.restored = Some(digest),
+            Ok(None) => {
+                let text = match &wanted.key {
+                    Some(key) => format!("cache: none for the key {key}"),
+                    None => "cache: none yet".to_owned(),
+                };
+                self.note(text).await;
+            }
+            Err(error) => self.complain("cannot be restored", &error).await,
+        }
+        state
+    }
+
+    async fn restore_found(&self, wanted: Wanted, entry: Entry) -> CacheState {
+        let facts = entry.facts.clone();
+        let is_there = self.at.container.has_cache();
+        if !is_there {
+            self.tell_why_copied(&entry).await;
+        }
+        let entry = if is_there { Ok(entry) } else { copy::restore(self, entry).await };
+        let (restored, entry) = match entry {
+            Ok(entry) => {
+                self.tell_restored(&facts.key, facts.files, facts.bytes, &wanted).await;
+                (Some(facts.digest), is_there.then_some(entry))
+            }
+            Err(error) => {
+                self.complain("cannot be restored", &error).await;
+                (None, None)
+            }
+        };
+        CacheState { wanted: Some(wanted), restored, entry }
+    }
+
+    /// Saves what the next build shall find.
+    pub async fn save(&self, cache: &spec::Cache, to: &CacheTo, state: &CacheState) {
+        let Some(wanted) = &state.wanted else { return };
+        if !cache.save || cache.paths.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_to_save(cache, to, wanted, state).await {
+            self.complain("cannot be saved", &error).await;
+        }
+    }
+
+    async fn try_to_save(
+        &self,
+        cache: &spec::Cache,
+        to: &CacheTo,
+        wanted: &Wanted,
+        state: &CacheState,
+    ) -> Result<(), OutputError> {
+        let is_there = match &to.store {
+            _ if wanted.key.is_none() => false,
+            Store::Folder(path) => to.folder(path).has(wanted)?,
+            Store::Bucket(location) => bucket::has(&self.at.s3().await, location, wanted).await?,
+        };
+        if is_there {
+            // What a key stands for does not change.
+            return Ok(());
+        }
+        let patterns = patterns(&cache.paths, &self.at.values, &self.at.source);
+        let gathered = gather(&self.origin(), &patterns).await?;
+        if gathered.files() == 0 {
+            self.note("cache: nothing to save: no file matches its paths".to_owned()).await;
+            return Ok(());
+        }
+        if wanted.key.is_none() && state.restored.as_ref() == Some(&gathered.digest()) {
+            return Ok(());
+        }
+        let (files, bytes) = (gathered.files(), gathered.bytes());
+        match &to.store {
+            Store::Folder(path) => {
+                self.save_in_folder(to.folder(path), wanted, gathered).await?;
+            }
+            Store::Bucket(location) => {
+                bucket::save(self, &self.at.s3().await, location, wanted, gathered).await?;
+            }
+        }
+        let key = wanted.key.as_ref().map_or(String::new(), |key| format!(" under the key {key}"));
+        self.note(format!("cache: saved {files} file(s), {bytes} bytes{key}")).await;
+        Ok(())
+    }
+
+    async fn save_in_folder(
+        &self,
+        folder: CacheFolder,
+        wanted: &Wanted,
+        gathered: Gathered,
+    ) -> Result<(), OutputError> {
+        let (build, wanted) = (self.at.build.clone(), wanted.clone());
+        let (meter, bytes) = (Meter::default(), gathered.bytes());
+        let chosen = gathered.chosen(&self.at.source);
+        let files = Files::start(&*self.at.container).await?;
+        let counted = meter.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let new = folder.begin(&build)?;
+            new.make_others(&gathered)?;
+            let shared = folder.naming().map(|naming| new.shared(naming)).transpose()?;
+            let mut keeper = FolderKeeper::sharing(new.place()?, counted, shared);
+            let mut changed = Vec::new();
+            keep(files, &chosen, &mut keeper, &mut |text| changed.push(text))?;
+            if let Some(text) = changed.into_iter().next() {
+                // The next build would find what nobody ever wrote.
+                return Err(OutputError::Other(text));
+            }
+            folder.finish(new, &wanted, &gathered).map(drop)
+        });
+        let saved = meter.during(&self.at.teller, "cache", bytes, work).await;
+        saved.map_err(|error| OutputError::Other(error.to_string()))?
+    }
+
+    /// Resolves what the buildspec asks for.
+    async fn wanted(&self, cache: &spec::Cache, to: &CacheTo) -> Result<Wanted, String> {
+        let secrets = self.at.secrets.get();
+        let evaluate = async |text: &String| {
+            let value = self.at.values.evaluate(&*self.at.container, text).await;
+            value.map_err(|problem| format!("cannot evaluate the key {text}: {problem}"))
+        };
+        let key = match &cache.key {
+            Some(key) => Some(to.without_secrets(key, evaluate(key).await?, &secrets)?),
+            None => None,
+        };
+        let mut fallback = Vec::new();
+        if key.is_some() {
+            for text in &cache.fallback_keys {
+                fallback.push(to.without_secrets(text, evaluate(text).await?, &secrets)?);
+            }
+        }
+        Ok(Wanted::new(cache, &to.project, key, fallback))
+    }
+}
+
+impl CacheTo {
+    /// A key in which nobody can read a secret, and which stands for no other: in a folder each secret has a
+    /// pseudonym. In a bucket, whose caches are for other machines, too, nothing can be in a secret's place that
+    /// only those with the secret could tell.
+    fn without_secrets(
+        &self,
+        text: &str,
+        key: String,
+        secrets: &Secrets,
+    ) -> Result<String, String> {
+        let hidden = |secret: &[u8]| match &self.store {
+            Store::Folder(_) => self.signer.pseudonym(secret),
+            Store::Bucket(_) => None,
+        };
+        let mut is_hidden = true;
+        let masked = secrets.replace_in(&key, |secret| {
+            let pseudonym = hidden(secret);
+            is_hidden &= pseudonym.is_some();
+            format!("***{}", pseudonym.unwrap_or_default())
+        });
+        match masked {
+            None => Ok(key),
+            Some(masked) if is_hidden => Ok(masked),
+            Some(_) => Err(format!("a secret is in the key {text}, which others could read there")),
+        }
+    }
+}
+
+impl CacheState {
+    /// A cache of a folder that can be found without a container, because nothing in its key has to be
+    /// evaluated. What goes wrong here goes wrong once more, and is told, when it is restored.
+    pub fn found_before(cache: &spec::Cache, to: &CacheTo) -> Self {
+        let mut keys = cache.key.iter().chain(&cache.fallback_keys);
+        let Store::Folder(path) = &to.store else { return CacheState::default() };
+        if !cache.restore || cache.paths.is_empty() || keys.any(|key| Values::has_to_evaluate(key))
+        {
+            return CacheState::default();
+        }
+        let fallback = if cache.key.is_some() { cache.fallback_keys.clone() } else { Vec::new() };
+        let wanted = Wanted::new(cache, &to.project, cache.key.clone(), fallback);
+        let entry = to.folder(path).find(&wanted).ok().flatten();
+        CacheState { entry, wanted: Some(wanted), restored: None }
+    }
+
+    /// Files and bytes of the cache that was found in a folder.
+    pub fn found(&self) -> Option<(u64, u64)> {
+        self.entry.as_ref().map(|entry| (entry.facts.files, entry.facts.bytes))
+    }
+
+    /// The trees that may be part of a container: those of a cache that this user's runner has saved here.
+    pub fn trees(&self) -> Option<CachedTrees> {
+        self.entry.as_ref().filter(|entry| entry.is_ours)?.trees()
+    }
+}

@@ -1,0 +1,267 @@
+//! Artifacts in a folder of this machine.
+//!
+//! All of it is made beside its place, under a name of the build's own, and moved there when it is
+//! whole: a failure leaves what was there before. Files keep modes and times and belong to the caller.
+
+use super::OutputError;
+use super::meter::Meter;
+use super::shared::Shared;
+use super::transfer::{Chosen, Keeper};
+use runner_host::beneath::{Cursor, Dir, Entry, join, kind, split};
+use runner_wire::files::Facts;
+use rustix::fs::{FileType, Timespec, Timestamps};
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a file's mode that are kept: what runs with other rights here than there is not.
+const MODE: u32 = 0o777;
+/// Mode of directories that nobody has chosen one for.
+const DIRECTORY: u32 = 0o755;
+
+/// A directory that is being filled.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) dir: Dir,
+    /// Where it is, for messages.
+    pub(super) path: PathBuf,
+}
+
+impl Place {
+    /// A directory below it, made where it is missing.
+    pub(super) fn within(&self, name: &str) -> Result<Place, OutputError> {
+        let path = self.path.join(name);
+        let dir = self.dir.make_all(name, DIRECTORY).map_err(OutputError::folder("make", &path))?;
+        Ok(Place { dir, path })
+    }
+
+    /// Writes a file in it.
+    pub(super) fn write(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), OutputError> {
+        let path = self.path.join(name);
+        self.dir.write(name, 0o644, fill).map_err(OutputError::folder("write", &path))
+    }
+}
+
+/// The place for what is being made. What is left in it is removed with it.
+#[derive(Debug)]
+pub(super) struct Staging {
+    /// The folder it is in, where all of it goes.
+    top: Place,
+    name: String,
+    inner: Place,
+}
+
+impl Staging {
+    /// Makes the folder itself where it is missing, and the place in it. `folder` has no links.
+    pub(super) fn make(folder: &Path, build: &str) -> Result<Self, OutputError> {
+        let dir = Dir::make_real(folder, DIRECTORY).map_err(OutputError::folder("make", folder))?;
+        let top = Place { dir, path: folder.to_path_buf() };
+        let (name, path) = (name(build), folder.join(name(build)));
+        let dir = top.dir.make(&name, 0o700).map_err(OutputError::folder("make", &path))?;
+        Ok(Staging { top, name, inner: Place { dir, path } })
+    }
+
+    /// Where it is, for a build.
+    pub(super) fn place(folder: &Path, build: &str) -> PathBuf {
+        folder.join(name(build))
+    }
+
+    /// Removes what a killed runner has left of one; its path has no links, or is not where it was made.
+    pub(super) fn remove(place: &Path) -> io::Result<()> {
+        let (Some(folder), Some(name)) = (place.parent(), place.file_name()) else {
+            return Ok(());
+        };
+        match Dir::real(folder) {
+            Ok(folder) => folder.remove_tree(name.as_bytes()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// What is being made is made in here.
+    pub(super) fn inner(&self) -> &Place {
+        &self.inner
+    }
+
+    /// Moves something that was made in it to a path below the folder; the empty one is the folder itself. A
+    /// directory that is there stays and takes what is new; a file takes the place of a file.
+    pub(super) fn move_in(self, name: &str, to: &[u8]) -> Result<(), OutputError> {
+        let failed =
+            |path: &[u8]| OutputError::folder("make", &self.top.path.join(OsStr::from_bytes(path)));
+        let mut both = Vec::new();
+        if to.is_empty() {
+            both.push((name.as_bytes().to_vec(), Vec::new()));
+        } else {
+            let (above, last) = split(to);
+            let place = match above {
+                b"" => self.top.dir.again(),
+                above => self.top.dir.make_all(above, DIRECTORY),
+            };
+            let place = place.map_err(failed(above))?;
+            let made = self.inner.dir.stat(name).map_err(failed(to))?;
+            let made = Entry { name: name.as_bytes().to_vec(), kind: kind(&made) };
+            if !move_one(&self.inner.dir, &made, &place, last).map_err(failed(to))? {
+                both.push((made.name, to.to_vec()));
+            }
+        }
+        // Directories that are there already take what is in those that were made.
+        while let Some((from, to)) = both.pop() {
+            let here = self.inner.dir.open(&from).map_err(failed(&to))?;
+            let there = self.top.dir.open(&to).map_err(failed(&to))?;
+            for entry in here.entries().map_err(failed(&to))? {
+                let path = join(&to, &entry.name);
+                if !move_one(&here, &entry, &there, &entry.name).map_err(failed(&path))? {
+                    both.push((join(&from, &entry.name), path));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(build: &str) -> String {
+    format!(".runner-{build}")
+}
+
+/// Moves one thing; false: it is a directory, and so is what is there.
+fn move_one(from: &Dir, made: &Entry, to: &Dir, name: &[u8]) -> io::Result<bool> {
+    if made.kind != FileType::Directory {
+        return from.put(&made.name, to, name).map(|()| true);
+    }
+    match from.rename(&made.name, to, name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Says what else is there, if it is something else.
+            to.open(name).map(|_| false)
+        }
+        done => done.map(|()| true),
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What is left of it is found by the next command of any kind.
+        let _ = self.top.dir.remove_tree(&self.name);
+    }
+}
+
+/// Keeps files as files.
+pub(super) struct FolderKeeper {
+    root: Cursor,
+    /// Where that is, for messages.
+    path: PathBuf,
+    meter: Meter,
+    open: Option<Open>,
+    /// Where equal files are kept once.
+    shared: Option<Shared>,
+}
+
+struct Open {
+    file: File,
+    name: Vec<u8>,
+    facts: Facts,
+    length: u64,
+    /// Bytes at the end that are not written but skipped.
+    ends_in_hole: bool,
+}
+
+impl FolderKeeper {
+    /// Below a directory that nobody else knows.
+    pub(super) fn new(place: Place, meter: Meter) -> Self {
+        Self::sharing(place, meter, None)
+    }
+
+    /// The same; files that are equal, mode and time included, share their bytes.
+    pub(super) fn sharing(place: Place, meter: Meter, shared: Option<Shared>) -> Self {
+        let Place { dir, path } = place;
+        FolderKeeper { root: Cursor::new(dir), path, meter, open: None, shared }
+    }
+
+    /// The directory that a file goes to, and its name there.
+    fn find<'p>(&mut self, name: &'p [u8]) -> io::Result<(&Dir, &'p [u8])> {
+        self.root.find_or_make(name, DIRECTORY)
+    }
+}
+
+/// What has become of a file, with its place.
+fn named<T>(
+    done: io::Result<T>,
+    doing: &'static str,
+    path: &Path,
+    name: &[u8],
+) -> Result<T, OutputError> {
+    done.map_err(|error| OutputError::folder(doing, &path.join(OsStr::from_bytes(name)))(error))
+}
+
+impl Keeper for FolderKeeper {
+    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
+        let made = self.find(&file.name).and_then(|(dir, last)| dir.create(last));
+        let made = named(made, "make", &self.path, &file.name)?;
+        let (name, facts) = (file.name.clone(), *facts);
+        self.open = Some(Open { file: made, name, facts, length: 0, ends_in_hole: false });
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        named(open.file.write_all(bytes), "write", &self.path, &open.name)?;
+        if let Some(shared) = &mut self.shared {
+            shared.add(bytes);
+        }
+        open.length += bytes.len() as u64;
+        open.ends_in_hole = false;
+        self.meter.add(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn hole(&mut self, length: u64) -> Result<(), OutputError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.length += length;
+        open.ends_in_hole = true;
+        if let Some(shared) = &mut self.shared {
+            shared.add_zeros(length);
+        }
+        let moved = open.file.seek(SeekFrom::Start(open.length));
+        named(moved, "write", &self.path, &open.name)?;
+        self.meter.add(length);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), OutputError> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let Open { file, name, facts, length, ends_in_hole } = open;
+        let finish = || -> io::Result<()> {
+            if ends_in_hole {
+                file.set_len(length)?;
+            }
+            file.set_permissions(Permissions::from_mode(facts.mode & MODE))?;
+            Ok(rustix::fs::futimens(&file, &times(&facts))?)
+        };
+        named(finish(), "write", &self.path, &name)?;
+        if let Some(shared) = &mut self.shared
+            && let Ok((dir, last)) = self.root.find(&name)
+        {
+            shared.share(dir, last, &facts, length);
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, file: &Chosen, target: &[u8]) -> Result<(), OutputError> {
+        let made = self.find(&file.name).and_then(|(dir, last)| dir.symlink(target, last));
+        named(made, "make", &self.path, &file.name)
+    }
+}
+
+/// The time of last change, for both times that can be set.
+pub(super) fn times(facts: &Facts) -> Timestamps {
+    let time = Timespec { tv_sec: facts.modified, tv_nsec: facts.modified_ns.into() };
+    Timestamps { last_access: time, last_modification: time }
+}

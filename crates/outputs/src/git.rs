@@ -1,0 +1,75 @@
+//! What git keeps below the sources on this machine: nothing that a build leaves is written there.
+//!
+//! Hooks and settings in it are programs that git runs as the caller, outside of any container. Made by the
+//! driver of the directories the build was given as sources; asked by whoever puts files into a folder.
+
+use runner_engine::SourceMount;
+use runner_host::beneath::join;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Directories of this machine that a build is given as sources, and what git keeps for them elsewhere;
+/// without links.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    sources: Vec<PathBuf>,
+    repositories: Vec<PathBuf>,
+}
+
+impl Sources {
+    pub fn new<'m>(mounts: impl IntoIterator<Item = &'m SourceMount>) -> Self {
+        let mut found = Sources::default();
+        for SourceMount { dir, extras, .. } in mounts {
+            found.sources.push(dir.clone());
+            found.repositories.extend(extras.iter().cloned());
+        }
+        found
+    }
+
+    /// Whether a path below a folder without links is git's in one of the sources.
+    pub(super) fn keep(&self, folder: &Path, path: &[u8]) -> bool {
+        let is_git = |name: &[u8]| name.eq_ignore_ascii_case(b".git");
+        let names_git = path.split(|&byte| byte == b'/').any(is_git);
+        if !names_git && self.repositories.is_empty() {
+            return false;
+        }
+        let whole = join(folder.as_os_str().as_bytes(), path);
+        let whole = Path::new(OsStr::from_bytes(&whole));
+        let is_within = |source: &PathBuf| {
+            let rest = whole.strip_prefix(source).ok();
+            rest.is_some_and(|rest| rest.iter().any(|name| is_git(name.as_bytes())))
+        };
+        self.repositories.iter().any(|repository| whole.starts_with(repository))
+            || self.sources.iter().any(is_within)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_is_kept_below_sources_only() {
+        let sources = Sources {
+            sources: vec!["/home/me/shop".into(), "/srv/lib".into()],
+            repositories: vec!["/srv/bare".into()],
+        };
+        for (folder, path, is) in [
+            ("/home/me/shop", ".git/hooks/post-checkout", true),
+            ("/home/me/shop", "sub/.GIT/config", true),
+            ("/home/me/shop", "sub/.git", true),
+            ("/home/me/shop/out", ".git/config", true),
+            ("/home/me", "shop/.git/config", true),
+            ("/", "srv/lib/.git/config", true),
+            ("/srv", "bare/hooks/update", true),
+            ("/srv", "barely/hooks/update", false),
+            ("/home/me", "shopping/.git/config", false),
+            ("/home/me/shop", ".gitignore", false),
+            ("/home/me/shop", ".github/git", false),
+            ("/tmp/out", ".git/config", false),
+        ] {
+            assert_eq!(sources.keep(Path::new(folder), path.as_bytes()), is, "{folder} {path}");
+        }
+    }
+}

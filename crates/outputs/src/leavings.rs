@@ -1,0 +1,230 @@
+//! What builds have left in the source: folders for artifacts, reports and caches may lie in it, and the next
+//! build would collect what the last one has left, and a cache what was just collected.
+//!
+//! [`LeavingPlaces`] is made by `build`, [`Leavings`] of it before the first thing is collected; used by whoever
+//! collects. In such a place only what this build itself has made is collected, unless the base directory or
+//! a pattern's beginning names the place (docs/adr/0031).
+
+use super::listing::{Found, Links, Start, list};
+use super::{OutputError, Teller};
+use runner_core::select::{Pattern, below, normal};
+use runner_engine::Container;
+use runner_host::beneath::{Dir, join, kind, real};
+use runner_wire::abi::files::DIRECTORY;
+use runner_wire::files::Facts;
+use rustix::fs::{FileType, Stat};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The files and folders builds leave things in that lie where the build sees them.
+#[derive(Clone, Debug, Default)]
+pub struct LeavingPlaces(Vec<Place>);
+
+#[derive(Clone, Debug)]
+struct Place {
+    /// On this machine.
+    path: PathBuf,
+    /// As the build sees it; absolute.
+    inside: Vec<u8>,
+    /// Whether it is written while the build runs.
+    is_live: bool,
+}
+
+/// What was there before anything was collected.
+#[derive(Clone, Debug, Default)]
+pub struct Leavings {
+    places: Arc<Vec<(Place, Own)>>,
+    /// Places of which a person has heard.
+    told: Arc<Mutex<HashSet<PathBuf>>>,
+}
+
+/// What a build has made at such a place, by the paths below it; and whether it is a link.
+type Own = HashMap<Vec<u8>, bool>;
+
+/// Kind, size and time of a file; of a directory the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Looks(u32, u64, (i64, i64));
+
+impl LeavingPlaces {
+    /// `places` are files and folders of this machine, and whether they are written meanwhile; `sources` are
+    /// directories and where the build sees them.
+    pub fn new(
+        places: impl IntoIterator<Item = (PathBuf, bool)>,
+        sources: &[(PathBuf, PathBuf)],
+    ) -> Self {
+        let mut found = Vec::new();
+        for (path, is_live) in places {
+            let Ok(path) = real(&path) else { continue };
+            for (dir, target) in sources {
+                // Where the source itself is the place, what is in it is the source's.
+                if let Ok(inner) = path.strip_prefix(dir)
+                    && inner != Path::new("")
+                {
+                    let inside = normal(target.join(inner).as_os_str().as_bytes());
+                    found.push(Place { path: path.clone(), inside, is_live });
+                }
+            }
+        }
+        LeavingPlaces(found)
+    }
+
+    /// Looks what there is, here and in the container: what differs is the build's own.
+    pub async fn look(&self, container: &dyn Container) -> Leavings {
+        let mut places = Vec::new();
+        for place in self.0.clone() {
+            match place.own(container).await {
+                Ok(own) => places.push((place, own)),
+                // It is collected like anything else.
+                Err(error) => tracing::debug!(%error, "a place in the source cannot be looked at"),
+            }
+        }
+        Leavings { places: Arc::new(places), told: Arc::default() }
+    }
+}
+
+impl Place {
+    async fn own(&self, container: &dyn Container) -> Result<Own, OutputError> {
+        if self.is_live {
+            return Ok(Own::new());
+        }
+        let slash = self.inside.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let (above, name) = (&self.inside[..slash.max(1)], self.inside[slash + 1..].to_vec());
+        let start = vec![Start { path: name.clone(), is_passed: false }];
+        let listing = list(container, above, start, Links::All).await?;
+        let path = self.path.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let mut there = HashMap::new();
+            if let Err(error) = look(&path, &mut there) {
+                tracing::debug!(%error, "a place in the source is not there");
+            }
+            let is_own = |found: &Found, inner: &[u8]| {
+                let Facts { mode, size, modified, modified_ns, .. } = found.facts;
+                there.get(inner) != Some(&looks_of(mode, size, (modified, modified_ns.into())))
+            };
+            let all = listing.files.iter().chain(&listing.directories);
+            all.filter_map(|found| {
+                let inner = below(&found.path, &name)?;
+                is_own(found, inner).then(|| (inner.to_vec(), found.target.is_some()))
+            })
+            .collect()
+        });
+        work.await.map_err(|error| OutputError::Other(error.to_string()))
+    }
+}
+
+/// Gathers how things look at a place and below it. What cannot be read is not there.
+fn look(path: &Path, there: &mut HashMap<Vec<u8>, Looks>) -> io::Result<()> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let above = Dir::real(above)?;
+    let stat = above.stat(name.as_bytes())?;
+    there.insert(Vec::new(), looks(&stat));
+    if kind(&stat) != FileType::Directory {
+        return Ok(());
+    }
+    let top = above.open(name.as_bytes())?;
+    let mut ahead = vec![Vec::new()];
+    while let Some(path) = ahead.pop() {
+        let Ok(here) = top.open(&path) else { continue };
+        for entry in here.entries().unwrap_or_default() {
+            let Ok(stat) = here.stat(&entry.name) else { continue };
+            let inner = join(&path, &entry.name);
+            there.insert(inner.clone(), looks(&stat));
+            if kind(&stat) == FileType::Directory {
+                ahead.push(inner);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn looks(stat: &Stat) -> Looks {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    looks_of(stat.st_mode, size, (stat.st_mtime, nanoseconds))
+}
+
+fn looks_of(mode: u32, size: u64, modified: (i64, i64)) -> Looks {
+    match mode & 0o170_000 {
+        DIRECTORY => Looks(DIRECTORY, 0, (0, 0)),
+        kind => Looks(kind, size, modified),
+    }
+}
+
+impl Leavings {
+    /// What was found below `base` (absolute) for these patterns, without them; how many that
+    /// were is told, once for a place.
+    pub(super) async fn taken_from(
+        &self,
+        mut found: Vec<Found>,
+        base: &[u8],
+        patterns: &[Pattern],
+        teller: &Teller,
+    ) -> Result<Vec<Found>, OutputError> {
+        if self.places.is_empty() {
+            return Ok(found);
+        }
+        let (own, base, patterns) = (self.clone(), base.to_vec(), patterns.to_vec());
+        let work = tokio::task::spawn_blocking(move || {
+            let taken = own.take_from(&mut found, &base, &patterns);
+            (found, taken)
+        });
+        let (found, taken) = work.await.map_err(|error| OutputError::Other(error.to_string()))?;
+        for (path, count) in taken {
+            let told = || self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told().insert(path.clone()) {
+                let path = path.display();
+                let text = format!("not collected: {count} file(s) that are in {path} from before");
+                teller.note(text).await;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes them out; how many files, and where.
+    fn take_from(
+        &self,
+        found: &mut Vec<Found>,
+        base: &[u8],
+        patterns: &[Pattern],
+    ) -> Vec<(PathBuf, u64)> {
+        let base = normal(base);
+        let whole = |path: &[u8]| match path {
+            [b'/', ..] => path.to_vec(),
+            _ => normal(&[base.as_slice(), b"/", path].concat()),
+        };
+        let mut taken = Vec::new();
+        for (place, own) in &*self.places {
+            if below(&base, &place.inside).is_some() {
+                continue;
+            }
+            let names =
+                |pattern: &&Pattern| below(&whole(pattern.start()), &place.inside).is_some();
+            let (naming, others): (Vec<_>, Vec<_>) = patterns.iter().partition(names);
+            let mut count = 0;
+            found.retain(|file| {
+                let path = whole(&file.path);
+                let Some(inner) = below(&path, &place.inside) else { return true };
+                let stays =
+                    is_own(own, inner) || naming.iter().any(|pattern| pattern.takes(&file.path));
+                if !stays && file.facts.kind() != DIRECTORY {
+                    count += u64::from(others.iter().any(|pattern| pattern.takes(&file.path)));
+                }
+                stays
+            });
+            if count > 0 {
+                taken.push((place.path.clone(), count));
+            }
+        }
+        taken
+    }
+}
+
+/// Whether it is the build's, or lies behind a link of the build's.
+fn is_own(own: &Own, path: &[u8]) -> bool {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    let mut above = slashes.map(|(at, _)| &path[..at]);
+    own.contains_key(path) || above.any(|above| own.get(above) == Some(&true))
+}

@@ -1,0 +1,305 @@
+//! What is in a directory of the container, with links followed as the language has it
+//! (`spec/buildspec.md` 6.1).
+//!
+//! Used by `artifacts` and by caches. A link to a file stands for that file. A link to a directory is
+//! followed where it leads to a place below the base directory, or where it was named; never in a
+//! circle.
+
+use super::transfer::{Ask, converse};
+use runner_core::select::{below, normal};
+use runner_engine::Container;
+use runner_engine::files::{Failure, Files, FilesError};
+use runner_wire::abi::files::{DIRECTORY, REGULAR, SYMLINK};
+use runner_wire::files::{Facts, Reply, select};
+use std::collections::HashMap;
+use std::io;
+
+/// Files that are listed at most. Links can make any number out of a few.
+const MAX_FILES: usize = 5_000_000;
+/// Links within what links lead to.
+const MAX_ROUNDS: usize = 40;
+
+/// A path of the container, below the base directory or absolute.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) path: Vec<u8>,
+    pub(super) facts: Facts,
+    /// Where it leads, if it is to stay a link.
+    pub(super) target: Option<Vec<u8>>,
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Files and links that stay links, in the order of their paths.
+    pub(super) files: Vec<Found>,
+    pub(super) directories: Vec<Found>,
+    /// Paths and why there is nothing to be had of them.
+    pub(super) problems: Vec<(Vec<u8>, String)>,
+    /// What lies there may be wanted, and cannot be had.
+    pub(super) failures: Vec<(Vec<u8>, String)>,
+}
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    /// Below the base directory (empty: that itself) or absolute.
+    pub(super) path: Vec<u8>,
+    /// Whether only what lies below it is of interest.
+    pub(super) is_passed: bool,
+}
+
+/// Which links stay links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Links {
+    None,
+    /// Those that lead to a place below the base directory.
+    Inner,
+    All,
+}
+
+/// Lists what lies at and below `starts`. `base` is absolute.
+pub(super) async fn list(
+    container: &dyn Container,
+    base: &[u8],
+    starts: Vec<Start>,
+    links: Links,
+) -> Result<Listing, FilesError> {
+    let mut walk = Walk {
+        base: normal(base),
+        links,
+        inodes: HashMap::new(),
+        listing: Listing::default(),
+        tasks: Vec::new(),
+    };
+    for Start { path, is_passed } in starts {
+        let is_directory = path.is_empty() || path == b"/";
+        walk.tasks.push(if is_directory {
+            Task::Inside(path)
+        } else {
+            Task::Look(path, is_passed)
+        });
+    }
+    for _ in 0..MAX_ROUNDS {
+        let tasks = std::mem::take(&mut walk.tasks);
+        if tasks.is_empty() {
+            break;
+        }
+        let files = Files::start(container).await?;
+        walk = tokio::task::spawn_blocking(move || walk.round(files, &tasks))
+            .await
+            .map_err(|error| FilesError::Pipe(io::Error::other(error)))??;
+    }
+    for task in std::mem::take(&mut walk.tasks) {
+        walk.listing.problems.push((task.path().to_vec(), "too many links in each other".into()));
+    }
+    walk.listing.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    walk.listing.directories.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(walk.listing)
+}
+
+/// Whether an absolute path leads to a directory.
+pub(super) async fn is_directory(
+    container: &dyn Container,
+    path: &[u8],
+) -> Result<bool, FilesError> {
+    let files = Files::start(container).await?;
+    let ask = Ask { root: path.to_vec(), paths: Vec::new() };
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut is_directory = false;
+        converse(files, vec![ask], |_, reply| {
+            is_directory |= matches!(reply, Reply::Root(_));
+            Ok::<_, FilesError>(())
+        })
+        .map(|()| is_directory)
+    });
+    looked.await.map_err(|error| FilesError::Pipe(io::Error::other(error)))?
+}
+
+/// One thing to ask.
+#[derive(Debug)]
+enum Task {
+    /// What stands there; whether only what lies below it is of interest.
+    Look(Vec<u8>, bool),
+    /// All that is in a directory.
+    Inside(Vec<u8>),
+    /// What a link leads to, and whether it may lead anywhere.
+    Follow { path: Vec<u8>, target: Vec<u8>, anywhere: bool },
+}
+
+impl Task {
+    fn path(&self) -> &[u8] {
+        match self {
+            Task::Look(path, _) | Task::Inside(path) | Task::Follow { path, .. } => path,
+        }
+    }
+}
+
+struct Walk {
+    base: Vec<u8>,
+    links: Links,
+    /// Directories by path, to find that one is within itself.
+    inodes: HashMap<Vec<u8>, (u64, u64)>,
+    listing: Listing,
+    tasks: Vec<Task>,
+}
+
+impl Walk {
+    fn round(mut self, files: Files, tasks: &[Task]) -> Result<Self, FilesError> {
+        let asks = tasks.iter().map(|task| self.ask(task)).collect();
+        converse(files, asks, |number, reply| match tasks.get(number) {
+            Some(task) => self.hear(task, &reply),
+            None => Err(FilesError::Ended),
+        })?;
+        Ok(self)
+    }
+
+    fn ask(&self, task: &Task) -> Ask {
+        let whole = self.whole(task.path());
+        let slash = whole.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let above = || whole[..slash.max(1)].to_vec();
+        let name = || whole[slash + 1..].to_vec();
+        match task {
+            Task::Look(..) => Ask { root: above(), paths: vec![(0, name())] },
+            Task::Inside(_) => Ask { root: whole, paths: vec![(select::RECURSIVE, Vec::new())] },
+            Task::Follow { .. } => Ask { root: above(), paths: vec![(select::FOLLOW, name())] },
+        }
+    }
+
+    fn hear(&mut self, task: &Task, reply: &Reply<'_>) -> Result<(), FilesError> {
+        match (task, reply) {
+            (Task::Inside(path), Reply::Root(facts)) => {
+                self.inodes.insert(path.clone(), (facts.device, facts.inode));
+            }
+            (Task::Look(..), Reply::Failed(failed)) if is_missing(failed.errno) => {}
+            (task, Reply::Failed(failed)) => {
+                let failure = Failure::from(*failed);
+                let why = io::Error::from_raw_os_error(failure.errno).to_string();
+                match task {
+                    Task::Inside(at) => {
+                        self.listing.failures.push((join(at, &failure.path), why));
+                    }
+                    Task::Look(path, _) => self.listing.failures.push((path.clone(), why)),
+                    Task::Follow { path, .. } => self.problem(path, why),
+                }
+            }
+            (Task::Look(path, is_passed), Reply::Entry(entry)) => match entry.facts.kind() {
+                DIRECTORY => {
+                    self.directory(path.clone(), entry.facts);
+                    self.tasks.push(Task::Inside(path.clone()));
+                }
+                SYMLINK if *is_passed => self.tasks.push(Task::Follow {
+                    path: path.clone(),
+                    target: entry.target.to_vec(),
+                    anywhere: true,
+                }),
+                _ => self.entry(path.clone(), entry.facts, entry.target, true),
+            },
+            (Task::Inside(at), Reply::Entry(entry)) => {
+                self.entry(join(at, entry.path), entry.facts, entry.target, false);
+            }
+            (Task::Follow { path, target, anywhere }, Reply::Entry(entry)) => {
+                self.followed(path, target, *anywhere, entry.facts);
+            }
+            (_, Reply::Root(_) | Reply::Data(_) | Reply::Hole(_) | Reply::End(_) | Reply::Sync) => {
+            }
+        }
+        match self.listing.files.len() + self.listing.directories.len() {
+            0..=MAX_FILES => Ok(()),
+            // Out of memory would be the other end of it.
+            _ => Err(FilesError::Pipe(io::Error::other(format!("more than {MAX_FILES} files")))),
+        }
+    }
+
+    /// Something that stands somewhere. `anywhere`: it was named.
+    fn entry(&mut self, path: Vec<u8>, facts: Facts, target: &[u8], anywhere: bool) {
+        match facts.kind() {
+            REGULAR => self.listing.files.push(Found { path, facts, target: None }),
+            DIRECTORY => self.directory(path, facts),
+            SYMLINK => {
+                let stays = match self.links {
+                    Links::None => false,
+                    Links::All => true,
+                    Links::Inner => self.is_inner(&path, target),
+                };
+                let target = target.to_vec();
+                if stays {
+                    self.listing.files.push(Found { path, facts, target: Some(target) });
+                } else {
+                    self.tasks.push(Task::Follow { path, target, anywhere });
+                }
+            }
+            _ => self.problem(&path, "it is neither a file nor a directory".to_owned()),
+        }
+    }
+
+    fn followed(&mut self, path: &[u8], target: &[u8], anywhere: bool, facts: Facts) {
+        let shown = target.escape_ascii();
+        match facts.kind() {
+            REGULAR => {
+                self.listing.files.push(Found { path: path.to_vec(), facts, target: None });
+            }
+            DIRECTORY if !anywhere && !self.is_inner(path, target) => {
+                self.problem(path, format!("it leads out of the base directory, to {shown}"));
+            }
+            DIRECTORY if self.is_within(path, (facts.device, facts.inode)) => {
+                self.problem(path, format!("it leads to {shown}, which it is in itself"));
+            }
+            DIRECTORY => {
+                self.directory(path.to_vec(), facts);
+                self.tasks.push(Task::Inside(path.to_vec()));
+            }
+            SYMLINK => self.problem(path, format!("it leads nowhere ({shown})")),
+            _ => self.problem(path, format!("it leads to {shown}, which is no file")),
+        }
+    }
+
+    fn directory(&mut self, path: Vec<u8>, facts: Facts) {
+        self.inodes.insert(path.clone(), (facts.device, facts.inode));
+        self.listing.directories.push(Found { path, facts, target: None });
+    }
+
+    fn problem(&mut self, path: &[u8], why: String) {
+        self.listing.problems.push((path.to_vec(), why));
+    }
+
+    fn whole(&self, path: &[u8]) -> Vec<u8> {
+        match path {
+            b"" => self.base.clone(),
+            [b'/', ..] => path.to_vec(),
+            _ => join(&self.base, path),
+        }
+    }
+
+    /// Whether a link's target, by its words, lies below the base directory.
+    fn is_inner(&self, path: &[u8], target: &[u8]) -> bool {
+        let whole = self.whole(path);
+        let slash = whole.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let target = match target {
+            [b'/', ..] => normal(target),
+            _ => normal(&join(&whole[..slash], target)),
+        };
+        below(&target, &self.base).is_some()
+    }
+
+    /// Whether a directory is one of those that a path leads through.
+    fn is_within(&self, path: &[u8], inode: (u64, u64)) -> bool {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let above = slashes.map(|(at, _)| &path[..at]).chain([&b""[..]]);
+        above.into_iter().any(|above| self.inodes.get(above) == Some(&inode))
+    }
+}
+
+fn join(directory: &[u8], path: &[u8]) -> Vec<u8> {
+    match (directory, path) {
+        (b"", path) => path.to_vec(),
+        (directory, b"") => directory.to_vec(),
+        (b"/", path) => [b"/", path].concat(),
+        (directory, path) => [directory, b"/", path].concat(),
+    }
+}
+
+fn is_missing(errno: i32) -> bool {
+    use nix::errno::Errno;
+    matches!(Errno::from_raw(errno), Errno::ENOENT | Errno::ENOTDIR)
+}

@@ -1,0 +1,447 @@
+//! Reports: files of test results and coverage, read in the container and made into reports
+//! (`spec/buildspec.md` 1.5, 6.4).
+//!
+//! Asked for by the driver in UPLOAD_ARTIFACTS, after the artifacts, also after a failed BUILD. A file
+//! that is refused fails the phase, and so does a group whose files are not there, as in AWS
+//! (docs/adr/0066), whether or not anybody wants a copy.
+
+mod reader;
+
+use super::OutputError;
+use super::artifacts::{Collector, begin, choice};
+use super::folder::{FolderKeeper, Place, Staging};
+use super::listing::{Links, list};
+use super::meter::Meter;
+use super::transfer::Chosen;
+use reader::{Raw, Reader};
+use runner_core::artifact::Packaging;
+use runner_core::machine::Input;
+use runner_core::mask::Secrets;
+use runner_core::phase::PhaseContext;
+use runner_core::report::{self, Format, Group, ReportDetails, ReportType, Verdict};
+use runner_core::select::Pattern;
+use runner_core::spec::{Artifact, ReportGroup};
+use runner_host::beneath::Dir;
+use std::collections::HashSet;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long CodeBuild looks for reports that nobody has named.
+const DISCOVERY: Duration = Duration::from_secs(5);
+/// Most of one file that is read in such a search, and of all of them.
+const MAX_DISCOVERED: u64 = 16 << 20;
+const MAX_DISCOVERED_IN_ALL: u64 = 256 << 20;
+/// Most files of a report.
+const MAX_FILES: usize = 20_000;
+/// Directories in which other people's reports lie.
+const FOREIGN: [&[u8]; 2] = [b"node_modules", b".git"];
+/// Variables by which a build steers the search.
+const DISCOVER: &str = "CODEBUILD_CONFIG_AUTO_DISCOVER";
+const DISCOVER_DIR: &str = "CODEBUILD_CONFIG_AUTO_DISCOVER_DIR";
+
+/// What is to be made of reports.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// A folder of the build's own, in which they are kept.
+    pub kept: PathBuf,
+    /// Where a copy goes, with the files as they are, if it does.
+    pub dir: Option<PathBuf>,
+    /// Whether those are looked for that nobody has named.
+    pub discovers: bool,
+    pub project: String,
+    /// What no report may show.
+    pub secrets: Secrets,
+    /// Now, in seconds since 1970.
+    pub created: f64,
+}
+
+/// A group and what is to be called by its name.
+struct Named {
+    group: Group,
+    arn: String,
+    group_arn: String,
+    /// The name of its folder.
+    folder: String,
+}
+
+/// Where reports go besides the build's own folder.
+struct Copies {
+    place: Option<Place>,
+    /// Names of folders that are taken, there and in the build's folder.
+    taken: HashSet<String>,
+}
+
+impl Reports {
+    /// Reads the reports of the groups, or, where none is named, those that can be found.
+    pub async fn collect(
+        &self,
+        collector: &Collector,
+        groups: &[ReportGroup],
+    ) -> Result<(), PhaseContext> {
+        let staging = self.staging(&collector.at.build);
+        let staging = match staging {
+            Ok(staging) => staging,
+            Err(error) => {
+                // Read and shown they are all the same.
+                collector.at.teller.warn(format!("reports are not written: {error}")).await;
+                None
+            }
+        };
+        let (staging, place) = staging.unzip();
+        let mut copies = Copies { place, taken: HashSet::new() };
+        let mut verdict = Verdict::default();
+        if groups.is_empty() && self.discovers {
+            self.discover(collector, &mut copies).await;
+        }
+        for group in groups {
+            self.one(collector, group, &mut copies, &mut verdict).await;
+        }
+        if let Some(staging) = staging {
+            let moved = tokio::task::spawn_blocking(move || staging.move_in(INNER, b""));
+            if let Err(error) = moved.await.unwrap_or(Ok(())) {
+                collector.at.teller.warn(format!("reports are not written: {error}")).await;
+            }
+        }
+        if !verdict.missing.is_empty() {
+            let text = format!(
+                "no matching report paths found: {}; patterns are relative to {} and base-directory",
+                verdict.missing.join(", "),
+                collector.at.source
+            );
+            collector.at.teller.warn(text).await;
+        }
+        verdict.context().map_or(Ok(()), Err)
+    }
+
+    /// The place for what is not whole yet, and the directory in it that is filled.
+    fn staging(&self, build: &str) -> Result<Option<(Staging, Place)>, OutputError> {
+        let make = |dir: &PathBuf| {
+            let staging = Staging::make(dir, &name(build))?;
+            let place = staging.inner().within(INNER)?;
+            Ok((staging, place))
+        };
+        self.dir.as_ref().map(make).transpose()
+    }
+
+    /// Where a group's files go as they are, if they do.
+    fn raw(
+        &self,
+        collector: &Collector,
+        copies: &Copies,
+        folder: &str,
+    ) -> Result<Option<Raw>, OutputError> {
+        let (Some(to), Some(dir)) = (&copies.place, &self.dir) else { return Ok(None) };
+        let place = to.within(folder)?.within("raw")?;
+        Ok(Some(Raw {
+            keeper: FolderKeeper::new(place, Meter::default()),
+            secrets: self.secrets.clone(),
+            sources: collector.at.sources.clone(),
+            dir: dir.clone(),
+            path: format!("{folder}/raw").into_bytes(),
+            left_out: Vec::new(),
+        }))
+    }
+
+    fn named(
+        &self,
+        collector: &Collector,
+        copies: &mut Copies,
+        written: &str,
+        format: Format,
+    ) -> Named {
+        let written = collector.at.values.expand(written);
+        // arn:aws:codebuild:<region>:<account>:build/...
+        let owner: Vec<&str> = collector.arn.split(':').take(5).collect();
+        let owner = owner.join(":");
+        let (name, group_arn) = match written.rsplit_once("report-group/") {
+            Some((_, name)) if written.starts_with("arn:") => (name.to_owned(), written.clone()),
+            _ => {
+                let name = format!("{}-{written}", self.project);
+                let arn = format!("{owner}:report-group/{name}");
+                (name, arn)
+            }
+        };
+        let arn = format!("{owner}:report/{name}:{}", uuid::Uuid::new_v4());
+        let folder = copies.folder(&name);
+        Named { group: Group::new(name, format), arn, group_arn, folder }
+    }
+
+    /// One group of the buildspec.
+    async fn one(
+        &self,
+        collector: &Collector,
+        wanted: &ReportGroup,
+        copies: &mut Copies,
+        verdict: &mut Verdict,
+    ) {
+        let format = Format::from_name(&wanted.format).unwrap_or(Format::JunitXml);
+        let mut named = self.named(collector, copies, &wanted.group, format);
+        let kind = match format.kind() {
+            ReportType::Test => "TEST",
+            ReportType::CodeCoverage => "CODE_COVERAGE",
+        };
+        let line = format!("Preparing to copy {kind} report {}", named.group_arn);
+        collector.at.teller.line(line).await;
+        let written = collector.at.values.expand(&wanted.group);
+        named.group = match collector.choose(&selection(wanted), Packaging::None).await {
+            Ok(chosen) => {
+                if chosen.is_empty() {
+                    verdict.missing.push(written.clone());
+                }
+                let raw = self.raw(collector, copies, &named.folder);
+                self.read(collector, named.group, chosen, raw).await
+            }
+            Err(error) => refused(named.group, &error),
+        };
+        let group = self.finish(collector, named, copies).await;
+        verdict.refuse(&written, group.refused());
+    }
+
+    /// Reads the files of a group.
+    async fn read(
+        &self,
+        collector: &Collector,
+        mut group: Group,
+        mut chosen: Vec<Chosen>,
+        raw: Result<Option<Raw>, OutputError>,
+    ) -> Group {
+        if chosen.is_empty() {
+            group.problem("no matching report paths found".to_owned());
+            return group;
+        }
+        collector.at.teller.line(format!("Found {} file(s)", chosen.len())).await;
+        if chosen.len() > MAX_FILES {
+            let count = chosen.len();
+            group.problem(format!("only {MAX_FILES} of {count} files were read"));
+            chosen.truncate(MAX_FILES);
+        }
+        let raw = raw.unwrap_or_else(|error| {
+            group.problem(error.to_string());
+            None
+        });
+        let empty = Group::new(group.name.clone(), group.format);
+        let mut reader = Reader::new(group, raw, &collector.at.source);
+        let read = collector
+            .keep(chosen, move |keep| {
+                let result = keep(&mut reader);
+                Ok((reader.taker, reader.raw, result))
+            })
+            .await;
+        match read {
+            Ok((group, raw, result)) => {
+                let left_out = raw.map(|raw| raw.left_out).unwrap_or_default();
+                collector.warn_all("a report's file is not kept: ", left_out.into_iter()).await;
+                match result {
+                    Ok(()) => group,
+                    Err(error) => refused(group, &error),
+                }
+            }
+            Err(error) => refused(empty, &error),
+        }
+    }
+
+    /// Looks for files that are reports, whatever the buildspec says, unless the build does not want it.
+    async fn discover(&self, collector: &Collector, copies: &mut Copies) {
+        let teller = &collector.at.teller;
+        if collector
+            .at
+            .values
+            .get(DISCOVER)
+            .is_some_and(|value| value.eq_ignore_ascii_case("false"))
+        {
+            return;
+        }
+        let begun = Instant::now();
+        let pattern = collector.at.values.get(DISCOVER_DIR).filter(|text| !text.is_empty());
+        let pattern = pattern.unwrap_or_else(|| "**/*".to_owned());
+        let seconds = DISCOVERY.as_secs();
+        for line in [
+            format!("Set report auto-discover timeout to {seconds} seconds"),
+            // The second blank is CodeBuild's.
+            "Expanding base directory path:  .".to_owned(),
+            "Assembling file list".to_owned(),
+            "Expanding .".to_owned(),
+            "Expanding file paths for base directory .".to_owned(),
+            "Assembling file list".to_owned(),
+            format!("Expanding {pattern}"),
+        ] {
+            teller.line(line).await;
+        }
+        let found = tokio::time::timeout(DISCOVERY, self.search(collector, &pattern)).await;
+        let groups = match found {
+            Ok(Ok(groups)) => groups,
+            Ok(Err(error)) => {
+                teller.warn(format!("reports were not looked for: {error}")).await;
+                Vec::new()
+            }
+            Err(_) => {
+                let text = format!(
+                    "the search for reports took more than {seconds} seconds and was given up; name them \
+                     under `reports`, or narrow it with {DISCOVER_DIR}"
+                );
+                teller.warn(text).await;
+                Vec::new()
+            }
+        };
+        if groups.is_empty() {
+            teller.line("No matching auto-discover report paths found").await;
+        }
+        let took = begun.elapsed();
+        teller
+            .line(format!(
+                "Report auto-discover file discovery took {}.{:06} seconds",
+                took.as_secs(),
+                took.subsec_micros()
+            ))
+            .await;
+        for group in groups {
+            let format = group.format;
+            let written = format!("{format}-AutoDiscovered");
+            let named = self.named(collector, copies, &written, format);
+            let group = group.renamed(named.group.name.clone());
+            self.finish(collector, Named { group, ..named }, copies).await;
+        }
+    }
+
+    async fn search(
+        &self,
+        collector: &Collector,
+        pattern: &str,
+    ) -> Result<Vec<Group>, OutputError> {
+        let base = collector.at.source.as_bytes();
+        let patterns = [Pattern::new(pattern, base)];
+        let listing = list(&*collector.at.container, base, begin(&patterns), Links::None).await?;
+        let files = collector
+            .at
+            .leavings
+            .taken_from(listing.files, base, &patterns, &collector.at.teller)
+            .await?;
+        let mut left = MAX_DISCOVERED_IN_ALL;
+        let chosen = files.into_iter().filter(|file| {
+            let is_foreign =
+                file.path.split(|&byte| byte == b'/').any(|part| FOREIGN.contains(&part));
+            let is_wanted = !is_foreign
+                && file.facts.size <= MAX_DISCOVERED.min(left)
+                && report::may_be_report(&String::from_utf8_lossy(&file.path))
+                && patterns[0].takes(&file.path);
+            if is_wanted {
+                left -= file.facts.size;
+            }
+            is_wanted
+        });
+        let chosen = chosen.take(MAX_FILES).map(|file| {
+            let name = file.path.clone();
+            choice(file, base, name)
+        });
+        let chosen: Vec<Chosen> = chosen.collect();
+        if chosen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut reader = Reader::new(Vec::new(), None, &collector.at.source);
+        let (groups, result) = collector
+            .keep(chosen, move |keep| {
+                let result = keep(&mut reader);
+                Ok((reader.taker, result))
+            })
+            .await?;
+        result?;
+        Ok(groups)
+    }
+
+    /// Tells what a report comes to, and writes it.
+    async fn finish(&self, collector: &Collector, named: Named, copies: &Copies) -> Arc<Group> {
+        let Named { mut group, arn, group_arn, folder } = named;
+        group.finish(&collector.at.source, &self.secrets);
+        let report = group.report(&arn, &group_arn, &collector.arn, self.created);
+        let facts = group.facts(report.clone());
+        let details = Arc::new(group.details(report));
+        let group = Arc::new(group);
+        let own = self.own().and_then(|place| place.within(&folder));
+        let copy = copies.place.as_ref().map(|place| place.within(&folder));
+        for place in [Some(own), copy].into_iter().flatten() {
+            let (group, details) = (Arc::clone(&group), Arc::clone(&details));
+            let written = tokio::task::spawn_blocking(move || write(&place?, &group, &details));
+            let written: Result<(), OutputError> =
+                written.await.unwrap_or_else(|error| Err(OutputError::Other(error.to_string())));
+            if let Err(error) = written {
+                collector.at.teller.warn(format!("a report is not written: {error}")).await;
+            }
+        }
+        collector.at.teller.0.send(Input::Reported(Box::new(facts))).await;
+        group
+    }
+
+    /// The place in the build's folder.
+    fn own(&self) -> Result<Place, OutputError> {
+        let path = self.kept.join(INNER);
+        let dir = Dir::make_top(&path, 0o700).map_err(OutputError::folder("make", &path))?;
+        Ok(Place { dir, path })
+    }
+}
+
+fn write(place: &Place, group: &Group, details: &ReportDetails) -> Result<(), OutputError> {
+    place.write("report.json", |file| {
+        let mut out = BufWriter::new(file);
+        serde_json::to_writer_pretty(&mut out, details)?;
+        out.flush()
+    })?;
+    if group.format.kind() != ReportType::Test {
+        return Ok(());
+    }
+    place.write("junit.xml", |file| {
+        let mut out = BufWriter::new(file);
+        report::junit(group, &mut out)?;
+        out.flush()
+    })
+}
+
+/// What is chosen for a group, in the terms of artifacts.
+fn selection(wanted: &ReportGroup) -> Artifact {
+    Artifact {
+        files: wanted.files.clone(),
+        base_directory: wanted.base_directory.clone(),
+        name: None,
+        discard_paths: wanted.discard_paths,
+        exclude_paths: Vec::new(),
+        enable_symlinks: false,
+        s3_prefix: None,
+        span: wanted.span,
+    }
+}
+
+/// A group whose files could not all be read. That this machine could not keep them is no fault of theirs.
+fn refused(mut group: Group, error: &OutputError) -> Group {
+    match error {
+        OutputError::Folder { .. } => group.problem(error.to_string()),
+        _ => group.unreadable(error.to_string()),
+    }
+    group
+}
+
+/// Where a build makes reports that go into a folder before they are whole.
+pub fn staging(folder: &Path, build: &str) -> PathBuf {
+    Staging::place(folder, &name(build))
+}
+
+/// Artifacts may go to the same folder.
+fn name(build: &str) -> String {
+    format!("{build}-reports")
+}
+
+/// Where all of it is made.
+const INNER: &str = "reports";
+
+impl Copies {
+    /// A group's folder; its name is the buildspec's to choose, and a build's variables may be in it.
+    fn folder(&mut self, name: &str) -> String {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let plain: String = name.chars().map(|c| if fits(c) { c } else { '_' }).take(200).collect();
+        let is_name = !plain.trim_matches('.').is_empty() && !plain.eq_ignore_ascii_case(".git");
+        let plain = if is_name { plain } else { "_".to_owned() };
+        let numbered = (2..).map(|number| format!("{plain}-{number}"));
+        let mut names = std::iter::once(plain.clone()).chain(numbered);
+        names.find(|name| self.taken.insert(name.clone())).unwrap_or(plain)
+    }
+}

@@ -1,0 +1,156 @@
+//! What is done with each report file: it is read, and kept as it is where that is wanted.
+//!
+//! Used by `reports`, on a thread that may block.
+
+use super::super::folder::FolderKeeper;
+use super::super::transfer::{Chosen, Keeper};
+use super::super::{OutputError, Sources};
+use runner_core::mask::Secrets;
+use runner_core::report::{self, Group, MAX_BYTES, ReportFile};
+use runner_host::beneath::join;
+use runner_wire::files::Facts;
+use std::path::PathBuf;
+
+/// Makes something of a file.
+pub(super) trait Takes {
+    /// `bytes` are none of a file that is larger than anything that is read.
+    fn take(&mut self, file: ReportFile, bytes: Option<&[u8]>);
+}
+
+/// All files are one group's.
+impl Takes for Group {
+    fn take(&mut self, file: ReportFile, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.add(file, report::read(self.format, bytes)),
+            None => {
+                let most = MAX_BYTES >> 20;
+                self.problem(format!("{}: larger than {most} MiB", file.shown));
+            }
+        }
+    }
+}
+
+/// Each file is what it looks like; a group a format.
+impl Takes for Vec<Group> {
+    fn take(&mut self, file: ReportFile, bytes: Option<&[u8]>) {
+        let Some(bytes) = bytes else { return };
+        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(16 << 10)]);
+        let Some(format) = report::detect(&head) else { return };
+        let at = self.iter().position(|group| group.format == format).unwrap_or_else(|| {
+            self.push(Group::new(String::new(), format));
+            self.len() - 1
+        });
+        self[at].take(file, Some(bytes));
+    }
+}
+
+/// Keeps a group's files as they are, but for secrets.
+pub(super) struct Raw {
+    pub(super) keeper: FolderKeeper,
+    pub(super) secrets: Secrets,
+    pub(super) sources: Sources,
+    /// Where all reports go, and the path below it.
+    pub(super) dir: PathBuf,
+    pub(super) path: Vec<u8>,
+    /// What is not kept, and why.
+    pub(super) left_out: Vec<String>,
+}
+
+impl Raw {
+    /// Keeps a file; `bytes` are none of one that is too large to be looked through.
+    fn keep(
+        &mut self,
+        file: &Chosen,
+        facts: &Facts,
+        bytes: Option<&Vec<u8>>,
+    ) -> Result<(), OutputError> {
+        let masked = if self.sources.keep(&self.dir, &join(&self.path, &file.name)) {
+            Err("git would take it for its own")
+        } else if let Some(bytes) = bytes {
+            report::raw(bytes, &self.secrets).ok_or("a secret in it cannot be masked")
+        } else {
+            Err("it is too large to be masked")
+        };
+        match masked {
+            Ok(bytes) => {
+                self.keeper.begin(file, facts)?;
+                self.keeper.data(&bytes)?;
+                self.keeper.end()
+            }
+            Err(why) => {
+                self.left_out.push(format!("{}: {why}", file.name.escape_ascii()));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Takes files in, one after the other.
+pub(super) struct Reader<T> {
+    pub(super) taker: T,
+    pub(super) raw: Option<Raw>,
+    source: String,
+    /// The file that is read.
+    file: Option<(Chosen, Facts)>,
+    bytes: Vec<u8>,
+}
+
+impl<T: Takes> Reader<T> {
+    /// `source` is the directory that paths are shown from.
+    pub(super) fn new(taker: T, raw: Option<Raw>, source: &str) -> Self {
+        Reader { taker, raw, source: source.to_owned(), file: None, bytes: Vec::new() }
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.file.as_ref().is_some_and(|(_, facts)| facts.size > MAX_BYTES)
+    }
+
+    fn named(&self, file: &Chosen) -> ReportFile {
+        let path = String::from_utf8_lossy(&file.whole()).into_owned();
+        ReportFile {
+            name: String::from_utf8_lossy(&file.name).into_owned(),
+            shown: report::relative(&path, &self.source),
+            path,
+        }
+    }
+}
+
+impl<T: Takes> Keeper for Reader<T> {
+    fn begin(&mut self, file: &Chosen, facts: &Facts) -> Result<(), OutputError> {
+        self.bytes.clear();
+        self.file = Some((file.clone(), *facts));
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        if !self.is_too_large() {
+            self.bytes.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn hole(&mut self, length: u64) -> Result<(), OutputError> {
+        if !self.is_too_large() {
+            let length = usize::try_from(length).unwrap_or(0);
+            self.bytes.resize(self.bytes.len() + length, 0);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), OutputError> {
+        let is_whole = !self.is_too_large();
+        let Some((file, facts)) = self.file.take() else { return Ok(()) };
+        if let Some(raw) = &mut self.raw {
+            raw.keep(&file, &facts, is_whole.then_some(&self.bytes))?;
+        }
+        let named = self.named(&file);
+        self.taker.take(named, is_whole.then_some(&self.bytes));
+        self.bytes = Vec::new();
+        Ok(())
+    }
+
+    /// Links are read, and none stays one.
+    fn link(&mut self, _: &Chosen, _: &[u8]) -> Result<(), OutputError> {
+        Ok(())
+    }
+}

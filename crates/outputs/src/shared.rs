@@ -1,0 +1,152 @@
+//! Bytes that several caches have in common, kept once.
+//!
+//! A file of a cache is a name of a file in here, which is called by what it is: content, mode and
+//! time, as only who has made it can call it. Nobody writes to either after they are made.
+
+use runner_host::beneath::{Dir, kind};
+use runner_wire::files::Facts;
+use rustix::fs::FileType;
+use sha2::{Digest, Sha256};
+use std::io;
+
+/// A file of a few bytes takes no more room than a name.
+const WORTH_IT: u64 = 64;
+/// Digits of a name.
+const DIGITS: usize = 64;
+/// Zeros that are summed up at once.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// What a file is called, by the digest of its content and its facts: [`DIGITS`] hexadecimal digits. Who can
+/// write to the folder must not be able to tell them, or files of theirs would be taken for equal ones.
+pub(super) type Naming = Box<dyn Fn(&[u8], &Facts) -> String + Send>;
+
+/// The folder, and the digest of the file that is being written.
+pub(super) struct Shared {
+    folder: Dir,
+    name: Naming,
+    digest: Sha256,
+}
+
+impl Shared {
+    pub(super) fn new(folder: Dir, name: Naming) -> Self {
+        Shared { folder, name, digest: Sha256::new() }
+    }
+
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+    }
+
+    pub(super) fn add_zeros(&mut self, mut length: u64) {
+        while length > 0 {
+            let now = usize::try_from(length).unwrap_or(ZEROS.len()).min(ZEROS.len());
+            self.digest.update(&ZEROS[..now]);
+            length -= now as u64;
+        }
+    }
+
+    /// Has a file that was just written share its bytes. Where that cannot be, it keeps its own.
+    pub(super) fn share(&mut self, place: &Dir, file: &[u8], facts: &Facts, length: u64) {
+        let content = std::mem::take(&mut self.digest).finalize();
+        if length < WORTH_IT {
+            return;
+        }
+        let name = (self.name)(&content, facts);
+        let path = format!("{}/{name}", &name[..2]);
+        if place.hard_link(file, &self.folder, &path).is_ok() {
+            return;
+        }
+        let is_equal = match self.folder.look(&path) {
+            Ok(Some(there)) => {
+                kind(&there) == FileType::RegularFile
+                    && u64::try_from(there.st_size).is_ok_and(|size| size == length)
+            }
+            Ok(None) | Err(_) => {
+                // Somebody else was faster, or a name too many: it keeps its own bytes.
+                let made = self.folder.make_all(&name[..2], 0o755);
+                let _ = made.and_then(|dir| place.hard_link(file, &dir, &name));
+                false
+            }
+        };
+        if is_equal {
+            let _ = self.take(&path, place, file);
+        }
+    }
+
+    /// Has the shared file take the place of the one that was just written.
+    fn take(&self, path: &str, place: &Dir, file: &[u8]) -> io::Result<()> {
+        // Under another name first: the file is never missing.
+        let other = format!(".runner-shared-{}", std::process::id());
+        self.folder.hard_link(path, place, &other)?;
+        place.replace(&other, place, file).or_else(|_| place.remove_file(&other))
+    }
+
+    /// Removes what no cache has any more.
+    pub(super) fn sweep(folder: &Dir) {
+        for entry in folder.entries().unwrap_or_default() {
+            if entry.kind != FileType::Directory {
+                continue;
+            }
+            let Ok(dir) = folder.open(&entry.name) else { continue };
+            for file in dir.entries().unwrap_or_default() {
+                let is_alone = is_name(&entry.name, &file.name)
+                    && dir.stat(&file.name).is_ok_and(|there| {
+                        kind(&there) == FileType::RegularFile && there.st_nlink == 1
+                    });
+                if is_alone {
+                    // One that is gone needs no removal.
+                    let _ = dir.remove_file(&file.name);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a file of that name in a directory of that name can be one that was shared. Earlier versions had
+/// mode and time after the digits.
+fn is_name(dir: &[u8], name: &[u8]) -> bool {
+    let Some((digits, rest)) = name.split_at_checked(DIGITS) else { return false };
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_number = |part: &[u8]| {
+        let part = part.strip_prefix(b"-").unwrap_or(part);
+        !part.is_empty() && part.iter().all(u8::is_ascii_digit)
+    };
+    let mut parts = rest.split(|&byte| byte == b'.');
+    let is_old = || {
+        parts.next() == Some(b"") && {
+            let numbers: Vec<&[u8]> = parts.collect();
+            numbers.len() == 3 && numbers.into_iter().all(is_number)
+        }
+    };
+    digits.iter().all(is_digit)
+        && digits.starts_with(dir)
+        && dir.len() == 2
+        && (rest.is_empty() || is_old())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_are_made_here_are_swept() {
+        let digits = "ab".repeat(32);
+        let dotted = |rest: &str| format!("{digits}{rest}");
+        for (dir, name, is) in [
+            ("ab", digits.clone(), true),
+            ("ab", dotted(".644.1000000000.5"), true),
+            ("ab", dotted(".644.-1.0"), true),
+            ("ab", dotted(".644.1"), false),
+            ("ab", dotted(".644.1.2.3"), false),
+            ("ab", dotted(".x.1.2"), false),
+            ("ab", dotted("c"), false),
+            ("cd", digits.clone(), false),
+            ("abab", digits.clone(), false),
+            ("", digits.clone(), false),
+            ("ab", digits[..62].to_owned(), false),
+            ("ab", digits.to_uppercase(), false),
+            ("posts", "first.md".to_owned(), false),
+        ] {
+            assert_eq!(is_name(dir.as_bytes(), name.as_bytes()), is, "{dir}/{name}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Deflate on every processor: blocks of bytes go in, each comes back squeezed, whoever was fastest.
+//!
+//! Used by the ZIP writer and by the caches' archives. A large file is cut into blocks, each of which
+//! ends on a byte, so that they can be put one after the other; [`END`] closes them.
+
+use crc32fast::Hasher;
+use flate2::{Compress, Compression, FlushCompress, Status};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::{io, thread};
+
+/// Bytes of a block; what one processor works on at a time.
+pub(super) const BLOCK: usize = 1 << 20;
+/// An empty last block.
+pub(super) const END: [u8; 2] = [0x03, 0x00];
+/// As zip and gzip have it.
+const LEVEL: u32 = 6;
+/// What begins a block is tried first; where it does not shrink, the block is not worth the time.
+const SAMPLE: usize = 16 << 10;
+
+/// How a piece is squeezed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// All of a file: a stream of its own, or the bytes as they are where that is shorter.
+    Whole,
+    /// Part of a file.
+    Block,
+}
+
+/// A piece, squeezed.
+#[derive(Clone)]
+pub(super) struct Squeezed {
+    /// Of the bytes that went in.
+    pub crc: Hasher,
+    pub length: usize,
+    /// Whether `bytes` are deflated; else they are as they went in.
+    pub is_deflated: bool,
+    pub bytes: Vec<u8>,
+}
+
+struct Job {
+    pieces: Vec<Vec<u8>>,
+    kind: Piece,
+    answer: SyncSender<Vec<Squeezed>>,
+}
+
+/// Threads that squeeze.
+pub(super) struct Pool {
+    jobs: Option<SyncSender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// One thread for each processor.
+    pub(super) fn new() -> io::Result<Self> {
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        // Room for as many as are worked on: nobody waits for work.
+        let (jobs, queue) = sync_channel::<Job>(count);
+        let queue = Arc::new(Mutex::new(queue));
+        let mut pool = Pool { jobs: Some(jobs), threads: Vec::new() };
+        for _ in 0..count {
+            let queue = Arc::clone(&queue);
+            let work = move || worker(&queue);
+            pool.threads.push(thread::Builder::new().name("deflate".to_owned()).spawn(work)?);
+        }
+        Ok(pool)
+    }
+
+    /// How many pieces can be under way before one has to be taken.
+    pub(super) fn depth(&self) -> usize {
+        self.threads.len() * 2 + 1
+    }
+
+    /// Squeezes some pieces; they come out of the receiver, in order.
+    pub(super) fn squeeze(&self, pieces: Vec<Vec<u8>>, kind: Piece) -> Receiver<Vec<Squeezed>> {
+        let (answer, squeezed) = sync_channel(1);
+        if let Some(jobs) = &self.jobs {
+            // Threads that are gone leave the receiver without an answer, which is told there.
+            let _ = jobs.send(Job { pieces, kind, answer });
+        }
+        squeezed
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has given no answer, which was noticed.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn worker(queue: &Mutex<Receiver<Job>>) {
+    let mut state = Squeezer::new();
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        let squeezed = job.pieces.into_iter().map(|piece| state.squeeze(piece, job.kind)).collect();
+        // Nobody waits for it where something else went wrong meanwhile.
+        let _ = job.answer.send(squeezed);
+    }
+}
+
+struct Squeezer {
+    usual: Compress,
+    stored: Compress,
+    /// A block of nothing but zeros: a sparse file has many.
+    zeros: Option<Squeezed>,
+}
+
+impl Squeezer {
+    fn new() -> Self {
+        Squeezer {
+            usual: Compress::new(Compression::new(LEVEL), false),
+            stored: Compress::new(Compression::none(), false),
+            zeros: None,
+        }
+    }
+
+    fn squeeze(&mut self, piece: Vec<u8>, kind: Piece) -> Squeezed {
+        let is_zeros = kind == Piece::Block && piece.len() == BLOCK && is_zero(&piece);
+        if is_zeros && let Some(zeros) = &self.zeros {
+            return zeros.clone();
+        }
+        let mut crc = Hasher::new();
+        crc.update(&piece);
+        let length = piece.len();
+        let flush = match kind {
+            Piece::Whole => FlushCompress::Finish,
+            Piece::Block => FlushCompress::Sync,
+        };
+        let shrinks = length <= SAMPLE * 2 || {
+            let sample = deflate(&mut self.usual, &piece[..SAMPLE], FlushCompress::Finish);
+            sample.len() < SAMPLE - SAMPLE / 32
+        };
+        let squeezed = match kind {
+            Piece::Whole if !shrinks => None,
+            Piece::Block if !shrinks => Some(deflate(&mut self.stored, &piece, flush)),
+            Piece::Whole | Piece::Block => Some(deflate(&mut self.usual, &piece, flush)),
+        };
+        let squeezed = match squeezed {
+            Some(bytes) if kind == Piece::Block || bytes.len() < length => {
+                Squeezed { crc, length, is_deflated: true, bytes }
+            }
+            _ => Squeezed { crc, length, is_deflated: false, bytes: piece },
+        };
+        if is_zeros {
+            self.zeros = Some(squeezed.clone());
+        }
+        squeezed
+    }
+}
+
+/// Whether there is nothing but zeros.
+fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
+fn deflate(state: &mut Compress, input: &[u8], flush: FlushCompress) -> Vec<u8> {
+    state.reset();
+    // What does not shrink grows by five bytes for each 16 KiB, at most.
+    let mut output = Vec::with_capacity(input.len() + input.len() / 2048 + 128);
+    loop {
+        let taken = usize::try_from(state.total_in()).unwrap_or(usize::MAX).min(input.len());
+        // Its only error is that of a dictionary that is missing, and there is none.
+        let status = state.compress_vec(&input[taken..], &mut output, flush);
+        let is_all = state.total_in() == input.len() as u64;
+        let is_done = match flush {
+            FlushCompress::Finish => matches!(status, Ok(Status::StreamEnd) | Err(_)),
+            _ => is_all && output.len() < output.capacity(),
+        };
+        if is_done {
+            return output;
+        }
+        output.reserve(input.len() / 2 + 128);
+    }
+}

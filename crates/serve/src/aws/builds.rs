@@ -1,0 +1,138 @@
+//! The builds of this machine as AWS's calls see them: records, live ones included.
+//!
+//! A live build's record is made from its log, which is read on from where it was read last.
+
+use super::call::Refusal;
+use runner_client::{ClientError, Link};
+use runner_core::record::{Build, record};
+use runner_core::view::BuildView;
+use runner_folder::events::Follower;
+use runner_folder::state::{self, BuildDir, Home, Need, StateError, all_builds, live_builds};
+use runner_wire::control::{Answer, Request, Status};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A build.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) record: Build,
+    pub(super) dir: BuildDir,
+    pub(super) uuid: String,
+    /// It has not ended.
+    pub(super) is_live: bool,
+}
+
+/// The builds of one state folder.
+#[derive(Clone)]
+pub(super) struct Builds {
+    home: Home,
+    logs: Arc<Mutex<HashMap<String, Follower>>>,
+}
+
+impl Builds {
+    pub(super) fn of(home: &Home) -> Self {
+        Builds { home: home.clone(), logs: Arc::default() }
+    }
+
+    /// The build with this uuid.
+    pub(super) async fn get(&self, uuid: &str) -> Option<Known> {
+        // Nothing else names a folder.
+        let uuid = uuid::Uuid::try_parse(uuid).ok()?.hyphenated().to_string();
+        self.read(move |builds| builds.one(&uuid)).await.flatten()
+    }
+
+    /// The live build that is meant, by the rule of every verb; otherwise what there is.
+    pub(super) async fn find(&self, wanted: &str) -> Result<Known, String> {
+        let wanted = wanted.to_owned();
+        let found = self.read(move |builds| {
+            let found = state::find(&builds.home, Some(&wanted), Need::Live);
+            let found = found.map_err(|error| error.in_full())?;
+            builds.one(&found.uuid).ok_or_else(|| format!("build {} has gone", found.id))
+        });
+        found.await.unwrap_or_else(|| Err("the builds could not be looked through".to_owned()))
+    }
+
+    /// All of them, the newest first.
+    pub(super) async fn all(&self) -> Result<Vec<Known>, Refusal> {
+        self.list(|home| Ok(all_builds(home)?.0)).await
+    }
+
+    /// Those that have not ended, the newest first.
+    pub(super) async fn live(&self) -> Result<Vec<Known>, Refusal> {
+        let mut live = self.list(live_builds).await?;
+        live.retain(|known| known.is_live);
+        Ok(live)
+    }
+
+    /// Where the state folder cannot be read, that is said: an empty list would be another answer.
+    async fn list(
+        &self,
+        look: fn(&Home) -> Result<Vec<state::Known>, StateError>,
+    ) -> Result<Vec<Known>, Refusal> {
+        let listed = self.read(move |builds| {
+            let known = look(&builds.home)?;
+            Ok(builds.sorted(known.into_iter().map(|known| known.uuid)))
+        });
+        let failed = |error: String| Refusal::new("InternalFailure", error).with_status(500);
+        match listed.await {
+            Some(listed) => listed.map_err(|error: StateError| failed(error.to_string())),
+            None => Err(failed("the builds could not be looked through".to_owned())),
+        }
+    }
+
+    fn sorted(&self, uuids: impl Iterator<Item = String>) -> Vec<Known> {
+        let mut known: Vec<Known> = uuids.filter_map(|uuid| self.one(&uuid)).collect();
+        known.sort_by(|a, b| {
+            b.record.start_time.total_cmp(&a.record.start_time).then_with(|| b.uuid.cmp(&a.uuid))
+        });
+        known
+    }
+
+    /// Reads files, where that holds up nobody else.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Builds) -> T + Send + 'static,
+    ) -> Option<T> {
+        let builds = self.clone();
+        tokio::task::spawn_blocking(move || read(&builds)).await.ok()
+    }
+
+    fn one(&self, uuid: &str) -> Option<Known> {
+        let dir = BuildDir::of(&self.home, uuid);
+        let known = |record, is_live| {
+            Some(Known { record, dir: dir.clone(), uuid: uuid.to_owned(), is_live })
+        };
+        if let Some(ended) = dir.record().ok()? {
+            self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(uuid);
+            return known(ended, false);
+        }
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = record(follow(&mut logs, uuid, &dir).ok()??);
+        let is_live = !made.build_complete;
+        known(made, is_live)
+    }
+}
+
+fn follow<'a>(
+    logs: &'a mut HashMap<String, Follower>,
+    uuid: &str,
+    dir: &BuildDir,
+) -> io::Result<Option<&'a BuildView>> {
+    let log = match logs.entry(uuid.to_owned()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => place.insert(Follower::open(dir)?),
+    };
+    log.catch_up()
+}
+
+impl Known {
+    /// How it stands, from its owner.
+    pub(super) async fn status(&self) -> Result<Status, ClientError> {
+        match Link::connect(&self.dir).await?.ask(&Request::Status).await? {
+            Answer::Status(status) => Ok(status),
+            other => Err(other.into()),
+        }
+    }
+}

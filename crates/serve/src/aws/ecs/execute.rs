@@ -1,0 +1,123 @@
+//! ExecuteCommand: a session with a command in a task.
+
+use super::clusters::{check_cluster, in_cluster};
+use super::tasks::{container_arn, find, runtime_id};
+use super::{CONTAINER, invalid};
+use crate::aws::builds::Known;
+use crate::aws::call::Refusal;
+use crate::aws::documents;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::resources::{Resource, cluster_arn, last, task_arn};
+use crate::aws::targets::{CLUSTER, ECS_IDLE, check, no_session, task_id};
+use crate::gateway::Asked;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What the service itself says.
+const NOT_ENABLED: &str = "The execute command failed because execute command was not enabled when the \
+    task was run or the execute command agent isn't running. Wait and try again or run a new task with \
+    execute command enabled and try again.";
+
+/// The build that a call which needs a live one names: by its task, or as every verb takes it.
+async fn named(task: &str, endpoint: &Endpoint) -> Result<Known, String> {
+    match find(task, endpoint).await {
+        Some(known) => Ok(known),
+        None => {
+            let found = endpoint.builds.find(last(task)).await;
+            found.map_err(|why| format!("The specified task was not found: {why}."))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExecuteCommand {
+    cluster: Option<String>,
+    container: Option<String>,
+    command: String,
+    #[serde(default)]
+    interactive: bool,
+    task: String,
+}
+
+impl Input for ExecuteCommand {
+    type Subject = Result<Known, Refusal>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        if !self.interactive {
+            return Err(invalid("Interactive is the only mode supported currently."));
+        }
+        let known = match check_cluster(self.cluster.as_deref()) {
+            Ok(()) => named(&self.task, endpoint).await.map_err(invalid),
+            Err(refusal) => Err(refusal),
+        };
+        let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
+        let task = Resource::task(cluster, &self.task, known.as_ref().ok());
+        let container = self.container.as_deref().unwrap_or(CONTAINER);
+        let mut context = in_cluster(cluster);
+        context.push(("ecs:container-name", container.to_owned()));
+        context.extend(task.names.first().map(|arn| ("ecs:task", arn.clone())));
+        if let Ok(known) = &known {
+            let is_enabled = known.record.debug_session.session_enabled;
+            context.push(("ecs:enable-execute-command", is_enabled.to_string()));
+        }
+        Ok((Scope::of([task]).when(context), known))
+    }
+
+    async fn answer(
+        self,
+        known: Self::Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let known = known?;
+        if self.container.is_some_and(|container| container != CONTAINER) {
+            return Err(invalid(format!("The task has one container, `{CONTAINER}`.")));
+        }
+        if !known.is_live || !known.record.debug_session.session_enabled {
+            return Err(invalid(NOT_ENABLED));
+        }
+        execute(known, &self.command, origin, endpoint).await
+    }
+}
+
+/// Opens a session with a command.
+async fn execute(
+    known: Known,
+    command: &str,
+    origin: &Origin,
+    endpoint: &Endpoint,
+) -> Result<Value, Refusal> {
+    let plan = documents::command(command).map_err(invalid)?;
+    let reachable = check(known).await.map_err(|why| {
+        tracing::debug!(why, "a task that cannot be reached");
+        let text = format!("The execute command agent cannot be reached: {why}.");
+        Refusal::new("TargetNotConnectedException", text)
+    })?;
+    let known = reachable.known;
+    let asked = Asked {
+        prefix: "ecs-execute-command".to_owned(),
+        target: format!("ecs:{CLUSTER}_{}_{}", task_id(&known), runtime_id(&known)),
+        document: None,
+        reason: None,
+        owner: origin.caller.arn.clone(),
+        idle: ECS_IDLE,
+        longest: reachable.longest,
+        build: known.dir.clone(),
+        plan,
+    };
+    let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
+    Ok(json!({
+        "clusterArn": cluster_arn(CLUSTER),
+        "taskArn": task_arn(CLUSTER, &task_id(&known)),
+        "containerName": CONTAINER,
+        "containerArn": container_arn(&known),
+        "interactive": true,
+        "session": {
+            "sessionId": session,
+            "streamUrl": origin.stream_url(&session),
+            "tokenValue": token,
+        },
+    }))
+}

@@ -1,0 +1,115 @@
+//! The key pair of this machine's endpoints: made when it is first needed, and kept.
+//!
+//! A file in the form AWS's tools read credentials from, for the caller alone. What it opens is what
+//! the caller could do anyway, with `runner attach`.
+
+use aws_credential_types::Credentials;
+use runner_folder::state::random;
+use runner_folder::state::{Home, StateError};
+use runner_host::private::write_durably;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The profile under which it stands in the file.
+pub const PROFILE: &str = "runner";
+/// What AWS's access key ids are made of.
+const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// An access key and its secret.
+#[derive(Clone)]
+pub struct KeyPair {
+    pub(super) id: String,
+    pub(super) secret: String,
+    path: PathBuf,
+}
+
+impl KeyPair {
+    /// Where that of this state folder is, or will be.
+    pub fn place(home: &Home) -> PathBuf {
+        home.root().join("aws-credentials")
+    }
+
+    /// The one of this state folder.
+    pub fn open(home: &Home) -> Result<Self, StateError> {
+        let path = Self::place(home);
+        let failed = |doing| move |error| StateError::new(doing, &Self::place(home), error);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let mode = fs::metadata(&path).map_err(failed("look at"))?.mode();
+                if mode & 0o077 != 0 {
+                    let error = io::Error::other("others may read it: chmod 600, or remove it");
+                    return Err(StateError::new("use", &path, error));
+                }
+                Self::parse(&text, &path).ok_or_else(|| {
+                    let error = io::Error::other("it holds no key pair: remove it");
+                    StateError::new("use", &path, error)
+                })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let pair = Self::make(&path).map_err(failed("make"))?;
+                // Of two that are made at once the file holds one.
+                let text = fs::read_to_string(&path).map_err(failed("read"))?;
+                Ok(Self::parse(&text, &path).unwrap_or(pair))
+            }
+            Err(error) => Err(failed("read")(error)),
+        }
+    }
+
+    /// The one of this state folder, where it has one already.
+    pub fn existing(home: &Home) -> Result<Option<Self>, StateError> {
+        match fs::symlink_metadata(Self::place(home)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => Self::open(home).map(Some),
+        }
+    }
+
+    /// As calls are signed with it.
+    pub fn credentials(&self) -> Credentials {
+        Credentials::new(&self.id, &self.secret, None, None, "runner")
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn make(path: &Path) -> io::Result<Self> {
+        let id: String = random::<16>()?
+            .iter()
+            .map(|byte| char::from(LETTERS[usize::from(byte & 31)]))
+            .collect();
+        let secret: String = random::<20>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let pair = KeyPair { id: format!("AKIA{id}"), secret, path: path.to_path_buf() };
+        let keys =
+            format!("aws_access_key_id = {}\naws_secret_access_key = {}\n", pair.id, pair.secret);
+        let text = format!(
+            "# Made by runner: opens its own endpoint on this machine and nothing at AWS.\n\
+             [default]\n{keys}[{PROFILE}]\n{keys}"
+        );
+        write_durably(path, text.as_bytes())?;
+        Ok(pair)
+    }
+
+    fn parse(text: &str, path: &Path) -> Option<Self> {
+        let value = |name: &str| {
+            text.lines().find_map(|line| {
+                let (key, value) = line.split_once('=')?;
+                (key.trim() == name && !value.trim().is_empty()).then(|| value.trim().to_owned())
+            })
+        };
+        Some(KeyPair {
+            id: value("aws_access_key_id")?,
+            secret: value("aws_secret_access_key")?,
+            path: path.to_path_buf(),
+        })
+    }
+}
+
+#[cfg(test)]
+impl KeyPair {
+    pub(super) fn for_tests(id: &str, secret: &str) -> Self {
+        KeyPair { id: id.to_owned(), secret: secret.to_owned(), path: PathBuf::new() }
+    }
+}

@@ -1,0 +1,30 @@
+//! AWS's calls, answered for the builds of this machine: Session Manager, ECS Exec, CodeBuild, STS.
+//!
+//! `calls` gets a request from the server (`crate::http`), `sigv4` says who sent it, `call` reads it and finds its
+//! row in the one table of `operations`, a file a service answers it, and `call` writes the answer as the client's
+//! protocol wants it. Sessions are the `gateway`'s. Offered by `runner run --enable-session` from its first pause on, and by
+//! `runner serve`; the answers are the same.
+
+mod builds;
+mod call;
+mod calls;
+mod codebuild;
+mod documents;
+mod ecs;
+mod endpoint;
+mod keys;
+mod operations;
+mod others;
+mod page;
+mod policy;
+mod resources;
+mod server;
+mod sigv4;
+mod ssm;
+mod sts;
+mod targets;
+
+pub use crate::http::bind;
+pub use endpoint::{Access, Endpoint};
+pub use keys::{KeyPair, PROFILE};
+pub use server::Server;

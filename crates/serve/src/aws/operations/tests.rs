@@ -1,0 +1,365 @@
+//! The table, walked over real connections.
+
+use super::*;
+use crate::aws::endpoint::Access;
+use crate::aws::keys::KeyPair;
+use crate::aws::policy::{Caller, Policy};
+use crate::aws::server::Server;
+use crate::gateway::{Asked, SessionPlan, Work};
+use crate::http::bind;
+use runner_core::arn::arn;
+use runner_folder::state::{BuildDir, Home};
+use runner_wire::ssm::handshake::SessionType;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A build that has ended.
+const UUID: &str = "01234567-89ab-4def-8123-456789abcdef";
+const TASK: &str = "0123456789ab4def8123456789abcdef";
+
+/// What a test asks of an operation, and what of it is looked at.
+struct Sample {
+    name: &'static str,
+    body: String,
+    /// What nobody else's answer contains.
+    sign: &'static str,
+    /// The names that are judged.
+    judged: Vec<String>,
+    /// What the audit keeps besides.
+    kept: Vec<(&'static str, String)>,
+}
+
+fn sample(name: &'static str, body: &Value, sign: &'static str, judged: &[&str]) -> Sample {
+    let judged = judged.iter().map(|name| (*name).to_owned()).collect();
+    Sample { name, body: body.to_string(), sign, judged, kept: Vec::new() }
+}
+
+impl Sample {
+    fn keeps(mut self, kept: &[(&'static str, &str)]) -> Self {
+        self.kept = kept.iter().map(|(field, text)| (*field, (*text).to_owned())).collect();
+        self
+    }
+}
+
+/// One of each operation, in the order of the table; `session` is one that is open.
+fn samples(session: &str) -> Vec<Sample> {
+    let id = format!("demo:{UUID}");
+    let build = &arn("codebuild", &format!("build/{id}"));
+    let project = &arn("codebuild", "project/demo");
+    let task = &arn("ecs", &format!("task/default/{TASK}"));
+    let cluster = &arn("ecs", "cluster/default");
+    let (nowhere, nobody) = (&arn("codebuild", "build/x"), &arn("codebuild", "build/demo:x"));
+    let one = &arn("ssm", &format!("session/{session}"));
+    let document = &arn("ssm", "document/mine");
+    let command = json!({"command": ["ls"]});
+    let start = json!({"Target": "codebuild:x", "DocumentName": "mine", "Parameters": command});
+    let execute = json!({"task": TASK, "command": "sh", "interactive": true});
+    let told = json!({"SessionId": session});
+    vec![
+        sample(
+            "BatchGetBuilds",
+            &json!({"ids": [id, "demo:x"]}),
+            r#""buildsNotFound":["demo:x"]"#,
+            &[build, project, nobody],
+        )
+        .keeps(&[("target", &format!("{id}, demo:x"))]),
+        sample("ListBuilds", &json!({}), r#"{"ids":["#, &["*"]),
+        sample("StopBuild", &json!({"id": id}), r#"{"build":{"#, &[build, project])
+            .keeps(&[("target", &id)]),
+        sample("StartSession", &start, "codebuild:x is not connected", &[nowhere, document])
+            .keeps(&[("target", "codebuild:x"), ("document", "mine"), ("command", "ls")]),
+        sample("ResumeSession", &told, "TokenValue", &[one]).keeps(&[("sessionId", session)]),
+        sample("TerminateSession", &told, r#"{"SessionId":"#, &[one])
+            .keeps(&[("sessionId", session)]),
+        sample("DescribeSessions", &json!({"State": "Active"}), r#""Sessions":["#, &["*"]),
+        sample("GetConnectionStatus", &json!({"Target": "x"}), "notconnected", &[nowhere])
+            .keeps(&[("target", "x")]),
+        sample("ExecuteCommand", &execute, "execute command was not enabled", &[task])
+            .keeps(&[("target", TASK), ("command", "sh")]),
+        sample("DescribeTasks", &json!({"tasks": [TASK]}), r#""lastStatus":"STOPPED""#, &[task])
+            .keeps(&[("target", TASK)]),
+        sample("ListTasks", &json!({"cluster": "default"}), r#""taskArns":"#, &["*"])
+            .keeps(&[("target", "default")]),
+        sample("DescribeClusters", &json!({}), r#""runningTasksCount":0"#, &[cluster]),
+        sample("ListClusters", &json!({}), r#""clusterArns":"#, &["*"]),
+        Sample {
+            body: "Action=GetCallerIdentity&Version=2011-06-15".to_owned(),
+            ..sample("GetCallerIdentity", &json!({}), "<GetCallerIdentityResult>", &["*"])
+        },
+    ]
+}
+
+/// What was asked of a policy: the action, and every name of the resource.
+type Asks = Arc<Mutex<Vec<(&'static str, Vec<String>, Vec<String>, Context)>>>;
+
+/// Says the same to everybody, and keeps what it was asked.
+struct Always {
+    verdict: Result<(), String>,
+    asked: Asks,
+}
+
+impl Policy for Always {
+    fn judge(
+        &self,
+        _: &Caller,
+        action: &'static str,
+        resource: &Resource,
+        context: &Context,
+    ) -> Result<(), String> {
+        let one = (action, resource.names.clone(), resource.also.clone(), context.clone());
+        self.asked.lock().expect("no panic").push(one);
+        self.verdict.clone()
+    }
+}
+
+/// An endpoint with one build that has ended and one session.
+struct Rig {
+    address: SocketAddr,
+    endpoint: Arc<Endpoint>,
+    session: String,
+    asked: Asks,
+    home: TempDir,
+    _server: Server,
+}
+
+impl Rig {
+    async fn start(verdict: Result<(), String>) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
+        let build = BuildDir::of(&home, UUID);
+        std::fs::create_dir_all(build.path()).expect("a folder");
+        let record = serde_json::from_value(record()).expect("a record");
+        build.write_record(&record).expect("a record");
+        let asked = Asks::default();
+        let policy = Box::new(Always { verdict, asked: Arc::clone(&asked) });
+        let keys = KeyPair::for_tests("AKIAEXAMPLE", "secret");
+        let endpoint = Endpoint::with_policy(&home, keys, Access::Local, policy);
+        let plan = SessionPlan {
+            kind: SessionType::StandardStream,
+            properties: Value::Null,
+            work: Work::Shell,
+        };
+        let wanted = Asked {
+            prefix: "ann".to_owned(),
+            target: "codebuild:x".to_owned(),
+            document: None,
+            reason: None,
+            owner: "arn:aws:iam::000000000000:user/ann".to_owned(),
+            idle: Duration::from_secs(3600),
+            longest: None,
+            build,
+            plan,
+        };
+        let (session, _) = endpoint.gateway.open(wanted).expect("a session");
+        let listener = bind("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = Server::start(listener, Arc::clone(&endpoint));
+        Rig { address, endpoint, session, asked, home: dir, _server: server }
+    }
+
+    /// Calls an operation as a client does; the status and the body of the answer.
+    async fn call(&self, service: Service, name: &str, body: &str) -> (u16, String) {
+        let head = match service {
+            Service::CodeBuild => format!("X-Amz-Target: CodeBuild_20161006.{name}"),
+            Service::Ssm => format!("X-Amz-Target: AmazonSSM.{name}"),
+            Service::Ecs => format!("X-Amz-Target: AmazonEC2ContainerServiceV20141113.{name}"),
+            Service::Sts => "Content-Type: application/x-www-form-urlencoded".to_owned(),
+        };
+        let mut stream = TcpStream::connect(self.address).await.expect("a connection");
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\n{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        let status = answer[9..12].parse().expect("a status");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status, body.to_owned())
+    }
+
+    /// The calls in the audit.
+    fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.home.path().join("audit.jsonl")).expect("a file");
+        let lines = text.lines().map(|line| serde_json::from_str(line).expect("a line"));
+        lines.filter(|line: &Value| line.get("caller").is_some()).collect()
+    }
+}
+
+fn record() -> Value {
+    json!({
+        "id": format!("demo:{UUID}"), "arn": arn("codebuild", &format!("build/demo:{UUID}")),
+        "buildNumber": 1, "startTime": 1.0, "endTime": 2.0, "currentPhase": "COMPLETED",
+        "buildStatus": "SUCCEEDED", "projectName": "demo", "phases": [],
+        "source": {"type": "S3", "location": "x", "buildspec": ""}, "secondarySources": [],
+        "secondarySourceVersions": [], "artifacts": {"location": ""}, "cache": {"type": "NO_CACHE"},
+        "environment": {
+            "type": "LINUX_CONTAINER", "image": "host", "computeType": "x",
+            "environmentVariables": [], "privilegedMode": false,
+        },
+        "logs": {"groupName": "x", "streamName": "y"}, "timeoutInMinutes": 60,
+        "queuedTimeoutInMinutes": 480, "buildComplete": true, "initiator": "me",
+        "exportedEnvironmentVariables": [], "debugSession": {"sessionEnabled": false},
+    })
+}
+
+/// Each row is performed by what answers so, and by nothing else; each is judged by what it names.
+#[tokio::test]
+async fn every_operation_is_answered_and_judged_on_what_it_names() {
+    let rig = Rig::start(Ok(())).await;
+    let samples = samples(&rig.session);
+    let names = |all: &[Operation]| all.iter().map(|row| row.name).collect::<Vec<_>>();
+    let sampled: Vec<_> = samples.iter().map(|sample| sample.name).collect();
+    assert_eq!(names(OPERATIONS), sampled);
+    for (row, sample) in OPERATIONS.iter().zip(samples) {
+        let (_, answer) = rig.call(row.service, row.name, &sample.body).await;
+        assert!(answer.contains(sample.sign), "{}: {answer}", row.name);
+        let asked = std::mem::take(&mut *rig.asked.lock().expect("no panic"));
+        assert!(asked.iter().all(|(action, ..)| *action == row.action), "{asked:?}");
+        let judged: Vec<String> = asked.into_iter().flat_map(|(_, names, ..)| names).collect();
+        assert_eq!(judged, sample.judged, "{}", row.name);
+    }
+}
+
+/// Who may not is told so, and nothing happens; also where there is no such thing.
+#[tokio::test]
+async fn a_policy_that_denies_denies_every_operation() {
+    let rig = Rig::start(Err("because nobody may".to_owned())).await;
+    for (row, sample) in OPERATIONS.iter().zip(samples(&rig.session)) {
+        let (status, answer) = rig.call(row.service, row.name, &sample.body).await;
+        let (code, wanted) = match row.service {
+            Service::Sts => ("AccessDenied", 403),
+            Service::CodeBuild | Service::Ssm | Service::Ecs => ("AccessDeniedException", 400),
+        };
+        assert_eq!(status, wanted, "{}: {answer}", row.name);
+        let text = format!("is not authorized to perform: {} on resource: ", row.action);
+        for part in [code, &text, "because nobody may"] {
+            assert!(answer.contains(part), "{}: {answer}", row.name);
+        }
+        assert!(!answer.contains(sample.sign), "{}: {answer}", row.name);
+    }
+    let open = rig.endpoint.gateway.facts(&rig.session).expect("a session");
+    assert_eq!((open.status.name(), open.ended.is_some()), ("Connecting", false));
+    // What nobody finds sounds as what is there.
+    for (service, name, body) in [
+        (Service::Ssm, "TerminateSession", r#"{"SessionId":"never"}"#),
+        (Service::CodeBuild, "StopBuild", r#"{"id":"demo:x"}"#),
+        (Service::Ecs, "ExecuteCommand", r#"{"task":"x","command":"x","interactive":true}"#),
+        (Service::Ecs, "DescribeTasks", r#"{"cluster":"x","tasks":["x"]}"#),
+    ] {
+        let (_, answer) = rig.call(service, name, body).await;
+        assert!(answer.contains("AccessDeniedException"), "{name}: {answer}");
+    }
+}
+
+/// Answered or refused, a line says who has asked for what.
+#[tokio::test]
+async fn every_operation_leaves_its_line_in_the_audit() {
+    for (verdict, is_refused) in [(Ok(()), false), (Err("no".to_owned()), true)] {
+        let rig = Rig::start(verdict).await;
+        for (row, sample) in OPERATIONS.iter().zip(samples(&rig.session)) {
+            let before = rig.audit_length();
+            rig.call(row.service, row.name, &sample.body).await;
+            let lines = rig.audit();
+            assert_eq!(lines.len(), before + 1, "{}", row.name);
+            let line = &lines[before];
+            assert_eq!(line["event"], *row.action);
+            assert_eq!(line["readOnly"], row.effect == Effect::Reads, "{line}");
+            assert!(line["source"].is_string() && line["time"].is_string(), "{line}");
+            let result = line["result"].as_str().expect("a result");
+            assert_eq!(result.starts_with("AccessDenied"), is_refused, "{line}");
+            let known = ["target", "document", "command", "sessionId"];
+            let found = known
+                .iter()
+                .filter_map(|field| Some((*field, line.get(*field)?.as_str()?.to_owned())));
+            let (mut found, mut kept): (Vec<_>, _) = (found.collect(), sample.kept);
+            found.sort_unstable();
+            kept.sort_unstable();
+            assert_eq!(found, kept, "{line}");
+        }
+    }
+}
+
+impl Rig {
+    fn audit_length(&self) -> usize {
+        let is_there = self.home.path().join("audit.jsonl").exists();
+        if is_there { self.audit().len() } else { 0 }
+    }
+}
+
+/// A build is one thing under all its names, and what it belongs to counts where a rule denies.
+#[tokio::test]
+async fn a_build_is_judged_under_all_its_names() {
+    let rig = Rig::start(Ok(())).await;
+    let of = |action: &str| {
+        let mut asked = rig.asked.lock().expect("no panic");
+        let at = asked.iter().position(|(name, ..)| *name == action);
+        asked.swap_remove(at.unwrap_or_else(|| panic!("no {action}")))
+    };
+    for (row, sample) in OPERATIONS.iter().zip(samples(&rig.session)) {
+        rig.call(row.service, row.name, &sample.body).await;
+    }
+    let build = arn("codebuild", &format!("build/demo:{UUID}"));
+    let task = arn("ecs", &format!("task/default/{TASK}"));
+    let cluster = arn("ecs", "cluster/default");
+    assert_eq!(of("codebuild:StopBuild").2, [task.clone(), cluster.clone()]);
+    let (_, _, also, context) = of("ecs:ExecuteCommand");
+    assert_eq!(also, [build, cluster.clone()]);
+    let wanted = [
+        ("ecs:cluster", cluster.as_str()),
+        ("ecs:container-name", "build"),
+        ("ecs:task", &task),
+        ("ecs:enable-execute-command", "false"),
+    ];
+    assert_eq!(context, wanted.map(|(key, value)| (key, value.to_owned())));
+    let wanted = [
+        ("ssm:resourceTag/aws:ssmmessages:session-id", "ann"),
+        ("ssm:resourceTag/aws:ssmmessages:target-id", "codebuild:x"),
+    ];
+    for action in ["ssm:ResumeSession", "ssm:TerminateSession"] {
+        assert_eq!(of(action).3, wanted.map(|(key, value)| (key, value.to_owned())));
+    }
+}
+
+#[test]
+fn the_table_is_whole() {
+    for row in OPERATIONS {
+        assert_eq!(row.action, format!("{}:{}", row.service.name(), row.name));
+        // Each action once, and found.
+        assert_eq!(find(row.service, row.name).expect("a row").action, row.action);
+        assert_eq!(OPERATIONS.iter().filter(|other| other.action == row.action).count(), 1);
+    }
+    assert!(find(Service::Ssm, "StopBuild").is_none());
+}
+
+#[test]
+fn what_is_offered_in_words() {
+    let wanted = "BatchGetBuilds, ListBuilds, StopBuild of CodeBuild; StartSession, ResumeSession, \
+                  TerminateSession, DescribeSessions, GetConnectionStatus of SSM; ExecuteCommand, \
+                  DescribeTasks, ListTasks, DescribeClusters, ListClusters of ECS; GetCallerIdentity of STS";
+    assert_eq!(offered(), wanted);
+}
+
+/// What stands in no row is refused with what there is, by every service.
+#[tokio::test]
+async fn what_is_not_in_the_table_is_not_offered() {
+    let rig = Rig::start(Ok(())).await;
+    for (service, name, body) in [
+        (Service::CodeBuild, "ListProjects", "{}"),
+        (Service::Ssm, "SendCommand", "{}"),
+        (Service::Ssm, "startsession", "{}"),
+        (Service::Ecs, "StopBuild", "{}"),
+        (Service::Sts, "", "Action=GetSessionToken&Version=2011-06-15"),
+    ] {
+        let (status, answer) = rig.call(service, name, body).await;
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.contains(&format!("not offered by this endpoint, which has {}", offered())));
+    }
+    assert!(rig.asked.lock().expect("no panic").is_empty());
+}

@@ -1,0 +1,33 @@
+//! The endpoint at an address: AWS's calls, and beside them the websockets of sessions.
+
+use super::calls::Calls;
+use super::endpoint::Endpoint;
+use crate::gateway::Channels;
+use crate::http;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// An endpoint that is being served.
+pub struct Server {
+    endpoint: Arc<Endpoint>,
+    http: http::Server,
+}
+
+impl Server {
+    /// Serves until it is closed.
+    pub fn start(listener: TcpListener, endpoint: Arc<Endpoint>) -> Self {
+        let channels = Channels(Arc::clone(&endpoint.gateway));
+        // A request for a websocket is a call of nothing, so those are looked for first.
+        let sites: Vec<Box<dyn http::Site>> =
+            vec![Box::new(channels), Box::new(Calls(Arc::clone(&endpoint)))];
+        Server { endpoint, http: http::Server::start(listener, sites) }
+    }
+
+    /// Takes no more calls, tells every session why it ends, and waits, a little, until all have
+    /// heard.
+    pub async fn close(&self, reason: &str) {
+        self.http.close();
+        self.endpoint.close(reason).await;
+        self.http.settle().await;
+    }
+}

@@ -1,0 +1,289 @@
+//! A command without a terminal: its output in the order it is written, or told apart from its errors
+//! and with its exit code.
+
+use super::terminal::ended;
+use super::{Opening, Said, opening};
+use crate::gateway::plan::Outputs;
+use bytes::BufMut;
+use nix::sys::signal::Signal;
+use runner_client::{ClientError, Link};
+use runner_folder::state::BuildDir;
+use runner_wire::control::{Answer, Open, Request, encode};
+use runner_wire::ssm::Payload;
+use runner_wire::ssm::message::{HEADER_LEN, buffer};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use tokio::net::unix::pipe::Receiver;
+
+/// What a client sends for Ctrl-C and Ctrl-\.
+const INTERRUPT: u8 = 0x03;
+const QUIT: u8 = 0x1c;
+
+pub(super) struct Command {
+    state: State,
+    /// Output and errors; the latter only where they are told apart.
+    outputs: Vec<Output>,
+    tells_exit_code: bool,
+    /// Signals that were typed before the command ran, and frames its build has not taken yet.
+    pending: Vec<u8>,
+    exit: Option<Exit>,
+}
+
+enum State {
+    Opening(Opening),
+    Open(Link),
+    /// It could not be started, and this is left to be said of it.
+    NotStarted(VecDeque<(Payload, String)>),
+    Over(String),
+}
+
+/// How it ended.
+struct Exit {
+    code: u8,
+    is_told: bool,
+}
+
+/// One of the command's outputs.
+struct Output {
+    pipe: Option<Receiver>,
+    payload: Payload,
+    /// Put where a line begins.
+    prefix: String,
+    is_at_line_start: bool,
+    /// What is left to be read of a command that has ended.
+    left: Option<u64>,
+}
+
+impl Output {
+    fn new(payload: Payload, prefix: &str) -> Self {
+        let prefix = prefix.to_owned();
+        Output { pipe: None, payload, prefix, is_at_line_start: true, left: None }
+    }
+
+    /// What is there now.
+    fn read(&mut self, room: usize) -> Option<Vec<u8>> {
+        let most = self.left.map_or(room, |left| room.min(usize::try_from(left).unwrap_or(room)));
+        let pipe = self.pipe.as_ref()?;
+        let mut message = buffer(most + self.prefix.len());
+        if self.is_at_line_start {
+            message.extend_from_slice(self.prefix.as_bytes());
+        }
+        let read =
+            if most == 0 { Ok(0) } else { pipe.try_read_buf(&mut (&mut message).limit(most)) };
+        match read {
+            Ok(0) => {
+                self.pipe = None;
+                None
+            }
+            Ok(read) => {
+                self.left = self.left.map(|left| left.saturating_sub(read as u64));
+                self.is_at_line_start = message.last() == Some(&b'\n');
+                debug_assert!(message.len() > HEADER_LEN);
+                Some(message)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) => {
+                self.pipe = None;
+                None
+            }
+        }
+    }
+}
+
+impl Command {
+    pub(super) fn new(
+        build: BuildDir,
+        name: String,
+        argv: Vec<String>,
+        outputs: &Outputs,
+        tells_apart: bool,
+    ) -> Self {
+        // A client that knows nothing of errors and exit codes would drop them.
+        let (merged, outputs) = match outputs {
+            Outputs::Apart { stdout_prefix, stderr_prefix } if tells_apart => {
+                let stdout = Output::new(Payload::Bytes, stdout_prefix);
+                (false, vec![stdout, Output::new(Payload::StdErr, stderr_prefix)])
+            }
+            Outputs::Apart { .. } | Outputs::Merged => {
+                (true, vec![Output::new(Payload::Bytes, "")])
+            }
+        };
+        let open = Open { argv, merged, name: Some(name), keeps_time: true, ..Open::default() };
+        Command {
+            state: State::Opening(opening(build, open)),
+            outputs,
+            tells_exit_code: !merged,
+            pending: Vec::new(),
+            exit: None,
+        }
+    }
+
+    /// A command has no input but signals; all else is dropped.
+    pub(super) fn input(&mut self, bytes: &[u8]) {
+        let signal = match bytes.iter().find(|byte| matches!(**byte, INTERRUPT | QUIT)) {
+            Some(&INTERRUPT) => Signal::SIGINT,
+            Some(_) => Signal::SIGQUIT,
+            None => return,
+        };
+        if let Ok(frame) = encode(&Request::Signal(signal as i32))
+            && self.pending.len() < super::MAX_PENDING
+        {
+            self.pending.extend(frame);
+        }
+    }
+
+    /// Where errors and the exit code are told apart, as AWS's agent tells it; else with the end.
+    fn not_started(&self, message: String) -> State {
+        match self.outputs.last() {
+            Some(errors) if self.tells_exit_code => State::NotStarted(VecDeque::from([
+                (Payload::StdErr, format!("{}{message}\n", errors.prefix)),
+                (Payload::ExitCode, "EXIT_CODE: 1".to_owned()),
+            ])),
+            _ => State::Over(message),
+        }
+    }
+
+    pub(super) async fn next(&mut self, room: usize) -> Said {
+        loop {
+            match &mut self.state {
+                State::Opening(opening) => {
+                    self.state = match opening.await {
+                        Ok(mut link) => match connect(&mut self.outputs, link.take_fds()) {
+                            Ok(()) => State::Open(link),
+                            Err(error) => State::Over(error.to_string()),
+                        },
+                        Err(ClientError::Refused { message, .. }) => self.not_started(message),
+                        Err(error) => State::Over(error.to_string()),
+                    };
+                }
+                State::NotStarted(words) if room > 0 => match words.pop_front() {
+                    Some((payload, text)) => {
+                        let mut message = buffer(text.len());
+                        message.extend_from_slice(text.as_bytes());
+                        return Said::Output(payload, message);
+                    }
+                    None => self.state = State::Over(String::new()),
+                },
+                State::NotStarted(_) => std::future::pending().await,
+                State::Open(link) => {
+                    let sent = link.send_some(&self.pending).unwrap_or(self.pending.len());
+                    self.pending.drain(..sent);
+                    if room > 0 {
+                        for output in &mut self.outputs {
+                            if let Some(message) = output.read(room) {
+                                return Said::Output(output.payload, message);
+                            }
+                        }
+                    }
+                    if let Some(exit) = &mut self.exit {
+                        let is_read = self.outputs.iter().all(|output| output.pipe.is_none());
+                        if is_read && (exit.is_told || !self.tells_exit_code) {
+                            self.state = State::Over(String::new());
+                            continue;
+                        }
+                        if is_read && room > 0 {
+                            exit.is_told = true;
+                            let text = format!("EXIT_CODE: {}", exit.code);
+                            let mut message = buffer(text.len());
+                            message.extend_from_slice(text.as_bytes());
+                            return Said::Output(Payload::ExitCode, message);
+                        }
+                    }
+                    match wait(link, &self.outputs, !self.pending.is_empty(), room, &self.exit)
+                        .await
+                    {
+                        // That a signal was sent is no last word.
+                        Some(Ok(Some(body))) if is_signalled(&body) => {}
+                        Some(Ok(frame)) => match last_word(frame) {
+                            Ok(Last::NotStarted(message)) => {
+                                self.state = self.not_started(message);
+                            }
+                            Ok(Last::Exited(code)) => {
+                                self.exit = Some(Exit { code, is_told: false });
+                                for output in &mut self.outputs {
+                                    output.left = output
+                                        .pipe
+                                        .as_ref()
+                                        .and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
+                                }
+                            }
+                            Err(reason) => self.state = State::Over(reason),
+                        },
+                        Some(Err(reason)) => self.state = State::Over(reason),
+                        None => {}
+                    }
+                }
+                State::Over(reason) => return Said::Ended(std::mem::take(reason)),
+            }
+        }
+    }
+}
+
+/// The build's last word.
+enum Last {
+    Exited(u8),
+    NotStarted(String),
+}
+
+/// Takes the pipes that came along.
+fn connect(outputs: &mut [Output], fds: Vec<OwnedFd>) -> io::Result<()> {
+    // Of three the first is its input, which is closed by dropping it: it has none.
+    let skip = fds.len().saturating_sub(outputs.len());
+    if fds.len() < outputs.len() {
+        return Err(io::Error::other("the command's pipes did not come along"));
+    }
+    for (output, fd) in outputs.iter_mut().zip(fds.into_iter().skip(skip)) {
+        output.pipe = Some(Receiver::from_owned_fd(fd)?);
+    }
+    Ok(())
+}
+
+/// Until something can be read, or what waits can be sent: the build's last word, if that came.
+async fn wait(
+    link: &mut Link,
+    outputs: &[Output],
+    is_pending: bool,
+    room: usize,
+    exit: &Option<Exit>,
+) -> Option<Result<Option<Vec<u8>>, String>> {
+    if is_pending {
+        // Signals are rare and small; a build that does not take them is stuck anyway.
+        drop(link.writable().await);
+        return None;
+    }
+    let pipe = |at: usize| outputs.get(at).and_then(|output| output.pipe.as_ref());
+    let (first, second) = (pipe(0), pipe(1));
+    tokio::select! {
+        frame = link.next(), if exit.is_none() => Some(frame.map_err(|error| error.to_string())),
+        () = readable(first), if room > 0 && first.is_some() => None,
+        () = readable(second), if room > 0 && second.is_some() => None,
+        () = std::future::pending(), if exit.is_some() && (room == 0 || first.or(second).is_none()) => None,
+    }
+}
+
+async fn readable(pipe: Option<&Receiver>) {
+    if let Some(pipe) = pipe {
+        // An error is found by the next read.
+        drop(pipe.readable().await);
+    }
+}
+
+fn is_signalled(body: &[u8]) -> bool {
+    matches!(serde_json::from_slice(body), Ok(Answer::Signalled))
+}
+
+/// How it ended, or why that is not known.
+fn last_word(frame: Option<Vec<u8>>) -> Result<Last, String> {
+    if let Some(body) = &frame {
+        match serde_json::from_slice(body) {
+            Ok(Answer::Exited { code }) => return Ok(Last::Exited(code)),
+            Ok(Answer::Refused { message, .. }) => return Ok(Last::NotStarted(message)),
+            _ => {}
+        }
+    }
+    match ended(frame) {
+        Ok(reason) => Err(reason),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,234 @@
+//! A program on a terminal: the shell, or a command that was named.
+
+use super::{MAX_PENDING, Opening, Said, opening};
+use runner_client::{ClientError, Link};
+use runner_folder::state::BuildDir;
+use runner_host::duplex::Duplex;
+use runner_wire::control::{Answer, Open, Request, Size, encode};
+use runner_wire::ssm::Payload;
+use runner_wire::ssm::message::{HEADER_LEN, buffer};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Bytes read at once.
+const CHUNK: usize = 16 << 10;
+/// More than a terminal ever holds.
+const REST: usize = 1 << 20;
+
+/// How long a client may take to tell its terminal's size; then this one is taken.
+const PATIENCE: Duration = Duration::from_secs(1);
+const SIZE: Size = Size { rows: 24, cols: 80 };
+
+pub(super) struct Terminal {
+    build: BuildDir,
+    name: String,
+    argv: Vec<String>,
+    state: State,
+    size: Option<Size>,
+    size_until: Instant,
+    /// What was typed, and its program has not taken yet.
+    typed: Vec<u8>,
+    /// Frames for the build that its socket has not taken yet.
+    asked: Vec<u8>,
+}
+
+enum State {
+    /// For the terminal's size.
+    Waiting,
+    Opening(Opening),
+    Open(Box<Program>),
+    Over(String),
+}
+
+/// A program that runs.
+struct Program {
+    link: Link,
+    /// None once nothing can be read there.
+    terminal: Option<Duplex>,
+    buffer: Vec<u8>,
+    /// The build's last word, and how much more is read before it is told.
+    ended: Option<(String, usize)>,
+}
+
+impl Terminal {
+    pub(super) fn new(build: BuildDir, name: String, argv: Vec<String>) -> Self {
+        Terminal {
+            build,
+            name,
+            argv,
+            state: State::Waiting,
+            size: None,
+            size_until: Instant::now() + PATIENCE,
+            typed: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.typed.len() < MAX_PENDING
+    }
+
+    pub(super) fn input(&mut self, bytes: &[u8]) {
+        self.typed.extend_from_slice(bytes);
+    }
+
+    pub(super) fn resize(&mut self, size: Size) {
+        let is_first = self.size.replace(size).is_none();
+        if !(is_first && matches!(self.state, State::Waiting))
+            && let Ok(frame) = encode(&Request::Resize(size))
+        {
+            self.asked.extend(frame);
+        }
+    }
+
+    pub(super) async fn next(&mut self, room: usize) -> Said {
+        loop {
+            match &mut self.state {
+                State::Waiting => {
+                    if self.size.is_none() {
+                        tokio::time::sleep_until(self.size_until.into()).await;
+                    }
+                    let open = Open {
+                        argv: self.argv.clone(),
+                        terminal: Some(self.size.unwrap_or(SIZE)),
+                        name: Some(self.name.clone()),
+                        keeps_time: true,
+                        ..Open::default()
+                    };
+                    self.state = State::Opening(opening(self.build.clone(), open));
+                }
+                State::Opening(opening) => {
+                    self.state = match opening.await.and_then(Program::new) {
+                        Ok(program) => State::Open(Box::new(program)),
+                        Err(error) => State::Over(error.to_string()),
+                    }
+                }
+                State::Open(program) => {
+                    match program.relay(&mut self.typed, &mut self.asked, room).await {
+                        Ok(Relayed::Output(message)) => {
+                            return Said::Output(Payload::Bytes, message);
+                        }
+                        Ok(Relayed::Ended(reason)) => self.state = State::Over(reason),
+                        Err(error) => self.state = State::Over(error.to_string()),
+                    }
+                }
+                State::Over(reason) => return Said::Ended(std::mem::take(reason)),
+            }
+        }
+    }
+}
+
+enum Relayed {
+    Output(Vec<u8>),
+    Ended(String),
+}
+
+impl Program {
+    /// Takes the terminal that came along.
+    fn new(mut link: Link) -> Result<Self, ClientError> {
+        let terminal = link.take_fds().pop();
+        let terminal =
+            terminal.ok_or_else(|| io::Error::other("the program's terminal did not come along"));
+        let terminal = terminal.and_then(Duplex::new).map_err(ClientError::Lost)?;
+        Ok(Program { link, terminal: Some(terminal), buffer: vec![0; CHUNK], ended: None })
+    }
+
+    /// Both ways at once, until there is output or an end.
+    async fn relay(
+        &mut self,
+        typed: &mut Vec<u8>,
+        asked: &mut Vec<u8>,
+        room: usize,
+    ) -> Result<Relayed, ClientError> {
+        loop {
+            // Of a program that has ended nobody takes anything; how it ended is told by the build.
+            let taken = match &self.terminal {
+                Some(terminal) if !typed.is_empty() => {
+                    terminal.write_now(typed).unwrap_or(Some(typed.len())).unwrap_or(0)
+                }
+                Some(_) => 0,
+                None => typed.len(),
+            };
+            typed.drain(..taken);
+            let sent = self.link.send_some(asked).unwrap_or(asked.len());
+            asked.drain(..sent);
+            if self.ended.is_none()
+                && let Some(frame) = self.link.next_now()?
+            {
+                self.ended = Some((ended(frame)?, REST));
+            }
+            if room > 0
+                && let Some(message) = self.gather(room)
+            {
+                return Ok(Relayed::Output(message));
+            }
+            // Output goes before the end.
+            if room > 0
+                && let Some((reason, _)) = self.ended.take()
+            {
+                return Ok(Relayed::Ended(reason));
+            }
+            let (link, terminal) = (&self.link, self.terminal.as_ref());
+            tokio::select! {
+                () = writable(terminal), if !typed.is_empty() => {}
+                ready = link.writable(), if !asked.is_empty() => drop(ready),
+                () = readable(terminal), if room > 0 => {}
+                () = link.readable(), if self.ended.is_none() => {}
+                () = std::future::pending(), if self.ended.is_some() => {}
+            }
+        }
+    }
+
+    /// What is there now, in one message of at most `room` bytes.
+    fn gather(&mut self, room: usize) -> Option<Vec<u8>> {
+        let mut message = Vec::new();
+        while let Some(terminal) = &self.terminal {
+            let gathered = message.len().saturating_sub(HEADER_LEN);
+            let left = self.ended.as_ref().map_or(CHUNK, |(_, left)| *left);
+            let most = CHUNK.min(left).min(room - gathered);
+            if most == 0 {
+                break;
+            }
+            match terminal.read_now(&mut self.buffer[..most]) {
+                Ok(None) => break,
+                // EIO: the last process that had the terminal open is gone.
+                Ok(Some(0)) | Err(_) => self.terminal = None,
+                Ok(Some(read)) => {
+                    if message.is_empty() {
+                        message = buffer(read);
+                    }
+                    message.extend_from_slice(&self.buffer[..read]);
+                    if let Some((_, left)) = &mut self.ended {
+                        *left = left.saturating_sub(read);
+                    }
+                }
+            }
+        }
+        (!message.is_empty()).then_some(message)
+    }
+}
+
+async fn readable(terminal: Option<&Duplex>) {
+    match terminal {
+        // An error is found by the next read.
+        Some(terminal) => drop(terminal.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn writable(terminal: Option<&Duplex>) {
+    match terminal {
+        Some(terminal) => drop(terminal.writable().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Why it ended; nothing where the program did by itself.
+pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<String, ClientError> {
+    let Some(body) = frame else { return Err(ClientError::Closed) };
+    match serde_json::from_slice(&body).map_err(|error| ClientError::Lost(error.into()))? {
+        Answer::Exited { .. } => Ok(String::new()),
+        Answer::Closed { message } => Ok(message),
+        other => Err(other.into()),
+    }
+}

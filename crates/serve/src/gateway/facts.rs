@@ -1,0 +1,134 @@
+//! How a session stands, as its task says and everybody else sees.
+//!
+//! Written by `session` and by `registry`, which gives out tokens; each change is a line of the audit.
+
+use super::audit::{Audit, Entry};
+use super::time::Clock;
+use super::token::Token;
+use runner_core::time::WallTime;
+use runner_host::clock;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionStatus {
+    Connecting,
+    Connected,
+    Disconnected,
+    Terminated,
+}
+
+impl SessionStatus {
+    pub fn name(self) -> &'static str {
+        match self {
+            SessionStatus::Connecting => "Connecting",
+            SessionStatus::Connected => "Connected",
+            SessionStatus::Disconnected => "Disconnected",
+            SessionStatus::Terminated => "Terminated",
+        }
+    }
+}
+
+/// A session as others see it.
+#[derive(Clone, Debug)]
+pub struct SessionFacts {
+    pub id: String,
+    pub target: String,
+    pub document: Option<String>,
+    pub reason: Option<String>,
+    pub owner: String,
+    pub started: WallTime,
+    pub ended: Option<WallTime>,
+    pub status: SessionStatus,
+    /// Why it ended.
+    pub details: String,
+    pub longest: Option<Duration>,
+}
+
+/// What a session's task and everybody else share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    facts: Mutex<SessionFacts>,
+    token: Mutex<Option<Token>>,
+    audit: Arc<Audit>,
+    pub(super) clock: Clock,
+}
+
+impl Shared {
+    /// Of a session that is just beginning.
+    pub(super) fn new(facts: SessionFacts, audit: Arc<Audit>, clock: Clock) -> Self {
+        Shared { facts: Mutex::new(facts), token: Mutex::new(None), audit, clock }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SessionFacts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As it stands now.
+    pub(super) fn facts(&self) -> SessionFacts {
+        self.lock().clone()
+    }
+
+    /// It ends, or will soon; the first reason counts.
+    pub(super) fn ends_because(&self, reason: &str) {
+        let mut facts = self.lock();
+        if facts.details.is_empty() {
+            reason.clone_into(&mut facts.details);
+        }
+    }
+
+    /// It stands otherwise now.
+    pub(super) fn set(&self, status: SessionStatus) {
+        let mut facts = self.lock();
+        if facts.status == status {
+            return;
+        }
+        facts.status = status;
+        let mut details = None;
+        if status == SessionStatus::Terminated {
+            facts.ended = Some(clock::wall());
+            details = Some(facts.details.clone()).filter(|details| !details.is_empty());
+        }
+        let entry = Entry {
+            event: status.name().to_owned(),
+            session_id: Some(facts.id.clone()),
+            target: Some(facts.target.clone()),
+            result: details,
+            ..Entry::default()
+        };
+        drop(facts);
+        self.audit.write(entry);
+    }
+
+    fn token(&self) -> MutexGuard<'_, Option<Token>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another token; the one before is no longer good.
+    pub(super) fn new_token(&self) -> io::Result<String> {
+        let (token, text) = Token::new(self.clock.now())?;
+        *self.token() = Some(token);
+        Ok(text)
+    }
+
+    /// Takes the token that was given out last, if this is its text and it is still good.
+    pub(super) fn take_token(&self, text: &str) -> Result<(), &'static str> {
+        let mut token = self.token();
+        // A wrong guess costs the right one nothing.
+        let Some(taken) = token.take_if(|token| token.is(text)) else {
+            return Err("the token is wrong, or was used before");
+        };
+        if taken.has_expired(self.clock.now()) {
+            return Err("the token has expired; start the session again");
+        }
+        Ok(())
+    }
+
+    /// Whether a token was given out that nobody has shown yet and that is still good.
+    pub(super) fn expects_somebody(&self) -> bool {
+        let now = self.clock.now();
+        self.token().as_ref().is_some_and(|token| !token.has_expired(now))
+    }
+}

@@ -1,0 +1,28 @@
+//! The message gateway and the session agent in one: sessions of AWS's own clients.
+//!
+//! A session begins with a call that `aws` answers: [`Gateway::open`] gives out an id and a token. A
+//! client shows the token on a websocket (`admission`), and one task a session (`session`) joins that
+//! socket, the protocol's state machine (`runner_wire::ssm`) and what runs in the container (`agent`).
+//! The latter is an ordinary client of the build's control socket, whosever build it is. A session
+//! outlives its sockets: another token, another socket, and it goes on.
+
+mod admission;
+mod agent;
+mod audit;
+mod facts;
+mod id;
+mod plan;
+mod registry;
+mod session;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod time;
+mod token;
+
+pub use admission::{Channels, PATH};
+pub use audit::{Audit, Entry};
+pub use facts::SessionFacts;
+pub use plan::{Destination, FORBIDDEN, Outputs, SessionPlan, Work};
+pub use registry::{Asked, Gateway, NoSession};
+pub use time::Clock;

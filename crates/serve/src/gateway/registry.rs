@@ -1,0 +1,256 @@
+//! The sessions there are and were: ids, tokens, how each stands.
+//!
+//! Asked by `aws`; the sockets come from `admission`. Held in memory: sessions end with this process.
+
+use super::audit::{Audit, Entry};
+use super::facts::{SessionFacts, SessionStatus, Shared};
+use super::id;
+use super::plan::SessionPlan;
+use super::session::{Limits, Order, SessionTask};
+use super::socket::Socket;
+use super::time::Clock;
+use runner_folder::state::BuildDir;
+use runner_folder::state::random;
+use runner_host::clock;
+use runner_host::peers::{Place, Places, share};
+use runner_wire::ssm::{Channel, Config};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Sessions that may be open at once: this part of the limit of descriptors, and at most so many.
+const SESSIONS: (usize, usize) = (16, 1000);
+/// Ended ones that are remembered.
+const MAX_HISTORY: usize = 1000;
+/// Sockets that have not shown a token yet: of all sessions, and of one. Ids are no secret.
+const WAITING: (usize, usize) = (256, 4);
+/// The same of sessions that do not exist, until their clients have heard so.
+const LOST: usize = 16;
+
+/// A session that is wanted.
+pub struct Asked {
+    /// Put before the random part of its id.
+    pub prefix: String,
+    pub target: String,
+    pub document: Option<String>,
+    pub reason: Option<String>,
+    /// Who asks, as an ARN.
+    pub owner: String,
+    /// Closed when nothing was typed for so long.
+    pub idle: Duration,
+    /// Closed when it was open for so long.
+    pub longest: Option<Duration>,
+    pub build: BuildDir,
+    pub plan: SessionPlan,
+}
+
+/// There is no session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSession {
+    #[error("the session {0} does not exist")]
+    Unknown(String),
+    #[error("{0} sessions are open at this endpoint already")]
+    TooMany(usize),
+    #[error("no random bytes can be had: {0}")]
+    Random(String),
+}
+
+/// A session that is open.
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Handle {
+    /// Gives it a client.
+    pub(super) async fn attach(&self, socket: Socket) {
+        // One that has ended meanwhile closes the socket by dropping it.
+        let _ = self.orders.send(Order::Attach(Box::new(socket))).await;
+    }
+}
+
+/// All sessions of this process.
+pub struct Gateway {
+    sessions: Mutex<Table>,
+    most: usize,
+    waiting: Arc<Places<String>>,
+    lost: Arc<Places<String>>,
+    open: watch::Sender<usize>,
+    pub audit: Arc<Audit>,
+    clock: Clock,
+}
+
+#[derive(Default)]
+struct Table {
+    open: BTreeMap<String, Handle>,
+    history: VecDeque<SessionFacts>,
+}
+
+impl Gateway {
+    pub fn new(audit: Audit, clock: Clock) -> Arc<Self> {
+        Arc::new(Gateway {
+            sessions: Mutex::default(),
+            most: share(SESSIONS.0, SESSIONS.1),
+            waiting: Places::new(WAITING.0, WAITING.1),
+            lost: Places::new(LOST, LOST),
+            open: watch::Sender::new(0),
+            audit: Arc::new(audit),
+            clock,
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a client that has not shown a token. Clients of sessions that do not exist share a few.
+    pub(super) fn waiting_place(&self, id: &str) -> Option<Place<String>> {
+        match self.handle(id) {
+            Ok(Some(_)) => self.waiting.enter(id.to_owned()),
+            _ => self.lost.enter(String::new()),
+        }
+    }
+
+    /// Begins a session: its id, and the token that lets a client in.
+    pub fn open(self: &Arc<Self>, asked: Asked) -> Result<(String, String), NoSession> {
+        let failed = |error: io::Error| NoSession::Random(error.to_string());
+        let mut table = self.table();
+        if table.open.len() >= self.most {
+            return Err(NoSession::TooMany(self.most));
+        }
+        let id = id::new(&asked.prefix).map_err(failed)?;
+        let facts = SessionFacts {
+            id: id.clone(),
+            target: asked.target.clone(),
+            document: asked.document,
+            reason: asked.reason,
+            owner: asked.owner,
+            started: clock::wall(),
+            ended: None,
+            status: SessionStatus::Connecting,
+            details: String::new(),
+            longest: asked.longest,
+        };
+        let shared = Arc::new(Shared::new(facts, Arc::clone(&self.audit), self.clock.clone()));
+        let text = shared.new_token().map_err(failed)?;
+        let (order_tx, order_rx) = mpsc::channel(8);
+        let channel = Channel::new(Config {
+            session: id.clone(),
+            target: asked.target,
+            kind: asked.plan.kind,
+            properties: asked.plan.properties.clone(),
+            seed: random::<16>().map_err(failed)?,
+        });
+        let task = SessionTask::new(
+            Arc::clone(&shared),
+            channel,
+            order_rx,
+            asked.build,
+            asked.plan.work,
+            Limits { idle: asked.idle, longest: asked.longest },
+        );
+        table.open.insert(id.clone(), Handle { shared, orders: order_tx });
+        drop(table);
+        self.open.send_modify(|count| *count += 1);
+        let (gateway, name) = (Arc::clone(self), id.clone());
+        tokio::spawn(async move {
+            task.run().await;
+            gateway.forget(&name);
+        });
+        Ok((id, text))
+    }
+
+    fn forget(&self, id: &str) {
+        let mut table = self.table();
+        if let Some(handle) = table.open.remove(id) {
+            table.history.push_back(handle.shared.facts());
+            if table.history.len() > MAX_HISTORY {
+                table.history.pop_front();
+            }
+        }
+        drop(table);
+        self.open.send_modify(|count| *count = count.saturating_sub(1));
+    }
+
+    /// Another token for a session whose client has lost its socket; none for one that is over. The
+    /// one before is no longer good.
+    pub async fn resume(&self, id: &str) -> Result<Option<String>, NoSession> {
+        let Some(handle) = self.handle(id)? else { return Ok(None) };
+        let text =
+            handle.shared.new_token().map_err(|error| NoSession::Random(error.to_string()))?;
+        let goes_on = handle.orders.send(Order::Expect).await.is_ok();
+        Ok(goes_on.then_some(text))
+    }
+
+    /// Ends a session. One that has ended has ended.
+    pub async fn terminate(&self, id: &str) -> Result<(), NoSession> {
+        if let Some(handle) = self.handle(id)? {
+            let _ = handle.orders.send(Order::Terminate(String::new())).await;
+        }
+        Ok(())
+    }
+
+    /// `None` for a session that is over, of this endpoint or of an earlier one.
+    fn handle(&self, id: &str) -> Result<Option<Handle>, NoSession> {
+        let table = self.table();
+        match table.open.get(id) {
+            Some(handle) => Ok(Some(handle.clone())),
+            None if id::is_ours(id) => Ok(None),
+            None => Err(NoSession::Unknown(id.to_owned())),
+        }
+    }
+
+    /// How a session stands or stood, where it is remembered.
+    pub fn facts(&self, id: &str) -> Option<SessionFacts> {
+        let table = self.table();
+        let open = table.open.get(id).map(|handle| handle.shared.facts());
+        open.or_else(|| table.history.iter().find(|facts| facts.id == id).cloned())
+    }
+
+    /// Takes a token; the session it is for.
+    pub(super) fn present(&self, id: &str, text: &str) -> Result<Handle, String> {
+        let refuse = |why: &str| {
+            self.audit.write_refused(Entry {
+                event: "OpenDataChannel".to_owned(),
+                session_id: Some(id.chars().filter(|c| !c.is_control()).collect()),
+                result: Some(why.to_owned()),
+                ..Entry::default()
+            });
+            Err(why.to_owned())
+        };
+        let Ok(Some(handle)) = self.handle(id) else {
+            return refuse("there is no such session, or it is over");
+        };
+        match handle.shared.take_token(text) {
+            Ok(()) => Ok(handle),
+            Err(why) => refuse(why),
+        }
+    }
+
+    /// Sessions that are open, or were, the newest first.
+    pub fn list(&self, is_active: bool) -> Vec<SessionFacts> {
+        let table = self.table();
+        let mut list: Vec<SessionFacts> = if is_active {
+            table.open.values().map(|handle| handle.shared.facts()).collect()
+        } else {
+            table.history.iter().cloned().collect()
+        };
+        list.sort_by_key(|facts| std::cmp::Reverse((facts.started, facts.id.clone())));
+        list
+    }
+
+    /// Ends every session for this reason; resolves when their clients have been told.
+    pub async fn close(&self, reason: &str) {
+        let handles: Vec<Handle> = self.table().open.values().cloned().collect();
+        for handle in handles {
+            let _ = handle.orders.try_send(Order::ShutDown(reason.to_owned()));
+        }
+        let mut open = self.open.subscribe();
+        // Longer than any session takes to say its last.
+        let longest = Duration::from_secs(4);
+        let _ = tokio::time::timeout(longest, open.wait_for(|count| *count == 0)).await;
+    }
+}

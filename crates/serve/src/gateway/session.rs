@@ -1,0 +1,381 @@
+//! One session: a socket, the channel's state machine, and what runs in the container, joined in one
+//! task.
+//!
+//! Started by `registry`. It never waits for a client: what the client does not read is not made, what
+//! the program does not take is not acknowledged, so a session's memory is bounded by the channel's
+//! window whoever is at the other end.
+
+use super::agent::{Agent, Said};
+use super::facts::{SessionStatus, Shared};
+use super::plan::Work;
+use super::socket::{LINGER, Received, Socket};
+use runner_core::time::in_words;
+use runner_folder::state::BuildDir;
+use runner_host::clock;
+use runner_wire::ssm::channel::{Now, Room};
+use runner_wire::ssm::{Channel, Event, Phase};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a client may take for the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// How long what was sent last may take to be acknowledged where a session was ended from this side. A program
+/// that ends by itself leaves its client as long as a session may be idle: whoever has stopped their terminal
+/// for a while is still to see everything.
+const DRAIN: Duration = Duration::from_secs(2);
+/// A client that is silent for so long is asked whether it is still there.
+pub(super) const PING_AFTER: Duration = Duration::from_secs(30);
+/// One that is silent for so long is gone: a connection can be lost without either end being told.
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(75);
+
+/// How long a session may go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Without input.
+    pub(super) idle: Duration,
+    /// At all.
+    pub(super) longest: Option<Duration>,
+}
+
+/// What a session is told from outside.
+pub(super) enum Order {
+    /// Here is a client. It takes the place of any other.
+    Attach(Box<Socket>),
+    /// A token was given out: somebody will come.
+    Expect,
+    /// End, for this reason; none where that is what the client wants.
+    Terminate(String),
+    /// The same, and without waiting for a client that is not there.
+    ShutDown(String),
+}
+
+/// How far a session has come.
+enum Stage {
+    /// Nobody has shown the token yet.
+    Waiting,
+    /// A client was asked who it is.
+    Handshake {
+        until: Duration,
+    },
+    /// Something runs.
+    Running,
+    /// Nothing runs any more; what it said last is on its way.
+    Draining {
+        reason: String,
+        until: Duration,
+    },
+    /// The client was told that it is over, and is given time to leave.
+    Lingering {
+        until: Duration,
+    },
+    Over,
+}
+
+pub(super) struct SessionTask {
+    shared: Arc<Shared>,
+    channel: Channel,
+    orders: mpsc::Receiver<Order>,
+    socket: Option<Box<Socket>>,
+    agent: Option<Agent>,
+    stage: Stage,
+    build: BuildDir,
+    work: Work,
+    limits: Limits,
+    started: Duration,
+    /// When the client did something last.
+    active: Duration,
+    /// When anything came from it last.
+    heard: Duration,
+    /// It has been asked since then whether it is still there.
+    is_asked: bool,
+}
+
+impl SessionTask {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        channel: Channel,
+        orders: mpsc::Receiver<Order>,
+        build: BuildDir,
+        work: Work,
+        limits: Limits,
+    ) -> Self {
+        let now = shared.clock.now();
+        SessionTask {
+            shared,
+            channel,
+            orders,
+            socket: None,
+            agent: None,
+            stage: Stage::Waiting,
+            build,
+            work,
+            limits,
+            started: now,
+            active: now,
+            heard: now,
+            is_asked: false,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall_ms = u64::try_from(clock::wall().0 / 1000).unwrap_or_default();
+        Now { since: self.shared.clock.now(), wall_ms }
+    }
+
+    /// Until the session is over.
+    pub(super) async fn run(mut self) {
+        let clock = self.shared.clock.clone();
+        loop {
+            self.step();
+            if let Stage::Over = self.stage {
+                break;
+            }
+            let wake = self.wake();
+            let room = match &self.socket {
+                Some(socket) if !socket.has_room() => 0,
+                _ => self.channel.room(),
+            };
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(order) => self.obey(order),
+                    None => self.stage = Stage::Over,
+                },
+                received = receive(self.socket.as_deref_mut()) => self.received(received),
+                said = listen(self.agent.as_mut(), room) => self.said(said),
+                () = clock.until(wake) => self.look(),
+            }
+        }
+        self.shared.set(SessionStatus::Terminated);
+    }
+
+    /// Moves on what can be moved on.
+    fn step(&mut self) {
+        let now = self.now();
+        if let Stage::Draining { reason, until } = &self.stage
+            && self.socket.is_some()
+            && (self.channel.is_drained() || now.since >= *until)
+        {
+            self.channel.close(reason, now);
+            self.stage = Stage::Lingering { until: now.since + LINGER };
+        }
+        if let Some(socket) = &mut self.socket
+            && self.channel.is_pressing(now)
+        {
+            while socket.has_room() {
+                let Some(frame) = self.channel.next_outgoing() else { break };
+                socket.push(frame);
+            }
+        }
+    }
+
+    /// When there is something to do though nothing happens.
+    fn wake(&self) -> Duration {
+        let mut wake = match self.stage {
+            // A token's life ends unseen; it is looked at now and then.
+            Stage::Waiting => self.shared.clock.now() + Duration::from_secs(5),
+            Stage::Handshake { until } | Stage::Lingering { until } => until,
+            Stage::Draining { until, .. } if self.socket.is_some() => until,
+            Stage::Running | Stage::Draining { .. } | Stage::Over => {
+                let idle = self.active + self.limits.idle;
+                let longest = self.limits.longest.map(|longest| self.started + longest);
+                longest.map_or(idle, |longest| idle.min(longest))
+            }
+        };
+        if let Some(socket) = &self.socket {
+            let silent_for = if self.is_asked { LOST_AFTER } else { PING_AFTER };
+            wake = wake.min(self.heard + silent_for);
+            // Whoever does not read has no use for the same again.
+            if let Some(deadline) = self.channel.deadline().filter(|_| socket.has_room()) {
+                wake = wake.min(deadline);
+            }
+        }
+        wake
+    }
+
+    /// Looks at every clock.
+    fn look(&mut self) {
+        let now = self.now();
+        let time = now.since;
+        match &self.stage {
+            Stage::Waiting if !self.shared.expects_somebody() => {
+                self.over("nobody has connected");
+            }
+            Stage::Handshake { until } if time >= *until => {
+                self.stop("the client has not answered the handshake");
+            }
+            Stage::Lingering { until } if time >= *until => self.stage = Stage::Over,
+            Stage::Running | Stage::Draining { .. } => {
+                let longest = self.limits.longest;
+                if time >= self.active + self.limits.idle {
+                    let idle = in_words(self.limits.idle);
+                    self.stop(&format!("closed: nothing happened for {idle}"));
+                } else if longest.is_some_and(|longest| time >= self.started + longest) {
+                    self.stop("closed: it was open for as long as a session may be");
+                }
+            }
+            _ => {}
+        }
+        if let Some(socket) = &mut self.socket {
+            let silent_for = time.saturating_sub(self.heard);
+            if silent_for >= LOST_AFTER {
+                self.lost();
+            } else if silent_for >= PING_AFTER && !self.is_asked {
+                socket.ping();
+                self.is_asked = true;
+            }
+        }
+        if self.socket.as_ref().is_some_and(|socket| socket.has_room()) {
+            self.channel.tick(now);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let now = self.now();
+        match order {
+            Order::Attach(socket) => {
+                // The old one is closed before the new one takes over what is on its way.
+                self.socket = None;
+                self.channel.detach();
+                if let Stage::Lingering { .. } | Stage::Over = self.stage {
+                    return;
+                }
+                self.socket = Some(socket);
+                self.heard = now.since;
+                self.is_asked = false;
+                self.active = now.since;
+                self.channel.attach(now);
+                match &mut self.stage {
+                    Stage::Waiting => {
+                        self.stage = Stage::Handshake { until: now.since + HANDSHAKE };
+                    }
+                    Stage::Draining { until, .. } => *until = (*until).max(now.since + DRAIN),
+                    _ => {}
+                }
+                if self.channel.phase() == Phase::Open {
+                    self.shared.set(SessionStatus::Connected);
+                }
+            }
+            Order::Expect => self.active = now.since,
+            Order::Terminate(reason) => self.stop(&reason),
+            Order::ShutDown(reason) => match (&self.stage, &self.socket) {
+                // It has its own reason, and is about to tell it.
+                (Stage::Lingering { .. }, Some(_)) => {}
+                _ => self.stop(&reason),
+            },
+        }
+    }
+
+    fn received(&mut self, received: Received) {
+        let now = self.now();
+        let bytes = match received {
+            Received::Message(bytes) => Some(bytes),
+            Received::Sign => None,
+            Received::Room => return,
+            Received::Lost => return self.lost(),
+        };
+        self.heard = now.since;
+        self.is_asked = false;
+        let Some(bytes) = bytes else { return };
+        let room = Room {
+            to_answer: self.socket.as_ref().is_some_and(|socket| socket.has_room()),
+            for_input: self.agent.as_ref().is_some_and(Agent::has_room),
+        };
+        for event in self.channel.receive(&bytes, now, room) {
+            match event {
+                Event::Ready(version) => {
+                    let name = self.channel.config().session.clone();
+                    let build = self.build.clone();
+                    let mode = self.channel.is_multiplexed(&version);
+                    self.agent = Some(Agent::start(&self.work, &version, mode, build, name));
+                    self.stage = Stage::Running;
+                    self.active = now.since;
+                    self.shared.set(SessionStatus::Connected);
+                }
+                Event::Failed(reason) => self.end(&reason),
+                Event::Bytes(bytes) => {
+                    self.active = now.since;
+                    if let Some(agent) = &mut self.agent {
+                        agent.input(&bytes);
+                    }
+                }
+                Event::Size { rows, cols } => {
+                    self.active = now.since;
+                    if let Some(agent) = &mut self.agent {
+                        agent.resize(rows, cols);
+                    }
+                }
+                Event::Disconnected => {
+                    if let Some(agent) = &mut self.agent {
+                        agent.disconnected();
+                    }
+                }
+                Event::Terminate => self.stop(""),
+            }
+        }
+    }
+
+    /// The client is gone; it may come back with another socket.
+    fn lost(&mut self) {
+        self.socket = None;
+        self.channel.detach();
+        match self.stage {
+            Stage::Lingering { .. } => self.stage = Stage::Over,
+            Stage::Over => {}
+            _ => self.shared.set(SessionStatus::Disconnected),
+        }
+    }
+
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Output(payload, message) => self.channel.send(payload, message, self.now()),
+            Said::Ended(reason) => self.end(&reason),
+        }
+    }
+
+    /// Nothing runs any more. The client gets the rest, and is told then.
+    fn end(&mut self, reason: &str) {
+        if let Stage::Draining { .. } | Stage::Lingering { .. } | Stage::Over = self.stage {
+            return;
+        }
+        // What still runs ends with its connection.
+        self.agent = None;
+        self.shared.ends_because(reason);
+        let until = self.shared.clock.now() + self.limits.idle;
+        self.stage = Stage::Draining { reason: reason.to_owned(), until };
+    }
+
+    /// The end from this side, told if there is somebody to tell. One that has ended already keeps its own
+    /// reason.
+    fn stop(&mut self, reason: &str) {
+        if self.socket.is_none() {
+            return self.over(reason);
+        }
+        self.end(reason);
+        let soon = self.shared.clock.now() + DRAIN;
+        if let Stage::Draining { until, .. } = &mut self.stage {
+            *until = soon.min(*until);
+        }
+    }
+
+    /// It is over, and there is nobody to tell.
+    fn over(&mut self, reason: &str) {
+        self.agent = None;
+        self.shared.ends_because(reason);
+        self.stage = Stage::Over;
+    }
+}
+
+async fn receive(socket: Option<&mut Socket>) -> Received {
+    match socket {
+        Some(socket) => socket.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn listen(agent: Option<&mut Agent>, room: usize) -> Said {
+    match agent {
+        Some(agent) => agent.next(room).await,
+        None => std::future::pending().await,
+    }
+}

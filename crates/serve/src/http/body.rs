@@ -1,0 +1,42 @@
+//! Bodies of requests: whole, in time, and no longer than a site takes.
+
+use super::answer::{Answer, plain};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use std::time::Duration;
+
+/// How long a request's head may take, and its body.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no body.
+#[derive(Debug)]
+pub struct Unread {
+    status: StatusCode,
+    text: String,
+}
+
+impl Unread {
+    /// What the client hears.
+    pub fn answer(&self) -> Answer {
+        plain(self.status, &self.text)
+    }
+}
+
+/// Reads a body of at most so many bytes.
+///
+/// # Errors
+/// It is longer, or does not come in time.
+pub async fn read_body(body: Incoming, most: usize) -> Result<Bytes, Unread> {
+    match tokio::time::timeout(PATIENCE, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) => {
+            Err(Unread { status: StatusCode::PAYLOAD_TOO_LARGE, text: error.to_string() })
+        }
+        Err(_) => {
+            let text = "the call did not come whole".to_owned();
+            Err(Unread { status: StatusCode::REQUEST_TIMEOUT, text })
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The listening end: connections, their places, and which site gets a request.
+
+use super::answer::{Answer, plain};
+use super::body::PATIENCE;
+use super::site::{Ends, Site, Visit};
+use super::trust;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use runner_host::peers::{Guest, Listener, share};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Connections at once, websockets among them: this part of the limit of descriptors, and at most so many.
+const CONNECTIONS: (usize, usize) = (4, 2048);
+/// How long requests that are being answered are waited for at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// What is served at an address, in the order in which a request is offered to them.
+type Sites = Arc<[Box<dyn Site>]>;
+
+/// Listens. An address that is none of this machine's own is for whoever can reach it.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Sites that are being served.
+pub struct Server {
+    /// Requests that are being answered.
+    busy: watch::Sender<usize>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves until it is closed.
+    pub fn start(listener: TcpListener, sites: Vec<Box<dyn Site>>) -> Self {
+        let busy = watch::Sender::new(0);
+        let listener = Listener::new(listener, share(CONNECTIONS.0, CONNECTIONS.1));
+        let accepting = tokio::spawn(accept(listener, sites.into(), busy.clone()));
+        Server { busy, accepting }
+    }
+
+    /// Takes no more connections.
+    pub fn close(&self) {
+        self.accepting.abort();
+    }
+
+    /// Waits, a little, until all requests are answered.
+    pub async fn settle(&self) {
+        let mut busy = self.busy.subscribe();
+        let _ = tokio::time::timeout(LAST_ANSWERS, busy.wait_for(|busy| *busy == 0)).await;
+    }
+}
+
+async fn accept(listener: Listener, sites: Sites, busy: watch::Sender<usize>) {
+    loop {
+        let (stream, peer, guest) = listener.accept().await;
+        let (sites, busy) = (Arc::clone(&sites), busy.clone());
+        tokio::spawn(async move {
+            let served = tokio::select! {
+                served = serve(stream, peer, &sites, &busy, &guest) => served,
+                () = guest.has_lost_its_place() => Err("closed to make room".into()),
+            };
+            if let Err(error) = served {
+                tracing::debug!(%error, %peer, "a client of the endpoint");
+            }
+        });
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    sites: &[Box<dyn Site>],
+    busy: &watch::Sender<usize>,
+    guest: &Arc<Guest>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    // A key that is pressed does not wait for the next one.
+    stream.set_nodelay(true)?;
+    let ends = Ends { peer, local: stream.local_addr()? };
+    let service = service_fn(|request| async move {
+        let _busy = Busy::new(busy);
+        Ok::<_, Infallible>(respond(request, sites, ends, guest).await)
+    });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await?;
+    Ok(())
+}
+
+/// Counts a request that is being answered, also where its connection is closed meanwhile.
+struct Busy<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Busy(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    sites: &[Box<dyn Site>],
+    ends: Ends,
+    guest: &Arc<Guest>,
+) -> Answer {
+    let Some(host) = trust::host(request.headers(), ends.local) else {
+        return trust::strange_host();
+    };
+    let Some(site) = sites.iter().find(|site| site.takes(&request)) else {
+        return plain(StatusCode::NOT_FOUND, "there is nothing here");
+    };
+    if !trust::is_allowed(site.as_ref(), request.headers(), host) {
+        return trust::strange_page();
+    }
+    let visit = Visit { ends, host: host.to_owned(), guest: Arc::clone(guest) };
+    site.answer(request, &visit).await
+}

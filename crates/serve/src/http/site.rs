@@ -1,0 +1,61 @@
+//! What answers some of the requests to an address.
+
+use super::answer::Answer;
+use super::peer;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use runner_host::peers::Guest;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// An answer that is being made.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// What answers requests of one kind.
+pub trait Site: Send + Sync {
+    /// Whether a request is for it. The first site that says so gets the request.
+    fn takes(&self, request: &Request<Incoming>) -> bool;
+
+    /// Whether a page of this origin may ask, by way of `host`. No page may, unless a site says otherwise: a
+    /// program that is no browser names no origin.
+    fn allows(&self, _origin: &HeaderValue, _host: &str) -> bool {
+        false
+    }
+
+    /// Answers a request.
+    fn answer<'a>(&'a self, request: Request<Incoming>, visit: &'a Visit) -> Answering<'a>;
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+}
+
+/// Where a request comes from, and how.
+#[derive(Debug)]
+pub struct Visit {
+    pub ends: Ends,
+    /// This server as the client knows it: a name or an address, and a port.
+    pub host: String,
+    /// The connection's place.
+    pub guest: Arc<Guest>,
+}
+
+impl Visit {
+    /// Whether a program of this user has sent it, outside of every build. `reapers` finds the first processes of
+    /// builds without containers; it may read files.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn is_ours(
+        &self,
+        reapers: impl FnOnce() -> Vec<u32> + Send + 'static,
+    ) -> Result<(), &'static str> {
+        let ends = self.ends;
+        let judged = tokio::task::spawn_blocking(move || peer::is_ours(ends, &reapers())).await;
+        judged.unwrap_or(Err("the other end could not be looked at"))
+    }
+}

@@ -1,0 +1,8 @@
+//! AWS as its server: the endpoint, sessions of its clients, the page's HTTP room.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
+
+pub mod aws;
+pub mod gateway;
+pub mod http;

@@ -1,0 +1,412 @@
+//! The server's end of one data channel, over any number of sockets one after the other.
+//!
+//! The caller says what has happened ([`Channel::attach`], [`Channel::receive`], [`Channel::tick`])
+//! and sends what [`Channel::next_outgoing`] gives out.
+
+use super::handshake::{self, ClientVersion, SessionType};
+use super::message::{self, Head, Id, Kind, Message, Payload};
+use super::receiver::{Receiver, Turn};
+use super::sender::Sender;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Number of the flag that says a multiplexed connection could not be made. Towards the client only.
+pub const CONNECT_FAILED: u32 = 3;
+/// The bytes of one message of output, at most.
+pub const MAX_OUTPUT: usize = 64 << 10;
+/// How long an acknowledgement waits for output that it can travel with: mostly the echo of the key it
+/// acknowledges. A client would wake up for each.
+const HOLD: Duration = Duration::from_millis(2);
+/// How many may wait. A client resends after a tenth of a second at the earliest.
+const MAX_HELD: usize = 8;
+
+/// What a channel is for.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The session's id.
+    pub session: String,
+    /// What the client asked to be connected to.
+    pub target: String,
+    /// What runs at this end.
+    pub kind: SessionType,
+    /// Told to the client in the handshake: those of a port session, otherwise null.
+    pub properties: Value,
+    /// Random; messages are named after it.
+    pub seed: [u8; 16],
+}
+
+/// What time it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Since some moment, never going back.
+    pub since: Duration,
+    /// Milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// How far a channel has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nobody has been here yet.
+    New,
+    /// The client has been asked.
+    Handshake,
+    /// Bytes flow.
+    Open,
+    /// The client has been told that it is over.
+    Closed,
+}
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The handshake is done.
+    Ready(ClientVersion),
+    /// The handshake has failed; why.
+    Failed(String),
+    /// Input.
+    Bytes(Vec<u8>),
+    /// Its terminal has this size.
+    Size {
+        /// Lines.
+        rows: u16,
+        /// Columns.
+        cols: u16,
+    },
+    /// Its local connection has ended (one connection at a time only).
+    Disconnected,
+    /// It wants the session to end.
+    Terminate,
+}
+
+/// What can be taken in now.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// An acknowledgement can be sent.
+    pub to_answer: bool,
+    /// The session's program takes input.
+    pub for_input: bool,
+}
+
+/// The server's end of a data channel.
+#[derive(Debug)]
+pub struct Channel {
+    config: Config,
+    phase: Phase,
+    is_attached: bool,
+    /// A multiplexing client crashes if anything arrives between its reading the end of the handshake
+    /// and its first frame. Until that has come, nothing is sent.
+    is_silent: bool,
+    sender: Sender,
+    receiver: Receiver,
+    outgoing: VecDeque<Bytes>,
+    /// Until when what is to be sent, nothing but acknowledgements, can wait.
+    held: Option<Duration>,
+    made: u64,
+    asked_at: Duration,
+}
+
+#[derive(Deserialize)]
+struct Acknowledged {
+    #[serde(rename = "AcknowledgedMessageSequenceNumber")]
+    sequence: i64,
+}
+
+#[derive(Deserialize)]
+struct Size {
+    rows: u32,
+    cols: u32,
+}
+
+impl Channel {
+    /// Before any client has come.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Channel {
+            config,
+            phase: Phase::New,
+            is_attached: false,
+            is_silent: false,
+            sender: Sender::new(),
+            receiver: Receiver::default(),
+            outgoing: VecDeque::new(),
+            held: None,
+            made: 0,
+            asked_at: Duration::ZERO,
+        }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// What the channel is for.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A client is there. The first is asked who it is; a later one gets what the last has not
+    /// acknowledged.
+    pub fn attach(&mut self, now: Now) {
+        self.is_attached = true;
+        self.outgoing.clear();
+        self.held = None;
+        if self.phase == Phase::New {
+            self.phase = Phase::Handshake;
+            self.asked_at = now.since;
+            let text = handshake::request(self.config.kind, &self.config.properties);
+            self.number(Payload::HandshakeRequest, text.as_bytes(), now);
+        } else {
+            self.outgoing.extend(self.sender.attached(now.since));
+        }
+    }
+
+    /// The client is gone; another may come.
+    pub fn detach(&mut self) {
+        self.is_attached = false;
+        self.outgoing.clear();
+        self.held = None;
+    }
+
+    /// Whether something is to be sent that cannot wait for more.
+    #[must_use]
+    pub fn is_pressing(&self, now: Now) -> bool {
+        !self.outgoing.is_empty() && self.held.is_none_or(|until| now.since >= until)
+    }
+
+    /// The next bytes for the socket.
+    pub fn next_outgoing(&mut self) -> Option<Bytes> {
+        self.held = None;
+        self.outgoing.pop_front()
+    }
+
+    fn push(&mut self, frame: Bytes) {
+        self.held = None;
+        self.outgoing.push_back(frame);
+    }
+
+    /// Bytes of output that may be sent now; 0 while the client has enough to acknowledge.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let may_send = self.phase == Phase::Open && !self.is_silent;
+        if may_send { self.sender.room().min(MAX_OUTPUT) } else { 0 }
+    }
+
+    /// Whether the client has acknowledged everything.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.sender.is_empty()
+    }
+
+    /// Sends output that stands behind the header's place in a [`message::buffer`]. An empty message
+    /// is never sent: peers cannot read one.
+    pub fn send(&mut self, payload: Payload, mut message: Vec<u8>, now: Now) {
+        if message.len() <= message::HEADER_LEN {
+            return;
+        }
+        let sequence = self.sender.next_sequence();
+        // The first message of a direction is marked. Nobody looks.
+        let flags = u64::from(sequence == 0);
+        let head = self.head(Kind::Output, payload, sequence, flags, now);
+        message::seal(&mut message, &head);
+        let frame = Bytes::from(message);
+        if self.is_attached {
+            self.push(frame.clone());
+        }
+        self.sender.push(frame, now.since, self.is_attached);
+    }
+
+    /// Sends output.
+    pub fn number(&mut self, payload: Payload, body: &[u8], now: Now) {
+        let mut message = message::buffer(body.len());
+        message.extend_from_slice(body);
+        self.send(payload, message, now);
+    }
+
+    /// Tells the client that it is over: with nothing to say, or with a reason. Who wants that
+    /// everything before it arrives waits until [`Self::is_drained`].
+    pub fn close(&mut self, reason: &str, now: Now) {
+        self.phase = Phase::Closed;
+        let id = self.id();
+        let body = json!({
+            "MessageId": id.to_string(),
+            "CreatedDate": now.wall_ms.to_string(),
+            "DestinationId": self.config.target,
+            "SessionId": self.config.session,
+            "MessageType": "channel_closed",
+            "SchemaVersion": 1,
+            "Output": reason,
+        });
+        let head = Head { id, ..self.head(Kind::ChannelClosed, Payload::None, 0, 0, now) };
+        if self.is_attached {
+            self.push(message::encode(&head, body.to_string().as_bytes()).into());
+        }
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.held.into_iter().chain(self.resends()).min()
+    }
+
+    fn resends(&self) -> Option<Duration> {
+        let resends = self.is_attached && !self.is_silent && self.phase != Phase::Closed;
+        resends.then(|| self.sender.deadline()).flatten()
+    }
+
+    /// Sends again what has waited too long for its acknowledgement.
+    pub fn tick(&mut self, now: Now) {
+        if self.resends().is_some() {
+            for frame in self.sender.overdue(now.since) {
+                self.push(frame);
+            }
+        }
+    }
+
+    /// Takes one message of the client. What is wrong is dropped in silence; a sound client sends
+    /// what is not acknowledged again.
+    pub fn receive(&mut self, bytes: &[u8], now: Now, room: Room) -> Vec<Event> {
+        let message = match message::parse(bytes) {
+            Ok(message) if self.is_attached => message,
+            _ => return Vec::new(),
+        };
+        match message.kind {
+            Kind::Acknowledge => {
+                if let Ok(Acknowledged { sequence }) = serde_json::from_slice(message.body) {
+                    self.sender.acknowledged(sequence, now.since);
+                }
+                Vec::new()
+            }
+            Kind::Input if room.to_answer && self.phase != Phase::Closed => {
+                self.numbered(&message, now, room.for_input)
+            }
+            Kind::Input | Kind::Output | Kind::ChannelClosed | Kind::Other => Vec::new(),
+        }
+    }
+
+    fn numbered(&mut self, message: &Message<'_>, now: Now, for_input: bool) -> Vec<Event> {
+        // Only bytes wait for somebody to take them.
+        let is_ready = for_input || message.payload != Payload::Bytes;
+        let turn = self.receiver.turn(message.sequence, message.payload, message.body, is_ready);
+        let mut events = Vec::new();
+        match turn {
+            Turn::Refused => return events,
+            Turn::Again => {
+                if !self.is_silent {
+                    self.acknowledge(message, now);
+                }
+                return events;
+            }
+            Turn::Early => {
+                self.is_silent = false;
+                self.acknowledge(message, now);
+                return events;
+            }
+            Turn::Now => {}
+        }
+        self.is_silent = false;
+        // Before anything that the message sets off: the client counts on the order.
+        self.acknowledge(message, now);
+        self.take(message.payload, message.body, now, &mut events);
+        while let Some((payload, body)) = self.receiver.follower() {
+            self.take(payload, &body, now, &mut events);
+        }
+        events
+    }
+
+    fn take(&mut self, payload: Payload, body: &[u8], now: Now, events: &mut Vec<Event>) {
+        let is_input = matches!(payload, Payload::Bytes | Payload::Size);
+        let has_terminal = matches!(
+            self.config.kind,
+            SessionType::StandardStream | SessionType::InteractiveCommands
+        );
+        if self.phase == Phase::Handshake && is_input && has_terminal {
+            // A client that knows of no handshake (ssm-session, the first plugins) and simply begins.
+            self.phase = Phase::Open;
+            events.push(Event::Ready(ClientVersion::default()));
+        }
+        events.extend(self.event(payload, body, now));
+    }
+
+    fn event(&mut self, payload: Payload, body: &[u8], now: Now) -> Option<Event> {
+        match (self.phase, payload) {
+            (Phase::Handshake, Payload::HandshakeResponse) => Some(self.response(body, now)),
+            (Phase::Open, Payload::Bytes) if !body.is_empty() => Some(Event::Bytes(body.to_vec())),
+            (Phase::Open, Payload::Size) => {
+                let size: Size = serde_json::from_slice(body).ok()?;
+                let side = |n: u32| u16::try_from(n.max(1)).unwrap_or(u16::MAX);
+                Some(Event::Size { rows: side(size.rows), cols: side(size.cols) })
+            }
+            (Phase::Open | Phase::Handshake, Payload::Flag) => match *body {
+                [0, 0, 0, 1] => Some(Event::Disconnected),
+                [0, 0, 0, 2] => Some(Event::Terminate),
+                _ => None,
+            },
+            // Input before the handshake is done, and kinds nobody sends.
+            _ => None,
+        }
+    }
+
+    fn response(&mut self, body: &[u8], now: Now) -> Event {
+        let version = match handshake::response(body) {
+            Ok(version) => version,
+            Err(reason) => return Event::Failed(reason),
+        };
+        let text = handshake::complete(now.since.saturating_sub(self.asked_at), "");
+        self.number(Payload::HandshakeComplete, text.as_bytes(), now);
+        self.phase = Phase::Open;
+        self.is_silent = self.is_multiplexed(&version);
+        if self.config.kind == SessionType::Port && !self.is_silent {
+            self.sender.set_unordered();
+        }
+        Event::Ready(version)
+    }
+
+    /// Whether connections are multiplexed with such a client. Both ends decide it by themselves.
+    #[must_use]
+    pub fn is_multiplexed(&self, version: &ClientVersion) -> bool {
+        self.config.kind == SessionType::Port
+            && self.config.properties["type"] == "LocalPortForwarding"
+            && version.multiplexes()
+    }
+
+    fn acknowledge(&mut self, message: &Message<'_>, now: Now) {
+        let body = format!(
+            "{{\"AcknowledgedMessageType\":\"input_stream_data\",\"AcknowledgedMessageId\":\"{}\",\
+             \"AcknowledgedMessageSequenceNumber\":{},\"IsSequentialMessage\":true}}",
+            message.id, message.sequence
+        );
+        let head = self.head(Kind::Acknowledge, Payload::None, 0, 3, now);
+        let frame = message::encode(&head, body.as_bytes()).into();
+        let is_first = self.outgoing.is_empty();
+        let can_wait = self.phase == Phase::Open && (is_first || self.held.is_some());
+        let held = if is_first { Some(now.since + HOLD) } else { self.held };
+        self.push(frame);
+        self.held = held.filter(|_| can_wait && self.outgoing.len() < MAX_HELD);
+    }
+
+    fn head(&mut self, kind: Kind, payload: Payload, sequence: i64, flags: u64, now: Now) -> Head {
+        Head { kind, sequence, flags, id: self.id(), payload, created_ms: now.wall_ms }
+    }
+
+    /// A UUID of version 4 for each message: the seed's upper half, and a lower half that differs.
+    fn id(&mut self) -> Id {
+        self.made += 1;
+        let mut id = self.config.seed;
+        for (byte, number) in id[8..].iter_mut().zip(self.made.to_be_bytes()) {
+            *byte ^= number;
+        }
+        id[6] = id[6] & 0x0f | 0x40;
+        id[8] = id[8] & 0x3f | 0x80;
+        Id(id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! `runner.toml` beside the buildspec and `--project-json`: options that stand in files.
+//!
+//! A key of `runner.toml` is an option of `runner run`, whatever options there are: each becomes the
+//! words that would be typed, and stands before what is typed, which therefore wins. A project of
+//! CodeBuild's becomes such words as well, as far as there are options for it; the rest is [`Extras`].
+//!
+//! `runner.toml` comes with the source, which may be anybody's. What gives a build more of this
+//! machine, or of its user, than a build has by itself takes effect only when the user has said so, once
+//! for each state of the file (docs/adr/0037).
+
+mod codebuild;
+mod trust;
+
+pub(super) use codebuild::{artifacts, cache};
+
+use trust::Need;
+
+use super::error::{CliError, OURS};
+use super::reach::{self, Field, Reach};
+use super::render;
+use super::run_args::RunArgs;
+use super::say;
+use clap::{Arg, ArgAction, Args, Command, Parser};
+use nix::fcntl::OFlag;
+use runner_cloud::s3::Location;
+use runner_core::project::{self, CloudWatchLogs, ProjectArtifacts, ProjectCache, ProjectVariable};
+use runner_core::spec::yaml::{Node, Value};
+use runner_core::spec::{Code, Diagnostic, Span};
+use runner_host::stdio::tell;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Name of the project file.
+const NAME: &str = "runner.toml";
+/// Most of a project file that is read.
+const MAX_BYTES: u64 = 1 << 20;
+/// What a project says that no option says.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// Variables whose values are in Parameter Store or Secrets Manager.
+    pub(super) fetched: Vec<ProjectVariable>,
+    /// The buildspec itself.
+    pub(super) buildspec: Option<String>,
+    pub(super) cloudwatch: Option<CloudWatchLogs>,
+    pub(super) s3_logs: Option<Location>,
+    pub(super) artifacts: Option<ProjectArtifacts>,
+    pub(super) secondary_artifacts: Vec<ProjectArtifacts>,
+    pub(super) cache: Option<ProjectCache>,
+    /// A file that nobody has said to trust names the image: it is got without the user's credentials.
+    pub(super) is_image_untrusted: bool,
+}
+
+/// The options alone, for reading them again.
+#[derive(Parser)]
+#[command(name = "runner run")]
+struct Again {
+    #[command(flatten)]
+    args: RunArgs,
+}
+
+/// An option of a file.
+struct Setting {
+    /// Its name.
+    key: String,
+    /// What would be typed.
+    word: OsString,
+    /// What it takes to have effect.
+    need: Need,
+    span: Span,
+}
+
+/// A file that is being read: its text, what it says and what is wrong with it.
+struct Reading {
+    shown: String,
+    text: String,
+    /// Where its relative paths start from.
+    dir: PathBuf,
+    settings: Vec<Setting>,
+    problems: Vec<Diagnostic>,
+}
+
+/// The options as typed, which `words` are after the verb, joined by those of the project files.
+pub(super) fn with_files(args: RunArgs, typed: &[OsString]) -> Result<(RunArgs, Extras), CliError> {
+    let mut extras = Extras::default();
+    let mut words: Vec<OsString> = Vec::new();
+    let mut json = args.project_json.clone();
+    if let Some(toml) = find(&args)? {
+        let reading = read_toml(toml, &mut extras)?;
+        let is_trusted = trust::check(&reading, args.trust_project)?;
+        let names_image = reading.settings.iter().any(|setting| setting.key == "image");
+        extras.is_image_untrusted = names_image && args.image.is_none() && !is_trusted;
+        let is_quiet = args.quiet || reading.settings.iter().any(|setting| setting.key == "quiet");
+        if !is_quiet && !reading.settings.is_empty() {
+            let mut keys: Vec<&str> = reading.settings.iter().map(|s| s.key.as_str()).collect();
+            keys.dedup();
+            say(&format!("{} sets {}", reading.shown, keys.join(", ")));
+        }
+        for Setting { key, word, .. } in reading.settings {
+            if key == "project-json" && json.is_none() {
+                let text = word.to_string_lossy().into_owned();
+                json = text.split_once('=').map(|(_, path)| PathBuf::from(path));
+            }
+            if !word.is_empty() && !is_typed_already(&args, &key, &word) {
+                words.push(word);
+            }
+        }
+    }
+    if let Some(path) = json {
+        // Its user has named it, or trusts the file that names it.
+        let of_project = codebuild::read(&path, &args, &mut extras)?;
+        let names_image = |word: &OsString| word.to_string_lossy().starts_with("--image=");
+        extras.is_image_untrusted &= !of_project.iter().any(names_image);
+        words.extend(of_project);
+    }
+    if words.is_empty() {
+        return Ok((args, extras));
+    }
+    let typed = typed.iter().cloned();
+    let all = [OsString::from("runner run")].into_iter().chain(words).chain(typed);
+    let matches = negatable(<Again as clap::CommandFactory>::command()).try_get_matches_from(all);
+    let again =
+        matches.and_then(|matches| <Again as clap::FromArgMatches>::from_arg_matches(&matches));
+    // Each has been read by itself; together they may still contradict each other.
+    let again = again.map_err(|error| CliError::usage(sentence(&error)))?;
+    Ok((again.args, extras))
+}
+
+/// A further source of the same name is the typed one.
+fn is_typed_already(args: &RunArgs, key: &str, word: &OsString) -> bool {
+    let word = word.to_string_lossy();
+    let id = word.strip_prefix("--secondary-source=").and_then(|rest| rest.split_once('='));
+    key == "secondary-source"
+        && id.is_some_and(|(id, _)| args.secondary_source.iter().any(|(typed, _)| typed == id))
+}
+
+/// Gives every flag a `--no-` form, so that what is typed can also take back what a file says.
+pub(super) fn negatable(mut command: Command) -> Command {
+    let flags: Vec<(clap::Id, &'static str)> = command
+        .get_arguments()
+        .filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue) && !arg.is_global_set())
+        .filter_map(|arg| Some((arg.get_id().clone(), arg.get_long()?)))
+        .filter(|(_, long)| reach::field_of_file(long).is_some())
+        // Names of options live as long as the program.
+        .map(|(id, long)| (id, &*format!("no-{long}").leak()))
+        .collect();
+    for (id, no) in flags {
+        let negation = Arg::new(no).long(no).hide(true).action(ArgAction::SetTrue);
+        command = command.arg(negation.overrides_with(id));
+    }
+    command
+}
+
+/// The project file beside the buildspec, if there is one.
+fn find(args: &RunArgs) -> Result<Option<Reading>, CliError> {
+    let dir = match &args.buildspec {
+        Some(buildspec) => buildspec.parent().unwrap_or(Path::new("")).to_path_buf(),
+        None => args.source.clone(),
+    };
+    let path = dir.join(NAME);
+    match text_of(&path) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(CliError::usage(format!("cannot read {}: {error}", path.display()))),
+        Ok(text) => Reading::new(&path, text).map(Some),
+    }
+}
+
+/// Reads a file as a hostile one: no FIFO, and no more than there can be.
+fn text_of(path: &Path) -> io::Result<String> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn read_toml(mut reading: Reading, extras: &mut Extras) -> Result<Reading, CliError> {
+    let options = <RunArgs as Args>::augment_args(Command::new("run"));
+    match project::toml(&reading.text) {
+        Err(problems) => reading.problems = problems,
+        Ok(node) => {
+            let Value::Mapping(entries) = &node.value else { return Ok(reading) };
+            for (key, value) in entries {
+                let Value::Scalar(name) = &key.value else { continue };
+                match name.as_str() {
+                    "env" => reading.variables(&options, value, key.span),
+                    "logs" => reading.logs(value, key.span, extras),
+                    name => reading.option(&options, name, key.span, value),
+                }
+            }
+        }
+    }
+    reading.done()
+}
+
+impl Reading {
+    fn new(path: &Path, text: String) -> Result<Self, CliError> {
+        let above = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = std::path::absolute(above.unwrap_or(Path::new(".")))
+            .map_err(|error| CliError::of(OURS, error))?;
+        let shown = path.strip_prefix(".").unwrap_or(path).display().to_string();
+        Ok(Reading { shown, text, dir, settings: Vec::new(), problems: Vec::new() })
+    }
+
+    /// The same where nothing is wrong; else all that is, told.
+    fn done(mut self) -> Result<Self, CliError> {
+        self.problems.sort_by_key(|problem| (problem.span.line, problem.span.column));
+        tell(render::diagnostics(&self.shown, &self.text, &self.problems));
+        match self.problems.len() {
+            0 => Ok(self),
+            1 => Err(CliError::usage(format!("1 error in {}", self.shown))),
+            count => Err(CliError::usage(format!("{count} errors in {}", self.shown))),
+        }
+    }
+
+    fn problem(&mut self, code: Code, span: Span, message: String) {
+        self.problems.push(strictly(Diagnostic::new(code, span, message)));
+    }
+
+    /// An option by its name.
+    fn option(&mut self, options: &Command, name: &str, span: Span, value: &Node) {
+        let arg = options.get_arguments().find(|arg| arg.get_long() == Some(name));
+        let Some((field, arg)) = reach::field_of_file(name).zip(arg) else {
+            let fields = reach::FIELDS.iter().filter(|field| field.reach != Reach::TypedOnly);
+            let near = project::nearest(name, fields.map(|field| field.name).chain(["logs"]));
+            let message = format!("`{name}` is not a key of {NAME}");
+            let problem = strictly(Diagnostic::new(Code::UnknownKey, span, message));
+            self.problems.push(match near {
+                Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                None => {
+                    problem.hint("its keys are the options of runner run, without their dashes")
+                }
+            });
+            return;
+        };
+        let several = matches!(arg.get_action(), ArgAction::Append);
+        match (&value.value, arg.get_action()) {
+            (Value::Scalar(text), ArgAction::SetTrue) => match text.as_str() {
+                "true" => self.word(options, field, None, value.span),
+                "false" => {}
+                _ => {
+                    let message = format!("{name} is true or false, not `{text}`");
+                    self.problem(Code::BadValue, value.span, message);
+                }
+            },
+            (Value::Scalar(text), _) => {
+                let text = field.below(&self.dir, text);
+                self.word(options, field, Some(&text), value.span);
+            }
+            (Value::Sequence(items), _) if several => {
+                for item in items {
+                    match &item.value {
+                        Value::Scalar(text) => {
+                            let text = field.below(&self.dir, text);
+                            self.word(options, field, Some(&text), item.span);
+                        }
+                        other => {
+                            let message =
+                                format!("an item of {name} is a text, not {}", other.kind());
+                            self.problem(Code::WrongShape, item.span, message);
+                        }
+                    }
+                }
+            }
+            (other, _) => {
+                let message = format!("{name} is a text, not {}", other.kind());
+                self.problem(Code::WrongShape, value.span, message);
+            }
+        }
+    }
+
+    /// `[env]`, or a list of `NAME=VALUE` and `NAME`.
+    fn variables(&mut self, options: &Command, value: &Node, span: Span) {
+        let Value::Mapping(entries) = &value.value else {
+            self.option(options, "env", span, value);
+            return;
+        };
+        let Some(field) = reach::field("env") else { return };
+        for (key, value) in entries {
+            match (&key.value, &value.value) {
+                (Value::Scalar(name), Value::Scalar(text)) => {
+                    self.word(options, field, Some(&format!("{name}={text}")), key.span);
+                }
+                (_, other) => {
+                    let message = format!("a variable is a text, not {}", other.kind());
+                    self.problem(Code::WrongShape, value.span, message);
+                }
+            }
+        }
+    }
+
+    /// `[logs]`: copies of the log on AWS.
+    fn logs(&mut self, value: &Node, span: Span, extras: &mut Extras) {
+        let logs = project::logs(value, &mut self.problems);
+        let mut reach = Vec::new();
+        if let Some(cloudwatch) = logs.cloudwatch {
+            extras.cloudwatch = Some(cloudwatch.value);
+            reach.push("CloudWatch Logs");
+        }
+        if let Some(place) = logs.s3 {
+            match bucket(&place.value) {
+                Ok(location) => extras.s3_logs = Some(location),
+                Err(message) => self.problem(Code::BadValue, place.span, message),
+            }
+            reach.push("S3");
+        }
+        if !reach.is_empty() {
+            let reason = format!("writes to {} with your AWS credentials", reach.join(" and "));
+            // There is no option for it; the words are those of none.
+            let (key, word) = ("logs".to_owned(), OsString::new());
+            self.settings.push(Setting { key, word, need: Need::Trust(reason), span });
+        }
+    }
+
+    /// Adds what would be typed, once that is known to make sense.
+    fn word(&mut self, options: &Command, field: &Field, value: Option<&str>, span: Span) {
+        let name = field.name;
+        let word = match value {
+            Some(value) => format!("--{name}={value}"),
+            None => format!("--{name}"),
+        };
+        let alone = options.clone().try_get_matches_from(["run", &word]);
+        if let Err(error) = alone {
+            self.problem(Code::BadValue, span, sentence(&error));
+            return;
+        }
+        let need = trust::need(field, value, &self.dir);
+        self.settings.push(Setting { key: name.to_owned(), word: word.into(), need, span });
+    }
+}
+
+/// An error, whatever its kind is elsewhere.
+fn strictly(mut problem: Diagnostic) -> Diagnostic {
+    problem.severity = runner_core::spec::Severity::Error;
+    problem
+}
+
+/// `bucket/prefix`, or the same after `s3://` or as an ARN.
+fn bucket(text: &str) -> Result<Location, String> {
+    let plain = text.strip_prefix("s3://").or(text.strip_prefix("arn:aws:s3:::")).unwrap_or(text);
+    Location::parse(&format!("s3://{plain}"))
+        .unwrap_or_else(|| Err("write BUCKET/PREFIX".to_owned()))
+}
+
+/// The parser's words for what is wrong, in one sentence.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
+}
