@@ -8,8 +8,8 @@ use crate::env::Layers;
 use crate::event::BuildFacts;
 use crate::phase::{Block, Phase, PhaseContext};
 use crate::spec::{
-    Artifacts, BuildSpec, Cache, Command, OnFailure, ReportGroup, Runtime, SecretVariable,
-    UserPhase, Variable, Version,
+    self, Artifacts, BuildSpec, Cache, Command, OnFailure, ReportGroup, Runtime, SecretVariable,
+    Unset, UserPhase, Variable, Version,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -75,6 +75,8 @@ pub struct Work {
     pub reports: Vec<ReportGroup>,
     /// What the next build finds again.
     pub cache: Option<Cache>,
+    /// Variables that commands use and nothing in the buildspec sets.
+    pub unset: Vec<Unset>,
     /// The four phases, in order.
     pub phases: [Arc<PhaseWork>; 4],
 }
@@ -129,8 +131,10 @@ pub enum BreakAction {
 /// What a buildspec comes to: its own user and phases resolved against each other.
 #[must_use]
 pub fn work(spec: BuildSpec) -> Work {
+    let unset = spec::unset(&spec);
     let everywhere = spec.run_as;
     Work {
+        unset,
         version: spec.version,
         shell: spec.shell.program,
         parameters: spec.parameters,

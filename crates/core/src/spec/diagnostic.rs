@@ -149,11 +149,13 @@ pub enum Code {
     LostState,
     /// A command uses what only bash has, and is run by sh.
     Bashism,
+    /// A command uses a variable that nothing in the buildspec sets.
+    UnsetVariable,
 }
 
 impl Code {
     /// Every kind.
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 23] = [
         Code::Unreadable,
         Code::NotText,
         Code::Syntax,
@@ -176,6 +178,7 @@ impl Code {
         Code::NotExpanded,
         Code::LostState,
         Code::Bashism,
+        Code::UnsetVariable,
     ];
 
     /// Its name, how much it matters, and what problems of this kind have in common.
@@ -238,6 +241,11 @@ impl Code {
             Code::Bashism => {
                 ("bashism", Warning, "A command uses what only bash has, and is run by sh.")
             }
+            Code::UnsetVariable => (
+                "unset-variable",
+                Warning,
+                "A command uses a variable that nothing in the buildspec sets.",
+            ),
         }
     }
 

@@ -4,9 +4,10 @@
 //! a shell would: quoted text, comments and here-documents are left out, and what is not certain is
 //! not told.
 
-use super::diagnostic::{Code as Kind, Diagnostic, Place, Span};
+use super::diagnostic::{Code as Kind, Diagnostic, Span};
 use super::model::{BuildSpec, Command, Version};
 use super::read::At;
+use super::unset::{self, Unset};
 use super::yaml::Node;
 use regex_lite::Regex;
 use std::collections::VecDeque;
@@ -40,6 +41,22 @@ pub(super) fn lint(spec: &BuildSpec, node: &Node, problems: &mut Vec<Diagnostic>
             lost_state(spec.version, command, &code, problems);
         }
     }
+    problems.extend(unset::unset(spec).iter().map(nothing_sets));
+}
+
+fn nothing_sets(found: &Unset) -> Diagnostic {
+    let (name, lines) = (&found.name, found.lines());
+    let (first, others) = (found.places.first().copied().unwrap_or_default(), &lines[1..]);
+    let mut message = format!("nothing in the buildspec sets {name}");
+    if !others.is_empty() {
+        let others: Vec<String> = others.iter().map(u32::to_string).collect();
+        let word = if others.len() == 1 { "line" } else { "lines" };
+        message.push_str(&format!("; used also on {word} {}", others.join(", ")));
+    }
+    Diagnostic::new(Kind::UnsetVariable, first, message).hint(format!(
+        "if the project in CodeBuild sets it: `runner run -e {name}=...`, --env-file FILE or \
+         --project-json FILE"
+    ))
 }
 
 static EXPANSION: LazyLock<Regex> = LazyLock::new(|| pattern(r"\$[A-Za-z_{(]"));
@@ -175,21 +192,9 @@ struct Code {
 }
 
 impl Code {
-    /// The place in the file of something in the code: its line where lines of the command are lines of the
-    /// file, else the command.
+    /// The place in the file of something in the code.
     fn place(&self, command: &Command, at: usize) -> Span {
-        let Some(block) = command.block else { return command.span };
-        let number = self.lines.partition_point(|start| *start <= at).saturating_sub(1);
-        let text = command.text.split('\n').nth(number).unwrap_or_default();
-        let count = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
-        let shown = text.trim();
-        let indent = count(text) - count(text.trim_start());
-        let line = block.line.saturating_add(u32::try_from(number).unwrap_or(u32::MAX));
-        let place = Place { line, column: block.indent.saturating_add(indent).saturating_add(1) };
-        match command.span.written {
-            Some(_) => Span { written: Some(place), ..command.span },
-            None => Span::new(place.line, place.column, count(shown).max(1)),
-        }
+        command.line_span(self.lines.partition_point(|start| *start <= at).saturating_sub(1))
     }
 
     fn of(text: &str) -> Self {

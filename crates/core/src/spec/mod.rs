@@ -12,6 +12,8 @@ pub(crate) mod places;
 pub(crate) mod read;
 mod schema;
 pub(crate) mod shape;
+mod shell;
+mod unset;
 mod validate;
 pub mod yaml;
 
@@ -22,6 +24,7 @@ pub use model::{
     SecretVersion, Shell, USER_PHASES, UserPhase, Variable, Version,
 };
 pub use schema::schema;
+pub use unset::{Unset, unset};
 pub use validate::{is_identifier, secret_reference};
 
 /// Reads a buildspec's text. Warnings come along in file order.

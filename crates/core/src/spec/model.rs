@@ -2,7 +2,7 @@
 //!
 //! Made by `validate`; read by `plan`. Nothing here can be wrong any more.
 
-use super::diagnostic::Span;
+use super::diagnostic::{Place, Span};
 use super::yaml::Block;
 
 /// A whole buildspec.
@@ -305,6 +305,25 @@ pub struct Command {
     pub span: Span,
     /// Where its lines stand, if each is a line of the file.
     pub block: Option<Block>,
+}
+
+impl Command {
+    /// The place of one of its lines, from 0: that line where lines of the text are lines of the file, else
+    /// the command.
+    #[must_use]
+    pub fn line_span(&self, number: usize) -> Span {
+        let Some(block) = self.block else { return self.span };
+        let text = self.text.split('\n').nth(number).unwrap_or_default();
+        let count = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        let shown = text.trim();
+        let indent = count(text) - count(text.trim_start());
+        let line = block.line.saturating_add(u32::try_from(number).unwrap_or(u32::MAX));
+        let place = Place { line, column: block.indent.saturating_add(indent).saturating_add(1) };
+        match self.span.written {
+            Some(_) => Span { written: Some(place), ..self.span },
+            None => Span::new(place.line, place.column, count(shown).max(1)),
+        }
+    }
 }
 
 /// What follows when a phase fails.

@@ -12,7 +12,22 @@ use crate::machine::{
 use crate::mask::MIN_LENGTH;
 use crate::plan::Work;
 use crate::runtimes;
+use crate::spec::Unset;
 use std::collections::BTreeMap;
+
+/// Most variables without a value that are named.
+const MOST_UNSET: usize = 12;
+
+/// A variable with the lines of the buildspec that use it.
+fn named(unset: &Unset) -> String {
+    let mut lines = unset.lines();
+    let is_cut = lines.len() > 3;
+    lines.truncate(3);
+    let word = if lines.len() == 1 { "line" } else { "lines" };
+    let lines: Vec<String> = lines.iter().map(u32::to_string).collect();
+    let more = if is_cut { ", ..." } else { "" };
+    format!("{} ({word} {}{more})", unset.name, lines.join(", "))
+}
 
 /// What there is so far, and what is waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -255,12 +270,32 @@ impl BuildMachine {
             );
             step.events.push(EventBody::Notice(Notice::note(text)));
         }
+        self.tell_unset(&preparing.variables, step);
         let selection = runtimes::select(catalog, wanted, &preparing.variables);
         self.tell_prepared(&[preparing.lines, selection.lines].concat(), step);
         match selection.commands {
             Ok(commands) => self.install_runtimes(commands, now, step),
             Err(context) => self.setup_failed(context, now, step),
         }
+    }
+
+    /// Variables that commands use and that nothing has set by now.
+    fn tell_unset(&self, variables: &BTreeMap<String, String>, step: &mut Step) {
+        let unset = self.plan.work.as_ref().map(|work| &work.unset[..]).unwrap_or_default();
+        let unset: Vec<&Unset> =
+            unset.iter().filter(|unset| !variables.contains_key(&unset.name)).collect();
+        if unset.is_empty() {
+            return;
+        }
+        let named: Vec<String> = unset.iter().take(MOST_UNSET).map(|unset| named(unset)).collect();
+        let mut text = format!("nothing sets {}", named.join(", "));
+        if unset.len() > named.len() {
+            text.push_str(&format!(" and {} more", unset.len() - named.len()));
+        }
+        let hint = "if the project in CodeBuild sets them: -e NAME=VALUE, --env-file FILE or \
+                    --project-json FILE";
+        let notice = Notice::warning(text).with_hint(Some(hint.to_owned()));
+        step.events.push(EventBody::Notice(notice));
     }
 
     fn tell_prepared(&self, lines: &[String], step: &mut Step) {

@@ -315,3 +315,15 @@ fn what_comes_when_the_build_is_stopped_changes_nothing() {
         assert!(bed.commands().is_empty());
     }
 }
+
+#[test]
+fn variables_that_nothing_sets_are_told_once_all_are_known() {
+    let source = "version: 0.2\nphases:\n  build:\n    commands:\n      - a $SET $HOST $TAG\n      - b $TAG \
+                  $NAME\n";
+    let mut bed = bed_of(source, facts());
+    bed.begin();
+    let warning = bed.notices.iter().find(|notice| notice.level == NoticeLevel::Warning);
+    let warning = warning.expect("is told");
+    assert_eq!(warning.text, "nothing sets TAG (lines 5, 6), NAME (line 6)");
+    assert!(warning.hint.as_ref().is_some_and(|hint| hint.contains("--env-file")));
+}

@@ -1,0 +1,267 @@
+//! A simple command as its words come in: what its builtins set, and what its conditions ask for.
+
+use super::expansion::Expansion;
+use super::{Variables, is_name};
+
+/// A word.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Word {
+    /// Its text, each expansion a NUL.
+    pub(super) text: String,
+    /// Whether a part of it is quoted.
+    pub(super) is_quoted: bool,
+    /// Whether it is followed by `()`.
+    pub(super) is_function: bool,
+    /// The first expansion, where the word begins with one.
+    pub(super) first: Option<Expansion>,
+    pub(super) first_use: usize,
+    pub(super) last_use: usize,
+    pub(super) line: usize,
+}
+
+impl Word {
+    pub(super) fn literal(&mut self, c: char) {
+        self.text.push(c);
+    }
+
+    pub(super) fn expands(&mut self, expansion: Expansion) {
+        if expansion == Expansion::Literal {
+            self.text.push('$');
+            return;
+        }
+        if self.text.is_empty() {
+            self.first = Some(expansion);
+        }
+        self.text.push('\0');
+    }
+
+    /// The name that it gives a value.
+    fn assigned(&self) -> Option<&str> {
+        let (name, _) = self.text.split_once('=')?;
+        let name = name.strip_suffix('+').unwrap_or(name);
+        let name = name.split_once('[').map_or(name, |(name, _)| name);
+        is_name(name).then_some(name)
+    }
+
+    pub(super) fn is_assignment(&self) -> bool {
+        self.assigned().is_some()
+    }
+
+    /// The name in it, with a value or without.
+    fn declared(&self) -> Option<&str> {
+        self.assigned().or_else(|| is_name(&self.text).then_some(self.text.as_str()))
+    }
+}
+
+/// What the next word is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Awaited {
+    /// An assignment or the command.
+    #[default]
+    Command,
+    /// The command's next argument.
+    Argument,
+    /// The name of a loop's variable.
+    LoopName,
+    /// The name of a function.
+    FunctionName,
+    /// The word that `case` looks at.
+    Subject,
+    /// `in`, behind that.
+    In,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Simple {
+    words: Vec<Word>,
+    awaited: Awaited,
+    /// The next word is where a redirection goes.
+    pub(super) has_target: bool,
+    /// Inside `[[`, where separators are operators.
+    is_test: bool,
+    /// How many `case` are not at their `esac`.
+    cases: usize,
+    /// Behind `in` or `;;`: patterns.
+    is_pattern: bool,
+    last_separator: Option<char>,
+}
+
+const KEYWORDS: [&str; 11] =
+    ["if", "then", "else", "elif", "fi", "do", "done", "while", "until", "!", "{"];
+
+impl Simple {
+    pub(super) fn is_empty(&self) -> bool {
+        self.words.is_empty() && matches!(self.awaited, Awaited::Command | Awaited::LoopName)
+    }
+
+    /// Whether a closing parenthesis ends a pattern.
+    pub(super) fn is_case(&self) -> bool {
+        self.is_pattern
+    }
+
+    pub(super) fn separator(&mut self, c: char, found: &mut Variables) {
+        if self.is_test {
+            return;
+        }
+        if c == ')' && self.is_pattern {
+            self.is_pattern = false;
+            self.words.clear();
+            self.awaited = Awaited::Command;
+            return;
+        }
+        if c == '|' && self.is_pattern {
+            return;
+        }
+        let is_next_case = c == ';' && self.last_separator == Some(';') && self.words.is_empty();
+        self.end(found);
+        self.last_separator = Some(c);
+        if is_next_case && self.cases > 0 {
+            self.is_pattern = true;
+        }
+    }
+
+    pub(super) fn push(&mut self, word: Word, found: &mut Variables) {
+        self.last_separator = None;
+        if std::mem::take(&mut self.has_target) {
+            return;
+        }
+        let text = word.text.as_str();
+        match self.awaited {
+            Awaited::LoopName => {
+                if is_name(text) {
+                    found.sets.insert(text.to_owned());
+                }
+                self.awaited = Awaited::Argument;
+                self.words.push(word);
+            }
+            Awaited::Subject => {
+                ask(&word, found);
+                self.awaited = Awaited::In;
+            }
+            Awaited::FunctionName => self.awaited = Awaited::Command,
+            Awaited::In => {
+                if text == "in" {
+                    self.cases += 1;
+                    self.is_pattern = true;
+                }
+                self.awaited = Awaited::Command;
+            }
+            Awaited::Command if self.is_pattern && text != "esac" => {}
+            Awaited::Command if word.is_function => {}
+            Awaited::Command if !word.is_quoted && KEYWORDS.contains(&text) => {}
+            Awaited::Command if matches!(text, "for" | "select") => {
+                self.awaited = Awaited::LoopName;
+            }
+            Awaited::Command if text == "function" => self.awaited = Awaited::FunctionName,
+            Awaited::Command if text == "case" => self.awaited = Awaited::Subject,
+            Awaited::Command if text == "esac" => {
+                self.cases = self.cases.saturating_sub(1);
+                self.is_pattern = false;
+            }
+            Awaited::Command if word.is_assignment() => {
+                found.sets.extend(word.assigned().map(str::to_owned));
+            }
+            Awaited::Command => {
+                self.is_test = text == "[[";
+                self.awaited = Awaited::Argument;
+                self.words.push(word);
+            }
+            Awaited::Argument => {
+                self.is_test &= text != "]]";
+                self.words.push(word);
+            }
+        }
+    }
+
+    /// The command is complete.
+    pub(super) fn end(&mut self, found: &mut Variables) {
+        if self.is_test {
+            return;
+        }
+        let words = std::mem::take(&mut self.words);
+        self.has_target = false;
+        if !matches!(self.awaited, Awaited::Subject | Awaited::In) {
+            self.awaited = Awaited::Command;
+        }
+        if let Some((command, arguments)) = words.split_first() {
+            run(command, arguments, found);
+        }
+    }
+}
+
+fn run(command: &Word, arguments: &[Word], found: &mut Variables) {
+    let name = command.text.as_str();
+    let set = |found: &mut Variables, name: &str| {
+        found.sets.insert(name.to_owned());
+    };
+    let open = |found: &mut Variables| {
+        found.open_from.get_or_insert(command.line);
+    };
+    match name {
+        "." | "source" | "eval" => open(found),
+        "export" | "readonly" | "declare" | "typeset" | "local" => {
+            for word in arguments {
+                match word.assigned() {
+                    Some(name) => set(found, name),
+                    // Nobody knows what names it has.
+                    None if word.text.contains('\0') => open(found),
+                    None => {}
+                }
+            }
+        }
+        "read" | "getopts" | "mapfile" | "readarray" | "let" | "printf" => {
+            let is_any = name != "printf" || arguments.first().is_some_and(|a| a.text == "-v");
+            for word in arguments.iter().filter(|_| is_any) {
+                word.declared().into_iter().for_each(|name| set(found, name));
+            }
+            if name == "read" && arguments.iter().any(|word| word.text == "\0") {
+                open(found);
+            }
+        }
+        "env" | "sudo" | "command" | "builtin" => {
+            let assigned = arguments.iter().map_while(|word| {
+                (word.text.starts_with('-') || word.is_assignment()).then(|| word.assigned())
+            });
+            assigned.flatten().for_each(|name| set(found, name));
+        }
+        "[" | "[[" | "test" => {
+            arguments.iter().for_each(|word| ask(word, found));
+            ask_for_values(arguments, found);
+        }
+        _ if command.first == Some(Expansion::Written) => open(found),
+        _ => {}
+    }
+}
+
+/// A condition compares: that there is no value is one of its answers.
+fn ask(word: &Word, found: &mut Variables) {
+    let uses = found.uses.get_mut(word.first_use..word.last_use);
+    uses.into_iter().flatten().for_each(|used| used.is_asked = true);
+}
+
+/// `-z`, `-n`, `-v`, or compared with nothing: it may have no value anywhere.
+fn ask_for_values(arguments: &[Word], found: &mut Variables) {
+    for (at, word) in arguments.iter().enumerate() {
+        let next = arguments.get(at + 1);
+        match word.text.as_str() {
+            "-v" => {
+                found.optional.extend(next.map(|word| word.text.clone()));
+            }
+            "-z" | "-n" => next.into_iter().for_each(|word| optional(word, found)),
+            "=" | "==" | "!=" => {
+                let before = at.checked_sub(1).and_then(|at| arguments.get(at));
+                let is_mark = |word: &&Word| word.text.chars().count() <= 1 && word.text != "\0";
+                if next.as_ref().is_some_and(is_mark) || before.as_ref().is_some_and(is_mark) {
+                    before.into_iter().chain(next).for_each(|word| optional(word, found));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn optional(word: &Word, found: &mut Variables) {
+    let uses = found.uses.get(word.first_use..word.last_use);
+    let names = uses.into_iter().flatten().map(|used| used.name.clone());
+    found.optional.extend(names);
+}
