@@ -32,6 +32,8 @@ pub(super) enum Reach {
     Engine,
     /// A variable, with a value or as the caller has it.
     Variable,
+    /// A program in the place of another; one that is a file comes from this machine.
+    Stub,
     /// More than a build has by itself, whatever the value is.
     Beyond(&'static str),
 }
@@ -54,12 +56,13 @@ pub(super) enum PathIn {
 /// Kinds of images that are files of this machine.
 const IMAGES_OF_FILES: [&str; 4] = ["rootfs", "oci", "oci-archive", "docker-archive"];
 
+const SKIPS: Reach = Reach::Beyond("leaves out what the buildspec says");
 const READS: Reach = Reach::Beyond("reads a file of this machine");
 
 /// In the order of `RunArgs`.
 pub(super) const FIELDS: &[Field] = {
     use PathIn::{AfterEquals, AfterKind, BeforeColon, Nowhere, Store, Whole};
-    use Reach::{Beyond, Build, Engine, Image, Shown, TypedOnly, Variable, Written};
+    use Reach::{Beyond, Build, Engine, Image, Shown, Stub, TypedOnly, Variable, Written};
     const fn field(name: &'static str, reach: Reach, path: PathIn) -> Field {
         Field { name, reach, path }
     }
@@ -79,6 +82,10 @@ pub(super) const FIELDS: &[Field] = {
         field("network", Build, Nowhere),
         field("privileged", Beyond("gives the build rights over this machine"), Nowhere),
         field("toolbox", Build, Nowhere),
+        field("skip", SKIPS, Nowhere),
+        field("skip-phase", SKIPS, Nowhere),
+        field("only-phase", SKIPS, Nowhere),
+        field("stub", Stub, AfterEquals),
         field("enable-session", Build, Nowhere),
         field("break-on", Build, Nowhere),
         field("step", Build, Nowhere),
@@ -105,6 +112,7 @@ pub(super) const FIELDS: &[Field] = {
         field("log-file", Written, Whole),
         field("annotations", Build, Nowhere),
         field("build-json", Written, Whole),
+        field("no-hints", TypedOnly, Nowhere),
         field("quiet", Build, Nowhere),
     ]
 };

@@ -2,18 +2,19 @@
 
 use super::error::{CliError, of_status};
 use super::project::Extras;
-use super::run_args::{BreakActionName, FormatName, NetworkName, RunArgs};
+use super::run_args::{BreakActionName, FormatName, NetworkName, PhaseName, RunArgs};
 use super::{project, render, say, values, written};
 use crate::terminal::{Face, LogFormat, Places, Shown};
 use runner_build::session::SessionOptions;
 use runner_build::{
     self as build, BuildRequest, BuildspecFile, ContainerRequest, Ended, LogsWanted, Opened,
-    OutputsRequest, ValuesRequest,
+    OutputsRequest, Stub, ValuesRequest,
 };
 use runner_core::env::Variables;
 use runner_core::phase::Status;
 use runner_core::plan::{self, BreakAction};
-use runner_core::spec::{BuildSpec, Diagnostic};
+use runner_core::skip::{Glob, Skips};
+use runner_core::spec::{BuildSpec, Diagnostic, USER_PHASES, UserPhase};
 use runner_engine::image::{Asker, Image};
 use runner_engine::{Network, Traits};
 use runner_folder::state::Home;
@@ -71,8 +72,9 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     {
         say(&format!("not collected: {}", wanted.join(", ")));
     }
+    let skips = skips(&args);
     if let Ok(spec) = &spec {
-        let work = plan::work(spec.clone());
+        let work = plan::work(spec.clone(), &skips);
         for breakpoint in &args.break_on {
             work.takes(breakpoint)
                 .map_err(|why| CliError::usage(format!("--break-on {breakpoint}: {why}")))?;
@@ -110,6 +112,9 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
             longest: args.session_max_duration,
             log: args.session_log,
         },
+        skips,
+        stubs: stubs(args.stub),
+        hints: !args.no_hints,
         secondary_sources: args.secondary_source,
         source,
         buildspec,
@@ -292,4 +297,27 @@ fn print_problems(buildspec: &BuildspecFile, problems: &[Diagnostic], quiet: boo
     if errors > 1 {
         say(&format!("{errors} errors in {}", buildspec.shown()));
     }
+}
+
+/// What of the buildspec is not run.
+fn skips(args: &RunArgs) -> Skips {
+    let only = &args.only_phase;
+    let is_skipped = |phase: &UserPhase| {
+        let is = |name: &PhaseName| UserPhase::from(*name) == *phase;
+        args.skip_phase.iter().any(is) || !only.is_empty() && !only.iter().any(is)
+    };
+    Skips {
+        commands: args.skip.iter().map(|text| Glob::new(text)).collect(),
+        phases: USER_PHASES.into_iter().filter(is_skipped).collect(),
+    }
+}
+
+/// The last of each name: what is typed stands behind what a file says.
+fn stubs(given: Vec<Stub>) -> Vec<Stub> {
+    let mut stubs: Vec<Stub> = Vec::new();
+    for stub in given {
+        stubs.retain(|known| known.name != stub.name);
+        stubs.push(stub);
+    }
+    stubs
 }

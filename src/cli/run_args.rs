@@ -6,7 +6,9 @@
 use super::{debug, values};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
+use runner_build::Stub;
 use runner_core::debug::Breakpoint;
+use runner_core::spec::UserPhase;
 use runner_engine::image::Image;
 use runner_engine::{Kind, UserMount};
 use runner_outputs::{Destination, Store};
@@ -57,6 +59,19 @@ pub(super) struct RunArgs {
     /// not see them
     #[arg(long)]
     pub(super) toolbox: bool,
+    /// Do not run commands whose whole text is like this; `*` stands for any characters
+    #[arg(long, value_name = "GLOB")]
+    pub(super) skip: Vec<String>,
+    /// Do not run the commands of this phase
+    #[arg(long, value_enum, value_name = "PHASE")]
+    pub(super) skip_phase: Vec<PhaseName>,
+    /// Run the commands of this phase only
+    #[arg(long, value_enum, value_name = "PHASE")]
+    pub(super) only_phase: Vec<PhaseName>,
+    /// Put this executable in the place of a program of that name, or one that writes what it was called
+    /// with, reads its input and succeeds. Calls by a path do not find it
+    #[arg(long, value_name = "NAME[=FILE]", value_parser = values::stub)]
+    pub(super) stub: Vec<Stub>,
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     pub(super) enable_session: bool,
@@ -140,6 +155,9 @@ pub(super) struct RunArgs {
     /// Write the final Build record, in the shape of AWS's API
     #[arg(long, value_name = "FILE")]
     pub(super) build_json: Option<PathBuf>,
+    /// No advice on failures
+    #[arg(long)]
+    pub(super) no_hints: bool,
     /// Nothing on standard error but errors
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -168,6 +186,26 @@ impl ValueEnum for EngineName {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let traits = self.0.traits();
         Some(PossibleValue::new(traits.name).help(traits.about))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum PhaseName {
+    Install,
+    PreBuild,
+    Build,
+    PostBuild,
+}
+
+impl From<PhaseName> for UserPhase {
+    fn from(name: PhaseName) -> Self {
+        match name {
+            PhaseName::Install => UserPhase::Install,
+            PhaseName::PreBuild => UserPhase::PreBuild,
+            PhaseName::Build => UserPhase::Build,
+            PhaseName::PostBuild => UserPhase::PostBuild,
+        }
     }
 }
 

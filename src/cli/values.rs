@@ -1,6 +1,7 @@
 //! Values of options, from text to types.
 
 use jiff::SignedDuration;
+use runner_build::Stub;
 use runner_cloud::Identity;
 use runner_cloud::s3::Location;
 use runner_core::artifact::{ArtifactSettings, Packaging};
@@ -199,6 +200,25 @@ pub(super) fn secondary_source(text: &str) -> Result<(String, PathBuf), String> 
         return Err("a source cannot be /".to_owned());
     }
     Ok((id.to_owned(), dir))
+}
+
+/// `NAME` or `NAME=FILE`.
+pub(super) fn stub(text: &str) -> Result<Stub, String> {
+    let (name, file) = match text.split_once('=') {
+        Some((name, file)) => (name, Some(PathBuf::from(file))),
+        None => (text, None),
+    };
+    if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
+        return Err(format!("`{name}` is not the name of a program"));
+    }
+    if let Some(file) = &file
+        && !std::fs::metadata(file)
+            .map_err(|error| format!("{}: {error}", file.display()))?
+            .is_file()
+    {
+        return Err(format!("{} is not a file", file.display()));
+    }
+    Ok(Stub { name: name.to_owned(), file })
 }
 
 /// A project's name as AWS allows it.

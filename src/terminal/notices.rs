@@ -10,6 +10,7 @@ use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::report::{self, ReportFacts};
 use runner_folder::events::OutputReader;
+use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -45,13 +46,46 @@ pub(super) fn debugged(body: &EventBody) -> Option<String> {
     }
 }
 
+/// How much of a build was not what its buildspec says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    skipped: usize,
+    stubbed: usize,
+}
+
+impl LeftOut {
+    pub(super) fn note(&mut self, body: &EventBody) {
+        match body {
+            EventBody::BuildStarted(facts) => self.stubbed = facts.stubs.len(),
+            EventBody::CommandSkipped { .. } => self.skipped += 1,
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.skipped, self.stubbed) {
+            (0, 0) => Ok(()),
+            (skipped, 0) => write!(formatter, " ({skipped} skipped)"),
+            (0, stubbed) => write!(formatter, " ({stubbed} stubbed)"),
+            (skipped, stubbed) => write!(formatter, " ({skipped} skipped, {stubbed} stubbed)"),
+        }
+    }
+}
+
 /// The verdict in one line.
-pub(super) fn verdict(build_id: &str, status: Status, reason: Option<&str>) -> String {
+pub(super) fn verdict(
+    build_id: &str,
+    status: Status,
+    reason: Option<&str>,
+    left_out: LeftOut,
+) -> String {
     match reason {
         Some(reason) if status != Status::Succeeded => {
-            format!("build {build_id}: {status}: {reason}")
+            format!("build {build_id}: {status}{left_out}: {reason}")
         }
-        _ => format!("build {build_id}: {status}"),
+        _ => format!("build {build_id}: {status}{left_out}"),
     }
 }
 
@@ -63,6 +97,7 @@ pub(super) struct Notices<W: Write + Send> {
     is_stuck: bool,
     /// For the table at the end.
     reports: Vec<ReportFacts>,
+    left_out: LeftOut,
     /// Only errors are wanted.
     quiet: bool,
 }
@@ -70,7 +105,7 @@ pub(super) struct Notices<W: Write + Send> {
 impl<W: Write + Send> Notices<W> {
     pub(super) fn new(out: W, ways: WaysIn, quiet: bool) -> Self {
         let (pauses, reports) = (Pauses::new(ways), Vec::new());
-        Notices { out, pauses, is_stuck: false, reports, quiet }
+        Notices { out, pauses, is_stuck: false, reports, left_out: LeftOut::default(), quiet }
     }
 
     fn lines(&mut self, lines: &[String]) -> io::Result<()> {
@@ -87,6 +122,7 @@ impl<W: Write + Send> Sink for Notices<W> {
     fn event(&mut self, event: &Event, _: &mut OutputReader) -> io::Result<()> {
         let lines = self.pauses.take(event);
         self.lines(&lines)?;
+        self.left_out.note(&event.body);
         match &event.body {
             EventBody::Resumed { .. } if self.quiet => Ok(()),
             EventBody::Report(facts) if !self.quiet => {
@@ -127,7 +163,7 @@ impl<W: Write + Send> Sink for Notices<W> {
                 for (_, line) in report::table(&std::mem::take(&mut self.reports)) {
                     self.line(&line)?;
                 }
-                self.line(&verdict(&event.build_id, *status, reason.as_deref()))
+                self.line(&verdict(&event.build_id, *status, reason.as_deref(), self.left_out))
             }
             _ => Ok(()),
         }

@@ -5,7 +5,7 @@
 //! while a shell has the terminal. A line of output without its end is kept back for a while: the
 //! status line would be drawn into it.
 
-use super::notices::{debugged, resumed, verdict};
+use super::notices::{LeftOut, debugged, resumed, verdict};
 use super::pauses::Pauses;
 use super::ways::WaysIn;
 use super::{Gate, Sink};
@@ -44,6 +44,7 @@ pub(super) struct Pretty {
     is_stuck: bool,
     /// For the table at the end.
     reports: Vec<ReportFacts>,
+    left_out: LeftOut,
     colors: Colors,
 }
 
@@ -86,6 +87,7 @@ impl Pretty {
             paused: 0,
             is_stuck: false,
             reports: Vec::new(),
+            left_out: LeftOut::default(),
             colors,
         }
     }
@@ -186,7 +188,7 @@ impl Pretty {
             Status::Succeeded => ("✓", &self.colors.good),
             _ => ("✗", &self.colors.bad),
         };
-        let text = verdict(&event.build_id, status, reason);
+        let text = verdict(&event.build_id, status, reason, self.left_out);
         let text = style.apply_to(plain::lines(&format!("{mark} {text}"))).to_string();
         self.say(&text);
     }
@@ -220,6 +222,7 @@ impl Sink for Pretty {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         let lines = self.pauses.take(event);
         self.note(&lines);
+        self.left_out.note(&event.body);
         match &event.body {
             EventBody::BuildStarted(facts) => {
                 let text = format!(

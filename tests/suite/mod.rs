@@ -65,6 +65,7 @@ mod session_log;
 mod sessions;
 mod socat;
 mod store;
+mod stranger;
 mod stuck;
 mod sudo;
 mod toolbox;
@@ -141,6 +142,7 @@ pub(crate) fn cases() -> Vec<Case> {
         session_log::cases(),
         sessions::cases(),
         socat::cases(),
+        stranger::cases(),
         sudo::cases(),
         toolbox::cases(),
         waiting::cases(),

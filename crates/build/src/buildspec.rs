@@ -4,6 +4,7 @@ use super::opened::Unusable;
 use nix::fcntl::OFlag;
 use runner_core::project::{ProjectVariable, VariableKind};
 use runner_core::spec::{self, BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable, yaml};
+use runner_host::beneath::Dir;
 use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -101,13 +102,43 @@ fn add_variables(spec: &mut BuildSpec, fetched: &[ProjectVariable]) -> Result<()
     Ok(())
 }
 
+/// Advice where a source has its buildspec under another name, or in a directory of its own.
+fn elsewhere(path: &Path) -> Option<String> {
+    const NAMES: [&str; 2] = ["buildspec.yml", "buildspec.yaml"];
+    /// Directories that are looked into.
+    const MOST: usize = 1000;
+    let source = Dir::real(path.parent()?).ok()?;
+    let is_there = |path: &[u8]| source.file(path).is_ok();
+    let mut found: Vec<String> = Vec::new();
+    if is_there(NAMES[1].as_bytes()) {
+        found.push(NAMES[1].to_owned());
+    }
+    for name in source.names().ok()?.into_iter().take(MOST) {
+        let Ok(name) = String::from_utf8(name) else { continue };
+        // One that a shell would part is nobody's buildspec.
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+            continue;
+        }
+        let paths = NAMES.map(|file| format!("{name}/{file}"));
+        found.extend(paths.into_iter().filter(|path| is_there(path.as_bytes())));
+    }
+    let (first, others) = found.split_first()?;
+    let others = others.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    Some(match others.is_empty() {
+        true => format!("runner run {first}"),
+        false => format!("runner run {first}; there are also {others}"),
+    })
+}
+
 fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
     let unreadable = |message: String| Diagnostic::new(Code::Unreadable, Span::default(), message);
     let failed = |error: io::Error| {
         let shown = path.display();
         match error.kind() {
             io::ErrorKind::NotFound if is_default => unreadable(format!("there is no {shown}"))
-                .hint("name the buildspec: runner run FILE; or the source: --source DIR")
+                .hint(elsewhere(path).unwrap_or_else(|| {
+                    "name the buildspec: runner run FILE; or the source: --source DIR".to_owned()
+                }))
                 .aws("YAML file does not exist"),
             io::ErrorKind::NotFound => unreadable(format!("there is no {shown}"))
                 .hint("paths are relative to the current directory")

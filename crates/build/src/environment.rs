@@ -3,7 +3,7 @@
 //! Used by `build`; the layers go to `core::env`, which decides who wins.
 
 use super::identity::Identity;
-use super::{Build, BuildError};
+use super::{Build, BuildError, stubs};
 use crate::credentials;
 use crate::credentials::Endpoint;
 use crate::driver::Asked;
@@ -106,7 +106,9 @@ impl Build {
         if self.asks_for_credentials() {
             managed.extend(self.git_variables(places));
         }
+        let stubs = format!("{}/readonly/{}", places.root, stubs::DIRECTORY);
         Layers {
+            stubs: (!self.request.stubs.is_empty()).then_some(stubs),
             helpers: format!("{}/user/bin", places.root),
             gopath: places.source.strip_suffix("/src").unwrap_or(&places.source).to_owned(),
             image: self.image_variables(),
@@ -146,7 +148,15 @@ impl Build {
     /// Variables of the image, as far as they are known before there is a container.
     fn image_variables(&self) -> Variables {
         let inherited = self.request.container.engine.traits().inherited.iter();
-        inherited.filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
+        let mut variables: Variables = inherited
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .collect();
+        let container = &self.request.container;
+        if container.engine.traits().chooses_tools && container.image == Image::Host {
+            // Debian keeps pip off what apt installs. Here all of it is thrown away.
+            variables.push(("PIP_BREAK_SYSTEM_PACKAGES".to_owned(), "1".to_owned()));
+        }
+        variables
     }
 
     /// What is secret from the start, and variables that are too short to be.

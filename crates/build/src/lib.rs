@@ -25,6 +25,7 @@ mod hints;
 mod identity;
 mod opened;
 mod request;
+mod stubs;
 
 pub use buildspec::BuildspecFile;
 pub use copies::LogsWanted;
@@ -32,6 +33,7 @@ pub use error::BuildError;
 pub use face::{Begun, Face};
 pub use opened::{Opened, Unusable};
 pub use request::{BuildRequest, CacheRequest, ContainerRequest, OutputsRequest, ValuesRequest};
+pub use stubs::Stub;
 
 use crate::control::{ShimServer, host};
 use crate::driver::inbox::Inbox;
@@ -229,6 +231,7 @@ impl Build {
             inbox.send(Input::Notice(Notice::warning(text))).await;
         }
         self.tell_hidden_path(&inbox).await;
+        self.tell_left_out(&inbox).await;
         let couriers = self.couriers(&log).map_err(failed("start copies of the log"))?;
         let Environment { sources, loopback_port, secrets, .. } = environment;
         let container_spec = self.container_spec(sources, readonly, loopback_port);
@@ -241,6 +244,9 @@ impl Build {
             vault: Arc::clone(&self.opened.vault),
             guests: Guests { snapshot, sessions: hub, breakpoints },
             deliveries: Arc::new(couriers),
+            gives_credentials: self.request.values.aws.is_some(),
+            advises: self.request.hints,
+            advised: Mutex::default(),
             missing_program_hint: self.missing_program_hint(),
         };
         let uuid = self.identity.uuid.to_string();
@@ -309,6 +315,7 @@ impl Build {
         {
             fs::hard_link(&program, bin.join(name))?;
         }
+        stubs::make(&self.request.stubs, readonly)?;
         if self.request.buildspec.path_in(&self.request.source).is_none()
             && let Some(text) = self.request.buildspec.text()
         {
@@ -322,7 +329,7 @@ impl Build {
         let facts = &sources[0].facts;
         let ContainerRequest { image, engine, privileged, .. } = &request.container;
         let work = match &self.opened.spec {
-            Ok(spec) => Ok(plan::work(spec.clone())),
+            Ok(spec) => Ok(plan::work(spec.clone(), &request.skips)),
             Err(problems) => Err(Rejection { context: rejection(problems) }),
         };
         BuildPlan {
@@ -343,6 +350,7 @@ impl Build {
                 cache: self.opened.cache.as_ref().map(CacheTo::facts),
                 session_enabled: request.sessions.is_enabled,
                 privileged: *privileged,
+                stubs: request.stubs.iter().map(|stub| stub.name.clone()).collect(),
                 timeout_s: request.limits.timeout.as_secs(),
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
@@ -401,6 +409,20 @@ impl Build {
         match self.request.container.image {
             Image::Host => Box::new(hints::missing_program),
             _ => Box::new(|_| None),
+        }
+    }
+
+    /// Programs that are not what they seem, and patterns without a command.
+    async fn tell_left_out(&self, inbox: &Inbox) {
+        let idle = self.opened.spec.as_ref().map(|spec| self.request.skips.idle(spec));
+        for glob in idle.unwrap_or_default() {
+            let text = format!("--skip: no command is like {glob}");
+            inbox.send(Input::Notice(Notice::warning(text))).await;
+        }
+        let names: Vec<&str> = self.request.stubs.iter().map(|stub| stub.name.as_str()).collect();
+        if !names.is_empty() {
+            let text = format!("stand-ins take the place of: {}", names.join(", "));
+            inbox.send(Input::Notice(Notice::note(text))).await;
         }
     }
 

@@ -5,11 +5,13 @@
 
 use super::buildspec::BuildspecFile;
 use super::copies::LogsWanted;
+use super::stubs::Stub;
 use crate::session::SessionOptions;
 use runner_cloud as amazon;
 use runner_core::env::Variables;
 use runner_core::plan::{Limits, Stops};
 use runner_core::project::ProjectVariable;
+use runner_core::skip::Skips;
 use runner_engine::image::{Asker, Image};
 use runner_engine::{Kind, Network, UserMount};
 use runner_outputs::{Destinations, Store};
@@ -35,6 +37,15 @@ pub struct BuildRequest {
     pub values: ValuesRequest,
     pub outputs: OutputsRequest,
     pub sessions: SessionOptions,
+    /// What of the buildspec is not run.
+    #[serde(default)]
+    pub skips: Skips,
+    /// Programs that others take the place of, each name once.
+    #[serde(default)]
+    pub stubs: Vec<Stub>,
+    /// Whether failures are advised on.
+    #[serde(default)]
+    pub hints: bool,
 }
 
 /// What the build runs in.
@@ -107,6 +118,8 @@ impl ValuesRequest {
 mod tests {
     use super::*;
     use runner_core::plan::BreakAction;
+    use runner_core::skip::Glob;
+    use runner_core::spec::UserPhase;
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -152,6 +165,12 @@ mod tests {
                 longest: None,
                 log: None,
             },
+            skips: Skips {
+                commands: vec![Glob::new("docker *")],
+                phases: vec![UserPhase::PreBuild],
+            },
+            stubs: vec![Stub { name: "aws".to_owned(), file: None }],
+            hints: true,
         }
     }
 

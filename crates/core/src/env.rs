@@ -14,6 +14,8 @@ pub type Variables = Vec<(String, String)>;
 /// The layers, weakest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
+    /// Directory of the programs that take the place of others; first in PATH, whatever PATH is.
+    pub stubs: Option<String>,
     /// Directory of the `codebuild-*` commands; last in PATH, as in AWS.
     pub helpers: String,
     /// The directory around the source; last in GOPATH, as in AWS.
@@ -48,6 +50,10 @@ pub fn compose(layers: Layers) -> BTreeMap<String, String> {
     variables.extend(layers.buildspec);
     variables.extend(layers.managed);
     variables.extend(layers.overrides);
+    if let Some(stubs) = layers.stubs {
+        let path = variables.entry("PATH".to_owned()).or_default();
+        *path = format!("{stubs}:{path}");
+    }
     variables
 }
 
@@ -91,6 +97,7 @@ mod tests {
     #[test]
     fn stronger_layers_win() {
         let found = compose(Layers {
+            stubs: None,
             helpers: "/codebuild/user/bin".to_owned(),
             gopath: "/codebuild/output/src1".to_owned(),
             image: pairs(&[
@@ -123,6 +130,13 @@ mod tests {
         let wanted = pairs(&[("A", "1"), ("B", "\"x\" # y"), ("C", ""), ("D", "a=b")]);
         assert_eq!(parse_file(text), Ok(wanted));
         assert!(parse_file("A=1\nB\n").is_err_and(|problem| problem.starts_with("2: ")));
+    }
+
+    #[test]
+    fn stand_ins_come_first_whatever_the_path_is() {
+        let stubs = Some("/stubs".to_owned());
+        let layers = Layers { stubs, overrides: pairs(&[("PATH", "/x")]), ..Layers::default() };
+        assert_eq!(compose(layers).get("PATH").map(String::as_str), Some("/stubs:/x"));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
 //! which variable wins, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
 //! them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project
-//! files, [`arn`] names things as AWS does, [`patch`] puts a command's new text back into the buildspec,
+//! files, [`hints`] advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`patch`] puts a command's new text back into the buildspec,
 //! [`plain`] makes texts of others fit for a terminal, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 #![deny(clippy::disallowed_methods)]
@@ -24,6 +24,7 @@ pub mod debug;
 pub mod env;
 pub mod event;
 pub mod exports;
+pub mod hints;
 pub mod machine;
 pub mod mask;
 pub mod patch;
@@ -35,6 +36,7 @@ pub mod record;
 pub mod report;
 pub mod runtimes;
 pub mod select;
+pub mod skip;
 pub mod spec;
 mod text;
 pub mod time;

@@ -7,11 +7,13 @@ use crate::debug::{Breakpoint, Place};
 use crate::env::Layers;
 use crate::event::BuildFacts;
 use crate::phase::{Block, Phase, PhaseContext};
+use crate::skip::Skips;
 use crate::spec::{
     self, Artifacts, BuildSpec, Cache, Command, OnFailure, ReportGroup, Runtime, SecretVariable,
     Unset, UserPhase, Variable, Version,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +98,8 @@ pub struct PhaseWork {
     pub commands: Vec<Command>,
     /// Run afterwards in any case.
     pub finally: Vec<Command>,
+    /// Those of either that are not run.
+    pub skipped: BTreeSet<(Block, u32)>,
 }
 
 /// Why a build cannot begin.
@@ -128,10 +132,10 @@ pub enum BreakAction {
     Stop,
 }
 
-/// What a buildspec comes to: its own user and phases resolved against each other.
+/// What a buildspec comes to: its own user and phases resolved against each other, and what is left out.
 #[must_use]
-pub fn work(spec: BuildSpec) -> Work {
-    let unset = spec::unset(&spec);
+pub fn work(spec: BuildSpec, skips: &Skips) -> Work {
+    let unset = spec::unset(&spec, |phase, command| !skips.has(phase, command));
     let everywhere = spec.run_as;
     Work {
         unset,
@@ -151,11 +155,28 @@ pub fn work(spec: BuildSpec) -> Work {
                 present: phase.present,
                 user: phase.run_as.or_else(|| everywhere.clone()),
                 on_failure: phase.on_failure,
+                skipped: skipped(phase.phase, [&phase.commands, &phase.finally], skips),
                 commands: phase.commands,
                 finally: phase.finally,
             })
         }),
     }
+}
+
+fn skipped(
+    phase: UserPhase,
+    [commands, finally]: [&[Command]; 2],
+    skips: &Skips,
+) -> BTreeSet<(Block, u32)> {
+    let numbered = |block: Block, commands: &[Command]| {
+        let found = (0..).zip(commands).filter(|(_, command)| skips.has(phase, command));
+        found.map(|(index, _)| (block, index)).collect::<Vec<_>>()
+    };
+    if skips.is_empty() {
+        return BTreeSet::new();
+    }
+    let finally = numbered(Block::Finally, finally);
+    numbered(Block::Commands, commands).into_iter().chain(finally).collect()
 }
 
 impl Work {

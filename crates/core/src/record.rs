@@ -4,7 +4,7 @@
 //! endpoint. Field names are AWS's.
 
 use crate::debug::{Client, DecisionKind};
-use crate::event::{BuildFacts, ExportedVariable, LogsFacts, StoredArtifact};
+use crate::event::{BuildFacts, ExportedVariable, LogsFacts, Notice, StoredArtifact};
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::Report;
 use crate::time::WallTime;
@@ -51,6 +51,30 @@ pub struct Build {
     /// Not AWS's: what people have done to the build.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub interventions: Vec<InterventionRecord>,
+    /// Not AWS's: how many commands were not run because somebody has said so.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub skipped: u32,
+    /// Not AWS's: programs that stand-ins took the place of.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub stubs: Vec<String>,
+    /// Not AWS's: warnings, and advice on failures.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub notices: Vec<NoticeRecord>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Something that a person should know of a [`Build`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NoticeRecord {
+    /// When.
+    pub time: f64,
+    /// What.
+    #[serde(flatten)]
+    pub notice: Notice,
 }
 
 /// What a person has done to a [`Build`].
@@ -285,6 +309,16 @@ pub fn record(view: &BuildView) -> Build {
             session_enabled: facts.session_enabled,
             session_target: facts.session_enabled.then(|| format!("codebuild:{}", facts.uuid)),
         },
+        skipped: view.skipped,
+        stubs: facts.stubs.clone(),
+        notices: view
+            .notices
+            .iter()
+            .map(|(time, notice)| NoticeRecord {
+                time: time.epoch_seconds(),
+                notice: notice.clone(),
+            })
+            .collect(),
         interventions: view
             .interventions
             .iter()

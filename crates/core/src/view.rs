@@ -4,8 +4,8 @@
 
 use crate::debug::{DecisionKind, Place};
 use crate::event::{
-    BuildFacts, Event, EventBody, ExportedVariable, Intervention, PauseId, StopFacts,
-    StoredArtifact,
+    BuildFacts, Event, EventBody, ExportedVariable, Intervention, Notice, NoticeLevel, PauseId,
+    StopFacts, StoredArtifact,
 };
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::Report;
@@ -38,6 +38,8 @@ pub struct BuildView {
     pub interventions: Vec<(WallTime, Intervention)>,
     /// How many commands were not run because somebody has decided so.
     pub skipped: u32,
+    /// Warnings and advice, the first of them.
+    pub notices: Vec<(WallTime, Notice)>,
     /// Exported variables and their values.
     pub exported: Vec<ExportedVariable>,
     /// Reports of tests and coverage.
@@ -51,6 +53,9 @@ pub struct BuildView {
     /// Time of the last event.
     pub last_event: WallTime,
 }
+
+/// Most notices that are kept.
+const MOST_NOTICES: usize = 100;
 
 /// A phase entered.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +102,7 @@ impl BuildView {
             stop: None,
             interventions: Vec::new(),
             skipped: 0,
+            notices: Vec::new(),
             exported: Vec::new(),
             reports: Vec::new(),
             artifacts: Vec::new(),
@@ -115,8 +121,13 @@ impl BuildView {
             | EventBody::Output { .. }
             | EventBody::Progress(_)
             | EventBody::Breakpoint(_)
-            | EventBody::Logged { .. }
-            | EventBody::Notice(_) => {}
+            | EventBody::Logged { .. } => {}
+            EventBody::Notice(notice) => {
+                let counts = notice.level != NoticeLevel::Note || notice.hint.is_some();
+                if counts && self.notices.len() < MOST_NOTICES {
+                    self.notices.push((event.time, notice.clone()));
+                }
+            }
             EventBody::ContainerStarted { engine, image } => {
                 self.facts.engine.clone_from(engine);
                 self.facts.resolved_image.clone_from(image);

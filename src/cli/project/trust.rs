@@ -41,6 +41,8 @@ pub(super) fn need(field: &Field, value: Option<&str>, dir: &Path) -> Need {
             // What is no engine has been told where the value was read.
             Some(_) | None => Need::Nothing,
         },
+        Reach::Stub if !value.contains('=') => Need::Nothing,
+        Reach::Stub => trust("shows a file of this machine to the build"),
         Reach::Variable if value.contains('=') || !is_name(value) => Need::Nothing,
         Reach::Variable => trust("passes a variable of yours to the build"),
         Reach::Shown => match field.path(value) {
@@ -233,6 +235,11 @@ mod tests {
             ("secondary-source", "a=/home".to_owned(), false),
             ("aws-profile", "x".to_owned(), false),
             ("secrets", at("s.yml"), false),
+            ("skip", "make *".to_owned(), false),
+            ("skip-phase", "build".to_owned(), false),
+            ("only-phase", "build".to_owned(), false),
+            ("stub", "aws".to_owned(), true),
+            ("stub", format!("aws={}", at("aws")), false),
             ("trust-project", String::new(), false),
         ] {
             let field = field(name).expect("has a row");

@@ -3,6 +3,7 @@
 //! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
 //! here decides what happens next.
 
+use super::advice;
 use super::housing::{Housing, Stage};
 use super::inbox::Inbox;
 use super::pumps::Pumps;
@@ -136,6 +137,7 @@ impl Effects {
             let Some(shell) = shell.as_mut() else { return };
             let limits = &world.container_spec.limits;
             let before = container.pressure().await;
+            let begin = log.output_length();
             let outcome = run_command(&world, &inbox, &log, &pumps, &*container, shell, &run).await;
             match outcome {
                 Ok(outcome) => {
@@ -147,13 +149,7 @@ impl Effects {
                         let text = format!("the command has succeeded, but {cause}");
                         inbox.send(Input::Notice(Notice::warning(text))).await;
                     }
-                    let hint = match outcome {
-                        Outcome::Exited(127) => (world.missing_program_hint)(&run.text),
-                        Outcome::Exited(1..) if container.has_one_user() => {
-                            runner_host::users::advice_for(&run.text)
-                        }
-                        _ => None,
-                    };
+                    let hint = advice::of(&world, &log, &*container, &run, (&outcome, begin));
                     if let Some(hint) = hint {
                         inbox.send(Input::Notice(Notice::hint(hint))).await;
                     }

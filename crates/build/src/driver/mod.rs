@@ -4,6 +4,7 @@
 //! Inputs come from the [`inbox`], from effects that are done, from the clock and, by way of the
 //! [`watchdog`], from signals.
 
+mod advice;
 mod breakpoints;
 mod deliveries;
 mod effects;

@@ -11,7 +11,8 @@ use runner_core::mask::SharedSecrets;
 use runner_core::plan::{BuildPlan, Work};
 use runner_engine::{ContainerSpec, Engine};
 use runner_outputs::Outputs;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 /// Advice for the text of a command in which a program was not found.
 pub type Advice = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -36,6 +37,12 @@ pub struct World {
     pub outputs: Outputs,
     /// Copies of the log that go elsewhere.
     pub deliveries: Arc<dyn Deliveries>,
+    /// Whether the build was given AWS credentials.
+    pub gives_credentials: bool,
+    /// Whether failures are advised on.
+    pub advises: bool,
+    /// What was advised already.
+    pub advised: Mutex<BTreeSet<String>>,
     pub missing_program_hint: Advice,
 }
 

@@ -43,6 +43,9 @@ pub struct BuildFacts {
     /// Whether the container has privileges.
     #[serde(default)]
     pub privileged: bool,
+    /// Programs that stand-ins take the place of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stubs: Vec<String>,
     /// How long it may run, in seconds.
     pub timeout_s: u64,
     /// Version of the program that runs it.

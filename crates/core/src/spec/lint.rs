@@ -41,17 +41,21 @@ pub(super) fn lint(spec: &BuildSpec, node: &Node, problems: &mut Vec<Diagnostic>
             lost_state(spec.version, command, &code, problems);
         }
     }
-    problems.extend(unset::unset(spec).iter().map(nothing_sets));
+    problems.extend(unset::unset(spec, |_, _| true).iter().map(nothing_sets));
 }
+
+/// Most lines that a message names.
+const MOST_LINES: usize = 6;
 
 fn nothing_sets(found: &Unset) -> Diagnostic {
     let (name, lines) = (&found.name, found.lines());
     let (first, others) = (found.places.first().copied().unwrap_or_default(), &lines[1..]);
     let mut message = format!("nothing in the buildspec sets {name}");
     if !others.is_empty() {
-        let others: Vec<String> = others.iter().map(u32::to_string).collect();
         let word = if others.len() == 1 { "line" } else { "lines" };
-        message.push_str(&format!("; used also on {word} {}", others.join(", ")));
+        let shown: Vec<String> = others.iter().take(MOST_LINES).map(u32::to_string).collect();
+        let more = if others.len() > shown.len() { ", ..." } else { "" };
+        message.push_str(&format!("; used also on {word} {}{more}", shown.join(", ")));
     }
     Diagnostic::new(Kind::UnsetVariable, first, message).hint(format!(
         "if the project in CodeBuild sets it: `runner run -e {name}=...`, --env-file FILE or \

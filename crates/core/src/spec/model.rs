@@ -4,6 +4,7 @@
 
 use super::diagnostic::{Place, Span};
 use super::yaml::Block;
+use serde::{Deserialize, Serialize};
 
 /// A whole buildspec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +251,8 @@ pub struct Variable {
 }
 
 /// The phases a buildspec can fill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum UserPhase {
     /// `install`
     Install,

@@ -5,7 +5,7 @@
 //! is one that comes behind a file that is sourced.
 
 use super::diagnostic::Span;
-use super::model::{BatchBuilds, BuildSpec, Command};
+use super::model::{BatchBuilds, BuildSpec, Command, UserPhase};
 use super::shell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,16 +26,16 @@ impl Unset {
     }
 }
 
-/// Finds them, in the order of their first use.
+/// Finds them among the commands that are run, in the order of their first use.
 #[must_use]
-pub fn unset(spec: &BuildSpec) -> Vec<Unset> {
+pub fn unset(spec: &BuildSpec, is_run: impl Fn(UserPhase, &Command) -> bool) -> Vec<Unset> {
     if is_windows(spec) {
         return Vec::new();
     }
     let mut known = declared(spec);
     let mut uses = Vec::new();
     let mut is_open = false;
-    for command in commands(spec) {
+    for command in run(spec, is_run) {
         let found = shell::read(&command.text);
         let is_before = |line: usize| found.open_from.is_none_or(|from| line < from);
         let used = found.uses.into_iter().filter(|used| !is_open && is_before(used.line));
@@ -65,6 +65,17 @@ pub fn unset(spec: &BuildSpec) -> Vec<Unset> {
     order.into_iter().map(found).collect()
 }
 
+fn run(
+    spec: &BuildSpec,
+    is_run: impl Fn(UserPhase, &Command) -> bool,
+) -> impl Iterator<Item = &Command> {
+    let commands = spec.phases.iter().flat_map(|phase| {
+        let commands = phase.commands.iter().chain(&phase.finally);
+        commands.map(|command| (phase.phase, command))
+    });
+    commands.filter(move |(phase, command)| is_run(*phase, command)).map(|(_, command)| command)
+}
+
 fn commands(spec: &BuildSpec) -> impl Iterator<Item = &Command> {
     spec.phases.iter().flat_map(|phase| phase.commands.iter().chain(&phase.finally))
 }
@@ -89,14 +100,8 @@ fn declared(spec: &BuildSpec) -> BTreeSet<String> {
 
 /// Commands of Windows are in another language.
 fn is_windows(spec: &BuildSpec) -> bool {
-    let shell = spec.shell.program.to_ascii_lowercase();
-    shell.contains("powershell")
-        || shell.contains("pwsh")
-        || shell.contains("cmd.exe")
-        || commands(spec).any(|command| {
-            let text = &command.text;
-            text.contains("$env:") || text.contains("$Env:") || text.contains("$null")
-        })
+    const MARKS: [&str; 3] = ["$env:", "$Env:", "$null"];
+    commands(spec).any(|command| MARKS.iter().any(|mark| command.text.contains(mark)))
 }
 
 /// Names with a value that comes from elsewhere, or that programs are used to find without one.
@@ -290,7 +295,10 @@ mod tests {
         let source = format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}{head}");
         let (spec, _) = parse(&source).expect("is sound");
         let lines = |places: Vec<super::Span>| places.iter().map(|span| span.line).collect();
-        super::unset(&spec).into_iter().map(|found| (found.name, lines(found.places))).collect()
+        super::unset(&spec, |_, _| true)
+            .into_iter()
+            .map(|found| (found.name, lines(found.places)))
+            .collect()
     }
 
     #[test]
@@ -310,7 +318,7 @@ mod tests {
         let source = "version: 0.2\nphases:\n  build:\n    commands:\n      - |\n        true\n        \
                       echo $TAG\n";
         let (spec, _) = parse(source).expect("is sound");
-        let found = super::unset(&spec);
+        let found = super::unset(&spec, |_, _| true);
         assert_eq!((found[0].places[0].line, found[0].places[0].column), (7, 9));
     }
 
@@ -329,7 +337,6 @@ mod tests {
             ("", &["echo $HOME $CODEBUILD_BUILD_ID $JAVA_HOME $NODE_18_VERSION $CI"]),
             ("", &["echo $AWS_DEFAULT_REGION $AWS_SESSION_TOKEN"]),
             ("", &["$env:A=1; echo $B"]),
-            ("env: {shell: powershell.exe}\n", &["echo $A"]),
         ] {
             assert_eq!(told(head, commands), [], "{head} {commands:?}");
         }

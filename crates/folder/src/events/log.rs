@@ -4,7 +4,7 @@
 //! its log. In memory stand only the two heads. A failed write leaves both files as they were before it, so that what can be read
 //! is always whole.
 
-use super::Follower;
+use super::{Follower, OutputReader};
 use crate::state::BuildDir;
 use runner_core::event::{Event, EventBody};
 use runner_core::time::WallTime;
@@ -129,6 +129,20 @@ impl LogWriter {
         files.heads.output += length;
         self.publish(&files);
         Ok(())
+    }
+
+    /// Where the next output will lie.
+    pub fn output_length(&self) -> u64 {
+        self.lock().heads.output
+    }
+
+    /// The end of the output from there on, at most so many bytes of it.
+    pub fn last_output(&self, begin: u64, most: usize) -> io::Result<String> {
+        let end = self.output_length();
+        let begin = begin.max(end.saturating_sub(most as u64));
+        let mut reader = OutputReader::open(&self.shared.dir)?;
+        let bytes = reader.read(begin, end.saturating_sub(begin))?;
+        Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
     /// Makes room for the last events of a build whose disk is full.

@@ -79,13 +79,13 @@ impl BuildMachine {
             if running.command(&work).is_none() {
                 return self.finish_phase(running, now, step);
             }
-            match self.skip_to {
-                Some(to) if running.place() < to => {
-                    self.skip(&running, &work, step);
-                    running.advance();
-                }
-                _ => break,
+            let place = running.place();
+            let is_skipped = work.skipped.contains(&(place.block, place.index));
+            if !is_skipped && self.skip_to.is_none_or(|to| place >= to) {
+                break;
             }
+            self.skip(&running, &work, step);
+            running.advance();
         }
         self.skip_to = None;
         if self.stops.is_idle() {

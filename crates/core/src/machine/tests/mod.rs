@@ -16,6 +16,7 @@ use crate::event::{
 };
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection, Stops};
+use crate::skip::Skips;
 use crate::spec;
 use crate::time::{Timestamp, WallTime};
 use crate::timeline::Timeline;
@@ -90,6 +91,7 @@ fn facts() -> BuildFacts {
         logs: Default::default(),
         session_enabled: true,
         privileged: false,
+        stubs: Vec::new(),
         timeout_s: 60,
         runner_version: String::new(),
     }
@@ -126,9 +128,10 @@ impl Bed {
         layers: Layers,
         stops: Stops,
     ) -> Self {
-        let work = spec::parse(source).map(|(spec, _)| plan::work(spec)).map_err(|_| Rejection {
-            context: PhaseContext::new(StatusCode::YamlFileError, "bad"),
-        });
+        let work =
+            spec::parse(source).map(|(spec, _)| plan::work(spec, &Skips::default())).map_err(
+                |_| Rejection { context: PhaseContext::new(StatusCode::YamlFileError, "bad") },
+            );
         let places = Places {
             root: "/codebuild".to_owned(),
             source: "/src".to_owned(),

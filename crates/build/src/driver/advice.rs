@@ -1,0 +1,47 @@
+//! What mends a failed command, where that is known: each advice once in a build.
+
+use super::world::World;
+use runner_core::event::Outcome;
+use runner_core::hints::{self, Failure};
+use runner_core::machine::CommandRun;
+use runner_engine::image::Image;
+use runner_engine::{Container, Network};
+use runner_folder::events::LogWriter;
+use runner_host::users;
+use std::sync::PoisonError;
+
+/// The advice for a command that has ended, whose output begins there in the log.
+pub(super) fn of(
+    world: &World,
+    log: &LogWriter,
+    container: &dyn Container,
+    run: &CommandRun,
+    (outcome, begin): (&Outcome, u64),
+) -> Option<String> {
+    let Outcome::Exited(status @ 1..) = *outcome else { return None };
+    if !world.advises {
+        return None;
+    }
+    let output = log.last_output(begin, hints::TAIL).unwrap_or_default();
+    let known = match status {
+        127 => (world.missing_program_hint)(&run.text),
+        _ => hints::missing_program(&output).and_then(|name| (world.missing_program_hint)(name)),
+    };
+    let known = known.or_else(|| match container.has_one_user() {
+        true if status != 127 => users::advice_for(&run.text),
+        _ => None,
+    });
+    let spec = &world.container_spec;
+    let failure = Failure {
+        text: &run.text,
+        output: &output,
+        status,
+        is_host: spec.image == Image::Host,
+        is_privileged: spec.privileged,
+        is_closed: spec.network == Network::None,
+        has_credentials: world.gives_credentials,
+    };
+    let hint = known.or_else(|| hints::hint(&failure).map(Into::into))?;
+    let mut advised = world.advised.lock().unwrap_or_else(PoisonError::into_inner);
+    advised.insert(hint.clone()).then_some(hint)
+}

@@ -1,0 +1,54 @@
+//! Stand-ins: executables that the build finds under the names of programs it cannot have here.
+//!
+//! They lie in a folder that the container is given, which is first in the build's PATH.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Name of their folder, below what the container is given.
+pub(super) const DIRECTORY: &str = "stubs";
+
+/// What takes the place of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stub {
+    /// The program's name.
+    pub name: String,
+    /// The executable; none: one that does nothing and succeeds.
+    pub file: Option<PathBuf>,
+}
+
+/// Says what it was called with beside the output, which somebody may read, and takes what it is given, so
+/// that who writes it does not fail.
+fn stand_in(name: &str) -> String {
+    format!(
+        "#!/bin/sh\nprintf '%s' 'stub: {name}' >&2\nfor argument; do printf ' %s' \"$argument\" >&2; \
+         done\necho >&2\n[ -t 0 ] || cat > /dev/null\nexit 0\n"
+    )
+}
+
+/// Makes them.
+pub(super) fn make(stubs: &[Stub], readonly: &Path) -> io::Result<()> {
+    if stubs.is_empty() {
+        return Ok(());
+    }
+    let dir = readonly.join(DIRECTORY);
+    fs::DirBuilder::new().mode(0o755).create(&dir)?;
+    for Stub { name, file } in stubs {
+        let mut made =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(dir.join(name))?;
+        match file {
+            None => made.write_all(stand_in(name).as_bytes())?,
+            Some(file) => {
+                let copied =
+                    fs::File::open(file).and_then(|mut from| io::copy(&mut from, &mut made));
+                copied.map_err(|error| {
+                    io::Error::new(error.kind(), format!("--stub: {}: {error}", file.display()))
+                })?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,362 @@
+//! Advice for failures that everybody meets: a table from what a command has written to one sentence with
+//! the option that mends it.
+//!
+//! Used by the driver when a command has failed; the first row that fits is told. A row that is not certain
+//! of its cause is none.
+
+use std::borrow::Cow;
+
+/// A command that has failed, and what it ran in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Failure<'f> {
+    /// Its text.
+    pub text: &'f str,
+    /// What it has written last.
+    pub output: &'f str,
+    /// Its exit status.
+    pub status: i32,
+    /// Whether the image is this machine.
+    pub is_host: bool,
+    /// Whether the container has privileges.
+    pub is_privileged: bool,
+    /// Whether the build reaches no network.
+    pub is_closed: bool,
+    /// Whether it was given AWS credentials.
+    pub has_credentials: bool,
+}
+
+/// Most bytes of output that are looked at.
+pub const TAIL: usize = 16 << 10;
+
+/// The advice for a failure, if there is any.
+#[must_use]
+pub fn hint(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
+    let rows = ROWS.iter().filter(|row| (row.applies)(failure));
+    let mut found = rows.filter(|row| row.needles.iter().any(|text| failure.output.contains(text)));
+    found.next().map(|row| row.advice.into()).or_else(|| missing(failure))
+}
+
+/// The program that was not found, by the last line that says so.
+#[must_use]
+pub fn missing_program(output: &str) -> Option<&str> {
+    output.lines().rev().find_map(|line| {
+        let line = line.trim_end();
+        if let Some(rest) = line.strip_suffix(": No such file or directory") {
+            // Of make, and of `#!/usr/bin/env`.
+            let begin = ["make: ", "env: ", "/usr/bin/env: "];
+            let name = begin.iter().find_map(|begin| rest.strip_prefix(begin))?;
+            return as_program(name.trim_matches(['\'', '"', '‘', '’']));
+        }
+        let ends = [": not found", ": command not found", ": Command not found"];
+        let rest = ends.iter().find_map(|end| line.strip_suffix(end))?;
+        as_program(rest.rsplit(": ").next()?)
+    })
+}
+
+fn as_program(name: &str) -> Option<&str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    (!name.is_empty() && name.chars().all(is_plain)).then_some(name)
+}
+
+/// A kind of failure.
+struct Row {
+    applies: fn(&Failure<'_>) -> bool,
+    /// Texts one of which was written.
+    needles: &'static [&'static str],
+    advice: &'static str,
+}
+
+fn always(_: &Failure<'_>) -> bool {
+    true
+}
+
+/// In the order in which they are asked: what explains others comes first.
+const ROWS: [Row; 13] = [
+    Row {
+        applies: |failure| failure.is_closed,
+        needles: &[
+            "Could not resolve host",
+            "Temporary failure in name resolution",
+            "Temporary failure resolving",
+            "getaddrinfo ENOTFOUND",
+            "getaddrinfo EAI_AGAIN",
+            "Name or service not known",
+            "no such host",
+            "bad address",
+        ],
+        advice: "--network none closes the build off; leave it out, or take --network pasta",
+    },
+    Row {
+        applies: always,
+        needles: &["externally-managed-environment"],
+        advice: "-e PIP_BREAK_SYSTEM_PACKAGES=1 lets pip install beside the packages of the image, which \
+                 is thrown away afterwards",
+    },
+    Row {
+        applies: |failure| {
+            let is_piped = failure.text.contains('|') && failure.text.contains("docker login");
+            is_piped && missing_program(failure.output).is_some()
+        },
+        needles: &[
+            "Cannot perform an interactive login from a non TTY device",
+            "Password required",
+            "password is empty",
+            "Must provide --username with --password-stdin",
+            "password-stdin",
+        ],
+        advice: "`docker login` got no password, because the program before it in the pipe was not found: \
+                 take an image that has it (--image), or leave the command out: --skip '*docker login*'",
+    },
+    Row {
+        applies: |failure| !failure.is_privileged,
+        needles: DOCKER,
+        advice: "the build has no Docker daemon: --privileged and an image that starts one in its \
+                 ENTRYPOINT, such as --image public.ecr.aws/codebuild/standard:7.0; or a stand-in: \
+                 --stub docker",
+    },
+    Row {
+        applies: |failure| failure.is_privileged,
+        needles: DOCKER,
+        advice: "--privileged lets a Docker daemon run and starts none: an image's ENTRYPOINT does, such as \
+                 that of public.ecr.aws/codebuild/standard:7.0, or a command: dockerd &",
+    },
+    Row {
+        applies: |failure| !failure.has_credentials,
+        needles: &[
+            "Unable to locate credentials",
+            "NoCredentialsError",
+            "NoCredentialProviders",
+            "Could not load credentials from any providers",
+            "Missing credentials in config",
+            "no EC2 IMDS role found",
+            "Unable to load credentials from any of the providers",
+            "Unable to load AWS credentials",
+        ],
+        advice: "--aws-profile NAME gives the build credentials of yours, --aws-profile env those in your \
+                 variables; or a stand-in: --stub aws",
+    },
+    Row {
+        applies: always,
+        needles: &[
+            "self-signed certificate",
+            "self signed certificate",
+            "unable to get local issuer certificate",
+            "certificate signed by unknown authority",
+            "CERTIFICATE_VERIFY_FAILED",
+            "server certificate verification failed",
+            "PKIX path building failed",
+            "SELF_SIGNED_CERT_IN_CHAIN",
+        ],
+        advice: "if a CA of yours signs what the build connects to: --mount CA.pem:/ca.pem -e \
+                 SSL_CERT_FILE=/ca.pem -e CURL_CA_BUNDLE=/ca.pem -e REQUESTS_CA_BUNDLE=/ca.pem -e \
+                 NODE_EXTRA_CA_CERTS=/ca.pem -e GIT_SSL_CAINFO=/ca.pem",
+    },
+    Row {
+        applies: always,
+        needles: &[
+            "[[: not found",
+            "source: not found",
+            "pushd: not found",
+            "shopt: not found",
+            "declare: not found",
+            "Syntax error: redirection unexpected",
+            "Syntax error: \"(\" unexpected",
+            ": Bad substitution",
+            "Illegal option -o pipefail",
+        ],
+        advice: "the command is written for bash, and `sh` of this image is another shell: set `shell: bash` \
+                 under `env:` in the buildspec",
+    },
+    Row {
+        applies: |failure| failure.is_host,
+        needles: NOT_ROOT,
+        advice: "packages can be installed in the image `host` by real root only: take an image that has what \
+                 is missing (--image), or start the build with sudo",
+    },
+    Row {
+        applies: |failure| !failure.is_host,
+        needles: NOT_ROOT,
+        advice: "packages can be installed by root only, and this command runs as another user: see `run-as` \
+                 in the buildspec",
+    },
+    Row {
+        applies: always,
+        needles: &["No space left on device", "ENOSPC", "Disk quota exceeded"],
+        advice: "make room with runner cache prune and runner image prune, or let builds lie elsewhere: \
+                 RUNNER_HOME=DIR",
+    },
+    Row {
+        applies: always,
+        needles: &["JavaScript heap out of memory"],
+        advice: "-e NODE_OPTIONS=--max-old-space-size=4096 lets node use 4 GB",
+    },
+    Row {
+        applies: always,
+        needles: &["java.lang.OutOfMemoryError"],
+        advice: "-e JAVA_TOOL_OPTIONS=-Xmx4g lets java use 4 GB",
+    },
+];
+
+const DOCKER: &[&str] = &[
+    "Cannot connect to the Docker daemon",
+    "failed to connect to the docker API",
+    "Is the docker daemon running",
+];
+
+const NOT_ROOT: &[&str] = &[
+    "are you root?",
+    "Could not open lock file /var/lib/dpkg/lock",
+    "requires superuser privilege",
+    "This command has to be run with superuser privileges",
+    "This command has to be run under the root user",
+];
+
+/// Advice for a program that was not found: an image that is known to have it, or else none of it.
+fn missing(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
+    let name = missing_program(failure.output)?;
+    Some(match name {
+        "python" => "the image has no `python`, perhaps a `python3`: put ln -s \"$(command -v python3)\" \
+                     /usr/local/bin/python before this command, or take an image of CodeBuild's: --image \
+                     public.ecr.aws/codebuild/amazonlinux-x86_64-standard:5.0"
+            .into(),
+        "yum" | "dnf" | "amazon-linux-extras" => format!(
+            "`{name}` is Amazon Linux's: --image \
+             public.ecr.aws/codebuild/amazonlinux-x86_64-standard:5.0"
+        )
+        .into(),
+        "apt" | "apt-get" | "dpkg" => format!(
+            "`{name}` is Debian's and Ubuntu's: --image public.ecr.aws/codebuild/standard:7.0"
+        )
+        .into(),
+        // The message that the command failed with says it all.
+        _ if failure.status == 127 => return None,
+        _ => format!(
+            "`{name}` was not found: take an image that has it (--image), or put a stand-in in its place: \
+             --stub {name}"
+        )
+        .into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(failure: Failure<'_>) -> String {
+        hint(&failure).unwrap_or_default().into_owned()
+    }
+
+    #[test]
+    fn known_failures_get_their_hint() {
+        for (output, option) in [
+            (
+                "error: externally-managed-environment\n\n× This environment is externally managed\n╰─> To \
+                 install Python packages system-wide, try apt install\n",
+                "-e PIP_BREAK_SYSTEM_PACKAGES=1",
+            ),
+            (
+                "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker \
+                 daemon running?\n",
+                "--privileged and an image",
+            ),
+            (
+                "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is \
+                 correct and if the daemon is running",
+                "--stub docker",
+            ),
+            (
+                "\nUnable to locate credentials. You can configure credentials by running \"aws \
+                 configure\".\n",
+                "--aws-profile NAME",
+            ),
+            ("botocore.exceptions.NoCredentialsError: Unable to locate credentials", "--stub aws"),
+            (
+                "CredentialsProviderError: Could not load credentials from any providers\n    at x",
+                "--aws-profile env",
+            ),
+            (
+                "npm error code SELF_SIGNED_CERT_IN_CHAIN\nnpm error self-signed certificate in certificate \
+                 chain\n",
+                "-e NODE_EXTRA_CA_CERTS=",
+            ),
+            (
+                "curl: (60) SSL certificate problem: unable to get local issuer certificate\n",
+                "-e CURL_CA_BUNDLE=",
+            ),
+            (
+                "go: proxy.golang.org: tls: failed to verify certificate: x509: certificate signed by unknown \
+                 authority",
+                "-e SSL_CERT_FILE=",
+            ),
+            ("/tmp/s: 3: [[: not found\n", "`shell: bash`"),
+            ("sh: 1: source: not found\n", "`shell: bash`"),
+            ("sh: 2: Syntax error: redirection unexpected\n", "`shell: bash`"),
+            ("sh: 1: Bad substitution\n", "`shell: bash`"),
+            ("sh: 1: set: Illegal option -o pipefail\n", "`shell: bash`"),
+            ("sh: 1: python: not found\n", "python3"),
+            ("bash: line 1: python: command not found\n", "python3"),
+            ("/usr/bin/env: ‘python’: No such file or directory\n", "python3"),
+            ("sh: 1: yum: not found\n", "amazonlinux-x86_64-standard:5.0"),
+            ("bash: line 2: apt-get: command not found\n", "codebuild/standard:7.0"),
+            ("tar: x: Cannot write: No space left on device\n", "runner cache prune"),
+            (
+                "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n",
+                "--max-old-space-size",
+            ),
+            ("Exception in thread \"main\" java.lang.OutOfMemoryError: Java heap space", "-Xmx4g"),
+            ("./build.sh: line 3: terraform: command not found\nfailed\n", "--stub terraform"),
+            ("make: docker: No such file or directory\nmake: *** [x] Error 127\n", "--stub docker"),
+            (
+                "E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)\nE: \
+                 Unable to acquire the dpkg frontend lock, are you root?\n",
+                "`run-as`",
+            ),
+        ] {
+            let told = told(Failure { output, status: 1, ..Failure::default() });
+            assert!(told.contains(option), "{output}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_the_build_runs_in_decides() {
+        let resolve = "curl: (6) Could not resolve host: example.com\n";
+        let closed = Failure { output: resolve, status: 6, is_closed: true, ..Failure::default() };
+        assert!(told(closed).contains("--network none"));
+        assert_eq!(told(Failure { is_closed: false, ..closed }), "");
+        let docker = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.";
+        let docker = Failure { output: docker, is_privileged: true, ..Failure::default() };
+        assert!(told(docker).contains("dockerd &"));
+        let aws = Failure { output: "Unable to locate credentials", ..Failure::default() };
+        assert_eq!(told(Failure { has_credentials: true, ..aws }), "");
+        let lock = "E: Could not open lock file /var/lib/dpkg/lock - open (13: Permission denied)";
+        let lock = Failure { output: lock, is_host: true, ..Failure::default() };
+        assert!(told(lock).contains("sudo"));
+    }
+
+    #[test]
+    fn a_pipe_that_ends_in_a_login_is_understood() {
+        let login = Failure {
+            text: "aws ecr get-login-password | docker login --username AWS --password-stdin x",
+            output: "sh: 1: aws: not found\nError: Cannot perform an interactive login from a non TTY device\n",
+            status: 1,
+            ..Failure::default()
+        };
+        assert!(told(login).contains("--skip '*docker login*'"));
+        assert!(
+            told(Failure { output: "sh: 1: aws: not found\n", ..login }).contains("--stub aws")
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_gets_none() {
+        for (output, status) in [
+            ("", 1),
+            ("make: *** [check] Error 1\n", 2),
+            ("sh: 1: terraform: not found\n", 127),
+            ("404: page not found\n", 1),
+            ("ls: x: No such file or directory\n", 2),
+        ] {
+            assert_eq!(told(Failure { output, status, ..Failure::default() }), "", "{output}");
+        }
+    }
+}

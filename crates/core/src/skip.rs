@@ -1,0 +1,99 @@
+//! What of a buildspec is not run because the command line says so.
+//!
+//! Made by `src/cli/run.rs`; held against each command by [`crate::plan::work`], so that the machine finds
+//! it decided.
+
+use crate::spec::{BuildSpec, Command, UserPhase};
+use serde::{Deserialize, Serialize};
+
+/// Parts that are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skips {
+    /// Commands, by patterns of their whole text.
+    pub commands: Vec<Glob>,
+    /// Phases.
+    pub phases: Vec<UserPhase>,
+}
+
+impl Skips {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.phases.is_empty()
+    }
+
+    /// Whether a command is left out.
+    #[must_use]
+    pub fn has(&self, phase: UserPhase, command: &Command) -> bool {
+        self.phases.contains(&phase) || self.commands.iter().any(|glob| glob.is(&command.text))
+    }
+
+    /// Patterns that are none of a buildspec's commands.
+    #[must_use]
+    pub fn idle(&self, spec: &BuildSpec) -> Vec<&str> {
+        let is_idle = |glob: &&Glob| {
+            let mut commands =
+                spec.phases.iter().flat_map(|phase| phase.commands.iter().chain(&phase.finally));
+            !commands.any(|command| glob.is(&command.text))
+        };
+        self.commands.iter().filter(is_idle).map(|glob| glob.0.as_str()).collect()
+    }
+}
+
+/// A pattern of a whole text without the blanks around it; `*` stands for any characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Glob(String);
+
+impl Glob {
+    /// A pattern as it is written.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Glob(text.trim().to_owned())
+    }
+
+    fn is(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let mut rest = text.trim();
+        let Some(after) = rest.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+        let has_stars = self.0.contains('*');
+        rest = after;
+        let mut parts = parts.peekable();
+        // Of the parts in between, the first place is as good as any; the last one is to end the text.
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                return rest.ends_with(part);
+            }
+            let Some(at) = rest.find(part) else { return false };
+            rest = &rest[at + part.len()..];
+        }
+        has_stars || rest.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Glob;
+
+    #[test]
+    fn a_pattern_is_of_the_whole_text() {
+        for (glob, text, is_it) in [
+            ("make", "make", true),
+            ("make", "  make \n", true),
+            ("make", "make x", false),
+            ("docker *", "docker push x", true),
+            ("docker *", "sudo docker push", false),
+            ("*docker*push*", "if x; then\n  docker push a\nfi", true),
+            ("*push", "docker push", true),
+            ("*push", "docker push x", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("*", "", true),
+            ("**b*", "abc", true),
+            ("é*", "é!", true),
+        ] {
+            assert_eq!(Glob::new(glob).is(text), is_it, "{glob} {text}");
+        }
+    }
+}
