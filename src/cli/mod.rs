@@ -27,7 +27,6 @@ mod serve;
 mod sessions;
 mod values;
 mod wait;
-mod written;
 
 pub(crate) use headless::{BUILD_ARG, main as headless};
 

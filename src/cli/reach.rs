@@ -182,6 +182,16 @@ mod tests {
     use std::any::TypeId;
 
     #[test]
+    fn every_option_that_writes_is_kept_out_of_git() {
+        let rows = FIELDS.iter().filter(|field| field.reach == Reach::Written);
+        let mut options: Vec<_> = rows.map(|field| field.name).collect();
+        let mut kept = runner_build::WRITTEN.to_vec();
+        options.sort_unstable();
+        kept.sort_unstable();
+        assert_eq!(options, kept);
+    }
+
+    #[test]
     fn every_option_has_its_row() {
         let command = <RunArgs as Args>::augment_args(Command::new("run"));
         let options: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();

@@ -3,7 +3,7 @@
 use super::error::{CliError, of_status};
 use super::project::Extras;
 use super::run_args::{BreakActionName, FormatName, NetworkName, PhaseName, RunArgs};
-use super::{project, render, say, values, written};
+use super::{project, render, say, values};
 use crate::terminal::{Face, LogFormat, Places, Shown};
 use runner_build::session::SessionOptions;
 use runner_build::{
@@ -64,7 +64,6 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     let project = args.project.clone().unwrap_or_else(|| values::project_of(&source));
     let home = super::home::open()?;
     let outputs = outputs(&args, &extras, &project, &home)?;
-    written::keep_out_of_git(&args, &source)?;
     if let Ok(spec) = &spec
         && !args.quiet
         && let wanted = uncollected(spec, [outputs.artifacts.is_some(), outputs.cache.is_some()])

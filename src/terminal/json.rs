@@ -7,6 +7,7 @@ use super::Sink;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_core::event::{Event, EventBody};
+use runner_core::plain;
 use runner_folder::events::OutputReader;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -61,7 +62,7 @@ impl<W: Write + Send> Json<W> {
         let base64 = text.is_none().then(|| STANDARD.encode(bytes));
         let data = OutputData { command, text, base64 };
         let body = serde_json::to_string(&OutputLine { r#type: "output", data })?;
-        writeln!(self.out, "{}", event.line_with(&body)?)
+        writeln!(self.out, "{}", plain::json(&event.line_with(&body)?))
     }
 }
 
@@ -85,7 +86,7 @@ impl<W: Write + Send> Sink for Json<W> {
             }
             _ => {}
         }
-        writeln!(self.out, "{}", event.to_line()?)
+        writeln!(self.out, "{}", plain::json(&event.to_line()?))
     }
 
     fn caught_up(&mut self) -> io::Result<()> {

@@ -199,6 +199,8 @@ fn a_build_that_does_not_begin() {
     );
     refused(&|request| request["values"]["secrets"] = json!("/none"), 2, "--secrets");
     refused(&|request| request["outputs"]["build_json"] = json!("/none/x"), 2, "--build-json");
+    let hook = bed.source().join(".git/hooks/post-checkout");
+    refused(&|request| request["outputs"]["log_file"] = json!(hook), 2, "what git keeps");
     refused(&|request| request["directory"] = json!("/none"), 2, "directory /none");
     refused(&|request| request["source"] = json!(bed.home()), 2, "state folder");
     assert_eq!(crate::common::list(&bed.home().join("builds")), [""; 0]);

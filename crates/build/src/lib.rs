@@ -26,6 +26,7 @@ mod identity;
 mod opened;
 mod request;
 mod stubs;
+mod written;
 
 pub use buildspec::BuildspecFile;
 pub use copies::LogsWanted;
@@ -34,6 +35,7 @@ pub use face::{Begun, Face};
 pub use opened::{Opened, Unusable};
 pub use request::{BuildRequest, CacheRequest, ContainerRequest, OutputsRequest, ValuesRequest};
 pub use stubs::Stub;
+pub use written::WRITTEN;
 
 use crate::control::{ShimServer, host};
 use crate::driver::inbox::Inbox;

@@ -3,6 +3,7 @@
 //! What is wrong with it is told then, and no build is made of it.
 
 use super::request::{BuildRequest, CacheRequest, OutputsRequest, ValuesRequest};
+use super::written;
 use crate::secrets::{SecretsFile, Vault};
 use crate::session::LogDir;
 use runner_core::env::is_name;
@@ -65,6 +66,7 @@ impl Opened {
         home: &Home,
     ) -> Result<Self, Unusable> {
         check_variables(&request.values)?;
+        written::keep_out_of_git(request)?;
         let unseen = unseen(home, request)?;
         let OutputsRequest { artifacts, cache, reports, build_json, log_file, .. } =
             &request.outputs;

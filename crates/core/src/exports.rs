@@ -1,6 +1,6 @@
 //! A shell's saved variables, read back: the output of `export -p`, whichever shell wrote it.
 //!
-//! Used by `src/driver/shell.rs` for sessions, and for whatever else wants to know a build's
+//! Used by `crates/build/src/driver/shell.rs` for sessions, and for whatever else wants to know a build's
 //! variables. The text comes out of the container, so it is read as hostile: what does not parse is
 //! left out, nothing is executed.
 

@@ -1,7 +1,7 @@
 //! The program in a container that reads and writes files for the runner: requests to it as bytes,
 //! and its replies, which are parsed as hostile.
 //!
-//! Used by `src/engine/files.rs`, which moves the bytes. A build can put its own program in the
+//! Used by `crates/engine/src/files`, which moves the bytes. A build can put its own program in the
 //! place of ours, so nothing here believes a length, a path or an order of messages.
 
 use crate::abi::files::{

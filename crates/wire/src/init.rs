@@ -1,6 +1,6 @@
 //! Requests to PID 1 as bytes. Its replies are [`abi::Reply`] as they are.
 //!
-//! Used by the engine (`src/engine/init.rs`).
+//! Used by the engine (`crates/engine/src/init.rs`).
 
 use crate::abi::{self, ExecHead, Header, MAX_BODY, request};
 use std::net::SocketAddr;

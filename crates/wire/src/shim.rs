@@ -1,6 +1,6 @@
 //! What arrives on the shim socket. Any process of the build may write anything there.
 //!
-//! Used by `src/control/shim.rs`, which reads no more than [`Reader::wanted`] bytes at a time, so
+//! Used by `crates/build/src/control/shim.rs`, which reads no more than [`Reader::wanted`] bytes at a time, so
 //! that a connection costs at most one message of memory.
 
 use crate::abi::shim::{BREAKPOINT, HEAD_LEN, MAX_BODY, RESUME};

@@ -1,7 +1,7 @@
 //! Secrets out of a stream of bytes, before anything is logged.
 //!
 //! [`Secrets::mask_text`] serves the events' own texts; one [`Masker`] a stream is used by the pump
-//! (`src/events/pump.rs`) between reading and logging. It sees through chunk borders: an end of a
+//! (`crates/folder/src/events/pump.rs`) between reading and logging. It sees through chunk borders: an end of a
 //! chunk that could be the start of a secret is held back until more bytes, or the end, decide.
 //! Nothing is ever held back for another reason.
 

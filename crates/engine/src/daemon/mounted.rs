@@ -7,7 +7,7 @@ use super::held::HeldByDaemon;
 use super::{DaemonEngine, PATIENCE, create};
 use crate::docker::{self, Daemon, said};
 use crate::init::InitClient;
-use crate::{ContainerSpec, EngineError, Note, READONLY};
+use crate::{ContainerSpec, EngineError, Network, Note, READONLY};
 use runner_host::private::listen;
 use runner_wire::abi::{BREAKPOINT_NAME, CONTAINER_NAME, NOT_REACHED};
 use std::fs;
@@ -61,6 +61,9 @@ pub(super) async fn start(
         mounts: true,
     };
     let begun = begin(engine, held, spec, image, start).await;
+    if spec.loopback_port.is_some() && spec.network != Network::Host {
+        (engine.tell)(Note::NoCredentials);
+    }
     let init = match begun {
         Err(error) => Err(error),
         Ok(()) => tokio::select! {

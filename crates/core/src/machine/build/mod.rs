@@ -1,6 +1,6 @@
 //! `BuildMachine::apply`: one input and the time in, events and effects out.
 //!
-//! Fed by `src/driver/run.rs`, which logs the events and then performs the effects. Everything here
+//! Fed by `crates/build/src/driver/run.rs`, which logs the events and then performs the effects. Everything here
 //! is a decision; nothing waits, reads or writes.
 
 mod breakpoint;

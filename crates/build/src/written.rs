@@ -1,47 +1,59 @@
-//! Places of this machine that options of `runner run` name for writing, and the one kind of place that
-//! none of them may name.
+//! Places of this machine that a request names for writing, and the one kind of place that none of them
+//! may name.
 
-use super::error::CliError;
-use super::reach;
-use super::run_args::RunArgs;
-use runner_outputs::Store;
+use super::opened::Unusable;
+use super::request::BuildRequest;
+use runner_outputs::{Destination, Store};
 use std::path::{Component, Path, PathBuf};
 
-/// Places of this machine that options name for writing, with their options.
-fn written_places(args: &RunArgs) -> Vec<(&'static str, PathBuf)> {
-    let artifacts = args.artifacts.as_ref().and_then(|to| {
-        let Store::Folder(folder) = &to.store else { return None };
-        Some(to.settings.name.as_ref().map_or(folder.clone(), |name| folder.join(name)))
-    });
-    let cache = args.cache.as_ref().and_then(|store| match store {
+/// The options that name a place of this machine for writing.
+pub const WRITTEN: [&str; 6] =
+    ["session-log", "reports", "artifacts", "cache", "log-file", "build-json"];
+
+/// The places that a request names for writing, with their options.
+fn written_places(request: &BuildRequest) -> Vec<(&'static str, PathBuf)> {
+    let folder = |store: &Store| match store {
         Store::Folder(folder) => Some(folder.clone()),
         Store::Bucket(_) => None,
-    });
-    let places = [
-        ("session-log", args.session_log.clone()),
-        ("reports", args.reports.clone()),
-        ("artifacts", artifacts),
-        ("cache", cache),
-        ("log-file", args.log_file.clone()),
-        ("build-json", args.build_json.clone()),
-    ];
-    places.into_iter().filter_map(|(option, place)| Some((option, place?))).collect()
+    };
+    let destination = |to: &Destination| {
+        let folder = folder(&to.store)?;
+        Some(to.settings.name.as_ref().map_or(folder.clone(), |name| folder.join(name)))
+    };
+    let outputs = &request.outputs;
+    let [session_log, reports, artifacts, cache, log_file, build_json] = WRITTEN;
+    let mut places = Vec::new();
+    let mut add = |option, place: Option<PathBuf>| places.extend(place.map(|path| (option, path)));
+    add(session_log, request.sessions.log.clone());
+    add(reports, outputs.reports.clone());
+    for to in outputs
+        .artifacts
+        .iter()
+        .flat_map(|all| [&all.primary].into_iter().chain(all.secondary.values()))
+    {
+        add(artifacts, destination(to));
+    }
+    add(cache, outputs.cache.as_ref().and_then(|cache| folder(&cache.store)));
+    add(log_file, outputs.log_file.clone());
+    add(build_json, outputs.build_json.clone());
+    places
 }
 
 /// Refuses to write into what git keeps below a source.
-pub(super) fn keep_out_of_git(args: &RunArgs, source: &Path) -> Result<(), CliError> {
-    let secondary = args.secondary_source.iter().map(|(_, dir)| dir.as_path());
-    let sources: Vec<&Path> = [source].into_iter().chain(secondary).collect();
-    let found = written_places(args)
+pub(super) fn keep_out_of_git(request: &BuildRequest) -> Result<(), Unusable> {
+    let secondary = request.secondary_sources.iter().map(|(_, dir)| dir.as_path());
+    let sources: Vec<&Path> = [request.source.as_path()].into_iter().chain(secondary).collect();
+    let found = written_places(request)
         .into_iter()
         .find_map(|(option, place)| Some((option, in_git(&place, &sources)?, place.clone())));
     let Some((option, source, place)) = found else { return Ok(()) };
-    Err(CliError::usage(format!(
+    let message = format!(
         "--{option}: {} lies in what git keeps of the source {}, where nothing is written",
         place.display(),
         source.display()
-    ))
-    .hint("git runs programs that lie there; name another place"))
+    );
+    let hint = Some("git runs programs that lie there; name another place");
+    Err(Unusable { message, hint, is_usage: true })
 }
 
 /// The part of a path that git keeps below one of these sources, whichever links lead there. Nothing
@@ -55,16 +67,21 @@ fn in_git<'s>(path: &Path, sources: &[&'s Path]) -> Option<&'s Path> {
     sources.iter().find(keeps).copied()
 }
 
+/// Without `.` and doubled slashes.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
 /// Where a path leads, also through links to what is not there yet.
 fn led_to(path: &Path) -> Option<PathBuf> {
     const MAX_LINKS: usize = 40;
-    let mut path = reach::plain(&std::path::absolute(path).ok()?);
+    let mut path = plain(&std::path::absolute(path).ok()?);
     for _ in 0..MAX_LINKS {
         let there = path.ancestors().find(|path| std::fs::symlink_metadata(path).is_ok())?;
         let rest = path.strip_prefix(there).ok()?;
         let Ok(mut whole) = std::fs::canonicalize(there) else {
             let link = std::fs::read_link(there).ok()?;
-            path = reach::plain(&there.parent()?.join(link).join(rest));
+            path = plain(&there.parent()?.join(link).join(rest));
             continue;
         };
         // `..` of what is not there yet leads to where it looks.
@@ -83,24 +100,7 @@ fn led_to(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::reach::{FIELDS, Reach};
-    use clap::{Args, Command, FromArgMatches};
     use std::os::unix::fs::symlink;
-
-    #[test]
-    fn every_option_that_writes_is_kept_out_of_git() {
-        let written: Vec<_> = FIELDS.iter().filter(|field| field.reach == Reach::Written).collect();
-        let words = written.iter().map(|field| format!("--{}=/x/y.zip", field.name));
-        let command = <RunArgs as Args>::augment_args(Command::new("run"));
-        let matches = command.try_get_matches_from(["run".to_owned()].into_iter().chain(words));
-        let args = RunArgs::from_arg_matches(&matches.expect("parses")).expect("fits");
-        let places: Vec<_> = written_places(&args);
-        assert_eq!(places.len(), written.len());
-        for field in written {
-            let place = places.iter().find(|(option, _)| *option == field.name);
-            assert_eq!(place.expect("is one").1, Path::new("/x/y.zip"), "{}", field.name);
-        }
-    }
 
     #[test]
     fn what_git_keeps_is_found_whichever_way_leads_there() {
