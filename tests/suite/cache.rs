@@ -298,8 +298,13 @@ fn a_failed_build_saves_nothing() {
 
 fn trouble_fails_no_build() {
     let bed = Bed::new();
-    // Nothing can be made there.
+    // That it can be no folder is told before the build.
     fs::write(store(&bed), "a file").unwrap();
+    run(&bed, &["true"], "  paths: [d]\n").code(2).says("is not a directory");
+    // Nothing can be made there.
+    fs::remove_file(store(&bed)).unwrap();
+    fs::create_dir(store(&bed)).unwrap();
+    fs::write(store(&bed).join("entries"), "a file").unwrap();
     run(&bed, &["mkdir d; touch d/x"], "  paths: [d]\n")
         .code(0)
         .says("warning: the cache cannot be restored: cannot read")
