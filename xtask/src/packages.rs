@@ -18,6 +18,7 @@ pub(crate) const ALL: &[&str] = &[
     "iproute2",
     "libc6-dev",
     "mmdebstrap",
+    "openssh-client",
     "openssl",
     "passt",
     "passwd",

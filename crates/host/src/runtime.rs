@@ -4,6 +4,7 @@
 //! are found out before.
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -11,8 +12,10 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Pairs of descriptors that are free before a runtime is made: its own, and a few to work with.
 const PAIRS: usize = 4;
-/// The same before a build: it would begin with fewer, and fail wherever it runs out of them.
-const PAIRS_OF_A_BUILD: usize = 32;
+/// Descriptors that a build begins with: it would begin with fewer, and fail wherever it runs out of them.
+const NEEDED_BY_A_BUILD: u64 = 64;
+/// A limit that leaves so many, whatever is open at the start.
+const AMPLE: u64 = 1024;
 /// For as long as anything runs.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -43,18 +46,33 @@ pub fn limit_hint(error: &io::Error) -> Option<&'static str> {
 
 /// One that runs on this thread.
 pub fn start() -> Result<Runtime, NoRuntime> {
-    start_with(&mut Builder::new_current_thread(), PAIRS)
+    start_with(&mut Builder::new_current_thread())
 }
 
 /// One that runs a build, made in another way.
 pub fn start_for_build(builder: &mut Builder) -> Result<Runtime, NoRuntime> {
-    start_with(builder, PAIRS_OF_A_BUILD)
+    if descriptors_left() < NEEDED_BY_A_BUILD {
+        return Err(NoRuntime(Errno::MFILE.into()));
+    }
+    start_with(builder)
+}
+
+/// How many more descriptors this process may open, where those are few.
+fn descriptors_left() -> u64 {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < AMPLE => {
+            // Each is a name there; without the list the first open that fails tells.
+            let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+            limit.saturating_sub(open as u64)
+        }
+        Some(_) | None => AMPLE,
+    }
 }
 
 /// With a thread for what blocks that is there from the start: where no other one can be had, that waits its
 /// turn.
-fn start_with(builder: &mut Builder, pairs: usize) -> Result<Runtime, NoRuntime> {
-    let pairs: io::Result<Vec<_>> = (0..pairs).map(|_| UnixStream::pair()).collect();
+fn start_with(builder: &mut Builder) -> Result<Runtime, NoRuntime> {
+    let pairs: io::Result<Vec<_>> = (0..PAIRS).map(|_| UnixStream::pair()).collect();
     drop(pairs.map_err(NoRuntime)?);
     builder.enable_all().thread_keep_alive(FOR_EVER).build().map_err(NoRuntime)
 }
