@@ -217,6 +217,8 @@ fn killed_while_reading_reports() {
                 printf '#!/bin/sh\\nexec sleep 1000\\n' > /codebuild/readonly/bin/runner-files; \
                 chmod 755 /codebuild/readonly/bin/runner-files";
     let mut running = bed.start(&reports(&[hang]), &["--reports", out.to_str().unwrap()]);
+    // Before the build begins something is written there, to see whether that is possible.
+    running.stdout.wait_for("Entering phase BUILD");
     until("reports are begun", || !list(&out).is_empty());
     running.signal(Signal::SIGKILL);
     running.wait();
