@@ -72,7 +72,8 @@ fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut list = Vec::new();
     for entry in fs::read_dir(dir).expect("a directory").flatten() {
         let metadata = entry.metadata().expect("looked at");
-        list.push((entry.path(), metadata.len()));
+        // A directory's own size is its file system's: tmpfs has another one for each entry.
+        list.push((entry.path(), if metadata.is_dir() { 0 } else { metadata.len() }));
         if metadata.is_dir() && entry.file_name() != "tree" {
             list.extend(listing(&entry.path()));
         }
