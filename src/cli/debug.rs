@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::home::open;
 use clap::{Args, Subcommand};
 use runner_client::Client;
-use runner_core::debug::{Breakpoint, Decision, Place, What};
+use runner_core::debug::{Breakpoint, Decision, Place};
 use runner_folder::events::Follower;
 use runner_folder::state::{Known, Need, find};
 use runner_host::stdio::say;
@@ -73,23 +73,9 @@ fn place(text: &str) -> Result<Place, String> {
     text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
 }
 
-/// A breakpoint that this version can come to.
+/// A breakpoint's text. Whether the build can come to it, its plan says.
 pub(super) fn breakpoint(text: &str) -> Result<Breakpoint, String> {
-    let parsed: Breakpoint =
-        text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())?;
-    let missing = match parsed.what {
-        What::Wrote(_) => Some("wrote:"),
-        What::Output(_) => Some("output:"),
-        What::Idle(_) => Some("idle:"),
-        What::Longer(_) => Some("longer:"),
-        What::Memory(_) => Some("memory:"),
-        _ if parsed.wants_output() => Some("a look at `output`"),
-        _ => None,
-    };
-    match missing {
-        Some(what) => Err(format!("this version has no breakpoints with {what}")),
-        None => Ok(parsed),
-    }
+    text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
 }
 
 /// Runs the command at hand again.
@@ -183,7 +169,8 @@ fn edited(known: &Known) -> Result<String, CliError> {
     let Some((_, stop)) = stop.filter(|(_, stop)| !stop.text.is_empty()) else {
         return Err(CliError::usage("no command is at hand that could be edited"));
     };
-    let editor = ["VISUAL", "EDITOR"].iter().find_map(std::env::var_os);
+    let editor = ["VISUAL", "EDITOR"].iter().filter_map(std::env::var_os);
+    let editor = editor.into_iter().find(|editor| !editor.to_string_lossy().trim().is_empty());
     let Some(editor) = editor else {
         return Err(CliError::usage("neither VISUAL nor EDITOR names an editor")
             .hint("set one of them, or give the text with --text"));

@@ -4,7 +4,7 @@ use super::error::{CliError, OURS};
 use super::home::open;
 use super::values::Format;
 use clap::Args;
-use runner_core::debug::Place;
+use runner_core::debug::{DecisionKind, Place};
 use runner_core::event::{Block, EventBody};
 use runner_core::phase::Phase;
 use runner_core::plain;
@@ -58,38 +58,68 @@ pub(super) fn history(args: &HistoryArgs) -> Result<u8, CliError> {
 
 fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
-    let mut decided = None;
+    let mut decided: Option<(DecisionKind, String)> = None;
+    // Whether a decision has left commands out already.
+    let mut skips = false;
     while let Some(event) = log.next_event()? {
         match event.body {
             EventBody::Intervened(done) => {
-                decided = Some(format!("{} by {}", done.what.verb(), done.by.user));
+                let text = format!("{} by {}", done.what.verb(), done.by.user);
+                match done.what {
+                    // Of the run at hand; none follows.
+                    DecisionKind::Abort => pin(&mut rows, text),
+                    what => decided = Some((what, text)),
+                }
             }
-            EventBody::CommandStarted { command, phase, block, index, text } => rows.push(Row {
-                run: Some(command),
-                place: place(phase, block, index),
-                outcome: None,
-                duration_ms: None,
-                text,
-                intervention: decided.take(),
-            }),
+            EventBody::CommandStarted { command, phase, block, index, text } => {
+                let mut intervention = None;
+                match decided.take() {
+                    // A failure that was left behind: it is told of that run, not of the next.
+                    Some((DecisionKind::Skip, told)) if !skips => pin(&mut rows, told),
+                    Some((DecisionKind::Skip, _)) | None => {}
+                    Some((_, told)) => intervention = Some(told),
+                }
+                skips = false;
+                rows.push(Row {
+                    run: Some(command),
+                    place: place(phase, block, index),
+                    outcome: None,
+                    duration_ms: None,
+                    text,
+                    intervention,
+                });
+            }
             EventBody::CommandEnded { command, outcome, duration_ms } => {
                 if let Some(row) = rows.iter_mut().rev().find(|row| row.run == Some(command)) {
                     row.outcome = Some(outcome.to_string());
                     row.duration_ms = Some(duration_ms);
                 }
             }
-            EventBody::CommandSkipped { phase, block, index, text } => rows.push(Row {
-                run: None,
-                place: place(phase, block, index),
-                outcome: Some("skipped".to_owned()),
-                duration_ms: None,
-                text,
-                intervention: decided.clone(),
-            }),
+            EventBody::CommandSkipped { phase, block, index, text } => {
+                skips |= decided.is_some();
+                rows.push(Row {
+                    run: None,
+                    place: place(phase, block, index),
+                    outcome: Some("skipped".to_owned()),
+                    duration_ms: None,
+                    text,
+                    intervention: decided.as_ref().map(|(_, told)| told.clone()),
+                });
+            }
             _ => {}
         }
     }
+    if let Some((DecisionKind::Skip, told)) = decided.filter(|_| !skips) {
+        pin(&mut rows, told);
+    }
     Ok(rows)
+}
+
+/// Tells it of the last run there was.
+fn pin(rows: &mut [Row], told: String) {
+    if let Some(row) = rows.iter_mut().rev().find(|row| row.run.is_some()) {
+        row.intervention = Some(told);
+    }
 }
 
 fn place(phase: Phase, block: Block, index: u32) -> String {

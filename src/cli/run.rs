@@ -72,13 +72,6 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         say(&format!("not collected: {}", wanted.join(", ")));
     }
     let skips = skips(&args);
-    if let Ok(spec) = &spec {
-        let work = plan::work(spec.clone(), &skips);
-        for breakpoint in &args.break_on {
-            work.takes(breakpoint)
-                .map_err(|why| CliError::usage(format!("--break-on {breakpoint}: {why}")))?;
-        }
-    }
     let aws = args.aws_profile.as_deref().map(values::identity);
     let has_sessions = args.enable_session || args.step || !args.break_on.is_empty();
     let request = BuildRequest {
@@ -127,6 +120,7 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         format: format(args.log_format),
         quiet: args.quiet,
         sessions: has_sessions,
+        ends_pauses: matches!(args.break_timeout_action, BreakActionName::Stop),
         annotations,
     };
     let opened = Opened::open(&request, spec, &home)?;

@@ -37,6 +37,8 @@ pub(crate) struct Shown {
     pub(crate) quiet: bool,
     /// Whether the build pauses, and lets people in.
     pub(crate) sessions: bool,
+    /// Whether it ends where nobody comes to a pause.
+    pub(crate) ends_pauses: bool,
     /// Where failures are, for GitHub, and what is wrong with the buildspec.
     pub(crate) annotations: Option<(Places, Vec<Diagnostic>)>,
 }
@@ -122,7 +124,8 @@ impl build::Face for Face {
     fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()> {
         begun.uuid.clone_into(&mut self.uuid);
         let has_menu = self.has_menu();
-        let ways = WaysIn::new(&self.home, begun.uuid, has_menu, self.shown.sessions);
+        let mut ways = WaysIn::new(&self.home, begun.uuid, has_menu, self.shown.sessions);
+        ways.ends_pauses = self.shown.ends_pauses;
         self.start_sinks(begun, ways)?;
         if self.shown.sessions {
             self.door = Some(Door::new(&self.home, begun.dir));

@@ -5,11 +5,12 @@
 use super::Sink;
 use super::pauses::Pauses;
 use super::ways::WaysIn;
-use runner_core::event::{Event, EventBody, NoticeLevel, ResumedBy};
-use runner_core::phase::Status;
+use runner_core::event::{Block, Event, EventBody, NoticeLevel, ResumedBy};
+use runner_core::phase::{Phase, Status};
 use runner_core::plain;
 use runner_core::report::{self, ReportFacts};
 use runner_folder::events::OutputReader;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -47,9 +48,9 @@ pub(super) fn debugged(body: &EventBody) -> Option<String> {
 }
 
 /// How much of a build was not what its buildspec says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    skipped: usize,
+    skipped: BTreeSet<(Phase, Block, u32)>,
     stubbed: usize,
 }
 
@@ -57,7 +58,12 @@ impl LeftOut {
     pub(super) fn note(&mut self, body: &EventBody) {
         match body {
             EventBody::BuildStarted(facts) => self.stubbed = facts.stubs.len(),
-            EventBody::CommandSkipped { .. } => self.skipped += 1,
+            EventBody::CommandSkipped { phase, block, index, .. } => {
+                self.skipped.insert((*phase, *block, *index));
+            }
+            EventBody::CommandStarted { phase, block, index, .. } => {
+                self.skipped.remove(&(*phase, *block, *index));
+            }
             _ => {}
         }
     }
@@ -65,7 +71,7 @@ impl LeftOut {
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.skipped, self.stubbed) {
+        match (self.skipped.len(), self.stubbed) {
             (0, 0) => Ok(()),
             (skipped, 0) => write!(formatter, " ({skipped} skipped)"),
             (0, stubbed) => write!(formatter, " ({stubbed} stubbed)"),
@@ -79,7 +85,7 @@ pub(super) fn verdict(
     build_id: &str,
     status: Status,
     reason: Option<&str>,
-    left_out: LeftOut,
+    left_out: &LeftOut,
 ) -> String {
     match reason {
         Some(reason) if status != Status::Succeeded => {
@@ -163,7 +169,9 @@ impl<W: Write + Send> Sink for Notices<W> {
                 for (_, line) in report::table(&std::mem::take(&mut self.reports)) {
                     self.line(&line)?;
                 }
-                self.line(&verdict(&event.build_id, *status, reason.as_deref(), self.left_out))
+                let left_out = &self.left_out;
+                let line = verdict(&event.build_id, *status, reason.as_deref(), left_out);
+                self.line(&line)
             }
             _ => Ok(()),
         }

@@ -156,10 +156,15 @@ impl WaysIn {
             format!("  stop     {} {program} stop {build}", key("[q]")),
         ]);
         if let Some(seconds) = resumes_in_s {
-            let what = if stuck.is_some() { "ends" } else { "goes on" };
-            lines.push(format!("  {what} by itself in {} if nobody connects", span(*seconds)));
+            lines.push(self.by_itself(*seconds, stuck.is_some()));
         }
         lines
+    }
+
+    /// What follows when nobody comes.
+    fn by_itself(&self, seconds: u64, is_stuck: bool) -> String {
+        let what = if is_stuck || self.ends_pauses { "ends" } else { "goes on" };
+        format!("  {what} by itself in {} if nobody connects", span(seconds))
     }
 
     /// The notice of a stop, in lines.
@@ -191,6 +196,7 @@ impl WaysIn {
             ("edited", DecisionKind::Edit, "retry --edit"),
             ("skip", DecisionKind::Skip, "skip"),
             ("step", DecisionKind::Step, "step"),
+            ("abort", DecisionKind::Abort, "abort"),
         ] {
             if stop.decisions.contains(&decision) {
                 lines.push(format!("  {name:<8}     {program} {verb} {build}"));
@@ -198,8 +204,7 @@ impl WaysIn {
         }
         lines.push(format!("  go on    {} {program} resume {build}", key("[r]")));
         lines.push(format!("  stop     {} {program} stop {build}", key("[q]")));
-        let after = resumes_in_s.map(span);
-        lines.extend(after.map(|time| format!("  goes on by itself in {time} if nobody connects")));
+        lines.extend(resumes_in_s.map(|seconds| self.by_itself(seconds, false)));
         lines
     }
 

@@ -188,7 +188,7 @@ impl Pretty {
             Status::Succeeded => ("✓", &self.colors.good),
             _ => ("✗", &self.colors.bad),
         };
-        let text = verdict(&event.build_id, status, reason, self.left_out);
+        let text = verdict(&event.build_id, status, reason, &self.left_out);
         let text = style.apply_to(plain::lines(&format!("{mark} {text}"))).to_string();
         self.say(&text);
     }

@@ -14,6 +14,8 @@ pub(super) struct WaysIn {
     pub(super) build: String,
     /// Whether the one-key menu is there.
     pub(super) keys: bool,
+    /// Whether the build ends where nobody comes to a pause.
+    pub(super) ends_pauses: bool,
     /// What AWS's clients are called with, where they are let in.
     aws: Option<Aws>,
 }
@@ -38,7 +40,7 @@ impl WaysIn {
         program.push_str(&own_name());
         let build = uuid.get(..8).unwrap_or(uuid).to_owned();
         let aws = aws.then(|| Aws { uuid: uuid.to_owned(), credentials: KeyPair::place(home) });
-        WaysIn { program, build, keys, aws }
+        WaysIn { program, build, keys, ends_pauses: false, aws }
     }
 
     /// Whether AWS's clients are let in.
@@ -61,7 +63,7 @@ impl WaysIn {
     pub(super) fn for_tests(aws: bool) -> Self {
         let (program, build) = ("runner".to_owned(), "u".to_owned());
         let aws = aws.then(|| Aws { uuid: "u".to_owned(), credentials: "/keys".into() });
-        WaysIn { program, build, keys: false, aws }
+        WaysIn { program, build, keys: false, ends_pauses: false, aws }
     }
 }
 

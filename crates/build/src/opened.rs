@@ -7,6 +7,7 @@ use super::written;
 use crate::secrets::{SecretsFile, Vault};
 use crate::session::LogDir;
 use runner_core::env::is_name;
+use runner_core::plan;
 use runner_core::spec::{BuildSpec, Diagnostic};
 use runner_engine::SourceMount;
 use runner_engine::toolbox;
@@ -58,6 +59,19 @@ impl Unusable {
     }
 }
 
+/// Whether the build can come to where it is to stop. Of a rejected buildspec there is nothing to come to.
+fn check_stops(
+    request: &BuildRequest,
+    spec: &Result<BuildSpec, Vec<Diagnostic>>,
+) -> Result<(), Unusable> {
+    let (Ok(spec), [_, ..]) = (spec, &*request.stops.breakpoints) else { return Ok(()) };
+    let work = plan::work(spec.clone(), &request.skips);
+    request.stops.breakpoints.iter().try_for_each(|breakpoint| {
+        let told = |why| Unusable::usage(format!("--break-on {breakpoint}: {why}"));
+        work.takes(breakpoint).map_err(told)
+    })
+}
+
 impl Opened {
     /// Opens all of it. `spec` is what the request's buildspec says.
     pub fn open(
@@ -67,6 +81,7 @@ impl Opened {
     ) -> Result<Self, Unusable> {
         check_variables(&request.values)?;
         written::keep_out_of_git(request)?;
+        check_stops(request, &spec)?;
         let unseen = unseen(home, request)?;
         let OutputsRequest { artifacts, cache, reports, build_json, log_file, .. } =
             &request.outputs;
@@ -89,21 +104,26 @@ impl Opened {
                 Unusable::usage(format!("--session-log: {}: {error}", dir.display()))
             })
         });
+        let session_log = session_log.transpose()?;
+        let toolbox = toolbox(request.container.toolbox)?;
+        let reports = reports.as_deref().map(reports_dir).transpose()?;
+        let build_json = build_json.as_ref().map(|path| named("--build-json", path)).transpose()?;
+        // The last: what an earlier build has left there goes only for a build that begins.
         let log_file = log_file.as_ref().map(|path| {
             let file = named("--log-file", path)?.begin();
             file.map_err(|error| cannot_write("--log-file", path, &error))
                 .map(|file| (path.clone(), file))
         });
         Ok(Opened {
-            toolbox: toolbox(request.container.toolbox)?,
+            toolbox,
             spec,
             vault: Arc::new(vault),
             unseen,
-            session_log: session_log.transpose()?,
+            session_log,
             artifacts,
             cache,
-            reports: reports.as_deref().map(reports_dir).transpose()?,
-            build_json: build_json.as_ref().map(|path| named("--build-json", path)).transpose()?,
+            reports,
+            build_json,
             log_file: log_file.transpose()?,
             warnings,
         })

@@ -102,6 +102,14 @@ pub struct PhaseWork {
     pub skipped: BTreeSet<(Block, u32)>,
 }
 
+impl PhaseWork {
+    /// Whether the command at a place is not run.
+    #[must_use]
+    pub fn is_skipped(&self, place: Place) -> bool {
+        self.skipped.contains(&(place.block, place.index))
+    }
+}
+
 /// Why a build cannot begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -198,12 +206,20 @@ impl Work {
         }
     }
 
-    /// Whether a breakpoint can be met.
+    /// Whether a build can come to a breakpoint.
     ///
     /// # Errors
-    /// One sentence.
+    /// One sentence that says why it cannot.
     pub fn takes(&self, breakpoint: &Breakpoint) -> Result<(), String> {
-        breakpoint.place().map_or(Ok(()), |place| self.has(place))
+        if let Some(what) = breakpoint.missing() {
+            return Err(format!("this version has no breakpoints with {what}"));
+        }
+        let Some(place) = breakpoint.place() else { return Ok(()) };
+        self.has(place)?;
+        match self.phase(place.phase).is_skipped(*place) {
+            true => Err(format!("{place} is left out by --skip, --skip-phase or --only-phase")),
+            false => Ok(()),
+        }
     }
 
     /// What a phase does.

@@ -1,6 +1,6 @@
 //! The Build record, in the shape of AWS's API (`spec/buildspec.md` 8.5).
 //!
-//! Made from `view`; written by `src/state` when a build ends and by `--build-json`, served by the
+//! Made from `view`; written by `crates/folder/src/state` when a build ends and by `--build-json`, served by the
 //! endpoint. Field names are AWS's.
 
 use crate::debug::{Client, DecisionKind};
@@ -309,7 +309,7 @@ pub fn record(view: &BuildView) -> Build {
             session_enabled: facts.session_enabled,
             session_target: facts.session_enabled.then(|| format!("codebuild:{}", facts.uuid)),
         },
-        skipped: view.skipped,
+        skipped: u32::try_from(view.skipped.len()).unwrap_or(u32::MAX),
         stubs: facts.stubs.clone(),
         notices: view
             .notices

@@ -1,15 +1,16 @@
 //! Events folded into the state of a build: what `ps` shows and what the record is made from.
 //!
-//! Fed by `timeline`; read by `record`, `src/control` and the sinks.
+//! Fed by `timeline`; read by `record`, `crates/build/src/control` and the sinks.
 
 use crate::debug::{DecisionKind, Place};
 use crate::event::{
     BuildFacts, Event, EventBody, ExportedVariable, Intervention, Notice, NoticeLevel, PauseId,
     StopFacts, StoredArtifact,
 };
-use crate::phase::{Phase, PhaseContext, Status};
+use crate::phase::{Block, Phase, PhaseContext, Status};
 use crate::report::Report;
 use crate::time::WallTime;
+use std::collections::BTreeSet;
 
 /// A build as far as its events tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +37,8 @@ pub struct BuildView {
     pub stop: Option<(PauseId, StopFacts)>,
     /// What people have done, and when.
     pub interventions: Vec<(WallTime, Intervention)>,
-    /// How many commands were not run because somebody has decided so.
-    pub skipped: u32,
+    /// Commands that were not run because somebody has decided so: their phases, lists and places there.
+    pub skipped: BTreeSet<(Phase, Block, u32)>,
     /// Warnings and advice, the first of them.
     pub notices: Vec<(WallTime, Notice)>,
     /// Exported variables and their values.
@@ -101,7 +102,7 @@ impl BuildView {
             pauses: 0,
             stop: None,
             interventions: Vec::new(),
-            skipped: 0,
+            skipped: BTreeSet::new(),
             notices: Vec::new(),
             exported: Vec::new(),
             reports: Vec::new(),
@@ -149,7 +150,8 @@ impl BuildView {
                     phase.contexts.clone_from(contexts);
                 }
             }
-            EventBody::CommandStarted { command, text, .. } => {
+            EventBody::CommandStarted { command, text, phase, block, index } => {
+                self.skipped.remove(&(*phase, *block, *index));
                 self.command =
                     Some(CommandView { number: *command, text: text.clone(), since: event.time });
             }
@@ -167,7 +169,9 @@ impl BuildView {
                 self.paused.retain(|open| open != pause);
                 self.stop.take_if(|(stop, _)| stop == pause);
             }
-            EventBody::CommandSkipped { .. } => self.skipped += 1,
+            EventBody::CommandSkipped { phase, block, index, .. } => {
+                self.skipped.insert((*phase, *block, *index));
+            }
             EventBody::Intervened(intervention) => {
                 if let (DecisionKind::Rerun, Some(place)) = (intervention.what, intervention.place)
                 {

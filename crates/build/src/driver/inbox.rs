@@ -14,6 +14,7 @@ use runner_wire::control::BreakpointLine;
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -64,13 +65,17 @@ impl Inbox {
         let _ = self.0.blocking_send(Command::Input(input));
     }
 
-    /// Sends from wherever there is a runtime, without waiting.
+    /// Sends without waiting where there is a runtime, and from any other thread.
     pub fn post(&self, input: Input) {
         if let Err(mpsc::error::TrySendError::Full(command)) =
             self.0.try_send(Command::Input(input))
         {
             let sender = self.0.clone();
-            tokio::spawn(async move { sender.send(command).await });
+            match Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(async move { sender.send(command).await })),
+                // A thread of its own may wait.
+                Err(_) => drop(sender.blocking_send(command)),
+            }
         }
     }
 

@@ -116,6 +116,26 @@ impl Breakpoint {
         self.condition.as_ref().is_none_or(|condition| condition.holds(facts))
     }
 
+    /// What of it this version cannot watch: the driver sends the machine nothing of it.
+    #[must_use]
+    pub fn missing(&self) -> Option<&'static str> {
+        match self.what {
+            What::Wrote(_) => Some("wrote:"),
+            What::Output(_) => Some("output:"),
+            What::Idle(_) => Some("idle:"),
+            What::Longer(_) => Some("longer:"),
+            What::Memory(_) => Some("memory:"),
+            What::Start
+            | What::Failure
+            | What::AnyFailure
+            | What::Before(_)
+            | What::AfterPlace(_)
+            | What::AfterPhase(_)
+            | What::Command(_)
+            | What::Change(_) => self.wants_output().then_some("a look at `output`"),
+        }
+    }
+
     /// The command's place that it names.
     #[must_use]
     pub fn place(&self) -> Option<&Place> {
@@ -197,8 +217,7 @@ impl What {
 }
 
 const FORMS: &str = "a breakpoint is start, failure, any-failure, before:PLACE, after:PHASE, \
-                     command:/RE/, change:NAME, wrote:GLOB, output:/RE/, idle:TIME, longer:TIME or \
-                     memory:SIZE";
+                     command:/RE/ or change:NAME";
 
 impl From<Breakpoint> for String {
     fn from(breakpoint: Breakpoint) -> Self {

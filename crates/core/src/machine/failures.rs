@@ -1,12 +1,13 @@
 //! Failures of a build's commands, each at its place: which of them count.
 //!
-//! Used by `machine::build`. A failure goes by one thing only: a run of that command that ended 0.
+//! Used by `machine::build`. A failure goes by one thing only: a run of that command that ended 0. It comes back
+//! where the place is left out later.
 
 use crate::debug::Place;
 use crate::phase::{Phase, PhaseContext};
 use std::collections::BTreeMap;
 
-/// Places whose last run has failed.
+/// Places that have failed once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Failures(BTreeMap<Place, Failure>);
 
@@ -23,13 +24,12 @@ impl Failures {
     }
 
     pub(super) fn succeeded(&mut self, place: Place) {
-        // Most builds have none.
-        if !self.0.is_empty() {
-            self.0.remove(&place);
+        if let Some(failure) = self.0.get_mut(&place) {
+            failure.stands = false;
         }
     }
 
-    /// A place is left behind as it is.
+    /// A place is left behind: after a failure, or because it is left out.
     pub(super) fn leave(&mut self, place: Place) {
         if let Some(failure) = self.0.get_mut(&place) {
             failure.stands = true;

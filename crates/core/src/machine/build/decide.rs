@@ -9,6 +9,8 @@ use crate::event::Intervention;
 use crate::phase::Phase;
 
 const NO_STOP: &str = "the build is not stopped; `runner break add` says where it is to stop";
+const A_PROCESS_WAITS: &str =
+    "a process of the build waits at a breakpoint of its own; `runner resume` lets it go on";
 
 impl BuildMachine {
     /// Why a decision does not apply now, in one sentence; nothing where it does.
@@ -25,6 +27,7 @@ impl BuildMachine {
             State::Held(held) => self.refused_at(held, decision),
             State::Evaluating { .. } => Some("an `eval` runs; wait for its end".to_owned()),
             _ if *decision == Decision::Resume && self.is_paused() => None,
+            _ if self.is_paused() => Some(A_PROCESS_WAITS.to_owned()),
             _ => Some(NO_STOP.to_owned()),
         }
     }
@@ -44,6 +47,9 @@ impl BuildMachine {
             });
         }
         match (decision, &held.next) {
+            (Decision::Retry { text: Some(text) }, _) if text.trim().is_empty() => {
+                Some("an empty text runs nothing; `skip` leaves the command out".to_owned())
+            }
             (Decision::Skip { to: Some(to) }, Next::Run(running)) => {
                 self.no_place(*to).or_else(|| {
                     (*to <= running.place()).then(|| {
@@ -183,6 +189,7 @@ impl BuildMachine {
     /// Goes on from a place that was come to before. What stands before it stays as it is.
     fn rerun(&mut self, place: Place, now: Timestamp, step: &mut Step) {
         self.failures.go_back(place);
+        self.skip_to = None;
         let phase = Phase::from(place.phase);
         if self.phase != phase {
             self.phase = phase;
@@ -193,7 +200,12 @@ impl BuildMachine {
                 self.worsen(Status::Failed, &failure);
             }
         }
-        self.launch(Running::at(place), false, now, step);
+        let running = Running::at(place);
+        match self.phase_work(place.phase).is_some_and(|work| work.is_skipped(place)) {
+            // What the build's options leave out is run by nobody.
+            true => self.arrive(running, now, step),
+            false => self.launch(running, false, now, step),
+        }
     }
 
     fn abort(&mut self, held: Held, now: Timestamp, step: &mut Step) {
@@ -204,7 +216,10 @@ impl BuildMachine {
         };
         match failure {
             Some(failure) => {
-                self.leave_stop(now, step);
+                // The end is told; nothing goes on.
+                if let Some(pause) = self.pauses.end_stop() {
+                    self.resumed(&pause, ResumedBy::Ended, now, step);
+                }
                 self.worsen(Status::Failed, &failure);
                 self.leave(Status::Failed, vec![failure], now, step);
                 self.finalize(now, step);

@@ -80,7 +80,7 @@ impl BuildMachine {
                 return self.finish_phase(running, now, step);
             }
             let place = running.place();
-            let is_skipped = work.skipped.contains(&(place.block, place.index));
+            let is_skipped = work.is_skipped(place);
             if !is_skipped && self.skip_to.is_none_or(|to| place >= to) {
                 break;
             }

@@ -133,6 +133,28 @@ fn a_place_that_has_failed_and_whose_last_word_is_a_skip_is_failed() {
     bed.decide(skip(), &[]);
     assert_eq!(bed.commands(), ["i", "a", "b", "a", "c", "f", "p"]);
     assert_eq!(bed.finished, Some(Status::Failed));
+    // Also where a run has ended well in between.
+    let mut bed = Bed::stopping(LIST, &["failure", "before:build:2"], &[]);
+    bed.decide(Decision::Resume, &["b"]);
+    assert_eq!(bed.at(), "failed build:2");
+    bed.decide(edit("x"), &["c"]);
+    assert_eq!(bed.at(), "failed build:3");
+    bed.decide(rerun("build:1"), &[]);
+    assert_eq!(bed.at(), "before build:2");
+    bed.decide(skip(), &[]);
+    assert_eq!(bed.finished, Some(Status::Failed));
+}
+
+/// What was to be left out goes with the place that it led to.
+#[test]
+fn a_rerun_leaves_nothing_out() {
+    let mut bed = Bed::stopping(LIST, &["before:build:1", "after:build"], &[]);
+    bed.decide(skip_to("post_build:1"), &[]);
+    assert_eq!(bed.at(), "after");
+    bed.decide(rerun("build:1"), &[]);
+    bed.decide(Decision::Resume, &[]);
+    assert_eq!(bed.commands(), ["i", "a", "b", "c", "f", "p"]);
+    assert_eq!((bed.finished, bed.skipped()), (Some(Status::Succeeded), 0));
 }
 
 /// before, after, failed: `rerun PLACE`
@@ -293,6 +315,7 @@ fn what_does_not_apply_is_refused_in_one_sentence() {
     bed.refused(rerun("build:3"), "has not been come to yet");
     let mut bed = Bed::stopping(LIST, &["failure"], &["b"]);
     bed.refused(skip_to("build:3"), "leaves the failed command behind");
+    bed.refused(edit(" \n"), "an empty text runs nothing");
     let mut bed = Bed::stopping(LIST, &["after:build"], &[]);
     for decision in [retry(), edit("x"), skip()] {
         bed.refused(decision, "after a phase");
