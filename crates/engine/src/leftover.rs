@@ -59,8 +59,11 @@ impl Folder {
     pub(super) fn recorder(&self) -> Recorder {
         let path = self.container();
         Arc::new(move |record| {
-            fs::write(&path, serde_json::to_vec(record)?)?;
-            users::give(&path)
+            // Whole or not there: the sweep believes what it finds.
+            let new = path.with_extension("new");
+            fs::write(&new, serde_json::to_vec(record)?)?;
+            users::give(&new)?;
+            fs::rename(&new, &path)
         })
     }
 

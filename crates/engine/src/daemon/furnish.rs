@@ -4,6 +4,8 @@
 //! brought in, by the program that makes files in the container (`files`): directories, the links of the
 //! commands, and a copy of each source, read with the caller's own rights. All of it is root's.
 
+#![deny(clippy::disallowed_methods)]
+
 use crate::container::InitContainer;
 use crate::files::{Files, FilesError, Requests};
 use crate::unseen::Unseen;
@@ -269,7 +271,10 @@ impl Copy<'_, '_> {
         target: &Path,
     ) -> Result<Option<Node>, FurnishError> {
         // What is not there any more has gone since the directory was read.
-        let Ok(there) = here.stat(name) else { return Ok(None) };
+        let there = match here.stat(name) {
+            Ok(there) => there,
+            Err(error) => return self.left_out(source, error),
+        };
         if let Some(contents) = self.rewritten.remove(target) {
             return text(self.requests, target, contents).map(|()| None);
         }
@@ -277,18 +282,27 @@ impl Copy<'_, '_> {
         match kind(&there) {
             FileType::Directory => return Ok(Some(node)),
             FileType::Symlink => {
-                let Ok(to) = here.read_link(name) else { return Ok(None) };
+                let to = match here.read_link(name) {
+                    Ok(to) => to,
+                    Err(error) => return self.left_out(source, error),
+                };
                 self.requests.make(&node, inside(target), &to).map_err(FilesError::from)?;
             }
             FileType::RegularFile => match here.file(name) {
                 Ok(file) => self.file(file, &node, source, target)?,
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    self.unread.push(source.to_path_buf());
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(unreadable(source, error)),
+                Err(error) => return self.left_out(source, error),
             },
             _ => {}
+        }
+        Ok(None)
+    }
+
+    /// What cannot be looked at: gone by now, closed to the caller, or a failure.
+    fn left_out(&mut self, source: &Path, error: io::Error) -> Result<Option<Node>, FurnishError> {
+        match error.kind() {
+            io::ErrorKind::NotFound => {}
+            io::ErrorKind::PermissionDenied => self.unread.push(source.to_path_buf()),
+            _ => return Err(unreadable(source, error)),
         }
         Ok(None)
     }

@@ -79,20 +79,23 @@ impl Store {
         let is_whole = || dir.join("source").exists();
         loop {
             let lock = self.tree_lock(key)?;
-            // Two builds may want the same tar at once: one unpacks, the other waits and finds it.
-            lock.lock()?;
-            if lock.metadata()?.nlink() > 0 {
-                if !is_whole() {
+            // Builds that run share it. Only who makes the tree has it alone.
+            lock.lock_shared()?;
+            if lock.metadata()?.nlink() > 0 && !is_whole() {
+                // Two builds may want the same tar at once: one unpacks, the other waits and finds it.
+                lock.unlock()?;
+                lock.lock()?;
+                if lock.metadata()?.nlink() > 0 && !is_whole() {
                     remove_tree(&dir)?;
                     make_private(&dir)?;
                     make(&dir)?;
                 }
-                lock.set_modified(SystemTime::now())?;
                 lock.unlock()?;
                 lock.lock_shared()?;
             }
             // Somebody may have removed it while it was not held.
             if lock.metadata()?.nlink() > 0 && is_whole() {
+                lock.set_modified(SystemTime::now())?;
                 return Ok(lock);
             }
         }
@@ -195,6 +198,10 @@ impl Store {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(false),
             Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if lock.metadata()?.nlink() == 0 {
+            // Another has removed the tree, and a build may make it again by now, under a new lock.
+            return Ok(false);
         }
         let dir = self.tree_dir(&tree.key);
         // Without it the tree is not whole, should the rest stay.
