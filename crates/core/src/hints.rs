@@ -32,11 +32,16 @@ pub const TAIL: usize = 16 << 10;
 #[must_use]
 pub fn hint(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
     let rows = ROWS.iter().filter(|row| (row.applies)(failure));
-    let mut found = rows.filter(|row| row.needles.iter().any(|text| failure.output.contains(text)));
+    let is_in = |row: &&Row| {
+        let has = |texts: &[&str]| texts.iter().any(|text| failure.output.contains(text));
+        has(row.needles) && !has(row.but)
+    };
+    let mut found = rows.filter(is_in);
     found.next().map(|row| row.advice.into()).or_else(|| missing(failure))
 }
 
-/// The program that was not found, by the last line that says so.
+/// The program that was not found: what the shell, make or `env` says of it, not what another program says
+/// of things of its own. By the last line that says so.
 #[must_use]
 pub fn missing_program(output: &str) -> Option<&str> {
     output.lines().rev().find_map(|line| {
@@ -49,8 +54,24 @@ pub fn missing_program(output: &str) -> Option<&str> {
         }
         let ends = [": not found", ": command not found", ": Command not found"];
         let rest = ends.iter().find_map(|end| line.strip_suffix(end))?;
-        as_program(rest.rsplit(": ").next()?)
+        let (before, name) = rest.rsplit_once(": ")?;
+        is_shell(before).then(|| as_program(name))?
     })
+}
+
+/// `sh: 1`, `bash: line 2`, `/tmp/script.sh: 3`, `/bin/sh`, `make: line 1`: who speaks, and its line.
+fn is_shell(before: &str) -> bool {
+    let mut parts = before.split(": ");
+    let who = parts.next().unwrap_or_default();
+    let has_line = parts.next().is_some_and(|line| {
+        let number = line.strip_prefix("line ").unwrap_or(line);
+        !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
+    });
+    let name = who.rsplit('/').next().unwrap_or_default();
+    !who.contains(' ')
+        && parts.next().is_none()
+        && (has_line
+            || before == who && matches!(name, "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh"))
 }
 
 fn as_program(name: &str) -> Option<&str> {
@@ -63,6 +84,8 @@ struct Row {
     applies: fn(&Failure<'_>) -> bool,
     /// Texts one of which was written.
     needles: &'static [&'static str],
+    /// Texts with which it is another failure.
+    but: &'static [&'static str],
     advice: &'static str,
 }
 
@@ -84,11 +107,13 @@ const ROWS: [Row; 13] = [
             "no such host",
             "bad address",
         ],
+        but: &[],
         advice: "--network none closes the build off; leave it out, or take --network pasta",
     },
     Row {
         applies: always,
         needles: &["externally-managed-environment"],
+        but: &[],
         advice: "-e PIP_BREAK_SYSTEM_PACKAGES=1 lets pip install beside the packages of the image, which \
                  is thrown away afterwards",
     },
@@ -104,12 +129,14 @@ const ROWS: [Row; 13] = [
             "Must provide --username with --password-stdin",
             "password-stdin",
         ],
+        but: &[],
         advice: "`docker login` got no password, because the program before it in the pipe was not found: \
                  take an image that has it (--image), or leave the command out: --skip '*docker login*'",
     },
     Row {
         applies: |failure| !failure.is_privileged,
         needles: DOCKER,
+        but: &[],
         advice: "the build has no Docker daemon: --privileged and an image that starts one in its \
                  ENTRYPOINT, such as --image public.ecr.aws/codebuild/standard:7.0; or a stand-in: \
                  --stub docker",
@@ -117,6 +144,7 @@ const ROWS: [Row; 13] = [
     Row {
         applies: |failure| failure.is_privileged,
         needles: DOCKER,
+        but: &[],
         advice: "--privileged lets a Docker daemon run and starts none: an image's ENTRYPOINT does, such as \
                  that of public.ecr.aws/codebuild/standard:7.0, or a command: dockerd &",
     },
@@ -132,6 +160,7 @@ const ROWS: [Row; 13] = [
             "Unable to load credentials from any of the providers",
             "Unable to load AWS credentials",
         ],
+        but: &[],
         advice: "--aws-profile NAME gives the build credentials of yours, --aws-profile env those in your \
                  variables; or a stand-in: --stub aws",
     },
@@ -147,6 +176,7 @@ const ROWS: [Row; 13] = [
             "PKIX path building failed",
             "SELF_SIGNED_CERT_IN_CHAIN",
         ],
+        but: &[],
         advice: "if a CA of yours signs what the build connects to: --mount CA.pem:/ca.pem -e \
                  SSL_CERT_FILE=/ca.pem -e CURL_CA_BUNDLE=/ca.pem -e REQUESTS_CA_BUNDLE=/ca.pem -e \
                  NODE_EXTRA_CA_CERTS=/ca.pem -e GIT_SSL_CAINFO=/ca.pem",
@@ -164,35 +194,41 @@ const ROWS: [Row; 13] = [
             ": Bad substitution",
             "Illegal option -o pipefail",
         ],
+        but: &[],
         advice: "the command is written for bash, and `sh` of this image is another shell: set `shell: bash` \
                  under `env:` in the buildspec",
     },
     Row {
         applies: |failure| failure.is_host,
         needles: NOT_ROOT,
+        but: &[],
         advice: "packages can be installed in the image `host` by real root only: take an image that has what \
                  is missing (--image), or start the build with sudo",
     },
     Row {
         applies: |failure| !failure.is_host,
         needles: NOT_ROOT,
+        but: &[],
         advice: "packages can be installed by root only, and this command runs as another user: see `run-as` \
                  in the buildspec",
     },
     Row {
         applies: always,
         needles: &["No space left on device", "ENOSPC", "Disk quota exceeded"],
+        but: &["number of file watchers"],
         advice: "make room with runner cache prune and runner image prune, or let builds lie elsewhere: \
                  RUNNER_HOME=DIR",
     },
     Row {
         applies: always,
         needles: &["JavaScript heap out of memory"],
+        but: &[],
         advice: "-e NODE_OPTIONS=--max-old-space-size=4096 lets node use 4 GB",
     },
     Row {
         applies: always,
         needles: &["java.lang.OutOfMemoryError"],
+        but: &["native thread", "Metaspace"],
         advice: "-e JAVA_TOOL_OPTIONS=-Xmx4g lets java use 4 GB",
     },
 ];
@@ -331,6 +367,19 @@ mod tests {
         let lock = "E: Could not open lock file /var/lib/dpkg/lock - open (13: Permission denied)";
         let lock = Failure { output: lock, is_host: true, ..Failure::default() };
         assert!(told(lock).contains("sudo"));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_known_failure_gets_no_hint() {
+        for output in [
+            "Error: ENOSPC: System limit for number of file watchers reached, watch '/src'\n",
+            "java.lang.OutOfMemoryError: unable to create native thread: possibly out of memory\n",
+            "Exception in thread \"main\" java.lang.OutOfMemoryError: Metaspace\n",
+            "Error: uninstall: Release not loaded: my-release: release: not found\n",
+            "note: optional tool: jq: not found\n",
+        ] {
+            assert_eq!(told(Failure { output, status: 1, ..Failure::default() }), "", "{output}");
+        }
     }
 
     #[test]

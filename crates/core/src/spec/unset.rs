@@ -337,6 +337,12 @@ mod tests {
             ("", &["echo $HOME $CODEBUILD_BUILD_ID $JAVA_HOME $NODE_18_VERSION $CI"]),
             ("", &["echo $AWS_DEFAULT_REGION $AWS_SESSION_TOKEN"]),
             ("", &["$env:A=1; echo $B"]),
+            ("", &["[ \"$A\" ] && echo $A"]),
+            ("", &["if [ ! \"$A\" ]; then echo none; else echo $A; fi"]),
+            ("", &["test \"$A\" && make $A"]),
+            ("", &["[ -d \"$A\" ] && ls $A"]),
+            ("", &["[ -n x -a \"$A\" ] && echo $A"]),
+            ("env: {shell: bash}\n", &["[[ $A ]] && echo $A"]),
         ] {
             assert_eq!(told(head, commands), [], "{head} {commands:?}");
         }

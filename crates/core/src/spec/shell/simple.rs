@@ -227,6 +227,7 @@ fn run(command: &Word, arguments: &[Word], found: &mut Variables) {
         "[" | "[[" | "test" => {
             arguments.iter().for_each(|word| ask(word, found));
             ask_for_values(arguments, found);
+            ask_alone(arguments, found);
         }
         _ if command.first == Some(Expansion::Written) => open(found),
         _ => {}
@@ -239,6 +240,20 @@ fn ask(word: &Word, found: &mut Variables) {
     uses.into_iter().flatten().for_each(|used| used.is_asked = true);
 }
 
+/// `[ "$X" ]`: whether it has a value at all.
+fn ask_alone(arguments: &[Word], found: &mut Variables) {
+    let is_end = |word: &Word| {
+        matches!(word.text.as_str(), "]" | "]]" | "-a" | "-o" | "&&" | "||" | "(" | ")")
+    };
+    for condition in arguments.split(is_end) {
+        if let [word] | [Word { .. }, word] = condition
+            && (condition.len() == 1 || condition[0].text == "!")
+        {
+            optional(word, found);
+        }
+    }
+}
+
 /// `-z`, `-n`, `-v`, or compared with nothing: it may have no value anywhere.
 fn ask_for_values(arguments: &[Word], found: &mut Variables) {
     for (at, word) in arguments.iter().enumerate() {
@@ -247,7 +262,10 @@ fn ask_for_values(arguments: &[Word], found: &mut Variables) {
             "-v" => {
                 found.optional.extend(next.map(|word| word.text.clone()));
             }
-            "-z" | "-n" => next.into_iter().for_each(|word| optional(word, found)),
+            // A question about it, or about a file of its name.
+            operator if is_question(operator) => {
+                next.into_iter().for_each(|word| optional(word, found));
+            }
             "=" | "==" | "!=" => {
                 let before = at.checked_sub(1).and_then(|at| arguments.get(at));
                 let is_mark = |word: &&Word| word.text.chars().count() <= 1 && word.text != "\0";
@@ -258,6 +276,11 @@ fn ask_for_values(arguments: &[Word], found: &mut Variables) {
             _ => {}
         }
     }
+}
+
+/// `-z`, `-n`, `-d`, ...; not `-a` and `-o`, which join conditions.
+fn is_question(text: &str) -> bool {
+    matches!(text.as_bytes(), [b'-', letter] if letter.is_ascii_alphabetic() && !b"ao".contains(letter))
 }
 
 fn optional(word: &Word, found: &mut Variables) {
