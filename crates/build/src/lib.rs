@@ -317,7 +317,7 @@ impl Build {
         {
             fs::hard_link(&program, bin.join(name))?;
         }
-        stubs::make(&self.request.stubs, readonly)?;
+        stubs::make(&self.request.stubs, &self.request.source, readonly)?;
         if self.request.buildspec.path_in(&self.request.source).is_none()
             && let Some(text) = self.request.buildspec.text()
         {

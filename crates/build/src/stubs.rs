@@ -2,9 +2,12 @@
 //!
 //! They lie in a folder that the container is given, which is first in the build's PATH.
 
+use runner_host::beneath::Dir;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +33,7 @@ fn stand_in(name: &str) -> String {
 }
 
 /// Makes them.
-pub(super) fn make(stubs: &[Stub], readonly: &Path) -> io::Result<()> {
+pub(super) fn make(stubs: &[Stub], source: &Path, readonly: &Path) -> io::Result<()> {
     if stubs.is_empty() {
         return Ok(());
     }
@@ -42,8 +45,7 @@ pub(super) fn make(stubs: &[Stub], readonly: &Path) -> io::Result<()> {
         match file {
             None => made.write_all(stand_in(name).as_bytes())?,
             Some(file) => {
-                let copied =
-                    fs::File::open(file).and_then(|mut from| io::copy(&mut from, &mut made));
+                let copied = open(file, source).and_then(|mut from| io::copy(&mut from, &mut made));
                 copied.map_err(|error| {
                     io::Error::new(error.kind(), format!("--stub: {}: {error}", file.display()))
                 })?;
@@ -51,4 +53,21 @@ pub(super) fn make(stubs: &[Stub], readonly: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A regular file, opened without waiting for anybody. Below the source, which others may have shaped since its
+/// project file was trusted, no link leads to it.
+fn open(file: &Path, source: &Path) -> io::Result<File> {
+    let whole = std::path::absolute(file)?;
+    let opened = match whole.strip_prefix(source) {
+        Ok(below) => Dir::top(source)?.file(below.as_os_str().as_bytes())?,
+        Err(_) => {
+            let mut options = fs::OpenOptions::new();
+            options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&whole)?
+        }
+    };
+    match opened.metadata()?.is_file() {
+        true => Ok(opened),
+        false => Err(io::Error::other("is not a file")),
+    }
 }

@@ -81,6 +81,10 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
         Ok(Some(meta)) => (meta.engine, meta.staging),
         // What it has made, only its own version knows.
         Err(error @ MetaError::Version(_)) => return Err(io::Error::other(error)),
+        // Notes that cannot be read now are there the next time.
+        Err(MetaError::Damaged { source, .. }) if source.raw_os_error().is_some() => {
+            return Err(source);
+        }
         Ok(None) | Err(MetaError::Damaged { .. }) => (Map::new(), Vec::new()),
     };
     let folder = Folder::of(dir.path());
