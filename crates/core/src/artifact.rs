@@ -1,6 +1,6 @@
 //! Where an artifact goes and what it is called there (`spec/buildspec.md` 6.2).
 //!
-//! Fed by the command line and the project; used by `src/outputs`, which knows buckets and folders. A
+//! Fed by the command line and the project; used by `crates/outputs/src`, which knows buckets and folders. A
 //! folder of this machine has the layout of a bucket.
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Which files of a tree a list of patterns takes (`spec/buildspec.md` 6.1), and by which names they
 //! are kept.
 //!
-//! Used by `src/outputs` for artifacts, reports and caches. Paths are bytes. What lies below the base
+//! Used by `crates/outputs/src` for artifacts, reports and caches. Paths are bytes. What lies below the base
 //! directory is named relative to it; anything else by its whole path, and kept without its leading
 //! slash: no name of a kept file leads out of where it is kept.
 

@@ -1,6 +1,6 @@
 //! Points in time, as values that are handed in.
 //!
-//! Core has no clock: `src/driver` reads both clocks and passes them along. Wall time is for people
+//! Core has no clock: `crates/build/src/driver` reads both clocks and passes them along. Wall time is for people
 //! and records, boot time for measuring, because it neither jumps nor stops while a laptop sleeps.
 
 use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};

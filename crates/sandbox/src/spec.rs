@@ -1,6 +1,6 @@
 //! What a container is to look like, as data.
 //!
-//! Made by the engine (`src/engine/namespaces`), sent through `handshake`, carried out by
+//! Made by the engine (`crates/engine/src/namespaces`), sent through `handshake`, carried out by
 //! `child`. Paths of the host and paths in the container are both absolute; the latter are resolved
 //! inside the new root whatever symbolic links the image holds.
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
 //! Bodies of `rpc-v2-cbor`: CBOR to JSON values and back.
 //!
-//! The operations of `src/aws` know JSON values only; this is the one place that knows the other
+//! The operations of `crates/serve/src/aws` know JSON values only; this is the one place that knows the other
 //! encoding. What a client sends is parsed as hostile: bounded in depth, and never larger in memory
 //! than a small multiple of its bytes.
 

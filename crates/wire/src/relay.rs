@@ -1,7 +1,7 @@
 //! Words to and from the relay, through which the runner reaches a PID 1 on another machine. What the
 //! relay says is parsed as hostile: it runs where the build is root.
 //!
-//! Used by `src/engine/relay`, which moves the bytes and keeps count of them.
+//! Used by `crates/engine/src/relay`, which moves the bytes and keeps count of them.
 
 use crate::abi::relay::{
     self as abi, FILE, FIRST_SHIM, GIVEN, MAX_BODY, MAX_DATA, NOTHING, STREAM, WINDOW, channel,
