@@ -147,7 +147,7 @@ pub(super) fn breakpoints(verb: &BreakVerb) -> Result<u8, CliError> {
 }
 
 /// The build, where it is named, and the word behind it.
-fn split(words: &[String]) -> (Option<&str>, &str) {
+pub(super) fn split(words: &[String]) -> (Option<&str>, &str) {
     match words {
         [word] => (None, word),
         [build, word] => (Some(build), word),

@@ -11,6 +11,7 @@ mod cp;
 mod debug;
 mod doctor;
 mod error;
+mod eval;
 mod forward;
 mod headless;
 mod history;
@@ -80,6 +81,12 @@ enum Verb {
     Rerun(debug::RerunArgs),
     /// End a build that has stopped: no further command, no artifacts
     Abort(builds::BuildArg),
+    /// Stop a build in the middle of the command that runs
+    Pause(builds::BuildArg),
+    /// Run a text at a stop, in the state of the build's commands; exits as the text does
+    Eval(eval::EvalArgs),
+    /// Set a variable of the commands to come, or unset it, at a stop
+    Set(eval::SetArgs),
     /// A build's runs, each with its place, its end, and what people have done
     History(history::HistoryArgs),
     /// Where a live build stops
@@ -140,6 +147,9 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Step(args) => debug::step(args.name()),
         Verb::Rerun(args) => debug::rerun(&args),
         Verb::Abort(args) => debug::abort(args.name()),
+        Verb::Pause(args) => eval::pause(args.name()),
+        Verb::Eval(args) => eval::eval(&args),
+        Verb::Set(args) => eval::set(&args),
         Verb::History(args) => history::history(&args),
         Verb::Break(verb) => debug::breakpoints(&verb),
         Verb::Stop(args) => builds::stop(&args),

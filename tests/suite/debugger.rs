@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 cases! {
     [Containers, Image("busybox")] => a_failure_is_mended_and_run_again, a_text_is_edited,
         a_skipped_failure_stands, step_by_step, an_abort_runs_nothing_more, breakpoints_come_and_go,
-        from_an_earlier_place, what_does_not_apply, nobody_comes, a_log_is_written_and_nothing_stops;
+        from_an_earlier_place, a_text_is_evaluated, what_does_not_apply, nobody_comes, a_log_is_written_and_nothing_stops;
     [] => what_does_not_parse;
 }
 
@@ -150,6 +150,26 @@ fn from_an_earlier_place() {
         (&"build:1".into(), &"exit status 0".into())
     );
     assert!(runs[2]["intervention"].as_str().unwrap().starts_with("rerun by "), "{runs}");
+}
+
+fn a_text_is_evaluated() {
+    let bed = Bed::new();
+    let commands = ["export A=1; cd /tmp", "test $A = 3 && echo $PWD $B-"];
+    let options = ["--break-on", "before:build:2", "-e", "B=b"];
+    let running = stopped(&bed, &commands, &options, "before build:2");
+    // The state it leaves is that of the commands to come; how it ends fails nothing.
+    let done = bed.runner(["eval", "A=2; cd /; echo $A; exit 3"]).code(3);
+    assert_eq!(done.stdout, "2\n");
+    bed.runner(["set", "A=3"]).code(0);
+    bed.runner(["set", "demo", "--unset", "B"]).code(0);
+    bed.runner(["set", "A;x=3"]).code(2).says("`A;x` is no name of a variable");
+    assert_eq!(bed.runner(["eval", "echo $A-$B"]).code(0).stdout, "3-\n");
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+    assert_eq!(fs::read_to_string(bed.only().join("output.log")).unwrap(), "2\n3-\n/ -\n");
+    let record = bed.record();
+    let what = record["interventions"].as_array().unwrap().iter().map(|done| done["what"].clone());
+    assert_eq!(what.collect::<Vec<_>>(), ["eval", "set", "set", "eval"]);
 }
 
 fn what_does_not_apply() {

@@ -6,6 +6,7 @@
 use crate::common::{Bed, Running, build, cases, image, list, runner};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use runner_core::debug::Client;
 use runner_wire::control::{Answer, Open, PROTOCOL, Request, encode};
 use runner_wire::frame::Decoder;
 use std::fs;
@@ -273,7 +274,7 @@ impl Talk {
 
     fn open(bed: &Bed, argv: &[&str]) -> (Self, Answer) {
         let mut talk = Talk::new(bed);
-        talk.say(&Request::Hello { protocol: PROTOCOL, version: "test".to_owned() });
+        talk.say(&Request::hello("test"));
         let Answer::Hello { .. } = talk.hear() else { panic!("no hello") };
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
         talk.say(&Request::Open(Open { argv, ..Open::default() }));
@@ -286,7 +287,11 @@ fn another_protocol() {
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     let mut talk = Talk::new(&bed);
-    talk.say(&Request::Hello { protocol: PROTOCOL + 1, version: "9".to_owned() });
+    talk.say(&Request::Hello {
+        protocol: PROTOCOL + 1,
+        version: "9".to_owned(),
+        client: Client::default(),
+    });
     let answer = talk.hear();
     assert!(matches!(answer, Answer::Refused { .. }), "{answer:?}");
     bed.resume(running);

@@ -4,6 +4,7 @@
 
 use super::incoming::Incoming;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_core::debug;
 use runner_folder::state::BuildDir;
 use runner_host::private::ShortPath;
 use runner_wire::control::{Answer, PROTOCOL, Request, encode};
@@ -104,6 +105,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
+        Self::connect_as(dir, debug::Client::Cli)
+    }
+
+    /// Connects for one that decides by something else than a verb.
+    pub fn connect_as(dir: &BuildDir, by: debug::Client) -> Result<Self, ClientError> {
         let stream = reach(dir)?;
         let mut client = Client {
             dir: dir.clone(),
@@ -113,7 +119,7 @@ impl Client {
             signalled: None,
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let sent = client.send(&Request::Hello { protocol: PROTOCOL, version });
+        let sent = client.send(&Request::Hello { protocol: PROTOCOL, version, client: by });
         // Who is refused at the door is told before their greeting is read.
         match (client.answer(), sent) {
             (Ok(Answer::Hello { .. }), _) => Ok(client),

@@ -7,7 +7,7 @@ use super::incoming::Incoming;
 use runner_folder::state::BuildDir;
 use runner_host::duplex::Duplex;
 use runner_host::private::ShortPath;
-use runner_wire::control::{Answer, PROTOCOL, Request, encode};
+use runner_wire::control::{Answer, Request, encode};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -50,8 +50,7 @@ impl Link {
             incoming: Incoming::new(),
             is_drained: AtomicBool::new(false),
         };
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        match link.ask(&Request::Hello { protocol: PROTOCOL, version }).await? {
+        match link.ask(&Request::hello(env!("CARGO_PKG_VERSION"))).await? {
             Answer::Hello { .. } => Ok(link),
             other => Err(other.into()),
         }

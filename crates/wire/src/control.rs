@@ -5,13 +5,13 @@
 //! [`Request::Files`] and [`Request::Forward`] by a stream of them.
 
 use crate::frame;
-use runner_core::debug::Decision;
+use runner_core::debug::{Client, Decision};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::time::Duration;
 
 /// Version of this file; raised when an old peer would misunderstand.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// A client on a terminal says [`Request::Active`] no more often than this.
 pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
@@ -34,6 +34,9 @@ pub enum Request {
         protocol: u32,
         /// Version of the client's program, for messages.
         version: String,
+        /// By what a person decides there.
+        #[serde(default)]
+        client: Client,
     },
     /// How does the build stand?
     Status,
@@ -41,6 +44,24 @@ pub enum Request {
     Resume,
     /// What is to follow a stop.
     Decide(Decision),
+    /// Stop in the middle of the command that runs. Answered once it stands still.
+    Pause,
+    /// Run a text at a stop, in the state of the build's commands. Answered by [`Answer::Runs`]: what it
+    /// writes and how it ends are in the build's log, as of any run.
+    Eval {
+        /// The text.
+        text: String,
+    },
+    /// Set a variable of the commands to come.
+    Set {
+        /// Its name.
+        name: String,
+        /// Its value; none unsets it.
+        #[serde(default)]
+        value: Option<String>,
+    },
+    /// Which variables will the next command have? Answered by [`Answer::Variables`].
+    Variables,
     /// Where does it stop? Answered by [`Answer::Breakpoints`], as the next two.
     Breakpoints,
     /// Stop there, too.
@@ -99,6 +120,15 @@ pub enum Request {
     Signal(i32),
 }
 
+impl Request {
+    /// The greeting of a client whose decisions are verbs.
+    #[must_use]
+    pub fn hello(version: &str) -> Self {
+        let (protocol, client) = (PROTOCOL, Client::Cli);
+        Request::Hello { protocol, version: version.to_owned(), client }
+    }
+}
+
 /// A program to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -146,6 +176,13 @@ pub enum Answer {
     Done,
     /// Where it stops.
     Breakpoints(Vec<BreakpointLine>),
+    /// The text runs, under this number.
+    Runs {
+        /// As in the log's events.
+        run: u32,
+    },
+    /// The variables by their names, those among them that are gone.
+    Variables(Vec<VariableLine>),
     /// It cannot be done.
     Refused {
         /// Exit code for the client, as `exec` and `attach` use it.
@@ -195,6 +232,19 @@ pub struct BreakpointLine {
     pub owner: String,
     /// As it is written.
     pub text: String,
+}
+
+/// A variable of the commands to come. Secrets are masked in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariableLine {
+    /// Its name.
+    pub name: String,
+    /// Its value; none where it is unset.
+    pub value: Option<String>,
+    /// Its value before the last run.
+    pub before: Option<String>,
+    /// Whether the two differ. They may and look the same: masked, both do.
+    pub is_changed: bool,
 }
 
 /// How a build stands.

@@ -5,7 +5,7 @@
 use super::bed::{Bed, Docker, IMAGE};
 use super::{Contender, measure, quiet};
 use crate::Result;
-use runner_wire::control::{Answer, Open, PROTOCOL, Request, encode};
+use runner_wire::control::{Answer, Open, Request, encode};
 use runner_wire::frame::Decoder;
 use std::fs;
 use std::io::{Read, Write};
@@ -99,7 +99,7 @@ fn exec(socket: &Path) -> Result {
     let talk = || -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(socket)?;
         let mut send = |request: &Request| stream.write_all(&encode(request)?);
-        send(&Request::Hello { protocol: PROTOCOL, version: "bench".to_owned() })?;
+        send(&Request::hello("bench"))?;
         let argv = vec!["/bin/true".to_owned()];
         send(&Request::Open(Open { argv, ..Open::default() }))?;
         let mut decoder = Decoder::default();

@@ -8,7 +8,7 @@ use super::forward;
 use crate::driver::Progress;
 use crate::driver::inbox::{Change, Inbox};
 use crate::session::{DEAF, Ending, Hub, OpenError, Session, SessionControls};
-use runner_core::debug::{self, ParseError, Who};
+use runner_core::debug::{self, Decision, ParseError, Who};
 use runner_core::event::BreakpointId;
 use runner_core::machine::Input;
 use runner_core::phase::Status as BuildStatus;
@@ -66,8 +66,9 @@ impl Host {
             return connection.answer(&Answer::Refused { code: 125, message }).await;
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
+        let by;
         match connection.request().await? {
-            Some(Request::Hello { protocol: PROTOCOL, .. }) => {}
+            Some(Request::Hello { protocol: PROTOCOL, client, .. }) => by = client,
             Some(Request::Hello { version: theirs, .. }) => {
                 let message = format!(
                     "this build is run by version {version}, which does not understand version \
@@ -94,12 +95,26 @@ impl Host {
                     connection.answer(&answer).await?;
                 }
                 Request::Decide(decision) => {
-                    let by = who(peer);
-                    let answer = match self.inbox.decide(decision, by).await {
-                        None => Answer::Done,
-                        Some(message) => Answer::Refused { code: 2, message },
-                    };
-                    connection.answer(&answer).await?;
+                    let done = self.inbox.decide(decision, who(peer, &by)).await;
+                    connection.answer(&answer(done, |_| Answer::Done)).await?;
+                }
+                Request::Eval { text } => {
+                    let decision = Decision::Eval { text };
+                    let done = self.inbox.decide(decision, who(peer, &by)).await;
+                    connection.answer(&answer(done, |run| Answer::Runs { run })).await?;
+                }
+                Request::Set { name, value } => {
+                    let decision = Decision::Set { name, value };
+                    let done = self.inbox.decide(decision, who(peer, &by)).await;
+                    connection.answer(&answer(done, |_| Answer::Done)).await?;
+                }
+                Request::Pause => {
+                    let done = self.inbox.pause().await.map_or(Ok(()), Err);
+                    connection.answer(&answer(done, |()| Answer::Done)).await?;
+                }
+                Request::Variables => {
+                    let all = self.inbox.variables().await;
+                    connection.answer(&answer(all, Answer::Variables)).await?;
                 }
                 Request::Breakpoints => {
                     let answer = self.breakpoints(Ok(Change::None)).await;
@@ -155,10 +170,7 @@ impl Host {
             Ok(change) => self.inbox.breakpoints(change).await,
             Err(message) => Err(message),
         };
-        match all {
-            Ok(all) => Answer::Breakpoints(all),
-            Err(message) => Answer::Refused { code: 2, message },
-        }
+        answer(all, Answer::Breakpoints)
     }
 
     fn status(&self) -> Status {
@@ -241,11 +253,19 @@ impl Host {
     }
 }
 
+/// What came of a request.
+fn answer<T>(done: Result<T, String>, is: impl FnOnce(T) -> Answer) -> Answer {
+    match done {
+        Ok(done) => is(done),
+        Err(message) => Answer::Refused { code: 2, message },
+    }
+}
+
 /// Who is at the other end.
-fn who(uid: u32) -> Who {
+fn who(uid: u32, by: &debug::Client) -> Who {
     let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
     let user = known.map_or_else(|| uid.to_string(), |known| known.name);
-    Who { uid, user, client: debug::Client::Cli }
+    Who { uid, user, client: by.clone() }
 }
 
 /// Connects a client and a program, until one of them has gone.

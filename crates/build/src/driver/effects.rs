@@ -378,5 +378,6 @@ pub(super) fn initial_snapshot(layers: &Layers, source: &str) -> Snapshot {
     Snapshot {
         env: variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
         cwd: source.as_bytes().to_vec(),
+        before: None,
     }
 }

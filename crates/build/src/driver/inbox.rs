@@ -10,7 +10,7 @@ use runner_core::machine::Input;
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_engine::Fut;
 use runner_outputs::Hears;
-use runner_wire::control::BreakpointLine;
+use runner_wire::control::{BreakpointLine, VariableLine};
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -21,6 +21,9 @@ use tokio::task::JoinHandle;
 /// Requests that may wait.
 const CAPACITY: usize = 64;
 
+/// What is said where nobody answers any more.
+const OVER: &str = "the build is over";
+
 /// Something asked for.
 #[derive(Debug)]
 pub enum Command {
@@ -28,8 +31,13 @@ pub enum Command {
     Input(Input),
     /// Let the first that waits go on; the answer tells whether one did.
     Resume(oneshot::Sender<bool>),
-    /// Somebody decides what follows a stop; the answer says why that does not apply.
-    Decide(Decision, Who, oneshot::Sender<Option<String>>),
+    /// Somebody decides what follows a stop; the answer has the number of the last run, or says why that
+    /// does not apply.
+    Decide(Decision, Who, oneshot::Sender<Result<u32, String>>),
+    /// Stop in the middle of the command; the answer says why that cannot be.
+    Pause(oneshot::Sender<Option<String>>),
+    /// Which variables the next command has.
+    Variables(oneshot::Sender<Vec<VariableLine>>),
     /// A person's breakpoints change; the answer has all there are, or says why not.
     Breakpoints(Change, oneshot::Sender<Result<Vec<BreakpointLine>, String>>),
 }
@@ -98,18 +106,32 @@ impl Inbox {
         })
     }
 
-    /// Why a decision does not apply; nothing where it is carried out.
-    pub async fn decide(&self, decision: Decision, by: Who) -> Option<String> {
+    /// Carries a decision out; the number of the last run, or why it does not apply.
+    pub async fn decide(&self, decision: Decision, by: Who) -> Result<u32, String> {
         let (answer_tx, answer_rx) = oneshot::channel();
         let _ = self.0.send(Command::Decide(decision, by, answer_tx)).await;
-        answer_rx.await.unwrap_or_else(|_| Some("the build is over".to_owned()))
+        answer_rx.await.unwrap_or_else(|_| Err(OVER.to_owned()))
+    }
+
+    /// Why the command that runs cannot be stopped in its middle; nothing once it stands still.
+    pub async fn pause(&self) -> Option<String> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let _ = self.0.send(Command::Pause(answer_tx)).await;
+        answer_rx.await.unwrap_or_else(|_| Some(OVER.to_owned()))
+    }
+
+    /// Variables of the next command.
+    pub async fn variables(&self) -> Result<Vec<VariableLine>, String> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let _ = self.0.send(Command::Variables(answer_tx)).await;
+        answer_rx.await.map_err(|_| OVER.to_owned())
     }
 
     /// All breakpoints after a change, or why it cannot be made.
     pub async fn breakpoints(&self, change: Change) -> Result<Vec<BreakpointLine>, String> {
         let (answer_tx, answer_rx) = oneshot::channel();
         let _ = self.0.send(Command::Breakpoints(change, answer_tx)).await;
-        answer_rx.await.unwrap_or_else(|_| Err("the build is over".to_owned()))
+        answer_rx.await.unwrap_or_else(|_| Err(OVER.to_owned()))
     }
 
     /// Whether something was paused and goes on.

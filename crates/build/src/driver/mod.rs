@@ -11,6 +11,7 @@ mod effects;
 mod entrypoint;
 mod housing;
 pub mod inbox;
+mod people;
 mod pumps;
 mod run;
 mod sessions;

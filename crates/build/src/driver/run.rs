@@ -3,12 +3,12 @@
 //! Started by `build`. It meets the outside world in `select` only; what an input means is the
 //! machine's to say.
 
+use super::SharedSnapshot;
 use super::effects::{Effects, initial_snapshot};
-use super::inbox::{Change, Command, Inbox};
+use super::inbox::{Command, Inbox};
 use super::watchdog::{Asked, Watchdog};
 use super::world::World;
-use runner_core::debug::Breakpoint;
-use runner_core::event::{BreakpointId, Event, EventBody, Notice};
+use runner_core::event::{Event, EventBody, Notice};
 use runner_core::machine::{BuildMachine, Effect, Input, Step};
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
@@ -16,11 +16,10 @@ use runner_core::timeline::Timeline;
 use runner_core::view::BuildView;
 use runner_folder::events::LogWriter;
 use runner_host::clock;
-use runner_wire::control::BreakpointLine;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What a driver is made of.
 pub struct Parts {
@@ -58,10 +57,10 @@ pub struct Progress {
 
 /// Runs one build.
 pub struct Driver {
-    machine: BuildMachine,
+    pub(super) machine: BuildMachine,
     effects: Effects,
     log: LogWriter,
-    secrets: SharedSecrets,
+    pub(super) secrets: SharedSecrets,
     commands: mpsc::Receiver<Command>,
     asked: watch::Receiver<Asked>,
     /// What has been heard of it.
@@ -73,6 +72,9 @@ pub struct Driver {
     unwritten: Vec<EventBody>,
     /// Whether nothing of it is left, once it has ended.
     finished: Option<bool>,
+    /// Those who wait for the command to stand still.
+    pub(super) pausing: Vec<oneshot::Sender<Option<String>>>,
+    pub(super) snapshot: SharedSnapshot,
 }
 
 /// What the loop is woken by.
@@ -87,7 +89,8 @@ impl Driver {
     pub fn new(parts: Parts) -> Self {
         let plan = Arc::clone(&parts.world.plan);
         let snapshot = initial_snapshot(&plan.layers, &plan.places.source);
-        *parts.world.guests.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let shared = Arc::clone(&parts.world.guests.snapshot);
+        *shared.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         let secrets = parts.world.secrets.clone();
         let effects = Effects::new(Arc::new(parts.world), parts.inbox, parts.log.clone());
         parts.watchdog.kills_with(effects.kill());
@@ -104,6 +107,8 @@ impl Driver {
             timeline: Timeline::default(),
             unwritten: Vec::new(),
             finished: None,
+            pausing: Vec::new(),
+            snapshot: shared,
         }
     }
 
@@ -115,23 +120,8 @@ impl Driver {
                 break is_clear;
             }
             match self.next().await {
-                Woken::Command(Command::Input(input)) => self.take(input),
-                Woken::Command(Command::Resume(answer)) => {
-                    let was_paused = self.machine.is_paused();
-                    self.take(Input::Resume);
-                    // Who asked and is gone need not know.
-                    let _ = answer.send(was_paused);
-                }
-                Woken::Command(Command::Decide(decision, by, answer)) => {
-                    let refusal = self.machine.refusal(&decision);
-                    if refusal.is_none() {
-                        self.take(Input::Decide { decision, by });
-                    }
-                    let _ = answer.send(refusal);
-                }
-                Woken::Command(Command::Breakpoints(change, answer)) => {
-                    let _ = answer.send(self.change_breakpoints(&change));
-                }
+                Woken::Command(Command::Input(input)) => self.hear_of(input),
+                Woken::Command(command) => self.answer(command),
                 Woken::Signal => self.hear(),
                 Woken::Time => self.take(Input::Tick),
             }
@@ -142,35 +132,6 @@ impl Driver {
         let view = self.timeline.into_view();
         self.progress.send_replace(Progress { view: view.clone(), times_out: None, is_over: true });
         Ended { view, logged, is_clear }
-    }
-
-    fn change_breakpoints(&mut self, change: &Change) -> Result<Vec<BreakpointLine>, String> {
-        let removed = match change {
-            Change::Remove(id) => Some(*id),
-            Change::None | Change::Add(_) => None,
-        };
-        let own = self.machine.breakpoints().filter(|(_, owner, _)| *owner == "cli");
-        let own: Vec<_> = own.map(|(id, _, breakpoint)| (id, breakpoint.clone())).collect();
-        if let Some(id) = removed
-            && own.iter().all(|(own, _)| *own != id)
-        {
-            return Err(format!("there is no breakpoint {} to be taken away", id.0));
-        }
-        let kept = own.into_iter().filter(|(id, _)| Some(*id) != removed);
-        let mut breakpoints: Vec<_> = kept.map(|(_, breakpoint)| breakpoint).collect();
-        if let Change::Add(breakpoint) = change {
-            self.machine.check(breakpoint)?;
-            breakpoints.push((**breakpoint).clone());
-        }
-        if !matches!(change, Change::None) {
-            self.take(Input::SetBreakpoints { owner: "cli".to_owned(), breakpoints });
-        }
-        let line = |(id, owner, breakpoint): (BreakpointId, &str, &Breakpoint)| BreakpointLine {
-            id: id.0,
-            owner: owner.to_owned(),
-            text: breakpoint.to_string(),
-        };
-        Ok(self.machine.breakpoints().map(line).collect())
     }
 
     async fn next(&mut self) -> Woken {
@@ -209,7 +170,7 @@ impl Driver {
         self.watchdog.heard();
     }
 
-    fn take(&mut self, input: Input) {
+    pub(super) fn take(&mut self, input: Input) {
         let now = clock::now();
         let Step { events, effects } = self.machine.apply(input, now);
         // Before anything of this step can hang.

@@ -37,6 +37,8 @@ pub struct Snapshot {
     /// Variables as `NAME=value`.
     pub env: Vec<Vec<u8>>,
     pub cwd: Vec<u8>,
+    /// Variables before the last command, where it has left others.
+    pub before: Option<Vec<Vec<u8>>>,
 }
 
 /// The newest snapshot, for sessions.
@@ -150,6 +152,7 @@ impl Shell {
             && let Some((state, directory)) = begun_with
         {
             (self.state, self.directory, self.is_written) = (state, directory, false);
+            self.publish();
         }
         let (succeeding, exit) =
             (if run.succeeding { "1" } else { "0" }, run.last_exit.to_string());
@@ -217,6 +220,8 @@ impl Shell {
             self.begun_with = Some((before, directory));
             self.is_written = true;
             self.publish();
+        } else {
+            self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).before = None;
         }
     }
 
@@ -282,8 +287,10 @@ impl Shell {
             .into_iter()
             .map(|(name, value)| [name.as_slice(), b"=", &value].concat())
             .collect();
-        let snapshot = Snapshot { env, cwd: self.directory.clone() };
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let cwd = self.directory.clone();
+        let mut shared = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Some(std::mem::take(&mut shared.env));
+        *shared = Snapshot { env, cwd, before };
     }
 }
 

@@ -110,10 +110,11 @@ pub struct Who {
 }
 
 /// By what a decision was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Client {
     /// A verb of the command line.
+    #[default]
     Cli,
     /// A key of the terminal's menu.
     Key,

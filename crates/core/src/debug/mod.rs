@@ -12,6 +12,7 @@ mod place;
 mod template;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 pub use breakpoint::{Breakpoint, Hits, What};
 pub use condition::{Comparison, Condition, Name};
@@ -20,3 +21,4 @@ pub use decision::{Client, Decision, DecisionKind, Who};
 pub use facts::Facts;
 pub use place::Place;
 pub use template::Template;
+pub use variables::{Compared, compare, no_name};

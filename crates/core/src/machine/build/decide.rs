@@ -4,7 +4,7 @@ use super::held::{Held, Next, applies_in_run, decisions};
 use super::{
     BuildMachine, EventBody, PhaseContext, ResumedBy, Running, State, Status, Step, Timestamp,
 };
-use crate::debug::{Decision, DecisionKind, Place, Who};
+use crate::debug::{Decision, DecisionKind, Place, Who, no_name};
 use crate::event::Intervention;
 use crate::phase::Phase;
 
@@ -12,10 +12,21 @@ const NO_STOP: &str = "the build is not stopped; `runner break add` says where i
 const A_PROCESS_WAITS: &str =
     "a process of the build waits at a breakpoint of its own; `runner resume` lets it go on";
 
+/// Why a variable cannot be set so.
+fn unfit(name: &str, value: Option<&str>) -> Option<String> {
+    let has_nul = value.is_some_and(|value| value.contains('\0'));
+    no_name(name).or_else(|| has_nul.then(|| "a value cannot hold a NUL byte".to_owned()))
+}
+
 impl BuildMachine {
     /// Why a decision does not apply now, in one sentence; nothing where it does.
     #[must_use]
     pub fn refusal(&self, decision: &Decision) -> Option<String> {
+        if let Decision::Set { name, value } = decision
+            && let Some(why) = unfit(name, value.as_deref())
+        {
+            return Some(why);
+        }
         if self.freezing.is_frozen {
             let refused = !applies_in_run(decision);
             return refused.then(|| {
@@ -30,6 +41,20 @@ impl BuildMachine {
             _ if self.is_paused() => Some(A_PROCESS_WAITS.to_owned()),
             _ => Some(NO_STOP.to_owned()),
         }
+    }
+
+    /// Why the build cannot be stopped in the middle of a command now; nothing where it can.
+    #[must_use]
+    pub fn pause_refusal(&self) -> Option<String> {
+        let why = match &self.state {
+            _ if self.freezing.is_frozen => "the command stands still already",
+            State::Held(_) => "the build is stopped already, between two commands",
+            State::Evaluating { .. } => "an `eval` runs; wait for its end",
+            _ if self.is_paused() => "the build is paused already; `runner resume` lets it go on",
+            State::Running(_) | State::SettingUp(_) => return None,
+            _ => "no command runs; `runner break add` says where the build is to stop",
+        };
+        Some(why.to_owned())
     }
 
     fn refused_at(&self, held: &Held, decision: &Decision) -> Option<String> {

@@ -137,6 +137,24 @@ impl BuildMachine {
         self.pauses.is_paused()
     }
 
+    /// Number of the last run.
+    #[must_use]
+    pub fn last_run(&self) -> u32 {
+        self.commands
+    }
+
+    /// Whether a run stands still.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.freezing.is_frozen
+    }
+
+    /// Variables that the next run sets, and those it unsets.
+    #[must_use]
+    pub fn to_be_set(&self) -> &[(String, Option<String>)] {
+        &self.set
+    }
+
     /// What breakpoints need to know of runs.
     #[must_use]
     pub fn wants(&self) -> Wants {

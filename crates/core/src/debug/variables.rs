@@ -1,0 +1,100 @@
+//! Variables of the commands to come beside those before the last run.
+//!
+//! Names and values are bytes a build has chosen.
+
+use std::collections::BTreeMap;
+
+/// Variables that shells and the runner set with each command.
+const MANAGED: [&[u8]; 6] =
+    [b"CODEBUILD_BUILD_SUCCEEDING", b"CODEBUILD_LAST_EXIT", b"OLDPWD", b"PWD", b"SHLVL", b"_"];
+
+/// A variable, twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compared<'v> {
+    /// Its name.
+    pub name: &'v [u8],
+    /// Its value before; none where it was not set.
+    pub before: Option<&'v [u8]>,
+    /// Its value now.
+    pub now: Option<&'v [u8]>,
+}
+
+impl Compared<'_> {
+    /// Whether a command, or somebody, has changed it.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.before != self.now && !MANAGED.contains(&self.name)
+    }
+}
+
+/// All variables of two lists of `NAME=value`, by their names. The last of a name counts.
+#[must_use]
+pub fn compare<'v>(before: &'v [Vec<u8>], now: &'v [Vec<u8>]) -> Vec<Compared<'v>> {
+    let mut all: BTreeMap<&[u8], Compared<'v>> = BTreeMap::new();
+    for (name, value) in before.iter().filter_map(|entry| parts(entry)) {
+        all.insert(name, Compared { name, before: Some(value), now: None });
+    }
+    for (name, value) in now.iter().filter_map(|entry| parts(entry)) {
+        all.entry(name).or_insert(Compared { name, ..Compared::default() }).now = Some(value);
+    }
+    all.into_values().collect()
+}
+
+fn parts(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = entry.iter().position(|&byte| byte == b'=')?;
+    Some((&entry[..at], &entry[at + 1..]))
+}
+
+/// Why a text cannot be a variable's name, where it cannot.
+#[must_use]
+pub fn no_name(name: &str) -> Option<String> {
+    let mut chars = name.chars();
+    let begins = chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
+    if begins && chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return None;
+    }
+    Some(format!("`{name}` is no name of a variable: letters, digits and _, and no digit first"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[&str]) -> Vec<Vec<u8>> {
+        entries.iter().map(|entry| entry.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn what_has_changed() {
+        let before = list(&["A=1", "B=2", "C=3", "PWD=/a", "A=2"]);
+        let now = list(&["A=2", "B=3", "D=", "PWD=/b"]);
+        let all = compare(&before, &now);
+        let changed: Vec<_> = all.iter().filter(|one| one.is_changed()).collect();
+        let told = |one: &Compared<'_>| {
+            let text =
+                |value: Option<&[u8]>| value.map(|v| String::from_utf8_lossy(v).into_owned());
+            (String::from_utf8_lossy(one.name).into_owned(), text(one.before), text(one.now))
+        };
+        let told: Vec<_> = changed.into_iter().map(told).collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            told,
+            [
+                ("B".to_owned(), some("2"), some("3")),
+                ("C".to_owned(), some("3"), None),
+                ("D".to_owned(), None, some("")),
+            ]
+        );
+        assert_eq!(all.len(), 5);
+    }
+
+    #[test]
+    fn names_are_those_of_a_shell() {
+        for name in ["A", "_", "a1_B"] {
+            assert_eq!(no_name(name), None);
+        }
+        for name in ["", "1A", "A B", "A=", "Ä", "A;x", "A\n"] {
+            assert!(no_name(name).is_some(), "{name}");
+        }
+    }
+}

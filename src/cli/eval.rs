@@ -1,0 +1,134 @@
+//! `runner eval`, `runner set` and `runner pause`: what a person does to a live build from outside.
+
+use super::course::Course;
+use super::debug::split;
+use super::error::CliError;
+use super::home::open;
+use clap::Args;
+use runner_client::Client;
+use runner_core::event::{EventBody, Outcome};
+use runner_folder::events::{LogReader, OutputReader};
+use runner_folder::state::{Home, Known, Need, find};
+use runner_host::stdio::{Out, is_gone, say};
+use runner_wire::control::{Answer, Request};
+use std::io::{self, Write};
+
+/// `runner eval`
+#[derive(Debug, Args)]
+pub(super) struct EvalArgs {
+    /// The build, where more than one is live, and the text in one word
+    #[arg(value_name = "[BUILD] TEXT", num_args = 1..=2, required = true)]
+    words: Vec<String>,
+}
+
+/// `runner set`
+#[derive(Debug, Args)]
+pub(super) struct SetArgs {
+    /// The build, where more than one is live, and the variable
+    #[arg(value_name = "[BUILD] NAME=VALUE", num_args = 0..=2, required_unless_present = "unset")]
+    words: Vec<String>,
+    /// Unset this variable
+    #[arg(long, value_name = "NAME")]
+    unset: Option<String>,
+}
+
+/// Runs a text at a stop, in the state of the build's commands. Exits as the text does.
+pub(super) fn eval(args: &EvalArgs) -> Result<u8, CliError> {
+    let home = open()?;
+    let (build, text) = split(&args.words);
+    let known = find(&home, build, Need::Live)?;
+    let request = Request::Eval { text: text.to_owned() };
+    let Answer::Runs { run } = Client::connect(&known.dir)?.ask(&request)? else { return Ok(0) };
+    let failed =
+        |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
+    let mut eval = Eval {
+        run,
+        log: LogReader::open(&known.dir).map_err(failed)?,
+        output: OutputReader::open(&known.dir).map_err(failed)?,
+    };
+    match eval.follow(&home, &known)? {
+        Some(Outcome::Exited(code)) => Ok(u8::try_from(code).unwrap_or(1)),
+        Some(Outcome::Signaled(signal)) => Ok(u8::try_from(128 + signal).unwrap_or(1)),
+        Some(ended @ (Outcome::NotStarted(_) | Outcome::Cut)) => {
+            Err(CliError::ours(format!("the text has not run: {ended}")))
+        }
+        None => Err(CliError::ours("the build has ended before the text has")),
+    }
+}
+
+/// A text that runs, in the build's log.
+struct Eval {
+    run: u32,
+    log: LogReader,
+    output: OutputReader,
+}
+
+impl Eval {
+    /// Shows what it writes until it ends; nothing where the build ends first.
+    fn follow(&mut self, home: &Home, known: &Known) -> Result<Option<Outcome>, CliError> {
+        let failed =
+            |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
+        let mut course = Course::of(home, known)?;
+        loop {
+            let is_over = course.record().is_some();
+            if let Some(outcome) = self.show().map_err(failed)? {
+                return Ok(Some(outcome));
+            }
+            if is_over {
+                return Ok(None);
+            }
+            course.next(None)?;
+        }
+    }
+
+    /// Shows what has come; how it ended, once it has.
+    fn show(&mut self) -> io::Result<Option<Outcome>> {
+        while let Some(event) = self.log.next_event()? {
+            match event.body {
+                EventBody::Output { command, offset, length } if command == self.run => {
+                    let written = Out.write_all(self.output.read(offset, length)?);
+                    // A reader that has gone has read enough; how the text ends is asked all the same.
+                    written.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
+                }
+                EventBody::CommandEnded { command, outcome, .. } if command == self.run => {
+                    return Ok(Some(outcome));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Sets a variable of the commands to come, or unsets it.
+pub(super) fn set(args: &SetArgs) -> Result<u8, CliError> {
+    let (build, request) = match (&args.unset, args.words.as_slice()) {
+        (Some(name), [] | [_]) => {
+            let build = args.words.first().map(String::as_str);
+            (build, Request::Set { name: name.clone(), value: None })
+        }
+        (Some(_), _) => {
+            return Err(CliError::usage("--unset NAME takes no value")
+                .hint("runner set [BUILD] --unset NAME"));
+        }
+        (None, words) => {
+            let (build, word) = split(words);
+            let Some((name, value)) = word.split_once('=') else {
+                return Err(CliError::usage(format!("`{word}` is not NAME=VALUE")));
+            };
+            let value = Some(value.to_owned());
+            (build, Request::Set { name: name.to_owned(), value })
+        }
+    };
+    let known = find(&open()?, build, Need::Live)?;
+    Client::connect(&known.dir)?.ask(&request)?;
+    Ok(0)
+}
+
+/// Stops a build in the middle of its command.
+pub(super) fn pause(build: Option<&str>) -> Result<u8, CliError> {
+    let known = find(&open()?, build, Need::Live)?;
+    Client::connect(&known.dir)?.ask(&Request::Pause)?;
+    say(&format!("build {} stands still; `runner resume` lets it go on", known.id));
+    Ok(0)
+}
