@@ -21,7 +21,7 @@ cases! {
 }
 
 /// A bed whose builds run there.
-fn bed() -> Bed {
+pub(super) fn bed() -> Bed {
     let docker = Docker::elsewhere();
     let variables = vec![("DOCKER_HOST".to_owned(), docker.tcp())];
     Bed::with_image(&docker.image("busybox")).with_variables(variables)

@@ -6,14 +6,17 @@ use crate::common::gateway::{
     Mux, Place, data_frame, echo_server, in_the_foreground, open_frame, resize, typed,
 };
 use crate::common::{Bed, cases, until};
+use crate::suite::elsewhere;
 use runner_wire::ssm::Payload;
 use serde_json::json;
 
 cases! {
     [] => in_no_container;
-    [Root, Image("busybox"), Program("dockerd"), Program("docker")] => in_docker;
+    [Root, Image("busybox"), Program("dockerd"), Program("docker")] => in_docker, in_docker_elsewhere;
     [Users, Image("busybox"), Program("podman"), Program("runc")] => in_podman;
 }
+
+const SERVER: &str = "nc -ll -p 9000 -e cat & until nc 127.0.0.1 9000 < /dev/null; do :; done";
 
 fn in_no_container() {
     let commands = ["export WHERE=here; codebuild-breakpoint; echo went on"];
@@ -26,14 +29,19 @@ fn in_docker() {
     in_daemon(Engine::Docker);
 }
 
+/// Sockets are ends of pairs here, whose other ends go over the daemon's connection.
+fn in_docker_elsewhere() {
+    let commands = [SERVER, "export WHERE=here; codebuild-breakpoint; echo went on"];
+    sessions(Place::in_bed(elsewhere::bed(), &commands, &["--engine", "docker"]), 9000);
+}
+
 fn in_podman() {
     in_daemon(Engine::Podman);
 }
 
 fn in_daemon(engine: Engine) {
     // On a loopback interface of its own.
-    let serve = "nc -ll -p 9000 -e cat & until nc 127.0.0.1 9000 < /dev/null; do :; done";
-    let commands = [serve, "export WHERE=here; codebuild-breakpoint; echo went on"];
+    let commands = [SERVER, "export WHERE=here; codebuild-breakpoint; echo went on"];
     let options = engine.options(&["--network", "none"]);
     let place = Place::in_bed(engine.bed(), &commands, &options);
     sessions(place, 9000);

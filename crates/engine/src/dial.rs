@@ -21,6 +21,37 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// Most of a hosts file that is read.
 const MAX_HOSTS: u64 = 1 << 20;
 
+/// Where AWS's machines find credentials, names and time.
+const FORBIDDEN: [IpAddr; 12] = [
+    v4(169, 254),
+    v4(169, 253),
+    v4(169, 123),
+    v4(169, 250),
+    v4(169, 251),
+    // Credentials of tasks and of builds, and those of pods.
+    v4(170, 2),
+    v4(170, 23),
+    v6(0x23),
+    v6(0x254),
+    v6(0x253),
+    v6(0x123),
+    v6(0x240),
+];
+
+const fn v4(third: u8, last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(169, 254, third, last))
+}
+
+const fn v6(last: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, last))
+}
+
+/// Whether connections never go there, whatever name leads to it.
+#[must_use]
+pub fn is_forbidden(address: IpAddr) -> bool {
+    FORBIDDEN.contains(&address.to_canonical())
+}
+
 /// What a person names as the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remote {
@@ -70,6 +101,8 @@ pub enum DialError {
     Refused(Remote),
     #[error("{0} does not answer in the build")]
     Silent(Remote),
+    #[error("forwarding to the address of {0} is forbidden: AWS's machines find credentials there")]
+    Forbidden(Remote),
     #[error("the name of {0} is not known, in the build or on this machine")]
     Name(Remote),
     #[error("cannot connect to {remote} in the build: {source}")]
@@ -80,6 +113,9 @@ pub enum DialError {
 pub async fn dial(container: &dyn Container, remote: &Remote) -> Result<OwnedFd, DialError> {
     let mut last = None;
     for listener in listeners(container, remote).await? {
+        if matches!(&listener, Listener::Tcp(address) if is_forbidden(address.ip())) {
+            return Err(DialError::Forbidden(remote.clone()));
+        }
         match tokio::time::timeout(PATIENCE, container.dial(&listener)).await {
             Err(_) => last = Some(DialError::Silent(remote.clone())),
             Ok(Ok(socket)) => {
@@ -171,6 +207,16 @@ mod tests {
         assert_eq!("80".parse(), Ok(local));
         for text in ["", "0", "x", "65536", "::1:80", ":80", "db:", "@", "/a\0b", "[::1]"] {
             assert!(text.parse::<Remote>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn services_of_machines_are_no_place_to_go() {
+        for text in ["169.254.169.254", "::ffff:169.254.170.2", "fd00:ec2::23", "fd00:ec2::254"] {
+            assert!(text.parse().is_ok_and(is_forbidden), "{text}");
+        }
+        for text in ["169.254.1.1", "127.0.0.1", "fd00:ec2::1"] {
+            assert!(!text.parse().is_ok_and(is_forbidden), "{text}");
         }
     }
 

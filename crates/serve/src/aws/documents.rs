@@ -4,7 +4,7 @@
 //! and what is allowed are the documents' own.
 
 use super::call::Refusal;
-use crate::gateway::{Destination, FORBIDDEN, Outputs, SessionPlan, Work};
+use crate::gateway::{Destination, Outputs, SessionPlan, Work};
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -193,11 +193,8 @@ impl Given<'_> {
 }
 
 fn is_forbidden(host: &str) -> bool {
-    let address = |text: &str| {
-        let text = text.trim_start_matches('[').trim_end_matches(']');
-        text.parse::<std::net::IpAddr>().ok().map(|address| address.to_canonical())
-    };
-    address(host).is_some_and(|host| FORBIDDEN.iter().any(|text| address(text) == Some(host)))
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().is_ok_and(runner_engine::dial::is_forbidden)
 }
 
 #[cfg(test)]

