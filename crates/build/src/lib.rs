@@ -263,19 +263,25 @@ impl Build {
         // Clients that are still there hear how it ended.
         let reason = finished.as_ref().map_or_else(ToString::to_string, ToString::to_string);
         face.close(format!("the build has ended: {reason}")).await;
-        let status = finished?;
+        let status = finished.as_ref().ok().copied();
         // A reader that takes its time gets all of it.
         let all = async { tokio::join!(face.shown(), joined(log_file)).1 };
         let written = tokio::select! {
             written = all => Some(written),
             () = impatience(status, asked) => None,
         };
-        if written.is_none() {
-            face.unread();
-        }
-        let warnings = written.and_then(Result::err).map(|error| self.not_in_file(&error));
+        let warning = match written {
+            Some(written) => written.err().map(|error| self.not_in_file(&error)),
+            None => {
+                face.unread();
+                let is_wanted = self.opened.log_file.is_some();
+                let late = || io::Error::new(io::ErrorKind::TimedOut, "it is written too slowly");
+                is_wanted.then(|| self.not_in_file(&late()))
+            }
+        };
+        let status = finished?;
         self.tidy();
-        Ok(Ended { status, warnings: warnings.into_iter().collect() })
+        Ok(Ended { status, warnings: warning.into_iter().collect() })
     }
 
     /// Starts what writes the log into a file.
@@ -503,14 +509,14 @@ async fn joined(writer: Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
     joined.await.map_err(io::Error::other)?.map_err(|_| broke_off())?
 }
 
-/// Resolves when nobody waits any more for whoever reads what the build has written: it was ended from
-/// outside a while ago, or is to end now.
-async fn impatience(status: Status, mut asked: watch::Receiver<Asked>) {
+/// Resolves when readers of what the build has written are no longer waited for: the build was ended from
+/// outside a while ago, has no record (its log may have no end either), or is to end now.
+async fn impatience(status: Option<Status>, mut asked: watch::Receiver<Asked>) {
     asked.mark_unchanged();
     let a_while = async {
         match status {
-            Status::TimedOut | Status::Stopped => tokio::time::sleep(READERS).await,
-            _ => std::future::pending().await,
+            Some(Status::TimedOut | Status::Stopped) | None => tokio::time::sleep(READERS).await,
+            Some(_) => std::future::pending().await,
         }
     };
     tokio::select! {
