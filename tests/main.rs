@@ -28,7 +28,7 @@ fn main() {
             Trial::test(name, move || match missing {
                 Some(missing) => Err(format!("this machine lacks {missing}").into()),
                 None => {
-                    (case.run)();
+                    common::times::measure(case.name, case.run);
                     Ok(())
                 }
             })

@@ -15,6 +15,7 @@ mod process;
 mod pty;
 pub(crate) mod registry;
 pub(crate) mod site;
+pub(crate) mod times;
 pub(crate) mod virtual_machine;
 
 pub(crate) use bed::{Bed, Outcome, build, list, outcome, write_program};
