@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -85,7 +85,13 @@ pub(crate) fn spawn_idle(namespaces: u64) -> io::Result<(u32, OwnedFd, UnixStrea
     // SAFETY: the child makes system calls only.
     let (pid, pidfd) = unsafe { clone(namespaces, &child) }?;
     drop(gate);
-    key.read_exact(&mut [0])?;
+    if let Err(error) = key.read_exact(&mut [0]) {
+        // It is ending, or ends now: nothing else waits for it.
+        drop(key);
+        let options = rustix::process::WaitIdOptions::EXITED;
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options);
+        return Err(error);
+    }
     Ok((pid, pidfd, key))
 }
 

@@ -66,9 +66,8 @@ impl Host {
             return connection.answer(&Answer::Refused { code: 125, message }).await;
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let by;
-        match connection.request().await? {
-            Some(Request::Hello { protocol: PROTOCOL, client, .. }) => by = client,
+        let by = match connection.request().await? {
+            Some(Request::Hello { protocol: PROTOCOL, client, .. }) => client,
             Some(Request::Hello { version: theirs, .. }) => {
                 let message = format!(
                     "this build is run by version {version}, which does not understand version \
@@ -77,7 +76,7 @@ impl Host {
                 return connection.answer(&Answer::Refused { code: 125, message }).await;
             }
             _ => return Ok(()),
-        }
+        };
         connection.answer(&Answer::Hello { protocol: PROTOCOL, version }).await?;
         while let Some(request) = connection.request().await? {
             match request {
