@@ -33,6 +33,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) needs: &'static [Need],
+    /// Whether nothing in it depends on the user who runs it.
+    pub(crate) is_alike: bool,
     pub(crate) run: fn(),
 }
 
@@ -69,6 +71,11 @@ pub(crate) enum Need {
     Clients,
     /// qemu, and the kernel that `cargo xtask packages` has put below `target`.
     VirtualMachine,
+}
+
+/// Whether another user has run them all before (`xtask/src/rootless.rs`).
+pub(crate) fn is_again() -> bool {
+    std::env::var_os("RUNNER_TEST_AGAIN").is_some_and(|value| value == "1")
 }
 
 /// Whether a case is left out where this is lacking even where everything else must be there.
@@ -247,6 +254,7 @@ macro_rules! cases {
             vec![$($($crate::common::Case {
                 name: concat!(module_path!(), "::", stringify!($name)),
                 needs: &$needs,
+                is_alike: false,
                 run: $name,
             },)+)+]
         }

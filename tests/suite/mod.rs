@@ -75,20 +75,48 @@ use crate::common::{Case, list, project};
 
 /// Every case of every suite.
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases: Vec<Case> = [
-        artifacts::cases(),
-        artifacts_faults::cases(),
+    let alike = alike().into_iter().map(|case| Case { is_alike: true, ..case });
+    let mut cases: Vec<Case> = differing().into_iter().chain(alike).collect();
+    let run = no_suite_is_forgotten;
+    cases.push(Case { name: "no_suite_is_forgotten", needs: &[], is_alike: true, run });
+    cases
+}
+
+/// Suites in which nothing depends on the user: they parse, or speak with clients and servers. Where the tests
+/// run as several users, these run as the first one only.
+fn alike() -> Vec<Case> {
+    [
         aws_cli::cases(),
         bad_input::cases(),
-        cache::cases(),
         cache_buckets::cases(),
-        chain::cases(),
         callers::cases(),
         check::cases(),
+        corpus::cases(),
+        fixtures::cases(),
+        fuzz::cases(),
+        fuzz_sessions::cases(),
+        gateway_ports::cases(),
+        hostile_registries::cases(),
+        logs::cases(),
+        names::cases(),
+        reports::cases(),
+        socat::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Suites in which something may depend on the user: whatever makes containers, owners of files, limits.
+fn differing() -> Vec<Case> {
+    [
+        artifacts::cases(),
+        artifacts_faults::cases(),
+        cache::cases(),
+        chain::cases(),
         confinement::cases(),
         containers::cases(),
         clients::cases(),
-        corpus::cases(),
         cp::cases(),
         daemons::cases(),
         debugger::cases(),
@@ -98,16 +126,12 @@ pub(crate) fn cases() -> Vec<Case> {
         ends::cases(),
         examples::cases(),
         files::cases(),
-        fixtures::cases(),
         folders::cases(),
         floods::cases(),
         forward::cases(),
         full::cases(),
-        fuzz::cases(),
-        fuzz_sessions::cases(),
         gateway::cases(),
         gateway_engines::cases(),
-        gateway_ports::cases(),
         git::cases(),
         guards::cases(),
         headless::cases(),
@@ -116,18 +140,15 @@ pub(crate) fn cases() -> Vec<Case> {
         hostile_source::cases(),
         hostile_images::cases(),
         hostile_outputs::cases(),
-        hostile_registries::cases(),
         images::cases(),
         store::cases(),
         stuck::cases(),
         interpreter::cases(),
         language::cases(),
-        logs::cases(),
         limits::cases(),
         machines::cases(),
         memory::cases(),
         named_files::cases(),
-        names::cases(),
         network::cases(),
         output::cases(),
         places::cases(),
@@ -136,12 +157,10 @@ pub(crate) fn cases() -> Vec<Case> {
         programs::cases(),
         project::cases(),
         registries::cases(),
-        reports::cases(),
         rootless::cases(),
         secrets::cases(),
         session_log::cases(),
         sessions::cases(),
-        socat::cases(),
         stranger::cases(),
         sudo::cases(),
         toolbox::cases(),
@@ -149,9 +168,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
     .into_iter()
     .flatten()
-    .collect();
-    cases.push(Case { name: "no_suite_is_forgotten", needs: &[], run: no_suite_is_forgotten });
-    cases
+    .collect()
 }
 
 /// A file that is not listed above would never be compiled.

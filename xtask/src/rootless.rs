@@ -33,12 +33,28 @@ pub(crate) fn test(filter: &[String], variable: Option<(&str, &str)>) -> Vec<Str
         Ok(bed) => bed,
         Err(why) => return vec![format!("the tests as users who are not root: {why}")],
     };
-    let mut failed = Vec::new();
-    for (user, has_ids) in USERS {
-        let result = make_user(user, has_ids).and_then(|()| test_as(user, &bed, filter, variable));
-        failed.extend(result.err().map(|why| format!("the tests as {user}: {why}")));
-    }
-    failed
+    // Side by side: most of what they do is to wait.
+    let bed = &bed;
+    let results = std::thread::scope(|scope| {
+        let runs = USERS.map(|(user, has_ids)| {
+            let made = make_user(user, has_ids);
+            scope.spawn(move || made.and_then(|()| test_as(user, bed, filter, variable)))
+        });
+        runs.map(|run| run.join().unwrap_or_else(|_| Err("a panic".to_owned())))
+    });
+    let whose = USERS.iter().zip(results);
+    whose
+        .filter_map(|((user, _), result)| Some((user, result.err()?)))
+        .map(|(user, why)| format!("the tests as {user}: {why}"))
+        .collect()
+}
+
+/// Runs it, and shows what it has written when it has ended: not between the lines of another.
+fn run_and_show(command: &mut Command) -> Result {
+    let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    println!("xtask: {command:?}\n{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(output.status.to_string()) }
 }
 
 /// Puts everything into a folder that both may read.
@@ -69,19 +85,22 @@ fn test_as(user: &str, bed: &Bed, filter: &[String], variable: Option<(&str, &st
     let runtime_dir = bed.0.join(format!("run-{user}"));
     let mine = ["--directory", "--mode", "700", "--owner", user, "--group", user];
     run(Command::new("install").args(mine).arg(&runtime_dir))?;
-    run(Command::new("setpriv")
-        .args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i"])
-        .arg(format!("HOME=/home/{user}"))
-        .arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
-        // Without one, skopeo and Podman take a folder in /run that root may have closed to others.
-        .arg(assigned("XDG_RUNTIME_DIR", &runtime_dir))
-        .arg(assigned("RUNNER_BIN", &bed.0.join("runner")))
-        .arg(assigned("RUNNER_PROJECT", &bed.0))
-        .args(variable.map(|(name, value)| format!("{name}={value}")))
-        .arg(bed.0.join("e2e"))
-        .arg("--quiet")
-        .args(filter)
-        .current_dir(&bed.0))
+    run_and_show(
+        Command::new("setpriv")
+            .args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i"])
+            .arg(format!("HOME=/home/{user}"))
+            .arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            // Without one, skopeo and Podman take a folder in /run that root may have closed to others.
+            .arg(assigned("XDG_RUNTIME_DIR", &runtime_dir))
+            .arg(assigned("RUNNER_BIN", &bed.0.join("runner")))
+            .arg(assigned("RUNNER_PROJECT", &bed.0))
+            .arg("RUNNER_TEST_AGAIN=1")
+            .args(variable.map(|(name, value)| format!("{name}={value}")))
+            .arg(bed.0.join("e2e"))
+            .arg("--quiet")
+            .args(filter)
+            .current_dir(&bed.0),
+    )
 }
 
 /// Has the programs of a copied Python environment run by the interpreter beside them.

@@ -44,9 +44,12 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     ]))?;
     deny()?;
     let mut failed = Vec::new();
-    let all = ["test", "--workspace", "--no-fail-fast", "--quiet", "--"];
+    let all = ["test", "--workspace", "--no-fail-fast", "--quiet", "--", "--test-threads"];
+    // Half of what a case does is to wait for processes and servers.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (processors + processors.div_ceil(2)).to_string();
     let variables = is_extended.then_some(EXTENDED_VARIABLE);
-    let result = crate::run(cargo().args(all).args(&filter).envs(variables));
+    let result = crate::run(cargo().args(all).arg(threads).args(&filter).envs(variables));
     failed.extend(result.err().map(|why| format!("the tests as this user: {why}")));
     if is_root() {
         failed.extend(rootless::test(&filter, variables));
