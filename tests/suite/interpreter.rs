@@ -12,7 +12,7 @@ cases! {
     [Users, Image("busybox")] => run_as;
 }
 
-/// `spec/buildspec.md` 3.2, each row.
+/// What of a shell carries over to the next command.
 const STATE: &str = r#"
     - cd /tmp; export A=1; B=2; C=3 true; unset GOPATH; D="it's
       two \"lines\""; f() { :; }; alias g=true; umask 077; readonly E=5; set -- x

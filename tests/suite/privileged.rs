@@ -125,7 +125,7 @@ fn nothing_for_a_process() {
 /// A subnet that nobody else's daemon on this machine has.
 const SUBNET: &str = "10.213.77";
 
-/// Commands that start a daemon as custom images do (`spec/buildspec.md` 4.3), and fill it.
+/// Commands that start a daemon as custom images do, and fill it.
 fn daemon(mark: &str) -> Vec<String> {
     vec![
         format!(

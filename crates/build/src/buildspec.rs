@@ -85,7 +85,7 @@ fn add_variables(spec: &mut BuildSpec, fetched: &[ProjectVariable]) -> Result<()
         spec.variables.retain(|own| own.name != *name);
         spec.parameters.retain(|own| own.name != *name);
         spec.secrets.retain(|own| own.name != *name);
-        // Values that a project takes from there are not exported (`spec/buildspec.md` 1.3).
+        // Values that a project takes from there are not exported.
         spec.exported.retain(|own| own != name);
         let (name, span) = (name.clone(), Span::default());
         match kind {

@@ -20,7 +20,7 @@ pub struct LogsWanted {
 }
 
 impl Build {
-    /// Where copies of the log go (`spec/buildspec.md` 6.5).
+    /// Where copies of the log go.
     pub(super) fn copies(&self) -> Copies {
         let LogsWanted { cloudwatch, s3 } = self.request.outputs.logs.clone();
         let uuid = self.identity.uuid;

@@ -245,7 +245,7 @@ impl BuildSource {
     }
 }
 
-/// What CodeBuild's agent sets (`spec/buildspec.md` 4.4), as far as there is something to say: not
+/// What CodeBuild's agent sets, as far as there is something to say: not
 /// what names services of AWS's own hosts, which are not here.
 fn managed(
     identity: &Identity,

@@ -1,4 +1,4 @@
-//! Where an artifact goes and what it is called there (`spec/buildspec.md` 6.2).
+//! Where an artifact goes and what it is called there.
 //!
 //! Fed by the command line and the project; used by `crates/outputs/src`, which knows buckets and folders. A
 //! folder of this machine has the layout of a bucket.

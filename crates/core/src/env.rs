@@ -65,7 +65,7 @@ pub fn is_name(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Reads `--env-file` (`spec/buildspec.md` 7.1): `NAME=VALUE` a line, `#` comments and empty lines
+/// Reads `--env-file`: `NAME=VALUE` a line, `#` comments and empty lines
 /// left out. Quotes are part of the value.
 ///
 /// # Errors

@@ -73,7 +73,7 @@ impl Phase {
 
     /// What follows a phase of the buildspec that has ended.
     ///
-    /// `spec/buildspec.md` 2.2: a failed BUILD is followed by POST_BUILD, a failed POST_BUILD by the
+    /// A failed BUILD is followed by POST_BUILD, a failed POST_BUILD by the
     /// upload, and a failure before BUILD by neither.
     #[must_use]
     pub fn after_user_phase(phase: UserPhase, failed: bool, on_failure: &OnFailure) -> Phase {

@@ -1,4 +1,4 @@
-//! The Build record, in the shape of AWS's API (`spec/buildspec.md` 8.5).
+//! The Build record, in the shape of AWS's API.
 //!
 //! Made from `view`; written by `crates/folder/src/state` when a build ends and by `--build-json`, served by the
 //! endpoint. Field names are AWS's.

@@ -1,4 +1,4 @@
-//! `runtime-versions` held against the catalog of an image (`spec/buildspec.md` 4.5).
+//! `runtime-versions` held against the catalog of an image.
 //!
 //! Used by `machine::build`, with what the driver has read out of the container. The catalog is the image's: what in it does not fit is left out.
 

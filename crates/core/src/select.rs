@@ -1,4 +1,4 @@
-//! Which files of a tree a list of patterns takes (`spec/buildspec.md` 6.1), and by which names they
+//! Which files of a tree a list of patterns takes, and by which names they
 //! are kept.
 //!
 //! Used by `crates/outputs/src` for artifacts, reports and caches. Paths are bytes. What lies below the base

@@ -1,4 +1,4 @@
-//! Patterns of paths (`spec/buildspec.md` 6.1): `*`, `?` and `[...]` within a component, `**` for any
+//! Patterns of paths: `*`, `?` and `[...]` within a component, `**` for any
 //! number of components.
 //!
 //! Used by `hash_files`, on paths relative to the source. A name that starts with a dot is a name like

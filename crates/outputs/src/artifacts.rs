@@ -1,5 +1,4 @@
-//! Artifacts: chosen in the container, packed, and put where they belong (`spec/buildspec.md` 1.6, 6,
-//! 9.2).
+//! Artifacts: chosen in the container, packed, and put where they belong.
 //!
 //! Asked for by the driver in UPLOAD_ARTIFACTS, also after a failed BUILD. The lines for the log are
 //! those of CodeBuild's agent, in its order.

@@ -1,5 +1,4 @@
-//! What is in a directory of the container, with links followed as the language has it
-//! (`spec/buildspec.md` 6.1).
+//! What is in a directory of the container, with links followed as the language has it.
 //!
 //! Used by `artifacts` and by caches. A link to a file stands for that file. A link to a directory is
 //! followed where it leads to a place below the base directory, or where it was named; never in a

@@ -1,7 +1,7 @@
 //! An image's ENTRYPOINT, run before the first command of a build with privileges.
 //!
 //! CodeBuild's own images start a Docker daemon there and then run what they are given, which at AWS is
-//! the agent (`spec/buildspec.md` 4.2, 4.3). Here it is a program of ours that tells the variables it
+//! the agent. Here it is a program of ours that tells the variables it
 //! finds and stays. Without privileges such an entrypoint would wait a minute for a daemon that cannot
 //! come up, and many other images have one that is no wrapper, so it is left out then.
 //!

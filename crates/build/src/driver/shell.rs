@@ -1,7 +1,7 @@
 //! How a command of the buildspec is run: one script and one new shell each.
 //!
 //! Used by `effects`. Version 0.2 carries directory and variables from command to command through
-//! files in the container (`spec/buildspec.md` 3); version 0.1 starts each command afresh. The files
+//! files in the container; version 0.1 starts each command afresh. The files
 //! are opened once, through PID 1, and then written and read by descriptor: no path in the container
 //! is ever resolved by the host.
 

@@ -13,7 +13,7 @@ use crate::mask::Secrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Most cases of a report that are kept (`spec/buildspec.md` 2.4).
+/// Most cases of a report that are kept.
 pub const MAX_CASES: usize = 500;
 /// Longest name of a case, in characters.
 const MAX_NAME: usize = 1000;

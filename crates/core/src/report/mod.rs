@@ -51,7 +51,7 @@ use std::fmt;
 /// Largest report file that is looked at, in bytes.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// A format of report files (`spec/buildspec.md` 1.5).
+/// A format of report files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     /// Cucumber's JSON.

@@ -1,6 +1,6 @@
 //! The keys of the language: which there are, what their values look like, what they mean.
 //!
-//! One table (`spec/buildspec.md` 1.2 to 1.9). `shape` holds a document against it, `schema` writes it
+//! One table. `shape` holds a document against it, `schema` writes it
 //! as JSON Schema; what a value may be beyond its shape is `validate`'s business.
 
 /// What a value looks like.

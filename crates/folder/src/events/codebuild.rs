@@ -1,6 +1,6 @@
 //! CodeBuild's own log lines, and nothing else.
 //!
-//! `spec/buildspec.md` 3.4 and 9 hold the forms. Used for standard output without a terminal, for
+//! Used for standard output without a terminal, for
 //! `runner logs`, for log files, and for copies of the log on AWS.
 
 use super::OutputReader;

@@ -1,4 +1,4 @@
-//! The cache: what one build leaves for the next (`spec/buildspec.md` 1.7, 6.3).
+//! The cache: what one build leaves for the next.
 //!
 //! Asked for by the driver in DOWNLOAD_SOURCE and in UPLOAD_ARTIFACTS. Trouble with it is told and never
 //! fails a build. A cache with a key is saved once and never changed; one without is saved anew when

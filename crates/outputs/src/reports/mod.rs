@@ -1,5 +1,4 @@
-//! Reports: files of test results and coverage, read in the container and made into reports
-//! (`spec/buildspec.md` 1.5, 6.4).
+//! Reports: files of test results and coverage, read in the container and made into reports.
 //!
 //! Asked for by the driver in UPLOAD_ARTIFACTS, after the artifacts, also after a failed BUILD. A file
 //! that is refused fails the phase, and so does a group whose files are not there, as in AWS

@@ -1,5 +1,4 @@
-//! A project in CodeBuild's own shape, as `aws codebuild batch-get-projects` prints it
-//! (`spec/buildspec.md` 8.5).
+//! A project in CodeBuild's own shape, as `aws codebuild batch-get-projects` prints it.
 //!
 //! Every key that AWS has is known, whether it means something here or not; any other is an error.
 
