@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::home::open;
 use clap::Args;
 use runner_client::{Client, ClientError};
-use runner_folder::state::{Need, find};
+use runner_folder::state::{Need, find, live_builds};
 use runner_host::stdio::say;
 use runner_wire::control::Request;
 
@@ -23,6 +23,16 @@ impl BuildArg {
     }
 }
 
+/// `runner stop`
+#[derive(Debug, Args)]
+pub(super) struct StopArgs {
+    #[command(flatten)]
+    build: BuildArg,
+    /// Stop every build that is live
+    #[arg(long, conflicts_with = "build")]
+    all: bool,
+}
+
 /// Releases the first breakpoint.
 pub(super) fn resume(args: &BuildArg) -> Result<u8, CliError> {
     let known = find(&open()?, args.name(), Need::Live)?;
@@ -38,13 +48,35 @@ pub(super) fn resume(args: &BuildArg) -> Result<u8, CliError> {
 }
 
 /// Stops the build and waits until it is over.
-pub(super) fn stop(args: &BuildArg) -> Result<u8, CliError> {
+pub(super) fn stop(args: &StopArgs) -> Result<u8, CliError> {
     let home = open()?;
-    let known = find(&home, args.name(), Need::Live)?;
-    Client::connect(&known.dir)?.ask(&Request::Stop)?;
-    let mut course = Course::of(&home, &known)?;
-    while course.record().is_none() {
-        course.next(None)?;
+    let builds = match args.all {
+        true => live_builds(&home)?,
+        false => vec![find(&home, args.build.name(), Need::Live)?],
+    };
+    // Each is asked before any is waited for; one that has ended meanwhile needs neither.
+    let mut problems = Vec::new();
+    let mut asked = Vec::new();
+    for known in &builds {
+        match Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Stop)) {
+            Ok(_) => asked.push(known),
+            Err(_) if args.all && !known.dir.is_under_way() => {}
+            Err(error) => problems.push(CliError::from(error)),
+        }
     }
-    Ok(0)
+    for known in asked {
+        let mut course = Course::of(&home, known)?;
+        while course.record().is_none() {
+            course.next(None)?;
+        }
+    }
+    match problems.pop() {
+        None => Ok(0),
+        Some(last) => {
+            for error in problems {
+                error.print();
+            }
+            Err(last)
+        }
+    }
 }

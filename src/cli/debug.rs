@@ -3,6 +3,7 @@
 use super::course::Course;
 use super::error::CliError;
 use super::home::open;
+use crate::terminal::{EditError, edit};
 use clap::{Args, Subcommand};
 use runner_client::Client;
 use runner_core::debug::{Breakpoint, Decision, Place};
@@ -10,8 +11,6 @@ use runner_folder::events::Follower;
 use runner_folder::state::{Known, Need, find};
 use runner_host::stdio::say;
 use runner_wire::control::{Answer, Request};
-use std::io::Write;
-use std::process::Command;
 
 /// `runner retry`
 #[derive(Debug, Args)]
@@ -169,26 +168,11 @@ fn edited(known: &Known) -> Result<String, CliError> {
     let Some((_, stop)) = stop.filter(|(_, stop)| !stop.text.is_empty()) else {
         return Err(CliError::usage("no command is at hand that could be edited"));
     };
-    let editor = ["VISUAL", "EDITOR"].iter().filter_map(std::env::var_os);
-    let editor = editor.into_iter().find(|editor| !editor.to_string_lossy().trim().is_empty());
-    let Some(editor) = editor else {
-        return Err(CliError::usage("neither VISUAL nor EDITOR names an editor")
-            .hint("set one of them, or give the text with --text"));
-    };
-    let mut file = tempfile::Builder::new().suffix(".sh").tempfile().map_err(failed)?;
-    writeln!(file, "{}", stop.text.trim_end_matches('\n')).map_err(failed)?;
-    // As git calls it: the variable may hold arguments.
-    let status = Command::new("sh")
-        .args(["-c", &format!("{} \"$@\"", editor.to_string_lossy()), "editor"])
-        .arg(file.path())
-        .status()
-        .map_err(failed)?;
-    if !status.success() {
-        return Err(CliError::usage(format!("the editor has failed ({status}); nothing is run")));
-    }
-    let text = std::fs::read_to_string(file.path()).map_err(failed)?;
-    match text.trim().is_empty() {
-        true => Err(CliError::usage("the text is empty; nothing is run")),
-        false => Ok(text.trim_end_matches('\n').to_owned()),
-    }
+    edit(&stop.text).map_err(|error| match error {
+        EditError::NoEditor => {
+            CliError::usage(error.to_string()).hint("set one of them, or give the text with --text")
+        }
+        EditError::Failed(_) | EditError::Empty => CliError::usage(error.to_string()),
+        EditError::Io(_) => CliError::of(super::OURS, error),
+    })
 }

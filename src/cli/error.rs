@@ -20,6 +20,8 @@ pub(super) const USAGE: u8 = 2;
 pub(super) const OURS: u8 = 3;
 /// Time ran out.
 pub(super) const TIMED_OUT: u8 = 4;
+/// The build is paused, and this program does not wait for what comes of it.
+pub(super) const PAUSED: u8 = 77;
 /// Our own failure, where the exit code is otherwise that of a command.
 pub(super) const SESSION: u8 = 125;
 

@@ -9,16 +9,22 @@ mod check;
 mod course;
 mod cp;
 mod debug;
+mod diff;
 mod doctor;
+mod env;
 mod error;
 mod eval;
+mod events;
 mod forward;
 mod headless;
 mod history;
 mod home;
 mod image;
 mod logs;
+mod on_stop;
+mod patch;
 mod project;
+mod prompt;
 mod ps;
 mod reach;
 mod render;
@@ -28,6 +34,7 @@ mod serve;
 mod sessions;
 mod values;
 mod wait;
+mod where_it_is;
 
 pub(crate) use headless::{BUILD_ARG, main as headless};
 
@@ -89,15 +96,25 @@ enum Verb {
     Set(eval::SetArgs),
     /// A build's runs, each with its place, its end, and what people have done
     History(history::HistoryArgs),
+    /// The variables of a live build's next command
+    Env(env::EnvArgs),
+    /// What a build has changed in its source
+    Diff(diff::DiffArgs),
+    /// Put what was edited at stops back into the buildspec
+    Patch(patch::PatchArgs),
+    /// A prompt at a live build, for all of these
+    Debug(builds::BuildArg),
     /// Where a live build stops
     #[command(subcommand)]
     Break(debug::BreakVerb),
     /// Stop a build
-    Stop(builds::BuildArg),
+    Stop(builds::StopArgs),
     /// Try what works on this machine, or why a session to a build would not, and say how to mend it
     Doctor(doctor::DoctorArgs),
     /// The log of a live or ended build
     Logs(logs::LogsArgs),
+    /// The log of a live or ended build for programs: one event a line
+    Events(events::EventsArgs),
     /// What builds have left for the next ones
     #[command(subcommand)]
     Cache(cache::CacheVerb),
@@ -151,10 +168,15 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Eval(args) => eval::eval(&args),
         Verb::Set(args) => eval::set(&args),
         Verb::History(args) => history::history(&args),
+        Verb::Env(args) => env::env(&args),
+        Verb::Diff(args) => diff::diff(&args),
+        Verb::Patch(args) => patch::patch(&args),
+        Verb::Debug(args) => prompt::debug(args.name()),
         Verb::Break(verb) => debug::breakpoints(&verb),
         Verb::Stop(args) => builds::stop(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Logs(args) => logs::logs(&args),
+        Verb::Events(args) => events::events(&args),
         Verb::Cache(verb) => cache::cache(verb),
         Verb::Image(verb) => image::image(*verb),
         Verb::Serve(args) => serve::serve(&args),

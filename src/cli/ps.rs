@@ -32,6 +32,9 @@ struct Row {
     state: String,
     sessions: usize,
     time_left_s: Option<u64>,
+    /// Until the pause ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_left_s: Option<u64>,
     /// Where AWS's clients find it.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<String>,
@@ -56,6 +59,13 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
         }
     };
     super::answer(&text)
+}
+
+/// A build as `ps` shows it, in JSON.
+pub(super) fn described(known: &Known) -> Result<String, CliError> {
+    let text =
+        serde_json::to_string_pretty(&row(known)).map_err(|error| CliError::of(OURS, error))?;
+    Ok(plain::json(&text).into_owned() + "\n")
 }
 
 fn row(known: &Known) -> Option<Row> {
@@ -91,6 +101,7 @@ fn row(known: &Known) -> Option<Row> {
                 state: "unreachable".to_owned(),
                 sessions: 0,
                 time_left_s: None,
+                pause_left_s: None,
                 endpoint: None,
                 started,
             });
@@ -104,6 +115,7 @@ fn row(known: &Known) -> Option<Row> {
         state: status.state,
         sessions: status.sessions,
         time_left_s: status.time_left_s,
+        pause_left_s: status.pause_left_s,
         endpoint: status.endpoint,
         started,
     })
@@ -130,6 +142,7 @@ fn ended_row(record: &Build) -> Row {
         state: record.build_status.name().to_owned(),
         sessions: 0,
         time_left_s: None,
+        pause_left_s: None,
         endpoint: None,
         started: record.start_time,
     }
@@ -144,6 +157,7 @@ fn unreadable_row(Unreadable { uuid, why }: Unreadable) -> Row {
         state: "unreadable".to_owned(),
         sessions: 0,
         time_left_s: None,
+        pause_left_s: None,
         endpoint: None,
         started: 0.0,
     }
@@ -159,7 +173,11 @@ fn table(rows: &[Row]) -> String {
             row.state.clone(),
             row.phase.clone(),
             row.sessions.to_string(),
-            row.time_left_s.map_or_else(|| "-".to_owned(), time),
+            // While it is paused the build's own time stands still.
+            match (row.time_left_s, row.pause_left_s) {
+                (_, Some(left)) => format!("pause {}", time(left)),
+                (left, None) => left.map_or_else(|| "-".to_owned(), time),
+            },
             shortened(&plain::line(command.lines().next().unwrap_or_default())),
         ]
     }));

@@ -91,6 +91,7 @@ pub(super) const FIELDS: &[Field] = {
         field("step", Build, Nowhere),
         field("break-timeout", Build, Nowhere),
         field("break-timeout-action", Build, Nowhere),
+        field("on-stop", TypedOnly, Nowhere),
         field("session-idle-timeout", Build, Nowhere),
         field("session-max-duration", Build, Nowhere),
         field("session-log", Written, Whole),

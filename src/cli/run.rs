@@ -2,8 +2,8 @@
 
 use super::error::{CliError, of_status};
 use super::project::Extras;
-use super::run_args::{BreakActionName, FormatName, NetworkName, PhaseName, RunArgs};
-use super::{project, render, say, values};
+use super::run_args::{BreakActionName, FormatName, NetworkName, OnStopName, PhaseName, RunArgs};
+use super::{on_stop, project, render, say, values};
 use crate::terminal::{Face, LogFormat, Places, Shown};
 use runner_build::session::SessionOptions;
 use runner_build::{
@@ -74,6 +74,11 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     let skips = skips(&args);
     let aws = args.aws_profile.as_deref().map(values::identity);
     let has_sessions = args.enable_session || args.step || !args.break_on.is_empty();
+    if args.on_stop == OnStopName::Exit && !has_sessions {
+        return Err(CliError::usage("--on-stop exit: nothing pauses this build").hint(
+            "say where: --break-on failure, --step, or --enable-session for codebuild-breakpoint",
+        ));
+    }
     let request = BuildRequest {
         project,
         directory: std::env::current_dir()
@@ -120,9 +125,12 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         format: format(args.log_format),
         quiet: args.quiet,
         sessions: has_sessions,
-        ends_pauses: matches!(args.break_timeout_action, BreakActionName::Stop),
+        ends_pauses: request.limits.break_action == BreakAction::Stop,
         annotations,
     };
+    if args.on_stop == OnStopName::Exit {
+        return on_stop::run(&request, &home, shown);
+    }
     let opened = Opened::open(&request, spec, &home)?;
     let rejected = opened.is_rejected();
     let status = shown_at_terminal(request, opened, home, shown)?;
@@ -131,14 +139,18 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
 
 /// How long things may take.
 fn limits(args: &RunArgs) -> plan::Limits {
-    let on_terminal = std::io::stderr().is_terminal();
+    let exits = args.on_stop == OnStopName::Exit;
+    let waits = std::io::stderr().is_terminal() && !exits;
+    let action = args.break_timeout_action;
     plan::Limits {
         timeout: args.timeout,
         timeout_while_paused: args.timeout_while_paused,
-        break_timeout: args.break_timeout.or((!on_terminal).then_some(BREAK_TIMEOUT)),
-        break_action: match args.break_timeout_action {
-            BreakActionName::Resume => BreakAction::Resume,
-            BreakActionName::Stop => BreakAction::Stop,
+        break_timeout: args.break_timeout.or((!waits).then_some(BREAK_TIMEOUT)),
+        break_action: match action {
+            Some(BreakActionName::Resume) => BreakAction::Resume,
+            Some(BreakActionName::Stop) => BreakAction::Stop,
+            None if exits => BreakAction::Stop,
+            None => BreakAction::Resume,
         },
     }
 }

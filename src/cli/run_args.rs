@@ -87,9 +87,12 @@ pub(super) struct RunArgs {
     /// which may come back
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(super) break_timeout: Option<Duration>,
-    /// What happens then
-    #[arg(long, value_enum, default_value_t = BreakActionName::Resume)]
-    pub(super) break_timeout_action: BreakActionName,
+    /// What happens then [default: resume; with --on-stop exit: stop]
+    #[arg(long, value_enum)]
+    pub(super) break_timeout_action: Option<BreakActionName>,
+    /// What this program does when the build is paused
+    #[arg(long, value_enum, default_value_t = OnStopName::Wait)]
+    pub(super) on_stop: OnStopName,
     /// A session in which nothing happens for so long is closed
     #[arg(long, value_name = "TIME", default_value = "20m", value_parser = values::duration)]
     pub(super) session_idle_timeout: Duration,
@@ -170,7 +173,8 @@ Exit status:
   2  usage error, or the buildspec was rejected
   3  the image, the engine or this program failed
   4  the build timed out
-  5  the build was stopped (Ctrl-C; twice: at once)";
+  5  the build was stopped (Ctrl-C; twice: at once)
+  77 the build is paused (--on-stop exit)";
 
 /// A kind of engine, by the name its traits have.
 #[derive(Clone, Copy, Debug, Default)]
@@ -225,6 +229,15 @@ pub(super) enum BreakActionName {
     Resume,
     /// The build is stopped
     Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnStopName {
+    /// It shows the build until it ends
+    Wait,
+    /// It exits with 77 and leaves the build paused, for scripts; the build goes when --break-timeout is over,
+    /// and where a CI system ends all processes of a job
+    Exit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -24,7 +24,8 @@ pub(super) struct AttachArgs {
 const ATTACH_HELP: &str = "\
 The shell has the variables and the directory of the process that waits at the breakpoint, or else
 of the last finished command. Functions, aliases and shell options are not carried over.
-To detach and leave the build as it is, type ~. at the start of a line.
+To detach and leave the build as it is, type ~. at the start of a line. Where the build has stopped, ~T there
+runs the command again, ~K skips it, ~N steps, ~R resumes; ~? shows these.
 
 Exit status: that of the shell; 0 when the build ended it; 125 when this program failed.";
 

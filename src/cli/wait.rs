@@ -3,7 +3,7 @@
 use super::course::Course;
 use super::error::{CliError, TIMED_OUT, USAGE, of_status};
 use super::home::open;
-use super::values;
+use super::values::{self, Format};
 use clap::{Args, ValueEnum};
 use runner_core::phase::StatusCode;
 use runner_core::record::Build;
@@ -31,6 +31,9 @@ pub(super) struct WaitArgs {
     /// Exit as `runner run` did, where the build has ended
     #[arg(long)]
     exit_code: bool,
+    /// Print the build as `ps` shows it, when it is so
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 const HELP: &str = "\
@@ -59,14 +62,22 @@ pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
     loop {
         // One that is over again by now has come all the same.
         if args.what == WaitFor::Paused && (course.is_paused() || course.pauses() > before) {
-            return Ok(0);
+            return shown(args, &known).map(|()| 0);
         }
         if let Some(record) = course.record() {
+            shown(args, &known)?;
             return ended(args, record, course.pauses() > 0);
         }
         if !course.next(deadline)? {
             return Err(CliError::new(TIMED_OUT, format!("build {}: the time is up", known.id)));
         }
+    }
+}
+
+fn shown(args: &WaitArgs, known: &Known) -> Result<(), CliError> {
+    match args.format {
+        Format::Text => Ok(()),
+        Format::Json => super::answer(super::ps::described(known)?).map(drop),
     }
 }
 

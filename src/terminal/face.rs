@@ -77,6 +77,11 @@ impl Face {
         self.broken_output.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Waits until all is shown.
+    pub(crate) fn join(&mut self) {
+        std::mem::take(&mut self.threads).into_iter().map(JoinHandle::join).count();
+    }
+
     fn has_menu(&self) -> bool {
         self.shown.format == LogFormat::Pretty
             && self.shown.sessions

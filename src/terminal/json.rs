@@ -8,13 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use runner_core::event::{Event, EventBody};
 use runner_core::plain;
-use runner_folder::events::OutputReader;
+use runner_folder::events::{LogReader, OutputReader};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
 /// Writes the lines to `out`.
-pub(super) struct Json<W: Write + Send> {
+pub(crate) struct Json<W: Write + Send> {
     out: io::BufWriter<W>,
     /// The start of a character whose rest has not come yet, by command.
     halves: HashMap<u32, Vec<u8>>,
@@ -36,8 +36,20 @@ struct OutputData<'a> {
 }
 
 impl<W: Write + Send> Json<W> {
-    pub(super) fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Json { out: io::BufWriter::with_capacity(64 << 10, out), halves: HashMap::new() }
+    }
+
+    /// Writes what a log has from there on, to its end so far.
+    pub(crate) fn rest(
+        &mut self,
+        log: &mut LogReader,
+        output: &mut OutputReader,
+    ) -> io::Result<()> {
+        while let Some(event) = log.next_event()? {
+            self.event(&event, output)?;
+        }
+        self.caught_up()
     }
 
     fn output(&mut self, event: &Event, command: u32, bytes: &[u8]) -> io::Result<()> {

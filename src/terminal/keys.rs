@@ -1,12 +1,16 @@
-//! The one-key menu at a pause: a shell right here, go on, stop.
+//! The one-key menu at a pause: a shell right here, go on, stop; at a stop also what can be decided there.
 //!
 //! A thread of its own where there is a terminal to ask at. It has the terminal only while the build is
 //! paused. It is a client of the build's control socket like any other: when to ask it hears there, and what
 //! a key is for it says there.
 
+use super::editor::{EditError, edit};
 use super::gate::Gate;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_client::{Client, ClientError, RawMode, attach, can_be_asked};
+use runner_core::debug::{self, Decision, DecisionKind};
+use runner_core::event::StopFacts;
+use runner_folder::events::Follower;
 use runner_folder::state::BuildDir;
 use runner_host::signals::Signals;
 use runner_wire::control::{Answer, Request};
@@ -14,6 +18,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+
+/// Keys that decide what follows a stop.
+static DECISIONS: [(u8, DecisionKind, Decision); 3] = [
+    (b't', DecisionKind::Retry, Decision::Retry { text: None }),
+    (b'k', DecisionKind::Skip, Decision::Skip { to: None }),
+    (b'n', DecisionKind::Step, Decision::Step),
+];
 
 /// What the menu works with.
 pub(super) struct Menu {
@@ -57,6 +68,10 @@ impl Menu {
     /// Reads keys as long as the build is paused, or until one has its effect.
     fn ask(&self, course: &mut Course) -> Result<(), ClientError> {
         let lost = ClientError::Lost;
+        let stop = self.stop();
+        let applies = |decision| {
+            stop.as_ref().is_some_and(|stop: &StopFacts| stop.decisions.contains(&decision))
+        };
         let mut mode = RawMode::keys().map_err(lost)?;
         self.gate.hear(true);
         while course.is_paused {
@@ -77,15 +92,6 @@ impl Menu {
                 return course.until_changed();
             }
             match key[0] {
-                b's' | b'S' => {
-                    drop(mode);
-                    self.gate.close();
-                    let said = self.shell();
-                    // Ready for the next key before the menu shows again.
-                    let again = RawMode::keys();
-                    self.gate.open(said);
-                    mode = again.map_err(lost)?;
-                }
                 b'r' | b'R' => {
                     self.tell(&Request::Resume);
                     return Ok(());
@@ -95,10 +101,65 @@ impl Menu {
                     // Until the stop shows no key means anything.
                     return course.until_changed();
                 }
-                _ => {}
+                b's' | b'S' => mode = self.lend(mode, || self.shell())?,
+                b'e' | b'E' if applies(DecisionKind::Edit) => {
+                    let mut text = Err(EditError::Empty);
+                    let before = stop.as_ref().map_or("", |stop| stop.text.as_str());
+                    mode = self.lend(mode, || {
+                        text = edit(before);
+                        text.as_ref().err().map(ToString::to_string)
+                    })?;
+                    if let Ok(text) = text
+                        && self.decide(Decision::Retry { text: Some(text) })
+                    {
+                        return course.next();
+                    }
+                }
+                key => {
+                    let decided =
+                        DECISIONS.iter().find(|(name, ..)| *name == key.to_ascii_lowercase());
+                    if let Some((_, kind, decision)) = decided
+                        && applies(*kind)
+                        && self.decide(decision.clone())
+                    {
+                        return course.next();
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// Where the build has stopped, if it has.
+    fn stop(&self) -> Option<StopFacts> {
+        let mut log = Follower::open(&self.dir).ok()?;
+        log.catch_up().ok()??.stop.as_ref().map(|(_, stop)| stop.clone())
+    }
+
+    /// Lets something else have the terminal, and says what it has to say; the mode for keys after it.
+    fn lend(
+        &self,
+        mode: RawMode,
+        work: impl FnOnce() -> Option<String>,
+    ) -> Result<RawMode, ClientError> {
+        drop(mode);
+        self.gate.close();
+        let said = work();
+        // Ready for the next key before the menu shows again.
+        let again = RawMode::keys();
+        self.gate.open(said);
+        again.map_err(ClientError::Lost)
+    }
+
+    /// Decides what follows a stop; whether that is so. What speaks against it is said.
+    fn decide(&self, decision: Decision) -> bool {
+        let decided = Client::connect_as(&self.dir, debug::Client::Key)
+            .and_then(|mut client| client.ask(&Request::Decide(decision)));
+        if let Err(error) = &decided {
+            self.gate.close();
+            self.gate.open(Some(error.to_string()));
+        }
+        decided.is_ok()
     }
 
     /// Says what a key was for. What comes of it the build tells.

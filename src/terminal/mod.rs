@@ -9,6 +9,7 @@
 mod annotations;
 mod codebuild;
 mod door;
+mod editor;
 mod face;
 mod gate;
 mod json;
@@ -19,7 +20,10 @@ mod pretty;
 mod ways;
 
 pub(crate) use annotations::Places;
+pub(crate) use editor::{EditError, edit};
 pub(crate) use face::{Face, LogFormat, Shown};
+pub(crate) use json::Json;
+pub(crate) use pauses::stop_lines;
 
 use gate::Gate;
 use runner_core::event::Event;
@@ -102,7 +106,8 @@ fn follow(
             sink.event(&event, &mut output)?;
         }
         sink.caught_up()?;
-        if seen.closed && reader.position() == seen.events {
+        // There may be more by now than was to be shown.
+        if seen.closed && reader.position() >= seen.events {
             return Ok(());
         }
         let heads = growth.wait(seen, sink.tick());

@@ -177,29 +177,24 @@ impl WaysIn {
         let WaysIn { program, build, .. } = self;
         let Pause { build_id, directory, resumes_in_s, .. } = pause;
         let key = |name: &'static str| if self.keys { name } else { "   " };
-        let place = stop.place.map_or_else(|| "the command".to_owned(), |place| place.to_string());
-        let what = match stop.kind {
-            StopKind::Entry => format!("before its first command, {place}"),
-            StopKind::Before | StopKind::Step => format!("before {place}"),
-            StopKind::After => "after the phase".to_owned(),
-            StopKind::Failed => format!("because {place} has failed"),
-            StopKind::Pause => format!("in the middle of {place}"),
+        let (first, rest) = {
+            let mut lines = stop_lines(stop).into_iter();
+            (lines.next().unwrap_or_default(), lines)
         };
-        let mut lines = vec![format!("build {build_id} is paused {what}")];
-        let mut text = stop.text.lines();
-        lines.extend(text.next().map(|first| format!("  command      {first}")));
+        let mut lines = vec![format!("build {build_id} is {first}")];
+        lines.extend(rest);
         lines.push(format!("  directory    {directory}"));
         lines.push(format!("  shell    {} {program} attach {build}", key("[s]")));
         lines.extend(self.aws_line(endpoint));
-        for (name, decision, verb) in [
-            ("again", DecisionKind::Retry, "retry"),
-            ("edited", DecisionKind::Edit, "retry --edit"),
-            ("skip", DecisionKind::Skip, "skip"),
-            ("step", DecisionKind::Step, "step"),
-            ("abort", DecisionKind::Abort, "abort"),
+        for (name, pressed, decision, verb) in [
+            ("again", "[t]", DecisionKind::Retry, "retry"),
+            ("edited", "[e]", DecisionKind::Edit, "retry --edit"),
+            ("skip", "[k]", DecisionKind::Skip, "skip"),
+            ("step", "[n]", DecisionKind::Step, "step"),
+            ("abort", "   ", DecisionKind::Abort, "abort"),
         ] {
             if stop.decisions.contains(&decision) {
-                lines.push(format!("  {name:<8}     {program} {verb} {build}"));
+                lines.push(format!("  {name:<8} {} {program} {verb} {build}", key(pressed)));
             }
         }
         lines.push(format!("  go on    {} {program} resume {build}", key("[r]")));
@@ -215,6 +210,21 @@ impl WaysIn {
         };
         Some(format!("  aws          {way}"))
     }
+}
+
+/// What a stop is about, in lines: why the build is paused, and at what.
+pub(crate) fn stop_lines(stop: &StopFacts) -> Vec<String> {
+    let place = stop.place.map_or_else(|| "the command".to_owned(), |place| place.to_string());
+    let what = match stop.kind {
+        StopKind::Entry => format!("before its first command, {place}"),
+        StopKind::Before | StopKind::Step => format!("before {place}"),
+        StopKind::After => "after the phase".to_owned(),
+        StopKind::Failed => format!("because {place} has failed"),
+        StopKind::Pause => format!("in the middle of {place}"),
+    };
+    let mut lines = vec![format!("paused {what}")];
+    lines.extend(stop.text.lines().next().map(|first| format!("  command      {first}")));
+    lines
 }
 
 fn span(seconds: u64) -> String {

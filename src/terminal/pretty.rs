@@ -11,7 +11,10 @@ use super::ways::WaysIn;
 use super::{Gate, Sink};
 use console::{Style, Term};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use runner_core::event::{Block, Event, EventBody, NoticeLevel, Outcome, Progress, StoredArtifact};
+use runner_core::debug::DecisionKind;
+use runner_core::event::{
+    Block, Event, EventBody, NoticeLevel, Outcome, Progress, StopFacts, StoredArtifact,
+};
 use runner_core::phase::{Phase, Status};
 use runner_core::plain;
 use runner_core::report::{self, ReportFacts, Tone};
@@ -40,6 +43,12 @@ pub(super) struct Pretty {
     command: Option<(String, Duration)>,
     transfer: Option<Progress>,
     paused: usize,
+    /// When the pause ends by itself, and how long it waits for somebody; while nobody is there.
+    pause_ends: Option<Duration>,
+    patience: Option<Duration>,
+    sessions: usize,
+    /// Keys that mean something at the pause.
+    keys: String,
     /// The build has come to where it cannot go on.
     is_stuck: bool,
     /// For the table at the end.
@@ -85,6 +94,10 @@ impl Pretty {
             command: None,
             transfer: None,
             paused: 0,
+            pause_ends: None,
+            patience: None,
+            sessions: 0,
+            keys: String::new(),
             is_stuck: false,
             reports: Vec::new(),
             left_out: LeftOut::default(),
@@ -141,9 +154,11 @@ impl Pretty {
             parts.push(format!("{phase} {}", elapsed(*since)));
         }
         if self.paused > 0 {
-            let keys =
-                if self.gate.is_hearing() { " · s shell · r resume · q stop" } else { "" };
-            parts.push(format!("paused{keys}"));
+            let keys = if self.gate.is_hearing() { &*self.keys } else { "" };
+            let left = self.pause_ends.map_or_else(String::new, |ends| {
+                format!(" · {} left", clock_form(ends.saturating_sub(now)))
+            });
+            parts.push(format!("paused{left}{keys}"));
         } else if let Some((text, since)) = &self.command {
             let first = text.lines().next().unwrap_or_default();
             parts.push(format!("{} {}", elapsed(*since), plain::lines(first)));
@@ -152,6 +167,13 @@ impl Pretty {
         }
         self.bar.set_message(parts.join(" · "));
         self.bar.tick();
+    }
+
+    /// The pause ends when nobody comes for so long.
+    fn wait_for_somebody(&mut self) {
+        if self.paused > 0 && self.sessions == 0 {
+            self.pause_ends = self.patience.map(|patience| clock::boot() + patience);
+        }
     }
 
     fn command_ended(&mut self, outcome: &Outcome, duration_ms: u64) {
@@ -192,6 +214,21 @@ impl Pretty {
         let text = style.apply_to(plain::lines(&format!("{mark} {text}"))).to_string();
         self.say(&text);
     }
+}
+
+/// Keys at a pause, with what they are for.
+fn menu(stop: Option<&StopFacts>) -> String {
+    let decisions = [
+        ("t retry", DecisionKind::Retry),
+        ("e edit", DecisionKind::Edit),
+        ("k skip", DecisionKind::Skip),
+        ("n step", DecisionKind::Step),
+    ];
+    let applies = |decision| stop.is_some_and(|stop| stop.decisions.contains(&decision));
+    let applying = decisions.into_iter().filter(|(_, decision)| applies(*decision));
+    let keys = applying.map(|(key, _)| key);
+    let all = ["s shell"].into_iter().chain(keys).chain(["r resume", "q stop"]);
+    all.map(|key| format!(" · {key}")).collect()
 }
 
 /// A transfer as a bar, how much of it is done, and of what.
@@ -283,12 +320,18 @@ impl Sink for Pretty {
                     self.say(&text);
                 }
             }
-            EventBody::Paused { stuck, .. } => {
+            EventBody::Paused { stuck, stop, resumes_in_s, .. } => {
                 self.paused += 1;
                 self.is_stuck |= stuck.is_some();
+                self.keys = menu(stop.as_deref());
+                self.patience = resumes_in_s.map(Duration::from_secs);
+                self.wait_for_somebody();
             }
             EventBody::Resumed { by, .. } => {
                 self.paused = self.paused.saturating_sub(1);
+                if self.paused == 0 {
+                    self.pause_ends = None;
+                }
                 if let Some(text) = resumed(*by, self.is_stuck) {
                     self.note(&[text.to_owned()]);
                 }
@@ -313,9 +356,15 @@ impl Sink for Pretty {
             | EventBody::Exported { .. }
             | EventBody::Breakpoint(_)
             | EventBody::EndpointOpened { .. }
-            | EventBody::EndpointFailed { .. }
-            | EventBody::SessionOpened { .. }
-            | EventBody::SessionClosed { .. } => {}
+            | EventBody::EndpointFailed { .. } => {}
+            EventBody::SessionOpened { .. } => {
+                self.sessions += 1;
+                self.pause_ends = None;
+            }
+            EventBody::SessionClosed { .. } => {
+                self.sessions = self.sessions.saturating_sub(1);
+                self.wait_for_somebody();
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::common::{Bed, Running, cases, list, outcome, project};
 use std::path::PathBuf;
 
 cases! {
-    [Users, Image("busybox")] => valid, batch, breakpoint, invalid;
+    [Users, Image("busybox")] => valid, batch, breakpoint, debugger, invalid;
 }
 
 /// What a buildspec says of itself.
@@ -33,7 +33,8 @@ impl Example {
 
     /// More options of its run.
     fn options(&self) -> Vec<&str> {
-        self.says("options").iter().flat_map(|options| options.split(' ')).collect()
+        let parted = self.says("options").into_iter().flat_map(|options| options.split(' '));
+        parted.chain(self.says("option")).collect()
     }
 
     fn number(&self, key: &str) -> Option<i32> {
@@ -73,6 +74,11 @@ fn valid() {
 
 fn batch() {
     run_all("batch");
+}
+
+fn debugger() {
+    // Nobody comes to their stops.
+    run_all("debugger");
 }
 
 fn invalid() {

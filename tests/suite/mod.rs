@@ -16,6 +16,7 @@ mod corpus;
 mod cp;
 mod daemons;
 mod debugger;
+mod debugger_faces;
 mod doctor;
 mod elsewhere;
 mod ends;
@@ -120,6 +121,7 @@ fn differing() -> Vec<Case> {
         cp::cases(),
         daemons::cases(),
         debugger::cases(),
+        debugger_faces::cases(),
         engine::cases(),
         doctor::cases(),
         elsewhere::cases(),

@@ -2,10 +2,13 @@
 
 use super::opened::Unusable;
 use nix::fcntl::OFlag;
+use runner_core::event::BuildspecFacts;
+use runner_core::patch;
 use runner_core::project::{ProjectVariable, VariableKind};
 use runner_core::spec::{self, BuildSpec, Code, Diagnostic, SecretVariable, Span, Variable, yaml};
 use runner_host::beneath::Dir;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -47,6 +50,17 @@ impl BuildspecFile {
         self.text.as_deref().ok()
     }
 
+    /// The file and its text, for whoever comes back to it; `None` where it was no file that could be read.
+    /// Texts can be edited only in a build that stops.
+    pub(crate) fn facts(&self, stops: bool) -> Option<BuildspecFacts> {
+        let path = std::path::absolute(&self.path).ok()?.to_str()?.to_owned();
+        let is_file = self.path.file_name().is_some();
+        let text = self.text().filter(|_| is_file)?;
+        let values = stops.then(|| patch::values(text)).flatten();
+        let values = values.map(|values| fingerprint(&values));
+        Some(BuildspecFacts { path, sha256: fingerprint(text), values })
+    }
+
     /// Its path below the source directory; `None` where it lies elsewhere.
     pub fn path_in(&self, source: &Path) -> Option<PathBuf> {
         let path = std::fs::canonicalize(&self.path).ok()?;
@@ -76,6 +90,11 @@ impl BuildspecFile {
             }
         })
     }
+}
+
+/// By which a buildspec's text is known again.
+pub fn fingerprint(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Variables of a project whose values are fetched, before those of the buildspec.

@@ -28,7 +28,7 @@ mod request;
 mod stubs;
 mod written;
 
-pub use buildspec::BuildspecFile;
+pub use buildspec::{BuildspecFile, fingerprint};
 pub use copies::LogsWanted;
 pub use error::BuildError;
 pub use face::{Begun, Face};
@@ -351,6 +351,8 @@ impl Build {
                 engine: engine.traits().name.to_owned(),
                 resolved_image: None,
                 buildspec: request.buildspec.shown(),
+                buildspec_file: request.buildspec.facts(request.sessions.is_enabled),
+                source_in_build: Some(places.source.clone()),
                 source: request.source.display().to_string(),
                 resolved_source_version: facts.commit.clone(),
                 secondary_sources: sources.iter().filter_map(BuildSource::secondary).collect(),

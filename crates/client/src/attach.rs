@@ -10,6 +10,8 @@ use super::ended::{Ended, ended};
 use super::terminal::{RawMode, size};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use runner_core::debug::{self, Decision};
+use runner_core::plain::line;
 use runner_host::signals::Signals;
 use runner_host::stdio::{is_gone, of_output};
 use runner_wire::control::{ACTIVITY_PACE, Answer, Open, Request};
@@ -103,7 +105,22 @@ pub fn attach(
         }
         if input {
             let read = nix::unistd::read(&stdin, &mut keys).unwrap_or(0);
-            if read == 0 || typed.push(&keys[..read]) == Typing::Detach {
+            let mut rest = &keys[..read];
+            let mut is_over = rest.is_empty();
+            while !rest.is_empty() {
+                let (typing, left) = typed.push(rest);
+                rest = left;
+                match typing {
+                    Typing::GoOn => {}
+                    Typing::Detach => {
+                        is_over = true;
+                        break;
+                    }
+                    Typing::Help => shown.say(HELP)?,
+                    Typing::Decide(decision) => shown.say(&decide(&client, decision))?,
+                }
+            }
+            if is_over {
                 drop(mode);
                 let message = Some("detached; the build goes on".to_owned());
                 return Ok(Ended { code: 0, message });
@@ -113,6 +130,17 @@ pub fn attach(
             client.tell(&Request::Active);
             told = Some(Instant::now());
         }
+    }
+}
+
+/// Says what is to follow a stop; what comes of it, in a line.
+fn decide(client: &Client, decision: Decision) -> String {
+    let verb = decision.kind().verb();
+    let decided = Client::connect_as(client.dir(), debug::Client::Shell)
+        .and_then(|mut other| other.ask(&Request::Decide(decision)));
+    match decided {
+        Ok(_) => verb.to_owned(),
+        Err(error) => format!("{verb}: {error}"),
     }
 }
 
@@ -127,6 +155,16 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn new(from: &'a OwnedFd) -> Self {
         Shown { from, buffer: vec![0; CHUNK], is_over: false }
+    }
+
+    /// A line of this program's own, on the terminal in its raw mode.
+    fn say(&self, text: &str) -> Result<(), ClientError> {
+        let mut stdout = io::stdout().lock();
+        let said = stdout.write_all(format!("\r\nrunner: {}\r\n", line(text)).as_bytes());
+        match said.and_then(|()| stdout.flush()) {
+            Err(error) if !is_gone(&error) => Err(ClientError::Output(of_output(error))),
+            _ => Ok(()),
+        }
     }
 
     /// Shows what is there now, as much as goes at once; how much that was.
@@ -175,9 +213,30 @@ impl<'a> Shown<'a> {
 enum Typing {
     GoOn,
     Detach,
+    Help,
+    Decide(Decision),
 }
 
-/// What is typed, on its way to the build. At the start of a line `~.` detaches, as in ssh.
+/// What can be typed behind a tilde.
+const HELP: &str = "~. detaches; at a stop: ~T retry, ~K skip, ~N step, ~R resume; ~~ is a ~";
+
+impl Typing {
+    /// What a key behind a tilde asks for.
+    fn of(key: u8) -> Option<Self> {
+        Some(match key {
+            b'.' => Typing::Detach,
+            b'?' => Typing::Help,
+            b'T' => Typing::Decide(Decision::Retry { text: None }),
+            b'K' => Typing::Decide(Decision::Skip { to: None }),
+            b'N' => Typing::Decide(Decision::Step),
+            b'R' => Typing::Decide(Decision::Resume),
+            _ => return None,
+        })
+    }
+}
+
+/// What is typed, on its way to the build. At the start of a line `~.` detaches, as in ssh, and other letters
+/// decide what follows a stop. They are large ones: `~name` is somebody's home.
 struct Typed<'a> {
     to: &'a OwnedFd,
     pending: Vec<u8>,
@@ -200,14 +259,21 @@ impl<'a> Typed<'a> {
         !self.pending.is_empty()
     }
 
-    fn push(&mut self, keys: &[u8]) -> Typing {
-        for &key in keys {
+    /// Takes keys up to the first that means something here; what that is, and the keys behind it.
+    fn push<'k>(&mut self, keys: &'k [u8]) -> (Typing, &'k [u8]) {
+        for (at, &key) in keys.iter().enumerate() {
+            if self.escape == Escape::Tilde
+                && let Some(typing) = Typing::of(key)
+            {
+                self.escape = Escape::LineStart;
+                self.flush();
+                return (typing, &keys[at + 1..]);
+            }
             match (self.escape, key) {
                 (Escape::LineStart, b'~') => {
                     self.escape = Escape::Tilde;
                     continue;
                 }
-                (Escape::Tilde, b'.') => return Typing::Detach,
                 // Typed twice it stands for itself.
                 (Escape::Tilde, b'~') | (Escape::LineStart | Escape::Elsewhere, _) => {}
                 (Escape::Tilde, _) => self.pending.push(b'~'),
@@ -217,7 +283,7 @@ impl<'a> Typed<'a> {
                 if matches!(key, b'\r' | b'\n') { Escape::LineStart } else { Escape::Elsewhere };
         }
         self.flush();
-        Typing::GoOn
+        (Typing::GoOn, &[])
     }
 
     fn flush(&mut self) {
@@ -244,11 +310,15 @@ mod tests {
             let (ours, _theirs) = UnixStream::pair().expect("a pair");
             let ours = OwnedFd::from(ours);
             let mut typed = Typed::new(&ours);
-            keys.iter().map(|keys| typed.push(keys.as_bytes())).last()
+            keys.iter().map(|keys| typed.push(keys.as_bytes()).0).last()
         };
         assert_eq!(typed(&["~."]), Some(Typing::Detach));
         assert_eq!(typed(&["ls\r", "~", "."]), Some(Typing::Detach));
         assert_eq!(typed(&["ls ~."]), Some(Typing::GoOn));
         assert_eq!(typed(&["\r~~."]), Some(Typing::GoOn));
+        assert_eq!(typed(&["~R"]), Some(Typing::Decide(Decision::Resume)));
+        // Somebody's home.
+        assert_eq!(typed(&["~root\r"]), Some(Typing::GoOn));
+        assert_eq!(typed(&["~?"]), Some(Typing::Help));
     }
 }

@@ -128,6 +128,11 @@ impl Client {
         }
     }
 
+    /// The build it is connected to.
+    pub fn dir(&self) -> &BuildDir {
+        &self.dir
+    }
+
     /// Asks and waits for the answer; a refusal is an error, and so is an owner that hangs.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
         self.send(request)?;

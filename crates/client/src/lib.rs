@@ -8,6 +8,7 @@
 mod attach;
 mod connection;
 mod copy;
+pub mod diff;
 mod ended;
 mod exec;
 mod forward;

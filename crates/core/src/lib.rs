@@ -13,8 +13,8 @@
 //! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
 //! which variable wins, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
 //! them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project
-//! files, [`hints`] advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`patch`] puts a command's new text back into the buildspec,
-//! [`plain`] makes texts of others fit for a terminal, [`time`] has the two clocks' values. There is no
+//! files, [`hints`] advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`patch`] puts a command's
+//! new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for a terminal, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 #![deny(clippy::disallowed_methods)]
 
@@ -41,4 +41,5 @@ pub mod spec;
 mod text;
 pub mod time;
 pub mod timeline;
+pub mod unified;
 pub mod view;

@@ -265,6 +265,9 @@ pub struct Status {
     pub endpoint: Option<String>,
     /// Seconds until the build times out; none while the clock stands still.
     pub time_left_s: Option<u64>,
+    /// Seconds until its pause ends by itself; none while somebody is there, and where it waits for ever.
+    #[serde(default)]
+    pub pause_left_s: Option<u64>,
     /// Whether codebuild-breakpoint pauses the build and AWS's clients are let in.
     pub sessions_enabled: bool,
     /// Whether there is a container that sessions can be opened in.

@@ -189,7 +189,8 @@ impl Host {
             sessions: view.map_or(0, |view| view.sessions.len()),
             paused: view.map_or(0, |view| view.paused.len()),
             endpoint: view.and_then(|view| view.endpoint.clone()),
-            time_left_s: progress.times_out.map(|at| at.saturating_sub(clock::boot()).as_secs()),
+            time_left_s: progress.times_out.map(seconds_to),
+            pause_left_s: progress.pause_ends.map(seconds_to),
             sessions_enabled: options.is_enabled,
             has_container: self.hub.has_container(),
             session_idle_s: options.idle_timeout.as_secs(),
@@ -258,6 +259,11 @@ fn answer<T>(done: Result<T, String>, is: impl FnOnce(T) -> Answer) -> Answer {
         Ok(done) => is(done),
         Err(message) => Answer::Refused { code: 2, message },
     }
+}
+
+/// Whole seconds from now on.
+fn seconds_to(at: Duration) -> u64 {
+    at.saturating_sub(clock::boot()).as_secs()
 }
 
 /// Who is at the other end.

@@ -51,6 +51,8 @@ pub struct Progress {
     pub view: Option<BuildView>,
     /// When the build times out, on the boot clock; none while the clock stands still.
     pub times_out: Option<Duration>,
+    /// When its pause ends by itself, on the boot clock; none while somebody is there.
+    pub pause_ends: Option<Duration>,
     /// The build has ended.
     pub is_over: bool,
 }
@@ -130,7 +132,8 @@ impl Driver {
         self.fold_unwritten();
         self.log.close();
         let view = self.timeline.into_view();
-        self.progress.send_replace(Progress { view: view.clone(), times_out: None, is_over: true });
+        let last = Progress { view: view.clone(), is_over: true, ..Progress::default() };
+        self.progress.send_replace(last);
         Ended { view, logged, is_clear }
     }
 
@@ -204,6 +207,7 @@ impl Driver {
                 (shown, view) => *shown = view.cloned(),
             }
             progress.times_out = self.machine.times_out();
+            progress.pause_ends = self.machine.pause_ends();
         });
     }
 

@@ -83,12 +83,12 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    fn local(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+    pub(crate) fn local(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| CopyError::Local { path, source }
     }
 
-    fn remote(path: &[u8], failure: &Failure) -> Self {
+    pub(crate) fn remote(path: &[u8], failure: &Failure) -> Self {
         let source = io::Error::from_raw_os_error(failure.errno);
         CopyError::Remote { path: path.to_vec(), source }
     }
@@ -96,14 +96,7 @@ impl CopyError {
 
 /// Copies.
 pub fn copy(mut client: Client, way: Way<'_>, manner: Manner<'_>) -> Result<Copied, CopyError> {
-    match client.ask(&Request::Files)? {
-        Answer::Opened { .. } => {}
-        other => return Err(ClientError::from(other).into()),
-    }
-    let pipes: [OwnedFd; 3] = client.take_fds().try_into().map_err(|_| {
-        ClientError::Lost(io::Error::other("the program's pipes did not come along"))
-    })?;
-    let files = Files::over(pipes);
+    let files = files_of(&mut client)?;
     let copied = match way {
         Way::Out { from, to } => fetch::fetch(files, from, to, manner),
         Way::In { from, to } => send::send(files, from, to, manner),
@@ -115,6 +108,18 @@ pub fn copy(mut client: Client, way: Way<'_>, manner: Manner<'_>) -> Result<Copi
         }
         done => done,
     }
+}
+
+/// The program that moves files in the container.
+pub(crate) fn files_of(client: &mut Client) -> Result<Files, CopyError> {
+    match client.ask(&Request::Files)? {
+        Answer::Opened { .. } => {}
+        other => return Err(ClientError::from(other).into()),
+    }
+    let pipes: [OwnedFd; 3] = client.take_fds().try_into().map_err(|_| {
+        ClientError::Lost(io::Error::other("the program's pipes did not come along"))
+    })?;
+    Ok(Files::over(pipes))
 }
 
 fn last_word(mut client: Client) -> Option<String> {

@@ -25,8 +25,14 @@ pub struct BuildFacts {
     pub resolved_image: Option<String>,
     /// The buildspec, as asked for.
     pub buildspec: String,
+    /// The file it was read from, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buildspec_file: Option<BuildspecFacts>,
     /// Source directory on the host.
     pub source: String,
+    /// Where the build sees it: `CODEBUILD_SRC_DIR`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_in_build: Option<String>,
     /// The commit the source stands at, where it is a git work tree.
     pub resolved_source_version: Option<String>,
     /// Further sources.
@@ -50,6 +56,19 @@ pub struct BuildFacts {
     pub timeout_s: u64,
     /// Version of the program that runs it.
     pub runner_version: String,
+}
+
+/// The buildspec as a file of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildspecFacts {
+    /// Its path, from the root.
+    pub path: String,
+    /// Of its text, in hexadecimal digits.
+    pub sha256: String,
+    /// The same of its values alone, whatever they are written like (`patch::values`); none where they cannot
+    /// be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<String>,
 }
 
 /// A source beside the primary one.

@@ -7,10 +7,12 @@
 
 mod facts;
 mod notice;
+#[cfg(test)]
+mod schema;
 mod stop;
 
 pub use crate::phase::Block;
-pub use facts::{BuildFacts, CacheFacts, LogsFacts, SecondarySource};
+pub use facts::{BuildFacts, BuildspecFacts, CacheFacts, LogsFacts, SecondarySource};
 pub use notice::{Notice, NoticeLevel};
 pub use stop::{BreakpointFacts, BreakpointId, BreakpointOp, Intervention, StopFacts, StopKind};
 
@@ -24,6 +26,10 @@ use std::fmt;
 
 /// Version of the events' form; raised when a reader of the old form would misread the new one.
 pub const SCHEMA_VERSION: u32 = 2;
+
+/// Their form as a JSON Schema, draft 2020-12. Output in it is as in [`EventBody::Output`], or the bytes
+/// themselves, as programs are shown it.
+pub const SCHEMA: &str = include_str!("schema.json");
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]

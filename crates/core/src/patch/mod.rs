@@ -3,9 +3,12 @@
 //! The result is parsed again and held against the old text: every value must be what it was, but for the
 //! command's, which must be the new text. What cannot be had so is refused with its place.
 
+mod runs;
 mod splice;
 #[cfg(test)]
 mod tests;
+
+pub use runs::{EditedRun, Runs};
 
 use crate::debug::Place;
 use crate::event::Block;
@@ -145,6 +148,43 @@ fn find(source: &str, place: Place) -> Result<Command, Refusal> {
         return Ok(list.swap_remove(place.index as usize));
     }
     Err(Refusal { span: file, message: format!("the buildspec has no {place}") })
+}
+
+/// The values of a buildspec, whatever they are written like: two files with the same ones run the same.
+#[must_use]
+pub fn values(source: &str) -> Option<String> {
+    let mut text = String::new();
+    put_values(&tree(source).ok()?, &mut text);
+    Some(text)
+}
+
+fn put_values(node: &Node, text: &mut String) {
+    if let Some(tag) = &node.tag {
+        text.push_str(&format!("!{tag:?} "));
+    }
+    match &node.value {
+        Value::Null => text.push('~'),
+        // A block ends its last line, whatever was typed.
+        Value::Scalar(scalar) => text.push_str(&format!("{:?}", scalar.trim_end_matches('\n'))),
+        Value::Sequence(items) => {
+            text.push('[');
+            items.iter().for_each(|item| {
+                put_values(item, text);
+                text.push(',');
+            });
+            text.push(']');
+        }
+        Value::Mapping(entries) => {
+            text.push('{');
+            entries.iter().for_each(|(key, value)| {
+                put_values(key, text);
+                text.push(':');
+                put_values(value, text);
+                text.push(',');
+            });
+            text.push('}');
+        }
+    }
 }
 
 fn tree(source: &str) -> Result<Node, Refusal> {

@@ -184,6 +184,22 @@ fn several_are_written_at_once_and_none_twice() {
     assert_eq!(patch(&after.source, &edits, false).expect("is there").source, after.source);
 }
 
+#[test]
+fn values_are_the_same_however_they_are_written() {
+    let one = format!("{HEAD}      - exit 3 # x\n      - b\n");
+    let other = "version: \"0.2\"\nphases: {build: {commands: ['exit 3', b]}}\n";
+    let (one, other) = (values(&one), values(other));
+    assert!(one.is_some() && one == other, "{one:?} {other:?}");
+    assert_ne!(values(&format!("{HEAD}      - exit 4\n      - b\n")), one);
+    assert_ne!(values(&format!("{HEAD}      - exit 3, b\n")), one);
+    assert_eq!(values("a: ["), None);
+    // A text and the original put back.
+    let source = format!("{HEAD}      - exit 3 # x\n      - b\n");
+    let there = patched(&source, "build:1", "it's: \"1\"\nand");
+    let back = patched(&there, "build:1", "exit 3");
+    assert!(back != source && values(&back) == values(&source), "{back}");
+}
+
 /// Each command of a buildspec, given some texts one after the other.
 fn each_command(name: &str, source: &str) -> (usize, usize) {
     let Ok((spec, _)) = spec::parse(source) else { return (0, 0) };

@@ -42,7 +42,7 @@ struct Shared {
     /// For tasks.
     heads: watch::Sender<Heads>,
     /// For threads.
-    grown: Condvar,
+    growth: Growth,
     build_id: String,
     dir: BuildDir,
 }
@@ -87,9 +87,10 @@ impl LogWriter {
 
     fn over(files: Files, dir: &BuildDir, build_id: String) -> Self {
         let (heads, _) = watch::channel(files.heads);
-        let (files, grown) = (Mutex::new(files), Condvar::new());
-        let dir = dir.clone();
-        LogWriter { shared: Arc::new(Shared { files, heads, grown, build_id, dir }) }
+        let (growth, dir) = (Growth::default(), dir.clone());
+        growth.tell(files.heads);
+        let files = Mutex::new(files);
+        LogWriter { shared: Arc::new(Shared { files, heads, growth, build_id, dir }) }
     }
 
     /// Logs events, all or none; the events as logged. Readers are woken once.
@@ -167,7 +168,7 @@ impl LogWriter {
 
     /// For threads of this process that read the log.
     pub fn growth(&self) -> Growth {
-        Growth(Arc::clone(&self.shared))
+        self.shared.growth.clone()
     }
 
     /// To be woken when the log has grown.
@@ -177,7 +178,7 @@ impl LogWriter {
 
     fn publish(&self, files: &Files) {
         self.shared.heads.send_replace(files.heads);
-        self.shared.grown.notify_all();
+        self.shared.growth.tell(files.heads);
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
@@ -192,25 +193,31 @@ impl Shared {
     }
 }
 
-/// How a log grows, for those who read it in the process that writes it.
-#[derive(Clone, Debug)]
-pub struct Growth(Arc<Shared>);
+/// How a log grows, for threads that read it: told by its writer, or by whoever follows it in another process.
+#[derive(Clone, Debug, Default)]
+pub struct Growth(Arc<(Mutex<Heads>, Condvar)>);
 
 impl Growth {
+    /// Wakes readers: it reaches that far now.
+    pub fn tell(&self, heads: Heads) {
+        let (known, grown) = &*self.0;
+        *known.lock().unwrap_or_else(PoisonError::into_inner) = heads;
+        grown.notify_all();
+    }
+
     /// Blocks until the heads are others than `seen`, or the time is up; the heads then.
     pub fn wait(&self, seen: Heads, limit: Option<Duration>) -> Heads {
-        let files = self.0.lock();
-        let same = |files: &mut Files| files.heads == seen;
-        let files = match limit {
-            None => self.0.grown.wait_while(files, same),
-            Some(limit) => self
-                .0
-                .grown
-                .wait_timeout_while(files, limit, same)
-                .map(|(files, _)| files)
+        let (known, grown) = &*self.0;
+        let heads = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |heads: &mut Heads| *heads == seen;
+        let heads = match limit {
+            None => grown.wait_while(heads, same),
+            Some(limit) => grown
+                .wait_timeout_while(heads, limit, same)
+                .map(|(heads, _)| heads)
                 .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
         };
-        files.unwrap_or_else(PoisonError::into_inner).heads
+        *heads.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -174,6 +174,12 @@ impl BuildMachine {
         self.stops.all()
     }
 
+    /// When it goes on or ends by itself, on the boot clock; none while somebody is there or it is not paused.
+    #[must_use]
+    pub fn pause_ends(&self) -> Option<Duration> {
+        self.pauses.deadline(self.plan.limits.break_timeout)
+    }
+
     /// When the build times out, on the boot clock; none while it is paused or over.
     #[must_use]
     pub fn times_out(&self) -> Option<Duration> {

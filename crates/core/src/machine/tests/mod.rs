@@ -84,6 +84,8 @@ fn facts() -> BuildFacts {
         engine: "auto".to_owned(),
         resolved_image: None,
         buildspec: String::new(),
+        buildspec_file: None,
+        source_in_build: None,
         source: String::new(),
         resolved_source_version: None,
         secondary_sources: Vec::new(),

@@ -1,0 +1,123 @@
+//! The build's side: listed and read by the program that moves files.
+
+use crate::copy::CopyError;
+use runner_engine::files::{Failure, Files, FilesError, Replies, Requests};
+use runner_wire::abi::files::{DIRECTORY, stage};
+use runner_wire::files::{End, Facts, Reply, select, stage_name};
+use std::io;
+
+/// What is known of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) mode: u32,
+    pub(super) size: u64,
+    pub(super) modified: (i64, u32),
+    /// Where a link leads.
+    pub(super) target: Vec<u8>,
+}
+
+impl Seen {
+    fn of(facts: &Facts, target: &[u8]) -> Self {
+        Seen {
+            mode: facts.mode,
+            size: facts.size,
+            modified: (facts.modified, facts.modified_ns),
+            target: target.to_vec(),
+        }
+    }
+}
+
+/// A directory of the build.
+pub(super) struct Remote {
+    requests: Requests,
+    replies: Replies,
+}
+
+impl Remote {
+    pub(super) fn open(files: Files, root: &[u8]) -> Result<Self, CopyError> {
+        let Files { requests, replies } = files;
+        let mut remote = Remote { requests, replies };
+        remote.requests.root(root, 0).map_err(FilesError::from)?;
+        remote.requests.sync().map_err(FilesError::from)?;
+        loop {
+            match remote.replies.read()?.ok_or(FilesError::Ended)? {
+                Reply::Sync => return Ok(remote),
+                Reply::Root(_) => {}
+                Reply::Failed(failed) => {
+                    return Err(CopyError::remote(root, &Failure::from(failed)));
+                }
+                _ => return Err(nonsense()),
+            }
+        }
+    }
+
+    /// Tells all that is below it but directories, and what could not be looked at.
+    pub(super) fn list(
+        &mut self,
+        mut each: impl FnMut(&[u8], Result<Seen, String>) -> Result<(), CopyError>,
+    ) -> Result<(), CopyError> {
+        self.requests.select(select::RECURSIVE, b"").map_err(FilesError::from)?;
+        self.requests.sync().map_err(FilesError::from)?;
+        loop {
+            match self.replies.read()?.ok_or(FilesError::Ended)? {
+                Reply::Sync => return Ok(()),
+                Reply::Root(_) => {}
+                Reply::Entry(entry) if entry.facts.kind() == DIRECTORY => {}
+                Reply::Entry(entry) => {
+                    each(entry.path, Ok(Seen::of(&entry.facts, entry.target)))?;
+                }
+                Reply::Failed(failed) => each(failed.path, Err(why(failed.stage, failed.errno)))?,
+                Reply::Data(_) | Reply::Hole(_) | Reply::End(_) => return Err(nonsense()),
+            }
+        }
+    }
+
+    /// Gives a file's content out, piece by piece; why it is not whole, if it is not.
+    pub(super) fn read(
+        &mut self,
+        path: &[u8],
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<Result<(), String>, CopyError> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        self.requests.select(select::CONTENT, path).map_err(FilesError::from)?;
+        self.requests.sync().map_err(FilesError::from)?;
+        let mut whole = Err("it is gone".to_owned());
+        loop {
+            match self.replies.read()?.ok_or(FilesError::Ended)? {
+                Reply::Sync => return Ok(whole),
+                Reply::Root(_) => {}
+                Reply::Entry(entry) => {
+                    if entry.path != path {
+                        return Err(nonsense());
+                    }
+                }
+                Reply::Data(bytes) => each(bytes),
+                Reply::Hole(mut left) => {
+                    while left > 0 {
+                        let piece =
+                            usize::try_from(left).map_or(ZEROS.len(), |n| n.min(ZEROS.len()));
+                        each(&ZEROS[..piece]);
+                        left -= piece as u64;
+                    }
+                }
+                Reply::End(End::Whole) => whole = Ok(()),
+                Reply::End(End::Changed) => {
+                    whole = Err("it was written to while it was read".to_owned());
+                }
+                Reply::End(End::Unreadable(errno)) => {
+                    whole = Err(io::Error::from_raw_os_error(errno).to_string());
+                }
+                Reply::Failed(failed) => whole = Err(why(failed.stage, failed.errno)),
+            }
+        }
+    }
+}
+
+fn why(stage: u32, errno: i32) -> String {
+    debug_assert!(stage != stage::REQUEST, "a request of ours makes no sense");
+    format!("cannot {}: {}", stage_name(stage), io::Error::from_raw_os_error(errno))
+}
+
+fn nonsense() -> CopyError {
+    FilesError::Nonsense(runner_wire::files::FilesError::Content).into()
+}

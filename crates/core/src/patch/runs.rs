@@ -1,0 +1,175 @@
+//! What people have had run in the place of commands, found in a build's log.
+
+use super::Edit;
+use crate::debug::{DecisionKind, Place};
+use crate::event::{Block, Event, EventBody};
+use std::collections::BTreeMap;
+
+/// A run of another text than the buildspec's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EditedRun {
+    /// Its number.
+    pub run: u32,
+    /// Where it stands, and what was run. Secrets in it are masked.
+    pub edit: Edit,
+    /// Whether it has ended 0.
+    pub is_good: bool,
+}
+
+/// The runs of a build, as far as they concern its buildspec.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    /// What each place's command was at first.
+    texts: BTreeMap<Place, String>,
+    edited: Vec<EditedRun>,
+    /// The last run of each place that has ended 0.
+    good: BTreeMap<Place, u32>,
+    /// The run at hand.
+    at_hand: Option<(u32, Place)>,
+    /// What somebody has decided since the last run began.
+    decided: Option<DecisionKind>,
+}
+
+impl Runs {
+    /// Takes in the next event of the log.
+    pub fn take(&mut self, event: &Event) {
+        match &event.body {
+            EventBody::Intervened(done) => match done.what {
+                DecisionKind::Eval | DecisionKind::Set => {}
+                what => self.decided = Some(what),
+            },
+            EventBody::Paused { stop: Some(stop), .. } => {
+                // One that is edited before its first run was never begun as it is written.
+                if let Some(place) = stop.place.filter(|_| self.edited_text(stop.run).is_none()) {
+                    self.texts.entry(place).or_insert_with(|| stop.text.clone());
+                }
+            }
+            EventBody::CommandStarted { command, phase, block, index, text } => {
+                let Some(phase) = phase.user_phase().filter(|_| *block != Block::Eval) else {
+                    return;
+                };
+                let place = Place { phase, block: *block, index: *index };
+                let is_edited = match self.decided.take() {
+                    Some(DecisionKind::Edit) => true,
+                    // The same text once more.
+                    Some(DecisionKind::Retry) => {
+                        self.at_hand.is_some_and(|(run, _)| self.edited_text(run).is_some())
+                    }
+                    _ => false,
+                };
+                self.at_hand = Some((*command, place));
+                if is_edited {
+                    let edit = Edit { place, text: text.clone() };
+                    self.edited.push(EditedRun { run: *command, edit, is_good: false });
+                } else {
+                    self.texts.entry(place).or_insert_with(|| text.clone());
+                }
+            }
+            EventBody::CommandEnded { command, outcome, .. } => {
+                let at_hand = self.at_hand.filter(|(run, _)| run == command);
+                if let Some((run, place)) = at_hand.filter(|_| outcome.succeeded()) {
+                    self.good.insert(place, run);
+                    let edited = self.edited.iter_mut().find(|edited| edited.run == run);
+                    edited.into_iter().for_each(|edited| edited.is_good = true);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn edited_text(&self, run: u32) -> Option<&str> {
+        let found = self.edited.iter().find(|edited| edited.run == run);
+        found.map(|edited| edited.edit.text.as_str())
+    }
+
+    /// Every run of another text than the buildspec's.
+    #[must_use]
+    pub fn edited(&self) -> &[EditedRun] {
+        &self.edited
+    }
+
+    /// Of each place the edited run that counts: its last good one, unless the buildspec's own text has been
+    /// good since.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<&EditedRun> {
+        let counts = |edited: &&EditedRun| self.good.get(&edited.edit.place) == Some(&edited.run);
+        let mut wanted: Vec<&EditedRun> = self.edited.iter().filter(counts).collect();
+        wanted.sort_by_key(|edited| edited.edit.place);
+        wanted
+    }
+
+    /// What places held before they were edited.
+    #[must_use]
+    pub fn originals(&self) -> Vec<Edit> {
+        let is_edited = |place: &Place| self.edited.iter().any(|run| run.edit.place == *place);
+        let texts = self.texts.iter().filter(|(place, _)| is_edited(place));
+        texts.map(|(&place, text)| Edit { place, text: text.clone() }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::debug::{Client, Who};
+    use crate::event::{Intervention, Outcome};
+    use crate::phase::Phase;
+    use crate::time::WallTime;
+
+    /// A log with a run, or a decision, a word: `edit`, `retry`, `rerun`, or `INDEX TEXT CODE`.
+    fn runs(log: &[&str]) -> Runs {
+        let mut runs = Runs::default();
+        let mut command = 0;
+        let mut take = |body| {
+            runs.take(&Event { seq: 1, time: WallTime(0), build_id: String::new(), body });
+        };
+        for word in log {
+            let what = match *word {
+                "edit" => Some(DecisionKind::Edit),
+                "retry" => Some(DecisionKind::Retry),
+                "rerun" => Some(DecisionKind::Rerun),
+                "set" => Some(DecisionKind::Set),
+                _ => None,
+            };
+            if let Some(what) = what {
+                let by = Who { uid: 0, user: String::new(), client: Client::Cli };
+                let done = Intervention { by, what, command, place: None, text: None };
+                take(EventBody::Intervened(Box::new(done)));
+                continue;
+            }
+            let [index, text, code] = word.split(' ').collect::<Vec<_>>()[..] else { panic!() };
+            command += 1;
+            take(EventBody::CommandStarted {
+                command,
+                phase: Phase::Build,
+                block: Block::Commands,
+                index: index.parse().expect("a number"),
+                text: text.to_owned(),
+            });
+            let outcome = Outcome::Exited(code.parse().expect("a number"));
+            take(EventBody::CommandEnded { command, outcome, duration_ms: 0 });
+        }
+        runs
+    }
+
+    fn wanted(log: &[&str]) -> String {
+        let runs = runs(log);
+        let shown = |run: &&EditedRun| format!("{}={}", run.edit.place, run.edit.text);
+        runs.wanted().iter().map(shown).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_counts_is_the_last_good_run_of_a_place() {
+        assert_eq!(wanted(&["0 a 1", "edit", "0 b 0", "1 c 0"]), "build:1=b");
+        assert_eq!(wanted(&["0 a 1", "edit", "0 b 1"]), "");
+        assert_eq!(wanted(&["0 a 1", "edit", "0 b 1", "edit", "0 c 0"]), "build:1=c");
+        // The edited text once more.
+        assert_eq!(wanted(&["0 a 1", "edit", "0 b 1", "set", "retry", "0 b 0"]), "build:1=b");
+        assert_eq!(wanted(&["0 a 1", "retry", "0 a 0"]), "");
+        // The buildspec's own has been good since.
+        assert_eq!(wanted(&["0 a 1", "edit", "0 b 0", "1 c 1", "rerun", "0 a 0", "1 c 0"]), "");
+        let two = ["1 a 1", "edit", "1 b 0", "rerun", "0 c 1", "edit", "0 d 0", "1 a 1"];
+        assert_eq!(wanted(&two), "build:1=d build:2=b");
+        let originals = runs(&two).originals();
+        assert_eq!(originals.iter().map(|edit| &*edit.text).collect::<Vec<_>>(), ["c", "a"]);
+    }
+}

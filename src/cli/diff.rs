@@ -1,0 +1,218 @@
+//! `runner diff`: what a build has changed in its source.
+
+use super::error::{CliError, OURS};
+use super::home::open;
+use clap::Args;
+use runner_client::Client;
+use runner_client::diff::{Change, NodeKind, Stat, Trees, diff as compare, patch_of, stat_of};
+use runner_core::plain;
+use runner_folder::events::Follower;
+use runner_folder::state::{Known, LookupError, Need, find};
+use runner_host::stdio::{Out, has_colors, is_gone, of_output, say};
+use std::ffi::OsString;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The widest bar of `--stat`.
+const BAR: usize = 40;
+
+/// `runner diff`
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct DiffArgs {
+    #[command(flatten)]
+    build: super::builds::BuildArg,
+    /// How many lines of each file have changed
+    #[arg(long, conflicts_with = "patch")]
+    stat: bool,
+    /// The changes themselves, for `git apply`
+    #[arg(long)]
+    patch: bool,
+    /// Only these files of the source, and what is below them
+    #[arg(last = true, value_name = "PATH")]
+    paths: Vec<OsString>,
+}
+
+const HELP: &str = "\
+Compares the source as the build sees it now with the source on this machine: A is new, M has changed, D is gone.
+The build must be live. What git keeps in .git is left out, and so are owners and times. What cannot be compared is
+named, and the exit status is 3.";
+
+/// Shows what has changed.
+pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
+    let known = find(&open()?, args.build.name(), Need::Live).map_err(|error| {
+        let is_over = matches!(
+            error,
+            LookupError::Ended { .. } | LookupError::AllEnded { .. } | LookupError::NoneLive
+        );
+        let error = CliError::from(error);
+        if is_over { error.hint("the files of a build go when it ends") } else { error }
+    })?;
+    let (here, there) = places(&known)?;
+    let only: Vec<Vec<u8>> = args.paths.iter().map(|path| relative(path.as_bytes())).collect();
+    let has_content = args.stat || args.patch;
+    let trees = Trees { here: Path::new(&here), there: there.as_bytes(), only: &only, has_content };
+    let client = Client::connect(&known.dir)?;
+    let mut shown = Shown {
+        out: BufWriter::new(Out),
+        is_terminal: io::stdout().is_terminal(),
+        is_over: false,
+        rows: Vec::new(),
+        left_out: 0,
+    };
+    let problems = compare(client, &trees, &|text| say(text), &mut |change| match args {
+        DiffArgs { patch: true, .. } => shown.patch(&change),
+        DiffArgs { stat: true, .. } => shown.count(&change),
+        _ => shown.name(&change),
+    })?;
+    let problems = problems + shown.left_out;
+    let flushed = shown.table().and_then(|()| shown.out.flush());
+    match flushed {
+        Err(error) if !is_gone(&error) => return Err(CliError::of(OURS, of_output(error))),
+        _ => {}
+    }
+    if problems > 0 {
+        let things = if problems == 1 { "thing is" } else { "things are" };
+        return Err(CliError::ours(format!("{problems} {things} not compared; see above")));
+    }
+    Ok(0)
+}
+
+/// The source on this machine, and in the build.
+fn places(known: &Known) -> Result<(String, String), CliError> {
+    let failed =
+        |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
+    let mut log = Follower::open(&known.dir).map_err(failed)?;
+    let facts = log.catch_up().map_err(failed)?.map(|view| view.facts.clone());
+    let places = facts.and_then(|facts| Some((facts.source, facts.source_in_build?)));
+    places.ok_or_else(|| CliError::ours("the build has not begun yet"))
+}
+
+/// A path as the trees have it.
+fn relative(path: &[u8]) -> Vec<u8> {
+    let names = path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+    names.collect::<Vec<_>>().join(&b'/')
+}
+
+struct Shown {
+    out: BufWriter<Out>,
+    is_terminal: bool,
+    /// Nobody reads any more.
+    is_over: bool,
+    rows: Vec<(String, Stat)>,
+    left_out: u64,
+}
+
+impl Shown {
+    fn name(&mut self, change: &Change) -> io::Result<()> {
+        let letter = match (&change.old, &change.new) {
+            (None, _) => 'A',
+            (_, None) => 'D',
+            // A link in the place of a file, and the like.
+            (Some(old), Some(new))
+                if (old.kind == NodeKind::Link) != (new.kind == NodeKind::Link) =>
+            {
+                'T'
+            }
+            _ => 'M',
+        };
+        self.write(format!("{letter}  {}\n", plain::name(&change.path)).as_bytes())
+    }
+
+    fn count(&mut self, change: &Change) -> io::Result<()> {
+        self.rows.push((plain::name(&change.path), stat_of(change)));
+        Ok(())
+    }
+
+    fn patch(&mut self, change: &Change) -> io::Result<()> {
+        let Some(patch) = patch_of(change) else {
+            self.left_out += 1;
+            say(&format!("{}: too large for a patch", plain::name(&change.path)));
+            return Ok(());
+        };
+        if !self.is_terminal {
+            // As it is: a tool reads it.
+            return self.write(&patch);
+        }
+        let text = String::from_utf8_lossy(&patch).into_owned();
+        let colored = has_colors(&io::stdout());
+        for line in plain::lines(&text).lines() {
+            let color = match line.as_bytes().first() {
+                Some(b'+') => "\x1b[32m",
+                Some(b'-') => "\x1b[31m",
+                Some(b'@') => "\x1b[36m",
+                _ => "",
+            };
+            let line = match colored && !color.is_empty() {
+                true => format!("{color}{line}\x1b[0m\n"),
+                false => format!("{line}\n"),
+            };
+            self.write(line.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// What `--stat` shows, once all is known.
+    fn table(&mut self) -> io::Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let lines = |stat: &Stat| match stat {
+            Stat::Lines { added, removed } => (*added, *removed),
+            _ => (0, 0),
+        };
+        let total = |(added, removed)| added + removed;
+        let most = rows.iter().map(|(_, stat)| total(lines(stat))).max().unwrap_or(0);
+        let scaled = |count: usize| match most > BAR {
+            true => (count * BAR).div_ceil(most),
+            false => count,
+        };
+        for (name, stat) in &rows {
+            let what = match stat {
+                Stat::Lines { added, removed } => format!(
+                    "{:>5} {}{}",
+                    added + removed,
+                    "+".repeat(scaled(*added)),
+                    "-".repeat(scaled(*removed))
+                ),
+                Stat::Binary { old, new } => format!("  Bin {old} -> {new} bytes"),
+                Stat::Unknown => "  not looked at: too large".to_owned(),
+            };
+            self.write(format!(" {name:<width$} | {}\n", what.trim_end()).as_bytes())?;
+        }
+        if !rows.is_empty() {
+            let sums = rows.iter().map(|(_, stat)| lines(stat));
+            let (added, removed) = sums.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            let files = rows.len();
+            let text =
+                format!(" {files} file(s) changed, {added} line(s) added, {removed} removed\n");
+            self.write(text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.is_over {
+            return Ok(());
+        }
+        match self.out.write_all(bytes) {
+            // `runner diff | head`
+            Err(error) if is_gone(&error) => {
+                self.is_over = true;
+                Ok(())
+            }
+            done => done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_as_the_trees_have_them() {
+        assert_eq!(relative(b"./a//b/"), b"a/b");
+        assert_eq!(relative(b"/a"), b"a");
+    }
+}

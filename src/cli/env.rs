@@ -1,0 +1,85 @@
+//! `runner env`: the variables of a live build's next command.
+
+use super::error::{CliError, OURS};
+use super::home::open;
+use super::values::Format;
+use clap::Args;
+use runner_client::Client;
+use runner_core::exports::quote;
+use runner_core::plain;
+use runner_folder::state::{Known, Need, find};
+use runner_wire::control::{Answer, Request, VariableLine};
+use serde::Serialize;
+
+/// `runner env`
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct EnvArgs {
+    #[command(flatten)]
+    build: super::builds::BuildArg,
+    /// Those alone that the last command has changed
+    #[arg(long)]
+    changed: bool,
+    /// How they are shown
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+const HELP: &str = "Secrets are shown as ***, in values before and after alike.";
+
+/// A variable in JSON.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    value: Option<&'a str>,
+    before: Option<&'a str>,
+    changed: bool,
+}
+
+impl<'a> From<&'a VariableLine> for Row<'a> {
+    fn from(line: &'a VariableLine) -> Self {
+        let VariableLine { name, value, before, is_changed } = line;
+        Row { name, value: value.as_deref(), before: before.as_deref(), changed: *is_changed }
+    }
+}
+
+/// Shows the variables.
+pub(super) fn env(args: &EnvArgs) -> Result<u8, CliError> {
+    let known = find(&open()?, args.build.name(), Need::Live)?;
+    let mut all = variables(&known)?;
+    all.retain(|line| if args.changed { line.is_changed } else { line.value.is_some() });
+    let text = match args.format {
+        Format::Text => all.iter().map(|line| shown(line, args.changed)).collect(),
+        Format::Json => {
+            let rows: Vec<Row<'_>> = all.iter().map(Row::from).collect();
+            let text =
+                serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
+            plain::json(&text).into_owned() + "\n"
+        }
+    };
+    super::answer(text)
+}
+
+/// The variables of the commands to come, and what they were before the last one.
+pub(super) fn variables(known: &Known) -> Result<Vec<VariableLine>, CliError> {
+    match Client::connect(&known.dir)?.ask(&Request::Variables)? {
+        Answer::Variables(all) => Ok(all),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// As a shell would take it; behind it what it was, where that is wanted.
+fn shown(line: &VariableLine, with_before: bool) -> String {
+    let value = |value: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+,=-".contains(c);
+        if value.chars().all(is_plain) { value.to_owned() } else { quote(value) }
+    };
+    let now = line.value.as_deref().map_or_else(String::new, |now| format!("={}", value(now)));
+    let before = match (&line.before, &line.value) {
+        _ if !with_before => String::new(),
+        (Some(before), Some(_)) => format!("  # was {}", value(before)),
+        (Some(before), None) => format!("  # unset, was {}", value(before)),
+        (None, _) => "  # new".to_owned(),
+    };
+    format!("{}{now}{before}\n", line.name)
+}

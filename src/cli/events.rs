@@ -1,0 +1,59 @@
+//! `runner events`: a build's log for programs, live or ended.
+
+use super::course::Course;
+use super::error::CliError;
+use super::home::open;
+use crate::terminal::Json;
+use clap::Args;
+use runner_core::event::SCHEMA;
+use runner_folder::events::{LogReader, OutputReader};
+use runner_folder::state::{Need, find};
+use runner_host::stdio::{Out, is_gone};
+use std::io;
+
+/// Options of `runner events`.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct EventsArgs {
+    #[command(flatten)]
+    build: super::builds::BuildArg,
+    /// Show what comes until the build has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Print the JSON Schema that every line fits, and nothing else
+    #[arg(long, conflicts_with_all = ["follow", "build"])]
+    schema: bool,
+}
+
+const HELP: &str = "\
+One event a line, as `runner run --log-format json` prints them. A reader passes over types and fields that it does
+not know; schemaVersion is raised when that is not enough.";
+
+/// Prints the log.
+pub(super) fn events(args: &EventsArgs) -> Result<u8, CliError> {
+    if args.schema {
+        return super::answer(SCHEMA);
+    }
+    let home = open()?;
+    let known = find(&home, args.build.name(), Need::Reading)?;
+    let failed =
+        |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
+    let mut reader = LogReader::open(&known.dir).map_err(failed)?;
+    let mut output = OutputReader::open(&known.dir).map_err(failed)?;
+    let mut lines = Json::new(Out);
+    let mut show = || match lines.rest(&mut reader, &mut output) {
+        // `runner events | head`
+        Err(error) if is_gone(&error) => Ok(false),
+        Err(error) => Err(failed(error)),
+        Ok(()) => Ok(true),
+    };
+    if !args.follow {
+        return show().map(|_| 0);
+    }
+    let mut course = Course::of(&home, &known)?;
+    while show()? && course.record().is_none() {
+        course.next(None)?;
+    }
+    // What came between the last look and the end.
+    show().map(|_| 0)
+}

@@ -1,0 +1,221 @@
+//! `runner run --on-stop exit`: the build runs in a process of its own (`headless`) and is shown here until it is
+//! paused for the first time, or ends.
+//!
+//! For scripts and agents, which come back with other verbs. The build keeps nothing of this program: neither its
+//! terminal nor its standard streams, so that whoever reads those comes to their end.
+
+use super::error::{CliError, OURS, PAUSED};
+use super::headless::BUILD_ARG;
+use crate::terminal::{Face, Shown};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runner_build::{Begun, BuildRequest, Face as _};
+use runner_client::Client;
+use runner_core::time::WallTime;
+use runner_folder::events::{Follower, Growth, Heads};
+use runner_folder::state::{BuildDir, Changes, Home};
+use runner_host::clock;
+use runner_host::signals::Signals;
+use runner_host::stdio::say;
+use runner_wire::control::{Answer, Request};
+use serde::Deserialize;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// What ends a program of a person's.
+const ENDS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+/// Longest answer to a request.
+const MAX_ANSWER: u64 = 1 << 20;
+
+/// What is said of a request.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Begin {
+    Started { id: String, uuid: String },
+    Failed { code: u8, message: String, hints: Vec<String> },
+}
+
+/// What has happened.
+enum Happened {
+    /// The log has grown, or the build's owner has let go of it.
+    Change,
+    Ended(io::Result<ExitStatus>),
+    Asked(Signal),
+}
+
+/// Runs the build until it is paused or over; the exit code.
+pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u8, CliError> {
+    // Before any thread starts.
+    let signals = Signals::listen(&ENDS).map_err(failed("listen for signals"))?;
+    // Nobody stays here who could press a key or open an endpoint.
+    let mut face = Face::new(Shown { sessions: false, ..shown }, home)
+        .map_err(failed("listen for signals"))?;
+    let (child, id, uuid) = begin(request)?;
+    let dir = BuildDir::of(home, &uuid);
+    // Before the first look, so that nothing happens in between.
+    let changes =
+        Changes::of_build(dir.path(), dir.listing()).map_err(failed("follow the build"))?;
+    let growth = Growth::default();
+    let begun = Begun { id: &id, uuid: &uuid, dir: &dir, growth: growth.clone() };
+    let mut log = follow(&dir, &changes).map_err(failed("follow the build"))?;
+    face.begin(&begun).map_err(failed("show the build"))?;
+    let pid = child.id();
+    let happened = listen(child, changes, signals).map_err(failed("start a thread"))?;
+    let mut code = None;
+    while let Ok(what) = happened.recv() {
+        match what {
+            Happened::Change => {}
+            Happened::Asked(signal) => {
+                // It is gone: then its end is on its way.
+                let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+            }
+            Happened::Ended(status) => {
+                let status = status.map_err(failed("wait for the build"))?;
+                code = Some(status.code().and_then(|code| u8::try_from(code).ok()));
+            }
+        }
+        let is_paused = log
+            .catch_up()
+            .map_err(failed("read the build's log"))?
+            .is_some_and(|view| !view.paused.is_empty());
+        let heads = reached(&dir);
+        growth.tell(Heads { closed: is_paused || code.is_some(), ..heads });
+        if is_paused && code.is_none() {
+            face.join();
+            return Ok(paused(&dir, &id));
+        }
+        if code.is_some() {
+            face.join();
+            break;
+        }
+    }
+    code.flatten().ok_or_else(|| {
+        // The next look at it puts that right.
+        let _ = super::home::open();
+        CliError::ours(format!("build {id} was killed"))
+    })
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> CliError {
+    move |error| CliError::of(OURS, io::Error::new(error.kind(), format!("cannot {what}: {error}")))
+}
+
+/// Starts the build; its id and uuid.
+fn begin(request: &BuildRequest) -> Result<(Child, String, String), CliError> {
+    let start = failed("start the build");
+    let request = serde_json::to_vec(request).map_err(|error| start(error.into()))?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg(BUILD_ARG)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(&start)?;
+    // One that does not read to the end says why.
+    let sent = child.stdin.take().map(|mut stdin| stdin.write_all(&request));
+    let mut line = String::new();
+    let answer = child
+        .stdout
+        .take()
+        .map(|stdout| BufReader::new(stdout.take(MAX_ANSWER)).read_line(&mut line));
+    answer.transpose().map_err(&start)?;
+    match serde_json::from_str(&line) {
+        Ok(Begin::Started { id, uuid }) => Ok((child, id, uuid)),
+        Ok(Begin::Failed { code, message, hints }) => {
+            let _ = child.wait();
+            Err(CliError::new(code, message).hints(hints))
+        }
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            sent.transpose().map_err(&start)?;
+            Err(start(error.into()))
+        }
+    }
+}
+
+/// The build's log, which is there a moment after the build has begun.
+fn follow(dir: &BuildDir, changes: &Changes) -> io::Result<Follower> {
+    loop {
+        match Follower::open(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_owned() => {
+                changes.wait(None)?;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// How far the log reaches now.
+fn reached(dir: &BuildDir) -> Heads {
+    let length = |path: std::path::PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+    Heads {
+        output: length(dir.output()),
+        events: length(dir.events()),
+        complete: false,
+        closed: false,
+    }
+}
+
+/// Tells all that happens, from a thread each.
+fn listen(
+    mut child: Child,
+    changes: Changes,
+    signals: Signals,
+) -> io::Result<mpsc::Receiver<Happened>> {
+    let (tell, happened) = mpsc::channel();
+    // What was there before anybody listened.
+    let _ = tell.send(Happened::Change);
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+    };
+    let told = tell.clone();
+    spawn(
+        "changes",
+        Box::new(
+            move || {
+                while changes.wait(None).is_ok() && told.send(Happened::Change).is_ok() {}
+            },
+        ),
+    )?;
+    let told = tell.clone();
+    spawn(
+        "signals",
+        Box::new(move || {
+            loop {
+                let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut ready, PollTimeout::NONE);
+                if let Some(signal) = signals.next()
+                    && told.send(Happened::Asked(signal)).is_err()
+                {
+                    return;
+                }
+            }
+        }),
+    )?;
+    spawn("build", Box::new(move || drop(tell.send(Happened::Ended(child.wait())))))?;
+    Ok(happened)
+}
+
+/// The last word: which build it is, and until when it waits.
+fn paused(dir: &BuildDir, id: &str) -> u8 {
+    let status = Client::connect(dir).and_then(|mut client| client.ask(&Request::Status));
+    let left = match status {
+        Ok(Answer::Status(status)) => status.pause_left_s,
+        _ => None,
+    };
+    let until = left.map(|left| {
+        let WallTime(now) = clock::wall();
+        let left = i64::try_from(Duration::from_secs(left).as_micros()).unwrap_or(i64::MAX);
+        WallTime(now.saturating_add(left) / 1_000_000 * 1_000_000)
+    });
+    say(&match until {
+        Some(until) => format!("{id} is paused until {until}"),
+        None => format!("{id} is paused"),
+    });
+    PAUSED
+}

@@ -1,0 +1,69 @@
+//! Where a build stands: the stop it is at, what was run there, and what can be decided.
+
+use super::error::CliError;
+use crate::terminal::stop_lines;
+use runner_client::Client;
+use runner_core::event::{EventBody, PauseId, StopFacts};
+use runner_core::plain;
+use runner_folder::events::LogReader;
+use runner_folder::state::Known;
+use runner_wire::control::{Answer, Request, Status};
+use std::io;
+
+/// What the log says of a stop.
+struct Stop {
+    pause: PauseId,
+    facts: StopFacts,
+    directory: String,
+}
+
+/// Says it on standard output.
+pub(super) fn show(known: &Known) -> Result<(), CliError> {
+    let failed =
+        |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
+    let status = match Client::connect(&known.dir)?.ask(&Request::Status)? {
+        Answer::Status(status) => status,
+        _ => return Ok(()),
+    };
+    let mut lines = Vec::new();
+    match stop(known).map_err(failed)? {
+        Some(Stop { facts, directory, .. }) => {
+            lines.extend(stop_lines(&facts));
+            lines.push(format!("  directory    {directory}"));
+            let verbs: Vec<_> = facts.decisions.iter().map(|decision| decision.verb()).collect();
+            lines.push(format!("  to decide    {}", verbs.join(", ")));
+        }
+        None => lines.push(format!("{} in {}", status.state, status.phase)),
+    }
+    lines.push(format!("  sessions     {}", status.sessions));
+    lines.extend(left(&status).map(|left| format!("  time left    {left}")));
+    let text: String = lines.iter().map(|line| format!("{}\n", plain::lines(line))).collect();
+    super::answer(text).map(drop)
+}
+
+/// The stop that a build is at.
+fn stop(known: &Known) -> io::Result<Option<Stop>> {
+    let mut log = LogReader::open(&known.dir)?;
+    let mut at = None;
+    while let Some(event) = log.next_event()? {
+        match event.body {
+            EventBody::Paused { pause, stop: Some(facts), directory, .. } => {
+                at = Some(Stop { pause, facts: *facts, directory });
+            }
+            EventBody::Resumed { pause, .. } => {
+                at.take_if(|stop: &mut Stop| stop.pause == pause);
+            }
+            _ => {}
+        }
+    }
+    Ok(at)
+}
+
+fn left(status: &Status) -> Option<String> {
+    let time = |seconds: u64| format!("{}:{:02}", seconds / 60, seconds % 60);
+    match (status.pause_left_s, status.time_left_s) {
+        (Some(left), _) => Some(format!("{} until the pause ends by itself", time(left))),
+        (None, Some(left)) => Some(format!("{} until the build times out", time(left))),
+        (None, None) => None,
+    }
+}
