@@ -355,6 +355,7 @@ async fn output_of(container: &dyn Container, argv: &[&str]) -> Result<String, S
         user: Ids::default(),
         stdio: Stdio::Merged,
         toolbox: false,
+        of_build: false,
     };
     let process = container.exec(spec).await.map_err(|error| error.to_string())?;
     let Ends::Merged(pipe) = process.ends else { return Err("it has no output".to_owned()) };

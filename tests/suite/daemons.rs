@@ -3,6 +3,7 @@
 //! Each promise is kept by both. Podman is tried as whoever runs the tests: as root with root's
 //! containers, as a user with that user's.
 
+use super::debugger::{WALK, whole_walk};
 use crate::common::docker::Docker;
 use crate::common::engines::Engine::{self, Docker as D, Podman as P};
 use crate::common::podman::Podman;
@@ -16,7 +17,7 @@ use std::os::unix::net::UnixStream;
 cases! {
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] =>
         docker_the_walk, docker_limits, docker_network, docker_the_source_is_copied, docker_mounts, docker_users, docker_ctrl_c,
-        docker_kill_9, docker_files_of_images, docker_copies_and_ports, docker_a_lost_shell, docker_what_it_has_not,
+        docker_kill_9, docker_debugs, docker_files_of_images, docker_copies_and_ports, docker_a_lost_shell, docker_what_it_has_not,
         docker_for_a_user_who_is_not_root, auto_takes_docker_where_namespaces_are_closed,
         a_daemon_that_is_not_there, a_daemon_on_the_network;
     [Root, Image("busybox"), Program("dockerd"), Program("docker"), Program("docker-registry"),
@@ -26,7 +27,7 @@ cases! {
     [Users, Image("busybox"), Program("podman"), Program("runc"), Program("gcc")] => podman_walls;
     [Users, Image("busybox"), Program("podman"), Program("runc")] =>
         podman_the_walk, podman_limits, podman_network, podman_the_source_is_copied, podman_mounts, podman_users, podman_ctrl_c,
-        podman_kill_9, podman_files_of_images, podman_copies_and_ports, podman_a_lost_shell, podman_what_it_has_not, podman_with_a_service_that_runs;
+        podman_kill_9, podman_debugs, podman_files_of_images, podman_copies_and_ports, podman_a_lost_shell, podman_what_it_has_not, podman_with_a_service_that_runs;
     [Users, Image("busybox"), Program("podman"), Program("runc"), Program("docker-registry"),
         Program("skopeo"), Program("umoci")] => podman_pulls, podman_pulls_as_the_caller;
 }
@@ -36,6 +37,19 @@ fn docker_the_walk() {
 }
 fn podman_the_walk() {
     the_walk(P);
+}
+
+fn docker_debugs() {
+    debugs(D);
+}
+fn podman_debugs() {
+    debugs(P);
+}
+
+fn debugs(engine: Engine) {
+    let bed = engine.bed();
+    whole_walk(&bed, bed.start(&build(&WALK), &engine.options(&["--break-on", "failure"])));
+    engine.has_nothing_left(&bed);
 }
 
 fn docker_a_lost_shell() {

@@ -1,14 +1,37 @@
 //! The debugger: a build stops, somebody mends it, and the runs that count decide.
 
-use crate::common::{Bed, Running, build, cases, list};
+use crate::common::{Bed, Running, build, cases, list, until};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 cases! {
     [Containers, Image("busybox")] => a_failure_is_mended_and_run_again, a_text_is_edited,
         a_skipped_failure_stands, step_by_step, an_abort_runs_nothing_more, breakpoints_come_and_go,
-        from_an_earlier_place, a_text_is_evaluated, what_does_not_apply, nobody_comes, a_log_is_written_and_nothing_stops;
+        from_an_earlier_place, a_text_is_evaluated, a_command_stands_still,
+        a_paused_command_is_ended, a_line_is_waited_for, silence_and_time,
+        what_a_stop_shows, nothing_is_left_of_a_frozen_build, what_does_not_apply, nobody_comes, a_log_is_written_and_nothing_stops;
     [] => what_does_not_parse;
+}
+
+/// Commands of [`whole_walk`].
+pub(crate) const WALK: [&str; 2] =
+    ["export A=1; echo begun; while ! test -e go; do sleep 0.01; done", "test $A = 3"];
+
+/// A build that was started with `--break-on failure`: paused in its middle, gone on, mended, in any engine.
+pub(crate) fn whole_walk(bed: &Bed, running: Running) {
+    running.stdout.wait_for("begun\n");
+    bed.runner(["pause"]).code(0);
+    wait_for_stop(&running, "in the middle of build:1");
+    // A session goes on.
+    bed.runner(["exec", "--", "touch", "go"]).code(0);
+    assert_eq!(bed.events("command_ended").len(), 0);
+    bed.runner(["resume"]).code(0);
+    wait_for_stop(&running, "because build:2 has failed");
+    assert_eq!(bed.runner(["eval", "A=2; echo $A"]).code(0).stdout, "2\n");
+    bed.runner(["set", "A=3"]).code(0);
+    bed.runner(["retry"]).code(0);
+    running.ends(0);
 }
 
 /// Starts a build and waits until it has stopped as `at` says.
@@ -158,7 +181,7 @@ fn a_text_is_evaluated() {
     let options = ["--break-on", "before:build:2", "-e", "B=b"];
     let running = stopped(&bed, &commands, &options, "before build:2");
     // The state it leaves is that of the commands to come; how it ends fails nothing.
-    let done = bed.runner(["eval", "A=2; cd /; echo $A; exit 3"]).code(3);
+    let done = bed.runner(["eval", "A=2; cd /; echo $A; (exit 3)"]).code(3);
     assert_eq!(done.stdout, "2\n");
     bed.runner(["set", "A=3"]).code(0);
     bed.runner(["set", "demo", "--unset", "B"]).code(0);
@@ -172,6 +195,128 @@ fn a_text_is_evaluated() {
     assert_eq!(what.collect::<Vec<_>>(), ["eval", "set", "set", "eval"]);
 }
 
+/// Whether a process counts on: the lines that `ticks` has when a while has passed by its own clock.
+fn ticks(bed: &Bed) -> usize {
+    let count = || {
+        let text = bed.runner(["exec", "--", "cat", "/tmp/ticks"]).code(0).stdout;
+        text.lines().count()
+    };
+    let before = count();
+    // Another process of the same container takes its turns meanwhile.
+    bed.runner(["exec", "--", "sh", "-c", "for i in 1 2 3 4 5 6; do sleep 0.05; done"]).code(0);
+    count() - before
+}
+
+/// Counts until `/tmp/go` is there.
+const TICKS: &str =
+    "echo begun; while ! test -e /tmp/go; do echo >> /tmp/ticks; sleep 0.01; done; echo $?";
+
+fn a_command_stands_still() {
+    let bed = Bed::new();
+    let running = bed.start(&build(&[TICKS, "echo next"]), &["-e", "A=1"]);
+    running.stdout.wait_for("begun\n");
+    bed.runner(["pause"]).code(0);
+    wait_for_stop(&running, "in the middle of build:1");
+    assert_eq!(ticks(&bed), 0);
+    bed.runner(["pause"]).code(2).says("stands still already");
+    bed.runner(["eval", "true"]).code(2).says("in the middle of a command");
+    bed.runner(["set", "A=2"]).code(0);
+    let stop = &bed.events("paused")[0]["stop"];
+    assert_eq!((&stop["kind"], &stop["scene"]["output"]), (&"pause".into(), &"begun".into()));
+    bed.runner(["step"]).code(0);
+    assert!(ticks(&bed) > 0);
+    bed.runner(["exec", "--", "touch", "/tmp/go"]).code(0);
+    wait_for_stop(&running, "before build:2");
+    assert_eq!(bed.runner(["eval", "echo $A"]).code(0).stdout, "2\n");
+    bed.runner(["pause"]).code(2).says("stopped already");
+    bed.resume(running);
+}
+
+fn a_paused_command_is_ended() {
+    let bed = Bed::new();
+    let commands = [TICKS, "echo next"];
+    let running = bed.start(&build(&commands), &["--break-on", "output:/begun/"]);
+    wait_for_stop(&running, "in the middle of build:1");
+    bed.runner(["retry", "--text", "echo begun again; sleep 60"]).code(0);
+    wait_for_stops(&running, "in the middle of build:1", 2);
+    bed.runner(["skip"]).code(0);
+    running.ends(1);
+    let text = fs::read_to_string(bed.only().join("output.log")).unwrap();
+    assert_eq!(text, "begun\nbegun again\nnext\n");
+    // The end of a build that stands still is as soon as any.
+    let bed = Bed::new();
+    let running = bed.start(&build(&commands), &["--break-on", "output:/begun/"]);
+    wait_for_stop(&running, "in the middle of build:1");
+    bed.runner(["stop"]).code(0);
+    running.ends(5);
+}
+
+fn a_line_is_waited_for() {
+    let bed = Bed::new();
+    let commands = ["echo $TOKEN one; echo two; printf \"$TOKEN one\"", "echo three; false"];
+    let on = ["output:/^[*]{3} one/ log \"seen in {place}\"", "failure if output =~ /^three/"];
+    let mut options = vec!["-e", "TOKEN=hunter2-x", "--mask", "TOKEN"];
+    on.iter().for_each(|on| options.extend(["--break-on", on]));
+    let running = stopped(&bed, &commands, &options, "because build:2 has failed");
+    let logged = bed.events("logged");
+    assert_eq!((logged.len(), &logged[0]["text"]), (2, &"seen in build:1".into()));
+    bed.runner(["resume"]).code(0);
+    running.ends(1);
+}
+
+fn silence_and_time() {
+    let bed = Bed::new();
+    let commands = ["echo begun; sleep 60", "sleep 60", "true"];
+    let options = ["--break-on", "idle:50ms", "--break-on", "longer:50ms if place == 'build:2'"];
+    let running = stopped(&bed, &commands, &options, "in the middle of build:1");
+    bed.runner(["skip"]).code(0);
+    wait_for_stop(&running, "in the middle of build:2");
+    bed.runner(["abort"]).code(0);
+    running.ends(5);
+}
+
+fn what_a_stop_shows() {
+    let bed = Bed::new();
+    let commands = ["A=2; cd /tmp; echo 1; echo 2 >&2; B=b gerp x"];
+    let options = ["-e", "A=1", "--break-on", "failure"];
+    let running = stopped(&bed, &commands, &options, "because build:1 has failed");
+    let paused = &bed.events("paused")[0];
+    let scene = &paused["stop"]["scene"];
+    assert_eq!(scene["failure"], "exit status 127: `gerp` is not on PATH; `grep` is");
+    assert!(scene["output"].as_str().unwrap().starts_with("1\n2\n"), "{scene}");
+    let changed = serde_json::json!([{"name": "A", "before": "1", "now": "2"}]);
+    assert_eq!((&scene["changed"], &paused["directory"]), (&changed, &"/tmp".into()));
+    assert_eq!(paused["stop"]["line"], 5);
+    bed.runner(["resume"]).code(0);
+    running.ends(1);
+}
+
+fn nothing_is_left_of_a_frozen_build() {
+    let bed = Bed::new();
+    let mark = bed.home().display().to_string();
+    let command =
+        format!("echo begun; sh -c 'sleep 60; true' {mark} & sh -c 'sleep 60; true' {mark}");
+    let running = bed.start(&build(&[&command]), &[]);
+    running.stdout.wait_for("begun\n");
+    bed.runner(["pause"]).code(0);
+    wait_for_stop(&running, "in the middle of build:1");
+    assert!(is_there(&mark));
+    running.signal(Signal::SIGKILL);
+    drop(running);
+    until("nothing runs", || !is_there(&mark));
+    bed.runner(["ps"]).code(0).says("was left by a runner that was killed");
+    assert_eq!(bed.record()["buildStatus"], "FAULT");
+}
+
+/// Whether a shell was started with such an argument.
+fn is_there(argument: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        command.starts_with("sh\0-c\0sleep") && command.contains(argument)
+    })
+}
+
 fn what_does_not_apply() {
     let bed = Bed::new();
     let running =
@@ -182,7 +327,7 @@ fn what_does_not_apply() {
     bed.resume(running);
     let bed = Bed::new();
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
-    bed.runner(["step"]).code(2).says("the build is not stopped");
+    bed.runner(["step"]).code(2).says("a process of the build waits at a breakpoint");
     bed.resume(running);
 }
 
@@ -211,8 +356,7 @@ fn what_does_not_parse() {
     for (breakpoint, says) in [
         ("failure if staus == 1", "column 12: `staus` is not known"),
         ("before:build:2", "build has one command"),
-        ("output:/x/", "this version has no breakpoints with output:"),
-        ("failure if output =~ /x/", "a look at `output`"),
+        ("wrote:*.o", "known only with checkpoints"),
     ] {
         bed.build(&spec, &["--break-on", breakpoint]).code(2).says(says);
     }

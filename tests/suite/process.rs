@@ -1,5 +1,6 @@
 //! The engine `process`: the same build, sessions and ends without a container.
 
+use super::debugger::{WALK, whole_walk};
 use crate::common::{Bed, Running, build, cases, outcome, until};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 
 cases! {
-    [] => the_walk, a_terminal, descendants_end_with_the_build, a_stop_ends_them,
+    [] => the_walk, the_debuggers_walk, a_terminal, descendants_end_with_the_build, a_stop_ends_them,
         kill_9_of_the_runner, the_source_is_copied, repositories_are_copied, two_at_once, no_image_and_no_mounts;
     [Root] => another_user_can_pause;
 }
@@ -66,6 +67,13 @@ fn nothing_is_left(bed: &Bed) {
     if let Ok(target) = fs::read_link("/codebuild") {
         assert!(!target.starts_with(layer(bed)), "{}", target.display());
     }
+}
+
+fn the_debuggers_walk() {
+    let bed = Bed::host();
+    let bystander = Bystander::new();
+    whole_walk(&bed, start(&bed, &WALK, &["--break-on", "failure"]));
+    bystander.lives();
 }
 
 fn the_walk() {

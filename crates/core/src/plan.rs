@@ -211,8 +211,8 @@ impl Work {
     /// # Errors
     /// One sentence that says why it cannot.
     pub fn takes(&self, breakpoint: &Breakpoint) -> Result<(), String> {
-        if let Some(what) = breakpoint.missing() {
-            return Err(format!("this version has no breakpoints with {what}"));
+        if let Some(why) = breakpoint.missing() {
+            return Err(why.to_owned());
         }
         let Some(place) = breakpoint.place() else { return Ok(()) };
         self.has(place)?;

@@ -2,18 +2,20 @@
 //!
 //! Made by `namespaces`, by `process` and by `daemon`; the same [`Container`] for all of them.
 
+use super::freezing::Freezing;
 use super::host_image::EtcCopy;
 use super::init::InitClient;
 use super::pasta::Pasta;
 use super::{
-    CachedTrees, Container, ExecError, ExecSpec, Fut, Ids, Kind, OpenMode, Process, READONLY,
+    CachedTrees, Container, ExecError, ExecSpec, Frozen, Fut, Ids, Kind, OpenMode, Process,
+    READONLY,
 };
 use crate::image::{Config, Prepared};
 use runner_sandbox::{Groups, Pressure, Sandbox};
 use runner_wire::init::Listener;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) trait Held: Send {
     /// How often its limits have been in the way so far.
     fn pressure(&self) -> Pressure;
+
+    /// Bytes of memory it takes, where that is counted.
+    fn memory(&self) -> Option<u64>;
+
+    /// A group in which what the build runs can be stopped, as the file that takes its processes.
+    fn group_to_freeze(&mut self) -> Option<File> {
+        None
+    }
+
+    /// Stops what is in it; whether it stands still.
+    fn freeze_group(&mut self) -> bool {
+        false
+    }
+
+    /// Lets it go on; whether it stood still.
+    fn thaw_group(&mut self) -> bool {
+        false
+    }
 
     /// Kills what holds the container together, and all of it. What can be done without waiting is done by
     /// the call itself.
@@ -43,11 +63,29 @@ pub(super) struct Own {
     pub(super) etc: Option<EtcCopy>,
     /// Can only be removed when nothing runs in them any more.
     pub(super) groups: Groups,
+    /// Where what it runs stands still, if that can be.
+    pub(super) freezing: Freezing,
 }
 
 impl Held for Own {
     fn pressure(&self) -> Pressure {
         self.groups.pressure()
+    }
+
+    fn memory(&self) -> Option<u64> {
+        self.groups.memory()
+    }
+
+    fn group_to_freeze(&mut self) -> Option<File> {
+        self.freezing.group(&self.sandbox, &self.groups)
+    }
+
+    fn freeze_group(&mut self) -> bool {
+        self.freezing.freeze()
+    }
+
+    fn thaw_group(&mut self) -> bool {
+        self.freezing.thaw()
     }
 
     fn kill(&self) -> Fut<'static, ()> {
@@ -57,12 +95,13 @@ impl Held for Own {
 
     fn release(self: Box<Self>) -> Fut<'static, ()> {
         Box::pin(async move {
-            let Own { sandbox, pasta, image, etc, groups } = *self;
+            let Own { sandbox, pasta, image, etc, groups, freezing } = *self;
             // Its end is waited for, which may take as long as its last process needs to die.
             let released = tokio::task::spawn_blocking(move || {
                 drop(sandbox);
                 drop(pasta);
                 drop((image, etc));
+                drop(freezing);
                 drop(groups);
             });
             let _ = released.await;
@@ -208,8 +247,34 @@ impl Container for InitContainer {
         Box::pin(async move { pressure.unwrap_or_default() })
     }
 
+    fn memory(&self) -> Option<u64> {
+        self.lock().as_ref().and_then(|held| held.memory())
+    }
+
     fn signal_all(&self, signal: i32) -> Fut<'_, ()> {
         Box::pin(self.init.signal_all(signal))
+    }
+
+    fn freeze(&self) -> Fut<'_, Result<Frozen, ExecError>> {
+        Box::pin(async move {
+            let group = self.lock().as_mut().and_then(|held| held.group_to_freeze());
+            if let Some(group) = group
+                && self.init.freeze(Some(group.as_fd())).await.is_ok()
+                && self.lock().as_mut().is_some_and(|held| held.freeze_group())
+            {
+                return Ok(Frozen::Unnoticed);
+            }
+            self.init.freeze(None).await.map(|()| Frozen::Signalled)
+        })
+    }
+
+    fn thaw(&self) -> Fut<'_, ()> {
+        Box::pin(async move {
+            let is_thawed = self.lock().as_mut().is_some_and(|held| held.thaw_group());
+            if !is_thawed {
+                self.init.thaw().await;
+            }
+        })
     }
 
     fn kill(&self) -> Fut<'_, ()> {

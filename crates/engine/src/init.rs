@@ -47,6 +47,7 @@ enum Job {
     Open(oneshot::Sender<Result<OwnedFd, ExecError>>),
     KillAll(oneshot::Sender<()>),
     Ping(oneshot::Sender<()>),
+    Freeze(oneshot::Sender<Result<(), ExecError>>),
 }
 
 impl InitClient {
@@ -118,6 +119,9 @@ impl InitClient {
         }
         if spec.toolbox {
             flags |= abi::flags::TOOLBOX;
+        }
+        if spec.of_build {
+            flags |= abi::flags::OF_BUILD;
         }
         let request = wire::Exec {
             flags,
@@ -230,6 +234,20 @@ impl InitClient {
         }
     }
 
+    /// Stops what the build runs; with a group's `cgroup.procs`, puts it there instead.
+    pub(crate) async fn freeze(&self, group: Option<BorrowedFd<'_>>) -> Result<(), ExecError> {
+        let (still_tx, still_rx) = oneshot::channel();
+        let job = self.register(Job::Freeze(still_tx))?;
+        self.send(wire::freeze(job), &[], group.as_slice()).await?;
+        still_rx.await.unwrap_or(Err(ExecError::ContainerGone))
+    }
+
+    /// Lets it go on.
+    pub(crate) async fn thaw(&self) {
+        // A container that is gone has nothing that stands still.
+        let _ = self.send(wire::thaw(), &[], &[]).await;
+    }
+
     /// Whether PID 1 answers. One that is stopped does not, nor one that has gone.
     pub(crate) async fn answers(&self) -> bool {
         let ping = async {
@@ -327,6 +345,12 @@ impl InitClient {
             (Some(Job::Open(opened)), reply::FAILED, _) => {
                 let _ = opened.send(Err(failure));
             }
+            (Some(Job::Freeze(still)), reply::STILL, _) => {
+                let _ = still.send(Ok(()));
+            }
+            (Some(Job::Freeze(still)), reply::FAILED, _) => {
+                let _ = still.send(Err(failure));
+            }
             (Some(Job::Ping(heard)), reply::ALIVE, _) => {
                 let _ = heard.send(());
             }
@@ -360,6 +384,9 @@ impl InitClient {
                 }
                 Job::KillAll(gone) => {
                     let _ = gone.send(());
+                }
+                Job::Freeze(still) => {
+                    let _ = still.send(Err(ExecError::ContainerGone));
                 }
                 Job::Ping(_) => {}
             }

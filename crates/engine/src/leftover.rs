@@ -23,8 +23,13 @@ pub struct Folder(PathBuf);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Record {
-    /// Its PID 1, on this machine.
-    Process { pid: u32, start_time: u64 },
+    /// Its PID 1, on this machine, and the group in which what it runs may stand still.
+    Process {
+        pid: u32,
+        start_time: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<PathBuf>,
+    },
     /// What a daemon holds. The address is not there where the daemon was started for the build.
     Daemon { program: String, address: Option<String>, image: Option<String> },
 }
@@ -93,8 +98,11 @@ impl Folder {
     pub fn end_container(&self, build: &str) -> io::Result<Option<io::Error>> {
         // It ends by itself when its runner is gone, unless it cannot.
         Ok(match self.record()? {
-            Some(Record::Process { pid, start_time }) => {
+            Some(Record::Process { pid, start_time, group }) => {
                 runner_sandbox::end(pid, start_time)?;
+                if let Some(group) = group {
+                    runner_sandbox::remove_group(&group)?;
+                }
                 None
             }
             Some(Record::Daemon { program, address, image }) => {
@@ -175,7 +183,7 @@ mod tests {
         let record = Record::Daemon { program: "podman".to_owned(), address: None, image: None };
         assert_eq!(serde_json::to_string(&record).expect("written"), daemon);
         let process = r#"{"process":{"pid":7,"startTime":9}}"#;
-        let record = Record::Process { pid: 7, start_time: 9 };
+        let record = Record::Process { pid: 7, start_time: 9, group: None };
         assert_eq!(serde_json::from_str::<Record>(process).expect("read"), record);
     }
 }

@@ -18,6 +18,7 @@ mod container;
 pub mod daemon;
 pub mod dial;
 pub mod files;
+mod freezing;
 pub mod host_image;
 mod init;
 mod kind;
@@ -124,8 +125,17 @@ pub trait Container: Send + Sync {
         Box::pin(async { Pressure::default() })
     }
 
+    /// Bytes of memory it takes, where a control group counts them.
+    fn memory(&self) -> Option<u64>;
+
     /// Sends a signal to every process but PID 1; resolves when none is left.
     fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
+
+    /// Stops what programs with [`ExecSpec::of_build`] have started, themselves among it.
+    fn freeze(&self) -> Fut<'_, Result<Frozen, ExecError>>;
+
+    /// Lets it go on.
+    fn thaw(&self) -> Fut<'_, ()>;
 
     /// Kills its first process, and everything with it, without asking it: for one that does not answer.
     /// What can be done without waiting is done by the call itself.
@@ -139,6 +149,15 @@ pub trait Container: Send + Sync {
 
     /// Ends it and all that runs in it.
     fn stop(&self) -> Fut<'_, ()>;
+}
+
+/// How what a build runs was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    /// By the kernel, and nothing of it can notice.
+    Unnoticed,
+    /// By SIGSTOP.
+    Signalled,
 }
 
 /// What a container is to be.
@@ -220,6 +239,8 @@ pub struct ExecSpec {
     pub stdio: Stdio,
     /// Whether it gets the toolbox, where the container has one.
     pub toolbox: bool,
+    /// Whether it is the build's, and no session's or chore's.
+    pub of_build: bool,
 }
 
 /// A user of the container.

@@ -5,6 +5,7 @@
 //! engine, and the same [`Container`].
 
 use super::container::{InitContainer, Own};
+use super::freezing::Freezing;
 use super::init::InitClient;
 use super::leftover::Record;
 use super::unseen::Unseen;
@@ -46,7 +47,9 @@ impl Engine for ProcessEngine {
             let init = control
                 .and_then(InitClient::new)
                 .map_err(|error| fault(format!("cannot talk to the reaper: {error}")))?;
-            let own = Own { sandbox, pasta: None, image: None, etc: None, groups };
+            // Numbers of processes are the machine's: by them nothing is put into a group.
+            let freezing = Freezing::default();
+            let own = Own { sandbox, pasta: None, image: None, etc: None, groups, freezing };
             Ok(Arc::new(InitContainer::of_caller(init, own, layer)) as Arc<dyn Container>)
         })
     }
@@ -71,7 +74,7 @@ impl ProcessEngine {
         let mut groups = limits::groups(spec, &self.tell);
         let mut refused = None;
         let sandbox = runner_sandbox::start_reaper(|pid, start_time| {
-            (self.record)(&Record::Process { pid, start_time })?;
+            (self.record)(&Record::Process { pid, start_time, group: None })?;
             refused = groups.add(pid).err();
             Ok(())
         })

@@ -33,6 +33,7 @@ mod request;
 mod sha256;
 mod shim;
 mod sockets;
+mod still;
 mod strings;
 mod sys;
 mod tree;

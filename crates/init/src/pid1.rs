@@ -16,6 +16,7 @@ use crate::exec::{self, Stdio};
 use crate::outbox::Outbox;
 use crate::request::{ExecRequest, split_string};
 use crate::sockets::Sockets;
+use crate::still::{self, Before};
 use crate::sys::{self, Errno, Fd, POLLHUP, POLLIN, POLLOUT, Pages, PollFd, Result};
 use crate::tree;
 
@@ -31,10 +32,11 @@ struct Job {
     pid: i32,
     report: Option<Fd>,
     opens: bool,
+    is_of_build: bool,
 }
 
 impl Job {
-    const FREE: Job = Job { id: 0, pid: 0, report: None, opens: false };
+    const FREE: Job = Job { id: 0, pid: 0, report: None, opens: false, is_of_build: false };
 }
 
 struct Pid1 {
@@ -47,6 +49,7 @@ struct Pid1 {
     /// The `KILL_ALL` that has not been answered yet.
     awaited_end: Option<u64>,
     is_reaper: bool,
+    stopped_before: Before,
 }
 
 /// Runs in a container that a daemon has made: what the runner puts in place elsewhere is fetched here.
@@ -114,7 +117,17 @@ pub(crate) fn run(is_reaper: bool) -> ! {
     };
     let jobs = [Job::FREE; MAX_JOBS];
     let awaited_end = None;
-    let mut pid1 = Pid1 { control, devpts, toolbox, sockets, jobs, outbox, awaited_end, is_reaper };
+    let mut pid1 = Pid1 {
+        control,
+        devpts,
+        toolbox,
+        sockets,
+        jobs,
+        outbox,
+        awaited_end,
+        is_reaper,
+        stopped_before: Before::new(),
+    };
     pid1.reply(reply::HELLO, 0, abi::ABI_VERSION, 0, None);
     pid1.serve(&deaths)
 }
@@ -187,6 +200,11 @@ impl Pid1 {
                 self.reply(reply::ALIVE, header.id, 0, 0, None);
                 Ok(())
             }
+            request::FREEZE => self.freeze(header.id, &fds),
+            request::THAW => {
+                self.thaw();
+                Ok(())
+            }
             _ => Err((stage::REQUEST, Errno::INVAL)),
         };
         if let Err((stage, errno)) = done {
@@ -229,7 +247,8 @@ impl Pid1 {
         if pid == 0 {
             exec::program(&request, &mut pointers, &stdio, self.toolbox.as_ref(), &theirs)
         }
-        self.jobs[place] = Job { id, pid, report: Some(ours), opens: false };
+        let is_of_build = request.head.flags & flags::OF_BUILD != 0;
+        self.jobs[place] = Job { id, pid, report: Some(ours), opens: false, is_of_build };
         // Whoever has pipes needs no word of the start: a reply would wake the runner just when the
         // program wants the processor.
         if let Some((master, _)) = terminal {
@@ -268,7 +287,7 @@ impl Pid1 {
             child(&theirs);
             sys::exit(PROTOCOL_BROKEN)
         }
-        self.jobs[place] = Job { id, pid, report: Some(ours), opens: true };
+        self.jobs[place] = Job { id, pid, report: Some(ours), opens: true, is_of_build: false };
         Ok(())
     }
 
@@ -306,6 +325,32 @@ impl Pid1 {
         self.awaited_end = Some(id);
         self.reap();
         Ok(())
+    }
+
+    fn freeze(
+        &mut self,
+        id: u64,
+        fds: &[Option<Fd>; MAX_FDS],
+    ) -> core::result::Result<(), (u32, Errno)> {
+        let jobs = &self.jobs;
+        if let [Some(group), ..] = fds {
+            let gathered = still::gather(group, |pid| is_spared(jobs, pid));
+            gathered.map_err(|errno| (stage::FREEZE, errno))?;
+            self.reply(reply::STILL, id, 0, 0, None);
+            return Ok(());
+        }
+        let stopped = still::stop(&mut self.stopped_before, |pid| is_spared(jobs, pid));
+        if let Err(errno) = stopped {
+            self.thaw();
+            return Err((stage::FREEZE, errno));
+        }
+        self.reply(reply::STILL, id, 0, 0, None);
+        Ok(())
+    }
+
+    fn thaw(&mut self) {
+        let jobs = &self.jobs;
+        still::go_on(&mut self.stopped_before, |pid| is_spared(jobs, pid));
     }
 
     /// Collects the dead, orphans included; whether there may be more.
@@ -358,6 +403,11 @@ impl Pid1 {
     fn reply(&mut self, kind: u32, id: u64, a: u32, b: u32, fd: Option<Fd>) {
         self.outbox.send(&self.control, Reply { kind, a, id, b }, fd);
     }
+}
+
+/// Whether a process is a job that is not the build's.
+fn is_spared(jobs: &[Job], pid: i32) -> bool {
+    jobs.iter().any(|job| job.pid == pid && pid != 0 && !job.is_of_build)
 }
 
 enum Next {

@@ -59,7 +59,7 @@ fn send(signal: i32) -> usize {
                 Err(Errno::NOSYS | Errno::PERM) => None,
                 Err(_) => continue,
             };
-            if !descends(&proc, pid, root) {
+            if line(&proc, pid, root).is_none_or(|found| found.is_dead()) {
                 continue;
             }
             let sent = match &pinned {
@@ -74,26 +74,46 @@ fn send(signal: i32) -> usize {
     hit
 }
 
-/// Whether `root` is among the parents of a process that is not dead yet.
-fn descends(proc: &Fd, pid: i32, root: i32) -> bool {
-    let Some((state, mut parent)) = state_and_parent(proc, pid) else { return false };
-    if state == b'Z' || state == b'X' {
-        return false;
-    }
-    for _ in 0..DEEPEST {
-        if parent == root {
-            return true;
-        }
-        if parent <= 1 {
-            return false;
-        }
-        let Some((_, next)) = state_and_parent(proc, parent) else { return false };
-        parent = next;
-    }
-    false
+/// A descendant.
+pub(crate) struct Descendant {
+    /// As /proc has it.
+    pub(crate) state: u8,
+    pub(crate) session: i32,
+    /// The child of the root that it comes from, or is.
+    pub(crate) from: i32,
 }
 
-fn state_and_parent(proc: &Fd, pid: i32) -> Option<(u8, i32)> {
+impl Descendant {
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+}
+
+/// A process that `root` is among the parents of.
+pub(crate) fn line(proc: &Fd, pid: i32, root: i32) -> Option<Descendant> {
+    let Stat { state, mut parent, session } = stat(proc, pid)?;
+    let mut from = pid;
+    for _ in 0..DEEPEST {
+        if parent == root {
+            return Some(Descendant { state, session, from });
+        }
+        if parent <= 1 {
+            return None;
+        }
+        from = parent;
+        parent = stat(proc, parent)?.parent;
+    }
+    None
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    parent: i32,
+    session: i32,
+}
+
+fn stat(proc: &Fd, pid: i32) -> Option<Stat> {
     let mut path = [0_u8; 24];
     let length = digits::write(pid, &mut path)?;
     let name = b"/stat\0";
@@ -104,12 +124,14 @@ fn state_and_parent(proc: &Fd, pid: i32) -> Option<(u8, i32)> {
     parse(&text[..got])
 }
 
-/// `PID (name) state parent ...`; the name may hold anything.
-fn parse(stat: &[u8]) -> Option<(u8, i32)> {
+/// `PID (name) state parent group session ...`; the name may hold anything.
+fn parse(stat: &[u8]) -> Option<Stat> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     let mut fields = stat[end + 1..].split(|&byte| byte == b' ').filter(|field| !field.is_empty());
     let state = *fields.next()?.first()?;
-    Some((state, digits::read(fields.next()?)?))
+    let parent = digits::read(fields.next()?)?;
+    let session = digits::read(fields.nth(1)?)?;
+    Some(Stat { state, parent, session })
 }
 
 #[cfg(test)]
@@ -118,8 +140,9 @@ mod tests {
 
     #[test]
     fn a_name_cannot_pretend_to_be_a_parent() {
-        assert_eq!(parse(b"12 (sh) S 7 12 12 0"), Some((b'S', 7)));
-        assert_eq!(parse(b"12 (a) R 1 (b)) Z 4194304 1"), Some((b'Z', 4_194_304)));
+        let stat = |state, parent, session| Some(Stat { state, parent, session });
+        assert_eq!(parse(b"12 (sh) S 7 12 11 0"), stat(b'S', 7, 11));
+        assert_eq!(parse(b"12 (a) R 1 (b)) Z 4194304 1 2"), stat(b'Z', 4_194_304, 2));
         assert_eq!(parse(b"12 (cut"), None);
         assert_eq!(parse(b"12 (cut) S"), None);
     }

@@ -77,6 +77,7 @@ impl Values {
             cwd_or_root: true,
             user: Ids::default(),
             toolbox: false,
+            of_build: false,
             stdio: Stdio::Separate,
         };
         let process = container.exec(spec).await.map_err(|error| error.to_string())?;

@@ -35,7 +35,9 @@ mod toolbox;
 mod users;
 
 pub use caps::kept_capabilities;
-pub use cgroup::{Cpus, Groups, Limits, Plan as GroupPlan, Pressure, Problem as LimitProblem};
+pub use cgroup::{
+    Cpus, Freezer, Groups, Limits, Plan as GroupPlan, Pressure, Problem as LimitProblem,
+};
 pub use cgroup::{Watched as WatchedGroups, watch as watch_groups};
 pub use cgroup::{plan as plan_groups, remove as remove_group};
 pub use child::{filter_this_process, set_up_and_become_init};

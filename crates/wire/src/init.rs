@@ -149,6 +149,18 @@ pub fn ping(id: u64) -> Header {
     Header { body_len: 0, kind: request::PING, id }
 }
 
+/// Stop what the build runs.
+#[must_use]
+pub fn freeze(id: u64) -> Header {
+    Header { body_len: 0, kind: request::FREEZE, id }
+}
+
+/// Let it go on.
+#[must_use]
+pub fn thaw() -> Header {
+    Header { body_len: 0, kind: request::THAW, id: 0 }
+}
+
 fn header(kind: u32, id: u64, length: usize) -> Result<Header, EncodeError> {
     match u32::try_from(length) {
         Ok(body_len) if length <= MAX_BODY => Ok(Header { body_len, kind, id }),
@@ -195,6 +207,7 @@ pub fn stage_name(stage: u32) -> &'static str {
         abi::stage::EXEC => "execute the program",
         abi::stage::OPEN => "open the path",
         abi::stage::DIAL => "connect",
+        abi::stage::FREEZE => "stop every process of the build",
         abi::stage::LOST => "keep the process alive until it had answered",
         _ => "understand the request",
     }

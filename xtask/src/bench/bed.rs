@@ -17,6 +17,9 @@ pub(super) struct Bed {
     pub(super) image: String,
 }
 
+/// Names another program to be measured, such as one of a debug build.
+pub(super) const PROGRAM: &str = "RUNNER_BENCH_PROGRAM";
+
 impl Bed {
     pub(super) fn new() -> Result<Self> {
         let dir = PathBuf::from(format!("/var/tmp/runner-bench-{}", std::process::id()));
@@ -26,7 +29,9 @@ impl Bed {
     }
 
     pub(super) fn runner(&self) -> Command {
-        let mut command = Command::new(root().join("target/release/runner"));
+        let other = std::env::var_os(PROGRAM).map(PathBuf::from);
+        let program = other.unwrap_or_else(|| "target/release/runner".into());
+        let mut command = Command::new(root().join(program));
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")

@@ -13,6 +13,7 @@ mod paused;
 
 mod rootless;
 mod session;
+mod stops;
 
 use crate::{Result, cargo, is_root, packages, root, run};
 use bed::{Bed, Docker, IMAGE};
@@ -66,6 +67,7 @@ const PARTS: &[Part] = &[
     ("session", |bed, _| session::measure_exec(bed)),
     ("engines", session::measure_engines),
     ("paused", |bed, _| paused::measure(bed)),
+    ("stops", |bed, _| stops::measure(bed)),
     ("pull", images::pull),
     ("layers", images::layers),
     ("forward", |bed, _| forward::forward(bed)),
@@ -88,7 +90,9 @@ pub(crate) fn all(names: &[String]) -> Result {
     }
     packages::install(&PEERS)?;
     crate::images::build(&["busybox".to_owned()])?;
-    run(cargo().args(["build", "--release", "--quiet"]))?;
+    if std::env::var_os(bed::PROGRAM).is_none() {
+        run(cargo().args(["build", "--release", "--quiet"]))?;
+    }
     let bed = Bed::new()?;
     let docker = Docker::start(&bed);
     let docker = docker.as_ref().map_err(|error| println!("docker is left out: {error}")).ok();

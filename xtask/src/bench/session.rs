@@ -88,7 +88,7 @@ fn inside(lines: &Receiver<String>) -> Result<Duration> {
     }
 }
 
-fn control_socket(live: &Path) -> Result<PathBuf> {
+pub(super) fn control_socket(live: &Path) -> Result<PathBuf> {
     let mut entries = fs::read_dir(live).map_err(|error| error.to_string())?;
     let entry = entries.next().ok_or("no build is live")?.map_err(|error| error.to_string())?;
     let builds = live.parent().unwrap_or(live).join("builds");

@@ -3,34 +3,28 @@
 //! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
 //! here decides what happens next.
 
-use super::advice;
+use super::command::Hands;
 use super::housing::{Housing, Stage};
 use super::inbox::Inbox;
 use super::pumps::Pumps;
 use super::setup::Setup;
-use super::shell::{Shell, ShellError, fault};
+use super::shell::Shell;
+use super::stillness::{Order, Stillness};
 use super::world::World;
 use super::{Snapshot, upload};
 use nix::sys::signal::Signal;
 use runner_core::env::Layers;
-use runner_core::event::{Notice, Outcome, Stuck};
-use runner_core::machine::{CommandRun, Effect, Impasse, Input, Preparation, RunFacts};
-use runner_core::phase::{PhaseContext, Status, StatusCode};
-use runner_engine::{Container, Ends, ExecError, Ids, leftover, users, what_was_in_the_way};
+use runner_core::event::Notice;
+use runner_core::machine::{CommandRun, Effect, Input, Preparation};
+use runner_core::phase::Status;
+use runner_engine::leftover;
 use runner_folder::events::LogWriter;
-use runner_folder::events::pump::Pump;
 use runner_outputs::cache::CacheState;
-use runner_wire::init::Exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-
-/// What a person is told of an image without a shell.
-const NO_SHELL: &str = "commands of a buildspec need a shell in the image, here as at AWS; to look \
-                        around in this one, and run its programs: --enable-session, with --toolbox for \
-                        a shell of this machine's";
 
 /// How long the pipes of a container that is gone may stay open.
 const FOREIGN_WRITERS: Duration = Duration::from_secs(10);
@@ -50,6 +44,7 @@ pub(super) struct Effects {
     shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
     pumps: Pumps,
     setup: Setup,
+    stillness: Stillness,
     upload: Mutex<Option<Uploading>>,
 }
 
@@ -70,7 +65,8 @@ impl Effects {
             shell: Arc::clone(&shell),
         };
         let (pumps, upload) = (Pumps::default(), Mutex::default());
-        Effects { world, inbox, log, housing, shell, setup, pumps, upload }
+        let stillness = Stillness::default();
+        Effects { world, inbox, log, housing, shell, setup, pumps, stillness, upload }
     }
 
     pub(super) fn perform(&self, effect: Effect) {
@@ -82,12 +78,10 @@ impl Effects {
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
             Effect::Hurry => self.world.deliveries.hurry(),
-            Effect::Freeze { command } => {
-                let result = Err("this version cannot hold a running command".to_owned());
-                self.inbox.post(Input::Frozen { command, result });
-            }
-            // Nothing stands still.
-            Effect::Thaw => {}
+            Effect::Freeze { command } => self.order(Order::Freeze { command }),
+            Effect::Thaw => self.order(Order::Thaw),
+            Effect::Cut { command } => self.order(Order::Cut { command }),
+            Effect::Watch(wants) => self.stillness.watch(wants),
             Effect::Upload { succeeding } => self.upload(succeeding),
             Effect::Finalize { status } => self.finalize(status),
             // The loop's own business.
@@ -99,6 +93,12 @@ impl Effects {
     pub(super) fn kill(&self) -> impl Fn() + Send + 'static {
         let housing = self.housing.clone();
         move || housing.kill_now()
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(container) = self.housing.current() {
+            self.stillness.order(order, container, &self.inbox);
+        }
     }
 
     fn provision(&self) {
@@ -129,53 +129,21 @@ impl Effects {
     }
 
     fn run(&self, run: CommandRun) {
-        let (world, inbox, log) = (Arc::clone(&self.world), self.inbox.clone(), self.log.clone());
-        let (shell, pumps) = (Arc::clone(&self.shell), self.pumps.clone());
         let Some(container) = self.housing.current() else { return };
+        let hands = Hands {
+            world: Arc::clone(&self.world),
+            inbox: self.inbox.clone(),
+            log: self.log.clone(),
+            pumps: self.pumps.clone(),
+            stillness: self.stillness.clone(),
+            container,
+        };
+        let shell = Arc::clone(&self.shell);
         self.inbox.perform("run a command", async move {
             let mut shell = shell.lock().await;
             let Some(shell) = shell.as_mut() else { return };
-            let limits = &world.container_spec.limits;
-            let before = container.pressure().await;
-            let begin = log.output_length();
-            let outcome = run_command(&world, &inbox, &log, &pumps, &*container, shell, &run).await;
-            match outcome {
-                Ok(outcome) => {
-                    let pressure = container.pressure().await.since(before);
-                    let mut cause = what_was_in_the_way(limits, pressure);
-                    if outcome.succeeded()
-                        && let Some(cause) = cause.take()
-                    {
-                        let text = format!("the command has succeeded, but {cause}");
-                        inbox.send(Input::Notice(Notice::warning(text))).await;
-                    }
-                    let hint = advice::of(&world, &log, &*container, &run, (&outcome, begin));
-                    if let Some(hint) = hint {
-                        inbox.send(Input::Notice(Notice::hint(hint))).await;
-                    }
-                    let command = run.command;
-                    let facts = RunFacts {
-                        directory: shell.directory(),
-                        variables: run.wants.variables.then(|| shell.variables()),
-                        ..RunFacts::default()
-                    };
-                    inbox.send(Input::CommandEnded { command, outcome, cause, facts }).await;
-                }
-                // Its end is reported by whoever watches over it.
-                Err(ShellError::Exec(ExecError::ContainerGone)) => {}
-                Err(error @ ShellError::NoShell { .. }) => {
-                    let impasse = Box::new(Impasse {
-                        directory: shell.directory(),
-                        stuck: Stuck {
-                            reason: error.to_string(),
-                            has_shell: world.guests.sessions.has_shell().await,
-                        },
-                        hint: NO_SHELL.to_owned(),
-                        fault: fault(&error),
-                    });
-                    inbox.send(Input::Stuck(impasse)).await;
-                }
-                Err(error) => inbox.send(Input::Fault(fault(&error))).await,
+            if let Some(input) = hands.run(shell, &run).await {
+                hands.inbox.send(input).await;
             }
         });
     }
@@ -299,77 +267,6 @@ impl Effects {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn run_command(
-    world: &World,
-    inbox: &Inbox,
-    log: &LogWriter,
-    pumps: &Pumps,
-    container: &dyn Container,
-    shell: &mut Shell,
-    run: &CommandRun,
-) -> Result<Outcome, ShellError> {
-    let user = match &run.user {
-        None => Ids::default(),
-        Some(name) => match users::resolve(container, name).await {
-            Some(ids) => ids,
-            None => {
-                let reason = format!("the image has no user `{name}` (run-as)");
-                return Ok(Outcome::NotStarted(reason));
-            }
-        },
-    };
-    let process = match shell.start(run, user).await {
-        Err(ShellError::Exec(error)) => return not_started(world, container, shell, run, error),
-        done => done?,
-    };
-    let Ends::Merged(pipe) = process.ends else { return Err(ExecError::ContainerGone.into()) };
-    let (pump, handle) = Pump::new(pipe, run.command, log.clone(), world.secrets.clone())
-        .map_err(|error| ExecError::Pipe(error.to_string()))?;
-    let failed = inbox.clone();
-    pumps.start(pump, move |error| {
-        let message = format!("the build's log cannot be written: {error}");
-        failed.send_blocking(Input::Fault(PhaseContext::new(
-            StatusCode::InternalServiceError,
-            message,
-        )));
-    });
-    let exit = process.exit.await.unwrap_or(Err(ExecError::ContainerGone));
-    // Two facts: the process has exited, and what it wrote is in the log.
-    handle.drain().await;
-    match exit {
-        Ok(exit) => {
-            shell.finished().await;
-            Ok(match exit {
-                Exit::Code(code) => Outcome::Exited(code),
-                Exit::Signal(signal) => Outcome::Signaled(signal),
-            })
-        }
-        Err(error) => not_started(world, container, shell, run, error),
-    }
-}
-
-/// What comes of a command whose program could not be started.
-fn not_started(
-    world: &World,
-    container: &dyn Container,
-    shell: &Shell,
-    run: &CommandRun,
-    error: ExecError,
-) -> Result<Outcome, ShellError> {
-    if error.is_refused_user() && container.has_one_user() {
-        let name = run.user.as_deref().unwrap_or("root");
-        return Ok(Outcome::NotStarted(format!(
-            "the container has no user but root, and this is to run as `{name}`; {}",
-            runner_host::users::advice()
-        )));
-    }
-    // The build has used up what it may have, which is its own doing.
-    if error.is_refused_process() && world.container_spec.limits.pids.is_some() {
-        return Ok(Outcome::NotStarted(error.to_string()));
-    }
-    Err(shell.explain(error))
 }
 
 /// Before the first command a session finds what the first command will find.

@@ -53,6 +53,7 @@ pub(super) async fn run(
         user: Ids::default(),
         stdio: Stdio::Merged,
         toolbox: false,
+        of_build: true,
     };
     let process = container.exec(spec).await?;
     let Ends::Merged(pipe) = process.ends else { return Err(ExecError::ContainerGone.into()) };

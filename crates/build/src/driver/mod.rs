@@ -6,6 +6,7 @@
 
 mod advice;
 mod breakpoints;
+mod command;
 mod deliveries;
 mod effects;
 mod entrypoint;
@@ -14,10 +15,13 @@ pub mod inbox;
 mod people;
 mod pumps;
 mod run;
+mod scene;
 mod sessions;
 mod setup;
 mod shell;
+mod stillness;
 mod upload;
+mod watch;
 mod watchdog;
 mod world;
 

@@ -197,6 +197,8 @@ impl Driver {
                 | Effect::Hurry
                 | Effect::Freeze { .. }
                 | Effect::Thaw
+                | Effect::Cut { .. }
+                | Effect::Watch(_)
                 | Effect::Upload { .. }
                 | Effect::Finalize { .. } => self.effects.perform(effect),
             }

@@ -185,6 +185,7 @@ impl Shell {
             cwd_or_root: false,
             user,
             toolbox: false,
+            of_build: true,
             stdio: Stdio::Merged,
         };
         Ok(self.container.exec(spec).await?)
@@ -253,6 +254,13 @@ impl Shell {
     /// Variables of the next command.
     pub(super) fn variables(&self) -> ShellVariables {
         exports::parse(&self.state).into()
+    }
+
+    /// The value of one of them.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let known = exports::parse(&self.state);
+        let (_, value) = known.iter().rev().find(|(known, _)| known == name.as_bytes())?;
+        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     /// Where the next command begins.

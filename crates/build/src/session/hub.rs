@@ -250,7 +250,8 @@ impl Hub {
         }
         let path =
             if toolbox { [path.as_slice(), b":", TOOLBOX_PATH.as_bytes()].concat() } else { path };
-        ExecSpec { argv, path, env, cwd, cwd_or_root: true, user, stdio, toolbox }
+        let of_build = false;
+        ExecSpec { argv, path, env, cwd, cwd_or_root: true, user, stdio, toolbox, of_build }
     }
 
     /// Variables and directory for a new session.

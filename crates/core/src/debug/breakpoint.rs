@@ -116,24 +116,12 @@ impl Breakpoint {
         self.condition.as_ref().is_none_or(|condition| condition.holds(facts))
     }
 
-    /// What of it this version cannot watch: the driver sends the machine nothing of it.
+    /// Why this version can never come to it, where that is so.
     #[must_use]
     pub fn missing(&self) -> Option<&'static str> {
-        match self.what {
-            What::Wrote(_) => Some("wrote:"),
-            What::Output(_) => Some("output:"),
-            What::Idle(_) => Some("idle:"),
-            What::Longer(_) => Some("longer:"),
-            What::Memory(_) => Some("memory:"),
-            What::Start
-            | What::Failure
-            | What::AnyFailure
-            | What::Before(_)
-            | What::AfterPlace(_)
-            | What::AfterPhase(_)
-            | What::Command(_)
-            | What::Change(_) => self.wants_output().then_some("a look at `output`"),
-        }
+        matches!(self.what, What::Wrote(_)).then_some(
+            "this version has no `wrote:`: what a run has written is known only with checkpoints",
+        )
     }
 
     /// The command's place that it names.
@@ -217,7 +205,7 @@ impl What {
 }
 
 const FORMS: &str = "a breakpoint is start, failure, any-failure, before:PLACE, after:PHASE, \
-                     command:/RE/ or change:NAME";
+                     command:/RE/, change:NAME, output:/RE/, idle:TIME, longer:TIME or memory:SIZE";
 
 impl From<Breakpoint> for String {
     fn from(breakpoint: Breakpoint) -> Self {

@@ -14,7 +14,10 @@ mod stop;
 pub use crate::phase::Block;
 pub use facts::{BuildFacts, BuildspecFacts, CacheFacts, LogsFacts, SecondarySource};
 pub use notice::{Notice, NoticeLevel};
-pub use stop::{BreakpointFacts, BreakpointId, BreakpointOp, Intervention, StopFacts, StopKind};
+pub use stop::{
+    BreakpointFacts, BreakpointId, BreakpointOp, ChangedVariable, Intervention, Scene, StopFacts,
+    StopKind,
+};
 
 use crate::mask::Secrets;
 use crate::phase::{Phase, PhaseContext, Status};
@@ -239,6 +242,7 @@ impl EventBody {
                 secrets.mask_text(directory);
                 if let Some(stop) = stop {
                     secrets.mask_text(&mut stop.text);
+                    stop.scene.mask(secrets);
                 }
                 if let Some(stuck) = stuck {
                     secrets.mask_text(&mut stuck.reason);

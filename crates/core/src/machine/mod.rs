@@ -14,5 +14,5 @@ mod tests;
 pub use build::BuildMachine;
 pub use step::{
     CallId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input, Preparation,
-    RunFacts, SetupError, ShellVariables, Step, Wanted, Wants, is_large_cache,
+    RunFacts, SetupError, ShellVariables, Standstill, Step, Wanted, Wants, is_large_cache,
 };

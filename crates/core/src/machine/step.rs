@@ -5,7 +5,8 @@
 use crate::debug::{Breakpoint, Decision, Who};
 use crate::env;
 use crate::event::{
-    BreakpointId, EventBody, ExportedVariable, Notice, Outcome, Progress, StoredArtifact, Stuck,
+    BreakpointId, EventBody, ExportedVariable, Notice, Outcome, Progress, Scene, StoredArtifact,
+    Stuck,
 };
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
@@ -67,8 +68,8 @@ pub enum Input {
     Frozen {
         /// Its number.
         command: u32,
-        /// Why it does not.
-        result: Result<(), String>,
+        /// How, or why it does not.
+        result: Result<Standstill, String>,
     },
     /// What a breakpoint waits for has come to pass in the run.
     Watched {
@@ -178,6 +179,13 @@ pub enum Effect {
     },
     /// Let it go on.
     Thaw,
+    /// End the run that stands still, and let what else there is go on; [`Input::CommandEnded`] follows.
+    Cut {
+        /// Its number.
+        command: u32,
+    },
+    /// From now on breakpoints need to know this of the run at hand.
+    Watch(Wants),
     /// Let a process go on that has called `codebuild-breakpoint`.
     Release {
         /// Its call.
@@ -245,6 +253,17 @@ pub struct RunFacts {
     pub output: Option<Arc<str>>,
     /// Breakpoints whose files it has written.
     pub wrote: Vec<BreakpointId>,
+    /// What a person wants to see of it, if it could stop.
+    pub scene: Scene,
+}
+
+/// A run that stands still.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standstill {
+    /// The last lines it has written.
+    pub output: String,
+    /// What of the build may notice it, if anything can.
+    pub notice: Option<String>,
 }
 
 /// Names and values of a shell's variables.
@@ -257,6 +276,8 @@ pub struct Wants {
     pub variables: bool,
     /// What each has written last.
     pub output: bool,
+    /// What a person wants to see of each.
+    pub scene: bool,
     /// Breakpoints that are watched for in a run.
     pub watched: Vec<(BreakpointId, Arc<Breakpoint>)>,
 }

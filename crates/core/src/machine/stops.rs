@@ -5,7 +5,7 @@
 
 use super::step::{RunFacts, ShellVariables, Step, Wants};
 use crate::debug::{Breakpoint, Facts, Place, What};
-use crate::event::{BreakpointFacts, BreakpointId, BreakpointOp, EventBody, Outcome};
+use crate::event::{BreakpointFacts, BreakpointId, BreakpointOp, EventBody, Outcome, Scene};
 use crate::phase::Phase;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +62,11 @@ impl Stops {
     /// Whether there is nothing to ask.
     pub(super) fn is_idle(&self) -> bool {
         self.armed.is_empty() && !self.is_stepping
+    }
+
+    /// What there is to be seen of the last run.
+    pub(super) fn scene(&self) -> &Scene {
+        &self.run.facts.scene
     }
 
     /// The directory of the next command.
@@ -123,6 +128,7 @@ impl Stops {
         Wants {
             variables: self.wants_variables(),
             output: self.armed.iter().any(|armed| armed.breakpoint.wants_output()),
+            scene: !self.is_idle(),
             watched: watched.map(|armed| (armed.id, Arc::clone(&armed.breakpoint))).collect(),
         }
     }
@@ -146,6 +152,8 @@ impl Stops {
     pub(super) fn evaluated(&mut self, facts: RunFacts) {
         self.run.facts.directory = facts.directory;
         self.run.facts.variables = facts.variables;
+        self.run.facts.scene.changed = facts.scene.changed;
+        self.run.facts.scene.more_changed = facts.scene.more_changed;
     }
 
     /// Notes the breakpoints that were hit by a run and stop behind it.

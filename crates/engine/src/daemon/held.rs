@@ -101,6 +101,10 @@ impl Held for HeldByDaemon {
         self.groups.as_ref().map(WatchedGroups::pressure).unwrap_or_default()
     }
 
+    fn memory(&self) -> Option<u64> {
+        self.groups.as_ref().and_then(WatchedGroups::memory)
+    }
+
     fn kill(&self) -> Fut<'static, ()> {
         let (client, name) = (self.daemon.client.clone(), self.name.clone());
         Box::pin(async move {

@@ -87,6 +87,7 @@ pub fn exec_spec(container: &dyn Container, cwd: Vec<u8>) -> ExecSpec {
         cwd_or_root: true,
         user: Ids::default(),
         toolbox: false,
+        of_build: false,
         stdio: Stdio::Separate,
     }
 }

@@ -9,6 +9,7 @@ mod spec;
 
 use super::cached::{self, Handed};
 use super::container::{InitContainer, Own};
+use super::freezing::Freezing;
 use super::host_image::{EtcCopies, EtcCopy};
 use super::init::InitClient;
 use super::leftover::Record;
@@ -74,7 +75,8 @@ impl Engine for Namespaces {
             let Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered } = up;
             let root = start_of_root(image.as_deref());
             let holds = Box::new(move |trees: &CachedTrees| cached::can_lay(trees, &plain, &root));
-            let own = Own { sandbox, pasta, image, etc, groups };
+            let freezing = Freezing::with(Arc::clone(&engine.record));
+            let own = Own { sandbox, pasta, image, etc, groups, freezing };
             let container =
                 InitContainer::with_users(init, own, has_one_user, has_toolbox, is_layered, holds);
             Ok(Arc::new(container) as Arc<dyn Container>)
@@ -203,7 +205,7 @@ impl Namespaces {
             }
             let mut refused = None;
             let record = |pid, start_time| {
-                (self.record)(&Record::Process { pid, start_time })?;
+                (self.record)(&Record::Process { pid, start_time, group: None })?;
                 groups.add(pid).inspect_err(|error| refused = Some(error.to_string()))
             };
             match runner_sandbox::start(&sandbox_spec, &handed, record) {

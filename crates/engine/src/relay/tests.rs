@@ -87,6 +87,7 @@ fn program(stdio: Stdio) -> ExecSpec {
         user: Ids::default(),
         stdio,
         toolbox: false,
+        of_build: false,
     }
 }
 

@@ -55,7 +55,6 @@ fn lock(drains: &Drains) -> MutexGuard<'_, Option<Vec<oneshot::Sender<()>>>> {
 }
 
 /// A pump that does not run yet.
-#[derive(Debug)]
 pub struct Pump {
     pipe: OwnedFd,
     command: u32,
@@ -66,7 +65,12 @@ pub struct Pump {
     drains: Drains,
     buffer: Vec<u8>,
     filled: usize,
+    /// Sees what has been logged.
+    sees: Sees,
 }
+
+/// Sees what a command has written, masked, once it is in the log.
+pub type Sees = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// What a pump has been woken by.
 enum Woken {
@@ -81,6 +85,7 @@ impl Pump {
         command: u32,
         log: LogWriter,
         secrets: SharedSecrets,
+        sees: Sees,
     ) -> io::Result<(Self, PumpHandle)> {
         // Refused where the user has too many large pipes; a small one only is slower.
         let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE);
@@ -89,7 +94,9 @@ impl Pump {
         let handle = PumpHandle { wake: Arc::clone(&wake), drains: Arc::clone(&drains) };
         let masker = Masker::new(secrets.get());
         let buffer = vec![0; CHUNK];
-        Ok((Pump { pipe, command, log, secrets, masker, wake, drains, buffer, filled: 0 }, handle))
+        let filled = 0;
+        let pump = Pump { pipe, command, log, secrets, masker, wake, drains, buffer, filled, sees };
+        Ok((pump, handle))
     }
 
     /// Runs until the pipe closes. Blocks.
@@ -212,6 +219,7 @@ impl Pump {
         let mut masked = Vec::new();
         let shown = self.masker.push(&self.buffer[..self.filled], &mut masked);
         append(&self.log, self.command, shown)?;
+        (self.sees)(shown);
         self.filled = 0;
         Ok(())
     }
@@ -219,7 +227,9 @@ impl Pump {
     fn finish(&mut self) -> io::Result<()> {
         self.log_buffer()?;
         let rest = self.masker.finish();
-        append(&self.log, self.command, &rest)
+        append(&self.log, self.command, &rest)?;
+        (self.sees)(&rest);
+        Ok(())
     }
 }
 

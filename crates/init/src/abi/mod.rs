@@ -14,7 +14,7 @@ pub mod relay;
 pub mod sockets;
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
@@ -93,6 +93,12 @@ pub mod request {
     pub const RESIZE: u32 = 6;
     /// Answer with `ALIVE`. No body.
     pub const PING: u32 = 7;
+    /// Stop what jobs with [`super::flags::OF_BUILD`] have started, themselves among it, until nothing of it
+    /// runs; with the descriptor of a group's `cgroup.procs`, put it there and stop nothing. No body.
+    /// `STILL` follows.
+    pub const FREEZE: u32 = 8;
+    /// Let it go on. No body.
+    pub const THAW: u32 = 9;
 }
 
 /// How a `DIAL` request names what it connects to.
@@ -121,6 +127,8 @@ pub mod reply {
     pub const ALL_GONE: u32 = 6;
     /// After `PING`.
     pub const ALIVE: u32 = 7;
+    /// After `FREEZE`.
+    pub const STILL: u32 = 8;
 }
 
 /// What a job was doing when it failed; the `a` of a `FAILED` reply.
@@ -145,6 +153,8 @@ pub mod stage {
     pub const LOST: u32 = 9;
     /// The connection could not be made.
     pub const DIAL: u32 = 10;
+    /// The build's processes could not all be stopped.
+    pub const FREEZE: u32 = 11;
 }
 
 /// Bits of [`ExecHead::flags`].
@@ -160,6 +170,8 @@ pub mod flags {
     pub const NULL_INPUT: u32 = 8;
     /// The program gets the toolbox, where the container has one.
     pub const TOOLBOX: u32 = 16;
+    /// The program is the build's, and what it leaves behind too: `FREEZE` stops it.
+    pub const OF_BUILD: u32 = 32;
 }
 
 /// Whom a `SIGNAL` request reaches.

@@ -22,6 +22,7 @@ pub struct Errno(pub i32);
 
 impl Errno {
     pub(crate) const PERM: Errno = Errno(1);
+    pub(crate) const SRCH: Errno = Errno(3);
     pub(crate) const NOSYS: Errno = Errno(38);
     pub(crate) const NOENT: Errno = Errno(2);
     pub(crate) const INTR: Errno = Errno(4);

@@ -280,6 +280,24 @@ impl Groups {
         pressure
     }
 
+    /// The container's own group of version 2, where it has one.
+    pub(super) fn version_two(&self) -> Option<&Path> {
+        let two = self.groups.iter().find(|group| group.version == Version::Two);
+        two.map(|group| &*group.dir)
+    }
+
+    /// Bytes of memory that are taken in it; nothing where no group counts them.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        let counts = |group: &&Group| group.controllers.contains(&"memory");
+        let group = self.groups.iter().find(counts)?;
+        let file = match group.version {
+            Version::One => "memory.usage_in_bytes",
+            Version::Two => "memory.current",
+        };
+        fs::read_to_string(group.dir.join(file)).ok()?.trim().parse().ok()
+    }
+
     /// Takes a group that somebody else has made.
     pub(super) fn watch(&mut self, hierarchy: &Hierarchy, controller: &'static str) {
         let (version, dir) = (hierarchy.version, hierarchy.own.clone());

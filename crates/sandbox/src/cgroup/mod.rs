@@ -7,11 +7,13 @@
 //! before they are made.
 
 mod find;
+mod freezer;
 mod group;
 mod limits;
 mod view;
 mod watched;
 
+pub use freezer::Freezer;
 pub use group::{Groups, Plan, Problem, plan, remove};
 pub use limits::{Cpus, Limits, Pressure};
 pub(crate) use view::{PLACE, show};

@@ -54,6 +54,12 @@ impl Watched {
     pub fn pressure(&self) -> Pressure {
         self.0.pressure()
     }
+
+    /// Bytes of memory that are taken; nothing where that is not counted.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        self.0.memory()
+    }
 }
 
 /// Whether there is a limit at all.

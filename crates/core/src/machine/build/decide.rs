@@ -1,6 +1,6 @@
 //! What people decide at a stop: whether it applies, and what follows.
 
-use super::held::{Held, Next, applies_in_run, decisions};
+use super::held::{Cut, Held, Next, applies_in_run, decisions};
 use super::{
     BuildMachine, EventBody, PhaseContext, ResumedBy, Running, State, Status, Step, Timestamp,
 };
@@ -12,10 +12,28 @@ const NO_STOP: &str = "the build is not stopped; `runner break add` says where i
 const A_PROCESS_WAITS: &str =
     "a process of the build waits at a breakpoint of its own; `runner resume` lets it go on";
 
+const NO_TEXT: &str = "an empty text runs nothing; `skip` leaves the command out";
+
 /// Why a variable cannot be set so.
 fn unfit(name: &str, value: Option<&str>) -> Option<String> {
     let has_nul = value.is_some_and(|value| value.contains('\0'));
     no_name(name).or_else(|| has_nul.then(|| "a value cannot hold a NUL byte".to_owned()))
+}
+
+/// Why it does not apply in the middle of a run.
+fn refused_in_run(decision: &Decision) -> Option<String> {
+    match decision {
+        Decision::Retry { text: Some(text) } if text.trim().is_empty() => Some(NO_TEXT.to_owned()),
+        Decision::Skip { to: Some(_) } => Some(
+            "in the middle of a command `skip` ends that command, and leaves out no other"
+                .to_owned(),
+        ),
+        _ if applies_in_run(decision) => None,
+        _ => Some(format!(
+            "`{}` does not apply in the middle of a command; resume, skip, retry or abort it",
+            decision.kind().verb()
+        )),
+    }
 }
 
 impl BuildMachine {
@@ -28,11 +46,7 @@ impl BuildMachine {
             return Some(why);
         }
         if self.freezing.is_frozen {
-            let refused = !applies_in_run(decision);
-            return refused.then(|| {
-                let verb = decision.kind().verb();
-                format!("`{verb}` does not apply in the middle of a command; resume or abort it")
-            });
+            return refused_in_run(decision);
         }
         match &self.state {
             State::Held(held) => self.refused_at(held, decision),
@@ -73,7 +87,7 @@ impl BuildMachine {
         }
         match (decision, &held.next) {
             (Decision::Retry { text: Some(text) }, _) if text.trim().is_empty() => {
-                Some("an empty text runs nothing; `skip` leaves the command out".to_owned())
+                Some(NO_TEXT.to_owned())
             }
             (Decision::Skip { to: Some(to) }, Next::Run(running)) => {
                 self.no_place(*to).or_else(|| {
@@ -148,6 +162,8 @@ impl BuildMachine {
                 self.set.push((name.clone(), value.clone()));
             }
             Decision::Abort => self.stop(false, now, step),
+            Decision::Skip { .. } => self.cut(Cut::Skip, now, step),
+            Decision::Retry { text } => self.cut(Cut::Retry(text.clone()), now, step),
             _ => {
                 self.stops.is_stepping |= *decision == Decision::Step;
                 self.leave_stop(now, step);

@@ -4,8 +4,9 @@ use super::{
     BreakpointId, BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, ResumedBy,
     RunFacts, Running, SettingUp, State, Step, Timestamp, millis,
 };
-use crate::debug::{Decision, DecisionKind, What};
-use crate::event::{Block, StopFacts, StopKind};
+use crate::debug::{Decision, DecisionKind, Place, What};
+use crate::event::{Block, Scene, StopFacts, StopKind};
+use crate::machine::Standstill;
 use crate::machine::pause::Cause;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +40,21 @@ pub(super) enum Next {
 pub(super) struct Freezing {
     /// Breakpoints that ask for it.
     hit: Vec<BreakpointId>,
+    /// Whether it is asked for, and not answered.
+    is_asked: bool,
     /// Whether it does.
     pub(super) is_frozen: bool,
+    /// What follows the run, which somebody has ended.
+    cut: Option<Cut>,
+}
+
+/// What follows a run that somebody has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The next command of the list.
+    Skip,
+    /// The same command, or another text in its place.
+    Retry(Option<String>),
 }
 
 impl BuildMachine {
@@ -62,13 +76,24 @@ impl BuildMachine {
             Next::Setup { setting_up, .. } => (None, setting_up.command, setting_up.text.clone()),
         };
         let decisions = decisions(kind, &next);
+        let mut scene = self.stops.scene().clone();
+        if kind != StopKind::Failed {
+            (scene.failure, scene.output) = (None, String::new());
+        }
+        let line = place.and_then(|place| self.line_of(place));
         self.state = State::Held(Box::new(Held { kind, next }));
-        let stop = StopFacts { kind, place, run, text, breakpoints, decisions };
+        let stop = StopFacts { kind, place, run, text, breakpoints, decisions, line, scene };
         self.pause(Cause::Stop, self.directory(), (None, Some(stop)), now, step);
     }
 
     fn text_of(&self, running: &Running) -> String {
         self.phase_work(running.phase).map(|work| running.text(&work)).unwrap_or_default()
+    }
+
+    /// The line of the buildspec at which a command begins.
+    fn line_of(&self, place: Place) -> Option<u32> {
+        let work = self.phase_work(place.phase)?;
+        Running::at(place).written(&work).map(|command| command.span.line)
     }
 
     fn directory(&self) -> String {
@@ -151,7 +176,9 @@ impl BuildMachine {
 
     /// Asks for the run to stand still.
     pub(super) fn freeze(&mut self, step: &mut Step) {
-        if let Some((command, ..)) = self.in_run().filter(|_| !self.freezing.is_frozen) {
+        let is_due = !self.freezing.is_frozen && !self.freezing.is_asked;
+        if let Some((command, ..)) = self.in_run().filter(|_| is_due) {
+            self.freezing.is_asked = true;
             step.effects.push(Effect::Freeze { command });
         }
     }
@@ -159,32 +186,40 @@ impl BuildMachine {
     pub(super) fn frozen(
         &mut self,
         command: u32,
-        result: Result<(), String>,
+        result: Result<Standstill, String>,
         now: Timestamp,
         step: &mut Step,
     ) {
         let at_hand = self.in_run().filter(|(running, ..)| *running == command);
         let Some((run, place, text)) = at_hand.filter(|_| !self.freezing.is_frozen) else {
             // It has ended meanwhile; what it has started goes on.
-            if result.is_ok() && !self.freezing.is_frozen {
+            // Where another is to stand still already, that one's end lets go of all.
+            if result.is_ok() && !self.freezing.is_frozen && !self.freezing.is_asked {
                 step.effects.push(Effect::Thaw);
             }
             return;
         };
         let breakpoints = std::mem::take(&mut self.freezing.hit);
-        if let Err(why) = result {
-            let text = format!("the command cannot be paused: {why}");
-            step.events.push(EventBody::Notice(Notice::warning(text)));
-            return;
-        }
+        self.freezing.is_asked = false;
+        let Standstill { output, notice } = match result {
+            Ok(standstill) => standstill,
+            Err(why) => {
+                let text = format!("the command cannot be paused: {why}");
+                step.events.push(EventBody::Notice(Notice::warning(text)));
+                return;
+            }
+        };
+        step.events.extend(notice.map(|text| EventBody::Notice(Notice::note(text))));
         self.freezing.is_frozen = true;
         let (kind, decisions) = (StopKind::Pause, PAUSED.to_vec());
-        let stop = StopFacts { kind, place, run, text, breakpoints, decisions };
+        let line = place.and_then(|place| self.line_of(place));
+        let scene = Scene { output, ..Scene::default() };
+        let stop = StopFacts { kind, place, run, text, breakpoints, decisions, line, scene };
         self.pause(Cause::Stop, self.directory(), (None, Some(stop)), now, step);
     }
 
     /// What runs: its number, its place and its text.
-    fn in_run(&self) -> Option<(u32, Option<crate::debug::Place>, String)> {
+    fn in_run(&self) -> Option<(u32, Option<Place>, String)> {
         match &self.state {
             State::Running(running) => {
                 Some((running.command, Some(running.place()), self.text_of(running)))
@@ -201,6 +236,19 @@ impl BuildMachine {
         if std::mem::take(&mut self.freezing).is_frozen {
             step.effects.push(Effect::Thaw);
         }
+    }
+
+    /// Ends the run that stands still; what follows is known when it has ended.
+    pub(super) fn cut(&mut self, cut: Cut, now: Timestamp, step: &mut Step) {
+        let Some((command, ..)) = self.in_run() else { return };
+        self.leave_stop(now, step);
+        self.freezing = Freezing { cut: Some(cut), ..Freezing::default() };
+        step.effects.push(Effect::Cut { command });
+    }
+
+    /// What follows the run that has ended, if somebody has ended it.
+    pub(super) fn take_cut(&mut self) -> Option<Cut> {
+        self.freezing.cut.take()
     }
 
     /// A run has ended, whether it was to stand still or not.
@@ -259,8 +307,15 @@ impl BuildMachine {
 }
 
 /// What can be decided in the middle of a run.
-const PAUSED: [DecisionKind; 4] =
-    [DecisionKind::Resume, DecisionKind::Step, DecisionKind::Abort, DecisionKind::Set];
+const PAUSED: [DecisionKind; 7] = [
+    DecisionKind::Resume,
+    DecisionKind::Step,
+    DecisionKind::Retry,
+    DecisionKind::Edit,
+    DecisionKind::Skip,
+    DecisionKind::Abort,
+    DecisionKind::Set,
+];
 
 /// What can be decided.
 pub(super) fn decisions(kind: StopKind, next: &Next) -> Vec<DecisionKind> {

@@ -235,6 +235,9 @@ impl BuildMachine {
             Input::Decide { decision, by } => self.decide(decision, by, now, &mut step),
             Input::SetBreakpoints { owner, breakpoints } => {
                 self.stops.set(&owner, &breakpoints, &mut step);
+                if self.is_in_command() {
+                    step.effects.push(Effect::Watch(self.stops.wants()));
+                }
             }
             Input::Pause => self.freeze(&mut step),
             Input::Frozen { command, result } => self.frozen(command, result, now, &mut step),

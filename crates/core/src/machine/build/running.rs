@@ -6,7 +6,7 @@ use super::{
 };
 use crate::debug::{Place, What};
 use crate::event::{Block, StopKind};
-use crate::machine::build::held::Next;
+use crate::machine::build::held::{Cut, Next};
 use crate::machine::stops::Here;
 use crate::spec::{Command, OnFailure};
 use std::time::Duration;
@@ -36,11 +36,12 @@ impl Running {
     }
 
     pub(super) fn text(&self, work: &PhaseWork) -> String {
-        let written = || self.command(work).map(|command| command.text.clone());
+        let written = || self.written(work).map(|command| command.text.clone());
         self.edited.clone().or_else(written).unwrap_or_default()
     }
 
-    fn command<'w>(&self, work: &'w PhaseWork) -> Option<&'w Command> {
+    /// The command of the buildspec.
+    pub(super) fn written<'w>(&self, work: &'w PhaseWork) -> Option<&'w Command> {
         let list = match self.block {
             Block::Finally => &work.finally,
             Block::Commands | Block::Eval => &work.commands,
@@ -76,7 +77,7 @@ impl BuildMachine {
             if running.block == Block::Commands && running.index >= work.commands.len() {
                 running.go_to_finally();
             }
-            if running.command(&work).is_none() {
+            if running.written(&work).is_none() {
                 return self.finish_phase(running, now, step);
             }
             let place = running.place();
@@ -186,13 +187,21 @@ impl BuildMachine {
         match &self.state {
             State::Running(running) if running.command == command => {
                 let running = running.clone();
+                let cut = self.take_cut().filter(|_| !how.0.succeeded());
                 self.note_end(command, how.0, facts, now, step);
-                self.settle(running, how, now, step);
+                match cut {
+                    None => self.settle(running, how, now, step),
+                    Some(cut) => self.settle_cut(running, cut, how, now, step),
+                }
             }
             State::SettingUp(setting_up) if setting_up.command == command => {
                 let setting_up = setting_up.clone();
+                let cut = self.take_cut().filter(|_| !how.0.succeeded());
                 self.note_end(command, how.0, facts, now, step);
-                self.setup_command_ended(setting_up, how, now, step);
+                match cut {
+                    None => self.setup_command_ended(setting_up, how, now, step),
+                    Some(cut) => self.setup_cut(setting_up, cut, how, now, step),
+                }
             }
             State::Evaluating { command: running, .. } if *running == command => {
                 self.evaluated(command, how.0, facts, now, step);
@@ -260,6 +269,31 @@ impl BuildMachine {
             }
         }
         self.fail(running, now, step);
+    }
+
+    /// What follows a run that somebody has ended. It has failed, whatever comes next.
+    fn settle_cut(
+        &mut self,
+        mut running: Running,
+        cut: Cut,
+        (outcome, cause): (&Outcome, Option<&str>),
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(work) = self.phase_work(running.phase) else { return };
+        let place = running.place();
+        self.failures.failed(place, command_failure(&running.text(&work), outcome, cause));
+        match cut {
+            Cut::Skip => {
+                self.failures.leave(place);
+                running.advance();
+                self.arrive(running, now, step);
+            }
+            Cut::Retry(text) => {
+                running.edited = text.or(running.edited);
+                self.launch(running, true, now, step);
+            }
+        }
     }
 
     /// What follows a failure: the phase once more, its finally, or its end.

@@ -1,6 +1,6 @@
 //! The end of DOWNLOAD_SOURCE: commands that install runtimes, and what the log says before the phases.
 
-use super::held::Next;
+use super::held::{Cut, Next};
 use super::{
     BuildMachine, CommandRun, Effect, EventBody, Outcome, Phase, PhaseContext, State, Status, Step,
     Timestamp, command_failure,
@@ -103,6 +103,25 @@ impl BuildMachine {
         } else {
             let next = Next::Setup { setting_up, failure, has_evaluated: false };
             self.hold(StopKind::Failed, next, hit, now, step);
+        }
+    }
+
+    /// What follows a run that somebody has ended.
+    pub(super) fn setup_cut(
+        &mut self,
+        setting_up: SettingUp,
+        cut: Cut,
+        (outcome, cause): (&Outcome, Option<&str>),
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        match cut {
+            Cut::Skip => {
+                let failure = command_failure(&setting_up.text, outcome, cause);
+                self.setup_failure.get_or_insert(failure);
+                self.run_setup(setting_up.past(), now, step);
+            }
+            Cut::Retry(text) => self.launch_setup(setting_up.with(text), true, now, step),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{
     Bed, BuildFacts, CallId, ContainerFacts, Duration, Effect, EventBody, FOUR, Fetched,
     FoundCache, Input, LIMITS, Outcome, PauseId, PauseKind, Phase, PhaseContext, RunFacts,
-    SetupError, Timestamp, Variables, WallTime, facts, impasse,
+    SetupError, Standstill, Timestamp, Variables, WallTime, facts, impasse,
 };
 use crate::debug::{Breakpoint, Client, Decision, DecisionKind, Place, Who};
 use crate::env::Layers;
@@ -226,7 +226,7 @@ fn no_order_of_inputs_breaks_the_law() {
                 },
                 21 if round % 2 == 0 => match random(2) {
                     0 => Input::Pause,
-                    _ => Input::Frozen { command, result: Ok(()) },
+                    _ => Input::Frozen { command, result: Ok(Standstill::default()) },
                 },
                 0 | 1 => Input::Start,
                 2 => Input::Provisioned(Ok(ContainerFacts {

@@ -8,7 +8,7 @@ mod stops;
 
 use super::{
     BuildMachine, CallId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input,
-    Preparation, RunFacts, SetupError,
+    Preparation, RunFacts, SetupError, Standstill,
 };
 use crate::env::{Layers, Variables};
 use crate::event::{
@@ -210,6 +210,8 @@ impl Bed {
                 Effect::Hurry => self.log.push("hurry".to_owned()),
                 Effect::Freeze { .. } => self.log.push("freeze".to_owned()),
                 Effect::Thaw => self.log.push("thaw".to_owned()),
+                Effect::Cut { .. } => self.log.push("cut".to_owned()),
+                Effect::Watch(_) => {}
                 Effect::Upload { .. } => self.send(Input::Uploaded(Ok(()))),
                 Effect::Finalize { .. } if self.is_mute => {}
                 Effect::Finalize { .. } => self.send(Input::Finalized),

@@ -1,11 +1,12 @@
 //! Where a build stops, and what it is told there.
 
 use super::{
-    Bed, Effect, EventBody, FOUR, Input, LIMITS, Limits, Outcome, RunFacts, Status, Stops, facts,
+    Bed, Effect, EventBody, FOUR, Input, LIMITS, Limits, Outcome, RunFacts, Standstill, Status,
+    Stops, facts,
 };
 use crate::debug::{Client, Decision, DecisionKind, Who};
 use crate::env::Layers;
-use crate::event::{BreakpointId, StopFacts, StopKind};
+use crate::event::{BreakpointId, ChangedVariable, Scene, StopFacts, StopKind};
 use std::time::Duration;
 
 pub(super) fn who() -> Who {
@@ -287,10 +288,11 @@ fn a_run_stands_still_in_its_middle() {
     let (command, mut bed) = running(&[]);
     bed.send(Input::Pause);
     assert_eq!(bed.pending, [Effect::Freeze { command }]);
-    bed.send(Input::Frozen { command, result: Ok(()) });
+    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
     bed.until_command();
     assert_eq!((bed.stop().kind, bed.at().as_str()), (StopKind::Pause, "pause install:1"));
-    bed.refused(skip(), "in the middle of a command");
+    bed.refused(rerun("install"), "in the middle of a command");
+    bed.refused(skip_to("build"), "leaves out no other");
     bed.decide(Decision::Step, &[]);
     assert_eq!(bed.log.last().map(String::as_str), Some("thaw"));
     let ended = |command| {
@@ -305,10 +307,10 @@ fn a_run_stands_still_in_its_middle() {
     let (command, mut bed) = running(&[]);
     bed.send(ended(command));
     bed.pending.clear();
-    bed.send(Input::Frozen { command, result: Ok(()) });
+    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
     assert_eq!(bed.pending, [Effect::Thaw]);
     let (command, mut bed) = running(&[]);
-    bed.send(Input::Frozen { command, result: Ok(()) });
+    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
     bed.send(ended(command));
     assert!(!bed.machine.is_paused() && bed.pending[0] == Effect::Thaw);
 
@@ -320,7 +322,7 @@ fn a_run_stands_still_in_its_middle() {
 
     // A stop of the build thaws first.
     let (command, mut bed) = running(&[]);
-    bed.send(Input::Frozen { command, result: Ok(()) });
+    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
     bed.decide(Decision::Abort, &[]);
     assert_eq!(bed.log[bed.log.len() - 2..], ["thaw", "SIGTERM"]);
 
@@ -334,11 +336,99 @@ fn a_run_stands_still_in_its_middle() {
     assert_eq!(bed.pending, [Effect::Freeze { command }]);
     assert_eq!(bed.machine.deadline(), Some(bed.now + Duration::from_secs(30)), "once a run");
     bed.pending.clear();
+    bed.send(Input::Frozen { command, result: Err("no freezer".to_owned()) });
     for (output, asked) in [("x", 0), ("xy", 1)] {
         let output = Some(output.into());
         bed.send(Input::Watched { command, breakpoint: BreakpointId(3), output });
         assert_eq!(bed.pending.len(), asked);
     }
+}
+
+#[test]
+fn a_run_that_stands_still_is_ended() {
+    let cut = |decision: Decision, outcome: Outcome| {
+        let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
+        bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+        let command = bed.until_command().expect("a command");
+        bed.send(Input::Pause);
+        bed.pending.clear();
+        bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
+        assert_eq!(bed.at(), "pause build:2");
+        bed.send(Input::Decide { decision, by: who() });
+        assert_eq!(bed.pending.pop_front(), Some(Effect::Cut { command }));
+        assert!(!bed.machine.is_paused() && !bed.machine.is_frozen());
+        let facts = RunFacts::default();
+        bed.send(Input::CommandEnded { command, outcome, cause: None, facts });
+        bed.go(&[]);
+        bed
+    };
+    let killed = || Outcome::Signaled(9);
+    // Its failure stands, as at a failure.
+    let bed = cut(skip(), killed());
+    assert_eq!(bed.commands(), ["i", "a", "b", "c", "f", "p"]);
+    assert_eq!(bed.finished, Some(Status::Failed));
+    // Run again, it is what it comes to.
+    for (decision, text) in [(retry(), "b"), (edit("B"), "B")] {
+        let bed = cut(decision, killed());
+        assert_eq!(bed.commands(), ["i", "a", "b", text, "c", "f", "p"]);
+        assert_eq!(bed.finished, Some(Status::Succeeded));
+        assert!(bed.runs[3].again, "with the variables it has begun with");
+    }
+    // It had ended well before it could be ended.
+    let bed = cut(skip(), Outcome::Exited(0));
+    assert_eq!(bed.finished, Some(Status::Succeeded));
+    let bed = cut(retry(), Outcome::Exited(0));
+    assert_eq!(bed.commands(), ["i", "a", "b", "c", "f", "p"]);
+}
+
+#[test]
+fn what_is_wanted_changes_in_a_run() {
+    let mut bed = Bed::stopping(LIST, &["start"], &[]);
+    bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+    let command = bed.until_command().expect("a command");
+    let breakpoints = vec!["idle:5s".parse().expect("one")];
+    bed.send(Input::SetBreakpoints { owner: "dap:1".to_owned(), breakpoints });
+    let Some(Effect::Watch(wants)) = bed.pending.pop_front() else { panic!("not told") };
+    assert_eq!((wants.watched.len(), wants.scene), (1, true));
+    // Hits of one standstill are one, and a second is not asked for.
+    for _ in 0..2 {
+        bed.send(Input::Watched { command, breakpoint: wants.watched[0].0, output: None });
+    }
+    assert_eq!(bed.pending, [Effect::Freeze { command }]);
+}
+
+#[test]
+fn where_it_pauses_and_why_no_more() {
+    let mut bed = Bed::stopping(LIST, &["start"], &[]);
+    let why = |bed: &Bed| bed.machine.pause_refusal().unwrap_or_default();
+    assert!(why(&bed).contains("stopped already"));
+    bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+    let command = bed.until_command().expect("a command");
+    assert_eq!(why(&bed), "");
+    bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
+    assert!(why(&bed).contains("stands still already"));
+    assert!(Bed::run(LIST, &[]).machine.pause_refusal().expect("over").contains("no command runs"));
+}
+
+#[test]
+fn what_a_stop_shows() {
+    let mut bed = Bed::stopping(LIST, &["failure"], &["-"]);
+    assert_eq!(bed.finished, Some(Status::Succeeded));
+    bed = Bed::stopping(LIST, &["start", "failure", "before:build:2"], &[]);
+    bed.send(Input::Decide { decision: Decision::Resume, by: who() });
+    let command = bed.until_command().expect("a command");
+    let scene = Scene {
+        failure: Some("exit status 3".to_owned()),
+        output: "line".to_owned(),
+        changed: vec![ChangedVariable { name: "A".to_owned(), before: None, now: None }],
+        more_changed: 1,
+    };
+    let facts = RunFacts { scene: scene.clone(), ..RunFacts::default() };
+    let outcome = Outcome::Exited(3);
+    bed.send(Input::CommandEnded { command, outcome, cause: None, facts });
+    bed.until_command();
+    assert_eq!((bed.at().as_str(), &bed.stop().scene), ("failed install:1", &scene));
+    assert_eq!(bed.stop().line, Some(3));
 }
 
 #[test]

@@ -1,0 +1,177 @@
+//! One command of the build: run, watched, and told of.
+//!
+//! Used by `effects`, one at a time.
+
+use super::advice;
+use super::inbox::Inbox;
+use super::pumps::Pumps;
+use super::scene;
+use super::shell::{Shell, ShellError, fault};
+use super::stillness::{Run, Stillness};
+use super::watch::{OUTPUT, Watch};
+use super::world::World;
+use runner_core::event::{Notice, Outcome, Scene, Stuck};
+use runner_core::machine::{CommandRun, Impasse, Input, RunFacts, Wants};
+use runner_core::phase::{PhaseContext, StatusCode};
+use runner_engine::{Container, Ends, ExecError, Ids, users, what_was_in_the_way};
+use runner_folder::events::LogWriter;
+use runner_folder::events::pump::Pump;
+use runner_wire::init::Exit;
+use std::sync::Arc;
+
+/// What a person is told of an image without a shell.
+const NO_SHELL: &str = "commands of a buildspec need a shell in the image, here as at AWS; to look \
+                        around in this one, and run its programs: --enable-session, with --toolbox for \
+                        a shell of this machine's";
+
+/// What a command is run with.
+pub(super) struct Hands {
+    pub(super) world: Arc<World>,
+    pub(super) inbox: Inbox,
+    pub(super) log: LogWriter,
+    pub(super) pumps: Pumps,
+    pub(super) stillness: Stillness,
+    pub(super) container: Arc<dyn Container>,
+}
+
+impl Hands {
+    /// Runs it; what came of it, unless somebody else tells that.
+    pub(super) async fn run(&self, shell: &mut Shell, run: &CommandRun) -> Option<Input> {
+        let before = self.container.pressure().await;
+        let (inbox, log) = (self.inbox.clone(), self.log.clone());
+        let watch = Watch::new(inbox, log, run.command, run.wants.clone());
+        match self.perform(shell, run, &watch).await {
+            Ok(outcome) => {
+                let pressure = self.container.pressure().await.since(before);
+                let limits = &self.world.container_spec.limits;
+                let mut cause = what_was_in_the_way(limits, pressure);
+                if outcome.succeeded()
+                    && let Some(cause) = cause.take()
+                {
+                    let text = format!("the command has succeeded, but {cause}");
+                    self.inbox.send(Input::Notice(Notice::warning(text))).await;
+                }
+                let (world, ended) = (&self.world, (&outcome, watch.begin()));
+                if let Some(hint) = advice::of(world, &self.log, &*self.container, run, ended) {
+                    self.inbox.send(Input::Notice(Notice::hint(hint))).await;
+                }
+                let facts = self.facts(shell, &watch, (&outcome, cause.as_deref())).await;
+                Some(Input::CommandEnded { command: run.command, outcome, cause, facts })
+            }
+            // Its end is reported by whoever watches over it.
+            Err(ShellError::Exec(ExecError::ContainerGone)) => None,
+            Err(error @ ShellError::NoShell { .. }) => {
+                let has_shell = self.world.guests.sessions.has_shell().await;
+                Some(Input::Stuck(Box::new(Impasse {
+                    directory: shell.directory(),
+                    stuck: Stuck { reason: error.to_string(), has_shell },
+                    hint: NO_SHELL.to_owned(),
+                    fault: fault(&error),
+                })))
+            }
+            Err(error) => Some(Input::Fault(fault(&error))),
+        }
+    }
+
+    /// What breakpoints, and people who stop at them, want to know of it.
+    async fn facts(
+        &self,
+        shell: &Shell,
+        watch: &Watch,
+        ended: (&Outcome, Option<&str>),
+    ) -> RunFacts {
+        let wants = watch.wants();
+        // Nothing that was written from here on is the run's to be looked at.
+        watch.set(Wants::default());
+        let scene = if wants.scene {
+            let (snapshot, secrets) = (&self.world.guests.snapshot, self.world.secrets.get());
+            scene::of(watch, &*self.container, shell, ended, (snapshot, &secrets)).await
+        } else {
+            Scene::default()
+        };
+        RunFacts {
+            directory: shell.directory(),
+            variables: wants.variables.then(|| shell.variables()),
+            output: wants.output.then(|| watch.output(OUTPUT).into()),
+            scene,
+            ..RunFacts::default()
+        }
+    }
+
+    /// Runs it until its process has exited and what it wrote is in the log.
+    async fn perform(
+        &self,
+        shell: &mut Shell,
+        run: &CommandRun,
+        watch: &Watch,
+    ) -> Result<Outcome, ShellError> {
+        let user = match &run.user {
+            None => Ids::default(),
+            Some(name) => match users::resolve(&*self.container, name).await {
+                Some(ids) => ids,
+                None => {
+                    let reason = format!("the image has no user `{name}` (run-as)");
+                    return Ok(Outcome::NotStarted(reason));
+                }
+            },
+        };
+        let process = match shell.start(run, user).await {
+            Err(ShellError::Exec(error)) => return self.not_started(shell, run, error),
+            done => done?,
+        };
+        let Ends::Merged(pipe) = process.ends else { return Err(ExecError::ContainerGone.into()) };
+        let seen = watch.clone();
+        let sees = Arc::new(move |bytes: &[u8]| seen.sees(bytes));
+        let (log, secrets) = (self.log.clone(), self.world.secrets.clone());
+        let (pump, handle) = Pump::new(pipe, run.command, log, secrets, sees)
+            .map_err(|error| ExecError::Pipe(error.to_string()))?;
+        let failed = self.inbox.clone();
+        self.pumps.start(pump, move |error| {
+            let message = format!("the build's log cannot be written: {error}");
+            failed.send_blocking(Input::Fault(PhaseContext::new(
+                StatusCode::InternalServiceError,
+                message,
+            )));
+        });
+        let signals = process.signals;
+        self.stillness.is_of(Some(Run { watch: watch.clone(), signals }));
+        let exit = tokio::select! {
+            exit = process.exit => exit.unwrap_or(Err(ExecError::ContainerGone)),
+            never = watch.keep(&*self.container) => match never {},
+        };
+        self.stillness.is_of(None);
+        // Two facts: the process has exited, and what it wrote is in the log.
+        handle.drain().await;
+        match exit {
+            Ok(exit) => {
+                shell.finished().await;
+                Ok(match exit {
+                    Exit::Code(code) => Outcome::Exited(code),
+                    Exit::Signal(signal) => Outcome::Signaled(signal),
+                })
+            }
+            Err(error) => self.not_started(shell, run, error),
+        }
+    }
+
+    /// What comes of a command whose program could not be started.
+    fn not_started(
+        &self,
+        shell: &Shell,
+        run: &CommandRun,
+        error: ExecError,
+    ) -> Result<Outcome, ShellError> {
+        if error.is_refused_user() && self.container.has_one_user() {
+            let name = run.user.as_deref().unwrap_or("root");
+            return Ok(Outcome::NotStarted(format!(
+                "the container has no user but root, and this is to run as `{name}`; {}",
+                runner_host::users::advice()
+            )));
+        }
+        // The build has used up what it may have, which is its own doing.
+        if error.is_refused_process() && self.world.container_spec.limits.pids.is_some() {
+            return Ok(Outcome::NotStarted(error.to_string()));
+        }
+        Err(shell.explain(error))
+    }
+}

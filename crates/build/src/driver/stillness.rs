@@ -1,0 +1,115 @@
+//! A command that stands still in its middle, and goes on.
+//!
+//! Used by `effects`, which gives the orders, and `command`, whose run it is. Orders are carried out one
+//! after the other: what is let go on is not stopped behind that by an order that was given before.
+
+use super::inbox::Inbox;
+use super::watch::Watch;
+use nix::sys::signal::Signal;
+use runner_core::event::Scene;
+use runner_core::machine::{Input, Standstill, Wants};
+use runner_engine::{Container, Frozen, Reach, Signals};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// What of a build may notice that it was stopped.
+const SEEN: &str = "the build's processes are stopped by SIGSTOP, and sessions go on; a parent that waits \
+                    for stopped children, or a shell with job control, notices it";
+
+/// An order.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    Freeze { command: u32 },
+    Thaw,
+    Cut { command: u32 },
+}
+
+/// Carries orders out. Clones are of the same one.
+#[derive(Clone, Default)]
+pub(super) struct Stillness(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    run: Option<Run>,
+    orders: Option<mpsc::UnboundedSender<(Order, Arc<dyn Container>)>>,
+}
+
+/// The run at hand.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub(super) watch: Watch,
+    pub(super) signals: Signals,
+}
+
+impl Stillness {
+    /// A run has begun, or the last one has ended.
+    pub(super) fn is_of(&self, run: Option<Run>) {
+        self.lock().run = run;
+    }
+
+    /// Breakpoints need to know this of the run at hand.
+    pub(super) fn watch(&self, wants: Wants) {
+        if let Some(run) = &self.lock().run {
+            run.watch.set(wants);
+        }
+    }
+
+    pub(super) fn order(&self, order: Order, container: Arc<dyn Container>, inbox: &Inbox) {
+        let mut state = self.lock();
+        let orders = state.orders.get_or_insert_with(|| {
+            let (orders_tx, orders_rx) = mpsc::unbounded_channel();
+            let (stillness, answers) = (self.clone(), inbox.clone());
+            inbox.perform("stop the command in its middle", async move {
+                stillness.obey(orders_rx, &answers).await;
+            });
+            orders_tx
+        });
+        // One that has broken off is heard of by itself.
+        let _ = orders.send((order, container));
+    }
+
+    async fn obey(
+        &self,
+        mut orders: mpsc::UnboundedReceiver<(Order, Arc<dyn Container>)>,
+        inbox: &Inbox,
+    ) {
+        while let Some((order, container)) = orders.recv().await {
+            let run = self.lock().run.clone();
+            match order {
+                Order::Freeze { command } => {
+                    let frozen = container.freeze().await;
+                    let run = run.filter(|run| run.watch.command() == command);
+                    let result = frozen.map_err(|error| error.to_string()).map(|how| {
+                        let output = run.as_ref().map(|run| {
+                            run.watch.stands_still(true);
+                            Scene::last_lines(&run.watch.output(Scene::BYTES))
+                        });
+                        Standstill {
+                            output: output.unwrap_or_default(),
+                            notice: (how == Frozen::Signalled).then(|| SEEN.to_owned()),
+                        }
+                    });
+                    inbox.send(Input::Frozen { command, result }).await;
+                }
+                Order::Thaw => goes_on(&*container, run.as_ref()).await,
+                Order::Cut { command } => {
+                    if let Some(run) = run.as_ref().filter(|run| run.watch.command() == command) {
+                        run.signals.send(Signal::SIGKILL as i32, Reach::Session).await;
+                    }
+                    goes_on(&*container, run.as_ref()).await;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn goes_on(container: &dyn Container, run: Option<&Run>) {
+    container.thaw().await;
+    if let Some(run) = run {
+        run.watch.stands_still(false);
+    }
+}

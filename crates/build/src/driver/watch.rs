@@ -1,0 +1,311 @@
+//! What breakpoints watch for in a run: lines it writes, its silence, its memory.
+//!
+//! Fed by the run's pump and by its clock; tells the machine. Without such a breakpoint it looks at
+//! nothing: a pump asks one flag.
+
+use super::inbox::Inbox;
+use runner_core::debug::What;
+use runner_core::event::{BreakpointId, Notice};
+use runner_core::machine::{Input, Wants};
+use runner_engine::Container;
+use runner_folder::events::LogWriter;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Longest part of a line that is looked at.
+const LINE: usize = 64 << 10;
+/// Most of a run's output that a condition sees.
+pub(super) const OUTPUT: usize = 1 << 20;
+/// How often memory is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The watch over one run. Clones are of the same one.
+#[derive(Clone)]
+pub(super) struct Watch(Arc<Shared>);
+
+struct Shared {
+    inbox: Inbox,
+    log: LogWriter,
+    command: u32,
+    /// Where its output begins in the log.
+    begin: u64,
+    /// Whether there is anything to look for.
+    is_on: AtomicBool,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    wants: Wants,
+    /// The line that is being written.
+    line: Vec<u8>,
+    /// Breakpoints that have come to what they watch for, and wait until it is over.
+    met: BTreeMap<BreakpointId, Met>,
+    last_output: Instant,
+    is_still: bool,
+    /// Whether it was told that nothing counts the memory.
+    is_uncounted: bool,
+}
+
+/// What a breakpoint has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// The line at hand.
+    Line,
+    /// Silence, or memory.
+    State,
+}
+
+impl Watch {
+    pub(super) fn new(inbox: Inbox, log: LogWriter, command: u32, wants: Wants) -> Self {
+        let is_on = AtomicBool::new(!wants.watched.is_empty());
+        let begin = log.output_length();
+        let state = Mutex::new(State {
+            wants,
+            line: Vec::new(),
+            met: BTreeMap::new(),
+            last_output: Instant::now(),
+            is_still: false,
+            is_uncounted: false,
+        });
+        Watch(Arc::new(Shared { inbox, log, command, begin, is_on, state, changed: Notify::new() }))
+    }
+
+    /// What is wanted by now.
+    pub(super) fn wants(&self) -> Wants {
+        self.lock().wants.clone()
+    }
+
+    pub(super) fn command(&self) -> u32 {
+        self.0.command
+    }
+
+    /// Where the run's output begins in the log.
+    pub(super) fn begin(&self) -> u64 {
+        self.0.begin
+    }
+
+    /// Looks for these from now on.
+    pub(super) fn set(&self, wants: Wants) {
+        let mut state = self.lock();
+        state.met.retain(|id, _| wants.watched.iter().any(|(wanted, _)| wanted == id));
+        self.0.is_on.store(!wants.watched.is_empty(), Ordering::Relaxed);
+        state.wants = wants;
+        // Its silence counts from here where nobody has listened before.
+        state.last_output = Instant::now();
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// The run stands still, or goes on.
+    pub(super) fn stands_still(&self, is_still: bool) {
+        let mut state = self.lock();
+        state.is_still = is_still;
+        state.last_output = Instant::now();
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// Takes what the run has written. On a thread that may wait.
+    pub(super) fn sees(&self, bytes: &[u8]) {
+        if !self.0.is_on.load(Ordering::Relaxed) || bytes.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.last_output = Instant::now();
+        state.met.retain(|_, met| *met == Met::Line);
+        let hit = state.lines(bytes);
+        let wants_output = state.wants.output;
+        drop(state);
+        for breakpoint in hit {
+            self.0.inbox.send_blocking(self.watched(breakpoint, wants_output));
+        }
+    }
+
+    /// Watches what time brings about. Never resolves.
+    pub(super) async fn keep(&self, container: &dyn Container) -> Infallible {
+        loop {
+            let (hit, next, wants_output) = {
+                let mut state = self.lock();
+                let (hit, next) = state.look(|| container.memory());
+                (hit, next, state.wants.output)
+            };
+            for breakpoint in hit {
+                self.0.inbox.send(self.watched(breakpoint, wants_output)).await;
+            }
+            self.tell_uncounted().await;
+            let time = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = time => {}
+                () = self.0.changed.notified() => {}
+            }
+        }
+    }
+
+    async fn tell_uncounted(&self) {
+        let is_new = std::mem::take(&mut self.lock().is_uncounted);
+        if is_new {
+            let text = "a breakpoint watches the build's memory, which nothing counts here: no \
+                        control group of its own holds it; with --memory SIZE one does, where this \
+                        user may make one";
+            self.0.inbox.send(Input::Notice(Notice::warning(text.to_owned()))).await;
+        }
+    }
+
+    /// The last of what the run has written.
+    pub(super) fn output(&self, most: usize) -> String {
+        self.0.log.last_output(self.0.begin, most).unwrap_or_default()
+    }
+
+    fn watched(&self, breakpoint: BreakpointId, wants_output: bool) -> Input {
+        let output = wants_output.then(|| self.output(OUTPUT).into());
+        Input::Watched { command: self.0.command, breakpoint, output }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Breakpoints whose lines are among these bytes, each as often as they are. A line that is not whole
+    /// is looked at, too: it may be a question.
+    fn lines(&mut self, bytes: &[u8]) -> Vec<BreakpointId> {
+        let mut hit = Vec::new();
+        if !self.wants.watched.iter().any(|(_, found)| matches!(found.what, What::Output(_))) {
+            return hit;
+        }
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let room = LINE.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+            let text = String::from_utf8_lossy(&self.line);
+            let text = text.trim_end_matches(['\n', '\r']);
+            for (id, breakpoint) in &self.wants.watched {
+                if let What::Output(pattern) = &breakpoint.what
+                    && !self.met.contains_key(id)
+                    && pattern.is_in(text)
+                {
+                    self.met.insert(*id, Met::Line);
+                    hit.push(*id);
+                }
+            }
+            if piece.ends_with(b"\n") {
+                self.line.clear();
+                self.met.retain(|_, met| *met != Met::Line);
+            }
+        }
+        hit
+    }
+
+    /// Breakpoints that are due, and when to look again.
+    fn look(&mut self, memory: impl Fn() -> Option<u64>) -> (Vec<BreakpointId>, Option<Instant>) {
+        let (mut hit, mut next) = (Vec::new(), None);
+        if self.is_still {
+            return (hit, next);
+        }
+        let now = Instant::now();
+        let mut again = |at: Instant| next = Some(next.map_or(at, |next: Instant| next.min(at)));
+        let mut counted = None;
+        for (id, breakpoint) in self.wants.watched.clone() {
+            let is_met = match breakpoint.what {
+                What::Idle(time) => {
+                    let due = self.last_output + time;
+                    // What it writes meanwhile is found when the time has come.
+                    again(if due > now { due } else { now + time });
+                    due <= now
+                }
+                What::Memory(most) => match *counted.get_or_insert_with(&memory) {
+                    Some(taken) => {
+                        again(now + LOOK);
+                        if taken < most {
+                            self.met.remove(&id);
+                        }
+                        taken >= most
+                    }
+                    None => {
+                        self.is_uncounted |= self.met.insert(id, Met::State).is_none();
+                        false
+                    }
+                },
+                _ => false,
+            };
+            if is_met && self.met.insert(id, Met::State).is_none() {
+                hit.push(id);
+            }
+        }
+        (hit, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(breakpoints: &[&str]) -> State {
+        let watched = (1..)
+            .zip(breakpoints)
+            .map(|(id, text)| (BreakpointId(id), Arc::new(text.parse().expect("a breakpoint"))));
+        State {
+            wants: Wants { watched: watched.collect(), ..Wants::default() },
+            line: Vec::new(),
+            met: BTreeMap::new(),
+            last_output: Instant::now(),
+            is_still: false,
+            is_uncounted: false,
+        }
+    }
+
+    fn ids(hit: Vec<BreakpointId>) -> Vec<u64> {
+        hit.into_iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn lines_are_found_however_they_are_cut() {
+        let mut state = state(&["output:/^ab$/", "output:/b/"]);
+        assert_eq!(ids(state.lines(b"a")), [0_u64; 0]);
+        assert_eq!(ids(state.lines(b"b")), [1, 2]);
+        // The same line, whole.
+        assert_eq!(ids(state.lines(b"\n")), [0_u64; 0]);
+        assert_eq!(ids(state.lines(b"b\nx\nb\r\nab\n")), [2, 2, 1, 2]);
+        // A line without end is cut.
+        let long = vec![b'x'; LINE];
+        state.lines(&long);
+        assert_eq!(ids(state.lines(b"b\nb\n")), [2]);
+    }
+
+    #[test]
+    fn silence_counts_from_the_last_output() {
+        let mut state = state(&["idle:1ms", "idle:1h"]);
+        state.last_output = Instant::now() - Duration::from_secs(1);
+        let (hit, next) = state.look(|| None);
+        assert_eq!(ids(hit), [1]);
+        assert!(next.is_some());
+        assert_eq!(ids(state.look(|| None).0), [0_u64; 0], "once, until it writes");
+        state.met.clear();
+        state.is_still = true;
+        assert_eq!(state.look(|| None), (Vec::new(), None));
+    }
+
+    #[test]
+    fn memory_is_met_each_time_it_is_passed() {
+        let mut counted = state(&["memory:10"]);
+        for (taken, hit) in [(9, 0), (10, 1), (11, 0), (9, 0), (12, 1)] {
+            assert_eq!(counted.look(|| Some(taken)).0.len(), hit, "{taken}");
+        }
+        let mut state = state(&["memory:10"]);
+        state.look(|| None);
+        assert!(std::mem::take(&mut state.is_uncounted));
+        state.look(|| None);
+        assert!(!state.is_uncounted, "told once");
+    }
+}

@@ -1,0 +1,129 @@
+//! What a stop costs: until a client hears of it, and from a client's decision to the next command; and what
+//! a breakpoint costs that is never hit.
+
+use super::bed::Bed;
+use super::session::control_socket;
+use super::{Contender, measure as compare, median};
+use crate::Result;
+use runner_wire::control::{Answer, Request, encode};
+use runner_wire::frame::Decoder;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Commands of the build that is stepped through.
+const STEPS: usize = 100;
+const MANY: usize = 200;
+/// What is sent to go on: `Request::Decide(Decision::Step)`.
+const STEP: &str = r#"{"decide":{"decision":"step"}}"#;
+
+pub(super) fn measure(bed: &Bed) -> Result {
+    step_by_step(bed).map_err(|error| format!("step by step: {error}"))?;
+    let many = bed.buildspec("many", &[":"; MANY])?;
+    let never = ["--break-on", "failure if status == 77", "--break-on", "command:/never/"];
+    let mut contenders = vec![
+        Contender::new(format!("{MANY} commands `:`, two breakpoints, never hit"), || {
+            bed.runner_run(&many, &never)
+        }),
+        Contender::new(format!("{MANY} commands `:`"), || bed.runner_run(&many, &[])),
+    ];
+    compare("Breakpoints that are never hit", 1, &mut contenders)
+}
+
+fn step_by_step(bed: &Bed) -> std::io::Result<()> {
+    let failed = std::io::Error::other::<String>;
+    let spec = bed.buildspec("steps", &[":"; STEPS]).map_err(failed)?;
+    let mut command = bed.run_command(&spec, &["--step"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let live = bed.dir.join("state/live");
+    let socket = loop {
+        match control_socket(&live) {
+            Ok(socket) if socket.exists() => break socket,
+            _ if child.try_wait()?.is_some() => return Err(failed("it has ended".to_owned())),
+            _ => std::thread::yield_now(),
+        }
+    };
+    let dir = socket.parent().unwrap_or(&live).to_owned();
+    let (mut watching, mut deciding) = (Talk::new(&socket)?, Talk::new(&socket)?);
+    watching.say(&Request::WatchPauses)?;
+    let (mut heard, mut decided) = (Vec::new(), Vec::new());
+    while decided.len() < STEPS {
+        match watching.hear()? {
+            Some(Answer::Status(status)) if status.state == "paused" => {}
+            Some(Answer::Status(status)) if status.state == "running" => continue,
+            _ => break,
+        }
+        heard.push(now());
+        decided.push(now());
+        deciding.stream.write_all(&encode(&serde_json::from_str::<serde_json::Value>(STEP)?)?)?;
+        deciding.hear()?;
+    }
+    child.wait()?;
+    let (ended, started) = (times(&dir, "command_ended")?, times(&dir, "command_started")?);
+    // The first stop comes before the first run.
+    let told = heard.iter().skip(1).zip(&ended).map(|(heard, ended)| heard - ended).collect();
+    let gone_on = started.iter().zip(&decided).map(|(started, decided)| started - decided);
+    println!("### Stops\n\n| | median, ms |\n|---|---|");
+    println!("| from a command's end to a client that hears of the stop | {:.2} |", median(told));
+    println!(
+        "| from a decision on the socket to the next command | {:.2} |\n",
+        median(gone_on.collect())
+    );
+    Ok(())
+}
+
+/// Milliseconds of the day, as events have them.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs_f64() % 86_400.0 * 1000.0
+}
+
+/// When events of a kind were logged.
+fn times(dir: &Path, kind: &str) -> std::io::Result<Vec<f64>> {
+    let text = fs::read_to_string(dir.join("events.jsonl"))?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let events = lines.filter(|event: &serde_json::Value| event["type"] == kind);
+    let time = |event: serde_json::Value| {
+        let text = event["time"].as_str()?.split_once('T')?.1.trim_end_matches('Z').to_owned();
+        let seconds = text
+            .split(':')
+            .try_fold(0.0, |sum, part| part.parse::<f64>().ok().map(|part| sum * 60.0 + part));
+        seconds.map(|seconds| seconds * 1000.0)
+    };
+    Ok(events.filter_map(time).collect())
+}
+
+/// A connection to the control socket.
+struct Talk {
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl Talk {
+    fn new(socket: &Path) -> std::io::Result<Self> {
+        let mut talk = Talk { stream: UnixStream::connect(socket)?, decoder: Decoder::default() };
+        talk.say(&Request::hello("bench"))?;
+        talk.hear()?;
+        Ok(talk)
+    }
+
+    fn say(&mut self, request: &Request) -> std::io::Result<()> {
+        self.stream.write_all(&encode(request)?)
+    }
+
+    fn hear(&mut self) -> std::io::Result<Option<Answer>> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(body) = self.decoder.next_frame().map_err(std::io::Error::other)? {
+                return Ok(Some(serde_json::from_slice(&body)?));
+            }
+            match self.stream.read(&mut buffer)? {
+                0 => return Ok(None),
+                got => self.decoder.feed(&buffer[..got]),
+            }
+        }
+    }
+}
