@@ -5,6 +5,7 @@
 
 mod cli;
 mod doctor;
+mod door;
 mod terminal;
 
 use rustix::process::DumpableBehavior;

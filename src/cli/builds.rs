@@ -4,6 +4,7 @@ use super::course::Course;
 use super::error::CliError;
 use super::home::open;
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use runner_client::{Client, ClientError};
 use runner_folder::state::{Need, find, live_builds};
 use runner_host::stdio::say;
@@ -14,6 +15,7 @@ use runner_wire::control::Request;
 pub(super) struct BuildArg {
     /// Build id, its uuid, a unique prefix of either, or a project's name where one build of it is live; may
     /// be left out where one build is live
+    #[arg(add = ArgValueCandidates::new(super::completions::builds))]
     build: Option<String>,
 }
 

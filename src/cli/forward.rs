@@ -3,6 +3,7 @@
 use super::error::CliError;
 use super::sessions::connect;
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use runner_client::{self as client, Forward};
 use runner_engine::dial::Remote;
 use runner_host::stdio::{self, say};
@@ -16,8 +17,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 )]
 pub(super) struct ForwardArgs {
     /// Build id, its uuid, a unique prefix of either, or a project with one live build (may be left out where one build is live), then ports:
-    /// LOCAL:REMOTE, or :REMOTE for a free port of this machine
-    #[arg(required = true, value_name = "[BUILD] LOCAL:REMOTE")]
+    /// LOCAL:REMOTE, :REMOTE for a free port of this machine, or PORT for the same one on both sides
+    #[arg(
+        required = true,
+        value_name = "[BUILD] LOCAL:REMOTE",
+        add = ArgValueCandidates::new(super::completions::builds)
+    )]
     words: Vec<String>,
     /// Address of this machine to listen at
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -28,6 +33,7 @@ const FORWARD_HELP: &str = "\
 REMOTE is a PORT on the container's own loopback interface, a HOST:PORT as the container reaches it,
 or the absolute path of a unix socket in it (@NAME for an abstract one).
 
+  runner port-forward 8080               port 8080 on both sides
   runner port-forward 8080:80            http://127.0.0.1:8080 is port 80 in the one live build
   runner port-forward :5432 9000:db:90   a free port, which is printed; a host beside the container
   runner port-forward 2375:/run/d.sock   a unix socket
@@ -44,9 +50,9 @@ struct Ports {
 }
 
 impl Ports {
-    /// None where the text is no pair at all, and may be a build.
+    /// None where the text is neither a pair nor a port, and may be a build.
     fn parse(text: &str) -> Option<Result<Self, String>> {
-        let (local, remote) = text.split_once(':')?;
+        let (local, remote) = text.split_once(':').unwrap_or((text, text));
         let local = match local {
             "" => 0,
             digits => digits.parse::<u16>().ok().filter(|port| *port > 0)?,
@@ -57,7 +63,9 @@ impl Ports {
 
 /// Which build, and which ports.
 fn read(words: &[String]) -> Result<(Option<&str>, Vec<Ports>), CliError> {
-    let first_is_build = !matches!(Ports::parse(&words[0]), Some(Ok(_)));
+    // A number alone may be either; before others it is a build.
+    let is_number = words.len() > 1 && !words[0].contains(':');
+    let first_is_build = is_number || !matches!(Ports::parse(&words[0]), Some(Ok(_)));
     let (build, pairs) = match words {
         [build, pairs @ ..] if first_is_build && !pairs.is_empty() => (Some(build.as_str()), pairs),
         pairs => (None, pairs),
@@ -133,6 +141,12 @@ mod tests {
         let build = |text: &str| Some(text.to_owned());
         for (text, wanted) in [
             ("8080:80", (None, vec![pair(8080, "localhost:80")])),
+            ("8080", (None, vec![pair(8080, "localhost:8080")])),
+            (
+                "demo 8080 :1",
+                (build("demo"), vec![pair(8080, "localhost:8080"), pair(0, "localhost:1")]),
+            ),
+            ("8080 9090", (build("8080"), vec![pair(9090, "localhost:9090")])),
             (":80 :81", (None, vec![pair(0, "localhost:80"), pair(0, "localhost:81")])),
             ("1:db:2", (None, vec![pair(1, "db:2")])),
             ("1:[::1]:2", (None, vec![pair(1, "[::1]:2")])),
@@ -143,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(words(text), Ok(wanted), "{text}");
         }
-        for text in ["8080", "demo", "8080:", "8080:x", ":0", "a:1", "x y", "1:2 3"] {
+        for text in ["0", "70000", "demo", "8080:", "8080:x", ":0", "a:1", "x y", "1:2 x"] {
             assert!(words(text).is_err(), "{text}");
         }
     }

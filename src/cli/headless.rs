@@ -7,12 +7,15 @@
 
 use super::error::{CliError, USAGE, of_status};
 use super::say;
+use crate::door::Door;
 use runner_build::{self as build, Begun, BuildRequest, Ended, Face, Opened};
+use runner_engine::Fut;
+use runner_folder::state::Home;
 use runner_host::stdio;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// Its name.
 pub(crate) const BUILD_ARG: &str = "__build";
@@ -20,29 +23,34 @@ pub(crate) const BUILD_ARG: &str = "__build";
 const MAX_REQUEST: u64 = 16 << 20;
 
 /// What is said of a request.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Answer<'a> {
+pub(super) enum Answer {
     /// The build is under way.
-    Started { id: &'a str, uuid: &'a str, folder: &'a Path },
+    Started { id: String, uuid: String, folder: PathBuf },
     /// There is none.
-    Failed { code: u8, message: &'a str, hints: &'a [String] },
+    Failed { code: u8, message: String, hints: Vec<String> },
 }
 
 /// The one who asked, who hears of the build's beginning and no more.
 struct Asker {
     has_heard: bool,
+    /// Whether AWS's clients are let in, and where.
+    has_sessions: bool,
+    home: Option<Home>,
+    door: Option<Door>,
 }
 
 /// Runs the build; its exit code.
 pub(crate) fn main() -> u8 {
-    let mut asker = Asker { has_heard: false };
+    let mut asker = Asker { has_heard: false, has_sessions: false, home: None, door: None };
     match run(&mut asker) {
         Ok(code) => code,
         Err(error) if asker.has_heard => error.print(),
         Err(error) => {
             let CliError { code, message, hints, .. } = &error;
             // Who is gone need not know.
+            let (message, hints) = (message.clone(), hints.clone());
             let _ = tell(&Answer::Failed { code: *code, message, hints });
             *code
         }
@@ -59,6 +67,8 @@ fn run(asker: &mut Asker) -> Result<u8, CliError> {
     let (spec, _) = request.buildspec.parse(&request.values.fetched)?;
     let opened = Opened::open(&request, spec, &home)?;
     let rejected = opened.is_rejected();
+    asker.has_sessions = request.sessions.is_enabled;
+    asker.home = Some(home.clone());
     let Ended { status, warnings } = build::run(request, opened, home, of_status, asker)?;
     for text in warnings {
         say(&format!("warning: {text}"));
@@ -88,7 +98,7 @@ fn read(from: &mut impl Read) -> Result<BuildRequest, CliError> {
 }
 
 /// Says it, and that nothing more will be said.
-fn tell(answer: &Answer<'_>) -> io::Result<()> {
+fn tell(answer: &Answer) -> io::Result<()> {
     let line = serde_json::to_string(answer)? + "\n";
     stdio::answer(line)?;
     let nothing = File::options().write(true).open("/dev/null")?;
@@ -99,11 +109,25 @@ impl Face for Asker {
     fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()> {
         self.has_heard = true;
         let Begun { id, uuid, dir, .. } = begun;
-        if let Err(error) = tell(&Answer::Started { id, uuid, folder: dir.path() }) {
+        let (id, uuid) = ((*id).to_owned(), (*uuid).to_owned());
+        let folder = dir.path().to_path_buf();
+        if let Err(error) = tell(&Answer::Started { id, uuid, folder }) {
             // The build does without whoever asked for it.
             tracing::debug!(%error, "nobody hears which build this is");
         }
+        if let Some(home) = self.home.as_ref().filter(|_| self.has_sessions) {
+            self.door = Some(Door::new(home, dir));
+        }
         Ok(())
+    }
+
+    fn close(&mut self, reason: String) -> Fut<'_, ()> {
+        let door = self.door.take();
+        Box::pin(async {
+            if let Some(door) = door {
+                door.close(reason).await;
+            }
+        })
     }
 }
 

@@ -71,7 +71,7 @@ fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
                     what => decided = Some((what, text)),
                 }
             }
-            EventBody::CommandStarted { command, phase, block, index, text } => {
+            EventBody::CommandStarted { command, phase, block, index, text, .. } => {
                 let mut intervention = None;
                 match decided.take() {
                     // A failure that was left behind: it is told of that run, not of the next.

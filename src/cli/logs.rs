@@ -3,11 +3,17 @@
 use super::course::Course;
 use super::error::CliError;
 use super::home::open;
-use clap::Args;
+use super::values;
+use clap::{Args, ValueEnum};
+use runner_core::event::{Event, EventBody};
+use runner_core::phase::Phase;
+use runner_core::time::WallTime;
 use runner_folder::events::{CodeBuild, LogReader, OutputReader};
-use runner_folder::state::{Need, find};
+use runner_folder::state::{BuildDir, Need, find};
+use runner_host::clock;
 use runner_host::stdio::{Out, is_gone};
-use std::io;
+use std::io::{self, BufWriter, Write};
+use std::time::Duration;
 
 /// Options of `runner logs`.
 #[derive(Debug, Args)]
@@ -17,6 +23,43 @@ pub(super) struct LogsArgs {
     /// Show what comes until the build has ended
     #[arg(short, long)]
     follow: bool,
+    /// Show the last N lines only
+    #[arg(long, value_name = "N")]
+    tail: Option<u64>,
+    /// Show what is not older than this
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    since: Option<Duration>,
+    /// Show this phase only
+    #[arg(long, value_enum, ignore_case = true)]
+    phase: Vec<ShownPhase>,
+    /// Put the time before each line
+    #[arg(long)]
+    timestamps: bool,
+}
+
+/// A phase that the log speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum ShownPhase {
+    DownloadSource,
+    Install,
+    PreBuild,
+    Build,
+    PostBuild,
+    UploadArtifacts,
+}
+
+impl From<ShownPhase> for Phase {
+    fn from(phase: ShownPhase) -> Self {
+        match phase {
+            ShownPhase::DownloadSource => Phase::DownloadSource,
+            ShownPhase::Install => Phase::Install,
+            ShownPhase::PreBuild => Phase::PreBuild,
+            ShownPhase::Build => Phase::Build,
+            ShownPhase::PostBuild => Phase::PostBuild,
+            ShownPhase::UploadArtifacts => Phase::UploadArtifacts,
+        }
+    }
 }
 
 /// Prints the log.
@@ -25,10 +68,14 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
     let known = find(&home, args.build.name(), Need::Reading)?;
     let failed =
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
-    let mut reader = LogReader::open(&known.dir).map_err(failed)?;
-    let mut output = OutputReader::open(&known.dir).map_err(failed)?;
-    let mut sink = CodeBuild::new(Out).for_people(true);
-    let mut show = || match replay(&mut sink, &mut reader, &mut output) {
+    let wanted = Wanted::of(args);
+    let left_out = match args.tail {
+        Some(tail) => lines(&known.dir, &wanted).map_err(failed)?.saturating_sub(tail),
+        None => 0,
+    };
+    let to = Lines { left_out, ..Lines::new(BufWriter::with_capacity(64 << 10, Out)) };
+    let mut shown = Shown::open(&known.dir, wanted, to).map_err(failed)?;
+    let mut show = || match shown.replay() {
         // `runner logs | head`
         Err(error) if is_gone(&error) => Ok(false),
         Err(error) => Err(failed(error)),
@@ -45,14 +92,168 @@ pub(super) fn logs(args: &LogsArgs) -> Result<u8, CliError> {
     show().map(|_| 0)
 }
 
-/// Shows the log from `reader` to its end so far.
-fn replay(
-    sink: &mut CodeBuild<Out>,
-    reader: &mut LogReader,
-    output: &mut OutputReader,
-) -> io::Result<()> {
-    while let Some(event) = reader.next_event()? {
-        sink.event(&event, output)?;
+/// How many lines there are so far. They are counted, not kept: a log may be longer than memory.
+fn lines(dir: &BuildDir, wanted: &Wanted) -> io::Result<u64> {
+    let mut counted = Shown::open(dir, wanted.clone(), Lines::new(io::sink()))?;
+    counted.replay()?;
+    let Lines { begun, .. } = counted.sink.flushed()?;
+    Ok(*begun)
+}
+
+/// What of a log is wanted.
+#[derive(Clone, Debug)]
+struct Wanted {
+    since: Option<WallTime>,
+    phases: Vec<Phase>,
+    has_times: bool,
+    /// The phase that the log has come to.
+    phase: Option<Phase>,
+}
+
+impl Wanted {
+    fn of(args: &LogsArgs) -> Self {
+        let since = args.since.map(|since| {
+            let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+            WallTime(clock::wall().0.saturating_sub(micros))
+        });
+        let phases = args.phase.iter().map(|phase| Phase::from(*phase)).collect();
+        Wanted { since, phases, has_times: args.timestamps, phase: None }
     }
-    sink.flushed().map(drop)
+
+    /// Whether it matters which event a line comes from.
+    fn looks_at_events(&self) -> bool {
+        self.since.is_some() || !self.phases.is_empty() || self.has_times
+    }
+
+    fn takes(&mut self, event: &Event) -> bool {
+        if let EventBody::PhaseStarted { phase } = &event.body {
+            self.phase = Some(*phase);
+        }
+        self.since.is_none_or(|since| event.time >= since)
+            && (self.phases.is_empty() || self.phase.is_some_and(|now| self.phases.contains(&now)))
+    }
+}
+
+/// A log on its way out.
+struct Shown<W: Write + Send> {
+    reader: LogReader,
+    output: OutputReader,
+    sink: CodeBuild<Lines<W>>,
+    wanted: Wanted,
+}
+
+impl<W: Write + Send> Shown<W> {
+    fn open(dir: &BuildDir, wanted: Wanted, to: Lines<W>) -> io::Result<Self> {
+        Ok(Shown {
+            reader: LogReader::open(dir)?,
+            output: OutputReader::open(dir)?,
+            sink: CodeBuild::new(to).for_people(true),
+            wanted,
+        })
+    }
+
+    /// Shows the log to its end so far.
+    fn replay(&mut self) -> io::Result<()> {
+        while let Some(event) = self.reader.next_event()? {
+            if self.wanted.looks_at_events() {
+                let is_wanted = self.wanted.takes(&event);
+                let to = self.sink.flushed()?;
+                to.is_open = is_wanted;
+                to.time = self.wanted.has_times.then_some(event.time);
+            }
+            self.sink.event(&event, &mut self.output)?;
+        }
+        self.sink.flushed()?.out.flush()
+    }
+}
+
+/// Takes lines, leaves some out, and puts the time before the others.
+struct Lines<W> {
+    out: W,
+    /// Whether what comes is wanted at all.
+    is_open: bool,
+    time: Option<WallTime>,
+    /// Lines that are still to be left out.
+    left_out: u64,
+    /// Lines that were begun.
+    begun: u64,
+    is_in_line: bool,
+    is_shown: bool,
+}
+
+impl<W: Write> Lines<W> {
+    fn new(out: W) -> Self {
+        Lines {
+            out,
+            is_open: true,
+            time: None,
+            left_out: 0,
+            begun: 0,
+            is_in_line: false,
+            is_shown: true,
+        }
+    }
+
+    fn begin_line(&mut self) -> io::Result<()> {
+        self.is_in_line = true;
+        self.begun += 1;
+        self.is_shown = self.begun > self.left_out;
+        match self.time {
+            Some(time) if self.is_shown => write!(self.out, "{time} "),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_open {
+            return Ok(bytes.len());
+        }
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            if !self.is_in_line {
+                self.begin_line()?;
+            }
+            if self.is_shown {
+                self.out.write_all(part)?;
+            }
+            self.is_in_line = !part.ends_with(b"\n");
+        }
+        Ok(bytes.len())
+    }
+
+    /// What has come is passed on when the log has come to its end so far.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of these pieces, each with its time.
+    fn shown(left_out: u64, pieces: &[(&str, Option<i64>)]) -> (String, u64) {
+        let mut lines = Lines { left_out, ..Lines::new(Vec::new()) };
+        for (text, time) in pieces {
+            lines.time = time.map(WallTime);
+            lines.write_all(text.as_bytes()).expect("written");
+        }
+        (String::from_utf8(lines.out).expect("text"), lines.begun)
+    }
+
+    #[test]
+    fn lines_are_counted_by_their_beginnings() {
+        let pieces = [("a\nb", None), ("c\n", None), ("d", None)];
+        assert_eq!(shown(0, &pieces), ("a\nbc\nd".to_owned(), 3));
+        assert_eq!(shown(1, &pieces), ("bc\nd".to_owned(), 3));
+        assert_eq!(shown(3, &pieces), (String::new(), 3));
+    }
+
+    #[test]
+    fn a_line_has_the_time_of_its_beginning() {
+        let pieces = [("a", Some(0)), ("b\n", Some(1_000_000)), ("c\n", Some(2_000_000))];
+        let wanted = "1970-01-01T00:00:00.000000Z ab\n1970-01-01T00:00:02.000000Z c\n";
+        assert_eq!(shown(0, &pieces).0, wanted);
+    }
 }

@@ -3,13 +3,16 @@
 //! What is typed is resolved here into plain types; what goes wrong becomes a `CliError` with its
 //! exit code and its hint.
 
+mod aws_env;
 mod builds;
 mod cache;
 mod check;
+mod completions;
 mod course;
 mod cp;
 mod debug;
 mod diff;
+mod detach;
 mod doctor;
 mod env;
 mod error;
@@ -121,12 +124,20 @@ enum Verb {
     /// Images kept on this machine
     #[command(subcommand)]
     Image(Box<image::ImageVerb>),
+    /// Print what AWS's clients need to find a build here, for a shell's eval
+    AwsEnv(aws_env::AwsEnvArgs),
     /// Let AWS's clients at every build of this machine
     Serve(serve::ServeArgs),
+    /// Print what makes a shell complete this program's options and builds
+    Completions(completions::CompletionsArgs),
+    /// Write the manual, a page for each verb
+    #[command(name = "__man", hide = true)]
+    Man(completions::ManArgs),
 }
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
+    completions::answer_shell();
     let typed: Vec<OsString> = std::env::args_os().collect();
     let command = Cli::command().mut_subcommand("run", project::negatable);
     let matches = command.try_get_matches_from(&typed);
@@ -179,6 +190,9 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Events(args) => events::events(&args),
         Verb::Cache(verb) => cache::cache(verb),
         Verb::Image(verb) => image::image(*verb),
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Man(args) => completions::man(&args),
+        Verb::AwsEnv(args) => aws_env::aws_env(&args),
         Verb::Serve(args) => serve::serve(&args),
     }
 }

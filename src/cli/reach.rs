@@ -86,6 +86,7 @@ pub(super) const FIELDS: &[Field] = {
         field("skip-phase", SKIPS, Nowhere),
         field("only-phase", SKIPS, Nowhere),
         field("stub", Stub, AfterEquals),
+        field("detach", TypedOnly, Nowhere),
         field("enable-session", Build, Nowhere),
         field("break-on", Build, Nowhere),
         field("step", Build, Nowhere),
@@ -113,6 +114,7 @@ pub(super) const FIELDS: &[Field] = {
         field("log-file", Written, Whole),
         field("annotations", Build, Nowhere),
         field("build-json", Written, Whole),
+        field("id-file", Written, Whole),
         field("no-hints", TypedOnly, Nowhere),
         field("quiet", Build, Nowhere),
     ]

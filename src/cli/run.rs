@@ -2,9 +2,11 @@
 
 use super::error::{CliError, of_status};
 use super::project::Extras;
-use super::run_args::{BreakActionName, FormatName, NetworkName, OnStopName, PhaseName, RunArgs};
-use super::{on_stop, project, render, say, values};
-use crate::terminal::{Face, LogFormat, Places, Shown};
+use super::run_args::{
+    AnnotationsName, BreakActionName, FormatName, NetworkName, OnStopName, PhaseName, RunArgs,
+};
+use super::{detach, on_stop, project, render, say, values};
+use crate::terminal::{CiSystem, Face, LogFormat, Places, Shown};
 use runner_build::session::SessionOptions;
 use runner_build::{
     self as build, BuildRequest, BuildspecFile, ContainerRequest, Ended, LogsWanted, Opened,
@@ -72,6 +74,7 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         say(&format!("not collected: {}", wanted.join(", ")));
     }
     let skips = skips(&args);
+    let system = system(&args);
     let aws = args.aws_profile.as_deref().map(values::identity);
     let has_sessions = args.enable_session || args.step || !args.break_on.is_empty();
     if args.on_stop == OnStopName::Exit && !has_sessions {
@@ -116,9 +119,13 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         source,
         buildspec,
     };
-    let annotations = args.annotations.map(|_| {
+    if args.detach {
+        super::answer(detach::start(&request)? + "\n")?;
+        return Ok(if spec.is_err() { super::error::USAGE } else { 0 });
+    }
+    let annotations = (system == Some(CiSystem::Github)).then(|| {
         let BuildRequest { source, buildspec, .. } = &request;
-        let places = Places::at_github(source, buildspec, spec.as_ref().ok());
+        let places = Places::at_github(source, buildspec);
         (places, spec.as_ref().err().cloned().unwrap_or_default())
     });
     let shown = Shown {
@@ -126,6 +133,8 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         quiet: args.quiet,
         sessions: has_sessions,
         ends_pauses: request.limits.break_action == BreakAction::Stop,
+        hints: request.hints,
+        system,
         annotations,
     };
     if args.on_stop == OnStopName::Exit {
@@ -137,10 +146,23 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     Ok(if rejected { super::error::USAGE } else { of_status(status) })
 }
 
+/// Whose log standard output is.
+fn system(args: &RunArgs) -> Option<CiSystem> {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| value == "true");
+    match args.annotations {
+        AnnotationsName::Github => Some(CiSystem::Github),
+        AnnotationsName::Gitlab => Some(CiSystem::Gitlab),
+        AnnotationsName::Auto if is_set("GITHUB_ACTIONS") => Some(CiSystem::Github),
+        AnnotationsName::Auto if is_set("GITLAB_CI") => Some(CiSystem::Gitlab),
+        AnnotationsName::Auto | AnnotationsName::None => None,
+    }
+}
+
 /// How long things may take.
 fn limits(args: &RunArgs) -> plan::Limits {
     let exits = args.on_stop == OnStopName::Exit;
-    let waits = std::io::stderr().is_terminal() && !exits;
+    // Nobody is at the terminal of a build that has none.
+    let waits = std::io::stderr().is_terminal() && !exits && !args.detach;
     let action = args.break_timeout_action;
     plan::Limits {
         timeout: args.timeout,
@@ -166,8 +188,9 @@ fn outputs(
         artifacts: project::artifacts(args.artifacts.clone(), extras)?,
         cache: project::cache(args.cache.clone(), extras, project, home)?,
         reports: args.reports.clone(),
-        discovers: args.annotations.is_some(),
+        discovers: system(args) == Some(CiSystem::Github),
         build_json: args.build_json.clone(),
+        id_file: args.id_file.clone(),
         log_file: args.log_file.clone(),
         logs: LogsWanted { cloudwatch: extras.cloudwatch.clone(), s3: extras.s3_logs.clone() },
     })

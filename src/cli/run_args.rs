@@ -72,6 +72,10 @@ pub(super) struct RunArgs {
     /// with, reads its input and succeeds. Calls by a path do not find it
     #[arg(long, value_name = "NAME[=FILE]", value_parser = values::stub)]
     pub(super) stub: Vec<Stub>,
+    /// Print the build's id when it has begun, and leave it running: it goes on without a terminal until
+    /// it ends, or `runner stop`. A CI system that ends a job's processes ends such a build, too
+    #[arg(long)]
+    pub(super) detach: bool,
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     pub(super) enable_session: bool,
@@ -82,8 +86,8 @@ pub(super) struct RunArgs {
     /// Stop before the first command; `runner step` goes on to the next. Implies --enable-session
     #[arg(long)]
     pub(super) step: bool,
-    /// How long a breakpoint waits while no session is open [default: for ever at a terminal, else
-    /// 15m]. A session of AWS's clients stays open for --session-idle-timeout after its client is gone,
+    /// How long a breakpoint waits while no session is open [default: for ever at a terminal, else and
+    /// with --detach 15m]. A session of AWS's clients stays open for --session-idle-timeout after its client is gone,
     /// which may come back
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(super) break_timeout: Option<Duration>,
@@ -114,8 +118,8 @@ pub(super) struct RunArgs {
     /// Give the build AWS credentials: those of a profile, or, for `env`, of the caller's variables
     #[arg(long, value_name = "NAME|env")]
     pub(super) aws_profile: Option<String>,
-    /// Take what the buildspec wants of Parameter Store and Secrets Manager from this file, YAML or
-    /// NAME=VALUE lines, instead of from AWS
+    /// Take what the buildspec wants of Parameter Store and Secrets Manager from this file instead of from
+    /// AWS. By their names: `/app/token: VALUE` and `app/db: {password: VALUE}`, or NAME=VALUE lines
     #[arg(long, value_name = "FILE")]
     pub(super) secrets: Option<PathBuf>,
     /// Show the value of this variable as *** in the log
@@ -152,12 +156,16 @@ pub(super) struct RunArgs {
     /// Write the log to a file as well, in CodeBuild's own lines
     #[arg(long, value_name = "FILE")]
     pub(super) log_file: Option<PathBuf>,
-    /// Tell failed commands and failed test cases to GitHub Actions, each at its place
-    #[arg(long, value_enum)]
-    pub(super) annotations: Option<AnnotationsName>,
+    /// Fold the log by phases, and, for GitHub, tell failed commands and test cases each at its place and
+    /// write a summary of the step
+    #[arg(long, value_enum, default_value_t = AnnotationsName::Auto)]
+    pub(super) annotations: AnnotationsName,
     /// Write the final Build record, in the shape of AWS's API
     #[arg(long, value_name = "FILE")]
     pub(super) build_json: Option<PathBuf>,
+    /// Write the build's id into a file when it begins
+    #[arg(long, value_name = "FILE")]
+    pub(super) id_file: Option<PathBuf>,
     /// No advice on failures
     #[arg(long)]
     pub(super) no_hints: bool,
@@ -242,8 +250,14 @@ pub(super) enum OnStopName {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum AnnotationsName {
-    /// Workflow commands, on standard error
+    /// Of the CI system that this runs in, by its variables
+    Auto,
+    /// Workflow commands
     Github,
+    /// Collapsible sections
+    Gitlab,
+    /// Nothing of the kind
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,12 +2,13 @@
 
 use super::error::CliError;
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use nix::sys::signal::Signal;
 use runner_client::{self as client, Client, ClientError, Ended};
 use runner_core::plain;
 use runner_folder::state::{Need, find};
 use runner_host::signals::{ENDS, Signals};
-use runner_host::stdio::tell;
+use runner_host::stdio::{say, tell};
 use std::io::IsTerminal;
 
 /// Options of `runner attach`.
@@ -15,6 +16,7 @@ use std::io::IsTerminal;
 #[command(after_help = ATTACH_HELP)]
 pub(super) struct AttachArgs {
     /// Build id, its uuid, or a unique prefix; may be left out where one build is live
+    #[arg(add = ArgValueCandidates::new(super::completions::builds))]
     build: Option<String>,
     /// A user of the container, by name or number [default: root]
     #[arg(long)]
@@ -34,17 +36,25 @@ Exit status: that of the shell; 0 when the build ended it; 125 when this program
 #[command(after_help = EXEC_HELP)]
 pub(super) struct ExecArgs {
     /// Build id, its uuid, or a unique prefix; may be left out where one build is live
+    #[arg(add = ArgValueCandidates::new(super::completions::builds))]
     build: Option<String>,
     /// A user of the container, by name or number [default: root]
     #[arg(long)]
     user: Option<String>,
+    /// Give the command this terminal, as `attach` does for a shell
+    #[arg(short, long)]
+    terminal: bool,
+    /// Pass standard input on, which is done anyway: for those who are used to -it
+    #[arg(short, long, hide = true)]
+    interactive: bool,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
 
 const EXEC_HELP: &str = "\
-Standard input, output and error are the command's own, kept apart.
+Standard input, output and error are the command's own, kept apart; with -t there is one terminal for all
+three, as programs want it that draw or ask.
 
 Exit status: that of the command (128+n for signal n); 126 and 127 as shells do; 125 when this
 program failed.";
@@ -56,16 +66,44 @@ pub(super) fn attach(args: AttachArgs) -> Result<u8, CliError> {
             .hint("to run a script in the build: runner exec BUILD -- sh < SCRIPT")
             .in_session());
     }
-    let signals = signals(&[&ENDS[..], &[Signal::SIGWINCH]].concat())?;
+    let signals = terminal_signals()?;
     let client = connect(args.build.as_deref()).map_err(CliError::in_session)?;
-    finish(client::attach(client, args.user, &signals))
+    finish(client::attach(client, Vec::new(), args.user, &signals))
+}
+
+/// Those that matter on a terminal.
+fn terminal_signals() -> Result<Signals, CliError> {
+    signals(&[&ENDS[..], &[Signal::SIGWINCH]].concat())
+}
+
+/// Whether a command is a shell that would ask for commands.
+fn is_bare_shell(command: &[String]) -> bool {
+    const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "zsh", "fish"];
+    let [program] = command else { return false };
+    SHELLS.contains(&program.rsplit('/').next().unwrap_or_default())
 }
 
 /// Runs a command; its exit code.
 pub(super) fn exec(args: ExecArgs) -> Result<u8, CliError> {
+    let ExecArgs { build, user, terminal, command, .. } = args;
+    if terminal {
+        if !std::io::stdin().is_terminal() {
+            return Err(CliError::usage("exec -t needs a terminal on standard input")
+                .hint("without -t the command gets standard input, output and error as they are")
+                .in_session());
+        }
+        let client = connect(build.as_deref()).map_err(CliError::in_session)?;
+        return finish(client::attach(client, command, user, &terminal_signals()?));
+    }
+    if is_bare_shell(&command) && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+    {
+        say(
+            "hint: this shell has no terminal and shows no prompt; one that has: runner exec -t, or runner attach",
+        );
+    }
     let signals = signals(&ENDS)?;
-    let client = connect(args.build.as_deref()).map_err(CliError::in_session)?;
-    finish(client::exec(client, args.command, args.user, &signals))
+    let client = connect(build.as_deref()).map_err(CliError::in_session)?;
+    finish(client::exec(client, command, user, &signals))
 }
 
 fn signals(list: &[Signal]) -> Result<Signals, CliError> {

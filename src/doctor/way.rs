@@ -44,7 +44,8 @@ pub(super) fn look(home: &Home, known: &Known) -> [Row; 2] {
             judge(&address, known, call(&address, known, &keys), found)
         }
         Ok(None) => {
-            let mend = "they are made with the first endpoint: runner serve, or the first pause";
+            let mend =
+                "they are made with the first endpoint: runner serve, or run --enable-session";
             let row = Row::new(CREDENTIALS, State::Missing, "none yet", CONSEQUENCE, mend);
             [serving.map_or_else(not_offered, |address| not_called(&address)), row]
         }
@@ -111,7 +112,7 @@ fn is_stopped(address: &str, pid: u32) -> Row {
 
 fn not_offered() -> Row {
     let found = "none is open for this build";
-    let mend = "runner serve; with --enable-session, one opens at the first pause";
+    let mend = "runner serve; a build with --enable-session has one from its start";
     Row::new(ENDPOINT, State::Missing, found, CONSEQUENCE, mend)
 }
 

@@ -5,16 +5,18 @@
 //! escaped, so that no name of a test can be a command of its own.
 
 use super::Sink;
+use super::notices::{LeftOut, verdict};
+use super::summary::Ending;
 use runner_build::BuildspecFile;
-use runner_core::event::{Block, Event, EventBody, Outcome};
+use runner_core::event::{Event, EventBody, Outcome};
 use runner_core::phase::Phase;
 use runner_core::plain;
 use runner_core::report::{Failure, ReportFacts, ReportStatus};
-use runner_core::spec::{BuildSpec, Diagnostic, Few};
+use runner_core::spec::{Diagnostic, Few};
 use runner_folder::events::OutputReader;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Most characters of a message.
 const MAX_MESSAGE: usize = 4000;
@@ -26,46 +28,37 @@ pub(crate) struct Places {
     buildspec: Option<String>,
     /// The source directory's, with a slash behind it; empty where it is the repository.
     source: String,
-    /// The line of each command.
-    lines: Vec<((Phase, Block, u32), u32)>,
 }
 
 impl Places {
-    /// Where GitHub sees them: from the root of its work tree, if that is where we are.
-    pub(crate) fn at_github(
-        source: &Path,
-        buildspec: &BuildspecFile,
-        spec: Option<&BuildSpec>,
-    ) -> Self {
-        let root = std::env::var_os("GITHUB_WORKSPACE").filter(|root| !root.is_empty());
-        let root = root.and_then(|root| fs::canonicalize(root).ok());
-        let root =
-            root.filter(|root| source.starts_with(root)).unwrap_or_else(|| source.to_path_buf());
+    /// Where GitHub sees them: from the root of the repository.
+    pub(crate) fn at_github(source: &Path, buildspec: &BuildspecFile) -> Self {
+        let workspace = std::env::var_os("GITHUB_WORKSPACE").filter(|root| !root.is_empty());
+        let workspace = workspace.and_then(|root| fs::canonicalize(root).ok());
+        let root = root_of(source, workspace.as_deref());
         let below = source.strip_prefix(&root).unwrap_or(source);
         let below = match below.as_os_str().is_empty() {
             true => String::new(),
             false => format!("{}/", below.display()),
         };
         let buildspec = buildspec.path_in(&root).map(|path| path.display().to_string());
-        Self::new(buildspec, below, spec)
+        Places { buildspec, source: below }
     }
+}
 
-    fn new(buildspec: Option<String>, source: String, spec: Option<&BuildSpec>) -> Self {
-        let mut lines = Vec::new();
-        for phase in spec.iter().flat_map(|spec| &spec.phases) {
-            let blocks = [(Block::Commands, &phase.commands), (Block::Finally, &phase.finally)];
-            for (block, commands) in blocks {
-                lines.extend((0..).zip(commands).map(|(index, command)| {
-                    ((Phase::from(phase.phase), block, index), command.span.line)
-                }));
-            }
+/// The repository that a source is a part of: in GitHub's workspace the outermost one, of which others are
+/// submodules, and that workspace where there is none; elsewhere the next one.
+fn root_of(source: &Path, workspace: Option<&Path>) -> PathBuf {
+    let workspace = workspace.filter(|workspace| source.starts_with(workspace));
+    let is_repository = |dir: &&Path| dir.join(".git").symlink_metadata().is_ok();
+    let found = match workspace {
+        Some(workspace) => {
+            let inside = source.ancestors().take_while(|dir| dir.starts_with(workspace));
+            inside.filter(is_repository).last().or(Some(workspace))
         }
-        Places { buildspec, source, lines }
-    }
-
-    fn line(&self, place: (Phase, Block, u32)) -> Option<u32> {
-        self.lines.iter().find(|(known, _)| *known == place).map(|(_, line)| *line)
-    }
+        None => source.ancestors().find(is_repository),
+    };
+    found.unwrap_or(source).to_path_buf()
 }
 
 /// A command that runs, or has.
@@ -80,11 +73,35 @@ pub(super) struct Annotations<W: Write + Send> {
     out: W,
     places: Places,
     command: Option<Running>,
+    ending: Ending,
+    left_out: LeftOut,
+    /// The page that the step has beside its log.
+    page: Option<PathBuf>,
 }
 
 impl<W: Write + Send> Annotations<W> {
     pub(super) fn new(out: W, places: Places) -> Self {
-        Annotations { out, places, command: None }
+        let page = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty());
+        Annotations {
+            out,
+            places,
+            command: None,
+            ending: Ending::new(None),
+            left_out: LeftOut::default(),
+            page: page.map(PathBuf::from),
+        }
+    }
+
+    /// Adds the build to the step's page.
+    fn add_to_page(&mut self, verdict: &str, output: &mut OutputReader) -> io::Result<()> {
+        let Some(page) = &self.page else { return Ok(()) };
+        let text = self.ending.markdown(verdict, output)?;
+        let added = fs::OpenOptions::new().append(true).create(true).open(page);
+        if let Err(error) = added.and_then(|mut page| page.write_all(text.as_bytes())) {
+            let message = format!("{}: {error}", page.display());
+            self.write("warning", None, "no summary of this step", &message)?;
+        }
+        Ok(())
     }
 
     fn write(
@@ -163,12 +180,17 @@ impl<W: Write + Send> Annotations<W> {
 }
 
 impl<W: Write + Send> Sink for Annotations<W> {
-    fn event(&mut self, event: &Event, _: &mut OutputReader) -> io::Result<()> {
+    fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
+        self.ending.take(event);
+        self.left_out.note(&event.body);
         match &event.body {
-            EventBody::CommandStarted { text, phase, block, index, .. } => {
-                let line = self.places.line((*phase, *block, *index));
-                self.command = Some(Running { text: text.clone(), phase: *phase, line });
+            EventBody::CommandStarted { text, phase, line, .. } => {
+                self.command = Some(Running { text: text.clone(), phase: *phase, line: *line });
                 Ok(())
+            }
+            EventBody::BuildEnded { status, reason } => {
+                let verdict = verdict(&event.build_id, *status, reason.as_deref(), &self.left_out);
+                self.add_to_page(&verdict, output)
             }
             EventBody::CommandEnded { outcome, .. } => self.command_ended(outcome),
             EventBody::Report(facts) => self.report(facts),
@@ -191,6 +213,24 @@ fn property(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_is_a_part_of_its_repository() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = fs::canonicalize(dir.path()).expect("is there");
+        let source = root.join("work/mono/services/api");
+        fs::create_dir_all(&source).expect("made");
+        let workspace = root.join("work");
+        assert_eq!(root_of(&source, Some(&workspace)), workspace);
+        fs::create_dir_all(root.join("work/mono/.git")).expect("made");
+        fs::write(root.join("work/mono/services/.git"), "gitdir: elsewhere").expect("written");
+        assert_eq!(root_of(&source, Some(&workspace)), root.join("work/mono"));
+        assert_eq!(root_of(&source, None), root.join("work/mono/services"));
+        assert_eq!(
+            root_of(&source, Some(Path::new("/elsewhere"))),
+            root.join("work/mono/services")
+        );
+    }
 
     #[test]
     fn no_text_is_a_command_of_its_own() {

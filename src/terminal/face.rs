@@ -1,16 +1,19 @@
 //! A build as it is shown: its sinks, the key menu, and the door for AWS's clients.
 
 use super::annotations::Annotations;
-use super::door::Door;
 use super::gate::Gate;
 use super::json::Json;
 use super::keys::Menu;
 use super::notices::Notices;
 use super::pretty::Pretty;
+use super::sections::Sections;
+use super::summary::Ending;
 use super::ways::WaysIn;
-use super::{Places, Sink, nobody, spawn};
+use super::{CiSystem, Places, Sink, nobody, spawn};
+use crate::door::Door;
 use nix::sys::signal::Signal;
 use runner_build::{self as build, Begun};
+use runner_client::{RawMode, can_be_asked};
 use runner_core::spec::Diagnostic;
 use runner_engine::Fut;
 use runner_engine::image::{Curtain, Progress};
@@ -39,6 +42,10 @@ pub(crate) struct Shown {
     pub(crate) sessions: bool,
     /// Whether it ends where nobody comes to a pause.
     pub(crate) ends_pauses: bool,
+    /// Whether failures are advised on.
+    pub(crate) hints: bool,
+    /// Whose log this is.
+    pub(crate) system: Option<CiSystem>,
     /// Where failures are, for GitHub, and what is wrong with the buildspec.
     pub(crate) annotations: Option<(Places, Vec<Diagnostic>)>,
 }
@@ -48,6 +55,8 @@ pub(crate) struct Face {
     shown: Shown,
     home: Home,
     gate: Arc<Gate>,
+    /// What a key shows while a line is drawn.
+    mode: Option<RawMode>,
     /// Of the terminal's window.
     resizes: Option<Signals>,
     door: Option<Door>,
@@ -64,6 +73,7 @@ impl Face {
             shown,
             home: home.clone(),
             gate: Arc::default(),
+            mode: None,
             resizes: Some(Signals::listen(&[Signal::SIGWINCH])?),
             door: None,
             threads: Vec::new(),
@@ -90,16 +100,22 @@ impl Face {
     }
 
     fn start_sinks(&mut self, begun: &Begun<'_>, ways: WaysIn) -> io::Result<()> {
+        let program = self.shown.hints.then(|| ways.program.clone());
+        let ending = || Ending::new(program.as_deref());
         let (name, sink, gate): (_, Box<dyn Sink>, _) = match self.shown.format {
             LogFormat::Pretty => {
                 let color = has_colors(&io::stdout());
                 let (term, gate) = (console::Term::stdout(), Arc::clone(&self.gate));
-                let pretty = Pretty::new(term, ways.clone(), gate, color);
+                let pretty = Pretty::new(term, ways.clone(), ending(), gate, color);
                 ("pretty", Box::new(pretty), Some(Arc::clone(&self.gate)))
             }
             LogFormat::CodeBuild => {
                 let sink = CodeBuild::new(Out).for_people(io::stdout().is_terminal());
-                ("codebuild", Box::new(sink), None)
+                let sink: Box<dyn Sink> = match self.shown.system {
+                    Some(system) => Box::new(Sections::new(sink, system)),
+                    None => Box::new(sink),
+                };
+                ("codebuild", sink, None)
             }
             LogFormat::Json => ("json", Box::new(Json::new(Out)), None),
         };
@@ -113,7 +129,7 @@ impl Face {
         });
         self.threads.push(spawn(name, sink, gate, failed)?);
         if self.shown.format != LogFormat::Pretty {
-            let notices = Notices::new(io::stderr(), ways, self.shown.quiet);
+            let notices = Notices::new(io::stderr(), ways, ending(), self.shown.quiet);
             self.threads.push(spawn("notices", Box::new(notices), None, nobody())?);
         }
         if let Some((places, problems)) = self.shown.annotations.take() {
@@ -129,6 +145,10 @@ impl build::Face for Face {
     fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()> {
         begun.uuid.clone_into(&mut self.uuid);
         let has_menu = self.has_menu();
+        if self.shown.format == LogFormat::Pretty && can_be_asked() {
+            // Without it there may be half a line too much.
+            self.mode = RawMode::unechoed().ok();
+        }
         let mut ways = WaysIn::new(&self.home, begun.uuid, has_menu, self.shown.sessions);
         ways.ends_pauses = self.shown.ends_pauses;
         self.start_sinks(begun, ways)?;

@@ -172,8 +172,8 @@ impl Menu {
 
     /// Runs a shell to its end; what there is to say about that.
     fn shell(&self) -> Option<String> {
-        let result =
-            Client::connect(&self.dir).and_then(|client| attach(client, None, &self.signals));
+        let result = Client::connect(&self.dir)
+            .and_then(|client| attach(client, Vec::new(), None, &self.signals));
         match result {
             Ok(ended) => ended.message,
             Err(error) => Some(error.to_string()),

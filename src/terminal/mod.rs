@@ -8,7 +8,6 @@
 
 mod annotations;
 mod codebuild;
-mod door;
 mod editor;
 mod face;
 mod gate;
@@ -17,6 +16,8 @@ mod keys;
 mod notices;
 mod pauses;
 mod pretty;
+mod sections;
+mod summary;
 mod ways;
 
 pub(crate) use annotations::Places;
@@ -24,6 +25,7 @@ pub(crate) use editor::{EditError, edit};
 pub(crate) use face::{Face, LogFormat, Shown};
 pub(crate) use json::Json;
 pub(crate) use pauses::stop_lines;
+pub(crate) use ways::{no_proxy, word};
 
 use gate::Gate;
 use runner_core::event::Event;
@@ -33,6 +35,13 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// A CI system whose log this program's output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CiSystem {
+    Github,
+    Gitlab,
+}
 
 /// Shows events.
 trait Sink: Send {

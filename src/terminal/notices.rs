@@ -4,6 +4,7 @@
 
 use super::Sink;
 use super::pauses::Pauses;
+use super::summary::Ending;
 use super::ways::WaysIn;
 use runner_core::event::{Block, Event, EventBody, NoticeLevel, ResumedBy};
 use runner_core::phase::{Phase, Status};
@@ -104,14 +105,23 @@ pub(super) struct Notices<W: Write + Send> {
     /// For the table at the end.
     reports: Vec<ReportFacts>,
     left_out: LeftOut,
+    ending: Ending,
     /// Only errors are wanted.
     quiet: bool,
 }
 
 impl<W: Write + Send> Notices<W> {
-    pub(super) fn new(out: W, ways: WaysIn, quiet: bool) -> Self {
+    pub(super) fn new(out: W, ways: WaysIn, ending: Ending, quiet: bool) -> Self {
         let (pauses, reports) = (Pauses::new(ways), Vec::new());
-        Notices { out, pauses, is_stuck: false, reports, left_out: LeftOut::default(), quiet }
+        Notices {
+            out,
+            pauses,
+            is_stuck: false,
+            reports,
+            left_out: LeftOut::default(),
+            ending,
+            quiet,
+        }
     }
 
     fn lines(&mut self, lines: &[String]) -> io::Result<()> {
@@ -125,10 +135,11 @@ impl<W: Write + Send> Notices<W> {
 }
 
 impl<W: Write + Send> Sink for Notices<W> {
-    fn event(&mut self, event: &Event, _: &mut OutputReader) -> io::Result<()> {
+    fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         let lines = self.pauses.take(event);
         self.lines(&lines)?;
         self.left_out.note(&event.body);
+        self.ending.take(event);
         match &event.body {
             EventBody::Resumed { .. } if self.quiet => Ok(()),
             EventBody::Report(facts) if !self.quiet => {
@@ -168,6 +179,10 @@ impl<W: Write + Send> Sink for Notices<W> {
             EventBody::BuildEnded { status, reason } => {
                 for (_, line) in report::table(&std::mem::take(&mut self.reports)) {
                     self.line(&line)?;
+                }
+                if !self.quiet {
+                    let lines = self.ending.lines(output)?;
+                    self.lines(&lines)?;
                 }
                 let left_out = &self.left_out;
                 let line = verdict(&event.build_id, *status, reason.as_deref(), left_out);

@@ -100,7 +100,7 @@ impl Pauses {
         }
         let mut lines = self.all();
         if lines.is_empty() {
-            lines.extend(self.ways.aws_line(self.endpoint.as_ref()));
+            lines.extend(self.ways.aws_lines(self.endpoint.as_ref()));
         }
         lines
     }
@@ -146,7 +146,7 @@ impl WaysIn {
         }
         if stuck.as_ref().is_none_or(|stuck| stuck.has_shell) {
             lines.push(format!("  shell    {} {program} attach {build}", key("[s]")));
-            lines.extend(self.aws_line(endpoint));
+            lines.extend(self.aws_lines(endpoint));
         } else {
             lines.push("  shell        none; a build started with --toolbox has one".to_owned());
         }
@@ -185,7 +185,7 @@ impl WaysIn {
         lines.extend(rest);
         lines.push(format!("  directory    {directory}"));
         lines.push(format!("  shell    {} {program} attach {build}", key("[s]")));
-        lines.extend(self.aws_line(endpoint));
+        lines.extend(self.aws_lines(endpoint));
         for (name, pressed, decision, verb) in [
             ("again", "[t]", DecisionKind::Retry, "retry"),
             ("edited", "[e]", DecisionKind::Edit, "retry --edit"),
@@ -203,12 +203,16 @@ impl WaysIn {
         lines
     }
 
-    fn aws_line(&self, endpoint: Option<&Result<String, String>>) -> Option<String> {
-        let way = match endpoint? {
-            Ok(address) => self.aws(address)?,
-            Err(problem) => format!("not available: {problem}"),
-        };
-        Some(format!("  aws          {way}"))
+    fn aws_lines(&self, endpoint: Option<&Result<String, String>>) -> Vec<String> {
+        match endpoint {
+            None => Vec::new(),
+            Some(Err(problem)) => vec![format!("  aws          not available: {problem}")],
+            Some(Ok(address)) => {
+                let one = self.aws(address).map(|line| format!("  aws          {line}"));
+                let two = self.aws_by_variables().map(|line| format!("  aws, short   {line}"));
+                one.into_iter().chain(two).collect()
+            }
+        }
     }
 }
 
@@ -270,7 +274,11 @@ mod tests {
         assert_eq!(lines[0], "build p:u is paused at a breakpoint");
         assert!(lines[4].starts_with("  aws          "), "{lines:?}");
         assert!(lines[4].contains("--endpoint-url http://127.0.0.1:1 "), "{lines:?}");
-        assert_eq!(lines[7], "  goes on by itself in 1m30s if nobody connects");
+        assert!(
+            lines[5].starts_with("  aws, short   eval \"$(runner aws-env u)\"; aws ssm "),
+            "{lines:?}"
+        );
+        assert_eq!(lines[8], "  goes on by itself in 1m30s if nobody connects");
         // The next one has it at once.
         assert_eq!(pauses.take(&paused()), lines);
     }
@@ -284,7 +292,7 @@ mod tests {
         assert_eq!(lines.len(), 7, "{lines:?}");
         assert!(!lines.iter().any(|line| line.contains("aws")), "{lines:?}");
         // What it had to do without is told when it is there.
-        assert_eq!(pauses.take(&opened()).len(), 1);
+        assert_eq!(pauses.take(&opened()).len(), 2);
         assert_eq!(pauses.take(&opened()).len(), 0);
     }
 

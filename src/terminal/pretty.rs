@@ -7,6 +7,7 @@
 
 use super::notices::{LeftOut, debugged, resumed, verdict};
 use super::pauses::Pauses;
+use super::summary::Ending;
 use super::ways::WaysIn;
 use super::{Gate, Sink};
 use console::{Style, Term};
@@ -18,6 +19,7 @@ use runner_core::event::{
 use runner_core::phase::{Phase, Status};
 use runner_core::plain;
 use runner_core::report::{self, ReportFacts, Tone};
+use runner_core::summary::clock_form;
 use runner_folder::events::OutputReader;
 use runner_host::clock;
 use std::io::{self, Write};
@@ -54,6 +56,7 @@ pub(super) struct Pretty {
     /// For the table at the end.
     reports: Vec<ReportFacts>,
     left_out: LeftOut,
+    ending: Ending,
     colors: Colors,
 }
 
@@ -68,7 +71,13 @@ struct Colors {
 
 impl Pretty {
     /// `color`: whether colours are wanted. `gate` says whether keys are heard.
-    pub(super) fn new(term: Term, ways: WaysIn, gate: Arc<Gate>, color: bool) -> Self {
+    pub(super) fn new(
+        term: Term,
+        ways: WaysIn,
+        ending: Ending,
+        gate: Arc<Gate>,
+        color: bool,
+    ) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term(term.clone(), 20));
         let template = if color { "{spinner:.cyan} {wide_msg}" } else { "{spinner} {wide_msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -101,6 +110,7 @@ impl Pretty {
             is_stuck: false,
             reports: Vec::new(),
             left_out: LeftOut::default(),
+            ending,
             colors,
         }
     }
@@ -195,7 +205,12 @@ impl Pretty {
         }
     }
 
-    fn build_ended(&mut self, event: &Event, status: Status, reason: Option<&str>) {
+    fn build_ended(
+        &mut self,
+        event: &Event,
+        (status, reason): (Status, Option<&str>),
+        output: &mut OutputReader,
+    ) -> io::Result<()> {
         self.untitled = None;
         for (tone, line) in report::table(&std::mem::take(&mut self.reports)) {
             let style = match tone {
@@ -206,6 +221,10 @@ impl Pretty {
             let line = style.apply_to(plain::lines(&line)).to_string();
             self.say(&line);
         }
+        for line in self.ending.lines(output)? {
+            let line = self.colors.dim.apply_to(plain::lines(&line)).to_string();
+            self.say(&line);
+        }
         let (mark, style) = match status {
             Status::Succeeded => ("✓", &self.colors.good),
             _ => ("✗", &self.colors.bad),
@@ -213,6 +232,7 @@ impl Pretty {
         let text = verdict(&event.build_id, status, reason, &self.left_out);
         let text = style.apply_to(plain::lines(&format!("{mark} {text}"))).to_string();
         self.say(&text);
+        Ok(())
     }
 }
 
@@ -246,20 +266,12 @@ fn gauge(progress: &Progress) -> String {
     format!("{what} {bar} {}% of {}", part(100), HumanBytes(*total))
 }
 
-fn clock_form(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if seconds >= 60 {
-        format!("{}m{:02}s", seconds / 60, seconds % 60)
-    } else {
-        format!("{seconds}.{}s", duration.subsec_millis() / 100)
-    }
-}
-
 impl Sink for Pretty {
     fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
         let lines = self.pauses.take(event);
         self.note(&lines);
         self.left_out.note(&event.body);
+        self.ending.take(event);
         match &event.body {
             EventBody::BuildStarted(facts) => {
                 let text = format!(
@@ -337,7 +349,7 @@ impl Sink for Pretty {
                 }
             }
             EventBody::BuildEnded { status, reason } => {
-                self.build_ended(event, *status, reason.as_deref());
+                self.build_ended(event, (*status, reason.as_deref()), output)?;
                 self.write(true)?;
                 self.bar.finish_and_clear();
             }

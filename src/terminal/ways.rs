@@ -59,6 +59,15 @@ impl WaysIn {
         ))
     }
 
+    /// The same in two steps, of which the first is for the shell and all its further calls.
+    pub(super) fn aws_by_variables(&self) -> Option<String> {
+        let Aws { uuid, .. } = self.aws.as_ref()?;
+        let WaysIn { program, build, .. } = self;
+        Some(format!(
+            "eval \"$({program} aws-env {build})\"; aws ssm start-session --target codebuild:{uuid}"
+        ))
+    }
+
     #[cfg(test)]
     pub(super) fn for_tests(aws: bool) -> Self {
         let (program, build) = ("runner".to_owned(), "u".to_owned());
@@ -69,16 +78,20 @@ impl WaysIn {
 
 /// What keeps a client that was told of a proxy from asking it for an address of this machine.
 fn around_proxy(address: &str) -> String {
+    no_proxy(address).map_or_else(String::new, |list| format!("no_proxy={} ", word(&list)))
+}
+
+/// The variable `no_proxy` for such a client, where it needs another one.
+pub(crate) fn no_proxy(address: &str) -> Option<String> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let exempt = set("no_proxy").or_else(|| set("NO_PROXY"));
     let is_exempt = exempt.as_ref().is_some_and(|list| list.split(',').any(|one| one == host));
     match set("http_proxy").or_else(|| set("HTTP_PROXY")) {
         Some(_) if !is_exempt => {
-            let list = exempt.map_or_else(|| host.to_owned(), |list| format!("{list},{host}"));
-            format!("no_proxy={} ", word(&list))
+            Some(exempt.map_or_else(|| host.to_owned(), |list| format!("{list},{host}")))
         }
-        _ => String::new(),
+        _ => None,
     }
 }
 
@@ -104,7 +117,7 @@ fn own_name() -> String {
 }
 
 /// Quoted where a shell would part it.
-fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();

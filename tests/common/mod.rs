@@ -10,6 +10,7 @@ pub(crate) mod endpoint;
 pub(crate) mod engines;
 pub(crate) mod gateway;
 pub(crate) mod machine;
+pub(crate) mod picture;
 pub(crate) mod podman;
 mod process;
 mod pty;

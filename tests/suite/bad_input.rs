@@ -146,7 +146,7 @@ fn usage_errors() {
         &["run", "--project", "a/b"],
         &["run", "--artifacts", "s3://"],
         &["run", "--reports", "/dev/null/x"],
-        &["run", "--annotations", "gitlab"],
+        &["run", "--annotations", "bitbucket"],
         &["run", "--project-json", "/nosuch"],
         &["debug"],
         &["nonsense"],

@@ -254,7 +254,7 @@ fn mistakes() {
     bed.runner(["port-forward", ":80"]).code(2).says("no build is live");
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     bed.runner(["port-forward"]).code(2);
-    bed.runner(["port-forward", "8080"]).code(2).says("`8080` is not of the form LOCAL:REMOTE");
+    bed.runner(["port-forward", "demo"]).code(2).says("`demo` is not of the form LOCAL:REMOTE");
     bed.runner(["port-forward", "8080:x", "y"]).code(2).says("`x` is no PORT").says("`y` is not");
     bed.runner(["port-forward", "nosuch", ":80"]).code(2).says("live builds: demo:");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

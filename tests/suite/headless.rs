@@ -119,8 +119,8 @@ fn a_pause_is_seen() {
     let rows: Value =
         serde_json::from_str(&bed.runner(["ps", "--format", "json"]).code(0).stdout).unwrap();
     assert_eq!(rows[0]["state"], "paused", "{rows}");
-    // Nobody has opened an endpoint: it has no face.
-    assert_eq!(rows[0].get("endpoint"), None, "{rows}");
+    // AWS's clients find it, though it has no face.
+    assert!(rows[0]["endpoint"].is_string(), "{rows}");
     bed.runner(["exec", &uuid, "--", "true"]).code(0);
     bed.resume(running);
 }

@@ -18,9 +18,12 @@ mod daemons;
 mod debugger;
 mod debugger_faces;
 mod doctor;
+mod documents;
 mod elsewhere;
+mod endings;
 mod ends;
 mod engine;
+mod everyday;
 mod examples;
 mod files;
 mod fixtures;
@@ -93,6 +96,9 @@ fn alike() -> Vec<Case> {
         callers::cases(),
         check::cases(),
         corpus::cases(),
+        documents::cases(),
+        endings::cases(),
+        everyday::cases(),
         fixtures::cases(),
         fuzz::cases(),
         fuzz_sessions::cases(),

@@ -6,6 +6,8 @@
 //! - `packages`: install the Debian, Python and Node packages, and the kernel, that tests, images and
 //!   benchmarks use.
 //! - `bench`: the figures of docs/performance.md.
+//! - `picture`: docs/walk.svg, drawn from the program itself; the test that does it says otherwise whether it is
+//!   still true.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its caller")]
 
 mod bench;
@@ -33,12 +35,15 @@ fn main() -> ExitCode {
         Some("test") => test::run(&rest),
         Some("images") => images::build(&rest),
         Some("bench") => bench::all(&rest),
+        Some("picture") => run(cargo()
+            .args(["test", "--test", "e2e", "--quiet", "--", "the_picture_is_of_this_program"])
+            .env("RUNNER_PICTURE", "1")),
         Some("packages") => packages::install(packages::ALL)
             .and_then(|()| python::install())
             .and_then(|()| node::install())
             .and_then(|()| kernel::install()),
         _ => Err(
-            "usage: cargo xtask test [--extended] | images [NAME]... | packages | bench [TABLE]..."
+            "usage: cargo xtask test [--extended] | images [NAME]... | packages | bench [TABLE]... | picture"
                 .to_owned(),
         ),
     };

@@ -254,6 +254,10 @@ impl Build {
         let uuid = self.identity.uuid.to_string();
         let begun =
             Begun { id: &self.identity.id, uuid: &uuid, dir: &self.dir, growth: log.growth() };
+        if let Some(file) = &self.opened.id_file {
+            let line = format!("{}\n", self.identity.id);
+            file.write(line.as_bytes()).map_err(failed("write the build's id"))?;
+        }
         face.begin(&begun).map_err(failed("show the build"))?;
         let heard = asked.clone();
         let guard = watchdog.clone();

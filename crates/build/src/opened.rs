@@ -47,6 +47,7 @@ pub struct Opened {
     pub(super) cache: Option<CacheTo>,
     pub(super) reports: Option<PathBuf>,
     pub(super) build_json: Option<Named>,
+    pub(super) id_file: Option<Named>,
     /// With its name.
     pub(super) log_file: Option<(PathBuf, File)>,
     /// What is told of it in the build's log.
@@ -83,7 +84,7 @@ impl Opened {
         written::keep_out_of_git(request)?;
         check_stops(request, &spec)?;
         let unseen = unseen(home, request)?;
-        let OutputsRequest { artifacts, cache, reports, build_json, log_file, .. } =
+        let OutputsRequest { artifacts, cache, reports, build_json, id_file, log_file, .. } =
             &request.outputs;
         let artifacts = artifacts.clone().map(Destinations::open);
         if let Some(artifacts) = &artifacts {
@@ -108,6 +109,7 @@ impl Opened {
         let toolbox = toolbox(request.container.toolbox)?;
         let reports = reports.as_deref().map(reports_dir).transpose()?;
         let build_json = build_json.as_ref().map(|path| named("--build-json", path)).transpose()?;
+        let id_file = id_file.as_ref().map(|path| named("--id-file", path)).transpose()?;
         // The last: what an earlier build has left there goes only for a build that begins.
         let log_file = log_file.as_ref().map(|path| {
             let file = named("--log-file", path)?.begin();
@@ -124,6 +126,7 @@ impl Opened {
             cache,
             reports,
             build_json,
+            id_file,
             log_file: log_file.transpose()?,
             warnings,
         })
@@ -141,8 +144,9 @@ impl Opened {
             Store::Bucket(_) => None,
         });
         let still = self.artifacts.iter().flat_map(Destinations::places).chain(cache);
-        let record = self.build_json.as_ref().and_then(Named::place).map(Place::path);
-        let still = still.chain(self.reports.clone()).chain(record);
+        let named = [&self.build_json, &self.id_file].into_iter().flatten();
+        let named = named.filter_map(Named::place).map(Place::path);
+        let still = still.chain(self.reports.clone()).chain(named);
         let live = self.log_file.iter().map(|(path, _)| path.clone());
         let places = still.map(|place| (place, false)).chain(live.map(|place| (place, true)));
         let absolute = |(place, is_live)| Some((std::path::absolute(place).ok()?, is_live));

@@ -92,6 +92,9 @@ pub struct OutputsRequest {
     /// Whether those are looked for that the buildspec does not name, also where none are written.
     pub discovers: bool,
     pub build_json: Option<PathBuf>,
+    /// A file that gets the build's id when it begins.
+    #[serde(default)]
+    pub id_file: Option<PathBuf>,
     /// A file that gets the log as well.
     pub log_file: Option<PathBuf>,
     /// Where on AWS the log goes as well.

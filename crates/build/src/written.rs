@@ -7,8 +7,8 @@ use runner_outputs::{Destination, Store};
 use std::path::{Component, Path, PathBuf};
 
 /// The options that name a place of this machine for writing.
-pub const WRITTEN: [&str; 6] =
-    ["session-log", "reports", "artifacts", "cache", "log-file", "build-json"];
+pub const WRITTEN: [&str; 7] =
+    ["session-log", "reports", "artifacts", "cache", "log-file", "build-json", "id-file"];
 
 /// The places that a request names for writing, with their options.
 fn written_places(request: &BuildRequest) -> Vec<(&'static str, PathBuf)> {
@@ -21,7 +21,7 @@ fn written_places(request: &BuildRequest) -> Vec<(&'static str, PathBuf)> {
         Some(to.settings.name.as_ref().map_or(folder.clone(), |name| folder.join(name)))
     };
     let outputs = &request.outputs;
-    let [session_log, reports, artifacts, cache, log_file, build_json] = WRITTEN;
+    let [session_log, reports, artifacts, cache, log_file, build_json, id_file] = WRITTEN;
     let mut places = Vec::new();
     let mut add = |option, place: Option<PathBuf>| places.extend(place.map(|path| (option, path)));
     add(session_log, request.sessions.log.clone());
@@ -36,6 +36,7 @@ fn written_places(request: &BuildRequest) -> Vec<(&'static str, PathBuf)> {
     add(cache, outputs.cache.as_ref().and_then(|cache| folder(&cache.store)));
     add(log_file, outputs.log_file.clone());
     add(build_json, outputs.build_json.clone());
+    add(id_file, outputs.id_file.clone());
     places
 }
 

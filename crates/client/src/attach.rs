@@ -6,7 +6,7 @@
 //! still.
 
 use super::connection::{Client, ClientError};
-use super::ended::{Ended, ended};
+use super::ended::{Ended, ended, told_of};
 use super::terminal::{RawMode, size};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -26,15 +26,16 @@ const MUCH: usize = 1 << 10;
 /// More than a terminal ever holds.
 const REST: usize = 1 << 20;
 
-/// Runs an interactive session on this terminal. `signals` are those that arrive as something to
+/// Runs an interactive session on this terminal: a shell, or the program of `argv`. `signals` are those that arrive as something to
 /// read; the window's size among them.
 pub fn attach(
     mut client: Client,
+    argv: Vec<String>,
     user: Option<String>,
     signals: &Signals,
 ) -> Result<Ended, ClientError> {
     let term = std::env::var("TERM").ok();
-    let open = Open { terminal: size(), term, user, ..Open::default() };
+    let open = Open { argv, terminal: size(), term, user, ..Open::default() };
     let mut last_size = open.terminal;
     match client.ask(&Request::Open(open))? {
         Answer::Opened { .. } => {}
@@ -79,7 +80,11 @@ pub fn attach(
             typed.flush();
             shown.show_some()?;
         }
-        if socket && let Some(frame) = client.poll_frame()? {
+        while socket && let Some(frame) = client.poll_frame()? {
+            if let Some(message) = frame.as_deref().and_then(told_of) {
+                shown.say(&message)?;
+                continue;
+            }
             let ended = ended(frame)?;
             // It wrote all this before it ended.
             shown.show_rest()?;
@@ -193,6 +198,16 @@ impl<'a> Shown<'a> {
             Err(error) if is_gone(&error) => Ok(filled),
             Err(error) => Err(ClientError::Output(of_output(error))),
             Ok(()) => Ok(filled),
+        }
+    }
+
+    /// Says something on a line of its own, on the terminal as it is.
+    fn say(&mut self, message: &str) -> Result<(), ClientError> {
+        let line = format!("\r\nrunner: {}\r\n", line(message));
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if !is_gone(&error) => Err(ClientError::Output(of_output(error))),
+            _ => Ok(()),
         }
     }
 

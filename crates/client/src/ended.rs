@@ -14,6 +14,14 @@ pub struct Ended {
     pub message: Option<String>,
 }
 
+/// What the owner says to the person meanwhile.
+pub(super) fn told_of(frame: &[u8]) -> Option<String> {
+    match serde_json::from_slice(frame) {
+        Ok(Answer::Told { message }) => Some(message),
+        _ => None,
+    }
+}
+
 /// Reads the owner's last word.
 pub(super) fn ended(frame: Option<Vec<u8>>) -> Result<Ended, ClientError> {
     let Some(body) = frame else { return Err(ClientError::Closed) };

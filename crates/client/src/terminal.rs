@@ -35,6 +35,12 @@ impl RawMode {
         Ok(guard)
     }
 
+    /// Ctrl-C and its like are not shown as `^C`: behind a line that is drawn it would begin another one, and the
+    /// first would be cleared no more.
+    pub fn unechoed() -> io::Result<Self> {
+        Self::enter(|mode| mode.local_flags.remove(LocalFlags::ECHOCTL))
+    }
+
     fn enter(change: impl Fn(&mut Termios)) -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut mode = before.clone();

@@ -40,6 +40,22 @@ pub fn hint(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
     found.next().map(|row| row.advice.into()).or_else(|| missing(failure))
 }
 
+/// What is told where a breakpoint did not pause, because sessions are off.
+pub const PASSED: &str = "a breakpoint was passed; to pause there: --enable-session";
+
+/// Whether a command that has succeeded has certainly called `codebuild-breakpoint`: it begins one of the
+/// commands that are run one after the other.
+#[must_use]
+pub fn passes_breakpoint(text: &str) -> bool {
+    let calls = |part: &str| {
+        let word = part.split_whitespace().next().unwrap_or_default();
+        word.rsplit('/').next() == Some("codebuild-breakpoint")
+    };
+    // Behind `||`, in a loop or in a condition it may not have been come to.
+    text.contains("codebuild-breakpoint")
+        && text.lines().flat_map(|line| line.split([';', '&'])).any(calls)
+}
+
 /// The program that was not found: what the shell, make or `env` says of it, not what another program says
 /// of things of its own. By the last line that says so.
 #[must_use]
@@ -350,6 +366,24 @@ mod tests {
         ] {
             let told = told(Failure { output, status: 1, ..Failure::default() });
             assert!(told.contains(option), "{output}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_breakpoint_that_was_passed_is_one_that_was_called() {
+        for text in [
+            "codebuild-breakpoint",
+            "  /codebuild/user/bin/codebuild-breakpoint",
+            "make; codebuild-breakpoint",
+            "make && codebuild-breakpoint && echo on",
+            "cd x\ncodebuild-breakpoint\n",
+        ] {
+            assert!(passes_breakpoint(text), "{text}");
+        }
+        for text in
+            ["make || codebuild-breakpoint", "echo codebuild-breakpoint", "codebuild-resume", ""]
+        {
+            assert!(!passes_breakpoint(text), "{text}");
         }
     }
 

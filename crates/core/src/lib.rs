@@ -8,7 +8,7 @@
 //! 3. [`machine::BuildMachine`] takes one [`machine::Input`] at a time and answers with events and
 //!    effects. The driver (`crates/build/src/driver` of the program) performs the effects.
 //! 4. [`event`] is what everybody else sees, in the words of [`phase`]; [`timeline`] folds events into
-//!    a [`view`], [`record`] turns that state into AWS's Build record.
+//!    a [`view`] and a [`summary`], [`record`] turns that state into AWS's Build record.
 //!
 //! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
 //! which variable wins, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
@@ -38,6 +38,7 @@ pub mod runtimes;
 pub mod select;
 pub mod skip;
 pub mod spec;
+pub mod summary;
 mod text;
 pub mod time;
 pub mod timeline;

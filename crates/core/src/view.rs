@@ -150,7 +150,7 @@ impl BuildView {
                     phase.contexts.clone_from(contexts);
                 }
             }
-            EventBody::CommandStarted { command, text, phase, block, index } => {
+            EventBody::CommandStarted { command, text, phase, block, index, .. } => {
                 self.skipped.remove(&(*phase, *block, *index));
                 self.command =
                     Some(CommandView { number: *command, text: text.clone(), since: event.time });

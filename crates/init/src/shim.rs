@@ -47,7 +47,14 @@ pub(crate) fn resume() -> i32 {
         return FAILED;
     }
     match answer(&runner) {
-        Some(shim::RESUMED) => OK,
+        Some(shim::RESUMED) => {
+            sys::complain(b"codebuild-resume: the build goes on\n");
+            OK
+        }
+        Some(shim::ONE_RESUMED) => {
+            sys::complain(b"codebuild-resume: one breakpoint is released; another still waits\n");
+            OK
+        }
         Some(shim::NOTHING_PAUSED) => {
             sys::complain(b"codebuild-resume: nothing is paused\n");
             OK

@@ -11,7 +11,7 @@ use std::io;
 use std::time::Duration;
 
 /// Version of this file; raised when an old peer would misunderstand.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// A client on a terminal says [`Request::Active`] no more often than this.
 pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
@@ -211,6 +211,11 @@ pub enum Answer {
     },
     /// The signal was sent, and the container is there to take it.
     Signalled,
+    /// Something a person at the program's terminal should know. Only to clients whose program has one.
+    Told {
+        /// One line.
+        message: String,
+    },
     /// The program has ended by itself. All it has written lies in its terminal or its pipes.
     Exited {
         /// As shells tell it.

@@ -27,8 +27,8 @@ AWS's clients see every build of this machine through it:
   aws ecs execute-command --task UUID ...          the build as a task of the cluster `default`
 
 each with --endpoint-url, --region us-east-1 and the credentials that are named at the
-start. While it runs, builds name it in their notices; without it each build has an
-endpoint of its own at its first pause. When it ends, its sessions end and builds go on.";
+start. While it runs, builds name it in their notices; without it each build with
+--enable-session has an endpoint of its own. When it ends, its sessions end and builds go on.";
 
 /// Serves until it is stopped; its exit code.
 pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {

@@ -85,7 +85,7 @@ impl Host {
                     connection.answer(&Answer::Status(status)).await?;
                 }
                 Request::Resume => {
-                    let answer = if self.inbox.resume().await {
+                    let answer = if self.inbox.resume().await.is_some() {
                         Answer::Done
                     } else {
                         let message = "nothing is paused in this build".to_owned();
@@ -144,11 +144,12 @@ impl Host {
                 }
                 Request::Open(open) => {
                     let session = self.hub.open(&open).await;
-                    return serve_session(connection, session).await;
+                    let pauses = open.terminal.map(|_| Pauses::of(self.progress));
+                    return serve_session(connection, session, pauses).await;
                 }
                 Request::Files => {
                     let session = self.hub.open_files().await;
-                    return serve_session(connection, session).await;
+                    return serve_session(connection, session, None).await;
                 }
                 Request::Forward { ports, name } => {
                     return forward::serve(&self.hub, connection, &ports, name).await;
@@ -273,10 +274,57 @@ fn who(uid: u32, by: &debug::Client) -> Who {
     Who { uid, user, client: by.clone() }
 }
 
-/// Connects a client and a program, until one of them has gone.
+/// Pauses of the build that begin while somebody is in it.
+struct Pauses {
+    progress: watch::Receiver<Progress>,
+    known: u32,
+}
+
+impl Pauses {
+    /// From now on.
+    fn of(progress: watch::Receiver<Progress>) -> Self {
+        let known = progress.borrow().view.as_ref().map_or(0, |view| view.pauses);
+        Pauses { progress, known }
+    }
+
+    /// The next one, in a line for the person.
+    async fn next(&mut self) -> String {
+        loop {
+            if self.progress.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let progress = self.progress.borrow();
+            let Some(view) = &progress.view else { continue };
+            if view.pauses > self.known && !view.paused.is_empty() {
+                self.known = view.pauses;
+                return match view.paused.len() {
+                    1 => "the build is paused".to_owned(),
+                    count => format!(
+                        "the build is paused at another breakpoint: {count} wait, and each takes a \
+                         codebuild-resume of its own"
+                    ),
+                };
+            }
+        }
+    }
+}
+
+/// Tells a client of each pause, until it has gone.
+async fn announce(client: &Duplex, pauses: Option<Pauses>) -> io::Error {
+    let Some(mut pauses) = pauses else { return std::future::pending().await };
+    loop {
+        let message = pauses.next().await;
+        if let Err(error) = send(client, &Answer::Told { message }).await {
+            return error;
+        }
+    }
+}
+
+/// Connects a client and a program, until one of them has gone. Of `pauses` the client hears.
 async fn serve_session(
     connection: Connection,
     session: Result<Session, OpenError>,
+    pauses: Option<Pauses>,
 ) -> io::Result<()> {
     let session = match session {
         Ok(session) => session,
@@ -308,6 +356,8 @@ async fn serve_session(
             }
             said
         }
+        // What cannot be told is no loss: a client that has gone is noticed by what it says.
+        _ = async { announce(&client, pauses).await; std::future::pending::<()>().await } => Ok(()),
         gone = obey(&controls, &client, frames) => {
             let said = match gone {
                 Ok(Left::Gone) => Ok(()),

@@ -7,7 +7,7 @@
 use crate::driver::Breakpoints;
 use crate::driver::inbox::Inbox;
 use runner_core::machine::Input;
-use runner_wire::abi::shim::{NOTHING_PAUSED, RESUMED, TOO_MANY};
+use runner_wire::abi::shim::{NOTHING_PAUSED, ONE_RESUMED, RESUMED, TOO_MANY};
 use runner_wire::shim::{Reader, Request};
 use std::io;
 use std::path::Path;
@@ -80,7 +80,11 @@ async fn serve_one(
         .map_err(|_| io::ErrorKind::TimedOut)??;
     match request {
         Request::Resume => {
-            let answer = if inbox.resume().await { RESUMED } else { NOTHING_PAUSED };
+            let answer = match inbox.resume().await {
+                Some(0) => RESUMED,
+                Some(_) => ONE_RESUMED,
+                None => NOTHING_PAUSED,
+            };
             stream.write_all(&[answer]).await
         }
         Request::Breakpoint(caller) => {

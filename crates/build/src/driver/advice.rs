@@ -1,4 +1,5 @@
-//! What mends a failed command, where that is known: each advice once in a build.
+//! What mends a failed command, where that is known, and what would have paused one: each advice once in a
+//! build.
 
 use super::world::World;
 use runner_core::event::Outcome;
@@ -18,10 +19,31 @@ pub(super) fn of(
     run: &CommandRun,
     (outcome, begin): (&Outcome, u64),
 ) -> Option<String> {
-    let Outcome::Exited(status @ 1..) = *outcome else { return None };
     if !world.advises {
         return None;
     }
+    let hint = match *outcome {
+        Outcome::Exited(0) => passed(world, &run.text),
+        Outcome::Exited(status) => for_failure(world, log, container, run, (status, begin)),
+        Outcome::Signaled(_) | Outcome::NotStarted(_) | Outcome::Cut => None,
+    }?;
+    let mut advised = world.advised.lock().unwrap_or_else(PoisonError::into_inner);
+    advised.insert(hint.clone()).then_some(hint)
+}
+
+/// That a breakpoint did not pause.
+fn passed(world: &World, text: &str) -> Option<String> {
+    let is_passed = !world.plan.facts.session_enabled && hints::passes_breakpoint(text);
+    is_passed.then(|| hints::PASSED.to_owned())
+}
+
+fn for_failure(
+    world: &World,
+    log: &LogWriter,
+    container: &dyn Container,
+    run: &CommandRun,
+    (status, begin): (i32, u64),
+) -> Option<String> {
     let output = log.last_output(begin, hints::TAIL).unwrap_or_default();
     let known = match status {
         127 => (world.missing_program_hint)(&run.text),
@@ -41,7 +63,5 @@ pub(super) fn of(
         is_closed: spec.network == Network::None,
         has_credentials: world.gives_credentials,
     };
-    let hint = known.or_else(|| hints::hint(&failure).map(Into::into))?;
-    let mut advised = world.advised.lock().unwrap_or_else(PoisonError::into_inner);
-    advised.insert(hint.clone()).then_some(hint)
+    known.or_else(|| hints::hint(&failure).map(Into::into))
 }

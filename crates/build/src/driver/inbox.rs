@@ -29,8 +29,8 @@ const OVER: &str = "the build is over";
 pub enum Command {
     /// Something has happened.
     Input(Input),
-    /// Let the first that waits go on; the answer tells whether one did.
-    Resume(oneshot::Sender<bool>),
+    /// Let the first that waits go on; the answer tells how many wait still, if one did.
+    Resume(oneshot::Sender<Option<usize>>),
     /// Somebody decides what follows a stop; the answer has the number of the last run, or says why that
     /// does not apply.
     Decide(Decision, Who, oneshot::Sender<Result<u32, String>>),
@@ -134,11 +134,11 @@ impl Inbox {
         answer_rx.await.unwrap_or_else(|_| Err(OVER.to_owned()))
     }
 
-    /// Whether something was paused and goes on.
-    pub async fn resume(&self) -> bool {
+    /// Lets the first that waits go on: how many wait still, if one did.
+    pub async fn resume(&self) -> Option<usize> {
         let (released_tx, released_rx) = oneshot::channel();
         let _ = self.0.send(Command::Resume(released_tx)).await;
-        released_rx.await.unwrap_or(false)
+        released_rx.await.unwrap_or(None)
     }
 }
 

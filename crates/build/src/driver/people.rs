@@ -20,7 +20,8 @@ impl Driver {
             Command::Resume(answer) => {
                 let was_paused = self.machine.is_paused();
                 self.take(Input::Resume);
-                let _ = answer.send(was_paused);
+                let left = self.timeline.view().map_or(0, |view| view.paused.len());
+                let _ = answer.send(was_paused.then_some(left));
             }
             Command::Decide(decision, by, answer) => {
                 let refusal = self.machine.refusal(&decision);

@@ -69,7 +69,7 @@ pub struct Driver {
     heard: Asked,
     watchdog: Watchdog,
     progress: watch::Sender<Progress>,
-    timeline: Timeline,
+    pub(super) timeline: Timeline,
     /// Events that could not be written yet, because the disk was full.
     unwritten: Vec<EventBody>,
     /// Whether nothing of it is left, once it has ended.

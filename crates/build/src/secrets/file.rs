@@ -13,6 +13,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// What a file should have.
+const SHAPE: &str = "it should have an entry for each parameter and secret, by its name: `/app/token: VALUE`, \
+                     `app/db: {password: VALUE}`, or lines NAME=VALUE";
+/// Keys of a buildspec under which the names stand there.
+const OF_BUILDSPEC: [&str; 4] = ["parameter-store", "secrets-manager", "env", "phases"];
 /// Most of a file that is read.
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -59,7 +64,9 @@ impl SecretsFile {
             Ok(Document { next: Some(place), .. }) if !is_dotenv => {
                 return Err(format!("{shown}:{}: here begins a second document", place.line));
             }
-            Ok(Document { root, .. }) if !is_dotenv && matches!(root.value, Value::Mapping(_)) => {
+            Ok(Document { root, .. })
+                if !is_dotenv && matches!(root.value, Value::Mapping(_) | Value::Sequence(_)) =>
+            {
                 from_yaml(&root).map_err(|problem| format!("{shown}:{problem}"))?
             }
             Err(problem) if !is_dotenv && !looks_like_dotenv(&text) => {
@@ -176,9 +183,8 @@ fn from_dotenv(text: &str) -> Result<BTreeMap<String, Entry>, String> {
 }
 
 fn from_yaml(node: &Node) -> Result<BTreeMap<String, Entry>, String> {
-    let wrong = |node: &Node| {
-        format!("{}:{}: a value is a text, or a map of texts", node.span.line, node.span.column)
-    };
+    let at = |node: &Node| format!("{}:{}", node.span.line, node.span.column);
+    let wrong = |node: &Node| format!("{}: it has {} here; {SHAPE}", at(node), kind(node));
     let text = |node: &Node| match &node.value {
         Value::Scalar(text) => Ok(text.clone()),
         Value::Null => Ok(String::new()),
@@ -187,7 +193,11 @@ fn from_yaml(node: &Node) -> Result<BTreeMap<String, Entry>, String> {
     let Value::Mapping(entries) = &node.value else { return Err(wrong(node)) };
     let mut values = BTreeMap::new();
     for (key, value) in entries {
+        let name = text(key)?;
         let entry = match &value.value {
+            Value::Mapping(_) if OF_BUILDSPEC.contains(&name.as_str()) => {
+                return Err(format!("{}: it has `{name}`, as a buildspec has; {SHAPE}", at(key)));
+            }
             Value::Mapping(keys) => Entry::Keys(
                 keys.iter()
                     .map(|(key, value)| Ok((text(key)?, text(value)?)))
@@ -195,9 +205,17 @@ fn from_yaml(node: &Node) -> Result<BTreeMap<String, Entry>, String> {
             ),
             _ => Entry::Text(text(value)?),
         };
-        values.insert(text(key)?, entry);
+        values.insert(name, entry);
     }
     Ok(values)
+}
+
+fn kind(node: &Node) -> &'static str {
+    match node.value {
+        Value::Sequence(_) => "a list",
+        Value::Mapping(_) => "a map in a map",
+        Value::Scalar(_) | Value::Null => "a text",
+    }
 }
 
 fn place(problem: &Diagnostic) -> String {
@@ -260,7 +278,17 @@ mod tests {
 
     #[test]
     fn what_is_wrong_has_its_place() {
-        for (text, place) in [("a: b: c\n", ":1:"), ("a:\n  - b\n", ":2:3: "), ("=x\n", ":1: ")] {
+        for (text, place) in [
+            ("a: b: c\n", ":1:"),
+            ("a:\n  - b\n", ":2:3: it has a list here; it should have an entry for each"),
+            ("a: {b: {c: d}}\n", ":1:8: it has a map in a map here; it should have"),
+            ("- a\n- b\n", ":1:1: it has a list here"),
+            (
+                "parameter-store:\n  /app/token: x\n",
+                ":1:1: it has `parameter-store`, as a buildspec has; it should have",
+            ),
+            ("=x\n", ":1: "),
+        ] {
             let (_dir, path) = file("s", text, 0o600);
             let problem = SecretsFile::read(&path).expect_err(text);
             assert!(problem.contains(place), "{problem}");

@@ -95,6 +95,9 @@ pub enum EventBody {
         index: u32,
         /// Its text.
         text: String,
+        /// The line of the buildspec it stands at, from 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<u32>,
     },
     /// A command is over and its output is in the log.
     CommandEnded {

@@ -41,6 +41,12 @@ impl<W: Write + Send> CodeBuild<W> {
         Ok(self.out.get_mut())
     }
 
+    /// Writes a line of somebody else's between CodeBuild's own.
+    pub fn between(&mut self, line: &str) -> io::Result<()> {
+        self.end_line()?;
+        self.out.write_all(line.as_bytes())
+    }
+
     fn agent(&mut self, event: &Event, text: &str) -> io::Result<()> {
         self.end_line()?;
         let text = if self.is_for_people { plain::lines(text) } else { text.into() };

@@ -331,6 +331,8 @@ pub mod shim {
     pub const NOTHING_PAUSED: u8 = 1;
     /// The runner takes no more breakpoints at once.
     pub const TOO_MANY: u8 = 2;
+    /// The breakpoint is released, and another one still waits.
+    pub const ONE_RESUMED: u8 = 3;
 }
 
 /// Reads two bytes; `None` past the end.

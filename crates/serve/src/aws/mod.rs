@@ -2,7 +2,7 @@
 //!
 //! `calls` gets a request from the server (`crate::http`), `sigv4` says who sent it, `call` reads it and finds its
 //! row in the one table of `operations`, a file a service answers it, and `call` writes the answer as the client's
-//! protocol wants it. Sessions are the `gateway`'s. Offered by `runner run --enable-session` from its first pause on, and by
+//! protocol wants it. Sessions are the `gateway`'s. Offered by `runner run --enable-session`, and by
 //! `runner serve`; the answers are the same.
 
 mod builds;

@@ -144,6 +144,7 @@ impl BuildMachine {
             block: Block::Eval,
             index: 0,
             text: text.clone(),
+            line: None,
         });
         let mut run = self.command(self.phase, text);
         let work = self.phase.user_phase().and_then(|phase| self.phase_work(phase));

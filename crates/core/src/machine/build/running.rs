@@ -40,6 +40,11 @@ impl Running {
         self.edited.clone().or_else(written).unwrap_or_default()
     }
 
+    /// Its line in the buildspec.
+    fn line(&self, work: &PhaseWork) -> Option<u32> {
+        self.written(work).map(|command| command.span.line).filter(|line| *line > 0)
+    }
+
     /// The command of the buildspec.
     pub(super) fn written<'w>(&self, work: &'w PhaseWork) -> Option<&'w Command> {
         let list = match self.block {
@@ -147,6 +152,7 @@ impl BuildMachine {
             block: running.block,
             index: running.place().index,
             text: text.clone(),
+            line: running.line(&work),
         });
         let run = CommandRun {
             user: work.user.clone(),

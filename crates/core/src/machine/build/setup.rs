@@ -71,6 +71,7 @@ impl BuildMachine {
             block: Block::Commands,
             index: setting_up.index,
             text: setting_up.text.clone(),
+            line: None,
         });
         let run = self.command(Phase::DownloadSource, setting_up.text.clone());
         step.effects.push(Effect::Run(CommandRun {

@@ -2,6 +2,7 @@
 
 use super::{MAX_PENDING, Opening, Said, opening};
 use runner_client::{ClientError, Link};
+use runner_core::plain;
 use runner_folder::state::BuildDir;
 use runner_host::duplex::Duplex;
 use runner_wire::control::{Answer, Open, Request, Size, encode};
@@ -155,6 +156,12 @@ impl Program {
             if self.ended.is_none()
                 && let Some(frame) = self.link.next_now()?
             {
+                if let Some(message) = frame.as_deref().and_then(told_of) {
+                    let line = format!("\r\nrunner: {}\r\n", plain::line(&message));
+                    let mut said = buffer(line.len());
+                    said.extend_from_slice(line.as_bytes());
+                    return Ok(Relayed::Output(said));
+                }
                 self.ended = Some((ended(frame)?, REST));
             }
             if room > 0
@@ -220,6 +227,14 @@ async fn writable(terminal: Option<&Duplex>) {
     match terminal {
         Some(terminal) => drop(terminal.writable().await),
         None => std::future::pending().await,
+    }
+}
+
+/// What the build's owner says to the person meanwhile.
+fn told_of(frame: &[u8]) -> Option<String> {
+    match serde_json::from_slice(frame) {
+        Ok(Answer::Told { message }) => Some(message),
+        _ => None,
     }
 }
 

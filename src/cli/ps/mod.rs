@@ -1,15 +1,19 @@
 //! `runner ps`.
 
+mod table;
+
 use super::error::{CliError, OURS};
 use super::home::open;
 use super::values::Format;
 use clap::Args;
 use runner_client::{Client, ClientError};
+use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::record::Build;
 use runner_folder::state::{Known, Unreadable, all_builds, listed_builds};
 use runner_wire::control::{Answer, Request};
 use serde::Serialize;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Options of `runner ps`.
 #[derive(Debug, Args)]
@@ -32,14 +36,19 @@ struct Row {
     state: String,
     sessions: usize,
     time_left_s: Option<u64>,
-    /// Until the pause ends by itself.
+    /// Until a pause is over by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_left_s: Option<u64>,
+    /// Seconds since 1970.
+    start_time: f64,
+    /// How long it has run, or ran.
+    duration_s: u64,
+    /// Why it has not succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// Where AWS's clients find it.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<String>,
-    #[serde(skip)]
-    started: f64,
 }
 
 /// Lists builds.
@@ -48,10 +57,10 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     let (builds, unreadable) =
         if args.all { all_builds(&home)? } else { (listed_builds(&home)?, Vec::new()) };
     let mut rows: Vec<Row> = builds.iter().filter_map(row).collect();
-    rows.sort_by(|a, b| b.started.total_cmp(&a.started));
+    rows.sort_by(|a, b| b.start_time.total_cmp(&a.start_time));
     rows.extend(unreadable.into_iter().map(unreadable_row));
     let text = match args.format {
-        Format::Text => table(&rows),
+        Format::Text => table::of(&rows, width()),
         Format::Json => {
             let text =
                 serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
@@ -88,7 +97,7 @@ fn row(known: &Known) -> Option<Row> {
         return Some(record);
     }
     let started = std::fs::metadata(known.dir.path().join("meta.json")).ok()?.modified().ok()?;
-    let started = started.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
+    let start_time = started.duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
     let status = match status {
         Ok(status) => status,
         // One that hangs, or that another version runs, is there all the same.
@@ -102,8 +111,10 @@ fn row(known: &Known) -> Option<Row> {
                 sessions: 0,
                 time_left_s: None,
                 pause_left_s: None,
+                start_time,
+                duration_s: since(start_time),
+                reason: None,
                 endpoint: None,
-                started,
             });
         }
     };
@@ -116,8 +127,10 @@ fn row(known: &Known) -> Option<Row> {
         sessions: status.sessions,
         time_left_s: status.time_left_s,
         pause_left_s: status.pause_left_s,
+        start_time,
+        duration_s: since(start_time),
+        reason: None,
         endpoint: status.endpoint,
-        started,
     })
 }
 
@@ -143,8 +156,10 @@ fn ended_row(record: &Build) -> Row {
         sessions: 0,
         time_left_s: None,
         pause_left_s: None,
+        start_time: record.start_time,
+        duration_s: record.end_time.map_or(0, |end| (end - record.start_time).max(0.0) as u64),
+        reason: reason(record),
         endpoint: None,
-        started: record.start_time,
     }
 }
 
@@ -158,50 +173,30 @@ fn unreadable_row(Unreadable { uuid, why }: Unreadable) -> Row {
         sessions: 0,
         time_left_s: None,
         pause_left_s: None,
+        start_time: 0.0,
+        duration_s: 0,
+        reason: None,
         endpoint: None,
-        started: 0.0,
     }
 }
 
-fn table(rows: &[Row]) -> String {
-    let mut cells =
-        vec![["BUILD", "STATE", "PHASE", "SESSIONS", "TIME LEFT", "COMMAND"].map(str::to_owned)];
-    cells.extend(rows.iter().map(|row| {
-        let command = row.command.as_deref().unwrap_or_default();
-        [
-            row.id.clone(),
-            row.state.clone(),
-            row.phase.clone(),
-            row.sessions.to_string(),
-            // While it is paused the build's own time stands still.
-            match (row.time_left_s, row.pause_left_s) {
-                (_, Some(left)) => format!("pause {}", time(left)),
-                (left, None) => left.map_or_else(|| "-".to_owned(), time),
-            },
-            shortened(&plain::line(command.lines().next().unwrap_or_default())),
-        ]
-    }));
-    let width =
-        |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    cells
-        .iter()
-        .map(|row| {
-            let padded: Vec<String> =
-                row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            padded.join("  ").trim_end().to_owned() + "\n"
-        })
-        .collect()
+/// Why a build has not succeeded: what its first failed phase says.
+fn reason(record: &Build) -> Option<String> {
+    let is_bad = |status: &Status| !matches!(status, Status::Succeeded | Status::InProgress);
+    let failed =
+        record.phases.iter().filter(|phase| phase.phase_status.as_ref().is_some_and(is_bad));
+    let mut messages = failed.flat_map(|phase| &phase.contexts).map(|context| &context.message);
+    messages.find(|message| !message.is_empty()).cloned()
 }
 
-fn time(seconds: u64) -> String {
-    format!("{}:{:02}", seconds / 60, seconds % 60)
+/// Seconds from a moment to now.
+fn since(start_time: f64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    (now - start_time).max(0.0) as u64
 }
 
-fn shortened(text: &str) -> String {
-    const MOST: usize = 40;
-    if text.chars().count() <= MOST {
-        return text.to_owned();
-    }
-    text.chars().take(MOST - 1).chain(['…']).collect()
+/// Columns of the terminal that the table is for.
+fn width() -> Option<usize> {
+    let (_, columns) = console::Term::stdout().size_checked()?;
+    Some(usize::from(columns)).filter(|columns| *columns > 0)
 }

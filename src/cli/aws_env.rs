@@ -1,0 +1,84 @@
+//! `runner aws-env`: what AWS's own clients are called with, as a shell's commands.
+//!
+//! It names where the keys are and holds none, as the notice of a pause does.
+
+use super::error::{CliError, OURS};
+use super::home::open;
+use crate::terminal::{no_proxy, word};
+use clap::Args;
+use runner_client::Client;
+use runner_cloud::REGION;
+use runner_folder::state::{Home, LookupError, Need, find, live_serve};
+use runner_serve::aws::{KeyPair, PROFILE};
+use runner_wire::control::{Answer, Request};
+
+/// Options of `runner aws-env`.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct AwsEnvArgs {
+    #[command(flatten)]
+    build: super::builds::BuildArg,
+}
+
+const HELP: &str = "\
+  eval \"$(runner aws-env)\"
+  aws codebuild batch-get-builds --ids ID
+  aws ssm start-session --target codebuild:UUID
+
+The endpoint is that of `runner serve`, or of a build with --enable-session as long as it lives. Your own AWS
+credentials are out of use in that shell from then on.";
+
+/// Variables that go before a profile's credentials.
+const STRONGER: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
+/// Prints the exports.
+pub(super) fn aws_env(args: &AwsEnvArgs) -> Result<u8, CliError> {
+    let home = open()?;
+    let address = address(&home, args.build.name())?;
+    let keys = KeyPair::existing(&home).map_err(|error| CliError::of(OURS, error))?;
+    let Some(keys) = keys else {
+        return Err(CliError::ours("the endpoint has no keys").hint("make them anew: runner serve"));
+    };
+    let mut lines = String::new();
+    // Of the caller's shell only what is in the way is changed.
+    let set = STRONGER.into_iter().filter(|name| std::env::var_os(name).is_some());
+    let set: Vec<&str> = set.collect();
+    if !set.is_empty() {
+        lines.push_str(&format!("unset {}\n", set.join(" ")));
+    }
+    let keys = keys.path().display().to_string();
+    let exports = [
+        ("AWS_ENDPOINT_URL", format!("http://{address}")),
+        ("AWS_SHARED_CREDENTIALS_FILE", keys),
+        ("AWS_PROFILE", PROFILE.to_owned()),
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_DEFAULT_REGION", REGION.to_owned()),
+    ];
+    let proxy = no_proxy(&address).map(|list| ("no_proxy", list));
+    for (name, value) in exports.into_iter().chain(proxy) {
+        lines.push_str(&format!("export {name}={}\n", word(&value)));
+    }
+    super::answer(lines)
+}
+
+/// Where AWS's clients find the build, or every build.
+fn address(home: &Home, build: Option<&str>) -> Result<String, CliError> {
+    let serve = live_serve(home).map(|serving| serving.address);
+    if let (None, Some(address)) = (build, &serve) {
+        return Ok(address.clone());
+    }
+    let known = match find(home, build, Need::Live) {
+        Err(error @ LookupError::NoneLive) => {
+            return Err(CliError::from(error).hint("an endpoint for all builds: runner serve"));
+        }
+        found => found?,
+    };
+    let Answer::Status(status) = Client::connect(&known.dir)?.ask(&Request::Status)? else {
+        return Err(CliError::ours("the build does not say how it stands"));
+    };
+    status.endpoint.or(serve).ok_or_else(|| {
+        CliError::usage(format!("build {} has no endpoint for AWS's clients", known.id)).hint(
+            "builds with --enable-session have one; or start runner serve, which serves them all",
+        )
+    })
+}

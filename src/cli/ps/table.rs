@@ -1,0 +1,154 @@
+//! The table of `runner ps`: whole where it goes into a file, and no wider than the terminal where a person
+//! reads it.
+
+use super::Row;
+use runner_core::plain;
+use runner_core::time::WallTime;
+
+/// Characters of a uuid that are kept where there is no room for all of it.
+const SHORT: usize = 8;
+/// Fewest characters of the last column that are worth showing.
+const LEAST: usize = 12;
+const TITLES: [&str; 8] = [
+    "BUILD",
+    "STATE",
+    "PHASE",
+    "STARTED (UTC)",
+    "TIME",
+    "SESSIONS",
+    "TIME LEFT",
+    "COMMAND, REASON",
+];
+
+/// The rows in `width` columns, if there is a limit.
+pub(super) fn of(rows: &[Row], width: Option<usize>) -> String {
+    let mut cells = vec![TITLES.map(str::to_owned)];
+    cells.extend(rows.iter().map(of_row));
+    let mut widths = widths(&cells);
+    if let Some(width) = width {
+        let before = |widths: &[usize; 8]| widths[..7].iter().map(|width| width + 2).sum::<usize>();
+        if before(&widths) + LEAST.max(widths[7].min(40)) > width {
+            for (cell, id) in cells[1..].iter_mut().zip(short_ids(rows)) {
+                cell[0] = id;
+            }
+            widths = self::widths(&cells);
+        }
+        let room = width.saturating_sub(before(&widths)).max(LEAST);
+        for cell in &mut cells {
+            cell[7] = shortened(&cell[7], room);
+        }
+    }
+    let line = |row: &[String; 8]| {
+        let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    cells.iter().map(line).collect()
+}
+
+fn widths(cells: &[[String; 8]]) -> [usize; 8] {
+    std::array::from_fn(|column| {
+        // The last one ends the line: nothing is padded for it.
+        if column == 7 && cells.len() == 1 {
+            return 0;
+        }
+        cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+    })
+}
+
+fn of_row(row: &Row) -> [String; 8] {
+    let last = row.command.as_deref().or(row.reason.as_deref()).unwrap_or_default();
+    let started = match row.start_time {
+        0.0 => "-".to_owned(),
+        // `2026/07/13 13:33:18`, without what only a log needs.
+        time => WallTime((time * 1e6) as i64).log_form().chars().take(19).collect(),
+    };
+    let left = match (row.pause_left_s, row.time_left_s) {
+        (Some(seconds), _) => format!("{} (pause)", clock(seconds)),
+        (None, Some(seconds)) => clock(seconds),
+        (None, None) => "-".to_owned(),
+    };
+    [
+        row.id.clone(),
+        row.state.clone(),
+        row.phase.clone(),
+        started,
+        if row.start_time > 0.0 { clock(row.duration_s) } else { "-".to_owned() },
+        row.sessions.to_string(),
+        left,
+        plain::line(last.lines().next().unwrap_or_default()).into_owned(),
+    ]
+}
+
+/// Ids with as much of their uuids as tells them apart, which is as good a name for a build.
+fn short_ids(rows: &[Row]) -> Vec<String> {
+    let short = |id: &str| match id.rsplit_once(':') {
+        Some((project, uuid)) => format!("{project}:{}", uuid.get(..SHORT).unwrap_or(uuid)),
+        None => id.to_owned(),
+    };
+    let all: Vec<String> = rows.iter().map(|row| short(&row.id)).collect();
+    let is_alone = |id: &String| all.iter().filter(|other| *other == id).count() == 1;
+    let pick = |(row, id): (&Row, &String)| if is_alone(id) { id.clone() } else { row.id.clone() };
+    rows.iter().zip(&all).map(pick).collect()
+}
+
+/// `5:07`, `1:02:03`.
+fn clock(seconds: u64) -> String {
+    match seconds / 3600 {
+        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, command: &str) -> Row {
+        Row {
+            id: id.to_owned(),
+            project: "shop".to_owned(),
+            phase: "PRE_BUILD".to_owned(),
+            command: Some(command.to_owned()),
+            state: "paused".to_owned(),
+            sessions: 1,
+            time_left_s: None,
+            pause_left_s: Some(754),
+            start_time: 1_783_949_598.14,
+            duration_s: 3723,
+            reason: None,
+            endpoint: None,
+        }
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal() {
+        let command = "make test ".repeat(20);
+        let rows = [
+            row("shop:0b5e1234-7a44-4f0e-8f6b-0123456789ab", &command),
+            row("shop:0c5e1234-7a44-4f0e-8f6b-0123456789ab", "true"),
+        ];
+        let whole = of(&rows, None);
+        assert!(whole.contains("-0123456789ab  paused"), "{whole}");
+        assert!(whole.contains(command.trim_end()), "{whole}");
+        let narrow = of(&rows, Some(110));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 110), "{narrow}");
+        let line = narrow.lines().nth(1).unwrap_or_default();
+        let wanted = "shop:0b5e1234  paused  PRE_BUILD  2026/07/13 13:33:18  1:02:03  1         12:34 (pause)  make";
+        assert!(line.starts_with(wanted), "{line}");
+        assert!(line.ends_with('…'), "{line}");
+    }
+
+    #[test]
+    fn ids_that_begin_alike_stay_whole() {
+        let alike = ["p:0b5e1234-1", "p:0b5e1234-2"];
+        let rows = alike.map(|id| row(id, "x"));
+        assert_eq!(short_ids(&rows), alike);
+    }
+}

@@ -1,0 +1,75 @@
+//! CodeBuild's own lines with a fold around each phase, as GitHub and GitLab show them.
+//!
+//! The marks stand among the lines on standard output: on another stream they would come at another time.
+
+use super::{CiSystem, Sink};
+use runner_core::event::{Event, EventBody};
+use runner_core::phase::Phase;
+use runner_folder::events::{CodeBuild, OutputReader};
+use std::io::{self, Write};
+
+/// The log in sections.
+pub(super) struct Sections<W: Write + Send> {
+    log: CodeBuild<W>,
+    system: CiSystem,
+    /// The phase whose section is open.
+    open: Option<Phase>,
+    /// Sections so far.
+    number: u32,
+}
+
+impl<W: Write + Send> Sections<W> {
+    pub(super) fn new(log: CodeBuild<W>, system: CiSystem) -> Self {
+        Sections { log, system, open: None, number: 0 }
+    }
+
+    fn begin(&mut self, event: &Event, phase: Phase) -> io::Result<()> {
+        self.end(event)?;
+        self.open = Some(phase);
+        self.number += 1;
+        let mark = match self.system {
+            CiSystem::Github => format!("::group::{phase}\n"),
+            CiSystem::Gitlab => format!("{}{phase}\n", self.of_gitlab("start", event, phase)),
+        };
+        self.log.between(&mark)
+    }
+
+    fn end(&mut self, event: &Event) -> io::Result<()> {
+        let Some(phase) = self.open.take() else { return Ok(()) };
+        let mark = match self.system {
+            CiSystem::Github => "::endgroup::\n".to_owned(),
+            CiSystem::Gitlab => format!("{}\n", self.of_gitlab("end", event, phase)),
+        };
+        self.log.between(&mark)
+    }
+
+    /// A section has the same name at both ends, and no other has it: a phase may run more than once.
+    fn of_gitlab(&self, which: &str, event: &Event, phase: Phase) -> String {
+        let (seconds, name) = (event.time.epoch_millis() / 1000, phase.name().to_ascii_lowercase());
+        format!("\u{1b}[0Ksection_{which}:{seconds}:runner_{name}_{}\r\u{1b}[0K", self.number)
+    }
+}
+
+impl<W: Write + Send> Sink for Sections<W> {
+    fn event(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<()> {
+        match &event.body {
+            EventBody::PhaseStarted { phase } if has_lines(*phase) => self.begin(event, *phase)?,
+            EventBody::BuildEnded { .. } => self.end(event)?,
+            _ => {}
+        }
+        self.log.event(event, output)?;
+        match &event.body {
+            EventBody::PhaseEnded { .. } => self.end(event),
+            _ => Ok(()),
+        }
+    }
+
+    fn caught_up(&mut self) -> io::Result<()> {
+        self.log.flushed().map(drop)
+    }
+}
+
+/// Whether the log speaks of it.
+fn has_lines(phase: Phase) -> bool {
+    matches!(phase, Phase::DownloadSource | Phase::UploadArtifacts) || phase.user_phase().is_some()
+}

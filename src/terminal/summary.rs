@@ -1,0 +1,137 @@
+//! The end of a build in a few lines: the phases' times and, where it has failed, the command, its place, its
+//! last lines, and how to look inside.
+//!
+//! What it says is `core::summary`'s; shown by `notices` and `pretty`, and by `annotations` as Markdown.
+
+use runner_core::event::Event;
+use runner_core::phase::Status;
+use runner_core::plain;
+use runner_core::summary::{Run, Summary, clock_form, last_lines};
+use runner_folder::events::OutputReader;
+use std::io;
+
+/// Last lines that are shown again.
+const LINES: usize = 10;
+/// Most characters of each.
+const WIDTH: usize = 200;
+
+/// How a build ends, once it does.
+pub(super) struct Ending {
+    summary: Summary,
+    /// What is typed to look inside; none where no advice is wanted.
+    look: Option<String>,
+}
+
+impl Ending {
+    /// `program`: how this program is called; none where no advice is wanted.
+    pub(super) fn new(program: Option<&str>) -> Self {
+        let look = program.map(|program| {
+            format!("to look inside where it fails: {program} run --break-on failure, then {program} attach")
+        });
+        Ending { summary: Summary::default(), look }
+    }
+
+    pub(super) fn take(&mut self, event: &Event) {
+        self.summary.take(event);
+    }
+
+    /// The lines before the verdict.
+    pub(super) fn lines(&self, output: &mut OutputReader) -> io::Result<Vec<String>> {
+        let times: Vec<String> = self.summary.phases().map(time).collect();
+        let mut lines = Vec::new();
+        if !times.is_empty() {
+            lines.push(format!("phases: {}", times.join(" · ")));
+        }
+        let Some(run) = self.summary.failure() else { return Ok(lines) };
+        lines.push(format!("failed: {}: {}", self.summary.place(run), how(run)));
+        lines.push(format!("  {}", first_line(&run.text)));
+        let last = last_output(run, output)?;
+        lines.extend(last.iter().map(|line| format!("  | {line}")));
+        if !self.summary.was_paused() {
+            lines.extend(self.look.clone());
+        }
+        Ok(lines)
+    }
+
+    /// The same and the verdict, for a page of GitHub's. No text of a build's is taken for Markdown.
+    pub(super) fn markdown(&self, verdict: &str, output: &mut OutputReader) -> io::Result<String> {
+        let mut page =
+            format!("### {}\n\n| Phase | Status | Time |\n|---|---|---|\n", escaped(verdict));
+        for time in self.summary.phases() {
+            let took = clock_form(time.took);
+            page.push_str(&format!("| {} | {} | {took} |\n", time.phase, time.status));
+        }
+        let Some(run) = self.summary.failure() else { return Ok(page + "\n") };
+        page.push_str(&format!(
+            "\n{}: {}\n\n",
+            escaped(&self.summary.place(run)),
+            escaped(&how(run))
+        ));
+        let command =
+            run.text.lines().take(LINES).map(|line| format!("    {}\n", plain::line(line)));
+        page.extend(command);
+        let last = last_output(run, output)?;
+        if !last.is_empty() {
+            page.push_str("\nIts last lines:\n\n");
+            page.extend(last.iter().map(|line| format!("    {}\n", plain::line(line))));
+        }
+        Ok(page + "\n")
+    }
+}
+
+fn time(time: &runner_core::summary::PhaseTime) -> String {
+    let took = clock_form(time.took);
+    match time.status {
+        Status::Succeeded => format!("{} {took}", time.phase),
+        status => format!("{} {took} {status}", time.phase),
+    }
+}
+
+fn how(run: &Run) -> String {
+    use runner_core::event::Outcome;
+    match run.outcome {
+        Outcome::Cut => "it ran when the time was up".to_owned(),
+        _ => format!("{} after {}", run.outcome, clock_form(run.took)),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let more = if lines.next().is_some() { " …" } else { "" };
+    match first.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}…", &first[..end]),
+        None => format!("{first}{more}"),
+    }
+}
+
+fn last_output(run: &Run, output: &mut OutputReader) -> io::Result<Vec<String>> {
+    let mut bytes = Vec::new();
+    for (offset, length) in &run.output {
+        bytes.extend_from_slice(output.read(*offset, *length)?);
+    }
+    Ok(last_lines(&bytes, LINES, WIDTH))
+}
+
+/// Text in a paragraph, with nothing in it that Markdown or HTML would act on.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in plain::line(text).chars() {
+        if c.is_ascii_punctuation() && !".,:/-".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_is_markdown() {
+        assert_eq!(escaped("a:1 <b> [x](y) `z` | 1"), "a:1 \\<b\\> \\[x\\]\\(y\\) \\`z\\` \\| 1");
+        assert_eq!(first_line("a\nb"), "a …");
+    }
+}

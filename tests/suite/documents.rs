@@ -1,0 +1,128 @@
+//! What the documents say, held against the program: the commands for CI, and the picture of the main walk.
+
+use crate::common::{Bed, Terminal, build, cases, image, picture, project, runner};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+cases! {
+    [Root, Containers, Image("busybox")] => the_commands_for_ci_run, the_picture_is_of_this_program;
+}
+
+/// `runner` on PATH is the program under test.
+fn on_path(bed: &Bed, command: &mut Command) {
+    let dir = bed.path("bin");
+    fs::create_dir_all(&dir).unwrap();
+    if !dir.join("runner").exists() {
+        symlink(runner(), dir.join("runner")).unwrap();
+    }
+    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.display()));
+}
+
+/// Commands of this program in the YAML of a document, as a step's shell gets them; sudo is somebody else's.
+fn commands(document: &str) -> Vec<String> {
+    let text = fs::read_to_string(project().join(document)).unwrap();
+    let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let lines = blocks.flat_map(str::lines).map(|line| line.trim().trim_start_matches("- "));
+    let lines = lines.map(|line| line.trim_start_matches("run: "));
+    let own = lines.filter(|line| line.starts_with("runner ") || line.starts_with("sudo "));
+    own.map(|line| line[line.find("runner ").unwrap()..].to_owned()).collect()
+}
+
+fn the_commands_for_ci_run() {
+    let commands = commands("docs/ci.md");
+    assert!(commands.len() >= 5, "{commands:?}");
+    for command in commands {
+        let bed = Bed::new();
+        bed.write("buildspec.yml", build(&["test -d . && echo built"]));
+        symlink(image("busybox"), bed.source().join("rootfs")).unwrap();
+        let mut shell = bed.other("sh");
+        on_path(&bed, &mut shell);
+        shell.env("CI_PROJECT_DIR", bed.source()).args(["-ec", &command]);
+        let ended = crate::common::outcome(&mut shell).code(0);
+        assert!(
+            !command.starts_with("runner run") || ended.stdout.contains("\nbuilt\n"),
+            "{command}"
+        );
+    }
+}
+
+/// Both terminals of the walk, as they stand at its end. `cargo xtask picture` draws it anew.
+fn the_picture_is_of_this_program() {
+    let bed = Bed::new();
+    let hello = fs::read_to_string(project().join("buildspecs/hello-world.yml")).unwrap();
+    bed.write("hello-world.yml", hello);
+    let terminal = |line: &[&str]| -> Terminal {
+        let mut command = bed.other("runner");
+        on_path(&bed, &mut command);
+        // As a person has it, so that no line is longer than theirs.
+        command.env_remove("RUNNER_HOME").env("NO_COLOR", "").args(line);
+        let mut real = Command::new(bed.path("bin/runner"));
+        real.args(command.get_args()).current_dir(bed.source()).env_clear();
+        real.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        bed.terminal(real, picture::ROWS, picture::COLUMNS)
+    };
+    let rootfs = format!("rootfs:{}", image("busybox").display());
+    let run =
+        ["run", "hello-world.yml", "--enable-session", "--project", "hello", "--image", &rootfs];
+    let first = terminal(&run);
+    first.wait_for("[q]");
+    let second = terminal(&["attach"]);
+    second.wait_for("# ");
+    second.send("cat /tmp/hello-world\r");
+    second.wait_for_after("Hello World", "# ");
+    second.send("codebuild-resume\r");
+    second.wait_for("the build has ended: SUCCEEDED");
+    let (mut first, mut second) = (first, second);
+    assert_eq!((first.wait(), second.wait()), (0, 0));
+    let told = first.stream.text();
+    let after = |before: &str, ends: &[char]| -> String {
+        let (_, rest) = told.rsplit_once(before).unwrap_or_else(|| panic!("no {before} in {told}"));
+        rest.split(ends).next().unwrap().to_owned()
+    };
+    // Not the command, which the status line has as well.
+    let mut dates = told.split("Build completed on ").skip(1).filter(|rest| !rest.starts_with('$'));
+    let date = dates.next().unwrap().split('\r').next().unwrap();
+    let uuid = after("codebuild:", &[' ', '\r', '\u{1b}']);
+    let replaced = [
+        (bed.path("home").to_str().unwrap().to_owned(), "/home/you"),
+        (after("  directory    ", &['\r', '\u{1b}']), "/codebuild/output/src/hello"),
+        (format!("rootfs:{}", image("busybox").display()), "busybox"),
+        (after("--endpoint-url http://127.0.0.1:", &[' ']), "40123"),
+        (date.to_owned(), "Mon Jan  5 10:00:00 UTC 2026"),
+        (uuid.clone(), "0b5e1234-7a44-4f0e-8f6b-3d2a9c51e7f0"),
+        (uuid[..8].to_owned(), "0b5e1234"),
+    ];
+    let drawn = picture::draw(&[
+        (
+            "a terminal",
+            with_command("$ runner run hello-world.yml --enable-session", &first, &replaced),
+        ),
+        ("another one", with_command("$ runner attach", &second, &replaced)),
+    ]);
+    let place = project().join("docs/walk.svg");
+    if std::env::var_os("RUNNER_PICTURE").is_some() {
+        return fs::write(place, drawn).unwrap();
+    }
+    let kept = fs::read_to_string(place).unwrap_or_default();
+    let differing = kept.lines().zip(drawn.lines()).find(|(kept, drawn)| kept != drawn);
+    assert!(
+        kept == drawn,
+        "docs/walk.svg is of another program; cargo xtask picture draws it anew: {differing:?}"
+    );
+}
+
+/// What a command that was typed has shown. What a shell says between the resume and its end depends on which
+/// of them is faster.
+fn with_command(typed: &str, terminal: &Terminal, replaced: &[(String, &str)]) -> Vec<String> {
+    let shown = picture::shown(&terminal.stream.bytes(), replaced);
+    let resumed = shown.iter().position(|line| line.starts_with("codebuild-resume: "));
+    let is_kept = |at: usize, line: &str| {
+        resumed.is_none_or(|resumed| at <= resumed || line.starts_with("runner: "))
+    };
+    // A shell's greeting is another one in each version of it.
+    let greeting = |line: &&str| resumed.is_some() && !line.contains(" # ");
+    let begin = shown.iter().map(String::as_str).take_while(greeting).count();
+    let kept = shown.iter().enumerate().skip(begin).filter(|(at, line)| is_kept(*at, line));
+    std::iter::once(typed.to_owned()).chain(kept.map(|(_, line)| line.clone())).collect()
+}
