@@ -2,7 +2,7 @@
 
 use super::error::{CliError, OURS};
 use super::values::{self, Format};
-use super::{notice, say};
+use super::{certificates, notice, say};
 use clap::{Args, Subcommand};
 use runner_cloud::Identity;
 use runner_core::event::Notice;
@@ -10,6 +10,7 @@ use runner_core::plain;
 use runner_outputs::cache::{CacheBucket, CacheFolder, LARGEST, Listed, OLDEST, Pruned};
 use runner_outputs::{OutputError, Store};
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Objects that stay and are told by their names; the rest is counted.
@@ -41,6 +42,9 @@ struct PlaceArgs {
     /// Whose AWS credentials open buckets: those of a profile, or, for `env`, of the caller's variables
     #[arg(long, value_name = "NAME|env")]
     aws_profile: Option<String>,
+    /// Trust the certificates of this file (PEM), too
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// Options of `runner cache ls`.
@@ -77,6 +81,9 @@ pub(super) fn cache(verb: CacheVerb) -> Result<u8, CliError> {
         match stores.is_empty() {
             true => stores.extend(home.cache_folders().into_iter().map(Store::Folder)),
             false => check(&stores)?,
+        }
+        if let Some(path) = &args.ca_file {
+            certificates::trust(path)?;
         }
         let identity = args.aws_profile.as_deref().map_or(Identity::Default, values::identity);
         Ok(Places { stores, identity })

@@ -1,7 +1,7 @@
 //! `runner image`: images got, listed and removed.
 
 use super::error::{CliError, OURS};
-use super::values;
+use super::{certificates, values};
 use clap::{Args, Subcommand, ValueEnum};
 use runner_cloud::{Identity, ecr};
 use runner_core::plain;
@@ -10,6 +10,7 @@ use runner_host::signals::{STOPS, Signals};
 use runner_host::users;
 use serde_json::json;
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -65,6 +66,9 @@ struct GetArgs {
     /// caller's variables
     #[arg(long, value_name = "NAME|env")]
     aws_profile: Option<String>,
+    /// Trust the certificates of this file (PEM), too
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Nothing on standard error but errors
     #[arg(short, long)]
     quiet: bool,
@@ -130,6 +134,9 @@ fn fetch(
     args: &GetArgs,
     refresh: bool,
 ) -> Result<u8, CliError> {
+    if let Some(path) = &args.ca_file {
+        certificates::trust(path)?;
+    }
     let identity = args.aws_profile.as_deref().map_or(Identity::Default, values::identity);
     let quiet = args.quiet;
     let getter = Getter {

@@ -6,6 +6,7 @@
 mod aws_env;
 mod builds;
 mod cache;
+mod certificates;
 mod check;
 mod completions;
 mod course;

@@ -51,6 +51,8 @@ pub(super) enum PathIn {
     BeforeColon,
     /// `KIND:PATH`, for images that are files.
     AfterKind,
+    /// `NAME=KIND:PATH`.
+    AfterEqualsAndKind,
 }
 
 /// Kinds of images that are files of this machine.
@@ -61,7 +63,7 @@ const READS: Reach = Reach::Beyond("reads a file of this machine");
 
 /// In the order of `RunArgs`.
 pub(super) const FIELDS: &[Field] = {
-    use PathIn::{AfterEquals, AfterKind, BeforeColon, Nowhere, Store, Whole};
+    use PathIn::{AfterEquals, AfterEqualsAndKind, AfterKind, BeforeColon, Nowhere, Store, Whole};
     use Reach::{Beyond, Build, Engine, Image, Shown, Stub, TypedOnly, Variable, Written};
     const fn field(name: &'static str, reach: Reach, path: PathIn) -> Field {
         Field { name, reach, path }
@@ -70,12 +72,14 @@ pub(super) const FIELDS: &[Field] = {
         field("source", TypedOnly, Whole),
         field("secondary-source", Shown, AfterEquals),
         field("image", Image, AfterKind),
+        field("image-map", Beyond("puts another image in the place of yours"), AfterEqualsAndKind),
         field("engine", Engine, Nowhere),
         field(
             "mount",
             Beyond("shows a file or directory of this machine to the build"),
             BeforeColon,
         ),
+        field("home-tools", Beyond("shows the tools of your home to the build"), Nowhere),
         field("memory", Build, Nowhere),
         field("cpus", Build, Nowhere),
         field("pids-limit", Build, Nowhere),
@@ -87,6 +91,8 @@ pub(super) const FIELDS: &[Field] = {
         field("only-phase", SKIPS, Nowhere),
         field("stub", Stub, AfterEquals),
         field("detach", TypedOnly, Nowhere),
+        field("service", Beyond("starts a container of another image beside the build"), Nowhere),
+        field("service-env", Beyond("sets variables of another container"), Nowhere),
         field("enable-session", Build, Nowhere),
         field("break-on", Build, Nowhere),
         field("step", Build, Nowhere),
@@ -100,6 +106,7 @@ pub(super) const FIELDS: &[Field] = {
         field("env-file", READS, Whole),
         field("proxy", Beyond("passes your proxy variables to the build"), Nowhere),
         field("aws-profile", Beyond("gives the build your AWS credentials"), Nowhere),
+        field("ca-file", Beyond("trusts certificates for your connections"), Whole),
         field("secrets", READS, Whole),
         field("mask", Build, Nowhere),
         field("timeout", Build, Nowhere),
@@ -109,6 +116,7 @@ pub(super) const FIELDS: &[Field] = {
         field("cache", Written, Store),
         field("project", Build, Nowhere),
         field("project-json", READS, Whole),
+        field("upload", Beyond("writes to AWS with your credentials"), Nowhere),
         field("trust-project", TypedOnly, Nowhere),
         field("log-format", Build, Nowhere),
         field("log-file", Written, Whole),
@@ -162,13 +170,17 @@ impl Field {
                 let at = value.find(':').unwrap_or(value.len());
                 Some(("", &value[..at], &value[at..]))
             }
-            PathIn::AfterKind => {
-                let (kind, _) = value.split_once(':')?;
-                let at = kind.len() + 1;
-                IMAGES_OF_FILES.contains(&kind).then(|| (&value[..at], &value[at..], ""))
-            }
+            PathIn::AfterKind => split_image(value, 0),
+            PathIn::AfterEqualsAndKind => split_image(value, value.find('=')? + 1),
         }
     }
+}
+
+/// The same for an image that begins there.
+fn split_image(value: &str, begin: usize) -> Option<(&str, &str, &str)> {
+    let (kind, _) = value[begin..].split_once(':')?;
+    let at = begin + kind.len() + 1;
+    IMAGES_OF_FILES.contains(&kind).then(|| (&value[..at], &value[at..], ""))
 }
 
 /// A path without a slash at its end, which would hide a file, or a link, from who looks at it.
@@ -219,6 +231,8 @@ mod tests {
             ("secondary-source", "id=b=c", "id=/a/b=c"),
             ("image", "oci:d:tag", "oci:/a/d:tag"),
             ("image", "node:22", "node:22"),
+            ("image-map", "a/b:1=rootfs:r", "a/b:1=rootfs:/a/r"),
+            ("image-map", "a/b:1=c:2", "a/b:1=c:2"),
             ("image", "host", "host"),
             ("timeout", "5m", "5m"),
         ] {

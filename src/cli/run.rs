@@ -5,19 +5,19 @@ use super::project::Extras;
 use super::run_args::{
     AnnotationsName, BreakActionName, FormatName, NetworkName, OnStopName, PhaseName, RunArgs,
 };
-use super::{detach, on_stop, project, render, say, values};
+use super::{certificates, detach, on_stop, project, render, say, values};
 use crate::terminal::{CiSystem, Face, LogFormat, Places, Shown};
 use runner_build::session::SessionOptions;
 use runner_build::{
-    self as build, BuildRequest, BuildspecFile, ContainerRequest, Ended, LogsWanted, Opened,
-    OutputsRequest, Stub, ValuesRequest,
+    self as build, BuildRequest, BuildspecFile, ContainerRequest, Ended, Opened, OutputsRequest,
+    Service, Stub, ValuesRequest,
 };
 use runner_core::env::Variables;
 use runner_core::phase::Status;
 use runner_core::plan::{self, BreakAction};
 use runner_core::skip::{Glob, Skips};
 use runner_core::spec::{BuildSpec, Diagnostic, USER_PHASES, UserPhase};
-use runner_engine::image::{Asker, Image};
+use runner_engine::image::{Asker, Image, Swap};
 use runner_engine::{Network, Traits};
 use runner_folder::state::Home;
 use runner_host::stdio::tell;
@@ -41,13 +41,21 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     let source = source(&args.source)?;
     let engine = args.engine.0;
     let traits = engine.traits();
-    let image = args.image.clone().unwrap_or(Image::Host);
-    if !traits.images && image != Image::Host || !traits.mounts && !args.mount.is_empty() {
+    let named = args.image.clone().unwrap_or(Image::Host);
+    let (image, replaces) = match Swap::find(&args.image_map, &named) {
+        Some(image) => (image.clone(), Some(named)),
+        None => (named, None),
+    };
+    if !traits.images && image != Image::Host
+        || !traits.mounts && (!args.mount.is_empty() || args.home_tools)
+    {
         return Err(CliError::usage(format!(
             "--engine {} has no image and no mounts",
             traits.name
         ))
-        .hint("the build sees this machine as it is; leave out --image and --mount"));
+        .hint(
+            "the build sees this machine as it is; leave out --image, --mount and --home-tools",
+        ));
     }
     let network = network(&args, traits)?;
     let ids: Vec<&String> = args.secondary_source.iter().map(|(id, _)| id).collect();
@@ -57,15 +65,24 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     if args.toolbox && !traits.toolbox {
         return Err(CliError::usage("--toolbox goes with --engine namespaces only"));
     }
-    let buildspec = match extras.buildspec.clone() {
-        Some(text) => BuildspecFile::inline(text),
-        None => BuildspecFile::read(args.buildspec.as_deref(), &source),
+    let buildspec = match (&args.command[..], extras.buildspec.clone()) {
+        ([], None) => BuildspecFile::read(args.buildspec.as_deref(), &source),
+        ([], Some(text)) => BuildspecFile::inline(text),
+        (words, _) => BuildspecFile::of_command(words),
     };
     let (spec, warnings) = buildspec.parse(&extras.fetched)?;
     print_problems(&buildspec, spec.as_ref().err().unwrap_or(&warnings), args.quiet);
     let project = args.project.clone().unwrap_or_else(|| values::project_of(&source));
     let home = super::home::open()?;
     let outputs = outputs(&args, &extras, &project, &home)?;
+    let held_back = project::held_back(&args, &extras)?;
+    if !held_back.is_empty() && !args.quiet {
+        say(&format!(
+            "not written to AWS, as the project has it: {}; --upload does, and --artifacts, --cache and --log-file \
+             take places here",
+            held_back.join(", ")
+        ));
+    }
     if let Ok(spec) = &spec
         && !args.quiet
         && let wanted = uncollected(spec, [outputs.artifacts.is_some(), outputs.cache.is_some()])
@@ -91,8 +108,11 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         container: ContainerRequest {
             engine,
             image,
-            asker: asker(&extras),
+            // Whose word it is that another one is taken, chooses that one.
+            asker: if replaces.is_some() { Asker::Caller } else { asker(&extras) },
+            replaces,
             mounts: args.mount.clone(),
+            home_tools: args.home_tools,
             resources: Limits { memory: args.memory, cpus: args.cpus, pids: args.pids_limit },
             network,
             privileged: args.privileged,
@@ -113,7 +133,9 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
             log: args.session_log,
         },
         skips,
+        services: services(args.service, args.service_env, &args.image_map)?,
         stubs: stubs(args.stub),
+        certificates: args.ca_file.as_deref().map(certificates::read).transpose()?,
         hints: !args.no_hints,
         secondary_sources: args.secondary_source,
         source,
@@ -185,14 +207,14 @@ fn outputs(
     home: &Home,
 ) -> Result<OutputsRequest, CliError> {
     Ok(OutputsRequest {
-        artifacts: project::artifacts(args.artifacts.clone(), extras)?,
-        cache: project::cache(args.cache.clone(), extras, project, home)?,
+        artifacts: project::artifacts(args, extras)?,
+        cache: project::cache(args, extras, project, home)?,
         reports: args.reports.clone(),
         discovers: system(args) == Some(CiSystem::Github),
         build_json: args.build_json.clone(),
         id_file: args.id_file.clone(),
         log_file: args.log_file.clone(),
-        logs: LogsWanted { cloudwatch: extras.cloudwatch.clone(), s3: extras.s3_logs.clone() },
+        logs: project::logs(args, extras),
     })
 }
 
@@ -214,6 +236,28 @@ fn shown_at_terminal(
         None => Ok(status),
         Some(error) => Err(CliError::ours(format!("{error}; the build itself: {status}"))),
     }
+}
+
+/// Services with their variables, the last of each name: what is typed stands behind what a file says.
+fn services(
+    given: Vec<Service>,
+    variables: Vec<(String, (String, String))>,
+    swaps: &[Swap],
+) -> Result<Vec<Service>, CliError> {
+    let mut services: Vec<Service> = Vec::new();
+    for mut service in given {
+        services.retain(|known| known.name != service.name);
+        if let Some(image) = Swap::find(swaps, &service.image) {
+            service.image = image.clone();
+        }
+        services.push(service);
+    }
+    for (name, variable) in variables {
+        let service = services.iter_mut().find(|service| service.name == name);
+        let none = || CliError::usage(format!("--service-env: there is no --service `{name}`"));
+        service.ok_or_else(none)?.variables.push(variable);
+    }
+    Ok(services)
 }
 
 /// The directory of `--source`, resolved to its end.

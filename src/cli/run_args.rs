@@ -6,10 +6,10 @@
 use super::{debug, values};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use runner_build::Stub;
+use runner_build::{Service, Stub};
 use runner_core::debug::Breakpoint;
 use runner_core::spec::UserPhase;
-use runner_engine::image::Image;
+use runner_engine::image::{Image, Swap};
 use runner_engine::{Kind, UserMount};
 use runner_outputs::{Destination, Store};
 use runner_sandbox::Cpus;
@@ -23,22 +23,34 @@ use std::time::Duration;
 pub(super) struct RunArgs {
     /// The buildspec [default: buildspec.yml in the source directory]
     pub(super) buildspec: Option<PathBuf>,
+    /// In place of a buildspec: one command in the build's image and environment
+    #[arg(last = true, value_name = "CMD", conflicts_with = "buildspec")]
+    pub(super) command: Vec<String>,
     /// The directory the build sees as its source; it is never written to
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(super) source: PathBuf,
     /// A further source, seen at CODEBUILD_SRC_DIR_ID
     #[arg(long, value_name = "ID=DIR", value_parser = values::secondary_source)]
     pub(super) secondary_source: Vec<(String, PathBuf)>,
-    /// What the build runs in: host (this machine's tools), an image of a registry, oci:DIR[:TAG],
-    /// oci-archive:FILE, docker-archive:FILE, rootfs:DIR or rootfs:TAR [default: host]
+    /// What the build runs in: host (this machine's tools), an image of a registry (CodeBuild's own by their
+    /// names in its console, too), oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME,
+    /// rootfs:DIR or rootfs:TAR [default: host]
     #[arg(long, value_name = "REF", value_parser = str::parse::<Image>)]
     pub(super) image: Option<Image>,
+    /// Take another image in the place of one, whoever names it: aws/codebuild/standard:7.0=my-image
+    #[arg(long, value_name = "FROM=TO", value_parser = str::parse::<Swap>)]
+    pub(super) image_map: Vec<Swap>,
     /// What runs the container
     #[arg(long, value_enum, default_value_t = EngineName::default())]
     pub(super) engine: EngineName,
-    /// Show a file or directory of this machine in the container, read-only unless :rw
-    #[arg(long, value_name = "SRC:DST[:rw]", value_parser = values::mount)]
+    /// Show a file or directory of this machine in the container: read-only; with :rw to be changed here, with
+    /// :cow to be changed there only
+    #[arg(long, value_name = "SRC:DST[:rw|:cow]", value_parser = values::mount)]
     pub(super) mount: Vec<UserMount>,
+    /// Show the tools of your home (~/.cargo, ~/.nvm, ~/.pyenv, ~/go and others) with their PATH, without
+    /// credentials and histories in them; what the build changes there stays in the build
+    #[arg(long)]
+    pub(super) home_tools: bool,
     /// The most memory the build may use, such as 512M or 2G; there is no swap beside it
     #[arg(long, value_name = "SIZE", value_parser = values::memory)]
     pub(super) memory: Option<u64>,
@@ -76,6 +88,13 @@ pub(super) struct RunArgs {
     /// it ends, or `runner stop`. A CI system that ends a job's processes ends such a build, too
     #[arg(long)]
     pub(super) detach: bool,
+    /// Start a container of this image beside the build, reached by NAME, and wait until its port answers: by
+    /// default the first one that the image exposes. Behind a name without a tag a number is the tag
+    #[arg(long, value_name = "NAME=IMAGE[:PORT]", value_parser = values::service)]
+    pub(super) service: Vec<Service>,
+    /// Set a variable of a service, or pass the caller's own through
+    #[arg(long, value_name = "SERVICE:NAME[=VALUE]", value_parser = values::service_variable)]
+    pub(super) service_env: Vec<(String, (String, String))>,
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     pub(super) enable_session: bool,
@@ -118,6 +137,10 @@ pub(super) struct RunArgs {
     /// Give the build AWS credentials: those of a profile, or, for `env`, of the caller's variables
     #[arg(long, value_name = "NAME|env")]
     pub(super) aws_profile: Option<String>,
+    /// Trust the certificates of this file (PEM), too: for registries and AWS, and in the build by the usual
+    /// variables and its trust store
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
     /// Take what the buildspec wants of Parameter Store and Secrets Manager from this file instead of from
     /// AWS. By their names: `/app/token: VALUE` and `app/db: {password: VALUE}`, or NAME=VALUE lines
     #[arg(long, value_name = "FILE")]
@@ -144,9 +167,13 @@ pub(super) struct RunArgs {
     /// Project name [default: the source directory's name]
     #[arg(long, value_name = "NAME", value_parser = values::project)]
     pub(super) project: Option<String>,
-    /// Take settings from a project of CodeBuild's, as `aws codebuild batch-get-projects` prints it
+    /// Take settings from a project of CodeBuild's, as `aws codebuild batch-get-projects` prints it. Without
+    /// --upload nothing is written to AWS
     #[arg(long, value_name = "FILE")]
     pub(super) project_json: Option<PathBuf>,
+    /// Do what that project says of artifacts, cache and logs in AWS, as a build there does
+    #[arg(long)]
+    pub(super) upload: bool,
     /// Let runner.toml beside the buildspec have what it asks for, until it changes
     #[arg(long)]
     pub(super) trust_project: bool,

@@ -1,13 +1,13 @@
 //! Values of options, from text to types.
 
 use jiff::SignedDuration;
-use runner_build::Stub;
+use runner_build::{Service, Stub};
 use runner_cloud::Identity;
 use runner_cloud::s3::Location;
 use runner_core::artifact::{ArtifactSettings, Packaging};
 use runner_core::env::is_name;
 use runner_core::spec::is_identifier;
-use runner_engine::UserMount;
+use runner_engine::{Access, UserMount};
 use runner_host::beneath;
 use runner_outputs::{Destination, Store};
 use runner_sandbox::Cpus;
@@ -83,13 +83,12 @@ pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
     Ok(Cpus((amount * 1000.0).round() as u32))
 }
 
-/// `SRC:DST` or `SRC:DST:rw`.
+/// `SRC:DST`, `SRC:DST:rw` or `SRC:DST:cow`.
 pub(super) fn mount(text: &str) -> Result<UserMount, String> {
-    const FORM: &str = "write SRC:DST or SRC:DST:rw";
-    let (rest, writable) = match text.strip_suffix(":rw") {
-        Some(rest) => (rest, true),
-        None => (text.strip_suffix(":ro").unwrap_or(text), false),
-    };
+    const FORM: &str = "write SRC:DST, SRC:DST:rw or SRC:DST:cow";
+    let endings = [(":rw", Access::Write), (":cow", Access::CopyOnWrite), (":ro", Access::Read)];
+    let named = |(ending, access)| Some((text.strip_suffix(ending)?, access));
+    let (rest, access) = endings.into_iter().find_map(named).unwrap_or((text, Access::Read));
     let (source, target) = rest.split_once(':').ok_or(FORM)?;
     if source.is_empty() || !target.starts_with('/') || target.contains(':') {
         return Err(format!("{FORM}, with DST an absolute path in the container"));
@@ -105,7 +104,7 @@ pub(super) fn mount(text: &str) -> Result<UserMount, String> {
         }
     }
     let source = std::fs::canonicalize(source).map_err(|error| format!("{source}: {error}"))?;
-    Ok(UserMount { source, target: PathBuf::from(target), writable })
+    Ok(UserMount { source, target: PathBuf::from(target), access, hidden: Vec::new() })
 }
 
 /// `NAME=VALUE`, or `NAME` for the caller's own value.
@@ -120,6 +119,43 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     };
     check_variable(name, &value)?;
     Ok((name.to_owned(), value))
+}
+
+/// `NAME=IMAGE`, `NAME=IMAGE:TAG`, and behind a tag, a digest or a file `:PORT`.
+pub(super) fn service(text: &str) -> Result<Service, String> {
+    const FORM: &str = "write NAME=IMAGE[:PORT], such as db=postgres:16:5432";
+    let (name, rest) = text.split_once('=').ok_or(FORM)?;
+    let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_name = name.chars().all(is_label)
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.len() <= 63
+        && name != "localhost";
+    if !is_name {
+        return Err(format!("`{name}` is no name for a host: a to z, 0 to 9 and - in between"));
+    }
+    let behind = rest.rsplit_once(':').filter(|(image, _)| has_tag(image));
+    let port = behind.and_then(|(image, port)| Some((image, port.parse::<u16>().ok()?)));
+    let (image, port) = match port {
+        Some((_, 0)) => return Err("0 is no port".to_owned()),
+        Some((image, port)) => (image, Some(port)),
+        None => (rest, None),
+    };
+    Ok(Service { name: name.to_owned(), image: image.parse()?, port, variables: Vec::new() })
+}
+
+/// Whether what comes after the next colon behind an image's name can be no tag.
+fn has_tag(image: &str) -> bool {
+    let of_file = ["rootfs:", "oci:", "oci-archive:", "docker-archive:"];
+    let name = image.strip_prefix("docker-daemon:").unwrap_or(image);
+    of_file.iter().any(|kind| image.starts_with(kind))
+        || name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
+}
+
+/// `SERVICE:NAME=VALUE`, or `SERVICE:NAME` for the caller's own value.
+pub(super) fn service_variable(text: &str) -> Result<(String, (String, String)), String> {
+    let (service, rest) = text.split_once(':').ok_or("write SERVICE:NAME=VALUE")?;
+    Ok((service.to_owned(), variable(rest)?))
 }
 
 /// A directory or `s3://bucket/prefix`.
@@ -274,12 +310,34 @@ mod tests {
 
     #[test]
     fn mounts_need_a_place_that_is_free() {
-        let mount_of = |text: &str| mount(text).map(|m| (m.target, m.writable));
-        assert_eq!(mount_of("/usr:/tools"), Ok((PathBuf::from("/tools"), false)));
-        assert_eq!(mount_of("/usr:/tools:rw"), Ok((PathBuf::from("/tools"), true)));
+        let mount_of = |text: &str| mount(text).map(|m| (m.target, m.access));
+        assert_eq!(mount_of("/usr:/tools"), Ok((PathBuf::from("/tools"), Access::Read)));
+        assert_eq!(mount_of("/usr:/tools:rw"), Ok((PathBuf::from("/tools"), Access::Write)));
+        let cow = Ok((PathBuf::from("/tools"), Access::CopyOnWrite));
+        assert_eq!(mount_of("/usr:/tools:cow"), cow);
         for bad in ["/usr", "/usr:tools", "/usr:/", "/usr:/a/../b", "/usr:/proc/x", "/nowhere:/a"] {
             assert!(mount(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_number_behind_a_tag_is_a_port() {
+        for (text, image, port) in [
+            ("db=postgres:16:5432", "docker.io/library/postgres:16", Some(5432)),
+            ("db=postgres:16", "docker.io/library/postgres:16", None),
+            ("db=redis", "docker.io/library/redis:latest", None),
+            ("db=127.0.0.1:5000/a:b", "127.0.0.1:5000/a:b", None),
+            ("db=127.0.0.1:5000/a:b:80", "127.0.0.1:5000/a:b", Some(80)),
+            ("db=rootfs:/a:80", "rootfs:/a", Some(80)),
+            ("db=docker-daemon:a:b:80", "docker-daemon:a:b", Some(80)),
+        ] {
+            let service = service(text).expect(text);
+            assert_eq!((service.image.to_string().as_str(), service.port), (image, port), "{text}");
+        }
+        for bad in ["db", "Db=a", "localhost=a", "=a", "db=", "a b=c", "db=a:b:0", "db-=a"] {
+            assert!(service(bad).is_err(), "{bad}");
+        }
+        assert!(service_variable("db:A=b").is_ok() && service_variable("A=b").is_err());
     }
 
     #[test]

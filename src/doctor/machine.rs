@@ -221,6 +221,7 @@ impl Trial {
             limits: Limits::default(),
             groups: None,
             network,
+            hosts: Vec::new(),
             loopback_port: None,
             privileged: false,
             toolbox: None,

@@ -428,7 +428,7 @@ fn outputs_of_a_project() {
     });
     let bed = Bed::new();
     bed.write("p.json", &text);
-    with_aws(&bed, spec, &["--project-json", "p.json"]).code(0);
+    with_aws(&bed, spec, &["--project-json", "p.json", "--upload"]).code(0);
     let record = bed.record();
     let uuid = record["id"].as_str().unwrap().split(':').next_back().unwrap().to_owned();
     assert_eq!(keys(&outputs), [format!("p/{uuid}/out.zip")]);

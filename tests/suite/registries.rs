@@ -179,6 +179,17 @@ fn ecr_over_tls() {
     fs::write(dir.join("none.pem"), "").unwrap();
     bed.runner(["image", "rm", &name]).code(0);
     with("none.pem").code(3).says("cannot reach");
+    bed.write("buildspec.yml", build(&["true"]));
+    let ca = dir.join("ca.pem");
+    for (options, code) in [(&["--ca-file", ca.to_str().unwrap()][..], 0), (&[], 3)] {
+        let mut command = bed.command(["run", "--image", &name]);
+        surround(&mut command, aws())
+            .args(options)
+            .env("HTTPS_PROXY", format!("http://127.0.0.1:{proxy}"))
+            .env("NO_PROXY", "127.0.0.1");
+        outcome(&mut command).code(code);
+        bed.runner(["image", "rm", &name]);
+    }
 }
 
 fn certificate(dir: &Path) {

@@ -1,12 +1,24 @@
 //! Somebody else's pipeline: what stands in its way is named with the option that clears it.
 
-use crate::common::{Bed, build, cases, corpus, list, write_program};
+use crate::common::registry::Layout;
+use crate::common::{Bed, build, cases, corpus, image, is_root, list, outcome, write_program};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::symlink;
 
 cases! {
     [] => check_names_variables_that_nothing_sets, a_buildspec_elsewhere_is_named;
+    [] => an_image_at_hand_is_named;
+    [Containers, Image("busybox"), Program("openssl")] => certificates_of_the_caller_are_trusted_in_a_build;
+    [Containers, Image("busybox"), Program("umoci")] => a_service_answers_by_its_name,
+        a_service_that_does_not_start_says_why, a_killed_runner_leaves_no_service, services_go_where_they_can_be_reached;
+    [Containers] => runtimes_are_held_against_what_is_asked_for, tools_of_the_home_are_shown_without_secrets,
+        a_tool_of_the_home_is_named_once_it_is_missed, a_mount_is_changed_in_the_build_only;
     [Corpus] => real_buildspecs_raise_no_false_alarm;
     [Containers, Image("busybox")] => a_build_names_what_nothing_sets, commands_are_skipped, phases_are_skipped,
-        programs_are_stubbed, parts_are_left_out_with_trust_only, a_known_failure_gets_its_hint_once;
+        another_image_takes_its_place, one_command_needs_no_buildspec,
+        a_project_of_aws_writes_nothing_there, programs_are_stubbed, parts_are_left_out_with_trust_only, a_known_failure_gets_its_hint_once;
 }
 
 const PUSH: &str =
@@ -160,4 +172,363 @@ fn a_buildspec_elsewhere_is_named() {
     bed.runner(["run"]).code(2).says("runner run ci/buildspec.yml");
     bed.write("buildspec.yaml", "");
     bed.runner(["run"]).code(2).says("runner run buildspec.yaml; there are also ci/buildspec.yml");
+}
+
+/// A project as the console shows it, with places in AWS that a build there writes to.
+fn project_of_aws() -> String {
+    let text = json!({
+        "name": "shop", "source": {"type": "NO_SOURCE"},
+        "artifacts": {"type": "S3", "location": "shop-artifacts", "name": "out"},
+        "cache": {"type": "S3", "location": "shop-cache/of"},
+        "logsConfig": {"cloudWatchLogs": {"status": "ENABLED", "groupName": "/shop"},
+            "s3Logs": {"status": "ENABLED", "location": "shop-logs/builds"}},
+        "environment": {"type": "LINUX_CONTAINER", "image": "aws/codebuild/standard:7.0",
+            "computeType": "BUILD_GENERAL1_SMALL"}
+    });
+    text.to_string()
+}
+
+const SHOP: &str = "version: 0.2\nphases: {build: {commands: ['mkdir -p c; echo a | tee a.txt c/b']}}\nartifacts: \
+                    {files: a.txt}\ncache: {paths: [c]}\n";
+
+fn another_image_takes_its_place() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", SHOP);
+    bed.write("p.json", project_of_aws());
+    let at_hand = format!("rootfs:{}", image("busybox").display());
+    let map = format!("aws/codebuild/standard:7.0={at_hand}");
+    let outcome = bed.runner(["run", "--project-json", "p.json", "--image-map", &map]).code(0);
+    outcome.says(&format!(
+        "image public.ecr.aws/codebuild/standard:7.0: {at_hand} is in its place (--image-map)"
+    ));
+    assert_eq!(bed.record()["environment"]["image"], at_hand.as_str());
+    bed.write("runner.toml", format!("image-map = [{map:?}]\n"));
+    bed.runner(["run", "--image", "aws/codebuild/standard:7.0"])
+        .code(2)
+        .says("`image-map` puts another image in the place of yours")
+        .says("--trust-project");
+}
+
+/// There is no AWS here: who tried to write there would fail.
+fn a_project_of_aws_writes_nothing_there() {
+    let bed = Bed::new();
+    bed.write("p.json", project_of_aws());
+    let outcome = bed.build(SHOP, &["--project-json", "p.json"]).code(0);
+    outcome.says(
+        "not written to AWS, as the project has it: artifacts (s3://shop-artifacts), the cache \
+         (s3://shop-cache/of), the log (CloudWatch Logs /shop), the log (s3://shop-logs/builds); --upload does",
+    );
+    let record = bed.record();
+    assert_eq!(record["artifacts"]["location"].as_str().unwrap_or_default(), "", "{record}");
+    let bed = Bed::new();
+    bed.write("p.json", project_of_aws());
+    let (out, cache) = (bed.path("out"), bed.path("cache"));
+    let options = ["--artifacts", out.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
+    let outcome = bed.build(SHOP, &[&["--project-json", "p.json"], &options[..]].concat()).code(0);
+    outcome.says(
+        "not written to AWS, as the project has it: the log (CloudWatch Logs /shop), the log (",
+    );
+    assert_eq!(list(&out), ["out"]);
+    // Somebody has to say it: the file that comes with the source is not enough.
+    bed.write("runner.toml", "upload = true\n");
+    bed.runner(["run", "--project-json", "p.json"])
+        .code(2)
+        .says("`upload` writes to AWS with your credentials");
+}
+
+fn an_image_at_hand_is_named() {
+    let storage = "containers/storage/overlay-images";
+    let bed = Bed::host();
+    let data = bed.path("data").display().to_string();
+    let variables = [("HTTPS_PROXY", "http://127.0.0.1:9"), ("XDG_DATA_HOME", &data)];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let bed = bed.with_variables(variables.into());
+    fs::create_dir_all(bed.path("data").join(storage)).unwrap();
+    let names = json!([{"id": "1", "names": ["localhost/aws/codebuild/standard:7.0"]}]);
+    fs::write(bed.path("data").join(storage).join("images.json"), names.to_string()).unwrap();
+    bed.write("buildspec.yml", SHOP);
+    let mut command = bed.command(["run", "--image", "aws/codebuild/standard:7.0"]);
+    let outcome =
+        outcome(&mut command).code(3).says("image public.ecr.aws/codebuild/standard:7.0: ");
+    if !is_root() {
+        outcome.says("hint: Podman has an image of that name: --image docker-daemon:localhost/aws/codebuild/");
+    }
+}
+
+fn runtimes_are_held_against_what_is_asked_for() {
+    let bed = Bed::host();
+    let runtimes = "version: 0.2\nphases:\n  install:\n    runtime-versions: {python: 3.99, nodejs: latest, golang: \
+                    $GO}\n  build:\n    commands: [true]\n";
+    let path = bed.source().join("bin");
+    fs::create_dir(&path).unwrap();
+    write_program(&path.join("python3"), "#!/bin/sh\necho Python 3.11.2\n");
+    write_program(&path.join("go"), "#!/bin/sh\necho go version go1.19.8 linux/amd64\n");
+    write_program(&path.join("node"), "#!/bin/sh\necho v18.19.0\n");
+    let path = format!("PATH={}:/usr/bin:/bin", path.display());
+    let options =
+        ["-e", &path, "-e", "GO=1.21", "--mount", &format!("{0}:{0}", bed.source().display())];
+    let outcome = bed.build(runtimes, &options).code(0);
+    outcome
+        .says("warning: runtime-versions asks for python 3.99, golang 1.21; here is python 3.11.2, golang 1.19.8\n")
+        .says("hint: an image of CodeBuild's installs");
+}
+
+/// A home with tools, and something secret wherever tools and people leave it.
+fn home_with_canaries(bed: &Bed) {
+    let home = bed.path("home");
+    let canaries = [
+        ".cargo/credentials.toml",
+        ".cargo/credentials",
+        ".nvm/.git/config",
+        ".nvm/.npmrc",
+        ".nvm/versions/node/v20.1.0/etc/npmrc",
+        ".pyenv/.python_history",
+        ".pyenv/versions/3.12/pip.conf",
+        ".sdkman/.ssh/id_rsa",
+        "go/pkg/mod/cache/vcs/0a.git/config",
+        ".local/share/keyring",
+        ".ssh/id_ed25519",
+        ".aws/credentials",
+        "notes.txt",
+    ];
+    for (name, text) in canaries.map(|name| (name, "canary")).into_iter().chain([
+        (".cargo/config.toml", "[registry]\ntoken = 'canary'\n"),
+        (".sdkman/etc/config", "proxy=https://me:canary@proxy\n"),
+        (".rustup/settings.toml", "version = '12'\n"),
+        (".pyenv/versions/3.12/lib/botocore/credentials.py", "source"),
+    ]) {
+        fs::create_dir_all(home.join(name).parent().unwrap()).unwrap();
+        fs::write(home.join(name), text).unwrap();
+    }
+    for (dir, name) in
+        [(".cargo/bin", "cargo"), (".local/bin", "poetry"), ("go/bin", "staticcheck")]
+    {
+        fs::create_dir_all(home.join(dir)).unwrap();
+        write_program(&home.join(dir).join(name), &format!("#!/bin/sh\necho {name} of the home\n"));
+    }
+    symlink(home.join("notes.txt"), home.join(".cargo/bin/notes")).unwrap();
+    symlink(home.join(".aws"), home.join(".volta")).unwrap();
+}
+
+fn tools_of_the_home_are_shown_without_secrets() {
+    let bed = Bed::host();
+    home_with_canaries(&bed);
+    let home = bed.path("home").display().to_string();
+    let commands = [
+        "cargo; poetry; staticcheck; cat $RUSTUP_HOME/settings.toml",
+        &format!("cat {home}/.pyenv/versions/3.12/lib/botocore/credentials.py; echo"),
+        &format!("grep -r canary {home} && exit 7; ls -A {home} {home}/.local"),
+        &format!("! test -e {home}/.cargo/bin/notes && ! test -e {home}/.volta"),
+        "echo mine > $CARGO_HOME/bin/cargo; rm -r $RUSTUP_HOME/settings.toml",
+    ];
+    let outcome = bed.build(&build(&commands), &["--home-tools"]).code(0);
+    let outcome = outcome
+        .says("tools of your home, copy-on-write: ~/.cargo ")
+        .says("not shown, and not followed: ");
+    let outcome = outcome.says(".volta (leads to ").says(".cargo/bin/notes (leads to ");
+    let output = outcome.output();
+    assert!(output.starts_with("cargo of the home\npoetry of the home\nstaticcheck of the home\nversion = '12'\nsource\n"), "{output}");
+    assert!(
+        !output.contains(".ssh") && !output.contains("notes") && !output.contains("share"),
+        "{output}"
+    );
+    let cargo = fs::read_to_string(bed.path("home/.cargo/bin/cargo")).unwrap();
+    assert!(cargo.contains("of the home") && bed.path("home/.rustup/settings.toml").is_file());
+    bed.write("runner.toml", "home-tools = true\n");
+    bed.runner(["run"]).code(2).says("`home-tools` shows the tools of your home to the build");
+    fs::remove_file(bed.source().join("runner.toml")).unwrap();
+    bed.runner(["run", "--home-tools", "--engine", "docker", "--image", "x"])
+        .code(2)
+        .says("--engine docker shows nothing copy-on-write");
+}
+
+/// The advice for what is missed shows it, and is not given before.
+fn a_tool_of_the_home_is_named_once_it_is_missed() {
+    let bed = Bed::host();
+    home_with_canaries(&bed);
+    let path = format!("{}/go/bin:/usr/bin:/bin", bed.path("home").display());
+    let run = |text: &str, options: &[&str]| {
+        outcome(bed.build_command(&build(&[text]), options).env("PATH", &path))
+    };
+    let quiet = run("true", &[]).code(0);
+    assert!(!quiet.stderr.contains("home"), "{}", quiet.stderr);
+    let missed = run("staticcheck", &[]).code(1);
+    missed.says("which the build does not see; --home-tools shows the tools of your home");
+    assert_eq!(run("staticcheck", &["--home-tools"]).code(0).output(), "staticcheck of the home\n");
+    let again = run("staticcheck-nosuch", &["--home-tools"]).code(1);
+    assert!(!again.stderr.contains("hint: `"), "{}", again.stderr);
+}
+
+fn a_mount_is_changed_in_the_build_only() {
+    let bed = Bed::host();
+    fs::create_dir(bed.path("kept")).unwrap();
+    fs::write(bed.path("kept/a"), "as it was\n").unwrap();
+    let kept = bed.path("kept").display().to_string();
+    let (dir, file) = (format!("{kept}:/mine:cow"), format!("{kept}/a:/one:cow"));
+    let commands =
+        ["cat /mine/a /one", "echo x > /mine/a; echo y > /one; touch /mine/b; cat /mine/a /one"];
+    let outcome = bed.build(&build(&commands), &["--mount", &dir, "--mount", &file]).code(0);
+    assert_eq!(outcome.output(), "as it was\nas it was\nx\ny\n");
+    assert_eq!(list(&bed.path("kept")), ["a"]);
+    assert_eq!(fs::read_to_string(bed.path("kept/a")).unwrap(), "as it was\n");
+}
+
+fn one_command_needs_no_buildspec() {
+    let bed = Bed::new();
+    bed.write("a.txt", "");
+    let image = format!("rootfs:{}", image("busybox").display());
+    let words = [
+        "sh",
+        "-c",
+        "echo \"$CODEBUILD_CI|$A|$1|$2\"; ls; exit $3",
+        "sh",
+        "it's 'one'",
+        "$A *",
+        "0",
+    ];
+    let run = |last: &str| {
+        let words = [&["run", "--image", &image, "-e", "A=b", "--"], &words[..6], &[last]].concat();
+        bed.runner(words)
+    };
+    assert_eq!(run("0").code(0).output(), "true|b|it's 'one'|$A *\na.txt\n");
+    run("3").code(1).says("exit status 3");
+    bed.runner(["run", "buildspec.yml", "--", "true"]).code(2).says("cannot be used with");
+}
+
+/// A CA that nobody knows.
+const CA: &str = "-----BEGIN CERTIFICATE-----
+MIIBfTCCASOgAwIBAgIUQo0Uu0f3QXc0Xc0AAAAAAAAAAAAwCgYIKoZIzj0EAwIw
+-----END CERTIFICATE-----
+";
+
+fn certificates_of_the_caller_are_trusted_in_a_build() {
+    let bed = Bed::owned();
+    for (text, said) in
+        [("", "there is no certificate in it"), (CA, "it has a certificate in it that is none")]
+    {
+        bed.write("ca.pem", text);
+        bed.build(&build(&["true"]), &["--ca-file", "ca.pem"])
+            .code(2)
+            .says("--ca-file: ")
+            .says(said);
+    }
+    bed.runner(["run", "--ca-file", "nosuch.pem"])
+        .code(2)
+        .says("--ca-file: cannot read nosuch.pem");
+    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca -keyout \
+                  ca.key -out ca.pem";
+    outcome(bed.other("sh").args(["-c", script])).code(0);
+    let pem = fs::read_to_string(bed.source().join("ca.pem")).unwrap();
+    let line = pem.lines().nth(1).unwrap();
+    let commands = [
+        &format!(
+            "grep -cF {line} $SSL_CERT_FILE $CURL_CA_BUNDLE $NODE_EXTRA_CA_CERTS $GIT_SSL_CAINFO | cut -d: -f2"
+        ) as &str,
+        &format!("! grep -F {line} /etc/ssl/certs/ca-certificates.crt"),
+    ];
+    let outcome = bed.build(&build(&commands[..1]), &["--ca-file", "ca.pem"]).code(0);
+    assert_eq!(outcome.output(), "1\n1\n1\n1\n");
+    // The machine's own tools have a store.
+    if std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").is_file() {
+        let host = Bed::host();
+        host.write("ca.pem", &pem);
+        host.build(&build(&commands[1..]), &["--ca-file", "ca.pem"]).code(1);
+        host.build(&build(&commands[1..]), &[]).code(0);
+        host.write("runner.toml", "ca-file = 'ca.pem'\n");
+        host.runner(["run"]).code(2).says("`ca-file` trusts certificates for your connections");
+    }
+}
+
+/// Serves a variable, at a port it exposes.
+fn serving() -> Layout {
+    let layout = Layout::of_image("busybox");
+    let serve =
+        "echo serving $WORD; mkdir /w; echo served $WORD > /w/word; exec httpd -f -p 4711 -h /w";
+    layout.config(&[
+        "--config.entrypoint=/bin/sh",
+        "--config.cmd=-c",
+        &format!("--config.cmd={serve}"),
+    ]);
+    layout.config(&["--config.exposedports=4711/tcp", "--config.env=WORD=nothing"]);
+    layout
+}
+
+const ASK: &str = "wget -qO- http://db:4711/word";
+
+fn a_service_answers_by_its_name() {
+    let bed = Bed::new();
+    let layout = serving();
+    let service = format!("db={}", layout.reference());
+    let options = [
+        "--service",
+        &service,
+        "--service-env",
+        "db:WORD=secret-of-db",
+        "--mask",
+        "S",
+        "-e",
+        "S=secret-of-db",
+    ];
+    let outcome = bed.build(&build(&[ASK, ASK]), &options).code(0);
+    assert_eq!(outcome.output(), "served ***\nserved ***\n");
+    outcome.says(&format!("service db: {} at db:4711", layout.reference()));
+    let log = fs::read_to_string(bed.only().join("services/db/log")).unwrap();
+    assert!(log.starts_with("serving ***"), "{log}");
+    assert_eq!(list(&bed.only().join("services/db")).len(), 2, "its log, and an empty directory");
+    // An image of another name, and a port that is named.
+    let map = format!("postgres:16={}", layout.reference());
+    let options = ["--service", "db=postgres:16:4711", "--image-map", &map];
+    Bed::new().build(&build(&[ASK]), &options).code(0);
+}
+
+fn a_service_that_does_not_start_says_why() {
+    let bed = Bed::new();
+    let layout = Layout::of_image("busybox");
+    layout.config(&[
+        "--config.entrypoint=/bin/sh",
+        "--config.cmd=-c",
+        "--config.cmd=echo no password >&2; exit 3",
+    ]);
+    let service = format!("db={}:5432", layout.reference());
+    let outcome = bed.build(&build(&["echo never"]), &["--service", &service]).code(3);
+    let outcome = outcome
+        .says("it ended before port 5432 answered: exit status 3; its last words:\nno password");
+    let outcome = outcome.says("hint: what it wrote is in ").says("--service-env db:NAME=VALUE");
+    assert!(!outcome.stdout.contains("never"), "{}", outcome.stdout);
+    let silent = Layout::of_image("busybox");
+    let service = format!("db={}", silent.reference());
+    bed.build(&build(&["true"]), &["--service", &service])
+        .code(3)
+        .says("does not say at which port it listens");
+}
+
+fn a_killed_runner_leaves_no_service() {
+    let bed = Bed::new();
+    let service = format!("db={}", serving().reference());
+    let mut running = bed.start(&build(&[ASK, "sleep 1000"]), &["--service", &service]);
+    running.stdout.wait_for("served nothing");
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    bed.runner(["ps"]).code(0).says("was left by a runner that was killed");
+    let left = list(&bed.only().join("services/db"));
+    assert!(!left.contains(&"layer".to_owned()) && left.contains(&"log".to_owned()), "{left:?}");
+}
+
+fn services_go_where_they_can_be_reached() {
+    let bed = Bed::new();
+    let with = |options: &[&str]| {
+        bed.build(&build(&["true"]), &[&["--service", "db=redis"], options].concat())
+    };
+    with(&["--network", "none"])
+        .code(2)
+        .says("a build with a network of its own does not reach services");
+    with(&["--service-env", "queue:A=b"]).code(2).says("there is no --service `queue`");
+    bed.write("runner.toml", "service = ['db=redis']\n");
+    bed.runner(["run"])
+        .code(2)
+        .says("`service` starts a container of another image beside the build");
+    fs::remove_file(bed.source().join("runner.toml")).unwrap();
+    bed.runner(["run", "--service", "db=redis", "--engine", "docker", "--image", "x"])
+        .code(2)
+        .says("--engine docker starts no services beside a build");
 }

@@ -39,6 +39,16 @@ impl BuildspecFile {
         BuildspecFile { asked: Some("(inline)".into()), path: PathBuf::new(), text: Ok(text) }
     }
 
+    /// One that runs one program with its arguments.
+    pub fn of_command(words: &[String]) -> Self {
+        let text: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        // JSON is YAML.
+        let whole = serde_json::json!({
+            "version": 0.2, "phases": {"build": {"commands": [text.join(" ")]}}
+        });
+        Self::inline(whole.to_string())
+    }
+
     /// Its name in messages.
     pub fn shown(&self) -> String {
         self.asked
@@ -181,4 +191,13 @@ fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
     }
     file.take(most).read_to_end(&mut bytes).map_err(failed)?;
     yaml::decode(bytes).map_err(|problem| *problem)
+}
+
+/// A word as a shell reads it, as it is where nothing in it means something to a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }

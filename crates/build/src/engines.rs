@@ -2,11 +2,13 @@
 
 use super::Build;
 use crate::driver::inbox::Inbox;
+use crate::services::{Services, Surroundings};
 use runner_cloud::ecr;
 use runner_core::event::Notice;
 use runner_core::machine::Input;
+use runner_core::mask::SharedSecrets;
 use runner_engine::host_image::EtcCopies;
-use runner_engine::image::{Getter, MOST_BYTES, Progress, Store};
+use runner_engine::image::{Asker, Getter, MOST_BYTES, Progress, Store};
 use runner_engine::{Engine, Note, Parts, Teller};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +25,42 @@ impl Build {
             etc: EtcCopies::new(self.home.root()),
             tell,
         })
+    }
+
+    /// What runs beside the build, if anything does.
+    pub(super) fn services(
+        &self,
+        inbox: &Inbox,
+        pulls: &Progress,
+        secrets: &SharedSecrets,
+    ) -> Option<Arc<Services>> {
+        let services = &self.request.services;
+        if services.is_empty() {
+            return None;
+        }
+        let uuid = self.identity.uuid;
+        let surroundings = Surroundings {
+            build: uuid,
+            folder: self.dir.path().to_path_buf(),
+            unseen: self.opened.unseen.clone(),
+            secrets: secrets.clone(),
+            inbox: inbox.clone(),
+        };
+        let parts = |folder| {
+            let inbox = inbox.clone();
+            let tell = once(move |notice| inbox.post(Input::Notice(notice)));
+            // Whoever names a service has chosen its image.
+            let images =
+                Getter { asker: Asker::Caller, ..self.images(pulls.clone(), Arc::clone(&tell)) };
+            Parts {
+                build: uuid.to_string(),
+                folder,
+                images,
+                etc: EtcCopies::new(self.home.root()),
+                tell,
+            }
+        };
+        Some(Arc::new(Services::new(services, surroundings, &parts)))
     }
 
     /// How images are got for this build.

@@ -3,7 +3,7 @@
 //! Used by `build`; the layers go to `core::env`, which decides who wins.
 
 use super::identity::Identity;
-use super::{Build, BuildError, stubs};
+use super::{Build, BuildError, certificates, stubs};
 use crate::credentials;
 use crate::credentials::Endpoint;
 use crate::driver::Asked;
@@ -17,6 +17,7 @@ use runner_core::machine::Input;
 use runner_core::mask::{self, Secrets, SharedSecrets};
 use runner_core::plan::Places;
 use runner_engine::SourceMount;
+use runner_engine::home_tools::HomeTools;
 use runner_engine::image::Image;
 use runner_host::clock;
 use runner_wire::abi::{CREDENTIAL_NAME, GIT_CREDENTIALS};
@@ -109,9 +110,10 @@ impl Build {
         let stubs = format!("{}/readonly/{}", places.root, stubs::DIRECTORY);
         Layers {
             stubs: (!self.request.stubs.is_empty()).then_some(stubs),
+            tools: self.opened.home_tools.as_ref().and_then(HomeTools::path),
             helpers: format!("{}/user/bin", places.root),
             gopath: places.source.strip_suffix("/src").unwrap_or(&places.source).to_owned(),
-            image: self.image_variables(),
+            image: self.image_variables(places),
             buildspec,
             managed,
             overrides: self.request.values.variables.clone(),
@@ -146,7 +148,7 @@ impl Build {
     }
 
     /// Variables of the image, as far as they are known before there is a container.
-    fn image_variables(&self) -> Variables {
+    fn image_variables(&self, places: &Places) -> Variables {
         let inherited = self.request.container.engine.traits().inherited.iter();
         let mut variables: Variables = inherited
             .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
@@ -156,6 +158,10 @@ impl Build {
             // Debian keeps pip off what apt installs. Here all of it is thrown away.
             variables.push(("PIP_BREAK_SYSTEM_PACKAGES".to_owned(), "1".to_owned()));
         }
+        if self.request.certificates.is_some() {
+            variables.extend(certificates::variables(&places.root));
+        }
+        variables.extend(self.opened.home_tools.iter().flat_map(|tools| tools.variables.clone()));
         variables
     }
 

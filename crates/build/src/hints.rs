@@ -1,22 +1,67 @@
-//! Why a program of the caller's is not in the image `host`.
+//! Programs of the caller's that the image `host` does not show, and what of their home it does.
 
+use runner_core::event::Notice;
+use runner_engine::home_tools::{self, HomeTools};
 use runner_engine::host_image;
-use std::path::PathBuf;
+use runner_host::users;
+use std::path::{Path, PathBuf};
 
-/// Advice for a command that was not found though it lies in a directory of the caller's PATH that
-/// the image `host` does not show.
-pub(super) fn missing_program(text: &str) -> Option<String> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let hidden = host_image::hidden_path_entries(&path);
-    let is_word = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).find_map(|word| {
-        let program: PathBuf =
-            hidden.iter().map(|dir| dir.join(word)).find(|program| program.is_file())?;
-        let dir = program.parent()?.display().to_string();
-        Some(format!(
-            "`{word}` is {}, which the image `host` does not show; show it with --mount \
-             {dir}:{dir} -e PATH",
-            program.display()
-        ))
-    })
+/// Where a program is looked for that a command has not found.
+pub(super) struct Search {
+    /// What the build sees of this machine besides the image.
+    shown: Vec<PathBuf>,
+    has_home_tools: bool,
+    /// The caller's PATH.
+    path: String,
+    home: Option<PathBuf>,
+}
+
+impl Search {
+    pub(super) fn new(shown: Vec<PathBuf>, has_home_tools: bool) -> Self {
+        let path = std::env::var("PATH").unwrap_or_default();
+        Search { shown, has_home_tools, path, home: users::home() }
+    }
+
+    /// Advice for a command that was not found though it lies in a directory of the caller's PATH that the image
+    /// does not show. What is advised is not advised again once it is done.
+    pub(super) fn missing_program(&self, text: &str) -> Option<String> {
+        let hidden = host_image::hidden_path_entries(&self.path);
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+        text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).find_map(|word| {
+            let dir = hidden.iter().find(|dir| dir.join(word).is_file())?;
+            let shown = dir.join(word).display().to_string();
+            self.option(dir).map(|option| {
+                format!("`{word}` is {shown}, which the build does not see; {option}")
+            })
+        })
+    }
+
+    /// What shows a directory of programs.
+    fn option(&self, dir: &Path) -> Option<String> {
+        let is_tool = self.home.as_ref().is_some_and(|home| home_tools::is_tool(home, dir));
+        let dir_shown = dir.display();
+        match self.shown.iter().any(|shown| dir.starts_with(shown)) {
+            // It is there, and was not found all the same.
+            true => None,
+            false if is_tool && !self.has_home_tools => {
+                Some("--home-tools shows the tools of your home".to_owned())
+            }
+            false => Some(format!("show it with --mount {dir_shown}:{dir_shown} -e PATH")),
+        }
+    }
+}
+
+/// What is shown of a home, and what of it leads elsewhere.
+pub(super) fn home_tools(tools: &HomeTools) -> Vec<Notice> {
+    let shown: Vec<String> = tools.shown.iter().map(|tool| users::with_tilde(&tool.dir)).collect();
+    let mut notices = Vec::new();
+    notices.push(match shown.is_empty() {
+        true => Notice::warning("--home-tools: there are none in your home".to_owned()),
+        false => Notice::note(format!("tools of your home, copy-on-write: {}", shown.join(" "))),
+    });
+    if !tools.leading_out.is_empty() {
+        let text = format!("not shown, and not followed: {}", tools.leading_out.join(", "));
+        notices.push(Notice::warning(text));
+    }
+    notices
 }

@@ -16,6 +16,7 @@ pub mod source;
 pub mod sweep;
 
 mod buildspec;
+mod certificates;
 mod copies;
 mod engines;
 mod environment;
@@ -25,6 +26,7 @@ mod hints;
 mod identity;
 mod opened;
 mod request;
+mod services;
 mod stubs;
 mod written;
 
@@ -34,14 +36,15 @@ pub use error::BuildError;
 pub use face::{Begun, Face};
 pub use opened::{Opened, Unusable};
 pub use request::{BuildRequest, CacheRequest, ContainerRequest, OutputsRequest, ValuesRequest};
+pub use services::Service;
 pub use stubs::Stub;
 pub use written::WRITTEN;
 
 use crate::control::{ShimServer, host};
 use crate::driver::inbox::Inbox;
 use crate::driver::{
-    Advice, Asked, Breakpoints, Driver, Guests, Parts, Progress, SIGNALS, SharedSnapshot, Watchdog,
-    World,
+    Advice, Asked, Beside, Breakpoints, Driver, Guests, Parts, Progress, SIGNALS, SharedSnapshot,
+    Watchdog, World,
 };
 use crate::session::{Hub, HubParts, SessionLog};
 use environment::{BuildSource, Environment};
@@ -53,15 +56,15 @@ use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_core::plan::{self, BuildPlan, Places, Rejection};
 use runner_core::record::record;
 use runner_core::spec::Diagnostic;
+use runner_engine::home_tools::HomeTools;
 use runner_engine::image::{Image, Store};
 use runner_engine::leftover::{Folder, Leavings};
-use runner_engine::{ContainerSpec, SourceMount, host_image};
+use runner_engine::{ContainerSpec, SourceMount, UserMount};
 use runner_folder::events::LogWriter;
 use runner_folder::state::{BuildDir, Home, Meta, Owned, SCHEMA, pid_namespace, prune_old};
 use runner_host::clock;
 use runner_host::runtime;
 use runner_host::signals::Signals;
-use runner_host::users;
 use runner_outputs::cache::CacheTo;
 use runner_outputs::{self as outputs, Destinations, Outputs, ReportsWanted, reports};
 use runner_sandbox::GroupPlan;
@@ -115,7 +118,7 @@ pub fn run(
         .map_err(BuildError::io("look for control groups"))?;
     let folder = Folder::of(dir.path());
     let leavings = Leavings {
-        layers: traits.layers(&folder, &uuid),
+        layers: layers(&request, dir.path(), &uuid),
         groups: groups.as_ref().map(GroupPlan::directories).unwrap_or_default(),
     };
     let meta = Meta {
@@ -152,6 +155,14 @@ pub fn run(
     // What still blocks there (a start that is wanted no more) ends with this program.
     runtime.shutdown_background();
     result
+}
+
+/// Places for what the build writes, and what its services do.
+fn layers(request: &BuildRequest, dir: &Path, uuid: &str) -> Vec<PathBuf> {
+    let own = request.container.engine.traits().layers(&Folder::of(dir), uuid);
+    let services = request.services.iter();
+    let services = services.flat_map(|service| services::layers(dir, uuid, &service.name));
+    own.into_iter().chain(services).collect()
 }
 
 /// Where what the build leaves for the user is made before it is whole.
@@ -232,14 +243,18 @@ impl Build {
         for text in self.opened.warnings.drain(..) {
             inbox.send(Input::Notice(Notice::warning(text))).await;
         }
-        self.tell_hidden_path(&inbox).await;
         self.tell_left_out(&inbox).await;
         let couriers = self.couriers(&log).map_err(failed("start copies of the log"))?;
         let Environment { sources, loopback_port, secrets, .. } = environment;
-        let container_spec = self.container_spec(sources, readonly, loopback_port);
+        let services = self.services(&inbox, &face.pulls(), &secrets);
+        let hosts = services.as_ref().map(|services| services.hosts()).unwrap_or_default();
+        let container_spec =
+            ContainerSpec { hosts, ..self.container_spec(sources, readonly, loopback_port) };
         let world = World {
             engine: self.engine(&inbox, face.pulls()),
+            services: services.clone().map(|services| services as Arc<dyn Beside>),
             outputs: self.outputs(&container_spec.sources),
+            certificates: self.certificates(),
             container_spec,
             plan,
             secrets,
@@ -263,6 +278,9 @@ impl Build {
         let guard = watchdog.clone();
         let parts = Parts { world, log, inbox, commands, asked: heard, watchdog, progress };
         let ended = Driver::new(parts).run().await;
+        if let Some(services) = services {
+            services.stop().await;
+        }
         let finished = self.finish(ended, &guard);
         // Clients that are still there hear how it ended.
         let reason = finished.as_ref().map_or_else(ToString::to_string, ToString::to_string);
@@ -327,6 +345,9 @@ impl Build {
         {
             fs::hard_link(&program, bin.join(name))?;
         }
+        if let Some(pem) = &self.request.certificates {
+            certificates::make(pem, readonly)?;
+        }
         stubs::make(&self.request.stubs, &self.request.source, readonly)?;
         if self.request.buildspec.path_in(&self.request.source).is_none()
             && let Some(text) = self.request.buildspec.text()
@@ -388,17 +409,30 @@ impl Build {
             image: request.image.clone(),
             sources: sources.into_iter().map(BuildSource::mount).collect(),
             readonly,
-            mounts: request.mounts.clone(),
+            mounts: self.mounts(),
             cached: None,
-            layers: self.leavings.layers.clone(),
+            layers: request.engine.traits().layers(&self.folder, &self.identity.uuid.to_string()),
             unseen: self.opened.unseen.clone(),
             limits: request.resources,
             groups: self.groups.clone(),
             network: request.network,
+            hosts: Vec::new(),
             loopback_port,
             privileged: request.privileged,
             toolbox: self.opened.toolbox.clone(),
         }
+    }
+
+    /// For the container's own trust store; without a container it is this machine's, which stays as it is.
+    fn certificates(&self) -> Option<String> {
+        let isolates = self.request.container.engine.traits().isolates;
+        self.request.certificates.clone().filter(|_| isolates)
+    }
+
+    /// What the caller's home has first: what is named may lie over it.
+    fn mounts(&self) -> Vec<UserMount> {
+        let home = self.opened.home_tools.iter().flat_map(HomeTools::mounts);
+        home.chain(self.request.container.mounts.iter().cloned()).collect()
     }
 
     fn outputs(&self, sources: &[SourceMount]) -> Outputs {
@@ -420,14 +454,30 @@ impl Build {
 
     /// Advice for a program that is not found.
     fn missing_program_hint(&self) -> Advice {
-        match self.request.container.image {
-            Image::Host => Box::new(hints::missing_program),
-            _ => Box::new(|_| None),
+        if !self.request.container.engine.traits().chooses_tools
+            || self.request.container.image != Image::Host
+        {
+            return Box::new(|_| None);
         }
+        let shown = self.mounts().into_iter().map(|mount| mount.target).collect();
+        let has_home_tools = self.opened.home_tools.is_some();
+        let search = hints::Search::new(shown, has_home_tools);
+        Box::new(move |text| search.missing_program(text))
     }
 
-    /// Programs that are not what they seem, and patterns without a command.
+    /// An image and programs that are not what they seem, and patterns without a command.
     async fn tell_left_out(&self, inbox: &Inbox) {
+        let ContainerRequest { image, replaces, .. } = &self.request.container;
+        if let Some(named) = replaces {
+            let text = format!("image {named}: {image} is in its place (--image-map)");
+            inbox.send(Input::Notice(Notice::note(text))).await;
+        }
+        if let Some(tools) = &self.opened.home_tools {
+            let notices = hints::home_tools(tools);
+            for notice in notices {
+                inbox.send(Input::Notice(notice)).await;
+            }
+        }
         let idle = self.opened.spec.as_ref().map(|spec| self.request.skips.idle(spec));
         for glob in idle.unwrap_or_default() {
             let text = format!("--skip: no command is like {glob}");
@@ -436,27 +486,6 @@ impl Build {
         let names: Vec<&str> = self.request.stubs.iter().map(|stub| stub.name.as_str()).collect();
         if !names.is_empty() {
             let text = format!("stand-ins take the place of: {}", names.join(", "));
-            inbox.send(Input::Notice(Notice::note(text))).await;
-        }
-    }
-
-    /// Programs a person has on their PATH and a build in `host` has not.
-    async fn tell_hidden_path(&self, inbox: &Inbox) {
-        if !self.request.container.engine.traits().chooses_tools
-            || self.request.container.image != Image::Host
-            || self.opened.spec.is_err()
-        {
-            return;
-        }
-        let path = std::env::var("PATH").unwrap_or_default();
-        let hidden = host_image::hidden_path_entries(&path);
-        if let Some(first) = hidden.first() {
-            let list: Vec<String> = hidden.iter().map(|dir| users::with_tilde(dir)).collect();
-            let text = format!(
-                "not in the image `host`, but on your PATH: {} (show one with --mount {first}:{first})",
-                list.join(" "),
-                first = first.display()
-            );
             inbox.send(Input::Notice(Notice::note(text))).await;
         }
     }

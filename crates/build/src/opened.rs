@@ -2,19 +2,22 @@
 //!
 //! What is wrong with it is told then, and no build is made of it.
 
-use super::request::{BuildRequest, CacheRequest, OutputsRequest, ValuesRequest};
+use super::request::{BuildRequest, CacheRequest, ContainerRequest, OutputsRequest, ValuesRequest};
 use super::written;
 use crate::secrets::{SecretsFile, Vault};
 use crate::session::LogDir;
 use runner_core::env::is_name;
 use runner_core::plan;
 use runner_core::spec::{BuildSpec, Diagnostic};
-use runner_engine::SourceMount;
+use runner_engine::home_tools::{self, HomeTools};
+use runner_engine::image::check_certificates;
 use runner_engine::toolbox;
 use runner_engine::unseen::Unseen;
+use runner_engine::{Access, Network, SourceMount, UserMount};
 use runner_folder::state::Home;
 use runner_host::beneath::{self, Dir};
 use runner_host::named::{Named, Place};
+use runner_host::{trust, users};
 use runner_outputs::cache::{CacheTo, Signer};
 use runner_outputs::{Destinations, LeavingPlaces, Store};
 use runner_sandbox::Toolbox;
@@ -40,6 +43,8 @@ pub struct Opened {
     pub(super) vault: Arc<Vault>,
     /// Programs for sessions.
     pub(super) toolbox: Option<Toolbox>,
+    /// Tools of the caller's home, where they are shown.
+    pub(super) home_tools: Option<HomeTools>,
     /// The state folder, which no build sees.
     pub(super) unseen: Unseen,
     pub(super) session_log: Option<LogDir>,
@@ -81,9 +86,13 @@ impl Opened {
         home: &Home,
     ) -> Result<Self, Unusable> {
         check_variables(&request.values)?;
+        trust_certificates(request)?;
         written::keep_out_of_git(request)?;
         check_stops(request, &spec)?;
         let unseen = unseen(home, request)?;
+        check_mounts(&request.container)?;
+        check_services(request)?;
+        let home_tools = home_tools(request.container.home_tools)?;
         let OutputsRequest { artifacts, cache, reports, build_json, id_file, log_file, .. } =
             &request.outputs;
         let artifacts = artifacts.clone().map(Destinations::open);
@@ -118,6 +127,7 @@ impl Opened {
         });
         Ok(Opened {
             toolbox,
+            home_tools,
             spec,
             vault: Arc::new(vault),
             unseen,
@@ -156,11 +166,25 @@ impl Opened {
     }
 }
 
+/// Trusts what the caller does from here on.
+fn trust_certificates(request: &BuildRequest) -> Result<(), Unusable> {
+    let Some(pem) = &request.certificates else { return Ok(()) };
+    check_certificates(pem).map_err(|why| Unusable::usage(format!("--ca-file: {why}")))?;
+    trust::trust(pem);
+    Ok(())
+}
+
 /// Whether each variable can be handed to a program.
 fn check_variables(values: &ValuesRequest) -> Result<(), Unusable> {
     let own = values.variables.iter().map(|(name, value)| (name, value));
     let fetched = values.fetched.iter().map(|variable| (&variable.name, &variable.value));
-    for (name, value) in own.chain(fetched) {
+    check_variables_of(own.chain(fetched))
+}
+
+fn check_variables_of<'v>(
+    variables: impl Iterator<Item = (&'v String, &'v String)>,
+) -> Result<(), Unusable> {
+    for (name, value) in variables {
         if !is_name(name) {
             return Err(Unusable::usage(format!("`{name}` cannot be the name of a variable")));
         }
@@ -169,6 +193,72 @@ fn check_variables(values: &ValuesRequest) -> Result<(), Unusable> {
         }
     }
     Ok(())
+}
+
+/// Whether the engine can mount what is to be mounted.
+fn check_mounts(container: &ContainerRequest) -> Result<(), Unusable> {
+    let is_cow = |mount: &UserMount| mount.access == Access::CopyOnWrite;
+    let traits = container.engine.traits();
+    match container.home_tools || container.mounts.iter().any(is_cow) {
+        true if !traits.copies_on_write => Err(Unusable {
+            message: format!(
+                "--engine {} shows nothing copy-on-write: neither --home-tools nor --mount SRC:DST:cow",
+                traits.name
+            ),
+            hint: Some("--mount SRC:DST shows it read-only; --engine namespaces has layers"),
+            is_usage: true,
+        }),
+        true | false => Ok(()),
+    }
+}
+
+/// Whether services can run beside the build, and be reached from it.
+fn check_services(request: &BuildRequest) -> Result<(), Unusable> {
+    let services = &request.services;
+    let Some(first) = services.first() else { return Ok(()) };
+    let unusable =
+        |message: String, hint| Err(Unusable { message, hint: Some(hint), is_usage: true });
+    let traits = request.container.engine.traits();
+    if !traits.services {
+        let message = format!("--engine {} starts no services beside a build", traits.name);
+        return unusable(message, "leave out --service, or take --engine namespaces");
+    }
+    if request.container.network != Network::Host {
+        let message = format!(
+            "--service {}: a build with a network of its own does not reach services",
+            first.name
+        );
+        return unusable(
+            message,
+            "--network host does; it is not what --privileged takes by itself",
+        );
+    }
+    let twice = services
+        .iter()
+        .enumerate()
+        .find(|(at, service)| services[..*at].iter().any(|other| other.name == service.name));
+    match twice {
+        Some((_, service)) => {
+            Err(Unusable::usage(format!("--service: `{}` is named twice", service.name)))
+        }
+        None => check_variables_of(
+            services
+                .iter()
+                .flat_map(|service| service.variables.iter().map(|(name, value)| (name, value))),
+        ),
+    }
+}
+
+/// The tools of the caller's home.
+fn home_tools(is_wanted: bool) -> Result<Option<HomeTools>, Unusable> {
+    if !is_wanted {
+        return Ok(None);
+    }
+    let home = users::home().ok_or_else(|| {
+        Unusable::usage("--home-tools: where your home is, HOME does not say".to_owned())
+    })?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    Ok(Some(home_tools::find(&home, &path)))
 }
 
 /// The state folder, which a build may have above what it sees, and not as what it sees.

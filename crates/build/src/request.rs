@@ -6,6 +6,7 @@
 use super::buildspec::BuildspecFile;
 use super::copies::LogsWanted;
 use super::stubs::Stub;
+use crate::services::Service;
 use crate::session::SessionOptions;
 use runner_cloud as amazon;
 use runner_core::env::Variables;
@@ -43,6 +44,12 @@ pub struct BuildRequest {
     /// Programs that others take the place of, each name once.
     #[serde(default)]
     pub stubs: Vec<Stub>,
+    /// Containers beside the build.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// Certificates that are trusted besides those of this machine and of the image, as PEM.
+    #[serde(default)]
+    pub certificates: Option<String>,
     /// Whether failures are advised on.
     #[serde(default)]
     pub hints: bool,
@@ -55,9 +62,15 @@ pub struct ContainerRequest {
     /// What runs it.
     pub engine: Kind,
     pub image: Image,
+    /// The image in whose place that one is.
+    #[serde(default)]
+    pub replaces: Option<Image>,
     /// Who asks a registry for it.
     pub asker: Asker,
     pub mounts: Vec<UserMount>,
+    /// Whether tools of the caller's home are shown.
+    #[serde(default)]
+    pub home_tools: bool,
     /// What it may use of the machine.
     pub resources: runner_sandbox::Limits,
     pub network: Network,
@@ -123,6 +136,7 @@ mod tests {
     use runner_core::plan::BreakAction;
     use runner_core::skip::Glob;
     use runner_core::spec::UserPhase;
+    use runner_engine::Access;
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -147,8 +161,15 @@ mod tests {
             container: ContainerRequest {
                 engine: Kind::default(),
                 image: Image::Layout("/a".into(), Some("b".to_owned())),
+                replaces: Some(Image::Host),
                 asker: Asker::Caller,
-                mounts: Vec::new(),
+                mounts: vec![UserMount {
+                    source: "/a".into(),
+                    target: "/b".into(),
+                    access: Access::CopyOnWrite,
+                    hidden: vec!["c".into()],
+                }],
+                home_tools: true,
                 resources: runner_sandbox::Limits::default(),
                 network: Network::Host,
                 privileged: false,
@@ -173,6 +194,13 @@ mod tests {
                 phases: vec![UserPhase::PreBuild],
             },
             stubs: vec![Stub { name: "aws".to_owned(), file: None }],
+            services: vec![Service {
+                name: "db".to_owned(),
+                image: Image::Layout("/a".into(), None),
+                port: Some(5432),
+                variables: vec![("A".to_owned(), "b".to_owned())],
+            }],
+            certificates: Some("PEM".to_owned()),
             hints: true,
         }
     }

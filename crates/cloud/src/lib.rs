@@ -23,7 +23,7 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4::SigningParams;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings};
 use aws_smithy_types::body::SdkBody;
@@ -118,6 +118,14 @@ pub enum CallError {
     Unreachable { endpoint: String, problem: String },
 }
 
+/// What this machine trusts, and the caller.
+fn trusting() -> TlsContext {
+    let store = TrustStore::default();
+    let add = |store: TrustStore, pem: &String| store.with_pem_certificate(pem.as_bytes());
+    let store = runner_host::trust::certificates().iter().fold(store, add);
+    TlsContext::builder().with_trust_store(store).build().unwrap_or_default()
+}
+
 impl Amazon {
     /// Looks up the configuration. No call is made.
     pub async fn load(identity: &Identity) -> Self {
@@ -130,7 +138,7 @@ impl Amazon {
                 Some(settings) => builder.connector_settings(settings.clone()),
                 None => builder,
             };
-            builder.tls_provider(tls()).build()
+            builder.tls_provider(tls()).tls_context(trusting()).build()
         });
         let mut loader =
             aws_config::defaults(BehaviorVersion::latest()).http_client(client.clone());

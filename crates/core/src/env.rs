@@ -16,6 +16,8 @@ pub type Variables = Vec<(String, String)>;
 pub struct Layers {
     /// Directory of the programs that take the place of others; first in PATH, whatever PATH is.
     pub stubs: Option<String>,
+    /// Directories of programs that the caller brings along, parted by colons; before those of the image.
+    pub tools: Option<String>,
     /// Directory of the `codebuild-*` commands; last in PATH, as in AWS.
     pub helpers: String,
     /// The directory around the source; last in GOPATH, as in AWS.
@@ -38,6 +40,9 @@ pub fn compose(layers: Layers) -> BTreeMap<String, String> {
     variables.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
     variables.extend(layers.image);
     if let Some(path) = variables.get_mut("PATH") {
+        if let Some(tools) = layers.tools {
+            *path = format!("{tools}:{path}");
+        }
         // The agent appends to what the image has. A buildspec that sets PATH replaces it all.
         path.push(':');
         path.push_str(&layers.helpers);
@@ -98,6 +103,7 @@ mod tests {
     fn stronger_layers_win() {
         let found = compose(Layers {
             stubs: None,
+            tools: Some("/home/me/.cargo/bin:/home/me/go/bin".to_owned()),
             helpers: "/codebuild/user/bin".to_owned(),
             gopath: "/codebuild/output/src1".to_owned(),
             image: pairs(&[
@@ -111,7 +117,7 @@ mod tests {
             overrides: pairs(&[("AWS_REGION", "eu-west-1")]),
         });
         for (name, value) in [
-            ("PATH", "/image/bin:/codebuild/user/bin"),
+            ("PATH", "/home/me/.cargo/bin:/home/me/go/bin:/image/bin:/codebuild/user/bin"),
             ("HOME", "/root"),
             ("GOPATH", "/go:/codebuild/output/src1"),
             ("A", "buildspec"),

@@ -193,9 +193,7 @@ const ROWS: [Row; 13] = [
             "SELF_SIGNED_CERT_IN_CHAIN",
         ],
         but: &[],
-        advice: "if a CA of yours signs what the build connects to: --mount CA.pem:/ca.pem -e \
-                 SSL_CERT_FILE=/ca.pem -e CURL_CA_BUNDLE=/ca.pem -e REQUESTS_CA_BUNDLE=/ca.pem -e \
-                 NODE_EXTRA_CA_CERTS=/ca.pem -e GIT_SSL_CAINFO=/ca.pem",
+        advice: "if a CA of yours signs what the build connects to: --ca-file CA.pem",
     },
     Row {
         applies: always,
@@ -333,12 +331,12 @@ mod tests {
             ),
             (
                 "curl: (60) SSL certificate problem: unable to get local issuer certificate\n",
-                "-e CURL_CA_BUNDLE=",
+                "--ca-file",
             ),
             (
                 "go: proxy.golang.org: tls: failed to verify certificate: x509: certificate signed by unknown \
                  authority",
-                "-e SSL_CERT_FILE=",
+                "--ca-file",
             ),
             ("/tmp/s: 3: [[: not found\n", "`shell: bash`"),
             ("sh: 1: source: not found\n", "`shell: bash`"),

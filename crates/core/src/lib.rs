@@ -12,9 +12,11 @@
 //!
 //! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
 //! which variable wins, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
-//! them, [`mask`] takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project
-//! files, [`hints`] advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`patch`] puts a command's
-//! new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for a terminal, [`time`] has the two clocks' values. There is no
+//! runtimes, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
+//! takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`hints`]
+//! advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`patch`] puts a command's
+//! new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for
+//! a terminal, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 #![deny(clippy::disallowed_methods)]
 
@@ -25,6 +27,7 @@ pub mod env;
 pub mod event;
 pub mod exports;
 pub mod hints;
+pub mod installed;
 pub mod machine;
 pub mod mask;
 pub mod patch;

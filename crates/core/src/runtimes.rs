@@ -50,21 +50,23 @@ pub fn select(
         }
         (Some(text), false) => Catalog::parse(text),
     };
-    let mut chosen: Vec<(String, String)> = Vec::new();
-    let mut lines = Vec::new();
-    for runtime in wanted {
-        let version = expand(&runtime.version, variables);
-        lines.push(format!(
-            "Selecting '{}' runtime version '{version}' based on manual selections...",
-            runtime.name
-        ));
-        chosen.push((runtime.name.clone(), version));
-    }
+    let chosen = asked(wanted, variables);
+    let line = |(name, version): &(String, String)| {
+        format!("Selecting '{name}' runtime version '{version}' based on manual selections...")
+    };
+    let mut lines: Vec<String> = chosen.iter().map(line).collect();
     let commands = catalog.commands(chosen, &mut lines);
     Selection {
         lines,
         commands: commands.map_err(|message| PhaseContext::new(StatusCode::YamlFileError, message)),
     }
+}
+
+/// The wanted runtimes with their versions, variables put in.
+#[must_use]
+pub fn asked(wanted: &[Runtime], variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let asked = |runtime: &Runtime| (runtime.name.clone(), expand(&runtime.version, variables));
+    wanted.iter().map(asked).collect()
 }
 
 /// The runtimes of an image.

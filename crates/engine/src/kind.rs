@@ -44,8 +44,12 @@ pub struct Traits {
     pub images: bool,
     /// Whether directories of this machine can be mounted.
     pub mounts: bool,
+    /// Whether what is mounted can be changed there without being changed here.
+    pub copies_on_write: bool,
     /// Whether a build can have a network that is not this machine's.
     pub networks: bool,
+    /// Whether other containers can run beside a build's.
+    pub services: bool,
     /// Whether sessions can have programs that the build does not see.
     pub toolbox: bool,
     /// Whether the image `host` is chosen from this machine's own tools.
@@ -88,7 +92,9 @@ const NAMESPACES: Traits = Traits {
     isolates: true,
     images: true,
     mounts: true,
+    copies_on_write: true,
     networks: true,
+    services: true,
     toolbox: true,
     chooses_tools: true,
     inherited: &[],
@@ -99,6 +105,8 @@ const NAMESPACES: Traits = Traits {
 const DOCKER: Traits = Traits {
     name: "docker",
     about: "A Docker daemon",
+    copies_on_write: false,
+    services: false,
     toolbox: false,
     chooses_tools: false,
     // The daemon keeps what the build writes; here are the files of its start.
@@ -117,7 +125,9 @@ const PROCESS: Traits = Traits {
     isolates: false,
     images: false,
     mounts: false,
+    copies_on_write: false,
     networks: false,
+    services: false,
     toolbox: false,
     chooses_tools: false,
     // This machine is the image.

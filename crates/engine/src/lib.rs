@@ -19,6 +19,7 @@ pub mod daemon;
 pub mod dial;
 pub mod files;
 mod freezing;
+pub mod home_tools;
 pub mod host_image;
 mod init;
 mod kind;
@@ -47,6 +48,7 @@ use rustix::termios::Winsize;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -182,6 +184,8 @@ pub struct ContainerSpec {
     /// before they are made.
     pub groups: Option<GroupPlan>,
     pub network: Network,
+    /// More names of hosts that it knows, with their addresses.
+    pub hosts: Vec<(Ipv4Addr, String)>,
     /// A port of the host's loopback that a build in a network of its own can connect to all the same.
     pub loopback_port: Option<u16>,
     /// Whether it is to have the rights that a Docker daemon needs.
@@ -216,12 +220,34 @@ pub struct SourceMount {
     pub files: Vec<(PathBuf, String)>,
 }
 
-/// `--mount SRC:DST[:rw]`.
+/// `--mount SRC:DST[:rw|:cow]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UserMount {
     pub source: PathBuf,
     pub target: PathBuf,
-    pub writable: bool,
+    pub access: Access,
+    /// Names below a source of [`Access::CopyOnWrite`] that are not shown.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
+}
+
+/// What a build may do with what is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    Read,
+    /// Change it on this machine.
+    Write,
+    /// Change what it sees: this machine keeps what it has.
+    CopyOnWrite,
+}
+
+impl ContainerSpec {
+    /// Whether something is mounted that only an engine of our own can mount.
+    fn copies_on_write(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.access == Access::CopyOnWrite)
+    }
 }
 
 /// A program to start.

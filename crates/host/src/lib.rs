@@ -12,4 +12,5 @@ pub mod private;
 pub mod runtime;
 pub mod signals;
 pub mod stdio;
+pub mod trust;
 pub mod users;

@@ -33,6 +33,15 @@ pub fn with_tilde(path: &Path) -> String {
     }
 }
 
+/// The caller's home; under sudo that is not root's.
+pub fn home() -> Option<PathBuf> {
+    let of_caller = caller().and_then(|caller| {
+        nix::unistd::User::from_uid(caller.uid.into()).ok().flatten().map(|user| user.dir)
+    });
+    let home = of_caller.or_else(|| std::env::var_os("HOME").map(PathBuf::from));
+    home.filter(|home| home.is_absolute() && home.as_os_str() != "/")
+}
+
 /// Gives what was just made to the caller: under sudo that is not who made it.
 pub fn give(path: &Path) -> std::io::Result<()> {
     match caller() {

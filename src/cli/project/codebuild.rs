@@ -5,7 +5,8 @@ use crate::cli::error::CliError;
 use crate::cli::run_args::RunArgs;
 use crate::cli::say;
 use clap::{Args, Command};
-use runner_build::CacheRequest;
+use runner_build::{CacheRequest, LogsWanted};
+use runner_cloud::s3::Location;
 use runner_core::artifact::{ArtifactSettings, Namespace, Packaging};
 use runner_core::project::{self, ProjectArtifacts, ProjectBuildspec, VariableKind, Written};
 use runner_core::spec::{Code, Span};
@@ -14,10 +15,6 @@ use runner_outputs::{Destination, Destinations, Store};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
-
-/// Whose images are named without a registry.
-const CURATED: &str = "aws/codebuild/";
-const REGISTRY: &str = "public.ecr.aws/codebuild/";
 
 /// The words of a project file that was named.
 pub(super) fn read(
@@ -52,11 +49,7 @@ pub(super) fn read(
         set(&mut reading, "project", &name.value, name.span);
     }
     if let Some(image) = &project.image {
-        let image_name = match image.value.strip_prefix(CURATED) {
-            Some(rest) => format!("{REGISTRY}{rest}"),
-            None => image.value.clone(),
-        };
-        set(&mut reading, "image", &image_name, image.span);
+        set(&mut reading, "image", &image.value, image.span);
     }
     if let Some(timeout) = &project.timeout_minutes {
         set(&mut reading, "timeout", &format!("{}m", timeout.value), timeout.span);
@@ -92,15 +85,15 @@ pub(super) fn read(
     }
     extras.secondary_artifacts.clone_from(&project.secondary_artifacts);
     extras.cache = project.cache.as_ref().map(|cache| cache.value.clone());
-    extras.cloudwatch = project.cloudwatch.map(|logs| logs.value).or(extras.cloudwatch.take());
+    extras.project_logs.cloudwatch = project.cloudwatch.map(|logs| logs.value);
     if let Some(place) = &project.s3_logs {
         match bucket(&place.value) {
-            Ok(location) => extras.s3_logs = Some(location),
+            Ok(location) => extras.project_logs.s3 = Some(location),
             Err(message) => reading.problem(Code::BadValue, place.span, message),
         }
     }
     match project.buildspec {
-        _ if args.buildspec.is_some() => {}
+        _ if args.buildspec.is_some() || !args.command.is_empty() => {}
         None => {}
         Some(Written { value: ProjectBuildspec::Inline(text), .. }) => {
             extras.buildspec = Some(text);
@@ -136,40 +129,43 @@ fn memory_of_machine() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// Where artifacts go: where it is typed, else where the project says; in the project's layout.
+/// A place that a project has for artifacts.
+fn destination(artifacts: &ProjectArtifacts) -> Result<Option<Destination>, CliError> {
+    let (true, Some(place)) = (artifacts.kind == "S3", &artifacts.location) else {
+        return Ok(None);
+    };
+    let problem = |text| CliError::usage(format!("--project-json: artifacts.location: {text}"));
+    let store = Store::Bucket(bucket(place).map_err(problem)?);
+    let settings = ArtifactSettings {
+        path: artifacts.path.clone(),
+        namespace: if artifacts.has_build_id { Namespace::BuildId } else { Namespace::None },
+        name: artifacts.name.clone(),
+        packaging: Some(if artifacts.is_zip { Packaging::Zip } else { Packaging::None }),
+        override_name: artifacts.override_name,
+    };
+    Ok(Some(Destination { store, settings, is_path: false, stream: None }))
+}
+
+/// Where artifacts go: where it is typed, else, with `--upload`, where the project says; in the project's layout.
 pub(in crate::cli) fn artifacts(
-    typed: Option<Destination>,
+    args: &RunArgs,
     extras: &Extras,
 ) -> Result<Option<Destinations>, CliError> {
-    let of_project = |artifacts: &ProjectArtifacts| -> Result<Option<Destination>, CliError> {
-        let (true, Some(place)) = (artifacts.kind == "S3", &artifacts.location) else {
-            return Ok(None);
-        };
-        let problem = |text| CliError::usage(format!("--project-json: artifacts.location: {text}"));
-        let store = Store::Bucket(bucket(place).map_err(problem)?);
-        let settings = ArtifactSettings {
-            path: artifacts.path.clone(),
-            namespace: if artifacts.has_build_id { Namespace::BuildId } else { Namespace::None },
-            name: artifacts.name.clone(),
-            packaging: Some(if artifacts.is_zip { Packaging::Zip } else { Packaging::None }),
-            override_name: artifacts.override_name,
-        };
-        Ok(Some(Destination { store, settings, is_path: false, stream: None }))
-    };
-    let own = extras.artifacts.as_ref().map(of_project).transpose()?.flatten();
-    let primary = match (typed, own) {
+    let own = extras.artifacts.as_ref().map(destination).transpose()?.flatten();
+    let primary = match (args.artifacts.clone(), own) {
         // A name that is typed says how it is packed as well.
         (Some(typed), _) if typed.settings != ArtifactSettings::default() => typed,
         (Some(typed), Some(own)) => Destination { store: typed.store, ..own },
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => return Ok(None),
+        (Some(typed), None) => typed,
+        (None, Some(own)) if args.upload => own,
+        (None, _) => return Ok(None),
     };
     let mut secondary = BTreeMap::new();
     for artifacts in &extras.secondary_artifacts {
-        if let (Some(id), Some(to)) = (&artifacts.identifier, of_project(artifacts)?) {
+        if let (Some(id), Some(to)) = (&artifacts.identifier, destination(artifacts)?) {
             let store = match &primary.store {
-                folder @ Store::Folder(_) => folder.clone(),
-                Store::Bucket(_) => to.store,
+                Store::Bucket(_) if args.upload => to.store,
+                store @ (Store::Folder(_) | Store::Bucket(_)) => store.clone(),
             };
             secondary.insert(id.clone(), Destination { store, ..to });
         }
@@ -177,21 +173,63 @@ pub(in crate::cli) fn artifacts(
     Ok(Some(Destinations { primary, secondary }))
 }
 
-/// Where caches are: where it is typed, else where the project says. What is local to CodeBuild's hosts is
-/// in the state folder here.
+/// The bucket that a project has for caches.
+fn cache_bucket(extras: &Extras) -> Result<Option<Location>, CliError> {
+    let own = extras.cache.as_ref().filter(|cache| cache.kind == "S3");
+    let problem = |text| CliError::usage(format!("--project-json: cache.location: {text}"));
+    own.and_then(|cache| cache.location.as_deref())
+        .map(|place| bucket(place).map_err(problem))
+        .transpose()
+}
+
+/// Where copies of the log go: where the project says, with `--upload`, and where `runner.toml` does.
+pub(in crate::cli) fn logs(args: &RunArgs, extras: &Extras) -> LogsWanted {
+    let LogsWanted { cloudwatch, s3 } = extras.logs.clone();
+    let project = if args.upload { extras.project_logs.clone() } else { LogsWanted::default() };
+    LogsWanted { cloudwatch: project.cloudwatch.or(cloudwatch), s3: project.s3.or(s3) }
+}
+
+/// What a build of the project in AWS would write there, and one here does not: without `--upload`, and as far
+/// as no other place is typed.
+pub(in crate::cli) fn held_back(args: &RunArgs, extras: &Extras) -> Result<Vec<String>, CliError> {
+    if args.upload {
+        return Ok(Vec::new());
+    }
+    let mut held = Vec::new();
+    if args.artifacts.is_none() {
+        for artifacts in extras.artifacts.iter().chain(&extras.secondary_artifacts) {
+            if let Some(Destination { store, .. }) = destination(artifacts)? {
+                held.push(format!("artifacts ({store})"));
+            }
+        }
+    }
+    if args.cache.is_none()
+        && let Some(bucket) = cache_bucket(extras)?
+    {
+        held.push(format!("the cache ({bucket})"));
+    }
+    let LogsWanted { cloudwatch, s3 } = &extras.project_logs;
+    if let Some(logs) = cloudwatch {
+        let group = logs.group.as_ref().map_or_else(String::new, |group| format!(" {group}"));
+        held.push(format!("the log (CloudWatch Logs{group})"));
+    }
+    held.extend(s3.iter().map(|bucket| format!("the log ({bucket})")));
+    Ok(held)
+}
+
+/// Where caches are: where it is typed, else where the project says, in AWS only with `--upload`. What is local to
+/// CodeBuild's hosts is in the state folder here.
 pub(in crate::cli) fn cache(
-    typed: Option<Store>,
+    args: &RunArgs,
     extras: &Extras,
     project: &str,
     home: &Home,
 ) -> Result<Option<CacheRequest>, CliError> {
     let own = extras.cache.as_ref();
-    let store = match (typed, own.map(|cache| (cache.kind.as_str(), &cache.location))) {
+    let bucket = cache_bucket(extras)?.filter(|_| args.upload);
+    let store = match (args.cache.clone(), own.map(|cache| (cache.kind.as_str(), bucket))) {
         (Some(store), _) => store,
-        (None, Some(("S3", Some(place)))) => {
-            let problem = |text| CliError::usage(format!("--project-json: cache.location: {text}"));
-            Store::Bucket(bucket(place).map_err(problem)?)
-        }
+        (None, Some(("S3", Some(bucket)))) => Store::Bucket(bucket),
         (None, Some(("LOCAL", _)))
             if own.is_some_and(|c| c.modes.iter().any(|m| m == "LOCAL_CUSTOM_CACHE")) =>
         {

@@ -11,7 +11,7 @@
 mod codebuild;
 mod trust;
 
-pub(super) use codebuild::{artifacts, cache};
+pub(super) use codebuild::{artifacts, cache, held_back, logs};
 
 use trust::Need;
 
@@ -22,8 +22,9 @@ use super::run_args::RunArgs;
 use super::say;
 use clap::{Arg, ArgAction, Args, Command, Parser};
 use nix::fcntl::OFlag;
+use runner_build::LogsWanted;
 use runner_cloud::s3::Location;
-use runner_core::project::{self, CloudWatchLogs, ProjectArtifacts, ProjectCache, ProjectVariable};
+use runner_core::project::{self, ProjectArtifacts, ProjectCache, ProjectVariable};
 use runner_core::spec::yaml::{Node, Value};
 use runner_core::spec::{Code, Diagnostic, Span};
 use runner_host::stdio::tell;
@@ -44,8 +45,10 @@ pub(super) struct Extras {
     pub(super) fetched: Vec<ProjectVariable>,
     /// The buildspec itself.
     pub(super) buildspec: Option<String>,
-    pub(super) cloudwatch: Option<CloudWatchLogs>,
-    pub(super) s3_logs: Option<Location>,
+    /// Copies of the log that `runner.toml` asks for.
+    pub(super) logs: LogsWanted,
+    /// Those that a project of CodeBuild's has.
+    pub(super) project_logs: LogsWanted,
     pub(super) artifacts: Option<ProjectArtifacts>,
     pub(super) secondary_artifacts: Vec<ProjectArtifacts>,
     pub(super) cache: Option<ProjectCache>,
@@ -307,12 +310,12 @@ impl Reading {
         let logs = project::logs(value, &mut self.problems);
         let mut reach = Vec::new();
         if let Some(cloudwatch) = logs.cloudwatch {
-            extras.cloudwatch = Some(cloudwatch.value);
+            extras.logs.cloudwatch = Some(cloudwatch.value);
             reach.push("CloudWatch Logs");
         }
         if let Some(place) = logs.s3 {
             match bucket(&place.value) {
-                Ok(location) => extras.s3_logs = Some(location),
+                Ok(location) => extras.logs.s3 = Some(location),
                 Err(message) => self.problem(Code::BadValue, place.span, message),
             }
             reach.push("S3");

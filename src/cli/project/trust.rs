@@ -215,6 +215,7 @@ mod tests {
             ("image", format!("oci:{}", at("out:latest")), false),
             ("image", format!("oci:{}", at("inside:latest")), true),
             ("image", "docker-daemon:x".to_owned(), false),
+            ("image-map", "a=b".to_owned(), false),
             ("artifacts", at("dist"), true),
             ("artifacts", at("sub/dist/deep"), true),
             ("artifacts", "/home/x".to_owned(), false),

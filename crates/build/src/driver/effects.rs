@@ -188,6 +188,7 @@ impl Effects {
                 Stage::Starting | Stage::Unwanted if signal != Signal::SIGKILL => {
                     *stage = Stage::Unwanted;
                     self.world.engine.give_up();
+                    self.world.services.iter().for_each(|services| services.give_up());
                     return;
                 }
                 // At once: this program ends now, and a container that comes up after all finds

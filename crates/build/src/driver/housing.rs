@@ -162,15 +162,24 @@ impl Housing {
 
     /// The container, unless nobody wants it any more.
     async fn make(&self, spec: ContainerSpec) -> Result<Option<Arc<dyn Container>>, NotMade> {
-        let engine = Arc::clone(&self.world.engine);
+        let (engine, services) = (Arc::clone(&self.world.engine), self.world.services.clone());
         // In a task of its own: what goes wrong in there must not be the last one hears of it.
-        let started = match tokio::spawn(async move { engine.start(spec).await }).await {
+        let start = async move {
+            if let Some(services) = services {
+                services.start().await?;
+            }
+            engine.start(spec).await
+        };
+        let started = match tokio::spawn(start).await {
             Ok(started) => started,
             Err(panic) => Err(EngineError::lost(&panic)),
         };
         let is_wanted = !matches!(*self.stage(), Stage::Unwanted);
         match started {
             Ok(container) if is_wanted => {
+                if let Some(pem) = &self.world.certificates {
+                    super::trust::add(&*container, pem).await;
+                }
                 *self.stage() = Stage::Running(Arc::clone(&container));
                 self.world.guests.sessions.connect(Arc::clone(&container));
                 self.watch_over(Arc::clone(&container));

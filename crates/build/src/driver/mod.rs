@@ -5,6 +5,7 @@
 //! [`watchdog`], from signals.
 
 mod advice;
+mod beside;
 mod breakpoints;
 mod command;
 mod deliveries;
@@ -15,16 +16,19 @@ pub mod inbox;
 mod people;
 mod pumps;
 mod run;
+mod runtimes;
 mod scene;
 mod sessions;
 mod setup;
 mod shell;
 mod stillness;
+mod trust;
 mod upload;
 mod watch;
 mod watchdog;
 mod world;
 
+pub use beside::Beside;
 pub use breakpoints::Breakpoints;
 pub use deliveries::Deliveries;
 pub use run::{Driver, Ended, Parts, Progress};

@@ -6,12 +6,13 @@
 use super::entrypoint;
 use super::housing::{Housing, facts};
 use super::inbox::Inbox;
+use super::runtimes;
 use super::shell::{Shell, ShellError, fault};
 use super::upload;
 use super::world::World;
 use runner_core::machine::{Fetched, FoundCache, Input, Preparation, SetupError, Wanted};
 use runner_core::phase::{PhaseContext, StatusCode};
-use runner_core::runtimes;
+use runner_core::runtimes::CATALOG;
 use runner_engine::{Container, OpenMode};
 use runner_outputs::cache::Caching;
 use std::collections::BTreeMap;
@@ -62,6 +63,9 @@ impl Setup {
                 Input::CacheRestored
             }
             Preparation::ReadCatalog => Input::CatalogRead(catalog(&*container).await),
+            Preparation::FindRuntimes { names, variables } => {
+                Input::RuntimesFound(runtimes::find(&*container, names, &variables).await)
+            }
         })
     }
 
@@ -145,7 +149,7 @@ impl Setup {
 
 /// The image's catalog of runtimes, where it has one.
 async fn catalog(container: &dyn Container) -> Option<String> {
-    let fd = container.open(Path::new(runtimes::CATALOG), OpenMode::Read).await.ok()?;
+    let fd = container.open(Path::new(CATALOG), OpenMode::Read).await.ok()?;
     let mut bytes = Vec::new();
     File::from(fd).take(MAX_CATALOG).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

@@ -3,6 +3,7 @@
 //! Made by `build`; used by `effects` and by what they are made of.
 
 use super::SharedSnapshot;
+use super::beside::Beside;
 use super::breakpoints::Breakpoints;
 use super::deliveries::Deliveries;
 use super::sessions::Sessions;
@@ -28,7 +29,11 @@ pub struct Guests {
 /// Everything the effects work with.
 pub struct World {
     pub engine: Arc<dyn Engine>,
+    /// What runs beside the build.
+    pub services: Option<Arc<dyn Beside>>,
     pub container_spec: ContainerSpec,
+    /// Certificates for the container's trust store, where it has one of its own.
+    pub certificates: Option<String>,
     pub plan: Arc<BuildPlan>,
     /// Grows when values are fetched.
     pub secrets: SharedSecrets,

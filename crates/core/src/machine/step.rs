@@ -8,6 +8,7 @@ use crate::event::{
     BreakpointId, EventBody, ExportedVariable, Notice, Outcome, Progress, Scene, StoredArtifact,
     Stuck,
 };
+use crate::installed::Found;
 use crate::phase::{Phase, PhaseContext, Status};
 use crate::report::ReportFacts;
 use crate::spec::{SecretVariable, Span, Variable};
@@ -37,6 +38,8 @@ pub enum Input {
     CacheRestored,
     /// The image's catalog of runtimes, where it has one.
     CatalogRead(Option<String>),
+    /// The runtimes that were looked for, as far as they could be.
+    RuntimesFound(Found),
     /// A command has ended and its output is in the log.
     CommandEnded {
         /// Its number.
@@ -306,6 +309,13 @@ pub enum Preparation {
     RestoreCache,
     /// Read the image's catalog of runtimes; answer with [`Input::CatalogRead`].
     ReadCatalog,
+    /// Ask the container's own runtimes for their versions; answer with [`Input::RuntimesFound`].
+    FindRuntimes {
+        /// Their names.
+        names: Vec<String>,
+        /// Variables, as the first command finds them.
+        variables: BTreeMap<String, String>,
+    },
 }
 
 /// What a container turned out to be.

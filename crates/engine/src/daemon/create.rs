@@ -4,7 +4,7 @@
 //! `namespaces` may: the same capabilities, no more rights by a label or a profile.
 
 use crate::docker::Program;
-use crate::{ContainerSpec, Network, READONLY};
+use crate::{Access, ContainerSpec, Network, READONLY};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
     ResourcesUlimits,
@@ -123,7 +123,10 @@ fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
         ..Mount::default()
     };
     let own = bind(&spec.readonly, Path::new(READONLY), false);
-    let users = spec.mounts.iter().map(|mount| bind(&mount.source, &mount.target, mount.writable));
+    let users = spec
+        .mounts
+        .iter()
+        .map(|mount| bind(&mount.source, &mount.target, mount.access == Access::Write));
     // Not a tmpfs: Podman fills one with what it hides.
     let nothing = spec.readonly.join(NOTHING);
     let hidden = spec.mounts.iter().flat_map(|mount| {

@@ -55,6 +55,11 @@ impl Engine for DaemonEngine {
 
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
         Box::pin(async move {
+            if spec.copies_on_write() {
+                let message = format!("{} shows nothing copy-on-write", self.program);
+                let hint = "leave out --home-tools, and :cow of --mount";
+                return Err(EngineError::fault(message, Some(hint)));
+            }
             make_private(&self.place).map_err(|error| {
                 EngineError::fault(format!("{}: {error}", self.place.display()), None)
             })?;

@@ -81,10 +81,7 @@ pub async fn find(
     place: &Path,
     storage: &Storage,
 ) -> Result<Daemon, Unreachable> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let uid = nix::unistd::geteuid().as_raw();
-    let Candidates { addresses, named_by } =
-        Surroundings { variable: &variable, uid }.candidates(program);
+    let Candidates { addresses, named_by } = candidates(program);
     let mut tried = Vec::new();
     for address in addresses {
         match connect(&address).await {
@@ -101,6 +98,22 @@ pub async fn find(
         }
     }
     Err(Unreachable { program, tried, named_by })
+}
+
+/// One that listens already: nothing is started.
+pub async fn listening(program: Program) -> Option<Daemon> {
+    for address in candidates(program).addresses {
+        if let Ok(answering) = connect(&address).await {
+            return Some(Daemon::new(answering, None));
+        }
+    }
+    None
+}
+
+fn candidates(program: Program) -> Candidates {
+    let variable = |name: &str| std::env::var(name).ok();
+    let uid = nix::unistd::geteuid().as_raw();
+    Surroundings { variable: &variable, uid }.candidates(program)
 }
 
 /// A Podman of the caller's own, with another OCI runtime where one is named.

@@ -10,5 +10,5 @@ mod storage;
 
 pub use address::Program;
 pub use client::{connect, said};
-pub use find::{Daemon, find, podman, program_on_path, serve};
+pub use find::{Daemon, find, listening, podman, program_on_path, serve};
 pub use storage::Storage;

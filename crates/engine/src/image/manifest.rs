@@ -4,6 +4,7 @@
 //! all that is read here. Nothing is done here but reading.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -106,7 +107,7 @@ pub(super) struct IndexEntry {
     #[serde(default)]
     platform: Option<Platform>,
     #[serde(default)]
-    annotations: Option<std::collections::BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -232,6 +233,12 @@ pub struct Config {
     pub env: Vec<(String, String)>,
     /// The program that is to run first.
     pub entrypoint: Vec<String>,
+    /// What that one gets, or what is to run where it names none.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Ports of TCP that it says it listens at, the lowest first.
+    #[serde(default)]
+    pub ports: Vec<u16>,
     /// Its directory.
     pub working_dir: String,
     /// Whom it is to run as; a build's commands run as root whatever it says.
@@ -256,6 +263,8 @@ struct RawConfig {
 struct RawRun {
     env: Option<Vec<String>>,
     entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
     working_dir: Option<String>,
     user: Option<String>,
 }
@@ -264,6 +273,14 @@ struct RawRun {
 struct RawRootfs {
     #[serde(default)]
     diff_ids: Vec<Digest>,
+}
+
+/// Ports of TCP among `8080/tcp`, `53/udp` and `80`.
+fn ports<'k>(keys: impl Iterator<Item = &'k String>) -> Vec<u16> {
+    let port = |key: &'k String| key.strip_suffix("/tcp").unwrap_or(key).parse().ok();
+    let mut ports: Vec<u16> = keys.filter_map(port).filter(|port| *port > 0).collect();
+    ports.sort_unstable();
+    ports
 }
 
 /// Reads an image's config.
@@ -288,6 +305,8 @@ pub(super) fn read_config(bytes: &[u8]) -> Result<Config, String> {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
         entrypoint: run.entrypoint.unwrap_or_default(),
+        command: run.cmd.unwrap_or_default(),
+        ports: ports(run.exposed_ports.unwrap_or_default().keys()),
         working_dir: run.working_dir.unwrap_or_default(),
         user: run.user.unwrap_or_default(),
         diff_ids: raw.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default(),

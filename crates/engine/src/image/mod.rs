@@ -3,7 +3,10 @@
 //! Used by the engine before a container is made, and by `runner image`. Nothing of an image is
 //! trusted: see `unpack` for what its layers may do, `manifest` for what its papers may say.
 
+mod at_hand;
 mod auth;
+mod certificates;
+mod curated;
 mod from_daemon;
 #[cfg(test)]
 mod fuzz;
@@ -18,10 +21,12 @@ mod registry;
 mod restore;
 mod rootfs;
 mod store;
+mod swap;
 mod trees;
 mod unpack;
 
 pub use auth::{Asker, EcrPasswords, Login};
+pub use certificates::check as check_certificates;
 pub use manifest::Config;
 pub use name::Image;
 pub use note::Note;
@@ -29,6 +34,7 @@ pub use progress::{Curtain, LayerBar, Progress};
 pub use pull::{Getter, MOST_BYTES};
 pub use restore::look as look_at_layers;
 pub use store::{Freed, Store};
+pub use swap::Swap;
 pub use unpack::{Rules, unpack};
 
 use runner_sandbox::{Restored, UserMap};
@@ -55,7 +61,7 @@ pub struct Prepared {
 #[derive(Debug)]
 enum InUse {
     Tree(#[allow(dead_code, reason = "held for its lock")] Option<File>),
-    Image(#[allow(dead_code, reason = "held for its lock")] store::InUse),
+    Image(#[allow(dead_code, reason = "held for its lock")] Box<store::InUse>),
 }
 
 impl Prepared {

@@ -3,6 +3,7 @@
 //! Fed by `cli::values`. A name says where an image comes from; what it is comes out when it is
 //! made ready.
 
+use super::curated;
 use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -27,6 +28,22 @@ pub enum Image {
     DockerArchive(PathBuf),
     /// An image that a Docker daemon has, by its name or id there.
     DockerDaemon(String),
+}
+
+impl Image {
+    /// What an image of a registry may be called in Docker or Podman. A registry at a port is at hand, too, and
+    /// knows what it has.
+    pub(super) fn local_names(reference: &Reference) -> Vec<String> {
+        if reference.registry().contains(':') {
+            return Vec::new();
+        }
+        let whole = reference.whole();
+        let short = whole.strip_prefix("docker.io/library/").or(whole.strip_prefix("docker.io/"));
+        let others = short.map(str::to_owned).into_iter().chain(curated::console_name(&whole));
+        let mut names: Vec<String> = others.collect();
+        names.push(whole);
+        names
+    }
 }
 
 impl fmt::Display for Image {
@@ -95,9 +112,10 @@ impl FromStr for Image {
                         "`{text}` is a path; for a root file system write rootfs:{text}"
                     ));
                 }
-                let reference =
-                    text.parse().map_err(|error| format!("`{text}`: {error}; {FORMS}"))?;
-                Ok(Image::Registry(reference))
+                let public = curated::public_name(text)?;
+                let reference = public.as_deref().unwrap_or(text).parse();
+                let wrong = |error| format!("`{text}`: {error}; {FORMS}");
+                Ok(Image::Registry(reference.map_err(wrong)?))
             }
         }
     }
@@ -120,6 +138,7 @@ mod tests {
                 "public.ecr.aws/codebuild/amazonlinux2-x86_64-standard:5.0",
                 "public.ecr.aws/codebuild/amazonlinux2-x86_64-standard:5.0",
             ),
+            ("aws/codebuild/standard:7.0", "public.ecr.aws/codebuild/standard:7.0"),
             ("rootfs:/a", "rootfs:/a"),
             ("oci:/a:b", "oci:/a:b"),
             ("oci:/a", "oci:/a"),
@@ -129,7 +148,16 @@ mod tests {
         ] {
             assert_eq!(shown(text).as_deref(), Ok(whole));
         }
-        for bad in ["", "/root", "./root", "rootfs:", "a/UPPER", "a:b:c", "oci:"] {
+        for bad in [
+            "",
+            "aws/codebuild/windows-base:1",
+            "/root",
+            "./root",
+            "rootfs:",
+            "a/UPPER",
+            "a:b:c",
+            "oci:",
+        ] {
             assert!(shown(bad).is_err(), "{bad}");
         }
     }

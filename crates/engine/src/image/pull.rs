@@ -3,6 +3,7 @@
 //! Used by the engine for a build and by `runner image`. Layers are got and unpacked side by side,
 //! each in one pass; an image is remembered when all of them are there.
 
+use super::at_hand;
 use super::from_daemon;
 use super::layer::{self, LayerError};
 use super::local::{self, LocalImage, LocalLayer};
@@ -102,7 +103,7 @@ impl Getter {
             return Ok(Got { image, new_layers: 0 });
         }
         let (stored, source) = tokio::select! {
-            looked = self.look(image, &variant, &fail) => looked?,
+            looked = self.look_or_hint(image, &variant, &fail) => looked?,
             () = self.given_up.notified() => return Err(fail(GIVEN_UP.to_owned(), None)),
         };
         let eyes = match &source {
@@ -122,6 +123,24 @@ impl Getter {
         self.store.remember(name, &stored, eyes, now_ms).map_err(store_failed)?;
         let image = self.store.take(stored).map_err(store_failed)?;
         Ok(Got { image, new_layers })
+    }
+
+    /// As [`Self::look`]; where no registry gives an image that Docker or Podman has here, that is told. A
+    /// stranger does not hear of it.
+    async fn look_or_hint(
+        &self,
+        image: &Image,
+        variant: &Variant,
+        fail: &impl Fn(String, Option<String>) -> ImageError,
+    ) -> Result<(StoredImage, Source), ImageError> {
+        let looked = self.look(image, variant, fail).await;
+        match (looked, image, &self.asker) {
+            (Err(error), Image::Registry(reference), Asker::Caller) => {
+                let hint = at_hand::hint(&Image::local_names(reference)).await;
+                Err(ImageError { hint: hint.or(error.hint), ..error })
+            }
+            (looked, ..) => looked,
+        }
     }
 
     /// Whose images are good for this one who asks.

@@ -41,7 +41,7 @@ pub(super) fn stack(store: &Store, image: InUse, users: Option<&UserMap>) -> io:
     }
     let config = image.image.config.clone();
     let digest = Some(image.image.digest.to_string());
-    Ok(Prepared { lower, restored, config, digest, _in_use: Held::Image(image) })
+    Ok(Prepared { lower, restored, config, digest, _in_use: Held::Image(Box::new(image)) })
 }
 
 fn restored(store: &Store, variant: &Variant, image: &StoredImage) -> io::Result<Vec<Restored>> {

@@ -5,14 +5,15 @@ use crate::host_image::{self, EtcCopy};
 use crate::image::Prepared;
 use crate::pasta::{self, Resolver};
 use crate::unseen::Unseen;
-use crate::{ContainerSpec, EngineError, Network, READONLY, SourceMount};
+use crate::{Access, ContainerSpec, EngineError, Network, READONLY, SourceMount, UserMount};
 use runner_sandbox::{
     Confinement, Entry, GroupView, Hidden, IdSwap, Layer, Root, SandboxSpec, UserMap,
 };
 use runner_wire::abi::COMMANDS;
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -51,7 +52,7 @@ pub(super) fn sandbox_spec(
         })?,
         None => rootfs_entries(),
     };
-    entries.extend(common_entries(&spec.hostname));
+    entries.extend(common_entries(&spec.hostname, &spec.hosts));
     if spec.network == Network::Pasta
         && let (_, Some(text)) = Resolver::of_host(&pasta::resolv_conf())
     {
@@ -76,12 +77,7 @@ pub(super) fn sandbox_spec(
         Entry::Overlay { path, .. } => seen.insert(path.clone()),
         _ => true,
     });
-    entries.extend(spec.mounts.iter().map(|mount| Entry::Bind {
-        path: mount.target.clone(),
-        source: mount.source.clone(),
-        writable: mount.writable,
-        hidden: Vec::new(),
-    }));
+    entries.extend(spec.mounts.iter().map(user_entry));
     entries.iter_mut().for_each(|entry| hide_state(entry, &spec.unseen));
     let layered = cached::lay(spec, &mut root, &mut entries);
     let owner = spec.sources.first().and_then(|source| fs::metadata(&source.dir).ok());
@@ -104,6 +100,31 @@ pub(super) fn sandbox_spec(
         toolbox: spec.toolbox.clone(),
     };
     Ok((spec, layered))
+}
+
+/// What a person mounts.
+fn user_entry(mount: &UserMount) -> Entry {
+    let (path, source) = (mount.target.clone(), mount.source.clone());
+    let mode = fs::metadata(&source).map(|facts| facts.permissions().mode() & 0o777);
+    match mount.access {
+        Access::CopyOnWrite if source.is_dir() => Entry::Overlay {
+            path,
+            lower: source,
+            hidden: mount.hidden.iter().cloned().map(Hidden::Gone).collect(),
+            over: Vec::new(),
+            owned: true,
+        },
+        // No overlay has a file for its root.
+        Access::CopyOnWrite => Entry::File {
+            path,
+            mode: mode.unwrap_or(0o644),
+            from: Some(source),
+            text: String::new(),
+        },
+        access @ (Access::Read | Access::Write) => {
+            Entry::Bind { path, source, writable: access == Access::Write, hidden: Vec::new() }
+        }
+    }
 }
 
 /// A source, and what source control needs of the host for it.
@@ -139,7 +160,9 @@ fn hide_state(entry: &mut Entry, unseen: &Unseen) {
 }
 
 /// What every build finds, whatever its image.
-fn common_entries(hostname: &str) -> Vec<Entry> {
+fn common_entries(hostname: &str, hosts: &[(Ipv4Addr, String)]) -> Vec<Entry> {
+    let more = hosts.iter().map(|(address, name)| format!("{address}\t{name}\n"));
+    let more: String = more.collect();
     let directory = |path: &str, mode| Entry::Directory { path: path.into(), mode };
     let mut entries = vec![
         directory("/tmp", 0o1777),
@@ -161,7 +184,7 @@ fn common_entries(hostname: &str) -> Vec<Entry> {
             mode: 0o644,
             from: Some("/etc/hosts".into()),
             // sudo, for one, wants to find the host it runs on.
-            text: format!("\n127.0.1.1\t{hostname}\n"),
+            text: format!("\n127.0.1.1\t{hostname}\n{more}"),
         },
         Entry::File {
             path: RESOLV_CONF.into(),

@@ -236,6 +236,7 @@ impl BuildMachine {
             Input::Rehoused(result) => self.rehoused(result, now, &mut step),
             Input::CacheRestored => self.cache_restored(now, &mut step),
             Input::CatalogRead(catalog) => self.catalog_read(catalog.as_deref(), now, &mut step),
+            Input::RuntimesFound(found) => self.runtimes_found(&found, now, &mut step),
             Input::CommandEnded { command, outcome, cause, facts } => {
                 self.command_ended(command, (&outcome, cause.as_deref()), facts, now, &mut step);
             }

@@ -6,6 +6,7 @@
 
 use super::{BuildMachine, Effect, EventBody, Notice, PhaseContext, State, Step, Timestamp};
 use crate::env::{self, Variables};
+use crate::installed::{self, Found};
 use crate::machine::{
     ContainerFacts, Fetched, FoundCache, Preparation, SetupError, Wanted, is_large_cache,
 };
@@ -17,6 +18,10 @@ use std::collections::BTreeMap;
 
 /// Most variables without a value that are named.
 const MOST_UNSET: usize = 12;
+
+/// What has the runtimes that are not there.
+const RUNTIMES: &str = "an image of CodeBuild's installs what is asked for, such as --image \
+                        aws/codebuild/standard:7.0; one with these versions does as well";
 
 /// A variable with the lines of the buildspec that use it.
 fn named(unset: &Unset) -> String {
@@ -58,6 +63,8 @@ enum Awaited {
     NewShell,
     Restore,
     Catalog,
+    /// Versions of what is there without a catalog.
+    Runtimes,
 }
 
 impl BuildMachine {
@@ -253,6 +260,7 @@ impl BuildMachine {
         }
     }
 
+    /// Without a catalog nothing is installed; the build finds what is there.
     fn choose_runtimes(
         &mut self,
         preparing: Preparing,
@@ -262,14 +270,33 @@ impl BuildMachine {
     ) {
         let wanted = self.plan.work.as_ref().map(|work| &work.runtimes[..]).unwrap_or_default();
         if catalog.is_none() && !wanted.is_empty() {
-            let names: Vec<&str> = wanted.iter().map(|runtime| runtime.name.as_str()).collect();
-            let text = format!(
-                "runtime-versions: the image has no {}, so the build finds what is there of {}",
-                runtimes::CATALOG,
-                names.join(", ")
-            );
-            step.events.push(EventBody::Notice(Notice::note(text)));
+            let names = wanted.iter().map(|runtime| runtime.name.clone()).collect();
+            let variables = preparing.variables.clone();
+            let preparation = Preparation::FindRuntimes { names, variables };
+            return self.await_answer(preparing, Awaited::Runtimes, preparation, step);
         }
+        self.install_chosen(preparing, catalog, now, step);
+    }
+
+    pub(super) fn runtimes_found(&mut self, found: &Found, now: Timestamp, step: &mut Step) {
+        let Some(preparing) = self.prepared(Awaited::Runtimes) else { return };
+        let wanted = self.plan.work.as_ref().map(|work| &work.runtimes[..]).unwrap_or_default();
+        let asked = runtimes::asked(wanted, &preparing.variables);
+        if let Some(text) = installed::mismatch(&asked, found) {
+            let notice = Notice::warning(text).with_hint(Some(RUNTIMES.to_owned()));
+            step.events.push(EventBody::Notice(notice));
+        }
+        self.install_chosen(preparing, None, now, step);
+    }
+
+    fn install_chosen(
+        &mut self,
+        preparing: Preparing,
+        catalog: Option<&str>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let wanted = self.plan.work.as_ref().map(|work| &work.runtimes[..]).unwrap_or_default();
         self.tell_unset(&preparing.variables, step);
         let selection = runtimes::select(catalog, wanted, &preparing.variables);
         self.tell_prepared(&[preparing.lines, selection.lines].concat(), step);

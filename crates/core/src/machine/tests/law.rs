@@ -1,7 +1,7 @@
 //! What may follow what in a build's log, whatever happens to the build and in whatever order.
 
 use super::{
-    Bed, BuildFacts, CallId, ContainerFacts, Duration, Effect, EventBody, FOUR, Fetched,
+    Bed, BuildFacts, CallId, ContainerFacts, Duration, Effect, EventBody, FOUR, Fetched, Found,
     FoundCache, Input, LIMITS, Outcome, PauseId, PauseKind, Phase, PhaseContext, RunFacts,
     SetupError, Standstill, Timestamp, Variables, WallTime, facts, impasse,
 };
@@ -159,7 +159,8 @@ fn breakpoints(random: &mut impl FnMut(usize) -> usize) -> Vec<Breakpoint> {
 fn preparation(random: &mut impl FnMut(usize) -> usize) -> Input {
     let failed = SetupError { context: PhaseContext::default(), hint: None, place: None };
     let fails = random(6) == 0;
-    match random(7) {
+    match random(8) {
+        7 => Input::RuntimesFound(Found::new()),
         0 if fails => Input::ValuesFetched(Err(failed)),
         0 => Input::ValuesFetched(Ok(Fetched(vec![("A".to_owned(), "b".to_owned())]))),
         1 if fails => Input::EntrypointRan(Err(failed)),

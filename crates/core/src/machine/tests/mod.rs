@@ -14,6 +14,7 @@ use crate::env::{Layers, Variables};
 use crate::event::{
     BuildFacts, Event, EventBody, Notice, Outcome, PauseId, PauseKind, ResumedBy, Stuck,
 };
+use crate::installed::Found;
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{self, BreakAction, BuildPlan, Limits, Places, Rejection, Stops};
 use crate::skip::Skips;
@@ -58,6 +59,7 @@ struct World {
     cache: Option<FoundCache>,
     rehoused: Result<ContainerFacts, PhaseContext>,
     catalog: Option<String>,
+    runtimes: Found,
 }
 
 impl Default for World {
@@ -69,6 +71,7 @@ impl Default for World {
             cache: None,
             rehoused: Ok(ContainerFacts::default()),
             catalog: None,
+            runtimes: Found::new(),
         }
     }
 }
@@ -234,6 +237,7 @@ impl Bed {
             Preparation::Rehouse => Input::Rehoused(world.rehoused.clone()),
             Preparation::RestoreCache => Input::CacheRestored,
             Preparation::ReadCatalog => Input::CatalogRead(world.catalog.clone()),
+            Preparation::FindRuntimes { .. } => Input::RuntimesFound(world.runtimes.clone()),
         }
     }
 

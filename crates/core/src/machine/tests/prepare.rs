@@ -1,8 +1,8 @@
 //! DOWNLOAD_SOURCE: what is asked for, in which order, and what its answers come to.
 
 use super::{
-    Bed, BuildFacts, ContainerFacts, Effect, FOUR, Fetched, FoundCache, Input, LIMITS, Layers,
-    PhaseContext, Preparation, SetupError, Status, StatusCode, Variables, facts,
+    Bed, BuildFacts, ContainerFacts, Effect, FOUR, Fetched, Found, FoundCache, Input, LIMITS,
+    Layers, PhaseContext, Preparation, SetupError, Status, StatusCode, Variables, facts,
 };
 use crate::event::{CacheFacts, Notice, NoticeLevel};
 use crate::spec::Span;
@@ -60,6 +60,7 @@ impl Bed {
             Preparation::Rehouse => "rehouse",
             Preparation::RestoreCache => "restore",
             Preparation::ReadCatalog => "catalog",
+            Preparation::FindRuntimes { .. } => "runtimes",
         };
         self.asked.iter().map(word).collect()
     }
@@ -242,11 +243,11 @@ fn a_new_container_gets_the_same_variables_or_is_a_fault() {
 }
 
 #[test]
-fn a_catalog_is_read_in_images_only_and_its_absence_told() {
+fn without_a_catalog_what_is_there_is_held_against_what_is_asked_for() {
     let source = FOUR.replace("install: {", "install: {runtime-versions: {nodejs: 20}, ");
     for (has_image, catalog, words) in [
-        (false, None, &["shell"][..]),
-        (true, None, &["shell", "catalog"]),
+        (false, None, &["shell", "runtimes"][..]),
+        (true, None, &["shell", "catalog", "runtimes"]),
         (
             true,
             Some("runtimes: {nodejs: {versions: {20: {commands: [n]}}}}"),
@@ -256,13 +257,13 @@ fn a_catalog_is_read_in_images_only_and_its_absence_told() {
         let mut bed = bed_of(&source, facts());
         bed.world.container.has_image = has_image;
         bed.world.catalog = catalog.map(str::to_owned);
+        bed.world.runtimes = Found::from([("nodejs".to_owned(), Some("18.1".to_owned()))]);
         bed.begin();
         assert_eq!(bed.words(), words);
-        let text = "runtime-versions: the image has no /codebuild/image/config/runtimes.yml, so the \
-                    build finds what is there of nodejs";
+        let told: Vec<&str> = bed.notices.iter().map(|notice| notice.text.as_str()).collect();
         match catalog {
-            Some(_) => assert_eq!((&bed.notices[..], bed.commands()), (&[][..], vec!["n"])),
-            None => assert_eq!(bed.notices, [Notice::note(text)]),
+            Some(_) => assert_eq!((&told[..], bed.commands()), (&[][..], vec!["n"])),
+            None => assert_eq!(told, ["runtime-versions asks for nodejs 20; here is nodejs 18.1"]),
         }
     }
 }
@@ -280,6 +281,7 @@ fn what_comes_when_the_build_is_stopped_changes_nothing() {
             Input::Rehoused(Err(failed().context)),
             Input::CacheRestored,
             Input::CatalogRead(None),
+            Input::RuntimesFound(Found::new()),
         ]
     };
     let source = VALUES.to_owned() + "cache: {paths: [x]}\n";

@@ -1,0 +1,65 @@
+//! Which runtimes a container has by itself: their programs are asked for their versions.
+//!
+//! Used by `setup`, where an image has no catalog to install runtimes from.
+
+use runner_core::env::DEFAULT_PATH;
+use runner_core::installed::{self, Found};
+use runner_engine::{Container, Ends, ExecSpec, Ids, Reach, Stdio};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+/// Most of an answer that is read.
+const MOST: u64 = 4 << 10;
+/// How long a program may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks for those of these names that can be asked for, side by side.
+pub(super) async fn find(
+    container: &dyn Container,
+    names: Vec<String>,
+    variables: &BTreeMap<String, String>,
+) -> Found {
+    let asked = names.into_iter().filter_map(|name| {
+        let question = installed::question(&name)?;
+        Some(async move {
+            // Of one that does not answer nothing is known.
+            let answer = ask(container, question, variables).await?;
+            Some((name, answer.and_then(|text| installed::version_in(&text))))
+        })
+    });
+    futures_util::future::join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// What a program says; `Some(None)` where it is not there.
+async fn ask(
+    container: &dyn Container,
+    question: &[&str],
+    variables: &BTreeMap<String, String>,
+) -> Option<Option<String>> {
+    let spec = ExecSpec {
+        argv: question.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        path: variables.get("PATH").map_or(DEFAULT_PATH, String::as_str).as_bytes().to_vec(),
+        env: variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
+        cwd: b"/".to_vec(),
+        cwd_or_root: true,
+        user: Ids::default(),
+        stdio: Stdio::Merged,
+        toolbox: false,
+    };
+    let process = match container.exec(spec).await {
+        Ok(process) => process,
+        Err(error) if error.is_missing_program() => return Some(None),
+        Err(_) => return None,
+    };
+    let Ends::Merged(pipe) = process.ends else { return None };
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        File::from(pipe).take(MOST).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    });
+    let answer = tokio::time::timeout(PATIENCE, read).await;
+    process.signals.send(nix::libc::SIGKILL, Reach::Session).await;
+    answer.ok()?.ok()?.map(Some)
+}

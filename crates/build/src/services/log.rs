@@ -1,0 +1,72 @@
+//! What a service writes, masked, in a file of the build's folder.
+
+use runner_core::mask::{Masker, SharedSecrets};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Most of a service's log that is kept: what comes after it is read, so that the service goes on, and dropped.
+const MOST: usize = 64 << 20;
+/// How much of it is shown where it did not start.
+const SHOWN: usize = 1000;
+const PIECE: usize = 32 << 10;
+/// How long the last bytes of a service that has ended may take.
+const LAST: Duration = Duration::from_secs(1);
+
+/// A log that grows as long as the service's pipe is open.
+pub(super) struct Log {
+    path: PathBuf,
+    writer: JoinHandle<()>,
+}
+
+impl Log {
+    pub(super) fn start(pipe: OwnedFd, path: &Path, secrets: &SharedSecrets) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        runner_host::users::give(path)?;
+        let secrets = secrets.clone();
+        let writer = tokio::task::spawn_blocking(move || {
+            if let Err(error) = write(File::from(pipe), file, &secrets) {
+                tracing::debug!(%error, "a service's log is not complete");
+            }
+        });
+        Ok(Log { path: path.to_path_buf(), writer })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The end of it, once the service has ended or is given up.
+    pub(super) async fn last_lines(&self) -> String {
+        let until = tokio::time::Instant::now() + LAST;
+        while !self.writer.is_finished() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let bytes = fs::read(&self.path).unwrap_or_default();
+        let text =
+            String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SHOWN)..]).into_owned();
+        runner_core::plain::lines(text.trim_end()).into_owned()
+    }
+}
+
+fn write(mut pipe: File, mut file: File, secrets: &SharedSecrets) -> io::Result<()> {
+    let mut masker = Masker::new(secrets.get());
+    let (mut piece, mut space, mut written) = (vec![0; PIECE], Vec::new(), 0);
+    loop {
+        let got = pipe.read(&mut piece)?;
+        if got == 0 {
+            return file.write_all(&masker.finish());
+        }
+        if written > MOST {
+            continue;
+        }
+        masker.renew(secrets.get());
+        let masked = masker.push(&piece[..got], &mut space);
+        written += masked.len();
+        file.write_all(masked)?;
+    }
+}

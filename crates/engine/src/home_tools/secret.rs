@@ -1,0 +1,145 @@
+//! Which files of a tool's directory are a person's secrets, or may hold some.
+//!
+//! Used by `home_tools`. Names decide, and in what looks like a tool's own settings the words in it. What has the
+//! name of a source file is none: many a package has a `credentials.py`.
+
+/// Files that hold credentials or say what somebody did, whatever directory they are in.
+const NAMES: [&str; 26] = [
+    ".dockercfg",
+    ".env",
+    ".git-credentials",
+    ".gitconfig",
+    ".htpasswd",
+    ".netrc",
+    ".npmrc",
+    ".pgpass",
+    ".pypirc",
+    ".s3cfg",
+    ".vault-token",
+    ".yarnrc",
+    ".yarnrc.yml",
+    "_netrc",
+    "auth.json",
+    "auth.toml",
+    "condarc",
+    ".condarc",
+    "hosts.yml",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    "id_rsa",
+    "npmrc",
+    "pip.conf",
+    "settings-security.xml",
+];
+/// Directories of secrets.
+const DIRECTORIES: [&str; 8] =
+    [".aws", ".azure", ".docker", ".gcloud", ".gnupg", ".kube", ".password-store", ".ssh"];
+/// Names at the top of a tool's directory that are hidden before anybody makes them: a login during a build does.
+pub(super) const AHEAD: [&str; 8] = [
+    ".git-credentials",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    "auth.json",
+    "credentials",
+    "credentials.json",
+    "credentials.toml",
+];
+/// What source files, and what is made of them, end with.
+const CODE: [&str; 26] = [
+    "c", "cc", "class", "cpp", "cs", "d", "go", "h", "html", "java", "js", "jsx", "kt", "lua",
+    "map", "md", "mjs", "php", "py", "pyc", "pyi", "rb", "rs", "rst", "sh", "ts",
+];
+/// What settings end with.
+const SETTINGS: [&str; 10] =
+    ["cfg", "conf", "config", "ini", "json", "properties", "toml", "xml", "yaml", "yml"];
+/// Words that settings with secrets in them have.
+const WORDS: [&str; 9] = [
+    "_auth",
+    "api_key",
+    "apikey",
+    "bearer",
+    "credential",
+    "passw",
+    "private_key",
+    "secret",
+    "token",
+];
+/// How deep in a tool's directory its own settings are.
+const SETTINGS_DEPTH: usize = 2;
+
+/// Whether a directory is not shown.
+pub(super) fn is_secret_directory(name: &str) -> bool {
+    DIRECTORIES.contains(&name)
+}
+
+/// Whether a file is not shown, by its name and that of its directory.
+pub(super) fn is_secret(name: &str, above: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let ending = lower.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let is_code = CODE.contains(&ending);
+    let is_history =
+        !is_code && lower.contains("history") && (lower.starts_with('.') || ending.is_empty());
+    let is_credentials = !is_code && lower.trim_start_matches('.').starts_with("credential");
+    let is_of_git = lower == "config" && (above == ".git" || above.ends_with(".git"));
+    NAMES.contains(&&*lower) || is_history || is_credentials || is_of_git
+}
+
+/// Whether a file may be a tool's own settings, so that its text has to be looked at.
+pub(super) fn may_be_settings(name: &str, depth: usize) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let ending = lower.rsplit_once('.').map_or("", |(_, ending)| ending);
+    depth <= SETTINGS_DEPTH
+        && (SETTINGS.contains(&ending) || lower == "config" || lower.ends_with("rc"))
+}
+
+/// Whether settings have something in them that could be a secret.
+pub(super) fn has_secrets(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text).to_ascii_lowercase();
+    let in_address = |line: &str| {
+        line.split_once("://")
+            .is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'))
+    };
+    text.lines().any(|line| WORDS.iter().any(|word| line.contains(word)) || in_address(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_told_by_their_names() {
+        for (name, above, is) in [
+            ("credentials", ".cargo", true),
+            ("credentials.toml", ".cargo", true),
+            ("credentials.toml.bak", ".cargo", true),
+            (".credentials.json", "x", true),
+            ("credentials.py", "botocore", false),
+            ("credentials.d.ts", "x", false),
+            (".npmrc", "etc", true),
+            ("npmrc", "npm", true),
+            ("config", ".git", true),
+            ("config", "0123abcd.git", true),
+            ("config", "etc", false),
+            (".node_repl_history", "x", true),
+            (".python_history", "x", true),
+            ("history", ".sdkman", true),
+            ("history.go", "x", false),
+            ("id_ed25519", "x", true),
+            ("rustc", "bin", false),
+        ] {
+            assert_eq!(is_secret(name, above), is, "{above}/{name}");
+        }
+        assert!(is_secret_directory(".ssh") && !is_secret_directory("ssh"));
+    }
+
+    #[test]
+    fn settings_are_told_by_what_is_in_them() {
+        assert!(may_be_settings("config.toml", 1) && may_be_settings(".toolrc", 2));
+        assert!(!may_be_settings("package.json", 5) && !may_be_settings("rustc", 1));
+        assert!(has_secrets(b"[registries.x]\ntoken = \"abc\"\n"));
+        assert!(has_secrets(b"index = \"https://me:pw@host/index\"\n"));
+        assert!(!has_secrets(b"[build]\njobs = 4\n# https://doc.rust-lang.org/@\n"));
+    }
+}
