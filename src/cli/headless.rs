@@ -12,6 +12,7 @@ use runner_build::{self as build, Begun, BuildRequest, Ended, Face, Opened};
 use runner_engine::Fut;
 use runner_folder::state::Home;
 use runner_host::stdio;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read};
@@ -60,6 +61,9 @@ pub(crate) fn main() -> u8 {
 fn run(asker: &mut Asker) -> Result<u8, CliError> {
     leave_terminal();
     let request = read(&mut io::stdin().lock())?;
+    if let Some(member) = &request.member {
+        end_with(member.owner)?;
+    }
     std::env::set_current_dir(&request.directory).map_err(|error| {
         CliError::usage(format!("directory {}: {error}", request.directory.display()))
     })?;
@@ -81,6 +85,19 @@ fn leave_terminal() {
     // It is the first of its session already, or its parent has made it a job of its own.
     if let Err(error) = nix::unistd::setsid() {
         tracing::debug!(%error, "no session of its own");
+    }
+}
+
+/// A build of a batch does not outlive the batch's owner, however that ends: the kernel kills this process, and
+/// the next command puts right what is left.
+fn end_with(owner: u32) -> Result<(), CliError> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| CliError::ours(format!("cannot be tied to the batch: {error}")))?;
+    // It may have died before that.
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    match parent {
+        Some(parent) if parent == owner => Ok(()),
+        _ => Err(CliError::ours("the owner of the batch is gone")),
     }
 }
 

@@ -10,6 +10,14 @@ pub(super) fn open() -> Result<Home, CliError> {
     let home = Home::open()?;
     let report = sweep(&home)?;
     tell(&report);
+    // After its builds.
+    let (ended, problems) = runner_batch::sweep::sweep(&home)?;
+    for id in ended {
+        say(&format!("batch {id} was left by a runner that was killed; it is ended now (FAULT)"));
+    }
+    for problem in problems {
+        say(&format!("warning: cannot put right {problem}"));
+    }
     Ok(home)
 }
 

@@ -4,6 +4,7 @@
 //! exit code and its hint.
 
 mod aws_env;
+mod batch;
 mod builds;
 mod cache;
 mod certificates;
@@ -66,6 +67,8 @@ struct Cli {
 enum Verb {
     /// Run one build
     Run(Box<run_args::RunArgs>),
+    /// Run all builds of a batch
+    Batch(Box<batch::BatchArgs>),
     /// Say what is wrong with a buildspec, without running it
     Check(check::CheckArgs),
     /// Builds known on this machine
@@ -140,7 +143,9 @@ enum Verb {
 pub(crate) fn main() -> ExitCode {
     completions::answer_shell();
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let command = Cli::command().mut_subcommand("run", project::negatable);
+    let command = Cli::command()
+        .mut_subcommand("run", project::negatable)
+        .mut_subcommand("batch", project::negatable);
     let matches = command.try_get_matches_from(&typed);
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
@@ -163,6 +168,7 @@ pub(crate) fn main() -> ExitCode {
 fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
     match verb {
         Verb::Run(args) => run::run(*args, after_verb(typed, "run")),
+        Verb::Batch(args) => batch::batch(*args, after_verb(typed, "batch")),
         Verb::Check(args) => check::check(&args),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Wait(args) => wait::wait(&args),

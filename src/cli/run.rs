@@ -10,11 +10,12 @@ use crate::terminal::{CiSystem, Face, LogFormat, Places, Shown};
 use runner_build::session::SessionOptions;
 use runner_build::{
     self as build, BuildRequest, BuildspecFile, ContainerRequest, Ended, Opened, OutputsRequest,
-    Service, Stub, ValuesRequest,
+    Service, Stub, Unusable, ValuesRequest,
 };
 use runner_core::env::Variables;
 use runner_core::phase::Status;
 use runner_core::plan::{self, BreakAction};
+use runner_core::project::ProjectVariable;
 use runner_core::skip::{Glob, Skips};
 use runner_core::spec::{BuildSpec, Diagnostic, USER_PHASES, UserPhase};
 use runner_engine::image::{Asker, Image, Swap};
@@ -38,6 +39,45 @@ const BREAK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// `typed`: what the options were read from.
 pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
     let (args, extras) = project::with_files(args, typed)?;
+    let (detaches, exits) = (args.detach, args.on_stop == OnStopName::Exit);
+    let Asked { request, spec, home, shown } = ask(args, extras, BuildspecFile::parse)?;
+    if !shown.quiet && spec.as_ref().is_ok_and(|spec| spec.batch.is_some()) {
+        say("not run: batch (all of its builds: runner batch)");
+    }
+    if detaches {
+        super::answer(detach::start(&request)? + "\n")?;
+        return Ok(if spec.is_err() { super::error::USAGE } else { 0 });
+    }
+    let annotations = (shown.system == Some(CiSystem::Github)).then(|| {
+        let BuildRequest { source, buildspec, .. } = &request;
+        let places = Places::at_github(source, buildspec);
+        (places, spec.as_ref().err().cloned().unwrap_or_default())
+    });
+    let shown = Shown { annotations, ..shown };
+    if exits {
+        return on_stop::run(&request, &home, shown);
+    }
+    let opened = Opened::open(&request, spec, &home)?;
+    let rejected = opened.is_rejected();
+    let status = shown_at_terminal(request, opened, home, shown)?;
+    Ok(if rejected { super::error::USAGE } else { of_status(status) })
+}
+
+/// A buildspec as it is read for one build or for a batch.
+pub(super) type Parse =
+    fn(&BuildspecFile, &[ProjectVariable]) -> Result<runner_build::Parsed, Unusable>;
+
+/// What the options come to.
+pub(super) struct Asked {
+    pub(super) request: BuildRequest,
+    /// What the buildspec says, or what is wrong with it, which is told already.
+    pub(super) spec: Result<BuildSpec, Vec<Diagnostic>>,
+    pub(super) home: Home,
+    pub(super) shown: Shown,
+}
+
+/// Resolves options into a request.
+pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, CliError> {
     let source = source(&args.source)?;
     let engine = args.engine.0;
     let traits = engine.traits();
@@ -70,7 +110,7 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         ([], Some(text)) => BuildspecFile::inline(text),
         (words, _) => BuildspecFile::of_command(words),
     };
-    let (spec, warnings) = buildspec.parse(&extras.fetched)?;
+    let (spec, warnings) = parse(&buildspec, &extras.fetched)?;
     print_problems(&buildspec, spec.as_ref().err().unwrap_or(&warnings), args.quiet);
     let project = args.project.clone().unwrap_or_else(|| values::project_of(&source));
     let home = super::home::open()?;
@@ -137,19 +177,11 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         stubs: stubs(args.stub),
         certificates: args.ca_file.as_deref().map(certificates::read).transpose()?,
         hints: !args.no_hints,
+        member: None,
         secondary_sources: args.secondary_source,
         source,
         buildspec,
     };
-    if args.detach {
-        super::answer(detach::start(&request)? + "\n")?;
-        return Ok(if spec.is_err() { super::error::USAGE } else { 0 });
-    }
-    let annotations = (system == Some(CiSystem::Github)).then(|| {
-        let BuildRequest { source, buildspec, .. } = &request;
-        let places = Places::at_github(source, buildspec);
-        (places, spec.as_ref().err().cloned().unwrap_or_default())
-    });
     let shown = Shown {
         format: format(args.log_format),
         quiet: args.quiet,
@@ -157,15 +189,9 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
         ends_pauses: request.limits.break_action == BreakAction::Stop,
         hints: request.hints,
         system,
-        annotations,
+        annotations: None,
     };
-    if args.on_stop == OnStopName::Exit {
-        return on_stop::run(&request, &home, shown);
-    }
-    let opened = Opened::open(&request, spec, &home)?;
-    let rejected = opened.is_rejected();
-    let status = shown_at_terminal(request, opened, home, shown)?;
-    Ok(if rejected { super::error::USAGE } else { of_status(status) })
+    Ok(Asked { request, spec, home, shown })
 }
 
 /// Whose log standard output is.
@@ -310,7 +336,7 @@ fn network(args: &RunArgs, traits: &Traits) -> Result<Network, CliError> {
 }
 
 /// Variables of the command line, the strongest last.
-fn variables(args: &RunArgs) -> Result<Variables, CliError> {
+pub(super) fn variables(args: &RunArgs) -> Result<Variables, CliError> {
     let mut variables = Variables::new();
     if args.proxy {
         let is_proxy = |name: &str| {

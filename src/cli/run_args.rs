@@ -201,6 +201,12 @@ pub(super) struct RunArgs {
     pub(super) quiet: bool,
 }
 
+impl AsRef<RunArgs> for RunArgs {
+    fn as_ref(&self) -> &RunArgs {
+        self
+    }
+}
+
 const EXIT_CODES: &str = "\
 Exit status:
   0  the build succeeded

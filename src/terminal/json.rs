@@ -16,6 +16,8 @@ use std::io::{self, Write};
 /// Writes the lines to `out`.
 pub(crate) struct Json<W: Write + Send> {
     out: io::BufWriter<W>,
+    /// Which build of a batch this is: the first field of each line.
+    tag: String,
     /// The start of a character whose rest has not come yet, by command.
     halves: HashMap<u32, Vec<u8>>,
 }
@@ -37,7 +39,22 @@ struct OutputData<'a> {
 
 impl<W: Write + Send> Json<W> {
     pub(crate) fn new(out: W) -> Self {
-        Json { out: io::BufWriter::with_capacity(64 << 10, out), halves: HashMap::new() }
+        let out = io::BufWriter::with_capacity(64 << 10, out);
+        Json { out, tag: String::new(), halves: HashMap::new() }
+    }
+
+    /// Of a build with this name in its batch.
+    pub(super) fn tagged(out: W, name: &str) -> Self {
+        // Names of builds are letters, digits and underscores.
+        Json { tag: format!("\"child\":\"{name}\","), ..Self::new(out) }
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        let line = plain::json(line);
+        match line.strip_prefix('{') {
+            Some(rest) => writeln!(self.out, "{{{}{rest}", self.tag),
+            None => writeln!(self.out, "{line}"),
+        }
     }
 
     /// Writes what a log has from there on, to its end so far.
@@ -74,7 +91,7 @@ impl<W: Write + Send> Json<W> {
         let base64 = text.is_none().then(|| STANDARD.encode(bytes));
         let data = OutputData { command, text, base64 };
         let body = serde_json::to_string(&OutputLine { r#type: "output", data })?;
-        writeln!(self.out, "{}", plain::json(&event.line_with(&body)?))
+        self.write(&event.line_with(&body)?)
     }
 }
 
@@ -98,7 +115,7 @@ impl<W: Write + Send> Sink for Json<W> {
             }
             _ => {}
         }
-        writeln!(self.out, "{}", plain::json(&event.to_line()?))
+        self.write(&event.to_line()?)
     }
 
     fn caught_up(&mut self) -> io::Result<()> {

@@ -7,6 +7,7 @@
 //! slow one neither slows the build nor the others. All of them see the same events, live or later.
 
 mod annotations;
+mod batch;
 mod codebuild;
 mod editor;
 mod face;
@@ -21,6 +22,7 @@ mod summary;
 mod ways;
 
 pub(crate) use annotations::Places;
+pub(crate) use batch::{BatchFace, ShownBatch};
 pub(crate) use editor::{EditError, edit};
 pub(crate) use face::{Face, LogFormat, Shown};
 pub(crate) use json::Json;

@@ -1,7 +1,7 @@
 //! The buildspecs of the project, run: their first lines say what is to come of them
 //! (buildspecs/README.md).
 
-use crate::common::{Bed, Running, cases, list, outcome, project};
+use crate::common::{Bed, Running, cases, image, list, outcome, project};
 use std::path::PathBuf;
 
 cases! {
@@ -73,7 +73,14 @@ fn valid() {
 }
 
 fn batch() {
-    run_all("batch");
+    for example in Example::all("batch") {
+        let bed = example.bed();
+        bed.write("buildspec.yml", "");
+        let image = format!("rootfs:{}", image("busybox").display());
+        let mut command = bed.command(["batch", "--project", "demo", "--image", &image]);
+        let outcome = outcome(command.args(example.options()).arg(&example.path));
+        example.check(outcome.code, &(outcome.stdout + &outcome.stderr));
+    }
 }
 
 fn debugger() {

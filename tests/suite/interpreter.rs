@@ -214,7 +214,7 @@ fn what_is_not_carried_out_is_named() {
         )
         .code(0)
         .says("buildspec.yml:2:1")
-        .says("buildspec.yml:4:1")
+        .says("not run: batch (all of its builds: runner batch)")
         .says("not collected: artifacts (name a place: --artifacts DIR)")
         .says("`artefacts` is not a key of phases.build");
 }

@@ -4,6 +4,7 @@ mod artifacts;
 mod artifacts_faults;
 mod aws_cli;
 mod bad_input;
+mod batch;
 mod cache;
 mod cache_buckets;
 mod callers;
@@ -119,6 +120,7 @@ fn differing() -> Vec<Case> {
     [
         artifacts::cases(),
         artifacts_faults::cases(),
+        batch::cases(),
         cache::cases(),
         chain::cases(),
         confinement::cases(),

@@ -15,10 +15,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What a buildspec says, or what is wrong with it; and what its author may not have meant.
-pub(crate) type Parsed = (Result<BuildSpec, Vec<Diagnostic>>, Vec<Diagnostic>);
+pub type Parsed = (Result<BuildSpec, Vec<Diagnostic>>, Vec<Diagnostic>);
+
+/// Reads a buildspec's text.
+type Parser = fn(&str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 /// A buildspec that was looked for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BuildspecFile {
     /// As asked for.
     asked: Option<PathBuf>,
@@ -47,6 +50,16 @@ impl BuildspecFile {
             "version": 0.2, "phases": {"build": {"commands": [text.join(" ")]}}
         });
         Self::inline(whole.to_string())
+    }
+
+    /// One that a source names: a path below it, or the text itself where it has lines. It is read from `tree`,
+    /// through no link, which is the source or a copy of it.
+    pub fn named_in(source: &Path, tree: &Path, name: &str) -> Self {
+        if name.contains('\n') {
+            return Self::inline(name.to_owned());
+        }
+        let text = read_below(tree, name);
+        BuildspecFile { asked: Some(name.into()), path: source.join(name), text }
     }
 
     /// Its name in messages.
@@ -88,8 +101,17 @@ impl BuildspecFile {
     /// What it says, or everything that is wrong with it; and what its author may not have meant. `fetched`
     /// are variables of a project, which go before those of the buildspec.
     pub fn parse(&self, fetched: &[ProjectVariable]) -> Result<Parsed, Unusable> {
+        self.parsed(spec::parse, fetched)
+    }
+
+    /// The same, to be run as a batch.
+    pub fn parse_batch(&self, fetched: &[ProjectVariable]) -> Result<Parsed, Unusable> {
+        self.parsed(spec::parse_batch, fetched)
+    }
+
+    fn parsed(&self, parse: Parser, fetched: &[ProjectVariable]) -> Result<Parsed, Unusable> {
         let parsed = match &self.text {
-            Ok(text) => spec::parse(text),
+            Ok(text) => parse(text),
             Err(problem) => Err(vec![problem.clone()]),
         };
         Ok(match parsed {
@@ -157,6 +179,31 @@ fn elsewhere(path: &Path) -> Option<String> {
         true => format!("runner run {first}"),
         false => format!("runner run {first}; there are also {others}"),
     })
+}
+
+/// A file of the source, which could be anything.
+fn read_below(tree: &Path, name: &str) -> Result<String, Diagnostic> {
+    let unreadable = |message: String| Diagnostic::new(Code::Unreadable, Span::default(), message);
+    let plain = Path::new(name)
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
+    if !plain {
+        return Err(unreadable(format!("{name} is not below the source directory"))
+            .hint("name a file of the source"));
+    }
+    let normal: PathBuf = Path::new(name)
+        .components()
+        .filter(|part| matches!(part, std::path::Component::Normal(_)))
+        .collect();
+    let bytes = Dir::top(tree).and_then(|dir| {
+        dir.read_small(normal.as_os_str().as_encoded_bytes(), yaml::MAX_BYTES as u64)
+    });
+    let bytes = bytes.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unreadable(format!("there is no {name} in the source"))
+            .aws(format!("stat {name}: no such file or directory")),
+        _ => unreadable(format!("cannot read {name}: {error}")),
+    })?;
+    yaml::decode(bytes).map_err(|problem| *problem)
 }
 
 fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {

@@ -3,7 +3,7 @@
 //! Used by `build`; the layers go to `core::env`, which decides who wins.
 
 use super::identity::Identity;
-use super::{Build, BuildError, certificates, stubs};
+use super::{Build, BuildError, Member, certificates, stubs};
 use crate::credentials;
 use crate::credentials::Endpoint;
 use crate::driver::Asked;
@@ -85,11 +85,16 @@ impl Build {
             .into_iter()
             .chain(secondary.map(|(id, dir)| (Some(id.clone()), dir)))
             .enumerate()
-            .map(|(number, (id, dir))| BuildSource {
-                id,
-                dir: dir.clone(),
-                target: self.identity.source_place(&places.root, number),
-                facts: source::facts(dir),
+            .map(|(number, (id, dir))| {
+                let frozen = self.request.member.as_ref().map(|member| member.frozen.get(number));
+                let frozen = frozen.flatten();
+                BuildSource {
+                    id,
+                    dir: dir.clone(),
+                    frozen: frozen.map(|frozen| frozen.dir.clone()),
+                    target: self.identity.source_place(&places.root, number),
+                    facts: frozen.map_or_else(|| source::facts(dir), |frozen| frozen.facts.clone()),
+                }
             })
             .collect()
     }
@@ -100,6 +105,13 @@ impl Build {
             Err(_) => Variables::new(),
         };
         let mut managed = managed(&self.identity, &self.request.container.image, sources, places);
+        if let Some(Member { batch, .. }) = &self.request.member {
+            let pairs = [
+                ("CODEBUILD_BATCH_BUILD_IDENTIFIER", batch.identifier.clone()),
+                ("CODEBUILD_BUILD_BATCH_NUMBER", batch.number.to_string()),
+            ];
+            managed.extend(pairs.map(|(name, value)| (name.to_owned(), value)));
+        }
         if let Some((_, stream)) = self.copies().cloudwatch {
             let path = managed.iter_mut().find(|(name, _)| name == "CODEBUILD_LOG_PATH");
             path.into_iter().for_each(|(_, value)| value.clone_from(&stream));
@@ -213,6 +225,8 @@ pub(super) struct BuildSource {
     /// None for the primary one.
     pub(super) id: Option<String>,
     pub(super) dir: PathBuf,
+    /// What the build sees in its stead.
+    pub(super) frozen: Option<PathBuf>,
     pub(super) target: PathBuf,
     pub(super) facts: SourceFacts,
 }
@@ -229,7 +243,7 @@ impl BuildSource {
 
     pub(super) fn mount(self) -> SourceMount {
         SourceMount {
-            dir: self.dir,
+            dir: self.frozen.unwrap_or(self.dir),
             target: self.target,
             extras: self.facts.outside,
             files: self.facts.rewritten,

@@ -18,9 +18,13 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// A new build of a project.
-    pub(super) fn new(home: &Home, project: &str) -> Result<Self, StateError> {
-        let uuid = uuid::Uuid::new_v4();
+    /// A new build of a project. `uuid`: what somebody has chosen for it.
+    pub(super) fn new(
+        home: &Home,
+        project: &str,
+        uuid: Option<uuid::Uuid>,
+    ) -> Result<Self, StateError> {
+        let uuid = uuid.unwrap_or_else(uuid::Uuid::new_v4);
         let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
         Ok(Identity {
             uuid,

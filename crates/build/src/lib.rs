@@ -30,12 +30,14 @@ mod services;
 mod stubs;
 mod written;
 
-pub use buildspec::{BuildspecFile, fingerprint};
+pub use buildspec::{BuildspecFile, Parsed, fingerprint};
 pub use copies::LogsWanted;
 pub use error::BuildError;
 pub use face::{Begun, Face};
 pub use opened::{Opened, Unusable};
-pub use request::{BuildRequest, CacheRequest, ContainerRequest, OutputsRequest, ValuesRequest};
+pub use request::{
+    BuildRequest, CacheRequest, ContainerRequest, Frozen, Member, OutputsRequest, ValuesRequest,
+};
 pub use services::Service;
 pub use stubs::Stub;
 pub use written::WRITTEN;
@@ -59,7 +61,7 @@ use runner_core::spec::Diagnostic;
 use runner_engine::home_tools::HomeTools;
 use runner_engine::image::{Image, Store};
 use runner_engine::leftover::{Folder, Leavings};
-use runner_engine::{ContainerSpec, SourceMount, UserMount};
+use runner_engine::{ContainerSpec, UserMount};
 use runner_folder::events::LogWriter;
 use runner_folder::state::{BuildDir, Home, Meta, Owned, SCHEMA, pid_namespace, prune_old};
 use runner_host::clock;
@@ -68,7 +70,9 @@ use runner_host::signals::Signals;
 use runner_outputs::cache::CacheTo;
 use runner_outputs::{self as outputs, Destinations, Outputs, ReportsWanted, reports};
 use runner_sandbox::GroupPlan;
-use runner_wire::abi::{AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME};
+use runner_wire::abi::{
+    AGENT_NAME, BREAKPOINT_NAME, COMMANDS, CREDENTIAL_NAME, FILES_NAME, SHARD_NAME,
+};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -109,7 +113,8 @@ pub fn run(
     let (watchdog, asked) =
         Watchdog::start(signals, exit_code).map_err(BuildError::io("start a thread"))?;
     runtime::warm(&runtime)?;
-    let identity = Identity::new(&home, &request.project)?;
+    let chosen = request.member.as_ref().map(|member| member.uuid);
+    let identity = Identity::new(&home, &request.project, chosen)?;
     let uuid = identity.uuid.to_string();
     let dir = BuildDir::of(&home, &uuid);
     let traits = request.container.engine.traits();
@@ -248,12 +253,13 @@ impl Build {
         let Environment { sources, loopback_port, secrets, .. } = environment;
         let services = self.services(&inbox, &face.pulls(), &secrets);
         let hosts = services.as_ref().map(|services| services.hosts()).unwrap_or_default();
+        let outputs = self.outputs(&sources);
         let container_spec =
             ContainerSpec { hosts, ..self.container_spec(sources, readonly, loopback_port) };
         let world = World {
             engine: self.engine(&inbox, face.pulls()),
             services: services.clone().map(|services| services as Arc<dyn Beside>),
-            outputs: self.outputs(&container_spec.sources),
+            outputs,
             certificates: self.certificates(),
             container_spec,
             plan,
@@ -347,6 +353,9 @@ impl Build {
         }
         if let Some(pem) = &self.request.certificates {
             certificates::make(pem, readonly)?;
+        if let Some(shard) = self.request.member.as_ref().and_then(|member| member.shard) {
+            let text = format!("{} {}\n", shard.index, shard.count);
+            fs::write(readonly.join(SHARD_NAME), text)?;
         }
         stubs::make(&self.request.stubs, &self.request.source, readonly)?;
         if self.request.buildspec.path_in(&self.request.source).is_none()
@@ -385,6 +394,7 @@ impl Build {
                 cache: self.opened.cache.as_ref().map(CacheTo::facts),
                 session_enabled: request.sessions.is_enabled,
                 privileged: *privileged,
+                batch: request.member.as_ref().map(|member| member.batch.clone()),
                 stubs: request.stubs.iter().map(|stub| stub.name.clone()).collect(),
                 timeout_s: request.limits.timeout.as_secs(),
                 runner_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -435,7 +445,9 @@ impl Build {
         home.chain(self.request.container.mounts.iter().cloned()).collect()
     }
 
-    fn outputs(&self, sources: &[SourceMount]) -> Outputs {
+    fn outputs(&self, sources: &[BuildSource]) -> Outputs {
+        let sources: Vec<(PathBuf, PathBuf)> =
+            sources.iter().map(|source| (source.dir.clone(), source.target.clone())).collect();
         let Opened { artifacts, cache, reports, .. } = &self.opened;
         Outputs {
             artifacts: artifacts.clone(),
@@ -446,7 +458,7 @@ impl Build {
             },
             cache: cache.clone(),
             cache_state: Mutex::default(),
-            leavings: self.opened.leavings(sources),
+            leavings: self.opened.leavings(&sources),
             identity: self.request.values.identity(),
             scratch: self.dir.path().to_path_buf(),
         }

@@ -148,7 +148,8 @@ impl Opened {
     }
 
     /// Where builds with these options leave things in the source, if it is there.
-    pub(super) fn leavings(&self, sources: &[SourceMount]) -> LeavingPlaces {
+    /// Each source with where the build sees it.
+    pub(super) fn leavings(&self, sources: &[(PathBuf, PathBuf)]) -> LeavingPlaces {
         let cache = self.cache.iter().filter_map(|cache| match &cache.store {
             Store::Folder(folder) => Some(folder.clone()),
             Store::Bucket(_) => None,
@@ -160,9 +161,7 @@ impl Opened {
         let live = self.log_file.iter().map(|(path, _)| path.clone());
         let places = still.map(|place| (place, false)).chain(live.map(|place| (place, true)));
         let absolute = |(place, is_live)| Some((std::path::absolute(place).ok()?, is_live));
-        let sources: Vec<_> =
-            sources.iter().map(|source| (source.dir.clone(), source.target.clone())).collect();
-        LeavingPlaces::new(places.filter_map(absolute), &sources)
+        LeavingPlaces::new(places.filter_map(absolute), sources)
     }
 }
 

@@ -8,8 +8,11 @@ use super::copies::LogsWanted;
 use super::stubs::Stub;
 use crate::services::Service;
 use crate::session::SessionOptions;
+use crate::source::SourceFacts;
 use runner_cloud as amazon;
+use runner_core::batch::Shard;
 use runner_core::env::Variables;
+use runner_core::event::BatchMember;
 use runner_core::plan::{Limits, Stops};
 use runner_core::project::ProjectVariable;
 use runner_core::skip::Skips;
@@ -18,9 +21,10 @@ use runner_engine::{Kind, Network, UserMount};
 use runner_outputs::{Destinations, Store};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use uuid::Uuid;
 
 /// One build, as asked for. It is never printed: it holds what is secret.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildRequest {
     pub project: String,
@@ -53,10 +57,37 @@ pub struct BuildRequest {
     /// Whether failures are advised on.
     #[serde(default)]
     pub hints: bool,
+    /// The batch it belongs to.
+    #[serde(default)]
+    pub member: Option<Member>,
+}
+
+/// What a build has of the batch that it belongs to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// The second half of the build's id, which the batch has chosen.
+    pub uuid: Uuid,
+    pub batch: BatchMember,
+    /// The process that owns the batch: the build does not outlive it.
+    pub owner: u32,
+    /// Copies of the sources that all builds of the batch see, the primary one first.
+    pub frozen: Vec<Frozen>,
+    /// Which part of the tests is its.
+    pub shard: Option<Shard>,
+}
+
+/// A source as it was when the batch began.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frozen {
+    pub dir: PathBuf,
+    /// What there was to say of it then.
+    pub facts: SourceFacts,
 }
 
 /// What the build runs in.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerRequest {
     /// What runs it.
@@ -80,7 +111,7 @@ pub struct ContainerRequest {
 }
 
 /// What the build's variables are made of.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValuesRequest {
     /// Those that go before all others.
@@ -96,7 +127,7 @@ pub struct ValuesRequest {
 }
 
 /// Where what the build leaves goes.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputsRequest {
     pub artifacts: Option<Destinations>,
@@ -202,6 +233,13 @@ mod tests {
             }],
             certificates: Some("PEM".to_owned()),
             hints: true,
+            member: Some(Member {
+                uuid: Uuid::nil(),
+                batch: BatchMember::default(),
+                owner: 1,
+                frozen: vec![Frozen { dir: "/copy".into(), facts: SourceFacts::default() }],
+                shard: Some(Shard { index: 1, count: 2 }),
+            }),
         }
     }
 
@@ -215,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_overlooked() -> serde_json::Result<()> {
-        for group in ["/container", "/values", "/outputs", "/sessions", ""] {
+        for group in ["/container", "/values", "/outputs", "/sessions", "/member", ""] {
             let mut sent = serde_json::to_value(request())?;
             let fields = sent.pointer_mut(group).and_then(Value::as_object_mut).expect("a group");
             fields.insert("hold".to_owned(), json!(true));

@@ -7,10 +7,11 @@
 
 use runner_host::beneath::{Dir, kind};
 use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// A source directory's facts; all empty where it is no git work tree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFacts {
     /// The commit it stands at.
     pub commit: Option<String>,

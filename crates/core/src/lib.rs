@@ -10,6 +10,8 @@
 //! 4. [`event`] is what everybody else sees, in the words of [`phase`]; [`timeline`] folds events into
 //!    a [`view`] and a [`summary`], [`record`] turns that state into AWS's Build record.
 //!
+//! Above the way: [`batch`] says which builds a batch has, which may start, and what they come to.
+//!
 //! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
 //! which variable wins, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
 //! runtimes, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
@@ -22,6 +24,7 @@
 
 pub mod arn;
 pub mod artifact;
+pub mod batch;
 pub mod debug;
 pub mod env;
 pub mod event;

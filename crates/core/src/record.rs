@@ -48,6 +48,8 @@ pub struct Build {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reports: Vec<Report>,
     pub debug_session: DebugSession,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub build_batch_arn: Option<String>,
     /// Not AWS's: what people have done to the build.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub interventions: Vec<InterventionRecord>,
@@ -309,6 +311,7 @@ pub fn record(view: &BuildView) -> Build {
             session_enabled: facts.session_enabled,
             session_target: facts.session_enabled.then(|| format!("codebuild:{}", facts.uuid)),
         },
+        build_batch_arn: facts.batch.as_ref().map(|batch| batch.arn.clone()),
         skipped: u32::try_from(view.skipped.len()).unwrap_or(u32::MAX),
         stubs: facts.stubs.clone(),
         notices: view

@@ -31,6 +31,7 @@ pub mod pasta;
 mod process;
 mod relay;
 pub mod toolbox;
+pub mod tree;
 pub mod unseen;
 pub mod users;
 

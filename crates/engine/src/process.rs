@@ -8,21 +8,19 @@ use super::container::{InitContainer, Own};
 use super::freezing::Freezing;
 use super::init::InitClient;
 use super::leftover::Record;
+use super::tree::copy_tree;
 use super::unseen::Unseen;
 use super::{
     Container, ContainerSpec, Engine, EngineError, Fut, Note, Recorder, SourceMount, Teller, limits,
 };
-use runner_host::beneath::{self, Dir, join, kind};
 use runner_sandbox::{Groups, Sandbox};
 use runner_wire::abi::COMMANDS;
-use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps};
-use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Where a build expects its directories.
 pub(super) const USUAL: &str = "/codebuild";
@@ -138,7 +136,7 @@ fn prepare(spec: &ContainerSpec) -> io::Result<()> {
         symlink(spec.readonly.join("bin").join(name), bin.join(name))?;
     }
     for (number, source) in spec.sources.iter().enumerate() {
-        copy_tree(&source.dir, &source.target, &spec.unseen)?;
+        whole(&source.dir, &source.target, &spec.unseen)?;
         let place = root.join("output").join(format!("repository{number}"));
         copy_repositories(source, &place, &spec.unseen)?;
     }
@@ -151,7 +149,7 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Unseen) -> io:
     let mut places = Vec::new();
     for (number, from) in source.extras.iter().enumerate() {
         let to = place.join(number.to_string());
-        copy_tree(from, &to, unseen)?;
+        whole(from, &to, unseen)?;
         places.push((from, to));
     }
     for (path, text) in &source.files {
@@ -171,99 +169,7 @@ fn copy_repositories(source: &SourceMount, place: &Path, unseen: &Unseen) -> io:
     Ok(())
 }
 
-/// Copies a source: files and links with their times, directories and files with their modes; not our own
-/// state in it, and not what goes while it is copied, as an editor's files and git's locks do.
-fn copy_tree(from: &Path, to: &Path, unseen: &Unseen) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    let top = Dir::top(from)?;
-    let (mut pending, mut modes) = (vec![Vec::new()], Vec::new());
-    while let Some(path) = pending.pop() {
-        let listed = top.open(&path).and_then(|here| Ok((here.entries()?, here)));
-        let (entries, here) = match listed {
-            Err(error) if !path.is_empty() && error.kind() == io::ErrorKind::NotFound => continue,
-            listed => listed?,
-        };
-        for beneath::Entry { name, .. } in entries {
-            let path = join(&path, &name);
-            let below = Path::new(OsStr::from_bytes(&path));
-            let (source, target) = (from.join(below), to.join(below));
-            if unseen.is(&source) {
-                continue;
-            }
-            match copy_one(&here, &name, &target) {
-                Ok(Some(mode)) => {
-                    modes.push((target, mode));
-                    pending.push(path);
-                }
-                Ok(None) => {}
-                Err(_) if here.look(&name).is_ok_and(|there| there.is_none()) => {
-                    // There may be the beginning of a copy.
-                    let _ = fs::remove_file(&target);
-                }
-                Err(error) => {
-                    let text = format!("cannot copy {}: {error}", source.display());
-                    return Err(io::Error::other(text));
-                }
-            }
-        }
-    }
-    // Last: a directory may be closed to writing.
-    modes.into_iter().try_for_each(|(dir, mode)| fs::set_permissions(dir, mode))
-}
-
-/// Copies one thing; of a directory, which is empty yet, the mode it is to have.
-fn copy_one(here: &Dir, name: &[u8], to: &Path) -> io::Result<Option<Permissions>> {
-    let there = here.stat(name)?;
-    let mode = Permissions::from_mode(there.st_mode & 0o7777);
-    match kind(&there) {
-        FileType::Directory => return fs::create_dir(to).map(|()| Some(mode)),
-        FileType::Symlink => symlink(OsStr::from_bytes(&here.read_link(name)?), to)?,
-        FileType::RegularFile => {
-            let mut file = here.file(name)?;
-            let mut copy = fs::File::create_new(to)?;
-            io::copy(&mut file, &mut copy)?;
-            copy.set_permissions(mode)?;
-        }
-        _ => return Ok(None),
-    }
-    // What `make`, for one, goes by.
-    let nanoseconds = i64::try_from(there.st_mtime_nsec).unwrap_or(0);
-    let time = Timespec { tv_sec: there.st_mtime, tv_nsec: nanoseconds };
-    let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    #[test]
-    fn a_source_in_which_files_come_and_go() -> io::Result<()> {
-        let bed = tempfile::tempdir()?;
-        let (from, unseen) = (bed.path().join("from"), Unseen::of(&bed.path().join("state")));
-        fs::create_dir(&from)?;
-        fs::write(from.join("kept"), "as it was")?;
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let coming_and_going = scope.spawn(|| -> io::Result<()> {
-                while !is_over.load(Ordering::Relaxed) {
-                    fs::write(from.join("lock"), "")?;
-                    fs::remove_file(from.join("lock"))?;
-                    fs::create_dir(from.join("dir"))?;
-                    fs::remove_dir(from.join("dir"))?;
-                }
-                Ok(())
-            });
-            let copied = (0..200).try_for_each(|number| {
-                let to = bed.path().join(number.to_string());
-                copy_tree(&from, &to, &unseen)?;
-                assert_eq!(fs::read_to_string(to.join("kept"))?, "as it was");
-                Ok(())
-            });
-            is_over.store(true, Ordering::Relaxed);
-            coming_and_going.join().map_err(|_| io::ErrorKind::Other)?.and(copied)
-        })
-    }
+/// A copy that lacks nothing.
+fn whole(from: &Path, to: &Path, unseen: &Unseen) -> io::Result<()> {
+    copy_tree(from, to, unseen, &AtomicBool::new(false), &mut |_, error| Err(error))
 }

@@ -5,10 +5,10 @@
 
 use crate::abi::{
     AGENT_NAME, BREAKPOINT_NAME, CONTAINER_NAME, CREDENTIAL_NAME, FILES_NAME, HASH_FILES_NAME,
-    REAPER_NAME, RELAY_NAME, RESUME_NAME,
+    REAPER_NAME, RELAY_NAME, RESUME_NAME, TESTS_RUN_NAME,
 };
 use crate::strings::Strings;
-use crate::{agent, credential, files, hash_files, pid1, relay, shim, sys};
+use crate::{agent, credential, files, hash_files, pid1, relay, shim, sys, tests_run};
 
 /// The program.
 ///
@@ -33,6 +33,9 @@ pub(crate) unsafe extern "C" fn start_on_stack(stack: *const usize) -> ! {
     }
     if name == HASH_FILES_NAME.as_bytes() {
         sys::exit(hash_files::run(arguments, variables))
+    }
+    if name == TESTS_RUN_NAME.as_bytes() {
+        sys::exit(tests_run::run(path, arguments, &variables))
     }
     if name == CREDENTIAL_NAME.as_bytes() {
         sys::exit(credential::run(arguments, variables))

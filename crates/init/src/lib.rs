@@ -5,7 +5,7 @@
 //! that cargo lints, documents and tests them. The engine uses [`abi`] to talk to PID 1; everything
 //! else here runs inside the container only.
 //!
-//! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, `codebuild-hash-files`,
+//! By `argv[0]` it is `codebuild-breakpoint`, `codebuild-resume`, `codebuild-hash-files`, `codebuild-tests-run`,
 //! `git-credential-helper`, `runner-files`, `runner-agent`, `runner-relay`, a reaper or, under any other
 //! name, PID 1.
 #![cfg_attr(not(test), no_std)]
@@ -28,6 +28,7 @@ mod mem;
 mod outbox;
 mod path;
 mod pid1;
+mod place;
 mod relay;
 mod request;
 mod sha256;
@@ -36,6 +37,7 @@ mod sockets;
 mod still;
 mod strings;
 mod sys;
+mod tests_run;
 mod tree;
 
 /// The program as an ELF file: static, 64-bit, without an interpreter.

@@ -5,6 +5,7 @@
 
 use crate::abi::{SHIM_SOCKET, shim};
 use crate::digits;
+use crate::place;
 use crate::strings::Strings;
 use crate::sys::{self, Errno, Fd, POLLIN, Pages, PollFd};
 
@@ -68,13 +69,7 @@ pub(crate) fn resume() -> i32 {
 
 /// The socket lies beside the directory of this program, however deep and under whatever name.
 fn connect() -> Option<Fd> {
-    let mut path = [0; PATH_MAX];
-    let length = sys::own_path(&mut path).ok()?;
-    let own = path.get(..length)?;
-    let bin = own.iter().rposition(|&byte| byte == b'/')?;
-    let above = own[..bin].iter().rposition(|&byte| byte == b'/')?;
-    path[above.max(1)] = 0;
-    let place = sys::open_place(&path[..=above.max(1)]).ok()?;
+    let place = place::above_own()?;
     // By way of the descriptor: a socket's address takes no more than 107 bytes.
     let mut address = [0; 64];
     let mut at = 0;

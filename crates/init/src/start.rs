@@ -20,6 +20,7 @@ mod mem;
 mod outbox;
 mod path;
 mod pid1;
+mod place;
 mod relay;
 mod request;
 mod sha256;
@@ -28,6 +29,7 @@ mod sockets;
 mod still;
 mod strings;
 mod sys;
+mod tests_run;
 mod tree;
 use entry::start_on_stack;
 

@@ -14,6 +14,11 @@ impl Strings {
     pub(crate) unsafe fn new(array: *const usize) -> Self {
         Strings(array)
     }
+
+    /// The array itself, from where it has not been read yet.
+    pub(crate) fn as_ptr(&self) -> *const usize {
+        self.0
+    }
 }
 
 impl Iterator for Strings {

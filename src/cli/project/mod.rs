@@ -59,9 +59,9 @@ pub(super) struct Extras {
 /// The options alone, for reading them again.
 #[derive(Parser)]
 #[command(name = "runner run")]
-struct Again {
+struct Again<A: Args> {
     #[command(flatten)]
-    args: RunArgs,
+    args: A,
 }
 
 /// An option of a file.
@@ -86,11 +86,15 @@ struct Reading {
 }
 
 /// The options as typed, which `words` are after the verb, joined by those of the project files.
-pub(super) fn with_files(args: RunArgs, typed: &[OsString]) -> Result<(RunArgs, Extras), CliError> {
+pub(super) fn with_files<A: Args + AsRef<RunArgs>>(
+    asked: A,
+    typed: &[OsString],
+) -> Result<(A, Extras), CliError> {
+    let args = asked.as_ref();
     let mut extras = Extras::default();
     let mut words: Vec<OsString> = Vec::new();
     let mut json = args.project_json.clone();
-    if let Some(toml) = find(&args)? {
+    if let Some(toml) = find(args)? {
         let reading = read_toml(toml, &mut extras)?;
         let is_trusted = trust::check(&reading, args.trust_project)?;
         let names_image = reading.settings.iter().any(|setting| setting.key == "image");
@@ -106,26 +110,27 @@ pub(super) fn with_files(args: RunArgs, typed: &[OsString]) -> Result<(RunArgs, 
                 let text = word.to_string_lossy().into_owned();
                 json = text.split_once('=').map(|(_, path)| PathBuf::from(path));
             }
-            if !word.is_empty() && !is_typed_already(&args, &key, &word) {
+            if !word.is_empty() && !is_typed_already(args, &key, &word) {
                 words.push(word);
             }
         }
     }
     if let Some(path) = json {
         // Its user has named it, or trusts the file that names it.
-        let of_project = codebuild::read(&path, &args, &mut extras)?;
+        let of_project = codebuild::read(&path, args, &mut extras)?;
         let names_image = |word: &OsString| word.to_string_lossy().starts_with("--image=");
         extras.is_image_untrusted &= !of_project.iter().any(names_image);
         words.extend(of_project);
     }
     if words.is_empty() {
-        return Ok((args, extras));
+        return Ok((asked, extras));
     }
     let typed = typed.iter().cloned();
     let all = [OsString::from("runner run")].into_iter().chain(words).chain(typed);
-    let matches = negatable(<Again as clap::CommandFactory>::command()).try_get_matches_from(all);
+    let matches =
+        negatable(<Again<A> as clap::CommandFactory>::command()).try_get_matches_from(all);
     let again =
-        matches.and_then(|matches| <Again as clap::FromArgMatches>::from_arg_matches(&matches));
+        matches.and_then(|matches| <Again<A> as clap::FromArgMatches>::from_arg_matches(&matches));
     // Each has been read by itself; together they may still contradict each other.
     let again = again.map_err(|error| CliError::usage(sentence(&error)))?;
     Ok((again.args, extras))

@@ -52,6 +52,9 @@ pub struct BuildFacts {
     /// Programs that stand-ins take the place of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stubs: Vec<String>,
+    /// The batch it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchMember>,
     /// How long it may run, in seconds.
     pub timeout_s: u64,
     /// Version of the program that runs it.
@@ -69,6 +72,17 @@ pub struct BuildspecFacts {
     /// be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<String>,
+}
+
+/// A build's place in a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchMember {
+    /// AWS's long name for the batch.
+    pub arn: String,
+    /// Number of the batch in its project.
+    pub number: u64,
+    /// Name of the build in it.
+    pub identifier: String,
 }
 
 /// A source beside the primary one.

@@ -19,20 +19,32 @@ pub mod yaml;
 
 pub use diagnostic::{Code, Diagnostic, Few, Place, Severity, Span};
 pub use model::{
-    Artifact, Artifacts, Batch, BatchBuilds, BatchMatrix, BatchTask, BuildSpec, Cache, Command,
-    OnFailure, PhaseSpec, Proxy, ReportGroup, Retry, Runtime, SecretReference, SecretVariable,
-    SecretVersion, Shell, USER_PHASES, UserPhase, Variable, Version,
+    Artifact, Artifacts, Axis, Batch, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings,
+    BatchTask, BuildSpec, Cache, Command, Dimension, OnFailure, PhaseSpec, Proxy, ReportGroup,
+    Retry, Runtime, SecretReference, SecretVariable, SecretVersion, Shell, USER_PHASES, UserPhase,
+    Variable, Version, Written,
 };
 pub use schema::schema;
 pub use unset::{Unset, unset};
-pub use validate::{is_identifier, secret_reference};
+pub use validate::{MOST_BUILDS, is_identifier, secret_reference};
 
-/// Reads a buildspec's text. Warnings come along in file order.
+use validate::Purpose;
+
+/// Reads a buildspec's text, to be run as one build. Warnings come along in file order.
 ///
 /// # Errors
 /// Every problem found, errors and warnings, in file order.
 pub fn parse(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
-    read(source, |_, _, _| ())
+    read(source, Purpose::Build, |_, _, _| ())
+}
+
+/// As [`parse`], to be run as a batch: it need not have phases where each of its builds has a buildspec of
+/// its own.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn parse_batch(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
+    read(source, Purpose::Batch, |_, _, _| ())
 }
 
 /// As [`parse`], with warnings of what a sound buildspec does otherwise than its author may think.
@@ -40,20 +52,24 @@ pub fn parse(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnosti
 /// # Errors
 /// As for [`parse`].
 pub fn check(source: &str) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
-    read(source, lint::lint)
+    read(source, Purpose::Check, lint::lint)
 }
 
 /// Who looks at a buildspec that has been found sound.
 type Look = fn(&BuildSpec, &yaml::Node, &mut Vec<Diagnostic>);
 
-fn read(source: &str, look: Look) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
+fn read(
+    source: &str,
+    purpose: Purpose,
+    look: Look,
+) -> Result<(BuildSpec, Vec<Diagnostic>), Vec<Diagnostic>> {
     let yaml::Document { root: node, next } =
         yaml::parse(source).map_err(|problem| vec![*problem])?;
     let mut problems = Vec::new();
     if let Some(span) = next {
         problems.push(more_documents(source, span));
     }
-    let spec = judge(&node, &mut problems);
+    let spec = judge(&node, purpose, &mut problems);
     if let Some(spec) = &spec {
         look(spec, &node, &mut problems);
     }
@@ -74,7 +90,7 @@ fn more_documents(source: &str, span: Span) -> Diagnostic {
     Diagnostic::new(Code::MoreDocuments, span, message).hint(hint)
 }
 
-fn judge(node: &yaml::Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
+fn judge(node: &yaml::Node, purpose: Purpose, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
     if node.value == yaml::Value::Null {
         let span = Span::new(1, 1, 1);
         problems.push(
@@ -87,7 +103,7 @@ fn judge(node: &yaml::Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec>
     if !matches!(node.value, yaml::Value::Mapping(_)) {
         return None;
     }
-    validate::validate(node, problems)
+    validate::validate(node, purpose, problems)
 }
 
 #[cfg(test)]
@@ -146,7 +162,7 @@ mod tests {
     fn every_key_comes_into_the_model() {
         let (spec, warnings) = parse(include_str!("every_key.yml")).expect("is sound");
         let told: Vec<_> = warnings.iter().map(|w| (w.span.line, w.code.name())).collect();
-        assert_eq!(told, [(15, "not-supported-yet"), (18, "not-supported-yet")]);
+        assert_eq!(told, [(15, "not-supported-yet")]);
         assert_eq!(spec.run_as.as_deref(), Some("builder"));
         assert_eq!(spec.parameters[0].value, "/app/token");
         assert_eq!(spec.secrets[0].secret.json_key.as_deref(), Some("password"));
@@ -167,6 +183,9 @@ mod tests {
             panic!("{:?}", spec.batch)
         };
         assert_eq!(tasks[1].depend_on, ["one"]);
+        let own = &tasks[0].settings;
+        assert_eq!(own.image.as_ref().map(|image| image.span.line), Some(27));
+        assert_eq!((own.privileged, own.debug_session), (Some(false), true));
     }
 
     #[test]

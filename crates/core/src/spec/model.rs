@@ -177,12 +177,7 @@ pub enum BatchBuilds {
     /// One for each combination.
     Matrix(BatchMatrix),
     /// So many, among which tests are shared out.
-    Fanout {
-        /// How many.
-        parallelism: u32,
-        /// Whether one may fail.
-        ignore_failure: bool,
-    },
+    Fanout(BatchFanout),
 }
 
 /// One build of a list or graph.
@@ -190,37 +185,88 @@ pub enum BatchBuilds {
 pub struct BatchTask {
     /// Its name in the batch.
     pub identifier: String,
-    /// Its buildspec; the current one where it is absent.
-    pub buildspec: Option<String>,
-    /// Whether sessions are enabled.
-    pub debug_session: bool,
     /// Builds that must have ended before.
     pub depend_on: Vec<String>,
     /// Whether the batch goes on as if it had succeeded.
     pub ignore_failure: bool,
-    /// Its image.
-    pub image: Option<String>,
-    /// Its compute type.
-    pub compute_type: Option<String>,
-    /// Its variables.
-    pub variables: Vec<Variable>,
+    /// What is its own.
+    pub settings: BatchSettings,
     /// Its place in the file.
     pub span: Span,
 }
 
-/// Dimensions of a matrix.
+/// What a build of a batch has that others have not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Its buildspec; the current one where it is absent.
+    pub buildspec: Option<Written>,
+    /// Whether sessions are enabled.
+    pub debug_session: bool,
+    /// Its image.
+    pub image: Option<Written>,
+    /// Its compute type.
+    pub compute_type: Option<Written>,
+    /// Its environment type.
+    pub environment_type: Option<Written>,
+    /// Whether its container is privileged.
+    pub privileged: Option<bool>,
+    /// Its variables.
+    pub variables: Vec<Variable>,
+}
+
+/// A text of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// As it stands there.
+    pub text: String,
+    /// Its place in the file.
+    pub span: Span,
+}
+
+/// Dimensions of a matrix, and what all of its builds have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchMatrix {
     /// Whether one may fail.
     pub ignore_failure: bool,
-    /// Buildspecs.
-    pub buildspecs: Vec<String>,
-    /// Images.
-    pub images: Vec<String>,
-    /// Compute types.
-    pub compute_types: Vec<String>,
-    /// Values of variables.
-    pub variables: Vec<(String, Vec<String>)>,
+    /// The environment type.
+    pub environment_type: Option<Written>,
+    /// Whether containers are privileged.
+    pub privileged: Option<bool>,
+    /// In the order of the file.
+    pub dimensions: Vec<Dimension>,
+}
+
+/// What the builds of a matrix differ in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dimension {
+    /// Of what.
+    pub axis: Axis,
+    /// The values there are.
+    pub values: Vec<Written>,
+}
+
+/// What a dimension of a matrix gives values to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// The buildspec.
+    Buildspec,
+    /// The image.
+    Image,
+    /// The compute type.
+    ComputeType,
+    /// A variable.
+    Variable(String),
+}
+
+/// Builds among which tests are shared out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchFanout {
+    /// How many.
+    pub parallelism: u32,
+    /// Whether one may fail.
+    pub ignore_failure: bool,
+    /// What all of them have.
+    pub settings: BatchSettings,
 }
 
 /// Version of the language.

@@ -5,7 +5,7 @@
 //! is one that comes behind a file that is sourced.
 
 use super::diagnostic::Span;
-use super::model::{BatchBuilds, BuildSpec, Command, UserPhase};
+use super::model::{Axis, BatchBuilds, BuildSpec, Command, UserPhase};
 use super::shell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,13 +87,19 @@ fn declared(spec: &BuildSpec) -> BTreeSet<String> {
     names.extend(spec.secrets.iter().map(|known| known.name.clone()));
     match spec.batch.as_ref().map(|batch| &batch.builds) {
         Some(BatchBuilds::Tasks(tasks)) => {
-            let known = tasks.iter().flat_map(|task| &task.variables);
+            let known = tasks.iter().flat_map(|task| &task.settings.variables);
             names.extend(known.map(|known| known.name.clone()));
         }
         Some(BatchBuilds::Matrix(matrix)) => {
-            names.extend(matrix.variables.iter().map(|(name, _)| name.clone()));
+            names.extend(matrix.dimensions.iter().filter_map(|dimension| match &dimension.axis {
+                Axis::Variable(name) => Some(name.clone()),
+                Axis::Buildspec | Axis::Image | Axis::ComputeType => None,
+            }));
         }
-        Some(BatchBuilds::Fanout { .. }) | None => {}
+        Some(BatchBuilds::Fanout(fanout)) => {
+            names.extend(fanout.settings.variables.iter().map(|known| known.name.clone()));
+        }
+        None => {}
     }
     names
 }

@@ -4,7 +4,10 @@
 //! builds/<uuid>/     one folder a build (`build_dir`)
 //! live/<uuid>        a name for each build that may still run, so that looking for those does not
 //!                    cost more with every build of the past
+//! batches/<uuid>/    one folder a batch (`batch_dir`)
+//! live-batches/<uuid>  the same as live/, for them
 //! counters/<project> number of the project's last build
+//! batch-counters/<project>  number of its last batch
 //! caches             folders of caches that builds have used, each ended by NUL
 //! images/            unpacked root file systems
 //! signing-key        by which caches are known that this user's runner has made (`signing_key`)
@@ -231,25 +234,36 @@ impl Home {
 
     /// The next number of a project's builds, from 1.
     pub fn next_number(&self, project: &str) -> Result<u64, StateError> {
-        let path = self.counters().join(project);
-        let count = || -> io::Result<u64> {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)?;
-            users::give(&path)?;
-            // Two builds of one project may start at once.
-            file.lock()?;
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            let number = text.trim().parse::<u64>().unwrap_or(0) + 1;
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(format!("{number}\n").as_bytes())?;
-            Ok(number)
-        };
-        count().map_err(|error| StateError::new("count a build in", &path, error))
+        count_in(&self.counters(), project)
     }
+
+    /// The next number of a project's batches, from 1.
+    pub fn next_batch_number(&self, project: &str) -> Result<u64, StateError> {
+        let counters = self.root.join("batch-counters");
+        make_private(&counters).map_err(|error| StateError::new("make", &counters, error))?;
+        count_in(&counters, project)
+    }
+}
+
+fn count_in(counters: &Path, project: &str) -> Result<u64, StateError> {
+    let path = counters.join(project);
+    let count = || -> io::Result<u64> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)?;
+        users::give(&path)?;
+        // Two builds of one project may start at once.
+        file.lock()?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let number = text.trim().parse::<u64>().unwrap_or(0) + 1;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(format!("{number}\n").as_bytes())?;
+        Ok(number)
+    };
+    count().map_err(|error| StateError::new("count a build in", &path, error))
 }

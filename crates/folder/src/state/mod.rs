@@ -1,8 +1,9 @@
-//! What is kept on disk: the state folder and one folder a build.
+//! What is kept on disk: the state folder, one folder a build and one a batch.
 //!
 //! A build's folder is the truth about it (docs/architecture.md): who holds its lock owns it, its
 //! files tell the rest. Used by `build` for the build it runs, by `cli` for all others.
 
+mod batch_dir;
 mod build_dir;
 mod changes;
 mod home;
@@ -12,6 +13,7 @@ mod retention;
 mod serving;
 mod signing_key;
 
+pub use batch_dir::{BatchDir, OwnedBatch, listed_batches, prune_old_batches};
 pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
 pub use changes::{Changes, Waited};
 pub use home::{Home, StateError};

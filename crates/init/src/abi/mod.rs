@@ -51,6 +51,10 @@ pub const RESUME_NAME: &str = "codebuild-resume";
 
 /// File name (`argv[0]`) that makes the program hash files.
 pub const HASH_FILES_NAME: &str = "codebuild-hash-files";
+/// File name (`argv[0]`) that makes the program run a build's part of the tests.
+pub const TESTS_RUN_NAME: &str = "codebuild-tests-run";
+/// The file in `/codebuild/readonly` that says which part that is: its number and how many there are.
+pub const SHARD_NAME: &str = "shard";
 /// File name (`argv[0]`) that makes the program answer git.
 pub const CREDENTIAL_NAME: &str = "git-credential-helper";
 /// File name (`argv[0]`) that makes the program read and write files for the runner (see [`files`]).
@@ -58,7 +62,7 @@ pub const FILES_NAME: &str = "runner-files";
 /// File name (`argv[0]`) that makes the program what an image's entrypoint runs.
 pub const AGENT_NAME: &str = "runner-agent";
 /// The commands of a build, in the directory that comes last in its PATH.
-pub const COMMANDS: [&str; 3] = [BREAKPOINT_NAME, RESUME_NAME, HASH_FILES_NAME];
+pub const COMMANDS: [&str; 4] = [BREAKPOINT_NAME, RESUME_NAME, HASH_FILES_NAME, TESTS_RUN_NAME];
 /// Variable with what the program answers git: lines of `https://USER:PASSWORD@HOST`.
 pub const GIT_CREDENTIALS: &str = "CODEBUILD_GIT_CREDENTIALS";
 

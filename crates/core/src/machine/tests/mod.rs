@@ -96,6 +96,7 @@ fn facts() -> BuildFacts {
         logs: Default::default(),
         session_enabled: true,
         privileged: false,
+        batch: None,
         stubs: Vec::new(),
         timeout_s: 60,
         runner_version: String::new(),

@@ -1,27 +1,63 @@
-//! `batch`: the builds of a batch build, looked at though not run.
+//! `batch`: the builds of a batch build.
+//!
+//! What is wrong in any case is told whoever reads the file ([`batch`]); what stands in the way of a batch
+//! only, when it is read as one ([`check`]).
 
 use super::super::diagnostic::{Code, Diagnostic};
-use super::super::model::{Batch, BatchBuilds, BatchMatrix, BatchTask};
+use super::super::model::{
+    Axis, Batch, BatchBuilds, BatchFanout, BatchMatrix, BatchSettings, BatchTask, Dimension,
+    Written,
+};
 use super::super::read::{At, Text};
-use super::{env, is_identifier, strings};
-use std::collections::{HashMap, HashSet};
+use super::super::shape::nearest;
+use super::{env, graph, is_identifier, strings};
+use std::collections::HashSet;
+
+/// The most builds of a batch.
+pub const MOST_BUILDS: usize = 100;
 
 /// The ways to name builds, of which a batch has one.
-const TYPES: [&str; 4] = ["build-list", "build-graph", "build-matrix", "build-fanout"];
+const KINDS: [&str; 4] = ["build-list", "build-graph", "build-matrix", "build-fanout"];
+/// What CodeBuild calls the build by which a batch gets its source.
+const RESERVED: &str = "DOWNLOAD_SOURCE";
+const COMPUTE_TYPES: [&str; 12] = [
+    "BUILD_GENERAL1_SMALL",
+    "BUILD_GENERAL1_MEDIUM",
+    "BUILD_GENERAL1_LARGE",
+    "BUILD_GENERAL1_XLARGE",
+    "BUILD_GENERAL1_2XLARGE",
+    "BUILD_LAMBDA_1GB",
+    "BUILD_LAMBDA_2GB",
+    "BUILD_LAMBDA_4GB",
+    "BUILD_LAMBDA_8GB",
+    "BUILD_LAMBDA_10GB",
+    "ATTRIBUTE_BASED_COMPUTE",
+    "CUSTOM_INSTANCE_TYPE",
+];
+/// Environment types that are as good as this machine.
+const TYPES_HERE: [&str; 3] = ["LINUX_CONTAINER", "LINUX_GPU_CONTAINER", "LINUX_EC2"];
+const TYPES_ELSEWHERE: [&str; 9] = [
+    "WINDOWS_CONTAINER",
+    "ARM_CONTAINER",
+    "WINDOWS_SERVER_2019_CONTAINER",
+    "WINDOWS_SERVER_2022_CONTAINER",
+    "LINUX_LAMBDA_CONTAINER",
+    "ARM_LAMBDA_CONTAINER",
+    "ARM_EC2",
+    "WINDOWS_EC2",
+    "MAC_ARM",
+];
+
+/// The kinds of builds that are written.
+fn kinds(map: At<'_>) -> Vec<&'static str> {
+    KINDS.into_iter().filter(|name| map.get(name).is_there()).collect()
+}
 
 pub(super) fn batch(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Batch> {
     if !map.is_there() {
         return None;
     }
-    problems.push(
-        Diagnostic::new(
-            Code::NotSupportedYet,
-            map.span(),
-            "`batch` is not carried out by this version",
-        )
-        .hint("the phases of this file run as one build"),
-    );
-    let written: Vec<&str> = TYPES.into_iter().filter(|name| map.get(name).is_there()).collect();
+    let written = kinds(map);
     if let [_, second, ..] = written.as_slice() {
         let message =
             format!("a batch has one kind of builds, and here are {}", written.join(", "));
@@ -30,24 +66,25 @@ pub(super) fn batch(map: At<'_>, problems: &mut Vec<Diagnostic>) -> Option<Batch
     let Some(&kind) = written.first() else {
         problems.push(
             Diagnostic::new(Code::MissingKey, map.span(), "`batch` names no builds")
-                .hint(format!("it needs one of {}", TYPES.join(", "))),
+                .hint(format!("it needs one of {}", KINDS.join(", "))),
         );
         return None;
     };
     let at = map.get(kind);
     let builds = match kind {
         "build-matrix" => BatchBuilds::Matrix(matrix(at, problems)),
-        "build-fanout" => BatchBuilds::Fanout {
+        "build-fanout" => BatchBuilds::Fanout(BatchFanout {
             parallelism: at.get("parallelism").string().and_then(|n| n.parse().ok()).unwrap_or(1),
             ignore_failure: at.get("ignore-failure").flag().unwrap_or(false),
-        },
-        _ => BatchBuilds::Tasks(tasks(at, problems)),
+            settings: settings(at, problems),
+        }),
+        _ => BatchBuilds::Tasks(tasks(at, kind == "build-graph", problems)),
     };
     let fast_fail = map.get("fast-fail").flag().unwrap_or(false);
     Some(Batch { fast_fail, builds, span: map.span() })
 }
 
-fn tasks(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
+fn tasks(list: At<'_>, is_graph: bool, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
     let mut tasks: Vec<BatchTask> = Vec::new();
     let mut waits: Vec<(String, Text)> = Vec::new();
     let mut seen = HashSet::new();
@@ -65,84 +102,233 @@ fn tasks(list: At<'_>, problems: &mut Vec<Diagnostic>) -> Vec<BatchTask> {
             let message = format!("there is another build `{}` in this batch", identifier.text);
             problems.push(Diagnostic::new(Code::BadValue, identifier.span, message));
         }
-        let environment = item.get("env");
-        if environment.get("fleet").is_there() && environment.get("compute-type").is_there() {
-            let message = "`fleet` and `compute-type` exclude each other";
-            problems.push(Diagnostic::new(
-                Code::BadValue,
-                environment.get("fleet").span(),
-                message,
-            ));
-        }
-        let depend_on = item.get("depend-on").texts();
+        let depend_on = if is_graph { item.get("depend-on").texts() } else { Vec::new() };
         waits.extend(depend_on.iter().map(|name| (identifier.text.clone(), name.clone())));
         tasks.push(BatchTask {
             span: identifier.span,
             identifier: identifier.text,
-            buildspec: item.get("buildspec").string(),
-            debug_session: item.get("debug-session").flag().unwrap_or(false),
             depend_on: strings(depend_on),
             ignore_failure: item.get("ignore-failure").flag().unwrap_or(false),
-            image: environment.get("image").string(),
-            compute_type: environment.get("compute-type").string(),
-            variables: env::variables(
-                [environment.get("variables"), environment.get("")],
-                problems,
-            ),
+            settings: settings(item, problems),
         });
     }
-    check_graph(&tasks, &waits, problems);
+    graph::check(&seen, &waits, problems);
     tasks
 }
 
-/// Names that nobody has, and builds that wait for each other.
-fn check_graph(tasks: &[BatchTask], waits: &[(String, Text)], problems: &mut Vec<Diagnostic>) {
-    let names: HashSet<&str> = tasks.iter().map(|task| task.identifier.as_str()).collect();
-    for (_, name) in waits.iter().filter(|(_, name)| !names.contains(name.text.as_str())) {
-        let message = format!("there is no build `{}` in this batch", name.text);
-        problems.push(Diagnostic::new(Code::BadValue, name.span, message));
+/// What a build has of its own.
+fn settings(map: At<'_>, problems: &mut Vec<Diagnostic>) -> BatchSettings {
+    let environment = map.get("env");
+    if environment.get("fleet").is_there() && environment.get("compute-type").is_there() {
+        let message = "`fleet` and `compute-type` exclude each other";
+        problems.push(Diagnostic::new(Code::BadValue, environment.get("fleet").span(), message));
     }
-    // Builds that wait for nobody can run, and then those that have waited for these only; what is left
-    // in the end never can.
-    let mut waiting: HashMap<&str, Vec<&str>> = HashMap::new();
-    let mut left: HashMap<&str, usize> = names.iter().map(|name| (*name, 0)).collect();
-    for (task, name) in waits.iter().filter(|(_, name)| names.contains(name.text.as_str())) {
-        waiting.entry(&name.text).or_default().push(task);
-        *left.entry(task).or_default() += 1;
-    }
-    let mut ready: Vec<&str> =
-        left.iter().filter(|(_, n)| **n == 0).map(|(name, _)| *name).collect();
-    while let Some(name) = ready.pop() {
-        left.remove(name);
-        for task in waiting.remove(name).unwrap_or_default() {
-            let Some(waits_for) = left.get_mut(task) else { continue };
-            *waits_for -= 1;
-            if *waits_for == 0 {
-                ready.push(task);
-            }
-        }
-    }
-    let in_circle = |(task, name): &&(String, Text)| {
-        left.contains_key(task.as_str()) && left.contains_key(name.text.as_str())
-    };
-    if let Some((task, name)) = waits.iter().find(in_circle) {
-        let message = format!("`{task}` waits for `{}`, which waits for it in turn", name.text);
-        problems.push(Diagnostic::new(Code::BadValue, name.span, message));
+    BatchSettings {
+        buildspec: written(map.get("buildspec")),
+        debug_session: map.get("debug-session").flag().unwrap_or(false),
+        image: written(environment.get("image")),
+        compute_type: written(environment.get("compute-type")),
+        environment_type: written(environment.get("type")),
+        privileged: environment.get("privileged-mode").flag(),
+        variables: env::variables([environment.get("variables"), environment.get("")], problems),
     }
 }
 
+fn written(at: At<'_>) -> Option<Written> {
+    at.text().map(|Text { text, span, .. }| Written { text, span })
+}
+
 fn matrix(map: At<'_>, problems: &mut Vec<Diagnostic>) -> BatchMatrix {
-    let dynamic = map.get("dynamic");
-    let environment = dynamic.get("env");
-    let variables = environment.get("variables").entries().into_iter();
+    let all = map.get("static");
+    let mut dimensions = Vec::new();
+    for (name, at) in map.get("dynamic").entries() {
+        match name.text.as_str() {
+            "buildspec" => dimensions.extend(dimension(Axis::Buildspec, at)),
+            "env" => {
+                for (name, at) in at.entries() {
+                    match name.text.as_str() {
+                        "image" => dimensions.extend(dimension(Axis::Image, at)),
+                        "compute-type" => dimensions.extend(dimension(Axis::ComputeType, at)),
+                        "variables" => {
+                            let known = at.entries().into_iter();
+                            let known = known.filter(|(name, _)| env::check_name(name, problems));
+                            dimensions.extend(
+                                known.filter_map(|(name, at)| {
+                                    dimension(Axis::Variable(name.text), at)
+                                }),
+                            );
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
     BatchMatrix {
-        ignore_failure: map.get("static").get("ignore-failure").flag().unwrap_or(false),
-        buildspecs: strings(dynamic.get("buildspec").texts()),
-        images: strings(environment.get("image").texts()),
-        compute_types: strings(environment.get("compute-type").texts()),
-        variables: variables
-            .filter(|(name, _)| env::check_name(name, problems))
-            .map(|(name, values)| (name.text, strings(values.texts())))
-            .collect(),
+        ignore_failure: all.get("ignore-failure").flag().unwrap_or(false),
+        environment_type: written(all.get("env").get("type")),
+        privileged: all.get("env").get("privileged-mode").flag(),
+        dimensions,
+    }
+}
+
+/// A key without a value counts as absent.
+fn dimension(axis: Axis, at: At<'_>) -> Option<Dimension> {
+    let values = at.texts().into_iter().map(|Text { text, span, .. }| Written { text, span });
+    at.is_there().then(|| Dimension { axis, values: values.collect() })
+}
+
+/// What keeps the document from being run as a batch. `has_phases`: whether a build can use this file itself.
+pub(super) fn check(
+    document: At<'_>,
+    has_phases: bool,
+    is_wanted: bool,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let map = document.get("batch");
+    if !map.is_there() {
+        if is_wanted {
+            let message = "this buildspec has no `batch`";
+            problems.push(
+                Diagnostic::new(Code::MissingKey, super::FILE, message)
+                    .hint("run it as one build: runner run"),
+            );
+        }
+        return;
+    }
+    let Some(&kind) = kinds(map).first() else { return };
+    let at = map.get(kind);
+    let mut look = Look { has_phases, problems };
+    let count = match kind {
+        "build-matrix" => look.matrix(at),
+        "build-fanout" => {
+            look.settings(at, at.get("parallelism"));
+            at.get("parallelism").string().and_then(|text| text.parse().ok()).unwrap_or(1)
+        }
+        _ => {
+            for item in at.items() {
+                look.settings(item, item.get("identifier"));
+                if let Some(name) = item.get("identifier").text().filter(|it| it.text == RESERVED) {
+                    look.bad(name.span, format!("CodeBuild keeps `{RESERVED}` for itself"));
+                }
+            }
+            at.items().count() as u64
+        }
+    };
+    let span = at.span();
+    match count {
+        0 => look.bad(span, "a batch without a build".to_owned()),
+        count if count > MOST_BUILDS as u64 => {
+            look.bad(
+                span,
+                format!("here are {count} builds, and a batch has {MOST_BUILDS} at most"),
+            );
+        }
+        _ => {}
+    }
+}
+
+struct Look<'p> {
+    has_phases: bool,
+    problems: &'p mut Vec<Diagnostic>,
+}
+
+impl Look<'_> {
+    fn bad(&mut self, span: super::Span, message: String) {
+        self.problems.push(Diagnostic::new(Code::BadValue, span, message));
+    }
+
+    /// What a build has of its own. `at`: where the build as a whole is meant.
+    fn settings(&mut self, map: At<'_>, at: At<'_>) {
+        self.buildspecs(map.get("buildspec"), at);
+        let environment = map.get("env");
+        self.compute_types(environment.get("compute-type"));
+        self.environment_type(environment.get("type"));
+        let fleet = environment.get("fleet");
+        if fleet.is_there() {
+            let message = "`fleet` has no effect: this machine runs the build";
+            self.problems.push(Diagnostic::new(Code::NoEffect, fleet.span(), message));
+        }
+    }
+
+    /// How many builds there are of it.
+    fn matrix(&mut self, map: At<'_>) -> u64 {
+        let all = map.get("static").get("env");
+        for name in ["image", "compute-type", "variables"] {
+            let at = all.get(name);
+            if at.is_there() {
+                let message = format!("`{name}` has no effect in `static`");
+                self.problems.push(
+                    Diagnostic::new(Code::NoEffect, at.span(), message)
+                        .hint(format!("write it in `dynamic`, as a list: env, {name}")),
+                );
+            }
+        }
+        self.environment_type(all.get("type"));
+        let dynamic = map.get("dynamic");
+        let environment = dynamic.get("env");
+        self.buildspecs(dynamic.get("buildspec"), map);
+        self.compute_types(environment.get("compute-type"));
+        let own =
+            [dynamic.get("buildspec"), environment.get("image"), environment.get("compute-type")];
+        let variables = environment.get("variables").entries();
+        let all = own.into_iter().chain(variables.into_iter().map(|(_, at)| at));
+        let mut count: u64 = 1;
+        for at in all.filter(|at| at.is_there()) {
+            match at.texts().len() as u64 {
+                0 => self.bad(at.span(), "no values, and so no builds".to_owned()),
+                values => count = count.saturating_mul(values),
+            }
+        }
+        count
+    }
+
+    fn buildspecs(&mut self, named: At<'_>, at: At<'_>) {
+        for Text { text, span, .. } in named.texts() {
+            if text.starts_with("arn:") || text.starts_with("s3://") {
+                let message =
+                    format!("the buildspec is an object on S3 ({text}), which is not fetched");
+                self.problems.push(Diagnostic::new(Code::NotRunnable, span, message));
+            }
+        }
+        if !self.has_phases && !named.is_there() {
+            let message = "a build of this buildspec, which has no `phases`";
+            self.problems.push(
+                Diagnostic::new(Code::MissingKey, at.span(), message)
+                    .hint("name its buildspec: `buildspec: FILE`; or give this one `phases`"),
+            );
+        }
+    }
+
+    fn compute_types(&mut self, at: At<'_>) {
+        for Text { text, span, .. } in at.texts() {
+            if !COMPUTE_TYPES.contains(&text.as_str()) {
+                self.unknown("compute type", &text, span, &COMPUTE_TYPES);
+            }
+        }
+    }
+
+    fn environment_type(&mut self, at: At<'_>) {
+        let Some(Text { text, span, .. }) = at.text() else { return };
+        if TYPES_HERE.contains(&text.as_str()) {
+            return;
+        }
+        if TYPES_ELSEWHERE.contains(&text.as_str()) {
+            let message = format!("this machine has no {text}");
+            self.problems.push(Diagnostic::new(Code::NotRunnable, span, message));
+            return;
+        }
+        let known: Vec<&str> = TYPES_HERE.into_iter().chain(TYPES_ELSEWHERE).collect();
+        self.unknown("environment type", &text, span, &known);
+    }
+
+    fn unknown(&mut self, what: &str, text: &str, span: super::Span, known: &[&'static str]) {
+        let problem = Diagnostic::new(Code::BadValue, span, format!("there is no {what} `{text}`"))
+            .aws(format!("Invalid {what}"));
+        self.problems.push(match nearest(text, known.iter().copied()) {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None => problem,
+        });
     }
 }

@@ -5,9 +5,11 @@
 
 mod batch;
 mod env;
+mod graph;
 mod outputs;
 mod phases;
 
+pub use batch::MOST_BUILDS;
 pub use env::secret_reference;
 
 use super::diagnostic::{Code, Diagnostic, Span};
@@ -18,8 +20,23 @@ use super::yaml::Node;
 /// Where the file as a whole is meant.
 const FILE: Span = Span::new(1, 1, 1);
 
+/// What a buildspec is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// One build; `batch` means nothing to it.
+    Build,
+    /// A batch.
+    Batch,
+    /// To say what is wrong with it.
+    Check,
+}
+
 /// Judges the document. `None` where no buildspec comes of it.
-pub(super) fn validate(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<BuildSpec> {
+pub(super) fn validate(
+    node: &Node,
+    purpose: Purpose,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<BuildSpec> {
     let document = At::root(node);
     let version = version(document.get("version").text().as_ref(), problems);
     let old = document.get("environment_variables");
@@ -34,8 +51,13 @@ pub(super) fn validate(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Bu
         );
     }
     let written = document.get("phases");
-    if !written.is_written() || written.entries().is_empty() && !document.get("batch").is_there() {
-        missing_phases(document, problems);
+    let has_phases = !written.entries().is_empty();
+    let is_batch = document.get("batch").is_there();
+    if !written.is_written() || !has_phases && !is_batch {
+        missing_phases(document, purpose, problems);
+    }
+    if purpose != Purpose::Build {
+        batch::check(document, has_phases, purpose == Purpose::Batch, problems);
     }
     let env = document.get("env");
     Some(BuildSpec {
@@ -85,15 +107,18 @@ fn version(written: Option<&Text>, problems: &mut Vec<Diagnostic>) -> Option<Ver
     }
 }
 
-fn missing_phases(document: At<'_>, problems: &mut Vec<Diagnostic>) {
+fn missing_phases(document: At<'_>, purpose: Purpose, problems: &mut Vec<Diagnostic>) {
     let (batch, phases) = (document.get("batch"), document.get("phases"));
     problems.push(if batch.is_there() {
+        if purpose != Purpose::Build {
+            return;
+        }
         Diagnostic::new(
             Code::NotRunnable,
             batch.span(),
             "this buildspec is for batch builds only: it has no `phases`",
         )
-        .hint("run the buildspec of one of its builds")
+        .hint("run all of its builds: runner batch")
     } else {
         let (span, message) = match phases.is_written() {
             true => (phases.span(), "`phases` is empty"),

@@ -1,0 +1,178 @@
+//! One build of a batch: `runner __build` in a process that does not outlive the owner, and the thread that
+//! follows its log.
+
+use runner_build::{BuildRequest, sweep};
+use runner_core::phase::Status;
+use runner_folder::events::Follower;
+use runner_folder::state::{BuildDir, Changes, Home};
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Deserialize;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+
+/// Most bytes of an answer.
+const MAX_ANSWER: u64 = 1 << 20;
+/// What the program exits with where it has failed itself.
+const OURS: u8 = 3;
+
+/// Something has happened to a build.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Refused(usize, Refusal),
+    Grown(usize),
+    Paused(usize),
+    Resumed(usize),
+    Ended {
+        at: usize,
+        status: Status,
+        code: u8,
+    },
+    /// Somebody wants the batch to end.
+    Stop,
+}
+
+/// Why a build has not begun.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Refusal {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+    pub(crate) hints: Vec<String>,
+}
+
+/// What is said of a request.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Started {},
+    Failed(Refusal),
+}
+
+/// A build's process.
+pub(crate) struct Process {
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Stops the build; told again, at once.
+    pub(crate) fn stop(&self) {
+        // One that has ended needs no stop.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+    }
+}
+
+/// A build that is followed.
+pub(crate) struct Followed {
+    pub(crate) at: usize,
+    pub(crate) home: Home,
+    pub(crate) dir: BuildDir,
+    pub(crate) has_grown: Arc<AtomicBool>,
+    pub(crate) inbox: Sender<Message>,
+}
+
+/// Starts a build, and follows it. Called on the thread that lives as long as the owner: the kernel ends the
+/// build when the thread ends that has started it.
+pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<Process> {
+    let mut command = Command::new("/proc/self/exe");
+    // A request holds values: it is in memory alone.
+    let memory = rustix::fs::memfd_create("request", MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(memory);
+    file.write_all(&serde_json::to_vec(request)?)?;
+    file.seek(SeekFrom::Start(0))?;
+    let child = command.arg("__build").stdin(file).stdout(Stdio::piped()).spawn()?;
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+    let name = format!("build {}", followed.at);
+    std::thread::Builder::new().name(name).spawn(move || followed.follow(child))?;
+    Ok(Process { pidfd: pidfd? })
+}
+
+impl Followed {
+    fn follow(self, mut child: Child) {
+        let refusal = match self.answer(&mut child) {
+            Some(Answer::Started {}) => {
+                self.watch();
+                None
+            }
+            Some(Answer::Failed(refusal)) => Some(refusal),
+            None => None,
+        };
+        let exit = child.wait();
+        let code = exit.ok().and_then(|exit| exit.code()).and_then(|code| u8::try_from(code).ok());
+        // A signal has ended it.
+        let mut code = code.unwrap_or(OURS);
+        let mut status = self.status();
+        if status == Status::Succeeded && code != 0 {
+            status = Status::Fault;
+        }
+        if status == Status::Fault && code == 0 {
+            code = OURS;
+        }
+        if let Some(refusal) = refusal {
+            code = refusal.code;
+            self.send(Message::Refused(self.at, refusal));
+        }
+        self.send(Message::Ended { at: self.at, status, code });
+    }
+
+    fn send(&self, message: Message) {
+        // An owner that hears no more has ended.
+        let _ = self.inbox.send(message);
+    }
+
+    fn answer(&self, child: &mut Child) -> Option<Answer> {
+        let mut line = String::new();
+        let stdout = child.stdout.take()?;
+        BufReader::new(stdout.take(MAX_ANSWER)).read_line(&mut line).ok()?;
+        serde_json::from_str(&line).ok()
+    }
+
+    /// Follows the log until the build's process has let go of it.
+    fn watch(&self) {
+        // Without it the end is seen, and pauses are not.
+        let Ok(changes) = Changes::of_build(self.dir.path(), self.dir.listing()) else { return };
+        let mut log: Option<Follower> = None;
+        let (mut is_paused, mut last) = (false, None);
+        loop {
+            if log.is_none() {
+                log = Follower::open(&self.dir).ok();
+            }
+            let view = log.as_mut().and_then(|log| log.catch_up().ok().flatten());
+            let paused = view.is_some_and(|view| !view.paused.is_empty());
+            if paused != is_paused {
+                is_paused = paused;
+                self.send(match paused {
+                    true => Message::Paused(self.at),
+                    false => Message::Resumed(self.at),
+                });
+            }
+            let seen = view.map(|view| view.last_event);
+            let has_changed = seen != last;
+            last = seen;
+            if has_changed && !self.has_grown.swap(true, Ordering::AcqRel) {
+                self.send(Message::Grown(self.at));
+            }
+            // Whoever has just written lives.
+            if !has_changed && !self.dir.is_owned() || changes.wait(None).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// How it has ended.
+    fn status(&self) -> Status {
+        let read = || self.dir.record().ok().flatten().map(|record| record.build_status);
+        if let Some(status) = read() {
+            return status;
+        }
+        // It was killed; what it has left is put right now, so that its record is there when the batch's is.
+        if let Err(error) = sweep::sweep(&self.home) {
+            tracing::debug!(%error, "a build that was killed is not put right");
+        }
+        read().unwrap_or(Status::Fault)
+    }
+}

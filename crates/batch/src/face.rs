@@ -1,0 +1,46 @@
+//! What a batch tells whoever shows it. None of it may block: the owner starts and stops builds.
+
+use runner_core::batch::BatchPlan;
+use runner_core::phase::Status;
+use runner_folder::state::{BuildDir, Home};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A batch whose builds are about to start.
+pub struct Begun<'a> {
+    /// `<project>:<uuid>`.
+    pub id: &'a str,
+    pub plan: &'a BatchPlan,
+    pub home: &'a Home,
+}
+
+/// A build that is under way.
+#[derive(Clone)]
+pub struct Started {
+    /// `<project>:<uuid>`.
+    pub id: String,
+    pub uuid: String,
+    pub dir: BuildDir,
+    /// Whether its log has grown since this was last cleared; whoever reads it clears it first.
+    pub has_grown: Arc<AtomicBool>,
+}
+
+/// Who shows a batch. Builds are meant by their place in the plan.
+pub trait Face {
+    fn begin(&mut self, begun: &Begun<'_>);
+
+    fn started(&mut self, at: usize, started: Started);
+
+    /// Its log has grown.
+    fn grown(&mut self, at: usize);
+
+    /// It has not begun, for this reason.
+    fn refused(&mut self, at: usize, message: &str, hints: &[String]);
+
+    fn ended(&mut self, at: usize, status: Status);
+
+    /// It never runs.
+    fn left(&mut self, at: usize);
+
+    fn finish(&mut self, status: Status);
+}

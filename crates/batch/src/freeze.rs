@@ -1,0 +1,51 @@
+//! The sources as all builds of a batch see them: copied once, and each build has a layer of its own above.
+
+use runner_build::source;
+use runner_build::{BuildRequest, Frozen};
+use runner_engine::tree::copy_tree;
+use runner_engine::unseen::Unseen;
+use runner_folder::state::{BatchDir, Home};
+use runner_host::private::make_private;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+/// Copies of a request's sources, the primary one first.
+pub(crate) struct Sources {
+    pub(crate) frozen: Vec<Frozen>,
+    /// What the caller may not read, which is not in them.
+    pub(crate) left_out: Vec<PathBuf>,
+}
+
+/// Copies them. Ends early, with [`io::ErrorKind::Interrupted`], when `stop` is set.
+pub(crate) fn freeze(
+    request: &BuildRequest,
+    home: &Home,
+    dir: &BatchDir,
+    stop: &AtomicBool,
+) -> io::Result<Sources> {
+    let unseen = Unseen::of(home.root());
+    let secondary = request.secondary_sources.iter().map(|(_, source)| source);
+    let mut sources = Sources { frozen: Vec::new(), left_out: Vec::new() };
+    make_private(&dir.sources())?;
+    for (number, from) in [&request.source].into_iter().chain(secondary).enumerate() {
+        let to = dir.sources().join(number.to_string());
+        let mut facts = source::facts(from);
+        // As in AWS: whichever branch was meant, its builds are of one commit.
+        if facts.commit.is_some() {
+            facts.branch = None;
+        }
+        let left_out = &mut sources.left_out;
+        let mut failed = |path: &std::path::Path, error: io::Error| match error.kind() {
+            // A build of this user could not read it either.
+            io::ErrorKind::PermissionDenied => {
+                left_out.push(from.join(path));
+                Ok(())
+            }
+            _ => Err(error),
+        };
+        copy_tree(from, &to, &unseen, stop, &mut failed)?;
+        sources.frozen.push(Frozen { dir: to, facts });
+    }
+    Ok(sources)
+}

@@ -1,0 +1,17 @@
+//! The owner of a batch: starts its builds as `core::batch` says, each in a process of its own, and leaves a record.
+//!
+//! Everything here is synchronous: one loop takes what happens from one channel (`owner`), one thread a build
+//! follows its log (`child`), and nothing waits for whoever shows it (`face`).
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
+
+pub mod sweep;
+
+mod child;
+mod face;
+mod freeze;
+mod owner;
+
+pub use face::{Begun, Face, Started};
+pub use owner::{BatchError, BatchRequest, ChildRequest, Over, run};

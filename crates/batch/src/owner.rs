@@ -1,0 +1,347 @@
+//! The loop: what happens goes into the machine, and what comes out is done.
+
+use crate::child::{self, Followed, Message, Process};
+use crate::face::{Begun, Face, Started};
+use crate::freeze::{Sources, freeze};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runner_build::{BuildRequest, BuildspecFile, Frozen, Member};
+use runner_core::arn::arn;
+use runner_core::batch::{BatchFacts, BatchMachine, BatchPlan, BuildBatch, Effect, Input, Stand};
+use runner_core::event::BatchMember;
+use runner_core::phase::Status;
+use runner_folder::state::{BatchDir, BuildDir, Home, OwnedBatch, StateError, prune_old_batches};
+use runner_host::clock;
+use runner_host::named::Named;
+use runner_host::signals::Signals;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant, SystemTime};
+use uuid::Uuid;
+
+/// What a batch is asked for with.
+pub struct BatchRequest {
+    pub plan: BatchPlan,
+    /// In the order of the plan.
+    pub children: Vec<ChildRequest>,
+    /// How many builds may run at once.
+    pub most: usize,
+    /// How long all of it may take.
+    pub timeout: Duration,
+    /// What is known of it; who it is is found here.
+    pub facts: BatchFacts,
+    /// A file that gets the final record.
+    pub build_json: Option<PathBuf>,
+}
+
+/// What one of its builds is asked for with, but for what the batch gives it.
+pub struct ChildRequest {
+    pub request: BuildRequest,
+    /// A buildspec of its own: a path in the source, or the text itself.
+    pub buildspec: Option<String>,
+}
+
+/// A batch that is over.
+#[derive(Debug)]
+pub struct Over {
+    pub status: Status,
+    /// What the builds have exited with that say something of the batch.
+    pub codes: Vec<u8>,
+    /// What has not become of it as it should have.
+    pub warnings: Vec<String>,
+}
+
+/// Why there is no batch, or none that ends as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("cannot copy the source for the batch: {0}")]
+    Source(#[source] io::Error),
+    #[error("--build-json: cannot write {}: {error}", path.display())]
+    BuildJson { path: PathBuf, error: io::Error },
+    #[error("stopped before the first build")]
+    Stopped,
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+/// Runs a batch to its end.
+///
+/// `signals`: what ends it, [`STOPS`] listened for before any thread has started, that of the face included.
+///
+/// [`STOPS`]: runner_host::signals::STOPS
+pub fn run(
+    request: BatchRequest,
+    home: &Home,
+    signals: Signals,
+    face: &mut dyn Face,
+) -> Result<Over, BatchError> {
+    let record = match &request.build_json {
+        None => None,
+        Some(path) => Some(
+            Named::open(path)
+                .map_err(|error| BatchError::BuildJson { path: path.clone(), error })?,
+        ),
+    };
+    let (sender, inbox) = mpsc::channel();
+    let stop = Arc::new(AtomicBool::new(false));
+    hear(signals, sender.clone(), Arc::clone(&stop))
+        .map_err(|error| BatchError::Io("start a thread", error))?;
+    let uuid = Uuid::new_v4().to_string();
+    let (dir, owned) = BatchDir::create(home, &uuid)?;
+    let batch = Batch::new(request, home, dir.clone(), owned, uuid)?;
+    let result = batch.run(face, &sender, &inbox, &stop, record.as_ref());
+    if let Err(error) = dir.retire() {
+        tracing::warn!(%error, "the batch's copy of the source stays");
+    }
+    prune_old_batches(home, SystemTime::now());
+    result
+}
+
+/// Turns signals into messages.
+fn hear(signals: Signals, inbox: Sender<Message>, stop: Arc<AtomicBool>) -> io::Result<()> {
+    let run = move || {
+        loop {
+            let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            let polled = poll(&mut ready, PollTimeout::NONE);
+            while signals.next().is_some() {
+                stop.store(true, Ordering::Release);
+                if inbox.send(Message::Stop).is_err() {
+                    return;
+                }
+            }
+            if polled.is_err_and(|errno| errno != nix::errno::Errno::EINTR) {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(run).map(drop)
+}
+
+/// A batch whose folder exists.
+struct Batch<'h> {
+    home: &'h Home,
+    dir: BatchDir,
+    /// Held to the end: letting go says that the batch is over.
+    _owned: OwnedBatch,
+    facts: BatchFacts,
+    machine: BatchMachine,
+    children: Vec<ChildRequest>,
+    uuids: Vec<Uuid>,
+    processes: Vec<Option<Process>>,
+    codes: Vec<u8>,
+    deadline: Instant,
+    warnings: Vec<String>,
+}
+
+impl<'h> Batch<'h> {
+    fn new(
+        request: BatchRequest,
+        home: &'h Home,
+        dir: BatchDir,
+        owned: OwnedBatch,
+        uuid: String,
+    ) -> Result<Self, BatchError> {
+        let BatchRequest { plan, children, most, timeout, mut facts, .. } = request;
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        let project = facts.project.clone();
+        facts.number = home.next_batch_number(&project)?;
+        facts.arn = arn("codebuild", &format!("build-batch/{project}:{uuid}"));
+        facts.initiator = user.map_or_else(|| "unknown".to_owned(), |user| user.name);
+        facts.asked = clock::wall();
+        facts.batch_timeout_s = timeout.as_secs();
+        facts.uuid = uuid;
+        let uuids: Vec<Uuid> = children.iter().map(|_| Uuid::new_v4()).collect();
+        let name = |uuid: &Uuid| arn("codebuild", &format!("build/{project}:{uuid}"));
+        let arns = uuids.iter().map(name).collect();
+        Ok(Batch {
+            home,
+            dir,
+            _owned: owned,
+            machine: BatchMachine::new(plan, arns, most, facts.asked),
+            facts,
+            processes: children.iter().map(|_| None).collect(),
+            codes: vec![0; children.len()],
+            children,
+            uuids,
+            deadline: Instant::now() + timeout,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn run(
+        mut self,
+        face: &mut dyn Face,
+        sender: &Sender<Message>,
+        inbox: &Receiver<Message>,
+        stop: &AtomicBool,
+        record: Option<&Named>,
+    ) -> Result<Over, BatchError> {
+        // Before the first build: whoever finds a dead batch learns from it which builds it had.
+        self.write_record();
+        let frozen = self.freeze(stop)?;
+        let id = format!("{}:{}", self.facts.project, self.facts.uuid);
+        face.begin(&Begun { id: &id, plan: self.machine.plan(), home: self.home });
+        let mut effects = self.machine.begin(clock::wall());
+        let status = loop {
+            let mut finished = None;
+            for effect in effects {
+                match effect {
+                    Effect::Start(at) => self.start(at, &frozen, face, sender),
+                    Effect::Stop(at) => {
+                        if let Some(process) = &self.processes[at] {
+                            process.stop();
+                        }
+                    }
+                    Effect::Finish(status) => finished = Some(status),
+                }
+            }
+            self.write_record();
+            if let Some(status) = finished {
+                break status;
+            }
+            effects = self.next(face, inbox);
+        };
+        face.finish(status);
+        if let Some(file) = record {
+            let batch = BuildBatch::of(&self.facts, &self.machine);
+            let written = serde_json::to_vec_pretty(&batch).map_err(io::Error::from);
+            if let Err(error) = written.and_then(|text| file.write(&text)) {
+                self.warnings.push(format!("cannot write {}: {error}", file.path().display()));
+            }
+        }
+        let counting = (0..self.codes.len()).filter(|at| self.machine.counts(*at));
+        let codes = counting.map(|at| self.codes[at]).collect();
+        Ok(Over { status, codes, warnings: self.warnings })
+    }
+
+    fn freeze(&mut self, stop: &AtomicBool) -> Result<Vec<Frozen>, BatchError> {
+        let Some(first) = self.children.first() else { return Ok(Vec::new()) };
+        let Sources { frozen, left_out } = freeze(&first.request, self.home, &self.dir, stop)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::Interrupted => BatchError::Stopped,
+                _ => BatchError::Source(error),
+            })?;
+        self.facts.resolved_source_version =
+            frozen.first().and_then(|frozen| frozen.facts.commit.clone());
+        if let Some(path) = left_out.first() {
+            let others = match left_out.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            self.warnings.push(format!(
+                "not in the source that the builds saw, because you may not read it: {}{others}",
+                path.display()
+            ));
+        }
+        Ok(frozen)
+    }
+
+    /// Starts a build.
+    fn start(
+        &mut self,
+        at: usize,
+        frozen: &[Frozen],
+        face: &mut dyn Face,
+        sender: &Sender<Message>,
+    ) {
+        let uuid = self.uuids[at];
+        let planned = &self.machine.plan().builds[at];
+        let member = Member {
+            uuid,
+            batch: BatchMember {
+                arn: self.facts.arn.clone(),
+                number: self.facts.number,
+                identifier: planned.identifier.clone(),
+            },
+            owner: std::process::id(),
+            frozen: frozen.to_vec(),
+            shard: planned.shard,
+        };
+        let child = &mut self.children[at];
+        if let (Some(name), Some(tree)) = (&child.buildspec, frozen.first()) {
+            child.request.buildspec =
+                BuildspecFile::named_in(&child.request.source, &tree.dir, name);
+        }
+        child.request.member = Some(member);
+        let dir = BuildDir::of(self.home, &uuid.to_string());
+        let has_grown = Arc::new(AtomicBool::new(false));
+        let followed = Followed {
+            at,
+            home: self.home.clone(),
+            dir: dir.clone(),
+            has_grown: Arc::clone(&has_grown),
+            inbox: sender.clone(),
+        };
+        match child::start(&child.request, followed) {
+            Ok(process) => {
+                let id = format!("{}:{uuid}", self.facts.project);
+                self.processes[at] = Some(process);
+                face.started(at, Started { id, uuid: uuid.to_string(), dir, has_grown });
+            }
+            Err(error) => {
+                face.refused(at, &format!("cannot start its process: {error}"), &[]);
+                let ended = Message::Ended { at, status: Status::Fault, code: 3 };
+                // The loop takes it from there, as it takes every end.
+                let _ = sender.send(ended);
+            }
+        }
+        // The values in it are needed no more.
+        self.children[at].request.values.variables.clear();
+    }
+
+    /// Waits for something to happen; what follows from it.
+    fn next(&mut self, face: &mut dyn Face, inbox: &Receiver<Message>) -> Vec<Effect> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let input = match inbox.recv_timeout(left) {
+            Ok(Message::Grown(at)) => {
+                face.grown(at);
+                return Vec::new();
+            }
+            Ok(Message::Refused(at, refusal)) => {
+                face.refused(at, &refusal.message, &refusal.hints);
+                return Vec::new();
+            }
+            Ok(Message::Paused(at)) => Input::Paused(at),
+            Ok(Message::Resumed(at)) => Input::Resumed(at),
+            Ok(Message::Ended { at, status, code }) => {
+                self.codes[at] = code;
+                self.processes[at] = None;
+                face.ended(at, status);
+                Input::Ended(at, status)
+            }
+            Ok(Message::Stop) => Input::Stop,
+            Err(RecvTimeoutError::Timeout) => {
+                // Not again.
+                self.deadline = Instant::now() + Duration::from_secs(365 * 24 * 3600);
+                Input::TimeIsUp
+            }
+            // The loop holds a sender.
+            Err(RecvTimeoutError::Disconnected) => Input::Stop,
+        };
+        let is_left = |machine: &BatchMachine, at| machine.stand(at) == Some(Stand::Left);
+        let before: Vec<bool> =
+            (0..self.codes.len()).map(|at| is_left(&self.machine, at)).collect();
+        let effects = self.machine.apply(input, clock::wall());
+        for (at, was_left) in before.into_iter().enumerate() {
+            if !was_left && is_left(&self.machine, at) {
+                face.left(at);
+            }
+        }
+        effects
+    }
+
+    fn write_record(&mut self) {
+        let record = BuildBatch::of(&self.facts, &self.machine);
+        if let Err(error) = self.dir.write_record(&record) {
+            let text = format!("cannot write the batch's record: {error}");
+            if !self.warnings.contains(&text) {
+                self.warnings.push(text);
+            }
+        }
+    }
+}

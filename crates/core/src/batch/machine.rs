@@ -1,0 +1,417 @@
+//! Which builds of a batch may start, which are to be stopped, and what all of it comes to.
+//!
+//! A synchronous function from one input to effects, as [`crate::machine`] is for a build. An input that makes
+//! no sense as things stand (an end of a build that does not run) changes nothing.
+
+use super::plan::BatchPlan;
+use super::record::{BatchPhase, BatchPhaseStatus, BatchPhaseType, BuildSummary};
+use crate::phase::{PhaseContext, Status};
+use crate::time::WallTime;
+
+/// So many times as many builds as may run at once may be alive, those that are paused included.
+const ALIVE: usize = 4;
+
+/// Something has happened. Builds are meant by their place in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A build stands at a breakpoint: it leaves its place to others.
+    Paused(usize),
+    /// It goes on, whether there is a place for it or not.
+    Resumed(usize),
+    /// A build that was started has ended, or has never begun.
+    Ended(usize, Status),
+    /// Somebody wants the batch to end.
+    Stop,
+    /// The batch's time is up.
+    TimeIsUp,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Start this build.
+    Start(usize),
+    /// Stop it; once more where it has been told before.
+    Stop(usize),
+    /// The batch is over.
+    Finish(Status),
+}
+
+/// How a build of the batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stand {
+    /// It waits for others, or for a place.
+    Pending,
+    /// It runs.
+    Running {
+        /// At a breakpoint.
+        is_paused: bool,
+    },
+    /// It has run.
+    Ended(Status),
+    /// It never will.
+    Left,
+}
+
+/// Why nothing is started any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    FastFail,
+    Stopped,
+    TimedOut,
+}
+
+/// What is run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryType {
+    /// Every build.
+    All,
+    /// Those that have not succeeded.
+    Failed,
+}
+
+/// A batch that is not run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRetried {
+    /// It runs.
+    #[error("the batch has not ended")]
+    Running,
+    /// There is nothing to be mended.
+    #[error("the batch has not failed")]
+    NotFailed,
+}
+
+/// A build of the batch.
+#[derive(Clone, Debug)]
+struct Child {
+    stand: Stand,
+    /// The batch itself has stopped it because of another one's failure.
+    is_cut: bool,
+    arn: String,
+    requested: WallTime,
+    prior: Vec<BuildSummary>,
+}
+
+/// A batch on its way.
+#[derive(Clone, Debug)]
+pub struct BatchMachine {
+    plan: BatchPlan,
+    most: usize,
+    children: Vec<Child>,
+    ending: Option<Ending>,
+    phases: Vec<BatchPhase>,
+    status: Status,
+}
+
+impl BatchMachine {
+    /// A batch that has been asked for. `most`: how many builds may run at once; `arns`: names of the builds, in
+    /// the order of the plan.
+    #[must_use]
+    pub fn new(plan: BatchPlan, arns: Vec<String>, most: usize, asked: WallTime) -> Self {
+        let children = arns.into_iter().map(|arn| Child {
+            stand: Stand::Pending,
+            is_cut: false,
+            arn,
+            requested: asked,
+            prior: Vec::new(),
+        });
+        let children: Vec<Child> = children.take(plan.builds.len()).collect();
+        let mut machine = BatchMachine {
+            plan,
+            most: most.max(1),
+            children,
+            ending: None,
+            phases: Vec::new(),
+            status: Status::InProgress,
+        };
+        machine.open(BatchPhaseType::Submitted, asked);
+        machine.next(BatchPhaseType::DownloadBatchspec, asked);
+        machine
+    }
+
+    /// The source and the plan are there: the first builds are to start.
+    pub fn begin(&mut self, now: WallTime) -> Vec<Effect> {
+        if !self.is_in(BatchPhaseType::DownloadBatchspec) {
+            return Vec::new();
+        }
+        self.next(BatchPhaseType::InProgress, now);
+        self.go_on(now)
+    }
+
+    /// There is no plan to follow, or no source.
+    pub fn reject(&mut self, context: PhaseContext, now: WallTime) -> Vec<Effect> {
+        if !self.is_in(BatchPhaseType::DownloadBatchspec) {
+            return Vec::new();
+        }
+        self.children.iter_mut().for_each(|child| child.stand = Stand::Left);
+        if let Some(phase) = self.phases.last_mut() {
+            phase.contexts.push(context);
+        }
+        self.finish(Status::Failed, now)
+    }
+
+    /// Takes an input.
+    pub fn apply(&mut self, input: Input, now: WallTime) -> Vec<Effect> {
+        if !self.is_in(BatchPhaseType::InProgress) {
+            return Vec::new();
+        }
+        let mut effects = Vec::new();
+        match input {
+            Input::Paused(at) => self.pause(at, true),
+            Input::Resumed(at) => self.pause(at, false),
+            Input::Ended(at, status) => effects = self.ended(at, status),
+            Input::Stop => effects = self.end(Ending::Stopped),
+            Input::TimeIsUp => effects = self.end(Ending::TimedOut),
+        }
+        effects.extend(self.go_on(now));
+        effects
+    }
+
+    fn pause(&mut self, at: usize, paused: bool) {
+        if let Some(Child { stand: Stand::Running { is_paused }, .. }) = self.children.get_mut(at) {
+            *is_paused = paused;
+        }
+    }
+
+    fn ended(&mut self, at: usize, status: Status) -> Vec<Effect> {
+        let Some(child) = self.children.get_mut(at).filter(|child| child.is_running()) else {
+            return Vec::new();
+        };
+        // One that cannot say how it has ended is broken.
+        let status = if status == Status::InProgress { Status::Fault } else { status };
+        child.stand = Stand::Ended(status);
+        if status == Status::Succeeded || self.plan.builds[at].ignore_failure {
+            return Vec::new();
+        }
+        self.leave_dependants();
+        if self.plan.fast_fail && self.ending.is_none() {
+            return self.end(Ending::FastFail);
+        }
+        Vec::new()
+    }
+
+    /// Nothing is started any more, and what runs is stopped.
+    fn end(&mut self, why: Ending) -> Vec<Effect> {
+        // What a person wants goes before what the batch has done by itself; the first of them counts.
+        match self.ending {
+            None => self.ending = Some(why),
+            Some(Ending::FastFail) if why != Ending::FastFail => self.ending = Some(why),
+            Some(_) => {}
+        }
+        let mut effects = Vec::new();
+        for (at, child) in self.children.iter_mut().enumerate() {
+            match child.stand {
+                Stand::Pending => child.stand = Stand::Left,
+                Stand::Running { .. } => {
+                    child.is_cut |= why == Ending::FastFail;
+                    effects.push(Effect::Stop(at));
+                }
+                Stand::Ended(_) | Stand::Left => {}
+            }
+        }
+        effects
+    }
+
+    /// Whoever waits for a build that does not let them go on never runs, and who waits for those neither.
+    fn leave_dependants(&mut self) {
+        loop {
+            let mut has_left = false;
+            for at in 0..self.children.len() {
+                let is_pending = self.children[at].stand == Stand::Pending;
+                let mut on = self.plan.builds[at].depends_on.iter();
+                if is_pending && on.any(|on| self.blocks(*on)) {
+                    self.children[at].stand = Stand::Left;
+                    has_left = true;
+                }
+            }
+            if !has_left {
+                return;
+            }
+        }
+    }
+
+    /// Whether nobody who waits for it will ever run.
+    fn blocks(&self, at: usize) -> bool {
+        match self.children[at].stand {
+            Stand::Left => true,
+            Stand::Ended(status) => {
+                status != Status::Succeeded && !self.plan.builds[at].ignore_failure
+            }
+            Stand::Pending | Stand::Running { .. } => false,
+        }
+    }
+
+    fn is_ready(&self, at: usize) -> bool {
+        let has_let_go =
+            |on: &usize| matches!(self.children[*on].stand, Stand::Ended(_)) && !self.blocks(*on);
+        self.children[at].stand == Stand::Pending
+            && self.plan.builds[at].depends_on.iter().all(has_let_go)
+    }
+
+    /// Starts what may start; ends the batch where nothing is left.
+    fn go_on(&mut self, now: WallTime) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let paused = Stand::Running { is_paused: true };
+        let mut alive = self.children.iter().filter(|child| child.is_running()).count();
+        let standing = self.children.iter().filter(|child| child.stand == paused).count();
+        let mut busy = alive - standing;
+        for at in 0..self.children.len() {
+            if busy >= self.most || alive >= self.most.saturating_mul(ALIVE) {
+                break;
+            }
+            if self.is_ready(at) {
+                self.children[at].stand = Stand::Running { is_paused: false };
+                effects.push(Effect::Start(at));
+                (busy, alive) = (busy + 1, alive + 1);
+            }
+        }
+        let is_over = |child: &Child| matches!(child.stand, Stand::Ended(_) | Stand::Left);
+        if self.children.iter().all(is_over) {
+            let status = self.outcome();
+            effects.extend(self.finish(status, now));
+        }
+        effects
+    }
+
+    fn outcome(&self) -> Status {
+        let has_failed = (0..self.children.len()).any(|at| {
+            self.children[at].stand != Stand::Ended(Status::Succeeded)
+                && (!self.plan.builds[at].ignore_failure || self.children[at].stand == Stand::Left)
+        });
+        match self.ending {
+            Some(Ending::Stopped) => Status::Stopped,
+            Some(Ending::TimedOut) => Status::TimedOut,
+            Some(Ending::FastFail) => Status::Failed,
+            None if has_failed => Status::Failed,
+            None => Status::Succeeded,
+        }
+    }
+
+    fn finish(&mut self, status: Status, now: WallTime) -> Vec<Effect> {
+        self.status = status;
+        self.close(status.into(), now);
+        if status == Status::Succeeded {
+            self.open(BatchPhaseType::CombineArtifacts, now);
+            self.close(BatchPhaseStatus::Succeeded, now);
+        }
+        self.phases.push(BatchPhase::mark(status.into(), now));
+        vec![Effect::Finish(status)]
+    }
+
+    /// Runs a batch again that has ended otherwise than well. `arn` names its new builds; `freshen`: whether
+    /// their source is got anew, after which [`Self::begin`] is called, as it is in any case.
+    ///
+    /// # Errors
+    /// Where there is nothing to be run again.
+    pub fn retry(
+        &mut self,
+        what: RetryType,
+        mut arn: impl FnMut(usize) -> String,
+        now: WallTime,
+    ) -> Result<(), NotRetried> {
+        match self.status {
+            Status::InProgress => return Err(NotRetried::Running),
+            Status::Succeeded => return Err(NotRetried::NotFailed),
+            Status::Failed | Status::Fault | Status::TimedOut | Status::Stopped => {}
+        }
+        // As AWS has it: what had failed is a client's error, and the mark of the end is an end no more.
+        if let [.., phase, mark] = self.phases.as_mut_slice() {
+            phase.phase_status = Some(BatchPhaseStatus::ClientError);
+            mark.phase_status = Some(BatchPhaseStatus::Retry);
+            mark.end_at(now);
+        }
+        self.status = Status::InProgress;
+        self.ending = None;
+        for at in 0..self.children.len() {
+            let summary = self.summary(at);
+            let child = &mut self.children[at];
+            if what == RetryType::Failed && child.stand == Stand::Ended(Status::Succeeded) {
+                continue;
+            }
+            child.prior.push(summary);
+            (child.stand, child.is_cut) = (Stand::Pending, false);
+            (child.arn, child.requested) = (arn(at), now);
+        }
+        self.open(BatchPhaseType::Submitted, now);
+        self.next(BatchPhaseType::DownloadBatchspec, now);
+        Ok(())
+    }
+
+    fn is_in(&self, kind: BatchPhaseType) -> bool {
+        self.phases.last().is_some_and(|phase| phase.phase_type == kind && phase.end_time.is_none())
+    }
+
+    fn open(&mut self, kind: BatchPhaseType, now: WallTime) {
+        self.phases.push(BatchPhase::open(kind, now));
+    }
+
+    fn close(&mut self, status: BatchPhaseStatus, now: WallTime) {
+        if let Some(phase) = self.phases.last_mut() {
+            phase.phase_status = Some(status);
+            phase.end_at(now);
+        }
+    }
+
+    fn next(&mut self, kind: BatchPhaseType, now: WallTime) {
+        self.close(BatchPhaseStatus::Succeeded, now);
+        self.open(kind, now);
+    }
+
+    /// What it follows.
+    #[must_use]
+    pub fn plan(&self) -> &BatchPlan {
+        &self.plan
+    }
+
+    /// How a build stands.
+    #[must_use]
+    pub fn stand(&self, at: usize) -> Option<Stand> {
+        self.children.get(at).map(|child| child.stand)
+    }
+
+    /// How the batch stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Its phases so far.
+    #[must_use]
+    pub fn phases(&self) -> &[BatchPhase] {
+        &self.phases
+    }
+
+    /// Whether how a build has ended says something of the batch: one that never ran does not, nor one that may
+    /// fail, nor one that was stopped because another one had failed.
+    #[must_use]
+    pub fn counts(&self, at: usize) -> bool {
+        self.children.get(at).is_some_and(|child| {
+            matches!(child.stand, Stand::Ended(_))
+                && !self.plan.builds[at].ignore_failure
+                && !(child.is_cut && child.stand == Stand::Ended(Status::Stopped))
+        })
+    }
+
+    /// A build as the record has it.
+    pub(super) fn summary(&self, at: usize) -> BuildSummary {
+        let child = &self.children[at];
+        let status = match child.stand {
+            Stand::Pending => "PENDING",
+            Stand::Running { .. } => Status::InProgress.name(),
+            Stand::Ended(status) => status.name(),
+            Stand::Left => Status::Stopped.name(),
+        };
+        BuildSummary::new(&child.arn, child.requested, status, &self.plan.builds[at].identifier)
+    }
+
+    /// Its earlier runs.
+    pub(super) fn prior(&self, at: usize) -> &[BuildSummary] {
+        &self.children[at].prior
+    }
+}
+
+impl Child {
+    fn is_running(&self) -> bool {
+        matches!(self.stand, Stand::Running { .. })
+    }
+}

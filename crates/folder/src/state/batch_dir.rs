@@ -1,0 +1,159 @@
+//! The folder of one batch.
+//!
+//! ```text
+//! lock            held by flock as long as the batch's owner lives
+//! record.json     the BuildBatch record, as the batch stands; whole at any time
+//! source/         the tree that its builds see, a folder a source; gone when it has ended
+//! ```
+//!
+//! Listed in `live-batches/` until it has ended, as builds are in `live/`. Its builds have folders of their own.
+
+use super::home::{Home, StateError};
+use runner_core::batch::BuildBatch;
+use runner_host::private::{make_private, remove_tree, write_durably};
+use runner_host::users;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+const RECORD: &str = "record.json";
+/// How long records of batches are kept, as those of builds are.
+const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Paths of a batch's folder.
+#[derive(Clone, Debug)]
+pub struct BatchDir {
+    path: PathBuf,
+    live: PathBuf,
+}
+
+/// The right to write to a batch's folder; the batch counts as live while it exists.
+#[derive(Debug)]
+pub struct OwnedBatch {
+    _lock: File,
+}
+
+impl BatchDir {
+    pub fn of(home: &Home, uuid: &str) -> Self {
+        BatchDir { path: batches(home).join(uuid), live: listings(home).join(uuid) }
+    }
+
+    /// Makes the folder of a new batch.
+    pub fn create(home: &Home, uuid: &str) -> Result<(Self, OwnedBatch), StateError> {
+        let dir = Self::of(home, uuid);
+        let make = || -> io::Result<OwnedBatch> {
+            make_private(&batches(home))?;
+            make_private(&listings(home))?;
+            make_private(&dir.path)?;
+            let lock = lock_file(&dir.path.join("lock"))?;
+            lock.lock()?;
+            // Last: what is listed has a lock. A kill before leaves an empty folder, which grows old.
+            let options = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
+            options.open(&dir.live)?;
+            users::give(&dir.live)?;
+            Ok(OwnedBatch { _lock: lock })
+        };
+        match make() {
+            Ok(owned) => Ok((dir, owned)),
+            Err(error) => {
+                let _ = remove_tree(&dir.path);
+                Err(StateError::new("make the batch's folder", &dir.path, error))
+            }
+        }
+    }
+
+    /// Takes a batch over whose owner is dead; `None` while it lives.
+    pub fn take_over(&self) -> io::Result<Option<OwnedBatch>> {
+        let lock = lock_file(&self.path.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(OwnedBatch { _lock: lock })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the trees are that its builds see.
+    pub fn sources(&self) -> PathBuf {
+        self.path.join("source")
+    }
+
+    /// Writes the record; the final one so that it outlasts the machine's end.
+    pub fn write_record(&self, record: &BuildBatch) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(record)?;
+        let path = self.path.join(RECORD);
+        if record.complete {
+            return write_durably(&path, &text);
+        }
+        let new = self.path.join("record.new");
+        fs::write(&new, text)?;
+        users::give(&new)?;
+        fs::rename(new, path)
+    }
+
+    /// `None` where there is none, or none that this version reads.
+    pub fn record(&self) -> io::Result<Option<BuildBatch>> {
+        match fs::read(self.path.join(RECORD)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what only a live batch needs, and takes it off the list.
+    pub fn retire(&self) -> io::Result<()> {
+        remove_tree(&self.sources())?;
+        match fs::remove_file(&self.live) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    users::give(path)?;
+    Ok(lock)
+}
+
+fn batches(home: &Home) -> PathBuf {
+    home.root().join("batches")
+}
+
+fn listings(home: &Home) -> PathBuf {
+    home.root().join("live-batches")
+}
+
+/// Batches that are listed as live.
+pub fn listed_batches(home: &Home) -> Result<Vec<BatchDir>, StateError> {
+    let listings = listings(home);
+    let entries = match fs::read_dir(&listings) {
+        Ok(entries) => entries,
+        // There has never been one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StateError::new("list", &listings, error)),
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.map(|uuid| BatchDir::of(home, &uuid)).collect())
+}
+
+/// Removes what is left of batches that are too old. One that cannot be removed is left for the next time.
+pub fn prune_old_batches(home: &Home, now: SystemTime) {
+    let Ok(entries) = fs::read_dir(batches(home)) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let Ok(uuid) = entry.file_name().into_string() else { continue };
+        let dir = BatchDir::of(home, &uuid);
+        let changed = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old =
+            changed.is_ok_and(|changed| now.duration_since(changed).is_ok_and(|age| age > MAX_AGE));
+        if is_old && !dir.live.exists() {
+            let _ = remove_tree(&dir.path);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What each build of a batch is asked for with: the options, and what the buildspec says of that build.
+//!
+//! What is typed goes before what a build has of its own, and that before what project files say. The buildspec may
+//! be anybody's: what it asks of this machine for its builds needs trust, as in `runner.toml` (docs/adr/0037).
+
+use crate::cli::error::CliError;
+
+use crate::cli::run;
+use crate::cli::run_args::RunArgs;
+use crate::cli::say;
+use runner_batch::ChildRequest;
+use runner_build::{BuildRequest, OutputsRequest};
+use runner_core::batch::{BatchPlan, PlannedBuild};
+use runner_core::env::Variables;
+use runner_engine::Network;
+use runner_engine::image::{Asker, Image};
+use runner_outputs::Store;
+use std::path::{Component, Path, PathBuf};
+
+const UNTRUSTED: &str = "the buildspec names it, so it is asked for without your credentials; to have it with them: \
+                         --trust-project";
+
+/// What is typed, and not said by a file.
+pub(super) struct Typed {
+    variables: Vec<String>,
+    image: bool,
+    privileged: bool,
+    network: bool,
+}
+
+impl Typed {
+    pub(super) fn of(args: &RunArgs) -> Result<Self, CliError> {
+        Ok(Typed {
+            variables: run::variables(args)?.into_iter().map(|(name, _)| name).collect(),
+            image: args.image.is_some(),
+            privileged: args.privileged,
+            network: args.network.is_some(),
+        })
+    }
+}
+
+/// The builds of a plan; every reason why one of them cannot be asked for.
+pub(super) fn children(
+    base: &BuildRequest,
+    plan: &BatchPlan,
+    typed: &Typed,
+    trusted: bool,
+) -> Result<Vec<ChildRequest>, CliError> {
+    let mut problems = Vec::new();
+    let made = plan.builds.iter().map(|build| child(base, build, typed, trusted, &mut problems));
+    let children = made.collect();
+    problems.dedup();
+    match problems.as_slice() {
+        [] => Ok(children),
+        [only] => Err(CliError::usage(only.clone())),
+        several => {
+            for problem in several {
+                say(&format!("error: {problem}"));
+            }
+            Err(CliError::usage(format!("{} problems with the builds of the batch", several.len())))
+        }
+    }
+}
+
+fn child(
+    base: &BuildRequest,
+    build: &PlannedBuild,
+    typed: &Typed,
+    trusted: bool,
+    problems: &mut Vec<String>,
+) -> ChildRequest {
+    let own = &build.settings;
+    let name = &build.identifier;
+    let mut request = base.clone();
+    if let Some(text) = own.image.as_ref().filter(|_| !typed.image) {
+        match image(text, &base.source, trusted) {
+            Ok(image) => {
+                if !trusted {
+                    request.container.asker = Asker::Stranger { hint: UNTRUSTED.to_owned() };
+                }
+                request.container.image = image;
+            }
+            Err(problem) => problems.push(format!("{name}: image {text}: {problem}")),
+        }
+    }
+    match own.privileged.filter(|_| !typed.privileged) {
+        Some(true) if !base.container.privileged => {
+            if trusted {
+                request.container.privileged = true;
+                if !typed.network && base.container.engine.traits().networks {
+                    // A Docker daemon would change the firewall of the network it finds.
+                    request.container.network = Network::Pasta;
+                }
+            } else {
+                problems.push(format!(
+                    "{name}: `privileged-mode` gives the build rights over this machine: --trust-project, or \
+                     --privileged for all builds"
+                ));
+            }
+        }
+        Some(false) => request.container.privileged = false,
+        Some(true) | None => {}
+    }
+    request.sessions.is_enabled |= own.debug_session;
+    request.values.variables = variables(&base.values.variables, &own.variables, &typed.variables);
+    request
+        .values
+        .fetched
+        .retain(|of_project| !own.variables.iter().any(|(name, _)| *name == of_project.name));
+    apart(&mut request.outputs, name);
+    ChildRequest { request, buildspec: own.buildspec.clone() }
+}
+
+/// The image a build names.
+fn image(text: &str, source: &Path, trusted: bool) -> Result<Image, String> {
+    let image = text.parse::<Image>().map_err(|error| error.to_string())?;
+    let needs = |what: &str| Err(format!("it {what}: --trust-project"));
+    match image {
+        Image::DockerDaemon(_) if !trusted => needs("is read from your Docker daemon"),
+        Image::Host | Image::Registry(_) | Image::DockerDaemon(_) => Ok(image),
+        Image::Rootfs(path) => below(path, source, trusted).map(Image::Rootfs),
+        Image::Layout(path, tag) => {
+            below(path, source, trusted).map(|path| Image::Layout(path, tag))
+        }
+        Image::OciArchive(path) => below(path, source, trusted).map(Image::OciArchive),
+        Image::DockerArchive(path) => below(path, source, trusted).map(Image::DockerArchive),
+    }
+}
+
+/// A file or directory of the source; elsewhere with trust only.
+fn below(path: PathBuf, source: &Path, trusted: bool) -> Result<PathBuf, String> {
+    let is_plain =
+        path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let path = source.join(path);
+    let is_inside = || std::fs::canonicalize(&path).is_ok_and(|real| real.starts_with(source));
+    match trusted || is_plain && is_inside() {
+        true => Ok(path),
+        false => Err("it shows a file or directory of this machine: --trust-project".to_owned()),
+    }
+}
+
+/// Those of a build, above those for all, below those that are typed.
+fn variables(all: &Variables, own: &Variables, typed: &[String]) -> Variables {
+    let is_typed = |name: &String| typed.contains(name);
+    let is_own = |name: &String| own.iter().any(|(other, _)| other == name);
+    let kept = all.iter().filter(|(name, _)| is_typed(name) || !is_own(name));
+    let added = own.iter().filter(|(name, _)| !is_typed(name));
+    kept.chain(added).cloned().collect()
+}
+
+/// Keeps what the builds of a batch write from each other.
+fn apart(outputs: &mut OutputsRequest, name: &str) {
+    // The batch's.
+    outputs.build_json = None;
+    if let Some(reports) = &mut outputs.reports {
+        reports.push(name);
+    }
+    if let Some(file) = &mut outputs.log_file {
+        let own = match file.extension() {
+            Some(end) => format!("{name}.{}", end.to_string_lossy()),
+            None => name.to_owned(),
+        };
+        file.set_extension(own);
+    }
+    // In a bucket equal names overwrite each other, as in AWS.
+    if let Some(artifacts) = &mut outputs.artifacts {
+        let all = [&mut artifacts.primary].into_iter().chain(artifacts.secondary.values_mut());
+        for destination in all {
+            if let Store::Folder(folder) = &mut destination.store {
+                folder.push(name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(text: &str) -> Variables {
+        let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_typed_goes_before_a_builds_own_and_that_before_the_projects() {
+        let all = pairs("A=project A=typed B=project C=project");
+        let own = pairs("A=own B=own D=own");
+        let found = variables(&all, &own, &["A".to_owned()]);
+        assert_eq!(found, pairs("A=project A=typed C=project B=own D=own"));
+    }
+
+    #[test]
+    fn images_of_the_buildspec_reach_no_further_than_the_source() {
+        let image = |text: &str, trusted| image(text, Path::new("/usr/share"), trusted);
+        for text in [
+            "rootfs:/etc",
+            "oci:../lib",
+            "docker-daemon:x",
+            "oci-archive:/etc/passwd",
+            "rootfs:none",
+        ] {
+            assert!(image(text, false).is_err(), "{text}");
+            assert!(image(text, true).is_ok(), "{text}");
+        }
+        assert_eq!(image("rootfs:.", false), Ok(Image::Rootfs("/usr/share/.".into())));
+        assert!(image("busybox", false).is_ok() && image("host", false).is_ok());
+        let curated = image("aws/codebuild/standard:7.0", false).expect("an image").to_string();
+        assert!(curated.starts_with("public.ecr.aws/codebuild/standard"), "{curated}");
+    }
+
+    #[test]
+    fn files_are_kept_apart() {
+        let named = |file: &str| {
+            let mut outputs =
+                OutputsRequest { log_file: Some(file.into()), ..OutputsRequest::default() };
+            apart(&mut outputs, "one");
+            outputs.log_file.expect("a file")
+        };
+        assert_eq!(named("a/build.log"), Path::new("a/build.one.log"));
+        assert_eq!(named("log"), Path::new("log.one"));
+    }
+}
