@@ -5,7 +5,7 @@
 
 use runner_client::{ClientError, Link};
 use runner_folder::state::{BuildDir, Home, live_serve};
-use runner_serve::aws::{Access, Endpoint, KeyPair, Server, bind};
+use runner_serve::aws::{Access, Endpoint, KeyPair, Server, Users, bind};
 use runner_wire::control::Request;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;
@@ -67,10 +67,11 @@ async fn open(home: &Home) -> Result<(String, Option<Server>), String> {
     if let Some(serving) = live_serve(home) {
         return Ok((serving.address, None));
     }
+    let users = Users::open(home, None).map_err(|error| error.to_string())?;
     let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .await
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
-    let endpoint = Endpoint::new(home, keys, Access::Signed);
+    let endpoint = Endpoint::new(home, keys, Access::Signed, users);
     Ok((address, Some(Server::start(listener, endpoint))))
 }

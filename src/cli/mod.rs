@@ -24,6 +24,7 @@ mod forward;
 mod headless;
 mod history;
 mod home;
+mod iam;
 mod image;
 mod logs;
 mod on_stop;
@@ -137,6 +138,9 @@ enum Verb {
     /// Write the manual, a page for each verb
     #[command(name = "__man", hide = true)]
     Man(completions::ManArgs),
+    /// What users of the endpoint may do
+    #[command(subcommand)]
+    Iam(iam::IamVerb),
 }
 
 /// The whole program.
@@ -201,6 +205,7 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Man(args) => completions::man(&args),
         Verb::AwsEnv(args) => aws_env::aws_env(&args),
         Verb::Serve(args) => serve::serve(&args),
+        Verb::Iam(verb) => iam::iam(&verb),
     }
 }
 

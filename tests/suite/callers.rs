@@ -155,7 +155,7 @@ fn services_that_are_not_offered() {
         (&["eks", "list-clusters"], "UnknownOperationException"),
         (&["route53", "list-hosted-zones"], "UnknownOperationException"),
         (&["ec2", "describe-instances"], "UnknownOperationException"),
-        (&["iam", "list-users"], "UnknownOperationException"),
+        (&["iam", "list-roles"], "InvalidAction"),
         (&["logs", "describe-log-groups"], "UnknownOperationException"),
         (&["cloudwatch", "list-metrics"], "UnknownOperationException"),
     ] {

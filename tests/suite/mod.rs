@@ -1,5 +1,6 @@
 //! The suites, each about one promise.
 
+mod access;
 mod artifacts;
 mod artifacts_faults;
 mod aws_cli;

@@ -14,10 +14,10 @@
 //!
 //! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
 //! which variable wins, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
-//! runtimes, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
+//! them, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
 //! takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`hints`]
-//! advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`patch`] puts a command's
-//! new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for
+//! advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`iam`] decides who may do
+//! what, [`patch`] puts a command's new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for
 //! a terminal, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 #![deny(clippy::disallowed_methods)]
@@ -30,6 +30,7 @@ pub mod env;
 pub mod event;
 pub mod exports;
 pub mod hints;
+pub mod iam;
 pub mod installed;
 pub mod machine;
 pub mod mask;

@@ -9,20 +9,23 @@ use runner_host::runtime::{self, NoRuntime};
 use runner_host::signals::{STOPS, SignalStream, Signals};
 use runner_host::stdio::say;
 use runner_host::users::with_tilde;
-use runner_serve::aws::{Access, Endpoint, KeyPair, PROFILE, Server, bind};
+use runner_serve::aws::{Access, Endpoint, KeyPair, PROFILE, Server, Users, UsersError, bind};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How often what killed runners have left is put right meanwhile.
 const SWEEP: Duration = Duration::from_secs(15);
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::cli) struct ServeRequest {
     pub(in crate::cli) listen: SocketAddr,
     /// Whether this user's programs need no signature.
     pub(in crate::cli) is_open: bool,
+    /// The file of users; that of the state folder, if there is one, where none is named.
+    pub(in crate::cli) users: Option<PathBuf>,
 }
 
 /// Why there is no endpoint.
@@ -38,6 +41,8 @@ pub(in crate::cli) enum ServeError {
     Signals(io::Error),
     #[error(transparent)]
     Runtime(#[from] NoRuntime),
+    #[error(transparent)]
+    Users(#[from] UsersError),
 }
 
 fn at(address: &Option<String>) -> String {
@@ -68,12 +73,13 @@ async fn run(
     lock: &ServeLock,
     mut signals: SignalStream,
 ) -> Result<(), ServeError> {
+    let users = Users::open(home, request.users.as_deref())?;
     let keys = KeyPair::open(home)?;
     let failed = |source| ServeError::Listen { address: request.listen, source };
     let listener = bind(request.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let access = if request.is_open { Access::Local } else { Access::Signed };
-    let endpoint = Endpoint::new(home, keys.clone(), access);
+    let endpoint = Endpoint::new(home, keys.clone(), access, users);
     let server = Server::start(listener, endpoint);
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
     say(&format!("listening on http://{address}"));

@@ -6,6 +6,7 @@ use super::error::{CliError, OURS};
 use clap::Args;
 use endpoint::{ServeError, ServeRequest};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Options of `runner serve`.
 #[derive(Debug, Args)]
@@ -17,6 +18,9 @@ pub(super) struct ServeArgs {
     /// Your own programs need no signature, or any; those of a build need the right one. Loopback only
     #[arg(long)]
     no_auth: bool,
+    /// Users and their policies [default: iam.json in the state folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    iam: Option<PathBuf>,
 }
 
 const HELP: &str = "\
@@ -27,7 +31,8 @@ AWS's clients see every build of this machine through it:
   aws ecs execute-command --task UUID ...          the build as a task of the cluster `default`
 
 each with --endpoint-url, --region us-east-1 and the credentials that are named at the
-start. While it runs, builds name it in their notices; without it each build with
+start, or those of a user of iam.json (docs/access-control.md), who may do what their
+policies allow. While it runs, builds name it in their notices; without it each build with
 --enable-session has an endpoint of its own. When it ends, its sessions end and builds go on.";
 
 /// Serves until it is stopped; its exit code.
@@ -36,7 +41,8 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
         return Err(CliError::usage("--no-auth is for loopback addresses only")
             .hint("leave out --listen, or --no-auth"));
     }
-    let request = ServeRequest { listen: args.listen, is_open: args.no_auth };
+    let request =
+        ServeRequest { listen: args.listen, is_open: args.no_auth, users: args.iam.clone() };
     endpoint::serve(&request, &super::home::open()?)?;
     Ok(0)
 }
@@ -45,6 +51,7 @@ impl From<ServeError> for CliError {
     fn from(error: ServeError) -> Self {
         let hint = match error {
             ServeError::State(error) => return error.into(),
+            ServeError::Users(error) => return error.into(),
             ServeError::Runtime(error) => return error.into(),
             ServeError::Another { .. } => {
                 Some("one is enough: it serves every build of this machine")

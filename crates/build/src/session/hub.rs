@@ -202,8 +202,9 @@ impl Hub {
         name: Option<&str>,
         number: u64,
     ) -> io::Result<Transcript> {
-        // Names of other programs become names of files.
-        let is_plain = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        // Names of other programs become names of files; users' names stand in them (docs/access-control.md).
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "_.@=,+-".contains(c);
+        let is_plain = |name: &&str| !name.starts_with('.') && name.chars().all(is_part);
         let name = name.filter(is_plain).map_or_else(|| self.guests.name_of(number), str::to_owned);
         Ok(Transcript::new(self.guests.secrets(), log.transcript(&name)?))
     }

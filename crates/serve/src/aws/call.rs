@@ -134,7 +134,7 @@ fn offered_by(service: Service, name: &str) -> Result<&'static Operation, Refusa
 pub(super) fn unknown(service: Option<Service>, operation: &str) -> Refusal {
     let shown: String = operation.chars().filter(|c| !c.is_control()).take(120).collect();
     let code = match service {
-        Some(Service::Sts) => "InvalidAction",
+        Some(Service::Sts | Service::Iam) => "InvalidAction",
         _ => "UnknownOperationException",
     };
     let offered = offered();
@@ -184,7 +184,7 @@ fn is_time(name: &str) -> bool {
 /// Writes an answer.
 pub(super) fn write(
     protocol: Protocol,
-    operation: &str,
+    operation: Option<&Operation>,
     answer: &Result<Value, Refusal>,
 ) -> Response<Full<Bytes>> {
     let id = uuid::Uuid::new_v4().to_string();
@@ -231,18 +231,28 @@ fn ec2(answer: &Result<Value, Refusal>, id: &str) -> String {
     )
 }
 
-fn xml(operation: &str, answer: &Result<Value, Refusal>, id: &str) -> String {
-    let space = "xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"";
+/// A value as XML: members under their names, items of lists as `member`.
+fn elements(value: &Value) -> String {
+    let element = |name: &str, value: &Value| format!("<{name}>{}</{name}>", elements(value));
+    match value {
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| element(name, value)).collect()
+        }
+        Value::Array(items) => items.iter().map(|item| element("member", item)).collect(),
+        Value::String(text) => escaped(text),
+        other => other.to_string(),
+    }
+}
+
+fn xml(operation: Option<&Operation>, answer: &Result<Value, Refusal>, id: &str) -> String {
+    let space = match operation.map(|operation| operation.service) {
+        Some(Service::Iam) => "xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"",
+        _ => "xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"",
+    };
     match answer {
         Ok(value) => {
-            let fields: String = value
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(name, value)| {
-                    format!("<{name}>{}</{name}>", escaped(value.as_str().unwrap_or_default()))
-                })
-                .collect();
+            let operation = operation.map_or("", |operation| operation.name);
+            let fields = elements(value);
             // Only of an operation that is offered: its name is plain.
             format!(
                 "<{operation}Response {space}><{operation}Result>{fields}</{operation}Result>\

@@ -45,24 +45,25 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) 
             let refusal = refusal(error, protocol);
             let operation = text(&parts, "x-amz-target").unwrap_or_else(|| parts.uri.path());
             endpoint.note_refused(operation, visit.ends, &refusal);
-            return call::write(protocol, "", &Err(refusal));
+            return call::write(protocol, None, &Err(refusal));
         }
     };
     let _kept = visit.guest.keep();
-    let origin = Origin { caller, host: visit.host.clone() };
+    let facts = endpoint.facts(&caller, &parts, visit.ends);
+    let origin = Origin::new(caller, visit.host.clone(), facts);
     let call = match call::read(&parts, protocol, &body) {
         Ok(call) => call,
-        Err(refusal) => return call::write(protocol, "", &Err(refusal)),
+        Err(refusal) => return call::write(protocol, None, &Err(refusal)),
     };
     let answer = (call.operation.perform)(&call, &origin, endpoint).await;
     endpoint.note(&call, &origin, visit.ends, text(&parts, "user-agent"), &answer);
-    call::write(protocol, call.operation.name, &answer)
+    call::write(protocol, Some(call.operation), &answer)
 }
 
 /// A POST request that names no operation.
 fn not_a_call() -> Answer {
     let refusal = call::unknown(None, "(no X-Amz-Target)");
-    call::write(Protocol::Json, "", &Err(refusal))
+    call::write(Protocol::Json, None, &Err(refusal))
 }
 
 fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
@@ -81,7 +82,7 @@ fn refusal(error: AuthError, protocol: Protocol) -> Refusal {
         AuthError::Incomplete(why) => ("IncompleteSignatureException", why),
         AuthError::UnknownKey => (
             "UnrecognizedClientException",
-            "the access key is not the one of this endpoint".to_owned(),
+            "the access key is none that this endpoint knows".to_owned(),
         ),
         AuthError::Mismatch(why) => ("InvalidSignatureException", why),
     };

@@ -3,24 +3,29 @@
 use super::builds::Builds;
 use super::call::{Call, Refusal};
 use super::keys::KeyPair;
-use super::operations::{Effect, Scope, Session};
-use super::policy::{Caller, OwnerMayAll, Policy};
+use super::operations::{Effect, Session};
+use super::policy::{Bound, Caller, Policy, UserPolicies, identified, user_id};
 use super::sigv4::{self, AuthError};
+use super::simulate::user_arn;
+use super::users::{Users, owner};
 use crate::gateway::{Audit, Clock, Entry, Gateway};
 use crate::http::{Ends, Visit};
 use http::request::Parts;
-use runner_core::arn::ACCOUNT;
+use runner_core::arn::{ACCOUNT, REGION};
+use runner_core::iam;
 use runner_engine::leftover::Folder;
 use runner_folder::state::{Home, live_builds};
+use runner_host::clock;
 use runner_wire::ssm::message;
 use serde_json::Value;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::Notify;
 
 /// Who may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Whoever signs with this machine's key pair.
+    /// Whoever signs with this machine's key pair, or with a user's key.
     Signed,
     /// Programs of this user on this machine as well, signed with whatever keys or not at all. A build's are none.
     Local,
@@ -33,19 +38,35 @@ pub struct Endpoint {
     home: Home,
     keys: KeyPair,
     access: Access,
-    policy: Box<dyn Policy>,
-    caller: Caller,
+    pub(super) policy: Box<dyn Policy>,
+    owner: Caller,
+    pub(super) users: Users,
+    /// Tells that a user has called.
+    user_called: Notify,
 }
 
 /// Where a call comes from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Origin {
     pub(super) caller: Caller,
     /// The endpoint as the caller knows it.
     pub(super) host: String,
+    /// What the call tells, by condition keys. Empty for the owner.
+    pub(super) facts: iam::Context,
+    /// The statement that has decided, for the audit.
+    decided_by: Mutex<Option<String>>,
 }
 
 impl Origin {
+    pub(super) fn new(caller: Caller, host: String, facts: iam::Context) -> Self {
+        Origin { caller, host, facts, decided_by: Mutex::default() }
+    }
+
+    /// Keeps what has decided.
+    pub(super) fn decided(&self, by: Option<String>) {
+        *self.decided_by.lock().unwrap_or_else(PoisonError::into_inner) = by;
+    }
+
     /// Where a client connects to a session.
     pub(super) fn stream_url(&self, session: &str) -> String {
         format!("ws://{}{}{session}?role=publish_subscribe", self.host, crate::gateway::PATH)
@@ -54,8 +75,8 @@ impl Origin {
 
 impl Endpoint {
     /// For the builds of a state folder.
-    pub fn new(home: &Home, keys: KeyPair, access: Access) -> Arc<Self> {
-        Self::with_policy(home, keys, access, Box::new(OwnerMayAll))
+    pub fn new(home: &Home, keys: KeyPair, access: Access, users: Users) -> Arc<Self> {
+        Self::with_policy(home, keys, access, users, Box::new(UserPolicies))
     }
 
     /// For callers that something else judges.
@@ -63,16 +84,16 @@ impl Endpoint {
         home: &Home,
         keys: KeyPair,
         access: Access,
+        users: Users,
         policy: Box<dyn Policy>,
     ) -> Arc<Self> {
-        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
-        let name = user.map_or_else(|| "unknown".to_owned(), |user| user.name);
-        let is_plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
-        let caller = Caller {
-            arn: format!("arn:aws:iam::{ACCOUNT}:user/{name}"),
-            // Part of ids, which are part of paths.
-            name: name.chars().filter(is_plain).take(40).collect(),
+        let (name, plain) = owner();
+        let owner = Caller {
+            arn: user_arn(&name),
+            name: plain,
+            user_id: keys.id.clone(),
             key_id: keys.id.clone(),
+            bound: None,
         };
         Arc::new(Endpoint {
             builds: Builds::of(home),
@@ -81,7 +102,9 @@ impl Endpoint {
             keys,
             access,
             policy,
-            caller,
+            owner,
+            users,
+            user_called: Notify::new(),
         })
     }
 
@@ -97,38 +120,87 @@ impl Endpoint {
         body: &[u8],
         visit: &Visit,
     ) -> Result<Caller, AuthError> {
-        let verified = sigv4::verify(parts, body, &self.keys, SystemTime::now());
+        let verified = self.signer(parts, body);
         if verified.is_ok() || self.access == Access::Signed {
-            return verified.map(|()| self.caller.clone());
+            return verified;
         }
         // Whatever it is signed with: clients sign with the keys they find.
         let home = self.home.clone();
         match visit.is_ours(move || reapers(&home)).await {
-            Ok(()) => Ok(self.caller.clone()),
+            Ok(()) => Ok(self.owner.clone()),
             Err(why) => Err(AuthError::Incomplete(format!("this call needs a signature: {why}"))),
         }
     }
 
-    /// Whether a caller may do something with everything that it is about.
-    ///
-    /// # Errors
-    /// They may not; why, for the caller.
-    pub(super) fn judge(
-        &self,
-        origin: &Origin,
-        action: &'static str,
-        scope: &Scope,
-    ) -> Result<(), String> {
-        let (caller, context) = (&origin.caller, scope.context());
-        for resource in scope.resources() {
-            self.policy.judge(caller, action, resource, context).map_err(|why| {
-                let (who, name) = (&caller.arn, resource.names.join(", "));
-                format!(
-                    "User: {who} is not authorized to perform: {action} on resource: {name}: {why}"
-                )
-            })?;
+    /// Who has signed a call: the owner, or one of the users.
+    fn signer(&self, parts: &Parts, body: &[u8]) -> Result<Caller, AuthError> {
+        let now = SystemTime::now();
+        let claimed = sigv4::claimed(parts).map(|(id, _)| id).filter(|id| *id != self.keys.id);
+        if let Some(id) = claimed {
+            let directory = self.users.current();
+            if let Some((user, key)) = directory.of_key(id) {
+                let secret = sigv4::Key { id, secret: &key.secret };
+                sigv4::verify(parts, body, secret, now)?;
+                self.user_called.notify_one();
+                return Ok(Caller {
+                    name: user.name.clone(),
+                    arn: user_arn(&user.name),
+                    user_id: user_id(&user.name),
+                    key_id: id.to_owned(),
+                    bound: Some(Bound {
+                        user: user.name.clone(),
+                        directory: Arc::clone(&directory),
+                    }),
+                });
+            }
         }
-        Ok(())
+        let own = sigv4::Key { id: &self.keys.id, secret: &self.keys.secret };
+        sigv4::verify(parts, body, own, now).map(|()| self.owner.clone())
+    }
+
+    /// What a call tells about a user, by condition keys. The owner's calls are not judged by any.
+    pub(super) fn facts(&self, caller: &Caller, parts: &Parts, ends: Ends) -> iam::Context {
+        let mut facts = iam::Context::default();
+        let Some(bound) = &caller.bound else { return facts };
+        if let Some(user) = bound.directory.user(&bound.user) {
+            identified(&mut facts, user, &caller.arn);
+        }
+        let now = clock::wall();
+        let region = sigv4::claimed(parts).map_or(REGION, |(_, region)| region);
+        let agent = parts.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
+        facts.set("aws:PrincipalAccount", ACCOUNT);
+        facts.set("aws:ResourceAccount", ACCOUNT);
+        facts.set("aws:RequestedRegion", region);
+        facts.set("aws:SecureTransport", "false");
+        facts.set("aws:SourceIp", ends.peer.ip().to_canonical().to_string());
+        facts.set("aws:CurrentTime", now.to_string());
+        facts.set("aws:EpochTime", (now.epoch_millis() / 1000).to_string());
+        if let Some(agent) = agent {
+            facts.set("aws:UserAgent", agent);
+        }
+        facts
+    }
+
+    /// Ends sessions of users who are no longer there, or whose key is no longer good, as soon as that is seen. Rests
+    /// while no user has called.
+    pub(super) async fn expel_users(&self) {
+        loop {
+            self.user_called.notified().await;
+            while self.expel_some().await {
+                tokio::time::sleep(EXPELLED).await;
+            }
+        }
+    }
+
+    /// Whether sessions of users are open.
+    pub(super) async fn expel_some(&self) -> bool {
+        let directory = self.users.current();
+        let mut open = self.gateway.list(true);
+        open.retain(|facts| facts.key_id != self.owner.key_id);
+        for facts in open.iter().filter(|facts| directory.of_key(&facts.key_id).is_none()) {
+            let _ = self.gateway.terminate(&facts.id, "the user's key is no longer good").await;
+        }
+        !open.is_empty()
     }
 
     /// Notes what was asked and how it was answered.
@@ -154,6 +226,8 @@ impl Endpoint {
             document: asked(kept.document),
             command: asked(kept.command),
             caller: Some(origin.caller.arn.clone()),
+            access_key_id: Some(origin.caller.key_id.clone()),
+            decided_by: origin.decided_by.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             source: Some(ends.peer.to_string()),
             user_agent: agent.map(|agent| agent.chars().take(200).collect()),
             result: Some(match answer {
@@ -193,6 +267,9 @@ fn text_at(value: &Value, pointer: &str) -> Option<String> {
         _ => None,
     }
 }
+
+/// How often users are looked for who are no longer there, while they have sessions.
+const EXPELLED: Duration = Duration::from_secs(30);
 
 /// Longest body of a call.
 pub(super) const MAX_BODY: usize = 4 * message::MAX_PAYLOAD;

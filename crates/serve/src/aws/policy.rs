@@ -1,42 +1,112 @@
 //! Who may do what: the one place that is asked before an operation does anything.
 //!
-//! `operations` asks, for every operation and each thing that a request names. Whoever holds the key pair is the
-//! owner of these builds. Policies of a finer grain take the place of [`OwnerMayAll`].
+//! `operations` asks, for every operation and each thing that a request names. Whoever holds the machine's key pair is
+//! the owner of these builds and may do everything; users may do what their policies say.
 
 use super::resources::Resource;
+use runner_core::iam::{self, Decision, Directory, User};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 /// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// Their name in ids of sessions.
-    pub name: String,
+    pub(super) name: String,
     /// As AWS names them.
-    pub arn: String,
+    pub(super) arn: String,
+    /// The id that outlasts their name.
+    pub(super) user_id: String,
     /// Their access key; the one there is where calls need no signature.
-    pub key_id: String,
+    pub(super) key_id: String,
+    /// Whose policies bind them; nobody's where they are the owner.
+    pub(super) bound: Option<Bound>,
+}
+
+/// A user, as the file had them when they called.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    pub(super) directory: Arc<Directory>,
+    pub(super) user: String,
+}
+
+/// The id of a user: the same for one name, always.
+pub(super) fn user_id(name: &str) -> String {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let digest = Sha256::digest(format!("a user of runner: {name}"));
+    let letters = digest.iter().take(17).map(|byte| char::from(LETTERS[usize::from(byte & 31)]));
+    format!("AIDA{}", letters.collect::<String>())
 }
 
 /// Condition keys of one operation as IAM names them, and their values.
 pub(super) type Context = Vec<(&'static str, String)>;
 
-/// Decides.
-pub(super) trait Policy: Send + Sync {
-    /// Whether `caller` may perform `action` (`ssm:StartSession`) on `resource`; why not.
-    fn judge(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        resource: &Resource,
-        context: &Context,
-    ) -> Result<(), String>;
+/// What is asked of a policy.
+pub(super) struct Question<'q> {
+    pub(super) action: &'static str,
+    pub(super) resource: &'q Resource,
+    /// What the operation knows.
+    pub(super) context: &'q Context,
+    /// What the call itself tells: who, from where, when. Empty for the owner.
+    pub(super) facts: &'q iam::Context,
 }
 
-/// Everything, for whoever has shown that they own the builds.
-#[derive(Debug)]
-pub(super) struct OwnerMayAll;
+/// What a policy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// By this statement, where it was one.
+    Allowed(Option<String>),
+    /// By a statement that denies.
+    Denied(String),
+    /// By none that allows.
+    NotAllowed,
+}
 
-impl Policy for OwnerMayAll {
-    fn judge(&self, _: &Caller, _: &'static str, _: &Resource, _: &Context) -> Result<(), String> {
-        Ok(())
+/// Decides.
+pub(super) trait Policy: Send + Sync {
+    /// Whether `caller` may do what is asked for.
+    fn judge(&self, caller: &Caller, question: &Question<'_>) -> Verdict;
+}
+
+/// Everything for the owner, for users what their policies say.
+#[derive(Debug)]
+pub(super) struct UserPolicies;
+
+impl Policy for UserPolicies {
+    fn judge(&self, caller: &Caller, question: &Question<'_>) -> Verdict {
+        let Some(bound) = &caller.bound else { return Verdict::Allowed(None) };
+        let Some(user) = bound.directory.user(&bound.user) else { return Verdict::NotAllowed };
+        let mut context = question.facts.clone();
+        for (key, value) in question.context {
+            context.set(key, value.as_str());
+        }
+        tagged(&mut context, question.resource);
+        let Resource { names, also, .. } = question.resource;
+        let request = iam::Request::new(question.action, names, also, &context);
+        match iam::evaluate(bound.directory.policies(user), &request) {
+            Decision::Allowed(statement) => Verdict::Allowed(Some(statement.to_string())),
+            Decision::ExplicitDeny(statement) => Verdict::Denied(statement.to_string()),
+            Decision::ImplicitDeny => Verdict::NotAllowed,
+        }
+    }
+}
+
+/// Adds a thing's tags, under every name that services have for them.
+pub(super) fn tagged(context: &mut iam::Context, resource: &Resource) {
+    for (key, value) in &resource.tags {
+        for prefix in ["aws:ResourceTag", "ssm:resourceTag", "ecs:ResourceTag"] {
+            context.set(&format!("{prefix}/{key}"), value.as_str());
+        }
+    }
+}
+
+/// Adds what is known of a user whoever asks: who they are, and their tags.
+pub(super) fn identified(context: &mut iam::Context, user: &User, arn: &str) {
+    context.set("aws:username", user.name.as_str());
+    context.set("aws:userid", user_id(&user.name));
+    context.set("aws:PrincipalArn", arn);
+    context.set("aws:PrincipalType", "User");
+    for (key, value) in &user.tags {
+        context.set(&format!("aws:PrincipalTag/{key}"), value.as_str());
     }
 }

@@ -16,11 +16,13 @@ pub(super) struct Resource {
     pub(super) also: Vec<String>,
     /// Its tags.
     pub(super) tags: Vec<(&'static str, String)>,
+    /// How a refusal names it: as it was typed, whether or not it is there.
+    pub(super) shown: String,
 }
 
 impl Resource {
-    fn named(name: String) -> Self {
-        Resource { names: vec![name], ..Resource::default() }
+    pub(super) fn named(name: String) -> Self {
+        Resource { shown: name.clone(), names: vec![name], ..Resource::default() }
     }
 
     /// All there is, for operations that name nothing.
@@ -54,8 +56,13 @@ impl Resource {
                 let project = arn("codebuild", &format!("project/{}", known.record.project_name));
                 Resource {
                     names: vec![known.record.arn.clone(), project],
-                    also: vec![task_arn(CLUSTER, &task_id(known)), cluster_arn(CLUSTER)],
+                    also: vec![
+                        task_arn(CLUSTER, &task_id(known)),
+                        cluster_arn(CLUSTER),
+                        node_arn(known),
+                    ],
                     tags: tags(known),
+                    shown: build_arn(id),
                 }
             }
             None => Resource::named(build_arn(id)),
@@ -68,11 +75,13 @@ impl Resource {
         Resource {
             names: vec![task_arn(cluster, &id)],
             also: known
-                .map(|known| known.record.arn.clone())
+                .map(|known| [known.record.arn.clone(), node_arn(known)])
                 .into_iter()
+                .flatten()
                 .chain([cluster_arn(cluster)])
                 .collect(),
             tags: known.map(tags).unwrap_or_default(),
+            shown: task_arn(cluster, last(task)),
         }
     }
 
@@ -97,7 +106,10 @@ impl Resource {
 
 /// What a build is tagged with.
 pub(super) fn tags(known: &Known) -> Vec<(&'static str, String)> {
-    vec![("codebuild:build", known.record.id.clone())]
+    vec![
+        ("codebuild:project", known.record.project_name.clone()),
+        ("codebuild:build", known.record.id.clone()),
+    ]
 }
 
 /// The ARN of a cluster, by its name or its ARN.
@@ -108,6 +120,12 @@ pub(super) fn cluster_arn(name: &str) -> String {
 /// The ARN of a task of a cluster that is named so.
 pub(super) fn task_arn(cluster: &str, id: &str) -> String {
     arn("ecs", &format!("task/{}/{id}", last(cluster)))
+}
+
+/// The ARN of a build as a managed node.
+fn node_arn(known: &Known) -> String {
+    let id: String = task_id(known).chars().take(17).collect();
+    arn("ssm", &format!("managed-instance/mi-{id}"))
 }
 
 fn build_arn(id: &str) -> String {

@@ -3,7 +3,6 @@
 //! The request is put into its canonical form once more, signed with our own copy of the secret, and
 //! the two signatures are compared. Keys and the chain of signatures come from `aws-sigv4`.
 
-use super::keys::KeyPair;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use http::HeaderMap;
 use http::request::Parts;
@@ -28,6 +27,21 @@ pub(super) enum AuthError {
     Mismatch(String),
 }
 
+/// An access key and its secret.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'k> {
+    pub(super) id: &'k str,
+    pub(super) secret: &'k str,
+}
+
+/// The key and the Region that a request says it is signed with and for. Nothing of it is verified.
+pub(super) fn claimed(parts: &Parts) -> Option<(&str, &str)> {
+    let (_, scope) = text(&parts.headers, "authorization")?.split_once("Credential=")?;
+    let mut scope = scope.split(['/', ',', ' ']);
+    let (id, _day, region) = (scope.next()?, scope.next()?, scope.next()?);
+    Some((id, region))
+}
+
 /// Verifies a request.
 ///
 /// # Errors
@@ -35,7 +49,7 @@ pub(super) enum AuthError {
 pub(super) fn verify(
     parts: &Parts,
     body: &[u8],
-    keys: &KeyPair,
+    keys: Key<'_>,
     now: SystemTime,
 ) -> Result<(), AuthError> {
     let incomplete = |what: &str| AuthError::Incomplete(what.to_owned());
@@ -73,7 +87,7 @@ pub(super) fn verify(
         .ok_or_else(|| incomplete("a signed header is missing"))?;
     let scope = format!("{day}/{region}/{service}/aws4_request");
     let to_sign = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
-    let key = generate_signing_key(&keys.secret, time, region, service);
+    let key = generate_signing_key(keys.secret, time, region, service);
     let ours = calculate_signature(key, to_sign.as_bytes());
     if !date.starts_with(day) || !same(signature.as_bytes(), ours.as_bytes()) {
         return Err(AuthError::Mismatch(
@@ -179,8 +193,8 @@ mod tests {
 
     const BODY: &[u8] = br#"{"Target":"codebuild:x"}"#;
 
-    fn keys() -> KeyPair {
-        KeyPair::for_tests("AKIAEXAMPLE", "secret")
+    fn keys() -> Key<'static> {
+        Key { id: "AKIAEXAMPLE", secret: "secret" }
     }
 
     fn time() -> SystemTime {
@@ -219,7 +233,7 @@ mod tests {
     fn the_real_librarys_signature_is_taken() {
         for uri in ["/", "/service/CodeBuild_20161006/operation/ListBuilds", "/?b=2&a=1"] {
             assert_eq!(
-                verify(&signed("secret", uri, time()), BODY, &keys(), time()),
+                verify(&signed("secret", uri, time()), BODY, keys(), time()),
                 Ok(()),
                 "{uri}"
             );
@@ -229,7 +243,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_wrong_is_shown_with_the_other_one() {
         let minute = Duration::from_secs(60);
-        let at = |now: SystemTime| verify(&signed("secret", "/", time()), BODY, &keys(), now);
+        let at = |now: SystemTime| verify(&signed("secret", "/", time()), BODY, keys(), now);
         assert_eq!(at(time() + minute * 15), Ok(()));
         assert_eq!(at(time() - minute * 15), Ok(()));
         let refused = |text: &str| Err(AuthError::Mismatch(text.to_owned()));
@@ -253,7 +267,7 @@ mod tests {
     fn everything_else_is_refused() {
         let good = || signed("secret", "/", time());
         let mismatch = |parts: &Parts, body: &[u8], now| {
-            assert!(matches!(verify(parts, body, &keys(), now), Err(AuthError::Mismatch(_))));
+            assert!(matches!(verify(parts, body, keys(), now), Err(AuthError::Mismatch(_))));
         };
         mismatch(&good(), b"{}", time());
         mismatch(&signed("another", "/", time()), BODY, time());
@@ -263,15 +277,15 @@ mod tests {
         other.headers.insert("x-amz-target", "AmazonSSM.TerminateSession".parse().expect("text"));
         mismatch(&other, BODY, time());
         other.headers.remove("x-amz-target");
-        assert!(matches!(verify(&other, BODY, &keys(), time()), Err(AuthError::Incomplete(_))));
+        assert!(matches!(verify(&other, BODY, keys(), time()), Err(AuthError::Incomplete(_))));
         let mut other = good();
         other.uri = "/x".parse().expect("a path");
         mismatch(&other, BODY, time());
         let mut other = good();
         other.headers.remove("authorization");
-        assert_eq!(verify(&other, BODY, &keys(), time()), Err(AuthError::Missing));
-        let stranger = KeyPair::for_tests("AKIAOTHER", "secret");
-        assert_eq!(verify(&good(), BODY, &stranger, time()), Err(AuthError::UnknownKey));
+        assert_eq!(verify(&other, BODY, keys(), time()), Err(AuthError::Missing));
+        let stranger = Key { id: "AKIAOTHER", secret: "secret" };
+        assert_eq!(verify(&good(), BODY, stranger, time()), Err(AuthError::UnknownKey));
         for text in [
             "Bearer x",
             "AWS4-HMAC-SHA256",
@@ -282,7 +296,7 @@ mod tests {
             let mut other = good();
             other.headers.insert("authorization", text.parse().expect("text"));
             assert!(
-                matches!(verify(&other, BODY, &keys(), time()), Err(AuthError::Incomplete(_))),
+                matches!(verify(&other, BODY, keys(), time()), Err(AuthError::Incomplete(_))),
                 "{text}"
             );
         }

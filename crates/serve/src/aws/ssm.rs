@@ -4,14 +4,18 @@ use super::builds::Known;
 use super::call::Refusal;
 use super::documents::{self, Parameters};
 use super::endpoint::{Endpoint, Origin};
-use super::operations::{Input, Scope};
+use super::operations::{DOCUMENT_CHECK, Input, Scope};
 use super::page::page;
-use super::resources::{Resource, last};
+use super::policy::Context;
+use super::resources::Resource;
 use super::targets::{no_session, reachable, resolve};
 use crate::gateway::{Asked, SessionFacts};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+/// What a session is when no document is named.
+const DEFAULT_DOCUMENT: &str = "SSM-SessionManagerRunShell";
 
 fn not_connected(message: impl Into<String>) -> Refusal {
     Refusal::new("TargetNotConnected", message)
@@ -40,8 +44,13 @@ impl Input for StartSession {
         }
         let known = resolve(&self.target, endpoint).await;
         let target = Resource::target(&self.target, known.as_ref().ok());
-        let document = self.document_name.as_deref().map(Resource::document);
-        Ok((Scope::of([target].into_iter().chain(document)), known))
+        let scope = match self.document_name.as_deref().map(Resource::document) {
+            Some(document) => {
+                Scope::of([target, document]).when(vec![(DOCUMENT_CHECK, "true".to_owned())])
+            }
+            None => Scope::of([target]).or_with(Resource::document(DEFAULT_DOCUMENT)),
+        };
+        Ok((scope, known))
     }
 
     async fn answer(
@@ -60,6 +69,8 @@ impl Input for StartSession {
             document: self.document_name,
             reason: self.reason,
             owner: origin.caller.arn.clone(),
+            user_id: origin.caller.user_id.clone(),
+            key_id: origin.caller.key_id.clone(),
             idle: reached.idle,
             longest: reached.longest,
             build: reached.known.dir,
@@ -76,13 +87,19 @@ impl Input for StartSession {
 
 /// A session, with what rules can ask of it: who has started it, and where.
 fn session(id: &str, endpoint: &Endpoint) -> Scope {
-    let context = endpoint.gateway.facts(id).map(|facts| {
-        vec![
-            ("ssm:resourceTag/aws:ssmmessages:session-id", last(&facts.owner).to_owned()),
-            ("ssm:resourceTag/aws:ssmmessages:target-id", facts.target),
-        ]
-    });
-    Scope::of([Resource::session(id)]).when(context.unwrap_or_default())
+    let scope = Scope::of([Resource::session(id)]);
+    match endpoint.gateway.facts(id) {
+        Some(facts) => {
+            let context: Context = vec![
+                ("ssm:resourceTag/aws:ssmmessages:session-id", facts.user_id.clone()),
+                ("ssm:resourceTag/aws:ssmmessages:target-id", facts.target.clone()),
+                ("aws:ResourceTag/aws:ssmmessages:session-id", facts.user_id),
+                ("aws:ResourceTag/aws:ssmmessages:target-id", facts.target),
+            ];
+            scope.when(context).begun_by(facts.owner)
+        }
+        None => scope,
+    }
 }
 
 #[derive(Deserialize)]
@@ -127,7 +144,7 @@ impl Input for TerminateSession {
     }
 
     async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
-        match endpoint.gateway.terminate(&self.session_id).await {
+        match endpoint.gateway.terminate(&self.session_id, "").await {
             Ok(()) => Ok(json!({"SessionId": self.session_id})),
             Err(error) => Err(no_session(&error)),
         }
@@ -218,7 +235,7 @@ fn shape(facts: &SessionFacts) -> Value {
         "Target": facts.target,
         "Status": facts.status.name(),
         "StartDate": facts.started.epoch_seconds(),
-        "DocumentName": facts.document.as_deref().unwrap_or("SSM-SessionManagerRunShell"),
+        "DocumentName": facts.document.as_deref().unwrap_or(DEFAULT_DOCUMENT),
         "Owner": facts.owner,
         "AccessType": "Standard",
     });

@@ -20,7 +20,7 @@ impl Input for GetCallerIdentity {
     async fn answer(self, (): (), origin: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
         Ok(json!({
             "Arn": origin.caller.arn,
-            "UserId": origin.caller.key_id,
+            "UserId": origin.caller.user_id,
             "Account": ACCOUNT,
         }))
     }

@@ -45,6 +45,12 @@ pub struct Entry {
     /// Who asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
+    /// The access key they asked with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// The statement that decided, where a policy did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<String>,
     /// Where the call came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,

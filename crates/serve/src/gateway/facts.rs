@@ -39,6 +39,8 @@ pub struct SessionFacts {
     pub document: Option<String>,
     pub reason: Option<String>,
     pub owner: String,
+    pub user_id: String,
+    pub key_id: String,
     pub started: WallTime,
     pub ended: Option<WallTime>,
     pub status: SessionStatus,

@@ -38,6 +38,10 @@ pub struct Asked {
     pub reason: Option<String>,
     /// Who asks, as an ARN.
     pub owner: String,
+    /// Their id, which outlasts their name.
+    pub user_id: String,
+    /// The access key they ask with.
+    pub key_id: String,
     /// Closed when nothing was typed for so long.
     pub idle: Duration,
     /// Closed when it was open for so long.
@@ -128,6 +132,8 @@ impl Gateway {
             document: asked.document,
             reason: asked.reason,
             owner: asked.owner,
+            user_id: asked.user_id,
+            key_id: asked.key_id,
             started: clock::wall(),
             ended: None,
             status: SessionStatus::Connecting,
@@ -186,9 +192,9 @@ impl Gateway {
     }
 
     /// Ends a session. One that has ended has ended.
-    pub async fn terminate(&self, id: &str) -> Result<(), NoSession> {
+    pub async fn terminate(&self, id: &str, reason: &str) -> Result<(), NoSession> {
         if let Some(handle) = self.handle(id)? {
-            let _ = handle.orders.send(Order::Terminate(String::new())).await;
+            let _ = handle.orders.send(Order::Terminate(reason.to_owned())).await;
         }
         Ok(())
     }

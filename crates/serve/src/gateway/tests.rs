@@ -66,6 +66,8 @@ impl Rig {
             document: None,
             reason: None,
             owner: "me".to_owned(),
+            user_id: "me".to_owned(),
+            key_id: "key".to_owned(),
             idle: IDLE,
             longest: None,
             build: self.build.clone(),

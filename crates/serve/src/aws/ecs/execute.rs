@@ -102,6 +102,8 @@ async fn execute(
         document: None,
         reason: None,
         owner: origin.caller.arn.clone(),
+        user_id: origin.caller.user_id.clone(),
+        key_id: origin.caller.key_id.clone(),
         idle: ECS_IDLE,
         longest: reachable.longest,
         build: known.dir.clone(),

@@ -8,7 +8,7 @@ use super::call::{Call, Refusal};
 use super::endpoint::{Endpoint, Origin};
 use super::policy::Context;
 use super::resources::Resource;
-use super::{codebuild, ecs, ssm, sts};
+use super::{codebuild, ecs, iam, ssm, sts};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::pin::Pin;
@@ -24,6 +24,7 @@ pub(super) enum Service {
     Ssm,
     Ecs,
     Sts,
+    Iam,
 }
 
 impl Service {
@@ -34,6 +35,7 @@ impl Service {
             Service::Ssm => "ssm",
             Service::Ecs => "ecs",
             Service::Sts => "sts",
+            Service::Iam => "iam",
         }
     }
 
@@ -44,6 +46,7 @@ impl Service {
             Service::Ssm => "SSM",
             Service::Ecs => "ECS",
             Service::Sts => "STS",
+            Service::Iam => "IAM",
         }
     }
 
@@ -59,7 +62,11 @@ impl Service {
 
     /// The one of the query protocol with this version.
     pub(super) fn of_version(version: &str) -> Option<Self> {
-        (version == "2011-06-15").then_some(Service::Sts)
+        match version {
+            "2011-06-15" => Some(Service::Sts),
+            "2010-05-08" => Some(Service::Iam),
+            _ => None,
+        }
     }
 
     /// A refusal of a caller who may not, in this service's words.
@@ -68,7 +75,7 @@ impl Service {
             Service::CodeBuild | Service::Ssm | Service::Ecs => {
                 Refusal::new("AccessDeniedException", text)
             }
-            Service::Sts => Refusal::new("AccessDenied", text).with_status(403),
+            Service::Sts | Service::Iam => Refusal::new("AccessDenied", text).with_status(403),
         }
     }
 }
@@ -243,6 +250,22 @@ pub(super) const OPERATIONS: &[Operation] = &[
         kept: NOTHING,
         perform: perform::<sts::GetCallerIdentity>,
     },
+    Operation {
+        service: Service::Iam,
+        name: "SimulatePrincipalPolicy",
+        action: "iam:SimulatePrincipalPolicy",
+        effect: Effect::Reads,
+        kept: Kept { target: Some("/PolicySourceArn"), ..NOTHING },
+        perform: perform::<iam::SimulatePrincipalPolicy>,
+    },
+    Operation {
+        service: Service::Iam,
+        name: "SimulateCustomPolicy",
+        action: "iam:SimulateCustomPolicy",
+        effect: Effect::Reads,
+        kept: NOTHING,
+        perform: perform::<iam::SimulateCustomPolicy>,
+    },
 ];
 
 /// The operation of a service that a request names so.
@@ -266,8 +289,15 @@ pub(super) fn offered() -> &'static str {
 /// What a request is about: at least one resource. All have to be allowed.
 pub(super) struct Scope {
     resources: Vec<Resource>,
-    context: Context,
+    pub(super) context: Context,
+    /// Who has begun it, as an ARN: what no rule allows or denies them they may.
+    pub(super) begun_by: Option<String>,
+    /// A document that nobody has named, for rules that ask for [`DOCUMENT_CHECK`].
+    pub(super) or_with: Option<Resource>,
 }
+
+/// The condition key by which a rule says that a session's document is judged, too.
+pub(super) const DOCUMENT_CHECK: &str = "ssm:SessionDocumentAccessCheck";
 
 impl Scope {
     /// Of these; where there are none, of everything, so that something is judged.
@@ -276,7 +306,7 @@ impl Scope {
         if resources.is_empty() {
             resources.push(Resource::all());
         }
-        Scope { resources, context: Context::new() }
+        Scope { resources, context: Context::new(), begun_by: None, or_with: None }
     }
 
     /// Of an operation that names nothing.
@@ -289,12 +319,18 @@ impl Scope {
         Scope { context, ..self }
     }
 
-    pub(super) fn resources(&self) -> &[Resource] {
-        &self.resources
+    /// Begun by this caller.
+    pub(super) fn begun_by(self, arn: String) -> Self {
+        Scope { begun_by: Some(arn), ..self }
     }
 
-    pub(super) fn context(&self) -> &Context {
-        &self.context
+    /// With this document, where only rules that ask for its check allow the rest.
+    pub(super) fn or_with(self, document: Resource) -> Self {
+        Scope { or_with: Some(document), ..self }
+    }
+
+    pub(super) fn resources(&self) -> &[Resource] {
+        &self.resources
     }
 }
 

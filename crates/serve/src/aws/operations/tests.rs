@@ -3,8 +3,9 @@
 use super::*;
 use crate::aws::endpoint::Access;
 use crate::aws::keys::KeyPair;
-use crate::aws::policy::{Caller, Policy};
+use crate::aws::policy::{Caller, Policy, Question, Verdict};
 use crate::aws::server::Server;
+use crate::aws::users::Users;
 use crate::gateway::{Asked, SessionPlan, Work};
 use crate::http::bind;
 use runner_core::arn::arn;
@@ -60,6 +61,7 @@ fn samples(session: &str) -> Vec<Sample> {
     let start = json!({"Target": "codebuild:x", "DocumentName": "mine", "Parameters": command});
     let execute = json!({"task": TASK, "command": "sh", "interactive": true});
     let told = json!({"SessionId": session});
+    let nobody_else = "arn:aws:iam::000000000000:user/nobody-else";
     vec![
         sample(
             "BatchGetBuilds",
@@ -91,6 +93,19 @@ fn samples(session: &str) -> Vec<Sample> {
             body: "Action=GetCallerIdentity&Version=2011-06-15".to_owned(),
             ..sample("GetCallerIdentity", &json!({}), "<GetCallerIdentityResult>", &["*"])
         },
+        Sample {
+            body: format!(
+                "Action=SimulatePrincipalPolicy&Version=2010-05-08&PolicySourceArn={nobody_else}&\
+                 ActionNames.member.1=ssm%3AStartSession"
+            ),
+            ..sample("SimulatePrincipalPolicy", &json!({}), "NoSuchEntity", &[nobody_else])
+        }
+        .keeps(&[("target", nobody_else)]),
+        Sample {
+            body: "Action=SimulateCustomPolicy&Version=2010-05-08&ActionNames.member.1=a%3Ab"
+                .to_owned(),
+            ..sample("SimulateCustomPolicy", &json!({}), "<EvalDecision>implicitDeny<", &["*"])
+        },
     ]
 }
 
@@ -99,18 +114,13 @@ type Asks = Arc<Mutex<Vec<(&'static str, Vec<String>, Vec<String>, Context)>>>;
 
 /// Says the same to everybody, and keeps what it was asked.
 struct Always {
-    verdict: Result<(), String>,
+    verdict: Verdict,
     asked: Asks,
 }
 
 impl Policy for Always {
-    fn judge(
-        &self,
-        _: &Caller,
-        action: &'static str,
-        resource: &Resource,
-        context: &Context,
-    ) -> Result<(), String> {
+    fn judge(&self, _: &Caller, question: &Question<'_>) -> Verdict {
+        let Question { action, resource, context, .. } = *question;
         let one = (action, resource.names.clone(), resource.also.clone(), context.clone());
         self.asked.lock().expect("no panic").push(one);
         self.verdict.clone()
@@ -128,7 +138,7 @@ struct Rig {
 }
 
 impl Rig {
-    async fn start(verdict: Result<(), String>) -> Self {
+    async fn start(verdict: Verdict) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
         let build = BuildDir::of(&home, UUID);
@@ -138,7 +148,8 @@ impl Rig {
         let asked = Asks::default();
         let policy = Box::new(Always { verdict, asked: Arc::clone(&asked) });
         let keys = KeyPair::for_tests("AKIAEXAMPLE", "secret");
-        let endpoint = Endpoint::with_policy(&home, keys, Access::Local, policy);
+        let users = Users::open(&home, None).expect("no users");
+        let endpoint = Endpoint::with_policy(&home, keys, Access::Local, users, policy);
         let plan = SessionPlan {
             kind: SessionType::StandardStream,
             properties: Value::Null,
@@ -150,6 +161,8 @@ impl Rig {
             document: None,
             reason: None,
             owner: "arn:aws:iam::000000000000:user/ann".to_owned(),
+            user_id: "AIDAANN".to_owned(),
+            key_id: "AKIAANN".to_owned(),
             idle: Duration::from_secs(3600),
             longest: None,
             build,
@@ -168,7 +181,9 @@ impl Rig {
             Service::CodeBuild => format!("X-Amz-Target: CodeBuild_20161006.{name}"),
             Service::Ssm => format!("X-Amz-Target: AmazonSSM.{name}"),
             Service::Ecs => format!("X-Amz-Target: AmazonEC2ContainerServiceV20141113.{name}"),
-            Service::Sts => "Content-Type: application/x-www-form-urlencoded".to_owned(),
+            Service::Sts | Service::Iam => {
+                "Content-Type: application/x-www-form-urlencoded".to_owned()
+            }
         };
         let mut stream = TcpStream::connect(self.address).await.expect("a connection");
         let request = format!(
@@ -212,7 +227,7 @@ fn record() -> Value {
 /// Each row is performed by what answers so, and by nothing else; each is judged by what it names.
 #[tokio::test]
 async fn every_operation_is_answered_and_judged_on_what_it_names() {
-    let rig = Rig::start(Ok(())).await;
+    let rig = Rig::start(Verdict::Allowed(None)).await;
     let samples = samples(&rig.session);
     let names = |all: &[Operation]| all.iter().map(|row| row.name).collect::<Vec<_>>();
     let sampled: Vec<_> = samples.iter().map(|sample| sample.name).collect();
@@ -230,16 +245,16 @@ async fn every_operation_is_answered_and_judged_on_what_it_names() {
 /// Who may not is told so, and nothing happens; also where there is no such thing.
 #[tokio::test]
 async fn a_policy_that_denies_denies_every_operation() {
-    let rig = Rig::start(Err("because nobody may".to_owned())).await;
+    let rig = Rig::start(Verdict::NotAllowed).await;
     for (row, sample) in OPERATIONS.iter().zip(samples(&rig.session)) {
         let (status, answer) = rig.call(row.service, row.name, &sample.body).await;
         let (code, wanted) = match row.service {
-            Service::Sts => ("AccessDenied", 403),
+            Service::Sts | Service::Iam => ("AccessDenied", 403),
             Service::CodeBuild | Service::Ssm | Service::Ecs => ("AccessDeniedException", 400),
         };
         assert_eq!(status, wanted, "{}: {answer}", row.name);
         let text = format!("is not authorized to perform: {} on resource: ", row.action);
-        for part in [code, &text, "because nobody may"] {
+        for part in [code, &text, "because no identity-based policy allows"] {
             assert!(answer.contains(part), "{}: {answer}", row.name);
         }
         assert!(!answer.contains(sample.sign), "{}: {answer}", row.name);
@@ -261,7 +276,10 @@ async fn a_policy_that_denies_denies_every_operation() {
 /// Answered or refused, a line says who has asked for what.
 #[tokio::test]
 async fn every_operation_leaves_its_line_in_the_audit() {
-    for (verdict, is_refused) in [(Ok(()), false), (Err("no".to_owned()), true)] {
+    for (verdict, is_refused) in [
+        (Verdict::Allowed(Some("policy p, statement 0".to_owned())), false),
+        (Verdict::Denied("policy p, statement 0".to_owned()), true),
+    ] {
         let rig = Rig::start(verdict).await;
         for (row, sample) in OPERATIONS.iter().zip(samples(&rig.session)) {
             let before = rig.audit_length();
@@ -274,6 +292,8 @@ async fn every_operation_leaves_its_line_in_the_audit() {
             assert!(line["source"].is_string() && line["time"].is_string(), "{line}");
             let result = line["result"].as_str().expect("a result");
             assert_eq!(result.starts_with("AccessDenied"), is_refused, "{line}");
+            assert_eq!(line["decidedBy"], "policy p, statement 0", "{line}");
+            assert_eq!(line["accessKeyId"], "AKIAEXAMPLE", "{line}");
             let known = ["target", "document", "command", "sessionId"];
             let found = known
                 .iter()
@@ -296,7 +316,7 @@ impl Rig {
 /// A build is one thing under all its names, and what it belongs to counts where a rule denies.
 #[tokio::test]
 async fn a_build_is_judged_under_all_its_names() {
-    let rig = Rig::start(Ok(())).await;
+    let rig = Rig::start(Verdict::Allowed(None)).await;
     let of = |action: &str| {
         let mut asked = rig.asked.lock().expect("no panic");
         let at = asked.iter().position(|(name, ..)| *name == action);
@@ -308,9 +328,10 @@ async fn a_build_is_judged_under_all_its_names() {
     let build = arn("codebuild", &format!("build/demo:{UUID}"));
     let task = arn("ecs", &format!("task/default/{TASK}"));
     let cluster = arn("ecs", "cluster/default");
-    assert_eq!(of("codebuild:StopBuild").2, [task.clone(), cluster.clone()]);
+    let node = arn("ssm", "managed-instance/mi-0123456789ab4def8");
+    assert_eq!(of("codebuild:StopBuild").2, [task.clone(), cluster.clone(), node.clone()]);
     let (_, _, also, context) = of("ecs:ExecuteCommand");
-    assert_eq!(also, [build, cluster.clone()]);
+    assert_eq!(also, [build, node, cluster.clone()]);
     let wanted = [
         ("ecs:cluster", cluster.as_str()),
         ("ecs:container-name", "build"),
@@ -319,12 +340,27 @@ async fn a_build_is_judged_under_all_its_names() {
     ];
     assert_eq!(context, wanted.map(|(key, value)| (key, value.to_owned())));
     let wanted = [
-        ("ssm:resourceTag/aws:ssmmessages:session-id", "ann"),
+        ("ssm:resourceTag/aws:ssmmessages:session-id", "AIDAANN"),
         ("ssm:resourceTag/aws:ssmmessages:target-id", "codebuild:x"),
+        ("aws:ResourceTag/aws:ssmmessages:session-id", "AIDAANN"),
+        ("aws:ResourceTag/aws:ssmmessages:target-id", "codebuild:x"),
     ];
     for action in ["ssm:ResumeSession", "ssm:TerminateSession"] {
         assert_eq!(of(action).3, wanted.map(|(key, value)| (key, value.to_owned())));
     }
+}
+
+/// Whose user is gone.
+#[tokio::test]
+async fn sessions_end_with_their_users() {
+    let rig = Rig::start(Verdict::Allowed(None)).await;
+    assert!(rig.endpoint.expel_some().await);
+    let facts = || rig.endpoint.gateway.facts(&rig.session).expect("a session");
+    while facts().ended.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(facts().details, "the user's key is no longer good");
+    assert!(!rig.endpoint.expel_some().await);
 }
 
 #[test]
@@ -342,14 +378,15 @@ fn the_table_is_whole() {
 fn what_is_offered_in_words() {
     let wanted = "BatchGetBuilds, ListBuilds, StopBuild of CodeBuild; StartSession, ResumeSession, \
                   TerminateSession, DescribeSessions, GetConnectionStatus of SSM; ExecuteCommand, \
-                  DescribeTasks, ListTasks, DescribeClusters, ListClusters of ECS; GetCallerIdentity of STS";
+                  DescribeTasks, ListTasks, DescribeClusters, ListClusters of ECS; GetCallerIdentity of STS; \
+                  SimulatePrincipalPolicy, SimulateCustomPolicy of IAM";
     assert_eq!(offered(), wanted);
 }
 
 /// What stands in no row is refused with what there is, by every service.
 #[tokio::test]
 async fn what_is_not_in_the_table_is_not_offered() {
-    let rig = Rig::start(Ok(())).await;
+    let rig = Rig::start(Verdict::Allowed(None)).await;
     for (service, name, body) in [
         (Service::CodeBuild, "ListProjects", "{}"),
         (Service::Ssm, "SendCommand", "{}"),

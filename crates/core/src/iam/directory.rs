@@ -1,0 +1,281 @@
+//! The file of users, their keys and policies, and groups.
+
+use super::node::{self, Json, Member, Node, member, only};
+use super::policy::Policy;
+use super::{Problem, Problems};
+use crate::spec::Place;
+use std::collections::HashMap;
+use std::fmt;
+
+/// The longest name of a user or a group, and the shortest secret.
+const MAX_NAME: usize = 64;
+const MIN_SECRET: usize = 16;
+
+/// Users and groups.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    users: Vec<User>,
+    groups: Vec<Group>,
+    /// Which user has a key, and which of their keys it is.
+    keys: HashMap<String, (usize, usize)>,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// As it stands in ARNs and in ids of sessions.
+    pub name: String,
+    /// Keys and values.
+    pub tags: Vec<(String, String)>,
+    /// What they sign with.
+    pub keys: Vec<AccessKey>,
+    /// Their own.
+    pub policies: Vec<Policy>,
+    /// The names of their groups.
+    pub groups: Vec<String>,
+}
+
+/// An access key.
+#[derive(Clone)]
+pub struct AccessKey {
+    /// Its public half.
+    pub id: String,
+    /// Its secret half.
+    pub secret: String,
+    /// Whether it may be used.
+    pub is_active: bool,
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, is_active) = (&self.id, self.is_active);
+        formatter.debug_struct("AccessKey").field("id", id).field("is_active", &is_active).finish()
+    }
+}
+
+/// A group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// What holds for its users.
+    pub policies: Vec<Policy>,
+}
+
+impl Directory {
+    /// Reads a file. `reserved` are names that begin ids of sessions of others.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str, reserved: &[&str]) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let node = node::read(text, &mut problems);
+        let directory = node.map(|node| Reader { problems: &mut problems }.read(&node, reserved));
+        problems.or(directory)
+    }
+
+    /// The user of this name.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&User> {
+        self.users.iter().find(|user| user.name == name)
+    }
+
+    /// The group of this name.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    /// The users' names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.users.iter().map(|user| user.name.as_str())
+    }
+
+    /// Whose key this is. Keys that are not active are nobody's.
+    #[must_use]
+    pub fn of_key(&self, id: &str) -> Option<(&User, &AccessKey)> {
+        let (user, key) = self.keys.get(id)?;
+        let user = self.users.get(*user)?;
+        user.keys.get(*key).filter(|key| key.is_active).map(|key| (user, key))
+    }
+
+    /// What holds for a user: their own policies and those of their groups.
+    pub fn policies<'d>(&'d self, user: &'d User) -> impl Iterator<Item = &'d Policy> {
+        let groups = self.groups.iter().filter(|group| user.groups.contains(&group.name));
+        user.policies.iter().chain(groups.flat_map(|group| &group.policies))
+    }
+}
+
+struct Reader<'p> {
+    problems: &'p mut Problems,
+}
+
+impl Reader<'_> {
+    fn read(mut self, node: &Node, reserved: &[&str]) -> Directory {
+        let members = node.map("the file", self.problems);
+        only(members, &["users", "groups"], "the file", self.problems);
+        let groups: Vec<(Place, Group)> = match member(members, "groups") {
+            Some(node) => {
+                let nodes = node.list("groups", self.problems);
+                nodes.iter().filter_map(|node| self.group(node)).collect()
+            }
+            None => Vec::new(),
+        };
+        let names: Vec<&str> = groups.iter().map(|(_, group)| group.name.as_str()).collect();
+        let users: Vec<(Place, User)> = match member(members, "users") {
+            Some(node) => {
+                let nodes = node.list("users", self.problems);
+                nodes.iter().filter_map(|node| self.user(node, &names)).collect()
+            }
+            None => Vec::new(),
+        };
+        self.unique("group", groups.iter().map(|(place, group)| (*place, group.name.as_str())));
+        self.unique("user", users.iter().map(|(place, user)| (*place, user.name.as_str())));
+        self.apart(&users, reserved);
+        let keys = self.keys_of_all(&users);
+        let groups = groups.into_iter().map(|(_, group)| group).collect();
+        Directory { users: users.into_iter().map(|(_, user)| user).collect(), groups, keys }
+    }
+
+    fn group(&mut self, node: &Node) -> Option<(Place, Group)> {
+        let members = node.map("a group", self.problems);
+        only(members, &["name", "policies"], "a group", self.problems);
+        let (place, name) = self.name(node, members, "a group")?;
+        let policies = self.policies(members, &format!("group {name}"));
+        Some((place, Group { name, policies }))
+    }
+
+    fn user(&mut self, node: &Node, groups: &[&str]) -> Option<(Place, User)> {
+        const KNOWN: [&str; 5] = ["name", "tags", "keys", "policies", "groups"];
+        let members = node.map("a user", self.problems);
+        only(members, &KNOWN, "a user", self.problems);
+        let (place, name) = self.name(node, members, "a user")?;
+        let mut tags = Vec::new();
+        for tag in member(members, "tags").map_or(&[][..], |node| node.map("tags", self.problems)) {
+            let value = tag.node.text("a tag", self.problems);
+            tags.extend(value.map(|value| (tag.name.clone(), value.to_owned())));
+        }
+        let keys = member(members, "keys").map_or(&[][..], |node| node.list("keys", self.problems));
+        let keys = keys.iter().filter_map(|node| self.key(node)).collect();
+        let policies = self.policies(members, &format!("user {name}"));
+        let mut in_groups = Vec::new();
+        let list = member(members, "groups");
+        for node in list.map_or(&[][..], |node| node.list("groups", self.problems)) {
+            let Some(group) = node.text("a group's name", self.problems) else { continue };
+            if !groups.contains(&group) {
+                self.problems.add(node.place, format!("there is no group {group}"));
+            }
+            in_groups.push(group.to_owned());
+        }
+        Some((place, User { name, tags, keys, policies, groups: in_groups }))
+    }
+
+    fn name(&mut self, node: &Node, members: &[Member], what: &str) -> Option<(Place, String)> {
+        let Some(name) = member(members, "name") else {
+            self.problems.add(node.place, format!("{what} has a name"));
+            return None;
+        };
+        let text = name.text("a name", self.problems)?;
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "_.@=,+-".contains(c);
+        if text.is_empty() || text.len() > MAX_NAME || !text.chars().all(is_part) {
+            let shown: String = text.chars().take(MAX_NAME + 1).collect();
+            let text = format!(
+                "`{shown}` is no name: 1 to {MAX_NAME} letters, digits and the characters _.@=,+-"
+            );
+            self.problems.add(name.place, text);
+            return None;
+        }
+        Some((name.place, text.to_owned()))
+    }
+
+    fn policies(&mut self, members: &[Member], owner: &str) -> Vec<Policy> {
+        let policies = member(members, "policies");
+        let policies = policies.map_or(&[][..], |node| node.map("policies", self.problems));
+        let read = |policy: &Member| {
+            let name = format!("{owner}, policy {}", policy.name);
+            Policy::read(&policy.node, &name, self.problems)
+        };
+        policies.iter().map(read).collect()
+    }
+
+    fn key(&mut self, node: &Node) -> Option<AccessKey> {
+        let members = node.map("a key", self.problems);
+        only(members, &["id", "secret", "active"], "a key", self.problems);
+        let mut text = |name: &str| match member(members, name) {
+            Some(node) => node.text(name, self.problems).map(|text| (node.place, text.to_owned())),
+            None => {
+                self.problems.add(node.place, format!("a key has its {name}"));
+                None
+            }
+        };
+        let (id, secret) = (text("id"), text("secret"));
+        let is_active = match member(members, "active").map(|node| (node.place, &node.json)) {
+            None => true,
+            Some((_, Json::Bool(is_active))) => *is_active,
+            Some((place, _)) => {
+                self.problems.add(place, "active is true or false");
+                false
+            }
+        };
+        let ((id_place, id), (secret_place, secret)) = (id?, secret?);
+        if !(16..=128).contains(&id.len()) || !id.chars().all(|c| c.is_ascii_alphanumeric()) {
+            let text = "a key's id has 16 to 128 letters and digits, AKIA and others";
+            self.problems.add(id_place, text);
+        }
+        if secret.len() < MIN_SECRET || !secret.chars().all(|c| c.is_ascii_graphic()) {
+            let text = format!("a secret has at least {MIN_SECRET} characters and no blanks");
+            self.problems.add(secret_place, text);
+        }
+        Some(AccessKey { id, secret, is_active })
+    }
+
+    /// Tells names that another has, whatever the case of their letters.
+    fn unique<'n>(&mut self, what: &str, names: impl Iterator<Item = (Place, &'n str)>) {
+        let mut seen = HashMap::new();
+        for (place, name) in names {
+            if let Some(first) = seen.insert(name.to_ascii_lowercase(), name) {
+                self.problems.add(place, format!("there is a {what} {first} already"));
+            }
+        }
+    }
+
+    /// Tells users whose sessions could be taken for another's: ids begin with a name and a dash, and rules say
+    /// `session/${aws:username}-*`.
+    fn apart(&mut self, users: &[(Place, User)], reserved: &[&str]) {
+        let fold = |name: &str| name.to_ascii_lowercase();
+        let mut names: Vec<String> = users.iter().map(|(_, user)| fold(&user.name)).collect();
+        let own = names.len();
+        names.extend(reserved.iter().map(|name| fold(name)));
+        let begins = |long: &str, short: &str| {
+            long.strip_prefix(short).is_some_and(|rest| rest.starts_with('-'))
+        };
+        for (at, (place, user)) in users.iter().enumerate() {
+            for (other_at, other) in names.iter().enumerate() {
+                let Some(name) = names.get(at) else { continue };
+                let is_reserved = other_at >= own;
+                if is_reserved && name == other {
+                    self.problems.add(*place, format!("the name {other} is taken"));
+                } else if begins(name, other) || (is_reserved && begins(other, name)) {
+                    let text = format!(
+                        "{} and {other} cannot both be: a rule for the sessions of one, \
+                         `NAME-*`, would be about the other's",
+                        user.name
+                    );
+                    self.problems.add(*place, text);
+                }
+            }
+        }
+    }
+
+    fn keys_of_all(&mut self, users: &[(Place, User)]) -> HashMap<String, (usize, usize)> {
+        let mut keys = HashMap::new();
+        for (at, (place, user)) in users.iter().enumerate() {
+            for (key_at, key) in user.keys.iter().enumerate() {
+                if keys.insert(key.id.clone(), (at, key_at)).is_some() {
+                    self.problems.add(*place, format!("the key {} is there twice", key.id));
+                }
+            }
+        }
+        keys
+    }
+}

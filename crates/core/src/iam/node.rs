@@ -1,0 +1,218 @@
+//! JSON that knows where each value stands.
+//!
+//! `serde_json` judges the syntax and the depth of the whole text first, so this reader meets well-formed text only.
+
+use super::Problems;
+use crate::spec::Place;
+
+/// A value and where it begins.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) json: Json,
+}
+
+#[derive(Debug)]
+pub(super) enum Json {
+    Null,
+    Bool(bool),
+    Number(String),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<Member>),
+}
+
+/// A name in a map, and its value.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) place: Place,
+    pub(super) name: String,
+    pub(super) node: Node,
+}
+
+/// Reads a text. Names that a map has twice are problems: which of the two counts depends on the reader.
+pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let place = Place { line: number(error.line()), column: number(error.column()) };
+        let full = error.to_string();
+        let what = full.rsplit_once(" at line ").map_or(full.as_str(), |(what, _)| what);
+        problems.add(place, format!("this is no JSON: {what}"));
+        return None;
+    }
+    let start = Place { line: 1, column: 1 };
+    Some(Reader { text, at: 0, counted: 0, place: start, problems }.node())
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    at: usize,
+    /// How far `place` has been counted.
+    counted: usize,
+    place: Place,
+    problems: &'t mut Problems,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> u8 {
+        self.text.as_bytes().get(self.at).copied().unwrap_or(b' ')
+    }
+
+    /// Goes past white space, commas and colons: they stand where they should.
+    fn skip(&mut self) {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let is_between = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':');
+        self.at += rest.iter().take_while(is_between).count();
+    }
+
+    fn place(&mut self) -> Place {
+        for byte in self.text.as_bytes().get(self.counted..self.at).unwrap_or_default() {
+            match byte {
+                b'\n' => self.place = Place { line: self.place.line + 1, column: 1 },
+                // Not within a character.
+                byte if byte & 0xc0 != 0x80 => self.place.column += 1,
+                _ => {}
+            }
+        }
+        self.counted = self.at;
+        self.place
+    }
+
+    fn node(&mut self) -> Node {
+        self.skip();
+        let place = self.place();
+        let json = match self.peek() {
+            b'{' => Json::Map(self.map()),
+            b'[' => Json::List(self.list()),
+            b'"' => Json::Text(self.string()),
+            _ => match self.word() {
+                "null" => Json::Null,
+                "true" => Json::Bool(true),
+                "false" => Json::Bool(false),
+                number => Json::Number(number.to_owned()),
+            },
+        };
+        Node { place, json }
+    }
+
+    fn word(&mut self) -> &str {
+        let start = self.at;
+        let rest = self.text.as_bytes().get(start..).unwrap_or_default();
+        let is_word =
+            |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        self.at += rest.iter().take_while(is_word).count().max(1);
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    fn string(&mut self) -> String {
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        self.at += 1;
+        while self.at < bytes.len() && self.peek() != b'"' {
+            self.at += if self.peek() == b'\\' { 2 } else { 1 };
+        }
+        self.at += 1;
+        let raw = self.text.get(start..self.at).unwrap_or_default();
+        serde_json::from_str(raw).unwrap_or_default()
+    }
+
+    fn list(&mut self) -> Vec<Node> {
+        let mut list = Vec::new();
+        self.at += 1;
+        self.skip();
+        while self.at < self.text.len() && self.peek() != b']' {
+            list.push(self.node());
+            self.skip();
+        }
+        self.at += 1;
+        list
+    }
+
+    fn map(&mut self) -> Vec<Member> {
+        let mut members: Vec<Member> = Vec::new();
+        let mut names = std::collections::HashMap::new();
+        self.at += 1;
+        self.skip();
+        while self.at < self.text.len() && self.peek() != b'}' {
+            let place = self.place();
+            let name = self.string();
+            if let Some(first) = names.insert(name.clone(), place) {
+                let text = format!("`{name}` stands here twice, first in line {}", first.line);
+                self.problems.add(place, text);
+            }
+            let node = self.node();
+            members.push(Member { place, name, node });
+            self.skip();
+        }
+        self.at += 1;
+        members
+    }
+}
+
+impl Node {
+    /// What kind of value it is, in words.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.json {
+            Json::Null => "null",
+            Json::Bool(_) => "true or false",
+            Json::Number(_) => "a number",
+            Json::Text(_) => "a text",
+            Json::List(_) => "a list",
+            Json::Map(_) => "a map",
+        }
+    }
+
+    /// Its members; a problem if it is no map.
+    pub(super) fn map(&self, what: &str, problems: &mut Problems) -> &[Member] {
+        match &self.json {
+            Json::Map(members) => members,
+            _ => {
+                problems.add(self.place, format!("{what} is a map, not {}", self.kind()));
+                &[]
+            }
+        }
+    }
+
+    /// Its items; a problem if it is no list.
+    pub(super) fn list(&self, what: &str, problems: &mut Problems) -> &[Node] {
+        match &self.json {
+            Json::List(items) => items,
+            _ => {
+                problems.add(self.place, format!("{what} is a list, not {}", self.kind()));
+                &[]
+            }
+        }
+    }
+
+    /// Its text; a problem if it is none.
+    pub(super) fn text(&self, what: &str, problems: &mut Problems) -> Option<&str> {
+        match &self.json {
+            Json::Text(text) => Some(text),
+            _ => {
+                problems.add(self.place, format!("{what} is a text, not {}", self.kind()));
+                None
+            }
+        }
+    }
+
+    /// Its items where it is a list, else itself: most of IAM's lists may be a single value.
+    pub(super) fn one_or_more(&self) -> &[Node] {
+        match &self.json {
+            Json::List(items) => items,
+            _ => std::slice::from_ref(self),
+        }
+    }
+}
+
+/// Tells the names of a map that are none of `known`.
+pub(super) fn only(members: &[Member], known: &[&str], what: &str, problems: &mut Problems) {
+    for member in members.iter().filter(|member| !known.contains(&member.name.as_str())) {
+        let text = format!("{what} has no `{}`, only {}", member.name, known.join(", "));
+        problems.add(member.place, text);
+    }
+}
+
+/// The value of a name.
+pub(super) fn member<'n>(members: &'n [Member], name: &str) -> Option<&'n Node> {
+    members.iter().find(|member| member.name == name).map(|member| &member.node)
+}

@@ -1,0 +1,288 @@
+//! One statement of a policy.
+
+use super::Problems;
+use super::condition::{Condition, Operator};
+use super::context::Context;
+use super::evaluate::Request;
+use super::node::{Json, Member, Node, member};
+use super::pattern::Pattern;
+use super::template::{Template, Version};
+use std::fmt;
+
+/// What a statement that applies does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The action is allowed, unless another statement denies it.
+    Allow,
+    /// The action is denied.
+    Deny,
+}
+
+/// A statement.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    pub(super) effect: Effect,
+    /// Where it stands: the policy, the number within it from 0, and its Sid.
+    policy: String,
+    number: usize,
+    sid: Option<String>,
+    actions: Listed<Pattern>,
+    resources: Listed<Template>,
+    conditions: Vec<Condition>,
+}
+
+/// What is listed, or (`NotAction`, `NotResource`) everything else.
+#[derive(Clone, Debug)]
+struct Listed<T> {
+    is_rest: bool,
+    items: Vec<T>,
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}, statement {}", self.policy, self.number)?;
+        self.sid.as_ref().map_or(Ok(()), |sid| write!(formatter, " ({sid})"))
+    }
+}
+
+impl Statement {
+    /// The policy it stands in.
+    #[must_use]
+    pub fn policy(&self) -> &str {
+        &self.policy
+    }
+
+    /// Whether it applies to a request.
+    pub(super) fn applies(&self, request: &Request<'_>) -> bool {
+        let is_listed = self.actions.items.iter().any(|action| action.matches(&request.folded));
+        is_listed != self.actions.is_rest
+            && self.is_about(request)
+            && self.conditions.iter().all(|one| one.holds(request.context, self.effect))
+    }
+
+    /// A thing has several names. A rule that allows counts for the names it was called by; what a rule denies, or
+    /// leaves out of what it allows, it denies under every name.
+    fn is_about(&self, request: &Request<'_>) -> bool {
+        let (used, also) = (request.names, request.also);
+        match (self.effect, self.resources.is_rest) {
+            (Effect::Allow, false) => self.lists(used, request.context) == Some(true),
+            (Effect::Deny, false) => {
+                self.lists(used, request.context) == Some(true)
+                    || self.lists(also, request.context) == Some(true)
+            }
+            (Effect::Allow, true) => {
+                self.lists(used, request.context) == Some(false)
+                    && self.lists(also, request.context) == Some(false)
+            }
+            (Effect::Deny, true) => self.lists(used, request.context) != Some(true),
+        }
+    }
+
+    /// Whether one of these names is listed; nothing where none is and an item has a variable without a value.
+    fn lists(&self, names: &[String], context: &Context) -> Option<bool> {
+        let mut is_known = true;
+        for item in &self.resources.items {
+            match item.resolved(context) {
+                Some(pattern) if names.iter().any(|name| pattern.matches(name)) => {
+                    return Some(true);
+                }
+                Some(_) => {}
+                None => is_known = false,
+            }
+        }
+        is_known.then_some(false)
+    }
+
+    /// The condition keys it asks for, as they are written.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        let conditions = self.conditions.iter();
+        let asked = conditions.clone().map(|condition| condition.name.as_str());
+        let variables = conditions.flat_map(Condition::variables);
+        let resources = self.resources.items.iter().flat_map(Template::variables);
+        asked.chain(variables).chain(resources)
+    }
+
+    /// Reads one. `name` is the policy's.
+    pub(super) fn read(
+        node: &Node,
+        (name, number): (&str, usize),
+        version: Version,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let members = node.map("a statement", problems);
+        known(members, problems);
+        let effect = effect(node, members, problems)?;
+        let sid = sid(members, problems);
+        let actions = either(node, members, ["Action", "NotAction"], problems, action);
+        let resources = either(node, members, ["Resource", "NotResource"], problems, |text| {
+            resource(text, version)
+        });
+        let conditions = match member(members, "Condition") {
+            Some(node) => conditions(node, version, effect, problems),
+            None => Vec::new(),
+        };
+        let (actions, resources) = (actions?, resources?);
+        let policy = name.to_owned();
+        Some(Statement { effect, policy, number, sid, actions, resources, conditions })
+    }
+
+    pub(super) fn sid(&self) -> Option<&str> {
+        self.sid.as_deref()
+    }
+}
+
+fn known(members: &[Member], problems: &mut Problems) {
+    const KNOWN: [&str; 7] =
+        ["Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"];
+    let (principals, others): (Vec<_>, Vec<_>) = members
+        .iter()
+        .map(|member| (member, member.name.as_str()))
+        .partition(|(_, name)| matches!(*name, "Principal" | "NotPrincipal"));
+    for (member, name) in principals {
+        let text = format!("`{name}`: the policy of a user or a group is about them already");
+        problems.add(member.place, text);
+    }
+    for (member, name) in others {
+        if !KNOWN.contains(&name) {
+            let text = format!("a statement has no `{name}`, only {}", KNOWN.join(", "));
+            problems.add(member.place, text);
+        }
+    }
+}
+
+fn effect(node: &Node, members: &[Member], problems: &mut Problems) -> Option<Effect> {
+    let Some(effect) = member(members, "Effect") else {
+        problems.add(node.place, "this statement has no Effect: Allow or Deny");
+        return None;
+    };
+    match effect.text("Effect", problems)? {
+        "Allow" => Some(Effect::Allow),
+        "Deny" => Some(Effect::Deny),
+        other => {
+            problems.add(effect.place, format!("Effect is Allow or Deny, not `{other}`"));
+            None
+        }
+    }
+}
+
+fn sid(members: &[Member], problems: &mut Problems) -> Option<String> {
+    let node = member(members, "Sid")?;
+    let sid = node.text("Sid", problems)?;
+    if !sid.chars().all(|c| c.is_ascii_alphanumeric()) {
+        problems.add(node.place, "a Sid has letters and digits only");
+    }
+    (!sid.is_empty()).then(|| sid.to_owned())
+}
+
+/// The list that stands under one of two names.
+fn either<T>(
+    node: &Node,
+    members: &[Member],
+    [name, rest]: [&str; 2],
+    problems: &mut Problems,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Option<Listed<T>> {
+    let (list, is_rest, name) = match (member(members, name), member(members, rest)) {
+        (Some(list), None) => (list, false, name),
+        (None, Some(list)) => (list, true, rest),
+        (Some(_), Some(list)) => {
+            problems.add(list.place, format!("{name} and {rest} exclude each other"));
+            return None;
+        }
+        (None, None) => {
+            problems.add(node.place, format!("this statement has neither {name} nor {rest}"));
+            return None;
+        }
+    };
+    let nodes = list.one_or_more();
+    if nodes.is_empty() {
+        problems.add(list.place, format!("{name} lists nothing"));
+    }
+    let mut items = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match node.text(name, problems).map(&read) {
+            Some(Ok(item)) => items.push(item),
+            Some(Err(why)) => problems.add(node.place, why),
+            None => {}
+        }
+    }
+    Some(Listed { is_rest, items })
+}
+
+fn action(text: &str) -> Result<Pattern, String> {
+    let is_named = text.split_once(':').is_some_and(|(service, name)| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let is_service = service == "*" || (!service.is_empty() && service.chars().all(is_plain));
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "*?".contains(c);
+        is_service && !name.is_empty() && name.chars().all(is_name)
+    });
+    if text == "*" || is_named {
+        return Ok(Pattern::of(&text.to_ascii_lowercase()));
+    }
+    Err(format!("`{text}` is no action: actions are named service:Name"))
+}
+
+fn resource(text: &str, version: Version) -> Result<Template, String> {
+    if text == "*" {
+        return Template::parse(text, version, true);
+    }
+    // Before the first variable.
+    let fixed = text.split("${").next().unwrap_or_default();
+    let parts: Vec<&str> = fixed.split(':').collect();
+    let [first, _, service, _, ..] = parts[..] else {
+        return Err(format!("`{text}` is neither an ARN nor `*`"));
+    };
+    if first != "arn" {
+        return Err(format!("`{text}` is neither an ARN nor `*`"));
+    }
+    if service.is_empty() || service.contains(['*', '?']) {
+        return Err(format!("`{text}` names no service: its third part has to be one"));
+    }
+    Template::parse(text, version, true)
+}
+
+fn conditions(
+    node: &Node,
+    version: Version,
+    effect: Effect,
+    problems: &mut Problems,
+) -> Vec<Condition> {
+    let mut all = Vec::new();
+    for operator in node.map("Condition", problems) {
+        let Some(parsed) = Operator::parse(&operator.name) else {
+            problems.add(operator.place, format!("there is no operator `{}`", operator.name));
+            continue;
+        };
+        for key in operator.node.map(&operator.name, problems) {
+            let mut condition = match Condition::new(parsed, &key.name) {
+                Ok(condition) => condition,
+                Err(why) => {
+                    problems.add(key.place, why);
+                    continue;
+                }
+            };
+            let values = key.node.one_or_more();
+            if values.is_empty() {
+                problems.add(key.place, format!("`{}` lists no value", key.name));
+            }
+            for value in values {
+                let text = match &value.json {
+                    Json::Text(text) | Json::Number(text) => text.as_str(),
+                    Json::Bool(true) => "true",
+                    Json::Bool(false) => "false",
+                    Json::Null | Json::List(_) | Json::Map(_) => {
+                        let text =
+                            format!("a value of `{}` is a text, not {}", key.name, value.kind());
+                        problems.add(value.place, text);
+                        continue;
+                    }
+                };
+                if let Err(why) = condition.want(text, version, effect) {
+                    problems.add(value.place, why);
+                }
+            }
+            all.push(condition);
+        }
+    }
+    all
+}

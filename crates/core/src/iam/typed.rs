@@ -1,0 +1,105 @@
+//! Values that conditions compare as more than texts.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use std::net::IpAddr;
+
+/// What the values of an operator are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Bool,
+    Number,
+    Date,
+    Address,
+    Binary,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Typed {
+    Bool(bool),
+    Number(f64),
+    Date(Timestamp),
+    /// An address and how much of it counts.
+    Net(IpAddr, u8),
+    /// In base64.
+    Binary(String),
+}
+
+impl Type {
+    /// What its values are called.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Type::Bool => "true or false",
+            Type::Number => "a number",
+            Type::Date => "a time in ISO 8601 or seconds since 1970",
+            Type::Address => "an address or a range such as 10.0.0.0/8",
+            Type::Binary => "base64",
+        }
+    }
+
+    pub(super) fn parse(self, text: &str) -> Option<Typed> {
+        match self {
+            Type::Bool if text.eq_ignore_ascii_case("true") => Some(Typed::Bool(true)),
+            Type::Bool if text.eq_ignore_ascii_case("false") => Some(Typed::Bool(false)),
+            Type::Bool => None,
+            Type::Number => number(text).map(Typed::Number),
+            Type::Date => date(text).map(Typed::Date),
+            Type::Address => net(text).map(|(address, bits)| Typed::Net(address, bits)),
+            Type::Binary => {
+                let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+                let is_whole = text.len() % 4 == 0 && text.chars().all(is_base64);
+                is_whole.then(|| Typed::Binary(text.to_owned()))
+            }
+        }
+    }
+}
+
+/// Without the words that Rust takes for numbers, `nan` and `inf`.
+fn number(text: &str) -> Option<f64> {
+    let is_part = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    let number: f64 = text.chars().all(is_part).then(|| text.parse().ok())??;
+    number.is_finite().then_some(number)
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    if let Some(seconds) = number(text) {
+        // Whole milliseconds of any time that a calendar has.
+        return Timestamp::from_millisecond((seconds * 1000.0) as i64).ok();
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    let day: Date = (text.len() == 10).then(|| text.parse().ok())??;
+    Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+fn net(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = match bits {
+        None => most,
+        Some(bits) if bits.chars().all(|c| c.is_ascii_digit()) => bits.parse().ok()?,
+        Some(_) => return None,
+    };
+    (bits <= most).then_some((address, bits))
+}
+
+/// Whether an address, or a range, lies in a range.
+pub(super) fn lies_in((inner, inner_bits): (IpAddr, u8), (outer, bits): (IpAddr, u8)) -> bool {
+    let (inner, outer) = match (inner, outer) {
+        (IpAddr::V4(inner), IpAddr::V4(outer)) => {
+            (u128::from(inner.to_bits()) << 96, u128::from(outer.to_bits()) << 96)
+        }
+        (IpAddr::V6(inner), IpAddr::V6(outer)) => (inner.to_bits(), outer.to_bits()),
+        _ => return false,
+    };
+    // A shift by all bits is none that a number has.
+    let differ = (inner ^ outer).checked_shr(128 - u32::from(bits)).unwrap_or(0);
+    inner_bits >= bits && differ == 0
+}

@@ -1,0 +1,95 @@
+//! Whether a call may go on: everything it is about is put to the policy, and what decided is kept for the audit.
+
+use super::endpoint::{Endpoint, Origin};
+use super::operations::{DOCUMENT_CHECK, Scope};
+use super::policy::{Context, Question, Verdict};
+use super::resources::Resource;
+
+/// What decided against a call.
+enum Against<'r> {
+    Statement(&'r Resource, String),
+    Nothing(&'r Resource),
+}
+
+impl Endpoint {
+    /// Whether a caller may do something with everything that it is about.
+    ///
+    /// # Errors
+    /// They may not; why, for the caller. Which statement says so is for the audit alone.
+    pub(super) fn judge(
+        &self,
+        origin: &Origin,
+        action: &'static str,
+        scope: &Scope,
+    ) -> Result<(), String> {
+        let judged = match &scope.or_with {
+            None => self.all(origin, action, scope.resources(), &scope.context),
+            Some(besides) => self.with_default(origin, action, scope, besides),
+        };
+        let (resource, why) = match judged {
+            Ok(by) => {
+                origin.decided(by);
+                return Ok(());
+            }
+            // Who has begun it may go on with it, as long as nothing says otherwise.
+            Err(Against::Nothing(_)) if scope.begun_by.as_ref() == Some(&origin.caller.arn) => {
+                origin.decided(Some("the caller has begun it".to_owned()));
+                return Ok(());
+            }
+            Err(Against::Statement(resource, by)) => {
+                origin.decided(Some(by));
+                (resource, "with an explicit deny in an identity-based policy".to_owned())
+            }
+            Err(Against::Nothing(resource)) => {
+                (resource, format!("because no identity-based policy allows the {action} action"))
+            }
+        };
+        let (who, shown) = (&origin.caller.arn, &resource.shown);
+        Err(format!(
+            "User: {who} is not authorized to perform: {action} on resource: {shown} {why}"
+        ))
+    }
+
+    /// Where no document is named, the default one is judged only if nothing allows the call but statements that ask for
+    /// the check of documents.
+    fn with_default<'s>(
+        &self,
+        origin: &Origin,
+        action: &'static str,
+        scope: &'s Scope,
+        document: &'s Resource,
+    ) -> Result<Option<String>, Against<'s>> {
+        let checked = |is_checked: bool| {
+            let mut context = scope.context.clone();
+            context.push((DOCUMENT_CHECK, is_checked.to_string()));
+            context
+        };
+        match self.all(origin, action, scope.resources(), &checked(false)) {
+            Err(Against::Nothing(_)) => {
+                let resources = scope.resources().iter().chain([document]);
+                self.all(origin, action, resources, &checked(true))
+            }
+            judged => judged,
+        }
+    }
+
+    /// Every one has to be allowed. A statement that denies one of them says more than that none allows another.
+    fn all<'s>(
+        &self,
+        origin: &Origin,
+        action: &'static str,
+        resources: impl IntoIterator<Item = &'s Resource>,
+        context: &Context,
+    ) -> Result<Option<String>, Against<'s>> {
+        let (mut allowed, mut against) = (None, None);
+        for resource in resources {
+            let question = Question { action, resource, context, facts: &origin.facts };
+            match self.policy.judge(&origin.caller, &question) {
+                Verdict::Allowed(by) => allowed = allowed.or(by),
+                Verdict::Denied(by) => return Err(Against::Statement(resource, by)),
+                Verdict::NotAllowed => against = against.or(Some(Against::Nothing(resource))),
+            }
+        }
+        against.map_or(Ok(allowed), Err)
+    }
+}

@@ -1,0 +1,171 @@
+//! What the policies would say: the evaluator's answers without a call.
+//!
+//! Asked by IAM's operations and by `runner iam simulate`. Names of builds and their tasks mean the builds, with all
+//! their names and tags, so that the answer is the one that a call would get.
+
+use super::builds::{Builds, Known};
+use super::policy::{identified, tagged};
+use super::resources::{Resource, last};
+use super::targets::CLUSTER;
+use super::users::{Users, owner};
+use runner_core::arn::ACCOUNT;
+use runner_core::iam::{self, Decision, Directory, Policy};
+use runner_folder::state::Home;
+use std::collections::BTreeSet;
+
+/// What is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Simulation {
+    pub actions: Vec<String>,
+    /// ARNs, or `*`.
+    pub resources: Vec<String>,
+    /// Condition keys and their values.
+    pub context: Vec<(String, Vec<String>)>,
+}
+
+/// What one action on one resource comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulated {
+    pub action: String,
+    pub resource: String,
+    /// `allowed`, `explicitDeny` or `implicitDeny`.
+    pub decision: &'static str,
+    /// The statement that decides.
+    pub by: Option<String>,
+    /// Condition keys that the policies ask for and nothing gives.
+    pub missing: Vec<String>,
+}
+
+/// Whose policies are asked.
+pub(super) enum Subject<'d> {
+    Owner,
+    User(&'d iam::User),
+    Group(&'d iam::Group),
+    /// Nobody's in particular.
+    Policies(&'d [Policy]),
+}
+
+/// The ARN of a user.
+pub(super) fn user_arn(name: &str) -> String {
+    format!("arn:aws:iam::{ACCOUNT}:user/{name}")
+}
+
+impl<'d> Subject<'d> {
+    /// What an ARN names, if it is there.
+    pub(super) fn named(arn: &str, directory: &'d Directory) -> Option<Self> {
+        let rest = arn.strip_prefix("arn:aws:iam::")?.strip_prefix(ACCOUNT)?;
+        match rest.strip_prefix(':')?.split_once('/')? {
+            ("user", name) if name == owner().0 => Some(Subject::Owner),
+            ("user", name) => directory.user(name).map(Subject::User),
+            ("group", name) => directory.group(name).map(Subject::Group),
+            _ => None,
+        }
+    }
+
+    fn policies(&self, directory: &'d Directory) -> Vec<&'d Policy> {
+        match self {
+            Subject::Owner => Vec::new(),
+            Subject::User(user) => directory.policies(user).collect(),
+            Subject::Group(group) => group.policies.iter().collect(),
+            Subject::Policies(policies) => policies.iter().collect(),
+        }
+    }
+}
+
+/// Asks for one user of a state folder.
+///
+/// # Errors
+/// There is no such user; who there is.
+pub async fn simulate(
+    home: &Home,
+    users: &Users,
+    user: &str,
+    asked: &Simulation,
+) -> Result<Vec<Simulated>, String> {
+    let directory = users.current();
+    let Some(subject) = Subject::named(&user_arn(user), &directory) else {
+        let names: Vec<&str> = directory.names().collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        return Err(format!("there is no user {user}; there is {there}"));
+    };
+    Ok(ask(&Builds::of(home), &directory, &subject, asked).await)
+}
+
+/// Asks for every action on every resource.
+pub(super) async fn ask<'d>(
+    builds: &Builds,
+    directory: &'d Directory,
+    subject: &Subject<'d>,
+    asked: &Simulation,
+) -> Vec<Simulated> {
+    let policies = subject.policies(directory);
+    let keys: BTreeSet<&str> = policies.iter().flat_map(|policy| policy.keys()).collect();
+    let mut answers = Vec::with_capacity(asked.actions.len() * asked.resources.len());
+    for name in &asked.resources {
+        let resource = resource(name, builds).await;
+        let context = context(subject, &resource, asked);
+        let missing: Vec<String> =
+            keys.iter().filter(|key| !context.has(key)).map(|key| (*key).to_owned()).collect();
+        for action in &asked.actions {
+            let request = iam::Request::new(action, &resource.names, &resource.also, &context);
+            let (decision, by) = match subject {
+                Subject::Owner => ("allowed", None),
+                _ => decided(&iam::evaluate(policies.iter().copied(), &request)),
+            };
+            answers.push(Simulated {
+                action: action.clone(),
+                resource: name.clone(),
+                decision,
+                by,
+                missing: missing.clone(),
+            });
+        }
+    }
+    answers
+}
+
+fn decided(decision: &Decision<'_>) -> (&'static str, Option<String>) {
+    let by = match decision {
+        Decision::Allowed(statement) | Decision::ExplicitDeny(statement) => {
+            Some(statement.to_string())
+        }
+        Decision::ImplicitDeny => None,
+    };
+    (decision.name(), by)
+}
+
+/// What an ARN names: a build with all its names, anything else by that name alone.
+async fn resource(arn: &str, builds: &Builds) -> Resource {
+    let known = match arn.splitn(6, ':').collect::<Vec<_>>()[..] {
+        [_, _, "ecs", _, _, thing] if thing.starts_with("task/") => builds.get(last(thing)).await,
+        [_, _, "codebuild", _, _, thing] if thing.starts_with("build/") => {
+            builds.get(thing.rsplit(':').next().unwrap_or_default()).await
+        }
+        _ => None,
+    };
+    let found: Option<&Known> = known.as_ref();
+    let mut resource = match found {
+        Some(known) if arn.contains(":ecs:") => Resource::task(CLUSTER, arn, Some(known)),
+        Some(known) => Resource::build(arn, Some(known)),
+        None => Resource::default(),
+    };
+    // By the name that was asked about, whatever else it is called.
+    resource.names = vec![arn.to_owned()];
+    resource
+}
+
+/// What is given goes before what is known.
+fn context(subject: &Subject<'_>, resource: &Resource, asked: &Simulation) -> iam::Context {
+    let mut context = iam::Context::default();
+    if let Subject::User(user) = subject {
+        identified(&mut context, user, &user_arn(&user.name));
+    }
+    tagged(&mut context, resource);
+    for (key, values) in &asked.context {
+        context.clear(key);
+        for value in values {
+            context.add(key, value.as_str());
+        }
+    }
+    context
+}

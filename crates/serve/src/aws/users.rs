@@ -1,0 +1,260 @@
+//! The users of an endpoint: the file that names them, which is read again when it has changed.
+//!
+//! `$RUNNER_HOME/iam.json`, where there is one, or the file that `--iam` names. What is wrong with it is said, all of
+//! it, and what it said before stays in force.
+
+use runner_core::iam::{Directory, Problem};
+use runner_folder::state::Home;
+use runner_host::stdio::say;
+use runner_host::users::{caller, with_tilde};
+use rustix::fs::OFlags;
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// The longest file of users.
+const MAX_BYTES: u64 = 1 << 20;
+/// Ids of ECS's sessions begin so.
+const ECS_SESSIONS: &str = "ecs-execute-command";
+/// A file that was written so short a time ago may be written again without looking different.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// Why users cannot be had.
+#[derive(Debug)]
+pub struct UsersError {
+    path: PathBuf,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    Unreadable(io::Error),
+    Unsafe(&'static str),
+    Wrong(Vec<Problem>),
+}
+
+impl std::error::Error for UsersError {}
+
+impl fmt::Display for UsersError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = with_tilde(&self.path);
+        match &self.why {
+            Why::Unreadable(error) => write!(formatter, "cannot read {path}: {error}"),
+            Why::Unsafe(why) => write!(formatter, "cannot use {path}: {why}"),
+            Why::Wrong(problems) => {
+                let lines: Vec<String> =
+                    problems.iter().map(|problem| format!("{path}:{problem}")).collect();
+                formatter.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+/// The users there are.
+#[derive(Debug)]
+pub struct Users {
+    path: PathBuf,
+    /// Whether the file has to be there.
+    is_named: bool,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    directory: Arc<Directory>,
+    /// The file it was read from; `None` where that has to be looked at again.
+    from: Option<Stamp>,
+    /// What was said to be wrong with the file since.
+    said: Option<String>,
+}
+
+/// By what a file is known to be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stamp {
+    Missing,
+    File { place: (u64, u64), len: u64, changed: (i64, i64), modified: (i64, i64) },
+}
+
+/// The machine's owner, as ids of their sessions begin.
+pub(super) fn owner() -> (String, String) {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let name = user.map_or_else(|| "unknown".to_owned(), |user| user.name);
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    // Part of ids, which are part of paths.
+    let plain = name.chars().filter(is_plain).take(40).collect();
+    (name, plain)
+}
+
+impl Users {
+    /// Those of a file, or of the state folder, which may have none.
+    ///
+    /// # Errors
+    /// The file is there and cannot be used, or is wrong; all that is wrong with it.
+    pub fn open(home: &Home, named: Option<&Path>) -> Result<Self, UsersError> {
+        let path = named.map_or_else(|| home.root().join("iam.json"), Path::to_path_buf);
+        let users = Users { path, is_named: named.is_some(), known: Mutex::default() };
+        let (directory, from) = users.read()?;
+        *users.lock() = Known { directory: Arc::new(directory), from, said: None };
+        Ok(users)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As the file has them now. One that is wrong changes nothing.
+    pub(super) fn current(&self) -> Arc<Directory> {
+        let mut known = self.lock();
+        if known.from.is_none() || self.stamp().ok() != known.from {
+            match self.read() {
+                Ok((directory, from)) => {
+                    *known = Known { directory: Arc::new(directory), from, said: None };
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if known.said.as_ref() != Some(&text) {
+                        say("error: the users stay as they were:");
+                        text.lines().for_each(|line| say(&format!("error: {line}")));
+                        known.said = Some(text);
+                    }
+                    known.from = self.stamp().ok().filter(|_| matches!(error.why, Why::Wrong(_)));
+                }
+            }
+        }
+        Arc::clone(&known.directory)
+    }
+
+    fn stamp(&self) -> io::Result<Stamp> {
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) => Ok(stamp(&metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Stamp::Missing),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self) -> Result<(Directory, Option<Stamp>), UsersError> {
+        let failed = |why| UsersError { path: self.path.clone(), why };
+        let unreadable = |error| failed(Why::Unreadable(error));
+        // Nothing waits for whoever is at the other end of a FIFO.
+        let flags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).bits().cast_signed();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_named => {
+                return Ok((Directory::default(), Some(Stamp::Missing)));
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
+        let metadata = file.metadata().map_err(unreadable)?;
+        safe(&metadata).map_err(|why| failed(Why::Unsafe(why)))?;
+        let text = text(&file).map_err(unreadable)?;
+        let (_, plain) = owner();
+        let directory = Directory::parse(&text, &[&plain, ECS_SESSIONS])
+            .map_err(|problems| failed(Why::Wrong(problems)))?;
+        let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let is_settled = age.is_some_and(|age| age > SETTLED);
+        Ok((directory, is_settled.then(|| stamp(&metadata))))
+    }
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp::File {
+        place: (metadata.dev(), metadata.ino()),
+        len: metadata.len(),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+    }
+}
+
+/// Whether nobody but this user can have written it, or can read the secrets in it.
+fn safe(metadata: &Metadata) -> Result<(), &'static str> {
+    let owners =
+        [Some(nix::unistd::geteuid().as_raw()), Some(0), caller().map(|caller| caller.uid)];
+    if !metadata.is_file() {
+        return Err("it is no regular file");
+    }
+    if !owners.contains(&Some(metadata.uid())) {
+        return Err("it belongs to another user");
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err("it holds secrets and others may use it: chmod 600");
+    }
+    Ok(())
+}
+
+fn text(file: &File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MAX_BYTES {
+        true => Err(io::Error::other("it is longer than 1 MiB")),
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn write(path: &Path, name: &str, mode: u32) {
+        let text = format!(r#"{{"users": [{{"name": "{name}"}}]}}"#);
+        std::fs::write(path, text).expect("written");
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("a mode");
+    }
+
+    fn names(users: &Users) -> Vec<String> {
+        users.current().names().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_file_is_read_again_and_one_that_is_wrong_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
+        let path = dir.path().join("iam.json");
+        let users = Users::open(&home, None).expect("none");
+        assert!(names(&users).is_empty());
+        write(&path, "eve", 0o600);
+        assert_eq!(names(&users), ["eve"]);
+        write(&path, "bob", 0o600);
+        assert_eq!(names(&users), ["bob"]);
+        for (name, mode) in [("eve", 0o640), ("e/e", 0o600), ("eve\"", 0o600)] {
+            write(&path, name, mode);
+            assert_eq!(names(&users), ["bob"], "{name}");
+        }
+        let error = Users::open(&home, None).expect_err("no JSON").to_string();
+        assert!(error.contains("iam.json:1:") && error.contains("this is no JSON"), "{error}");
+        write(&path, "eve", 0o600);
+        assert_eq!(names(&users), ["eve"]);
+        // Without the file there are no users; one that was named has to be there.
+        std::fs::remove_file(&path).expect("removed");
+        assert!(names(&users).is_empty());
+        assert!(Users::open(&home, Some(&path)).is_err());
+        write(&path, "eve", 0o600);
+        let named = Users::open(&home, Some(&path)).expect("a file");
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(names(&named), ["eve"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
+        let path = dir.path().join("users");
+        let refused = |wanted: &str| {
+            let error = Users::open(&home, Some(&path)).expect_err(wanted).to_string();
+            assert!(error.contains(wanted), "{error}");
+        };
+        refused("No such file");
+        std::fs::create_dir(&path).expect("made");
+        refused("no regular file");
+        std::fs::remove_dir(&path).expect("removed");
+        write(&path, "eve", 0o604);
+        refused("chmod 600");
+        std::fs::write(&path, vec![b' '; 2 << 20]).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("a mode");
+        refused("longer than 1 MiB");
+    }
+}

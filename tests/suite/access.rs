@@ -1,0 +1,220 @@
+//! Users of the endpoint and their policies, by AWS's client for Python.
+
+use crate::common::endpoint::Endpoint;
+use crate::common::{Bed, build, cases, outcome, python};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+
+cases! {
+    [Containers, Image("busybox"), Python] => a_build_is_denied_under_all_its_names;
+    [Python] => users_do_what_their_policies_say;
+    [] => files_of_users_that_are_wrong;
+}
+
+/// Calls, one after the other, each as a user: their name, a service, an operation, its input.
+const CALLS: &str = "
+import boto3, json, sys
+from botocore.exceptions import ClientError
+def one(user, service, name, given):
+    key, _, secret = user.partition(':')
+    client = boto3.client(service, endpoint_url=sys.argv[1], region_name='us-east-1',
+        aws_access_key_id='AKIA' + key.upper().ljust(16, 'A'),
+        aws_secret_access_key=secret or 'the-secret-of-' + key)
+    try:
+        answer = getattr(client, name)(**given)
+    except ClientError as error:
+        return error.response['Error']
+    answer.pop('ResponseMetadata')
+    return answer
+print(json.dumps([one(*call) for call in json.loads(sys.argv[2])], default=str))
+";
+
+/// What each call is answered with, errors included.
+fn call(bed: &Bed, endpoint: &Endpoint, calls: &Value) -> Vec<Value> {
+    let mut program = bed.other(python("python3").to_str().unwrap());
+    program.args(["-c", CALLS, &format!("http://{}", endpoint.address), &calls.to_string()]);
+    let answer = outcome(program.env("AWS_MAX_ATTEMPTS", "1")).code(0);
+    serde_json::from_str(&answer.stdout).unwrap_or_else(|_| panic!("{answer:?}"))
+}
+
+fn user(name: &str, statements: &Value) -> Value {
+    let key = format!("AKIA{:A<16}", name.to_uppercase());
+    json!({
+        "name": name,
+        "keys": [{"id": key, "secret": format!("the-secret-of-{name}")}],
+        "policies": {"own": {"Version": "2012-10-17", "Statement": statements}},
+    })
+}
+
+fn write_users(bed: &Bed, text: &str) {
+    if !bed.home().exists() {
+        fs::DirBuilder::new().mode(0o700).create(bed.home()).unwrap();
+    }
+    let path = bed.home().join("iam.json");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+fn users_do_what_their_policies_say() {
+    let bed = Bed::new();
+    let allowed = json!([
+        {"Effect": "Allow", "Action": ["sts:GetCallerIdentity", "codebuild:List*"], "Resource": "*"},
+        {"Effect": "Deny", "Action": "ecs:ListClusters", "Resource": "*"},
+        {"Effect": "Allow", "Action": "iam:Simulate*", "Resource": "arn:aws:iam::*:user/${aws:username}"},
+    ]);
+    let mut eve = user("eve", &allowed);
+    eve["keys"][0]["active"] = json!(false);
+    let users = json!({"users": [user("ann", &allowed), eve]}).to_string();
+    write_users(&bed, &users);
+    let (endpoint, server) = Endpoint::serve(&bed, &[]);
+    let (ann, eve) = ("arn:aws:iam::000000000000:user/ann", "arn:aws:iam::000000000000:user/eve");
+    let actions = ["codebuild:ListBuilds", "ecs:ListTasks", "ecs:ListClusters"];
+    let answers = call(
+        &bed,
+        &endpoint,
+        &json!([
+            ["ann", "sts", "get_caller_identity", {}],
+            ["ann", "codebuild", "list_builds", {}],
+            ["ann", "ecs", "list_tasks", {}],
+            ["ann", "ecs", "list_clusters", {}],
+            ["ann", "iam", "simulate_principal_policy", {"PolicySourceArn": ann, "ActionNames": actions}],
+            ["ann", "iam", "simulate_principal_policy", {"PolicySourceArn": eve, "ActionNames": actions}],
+            ["eve", "sts", "get_caller_identity", {}],
+            ["ann:another-secret", "sts", "get_caller_identity", {}],
+        ]),
+    );
+    assert_eq!(answers[0]["Arn"], ann);
+    assert!(answers[0]["UserId"].as_str().unwrap().starts_with("AIDA"), "{answers:?}");
+    assert_eq!(answers[1], json!({"ids": []}));
+    let refused = |at: usize, why: &str| {
+        let (code, text) = (&answers[at]["Code"], answers[at]["Message"].as_str().unwrap());
+        assert!(text.ends_with(why), "{text}");
+        code.as_str().unwrap().to_owned()
+    };
+    let text = format!(
+        "User: {ann} is not authorized to perform: ecs:ListTasks on resource: * because no \
+         identity-based policy allows the ecs:ListTasks action"
+    );
+    assert_eq!(refused(2, &text), "AccessDeniedException");
+    let text = "on resource: * with an explicit deny in an identity-based policy";
+    assert_eq!(refused(3, text), "AccessDeniedException");
+    let results = answers[4]["EvaluationResults"].as_array().unwrap();
+    let decisions: Vec<&Value> = results.iter().map(|result| &result["EvalDecision"]).collect();
+    assert_eq!(decisions, ["allowed", "implicitDeny", "explicitDeny"]);
+    assert_eq!(refused(5, "iam:SimulatePrincipalPolicy action"), "AccessDenied");
+    assert_eq!(answers[6]["Code"], "InvalidClientTokenId");
+    assert_eq!(answers[7]["Code"], "SignatureDoesNotMatch");
+    // Without a call, the same.
+    let mut arguments = vec!["iam", "simulate", "--user", "ann"];
+    actions.iter().for_each(|action| arguments.extend(["--action", action]));
+    let said = bed.runner(&arguments).code(0).stdout;
+    let wanted = "allowed       codebuild:ListBuilds  *  (user ann, policy own, statement 0)\n\
+                  implicitDeny  ecs:ListTasks  *\n\
+                  explicitDeny  ecs:ListClusters  *  (user ann, policy own, statement 1)\n";
+    assert_eq!(said, wanted);
+    // The audit alone says what has decided.
+    let audit = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();
+    assert!(!audit.contains("the-secret-of"), "{audit}");
+    let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let decided = |event: &str| {
+        let line = lines.iter().find(|line| line["event"] == event).unwrap();
+        assert_eq!(
+            (&line["caller"], &line["accessKeyId"]),
+            (&json!(ann), &json!("AKIAANNAAAAAAAAAAAAA"))
+        );
+        line["decidedBy"].clone()
+    };
+    assert_eq!(decided("codebuild:ListBuilds"), "user ann, policy own, statement 0");
+    assert_eq!(decided("ecs:ListTasks"), Value::Null);
+    assert_eq!(decided("ecs:ListClusters"), "user ann, policy own, statement 1");
+    // A file that is wrong changes nothing, and all of it is said.
+    write_users(&bed, &users.replace("\"Allow\"", "\"Perhaps\""));
+    let answers = call(&bed, &endpoint, &json!([["ann", "codebuild", "list_builds", {}]]));
+    assert_eq!(answers[0], json!({"ids": []}));
+    let said = server.stderr.text();
+    assert_eq!(said.matches("Effect is Allow or Deny, not `Perhaps`").count(), 4, "{said}");
+    assert!(said.contains("the users stay as they were") && said.contains("iam.json:1:"), "{said}");
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+/// One container has several names; and who has begun a session may end it.
+fn a_build_is_denied_under_all_its_names() {
+    let bed = Bed::new();
+    let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
+    let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    let task = uuid.replace('-', "");
+    let start = json!({"Effect": "Allow", "Action": "ssm:StartSession", "Resource": "*"});
+    let users = json!({"users": [
+        // As ECS documents it.
+        user("ann", &json!([start, {
+            "Effect": "Deny",
+            "Action": "ssm:StartSession",
+            "Resource": "arn:aws:ecs:*:000000000000:task/default/*",
+        }])),
+        user("bob", &json!([start])),
+        user("eve", &json!([start, {
+            "Effect": "Deny", "Action": "ssm:TerminateSession", "Resource": "*",
+        }])),
+    ]});
+    write_users(&bed, &users.to_string());
+    let (endpoint, server) = Endpoint::serve(&bed, &[]);
+    let target = json!({"Target": format!("codebuild:{uuid}")});
+    let answers = call(
+        &bed,
+        &endpoint,
+        &json!([
+            ["ann", "ssm", "start_session", target],
+            ["ann", "ssm", "start_session", {"Target": format!("ecs:default_{task}_{task}-1")}],
+            ["bob", "ssm", "start_session", target],
+            ["eve", "ssm", "start_session", target],
+        ]),
+    );
+    for answer in &answers[..2] {
+        assert_eq!(answer["Code"], "AccessDeniedException");
+        let text = answer["Message"].as_str().unwrap();
+        assert!(text.ends_with("with an explicit deny in an identity-based policy"), "{text}");
+    }
+    let (bob, eve) = (&answers[2]["SessionId"], &answers[3]["SessionId"]);
+    assert!(bob.as_str().unwrap().starts_with("bob-"), "{answers:?}");
+    let answers = call(
+        &bed,
+        &endpoint,
+        &json!([
+            ["ann", "ssm", "terminate_session", {"SessionId": bob}],
+            ["eve", "ssm", "resume_session", {"SessionId": bob}],
+            ["eve", "ssm", "terminate_session", {"SessionId": eve}],
+            ["bob", "ssm", "resume_session", {"SessionId": bob}],
+            ["bob", "ssm", "terminate_session", {"SessionId": bob}],
+        ]),
+    );
+    for answer in &answers[..3] {
+        assert_eq!(answer["Code"], "AccessDeniedException", "{answers:?}");
+    }
+    assert!(answers[3]["TokenValue"].is_string(), "{answers:?}");
+    assert_eq!(answers[4]["SessionId"], *bob);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+    bed.resume(running);
+}
+
+/// Nothing is opened, and everything that is wrong is said, with its place.
+fn files_of_users_that_are_wrong() {
+    let bed = Bed::new();
+    write_users(&bed, "{\"users\": [{\"name\": \"a/b\"},\n {\"name\": \"ann\", \"keys\": 1}]}");
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    bed.runner(serve)
+        .code(2)
+        .says("iam.json:1:21: `a/b` is no name")
+        .says("iam.json:2:26: keys is a list, not a number");
+    let other = bed.write("users", "{}");
+    fs::set_permissions(&other, PermissionsExt::from_mode(0o640)).unwrap();
+    let named = ["serve", "--listen", "127.0.0.1:0", "--iam", other.to_str().unwrap()];
+    bed.runner(named).code(2).says("chmod 600");
+    let simulate = ["iam", "simulate", "--user", "ann", "--action", "ssm:StartSession"];
+    bed.runner(simulate).code(2).says("2:26: keys is a list");
+    write_users(&bed, "{}");
+    bed.runner(simulate).code(2).says("there is no user ann");
+}
