@@ -106,18 +106,24 @@ struct Prompt<'a> {
 impl<'a> Prompt<'a> {
     fn new(home: &'a Home, known: &'a Known) -> Result<Self, CliError> {
         let failed = not_read(known);
-        let mut reader = LogReader::open(&known.dir).map_err(&failed)?;
-        // What was there before is in `logs`.
-        while reader.next_event().map_err(&failed)?.is_some() {}
-        Ok(Prompt {
+        let mut prompt = Prompt {
             home,
             known,
             log: Follower::open(&known.dir).map_err(&failed)?,
-            reader,
+            reader: LogReader::open(&known.dir).map_err(&failed)?,
             output: OutputReader::open(&known.dir).map_err(&failed)?,
             sink: CodeBuild::new(Out).for_people(true),
             is_over: false,
-        })
+        };
+        // What was there before is in `logs`.
+        prompt.pass().map_err(failed)?;
+        Ok(prompt)
+    }
+
+    /// Leaves out what the log has by now.
+    fn pass(&mut self) -> io::Result<()> {
+        while self.reader.next_event()?.is_some() {}
+        Ok(())
     }
 
     fn text(&mut self) -> String {
@@ -153,6 +159,10 @@ impl<'a> Prompt<'a> {
                 super::not_a_verb(&error);
                 return Ok(true);
             }
+        }
+        if verb == "eval" {
+            // It has shown itself.
+            self.pass().map_err(not_read(self.known))?;
         }
         if GO_ON.contains(&verb) {
             self.follow()?;
@@ -309,8 +319,8 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> String {
-        let verb = verb(text.split_whitespace().next().unwrap()).unwrap();
-        words(verb, text, "ID").unwrap().join("|")
+        let verb = verb(text.split_whitespace().next().expect("a word")).expect("a verb");
+        words(verb, text, "ID").expect("words").join("|")
     }
 
     #[test]

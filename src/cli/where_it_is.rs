@@ -15,6 +15,7 @@ struct Stop {
     pause: PauseId,
     facts: StopFacts,
     directory: String,
+    buildspec: String,
 }
 
 /// Says it on standard output.
@@ -27,8 +28,8 @@ pub(super) fn show(known: &Known) -> Result<(), CliError> {
     };
     let mut lines = Vec::new();
     match stop(known).map_err(failed)? {
-        Some(Stop { facts, directory, .. }) => {
-            lines.extend(stop_lines(&facts));
+        Some(Stop { facts, directory, buildspec, .. }) => {
+            lines.extend(stop_lines(&facts, &buildspec));
             lines.push(format!("  directory    {directory}"));
             let verbs: Vec<_> = facts.decisions.iter().map(|decision| decision.verb()).collect();
             lines.push(format!("  to decide    {}", verbs.join(", ")));
@@ -45,10 +46,13 @@ pub(super) fn show(known: &Known) -> Result<(), CliError> {
 fn stop(known: &Known) -> io::Result<Option<Stop>> {
     let mut log = LogReader::open(&known.dir)?;
     let mut at = None;
+    let mut name = String::new();
     while let Some(event) = log.next_event()? {
         match event.body {
+            EventBody::BuildStarted(facts) => name = facts.buildspec,
             EventBody::Paused { pause, stop: Some(facts), directory, .. } => {
-                at = Some(Stop { pause, facts: *facts, directory });
+                let buildspec = name.clone();
+                at = Some(Stop { pause, facts: *facts, directory, buildspec });
             }
             EventBody::Resumed { pause, .. } => {
                 at.take_if(|stop: &mut Stop| stop.pause == pause);

@@ -17,6 +17,7 @@ mod keys;
 mod notices;
 mod pauses;
 mod pretty;
+mod scene;
 mod sections;
 mod summary;
 mod ways;
@@ -26,7 +27,7 @@ pub(crate) use batch::{BatchFace, ShownBatch};
 pub(crate) use editor::{EditError, edit};
 pub(crate) use face::{Face, LogFormat, Shown};
 pub(crate) use json::Json;
-pub(crate) use pauses::stop_lines;
+pub(crate) use scene::stop_lines;
 pub(crate) use ways::{no_proxy, word};
 
 use gate::Gate;

@@ -3,9 +3,10 @@
 //! The address for AWS's clients comes a moment after the first pause, which waits for it here, so that one
 //! notice has all the ways in. It does not wait for ever: where nobody opens an endpoint, the others stand.
 
+use super::scene::stop_lines;
 use super::ways::WaysIn;
 use runner_core::debug::DecisionKind;
-use runner_core::event::{Event, EventBody, StopFacts, StopKind, Stuck};
+use runner_core::event::{Event, EventBody, StopFacts, Stuck};
 use runner_host::clock;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Pauses {
     ways: WaysIn,
     command: String,
+    /// Its name, as asked for.
+    buildspec: String,
+    sessions: usize,
     /// Where AWS's clients find the build, or why nowhere.
     endpoint: Option<Result<String, String>>,
     waiting: Vec<Pause>,
@@ -33,6 +37,8 @@ struct Pause {
     resumes_in_s: Option<u64>,
     stuck: Option<Stuck>,
     stop: Option<StopFacts>,
+    buildspec: String,
+    sessions: usize,
 }
 
 impl Pauses {
@@ -40,6 +46,8 @@ impl Pauses {
         Pauses {
             ways,
             command: String::new(),
+            buildspec: String::new(),
+            sessions: 0,
             endpoint: None,
             waiting: Vec::new(),
             since: Duration::ZERO,
@@ -50,6 +58,18 @@ impl Pauses {
     /// Takes in an event; the lines to be shown before it.
     pub(super) fn take(&mut self, event: &Event) -> Vec<String> {
         match &event.body {
+            EventBody::BuildStarted(facts) => {
+                self.buildspec.clone_from(&facts.buildspec);
+                Vec::new()
+            }
+            EventBody::SessionOpened { .. } => {
+                self.sessions += 1;
+                Vec::new()
+            }
+            EventBody::SessionClosed { .. } => {
+                self.sessions = self.sessions.saturating_sub(1);
+                Vec::new()
+            }
             EventBody::CommandStarted { text, .. } => {
                 self.command = text.lines().next().unwrap_or_default().to_owned();
                 Vec::new()
@@ -65,6 +85,8 @@ impl Pauses {
                     resumes_in_s: *resumes_in_s,
                     stuck: stuck.clone(),
                     stop: stop.as_deref().cloned(),
+                    buildspec: self.buildspec.clone(),
+                    sessions: self.sessions,
                 });
                 self.all_known()
             }
@@ -127,7 +149,7 @@ impl WaysIn {
     /// The notice of a pause, in lines.
     fn paused(&self, pause: &Pause, endpoint: Option<&Result<String, String>>) -> Vec<String> {
         let WaysIn { program, build, .. } = self;
-        let Pause { build_id, command, directory, resumes_in_s, stuck, stop } = pause;
+        let Pause { build_id, command, directory, resumes_in_s, stuck, stop, .. } = pause;
         if let Some(stop) = stop {
             return self.stopped(pause, stop, endpoint);
         }
@@ -178,11 +200,14 @@ impl WaysIn {
         let Pause { build_id, directory, resumes_in_s, .. } = pause;
         let key = |name: &'static str| if self.keys { name } else { "   " };
         let (first, rest) = {
-            let mut lines = stop_lines(stop).into_iter();
+            let mut lines = stop_lines(stop, &pause.buildspec).into_iter();
             (lines.next().unwrap_or_default(), lines)
         };
         let mut lines = vec![format!("build {build_id} is {first}")];
         lines.extend(rest);
+        if pause.sessions > 0 {
+            lines.push(format!("  sessions     {}", pause.sessions));
+        }
         lines.push(format!("  directory    {directory}"));
         lines.push(format!("  shell    {} {program} attach {build}", key("[s]")));
         lines.extend(self.aws_lines(endpoint));
@@ -214,21 +239,6 @@ impl WaysIn {
             }
         }
     }
-}
-
-/// What a stop is about, in lines: why the build is paused, and at what.
-pub(crate) fn stop_lines(stop: &StopFacts) -> Vec<String> {
-    let place = stop.place.map_or_else(|| "the command".to_owned(), |place| place.to_string());
-    let what = match stop.kind {
-        StopKind::Entry => format!("before its first command, {place}"),
-        StopKind::Before | StopKind::Step => format!("before {place}"),
-        StopKind::After => "after the phase".to_owned(),
-        StopKind::Failed => format!("because {place} has failed"),
-        StopKind::Pause => format!("in the middle of {place}"),
-    };
-    let mut lines = vec![format!("paused {what}")];
-    lines.extend(stop.text.lines().next().map(|first| format!("  command      {first}")));
-    lines
 }
 
 fn span(seconds: u64) -> String {

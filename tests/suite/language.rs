@@ -251,7 +251,7 @@ fn an_image_without_runtimes() {
     let bed = Bed::new();
     let outcome = bed.build(&selecting("      python: 3.9\n"), &[]).code(0);
     assert!(outcome.stdout.contains("Skipping install of runtimes."), "{}", outcome.stdout);
-    outcome.says("the image has no /codebuild/image/config/runtimes.yml");
+    outcome.says("runtime-versions asks for python 3.9; here is no python");
 }
 
 /// Doubts about style are told by `check`, not at every run.

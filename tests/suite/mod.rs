@@ -92,6 +92,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// run as several users, these run as the first one only.
 fn alike() -> Vec<Case> {
     [
+        access::cases(),
         aws_cli::cases(),
         bad_input::cases(),
         cache_buckets::cases(),

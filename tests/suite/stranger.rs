@@ -504,7 +504,8 @@ fn a_service_that_does_not_start_says_why() {
 
 fn a_killed_runner_leaves_no_service() {
     let bed = Bed::new();
-    let service = format!("db={}", serving().reference());
+    let layout = serving();
+    let service = format!("db={}", layout.reference());
     let mut running = bed.start(&build(&[ASK, "sleep 1000"]), &["--service", &service]);
     running.stdout.wait_for("served nothing");
     running.signal(Signal::SIGKILL);

@@ -95,11 +95,23 @@ pub fn run(
     let (dir, owned) = BatchDir::create(home, &uuid)?;
     let batch = Batch::new(request, home, dir.clone(), owned, uuid)?;
     let result = batch.run(face, &sender, &inbox, &stop, record.as_ref());
+    if let Err(error) = &result
+        && let Err(error) = close(&dir, error)
+    {
+        tracing::warn!(%error, "the record of a batch that could not go on stays as it is");
+    }
     if let Err(error) = dir.retire() {
         tracing::warn!(%error, "the batch's copy of the source stays");
     }
     prune_old_batches(home, SystemTime::now());
     result
+}
+
+/// Ends the record of a batch that could not go on.
+fn close(dir: &BatchDir, why: &BatchError) -> io::Result<()> {
+    let Some(mut record) = dir.record()?.filter(|record| !record.complete) else { return Ok(()) };
+    record.fault(&why.to_string(), clock::wall(), |_| None);
+    dir.write_record(&record)
 }
 
 /// Turns signals into messages.

@@ -353,6 +353,7 @@ impl Build {
         }
         if let Some(pem) = &self.request.certificates {
             certificates::make(pem, readonly)?;
+        }
         if let Some(shard) = self.request.member.as_ref().and_then(|member| member.shard) {
             let text = format!("{} {}\n", shard.index, shard.count);
             fs::write(readonly.join(SHARD_NAME), text)?;

@@ -13,7 +13,7 @@ use runner_engine::home_tools::{self, HomeTools};
 use runner_engine::image::check_certificates;
 use runner_engine::toolbox;
 use runner_engine::unseen::Unseen;
-use runner_engine::{Access, Network, SourceMount, UserMount};
+use runner_engine::{Access, Network, UserMount};
 use runner_folder::state::Home;
 use runner_host::beneath::{self, Dir};
 use runner_host::named::{Named, Place};

@@ -201,16 +201,6 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Says something on a line of its own, on the terminal as it is.
-    fn say(&mut self, message: &str) -> Result<(), ClientError> {
-        let line = format!("\r\nrunner: {}\r\n", line(message));
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if !is_gone(&error) => Err(ClientError::Output(of_output(error))),
-            _ => Ok(()),
-        }
-    }
-
     /// Shows what a program that has ended has left, whoever may still write more.
     fn show_rest(&mut self) -> Result<(), ClientError> {
         let mut left = REST;

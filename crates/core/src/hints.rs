@@ -327,7 +327,7 @@ mod tests {
             (
                 "npm error code SELF_SIGNED_CERT_IN_CHAIN\nnpm error self-signed certificate in certificate \
                  chain\n",
-                "-e NODE_EXTRA_CA_CERTS=",
+                "--ca-file",
             ),
             (
                 "curl: (60) SSL certificate problem: unable to get local issuer certificate\n",

@@ -13,7 +13,7 @@
 //! Above the way: [`batch`] says which builds a batch has, which may start, and what they come to.
 //!
 //! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
-//! which variable wins, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
+//! which variable wins, [`explain`] says why a command failed, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
 //! them, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
 //! takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`hints`]
 //! advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`iam`] decides who may do
@@ -28,6 +28,7 @@ pub mod batch;
 pub mod debug;
 pub mod env;
 pub mod event;
+pub mod explain;
 pub mod exports;
 pub mod hints;
 pub mod iam;

@@ -110,7 +110,7 @@ mod tests {
         let old = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n";
         let new = old.replace("2\n3", "2\nnew\n3").replace("11\n", "");
         let (text, added, removed) = shown(old, &new);
-        assert_eq!((added, removed), (1, 1 + 0));
+        assert_eq!((added, removed), (1, 1));
         assert!(text.starts_with("@@ -1,5 +1,6 @@\n 1\n 2\n+new\n 3\n"), "{text}");
         assert!(text.contains("@@ -8,5 +9,4 @@\n 8\n 9\n 10\n-11\n 12\n"), "{text}");
     }

@@ -173,6 +173,9 @@ impl Kind {
     }
 }
 
+/// What runs services beside builds: it alone lets the runner into their networks.
+pub const SERVICES: Kind = Kind::Namespaces;
+
 impl Traits {
     /// Places for what a build writes, the first choice first.
     pub fn layers(&self, folder: &Folder, build: &str) -> Vec<PathBuf> {

@@ -37,7 +37,7 @@ pub mod users;
 
 use crate::image::{Config, Image, ImageError};
 pub use cached::CachedTrees;
-pub use kind::{Kind, Parts, Traits};
+pub use kind::{Kind, Parts, SERVICES, Traits};
 use leftover::Record;
 pub use limits::{mend as limits_mend, what_was_in_the_way};
 use nix::errno::Errno;

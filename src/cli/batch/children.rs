@@ -4,7 +4,6 @@
 //! be anybody's: what it asks of this machine for its builds needs trust, as in `runner.toml` (docs/adr/0037).
 
 use crate::cli::error::CliError;
-
 use crate::cli::run;
 use crate::cli::run_args::RunArgs;
 use crate::cli::say;
@@ -13,9 +12,9 @@ use runner_build::{BuildRequest, OutputsRequest};
 use runner_core::batch::{BatchPlan, PlannedBuild};
 use runner_core::env::Variables;
 use runner_engine::Network;
-use runner_engine::image::{Asker, Image};
+use runner_engine::image::{Asker, Image, Swap};
 use runner_outputs::Store;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 const UNTRUSTED: &str = "the buildspec names it, so it is asked for without your credentials; to have it with them: \
                          --trust-project";
@@ -26,6 +25,8 @@ pub(super) struct Typed {
     image: bool,
     privileged: bool,
     network: bool,
+    /// What takes the place of images, by whoever is trusted to say so.
+    pub(super) image_map: Vec<Swap>,
 }
 
 impl Typed {
@@ -35,6 +36,7 @@ impl Typed {
             image: args.image.is_some(),
             privileged: args.privileged,
             network: args.network.is_some(),
+            image_map: args.image_map.clone(),
         })
     }
 }
@@ -75,10 +77,18 @@ fn child(
     if let Some(text) = own.image.as_ref().filter(|_| !typed.image) {
         match image(text, &base.source, trusted) {
             Ok(image) => {
-                if !trusted {
-                    request.container.asker = Asker::Stranger { hint: UNTRUSTED.to_owned() };
+                let container = &mut request.container;
+                if let Some(to) = Swap::find(&typed.image_map, &image) {
+                    container.asker = Asker::Caller;
+                    container.image = to.clone();
+                    container.replaces = Some(image);
+                } else {
+                    if !trusted {
+                        container.asker = Asker::Stranger { hint: UNTRUSTED.to_owned() };
+                    }
+                    container.image = image;
+                    container.replaces = None;
                 }
-                request.container.image = image;
             }
             Err(problem) => problems.push(format!("{name}: image {text}: {problem}")),
         }
@@ -111,9 +121,17 @@ fn child(
     ChildRequest { request, buildspec: own.buildspec.clone() }
 }
 
-/// The image a build names.
+/// The image a build names; paths are relative to the source.
 fn image(text: &str, source: &Path, trusted: bool) -> Result<Image, String> {
-    let image = text.parse::<Image>().map_err(|error| error.to_string())?;
+    let image = match text.split_once(':') {
+        Some((kind @ ("rootfs" | "oci" | "oci-archive" | "docker-archive"), path))
+            if !path.is_empty() =>
+        {
+            format!("{kind}:{}", source.join(path).display()).parse::<Image>()
+        }
+        _ => text.parse(),
+    };
+    let image = image.map_err(|error| error.to_string())?;
     let needs = |what: &str| Err(format!("it {what}: --trust-project"));
     match image {
         Image::DockerDaemon(_) if !trusted => needs("is read from your Docker daemon"),
@@ -129,11 +147,12 @@ fn image(text: &str, source: &Path, trusted: bool) -> Result<Image, String> {
 
 /// A file or directory of the source; elsewhere with trust only.
 fn below(path: PathBuf, source: &Path, trusted: bool) -> Result<PathBuf, String> {
-    let is_plain =
-        path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let path = source.join(path);
-    let is_inside = || std::fs::canonicalize(&path).is_ok_and(|real| real.starts_with(source));
-    match trusted || is_plain && is_inside() {
+    let is_inside = || {
+        let (path, source) =
+            (std::fs::canonicalize(&path).ok()?, std::fs::canonicalize(source).ok()?);
+        path.starts_with(source).then_some(())
+    };
+    match trusted || is_inside().is_some() {
         true => Ok(path),
         false => Err("it shows a file or directory of this machine: --trust-project".to_owned()),
     }
@@ -203,10 +222,10 @@ mod tests {
             assert!(image(text, false).is_err(), "{text}");
             assert!(image(text, true).is_ok(), "{text}");
         }
-        assert_eq!(image("rootfs:.", false), Ok(Image::Rootfs("/usr/share/.".into())));
+        assert_eq!(image("rootfs:.", false), Ok(Image::Rootfs("/usr/share".into())));
         assert!(image("busybox", false).is_ok() && image("host", false).is_ok());
-        let curated = image("aws/codebuild/standard:7.0", false).expect("an image").to_string();
-        assert!(curated.starts_with("public.ecr.aws/codebuild/standard"), "{curated}");
+        let curated = "public.ecr.aws/codebuild/standard:7.0".parse().expect("an image");
+        assert_eq!(image("aws/codebuild/standard:7.0", false), Ok(curated));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod children;
 use super::error::{CliError, USAGE, of_status};
 use super::project;
 use super::run::{self, Asked};
-use super::run_args::RunArgs;
+use super::run_args::{AnnotationsName, OnStopName, RunArgs};
 use super::{render, say};
 use crate::terminal::{BatchFace, ShownBatch};
 use children::Typed;
@@ -80,12 +80,19 @@ enum GraphFormat {
 
 /// Runs the batch; its exit code.
 pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError> {
-    let typed_options = Typed::of(&args.run)?;
+    let mut typed_options = Typed::of(&args.run)?;
     let (args, extras) = project::with_files(args, typed)?;
     let BatchArgs { run: options, max_builds, only, graph, format, fail_fast, keep_going } = args;
-    if options.annotations.is_some() && !options.quiet {
+    let for_one =
+        [("--detach", options.detach), ("--on-stop exit", options.on_stop == OnStopName::Exit)];
+    if let Some((option, _)) = for_one.iter().find(|(_, is_set)| *is_set) {
+        return Err(CliError::usage(format!("{option} is for one build: runner run")));
+    }
+    let is_typed = !matches!(options.annotations, AnnotationsName::Auto | AnnotationsName::None);
+    if is_typed && !options.quiet {
         say("not heeded: --annotations, which is for one build");
     }
+    typed_options.image_map.clone_from(&options.image_map);
     let trusted = options.trust_project;
     let Asked { request, spec, home, shown } =
         run::ask(options, extras, BuildspecFile::parse_batch)?;

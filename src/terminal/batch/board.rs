@@ -1,10 +1,10 @@
 //! The lines at the bottom of the terminal: a line for each build that runs, with its phase, command and time.
 
 use super::follow::Follow;
-use crate::terminal::pretty::clock_form;
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runner_core::plain;
+use runner_core::summary::clock_form;
 use runner_host::clock;
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -80,6 +80,7 @@ pub struct Driver {
 }
 
 /// What the loop is woken by.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 enum Woken {
     Command(Command),
     Signal,

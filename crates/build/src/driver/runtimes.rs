@@ -47,6 +47,7 @@ async fn ask(
         user: Ids::default(),
         stdio: Stdio::Merged,
         toolbox: false,
+        of_build: false,
     };
     let process = match container.exec(spec).await {
         Ok(process) => process,

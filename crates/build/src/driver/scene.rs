@@ -5,8 +5,9 @@
 use super::shell::Shell;
 use super::watch::Watch;
 use super::{SharedSnapshot, Snapshot};
-use runner_core::debug::{Failure, compare, nearest, not_found};
+use runner_core::debug::compare;
 use runner_core::event::{ChangedVariable, Outcome, Scene};
+use runner_core::explain::{Failure, nearest, not_found};
 use runner_core::mask::Secrets;
 use runner_engine::{Container, OpenMode};
 use rustix::fs::Dir;

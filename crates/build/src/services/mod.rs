@@ -20,8 +20,8 @@ use runner_engine::image::{Config, Image};
 use runner_engine::leftover::{Folder, Leavings};
 use runner_engine::unseen::Unseen;
 use runner_engine::{
-    Container, ContainerSpec, Ends, Engine, EngineError, ExecError, ExecSpec, Fut, Ids, Kind,
-    Network, Parts, Process, Stdio, users,
+    Container, ContainerSpec, Ends, Engine, EngineError, ExecError, ExecSpec, Fut, Ids, Network,
+    Parts, Process, SERVICES, Stdio, users,
 };
 use runner_host::private::make_private;
 use runner_wire::init::{Exit, Listener};
@@ -99,7 +99,7 @@ pub(super) fn dir(build: &Path, name: &str) -> PathBuf {
 /// Where what a service writes may be kept: found again by whoever sweeps.
 pub(super) fn layers(build: &Path, uuid: &str, name: &str) -> Vec<PathBuf> {
     let folder = Folder::of(&dir(build, name));
-    Kind::Namespaces.traits().layers(&folder, &format!("{uuid}-{name}"))
+    SERVICES.traits().layers(&folder, &format!("{uuid}-{name}"))
 }
 
 impl Services {
@@ -115,7 +115,7 @@ impl Services {
             Place {
                 service: service.clone(),
                 address: address(&surroundings.build, number),
-                engine: Kind::Namespaces.engine(parts(folder.clone())),
+                engine: SERVICES.engine(parts(folder.clone())),
                 layers: layers(&surroundings.folder, &uuid, &service.name),
                 folder,
                 dir,
@@ -288,6 +288,8 @@ async fn program(
         user,
         stdio: Stdio::Merged,
         toolbox: false,
+        // A container of its own: nothing in it is a command of the build.
+        of_build: false,
     })
 }
 

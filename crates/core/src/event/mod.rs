@@ -12,9 +12,7 @@ mod schema;
 mod stop;
 
 pub use crate::phase::Block;
-pub use facts::{
-    BatchMember, BuildFacts, BuildspecFacts, CacheFacts, LogsFacts, SecondarySource,
-};
+pub use facts::{BatchMember, BuildFacts, BuildspecFacts, CacheFacts, LogsFacts, SecondarySource};
 pub use notice::{Notice, NoticeLevel};
 pub use stop::{
     BreakpointFacts, BreakpointId, BreakpointOp, ChangedVariable, Intervention, Scene, StopFacts,

@@ -46,8 +46,9 @@ fn misfit(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<Strin
     let (Some(fields), Some(known)) = (value.as_object(), schema["properties"].as_object()) else {
         return None;
     };
-    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    if let Some(missing) = required.filter(|name| !fields.contains_key(*name)).next() {
+    let mut required =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    if let Some(missing) = required.find(|name| !fields.contains_key(*name)) {
         return no(&format!("without {missing}"));
     }
     fields.iter().find_map(|(name, field)| match known.get(name) {
@@ -77,7 +78,8 @@ fn schema() -> Value {
 
 /// All types that there are, as the reader tells them.
 fn types() -> BTreeSet<String> {
-    let error = serde_json::from_value::<EventBody>(json!({"type": "", "data": {}})).unwrap_err();
+    let error = serde_json::from_value::<EventBody>(json!({"type": "", "data": {}}))
+        .expect_err("no event is called that");
     let error = error.to_string();
     let (_, known) = error.split_once("expected one of ").expect("a list of them");
     known.split(", ").map(|name| name.trim_matches('`').to_owned()).collect()

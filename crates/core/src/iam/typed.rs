@@ -49,7 +49,7 @@ impl Type {
             Type::Address => net(text).map(|(address, bits)| Typed::Net(address, bits)),
             Type::Binary => {
                 let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
-                let is_whole = text.len() % 4 == 0 && text.chars().all(is_base64);
+                let is_whole = text.len().is_multiple_of(4) && text.chars().all(is_base64);
                 is_whole.then(|| Typed::Binary(text.to_owned()))
             }
         }

@@ -44,7 +44,7 @@ impl Runs {
                     self.texts.entry(place).or_insert_with(|| stop.text.clone());
                 }
             }
-            EventBody::CommandStarted { command, phase, block, index, text } => {
+            EventBody::CommandStarted { command, phase, block, index, text, .. } => {
                 let Some(phase) = phase.user_phase().filter(|_| *block != Block::Eval) else {
                     return;
                 };
@@ -144,6 +144,7 @@ mod tests {
                 block: Block::Commands,
                 index: index.parse().expect("a number"),
                 text: text.to_owned(),
+                line: None,
             });
             let outcome = Outcome::Exited(code.parse().expect("a number"));
             take(EventBody::CommandEnded { command, outcome, duration_ms: 0 });

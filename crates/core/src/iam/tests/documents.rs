@@ -163,7 +163,7 @@ fn files_that_are_refused() {
             "a secret",
         ),
         (format!(r#"{{"users": [{{"name": "a", "keys": [{key}, {key}]}}]}}"#), "there twice"),
-        (ANN.replace("Deny", "Denied"), "6:46: Effect is Allow or Deny, not `Denied`"),
+        (ANN.replace("Deny", "Denied"), "6:51: Effect is Allow or Deny, not `Denied`"),
     ] {
         let found = parse(&text);
         assert!(found.len() == 1 && found[0].contains(wanted), "{text}: {found:?}");

@@ -196,13 +196,6 @@ impl BuildMachine {
         }
     }
 
-    /// When its first pause is over by itself, on the boot clock; none while somebody is there, or where it waits
-    /// for ever.
-    #[must_use]
-    pub fn pause_ends(&self) -> Option<Duration> {
-        self.pauses.deadline(self.plan.limits.break_timeout)
-    }
-
     /// How the build ends, once it does.
     #[must_use]
     pub fn verdict(&self) -> Option<Status> {
