@@ -72,6 +72,7 @@ mod sessions;
 mod socat;
 mod store;
 mod stranger;
+mod strangers;
 mod stuck;
 mod sudo;
 mod toolbox;
@@ -174,6 +175,7 @@ fn differing() -> Vec<Case> {
         session_log::cases(),
         sessions::cases(),
         stranger::cases(),
+        strangers::cases(),
         sudo::cases(),
         toolbox::cases(),
         waiting::cases(),

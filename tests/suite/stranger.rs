@@ -171,7 +171,11 @@ fn a_buildspec_elsewhere_is_named() {
     bed.write("ci/buildspec.yml", "");
     bed.runner(["run"]).code(2).says("runner run ci/buildspec.yml");
     bed.write("buildspec.yaml", "");
-    bed.runner(["run"]).code(2).says("runner run buildspec.yaml; there are also ci/buildspec.yml");
+    bed.write("services/api/buildspec.yml", "");
+    bed.write("node_modules/x/buildspec.yml", "");
+    bed.runner(["run"]).code(2).says(
+        "runner run buildspec.yaml; there are also ci/buildspec.yml, services/api/buildspec.yml\n",
+    );
 }
 
 /// A project as the console shows it, with places in AWS that a build there writes to.

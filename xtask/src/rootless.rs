@@ -13,11 +13,12 @@ use std::process::Command;
 const USERS: [(&str, bool); 2] = [("runner-test", true), ("runner-test-alone", false)];
 
 /// What the tests read of the project.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "buildspecs",
     "tests/clients",
     "tests/guards",
     "tests/reports",
+    "tests/strangers",
     "tests/suite",
     "target/clients",
     "target/images",

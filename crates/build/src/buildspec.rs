@@ -156,22 +156,19 @@ fn add_variables(spec: &mut BuildSpec, fetched: &[ProjectVariable]) -> Result<()
 /// Advice where a source has its buildspec under another name, or in a directory of its own.
 fn elsewhere(path: &Path) -> Option<String> {
     const NAMES: [&str; 2] = ["buildspec.yml", "buildspec.yaml"];
-    /// Directories that are looked into.
-    const MOST: usize = 1000;
+    /// Directories between it and the source.
+    const DEPTH: usize = 3;
+    /// Names that are looked at.
+    const MOST: usize = 2000;
     let source = Dir::real(path.parent()?).ok()?;
-    let is_there = |path: &[u8]| source.file(path).is_ok();
-    let mut found: Vec<String> = Vec::new();
-    if is_there(NAMES[1].as_bytes()) {
-        found.push(NAMES[1].to_owned());
-    }
-    for name in source.names().ok()?.into_iter().take(MOST) {
-        let Ok(name) = String::from_utf8(name) else { continue };
-        // One that a shell would part is nobody's buildspec.
-        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-            continue;
+    let (mut found, mut left) = (Vec::new(), MOST);
+    let mut level = vec![String::new()];
+    for depth in 0..=DEPTH {
+        let files = level.iter().flat_map(|place| NAMES.map(|file| format!("{place}{file}")));
+        found.extend(files.filter(|path| source.file(path).is_ok()));
+        if depth < DEPTH {
+            level = level.iter().flat_map(|place| below(&source, place, &mut left)).collect();
         }
-        let paths = NAMES.map(|file| format!("{name}/{file}"));
-        found.extend(paths.into_iter().filter(|path| is_there(path.as_bytes())));
     }
     let (first, others) = found.split_first()?;
     let others = others.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -179,6 +176,26 @@ fn elsewhere(path: &Path) -> Option<String> {
         true => format!("runner run {first}"),
         false => format!("runner run {first}; there are also {others}"),
     })
+}
+
+/// What could be directories in a place of the source, with a slash at the end as the place has it. At most
+/// `left` names are looked at, and taken off it.
+fn below(source: &Dir, place: &str, left: &mut usize) -> Vec<String> {
+    let dir = match place.trim_end_matches('/') {
+        "" => source.again(),
+        place => source.open(place),
+    };
+    let mut names = dir.and_then(|dir| dir.names()).unwrap_or_default();
+    names.truncate(*left);
+    *left -= names.len();
+    // A name that a shell would part is nobody's buildspec, and what lies in packages is not this project's.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
+    names
+        .filter(|name| name.chars().all(is_plain))
+        .filter(|name| !name.starts_with('.') && name != "node_modules")
+        .map(|name| format!("{place}{name}/"))
+        .collect()
 }
 
 /// A file of the source, which could be anything.

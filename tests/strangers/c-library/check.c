@@ -1,0 +1,6 @@
+#include "add.h"
+
+int main(void)
+{
+	return add(2, 2) != 4;
+}

@@ -1,0 +1,1 @@
+test -f buildspec.yaml && echo the api is fine
