@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     runner_sandbox::raise_descriptors();
     hide_memory();
     match std::env::args_os().nth(1) {
-        Some(arg) if arg == cli::BUILD_ARG => ExitCode::from(cli::headless()),
+        Some(arg) if arg == runner_build::headless::VERB => ExitCode::from(cli::headless()),
         _ => cli::main(),
     }
 }

@@ -8,30 +8,17 @@
 use super::error::{CliError, USAGE, of_status};
 use super::say;
 use crate::door::Door;
+use runner_build::headless::{Answer, Refusal};
 use runner_build::{self as build, Begun, BuildRequest, Ended, Face, Opened};
 use runner_engine::Fut;
 use runner_folder::state::Home;
 use runner_host::stdio;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
 
-/// Its name.
-pub(crate) const BUILD_ARG: &str = "__build";
 /// Most bytes of a request: the longest buildspec and all variables that a program can be given.
 const MAX_REQUEST: u64 = 16 << 20;
-
-/// What is said of a request.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
-    /// The build is under way.
-    Started { id: String, uuid: String, folder: PathBuf },
-    /// There is none.
-    Failed { code: u8, message: String, hints: Vec<String> },
-}
 
 /// The one who asked, who hears of the build's beginning and no more.
 struct Asker {
@@ -52,7 +39,7 @@ pub(crate) fn main() -> u8 {
             let CliError { code, message, hints, .. } = &error;
             // Who is gone need not know.
             let (message, hints) = (message.clone(), hints.clone());
-            let _ = tell(&Answer::Failed { code: *code, message, hints });
+            let _ = tell(&Answer::Failed(Refusal { code: *code, message, hints }));
             *code
         }
     }
@@ -61,6 +48,8 @@ pub(crate) fn main() -> u8 {
 fn run(asker: &mut Asker) -> Result<u8, CliError> {
     leave_terminal();
     let request = read(&mut io::stdin().lock())?;
+    forget_request()
+        .map_err(|error| CliError::ours(format!("cannot close standard input: {error}")))?;
     if let Some(member) = &request.member {
         end_with(member.owner)?;
     }
@@ -78,6 +67,12 @@ fn run(asker: &mut Asker) -> Result<u8, CliError> {
         say(&format!("warning: {text}"));
     }
     Ok(if rejected { USAGE } else { of_status(status) })
+}
+
+/// Standard input holds values as long as it is open.
+fn forget_request() -> io::Result<()> {
+    let nothing = File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(nothing).map_err(Into::into)
 }
 
 /// A session of its own has no terminal: neither its keys nor its end reach the build.

@@ -42,7 +42,7 @@ mod values;
 mod wait;
 mod where_it_is;
 
-pub(crate) use headless::{BUILD_ARG, main as headless};
+pub(crate) use headless::main as headless;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use error::{CliError, OURS, SESSION};

@@ -5,7 +5,6 @@
 //! terminal nor its standard streams, so that whoever reads those comes to their end.
 
 use super::error::{CliError, OURS, PAUSED};
-use super::headless::BUILD_ARG;
 use crate::terminal::{Face, Shown};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -19,25 +18,14 @@ use runner_host::clock;
 use runner_host::signals::Signals;
 use runner_host::stdio::say;
 use runner_wire::control::{Answer, Request};
-use serde::Deserialize;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
 use std::os::fd::AsFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc;
 use std::time::Duration;
 
 /// What ends a program of a person's.
 const ENDS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-/// Longest answer to a request.
-const MAX_ANSWER: u64 = 1 << 20;
-
-/// What is said of a request.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Begin {
-    Started { id: String, uuid: String },
-    Failed { code: u8, message: String, hints: Vec<String> },
-}
 
 /// What has happened.
 enum Happened {
@@ -54,7 +42,7 @@ pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u
     // Nobody stays here who could press a key or open an endpoint.
     let mut face = Face::new(Shown { sessions: false, ..shown }, home)
         .map_err(failed("listen for signals"))?;
-    let (child, id, uuid) = begin(request)?;
+    let (child, id, uuid) = super::detach::begin("--on-stop exit", request)?;
     let dir = BuildDir::of(home, &uuid);
     // Before the first look, so that nothing happens in between.
     let changes =
@@ -102,40 +90,6 @@ pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> CliError {
     move |error| CliError::of(OURS, io::Error::new(error.kind(), format!("cannot {what}: {error}")))
-}
-
-/// Starts the build; its id and uuid.
-fn begin(request: &BuildRequest) -> Result<(Child, String, String), CliError> {
-    let start = failed("start the build");
-    let request = serde_json::to_vec(request).map_err(|error| start(error.into()))?;
-    let mut child = Command::new("/proc/self/exe")
-        .arg(BUILD_ARG)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(&start)?;
-    // One that does not read to the end says why.
-    let sent = child.stdin.take().map(|mut stdin| stdin.write_all(&request));
-    let mut line = String::new();
-    let answer = child
-        .stdout
-        .take()
-        .map(|stdout| BufReader::new(stdout.take(MAX_ANSWER)).read_line(&mut line));
-    answer.transpose().map_err(&start)?;
-    match serde_json::from_str(&line) {
-        Ok(Begin::Started { id, uuid }) => Ok((child, id, uuid)),
-        Ok(Begin::Failed { code, message, hints }) => {
-            let _ = child.wait();
-            Err(CliError::new(code, message).hints(hints))
-        }
-        Err(error) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            sent.transpose().map_err(&start)?;
-            Err(start(error.into()))
-        }
-    }
 }
 
 /// The build's log, which is there a moment after the build has begun.

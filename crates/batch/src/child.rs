@@ -1,23 +1,19 @@
 //! One build of a batch: `runner __build` in a process that does not outlive the owner, and the thread that
 //! follows its log.
 
+use runner_build::headless::{self, Answer, Refusal};
 use runner_build::{BuildRequest, sweep};
 use runner_core::phase::Status;
 use runner_folder::events::Follower;
 use runner_folder::state::{BuildDir, Changes, Home};
-use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use serde::Deserialize;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-/// Most bytes of an answer.
-const MAX_ANSWER: u64 = 1 << 20;
 /// What the program exits with where it has failed itself.
 const OURS: u8 = 3;
 
@@ -35,22 +31,6 @@ pub(crate) enum Message {
     },
     /// Somebody wants the batch to end.
     Stop,
-}
-
-/// Why a build has not begun.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Refusal {
-    pub(crate) code: u8,
-    pub(crate) message: String,
-    pub(crate) hints: Vec<String>,
-}
-
-/// What is said of a request.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Answer {
-    Started {},
-    Failed(Refusal),
 }
 
 /// A build's process.
@@ -78,13 +58,7 @@ pub(crate) struct Followed {
 /// Starts a build, and follows it. Called on the thread that lives as long as the owner: the kernel ends the
 /// build when the thread ends that has started it.
 pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<Process> {
-    let mut command = Command::new("/proc/self/exe");
-    // A request holds values: it is in memory alone.
-    let memory = rustix::fs::memfd_create("request", MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(memory);
-    file.write_all(&serde_json::to_vec(request)?)?;
-    file.seek(SeekFrom::Start(0))?;
-    let child = command.arg("__build").stdin(file).stdout(Stdio::piped()).spawn()?;
+    let child = headless::spawn(request, Stdio::inherit())?;
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
     let name = format!("build {}", followed.at);
     std::thread::Builder::new().name(name).spawn(move || followed.follow(child))?;
@@ -93,13 +67,13 @@ pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<Pr
 
 impl Followed {
     fn follow(self, mut child: Child) {
-        let refusal = match self.answer(&mut child) {
-            Some(Answer::Started {}) => {
+        let refusal = match headless::answer(&mut child) {
+            Ok(Some(Answer::Started { .. })) => {
                 self.watch();
                 None
             }
-            Some(Answer::Failed(refusal)) => Some(refusal),
-            None => None,
+            Ok(Some(Answer::Failed(refusal))) => Some(refusal),
+            Ok(None) | Err(_) => None,
         };
         let exit = child.wait();
         let code = exit.ok().and_then(|exit| exit.code()).and_then(|code| u8::try_from(code).ok());
@@ -122,13 +96,6 @@ impl Followed {
     fn send(&self, message: Message) {
         // An owner that hears no more has ended.
         let _ = self.inbox.send(message);
-    }
-
-    fn answer(&self, child: &mut Child) -> Option<Answer> {
-        let mut line = String::new();
-        let stdout = child.stdout.take()?;
-        BufReader::new(stdout.take(MAX_ANSWER)).read_line(&mut line).ok()?;
-        serde_json::from_str(&line).ok()
     }
 
     /// Follows the log until the build's process has let go of it.

@@ -22,6 +22,7 @@ mod engines;
 mod environment;
 mod error;
 mod face;
+pub mod headless;
 mod hints;
 mod identity;
 mod opened;
