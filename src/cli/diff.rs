@@ -6,6 +6,7 @@ use clap::Args;
 use runner_client::Client;
 use runner_client::diff::{Change, NodeKind, Stat, Trees, diff as compare, patch_of, stat_of};
 use runner_core::plain;
+use runner_engine::unseen::Unseen;
 use runner_folder::events::Follower;
 use runner_folder::state::{Known, LookupError, Need, find};
 use runner_host::stdio::{Out, has_colors, is_gone, of_output, say};
@@ -41,7 +42,8 @@ named, and the exit status is 3.";
 
 /// Shows what has changed.
 pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
-    let known = find(&open()?, args.build.name(), Need::Live).map_err(|error| {
+    let home = open()?;
+    let known = find(&home, args.build.name(), Need::Live).map_err(|error| {
         let is_over = matches!(
             error,
             LookupError::Ended { .. } | LookupError::AllEnded { .. } | LookupError::NoneLive
@@ -52,7 +54,12 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
     let (here, there) = places(&known)?;
     let only: Vec<Vec<u8>> = args.paths.iter().map(|path| relative(path.as_bytes())).collect();
     let has_content = args.stat || args.patch;
-    let trees = Trees { here: Path::new(&here), there: there.as_bytes(), only: &only, has_content };
+    let here = Path::new(&here);
+    // As engines and copies of a source leave it out.
+    let unseen = Unseen::of(home.root());
+    let hidden = unseen.below(here).map(|path| path.as_os_str().as_bytes().to_vec());
+    let hidden: Vec<Vec<u8>> = hidden.collect();
+    let trees = Trees { here, there: there.as_bytes(), hidden: &hidden, only: &only, has_content };
     let client = Client::connect(&known.dir)?;
     let mut shown = Shown {
         out: BufWriter::new(Out),

@@ -241,7 +241,11 @@ fn words(verb: &str, line: &str, build: &str) -> Result<Vec<String>, CliError> {
     }
     words.push(build.to_owned());
     if VERBATIM.contains(&last) && !rest.starts_with("--") {
-        words.extend((!rest.is_empty()).then(|| rest.to_owned()));
+        if rest.is_empty() {
+            return Err(CliError::usage(format!("`{last}` wants something behind it"))
+                .hint(format!("{verb} --help")));
+        }
+        words.push(rest.to_owned());
         return Ok(words);
     }
     let parted = shlex::split(rest)

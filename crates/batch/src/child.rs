@@ -16,6 +16,8 @@ use std::sync::mpsc::Sender;
 
 /// What the program exits with where it has failed itself.
 const OURS: u8 = 3;
+/// And where the build was stopped, which it may have been before it began.
+const STOPPED: u8 = 5;
 
 /// Something has happened to a build.
 #[derive(Debug)]
@@ -58,11 +60,24 @@ pub(crate) struct Followed {
 /// Starts a build, and follows it. Called on the thread that lives as long as the owner: the kernel ends the
 /// build when the thread ends that has started it.
 pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<Process> {
-    let child = headless::spawn(request, Stdio::inherit())?;
-    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+    let mut child = headless::spawn(request, Stdio::inherit())?;
+    let pidfd = match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(errno) => {
+            // Nothing else would end it.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(errno.into());
+        }
+    };
+    let process = Process { pidfd };
     let name = format!("build {}", followed.at);
-    std::thread::Builder::new().name(name).spawn(move || followed.follow(child))?;
-    Ok(Process { pidfd: pidfd? })
+    let thread = std::thread::Builder::new().name(name).spawn(move || followed.follow(child));
+    if let Err(error) = thread {
+        let _ = pidfd_send_signal(&process.pidfd, Signal::KILL);
+        return Err(error);
+    }
+    Ok(process)
 }
 
 impl Followed {
@@ -88,6 +103,9 @@ impl Followed {
         }
         if let Some(refusal) = refusal {
             code = refusal.code;
+            if code == STOPPED {
+                status = Status::Stopped;
+            }
             self.send(Message::Refused(self.at, refusal));
         }
         self.send(Message::Ended { at: self.at, status, code });

@@ -55,7 +55,9 @@ pub fn copy_tree(
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let is_gone = here.look(&name).is_ok_and(|there| there.is_none());
+                    // It may be back by now.
+                    let is_gone = error.kind() == io::ErrorKind::NotFound
+                        || here.look(&name).is_ok_and(|there| there.is_none());
                     if !is_gone {
                         failed(below, not_copied(&source, &error))?;
                     }

@@ -141,13 +141,11 @@ pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError>
     let broken = face.shown();
     let Over { status, codes, warnings } = over?;
     let code = batch::worst(codes.into_iter().chain([own_code(status)]));
-    if let Some(problem) = warnings.first() {
-        for text in &warnings {
-            say(&format!("warning: {text}"));
-        }
-        if problem.starts_with("cannot write") {
-            return Ok(batch::worst([code, super::error::OURS]));
-        }
+    for text in &warnings {
+        say(&format!("warning: {text}"));
+    }
+    if warnings.iter().any(|text| text.starts_with("cannot write")) {
+        return Ok(batch::worst([code, super::error::OURS]));
     }
     match broken {
         None => Ok(code),

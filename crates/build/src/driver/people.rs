@@ -5,7 +5,7 @@
 use super::Snapshot;
 use super::inbox::{Change, Command};
 use super::run::Driver;
-use runner_core::debug::{self, Breakpoint};
+use runner_core::debug::{self, Breakpoint, Decision};
 use runner_core::event::BreakpointId;
 use runner_core::machine::Input;
 use runner_core::mask::Secrets;
@@ -19,6 +19,11 @@ impl Driver {
             Command::Input(input) => self.hear_of(input),
             Command::Resume(answer) => {
                 let was_paused = self.machine.is_paused();
+                // An evaluated text is waited for.
+                if was_paused && self.machine.refusal(&Decision::Resume).is_some() {
+                    let _ = answer.send(None);
+                    return;
+                }
                 self.take(Input::Resume);
                 let left = self.timeline.view().map_or(0, |view| view.paused.len());
                 let _ = answer.send(was_paused.then_some(left));

@@ -132,6 +132,10 @@ impl Services {
 
     /// Ends them, and removes what they wrote to their files.
     pub(super) async fn stop(&self) {
+        if self.up.try_lock().is_err() {
+            // They are still being started.
+            self.give_up();
+        }
         for Up { container, mut tasks } in self.up.lock().await.take().unwrap_or_default() {
             tasks.abort_all();
             if tokio::time::timeout(ENDING, container.stop()).await.is_err() {

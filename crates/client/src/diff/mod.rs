@@ -36,6 +36,8 @@ pub struct Trees<'a> {
     pub here: &'a Path,
     /// The directory in the build.
     pub there: &'a [u8],
+    /// Paths in both that are nobody's business: the state folder, which builds do not see.
+    pub hidden: &'a [Vec<u8>],
     /// Only these paths, and what is below them; all where there are none.
     pub only: &'a [Vec<u8>],
     /// Whether changes come with what the files hold.
@@ -242,7 +244,12 @@ impl Comparison<'_> {
                 is_same &= file.read_exact(buffer).is_ok() && buffer == chunk;
             }
         })?;
-        Ok(is_same && whole.is_ok())
+        if let Err(why) = whole {
+            // Nobody knows.
+            self.problem(&format!("{}: {why} (in the build)", shown(path)));
+            return Ok(true);
+        }
+        Ok(is_same)
     }
 
     fn open_here(&mut self, path: &[u8]) -> Result<Option<std::fs::File>, CopyError> {
@@ -304,6 +311,7 @@ impl Trees<'_> {
             path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         };
         !is_below(path, GIT)
+            && !self.hidden.iter().any(|top| is_below(path, top))
             && (self.only.is_empty() || self.only.iter().any(|top| is_below(path, top)))
     }
 }
@@ -321,12 +329,18 @@ mod tests {
     fn paths_are_chosen_by_whole_names() {
         let wants = |only: &[&str], path: &str| {
             let only: Vec<Vec<u8>> = only.iter().map(|top| top.as_bytes().to_vec()).collect();
-            let trees =
-                Trees { here: Path::new("/"), there: b"/", only: &only, has_content: false };
+            let trees = Trees {
+                here: Path::new("/"),
+                there: b"/",
+                hidden: &[b".runner".to_vec()],
+                only: &only,
+                has_content: false,
+            };
             trees.wants(path.as_bytes())
         };
         assert!(wants(&[], "a/b") && wants(&[], ".gitignore") && wants(&[], "a/.git/x"));
         assert!(!wants(&[], ".git") && !wants(&[], ".git/HEAD") && !wants(&[".git"], ".git/HEAD"));
+        assert!(!wants(&[], ".runner/keys") && wants(&[], ".runner2"));
         assert!(wants(&["a"], "a") && wants(&["a"], "a/b") && !wants(&["a"], "ab"));
     }
 }

@@ -180,6 +180,11 @@ impl Stops {
         self.due.extend(hit);
     }
 
+    /// Makes those due that a run was to stop for, which has ended before.
+    pub(super) fn put_off(&mut self, hit: Vec<BreakpointId>) {
+        self.due.extend(hit);
+    }
+
     /// Those that are due by now.
     pub(super) fn take_due(&mut self) -> Vec<BreakpointId> {
         std::mem::take(&mut self.due)

@@ -9,6 +9,10 @@ use std::process::Command;
 /// Root's cache of blob locations. Podman has no option for its place.
 const BLOB_CACHE: &str = "/var/lib/containers/cache/blob-info-cache-v1.boltdb";
 
+/// What root's runtimes make where they are not told their place: Podman does not pass it on to the processes that
+/// clean up after a container.
+const RUNTIME_ROOTS: [&str; 2] = ["/run/runc", "/run/crun"];
+
 /// Where Podman keeps its images, containers and temporary files.
 #[derive(Clone, Debug)]
 pub enum Storage {
@@ -58,7 +62,8 @@ impl Storage {
             Storage::Callers => Traces::default(),
             Storage::Separate(place) => {
                 let file = Path::new(BLOB_CACHE);
-                let new = file.ancestors().take(3).filter(|path| !path.exists());
+                let places = file.ancestors().take(3).chain(RUNTIME_ROOTS.map(Path::new));
+                let new = places.filter(|path| !path.exists());
                 Traces {
                     pause: ["tmp/pause.pid", "libpod/tmp/pause.pid"]
                         .map(|file| place.join(file))

@@ -32,7 +32,7 @@ const fn tool(
     Tool { dir, programs, variable }
 }
 
-const TOOLS: [Tool; 33] = [
+const TOOLS: [Tool; 34] = [
     tool(".asdf", &["shims", "bin"], Some("ASDF_DATA_DIR")),
     tool(".bun", &["bin"], Some("BUN_INSTALL")),
     tool(".cabal/bin", &[""], None),
@@ -65,10 +65,11 @@ const TOOLS: [Tool; 33] = [
     tool(".tfenv", &["bin"], None),
     tool(".volta", &["bin"], Some("VOLTA_HOME")),
     tool(".yarn/bin", &[""], None),
-    tool("go", &["bin"], None),
+    tool("go/bin", &[""], None),
+    tool("go/pkg", &[], None),
 ];
 
-/// Most of a tool's settings that is looked at; what is larger is none.
+/// Most of a tool's settings that is looked at; what is larger may hold anything.
 const MOST_SETTINGS: u64 = 64 << 10;
 /// Links that are named, at most.
 const MOST_LINKS: usize = 8;
@@ -234,7 +235,7 @@ fn is_hidden(dir: &Dir, entry: &Entry, above: &str, depth: usize) -> bool {
     is_secret(&name, above)
         || entry.kind == FileType::RegularFile
             && may_be_settings(&name, depth)
-            && dir.read_small(&entry.name, MOST_SETTINGS).is_ok_and(|text| has_secrets(&text))
+            && dir.read_small(&entry.name, MOST_SETTINGS).map_or(true, |text| has_secrets(&text))
 }
 
 /// Links among programs that lead to what is not shown: there they lead nowhere.

@@ -33,8 +33,19 @@ const NAMES: [&str; 26] = [
     "settings-security.xml",
 ];
 /// Directories of secrets.
-const DIRECTORIES: [&str; 8] =
-    [".aws", ".azure", ".docker", ".gcloud", ".gnupg", ".kube", ".password-store", ".ssh"];
+const DIRECTORIES: [&str; 9] = [
+    ".aws",
+    ".azure",
+    ".docker",
+    ".gcloud",
+    ".gnupg",
+    ".kube",
+    ".password-store",
+    ".ssh",
+    "x509stores",
+];
+/// What files of private keys end with.
+const KEYS: [&str; 6] = ["jks", "key", "keystore", "p12", "pfx", "ppk"];
 /// Names at the top of a tool's directory that are hidden before anybody makes them: a login during a build does.
 pub(super) const AHEAD: [&str; 8] = [
     ".git-credentials",
@@ -67,7 +78,7 @@ const WORDS: [&str; 9] = [
     "token",
 ];
 /// How deep in a tool's directory its own settings are.
-const SETTINGS_DEPTH: usize = 2;
+const SETTINGS_DEPTH: usize = 3;
 
 /// Whether a directory is not shown.
 pub(super) fn is_secret_directory(name: &str) -> bool {
@@ -83,7 +94,13 @@ pub(super) fn is_secret(name: &str, above: &str) -> bool {
         !is_code && lower.contains("history") && (lower.starts_with('.') || ending.is_empty());
     let is_credentials = !is_code && lower.trim_start_matches('.').starts_with("credential");
     let is_of_git = lower == "config" && (above == ".git" || above.ends_with(".git"));
-    NAMES.contains(&&*lower) || is_history || is_credentials || is_of_git
+    let is_environment = lower.starts_with(".env.") && !is_code;
+    NAMES.contains(&&*lower)
+        || KEYS.contains(&ending)
+        || is_environment
+        || is_history
+        || is_credentials
+        || is_of_git
 }
 
 /// Whether a file may be a tool's own settings, so that its text has to be looked at.
@@ -98,8 +115,10 @@ pub(super) fn may_be_settings(name: &str, depth: usize) -> bool {
 pub(super) fn has_secrets(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text).to_ascii_lowercase();
     let in_address = |line: &str| {
-        line.split_once("://")
-            .is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'))
+        line.split("://").skip(1).any(|rest| {
+            let host = rest.split(|c: char| c == '/' || c == '"' || c.is_whitespace());
+            host.take(1).any(|host| host.contains('@'))
+        })
     };
     text.lines().any(|line| WORDS.iter().any(|word| line.contains(word)) || in_address(line))
 }
@@ -127,6 +146,8 @@ mod tests {
             ("history", ".sdkman", true),
             ("history.go", "x", false),
             ("id_ed25519", "x", true),
+            ("dev.pfx", "x", true),
+            (".env.local", "x", true),
             ("rustc", "bin", false),
         ] {
             assert_eq!(is_secret(name, above), is, "{above}/{name}");
@@ -139,6 +160,7 @@ mod tests {
         assert!(may_be_settings("config.toml", 1) && may_be_settings(".toolrc", 2));
         assert!(!may_be_settings("package.json", 5) && !may_be_settings("rustc", 1));
         assert!(has_secrets(b"[registries.x]\ntoken = \"abc\"\n"));
+        assert!(has_secrets(b"[\"https://a/b\", \"git+https://me:pw@host/x\"]"));
         assert!(has_secrets(b"index = \"https://me:pw@host/index\"\n"));
         assert!(!has_secrets(b"[build]\njobs = 4\n# https://doc.rust-lang.org/@\n"));
     }

@@ -56,6 +56,7 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) 
         Err(refusal) => return call::write(protocol, None, &Err(refusal)),
     };
     let answer = (call.operation.perform)(&call, &origin, endpoint).await;
+    endpoint.look_after(&origin.caller);
     endpoint.note(&call, &origin, visit.ends, text(&parts, "user-agent"), &answer);
     call::write(protocol, Some(call.operation), &answer)
 }

@@ -141,7 +141,6 @@ impl Endpoint {
             if let Some((user, key)) = directory.of_key(id) {
                 let secret = sigv4::Key { id, secret: &key.secret };
                 sigv4::verify(parts, body, secret, now)?;
-                self.user_called.notify_one();
                 return Ok(Caller {
                     name: user.name.clone(),
                     arn: user_arn(&user.name),
@@ -166,11 +165,11 @@ impl Endpoint {
             identified(&mut facts, user, &caller.arn);
         }
         let now = clock::wall();
-        let region = sigv4::claimed(parts).map_or(REGION, |(_, region)| region);
         let agent = parts.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
         facts.set("aws:PrincipalAccount", ACCOUNT);
         facts.set("aws:ResourceAccount", ACCOUNT);
-        facts.set("aws:RequestedRegion", region);
+        // Whatever it is signed for: all builds are there.
+        facts.set("aws:RequestedRegion", REGION);
         facts.set("aws:SecureTransport", "false");
         facts.set("aws:SourceIp", ends.peer.ip().to_canonical().to_string());
         facts.set("aws:CurrentTime", now.to_string());
@@ -179,6 +178,13 @@ impl Endpoint {
             facts.set("aws:UserAgent", agent);
         }
         facts
+    }
+
+    /// Has the sessions of a user looked after, one that the call has opened among them.
+    pub(super) fn look_after(&self, caller: &Caller) {
+        if caller.bound.is_some() {
+            self.user_called.notify_one();
+        }
     }
 
     /// Ends sessions of users who are no longer there, or whose key is no longer good, as soon as that is seen. Rests

@@ -40,31 +40,29 @@ impl Resource {
         Resource::named(arn("ssm", &format!("session/{id}")))
     }
 
-    /// A document, by its name or its ARN. Those of AWS are in nobody's account.
+    /// A document, by its name or its ARN: the one that is carried out, whatever stands before its name. Those
+    /// of AWS are in nobody's account.
     pub(super) fn document(name: &str) -> Self {
-        Resource::named(match name {
-            _ if is_arn(name) => name.to_owned(),
-            _ if name.starts_with("AWS-") => format!("arn:aws:ssm:{REGION}::document/{name}"),
-            _ => arn("ssm", &format!("document/{name}")),
+        let name = last(name);
+        Resource::named(match name.starts_with("AWS-") {
+            true => format!("arn:aws:ssm:{REGION}::document/{name}"),
+            false => arn("ssm", &format!("document/{name}")),
         })
     }
 
     /// A build that CodeBuild was asked about. AWS's rules for these calls name projects.
     pub(super) fn build(id: &str, known: Option<&Known>) -> Self {
         match known {
-            Some(known) => {
-                let project = arn("codebuild", &format!("project/{}", known.record.project_name));
-                Resource {
-                    names: vec![known.record.arn.clone(), project],
-                    also: vec![
-                        task_arn(CLUSTER, &task_id(known)),
-                        cluster_arn(CLUSTER),
-                        node_arn(known),
-                    ],
-                    tags: tags(known),
-                    shown: build_arn(id),
-                }
-            }
+            Some(known) => Resource {
+                names: vec![known.record.arn.clone(), project_arn(known)],
+                also: vec![
+                    task_arn(CLUSTER, &task_id(known)),
+                    cluster_arn(CLUSTER),
+                    node_arn(known),
+                ],
+                tags: tags(known),
+                shown: build_arn(id),
+            },
             None => Resource::named(build_arn(id)),
         }
     }
@@ -75,7 +73,7 @@ impl Resource {
         Resource {
             names: vec![task_arn(cluster, &id)],
             also: known
-                .map(|known| [known.record.arn.clone(), node_arn(known)])
+                .map(|known| [known.record.arn.clone(), project_arn(known), node_arn(known)])
                 .into_iter()
                 .flatten()
                 .chain([cluster_arn(cluster)])
@@ -120,6 +118,11 @@ pub(super) fn cluster_arn(name: &str) -> String {
 /// The ARN of a task of a cluster that is named so.
 pub(super) fn task_arn(cluster: &str, id: &str) -> String {
     arn("ecs", &format!("task/{}/{id}", last(cluster)))
+}
+
+/// The ARN of a build's project.
+fn project_arn(known: &Known) -> String {
+    arn("codebuild", &format!("project/{}", known.record.project_name))
 }
 
 /// The ARN of a build as a managed node.
@@ -180,6 +183,9 @@ mod tests {
             format!("arn:aws:ssm:{REGION}::document/AWS-StartSSHSession")
         );
         assert_eq!(name("mine"), format!("arn:aws:ssm:{REGION}:{ACCOUNT}:document/mine"));
-        assert_eq!(name("arn:aws:ssm:x::document/y"), "arn:aws:ssm:x::document/y");
+        // As the document is found that is carried out.
+        for text in ["arn:x/AWS-StartSSHSession", "mine/AWS-StartSSHSession"] {
+            assert_eq!(name(text), name("AWS-StartSSHSession"), "{text}");
+        }
     }
 }

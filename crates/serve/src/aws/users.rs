@@ -121,7 +121,8 @@ impl Users {
                         text.lines().for_each(|line| say(&format!("error: {line}")));
                         known.said = Some(text);
                     }
-                    known.from = self.stamp().ok().filter(|_| matches!(error.why, Why::Wrong(_)));
+                    // Half of a file that was being written looks wrong as well: it is read again.
+                    known.from = None;
                 }
             }
         }
@@ -151,8 +152,8 @@ impl Users {
         let metadata = file.metadata().map_err(unreadable)?;
         safe(&metadata).map_err(|why| failed(Why::Unsafe(why)))?;
         let text = text(&file).map_err(unreadable)?;
-        let (_, plain) = owner();
-        let directory = Directory::parse(&text, &[&plain, ECS_SESSIONS])
+        let (name, plain) = owner();
+        let directory = Directory::parse(&text, &[&name, &plain, ECS_SESSIONS])
             .map_err(|problems| failed(Why::Wrong(problems)))?;
         let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
         let is_settled = age.is_some_and(|age| age > SETTLED);

@@ -259,6 +259,10 @@ impl BuildMachine {
         {
             self.resumed(&pause, ResumedBy::Gone, now, step);
         }
+        if self.freezing.cut.is_none() {
+            // It stops behind the run instead.
+            self.stops.put_off(std::mem::take(&mut self.freezing.hit));
+        }
         self.thaw(step);
     }
 

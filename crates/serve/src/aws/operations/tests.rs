@@ -331,7 +331,8 @@ async fn a_build_is_judged_under_all_its_names() {
     let node = arn("ssm", "managed-instance/mi-0123456789ab4def8");
     assert_eq!(of("codebuild:StopBuild").2, [task.clone(), cluster.clone(), node.clone()]);
     let (_, _, also, context) = of("ecs:ExecuteCommand");
-    assert_eq!(also, [build, node, cluster.clone()]);
+    let project = arn("codebuild", "project/demo");
+    assert_eq!(also, [build, project, node, cluster.clone()]);
     let wanted = [
         ("ecs:cluster", cluster.as_str()),
         ("ecs:container-name", "build"),
