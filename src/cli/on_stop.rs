@@ -74,10 +74,12 @@ pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u
         growth.tell(Heads { closed: is_paused || code.is_some(), ..heads });
         if is_paused && code.is_none() {
             face.join();
-            return Ok(paused(&dir, &id));
+            let code = paused(&dir, &id);
+            return unless_broken(&face, &id).map(|()| code);
         }
         if code.is_some() {
             face.join();
+            unless_broken(&face, &id)?;
             break;
         }
     }
@@ -86,6 +88,14 @@ pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u
         let _ = super::home::open();
         CliError::ours(format!("build {id} was killed"))
     })
+}
+
+/// Not all of the log was shown: nobody may take that for a success.
+fn unless_broken(face: &Face, id: &str) -> Result<(), CliError> {
+    match face.broken_output() {
+        None => Ok(()),
+        Some(error) => Err(CliError::ours(format!("{error}; the build itself: {id}"))),
+    }
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> CliError {

@@ -10,13 +10,17 @@ use runner_core::plain;
 use runner_core::unified::hunks;
 use runner_folder::events::LogReader;
 use runner_folder::state::{Known, Need, find};
+use runner_host::beneath::Dir;
 use runner_host::named::Named;
 use runner_host::stdio::{self, say};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// What a text that was masked holds in the place of a secret.
 const MASKED: &str = "***";
+/// More than any buildspec has.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// `runner patch`
 #[derive(Debug, Args)]
@@ -90,7 +94,7 @@ pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
     }
     notes.iter().for_each(|note| say(note));
     if args.write {
-        return write(path, &name, text, &new).map(|()| 0);
+        return write(Path::new(&logged.source), path, (text, &new)).map(|()| 0);
     }
     let Some(shown) = plain_name(&name) else {
         return Err(CliError::usage("the buildspec's name does not go into a patch; use --write"));
@@ -140,17 +144,25 @@ fn edits(args: &PatchArgs, runs: &Runs) -> Result<Vec<Edit>, CliError> {
     Ok(wanted.into_iter().map(|edited| edited.edit.clone()).collect())
 }
 
-/// Writes the file, with the mark that it may begin with.
-fn write(path: &Path, name: &str, text: &str, new: &str) -> Result<(), CliError> {
+/// Writes the file, with the mark that it may begin with. Below the source it is reached through no link: the
+/// source may be anybody's, and its buildspec would be another file of the caller's.
+fn write(source: &Path, path: &Path, (text, new): (&str, &str)) -> Result<(), CliError> {
+    let below = path.strip_prefix(source).ok();
+    let name = below.unwrap_or(path).display().to_string();
     let failed = |error: io::Error| CliError::ours(format!("cannot write {name}: {error}"));
-    let bytes = std::fs::read(path).map_err(failed)?;
+    let file = match below {
+        Some(below) => Dir::real(source).and_then(|dir| dir.file(below.as_os_str().as_bytes())),
+        None => std::fs::File::open(path),
+    };
+    let mut bytes = Vec::new();
+    file.and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes)).map_err(failed)?;
     let Some(mark) = bytes.strip_suffix(text.as_bytes()) else {
         return Err(CliError::usage(format!("{name} is not UTF-8, or has changed just now"))
             .hint("put it in by hand"));
     };
     let named = Named::open(path).map_err(failed)?;
     named.write(&[mark, new.as_bytes()].concat()).map_err(failed)?;
-    say(&format!("{} is written", plain::line(name)));
+    say(&format!("{} is written", plain::line(&name)));
     Ok(())
 }
 

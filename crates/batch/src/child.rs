@@ -141,7 +141,7 @@ impl Followed {
             if has_changed && !self.has_grown.swap(true, Ordering::AcqRel) {
                 self.send(Message::Grown(self.at));
             }
-            // Whoever has just written lives.
+            // A build that has just written is alive.
             if !has_changed && !self.dir.is_owned() || changes.wait(None).is_err() {
                 return;
             }

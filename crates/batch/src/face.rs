@@ -1,4 +1,4 @@
-//! What a batch tells whoever shows it. None of it may block: the owner starts and stops builds.
+//! What a batch reports to its display. A display must not block: its caller starts and stops builds.
 
 use runner_core::batch::BatchPlan;
 use runner_core::phase::Status;
@@ -21,7 +21,7 @@ pub struct Started {
     pub id: String,
     pub uuid: String,
     pub dir: BuildDir,
-    /// Whether its log has grown since this was last cleared; whoever reads it clears it first.
+    /// Whether the log has grown since this was last cleared. A reader clears it before it reads.
     pub has_grown: Arc<AtomicBool>,
 }
 

@@ -1,4 +1,4 @@
-//! The sources as all builds of a batch see them: copied once, and each build has a layer of its own above.
+//! The sources of a batch, copied once. Every build sees the copy through a separate layer.
 
 use runner_build::source;
 use runner_build::{BuildRequest, Frozen};

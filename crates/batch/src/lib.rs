@@ -1,4 +1,5 @@
-//! The owner of a batch: starts its builds as `core::batch` says, each in a process of its own, and leaves a record.
+//! The owner of a batch. It starts the builds when `core::batch` says so, each in a separate process, and keeps
+//! the batch's record.
 //!
 //! Everything here is synchronous: one loop takes what happens from one channel (`owner`), one thread a build
 //! follows its log (`child`), and nothing waits for whoever shows it (`face`).

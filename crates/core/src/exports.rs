@@ -6,13 +6,20 @@
 
 /// Names and values of the variables in `text`, in its order. Names without a value are left out.
 ///
-/// Understands what dash, bash, busybox and ksh print: `export A='b'`, `declare -x A="b"`,
+/// A line `unset NAME` takes back what stands before it. Understands what dash, bash, busybox and ksh print: `export A='b'`, `declare -x A="b"`,
 /// `export A="b"`, `A=b`, with `'…'`, `"…"`, `$'…'` and backslashes in any mixture.
 #[must_use]
 pub fn parse(text: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut found = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
+        if let Some(line) = rest.strip_prefix(b"unset ") {
+            let length = line.iter().take_while(|byte| is_name_byte(**byte)).count();
+            let (name, after) = line.split_at(length);
+            found.retain(|(of, _): &Assignment| of != name);
+            rest = after_line(after);
+            continue;
+        }
         let (statement, after) = take_assignment(rest);
         found.extend(statement);
         rest = after;
@@ -175,6 +182,14 @@ mod tests {
         more.extend([("E", "tab\there\u{1}A'"), ("F", "$x `y` \\ \"z\"")]);
         assert_eq!(parsed(bash), pairs(&more));
         assert_eq!(parsed("A=b\\ c d\n"), pairs(&[("A", "b c")]));
+    }
+
+    #[test]
+    fn what_is_unset_is_gone_until_it_is_set_again() {
+        let text = "export A='x'\nexport B='y'\nunset A\n";
+        assert_eq!(parsed(text), [("B".to_owned(), "y".to_owned())]);
+        let again = format!("{text}export A='x'\n");
+        assert_eq!(parsed(&again).last(), Some(&("A".to_owned(), "x".to_owned())));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! started, as far as its line or its session leads to them.
 
 use crate::digits;
-use crate::exec::pids;
 use crate::sys::{self, Errno, Fd, Result};
 use crate::tree::{self, Descendant};
 
@@ -49,7 +48,7 @@ pub(crate) fn stop(before: &mut Before, is_spared: impl Fn(i32) -> bool) -> Resu
         visit(&is_spared, |pid, process, pinned| match process.state {
             b'T' | b't' if round == 0 => before.remember(pid),
             b'T' | b't' => {}
-            state => match send(pid, pinned, SIGSTOP) {
+            state => match tree::signal_one(pid, pinned, SIGSTOP) {
                 // One in the kernel's hands takes it when it comes back, and does nothing until then.
                 Ok(()) => running += usize::from(!matches!(state, b'D' | b'Z' | b'X')),
                 Err(Errno::SRCH) => {}
@@ -99,7 +98,7 @@ pub(crate) fn gather(group: &Fd, is_spared: impl Fn(i32) -> bool) -> Result<()> 
 pub(crate) fn go_on(before: &mut Before, is_spared: impl Fn(i32) -> bool) {
     let done = visit(&is_spared, |pid, process, pinned| {
         if !process.is_dead() && !before.has(pid) {
-            let _ = send(pid, pinned, SIGCONT);
+            let _ = tree::signal_one(pid, pinned, SIGCONT);
         }
     });
     // Without /proc none was stopped.
@@ -107,38 +106,17 @@ pub(crate) fn go_on(before: &mut Before, is_spared: impl Fn(i32) -> bool) {
     *before = Before::new();
 }
 
-fn send(pid: i32, pinned: Option<&Fd>, signal: i32) -> Result<()> {
-    match pinned {
-        Some(pinned) => sys::signal_pinned(pinned, signal),
-        None => sys::kill(pid, signal),
-    }
-}
-
 /// Looks at each process of the build's.
 fn visit(
     is_spared: &impl Fn(i32) -> bool,
-    mut each: impl FnMut(i32, &Descendant, Option<&Fd>),
+    mut look: impl FnMut(i32, &Descendant, Option<&Fd>),
 ) -> Result<()> {
-    let root = sys::pid();
     // What this process itself has forked is in its session; each program is in one of its own.
+    let root = sys::pid();
     let own = sys::session_of(root).unwrap_or(root);
-    let proc = sys::open_proc()?;
-    let mut entries = [0_u8; 4096];
-    while let length @ 1.. = sys::list(&proc, &mut entries)? {
-        for pid in pids(&entries[..length]) {
-            if pid == root {
-                continue;
-            }
-            let pinned = match sys::pin(pid) {
-                Ok(pinned) => Some(pinned),
-                Err(Errno::NOSYS | Errno::PERM) => None,
-                Err(_) => continue,
-            };
-            let Some(process) = tree::line(&proc, pid, root) else { continue };
-            if process.session != own && !is_spared(process.from) && !is_spared(process.session) {
-                each(pid, &process, pinned.as_ref());
-            }
+    tree::each(|pid, process, pinned| {
+        if process.session != own && !is_spared(process.from) && !is_spared(process.session) {
+            look(pid, process, pinned);
         }
-    }
-    Ok(())
+    })
 }

@@ -6,7 +6,7 @@
 
 use crate::digits;
 use crate::exec::pids;
-use crate::sys::{self, Errno, Fd};
+use crate::sys::{self, Errno, Fd, Result};
 
 /// Longest line of parents that is followed.
 const DEEPEST: usize = 4096;
@@ -44,11 +44,30 @@ pub(crate) fn end() {
 
 /// One round; how many were hit.
 fn send(signal: i32) -> usize {
-    let root = sys::pid();
     let mut hit = 0;
+    // What cannot be listed is not hit.
+    let _ = each(|pid, found, pinned| {
+        if !found.is_dead() && signal_one(pid, pinned, signal).is_ok() {
+            hit += 1;
+        }
+    });
+    hit
+}
+
+/// A signal to what was pinned; by number where nothing could be.
+pub(crate) fn signal_one(pid: i32, pinned: Option<&Fd>, signal: i32) -> Result<()> {
+    match pinned {
+        Some(pinned) => sys::signal_pinned(pinned, signal),
+        None => sys::kill(pid, signal),
+    }
+}
+
+/// Looks at each descendant, pinned first.
+pub(crate) fn each(mut look: impl FnMut(i32, &Descendant, Option<&Fd>)) -> Result<()> {
+    let root = sys::pid();
+    let proc = sys::open_proc()?;
     let mut entries = [0_u8; 4096];
-    let Ok(proc) = sys::open_proc() else { return 0 };
-    while let Ok(length @ 1..) = sys::list(&proc, &mut entries) {
+    while let length @ 1.. = sys::list(&proc, &mut entries)? {
         for pid in pids(&entries[..length]) {
             if pid == root {
                 continue;
@@ -59,19 +78,12 @@ fn send(signal: i32) -> usize {
                 Err(Errno::NOSYS | Errno::PERM) => None,
                 Err(_) => continue,
             };
-            if line(&proc, pid, root).is_none_or(|found| found.is_dead()) {
-                continue;
-            }
-            let sent = match &pinned {
-                Some(pinned) => sys::signal_pinned(pinned, signal),
-                None => sys::kill(pid, signal),
-            };
-            if sent.is_ok() {
-                hit += 1;
+            if let Some(found) = line(&proc, pid, root) {
+                look(pid, &found, pinned.as_ref());
             }
         }
     }
-    hit
+    Ok(())
 }
 
 /// A descendant.
@@ -90,7 +102,7 @@ impl Descendant {
 }
 
 /// A process that `root` is among the parents of.
-pub(crate) fn line(proc: &Fd, pid: i32, root: i32) -> Option<Descendant> {
+fn line(proc: &Fd, pid: i32, root: i32) -> Option<Descendant> {
     let Stat { state, mut parent, session } = stat(proc, pid)?;
     let mut from = pid;
     for _ in 0..DEEPEST {

@@ -1,8 +1,8 @@
 //! What a service writes, masked, in a file of the build's folder.
 
 use runner_core::mask::{Masker, SharedSecrets};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 /// Most of a service's log that is kept: what comes after it is read, so that the service goes on, and dropped.
 const MOST: usize = 64 << 20;
 /// How much of it is shown where it did not start.
-const SHOWN: usize = 1000;
+const SHOWN: u64 = 1000;
 const PIECE: usize = 32 << 10;
 /// How long the last bytes of a service that has ended may take.
 const LAST: Duration = Duration::from_secs(1);
@@ -41,16 +41,21 @@ impl Log {
     }
 
     /// The end of it, once the service has ended or is given up.
-    pub(super) async fn last_lines(&self) -> String {
-        let until = tokio::time::Instant::now() + LAST;
-        while !self.writer.is_finished() && tokio::time::Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let bytes = fs::read(&self.path).unwrap_or_default();
-        let text =
-            String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SHOWN)..]).into_owned();
-        runner_core::plain::lines(text.trim_end()).into_owned()
+    pub(super) async fn last_lines(&mut self) -> String {
+        // What has not come by then is not waited for.
+        let _ = tokio::time::timeout(LAST, &mut self.writer).await;
+        let bytes = end_of(&self.path).unwrap_or_default();
+        runner_core::plain::lines(String::from_utf8_lossy(&bytes).trim_end()).into_owned()
     }
+}
+
+fn end_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(SHOWN)))?;
+    let mut bytes = Vec::new();
+    file.take(SHOWN).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn write(mut pipe: File, mut file: File, secrets: &SharedSecrets) -> io::Result<()> {

@@ -174,7 +174,7 @@ impl Services {
         let Process { ends: Ends::Merged(pipe), mut exit, .. } = process else {
             return Err(EngineError::lost(&ExecError::ContainerGone));
         };
-        let log = Log::start(pipe, &place.dir.join("log"), &self.surroundings.secrets)
+        let mut log = Log::start(pipe, &place.dir.join("log"), &self.surroundings.secrets)
             .map_err(|error| failed(format!("its log: {error}"), None))?;
         if let Err(why) = answers(&*container, port, &mut exit).await {
             let last = log.last_lines().await;

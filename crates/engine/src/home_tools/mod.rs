@@ -218,7 +218,10 @@ fn hidden(top: &Dir, name: &str) -> Vec<PathBuf> {
             let whole = join(&path, &entry.name);
             match is_hidden(&dir, &entry, &above, depth + 1) {
                 true if !hidden.contains(&whole) => hidden.push(whole),
-                false if entry.kind == FileType::Directory => ahead.push((whole, depth + 1)),
+                // What is hidden as a whole hides what is in it.
+                false if entry.kind == FileType::Directory && !hidden.contains(&whole) => {
+                    ahead.push((whole, depth + 1));
+                }
                 true | false => {}
             }
         }

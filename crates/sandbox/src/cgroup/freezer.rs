@@ -6,14 +6,21 @@
 
 use super::find::{Version, hierarchies};
 use super::group::{Groups, remove};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long the kernel may take until all of it stands still.
 const FREEZES: Duration = Duration::from_millis(500);
-const LOOK: Duration = Duration::from_micros(200);
+
+fn is_frozen(events: &mut File) -> io::Result<bool> {
+    let mut text = String::new();
+    events.rewind()?;
+    events.read_to_string(&mut text)?;
+    Ok(text.lines().any(|line| line == "frozen 1"))
+}
 
 /// The group.
 #[derive(Debug)]
@@ -63,14 +70,18 @@ impl Freezer {
     /// # Errors
     /// It does not stand still in time.
     pub fn freeze(&self) -> io::Result<()> {
+        let mut events = File::open(self.dir.join("cgroup.events"))?;
         fs::write(self.dir.join("cgroup.freeze"), "1")?;
-        let begin = Instant::now();
-        while !self.is_frozen()? {
-            if begin.elapsed() > FREEZES {
+        let until = Instant::now() + FREEZES;
+        while !is_frozen(&mut events)? {
+            let left = until.saturating_duration_since(Instant::now());
+            // The file is news to its readers whenever something in it changes.
+            let mut news = [PollFd::new(&events, PollFlags::PRI)];
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            if rustix::event::poll(&mut news, Some(&left))? == 0 {
                 self.thaw()?;
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            std::thread::sleep(LOOK);
         }
         Ok(())
     }
@@ -81,11 +92,6 @@ impl Freezer {
     /// The group is gone.
     pub fn thaw(&self) -> io::Result<()> {
         fs::write(self.dir.join("cgroup.freeze"), "0")
-    }
-
-    fn is_frozen(&self) -> io::Result<bool> {
-        let events = fs::read_to_string(self.dir.join("cgroup.events"))?;
-        Ok(events.lines().any(|line| line == "frozen 1"))
     }
 
     fn file(&self, name: &str) -> io::Result<File> {

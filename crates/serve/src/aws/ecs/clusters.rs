@@ -1,6 +1,6 @@
 //! The one cluster there is.
 
-use super::paged;
+use super::{invalid, paged};
 use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
@@ -48,6 +48,9 @@ impl Input for ListClusters {
     }
 }
 
+/// Most clusters in one call, as in AWS.
+const MOST: usize = 100;
+
 #[derive(Deserialize)]
 pub(crate) struct DescribeClusters {
     #[serde(default)]
@@ -66,6 +69,9 @@ impl Input for DescribeClusters {
     type Subject = ();
 
     async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        if self.clusters.len() > MOST {
+            return Err(invalid(format!("clusters can contain at most {MOST} names")));
+        }
         Ok((Scope::of(self.named().into_iter().map(Resource::cluster)), ()))
     }
 
