@@ -44,12 +44,32 @@ pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u
         .map_err(failed("listen for signals"))?;
     let (child, id, uuid) = super::detach::begin("--on-stop exit", request)?;
     let dir = BuildDir::of(home, &uuid);
+    follow_to_stop(child, &id, &uuid, &dir, &mut face, signals).map_err(|mut error| {
+        // Nobody would come back to it.
+        if dir.is_owned()
+            && let Ok(mut client) = Client::connect(&dir)
+        {
+            let _ = client.ask(&Request::Stop);
+        }
+        error.message = format!("{}; the build is {id}", error.message);
+        error
+    })
+}
+
+fn follow_to_stop(
+    child: Child,
+    id: &str,
+    uuid: &str,
+    dir: &BuildDir,
+    face: &mut Face,
+    signals: Signals,
+) -> Result<u8, CliError> {
     // Before the first look, so that nothing happens in between.
     let changes =
         Changes::of_build(dir.path(), dir.listing()).map_err(failed("follow the build"))?;
     let growth = Growth::default();
-    let begun = Begun { id: &id, uuid: &uuid, dir: &dir, growth: growth.clone() };
-    let mut log = follow(&dir, &changes).map_err(failed("follow the build"))?;
+    let begun = Begun { id, uuid, dir, growth: growth.clone() };
+    let mut log = follow(dir, &changes).map_err(failed("follow the build"))?;
     face.begin(&begun).map_err(failed("show the build"))?;
     let pid = child.id();
     let happened = listen(child, changes, signals).map_err(failed("start a thread"))?;
@@ -70,16 +90,16 @@ pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u
             .catch_up()
             .map_err(failed("read the build's log"))?
             .is_some_and(|view| !view.paused.is_empty());
-        let heads = reached(&dir);
+        let heads = reached(dir);
         growth.tell(Heads { closed: is_paused || code.is_some(), ..heads });
         if is_paused && code.is_none() {
             face.join();
-            let code = paused(&dir, &id);
-            return unless_broken(&face, &id).map(|()| code);
+            let code = paused(dir, id);
+            return unless_broken(face).map(|()| code);
         }
         if code.is_some() {
             face.join();
-            unless_broken(&face, &id)?;
+            unless_broken(face)?;
             break;
         }
     }
@@ -91,11 +111,8 @@ pub(super) fn run(request: &BuildRequest, home: &Home, shown: Shown) -> Result<u
 }
 
 /// Not all of the log was shown: nobody may take that for a success.
-fn unless_broken(face: &Face, id: &str) -> Result<(), CliError> {
-    match face.broken_output() {
-        None => Ok(()),
-        Some(error) => Err(CliError::ours(format!("{error}; the build itself: {id}"))),
-    }
+fn unless_broken(face: &Face) -> Result<(), CliError> {
+    face.broken_output().map_or(Ok(()), |error| Err(CliError::ours(error)))
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> CliError {

@@ -235,6 +235,11 @@ fn an_owner_that_is_killed() {
         lock.try_lock_shared().is_ok()
     };
     until("its builds are gone", || list(&builds).iter().all(is_dead));
+    // What it could have been writing.
+    let batches = bed.home().join("batches");
+    let folder = batches.join(&list(&batches)[0]);
+    fs::write(folder.join("record.new"), "{").unwrap();
+    fs::write(folder.join(".tmp-abc"), "{").unwrap();
     bed.runner(["ps"]).code(0).says("batch demo:").says("it is ended now (FAULT)");
     let record = record(&bed);
     assert_eq!((&record["buildBatchStatus"], &record["complete"]), (&"FAULT".into(), &true.into()));

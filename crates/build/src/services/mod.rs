@@ -190,8 +190,13 @@ impl Services {
         let mut tasks = JoinSet::new();
         let listening = SocketAddr::from((place.address, port));
         relay::start(&mut tasks, Arc::clone(&container), listening).await.map_err(|error| {
-            let hint =
-                "something on this machine listens there on all addresses; or take another port";
+            let hint = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    "without root a port below 1024 needs sysctl net.ipv4.ip_unprivileged_port_start, \
+                     or an image that listens at another port"
+                }
+                _ => "something on this machine listens there on all addresses; or take another port",
+            };
             failed(format!("cannot listen at {listening}: {error}"), Some(hint.to_owned()))
         })?;
         let text = format!("service {name}: {image} at {name}:{port}");

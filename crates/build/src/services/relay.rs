@@ -6,9 +6,15 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+/// Most connections of a service at once, each of two descriptors of the runner. Others wait in the kernel's queue.
+const MOST: usize = 256;
+/// How long no connection is taken when one could not be.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens at an address of this machine for the same port in the container.
 pub(super) async fn start(
@@ -22,9 +28,12 @@ pub(super) async fn start(
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = listener.accept() => {
-                    // One that is gone already, or no descriptor left: the next one may do better.
-                    let Ok((client, _)) = accepted else { tokio::task::yield_now().await; continue };
+                accepted = listener.accept(), if connections.len() < MOST => {
+                    let Ok((client, _)) = accepted else {
+                        // Nothing tells when there are descriptors again.
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    };
                     let container = Arc::clone(&container);
                     connections.spawn(async move {
                         if let Err(error) = carry(&*container, client, at.port()).await {

@@ -10,7 +10,7 @@
 
 use super::home::{Home, StateError};
 use runner_core::batch::BuildBatch;
-use runner_host::private::{make_private, remove_tree, write_durably};
+use runner_host::private::{make_private, remove_half_written, remove_tree, write_durably};
 use runner_host::users;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 const RECORD: &str = "record.json";
+/// The next record, until it takes the place of the last.
+const NEXT: &str = "record.new";
 /// How long records of batches are kept, as those of builds are.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -90,7 +92,7 @@ impl BatchDir {
         if record.complete {
             return write_durably(&path, &text);
         }
-        let new = self.path.join("record.new");
+        let new = self.path.join(NEXT);
         fs::write(&new, text)?;
         users::give(&new)?;
         fs::rename(new, path)
@@ -105,9 +107,11 @@ impl BatchDir {
         }
     }
 
-    /// Removes what only a live batch needs, and takes it off the list.
+    /// Removes what only a live batch needs, with what an owner that was killed has half written, and takes it off
+    /// the list.
     pub fn retire(&self) -> io::Result<()> {
         remove_tree(&self.sources())?;
+        remove_half_written(&self.path, &[NEXT])?;
         match fs::remove_file(&self.live) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,

@@ -19,7 +19,7 @@
 use super::changes::{Changes, Waited};
 use super::home::{Home, StateError};
 use runner_core::record::Build;
-use runner_host::private::{make_private, remove_tree, write_durably};
+use runner_host::private::{make_private, remove_half_written, remove_tree, write_durably};
 use runner_host::users;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -321,6 +321,7 @@ impl BuildDir {
             self.use_reserve(),
             remove_tree(&self.readonly()),
             ignore_missing(fs::remove_file(self.control_socket())),
+            remove_half_written(&self.path, &[]),
         ];
         removed.into_iter().collect()
     }

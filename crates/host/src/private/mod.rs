@@ -7,10 +7,13 @@ pub use remove::{remove_as_we_are, remove_tree};
 pub use socket::{ShortPath, listen};
 
 use crate::users;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+
+/// How the names of files begin that are not whole yet.
+const HALF_WRITTEN: &str = ".tmp-";
 
 /// A folder, and those above it that are missing, for the caller alone.
 pub fn make_private(dir: &Path) -> io::Result<()> {
@@ -30,10 +33,25 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
 /// Writes a file so that nobody ever sees half of it, and a power loss leaves it whole or absent.
 pub fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+    let mut file = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(dir)?;
     file.write_all(contents)?;
     file.as_file().sync_all()?;
     users::give(file.path())?;
     file.persist(path)?;
+    Ok(())
+}
+
+/// Removes the files of a folder that [`write_durably`] had not finished when its process was killed, and those of
+/// these names. For a folder that no process writes to any more.
+pub fn remove_half_written(dir: &Path, names: &[&str]) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes())
+            || names.iter().any(|it| name == *it)
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
     Ok(())
 }
