@@ -69,6 +69,7 @@ mod rootless;
 mod secrets;
 mod session_log;
 mod sessions;
+mod snapshots;
 mod socat;
 mod store;
 mod stranger;
@@ -111,6 +112,7 @@ fn alike() -> Vec<Case> {
         logs::cases(),
         names::cases(),
         reports::cases(),
+        snapshots::cases(),
         socat::cases(),
     ]
     .into_iter()

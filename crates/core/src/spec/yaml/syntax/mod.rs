@@ -31,6 +31,18 @@ pub(super) fn place(mark: &Marker) -> Span {
     }
 }
 
+/// The place of a character.
+fn span_at(source: &str, at: usize) -> Span {
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    let column = source[..at].chars().rev().take_while(|c| *c != '\n').count();
+    Span {
+        line: number(lines_before(source, at)).saturating_add(1),
+        column: number(column).saturating_add(1),
+        length: 1,
+        ..Span::default()
+    }
+}
+
 /// An anchor or an alias whose name is none.
 pub(super) fn bad_name(span: Span, sign: &str) -> Diagnostic {
     let what = if sign == "*" { "an alias" } else { "an anchor" };
@@ -48,6 +60,11 @@ pub(super) fn explain(source: &str, error: &ScanError, context: &Context) -> Dia
     let scene = Scene::new(source, error.marker(), context);
     let mut problem = Diagnostic::new(Code::Syntax, place(error.marker()), kind.to_string());
     problem.aws = scene.aws(kind).map(|(text, line)| at_line(text, line));
+    if let Some(open) = scene.open_quote(kind) {
+        problem.span = span_at(source, open);
+        problem.message = "the text that this quote begins has no end".to_owned();
+        return problem.hint("close it with the same quote");
+    }
     if is_about_tabs(kind)
         && let Some(span) = tab_in_indent(source, problem.span)
     {
@@ -263,6 +280,15 @@ impl<'s> Scene<'s> {
             true => Some((NO_COLON, self.line)),
             false => Some((self.expected()?, self.line)),
         }
+    }
+
+    /// Where the quote stands that nothing closes.
+    fn open_quote(&self, kind: &ErrorKind) -> Option<usize> {
+        if !matches!(kind, ErrorKind::InvalidQuotedScalarIndent | ErrorKind::UnclosedQuotedScalar) {
+            return None;
+        }
+        let open = quote_after(self.source, self.context.last_end)?;
+        matches!(end_of_quote(self.source, open), QuoteEnd::Never).then_some(open)
     }
 
     /// Where a quoted text goes on further than it may. libyaml looks for its end wherever that is.
