@@ -1,5 +1,6 @@
 //! Two terminals as a drawing (SVG) that is the same however often it is made.
 
+use regex_lite::Regex;
 use std::fmt::Write;
 
 /// Size of each terminal, in characters.
@@ -17,7 +18,7 @@ pub(crate) fn shown(bytes: &[u8], replaced: &[(String, &str)]) -> Vec<String> {
     for (found, shown) in replaced {
         text = text.replace(found.as_str(), shown);
     }
-    let text = with_steady_times(&text);
+    let text = without_our_phases(&with_steady_times(&text));
     let [rows, columns] = [ROWS, COLUMNS].map(|size| size.try_into().unwrap());
     let mut parser = vt100::Parser::new(rows, columns, 0);
     parser.process(text.as_bytes());
@@ -27,6 +28,18 @@ pub(crate) fn shown(bytes: &[u8], replaced: &[(String, &str)]) -> Vec<String> {
         rows.pop();
     }
     rows
+}
+
+/// The line of the phases without those that are told where they took their time: on a busy machine.
+pub(crate) fn without_our_phases(text: &str) -> String {
+    let ours = "(PROVISIONING|DOWNLOAD_SOURCE|UPLOAD_ARTIFACTS|FINALIZING) 0\\.1s";
+    let before = Regex::new(&format!(r"phases: {ours} · ")).unwrap();
+    let after = Regex::new(&format!(r" · {ours}")).unwrap();
+    let mut text = after.replace_all(text, "").into_owned();
+    while before.is_match(&text) {
+        text = before.replace_all(&text, "phases: ").into_owned();
+    }
+    text
 }
 
 /// `12.3s` becomes `0.1s`.

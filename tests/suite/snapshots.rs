@@ -2,6 +2,7 @@
 //!
 //! Each is kept in `tests/snapshots`. `UPDATE_EXPECT=1` writes them anew; the difference is for the reviewer.
 
+use crate::common::picture::without_our_phases;
 use crate::common::{Bed, Terminal, build, cases, project, runner, screen_of};
 use expect_test::expect_file;
 use regex_lite::Regex;
@@ -34,8 +35,6 @@ const STEADY: &[(&str, &str)] = &[
     (r"\b1[45]:\d\d \(pause\)", "14:59 (pause)"),
     (r" 0:[0-5]\d ", " 0:00 "),
     (r"\b\d+\.\ds\b", "0.1s"),
-    // Told where it took its time.
-    (r"\b(PROVISIONING|DOWNLOAD_SOURCE) 0\.1s · ", ""),
     (r"\b\d+ ms\b", "9 ms"),
     (r"\b\d+ MiB\b", "9 MiB"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
@@ -56,6 +55,7 @@ fn steady(bed: &Bed, text: &str) -> String {
     for (found, shown) in STEADY {
         text = Regex::new(found).unwrap().replace_all(&text, *shown).into_owned();
     }
+    let text = without_our_phases(&text);
     let lines = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
     lines.trim_end().to_owned() + "\n"
 }

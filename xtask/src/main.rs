@@ -71,9 +71,20 @@ fn run(command: &mut Command) -> Result {
 }
 
 /// Cargo, the one this was started by.
+/// cargo, as a person would start it.
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // cargo tells the chores who they are. Build scripts that watch these variables, as that of ring does, would run
+    // again, with all that stands on them, whenever a chore and a person take turns.
+    for (name, _) in std::env::vars_os() {
+        let is_of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
+        if is_of_package {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
