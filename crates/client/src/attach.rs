@@ -201,7 +201,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Shows what a program that has ended has left, whoever may still write more.
+    /// Shows what a program that has ended has left; other processes may still write more.
     fn show_rest(&mut self) -> Result<(), ClientError> {
         let mut left = REST;
         while left > 0 && !self.is_over {
@@ -297,7 +297,7 @@ impl<'a> Typed<'a> {
                 Ok(written) => drop(self.pending.drain(..written)),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => break,
-                // A terminal whose program is gone takes nothing; how it ended is told by the owner.
+                // A terminal whose program is gone takes nothing; the owner reports how it ended.
                 Err(_) => self.pending.clear(),
             }
         }

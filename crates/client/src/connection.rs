@@ -120,7 +120,7 @@ impl Client {
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let sent = client.send(&Request::Hello { protocol: PROTOCOL, version, client: by });
-        // Who is refused at the door is told before their greeting is read.
+        // A refused client gets the refusal before its greeting is read.
         match (client.answer(), sent) {
             (Ok(Answer::Hello { .. }), _) => Ok(client),
             (Ok(other), _) => Err(other.into()),
@@ -220,7 +220,7 @@ impl Client {
     pub fn poll_frame(&mut self) -> Result<Option<Option<Vec<u8>>>, ClientError> {
         let Client { stream, incoming, is_drained, .. } = self;
         let receive = |buffer: &mut [u8]| {
-            // Whoever waits for the socket hears of what has come since.
+            // A process that waits for the socket learns of what has come since.
             if std::mem::take(is_drained) {
                 return Err(io::ErrorKind::WouldBlock.into());
             }

@@ -161,7 +161,7 @@ impl Copy {
         Ok(got)
     }
 
-    /// Moves what is there now, whoever may still write more.
+    /// Moves what is there now; other processes may still write more.
     fn move_rest(&mut self) -> Result<(), ClientError> {
         let Some(from) = &self.from else { return Ok(()) };
         let mut left = rustix::io::ioctl_fionread(from).map_err(|e| ClientError::Lost(e.into()))?;

@@ -1,7 +1,7 @@
 //! `runner port-forward`: connections to ports of this machine go on to what listens in the build.
 //!
 //! Started by `cli`. For each connection the build's owner hands over a socket that was connected inside
-//! the container; the bytes pass through this program alone. One thread, with a runtime of its own.
+//! the container; the bytes pass through this program alone. One thread with its own runtime.
 
 use super::connection::{Client, ClientError};
 use super::ended::Ended;
@@ -48,7 +48,7 @@ impl Forward {
 }
 
 /// Forwards until the build ends or a signal comes. `ready` is called when connections are taken;
-/// `tell` is told what a person should know meanwhile.
+/// `tell` receives what a person should know meanwhile.
 pub fn forward(
     mut client: Client,
     forwards: Vec<Forward>,
@@ -124,7 +124,7 @@ struct Ask {
 #[derive(Clone)]
 struct Dialler {
     asks: mpsc::Sender<Ask>,
-    /// What was told last of each remote, so that it is told once.
+    /// What was last reported about each remote, so that it is reported once.
     refused: Arc<Mutex<HashMap<String, String>>>,
     tell: fn(&str),
 }
@@ -269,7 +269,7 @@ impl Owner {
             other => return Err(other.into()),
         };
         if let Some(answer) = self.waiting.remove(&id) {
-            // Whoever asked may have gone.
+            // The client that asked may have gone.
             let _ = answer.send(result);
         }
         Ok(None)

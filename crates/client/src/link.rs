@@ -113,7 +113,7 @@ impl Link {
         poll_fn(|context| self.poll_readable(context)).await;
     }
 
-    /// As [`Self::readable`], for whoever waits for several things at once.
+    /// As [`Self::readable`], to wait for several things at once.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.is_drained.load(Relaxed) {
             // An error is found by the next read.
@@ -123,7 +123,7 @@ impl Link {
         Poll::Ready(())
     }
 
-    /// As [`Self::writable`], for whoever waits for several things at once.
+    /// As [`Self::writable`], to wait for several things at once.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_writable(context).map(drop)
     }

@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 #[derive(Debug)]
 pub struct Duplex {
     fd: AsyncFd<OwnedFd>,
-    /// The same once more while it is full: watched under a number of its own.
+    /// The same once more while it is full: watched under another number.
     full: Mutex<Option<AsyncFd<OwnedFd>>>,
 }
 
@@ -39,12 +39,12 @@ impl Duplex {
     }
 
     /// Resolves when there may be something to read, or an error to find. What has come before it
-    /// resolved is not told again: whoever waits has read everything.
+    /// resolved is not reported again: the waiting task has read everything.
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| self.poll_readable(context)).await
     }
 
-    /// As [`Self::readable`], for whoever waits for several things at once.
+    /// As [`Self::readable`], to wait for several things at once.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.fd.poll_read_ready(context))?.clear_ready();
         Poll::Ready(Ok(()))
@@ -65,7 +65,7 @@ impl Duplex {
         poll_fn(|context| self.poll_writable(context)).await
     }
 
-    /// As [`Self::writable`], for whoever waits for several things at once.
+    /// As [`Self::writable`], to wait for several things at once.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let watched = match &mut *full {

@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 
 /// Signals by which somebody wants the program to end.
 pub const ENDS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
-/// The same for whoever has more to do than to end.
+/// The same for a program that has more to do than to end.
 pub const STOPS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// Bits of those that were ignored at the start: the first signal is the lowest.

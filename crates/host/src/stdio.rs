@@ -2,7 +2,7 @@
 //!
 //! What it tells beside its answer goes to standard error, one write a line, so that lines of several
 //! programs do not tear each other. Its answer goes to standard output: a reader that has gone has read
-//! enough, and any other failure is told by whoever writes.
+//! enough, and the writer reports any other failure.
 
 use nix::errno::Errno;
 use runner_core::plain;
@@ -58,7 +58,7 @@ fn not_written(error: &io::Error) -> Option<&NotWritten> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Whether whoever was to read has gone: the other end of a pipe, or a terminal.
+/// Whether the reader has gone: the other end of a pipe, or a terminal.
 pub fn is_gone(error: &io::Error) -> bool {
     let errno = not_written(error).map_or(error, |inner| &inner.0).raw_os_error();
     error.kind() == io::ErrorKind::BrokenPipe

@@ -5,7 +5,7 @@
 //! (`exec`, `sockets`). When the runner's end of the socket closes, for whatever reason, it exits, and the
 //! kernel ends the container with it.
 //!
-//! As a reaper it has no namespace of its own: it adopts what its descendants leave behind, "every
+//! As a reaper it has no namespace: it adopts what its descendants leave behind, "every
 //! process" means its descendants, and it ends those itself (`tree`) before it exits.
 
 use crate::abi::{
@@ -249,7 +249,7 @@ impl Pid1 {
         }
         let is_of_build = request.head.flags & flags::OF_BUILD != 0;
         self.jobs[place] = Job { id, pid, report: Some(ours), opens: false, is_of_build };
-        // Whoever has pipes needs no word of the start: a reply would wake the runner just when the
+        // A program with pipes needs no message about its start: a reply would wake the runner just when the
         // program wants the processor.
         if let Some((master, _)) = terminal {
             self.reply(reply::TERMINAL, id, 0, 0, Some(master));

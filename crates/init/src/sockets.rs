@@ -1,7 +1,7 @@
 //! Sockets for 32-bit programs, whose C libraries ask for them by socketcall(2).
 //!
 //! There the family lies in the program's memory, where a filter cannot look; so the filter leaves the call
-//! to PID 1. `pid1` takes it and has a child of its own answer it (here), which may wait for that memory: the
+//! to PID 1. `pid1` takes it and has a child process answer it (here), which may wait for that memory: the
 //! child reads what is asked for, judges it as the filter does all others (`abi::sockets`), makes the socket
 //! itself, so that what it has judged is what is made, and hands it over. Where the child comes to nothing
 //! `pid1` refuses.

@@ -111,7 +111,7 @@ fn visit(
     is_spared: &impl Fn(i32) -> bool,
     mut look: impl FnMut(i32, &Descendant, Option<&Fd>),
 ) -> Result<()> {
-    // What this process itself has forked is in its session; each program is in one of its own.
+    // What this process itself has forked is in its session; each program has another one.
     let root = sys::pid();
     let own = sys::session_of(root).unwrap_or(root);
     tree::each(|pid, process, pinned| {

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 const NOTHING: &str = "no matching artifact paths found";
 /// What it is called while it is made.
 const ARTIFACT: &str = "artifact";
-/// Warnings of one kind that are told; the rest is counted.
+/// Most warnings of one kind that are shown; the rest is counted.
 const TOLD: usize = 10;
 
 /// Collects a build's artifacts.

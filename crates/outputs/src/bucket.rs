@@ -1,4 +1,4 @@
-//! Artifacts in a bucket, each file an object of its own.
+//! Artifacts in a bucket, one object a file.
 //!
 //! Files come one after the other from a thread that may block; many objects are on their way at once.
 //! What is in memory is bounded: small files as a whole, of a large one some pieces.
@@ -146,7 +146,7 @@ impl Read for Pieces {
             match self.receiver.recv() {
                 Ok(Piece::Data(bytes)) => self.now = bytes,
                 Ok(Piece::End) => self.is_over = true,
-                // Whoever reads the file says why.
+                // The reader of the file says why.
                 Err(_) => return Err(io::Error::other("the file was not read to its end")),
             }
         }

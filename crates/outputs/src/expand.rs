@@ -1,6 +1,6 @@
 //! Variables and commands in names and paths of a buildspec.
 //!
-//! Used by whoever collects something. A name is the shell's to evaluate, in the container; in paths
+//! Used by all that collect something. A name is the shell's to evaluate, in the container; in paths
 //! variables are expanded and nothing else.
 
 use runner_core::env::DEFAULT_PATH;
@@ -108,7 +108,7 @@ impl Values {
     }
 }
 
-/// A text for between double quotes: a double quote of its own stands for itself, unless it belongs to
+/// A text for between double quotes: a double quote in it stands for itself, unless it belongs to
 /// a command in it.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -1,7 +1,7 @@
 //! What git keeps below the sources on this machine: nothing that a build leaves is written there.
 //!
 //! Hooks and settings in it are programs that git runs as the caller, outside of any container. Made by the
-//! driver of the directories the build was given as sources; asked by whoever puts files into a folder.
+//! driver of the directories the build was given as sources; asked by the code that puts files into a folder.
 
 use runner_engine::SourceMount;
 use runner_host::beneath::join;

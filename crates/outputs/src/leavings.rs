@@ -155,7 +155,7 @@ fn looks_of(mode: u32, size: u64, modified: (i64, i64)) -> Looks {
 
 impl Leavings {
     /// What was found below `base` (absolute) for these patterns, without them; how many that
-    /// were is told, once for a place.
+    /// were is reported, once for a place.
     pub(super) async fn taken_from(
         &self,
         mut found: Vec<Found>,

@@ -75,7 +75,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// With what its path leads to found and opened. What is wrong with it is told when the ZIP is there.
+    /// With what its path leads to found and opened. What is wrong with it is reported when the ZIP is there.
     fn open(self) -> Self {
         let (Store::Folder(folder), Some(name), true) =
             (&self.store, &self.settings.name, self.is_path)
@@ -97,7 +97,7 @@ impl Destination {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Destinations {
     pub primary: Destination,
-    /// Of secondary artifacts that have one of their own.
+    /// Of secondary artifacts that have their own.
     pub secondary: BTreeMap<String, Destination>,
 }
 

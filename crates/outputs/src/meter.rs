@@ -1,6 +1,6 @@
-//! How far a transfer is, told now and then.
+//! Progress of a transfer, reported from time to time.
 //!
-//! Counted where the bytes pass; told to the build's log a few times a second, by transfers that take
+//! Counted where the bytes pass; written to the build's log a few times a second, by transfers that take
 //! long enough for anybody to want to know.
 
 use super::Teller;

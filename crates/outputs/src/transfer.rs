@@ -1,6 +1,6 @@
 //! Files out of a container: many roots in one conversation, and the content of chosen files.
 //!
-//! Used by `listing` and by whoever keeps files. Blocks on pipes: on a thread that may.
+//! Used by `listing` and by the code that keeps files. Blocks on pipes: on a thread that may.
 
 use super::OutputError;
 use runner_engine::files::{Failure, Files, FilesError};
@@ -58,7 +58,7 @@ pub(super) fn converse<E: From<FilesError>>(
             }
         };
         let result = hear();
-        // Whoever still asks finds nobody there.
+        // A late question finds the channel closed.
         drop(replies);
         result
     })

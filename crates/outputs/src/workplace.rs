@@ -41,7 +41,7 @@ pub struct ReportsWanted {
     pub project: String,
 }
 
-/// What whoever collects, keeps or restores something has at hand.
+/// What the code that collects, keeps or restores something has at hand.
 #[derive(Clone)]
 pub struct Workplace {
     pub container: Arc<dyn Container>,

@@ -141,7 +141,7 @@ fn half_float(half: u16) -> f64 {
     if half & 0x8000 == 0 { magnitude } else { -magnitude }
 }
 
-/// Writes a body. Numbers in fields that `is_time` names are told apart as times.
+/// Writes a body. Numbers in fields that `is_time` names are tagged as times.
 #[must_use]
 pub fn encode(value: &Value, is_time: fn(&str) -> bool) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::new());

@@ -131,7 +131,7 @@ impl Replies {
         self.end = (self.end + count).min(self.buffer.len());
     }
 
-    /// Whether the stream may end here: nothing is half told.
+    /// Whether the stream may end here: no message is incomplete.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let is_open = self.file.is_some_and(|file| file.has_begun);

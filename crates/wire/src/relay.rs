@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn whatever_comes_is_read_or_refused() {
-        // A generator whose seed is told by the failure.
+        // A generator whose seed the failure prints.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: usize| {
             state ^= state << 13;

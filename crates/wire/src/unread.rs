@@ -11,7 +11,7 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
-    /// Takes the next bytes of the stream. Whoever takes out all that is there keeps it small.
+    /// Takes the next bytes of the stream. Take out all that is there to keep it small.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         if self.taken > 0 && self.taken == self.bytes.len() {
             self.bytes.clear();

@@ -35,7 +35,7 @@ pub(super) fn fetch(
             source: io::Error::from_raw_os_error(nix::libc::ENOTDIR),
         });
     }
-    // What has no name of its own is what is in it.
+    // A source without a name stands for its contents.
     let name = inside.name().filter(|_| ending != Ending::Dot);
     let Target { place, name, stream } = target(to, name, is_directory)?;
     let root = open_directory(&place)?;

@@ -46,7 +46,7 @@ pub struct Manner<'a> {
     pub follows: bool,
     /// Told of everything that could not be copied.
     pub tell: &'a dyn Fn(&str),
-    /// The file that is being written here, for whoever ends this program in the middle of it.
+    /// The file that is being written here, to be removed if this program is ended in the middle of it.
     pub unfinished: &'a Unfinished,
 }
 
@@ -57,7 +57,7 @@ pub struct Copied {
     pub entries: u64,
     /// Content of files.
     pub bytes: u64,
-    /// What was not, or not as it should be; each was told.
+    /// Entries that were not copied, or not as they should be; each was reported.
     pub problems: u64,
 }
 

@@ -7,7 +7,7 @@
 pub(super) struct Inside(Vec<u8>);
 
 impl Inside {
-    /// Without the slashes and the dot at the end: what those say is told by [`Ending`].
+    /// Without the slashes and the dot at the end: [`Ending`] has what those say.
     pub(super) fn new(path: &[u8]) -> Self {
         let mut path = path;
         loop {

@@ -37,7 +37,7 @@ pub(super) fn send(
     if ending != Ending::Plain && !is_directory {
         return Err(CopyError::local(from)(io::ErrorKind::NotADirectory.into()));
     }
-    // What has no name of its own is what is in it.
+    // A source without a name stands for its contents.
     let name = from.file_name().filter(|_| ending != Ending::Dot).map(OsStr::as_bytes);
     let mut remote = Remote::new(files);
     let (root, base) = target(&mut remote, to, name, is_directory)?;

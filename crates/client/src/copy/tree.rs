@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// The file that is being written: removed by whoever ends this program meanwhile.
+/// The file that is being written: removed where this program is ended meanwhile.
 #[derive(Debug, Default)]
 pub struct Unfinished(Mutex<Option<(Dir, Vec<u8>)>>);
 
@@ -76,7 +76,7 @@ impl<'a> Tree<'a> {
                     return Err(error);
                 }
                 if there.st_mode & FILLABLE != FILLABLE {
-                    // Closed to its owner until now; its mode comes at the end. Whoever may not
+                    // Closed to its owner until now; its mode comes at the end. A user who may not
                     // open it hears so when something is to be made in it.
                     let opened = place.open(name);
                     let _ = opened.and_then(|dir| dir.set_own_mode(there.st_mode | FILLABLE));

@@ -1,7 +1,7 @@
 //! `runner diff`: what a live build has changed in its source.
 //!
 //! Started by `cli`. Both trees are listed and compared: the source on this machine, and what the build sees of
-//! it, told by the program that moves files (`copy`). What the container says is parsed as hostile: its names go
+//! it, as the program that moves files (`copy`) reports it. What the container says is parsed as hostile: its names go
 //! below no directory here, its content is read up to a limit. A file whose size and time are those in the source
 //! counts as unchanged; where they differ the content decides.
 #![deny(clippy::disallowed_methods)]

@@ -77,7 +77,7 @@ pub fn patch_of(change: &Change) -> Option<Vec<u8>> {
         literal(&mut patch, old);
         return Some(patch);
     }
-    // What stands behind a name with a blank in it is told from the name by a tab.
+    // A tab ends a name that has a blank in it.
     let tab = if change.path.contains(&b' ') { "\t" } else { "" };
     let side = |sign, is_there: bool, name: &str| match is_there {
         true => format!("{sign} {name}{tab}\n"),

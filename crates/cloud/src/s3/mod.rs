@@ -73,7 +73,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// An object, and what is told about it when it is put.
+/// An object and the metadata it is put with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Object {
     pub bucket: String,
@@ -221,7 +221,7 @@ impl Download {
         self.length
     }
 
-    /// What was told about it when it was put.
+    /// The metadata it was put with.
     pub fn metadata(&self, name: &str) -> Option<&str> {
         self.metadata.get(name).map(String::as_str)
     }

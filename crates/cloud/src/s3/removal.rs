@@ -26,7 +26,7 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// What was told about it when it was put.
+    /// The metadata it was put with.
     pub fn metadata(&self, name: &str) -> Option<&str> {
         self.metadata.get(name).map(String::as_str)
     }
@@ -78,7 +78,7 @@ impl S3 {
         }))
     }
 
-    /// Removes objects. Each that cannot be removed is told; a request that fails as a whole is the end of it.
+    /// Removes objects. Each that cannot be removed is reported; a request that fails as a whole is the end of it.
     pub async fn remove(&self, bucket: &str, doomed: &[Doomed]) -> Removal {
         let mut removal = Removal::default();
         for batch in doomed.chunks(BATCH) {

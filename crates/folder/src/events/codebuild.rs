@@ -30,7 +30,7 @@ impl<W: Write + Send> CodeBuild<W> {
         }
     }
 
-    /// Takes out of its own lines what a terminal would act on. What commands print stays as it is.
+    /// Takes what a terminal would act on out of our lines. What commands print stays as it is.
     pub fn for_people(self, is_for_people: bool) -> Self {
         CodeBuild { is_for_people, ..self }
     }

@@ -193,7 +193,7 @@ impl Shared {
     }
 }
 
-/// How a log grows, for threads that read it: told by its writer, or by whoever follows it in another process.
+/// How a log grows, for threads that read it: reported by its writer, or by the follower in another process.
 #[derive(Clone, Debug, Default)]
 pub struct Growth(Arc<(Mutex<Heads>, Condvar)>);
 

@@ -5,7 +5,7 @@
 //!
 //! A command's end is two facts. When its process has exited, the driver asks for a drain: exactly
 //! what lies in the pipe at that moment is read and logged, and only then is the command over,
-//! whoever still holds the pipe.
+//! the process that still holds the pipe.
 
 use crate::events::LogWriter;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -6,7 +6,7 @@
 //! source/         the tree that its builds see, a folder a source; gone when it has ended
 //! ```
 //!
-//! Listed in `live-batches/` until it has ended, as builds are in `live/`. Its builds have folders of their own.
+//! Listed in `live-batches/` until it has ended, as builds are in `live/`. Its builds have their own folders.
 
 use super::home::{Home, StateError};
 use runner_core::batch::BuildBatch;

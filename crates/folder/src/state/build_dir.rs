@@ -12,7 +12,7 @@
 //! readonly/       what the container sees at /codebuild/readonly
 //! ```
 //!
-//! Beside these, `engine` has files of its own in it (`engine::leftover`).
+//! Beside these, `engine` keeps files in it (`engine::leftover`).
 //!
 //! Made under another name, locked, then renamed: a folder that can be seen is never half made.
 
@@ -238,7 +238,7 @@ impl BuildDir {
         is_of_here && matches!(state_of(meta.runner_pid), None | Some('Z' | 'X'))
     }
 
-    /// Whether somebody holds on to the build: its owner, or whoever ends it for a dead one.
+    /// Whether somebody holds on to the build: its owner, or the process that ends it for a dead owner.
     pub fn is_owned(&self) -> bool {
         let lock = File::open(self.path.join("lock"));
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))

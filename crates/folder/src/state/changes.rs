@@ -1,4 +1,4 @@
-//! Waiting for what happens to builds, told by the kernel (inotify) and not by asking again.
+//! Waiting for what happens to builds, by the kernel's notifications (inotify) instead of polling.
 //!
 //! Used by verbs that wait: `wait`, `stop`, `logs -f`. Nothing here takes the build's owner, which may be
 //! stopped.

@@ -84,7 +84,7 @@ pub(super) fn choose<'a, B: Named>(
         Some(exact) => vec![exact],
         None => {
             let fitting = fitting(builds, wanted, need == Need::Live);
-            // One that has ended is told from one that there never was.
+            // A build that has ended is not one that never was.
             if fitting.is_empty() { self::fitting(builds, wanted, false) } else { fitting }
         }
     };

@@ -51,7 +51,7 @@ fn facts(home: &Home) -> PathBuf {
 
 /// The one that lives.
 pub fn live_serve(home: &Home) -> Option<Serving> {
-    // Whoever gets the lock is alone. Given back at once.
+    // The process that gets the lock is alone. Given back at once.
     if open_lock(home).ok()?.try_lock_shared().is_ok() {
         return None;
     }

@@ -1,6 +1,6 @@
 //! Files below a folder that a build, a cloned source or anybody else can shape.
 //!
-//! Whoever reads, writes or deletes below such a folder does it through [`Dir`]: `outputs`, `session`,
+//! All code that reads, writes or deletes below such a folder does it through [`Dir`]: `outputs`, `session`,
 //! `client/copy`, `state`. Those of them that have nothing else to do with files deny what follows links, in
 //! `std::fs` and elsewhere (`clippy.toml`).
 //!

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Where a path leads, links followed as far as it exists, as an absolute path: for [`Dir::real`], which
-/// follows none. Whoever makes a link on the way later leads nobody elsewhere.
+/// follows none. A link that is made on the way later leads nobody elsewhere.
 pub fn real(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let found = absolute.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
@@ -58,7 +58,7 @@ impl Dir {
     }
 }
 
-/// What is in the way is told with its whole path.
+/// An error names what is in the way with its whole path.
 fn absolute(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::NotADirectory if error.get_ref().is_some() => {

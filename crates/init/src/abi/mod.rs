@@ -80,7 +80,7 @@ pub const MAX_JOBS: usize = 1024;
 /// Request kinds, runner to PID 1.
 pub mod request {
     /// Start a program. Body: [`super::ExecHead`], groups, strings. Descriptors: 3, 2 without an input
-    /// of its own, 0 with a pty.
+    /// for it alone, 0 with a pty.
     pub const EXEC: u32 = 1;
     /// Send a signal to one job. Body: signal `u32`, scope `u32` (see [`super::scope`]).
     pub const SIGNAL: u32 = 2;
@@ -167,7 +167,7 @@ pub mod flags {
     pub const PTY: u32 = 1;
     /// A working directory that cannot be entered becomes `/` instead of a failure.
     pub const CWD_OR_ROOT: u32 = 2;
-    /// The program runs as whoever PID 1 is, and its user, group and groups are not looked at.
+    /// The program runs as the user of PID 1, and its user, group and groups are not looked at.
     pub const KEEP_USER: u32 = 4;
     /// Standard input is PID 1's own, the container's /dev/null; two descriptors come with the
     /// request, for output and error.

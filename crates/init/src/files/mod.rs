@@ -40,7 +40,7 @@ pub(crate) fn run() -> i32 {
         match kind {
             request::ROOT => open_root(&mut places, &mut output, body),
             request::SYNC => output.sync(),
-            // Without a root the rest makes no sense; that was told already.
+            // Without a root the rest makes no sense; the failure was reported already.
             _ if !places.has_root() => {}
             request::SELECT => {
                 let flags = u32_at(body, 0).unwrap_or(0);

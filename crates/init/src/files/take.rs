@@ -113,7 +113,7 @@ impl Taker {
     }
 
     pub(super) fn data(&mut self, places: &mut Places, output: &mut Output, mut bytes: &[u8]) {
-        // What failed was told, and the rest of it is passed over.
+        // The failure was reported; the rest of the entry is skipped.
         let Some(file) = &self.file else { return };
         while !bytes.is_empty() {
             match sys::write(&file.fd, bytes) {
@@ -204,7 +204,7 @@ fn make_directory(place: &Fd, name: &[u8], mode: u32) -> Result<()> {
                 return Err(Errno::EXIST);
             }
             if there & FILLABLE != FILLABLE {
-                // Closed to its owner until now; its mode comes at the end. Whoever may not open it
+                // Closed to its owner until now; its mode comes at the end. A user who may not open it
                 // hears so when something is to be made in it.
                 let opened = nodes::open_to_list(place, name, false);
                 let _ = opened.and_then(|dir| nodes::set_mode(&dir, there & 0o7777 | FILLABLE));

@@ -139,7 +139,7 @@ impl Teller {
                 self.entry(output, dir, flags, Some(above));
                 self.path.truncate(length);
             } else {
-                // Everything below it as well; the directory's own path is told.
+                // Everything below it as well; only the directory's path is reported.
                 output.failed(stage::FIND, Errno::NAMETOOLONG, self.path.text());
             }
         }

@@ -140,7 +140,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The program has ended: what it has written by now is owed before that is told.
+    /// The program has ended: what it has written by now goes out before the end is reported.
     pub(super) fn settle(&mut self, words: &mut Words) -> Result<bool> {
         if let Some(source) = &mut self.source {
             source.owed = match self.kind {

@@ -11,7 +11,7 @@ pub(super) struct Channels {
     places: [Option<Channel>; relay::MAX_CHANNELS],
     /// Places from here on have never been used.
     used: usize,
-    /// `EXITED` of programs whose output is not told whole.
+    /// `EXITED` of programs whose output has not been sent whole.
     exits: [Option<Reply>; relay::MAX_CHANNELS],
 }
 
@@ -35,7 +35,7 @@ impl Channels {
         self.has_room(1) && self.places.iter().filter(is_shim).count() < relay::MAX_SHIMS
     }
 
-    /// Whoever adds has asked for room.
+    /// The caller has made sure that there is room.
     pub(super) fn add(&mut self, channel: Channel) {
         if let Some(at) = self.places.iter().position(Option::is_none) {
             self.places[at] = Some(channel);
@@ -61,7 +61,7 @@ impl Channels {
         Ok(())
     }
 
-    /// Does what the runner says to a channel. One that has gone is no error: that was told, and crossed.
+    /// Does what the runner says to a channel. One that has gone is no error: the message about it crossed this one.
     pub(super) fn obey(
         &mut self,
         kind: u32,
@@ -78,7 +78,7 @@ impl Channels {
         }
     }
 
-    /// A program has ended: that is told when all it had written is.
+    /// A program has ended: reported after all it has written.
     pub(super) fn exited(&mut self, said: Reply, words: &mut Words) -> Result<()> {
         for at in 0..self.used {
             if self.places[at].as_ref().is_some_and(|channel| channel.is_output_of(said.id)) {

@@ -72,7 +72,7 @@ pub(crate) fn refuse(listener: &Fd, id: u64, errno: Errno) {
     });
 }
 
-/// Ends a call with a descriptor of its own for `fd`.
+/// Ends a call with a duplicate of `fd`.
 pub(crate) fn hand_over(listener: &Fd, id: u64, fd: &Fd, closes_on_exec: bool) -> Result<()> {
     let to_flags = if closes_on_exec { super::O_CLOEXEC as u32 } else { 0 };
     let added = Added { id, flags: ADD_AND_ANSWER, from: fd.0, to: 0, to_flags };

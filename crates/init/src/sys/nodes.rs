@@ -234,7 +234,7 @@ pub(crate) fn set_link_time(
 }
 
 fn set_times(fd: &Fd, path: usize, seconds: i64, nanoseconds: u32, flags: usize) -> Result<()> {
-    // More would have a meaning of its own.
+    // More bits would mean something else.
     let nanoseconds = i64::from(nanoseconds.min(999_999_999));
     let times = [seconds, nanoseconds, seconds, nanoseconds];
     // SAFETY: the path is null, for the descriptor itself, or a C string; the kernel reads four numbers.

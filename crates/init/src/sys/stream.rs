@@ -26,7 +26,7 @@ pub(crate) fn listen(path: &[u8]) -> Result<Fd> {
     Ok(socket)
 }
 
-/// Takes the name of a listener away; whoever is connected stays so.
+/// Takes the name of a listener away; connections stay.
 pub(crate) fn unname(path: &[u8]) {
     const AT_FDCWD: usize = -100_isize as usize;
     let mut text = [0; UNIX_PATH_MAX + 1];

@@ -1,5 +1,5 @@
 //! A cache of a folder as it is read: what it says of itself, and its trees. All of it is believed as much as
-//! whoever could write there.
+//! any process that could write there.
 
 use super::super::OutputError;
 use super::gather::{Item, ROOT, SOURCE};
@@ -91,7 +91,7 @@ impl Entry {
     /// Takes hold of a cache; nothing where somebody is about to remove it.
     pub(super) fn hold(dir: Dir, place: &Path, signer: &Signer) -> Option<Self> {
         let lock = dir.file(LOCK).ok()?;
-        // Whoever removes it holds it alone.
+        // The process that removes it holds an exclusive lock.
         lock.try_lock_shared().ok()?;
         let words = words(&dir).ok()?;
         let facts = serde_json::from_slice(&words).ok()?;

@@ -1,6 +1,6 @@
 //! The cache: what one build leaves for the next.
 //!
-//! Asked for by the driver in DOWNLOAD_SOURCE and in UPLOAD_ARTIFACTS. Trouble with it is told and never
+//! Asked for by the driver in DOWNLOAD_SOURCE and in UPLOAD_ARTIFACTS. Trouble with it is reported and never
 //! fails a build. A cache with a key is saved once and never changed; one without is saved anew when
 //! something in it has changed.
 
@@ -90,7 +90,7 @@ pub struct CacheState {
 
 impl Caching {
     /// Which cache is meant, and, in a folder, whether there is one. `before` is what was found before the
-    /// container was there. What goes wrong with a folder goes wrong once more, and is told, when the
+    /// container was there. What goes wrong with a folder goes wrong again, and is reported, when the
     /// cache is restored.
     pub async fn find(&self, cache: &spec::Cache, to: &CacheTo, before: CacheState) -> CacheState {
         let wanted = match self.wanted(cache, to).await {
@@ -298,7 +298,7 @@ impl CacheTo {
 
 impl CacheState {
     /// A cache of a folder that can be found without a container, because nothing in its key has to be
-    /// evaluated. What goes wrong here goes wrong once more, and is told, when it is restored.
+    /// evaluated. What goes wrong here goes wrong again, and is reported, when it is restored.
     pub fn found_before(cache: &spec::Cache, to: &CacheTo) -> Self {
         let mut keys = cache.key.iter().chain(&cache.fallback_keys);
         let Store::Folder(path) = &to.store else { return CacheState::default() };

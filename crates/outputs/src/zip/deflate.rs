@@ -1,4 +1,4 @@
-//! Deflate on every processor: blocks of bytes go in, each comes back squeezed, whoever was fastest.
+//! Deflate on every processor: blocks of bytes go in, and come back compressed in any order.
 //!
 //! Used by the ZIP writer and by the caches' archives. A large file is cut into blocks, each of which
 //! ends on a byte, so that they can be put one after the other; [`END`] closes them.
@@ -22,7 +22,7 @@ const SAMPLE: usize = 16 << 10;
 /// How a piece is squeezed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// All of a file: a stream of its own, or the bytes as they are where that is shorter.
+    /// All of a file: a whole stream, or the bytes as they are where that is shorter.
     Whole,
     /// Part of a file.
     Block,
@@ -76,7 +76,7 @@ impl Pool {
     pub(super) fn squeeze(&self, pieces: Vec<Vec<u8>>, kind: Piece) -> Receiver<Vec<Squeezed>> {
         let (answer, squeezed) = sync_channel(1);
         if let Some(jobs) = &self.jobs {
-            // Threads that are gone leave the receiver without an answer, which is told there.
+            // Threads that are gone leave the receiver without an answer; it reports that.
             let _ = jobs.send(Job { pieces, kind, answer });
         }
         squeezed

@@ -35,7 +35,7 @@ impl SessionType {
     }
 }
 
-/// The request's text. `properties` are told for port sessions only.
+/// The request's text. `properties` are sent for port sessions only.
 #[must_use]
 pub fn request(kind: SessionType, properties: &Value) -> String {
     serde_json::json!({

@@ -9,7 +9,7 @@
 //!   tree/source       what lies below the source directory
 //!   tree/root         what lies anywhere else
 //! content/            bytes that several caches share
-//! new/<uuid>/         being made, or being removed; locked by whoever does
+//! new/<uuid>/         being made, or being removed; locked meanwhile
 //! ```
 //!
 //! A cache is made under `new` and renamed when it is whole: no build ever sees a half one.
@@ -211,7 +211,7 @@ fn sweep(new: &Dir) {
             continue;
         }
         let lock: io::Result<File> = new.open(&entry.name).and_then(|dir| dir.file(LOCK));
-        // Held until it is gone, so that whoever waits for it learns that.
+        // Held until it is gone, so that a process that waits for it learns that.
         if let Ok(lock) = lock
             && lock.try_lock().is_ok()
         {

@@ -52,11 +52,11 @@ pub struct Now {
 pub enum Phase {
     /// Nobody has been here yet.
     New,
-    /// The client has been asked.
+    /// The request was sent to the client.
     Handshake,
     /// Bytes flow.
     Open,
-    /// The client has been told that it is over.
+    /// The client has received the end.
     Closed,
 }
 
