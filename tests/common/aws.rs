@@ -1,4 +1,4 @@
-//! AWS's services as moto plays them, on a port of their own, shared by the tests of a run; and a proxy
+//! AWS's services as moto plays them, on their own port, shared by the tests of a run; and a proxy
 //! that spoils what goes to them.
 
 use super::daemon::Daemon;
@@ -46,7 +46,7 @@ pub(crate) fn surround(command: &mut Command, port: u16) -> &mut Command {
 #[track_caller]
 pub(crate) fn cli(arguments: &[&str]) -> Vec<u8> {
     let mut cli = Command::new(python("aws"));
-    // Whatever profile, proxy or endpoint whoever runs the tests has.
+    // Without the profile, proxy and endpoint of the user who runs the tests.
     cli.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", "/nonexistent");
     let output = surround(&mut cli, aws()).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");

@@ -31,7 +31,7 @@ impl Bed {
         Self::with_image(&format!("rootfs:{}", image("busybox").display()))
     }
 
-    /// Builds run in the image busybox with owners of their own, so that they may change all of it: what
+    /// Builds run in the image busybox with separate owners, so that they may change all of it: what
     /// belongs to root of this machine, only root can.
     pub(crate) fn owned() -> Self {
         let mut bed = Self::new();
@@ -164,12 +164,12 @@ impl Bed {
         running.ends(0);
     }
 
-    /// Starts the program on a terminal of its own.
+    /// Starts the program on a new terminal.
     pub(crate) fn terminal(&self, command: Command, rows: u16, cols: u16) -> Terminal {
         Terminal::spawn(command, rows, cols)
     }
 
-    /// A script as root of a mount namespace of its own, which ends with it.
+    /// A script as root of a new mount namespace, which ends with it.
     pub(crate) fn in_own_mounts(&self, script: &str) -> Outcome {
         let mut command = self.other("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
@@ -255,7 +255,7 @@ pub(crate) fn build(commands: &[&str]) -> String {
     format!("version: 0.2\nphases:\n  build:\n    commands:\n{list}")
 }
 
-/// Writes a program that can be run. A process of its own does it: a file that is open for writing anywhere
+/// Writes a program that can be run. A separate process does it: a file that is open for writing anywhere
 /// cannot be executed, and a child that another test has just forked holds all of this program's files open
 /// until it executes something itself.
 pub(crate) fn write_program(path: &Path, text: &str) {

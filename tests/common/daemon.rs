@@ -1,7 +1,7 @@
 //! Real servers that the tests of a run share: each started by the first test that asks for it, ended
 //! with the test program.
 //!
-//! A daemon has a folder of its own for all it keeps. Its process is asked to end by pid; should the
+//! A daemon has its own folder for all it keeps. Its process is asked to end by pid; should the
 //! test program be killed, the kernel asks it.
 
 use super::{PATIENCE, Stream, until};
@@ -132,7 +132,7 @@ pub(crate) fn unmount_below(place: &Path) {
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
     let own: Vec<&str> = points.filter(|point| Path::new(point).starts_with(place)).collect();
     for point in own.iter().rev() {
-        // Where it fails, the folder cannot be removed, and that is told.
+        // Where it fails, the folder cannot be removed, and the test says so.
         let _ = Command::new("umount").arg(point).status();
     }
 }

@@ -1,4 +1,4 @@
-//! A Docker daemon shared by the tests of a run, with roots and a socket of its own.
+//! A Docker daemon shared by the tests of a run, with its own roots and socket.
 //!
 //! It has no network but the host's, and no image but those of `images/`.
 

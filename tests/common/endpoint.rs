@@ -46,7 +46,7 @@ impl Endpoint {
         (Endpoint { address, credentials }, running)
     }
 
-    /// AWS's CLI, told of it.
+    /// AWS's CLI with this endpoint's address.
     pub(crate) fn aws(&self, bed: &Bed, arguments: &[&str]) -> Command {
         let mut command = bed.other(python("aws").to_str().unwrap());
         self.surround(&mut command);

@@ -30,7 +30,7 @@ impl Place {
         Self::in_bed(Bed::new(), &["cd /tmp; codebuild-breakpoint"], options)
     }
 
-    /// With a build of its own.
+    /// With a new build.
     pub(crate) fn in_bed(bed: Bed, commands: &[&str], options: &[&str]) -> Self {
         let build = bed.paused(&build(commands), options);
         let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);

@@ -30,7 +30,7 @@ pub(crate) fn shown(bytes: &[u8], replaced: &[(String, &str)]) -> Vec<String> {
     rows
 }
 
-/// The line of the phases without those that are told where they took their time: on a busy machine.
+/// The line of the phases without those that are shown only where they took their time: on a busy machine.
 pub(crate) fn without_our_phases(text: &str) -> String {
     let ours = "(PROVISIONING|DOWNLOAD_SOURCE|UPLOAD_ARTIFACTS|FINALIZING) 0\\.1s";
     let before = Regex::new(&format!(r"phases: {ours} · ")).unwrap();

@@ -1,4 +1,4 @@
-//! Podman with a store of this run's own, for whoever runs the tests: root or a user.
+//! Podman with a store of this run's own, for the user who runs the tests: root or another.
 //!
 //! No service listens; the runner starts one.
 
@@ -95,7 +95,7 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
 /// Removes the store, with the rights of those it belongs to.
 fn remove(dir: TempDir) {
     let place = dir.path();
-    // What is left of containers would be a test's failure, and is told there.
+    // What is left of containers would be a test's failure, and is reported there.
     outcome(&mut command(place, &["rm", "--all", "--force", "--time", "0"]));
     outcome(&mut command(place, &["rmi", "--all", "--force"]));
     if is_root() {

@@ -1,4 +1,4 @@
-//! A process on a terminal of its own, with a screen that can be read.
+//! A process on a new terminal, with a screen that can be read.
 
 use super::process::Stream;
 use pty_process::Size;

@@ -117,7 +117,7 @@ impl Registry {
     }
 }
 
-/// An OCI image layout in a folder of its own, removed when it goes out of scope.
+/// An OCI image layout in its own folder, removed when it goes out of scope.
 pub(crate) struct Layout {
     dir: TempDir,
 }

@@ -1,4 +1,4 @@
-//! How long each case took, for whoever makes the tests quicker.
+//! How long each case took, for people who make the tests quicker.
 
 use std::io::Write;
 use std::time::Instant;

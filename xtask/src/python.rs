@@ -1,4 +1,4 @@
-//! Python packages of the tests, in an environment of their own below `target`.
+//! Python packages of the tests, in their own environment below `target`.
 
 use crate::packages::has;
 use crate::{Result, root, run};

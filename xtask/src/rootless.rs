@@ -1,7 +1,7 @@
 //! The end-to-end tests once more, as users who are not root.
 //!
 //! Only root can do that: it makes two users, one with subordinate ids and one without, and a folder
-//! both may read, whoever may read the project itself.
+//! both may read, whatever the rights of the project itself.
 
 use crate::{Result, cargo, root, run};
 use std::fs;
@@ -69,7 +69,7 @@ fn prepare() -> Result<Bed> {
     // Beside the folder of test programs.
     let runner = program.ancestors().nth(2).unwrap_or(&program).join("runner");
     place(&runner, "runner")?;
-    // What could not be installed has been told; the tests that need it are not run here either.
+    // What could not be installed has been reported; the tests that need it are not run here either.
     for part in PARTS.iter().filter(|part| root().join(part).exists()) {
         let to = bed.0.join(part);
         fs::create_dir_all(to.parent().unwrap_or(&bed.0)).map_err(|error| error.to_string())?;

@@ -1,6 +1,6 @@
 //! Everything CI runs: formatting, lints, policy, tests, with what they need installed first.
 //!
-//! The tests run as every user there is for them, whoever's fail: one run tells all there is to mend.
+//! The tests run as every user there is for them, even after a failure: one run shows all there is to mend.
 
 use crate::packages::{self, has};
 use crate::{Result, cargo, images, is_root, kernel, node, python, root, rootless};
