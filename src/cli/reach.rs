@@ -91,7 +91,11 @@ pub(super) const FIELDS: &[Field] = {
         field("only-phase", SKIPS, Nowhere),
         field("stub", Stub, AfterEquals),
         field("detach", TypedOnly, Nowhere),
-        field("service", Beyond("starts a container of another image beside the build"), Nowhere),
+        field(
+            "service",
+            Beyond("starts a container of another image beside the build"),
+            AfterEqualsAndKind,
+        ),
         field("service-env", Beyond("sets variables of another container"), Nowhere),
         field("enable-session", Build, Nowhere),
         field("break-on", Build, Nowhere),
@@ -234,6 +238,11 @@ mod tests {
             ("image-map", "a/b:1=rootfs:r", "a/b:1=rootfs:/a/r"),
             ("image-map", "a/b:1=c:2", "a/b:1=c:2"),
             ("image", "host", "host"),
+            ("service", "db=postgres:16:5432", "db=postgres:16:5432"),
+            ("service", "db=oci:d:tag:5432", "db=oci:/a/d:tag:5432"),
+            ("stub", "aws=bin/aws", "aws=/a/bin/aws"),
+            ("stub", "aws", "aws"),
+            ("env-file", "e", "/a/e"),
             ("timeout", "5m", "5m"),
         ] {
             let field = field(name).expect("has a row");

@@ -123,6 +123,14 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
             held_back.join(", ")
         ));
     }
+    let left_behind = project::left_behind(&args, &extras)?;
+    if !left_behind.is_empty() && !args.quiet {
+        say(&format!(
+            "not uploaded, since the project has no primary artifacts (NO_ARTIFACTS): the secondary artifacts {}; \
+             --artifacts names a place for all of them",
+            left_behind.join(", ")
+        ));
+    }
     if let Ok(spec) = &spec
         && !args.quiet
         && let wanted = uncollected(spec, [outputs.artifacts.is_some(), outputs.cache.is_some()])

@@ -174,7 +174,7 @@ pub(super) struct RunArgs {
     /// Do what that project says of artifacts, cache and logs in AWS, as a build there does
     #[arg(long)]
     pub(super) upload: bool,
-    /// Let runner.toml beside the buildspec have what it asks for, until it changes
+    /// Let runner.toml beside the buildspec have what it asks for, until it or a file that it names changes
     #[arg(long)]
     pub(super) trust_project: bool,
     /// How the build is shown on standard output

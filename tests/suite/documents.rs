@@ -1,12 +1,14 @@
 //! What the documents say, held against the program: the commands for CI, and the picture of the main walk.
 
-use crate::common::{Bed, Terminal, build, cases, image, picture, project, runner};
+use crate::common::{Bed, Terminal, build, cases, image, picture, project, runner, write_program};
+use runner_core::spec::yaml::{self, Node, Value};
+use serde_json::Value as Json;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
 cases! {
-    [Root, Containers, Image("busybox")] => the_commands_for_ci_run, the_picture_is_of_this_program;
+    [Root, Containers, Image("busybox")] => the_jobs_for_ci_run, the_picture_is_of_this_program;
 }
 
 /// `runner` on PATH is the program under test.
@@ -19,31 +21,93 @@ fn on_path(bed: &Bed, command: &mut Command) {
     command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.display()));
 }
 
-/// Commands of this program in the YAML of a document, as a step's shell gets them; sudo is somebody else's.
-fn commands(document: &str) -> Vec<String> {
+/// The YAML of a document.
+fn blocks(document: &str) -> Vec<Json> {
     let text = fs::read_to_string(project().join(document)).unwrap();
     let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let lines = blocks.flat_map(str::lines).map(|line| line.trim().trim_start_matches("- "));
-    let lines = lines.map(|line| line.trim_start_matches("run: "));
-    let own = lines.filter(|line| line.starts_with("runner ") || line.starts_with("sudo "));
-    own.map(|line| line[line.find("runner ").unwrap()..].to_owned()).collect()
+    blocks.map(|block| json_of(&yaml::parse(block).unwrap().root)).collect()
 }
 
-fn the_commands_for_ci_run() {
-    let commands = commands("docs/ci.md");
-    assert!(commands.len() >= 5, "{commands:?}");
-    for command in commands {
+fn json_of(node: &Node) -> Json {
+    match &node.value {
+        Value::Null => Json::Null,
+        Value::Scalar(text) => text.as_str().into(),
+        Value::Sequence(items) => items.iter().map(json_of).collect(),
+        Value::Mapping(entries) => {
+            let text = |key: &Node| json_of(key).as_str().unwrap().to_owned();
+            entries.iter().map(|(key, value)| (text(key), json_of(value))).collect()
+        }
+    }
+}
+
+/// A job of a CI system: what its shell is given, and the files that are kept of it.
+#[derive(Debug, Default)]
+struct Job {
+    script: String,
+    kept: Vec<String>,
+    /// Actions of others, which are not run here.
+    uses: Vec<String>,
+}
+
+fn texts(value: &Json) -> Vec<String> {
+    let texts = value.as_array().into_iter().flatten();
+    texts.map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// Jobs as GitHub reads them, or as GitLab does.
+fn jobs(block: &Json) -> Vec<Job> {
+    if let Some(jobs) = block["jobs"].as_object() {
+        return jobs.values().map(job_of_github).collect();
+    }
+    let jobs = block.as_object().unwrap().values();
+    jobs.map(|job| Job {
+        script: texts(&job["script"]).join("\n"),
+        kept: texts(&job["artifacts"]["paths"]),
+        uses: Vec::new(),
+    })
+    .collect()
+}
+
+fn job_of_github(job: &Json) -> Job {
+    assert!(job["runs-on"].is_string(), "{job}");
+    let mut found = Job::default();
+    for step in job["steps"].as_array().unwrap() {
+        match (step["run"].as_str(), step["uses"].as_str()) {
+            (Some(run), None) => found.script += run,
+            (None, Some(uses)) => {
+                found.uses.push(uses.to_owned());
+                let path = step["with"]["path"].as_str().unwrap_or_default();
+                found.kept.extend(path.lines().map(|line| line.trim().to_owned()));
+            }
+            _ => panic!("a step runs something or uses something: {step}"),
+        }
+    }
+    found
+}
+
+/// Every job of the document runs, and leaves what is kept of it. What others have made is named: it is theirs.
+fn the_jobs_for_ci_run() {
+    let jobs: Vec<Job> = blocks("docs/ci.md").iter().flat_map(jobs).collect();
+    assert_eq!(jobs.len(), 4, "{jobs:?}");
+    let mut uses: Vec<&String> = jobs.iter().flat_map(|job| &job.uses).collect();
+    uses.sort_unstable();
+    uses.dedup();
+    assert_eq!(uses, ["actions/checkout@v4", "actions/upload-artifact@v4"]);
+    for Job { script, kept, .. } in &jobs {
         let bed = Bed::new();
         bed.write("buildspec.yml", build(&["test -d . && echo built"]));
         symlink(image("busybox"), bed.source().join("rootfs")).unwrap();
-        let mut shell = bed.other("sh");
+        let mut shell = bed.other("bash");
         on_path(&bed, &mut shell);
-        shell.env("CI_PROJECT_DIR", bed.source()).args(["-ec", &command]);
+        // Whose rights these are is the machine's to say.
+        let sudo = "#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nexec \"$@\"\n";
+        write_program(&bed.path("bin/sudo"), sudo);
+        shell.env("CI_PROJECT_DIR", bed.source()).args(["-e", "-c", script]);
         let ended = crate::common::outcome(&mut shell).code(0);
-        assert!(
-            !command.starts_with("runner run") || ended.stdout.contains("\nbuilt\n"),
-            "{command}"
-        );
+        assert!(ended.stdout.contains("\nbuilt\n"), "{script}: {}", ended.stdout);
+        for file in kept {
+            assert!(bed.source().join(file).exists(), "{file} is not there after {script}");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ cases! {
     [Containers, Image("busybox")] => what_a_hostile_repository_names, what_git_files_lead_to,
         state_behind_a_link,
         fifos_in_the_source, escapes_in_our_lines, escapes_in_lists, escapes_in_lines_of_the_log;
-    [] => a_repository_that_is_a_trap;
+    [] => a_repository_that_is_a_trap, links_that_lead_out_of_the_source;
     [Root] => the_directories_of_process_are_closed;
 }
 
@@ -137,7 +137,27 @@ fn fifos_in_the_source() {
     let bed = Bed::new();
     let path = bed.source().join("buildspec.yml");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    bed.runner(["run", "--image", &busybox()]).code(2).says("is not a file");
+    bed.runner(["run", "--image", &busybox()]).code(2).says("it is a FIFO and no regular file");
+}
+
+/// What is wrong with a file is told with its lines: whose they are, is the caller's to say.
+fn links_that_lead_out_of_the_source() {
+    let bed = Bed::new();
+    fs::write(bed.path("private"), "password: hunter2\n").unwrap();
+    symlink(bed.path("private"), bed.source().join("buildspec.yml")).unwrap();
+    let outcome = bed.runner(["run"]).code(2).says("is a link that leads out of the source");
+    let outcome =
+        outcome.says(&format!("hint: name the file: runner run {}", bed.path("private").display()));
+    assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+    fs::remove_file(bed.source().join("buildspec.yml")).unwrap();
+    symlink(bed.path("private"), bed.source().join("runner.toml")).unwrap();
+    let outcome = bed.runner(["run"]).code(2).says("is a link that leads out of its directory");
+    assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+    fs::remove_file(bed.source().join("runner.toml")).unwrap();
+    // Within it a source is arranged as it likes.
+    bed.write("ci/own.yml", build(&["echo hi"]));
+    symlink("ci/own.yml", bed.source().join("buildspec.yml")).unwrap();
+    bed.runner(["check"]).code(0);
 }
 
 /// What a build has a say in does not drive the terminal from our own lines.

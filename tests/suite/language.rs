@@ -3,6 +3,7 @@
 use crate::common::{Bed, cases, image, outcome};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 cases! {
@@ -213,6 +214,13 @@ fn runtimes() {
     let none = "version: 0.2\nphases: {build: {commands: [echo hi]}}\n";
     let outcome = bed.build(none, &["--image", &image]).code(0);
     assert!(outcome.stdout.contains("No runtime version selected in buildspec."));
+    // One that is there and cannot be read is not the same as none.
+    let catalog = bed.path("image/codebuild/image/config/runtimes.yml");
+    fs::remove_file(&catalog).unwrap();
+    symlink("elsewhere.yml", &catalog).unwrap();
+    bed.build(&selecting("      java: latest\n"), &["--image", &image]).says(
+        "the image's catalog of runtimes, /codebuild/image/config/runtimes.yml, cannot be read: ",
+    );
 }
 
 fn runtimes_that_fail() {

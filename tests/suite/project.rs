@@ -1,7 +1,7 @@
 //! Settings of a project in files: `runner.toml` and CodeBuild's own shape.
 
 use crate::common::aws::{bucket, keys, with_aws};
-use crate::common::{Bed, build, cases, list};
+use crate::common::{Bed, build, cases, list, write_program};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ cases! {
     [Containers, Image("busybox")] => settings_of_a_file, the_command_line_wins, outputs_of_a_file, a_file_beside_the_buildspec,
         what_reaches_beyond_the_build, a_project_of_codebuild, variables_of_a_project_go_between,
         what_is_not_heeded_is_told, a_project_that_sets_limits, places_that_a_build_has_made,
-        a_clone_leaves_no_hook;
+        a_clone_leaves_no_hook, files_that_a_file_names_are_trusted_as_they_are;
     [Containers, Image("busybox"), Python] => outputs_of_a_project;
     [] => everything_wrong_at_once, a_project_that_is_wrong, a_file_that_is_no_file,
         places_that_came_with_the_source, git_is_never_written, links_to_images_are_followed;
@@ -53,6 +53,27 @@ fn settings_of_a_file() {
         .code(2)
         .says("`image` shows a file or directory of this machine")
         .says("--trust-project");
+}
+
+/// A script in the place of a program, and variables, are trusted as they were.
+fn files_that_a_file_names_are_trusted_as_they_are() {
+    let bed = Bed::new();
+    bed.write("buildspec.yml", build(&["say; echo $WORD"]));
+    bed.write("runner.toml", "stub = ['say=say.sh']\nenv-file = ['vars']\n");
+    bed.write("vars", "WORD=one\n");
+    write_program(&bed.source().join("say.sh"), "#!/bin/sh\necho hello\n");
+    let image = image();
+    let run = |options: &[&str]| run(&bed, &[&["--image", &image], options].concat());
+    run(&[]).code(2).says("`stub` shows a file of this machine to the build");
+    assert_eq!(run(&["--trust-project"]).code(0).output(), "hello\none\n");
+    run(&[]).code(0);
+    bed.write("vars", "WORD=two\n");
+    let refused = run(&[]).code(2).says("/vars has changed since that was trusted");
+    assert!(!refused.stderr.contains("/say.sh has changed"), "{}", refused.stderr);
+    assert_eq!(run(&["--trust-project"]).code(0).output(), "hello\ntwo\n");
+    fs::remove_file(bed.source().join("say.sh")).unwrap();
+    write_program(&bed.source().join("say.sh"), "#!/bin/sh\necho other\n");
+    run(&[]).code(2).says("/say.sh has changed since that was trusted");
 }
 
 fn the_command_line_wins() {
@@ -270,7 +291,7 @@ fn a_file_that_is_no_file() {
     bed.write("buildspec.yml", SPEC);
     // Nobody waits for what will never come.
     nix::unistd::mkfifo(&bed.source().join("runner.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    run(&bed, &[]).code(2).says("cannot read ./runner.toml: it is not a file");
+    run(&bed, &[]).code(2).says("cannot read ./runner.toml: it is a FIFO and no regular file");
 }
 
 /// A project as the CLI prints it.

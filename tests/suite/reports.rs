@@ -438,6 +438,15 @@ fn a_directory_that_cannot_be_made() {
         .code(2)
         .says("--reports: cannot write to file/below: ")
         .says("source/file is a file");
+    // Whether it can be written to is found out without leaving a trace.
+    fs::create_dir(bed.path("there")).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    fs::File::open(bed.path("there")).unwrap().set_modified(long_ago).unwrap();
+    let there = bed.path("there").display().to_string();
+    bed.runner(["run", "--reports", &there, "--build-json", "no/such.json"])
+        .code(2)
+        .says("--build-json: cannot write no/such.json");
+    assert_eq!(fs::metadata(&there).unwrap().modified().unwrap(), long_ago);
 }
 
 /// Copies a project of `tests/reports` into the source and runs a command of it, in a build without a

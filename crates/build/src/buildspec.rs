@@ -1,7 +1,6 @@
 //! The buildspec as a file: found, read, and what is wrong with it as a file.
 
 use super::opened::Unusable;
-use nix::fcntl::OFlag;
 use runner_core::event::BuildspecFacts;
 use runner_core::patch;
 use runner_core::project::{ProjectVariable, VariableKind};
@@ -9,9 +8,8 @@ use runner_core::spec::{self, BuildSpec, Code, Diagnostic, SecretVariable, Span,
 use runner_host::beneath::Dir;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What a buildspec says, or what is wrong with it; and what its author may not have meant.
@@ -239,20 +237,28 @@ fn read(path: &Path, is_default: bool) -> Result<String, Diagnostic> {
             io::ErrorKind::IsADirectory => {
                 unreadable(format!("{shown} is a directory")).hint("name the file in it")
             }
+            io::ErrorKind::CrossesDevices if is_default => {
+                let problem = unreadable(format!("{shown} is a link that leads out of the source"));
+                match std::fs::canonicalize(path) {
+                    Ok(end) => problem.hint(format!("name the file: runner run {}", end.display())),
+                    Err(_) => problem,
+                }
+            }
             _ => unreadable(format!("cannot read {shown}: {error}")),
         }
     };
     let mut bytes = Vec::new();
     // One byte more than is taken tells that there is more.
     let most = yaml::MAX_BYTES as u64 + 1;
-    // The default one is the source's, and could be a FIFO; one that is named may well be.
-    let flags = if is_default { OFlag::O_NONBLOCK } else { OFlag::empty() };
-    let file =
-        OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(failed)?;
-    if is_default && !file.metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
-    {
-        return Err(unreadable(format!("{} is not a file", path.display())));
-    }
+    let file = match (is_default, path.parent().zip(path.file_name())) {
+        // The source's own could be anything.
+        (true, Some((source, name))) => {
+            Dir::top(source).and_then(|dir| dir.file_through_links(name.as_encoded_bytes()))
+        }
+        // A person may well name a FIFO.
+        _ => File::open(path),
+    };
+    let file = file.map_err(failed)?;
     file.take(most).read_to_end(&mut bytes).map_err(failed)?;
     yaml::decode(bytes).map_err(|problem| *problem)
 }

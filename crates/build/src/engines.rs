@@ -45,6 +45,9 @@ impl Build {
             unseen: self.opened.unseen.clone(),
             secrets: secrets.clone(),
             inbox: inbox.clone(),
+            network: self.request.container.network,
+            limits: self.request.container.resources,
+            groups: self.service_groups.clone(),
         };
         let parts = |folder| {
             let inbox = inbox.clone();

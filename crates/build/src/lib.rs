@@ -122,10 +122,17 @@ pub fn run(
     let groups = traits
         .groups(&uuid, request.container.resources, request.container.privileged)
         .map_err(BuildError::io("look for control groups"))?;
+    let service_groups = services::groups(&request.services, &uuid, request.container.resources)
+        .map_err(BuildError::io("look for control groups"))?;
     let folder = Folder::of(dir.path());
     let leavings = Leavings {
         layers: layers(&request, dir.path(), &uuid),
-        groups: groups.as_ref().map(GroupPlan::directories).unwrap_or_default(),
+        groups: [&groups]
+            .into_iter()
+            .chain(&service_groups)
+            .flatten()
+            .flat_map(GroupPlan::directories)
+            .collect(),
     };
     let meta = Meta {
         schema_version: SCHEMA,
@@ -148,6 +155,7 @@ pub fn run(
         folder: folder.clone(),
         leavings: leavings.clone(),
         groups,
+        service_groups,
         _owned: owned,
     };
     let result = runtime.block_on(build.run(guard, face));
@@ -197,6 +205,8 @@ struct Build {
     folder: Folder,
     leavings: Leavings,
     groups: Option<GroupPlan>,
+    /// Of each service.
+    service_groups: Vec<Option<GroupPlan>>,
     /// Held to the end: letting go says that the build is over.
     _owned: Owned,
 }

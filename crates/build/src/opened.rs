@@ -13,7 +13,7 @@ use runner_engine::home_tools::{self, HomeTools};
 use runner_engine::image::check_certificates;
 use runner_engine::toolbox;
 use runner_engine::unseen::Unseen;
-use runner_engine::{Access, Network, UserMount};
+use runner_engine::{Access, UserMount};
 use runner_folder::state::Home;
 use runner_host::beneath::{self, Dir};
 use runner_host::named::{Named, Place};
@@ -214,23 +214,16 @@ fn check_mounts(container: &ContainerRequest) -> Result<(), Unusable> {
 /// Whether services can run beside the build, and be reached from it.
 fn check_services(request: &BuildRequest) -> Result<(), Unusable> {
     let services = &request.services;
-    let Some(first) = services.first() else { return Ok(()) };
-    let unusable =
-        |message: String, hint| Err(Unusable { message, hint: Some(hint), is_usage: true });
+    if services.is_empty() {
+        return Ok(());
+    }
     let traits = request.container.engine.traits();
     if !traits.services {
-        let message = format!("--engine {} starts no services beside a build", traits.name);
-        return unusable(message, "leave out --service, or take --engine namespaces");
-    }
-    if request.container.network != Network::Host {
-        let message = format!(
-            "--service {}: a build with a network of its own does not reach services",
-            first.name
-        );
-        return unusable(
-            message,
-            "--network host does; it is not what --privileged takes by itself",
-        );
+        return Err(Unusable {
+            message: format!("--engine {} starts no services beside a build", traits.name),
+            hint: Some("leave out --service, or take --engine namespaces"),
+            is_usage: true,
+        });
     }
     let twice = services
         .iter()
@@ -333,8 +326,7 @@ fn reports_dir(path: &Path) -> Result<PathBuf, Unusable> {
     let failed = |error: io::Error| cannot_write_to("--reports", path, &error);
     let path = beneath::real(path).map_err(failed)?;
     let dir = Dir::make_real(&path, 0o755).map_err(failed)?;
-    let probe = |(_, name)| dir.remove_file(name);
-    dir.part().and_then(probe).map_err(failed)?;
+    dir.takes_names().map_err(failed)?;
     Ok(path)
 }
 

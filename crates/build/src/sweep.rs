@@ -4,6 +4,7 @@
 //! killed, or the machine lost power. It is not continued. Its container, which ends with its owner
 //! by itself, is made sure of, its layer removed, and its record says FAULT.
 
+use crate::services;
 use runner_core::event::EventBody;
 use runner_core::phase::{Phase, PhaseContext, Status, StatusCode};
 use runner_core::record::record;
@@ -98,8 +99,9 @@ fn sweep_one(home: &Home, uuid: &str) -> io::Result<Swept> {
     for half_made in staging {
         outputs::remove_staging(&half_made)?;
     }
+    let services = services::clear_all(dir.path());
     leavings.remove_groups()?;
-    folder.clear(&leavings).and(dir.remove_leftovers())?;
+    services.and(folder.clear(&leavings)).and(dir.remove_leftovers())?;
     dir.retire()?;
     match left {
         Some(error) => Err(error),

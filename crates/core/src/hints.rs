@@ -17,6 +17,8 @@ pub struct Failure<'f> {
     pub status: i32,
     /// Whether the image is this machine.
     pub is_host: bool,
+    /// Whether the image is one of CodeBuild's.
+    pub is_codebuild: bool,
     /// Whether the container has privileges.
     pub is_privileged: bool,
     /// Whether the build reaches no network.
@@ -261,9 +263,42 @@ const NOT_ROOT: &[&str] = &[
     "This command has to be run under the root user",
 ];
 
-/// Advice for a program that was not found: an image that is known to have it, or else none of it.
+/// Clients of something that a build here does not have.
+const CLIENTS: [&str; 22] = [
+    "aws",
+    "az",
+    "cdk",
+    "codecov",
+    "docker",
+    "docker-compose",
+    "eb",
+    "ecs-cli",
+    "ecs-deploy",
+    "eksctl",
+    "flyctl",
+    "gcloud",
+    "gh",
+    "helm",
+    "kubectl",
+    "podman",
+    "sam",
+    "sentry-cli",
+    "serverless",
+    "sls",
+    "sonar-scanner",
+    "terraform",
+];
+/// What CodeBuild's own images have, and small images do not.
+const OF_CODEBUILD: [&str; 28] = [
+    "bundle", "bundler", "composer", "corepack", "dotnet", "gem", "git", "go", "gradle", "jar",
+    "java", "javac", "jq", "make", "mvn", "node", "npm", "npx", "php", "pip", "pip3", "python3",
+    "rake", "ruby", "sbt", "unzip", "yarn", "zip",
+];
+
+/// Advice for a program that was not found: an image that is known to have it, or a stand-in.
 fn missing(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
     let name = missing_program(failure.output)?;
+    let place = if failure.is_host { "this machine has no" } else { "the image has no" };
     Some(match name {
         "python" => "the image has no `python`, perhaps a `python3`: put ln -s \"$(command -v python3)\" \
                      /usr/local/bin/python before this command, or take an image of CodeBuild's: --image \
@@ -278,11 +313,18 @@ fn missing(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
             "`{name}` is Debian's and Ubuntu's: --image public.ecr.aws/codebuild/standard:7.0"
         )
         .into(),
-        // The message that the command failed with says it all.
-        _ if failure.status == 127 => return None,
+        _ if CLIENTS.contains(&name) => format!(
+            "{place} `{name}`: --stub {name} puts a stand-in in its place, which does nothing and succeeds"
+        )
+        .into(),
+        _ if OF_CODEBUILD.contains(&name) && !failure.is_codebuild => format!(
+            "{place} `{name}`; CodeBuild's own image does: --image \
+             public.ecr.aws/codebuild/amazonlinux-x86_64-standard:5.0"
+        )
+        .into(),
         _ => format!(
-            "`{name}` was not found: take an image that has it (--image), or put a stand-in in its place: \
-             --stub {name}"
+            "{place} `{name}`: take an image that has it (--image), or put a stand-in in its place: --stub \
+             {name}"
         )
         .into(),
     })
@@ -355,6 +397,8 @@ mod tests {
             ),
             ("Exception in thread \"main\" java.lang.OutOfMemoryError: Java heap space", "-Xmx4g"),
             ("./build.sh: line 3: terraform: command not found\nfailed\n", "--stub terraform"),
+            ("/tmp/s: 3: npm: not found\n", "amazonlinux-x86_64-standard:5.0"),
+            ("sh: frobnicate: not found\n", "--stub frobnicate"),
             ("make: docker: No such file or directory\nmake: *** [x] Error 127\n", "--stub docker"),
             (
                 "E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)\nE: \
@@ -433,7 +477,7 @@ mod tests {
         for (output, status) in [
             ("", 1),
             ("make: *** [check] Error 1\n", 2),
-            ("sh: 1: terraform: not found\n", 127),
+            ("sh: 1: ./build.sh: not found\n", 127),
             ("404: page not found\n", 1),
             ("ls: x: No such file or directory\n", 2),
         ] {

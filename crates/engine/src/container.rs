@@ -15,6 +15,7 @@ use runner_sandbox::{Groups, Pressure, Sandbox};
 use runner_wire::init::Listener;
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -196,6 +197,10 @@ impl Container for InitContainer {
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
         let path = path.to_path_buf();
         Box::pin(async move { self.init.open(&path, mode).await })
+    }
+
+    fn listen(&self, at: SocketAddr) -> Fut<'_, io::Result<OwnedFd>> {
+        Box::pin(self.init.listen(at))
     }
 
     fn dial(&self, listener: &Listener) -> Fut<'_, io::Result<OwnedFd>> {

@@ -8,6 +8,7 @@ use runner_wire::abi::{self, Header, REPLY_LEN, Reply, reply};
 use runner_wire::init::{self as wire, Exit};
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -184,7 +185,18 @@ impl InitClient {
     }
 
     pub(crate) async fn dial(&self, listener: &wire::Listener) -> io::Result<OwnedFd> {
-        let fd = self.fetch(|job| wire::dial(job, listener)).await?;
+        self.fetch_socket(|job| wire::dial(job, listener)).await
+    }
+
+    pub(crate) async fn listen(&self, at: SocketAddr) -> io::Result<OwnedFd> {
+        self.fetch_socket(|job| wire::listen(job, &at)).await
+    }
+
+    async fn fetch_socket(
+        &self,
+        encode: impl FnOnce(u64) -> Result<(Header, Vec<u8>), wire::EncodeError>,
+    ) -> io::Result<OwnedFd> {
+        let fd = self.fetch(encode).await?;
         match rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
             rustix::fs::FileType::Socket => Ok(fd),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not a socket")),

@@ -49,7 +49,7 @@ use rustix::termios::Winsize;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -88,6 +88,9 @@ pub trait Container: Send + Sync {
     /// Connects to what listens in there; the socket. [`dial::dial`] takes names and more than one
     /// address.
     fn dial(&self, listener: &Listener) -> Fut<'_, io::Result<OwnedFd>>;
+
+    /// Listens in its network; the socket. Only where the container runs on this machine.
+    fn listen(&self, at: SocketAddr) -> Fut<'_, io::Result<OwnedFd>>;
 
     /// Directory of our own programs, as the container sees it.
     fn programs(&self) -> PathBuf;

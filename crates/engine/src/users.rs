@@ -1,6 +1,6 @@
 //! Users of a container, by name or number, from its own /etc/passwd and /etc/group.
 //!
-//! Used for `run-as` and `--user`. The files come out of the container through PID 1 and are read as
+//! Used for `run-as`, for `--user` and for the user that an image names. The files come out of the container through PID 1 and are read as
 //! hostile: bounded, and what does not parse is not there.
 
 use super::{Container, Ids, OpenMode};
@@ -21,6 +21,47 @@ pub async fn resolve(container: &dyn Container, name: &str) -> Option<Ids> {
     find(&passwd, &group, name)
 }
 
+/// Who an image's program runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageUser {
+    pub ids: Ids,
+    pub home: String,
+}
+
+/// The user that an image names, as Docker reads it: `USER`, `USER:GROUP`, names or numbers; or what is not there.
+pub async fn of_image(container: &dyn Container, named: &str) -> Result<ImageUser, String> {
+    let passwd = read(container, "/etc/passwd").await;
+    let group = read(container, "/etc/group").await;
+    find_of_image(&passwd, &group, named)
+}
+
+fn find_of_image(passwd: &str, group: &str, named: &str) -> Result<ImageUser, String> {
+    let (user, own_group) = named.split_once(':').unwrap_or((named, ""));
+    let user = if user.is_empty() { "0" } else { user };
+    let ids = match (find(passwd, group, user), user.parse::<u32>()) {
+        // Without an entry it is a number and no more, in the group of root.
+        (Some(_), Ok(uid)) if entry(passwd, user).is_none() => Ids { uid, gid: 0, groups: vec![0] },
+        (Some(ids), _) => ids,
+        (None, _) => return Err(format!("its image has no user `{user}`")),
+    };
+    let home = entry(passwd, user).map(|entry| entry.home).filter(|home| !home.is_empty());
+    let home = home.map_or_else(
+        || if ids.uid == 0 { "/root".to_owned() } else { "/".to_owned() },
+        str::to_owned,
+    );
+    if own_group.is_empty() {
+        return Ok(ImageUser { ids, home });
+    }
+    let gid = group.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let gid: u32 = fields.get(2)?.parse().ok()?;
+        (fields[0] == own_group || own_group.parse() == Ok(gid)).then_some(gid)
+    });
+    let gid = gid.or_else(|| own_group.parse().ok());
+    let gid = gid.ok_or_else(|| format!("its image has no group `{own_group}`"))?;
+    Ok(ImageUser { ids: Ids { gid, groups: vec![gid], ..ids }, home })
+}
+
 async fn read(container: &dyn Container, path: &str) -> String {
     let mut bytes = Vec::new();
     if let Ok(fd) = container.open(Path::new(path), OpenMode::Read).await {
@@ -30,18 +71,35 @@ async fn read(container: &dyn Container, path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn find(passwd: &str, group: &str, name: &str) -> Option<Ids> {
+/// A line of /etc/passwd.
+struct Entry<'t> {
+    name: &'t str,
+    uid: u32,
+    gid: u32,
+    home: &'t str,
+}
+
+fn entry<'t>(passwd: &'t str, name: &str) -> Option<Entry<'t>> {
     let number = name.parse::<u32>().ok();
-    let entry = passwd.lines().find_map(|line| {
+    passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let (uid, gid) = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
-        (fields[0] == name || number == Some(uid)).then_some((fields[0], uid, gid))
-    });
-    let (user, uid, gid) = match (entry, number) {
-        (Some(entry), _) => entry,
+        let home = fields.get(5).copied().unwrap_or_default();
+        (fields[0] == name || number == Some(uid)).then_some(Entry {
+            name: fields[0],
+            uid,
+            gid,
+            home,
+        })
+    })
+}
+
+fn find(passwd: &str, group: &str, name: &str) -> Option<Ids> {
+    let (user, uid, gid) = match (entry(passwd, name), name.parse()) {
+        (Some(Entry { name, uid, gid, .. }), _) => (name, uid, gid),
         // As containers have it: a number without an entry is a user without a name.
-        (None, Some(uid)) => return Some(Ids { uid, gid: uid, groups: vec![uid] }),
-        (None, None) => return None,
+        (None, Ok(uid)) => return Some(Ids { uid, gid: uid, groups: vec![uid] }),
+        (None, Err(_)) => return None,
     };
     let mut groups = vec![gid];
     groups.extend(group.lines().filter_map(|line| {
@@ -69,5 +127,29 @@ mod tests {
         assert_eq!(find(PASSWD, GROUP, "7"), Some(Ids { uid: 7, gid: 7, groups: vec![7] }));
         assert_eq!(find(PASSWD, GROUP, "nobody"), None);
         assert_eq!(find("", "", "bob"), None);
+    }
+
+    #[test]
+    fn an_image_names_its_user_as_docker_reads_it() {
+        let user = |named: &str| {
+            let user = find_of_image(PASSWD, GROUP, named)?;
+            Ok::<_, String>((user.ids.uid, user.ids.gid, user.ids.groups, user.home))
+        };
+        for (named, uid, gid, groups, home) in [
+            ("", 0, 0, vec![0], "/root"),
+            ("root", 0, 0, vec![0], "/root"),
+            ("bob", 1000, 1001, vec![1001, 50], "/home/bob"),
+            ("1000", 1000, 1001, vec![1001, 50], "/home/bob"),
+            ("bob:staff", 1000, 50, vec![50], "/home/bob"),
+            ("7", 7, 0, vec![0], "/"),
+            ("7:9", 7, 9, vec![9], "/"),
+            ("7:docker", 7, 999, vec![999], "/"),
+        ] {
+            assert_eq!(user(named), Ok((uid, gid, groups, home.to_owned())), "{named}");
+        }
+        assert_eq!(user("eve"), Err("its image has no user `eve`".to_owned()));
+        assert_eq!(user("bob:eves"), Err("its image has no group `eves`".to_owned()));
+        let bare = find_of_image("", "", "").map(|user| (user.ids.uid, user.home));
+        assert_eq!(bare, Ok((0, "/root".to_owned())));
     }
 }

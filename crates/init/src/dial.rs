@@ -1,28 +1,35 @@
-//! Connects to something that listens inside the container, for the runner.
+//! Connects to something that listens inside the container, or listens there, for the runner.
 //!
 //! Fed by `pid1` with the body of a request; runs in a child of PID 1, in the container's network and file
-//! system, with the rights of its root. The connected socket goes to the runner.
+//! system, with the rights of its root. The socket goes to the runner.
 
 use crate::abi::{family, u32_at};
 use crate::digits;
 use crate::path::{PATH_MAX, Path};
-use crate::sys::dial::{Address, connect};
+use crate::sys::dial::{self, Address, connect};
 use crate::sys::{self, Errno, Fd, Result};
 
 /// The socket that a request asks for.
 pub(crate) fn dial(body: &[u8]) -> Result<Fd> {
-    let wrong = Errno::INVAL;
-    let rest = body.get(4..).ok_or(wrong)?;
     match u32_at(body, 0) {
-        Some(family::INET) => {
-            let (port, _, address) = inet(rest).ok_or(wrong)?;
-            connect(&Address::inet(address.try_into().map_err(|_| wrong)?, port))
-        }
+        Some(family::UNIX) => unix(body.get(4..).ok_or(Errno::INVAL)?),
+        _ => connect(&tcp(body)?),
+    }
+}
+
+/// A socket that listens where a request says.
+pub(crate) fn listen(body: &[u8]) -> Result<Fd> {
+    dial::listen(&tcp(body)?)
+}
+
+fn tcp(body: &[u8]) -> Result<Address> {
+    let wrong = Errno::INVAL;
+    let (port, scope, address) = body.get(4..).and_then(inet).ok_or(wrong)?;
+    match u32_at(body, 0) {
+        Some(family::INET) => Ok(Address::inet(address.try_into().map_err(|_| wrong)?, port)),
         Some(family::INET6) => {
-            let (port, scope, address) = inet(rest).ok_or(wrong)?;
-            connect(&Address::inet6(address.try_into().map_err(|_| wrong)?, port, scope))
+            Ok(Address::inet6(address.try_into().map_err(|_| wrong)?, port, scope))
         }
-        Some(family::UNIX) => unix(rest),
         _ => Err(wrong),
     }
 }
@@ -71,7 +78,7 @@ mod tests {
         [&family.to_le_bytes()[..], rest].concat()
     }
 
-    fn tcp(port: u16, address: &[u8]) -> Vec<u8> {
+    fn body(port: u16, address: &[u8]) -> Vec<u8> {
         [&u32::from(port).to_le_bytes()[..], &[0; 4], address].concat()
     }
 
@@ -94,11 +101,30 @@ mod tests {
             let served = std::thread::spawn(move || {
                 listener.accept().expect("called").0.write_all(b"hello").expect("sent");
             });
-            greets(dial(&request(family, &tcp(port, address))).expect("connected"));
+            greets(dial(&request(family, &body(port, address))).expect("connected"));
             served.join().expect("served");
-            let refused = dial(&request(family, &tcp(port, address)));
+            let refused = dial(&request(family, &body(port, address)));
             assert_eq!(refused.err(), Some(Errno(111)));
         }
+    }
+
+    #[test]
+    fn what_listens_is_reached_by_others() {
+        let loopback = [127, 0, 0, 1];
+        let socket = listen(&request(family::INET, &body(0, &loopback))).expect("listening");
+        // SAFETY: the number is given away by `socket` and owned by nobody else.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket.into_number()) };
+        let listener = std::net::TcpListener::from(socket);
+        let port = listener.local_addr().expect("bound").port();
+        let served = std::thread::spawn(move || {
+            listener.accept().expect("called").0.write_all(b"hello").expect("sent");
+        });
+        greets(dial(&request(family::INET, &body(port, &loopback))).expect("connected"));
+        served.join().expect("served");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = taken.local_addr().expect("bound").port();
+        let refused = listen(&request(family::INET, &body(port, &loopback)));
+        assert_eq!(refused.err(), Some(Errno(98)));
     }
 
     #[test]
@@ -124,11 +150,12 @@ mod tests {
         for body in [
             request(77, b""),
             request(family::INET, b"1234"),
-            request(family::INET, &tcp(1, &[1; 5])),
+            request(family::INET, &body(1, &[1; 5])),
             request(family::UNIX, b"/no/end"),
             Vec::new(),
         ] {
             assert_eq!(dial(&body).err(), Some(Errno::INVAL), "{body:?}");
+            assert_eq!(listen(&body).err(), Some(Errno::INVAL), "{body:?}");
         }
     }
 }

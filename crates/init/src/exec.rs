@@ -150,10 +150,19 @@ pub(crate) fn open(path: &[u8], flags: u32, mode: u32, report: &Fd) -> ! {
 /// Connects for the runner and hands the socket to PID 1.
 pub(crate) fn dial(body: &[u8], report: &Fd) -> ! {
     sys::unblock_signals();
-    let connected = crate::dial::dial(body);
-    match connected.and_then(|socket| sys::send(report, &[0; 8], Some(&socket))) {
+    hand_over(crate::dial::dial(body), report, stage::DIAL)
+}
+
+/// Listens for the runner and hands the socket to PID 1.
+pub(crate) fn listen(body: &[u8], report: &Fd) -> ! {
+    sys::unblock_signals();
+    hand_over(crate::dial::listen(body), report, stage::LISTEN)
+}
+
+fn hand_over(socket: sys::Result<Fd>, report: &Fd, stage: u32) -> ! {
+    match socket.and_then(|socket| sys::send(report, &[0; 8], Some(&socket))) {
         Ok(_) => sys::exit(0),
-        Err(errno) => tell(report, stage::DIAL, errno),
+        Err(errno) => tell(report, stage, errno),
     }
 }
 

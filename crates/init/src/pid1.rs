@@ -193,7 +193,8 @@ impl Pid1 {
         let done = match header.kind {
             request::EXEC => self.exec(header.id, bytes, fds),
             request::OPEN => self.open(header.id, bytes),
-            request::DIAL => self.dial(header.id, bytes),
+            request::DIAL => self.fetch(header.id, |report| exec::dial(bytes, report)),
+            request::LISTEN => self.fetch(header.id, |report| exec::listen(bytes, report)),
             request::SIGNAL => self.signal(header.id, bytes),
             request::KILL_ALL => self.kill_all(header.id, bytes),
             request::PING => {
@@ -267,10 +268,6 @@ impl Pid1 {
             return Err((stage::REQUEST, Errno::INVAL));
         }
         self.fetch(id, |report| exec::open(path, flags, mode, report))
-    }
-
-    fn dial(&mut self, id: u64, body: &[u8]) -> core::result::Result<(), (u32, Errno)> {
-        self.fetch(id, |report| exec::dial(body, report))
     }
 
     /// Has a child get a descriptor.

@@ -11,6 +11,7 @@ use crate::mounts::{self, Marks, Nodes, Upper};
 use crate::spec::{Confinement, Entry, Hidden, IdSwap, Restored, Root, SandboxSpec, Store};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::mount::MountAttrFlags;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -161,7 +162,8 @@ impl Builder<'_> {
             Entry::Plain { path, mode } => self.plain(path, *mode),
             Entry::Bind { path, source, writable, hidden } => {
                 self.bind(path, source, *writable)?;
-                hidden.iter().try_for_each(|name| self.cover(&path.join(name)))
+                outermost(hidden, PathBuf::as_path)
+                    .try_for_each(|name| self.cover(&path.join(name)))
             }
         }
     }
@@ -201,7 +203,7 @@ impl Builder<'_> {
             None => mounts::open_path(lower).map_err(failing(Step::Source, "open", lower))?,
         };
         copy_mode(lower, &upper.upper, swap).map_err(failing(Step::Source, "look at", lower))?;
-        for name in hidden {
+        for name in outermost(hidden, Hidden::path) {
             hide(&upper.upper, lower, name, swap, self.marks)?;
         }
         if self.marks == Marks::User {
@@ -258,9 +260,7 @@ impl Builder<'_> {
     /// In place of an overlay that cannot be had: the directory as it is, read-only.
     fn stand_in(&self, path: &Path, lower: &Path, hidden: &[Hidden]) -> Result<(), SetupError> {
         self.bind(path, lower, false)?;
-        hidden.iter().try_for_each(|hidden| match hidden {
-            Hidden::Gone(name) | Hidden::Emptied(name) => self.cover(&path.join(name)),
-        })
+        outermost(hidden, Hidden::path).try_for_each(|hidden| self.cover(&path.join(hidden.path())))
     }
 
     fn cover(&self, path: &Path) -> Result<(), SetupError> {
@@ -344,6 +344,16 @@ fn copy_mode(from: &Path, to: &Path, swap: Option<IdSwap>) -> io::Result<()> {
     }
 }
 
+/// Those that lie in no other of them, each once: what is hidden hides what is in it.
+fn outermost<H>(hidden: &[H], path: impl Fn(&H) -> &Path + Copy) -> impl Iterator<Item = &H> {
+    let all: BTreeSet<PathBuf> = hidden.iter().map(|it| path(it).to_path_buf()).collect();
+    let mut seen = BTreeSet::new();
+    hidden.iter().filter(move |it| {
+        let mut above = path(it).ancestors().skip(1);
+        !above.any(|above| all.contains(above)) && seen.insert(path(it).to_path_buf())
+    })
+}
+
 /// Prepares an overlay's upper half so that a name of the lower half does not show.
 fn hide(
     upper: &Path,
@@ -352,10 +362,7 @@ fn hide(
     swap: Option<IdSwap>,
     marks: Marks,
 ) -> Result<(), SetupError> {
-    let (name, emptied) = match hidden {
-        Hidden::Gone(name) => (name, false),
-        Hidden::Emptied(name) => (name, true),
-    };
+    let (name, emptied) = (hidden.path(), matches!(hidden, Hidden::Emptied(_)));
     let place = upper.join(name);
     let make = || -> io::Result<()> {
         let mut above = PathBuf::new();
@@ -379,4 +386,24 @@ fn hide(
         Ok(())
     };
     make().map_err(failing(Step::Layer, "hide", &place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_hides_what_is_in_it() {
+        let gone = |name: &str| Hidden::Gone(name.into());
+        let hidden = [
+            gone("a/b"),
+            gone("a"),
+            Hidden::Emptied("a/c".into()),
+            gone("ab"),
+            gone("ab"),
+            gone("c/d"),
+        ];
+        let left: Vec<_> = outermost(&hidden, Hidden::path).map(Hidden::path).collect();
+        assert_eq!(left, ["a", "ab", "c/d"].map(Path::new));
+    }
 }

@@ -247,6 +247,14 @@ pub enum Hidden {
     Emptied(PathBuf),
 }
 
+impl Hidden {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Hidden::Gone(path) | Hidden::Emptied(path) => path,
+        }
+    }
+}
+
 /// Shows one user's files as root's, and root's as that user's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdSwap {

@@ -103,30 +103,36 @@ pub enum Listener {
 /// # Errors
 /// It cannot be put into bytes.
 pub fn dial(id: u64, listener: &Listener) -> Result<(Header, Vec<u8>), EncodeError> {
-    let mut body = Vec::new();
-    let mut tcp = |family: u32, scope: u32, port: u16, address: &[u8]| {
-        for number in [family, u32::from(port), scope] {
-            body.extend_from_slice(&number.to_le_bytes());
-        }
-        body.extend_from_slice(address);
-    };
-    match listener {
-        Listener::Tcp(SocketAddr::V4(at)) => {
-            tcp(abi::family::INET, 0, at.port(), &at.ip().octets());
-        }
-        Listener::Tcp(SocketAddr::V6(at)) => {
-            tcp(abi::family::INET6, at.scope_id(), at.port(), &at.ip().octets());
-        }
+    let body = match listener {
+        Listener::Tcp(address) => tcp(address),
         Listener::Unix(path) => {
             if path.iter().skip(1).any(|&byte| byte == 0) {
                 return Err(EncodeError::Nul);
             }
-            body.extend_from_slice(&abi::family::UNIX.to_le_bytes());
-            body.extend_from_slice(path);
-            body.push(0);
+            [&abi::family::UNIX.to_le_bytes(), path.as_slice(), &[0]].concat()
         }
-    }
+    };
     Ok((header(request::DIAL, id, body.len())?, body))
+}
+
+/// Header and body of a `LISTEN` request.
+///
+/// # Errors
+/// None, as the requests are.
+pub fn listen(id: u64, at: &SocketAddr) -> Result<(Header, Vec<u8>), EncodeError> {
+    let body = tcp(at);
+    Ok((header(request::LISTEN, id, body.len())?, body))
+}
+
+fn tcp(address: &SocketAddr) -> Vec<u8> {
+    let body = |family: u32, scope: u32, address: &[u8], port: u16| {
+        let numbers = [family, u32::from(port), scope].map(u32::to_le_bytes);
+        [numbers.as_flattened(), address].concat()
+    };
+    match address {
+        SocketAddr::V4(at) => body(abi::family::INET, 0, &at.ip().octets(), at.port()),
+        SocketAddr::V6(at) => body(abi::family::INET6, at.scope_id(), &at.ip().octets(), at.port()),
+    }
 }
 
 /// Header and body of a `SIGNAL` request. `scope` is one of [`abi::scope`].
@@ -207,6 +213,7 @@ pub fn stage_name(stage: u32) -> &'static str {
         abi::stage::EXEC => "execute the program",
         abi::stage::OPEN => "open the path",
         abi::stage::DIAL => "connect",
+        abi::stage::LISTEN => "listen",
         abi::stage::FREEZE => "stop every process of the build",
         abi::stage::LOST => "keep the process alive until it had answered",
         _ => "understand the request",

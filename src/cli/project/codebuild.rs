@@ -1,6 +1,6 @@
 //! A project of CodeBuild's, as words that could be typed and what no option says.
 
-use super::{Extras, Reading, bucket, negatable, sentence, text_of};
+use super::{Extras, Reading, bucket, negatable, open, sentence, text_of};
 use crate::cli::error::CliError;
 use crate::cli::run_args::RunArgs;
 use crate::cli::say;
@@ -22,7 +22,7 @@ pub(super) fn read(
     args: &RunArgs,
     extras: &mut Extras,
 ) -> Result<Vec<OsString>, CliError> {
-    let text = text_of(path).map_err(|error| {
+    let text = open(path).and_then(text_of).map_err(|error| {
         CliError::usage(format!("--project-json: cannot read {}: {error}", path.display()))
     })?;
     let mut reading = Reading::new(path, text)?;
@@ -215,6 +215,23 @@ pub(in crate::cli) fn held_back(args: &RunArgs, extras: &Extras) -> Result<Vec<S
     }
     held.extend(s3.iter().map(|bucket| format!("the log ({bucket})")));
     Ok(held)
+}
+
+/// Secondary artifacts that `--upload` leaves where they are, because the project has no primary ones.
+pub(in crate::cli) fn left_behind(
+    args: &RunArgs,
+    extras: &Extras,
+) -> Result<Vec<String>, CliError> {
+    let has_primary = extras.artifacts.as_ref().map(destination).transpose()?.flatten().is_some();
+    if !args.upload || has_primary || args.artifacts.is_some() {
+        return Ok(Vec::new());
+    }
+    let secondary = extras.secondary_artifacts.iter();
+    let named = secondary.filter_map(|artifacts| Some((artifacts.identifier.as_ref()?, artifacts)));
+    let places = named.map(|(id, artifacts)| {
+        Ok(destination(artifacts)?.map(|Destination { store, .. }| format!("{id} ({store})")))
+    });
+    Ok(places.collect::<Result<Vec<_>, CliError>>()?.into_iter().flatten().collect())
 }
 
 /// Where caches are: where it is typed, else where the project says, in AWS only with `--upload`. What is local to

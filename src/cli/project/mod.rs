@@ -9,9 +9,10 @@
 //! for each state of the file (docs/adr/0037).
 
 mod codebuild;
+mod named;
 mod trust;
 
-pub(super) use codebuild::{artifacts, cache, held_back, logs};
+pub(super) use codebuild::{artifacts, cache, held_back, left_behind, logs};
 
 use trust::Need;
 
@@ -27,9 +28,10 @@ use runner_cloud::s3::Location;
 use runner_core::project::{self, ProjectArtifacts, ProjectCache, ProjectVariable};
 use runner_core::spec::yaml::{Node, Value};
 use runner_core::spec::{Code, Diagnostic, Span};
+use runner_host::beneath::Dir;
 use runner_host::stdio::tell;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,8 @@ struct Setting {
     word: OsString,
     /// What it takes to have effect.
     need: Need,
+    /// A file that it names, which is trusted as it is.
+    file: Option<PathBuf>,
     span: Span,
 }
 
@@ -168,7 +172,13 @@ fn find(args: &RunArgs) -> Result<Option<Reading>, CliError> {
         None => args.source.clone(),
     };
     let path = dir.join(NAME);
-    match text_of(&path) {
+    // Links lead no further than its directory: what is wrong with a file is shown with its lines.
+    let above = if dir.as_os_str().is_empty() { Path::new(".") } else { &dir };
+    let text = Dir::top(above).and_then(|dir| text_of(dir.file_through_links(NAME)?));
+    match text {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Err(CliError::usage(
+            format!("{} is a link that leads out of its directory", path.display()),
+        )),
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
@@ -179,10 +189,14 @@ fn find(args: &RunArgs) -> Result<Option<Reading>, CliError> {
     }
 }
 
-/// Reads a file as a hostile one: no FIFO, and no more than there can be.
-fn text_of(path: &Path) -> io::Result<String> {
+/// Opens a file that could be anything, also a FIFO, without waiting for anybody.
+fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+/// Reads a file as a hostile one: no FIFO, and no more than there can be.
+fn text_of(file: File) -> io::Result<String> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a file"));
@@ -329,7 +343,7 @@ impl Reading {
             let reason = format!("writes to {} with your AWS credentials", reach.join(" and "));
             // There is no option for it; the words are those of none.
             let (key, word) = ("logs".to_owned(), OsString::new());
-            self.settings.push(Setting { key, word, need: Need::Trust(reason), span });
+            self.settings.push(Setting { key, word, need: Need::Trust(reason), file: None, span });
         }
     }
 
@@ -346,7 +360,8 @@ impl Reading {
             return;
         }
         let need = trust::need(field, value, &self.dir);
-        self.settings.push(Setting { key: name.to_owned(), word: word.into(), need, span });
+        let file = named::file(field, value, &need);
+        self.settings.push(Setting { key: name.to_owned(), word: word.into(), need, file, span });
     }
 }
 

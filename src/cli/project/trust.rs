@@ -1,6 +1,7 @@
 //! What a project file may say without being asked for, and the memory of what its user has allowed.
 
 use super::Reading;
+use super::named::{self, Files};
 use crate::cli::error::CliError;
 use crate::cli::home;
 use crate::cli::reach::{Field, Reach, plain};
@@ -10,6 +11,7 @@ use runner_engine::image::Image;
 use runner_folder::state::Home;
 use runner_host::private::write_durably;
 use runner_host::users;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -101,8 +103,36 @@ fn real_beginning(path: &Path) -> Option<(PathBuf, PathBuf)> {
     Some((std::fs::canonicalize(there).ok()?, rest))
 }
 
-/// Files as their user has allowed them, by their paths.
-type Trusted = BTreeMap<String, String>;
+/// Project files as their user has allowed them, by their paths.
+type Trusted = BTreeMap<String, Allowed>;
+
+/// A project file that was allowed.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Allowed {
+    /// One that names no files, or was allowed by a version that did not look at them.
+    Text(String),
+    With {
+        text: String,
+        files: Files,
+    },
+}
+
+impl Allowed {
+    fn new(text: String, files: Files) -> Self {
+        if files.is_empty() { Allowed::Text(text) } else { Allowed::With { text, files } }
+    }
+
+    /// Files that have changed since; `None` where the text is another one.
+    fn changed(&self, now: &Allowed) -> Option<Vec<String>> {
+        let parts = |allowed: &Allowed| match allowed {
+            Allowed::Text(text) => (text.clone(), Files::new()),
+            Allowed::With { text, files } => (text.clone(), files.clone()),
+        };
+        let ((text, files), (text_now, files_now)) = (parts(self), parts(now));
+        (text == text_now).then(|| named::changed(&files, &files_now))
+    }
+}
 
 /// Whether the file is trusted: by an earlier word of the user, which counts until it changes, or by
 /// `--trust-project`, which is remembered. What needs that and has it not is refused.
@@ -121,14 +151,16 @@ pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> 
     };
     let path = std::fs::canonicalize(&reading.dir).map_err(failed)?.join(super::NAME);
     let path = path.display().to_string();
-    let is_known = trusted.get(&path) == Some(&reading.text);
+    let now = Allowed::new(reading.text.clone(), named::files(&reading.settings));
+    let changed = trusted.get(&path).and_then(|allowed| allowed.changed(&now));
+    let is_known = changed.as_ref().is_some_and(Vec::is_empty);
     let places = Places::look(reading, &home);
     if !is_known && says_so {
-        trusted.insert(path, reading.text.clone());
+        trusted.insert(path, now);
         let text = serde_json::to_vec(&trusted).unwrap_or_default();
         write_durably(&store, &text).and_then(|()| users::give(&store)).map_err(failed)?;
     } else if !is_known {
-        refuse(reading, &places)?;
+        refuse(reading, &places, &changed.unwrap_or_default())?;
     }
     for place in places.missing {
         home.note_place(&place).map_err(failed)?;
@@ -161,7 +193,8 @@ impl Places {
     }
 }
 
-fn refuse(reading: &Reading, places: &Places) -> Result<(), CliError> {
+/// `changed`: files that a known text names and that are no longer as they were.
+fn refuse(reading: &Reading, places: &Places, changed: &[String]) -> Result<(), CliError> {
     let mut message = format!("{} asks for more than a build has by itself:", reading.shown);
     let mut asks = false;
     for setting in &reading.settings {
@@ -182,9 +215,12 @@ fn refuse(reading: &Reading, places: &Places) -> Result<(), CliError> {
     if !asks {
         return Ok(());
     }
+    for path in changed {
+        message.push_str(&format!("\n  {path} has changed since that was trusted"));
+    }
     Err(CliError::usage(message).hint(
-        "if that is as it should be: --trust-project, which is remembered until the file changes; or give \
-         these on the command line",
+        "if that is as it should be: --trust-project, which is remembered until the file, or one that it names, \
+         changes; or give these on the command line",
     ))
 }
 

@@ -59,6 +59,7 @@ fn for_failure(
         output: &output,
         status,
         is_host: spec.image == Image::Host,
+        is_codebuild: spec.image.to_string().contains("codebuild/"),
         is_privileged: spec.privileged,
         is_closed: spec.network == Network::None,
         has_credentials: world.gives_credentials,

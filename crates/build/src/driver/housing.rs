@@ -165,10 +165,16 @@ impl Housing {
         let (engine, services) = (Arc::clone(&self.world.engine), self.world.services.clone());
         // In a task of its own: what goes wrong in there must not be the last one hears of it.
         let start = async move {
-            if let Some(services) = services {
-                services.start().await?;
+            let Some(services) = services else { return engine.start(spec).await };
+            services.start().await?;
+            let container = engine.start(spec).await?;
+            match services.open(&*container).await {
+                Ok(()) => Ok(container),
+                Err(error) => {
+                    container.stop().await;
+                    Err(error)
+                }
             }
-            engine.start(spec).await
         };
         let started = match tokio::spawn(start).await {
             Ok(started) => started,

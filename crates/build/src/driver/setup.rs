@@ -10,6 +10,7 @@ use super::runtimes;
 use super::shell::{Shell, ShellError, fault};
 use super::upload;
 use super::world::World;
+use runner_core::event::Notice;
 use runner_core::machine::{Fetched, FoundCache, Input, Preparation, SetupError, Wanted};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_core::runtimes::CATALOG;
@@ -17,7 +18,7 @@ use runner_engine::{Container, OpenMode};
 use runner_outputs::cache::Caching;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
@@ -62,7 +63,16 @@ impl Setup {
                 self.restore_cache(&container).await;
                 Input::CacheRestored
             }
-            Preparation::ReadCatalog => Input::CatalogRead(catalog(&*container).await),
+            Preparation::ReadCatalog => {
+                let read = catalog(&*container).await;
+                if let Err(error) = &read {
+                    let text = format!(
+                        "the image's catalog of runtimes, {CATALOG}, cannot be read: {error}"
+                    );
+                    self.inbox.send(Input::Notice(Notice::warning(text))).await;
+                }
+                Input::CatalogRead(read.ok().flatten())
+            }
             Preparation::FindRuntimes { names, variables } => {
                 Input::RuntimesFound(runtimes::find(&*container, names, &variables).await)
             }
@@ -148,9 +158,16 @@ impl Setup {
 }
 
 /// The image's catalog of runtimes, where it has one.
-async fn catalog(container: &dyn Container) -> Option<String> {
-    let fd = container.open(Path::new(CATALOG), OpenMode::Read).await.ok()?;
+async fn catalog(container: &dyn Container) -> io::Result<Option<String>> {
+    let fd = match container.open(Path::new(CATALOG), OpenMode::Read).await {
+        Ok(fd) => fd,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut bytes = Vec::new();
-    File::from(fd).take(MAX_CATALOG).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    File::from(fd).take(MAX_CATALOG + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_CATALOG {
+        return Err(io::Error::other(format!("it is larger than {MAX_CATALOG} bytes")));
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -1,9 +1,10 @@
 //! Containers beside the build: a database, a queue. `--service NAME=IMAGE[:PORT]`.
 //!
 //! Each is a container of ours with a network of its own, in which nothing but its loopback is. The runner listens for it
-//! at an address of this machine's loopback that no other build has, and carries what connects there inside (`relay`);
-//! the build knows that address by the service's name. They are started before the build's container and end after it;
-//! what they write is kept in the build's folder, masked (`log`).
+//! at an address of the loopback that no other build has, and carries what connects there inside (`relay`); the build
+//! knows that address by the service's name. The loopback is this machine's, or that of the build's own network, where it
+//! has one. They are started before the build's container and end after it; what they write is kept in the build's
+//! folder, masked (`log`).
 
 mod log;
 mod relay;
@@ -20,25 +21,30 @@ use runner_engine::image::{Config, Image};
 use runner_engine::leftover::{Folder, Leavings};
 use runner_engine::unseen::Unseen;
 use runner_engine::{
-    Container, ContainerSpec, Ends, Engine, EngineError, ExecError, ExecSpec, Fut, Ids, Network,
-    Parts, Process, SERVICES, Stdio, users,
+    Container, ContainerSpec, Ends, Engine, EngineError, ExecError, ExecSpec, Fut, Network, Parts,
+    Process, SERVICES, Stdio, users,
 };
-use runner_host::private::make_private;
+use runner_host::private::{make_private, remove_tree};
+use runner_sandbox::{GroupPlan, Limits};
 use runner_wire::init::{Exit, Listener};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// How long a service may take until its port answers.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is asked: soon at first, then now and then.
 const FIRST: Duration = Duration::from_millis(20);
 const LATER: Duration = Duration::from_millis(250);
+/// Where what its container is given lies, below the service's folder.
+const READONLY: &str = "readonly";
 /// How long its end may take.
 const ENDING: Duration = Duration::from_secs(10);
 
@@ -63,6 +69,11 @@ pub(super) struct Surroundings {
     pub(super) unseen: Unseen,
     pub(super) secrets: SharedSecrets,
     pub(super) inbox: Inbox,
+    /// What the build reaches.
+    pub(super) network: Network,
+    pub(super) limits: Limits,
+    /// The groups of each, in their order, as they were noted.
+    pub(super) groups: Vec<Option<GroupPlan>>,
 }
 
 /// The services of a build.
@@ -78,17 +89,21 @@ struct Place {
     service: Service,
     address: Ipv4Addr,
     engine: Arc<dyn Engine>,
-    folder: Folder,
     /// Of the build's folder.
     dir: PathBuf,
     layers: Vec<PathBuf>,
+    groups: Option<GroupPlan>,
 }
 
 /// One that answers.
 struct Up {
     container: Arc<dyn Container>,
-    /// Carries connections, and tells of its end.
+    /// The address at which the build finds it.
+    at: SocketAddr,
+    /// Carry connections, and tell of its end.
     tasks: JoinSet<()>,
+    /// The one that carries connections from the build as it is now.
+    way: Option<AbortHandle>,
 }
 
 /// Where a service's files are, below the build's folder.
@@ -99,7 +114,48 @@ pub(super) fn dir(build: &Path, name: &str) -> PathBuf {
 /// Where what a service writes may be kept: found again by whoever sweeps.
 pub(super) fn layers(build: &Path, uuid: &str, name: &str) -> Vec<PathBuf> {
     let folder = Folder::of(&dir(build, name));
-    SERVICES.traits().layers(&folder, &format!("{uuid}-{name}"))
+    SERVICES.traits().layers(&folder, &container_name(uuid, name))
+}
+
+/// Its name among containers of this build.
+fn container_name(build: &str, name: &str) -> String {
+    format!("{build}-{name}")
+}
+
+/// The groups that services are to have: the build's limits hold for each by itself.
+pub(super) fn groups(
+    services: &[Service],
+    uuid: &str,
+    limits: Limits,
+) -> io::Result<Vec<Option<GroupPlan>>> {
+    let named = services.iter().map(|service| container_name(uuid, &service.name));
+    named.map(|name| SERVICES.traits().groups(&name, limits, false)).collect()
+}
+
+/// Removes what a service has left but its log. Goes on after a failure; the first one is returned.
+pub(super) fn clear(build: &Path, service: &str, leavings: &Leavings) -> io::Result<()> {
+    let dir = dir(build, service);
+    [Folder::of(&dir).clear(leavings), remove_tree(&dir.join(READONLY))].into_iter().collect()
+}
+
+/// The same of every service that a killed runner's build has a folder for, once it has ended.
+pub(super) fn clear_all(build: &Path) -> io::Result<()> {
+    let names = match fs::read_dir(build.join("services")) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // Layers stand in the build's own notes, wherever they are.
+    let none = Leavings { layers: Vec::new(), groups: Vec::new() };
+    let clear_one = |entry: io::Result<fs::DirEntry>| match entry?.file_name().into_string() {
+        Ok(name) => {
+            Folder::of(&dir(build, &name)).end_container(&name)?;
+            clear(build, &name, &none)
+        }
+        // No name of a service.
+        Err(_) => Ok(()),
+    };
+    names.map(clear_one).collect::<Vec<_>>().into_iter().collect()
 }
 
 impl Services {
@@ -115,9 +171,9 @@ impl Services {
             Place {
                 service: service.clone(),
                 address: address(&surroundings.build, number),
-                engine: SERVICES.engine(parts(folder.clone())),
+                engine: SERVICES.engine(parts(folder)),
                 layers: layers(&surroundings.folder, &uuid, &service.name),
-                folder,
+                groups: surroundings.groups.get(number).cloned().flatten(),
                 dir,
             }
         };
@@ -136,7 +192,7 @@ impl Services {
             // They are still being started.
             self.give_up();
         }
-        for Up { container, mut tasks } in self.up.lock().await.take().unwrap_or_default() {
+        for Up { container, mut tasks, .. } in self.up.lock().await.take().unwrap_or_default() {
             tasks.abort_all();
             if tokio::time::timeout(ENDING, container.stop()).await.is_err() {
                 drop(container.kill());
@@ -144,7 +200,7 @@ impl Services {
         }
         for place in &self.wanted {
             let leavings = Leavings { layers: place.layers.clone(), groups: Vec::new() };
-            if let Err(error) = place.folder.clear(&leavings) {
+            if let Err(error) = clear(&self.surroundings.folder, &place.service.name, &leavings) {
                 tracing::debug!(%error, "what a service wrote is left");
             }
         }
@@ -152,13 +208,8 @@ impl Services {
 
     async fn start_one(&self, place: &Place) -> Result<Up, EngineError> {
         let Service { name, image, .. } = &place.service;
-        let failed = |why: String, hint: Option<String>| EngineError {
-            code: StatusCode::InternalServiceError,
-            message: format!("service {name} ({image}): {why}"),
-            hint,
-            is_incapable: false,
-        };
-        let readonly = place.dir.join("readonly");
+        let failed = |why: String, hint: Option<String>| failure(&place.service, &why, hint);
+        let readonly = place.dir.join(READONLY);
         make_private(&readonly).map_err(|error| failed(error.to_string(), None))?;
         let started = place.engine.start(self.container_spec(place, readonly)).await;
         let container = started.map_err(|error| failed(error.message, error.hint))?;
@@ -187,27 +238,45 @@ impl Services {
             );
             return Err(failed(format!("{why}{words}"), Some(hint)));
         }
-        let mut tasks = JoinSet::new();
-        let listening = SocketAddr::from((place.address, port));
-        relay::start(&mut tasks, Arc::clone(&container), listening).await.map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::PermissionDenied => {
-                    "without root a port below 1024 needs sysctl net.ipv4.ip_unprivileged_port_start, \
-                     or an image that listens at another port"
-                }
-                _ => "something on this machine listens there on all addresses; or take another port",
-            };
-            failed(format!("cannot listen at {listening}: {error}"), Some(hint.to_owned()))
-        })?;
+        let at = SocketAddr::from((place.address, port));
+        let mut up = Up { container, at, tasks: JoinSet::new(), way: None };
+        if self.surroundings.network == Network::Host {
+            self.lead(&mut up, None).await.map_err(|error| failed(error.0, error.1))?;
+        }
         let text = format!("service {name}: {image} at {name}:{port}");
         self.surroundings.inbox.send(Input::Notice(Notice::note(text))).await;
         let (inbox, name) = (self.surroundings.inbox.clone(), name.clone());
-        tasks.spawn(async move {
+        up.tasks.spawn(async move {
             let how = ended(exit.await.ok());
             let text = format!("service {name} has ended by itself: {how}");
             inbox.send(Input::Notice(Notice::warning(text))).await;
         });
-        Ok(Up { container, tasks })
+        Ok(up)
+    }
+
+    /// Carries to a service what connects to its address, in this machine's network or in a build's.
+    async fn lead(
+        &self,
+        up: &mut Up,
+        build: Option<&dyn Container>,
+    ) -> Result<(), (String, Option<String>)> {
+        let listener = relay::listen(up.at, build).await.map_err(|error| {
+            let hint = match error.kind() {
+                _ if build.is_some() => None,
+                io::ErrorKind::PermissionDenied => Some(
+                    "without root a port below 1024 needs --network pasta or none, which are networks of \
+                     the build's own, or an image that listens at another port",
+                ),
+                _ => Some("something on this machine listens there on all addresses: --network pasta gives \
+                           the build a network of its own"),
+            };
+            (format!("cannot listen at {}: {error}", up.at), hint.map(str::to_owned))
+        })?;
+        let way = relay::start(&mut up.tasks, Arc::clone(&up.container), listener, up.at.port());
+        if let Some(before) = up.way.replace(way) {
+            before.abort();
+        }
+        Ok(())
     }
 
     fn container_spec(&self, place: &Place, readonly: PathBuf) -> ContainerSpec {
@@ -220,8 +289,8 @@ impl Services {
             cached: None,
             layers: place.layers.clone(),
             unseen: self.surroundings.unseen.clone(),
-            limits: runner_sandbox::Limits::default(),
-            groups: None,
+            limits: self.surroundings.limits,
+            groups: place.groups.clone(),
             network: Network::None,
             hosts: Vec::new(),
             loopback_port: None,
@@ -250,9 +319,33 @@ impl Beside for Services {
         })
     }
 
+    fn open<'b>(&'b self, build: &'b dyn Container) -> Fut<'b, Result<(), EngineError>> {
+        Box::pin(async move {
+            if self.surroundings.network == Network::Host {
+                return Ok(());
+            }
+            for (place, up) in self.wanted.iter().zip(self.up.lock().await.iter_mut().flatten()) {
+                self.lead(up, Some(build))
+                    .await
+                    .map_err(|(why, hint)| failure(&place.service, &why, hint))?;
+            }
+            Ok(())
+        })
+    }
+
     fn give_up(&self) {
         self.wanted.iter().for_each(|place| place.engine.give_up());
         self.given_up.notify_one();
+    }
+}
+
+/// Why a service is not to be had.
+fn failure(service: &Service, why: &str, hint: Option<String>) -> EngineError {
+    EngineError {
+        code: StatusCode::InternalServiceError,
+        message: format!("service {} ({}): {why}", service.name, service.image),
+        hint,
+        is_incapable: false,
     }
 }
 
@@ -278,12 +371,9 @@ async fn program(
     if argv.is_empty() {
         return Err("its image does not say which program to run (ENTRYPOINT or CMD)".to_owned());
     }
-    let name = config.user.split(':').next().filter(|name| !name.is_empty()).unwrap_or("root");
-    let user = users::resolve(container, name).await;
-    let user: Ids = user.ok_or_else(|| format!("its image has no user `{name}`"))?;
-    let home = if user.uid == 0 { "/root" } else { "/" };
+    let user = users::of_image(container, &config.user).await?;
     let mut variables = BTreeMap::from([
-        ("HOME".to_owned(), home.to_owned()),
+        ("HOME".to_owned(), user.home),
         ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
     ]);
     variables.extend(config.env.iter().chain(more).cloned());
@@ -294,7 +384,7 @@ async fn program(
         env: variables.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
         cwd: cwd.as_bytes().to_vec(),
         cwd_or_root: true,
-        user,
+        user: user.ids,
         stdio: Stdio::Merged,
         toolbox: false,
         // A container of its own: nothing in it is a command of the build.

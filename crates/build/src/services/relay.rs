@@ -9,20 +9,31 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// Most connections of a service at once, each of two descriptors of the runner. Others wait in the kernel's queue.
 const MOST: usize = 256;
 /// How long no connection is taken when one could not be.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens at an address of this machine for the same port in the container.
-pub(super) async fn start(
+/// Listens at an address: of this machine, or of a build's network.
+pub(super) async fn listen(
+    at: SocketAddr,
+    build: Option<&dyn Container>,
+) -> io::Result<TcpListener> {
+    let Some(build) = build else { return TcpListener::bind(at).await };
+    let listener = std::net::TcpListener::from(build.listen(at).await?);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Carries what connects there to a port of the container.
+pub(super) fn start(
     tasks: &mut JoinSet<()>,
     container: Arc<dyn Container>,
-    at: SocketAddr,
-) -> io::Result<()> {
-    let listener = TcpListener::bind(at).await?;
+    listener: TcpListener,
+    port: u16,
+) -> AbortHandle {
     tasks.spawn(async move {
         // They end with it.
         let mut connections = JoinSet::new();
@@ -36,7 +47,7 @@ pub(super) async fn start(
                     };
                     let container = Arc::clone(&container);
                     connections.spawn(async move {
-                        if let Err(error) = carry(&*container, client, at.port()).await {
+                        if let Err(error) = carry(&*container, client, port).await {
                             tracing::debug!(%error, "a connection to a service");
                         }
                     });
@@ -44,8 +55,7 @@ pub(super) async fn start(
                 Some(_) = connections.join_next() => {}
             }
         }
-    });
-    Ok(())
+    })
 }
 
 async fn carry(container: &dyn Container, mut client: TcpStream, port: u16) -> io::Result<()> {

@@ -34,7 +34,8 @@ pub use walk::Item;
 
 use crate::users::{self, Caller};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, Timestamps, openat2,
+    Access, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, Timestamps,
+    openat2,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -220,6 +221,23 @@ impl Dir {
     /// A regular file, to be read.
     pub fn file(&self, path: impl AsRef<[u8]>) -> io::Result<File> {
         regular(self.descend(path.as_ref(), FILE | OFlags::RDONLY, Mode::empty())?)
+    }
+
+    /// A regular file, to be read, through links that stay below: where a source may be arranged as it likes.
+    /// One that leads out is an error of kind `CrossesDevices`.
+    pub fn file_through_links(&self, path: impl AsRef<[u8]>) -> io::Result<File> {
+        let flags = FILE.difference(OFlags::NOFOLLOW) | OFlags::RDONLY;
+        let stays = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let path = path.as_ref();
+        check(path)?;
+        regular(openat2(&self.0, path, flags, Mode::empty(), stays)?)
+    }
+
+    /// Whether names can be made in the directory itself, as far as that can be told without making one.
+    pub fn takes_names(&self) -> io::Result<()> {
+        // Of the descriptor's own directory, which no link stands for.
+        let rights = Access::WRITE_OK | Access::EXEC_OK;
+        Ok(rustix::fs::accessat(&self.0, ".", rights, AtFlags::EACCESS)?)
     }
 
     /// All of a regular file that has no more than so many bytes.

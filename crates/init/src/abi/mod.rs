@@ -103,9 +103,11 @@ pub mod request {
     pub const FREEZE: u32 = 8;
     /// Let it go on. No body.
     pub const THAW: u32 = 9;
+    /// Listen in the container's network. Body: as of `DIAL`, for TCP.
+    pub const LISTEN: u32 = 10;
 }
 
-/// How a `DIAL` request names what it connects to.
+/// How a `DIAL` request names what it connects to, and a `LISTEN` request where it listens.
 pub mod family {
     /// TCP over IPv4: 4 bytes of address.
     pub const INET: u32 = 2;
@@ -125,7 +127,7 @@ pub mod reply {
     pub const EXITED: u32 = 3;
     /// The job came to nothing: `a` is a [`super::stage`], `b` the errno.
     pub const FAILED: u32 = 4;
-    /// The path is open, or the connection made; its descriptor comes along.
+    /// The path is open, the connection made, or the port listened at; the descriptor comes along.
     pub const OPENED: u32 = 5;
     /// After `KILL_ALL`: no process is left but PID 1.
     pub const ALL_GONE: u32 = 6;
@@ -159,6 +161,8 @@ pub mod stage {
     pub const DIAL: u32 = 10;
     /// The build's processes could not all be stopped.
     pub const FREEZE: u32 = 11;
+    /// The address could not be listened at.
+    pub const LISTEN: u32 = 12;
 }
 
 /// Bits of [`ExecHead::flags`].

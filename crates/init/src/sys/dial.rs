@@ -1,4 +1,4 @@
-//! Connections to what listens: addresses as the kernel lays them out.
+//! Connections to what listens, and listening: addresses as the kernel lays them out.
 //!
 //! A part of `sys`, made for `dial`.
 
@@ -90,6 +90,19 @@ pub(crate) fn connect(address: &Address) -> Result<Fd> {
     let at = address.bytes.as_ptr() as usize;
     // SAFETY: the address is valid for its length while the call runs.
     checked(unsafe { syscall(nr::CONNECT, [socket.arg(), at, address.length, 0, 0, 0]) })?;
+    Ok(socket)
+}
+
+/// Listens at an address, which must be free.
+pub(crate) fn listen(address: &Address) -> Result<Fd> {
+    const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
+    const BACKLOG: usize = 128;
+    let family = usize::from(address.family());
+    let socket = Fd(plain(nr::SOCKET, [family, SOCK_STREAM_CLOEXEC, 0, 0, 0, 0])? as i32);
+    let (at, length) = address.raw();
+    // SAFETY: the address is valid for its length while the call runs.
+    checked(unsafe { syscall(nr::BIND, [socket.arg(), at, length, 0, 0, 0]) })?;
+    plain(nr::LISTEN, [socket.arg(), BACKLOG, 0, 0, 0, 0])?;
     Ok(socket)
 }
 

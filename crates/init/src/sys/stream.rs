@@ -2,7 +2,7 @@
 //!
 //! A part of `sys`.
 
-use super::dial::{Address, UNIX_PATH_MAX};
+use super::dial::{self, Address, UNIX_PATH_MAX};
 use super::{
     Errno, Fd, IoVec, MSG_DONTWAIT, MSG_NOSIGNAL, MsgHdr, O_CLOEXEC, O_NONBLOCK, POLLIN, PollFd,
     RIGHTS_HEAD, Result, RightsMsg, SCM_RIGHTS, SOL_SOCKET, checked, plain,
@@ -14,16 +14,7 @@ const F_SETFL: usize = 4;
 
 /// Listens at a path, which must be free.
 pub(crate) fn listen(path: &[u8]) -> Result<Fd> {
-    const AF_UNIX: usize = 1;
-    const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
-    const BACKLOG: usize = 128;
-    let address = Address::unix(path).ok_or(Errno::NAMETOOLONG)?;
-    let socket = Fd(plain(nr::SOCKET, [AF_UNIX, SOCK_STREAM_CLOEXEC, 0, 0, 0, 0])? as i32);
-    let (at, length) = address.raw();
-    // SAFETY: the address is valid for its length while the call runs.
-    checked(unsafe { syscall(nr::BIND, [socket.arg(), at, length, 0, 0, 0]) })?;
-    plain(nr::LISTEN, [socket.arg(), BACKLOG, 0, 0, 0, 0])?;
-    Ok(socket)
+    dial::listen(&Address::unix(path).ok_or(Errno::NAMETOOLONG)?)
 }
 
 /// Takes the name of a listener away; connections stay.

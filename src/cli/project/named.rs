@@ -1,0 +1,87 @@
+//! Files that a project file names: they are trusted as they are, as its own text is.
+//!
+//! Used by `trust`. A script in the place of a program, variables, secrets and certificates may come with the source as
+//! the project file does, and change with it.
+
+use super::trust::Need;
+use super::{Setting, open};
+use crate::cli::reach::{Field, PathIn};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// How much of a file is read at once.
+const PIECE: usize = 64 << 10;
+
+/// Files by their paths, with what is in them.
+pub(super) type Files = BTreeMap<String, String>;
+
+/// The file that an option's value names, where it needs trust. Images and directories are none.
+pub(super) fn file(field: &Field, value: Option<&str>, need: &Need) -> Option<PathBuf> {
+    let names_one = matches!(field.path, PathIn::Whole | PathIn::AfterEquals | PathIn::BeforeColon);
+    let path = field.path(value?)?;
+    (names_one && matches!(need, Need::Trust(_))).then(|| path.to_path_buf())
+}
+
+/// What is in the files that settings name.
+pub(super) fn files<'s>(settings: impl IntoIterator<Item = &'s Setting>) -> Files {
+    let named = settings.into_iter().filter_map(|setting| setting.file.as_ref());
+    named.map(|path| (path.display().to_string(), contents(path))).collect()
+}
+
+/// Those that are not as they were.
+pub(super) fn changed(before: &Files, now: &Files) -> Vec<String> {
+    now.iter()
+        .filter(|(path, is)| before.get(*path) != Some(is))
+        .map(|(path, _)| path.clone())
+        .collect()
+}
+
+/// By which what is in a file is known again. What is no file that can be read is known by that.
+fn contents(path: &Path) -> String {
+    match digest(path) {
+        Ok(Some(digest)) => digest,
+        Ok(None) => "no file".to_owned(),
+        Err(error) => error.kind().to_string(),
+    }
+}
+
+fn digest(path: &Path) -> io::Result<Option<String>> {
+    let mut file = open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            count => hash.update(&piece[..count]),
+        }
+    }
+    Ok(Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_is_known_by_what_is_in_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a");
+        let now = || Files::from([("a".to_owned(), contents(&path))]);
+        let missing = now();
+        fs::write(&path, "one").expect("written");
+        let one = now();
+        assert_eq!(changed(&missing, &one), ["a"]);
+        fs::write(&path, "two").expect("written");
+        assert_eq!(changed(&one, &now()), ["a"]);
+        fs::write(&path, "one").expect("written");
+        assert_eq!(changed(&one, &now()), Vec::<String>::new());
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        assert_eq!(contents(&path), "no file");
+    }
+}
