@@ -47,7 +47,7 @@ pub fn attach(
         .try_into()
         .map_err(|_| lost(io::Error::other("the program's terminal did not come along")))?;
     let mode = RawMode::raw().map_err(lost)?;
-    let mut shown = Shown::new(&program);
+    let mut shown = OutputView::new(&program);
     let mut typed = Typed::new(&program);
     let mut keys = vec![0; 4096];
     let mut told = None;
@@ -150,16 +150,16 @@ fn decide(client: &Client, decision: Decision) -> String {
 }
 
 /// What the program writes, on its way to this program's own terminal.
-struct Shown<'a> {
+struct OutputView<'a> {
     from: &'a OwnedFd,
     buffer: Vec<u8>,
     /// Nothing more can come.
     is_over: bool,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> OutputView<'a> {
     fn new(from: &'a OwnedFd) -> Self {
-        Shown { from, buffer: vec![0; CHUNK], is_over: false }
+        OutputView { from, buffer: vec![0; CHUNK], is_over: false }
     }
 
     /// A line of this program's own, on the terminal in its raw mode.

@@ -39,7 +39,7 @@ pub fn exec(
         // Larger pipes are fewer changes between processes; without them it works as well.
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
     }
-    let mut input = Input::new(stdin).map_err(lost)?;
+    let mut input = InputPump::new(stdin).map_err(lost)?;
     let mut outputs = [Copy::new(stdout, Output::Out), Copy::new(stderr, Output::Error)];
     loop {
         let mut ready = vec![
@@ -173,7 +173,7 @@ impl Copy {
 }
 
 /// This program's input on its way to the program in the build.
-struct Input {
+struct InputPump {
     to: Option<OwnedFd>,
     buffer: Vec<u8>,
     /// What of the buffer has been read, and not been written yet.
@@ -181,10 +181,10 @@ struct Input {
     is_over: bool,
 }
 
-impl Input {
+impl InputPump {
     fn new(to: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&to, true)?;
-        Ok(Input { to: Some(to), buffer: vec![0; CHUNK], pending: 0..0, is_over: false })
+        Ok(InputPump { to: Some(to), buffer: vec![0; CHUNK], pending: 0..0, is_over: false })
     }
 
     fn poll_fd<'a>(&'a self, stdin: &'a io::Stdin) -> Option<PollFd<'a>> {

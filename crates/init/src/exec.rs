@@ -18,7 +18,7 @@ pub(crate) enum Stdio<'a> {
 }
 
 /// What failed, and why.
-struct Failure(u32, Errno);
+struct ExecFailure(u32, Errno);
 
 /// Becomes the program that `request` names.
 pub(crate) fn program(
@@ -28,7 +28,7 @@ pub(crate) fn program(
     toolbox: Option<&Fd>,
     report: &Fd,
 ) -> ! {
-    let Failure(stage, errno) = become_program(request, pointers, stdio, toolbox);
+    let ExecFailure(stage, errno) = become_program(request, pointers, stdio, toolbox);
     tell(report, stage, errno)
 }
 
@@ -37,9 +37,9 @@ fn become_program(
     pointers: &mut Pages,
     stdio: &Stdio<'_>,
     toolbox: Option<&Fd>,
-) -> Failure {
+) -> ExecFailure {
     match prepare(request, stdio, toolbox) {
-        Ok(()) => Failure(
+        Ok(()) => ExecFailure(
             stage::EXEC,
             execute(request, pointers.words_mut()).err().unwrap_or(Errno::INVAL),
         ),
@@ -51,8 +51,8 @@ fn prepare(
     request: &ExecRequest<'_>,
     stdio: &Stdio<'_>,
     toolbox: Option<&Fd>,
-) -> Result<(), Failure> {
-    let at = |stage| move |errno| Failure(stage, errno);
+) -> Result<(), ExecFailure> {
+    let at = |stage| move |errno| ExecFailure(stage, errno);
     sys::unblock_signals();
     sys::new_session().map_err(at(stage::STDIO))?;
     let keeps_user = request.head.flags & flags::KEEP_USER != 0;

@@ -134,7 +134,7 @@ pub(crate) fn run(is_reaper: bool) -> ! {
 
 impl Pid1 {
     fn serve(&mut self, deaths: &Fd) -> ! {
-        let mut incoming = Incoming::new();
+        let mut incoming = IncomingRequest::new();
         let mut more_deaths = false;
         loop {
             // A runner that is stopped reads no replies. Then no request is taken either, so that
@@ -417,7 +417,7 @@ enum Next {
 }
 
 /// A request on its way in.
-struct Incoming {
+struct IncomingRequest {
     head: [u8; HEADER_LEN],
     head_got: usize,
     fds: [Option<Fd>; MAX_FDS],
@@ -425,9 +425,9 @@ struct Incoming {
     body_got: usize,
 }
 
-impl Incoming {
+impl IncomingRequest {
     fn new() -> Self {
-        Incoming {
+        IncomingRequest {
             head: [0; HEADER_LEN],
             head_got: 0,
             fds: [None, None, None],

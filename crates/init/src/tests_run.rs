@@ -48,7 +48,7 @@ impl Strategy {
 
 /// The program.
 pub(crate) fn run(name: &'static [u8], mut arguments: Strings, environment: &Strings) -> i32 {
-    let mut asked = Asked { command: None, search: None, strategy: c"equal-distribution" };
+    let mut asked = Arguments { command: None, search: None, strategy: c"equal-distribution" };
     while let Some(argument) = arguments.next() {
         match argument {
             b"--part" => return arguments.next().and_then(Strategy::named).map_or(USAGE, part),
@@ -59,7 +59,7 @@ pub(crate) fn run(name: &'static [u8], mut arguments: Strings, environment: &Str
             return usage();
         }
     }
-    let Asked { command: Some(command), search: Some(search), strategy } = asked else {
+    let Arguments { command: Some(command), search: Some(search), strategy } = asked else {
         return usage();
     };
     let name = c_string(name);
@@ -87,13 +87,13 @@ fn usage() -> i32 {
 }
 
 /// What is asked for.
-struct Asked {
+struct Arguments {
     command: Option<&'static CStr>,
     search: Option<&'static CStr>,
     strategy: &'static CStr,
 }
 
-impl Asked {
+impl Arguments {
     /// Takes an option, its value behind it or behind `=`; whether there is such a one.
     fn take(&mut self, argument: &'static [u8], rest: &mut Strings) -> bool {
         let equals = argument.iter().position(|&byte| byte == b'=');

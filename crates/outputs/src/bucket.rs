@@ -44,11 +44,11 @@ pub(super) struct BucketKeeper {
 
 enum Current {
     Whole(Object, Vec<u8>),
-    Pieces(SyncSender<Piece>),
+    Pieces(SyncSender<BodyPart>),
 }
 
-/// A piece of a file; the file is whole only with [`Piece::End`].
-enum Piece {
+/// A piece of a file; the file is whole only with [`BodyPart::End`].
+enum BodyPart {
     Data(Bytes),
     End,
 }
@@ -65,7 +65,7 @@ impl BucketKeeper {
         sent.map_err(|_| stopped())
     }
 
-    fn piece(&self, piece: Piece) -> Result<(), OutputError> {
+    fn piece(&self, piece: BodyPart) -> Result<(), OutputError> {
         match &self.current {
             Some(Current::Pieces(pieces)) => pieces.send(piece).map_err(|_| stopped()),
             _ => Ok(()),
@@ -103,7 +103,7 @@ impl Keeper for BucketKeeper {
             whole.extend_from_slice(bytes);
             return Ok(());
         }
-        self.piece(Piece::Data(Bytes::copy_from_slice(bytes)))
+        self.piece(BodyPart::Data(Bytes::copy_from_slice(bytes)))
     }
 
     fn hole(&mut self, mut length: u64) -> Result<(), OutputError> {
@@ -112,7 +112,7 @@ impl Keeper for BucketKeeper {
             let now = usize::try_from(length).unwrap_or(PIECE).min(PIECE);
             match &mut self.current {
                 Some(Current::Whole(_, whole)) => whole.extend_from_slice(&ZEROS[..now]),
-                _ => self.piece(Piece::Data(Bytes::from_static(&ZEROS[..now])))?,
+                _ => self.piece(BodyPart::Data(Bytes::from_static(&ZEROS[..now])))?,
             }
             length -= now as u64;
         }
@@ -122,7 +122,7 @@ impl Keeper for BucketKeeper {
     fn end(&mut self) -> Result<(), OutputError> {
         match self.current.take() {
             Some(Current::Whole(object, bytes)) => self.send(object, Body::Whole(bytes.into())),
-            Some(Current::Pieces(pieces)) => pieces.send(Piece::End).map_err(|_| stopped()),
+            Some(Current::Pieces(pieces)) => pieces.send(BodyPart::End).map_err(|_| stopped()),
             None => Ok(()),
         }
     }
@@ -135,7 +135,7 @@ impl Keeper for BucketKeeper {
 
 /// A large file, piece by piece.
 struct Pieces {
-    receiver: Receiver<Piece>,
+    receiver: Receiver<BodyPart>,
     now: Bytes,
     is_over: bool,
 }
@@ -144,8 +144,8 @@ impl Read for Pieces {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.now.is_empty() && !self.is_over {
             match self.receiver.recv() {
-                Ok(Piece::Data(bytes)) => self.now = bytes,
-                Ok(Piece::End) => self.is_over = true,
+                Ok(BodyPart::Data(bytes)) => self.now = bytes,
+                Ok(BodyPart::End) => self.is_over = true,
                 // The reader of the file says why.
                 Err(_) => return Err(io::Error::other("the file was not read to its end")),
             }

@@ -159,12 +159,12 @@ pub(super) struct FolderKeeper {
     /// Where that is, for messages.
     path: PathBuf,
     meter: Meter,
-    open: Option<Open>,
+    open: Option<OpenFile>,
     /// Where equal files are kept once.
     shared: Option<Shared>,
 }
 
-struct Open {
+struct OpenFile {
     file: File,
     name: Vec<u8>,
     facts: Facts,
@@ -206,7 +206,7 @@ impl Keeper for FolderKeeper {
         let made = self.find(&file.name).and_then(|(dir, last)| dir.create(last));
         let made = named(made, "make", &self.path, &file.name)?;
         let (name, facts) = (file.name.clone(), *facts);
-        self.open = Some(Open { file: made, name, facts, length: 0, ends_in_hole: false });
+        self.open = Some(OpenFile { file: made, name, facts, length: 0, ends_in_hole: false });
         Ok(())
     }
 
@@ -237,7 +237,7 @@ impl Keeper for FolderKeeper {
 
     fn end(&mut self) -> Result<(), OutputError> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let Open { file, name, facts, length, ends_in_hole } = open;
+        let OpenFile { file, name, facts, length, ends_in_hole } = open;
         let finish = || -> io::Result<()> {
             if ends_in_hole {
                 file.set_len(length)?;

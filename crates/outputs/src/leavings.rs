@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The files and folders builds leave things in that lie where the build sees them.
 #[derive(Clone, Debug, Default)]
-pub struct LeavingPlaces(Vec<Place>);
+pub struct LeavingPlaces(Vec<LeavingPlace>);
 
 #[derive(Clone, Debug)]
-struct Place {
+struct LeavingPlace {
     /// On this machine.
     path: PathBuf,
     /// As the build sees it; absolute.
@@ -36,7 +36,7 @@ struct Place {
 /// What was there before anything was collected.
 #[derive(Clone, Debug, Default)]
 pub struct Leavings {
-    places: Arc<Vec<(Place, Own)>>,
+    places: Arc<Vec<(LeavingPlace, Own)>>,
     /// Places of which a person has heard.
     told: Arc<Mutex<HashSet<PathBuf>>>,
 }
@@ -64,7 +64,7 @@ impl LeavingPlaces {
                     && inner != Path::new("")
                 {
                     let inside = normal(target.join(inner).as_os_str().as_bytes());
-                    found.push(Place { path: path.clone(), inside, is_live });
+                    found.push(LeavingPlace { path: path.clone(), inside, is_live });
                 }
             }
         }
@@ -85,7 +85,7 @@ impl LeavingPlaces {
     }
 }
 
-impl Place {
+impl LeavingPlace {
     async fn own(&self, container: &dyn Container) -> Result<Own, OutputError> {
         if self.is_live {
             return Ok(Own::new());

@@ -2,7 +2,7 @@
 //!
 //! Fed by the container, which is hostile; makes a [`Tree`].
 
-use super::path::{Ending, Inside};
+use super::path::{Inside, PathEnding};
 use super::tree::Tree;
 use super::{Copied, CopyError, Found, Manner, Remote, is_directory, nonsense, shown, special};
 use runner_engine::files::{Files, FilesError};
@@ -23,23 +23,23 @@ pub(super) fn fetch(
     to: &Path,
     manner: Manner<'_>,
 ) -> Result<Copied, CopyError> {
-    let ending = Ending::of(from);
+    let ending = PathEnding::of(from);
     let inside = Inside::new(from);
-    let follows = manner.follows || ending != Ending::Plain;
+    let follows = manner.follows || ending != PathEnding::Plain;
     let mut remote = Remote::new(files);
     let found = remote.look(&inside, follows)?.ok_or_else(|| missing(&inside))?;
     let is_directory = is_directory(&found.facts);
-    if ending != Ending::Plain && !is_directory {
+    if ending != PathEnding::Plain && !is_directory {
         return Err(CopyError::Remote {
             path: inside.whole().to_vec(),
             source: io::Error::from_raw_os_error(nix::libc::ENOTDIR),
         });
     }
     // A source without a name stands for its contents.
-    let name = inside.name().filter(|_| ending != Ending::Dot);
+    let name = inside.name().filter(|_| ending != PathEnding::Dot);
     let Target { place, name, stream } = target(to, name, is_directory)?;
     let root = open_directory(&place)?;
-    let job = Job {
+    let job = FetchJob {
         tree: Tree::new(root, stream, manner.unfinished),
         manner,
         copied: Copied::default(),
@@ -68,7 +68,7 @@ struct Target {
 #[expect(clippy::disallowed_methods, reason = "what a person typed leads where it leads")]
 fn target(to: &Path, name: Option<&[u8]>, is_directory: bool) -> Result<Target, CopyError> {
     let named = || shown(to.as_os_str().as_bytes());
-    let wants_directory = Ending::of(to.as_os_str().as_bytes()) != Ending::Plain;
+    let wants_directory = PathEnding::of(to.as_os_str().as_bytes()) != PathEnding::Plain;
     match fs::metadata(to) {
         Ok(there) if there.is_dir() => {
             Ok(Target { place: to.to_path_buf(), name: name.map(<[u8]>::to_vec), stream: None })
@@ -121,7 +121,7 @@ fn open_directory(path: &Path) -> Result<Dir, CopyError> {
     })
 }
 
-struct Job<'a> {
+struct FetchJob<'a> {
     tree: Tree<'a>,
     manner: Manner<'a>,
     copied: Copied,
@@ -133,7 +133,7 @@ struct Job<'a> {
     wanted: Option<Vec<u8>>,
 }
 
-impl Job<'_> {
+impl FetchJob<'_> {
     /// A directory with all that is in it.
     fn tree(
         mut self,

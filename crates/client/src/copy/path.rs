@@ -7,7 +7,7 @@
 pub(super) struct Inside(Vec<u8>);
 
 impl Inside {
-    /// Without the slashes and the dot at the end: [`Ending`] has what those say.
+    /// Without the slashes and the dot at the end: [`PathEnding`] has what those say.
     pub(super) fn new(path: &[u8]) -> Self {
         let mut path = path;
         loop {
@@ -56,7 +56,7 @@ impl Inside {
 
 /// What the end of a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum PathEnding {
     Plain,
     /// `DIR/`: a directory, also through a link.
     Slash,
@@ -64,14 +64,14 @@ pub(super) enum Ending {
     Dot,
 }
 
-impl Ending {
+impl PathEnding {
     pub(super) fn of(path: &[u8]) -> Self {
         if path == b"." || path.ends_with(b"/.") {
-            Ending::Dot
+            PathEnding::Dot
         } else if path.ends_with(b"/") {
-            Ending::Slash
+            PathEnding::Slash
         } else {
-            Ending::Plain
+            PathEnding::Plain
         }
     }
 }
@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(Inside::new(b"/a/l").beside(b"../x/").whole(), b"/a/../x");
         assert_eq!(Inside::new(b"/l").beside(b"x").whole(), b"/x");
         assert_eq!(Inside::new(b"l").beside(b"/x").whole(), b"/x");
-        assert_eq!(Ending::of(b"a/."), Ending::Dot);
-        assert_eq!(Ending::of(b"a./"), Ending::Slash);
-        assert_eq!(Ending::of(b"a/.b."), Ending::Plain);
+        assert_eq!(PathEnding::of(b"a/."), PathEnding::Dot);
+        assert_eq!(PathEnding::of(b"a./"), PathEnding::Slash);
+        assert_eq!(PathEnding::of(b"a/.b."), PathEnding::Plain);
     }
 }

@@ -3,7 +3,7 @@
 //! Reads this machine's files with the caller's rights, through no link below what is named; the program in
 //! the container makes them, as its root's.
 
-use super::path::{Ending, Inside};
+use super::path::{Inside, PathEnding};
 use super::{Copied, CopyError, Manner, Remote, is_directory, shown, special};
 use runner_engine::files::{Files, FilesError, Requests};
 use runner_host::beneath::{Dir, described, join};
@@ -30,15 +30,15 @@ pub(super) fn send(
     to: &[u8],
     manner: Manner<'_>,
 ) -> Result<Copied, CopyError> {
-    let ending = Ending::of(from.as_os_str().as_bytes());
-    let follows = manner.follows || ending != Ending::Plain;
+    let ending = PathEnding::of(from.as_os_str().as_bytes());
+    let follows = manner.follows || ending != PathEnding::Plain;
     let looked = if follows { from.metadata() } else { from.symlink_metadata() };
     let is_directory = looked.map_err(CopyError::local(from))?.is_dir();
-    if ending != Ending::Plain && !is_directory {
+    if ending != PathEnding::Plain && !is_directory {
         return Err(CopyError::local(from)(io::ErrorKind::NotADirectory.into()));
     }
     // A source without a name stands for its contents.
-    let name = from.file_name().filter(|_| ending != Ending::Dot).map(OsStr::as_bytes);
+    let name = from.file_name().filter(|_| ending != PathEnding::Dot).map(OsStr::as_bytes);
     let mut remote = Remote::new(files);
     let (root, base) = target(&mut remote, to, name, is_directory)?;
     let Remote { requests, replies } = remote;
@@ -70,7 +70,7 @@ fn target(
     name: Option<&[u8]>,
     source_is_directory: bool,
 ) -> Result<(Vec<u8>, Option<Vec<u8>>), CopyError> {
-    let wants_directory = Ending::of(to) != Ending::Plain;
+    let wants_directory = PathEnding::of(to) != PathEnding::Plain;
     let (path, found) = remote.resolve(Inside::new(to))?;
     match found {
         Some(found) if is_directory(&found.facts) => {
@@ -97,7 +97,7 @@ struct Sender<'a> {
 }
 
 /// What is to be done next.
-enum Step {
+enum SendStep {
     /// Make a directory of the container, and all that is in one of this machine.
     Directory { path: Vec<u8>, to: Vec<u8>, node: Option<Node> },
     /// Give it its mode and time, now that all is in it.
@@ -117,7 +117,11 @@ impl Sender<'_> {
             let dir = Dir::top(from).map_err(CopyError::local(from))?;
             let facts = facts(&dir.facts().map_err(CopyError::local(from))?);
             let node = Some(Node { flags: make::TIMES, facts });
-            return self.tree(requests, &dir, Step::Directory { path: Vec::new(), to: base, node });
+            return self.tree(
+                requests,
+                &dir,
+                SendStep::Directory { path: Vec::new(), to: base, node },
+            );
         }
         let above = match from.parent() {
             Some(above) if !above.as_os_str().is_empty() => above,
@@ -129,7 +133,7 @@ impl Sender<'_> {
             Some((to, node)) => {
                 let (path, node) = (Vec::new(), Some(node));
                 let dir = above.open(name).map_err(CopyError::local(from))?;
-                self.tree(requests, &dir, Step::Directory { path, to, node })
+                self.tree(requests, &dir, SendStep::Directory { path, to, node })
             }
             None => Ok(()),
         }
@@ -155,23 +159,28 @@ impl Sender<'_> {
     fn inside(&mut self, requests: &mut Requests, from: &Path) -> Result<(), CopyError> {
         let dir = Dir::top(from).map_err(CopyError::local(from))?;
         let (path, to) = (Vec::new(), Vec::new());
-        self.tree(requests, &dir, Step::Directory { path, to, node: None })
+        self.tree(requests, &dir, SendStep::Directory { path, to, node: None })
     }
 
-    fn tree(&mut self, requests: &mut Requests, top: &Dir, first: Step) -> Result<(), CopyError> {
+    fn tree(
+        &mut self,
+        requests: &mut Requests,
+        top: &Dir,
+        first: SendStep,
+    ) -> Result<(), CopyError> {
         let mut ahead = vec![first];
         while let Some(step) = ahead.pop() {
             let (path, to, node) = match step {
-                Step::Done { to, node } => {
+                SendStep::Done { to, node } => {
                     pipe(requests.set(&node, &to))?;
                     continue;
                 }
-                Step::Directory { path, to, node } => (path, to, node),
+                SendStep::Directory { path, to, node } => (path, to, node),
             };
             if let Some(node) = node {
                 pipe(requests.make(&node, &to, b""))?;
                 self.copied.entries += 1;
-                ahead.push(Step::Done { to: to.clone(), node });
+                ahead.push(SendStep::Done { to: to.clone(), node });
             }
             let listed = top.open(&path).and_then(|dir| Ok((dir.names()?, dir)));
             let (names, dir) = match listed {
@@ -185,7 +194,7 @@ impl Sender<'_> {
             for name in names {
                 if let Some((to, node)) = self.entry(requests, &dir, &name, join(&to, &name))? {
                     let path = join(&path, &name);
-                    inner.push(Step::Directory { path, to, node: Some(node) });
+                    inner.push(SendStep::Directory { path, to, node: Some(node) });
                 }
             }
             ahead.extend(inner.into_iter().rev());

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 4;
 const MAX_OBJECT: u64 = 5 << 40;
 
 /// Hears of bytes that have arrived.
-pub(super) type Told<'a> = &'a (dyn Fn(u64) + Send + Sync);
+pub(super) type OnProgress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
 impl S3 {
     /// Puts an object. `body` is read to its end on a thread that may block. An error of it, too, leaves
@@ -28,7 +28,7 @@ impl S3 {
         &self,
         object: &Object,
         body: impl Read + Send + 'static,
-        told: Told<'_>,
+        told: OnProgress<'_>,
     ) -> Result<(), S3Error> {
         let mut body = Some(body);
         let first = read_part(&mut body, PART, object).await?;
@@ -48,7 +48,7 @@ impl S3 {
         &self,
         object: &Object,
         body: Bytes,
-        told: Told<'_>,
+        told: OnProgress<'_>,
     ) -> Result<(), S3Error> {
         let length = body.len() as u64;
         self.client
@@ -125,7 +125,7 @@ impl<'s> Upload<'s> {
         &self,
         first: Bytes,
         mut body: Option<R>,
-        told: Told<'_>,
+        told: OnProgress<'_>,
     ) -> Result<Vec<CompletedPart>, S3Error> {
         let mut sending = JoinSet::new();
         let mut parts = Vec::new();

@@ -36,7 +36,7 @@ struct File {
 }
 
 /// What failed, and why.
-struct Failure(u32, Errno);
+struct TakeFailure(u32, Errno);
 
 impl Taker {
     pub(super) fn new() -> Self {
@@ -52,7 +52,7 @@ impl Taker {
     ) {
         self.abandon(places);
         let done = self.make(places, kind, node);
-        if let Err(Failure(stage, errno)) = done {
+        if let Err(TakeFailure(stage, errno)) = done {
             output.failed(stage, errno, node.path);
         }
     }
@@ -62,20 +62,20 @@ impl Taker {
         places: &mut Places,
         kind: u32,
         node: &Node<'_>,
-    ) -> core::result::Result<(), Failure> {
-        let at = |stage| move |errno| Failure(stage, errno);
+    ) -> core::result::Result<(), TakeFailure> {
+        let at = |stage| move |errno| TakeFailure(stage, errno);
         if !self.path.set(node.path) {
-            return Err(Failure(stage::REQUEST, Errno::NAMETOOLONG));
+            return Err(TakeFailure(stage::REQUEST, Errno::NAMETOOLONG));
         }
         if node.path.is_empty() {
             let (request::SET, Some(root)) = (kind, places.root()) else {
-                return Err(Failure(stage::REQUEST, Errno::INVAL));
+                return Err(TakeFailure(stage::REQUEST, Errno::INVAL));
             };
             return dress(root, node.flags, &node.facts).map_err(at(stage::SET));
         }
         places.find(&self.path, Way::Making).map_err(at(stage::FIND))?;
         let (Some(place), Some(root)) = (places.place(), places.root()) else {
-            return Err(Failure(stage::REQUEST, Errno::INVAL));
+            return Err(TakeFailure(stage::REQUEST, Errno::INVAL));
         };
         let name = self.path.last();
         match (kind, node.facts.kind()) {
@@ -86,7 +86,7 @@ impl Taker {
             (request::LINK, _) => {
                 let mut target = Path::new();
                 if !crate::abi::files::is_path(node.target) || !target.set(node.target) {
-                    return Err(Failure(stage::REQUEST, Errno::INVAL));
+                    return Err(TakeFailure(stage::REQUEST, Errno::INVAL));
                 }
                 link(root, &target, place, name).map_err(at(stage::MAKE))
             }
@@ -97,7 +97,7 @@ impl Taker {
             (_, SYMLINK) => {
                 let mut target = Path::new();
                 if node.target.contains(&0) || !target.set(node.target) {
-                    return Err(Failure(stage::REQUEST, Errno::INVAL));
+                    return Err(TakeFailure(stage::REQUEST, Errno::INVAL));
                 }
                 replacing(place, name, || nodes::make_link(target.c_string(), place, name))
                     .map_err(at(stage::MAKE))?;
@@ -108,7 +108,7 @@ impl Taker {
                 self.file = Some(File { fd, part, flags: node.flags, facts: node.facts });
                 Ok(())
             }
-            _ => Err(Failure(stage::REQUEST, Errno::INVAL)),
+            _ => Err(TakeFailure(stage::REQUEST, Errno::INVAL)),
         }
     }
 

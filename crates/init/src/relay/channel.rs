@@ -26,12 +26,12 @@ pub(super) struct Channel {
     kind: Kind,
     fd: Fd,
     /// What goes to the runner, while there is more.
-    source: Option<Source>,
+    source: Option<OutputSource>,
     /// What comes from the runner, while there is more.
     sink: Option<Sink>,
 }
 
-struct Source {
+struct OutputSource {
     /// Bytes that may be sent before more are asked for.
     window: usize,
     /// Bytes that were there when the program ended and have not been sent.
@@ -56,7 +56,7 @@ impl Channel {
         if kind != Kind::File {
             sys::stream::never_wait(&fd)?;
         }
-        let source = reads.then_some(Source { window: relay::WINDOW, owed: 0 });
+        let source = reads.then_some(OutputSource { window: relay::WINDOW, owed: 0 });
         let sink = writes.then(Sink::default);
         Ok(Channel { id, kind, fd, source, sink })
     }

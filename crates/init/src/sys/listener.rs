@@ -20,7 +20,7 @@ pub(crate) struct Notice {
 }
 
 #[repr(C)]
-struct Answer {
+struct NotifyAnswer {
     id: u64,
     value: i64,
     error: i32,
@@ -65,7 +65,7 @@ pub(crate) fn is_waiting(listener: &Fd, id: u64) -> bool {
 
 /// Ends a call with an error. One that has its answer already is left alone.
 pub(crate) fn refuse(listener: &Fd, id: u64, errno: Errno) {
-    let answer = Answer { id, value: 0, error: -errno.0, flags: 0 };
+    let answer = NotifyAnswer { id, value: 0, error: -errno.0, flags: 0 };
     // SAFETY: the kernel reads one answer, of the size in the request's number.
     let _ = checked(unsafe {
         syscall(nr::IOCTL, [listener.arg(), ANSWER, &raw const answer as usize, 0, 0, 0])

@@ -32,7 +32,7 @@ pub struct CacheBucket {
 
 /// What an object's key says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
+struct ObjectKey {
     object: String,
     project: String,
     paths: String,
@@ -95,8 +95,11 @@ impl CacheBucket {
     }
 
     /// One of them; `None` where it is gone already, or no cache.
-    async fn look_at(&self, named: Named) -> Result<Option<(Listed, Option<String>)>, OutputError> {
-        let Named { object, project, paths, key } = named;
+    async fn look_at(
+        &self,
+        named: ObjectKey,
+    ) -> Result<Option<(Listed, Option<String>)>, OutputError> {
+        let ObjectKey { object, project, paths, key } = named;
         let place = Location { prefix: String::new(), ..self.location.clone() }.object(&object);
         let Some(looked) = self.s3.look(&place).await? else { return Ok(None) };
         if looked.metadata(DIGEST).is_none() {
@@ -133,7 +136,7 @@ fn since_1970() -> Duration {
 }
 
 /// What a key says, if it is one of a cache below that prefix.
-fn name(prefix: &str, object: String) -> Option<Named> {
+fn name(prefix: &str, object: String) -> Option<ObjectKey> {
     let rest = object.strip_prefix(prefix)?.strip_suffix(END)?;
     let (project, rest) = rest.split_once('/')?;
     let (paths, key) = rest.split_once('/')?;
@@ -147,7 +150,7 @@ fn name(prefix: &str, object: String) -> Option<Named> {
         key => Some(text(key)?),
     };
     let paths = Some(paths).filter(|paths| is_paths(paths))?.to_owned();
-    Some(Named { project, paths, key, object })
+    Some(ObjectKey { project, paths, key, object })
 }
 
 #[cfg(test)]

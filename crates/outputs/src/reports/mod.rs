@@ -57,7 +57,7 @@ pub struct Reports {
 }
 
 /// A group and what is to be called by its name.
-struct Named {
+struct NamedGroup {
     group: Group,
     arn: String,
     group_arn: String,
@@ -149,7 +149,7 @@ impl Reports {
         copies: &mut Copies,
         written: &str,
         format: Format,
-    ) -> Named {
+    ) -> NamedGroup {
         let written = collector.at.values.expand(written);
         // arn:aws:codebuild:<region>:<account>:build/...
         let owner: Vec<&str> = collector.arn.split(':').take(5).collect();
@@ -164,7 +164,7 @@ impl Reports {
         };
         let arn = format!("{owner}:report/{name}:{}", uuid::Uuid::new_v4());
         let folder = copies.folder(&name);
-        Named { group: Group::new(name, format), arn, group_arn, folder }
+        NamedGroup { group: Group::new(name, format), arn, group_arn, folder }
     }
 
     /// One group of the buildspec.
@@ -300,7 +300,7 @@ impl Reports {
             let written = format!("{format}-AutoDiscovered");
             let named = self.named(collector, copies, &written, format);
             let group = group.renamed(named.group.name.clone());
-            self.finish(collector, Named { group, ..named }, copies).await;
+            self.finish(collector, NamedGroup { group, ..named }, copies).await;
         }
     }
 
@@ -350,8 +350,13 @@ impl Reports {
     }
 
     /// Tells what a report comes to, and writes it.
-    async fn finish(&self, collector: &Collector, named: Named, copies: &Copies) -> Arc<Group> {
-        let Named { mut group, arn, group_arn, folder } = named;
+    async fn finish(
+        &self,
+        collector: &Collector,
+        named: NamedGroup,
+        copies: &Copies,
+    ) -> Arc<Group> {
+        let NamedGroup { mut group, arn, group_arn, folder } = named;
         group.finish(&collector.at.source, &self.secrets);
         let report = group.report(&arn, &group_arn, &collector.arn, self.created);
         let facts = group.facts(report.clone());

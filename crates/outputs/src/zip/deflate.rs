@@ -39,7 +39,7 @@ pub(super) struct Squeezed {
     pub bytes: Vec<u8>,
 }
 
-struct Job {
+struct DeflateJob {
     pieces: Vec<Vec<u8>>,
     kind: Piece,
     answer: SyncSender<Vec<Squeezed>>,
@@ -47,7 +47,7 @@ struct Job {
 
 /// Threads that squeeze.
 pub(super) struct Pool {
-    jobs: Option<SyncSender<Job>>,
+    jobs: Option<SyncSender<DeflateJob>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -56,7 +56,7 @@ impl Pool {
     pub(super) fn new() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from);
         // Room for as many as are worked on: nobody waits for work.
-        let (jobs, queue) = sync_channel::<Job>(count);
+        let (jobs, queue) = sync_channel::<DeflateJob>(count);
         let queue = Arc::new(Mutex::new(queue));
         let mut pool = Pool { jobs: Some(jobs), threads: Vec::new() };
         for _ in 0..count {
@@ -77,7 +77,7 @@ impl Pool {
         let (answer, squeezed) = sync_channel(1);
         if let Some(jobs) = &self.jobs {
             // Threads that are gone leave the receiver without an answer; it reports that.
-            let _ = jobs.send(Job { pieces, kind, answer });
+            let _ = jobs.send(DeflateJob { pieces, kind, answer });
         }
         squeezed
     }
@@ -93,7 +93,7 @@ impl Drop for Pool {
     }
 }
 
-fn worker(queue: &Mutex<Receiver<Job>>) {
+fn worker(queue: &Mutex<Receiver<DeflateJob>>) {
     let mut state = Squeezer::new();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();

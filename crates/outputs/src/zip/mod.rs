@@ -48,7 +48,7 @@ pub(crate) struct ZipWriter<W> {
     batch: Vec<(Member, Vec<u8>)>,
     batch_bytes: usize,
     current: Option<Current>,
-    open: Option<Open>,
+    open: Option<OpenMember>,
     directory: Vec<u8>,
     files: u64,
 }
@@ -70,7 +70,7 @@ enum Pending {
 }
 
 /// A large file that is being written.
-struct Open {
+struct OpenMember {
     member: Member,
     crc: Hasher,
     length: u64,
@@ -211,7 +211,7 @@ impl<W: Write> ZipWriter<W> {
                     }
                 }
                 Pending::Begin(member) => {
-                    self.open = Some(Open {
+                    self.open = Some(OpenMember {
                         member,
                         crc: Hasher::new(),
                         length: 0,
@@ -232,7 +232,7 @@ impl<W: Write> ZipWriter<W> {
     }
 
     fn small(&mut self, member: &Member, squeezed: &Squeezed) -> io::Result<()> {
-        let entry = Entry {
+        let entry = CentralEntry {
             member,
             crc: squeezed.crc.clone().finalize(),
             length: squeezed.length as u64,
@@ -296,7 +296,7 @@ impl<W: Write> ZipWriter<W> {
         self.out.write_all(bytes)
     }
 
-    fn list(&mut self, entry: &Entry<'_>) {
+    fn list(&mut self, entry: &CentralEntry<'_>) {
         self.files += 1;
         self.directory.extend_from_slice(&entry.central());
     }
@@ -306,9 +306,9 @@ fn wait(squeezed: &Receiver<Vec<Squeezed>>) -> io::Result<Vec<Squeezed>> {
     squeezed.recv().map_err(|_| io::Error::other("a thread that deflates has ended"))
 }
 
-impl Open {
-    fn entry(&self, at: u64) -> Entry<'_> {
-        Entry {
+impl OpenMember {
+    fn entry(&self, at: u64) -> CentralEntry<'_> {
+        CentralEntry {
             member: &self.member,
             crc: self.crc.clone().finalize(),
             length: self.length,
@@ -321,7 +321,7 @@ impl Open {
 }
 
 /// A file as the ZIP's structures describe it.
-struct Entry<'m> {
+struct CentralEntry<'m> {
     member: &'m Member,
     crc: u32,
     length: u64,
@@ -332,7 +332,7 @@ struct Entry<'m> {
     sizes_follow: bool,
 }
 
-impl Entry<'_> {
+impl CentralEntry<'_> {
     /// Whether its sizes take 64 bits in its local header.
     fn is_large(&self) -> bool {
         if self.sizes_follow {

@@ -46,7 +46,7 @@ pub struct CacheFolder {
 }
 
 /// A cache that is there, and not held.
-struct Known {
+struct KnownCache {
     id: String,
     facts: EntryFacts,
     used: SystemTime,
@@ -81,7 +81,7 @@ impl CacheFolder {
     /// Everything in it, the newest first.
     pub fn list(&self) -> Result<Vec<Listed>, OutputError> {
         let Some(entries) = self.open(ENTRIES)? else { return Ok(Vec::new()) };
-        let listed = self.known(&entries)?.into_iter().map(|Known { id, facts, used }| {
+        let listed = self.known(&entries)?.into_iter().map(|KnownCache { id, facts, used }| {
             let EntryFacts { project, paths, key, created, files, bytes, .. } = facts;
             Listed { id, project, paths, key, files, bytes, created, used }
         });
@@ -89,18 +89,18 @@ impl CacheFolder {
     }
 
     /// The same with all they say of themselves. What cannot be read is not there.
-    fn known(&self, entries: &Dir) -> Result<Vec<Known>, OutputError> {
+    fn known(&self, entries: &Dir) -> Result<Vec<KnownCache>, OutputError> {
         let all = entries
             .entries()
             .map_err(OutputError::folder("read", &self.path.join(ENTRIES)))?
             .into_iter();
-        let mut known: Vec<Known> = all
+        let mut known: Vec<KnownCache> = all
             .filter_map(|entry| {
                 let id = String::from_utf8(entry.name).ok().filter(|name| is_id(name))?;
                 let dir = entries.open(&id).ok()?;
                 let facts = serde_json::from_slice(&words(&dir).ok()?).ok()?;
                 let used = dir.file(LOCK).ok()?.metadata().ok()?.modified().ok()?;
-                Some(Known { id, facts, used })
+                Some(KnownCache { id, facts, used })
             })
             .collect();
         known.sort_by_key(|entry| std::cmp::Reverse(entry.facts.created));
