@@ -40,6 +40,7 @@ mod serve;
 mod sessions;
 mod values;
 mod wait;
+mod watch;
 mod where_it_is;
 
 pub(crate) use headless::main as headless;

@@ -91,6 +91,8 @@ pub(super) const FIELDS: &[Field] = {
         field("only-phase", SKIPS, Nowhere),
         field("stub", Stub, AfterEquals),
         field("detach", TypedOnly, Nowhere),
+        field("watch", TypedOnly, Nowhere),
+        field("watched", TypedOnly, Nowhere),
         field(
             "service",
             Beyond("starts a container of another image beside the build"),

@@ -5,7 +5,7 @@ use super::project::Extras;
 use super::run_args::{
     AnnotationsName, BreakActionName, FormatName, NetworkName, OnStopName, PhaseName, RunArgs,
 };
-use super::{certificates, detach, on_stop, project, render, say, values};
+use super::{certificates, detach, on_stop, project, render, say, values, watch};
 use crate::terminal::{CiSystem, Face, LogFormat, Places, Shown};
 use runner_build::session::SessionOptions;
 use runner_build::{
@@ -38,7 +38,15 @@ const BREAK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 ///
 /// `typed`: what the options were read from.
 pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
-    let (args, extras) = project::with_files(args, typed)?;
+    match &args.watched {
+        Some(watched) => watched.begin()?,
+        None if args.watch => return watch::run(&args, typed),
+        None => {}
+    }
+    let (mut args, extras) = project::with_files(args, typed)?;
+    if let Some(watched) = &args.watched {
+        watched.of(&mut args.break_on);
+    }
     let (detaches, exits) = (args.detach, args.on_stop == OnStopName::Exit);
     let Asked { request, spec, home, shown } = ask(args, extras, BuildspecFile::parse)?;
     if !shown.quiet && spec.as_ref().is_ok_and(|spec| spec.batch.is_some()) {
@@ -295,7 +303,7 @@ fn services(
 }
 
 /// The directory of `--source`, resolved to its end.
-fn source(path: &Path) -> Result<PathBuf, CliError> {
+pub(super) fn source(path: &Path) -> Result<PathBuf, CliError> {
     let source = std::fs::canonicalize(path).map_err(|error| {
         CliError::usage(format!("source directory {}: {error}", path.display()))
     })?;

@@ -3,6 +3,7 @@
 //! Read by `run`, and by `project` for the same options in files; what each of them reaches is in
 //! `reach`.
 
+use super::watch::Watched;
 use super::{debug, values};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
@@ -18,7 +19,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// Options of `runner run`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = EXIT_CODES, args_override_self = true)]
 pub(super) struct RunArgs {
     /// The buildspec [default: buildspec.yml in the source directory]
@@ -88,6 +89,13 @@ pub(super) struct RunArgs {
     /// it ends, or `runner stop`. A CI system that ends a job's processes ends such a build, too
     #[arg(long)]
     pub(super) detach: bool,
+    /// Run the build again at each change in its source and of its buildspec, until Ctrl-C; `.git` and what
+    /// .gitignore leaves out are no change. A build that runs is stopped for it, one that is paused is not
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Says that this is such a build, and where it stops
+    #[arg(long, hide = true, value_name = "JSON", value_parser = Watched::parse)]
+    pub(super) watched: Option<Watched>,
     /// Start a container of this image beside the build, reached by NAME, and wait until its port answers: by
     /// default the first one that the image exposes. Behind a name without a tag a number is the tag
     #[arg(long, value_name = "NAME=IMAGE[:PORT]", value_parser = values::service)]

@@ -78,6 +78,7 @@ mod stuck;
 mod sudo;
 mod toolbox;
 mod waiting;
+mod watch;
 
 use crate::common::{Case, list, project};
 
@@ -181,6 +182,7 @@ fn differing() -> Vec<Case> {
         sudo::cases(),
         toolbox::cases(),
         waiting::cases(),
+        watch::cases(),
     ]
     .into_iter()
     .flatten()

@@ -14,7 +14,7 @@
 //!
 //! Beside the way: [`debug`] says where a build stops and what can be decided there, [`env`](mod@env) decides
 //! which variable wins, [`explain`] says why a command failed, [`exports`] reads a shell's saved variables, [`runtimes`] finds an image's commands for
-//! them, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
+//! them, [`gitignore`] says what git leaves out, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
 //! takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`hints`]
 //! advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`iam`] decides who may do
 //! what, [`patch`] puts a command's new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for
@@ -30,6 +30,7 @@ pub mod env;
 pub mod event;
 pub mod explain;
 pub mod exports;
+pub mod gitignore;
 pub mod hints;
 pub mod iam;
 pub mod installed;

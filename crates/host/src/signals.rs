@@ -48,8 +48,16 @@ impl Signals {
 
     /// The next signal, if one is there.
     pub fn next(&self) -> Option<Signal> {
+        self.next_sent().map(|(signal, _)| signal)
+    }
+
+    /// The same, and whether the terminal sends it, which does so to every program at work there.
+    pub fn next_sent(&self) -> Option<(Signal, bool)> {
+        /// The code of what the kernel itself sends.
+        const BY_KERNEL: i32 = 0x80;
         let info = self.0.read_signal().ok().flatten()?;
-        Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+        let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
+        Some((signal, info.ssi_code == BY_KERNEL))
     }
 
     /// Resolves with each signal. Called in a runtime.

@@ -83,8 +83,11 @@ pub(super) fn batch(args: BatchArgs, typed: &[OsString]) -> Result<u8, CliError>
     let mut typed_options = Typed::of(&args.run)?;
     let (args, extras) = project::with_files(args, typed)?;
     let BatchArgs { run: options, max_builds, only, graph, format, fail_fast, keep_going } = args;
-    let for_one =
-        [("--detach", options.detach), ("--on-stop exit", options.on_stop == OnStopName::Exit)];
+    let for_one = [
+        ("--detach", options.detach),
+        ("--watch", options.watch),
+        ("--on-stop exit", options.on_stop == OnStopName::Exit),
+    ];
     if let Some((option, _)) = for_one.iter().find(|(_, is_set)| *is_set) {
         return Err(CliError::usage(format!("{option} is for one build: runner run")));
     }

@@ -1,0 +1,280 @@
+//! What `.gitignore` files leave out: their patterns, and which of them has the last word on a path.
+//!
+//! Used by `run --watch`. Paths and names are bytes, as git takes them. The files come with a source, which may
+//! be anybody's: matching takes no more than the lengths of pattern and path, multiplied.
+
+use std::sync::Arc;
+
+/// The `.gitignore` files from the top down to one directory.
+#[derive(Clone, Debug, Default)]
+pub struct Ignored(Option<Arc<Level>>);
+
+/// One of the files.
+#[derive(Debug)]
+struct Level {
+    above: Ignored,
+    /// The directory it is in, absolute and without a slash at its end.
+    dir: Vec<u8>,
+    patterns: Vec<Pattern>,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    tokens: Vec<Token>,
+    is_negated: bool,
+    only_directories: bool,
+    /// Whether it is about a path below the file's directory, and not about a name at any depth.
+    is_anchored: bool,
+}
+
+#[derive(Debug)]
+enum Token {
+    Byte(u8),
+    /// `?`
+    One,
+    /// `[...]`: ranges, and whether it is anything else that is meant.
+    Class(Vec<(u8, u8)>, bool),
+    /// `*`
+    Star,
+    /// `**/`: any directories, or none.
+    Directories,
+    /// `**` at the end: all that is below.
+    Rest,
+}
+
+impl Ignored {
+    /// With the text of one file more, which lies in `dir`: an absolute path.
+    #[must_use]
+    pub fn with(&self, dir: &[u8], text: &[u8]) -> Self {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let patterns: Vec<_> = text.split(|&byte| byte == b'\n').filter_map(pattern).collect();
+        if patterns.is_empty() {
+            return self.clone();
+        }
+        let dir = dir.strip_suffix(b"/").unwrap_or(dir).to_vec();
+        Ignored(Some(Arc::new(Level { above: self.clone(), dir, patterns })))
+    }
+
+    /// Whether something is left out that lies in a directory which is not: its absolute path.
+    #[must_use]
+    pub fn has(&self, path: &[u8], is_directory: bool) -> bool {
+        let mut next = self;
+        while let Some(level) = &next.0 {
+            let below = path.strip_prefix(&*level.dir).and_then(|rest| rest.strip_prefix(b"/"));
+            if let Some(below) = below
+                && let Some(pattern) =
+                    level.patterns.iter().rev().find(|pattern| pattern.fits(below, is_directory))
+            {
+                return !pattern.is_negated;
+            }
+            next = &level.above;
+        }
+        false
+    }
+}
+
+impl Pattern {
+    fn fits(&self, path: &[u8], is_directory: bool) -> bool {
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+        (is_directory || !self.only_directories)
+            && matches(&self.tokens, if self.is_anchored { path } else { name })
+    }
+}
+
+/// A line of such a file; none where it says nothing.
+fn pattern(line: &[u8]) -> Option<Pattern> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut text = without_spaces(line);
+    if text.starts_with(b"#") {
+        return None;
+    }
+    let is_negated = text.starts_with(b"!");
+    if is_negated {
+        text = &text[1..];
+    }
+    let only_directories = text.ends_with(b"/");
+    if only_directories {
+        text = &text[..text.len() - 1];
+    }
+    let is_anchored = text.contains(&b'/');
+    let text = text.strip_prefix(b"/").unwrap_or(text);
+    if text.is_empty() {
+        return None;
+    }
+    Some(Pattern { tokens: tokens(text), is_negated, only_directories, is_anchored })
+}
+
+/// Without the spaces at the end, but for one that is escaped.
+fn without_spaces(line: &[u8]) -> &[u8] {
+    let mut end = line.len();
+    while end > 0 && line[end - 1] == b' ' && !(end > 1 && line[end - 2] == b'\\') {
+        end -= 1;
+    }
+    &line[..end]
+}
+
+fn tokens(text: &[u8]) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let rest = &text[at..];
+        let begins_part = at == 0 || text[at - 1] == b'/';
+        let (token, length) = match byte {
+            b'*' if begins_part && rest.starts_with(b"**/") => (Token::Directories, 3),
+            b'*' if begins_part && rest == b"**" => (Token::Rest, 2),
+            b'*' => (Token::Star, rest.iter().take_while(|&&byte| byte == b'*').count()),
+            b'?' => (Token::One, 1),
+            b'[' => class(rest).unwrap_or((Token::Byte(b'['), 1)),
+            b'\\' if rest.len() > 1 => (Token::Byte(rest[1]), 2),
+            byte => (Token::Byte(byte), 1),
+        };
+        tokens.push(token);
+        at += length;
+    }
+    tokens
+}
+
+/// `[...]` at the beginning, and its length; none where it has no end.
+fn class(text: &[u8]) -> Option<(Token, usize)> {
+    let mut at = 1;
+    let is_negated = matches!(text.get(at), Some(b'!' | b'^'));
+    at += usize::from(is_negated);
+    let mut ranges = Vec::new();
+    let first = at;
+    loop {
+        let mut from = *text.get(at)?;
+        if from == b']' && at > first {
+            return Some((Token::Class(ranges, is_negated), at + 1));
+        }
+        if from == b'\\' {
+            at += 1;
+            from = *text.get(at)?;
+        }
+        at += 1;
+        let mut to = from;
+        if text.get(at) == Some(&b'-') && text.get(at + 1).is_some_and(|&byte| byte != b']') {
+            at += 1;
+            if text[at] == b'\\' {
+                at += 1;
+            }
+            to = *text.get(at)?;
+            at += 1;
+        }
+        ranges.push((from, to));
+    }
+}
+
+/// Whether all of a text is as the tokens say. Keeps every place in them at once that the text so far can have
+/// come to.
+fn matches(tokens: &[Token], text: &[u8]) -> bool {
+    let mut now = vec![false; tokens.len() + 1];
+    enter(tokens, &mut now, 0);
+    for &byte in text {
+        let mut next = vec![false; tokens.len() + 1];
+        for (at, token) in tokens.iter().enumerate().filter(|(at, _)| now[*at]) {
+            let (stays, goes_on) = match token {
+                Token::Byte(wanted) => (false, byte == *wanted),
+                Token::One => (false, byte != b'/'),
+                Token::Class(ranges, is_negated) => {
+                    let is_in = ranges.iter().any(|(from, to)| (*from..=*to).contains(&byte));
+                    (false, byte != b'/' && is_in != *is_negated)
+                }
+                Token::Star => (byte != b'/', byte != b'/'),
+                Token::Directories => (true, byte == b'/'),
+                Token::Rest => (true, true),
+            };
+            next[at] |= stays;
+            if goes_on {
+                enter(tokens, &mut next, at + 1);
+            }
+        }
+        now = next;
+    }
+    now[tokens.len()]
+}
+
+/// Comes to a token, and past those that can stand for nothing.
+fn enter(tokens: &[Token], places: &mut [bool], mut at: usize) {
+    places[at] = true;
+    while matches!(tokens.get(at), Some(Token::Star | Token::Directories)) {
+        at += 1;
+        places[at] = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_gits() {
+        for (text, path, is_directory, is) in [
+            ("target", "target", true, true),
+            ("target", "a/b/target", false, true),
+            ("target", "targets", false, false),
+            ("target/", "a/target", true, true),
+            ("target/", "target", false, false),
+            ("/target", "target", false, true),
+            ("/target", "a/target", false, false),
+            ("a/b", "a/b", false, true),
+            ("a/b", "x/a/b", false, false),
+            ("*.o", "x/y.o", false, true),
+            ("*.o", ".o", false, true),
+            ("a*/b", "ax/y/b", false, false),
+            ("**/log", "log", true, true),
+            ("**/log", "x/y/log", true, true),
+            ("**/log/x", "y/log/x", true, true),
+            ("a/**/b", "a/b", false, true),
+            ("a/**/b", "a/x/y/b", false, true),
+            ("a/**/b", "a/xb", false, false),
+            ("a/**", "a/x/y", false, true),
+            ("a/**", "a", true, false),
+            ("a**b", "axb", false, true),
+            ("f?o", "foo", false, true),
+            ("f?o", "fo", false, false),
+            ("[a-c]x[!0-9]", "bxy", false, true),
+            ("[a-c]x[^0-9]", "bx1", false, false),
+            ("[]]x", "]x", false, true),
+            ("[ab", "[ab", false, true),
+            ("\\#x", "#x", false, true),
+            ("#x", "#x", false, false),
+            ("\\!x", "!x", false, true),
+            ("x  ", "x", false, true),
+            ("x\\ ", "x ", false, true),
+            ("x\r", "x", false, true),
+            ("", "x", false, false),
+            ("/", "x", true, false),
+            ("\u{feff}x", "x", false, true),
+            ("*\n!keep", "keep", false, false),
+            ("!keep\n*", "keep", false, true),
+        ] {
+            let ignored = Ignored::default().with(b"/src/", text.as_bytes());
+            let whole = format!("/src/{path}");
+            assert_eq!(ignored.has(whole.as_bytes(), is_directory), is, "{text:?} {path}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_file_has_the_last_word() {
+        let ignored =
+            Ignored::default().with(b"/src", b"*.log\nout\n").with(b"/src/a", b"!x.log\n/b");
+        for (path, is) in [
+            ("/src/y.log", true),
+            ("/src/a/x.log", false),
+            ("/src/a/c/x.log", false),
+            ("/src/a/y.log", true),
+            ("/src/a/b", true),
+            ("/src/b", false),
+            ("/srcs/out", false),
+        ] {
+            assert_eq!(ignored.has(path.as_bytes(), false), is, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_pattern_takes_long() {
+        let stars = "*a".repeat(500) + "b";
+        let text = "a".repeat(1000);
+        assert!(!matches(&tokens(stars.as_bytes()), text.as_bytes()));
+    }
+}

@@ -1,0 +1,467 @@
+//! `runner run --watch`: the build again at each change in its source.
+//!
+//! Each build is a `runner run` of its own, a child of this program at the same terminal, with the same words
+//! typed: menu, notices and Ctrl-C are those of any build. This program waits: for changes, for the build, for
+//! signals. A build that runs is stopped when the source has changed and is quiet; one that is paused, where a
+//! person may be at work, is left alone until it has ended.
+
+mod sources;
+
+use super::error::{CliError, OURS, of_status};
+use super::project;
+use super::run_args::{OnStopName, RunArgs};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runner_client::Client;
+use runner_core::debug::Breakpoint;
+use runner_core::event::{BreakpointFacts, BreakpointOp, EventBody};
+use runner_core::phase::Status;
+use runner_core::plain;
+use runner_folder::events::{Follower, LogReader};
+use runner_folder::state::{BuildDir, Home};
+use runner_host::beneath;
+use runner_host::signals::{STOPS, Signals};
+use runner_host::stdio;
+use runner_outputs::Store;
+use runner_wire::control::Request;
+use rustix::process::{PidfdFlags, getppid, pidfd_open, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+use sources::{Changed, Sources, Wanted};
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// How long a source is quiet before its change counts as done.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// What a build is told that is started here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Watched {
+    /// The process that has started it, with which it ends.
+    by: u32,
+    /// Breakpoints that a person has added to the builds before, and taken away.
+    breakpoints: Breakpoints,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Breakpoints {
+    added: Vec<Breakpoint>,
+    removed: Vec<Breakpoint>,
+}
+
+impl Watched {
+    /// As the option has it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Ties this process to the one that has started it, whose end stops the build.
+    pub(super) fn begin(&self) -> Result<(), CliError> {
+        set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+            .map_err(|error| CliError::of(OURS, error))?;
+        // It may have ended before that.
+        let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        match parent {
+            Some(parent) if parent == self.by => Ok(()),
+            _ => Err(CliError::ours("the program that watches is gone")),
+        }
+    }
+
+    /// The breakpoints of this build, of those that are typed.
+    pub(super) fn of(&self, typed: &mut Vec<Breakpoint>) {
+        typed.retain(|breakpoint| !self.breakpoints.removed.contains(breakpoint));
+        let added = self.breakpoints.added.iter().filter(|added| !typed.contains(added));
+        let added: Vec<_> = added.cloned().collect();
+        typed.extend(added);
+    }
+}
+
+impl Breakpoints {
+    /// Takes in what has become of them in a build that began with `typed`, as far as these let it.
+    fn learn(&mut self, mut typed: Vec<Breakpoint>, now: &[Breakpoint]) {
+        let began = Watched { by: 0, breakpoints: self.clone() };
+        let declared = typed.clone();
+        began.of(&mut typed);
+        self.added.retain(|added| now.contains(added));
+        self.removed.retain(|removed| !now.contains(removed));
+        for new in now.iter().filter(|new| !typed.contains(new) && !declared.contains(new)) {
+            self.added.push(new.clone());
+        }
+        for gone in typed.iter().filter(|gone| !now.contains(gone) && declared.contains(gone)) {
+            self.removed.push(gone.clone());
+        }
+    }
+}
+
+/// Runs builds until a signal says that it is enough; the exit code of the last one.
+pub(super) fn run(args: &RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
+    let alone = [("--detach", args.detach), ("--on-stop exit", args.on_stop == OnStopName::Exit)];
+    if let Some((option, _)) = alone.iter().find(|(_, is_set)| *is_set) {
+        return Err(CliError::usage(format!("--watch shows builds here, and {option} does not")));
+    }
+    let signals = Signals::listen(&STOPS).map_err(failed("listen for signals"))?;
+    let home = super::home::open()?;
+    let (mut wanted, mut declared) = wanted(args, typed, &home)?;
+    let mut watch = Watch {
+        home,
+        signals,
+        source: beneath::real(&args.source).map_err(failed("find the source"))?,
+        is_quiet: args.quiet,
+        words: words(typed),
+        breakpoints: Breakpoints::default(),
+    };
+    loop {
+        // Before the build begins, so that nothing happens in between.
+        let mut sources = Sources::of(wanted)?;
+        let Round { code, mut changed, leaves } = watch.build(&mut sources, declared)?;
+        if leaves {
+            return Ok(code);
+        }
+        loop {
+            if changed.is_none() {
+                let source = watch.source.display();
+                watch.say(&format!("waits for a change in {source}; Ctrl-C ends it"));
+                match watch.wait(&mut sources)? {
+                    Some(seen) => changed = seen,
+                    None => return Ok(code),
+                }
+                watch.say(&format!("{}: the build runs again", changed.shown(&watch.source)));
+            }
+            changed = Changed::default();
+            // The project's file may be another one by now, or wrong.
+            match self::wanted(args, typed, &watch.home) {
+                Ok(found) => {
+                    (wanted, declared) = found;
+                    break;
+                }
+                Err(error) => drop(error.print()),
+            }
+        }
+    }
+}
+
+struct Watch {
+    home: Home,
+    signals: Signals,
+    source: PathBuf,
+    is_quiet: bool,
+    /// The program's own, to the verb, and what stands behind it.
+    words: (Vec<OsString>, Vec<OsString>),
+    breakpoints: Breakpoints,
+}
+
+/// A build that is over.
+struct Round {
+    code: u8,
+    /// What has changed since it has begun.
+    changed: Changed,
+    /// Whether a signal has said that it is enough.
+    leaves: bool,
+}
+
+/// What this program is woken by.
+enum Woken {
+    Source,
+    Signal,
+    Ended,
+    /// The time is up.
+    Quiet,
+}
+
+impl Watch {
+    fn say(&self, text: &str) {
+        if !self.is_quiet {
+            stdio::say(&plain::line(text));
+        }
+    }
+
+    /// Runs one build to its end, or until it is not worth going on.
+    fn build(
+        &mut self,
+        sources: &mut Sources,
+        declared: Vec<Breakpoint>,
+    ) -> Result<Round, CliError> {
+        let known = self.builds();
+        let mut child = self.start()?;
+        let pid = child.id();
+        let ended = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty())
+            .map_err(|errno| failed("wait for the build")(errno.into()))?;
+        let mut round = Round { code: OURS, changed: Changed::default(), leaves: false };
+        let (mut quiet_at, mut has_told, mut is_stopped) = (None, false, false);
+        loop {
+            match self.next(sources, Some(ended.as_fd()), quiet_at)? {
+                Woken::Ended => break,
+                Woken::Signal => {
+                    while let Some((signal, by_terminal)) = self.signals.next_sent() {
+                        round.leaves = true;
+                        // The terminal has told the build itself.
+                        if !by_terminal {
+                            pass_on(pid, signal);
+                        }
+                    }
+                }
+                Woken::Source => {
+                    let seen = sources.take()?;
+                    if !seen.is_none() {
+                        round.changed.join(seen);
+                        quiet_at = Some(Instant::now() + QUIET);
+                    }
+                }
+                Woken::Quiet => {
+                    quiet_at = None;
+                    if is_stopped || round.leaves {
+                        continue;
+                    }
+                    let what = round.changed.shown(&self.source);
+                    let build = self.build_of(pid, &known);
+                    match build.filter(|(_, dir)| is_paused(dir)) {
+                        Some(_) if has_told => {}
+                        Some((id, _)) => {
+                            has_told = true;
+                            self.say(&format!(
+                                "{what}: {id} is paused and stays as it is; the build runs again once that one \
+                                 has ended"
+                            ));
+                        }
+                        None => {
+                            is_stopped = true;
+                            self.say(&format!("{what}: the build is stopped, and runs again"));
+                            self.stop(pid, &known);
+                        }
+                    }
+                }
+            }
+        }
+        let status = child.wait().map_err(failed("wait for the build"))?;
+        // A signal that comes before the build listens ends it at once.
+        let if_killed = if round.leaves { of_status(Status::Stopped) } else { OURS };
+        round.code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(if_killed);
+        if let Some((_, dir)) = self.build_of(pid, &known)
+            && let Ok(now) = breakpoints(&dir)
+        {
+            self.breakpoints.learn(declared, &now);
+        }
+        // What came with its end is of the next one.
+        round.changed.join(sources.take()?);
+        Ok(round)
+    }
+
+    /// Waits for a change; nothing where a signal has come.
+    fn wait(&self, sources: &mut Sources) -> Result<Option<Changed>, CliError> {
+        let (mut changed, mut quiet_at) = (Changed::default(), None);
+        loop {
+            match self.next(sources, None, quiet_at)? {
+                Woken::Source => {
+                    let seen = sources.take()?;
+                    if !seen.is_none() {
+                        changed.join(seen);
+                        quiet_at = Some(Instant::now() + QUIET);
+                    }
+                }
+                Woken::Quiet => return Ok(Some(changed)),
+                Woken::Signal => return Ok(None),
+                Woken::Ended => {}
+            }
+        }
+    }
+
+    fn next(
+        &self,
+        sources: &Sources,
+        ended: Option<BorrowedFd<'_>>,
+        until: Option<Instant>,
+    ) -> Result<Woken, CliError> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                // What is left of a millisecond is waited for, too.
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            });
+            let none = self.signals.as_fd();
+            let mut ready = [
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(ended.unwrap_or(none), PollFlags::POLLIN),
+                PollFd::new(sources.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut ready, timeout) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(failed("wait")(errno.into())),
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(Woken::Quiet),
+                Ok(0) => continue,
+                Ok(_) => {}
+            }
+            let is_ready = |at: usize| ready[at].any().unwrap_or(true);
+            return Ok(match () {
+                () if is_ready(0) => Woken::Signal,
+                () if ended.is_some() && is_ready(1) => Woken::Ended,
+                () => Woken::Source,
+            });
+        }
+    }
+
+    /// Starts the next build.
+    fn start(&self) -> Result<Child, CliError> {
+        let watched = Watched { by: std::process::id(), breakpoints: self.breakpoints.clone() };
+        let json = serde_json::to_string(&watched).map_err(|error| CliError::of(OURS, error))?;
+        let (before, behind) = &self.words;
+        Command::new("/proc/self/exe")
+            .args(before)
+            .arg(format!("--watched={json}"))
+            .args(behind)
+            .spawn()
+            .map_err(failed("start the build"))
+    }
+
+    /// Stops a build as Ctrl-C does once.
+    fn stop(&self, pid: u32, known: &HashSet<OsString>) {
+        let asked = self.build_of(pid, known).is_some_and(|(_, dir)| {
+            Client::connect(&dir).and_then(|mut client| client.ask(&Request::Stop)).is_ok()
+        });
+        if !asked {
+            // It has not come so far.
+            pass_on(pid, Signal::SIGINT);
+        }
+    }
+
+    /// Names of all builds' folders.
+    fn builds(&self) -> HashSet<OsString> {
+        let entries = std::fs::read_dir(self.home.builds()).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).collect()
+    }
+
+    /// The build of a process that was started when there were these, if it has begun.
+    fn build_of(&self, pid: u32, known: &HashSet<OsString>) -> Option<(String, BuildDir)> {
+        self.builds().into_iter().filter(|name| !known.contains(name)).find_map(|name| {
+            let dir = BuildDir::of(&self.home, name.to_str()?);
+            let meta = dir.meta().ok().flatten().filter(|meta| meta.runner_pid == pid)?;
+            Some((meta.build_id(), dir))
+        })
+    }
+}
+
+/// What is watched for such a build, and where it stops by what is typed and by its project's file.
+fn wanted(
+    args: &RunArgs,
+    typed: &[OsString],
+    home: &Home,
+) -> Result<(Wanted, Vec<Breakpoint>), CliError> {
+    // The build itself says what the files set.
+    let args = RunArgs { quiet: true, ..args.clone() };
+    let (args, _) = project::with_files(args, typed)?;
+    let real = |path: &Path| beneath::real(path).map_err(failed("find what is to be watched"));
+    let mut sources = vec![super::run::source(&args.source)?];
+    for (_, dir) in &args.secondary_source {
+        sources.push(real(dir)?);
+    }
+    let buildspec = args.buildspec.clone().unwrap_or_else(|| sources[0].join("buildspec.yml"));
+    let buildspec = match (buildspec.parent(), buildspec.file_name()) {
+        (Some(above), Some(name)) => real(above)?.join(name),
+        _ => buildspec,
+    };
+    let folder = |store: &Store| match store {
+        Store::Folder(folder) => Some(folder.clone()),
+        Store::Bucket(_) => None,
+    };
+    let artifacts = args.artifacts.as_ref().and_then(|to| folder(&to.store));
+    let cache = args.cache.as_ref().and_then(folder);
+    let others = [
+        ("--reports", args.reports),
+        ("--log-file", args.log_file),
+        ("--build-json", args.build_json),
+        ("--id-file", args.id_file),
+        ("--session-log", args.session_log),
+        ("RUNNER_HOME", Some(home.root().to_path_buf())),
+    ];
+    let mut left = Vec::new();
+    for (option, place) in
+        [("--artifacts", artifacts), ("--cache", cache)].into_iter().chain(others)
+    {
+        let Some(place) = place else { continue };
+        let place = real(&place)?;
+        if let Some(source) = sources.iter().find(|source| source.starts_with(&place)) {
+            return Err(CliError::usage(format!(
+                "--watch: {option} is {}, where the source is: each build would start the next one",
+                source.display()
+            ))
+            .hint("name a directory of its own for what builds leave"));
+        }
+        left.push(place);
+    }
+    Ok((Wanted { sources, files: vec![buildspec], left }, args.break_on))
+}
+
+/// The words of this program's own command line: to the verb, and behind it.
+fn words(typed: &[OsString]) -> (Vec<OsString>, Vec<OsString>) {
+    let mut all: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let behind = all.split_off(all.len().saturating_sub(typed.len()));
+    (all, behind)
+}
+
+fn is_paused(dir: &BuildDir) -> bool {
+    let view = Follower::open(dir)
+        .and_then(|mut log| Ok(log.catch_up()?.is_some_and(|view| !view.paused.is_empty())));
+    view.unwrap_or(false)
+}
+
+/// A person's breakpoints at the end of a build.
+fn breakpoints(dir: &BuildDir) -> io::Result<Vec<Breakpoint>> {
+    let mut log = LogReader::open(dir)?;
+    let mut all = BTreeMap::new();
+    while let Some(event) = log.next_event()? {
+        if let EventBody::Breakpoint(BreakpointFacts { op, id, text, .. }) = event.body {
+            match op {
+                BreakpointOp::Set => all.insert(id.0, text),
+                BreakpointOp::Removed => all.remove(&id.0),
+            };
+        }
+    }
+    Ok(all.values().filter_map(|text| text.parse().ok()).collect())
+}
+
+/// It may be gone: then its end is on its way.
+fn pass_on(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> CliError {
+    move |error| CliError::ours(format!("cannot {what}: {error}")).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(texts: &[&str]) -> Vec<Breakpoint> {
+        texts.iter().map(|text| text.parse().expect("a breakpoint")).collect()
+    }
+
+    #[test]
+    fn breakpoints_of_people_stay() {
+        let mut kept = Breakpoints::default();
+        let began = |kept: &Breakpoints, typed: &[&str]| {
+            let mut typed = all(typed);
+            Watched { by: 1, breakpoints: kept.clone() }.of(&mut typed);
+            typed
+        };
+        // As it was typed.
+        kept.learn(all(&["failure"]), &all(&["failure"]));
+        assert_eq!(kept, Breakpoints::default());
+        // One more, and the typed one less.
+        kept.learn(all(&["failure"]), &all(&["start"]));
+        assert_eq!(began(&kept, &["failure"]), all(&["start"]));
+        // The next build has these, and its file another one meanwhile.
+        kept.learn(all(&["failure"]), &all(&["start"]));
+        assert_eq!(began(&kept, &["failure", "longer:5m"]), all(&["longer:5m", "start"]));
+        // It is added again, and the other one goes.
+        kept.learn(all(&["failure"]), &all(&["failure"]));
+        assert_eq!(began(&kept, &["failure"]), all(&["failure"]));
+        assert_eq!(kept, Breakpoints::default());
+        let json = serde_json::to_string(&Watched { by: 1, breakpoints: kept }).expect("JSON");
+        assert!(Watched::parse(&json).is_ok() && Watched::parse("{}").is_err());
+    }
+}
