@@ -9,6 +9,7 @@ use runner_core::record::Build;
 use runner_folder::events::Follower;
 use runner_folder::state::{Changes, Home, Known, Waited};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// How long a build that has ended may take until its owner has let go of it, which waits for its readers.
@@ -49,8 +50,17 @@ impl<'a> Course<'a> {
 
     /// Waits until something has happened; whether there was time for it.
     pub(super) fn next(&mut self, until: Option<Instant>) -> Result<bool, CliError> {
+        self.next_or(until, None)
+    }
+
+    /// The same, also until there is something to read elsewhere.
+    pub(super) fn next_or(
+        &mut self,
+        until: Option<Instant>,
+        other: Option<BorrowedFd<'_>>,
+    ) -> Result<bool, CliError> {
         let first = until.into_iter().chain(self.settles).min();
-        match self.changes.wait(first) {
+        match self.changes.wait_or(first, other) {
             Ok(Waited::TimeIsUp) if self.settles.is_some() && self.settles == first => {
                 self.look().map(|()| true)
             }

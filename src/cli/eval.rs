@@ -2,16 +2,21 @@
 
 use super::course::Course;
 use super::debug::split;
-use super::error::CliError;
+use super::error::{CliError, of_signal};
 use super::home::open;
 use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use runner_client::Client;
 use runner_core::event::{EventBody, Outcome};
 use runner_folder::events::{LogReader, OutputReader};
 use runner_folder::state::{Home, Known, Need, find};
+use runner_host::signals::{STOPS, Signals};
 use runner_host::stdio::{Out, is_gone, say};
 use runner_wire::control::{Answer, Request};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::{Arc, OnceLock};
 
 /// `runner eval`
 #[derive(Debug, Args)]
@@ -37,6 +42,9 @@ pub(super) fn eval(args: &EvalArgs) -> Result<u8, CliError> {
     let home = open()?;
     let (build, text) = split(&args.words);
     let known = find(&home, build, Need::Live)?;
+    // Before any thread starts.
+    let signals = Signals::listen(&STOPS)
+        .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;
     let request = Request::Eval { text: text.to_owned() };
     let Answer::Runs { run } = Client::connect(&known.dir)?.ask(&request)? else { return Ok(0) };
     let failed =
@@ -46,14 +54,43 @@ pub(super) fn eval(args: &EvalArgs) -> Result<u8, CliError> {
         log: LogReader::open(&known.dir).map_err(failed)?,
         output: OutputReader::open(&known.dir).map_err(failed)?,
     };
+    let asked = end_with_signals(&known, run, signals)
+        .map_err(|error| CliError::ours(format!("cannot start a thread: {error}")))?;
     match eval.follow(&home, &known)? {
         Some(Outcome::Exited(code)) => Ok(u8::try_from(code).unwrap_or(1)),
-        Some(Outcome::Signaled(signal)) => Ok(u8::try_from(128 + signal).unwrap_or(1)),
+        Some(Outcome::Signaled(signal)) => Ok(match asked.get() {
+            Some(asked) => of_signal(*asked),
+            None => u8::try_from(128 + signal).unwrap_or(1),
+        }),
         Some(ended @ (Outcome::NotStarted(_) | Outcome::Cut)) => {
             Err(CliError::ours(format!("the text has not run: {ended}")))
         }
         None => Err(CliError::ours("the build has ended before the text has")),
     }
+}
+
+/// Ends the text with the first signal, and this program with the second. Which has come first.
+fn end_with_signals(
+    known: &Known,
+    run: u32,
+    signals: Signals,
+) -> io::Result<Arc<OnceLock<Signal>>> {
+    let asked = Arc::new(OnceLock::new());
+    let (dir, first) = (known.dir.clone(), Arc::clone(&asked));
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        loop {
+            let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut ready, PollTimeout::NONE);
+            let Some(signal) = signals.next() else { continue };
+            let request = Request::EndEval { run };
+            let is_told = first.set(signal).is_ok()
+                && Client::connect(&dir).and_then(|mut client| client.ask(&request)).is_ok();
+            if !is_told {
+                std::process::exit(of_signal(signal).into());
+            }
+        }
+    })?;
+    Ok(asked)
 }
 
 /// A text that runs, in the build's log.

@@ -7,11 +7,13 @@ use super::course::Course;
 use super::error::CliError;
 use super::home::open;
 use super::{Cli, where_it_is};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
+use nix::sys::signal::Signal;
 use runner_core::phase::Block;
 use runner_core::view::BuildView;
 use runner_folder::events::{CodeBuild, Follower, LogReader, OutputReader};
 use runner_folder::state::{Home, Known, Need, find};
+use runner_host::signals::Signals;
 use runner_host::stdio::{Out, is_gone, say};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
@@ -21,7 +23,8 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
 /// What can be typed, and what it does here.
 const VERBS: &[(&str, &str)] = &[
@@ -58,7 +61,14 @@ pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {
     let home = open()?;
     let known = find(&home, build, Need::Live)?;
     let failed = |error: ReadlineError| CliError::ours(format!("cannot read lines: {error}"));
-    let mut prompt = Prompt::new(&home, &known)?;
+    // Ctrl-C gives up a line, ends what a line has started, or stops following; only at a terminal is a key
+    // for the end of the prompt left.
+    let interrupts = io::stdin()
+        .is_terminal()
+        .then(|| Signals::listen(&[Signal::SIGINT]))
+        .transpose()
+        .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;
+    let mut prompt = Prompt::new(&home, &known, interrupts)?;
     let mut editor: Editor<Words, DefaultHistory> = Editor::new().map_err(failed)?;
     editor.set_helper(Some(Words::default()));
     where_it_is::show(&known)?;
@@ -100,11 +110,17 @@ struct Prompt<'a> {
     reader: LogReader,
     output: OutputReader,
     sink: CodeBuild<Out>,
+    /// Ctrl-C, where there is a terminal to press it at.
+    interrupts: Option<Signals>,
     is_over: bool,
 }
 
 impl<'a> Prompt<'a> {
-    fn new(home: &'a Home, known: &'a Known) -> Result<Self, CliError> {
+    fn new(
+        home: &'a Home,
+        known: &'a Known,
+        interrupts: Option<Signals>,
+    ) -> Result<Self, CliError> {
         let failed = not_read(known);
         let mut prompt = Prompt {
             home,
@@ -113,6 +129,7 @@ impl<'a> Prompt<'a> {
             reader: LogReader::open(&known.dir).map_err(&failed)?,
             output: OutputReader::open(&known.dir).map_err(&failed)?,
             sink: CodeBuild::new(Out).for_people(true),
+            interrupts,
             is_over: false,
         };
         // What was there before is in `logs`.
@@ -145,20 +162,12 @@ impl<'a> Prompt<'a> {
             _ => {}
         }
         let words = words(verb, line, &self.known.id)?;
-        if matches!(verb, "attach" | "exec") {
-            // A process of its own has the terminal and its signals for a while.
-            let ran = std::process::Command::new("/proc/self/exe").args(&words[1..]).status();
-            return ran.map(|_| true).map_err(|error| CliError::ours(format!("{verb}: {error}")));
-        }
-        match Cli::try_parse_from(&words) {
-            Ok(cli) => {
-                // What it comes to is said; its exit code is nobody's here.
-                super::perform(cli.verb, &[])?;
-            }
-            Err(error) => {
-                super::not_a_verb(&error);
-                return Ok(true);
-            }
+        // A process of its own has the terminal and its signals for a while. What it comes to it says itself.
+        let ran = std::process::Command::new("/proc/self/exe").args(&words[1..]).status();
+        let ran = ran.map_err(|error| CliError::ours(format!("{verb}: {error}")))?;
+        self.is_interrupted();
+        if !ran.success() && verb != "eval" {
+            return Ok(true);
         }
         if verb == "eval" {
             // It has shown itself.
@@ -166,14 +175,18 @@ impl<'a> Prompt<'a> {
         }
         if GO_ON.contains(&verb) {
             self.follow()?;
-            if !self.is_over {
+            if !self.is_over && self.is_paused() {
                 where_it_is::show(self.known)?;
             }
         }
         Ok(true)
     }
 
-    /// Shows the log until the build is paused or over.
+    fn is_paused(&mut self) -> bool {
+        self.log.catch_up().ok().flatten().is_some_and(|view| !view.paused.is_empty())
+    }
+
+    /// Shows the log until the build is paused or over, or Ctrl-C is pressed.
     fn follow(&mut self) -> Result<(), CliError> {
         let mut course = Course::of(self.home, self.known)?;
         loop {
@@ -196,8 +209,18 @@ impl<'a> Prompt<'a> {
             if is_paused {
                 return Ok(());
             }
-            course.next(None)?;
+            course.next_or(None, self.interrupts.as_ref().map(AsFd::as_fd))?;
+            if self.is_interrupted() {
+                say("not followed any more; the build goes on, and `pause` stops it");
+                return Ok(());
+            }
         }
+    }
+
+    /// Whether somebody has pressed Ctrl-C since the last time.
+    fn is_interrupted(&self) -> bool {
+        let interrupts = self.interrupts.iter();
+        interrupts.flat_map(|signals| std::iter::from_fn(|| signals.next())).count() > 0
     }
 
     fn show(&mut self) -> io::Result<()> {

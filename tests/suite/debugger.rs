@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 cases! {
     [Containers, Image("busybox")] => a_failure_is_mended_and_run_again, a_text_is_edited,
         a_skipped_failure_stands, step_by_step, an_abort_runs_nothing_more, breakpoints_come_and_go,
-        from_an_earlier_place, a_text_is_evaluated, a_command_stands_still,
+        from_an_earlier_place, a_text_is_evaluated, what_is_evaluated_can_be_ended, a_command_stands_still,
         a_paused_command_is_ended, a_line_is_waited_for, silence_and_time,
         what_a_stop_shows, nothing_is_left_of_a_frozen_build, what_does_not_apply, nobody_comes, a_log_is_written_and_nothing_stops;
     [] => what_does_not_parse;
@@ -185,14 +185,36 @@ fn a_text_is_evaluated() {
     assert_eq!(done.stdout, "2\n");
     bed.runner(["set", "A=3"]).code(0);
     bed.runner(["set", "demo", "--unset", "B"]).code(0);
+    // A name that was taken away comes back, also with the value it had.
+    bed.runner(["eval", "true"]).code(0);
+    bed.runner(["set", "B=b"]).code(0);
+    assert_eq!(bed.runner(["eval", "echo $A-$B"]).code(0).stdout, "3-b\n");
+    bed.runner(["set", "demo", "--unset", "B"]).code(0);
     bed.runner(["set", "A;x=3"]).code(2).says("`A;x` is no name of a variable");
     assert_eq!(bed.runner(["eval", "echo $A-$B"]).code(0).stdout, "3-\n");
     bed.runner(["resume"]).code(0);
     running.ends(0);
-    assert_eq!(fs::read_to_string(bed.only().join("output.log")).unwrap(), "2\n3-\n/ -\n");
+    assert_eq!(fs::read_to_string(bed.only().join("output.log")).unwrap(), "2\n3-b\n3-\n/ -\n");
     let record = bed.record();
     let what = record["interventions"].as_array().unwrap().iter().map(|done| done["what"].clone());
-    assert_eq!(what.collect::<Vec<_>>(), ["eval", "set", "set", "eval"]);
+    assert_eq!(
+        what.collect::<Vec<_>>(),
+        ["eval", "set", "set", "eval", "set", "eval", "set", "eval"]
+    );
+}
+
+fn what_is_evaluated_can_be_ended() {
+    let bed = Bed::new();
+    let running =
+        stopped(&bed, &["test $A = 1"], &["--break-on", "start"], "before its first command");
+    bed.runner(["set", "A=1"]).code(0);
+    let mut eval = Running::spawn(bed.command(["eval", "A=2; echo begun; sleep 600"]));
+    eval.stdout.wait_for("begun\n");
+    eval.signal(Signal::SIGINT);
+    assert_eq!(eval.wait(), 130, "{}", eval.stderr.text());
+    // The state is that before it.
+    assert_eq!(bed.runner(["eval", "echo $A"]).code(0).stdout, "1\n");
+    bed.resume(running);
 }
 
 /// Whether a process counts on: the lines that `ticks` has when a while has passed by its own clock.

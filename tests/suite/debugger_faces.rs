@@ -11,7 +11,7 @@ use std::process::Command;
 cases! {
     [Containers, Image("busybox")] => what_was_edited_goes_back, what_cannot_go_back, events_are_lines,
         a_script_comes_back, a_script_that_meets_no_stop, a_prompt, a_prompt_reads_a_script, keys_decide,
-        a_shell_decides_outside_of_it, variables_are_shown;
+        a_shell_decides_outside_of_it, variables_are_shown, every_verb_at_a_terminal;
     [] => a_walk_without_a_container;
     [Root, Image("busybox"), Program("dockerd"), Program("docker")] => a_walk_with_docker;
     [Users, Image("busybox"), Program("podman"), Program("runc")] => a_walk_with_podman;
@@ -316,7 +316,22 @@ fn a_prompt() {
     terminal.send("set A=b c\r");
     running.stderr.wait_for("(cli): set: A");
     type_in("eval echo \"now $A\"", "now b c");
-    type_in("retry --text 'touch /tmp/three'", "SUCCEEDED");
+    // Ctrl-C ends what a line has started, and not the prompt. Until it is back the line's own program reads.
+    type_in("eval echo be''gun; exec sleep 600", "begun");
+    terminal.send("\u{3}");
+    terminal.wait_for_after("begun", "(build:2)");
+    type_in("exec -- sh -c 'echo in''side; exec sleep 600'", "inside");
+    terminal.send("\u{3}");
+    terminal.wait_for_after("inside", "(build:2)");
+    let waits = "retry --text 'echo at wo''rk; while ! test -e go; do sleep 0.01; done'";
+    type_in(waits, "at work\r\n");
+    terminal.send("\u{3}");
+    terminal.wait_for("not followed any more");
+    type_in("pause", "stands still");
+    terminal.wait_for_after("stands still", "(build:2)");
+    type_in("exec -- sh -c 'touch go /tmp/three; echo ma''de'", "made");
+    terminal.wait_for_after("made", "(build:2)");
+    type_in("resume", "SUCCEEDED");
     terminal.ends(0);
     running.ends(0);
 }
@@ -411,5 +426,55 @@ fn variables_are_shown() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json[0]["value"], &json[0]["before"]), (&Value::Null, &"1".into()), "{json}");
     bed.runner(["abort"]).code(0);
+    running.ends(1);
+}
+
+/// As people type them: each with a terminal of its own, which shows what it shows nowhere else.
+fn every_verb_at_a_terminal() {
+    let bed = Bed::new();
+    let commands = ["echo one > made", "export A=1; test -e go", "exit 3", "false", "echo last"];
+    let running = bed.start(&build(&commands), &["--break-on", "start"]);
+    let stop = |at: &str, times: usize| {
+        running.stderr.wait_until(at, |said| {
+            let said = String::from_utf8_lossy(said);
+            said.split(&format!("is paused {at}"))
+                .nth(times)
+                .is_some_and(|rest| rest.contains("  stop "))
+        });
+    };
+    let typed = |words: &[&str], code: i32, shows: &str| {
+        let shown = bed.terminal(bed.command(words), 24, 100).ends(code);
+        assert!(shown.contains(shows), "{words:?}: {shown}");
+    };
+    stop("before its first command", 1);
+    typed(&["break", "add", "failure"], 0, "2  cli  failure");
+    typed(&["break", "ls"], 0, "1  cli  start");
+    typed(&["step"], 0, "");
+    stop("before build:2", 1);
+    typed(&["break", "rm", "1"], 0, "cli  failure");
+    typed(&["diff"], 0, "A  made");
+    typed(&["resume"], 0, "");
+    stop("because build:2 has failed", 1);
+    typed(&["env", "--changed"], 0, "A=1  # new");
+    typed(&["set", "B=b"], 0, "");
+    typed(&["eval", "echo is-$B; touch go"], 0, "is-b");
+    typed(&["retry"], 0, "");
+    stop("because build:3 has failed", 1);
+    typed(&["retry", "--text", "echo at work; while ! test -e on; do sleep 0.01; done"], 0, "");
+    running.stdout.wait_for("\nat work\n");
+    typed(&["pause"], 0, "stands still");
+    stop("in the middle of build:3", 1);
+    typed(&["exec", "--", "touch", "on"], 0, "");
+    typed(&["resume"], 0, "");
+    stop("because build:4 has failed", 1);
+    typed(&["history"], 0, "build:4  exit status 1");
+    typed(&["patch"], 0, "+      - ");
+    typed(&["patch", "--write"], 0, "buildspec.yml is written");
+    typed(&["rerun", "build:1"], 0, "");
+    stop("because build:3 has failed", 2);
+    typed(&["skip"], 0, "");
+    stop("because build:4 has failed", 2);
+    typed(&["events"], 0, "\"type\":\"intervened\"");
+    typed(&["abort"], 0, "");
     running.ends(1);
 }

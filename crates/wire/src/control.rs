@@ -52,6 +52,11 @@ pub enum Request {
         /// The text.
         text: String,
     },
+    /// End such a text, if it still runs.
+    EndEval {
+        /// Its number.
+        run: u32,
+    },
     /// Set a variable of the commands to come.
     Set {
         /// Its name.

@@ -102,6 +102,10 @@ impl Host {
                     let done = self.inbox.decide(decision, who(peer, &by)).await;
                     connection.answer(&answer(done, |run| Answer::Runs { run })).await?;
                 }
+                Request::EndEval { run } => {
+                    self.inbox.send(Input::EndEvaluated { command: run }).await;
+                    connection.answer(&Answer::Done).await?;
+                }
                 Request::Set { name, value } => {
                     let decision = Decision::Set { name, value };
                     let done = self.inbox.decide(decision, who(peer, &by)).await;

@@ -67,6 +67,11 @@ pub enum Input {
     },
     /// Stop in the middle of the run.
     Pause,
+    /// End an evaluated text, if this is the one that runs.
+    EndEvaluated {
+        /// Its number.
+        command: u32,
+    },
     /// The run stands still, or why it does not.
     Frozen {
         /// Its number.

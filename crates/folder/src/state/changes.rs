@@ -8,7 +8,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
@@ -54,12 +54,25 @@ impl Changes {
 
     /// Blocks until something changes, or the time is up.
     pub fn wait(&self, until: Option<Instant>) -> io::Result<Waited> {
+        self.wait_or(until, None)
+    }
+
+    /// The same, also until there is something to read elsewhere, which counts as a change.
+    pub fn wait_or(
+        &self,
+        until: Option<Instant>,
+        other: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Waited> {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let timeout = left.map_or(PollTimeout::NONE, |left| {
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             });
-            let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            let other = other.unwrap_or(self.0.as_fd());
+            let mut ready = [
+                PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
+                PollFd::new(other, PollFlags::POLLIN),
+            ];
             match poll(&mut ready, timeout) {
                 // A millisecond is all that it can wait less for.
                 Ok(0) if left.is_some_and(|left| left.as_millis() == 0) => {

@@ -149,6 +149,15 @@ impl BuildMachine {
         self.freezing.is_frozen
     }
 
+    /// The evaluated text that runs, by its number.
+    #[must_use]
+    pub fn evaluates(&self) -> Option<u32> {
+        match &self.state {
+            State::Evaluating { command, .. } => Some(*command),
+            _ => None,
+        }
+    }
+
     /// Variables that the next run sets, and those it unsets.
     #[must_use]
     pub fn to_be_set(&self) -> &[(String, Option<String>)] {
@@ -241,6 +250,10 @@ impl BuildMachine {
                 }
             }
             Input::Pause => self.freeze(&mut step),
+            Input::EndEvaluated { command } if self.evaluates() == Some(command) => {
+                step.effects.push(Effect::Cut { command });
+            }
+            Input::EndEvaluated { .. } => {}
             Input::Frozen { command, result } => self.frozen(command, result, now, &mut step),
             Input::Watched { command, breakpoint, output } => {
                 self.watched(command, breakpoint, output, now, &mut step);

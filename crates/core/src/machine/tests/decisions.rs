@@ -224,6 +224,20 @@ fn an_abort_is_a_failure_at_a_failure_and_a_stop_elsewhere() {
     }
 }
 
+#[test]
+fn what_is_evaluated_can_be_ended() {
+    let mut bed = Bed::stopping(LIST, &["before:build:2"], &[]);
+    let text = Decision::Eval { text: "sleep 99".to_owned() };
+    bed.send(Input::Decide { decision: text, by: who() });
+    let command = bed.machine.last_run();
+    assert_eq!(bed.machine.evaluates(), Some(command));
+    bed.pending.clear();
+    bed.send(Input::EndEvaluated { command: command + 1 });
+    assert!(bed.pending.is_empty());
+    bed.send(Input::EndEvaluated { command });
+    assert_eq!(bed.pending.pop_front(), Some(crate::machine::Effect::Cut { command }));
+}
+
 /// any: `eval`, `set`
 #[test]
 fn what_is_evaluated_and_set_never_fails_the_phase() {
