@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 cases! {
-    [Containers, Image("busybox")] => from_a_file, what_a_file_lacks, a_file_that_others_can_read,
+    [Containers, Image("busybox")] => from_a_file, what_a_file_lacks, entries_in_another_place, a_file_that_others_can_read,
         every_form_is_masked, the_command_line_goes_before;
     [Containers, Image("busybox"), Python] => from_aws, what_aws_refuses, no_credentials_at_all;
     [Python] => credentials_for_the_build;
@@ -108,6 +108,17 @@ fn what_a_file_lacks() {
         let lines = format!("runner: error: {text}\nrunner: hint: {hint}\n");
         assert!(outcome.stderr.contains(&lines), "{}", outcome.stderr);
     }
+}
+
+/// A file that is arranged otherwise says where it has what is wanted, and what else it has.
+fn entries_in_another_place() {
+    let bed = Bed::new();
+    let file = secrets(&bed, "s.yml", "parameters: {/app/token: x}\n");
+    let outcome = bed.build(WANTED, &["--secrets", &file]).code(1);
+    outcome.says("has no entry `/app/token` at its top; it stands under `parameters`");
+    let file = secrets(&bed, "s.yml", "/app/other: x\n");
+    let outcome = bed.build(WANTED, &["--secrets", &file]).code(1);
+    outcome.says("has no entry `/app/token`; it has `/app/other`");
 }
 
 fn a_file_that_others_can_read() {

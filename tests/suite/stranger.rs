@@ -21,7 +21,8 @@ cases! {
     [Corpus] => real_buildspecs_raise_no_false_alarm;
     [Containers, Image("busybox")] => a_build_names_what_nothing_sets, commands_are_skipped, phases_are_skipped,
         another_image_takes_its_place, one_command_needs_no_buildspec,
-        a_project_of_aws_writes_nothing_there, programs_are_stubbed, parts_are_left_out_with_trust_only, a_known_failure_gets_its_hint_once;
+        a_project_of_aws_writes_nothing_there, programs_are_stubbed, parts_are_left_out_with_trust_only, a_known_failure_gets_its_hint_once,
+        what_a_build_lacks_is_named;
 }
 
 const PUSH: &str =
@@ -169,10 +170,39 @@ fn a_known_failure_gets_its_hint_once() {
     assert!(!outcome.stderr.contains("hint:"), "{}", outcome.stderr);
 }
 
+fn what_a_build_lacks_is_named() {
+    let bed = Bed::new();
+    let run_as =
+        "version: 0.2\nphases:\n  build:\n    run-as: codebuild-user\n    commands: [id]\n";
+    bed.build(run_as, &[])
+        .code(1)
+        .says("hint: images of CodeBuild's have that user: --image public.ecr.aws/codebuild/");
+    bed.build(&build(&["frobnicate now"]), &[]).code(1).says("--stub frobnicate");
+    bed.build(&build(&["frobnicate now"]), &["--stub", "frobnicate"]).code(0).says("(1 stubbed)");
+    let unreached = build(&["echo \"wget: bad address 'x.example'\"; exit 1"]);
+    let unreached = |options: &[&str]| {
+        let mut command = bed.build_command(&unreached, options);
+        outcome(command.env("HTTPS_PROXY", "http://proxy:3128")).code(1)
+    };
+    unreached(&[])
+        .says("hint: you reach the network by a proxy, of which the build does not know: --proxy");
+    let known = unreached(&["--proxy"]);
+    assert!(!known.stderr.contains("hint:"), "{}", known.stderr);
+}
+
 fn a_buildspec_elsewhere_is_named() {
     let bed = Bed::new();
     bed.write("ci/buildspec.yml", "");
     bed.runner(["run"]).code(2).says("runner run ci/buildspec.yml");
+    let others = Bed::new();
+    others.write("codebuild/lint.yml", "");
+    others.runner(["run"]).code(2).says("hint: runner run codebuild/lint.yml\n");
+    others.write("ci.buildspec.yml", "");
+    others.write("other/lint.yml", "");
+    others
+        .runner(["run"])
+        .code(2)
+        .says("hint: runner run ci.buildspec.yml; there are also codebuild/lint.yml\n");
     bed.write("buildspec.yaml", "");
     bed.write("services/api/buildspec.yml", "");
     bed.write("node_modules/x/buildspec.yml", "");

@@ -161,12 +161,14 @@ fn elsewhere(path: &Path) -> Option<String> {
     let source = Dir::real(path.parent()?).ok()?;
     let (mut found, mut left) = (Vec::new(), MOST);
     let mut level = vec![String::new()];
-    for depth in 0..=DEPTH {
-        let files = level.iter().flat_map(|place| NAMES.map(|file| format!("{place}{file}")));
-        found.extend(files.filter(|path| source.file(path).is_ok()));
-        if depth < DEPTH {
-            level = level.iter().flat_map(|place| below(&source, place, &mut left)).collect();
-        }
+    for _ in 0..=DEPTH {
+        let listed: Vec<Listed> =
+            level.iter().map(|place| Listed::of(&source, place, &mut left)).collect();
+        let exact = level.iter().flat_map(|place| NAMES.map(|file| format!("{place}{file}")));
+        let others = listed.iter().flat_map(Listed::buildspecs);
+        let others = others.filter(|file| !NAMES.contains(&file.rsplit('/').next().unwrap_or("")));
+        found.extend(exact.chain(others).filter(|path| source.file(path).is_ok()));
+        level = listed.iter().flat_map(Listed::directories).collect();
     }
     let (first, others) = found.split_first()?;
     let others = others.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -176,24 +178,48 @@ fn elsewhere(path: &Path) -> Option<String> {
     })
 }
 
-/// What could be directories in a place of the source, with a slash at the end as the place has it. At most
-/// `left` names are looked at, and taken off it.
-fn below(source: &Dir, place: &str, left: &mut usize) -> Vec<String> {
-    let dir = match place.trim_end_matches('/') {
-        "" => source.again(),
-        place => source.open(place),
-    };
-    let mut names = dir.and_then(|dir| dir.names()).unwrap_or_default();
-    names.truncate(*left);
-    *left -= names.len();
-    // A name that a shell would part is nobody's buildspec, and what lies in packages is not this project's.
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
-    names
-        .filter(|name| name.chars().all(is_plain))
-        .filter(|name| !name.starts_with('.') && name != "node_modules")
-        .map(|name| format!("{place}{name}/"))
-        .collect()
+/// Names in a place of the source, which has a slash at its end.
+struct Listed {
+    place: String,
+    names: Vec<String>,
+}
+
+impl Listed {
+    /// At most `left` names are looked at, and taken off it.
+    fn of(source: &Dir, place: &str, left: &mut usize) -> Self {
+        let dir = match place.trim_end_matches('/') {
+            "" => source.again(),
+            place => source.open(place),
+        };
+        let mut names = dir.and_then(|dir| dir.names()).unwrap_or_default();
+        names.truncate(*left);
+        *left -= names.len();
+        // A name that a shell would part is nobody's buildspec, and what lies in packages is not this project's.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
+        let names = names
+            .filter(|name| name.chars().all(is_plain))
+            .filter(|name| !name.starts_with('.') && name != "node_modules");
+        Listed { place: place.to_owned(), names: names.collect() }
+    }
+
+    /// What could be buildspecs, by their names or that of their directory.
+    fn buildspecs(&self) -> impl Iterator<Item = String> {
+        let above = self.place.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let above = above.to_ascii_lowercase();
+        let is_theirs = above.contains("buildspec") || above.contains("codebuild");
+        let files = self.names.iter().filter(move |name| {
+            let name = name.to_ascii_lowercase();
+            let is_yaml = name.ends_with(".yml") || name.ends_with(".yaml");
+            is_yaml && (is_theirs || name.contains("buildspec"))
+        });
+        files.map(|name| format!("{}{name}", self.place))
+    }
+
+    /// What could be directories.
+    fn directories(&self) -> impl Iterator<Item = String> {
+        self.names.iter().map(|name| format!("{}{name}/", self.place))
+    }
 }
 
 /// A file of the source, which could be anything.

@@ -23,6 +23,8 @@ pub struct Failure<'f> {
     pub is_privileged: bool,
     /// Whether the build reaches no network.
     pub is_closed: bool,
+    /// Whether the caller has variables of a proxy, and the build has none.
+    pub lacks_proxy: bool,
     /// Whether it was given AWS credentials.
     pub has_credentials: bool,
 }
@@ -40,6 +42,21 @@ pub fn hint(failure: &Failure<'_>) -> Option<Cow<'static, str>> {
     };
     let mut found = rows.filter(is_in);
     found.next().map(|row| row.advice.into()).or_else(|| missing(failure))
+}
+
+/// The advice where the user of `run-as` is none of the image.
+#[must_use]
+pub fn missing_user(name: &str) -> String {
+    match name {
+        "codebuild-user" => "images of CodeBuild's have that user: --image \
+                             public.ecr.aws/codebuild/amazonlinux-x86_64-standard:5.0; or a command of root's \
+                             before this one: useradd -m codebuild-user"
+            .to_owned(),
+        _ => format!(
+            "take an image that has that user (--image), or put a command of root's before this one: useradd \
+             -m {name}"
+        ),
+    }
 }
 
 /// What is told where a breakpoint did not pause, because sessions are off.
@@ -112,21 +129,18 @@ fn always(_: &Failure<'_>) -> bool {
 }
 
 /// In the order in which they are asked: what explains others comes first.
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     Row {
         applies: |failure| failure.is_closed,
-        needles: &[
-            "Could not resolve host",
-            "Temporary failure in name resolution",
-            "Temporary failure resolving",
-            "getaddrinfo ENOTFOUND",
-            "getaddrinfo EAI_AGAIN",
-            "Name or service not known",
-            "no such host",
-            "bad address",
-        ],
+        needles: UNREACHED,
         but: &[],
         advice: "--network none closes the build off; leave it out, or take --network pasta",
+    },
+    Row {
+        applies: |failure| failure.lacks_proxy && !failure.is_closed,
+        needles: UNREACHED,
+        but: &[],
+        advice: "you reach the network by a proxy, of which the build does not know: --proxy",
     },
     Row {
         applies: always,
@@ -247,6 +261,18 @@ const ROWS: [Row; 13] = [
         but: &["native thread", "Metaspace"],
         advice: "-e JAVA_TOOL_OPTIONS=-Xmx4g lets java use 4 GB",
     },
+];
+
+const UNREACHED: &[&str] = &[
+    "Could not resolve host",
+    "unable to resolve host address",
+    "Temporary failure in name resolution",
+    "Temporary failure resolving",
+    "getaddrinfo ENOTFOUND",
+    "getaddrinfo EAI_AGAIN",
+    "Name or service not known",
+    "no such host",
+    "bad address",
 ];
 
 const DOCKER: &[&str] = &[
@@ -434,7 +460,9 @@ mod tests {
         let resolve = "curl: (6) Could not resolve host: example.com\n";
         let closed = Failure { output: resolve, status: 6, is_closed: true, ..Failure::default() };
         assert!(told(closed).contains("--network none"));
-        assert_eq!(told(Failure { is_closed: false, ..closed }), "");
+        let open = Failure { is_closed: false, ..closed };
+        assert_eq!(told(open), "");
+        assert!(told(Failure { lacks_proxy: true, ..open }).contains("--proxy"));
         let docker = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.";
         let docker = Failure { output: docker, is_privileged: true, ..Failure::default() };
         assert!(told(docker).contains("dockerd &"));

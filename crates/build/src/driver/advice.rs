@@ -25,10 +25,19 @@ pub(super) fn of(
     let hint = match *outcome {
         Outcome::Exited(0) => passed(world, &run.text),
         Outcome::Exited(status) => for_failure(world, log, container, run, (status, begin)),
-        Outcome::Signaled(_) | Outcome::NotStarted(_) | Outcome::Cut => None,
+        Outcome::NotStarted(ref reason) => {
+            let user = run.user.as_deref().filter(|name| *reason == no_user(name));
+            user.map(hints::missing_user)
+        }
+        Outcome::Signaled(_) | Outcome::Cut => None,
     }?;
     let mut advised = world.advised.lock().unwrap_or_else(PoisonError::into_inner);
     advised.insert(hint.clone()).then_some(hint)
+}
+
+/// Why a command does not run whose user the image does not have.
+pub(super) fn no_user(name: &str) -> String {
+    format!("the image has no user `{name}` (run-as)")
 }
 
 /// That a breakpoint did not pause.
@@ -62,7 +71,16 @@ fn for_failure(
         is_codebuild: spec.image.to_string().contains("codebuild/"),
         is_privileged: spec.privileged,
         is_closed: spec.network == Network::None,
+        lacks_proxy: lacks_proxy(world),
         has_credentials: world.gives_credentials,
     };
     known.or_else(|| hints::hint(&failure).map(Into::into))
+}
+
+/// Whether the caller reaches the network by a proxy, and the build does not know of it.
+fn lacks_proxy(world: &World) -> bool {
+    const NAMES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
+    let is_proxy = |name: &str| NAMES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy));
+    let mut own = world.plan.layers.overrides.iter();
+    std::env::vars().any(|(name, _)| is_proxy(&name)) && !own.any(|(name, _)| is_proxy(name))
 }

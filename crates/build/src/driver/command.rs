@@ -110,8 +110,7 @@ impl Hands {
             Some(name) => match users::resolve(&*self.container, name).await {
                 Some(ids) => ids,
                 None => {
-                    let reason = format!("the image has no user `{name}` (run-as)");
-                    return Ok(Outcome::NotStarted(reason));
+                    return Ok(Outcome::NotStarted(advice::no_user(name)));
                 }
             },
         };

@@ -140,7 +140,29 @@ impl SecretsFile {
     }
 
     fn add(&self, name: &str) -> String {
-        format!("{} has no entry `{name}`", self.path.display())
+        let below = self.values.iter().find_map(|(outer, entry)| match entry {
+            Entry::Keys(keys) if keys.contains_key(name) => Some(outer),
+            _ => None,
+        });
+        let file = self.path.display();
+        match below {
+            Some(outer) => {
+                format!("{file} has no entry `{name}` at its top; it stands under `{outer}`")
+            }
+            None => format!("{file} has no entry `{name}`; it has {}", self.names()),
+        }
+    }
+
+    /// Names of entries, as far as a person reads.
+    fn names(&self) -> String {
+        const MOST: usize = 5;
+        let names: Vec<String> =
+            self.values.keys().take(MOST).map(|name| format!("`{name}`")).collect();
+        match self.values.len() {
+            0 => "none at all".to_owned(),
+            count if count > MOST => format!("{} and {} more", names.join(", "), count - MOST),
+            _ => names.join(", "),
+        }
     }
 }
 

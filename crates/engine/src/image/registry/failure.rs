@@ -92,8 +92,8 @@ impl Failure {
             Failure::Connect(why) => RegistryError {
                 message: format!("cannot reach {registry}: {why}"),
                 hint: Some(
-                    "is the network there? Without it: runner image import, --image oci-archive:FILE, or \
-                     one that is at hand in its place: --image NAME, --image-map FROM=TO"
+                    "is the network there? Without it, --image host takes this machine's tools; for an image \
+                     that you have: --image oci-archive:FILE, runner image import, or --image-map FROM=TO"
                         .to_owned(),
                 ),
                 is_refused: false,
