@@ -1,0 +1,258 @@
+//! Builds: those that wait, those that live, and an index of those that have ended.
+
+use super::DbError;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
+
+/// How far a build is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Queued,
+    /// Its process is being started; its folder may be there.
+    Starting,
+    Live,
+    Ended,
+    /// Deleted, here or with its folder.
+    Gone,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Starting => "starting",
+            State::Live => "live",
+            State::Ended => "ended",
+            State::Gone => "gone",
+        }
+    }
+
+    /// Whether its process may be there.
+    #[must_use]
+    pub fn has_process(self) -> bool {
+        matches!(self, State::Starting | State::Live)
+    }
+
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        matches!(self, State::Ended | State::Gone)
+    }
+}
+
+impl ToSql for State {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.name().into())
+    }
+}
+
+impl FromSql for State {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let all = [State::Queued, State::Starting, State::Live, State::Ended, State::Gone];
+        let name = value.as_str()?;
+        all.into_iter().find(|state| state.name() == name).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// A build.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Build {
+    pub uuid: String,
+    pub seq: i64,
+    pub project: String,
+    pub number: i64,
+    pub state: State,
+    /// As AWS names it.
+    pub status: String,
+    /// Milliseconds since 1970, as all times here.
+    pub requested: i64,
+    /// When it no longer waits.
+    pub deadline: Option<i64>,
+    /// What is to be built (`order`); none where `runner run` has begun it.
+    pub order: Option<Value>,
+    /// The final record.
+    pub record: Option<Value>,
+}
+
+impl Build {
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}:{}", self.project, self.uuid)
+    }
+}
+
+const COLUMNS: &str =
+    "uuid, seq, project, number, state, status, requested, deadline, request, record";
+
+fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
+    let json = |at: usize| -> rusqlite::Result<Option<Value>> {
+        let bytes: Option<Vec<u8>> = row.get(at)?;
+        let value = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+        value.map_err(|error| {
+            let kind = rusqlite::types::Type::Blob;
+            rusqlite::Error::FromSqlConversionFailure(at, kind, Box::new(error))
+        })
+    };
+    Ok(Build {
+        uuid: row.get(0)?,
+        seq: row.get(1)?,
+        project: row.get(2)?,
+        number: row.get(3)?,
+        state: row.get(4)?,
+        status: row.get(5)?,
+        requested: row.get(6)?,
+        deadline: row.get(7)?,
+        order: json(8)?,
+        record: json(9)?,
+    })
+}
+
+/// The build with this uuid, deleted or not.
+pub fn get(connection: &Connection, uuid: &str) -> Result<Option<Build>, DbError> {
+    let text = format!("SELECT {COLUMNS} FROM build WHERE uuid = ?1");
+    Ok(connection.prepare_cached(&text)?.query_row([uuid], build).optional()?)
+}
+
+/// Those in a state, the first that was asked for first.
+pub fn in_state(connection: &Connection, state: State) -> Result<Vec<Build>, DbError> {
+    let text = format!("SELECT {COLUMNS} FROM build WHERE state = ?1 ORDER BY seq");
+    let mut query = connection.prepare_cached(&text)?;
+    let rows = query.query_map([state], build)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The one that has waited longest.
+pub fn first_queued(connection: &Connection) -> Result<Option<Build>, DbError> {
+    let text = format!("SELECT {COLUMNS} FROM build WHERE state = 'queued' ORDER BY seq LIMIT 1");
+    Ok(connection.prepare_cached(&text)?.query_row([], build).optional()?)
+}
+
+/// How many wait.
+pub fn queued(connection: &Connection) -> Result<usize, DbError> {
+    let text = "SELECT count(*) FROM build WHERE state = 'queued'";
+    let count: i64 = connection.prepare_cached(text)?.query_row([], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// How many of a project's builds wait or live, those of `runner run` aside.
+pub fn active(connection: &Connection, project: &str) -> Result<usize, DbError> {
+    let text = "SELECT count(*) FROM build WHERE state IN ('queued', 'starting', 'live')
+        AND project = ?1 AND origin = 'serve'";
+    let count: i64 = connection.prepare_cached(text)?.query_row([project], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// The earliest time at which one no longer waits.
+pub fn next_deadline(connection: &Connection) -> Result<Option<i64>, DbError> {
+    let text = "SELECT min(deadline) FROM build WHERE state = 'queued'";
+    Ok(connection.prepare_cached(text)?.query_row([], |row| row.get(0))?)
+}
+
+/// The place in the queue of whatever comes next.
+fn next_seq(connection: &Connection) -> Result<i64, DbError> {
+    let text = "SELECT coalesce(max(seq), 0) + 1 FROM build";
+    Ok(connection.prepare_cached(text)?.query_row([], |row| row.get(0))?)
+}
+
+/// Takes a build in, behind all others; its `seq` is given here.
+pub fn insert(connection: &Connection, build: &Build) -> Result<(), DbError> {
+    let Build { uuid, project, number, state, status, requested, deadline, order, record, .. } =
+        build;
+    let origin = if order.is_some() { "serve" } else { "run" };
+    let text = "INSERT INTO build
+        (uuid, seq, project, number, state, origin, status, requested, deadline, request, record)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    connection.prepare_cached(text)?.execute(params![
+        uuid,
+        next_seq(connection)?,
+        project,
+        number,
+        state,
+        origin,
+        status,
+        requested,
+        deadline,
+        order.as_ref().map(|order| order.to_string().into_bytes()),
+        record.as_ref().map(|record| record.to_string().into_bytes()),
+    ])?;
+    Ok(())
+}
+
+/// Moves a build on, if it is where it is thought to be.
+pub fn advance(
+    connection: &Connection,
+    uuid: &str,
+    from: State,
+    to: State,
+) -> Result<bool, DbError> {
+    let text = "UPDATE build SET state = ?3 WHERE uuid = ?1 AND state = ?2";
+    Ok(connection.prepare_cached(text)?.execute(params![uuid, from, to])? == 1)
+}
+
+/// Notes the end of a build, once: whether it is news.
+pub fn end(connection: &Connection, uuid: &str, record: &Value) -> Result<bool, DbError> {
+    let status = record["buildStatus"].as_str().unwrap_or("FAULT");
+    let text = "UPDATE build SET state = 'ended', status = ?2, record = ?3
+        WHERE uuid = ?1 AND state IN ('queued', 'starting', 'live')";
+    let json = record.to_string().into_bytes();
+    Ok(connection.prepare_cached(text)?.execute(params![uuid, status, json])? == 1)
+}
+
+/// Replaces what a final record says.
+pub fn rewrite(connection: &Connection, uuid: &str, record: &Value) -> Result<(), DbError> {
+    let json = record.to_string().into_bytes();
+    connection.execute("UPDATE build SET record = ?2 WHERE uuid = ?1", params![uuid, json])?;
+    Ok(())
+}
+
+/// Takes a build out that has ended.
+pub fn delete(connection: &Connection, uuid: &str) -> Result<(), DbError> {
+    connection.execute(
+        "UPDATE build SET state = 'gone', record = NULL, request = NULL WHERE uuid = ?1",
+        [uuid],
+    )?;
+    Ok(())
+}
+
+/// All that is known, by uuid, for whoever looks at the folders.
+pub fn known(connection: &Connection) -> Result<Vec<(String, State, bool)>, DbError> {
+    let mut query = connection.prepare_cached("SELECT uuid, state, origin = 'serve' FROM build")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// What a list goes on behind.
+pub type After = (i64, i64);
+
+/// Ids in the order in which they were asked for, with what the list goes on behind.
+pub fn list(
+    connection: &Connection,
+    project: Option<&str>,
+    is_descending: bool,
+    after: Option<After>,
+    most: usize,
+) -> Result<Vec<(String, After)>, DbError> {
+    let (than, way) = if is_descending { ("<", "DESC") } else { (">", "ASC") };
+    let whose = if project.is_some() { "project = ?1" } else { "?1 IS NULL" };
+    let text = format!(
+        "SELECT project, uuid, requested, seq FROM build
+         WHERE {whose} AND state != 'gone' AND (?2 IS NULL OR (requested, seq) {than} (?2, ?3))
+         ORDER BY requested {way}, seq {way} LIMIT ?4"
+    );
+    let (requested, seq) = after.unzip();
+    let mut query = connection.prepare_cached(&text)?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![project, requested, seq, most], |row| {
+        let (project, uuid): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok((format!("{project}:{uuid}"), (row.get(2)?, row.get(3)?)))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// How many of the service's own builds have a process.
+pub fn running(connection: &Connection) -> Result<usize, DbError> {
+    let text =
+        "SELECT count(*) FROM build WHERE state IN ('starting', 'live') AND origin = 'serve'";
+    let count: i64 = connection.prepare_cached(text)?.query_row([], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}

@@ -1,0 +1,147 @@
+//! The database of `runner serve`: what no build's folder can tell. One file, one writer.
+//!
+//! Whatever is answered is on disk before: a transaction of the writer ends with a sync, which all that wait share.
+//! Statements stand in one file a table.
+
+pub mod builds;
+mod open;
+pub mod projects;
+pub mod tokens;
+mod writer;
+
+pub use open::{OpenError, Opened};
+
+use open::configure;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
+use writer::Writer;
+
+/// Name of the file in the state folder.
+pub const FILE: &str = "serve.db";
+
+/// A statement was not carried out, and nothing of its transaction.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DbError {
+    #[error("no space left on {0}")]
+    Full(PathBuf),
+    #[error("the database: {0}")]
+    Sqlite(String),
+    #[error("the database takes nothing now")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for DbError {
+    fn from(error: rusqlite::Error) -> Self {
+        DbError::Sqlite(error.to_string())
+    }
+}
+
+/// The database, shared.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    // Closed first: the last one to go puts the log into the file, which a reader cannot.
+    reader: Mutex<Connection>,
+    writer: Writer,
+}
+
+impl Db {
+    /// Opens that of a state folder, made where there is none. The caller holds the folder's `serve.lock`.
+    pub fn open(folder: &Path) -> Result<Opened, OpenError> {
+        let path = folder.join(FILE);
+        let (connection, told) = open::prepare(&path)?;
+        let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        configure(&reader)?;
+        let writer = Writer::start(connection, path.clone())?;
+        let db = Db(Arc::new(Inner { path, reader: Mutex::new(reader), writer }));
+        Ok(Opened { db, told })
+    }
+
+    /// Does some work in a transaction; answers when it is on disk. Work that fails leaves nothing.
+    pub async fn write<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        self.submit(work).await.unwrap_or_else(|_| Err(DbError::Closed.into()))
+    }
+
+    /// The same for threads.
+    pub fn write_now<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        self.submit(work).blocking_recv().unwrap_or_else(|_| Err(DbError::Closed.into()))
+    }
+
+    fn submit<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> oneshot::Receiver<Result<T, E>>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        self.0.writer.submit(Box::new(move |connection| {
+            let result = work(connection);
+            let is_done = result.is_ok();
+            let tell = move |lost: Option<DbError>| {
+                // Who asked may have gone.
+                let _ = answer.send(match lost {
+                    Some(error) if is_done => Err(error.into()),
+                    _ => result,
+                });
+            };
+            (is_done, Box::new(tell))
+        }));
+        answered
+    }
+
+    /// Looks something up; blocks.
+    pub fn read_now<T, E: From<DbError>>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        look(&self.0.reader.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks something up where that holds up nobody else.
+    pub async fn read<T, E>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let db = self.clone();
+        let read = tokio::task::spawn_blocking(move || db.read_now(look));
+        read.await.unwrap_or_else(|_| Err(DbError::Closed.into()))
+    }
+
+    /// Leaves a copy beside the database, for the case that it breaks.
+    pub fn back_up(&self) -> Result<(), DbError> {
+        self.read_now(|connection| open::copy(connection, &open::beside(&self.0.path, "bak")))
+    }
+}
+
+/// What a failure of a transaction means.
+fn told(error: &rusqlite::Error, path: &Path) -> DbError {
+    let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+    match path.parent() {
+        Some(folder) if is_full => DbError::Full(folder.to_owned()),
+        _ => DbError::Sqlite(error.to_string()),
+    }
+}

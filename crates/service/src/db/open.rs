@@ -1,0 +1,284 @@
+//! Opening the database: made, migrated, or, where it is broken, put aside.
+
+use super::{Db, DbError};
+use runner_host::users;
+use rusqlite::{Connection, ErrorCode};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Each makes the version of its place, counted from 1, from the one before.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+/// Bytes of a page, the smallest there is.
+const SMALLEST: u64 = 512;
+/// "runr"
+const APPLICATION: i32 = 0x7275_6e72;
+
+/// A database, and what a person should know of how it was opened.
+pub struct Opened {
+    pub db: Db,
+    pub told: Vec<String>,
+}
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{} is of version {found}, and this program knows {}", path.display(), MIGRATIONS.len())]
+    Newer { path: PathBuf, found: usize },
+    #[error("the file system of {} does not do what the database needs (locks and shared memory)", path.display())]
+    FileSystem { path: PathBuf },
+    #[error("cannot open the database: {0}")]
+    Io(#[from] io::Error),
+    #[error("cannot open the database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// The same path with another ending.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
+
+pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON")
+}
+
+/// A connection for the writer, to a database of this version, and what to tell.
+pub(super) fn prepare(path: &Path) -> Result<(Connection, Vec<String>), OpenError> {
+    match whole(path) {
+        Ok(connection) => Ok((connection, Vec::new())),
+        Err(OpenError::Sqlite(error)) if is_broken(&error) => {
+            let told = put_aside(path)?;
+            Ok((whole(path)?, told))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_broken(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+fn whole(path: &Path) -> Result<Connection, OpenError> {
+    // SQLite makes its files with the mode of the first.
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    users::give(path)?;
+    let connection = Connection::open(path)?;
+    let length = fs::metadata(path)?.len();
+    let is_new = length == 0;
+    if !is_new && length < SMALLEST {
+        // It would be taken for an empty one.
+        return Err(corrupt("it is cut off").into());
+    }
+    if is_new {
+        connection.execute_batch("PRAGMA page_size=8192")?;
+    }
+    let version = version(&connection)?;
+    if version > MIGRATIONS.len() {
+        return Err(OpenError::Newer { path: path.to_owned(), found: version });
+    }
+    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenError::FileSystem { path: path.to_owned() });
+    }
+    configure(&connection)?;
+    let health: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if health != "ok" {
+        return Err(corrupt(&health).into());
+    }
+    migrate(&connection, path, version, MIGRATIONS)?;
+    Ok(connection)
+}
+
+fn corrupt(why: &str) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(why.to_owned()))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    connection
+        .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+        .map(|version| usize::try_from(version).unwrap_or(usize::MAX))
+}
+
+/// Makes what is missing, a version at a time, each whole or not at all.
+fn migrate(
+    connection: &Connection,
+    path: &Path,
+    from: usize,
+    steps: &[&str],
+) -> Result<(), OpenError> {
+    if from == steps.len() {
+        return Ok(());
+    }
+    if from > 0 {
+        copy(connection, &beside(path, &format!("v{from}.bak")))?;
+    }
+    for (at, step) in steps.iter().enumerate().skip(from) {
+        let next = at + 1;
+        let whole = format!(
+            "BEGIN IMMEDIATE; {step} PRAGMA application_id={APPLICATION}; PRAGMA user_version={next}; COMMIT"
+        );
+        if let Err(error) = connection.execute_batch(&whole) {
+            let _ = connection.execute_batch("ROLLBACK");
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Copies the database to a place, which has it whole or as it was.
+pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), DbError> {
+    let new = beside(to, "new");
+    let failed = |error: io::Error| DbError::Sqlite(format!("{}: {error}", to.display()));
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+    users::give(&new).map_err(failed)?;
+    let path = new.to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
+    connection.execute("VACUUM INTO ?1", [path])?;
+    fs::rename(&new, to).map_err(failed)
+}
+
+/// Puts a broken database aside, and the last copy in its place, if that is whole.
+fn put_aside(path: &Path) -> Result<Vec<String>, OpenError> {
+    let now = runner_host::clock::wall().epoch_millis() / 1000;
+    let aside = format!("broken-{now}");
+    for (file, to) in [
+        (path.to_owned(), beside(path, &aside)),
+        (with(path, "-wal"), with(&beside(path, &aside), "-wal")),
+        (with(path, "-shm"), with(&beside(path, &aside), "-shm")),
+    ] {
+        match fs::rename(file, to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let mut told =
+        vec![format!("the database was broken; it is {} now", beside(path, &aside).display())];
+    let backup = beside(path, "bak");
+    let is_whole = || -> rusqlite::Result<bool> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let copy = Connection::open_with_flags(&backup, flags)?;
+        let health: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        Ok(health == "ok" && version(&copy)? > 0)
+    };
+    if backup.exists() && is_whole().unwrap_or(false) {
+        fs::copy(&backup, path)?;
+        told.push(
+            "its last copy is in its place: projects and queued builds since then are lost"
+                .to_owned(),
+        );
+    } else {
+        told.push("there is no whole copy of it: projects and queued builds are lost".to_owned());
+    }
+    Ok(told)
+}
+
+fn with(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(connection: &Connection) -> i64 {
+        connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE type='table'", [], |row| {
+                row.get(0)
+            })
+            .expect("a count")
+    }
+
+    #[test]
+    fn a_migration_is_whole_or_not_at_all_and_leaves_a_copy() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(super::super::FILE);
+        let (connection, _) = prepare(&path).expect("a database");
+        let before = tables(&connection);
+        let broken = [MIGRATIONS[0], "CREATE TABLE more (a); CREATE TABLE more (a);"];
+        migrate(&connection, &path, 1, &broken).expect_err("twice the same");
+        assert_eq!((tables(&connection), version(&connection).expect("a version")), (before, 1));
+        let mended = [MIGRATIONS[0], "CREATE TABLE more (a);"];
+        migrate(&connection, &path, 1, &mended).expect("migrated");
+        assert_eq!(
+            (tables(&connection), version(&connection).expect("a version")),
+            (before + 1, 2)
+        );
+        let copy = Connection::open(beside(&path, "v1.bak")).expect("a copy");
+        assert_eq!((tables(&copy), version(&copy).expect("a version")), (before, 1));
+        // This program knows the first only.
+        drop(connection);
+        let bytes = fs::read(&path).expect("a file");
+        assert!(matches!(prepare(&path), Err(OpenError::Newer { found: 2, .. })));
+        assert_eq!(fs::read(&path).expect("a file"), bytes, "a newer one is not touched");
+    }
+
+    #[test]
+    fn a_broken_database_is_put_aside_for_its_last_copy() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(super::super::FILE);
+        let opened = Db::open(dir.path()).expect("a database");
+        opened
+            .db
+            .write_now(|connection| -> Result<_, DbError> {
+                Ok(connection.execute("INSERT INTO kv VALUES ('a', 'b')", [])?)
+            })
+            .expect("written");
+        opened.db.back_up().expect("a copy");
+        drop(opened);
+        for (bytes, kept) in [(vec![b'x'; 8192], 1), (b"short".to_vec(), 1)] {
+            fs::write(&path, bytes).expect("a file");
+            let Opened { db, told } = Db::open(dir.path()).expect("a database");
+            assert_eq!(told.len(), 2, "{told:?}");
+            let count = db
+                .read_now(|connection| -> Result<i64, DbError> {
+                    Ok(connection.query_row("SELECT count(*) FROM kv", [], |row| row.get(0))?)
+                })
+                .expect("a count");
+            assert_eq!(count, kept);
+        }
+        fs::remove_file(beside(&path, "bak")).expect("gone");
+        fs::write(&path, vec![b'x'; 8192]).expect("a file");
+        let Opened { told, .. } = Db::open(dir.path()).expect("a database");
+        assert!(told[1].contains("lost"), "{told:?}");
+    }
+
+    #[test]
+    fn work_that_fails_leaves_nothing_and_spoils_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let Opened { db, .. } = Db::open(dir.path()).expect("a database");
+        let insert = |key: &'static str, fails: bool| {
+            db.submit(move |connection: &Connection| -> Result<(), DbError> {
+                connection.execute("INSERT INTO kv VALUES (?1, '')", [key])?;
+                if fails { Err(DbError::Closed) } else { Ok(()) }
+            })
+        };
+        let answers =
+            [insert("a", false), insert("b", true), insert("a", false), insert("c", false)];
+        let done: Vec<bool> = answers
+            .into_iter()
+            .map(|answer| answer.blocking_recv().expect("an answer").is_ok())
+            .collect();
+        assert_eq!(done, [true, false, false, true]);
+        let keys: Vec<String> = db
+            .read_now(|connection| -> Result<_, DbError> {
+                let mut query = connection.prepare("SELECT k FROM kv ORDER BY k")?;
+                let rows = query.query_map([], |row| row.get(0))?;
+                Ok(rows.collect::<rusqlite::Result<_>>()?)
+            })
+            .expect("keys");
+        assert_eq!(keys, ["a", "c"]);
+    }
+}

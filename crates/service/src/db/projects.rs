@@ -1,0 +1,104 @@
+//! Projects, as they were given.
+
+use super::DbError;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
+
+/// A project as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Project {
+    pub name: String,
+    /// What was given.
+    pub given: Value,
+    /// Milliseconds since 1970, as all times here.
+    pub created: i64,
+    pub modified: i64,
+    /// Raised when caches are no longer good.
+    pub cache_epoch: i64,
+}
+
+/// By what a list is in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Name,
+    Created,
+    Modified,
+}
+
+const COLUMNS: &str = "name, json, created, modified, cache_epoch";
+
+fn project(row: &Row<'_>) -> rusqlite::Result<Project> {
+    let json: Vec<u8> = row.get(1)?;
+    let given = serde_json::from_slice(&json).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error))
+    })?;
+    Ok(Project {
+        name: row.get(0)?,
+        given,
+        created: row.get(2)?,
+        modified: row.get(3)?,
+        cache_epoch: row.get(4)?,
+    })
+}
+
+pub fn get(connection: &Connection, name: &str) -> Result<Option<Project>, DbError> {
+    let text = format!("SELECT {COLUMNS} FROM project WHERE name = ?1");
+    Ok(connection.prepare_cached(&text)?.query_row([name], project).optional()?)
+}
+
+/// Keeps a project, new or changed.
+pub fn put(connection: &Connection, project: &Project) -> Result<(), DbError> {
+    let text = "INSERT INTO project (name, json, created, modified, cache_epoch) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (name) DO UPDATE SET json = ?2, modified = ?4, cache_epoch = ?5";
+    let Project { name, given, created, modified, cache_epoch } = project;
+    let json = given.to_string().into_bytes();
+    connection.prepare_cached(text)?.execute(params![
+        name,
+        json,
+        created,
+        modified,
+        cache_epoch
+    ])?;
+    Ok(())
+}
+
+pub fn delete(connection: &Connection, name: &str) -> Result<(), DbError> {
+    connection.execute("DELETE FROM project WHERE name = ?1", [name])?;
+    Ok(())
+}
+
+/// What a list goes on behind: the value it is ordered by, and the name.
+pub type After = (i64, String);
+
+/// Names in order, with what the list goes on behind.
+pub fn list(
+    connection: &Connection,
+    order: Order,
+    is_descending: bool,
+    after: Option<&After>,
+    most: usize,
+) -> Result<Vec<(String, After)>, DbError> {
+    let key = match order {
+        Order::Name => "0",
+        Order::Created => "created",
+        Order::Modified => "modified",
+    };
+    let (than, way) = if is_descending { ("<", "DESC") } else { (">", "ASC") };
+    let text = format!(
+        "SELECT name, {key} FROM project WHERE ?1 IS NULL OR ({key}, name) {than} (?1, ?2)
+         ORDER BY {key} {way}, name {way} LIMIT ?3"
+    );
+    let (key, name) = after.map(|(key, name)| (*key, name.as_str())).unzip();
+    let mut query = connection.prepare_cached(&text)?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![key, name, most], |row| {
+        let name: String = row.get(0)?;
+        Ok((name.clone(), (row.get(1)?, name)))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// How many there are.
+pub fn count(connection: &Connection) -> Result<i64, DbError> {
+    Ok(connection.query_row("SELECT count(*) FROM project", [], |row| row.get(0))?)
+}

@@ -1,0 +1,140 @@
+//! Idempotency tokens: what was made with them, as long as they are good.
+
+use super::DbError;
+use runner_host::clock;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::fs;
+
+/// How long AWS keeps one.
+const GOOD_MS: i64 = 5 * 60 * 1000;
+
+/// A token as a call brings it.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub operation: &'static str,
+    pub caller: String,
+    pub token: String,
+    /// Of the input without the token.
+    pub digest: Vec<u8>,
+}
+
+/// What there is with a token.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    Nothing,
+    /// The same call has made this before.
+    Same(String),
+    /// Another one has.
+    Other,
+}
+
+/// Looks a token up; those that are no longer good are forgotten.
+pub fn find(connection: &Connection, token: &Token) -> Result<Found, DbError> {
+    find_at(connection, token, Now::read())
+}
+
+/// Keeps what was made with a token.
+pub fn keep(connection: &Connection, token: &Token, result: &str) -> Result<(), DbError> {
+    keep_at(connection, token, result, &Now::read())
+}
+
+struct Now {
+    wall: i64,
+    boot: i64,
+    boot_id: String,
+}
+
+impl Now {
+    fn read() -> Self {
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Now {
+            wall: clock::wall().epoch_millis(),
+            boot: i64::try_from(clock::boot().as_millis()).unwrap_or(i64::MAX),
+            boot_id: boot_id.trim().to_owned(),
+        }
+    }
+}
+
+fn find_at(connection: &Connection, token: &Token, now: Now) -> Result<Found, DbError> {
+    // By the clock that does not jump, where it counts; one that was set back keeps them.
+    let forget = "DELETE FROM token WHERE CASE WHEN boot_id = ?1 THEN boot < ?2 ELSE wall < ?3 END";
+    connection.prepare_cached(forget)?.execute(params![
+        now.boot_id,
+        now.boot - GOOD_MS,
+        now.wall - GOOD_MS
+    ])?;
+    let text =
+        "SELECT digest, result FROM token WHERE operation = ?1 AND caller = ?2 AND token = ?3";
+    let kept: Option<(Vec<u8>, String)> = connection
+        .prepare_cached(text)?
+        .query_row(params![token.operation, token.caller, token.token], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    Ok(match kept {
+        None => Found::Nothing,
+        Some((digest, result)) if digest == token.digest => Found::Same(result),
+        Some(_) => Found::Other,
+    })
+}
+
+fn keep_at(connection: &Connection, token: &Token, result: &str, now: &Now) -> Result<(), DbError> {
+    let text = "INSERT INTO token (operation, caller, token, digest, result, wall, boot_id, boot)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let Token { operation, caller, token, digest } = token;
+    connection.prepare_cached(text)?.execute(params![
+        operation,
+        caller,
+        token,
+        digest,
+        result,
+        now.wall,
+        now.boot_id,
+        now.boot
+    ])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+
+    #[test]
+    fn a_token_is_good_for_five_minutes_by_the_clock_that_does_not_jump() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let db = Db::open(dir.path()).expect("a database").db;
+        let at = |wall: i64, boot: i64, boot_id: &str| Now {
+            wall: wall * 60_000,
+            boot: boot * 60_000,
+            boot_id: boot_id.to_owned(),
+        };
+        db.write_now(move |connection| -> Result<(), DbError> {
+            let token = Token {
+                operation: "StartBuild",
+                caller: "me".to_owned(),
+                token: "t".to_owned(),
+                digest: vec![1],
+            };
+            let found = |now| find_at(connection, &token, now).expect("an answer");
+            assert_eq!(found(at(100, 10, "a")), Found::Nothing);
+            keep_at(connection, &token, "id", &at(100, 10, "a"))?;
+            let same = || Found::Same("id".to_owned());
+            assert_eq!(found(at(100, 11, "a")), same());
+            let other = Token { digest: vec![2], ..token.clone() };
+            assert_eq!(find_at(connection, &other, at(100, 11, "a"))?, Found::Other);
+            let elsewhere = Token { caller: "you".to_owned(), ..token.clone() };
+            assert_eq!(find_at(connection, &elsewhere, at(100, 11, "a"))?, Found::Nothing);
+            // The clock on the wall jumps, forward and back.
+            assert_eq!(found(at(500, 14, "a")), same());
+            assert_eq!(found(at(1, 14, "a")), same());
+            // After another start of the machine it is all there is.
+            assert_eq!(found(at(104, 0, "b")), same());
+            assert_eq!(found(at(106, 0, "b")), Found::Nothing);
+            keep_at(connection, &token, "id", &at(100, 10, "a"))?;
+            assert_eq!(found(at(100, 16, "a")), Found::Nothing);
+            Ok(())
+        })
+        .expect("done");
+    }
+}

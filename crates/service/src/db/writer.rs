@@ -1,0 +1,85 @@
+//! The one that writes: a thread, a queue of work, and one transaction for all that waits at a time.
+
+use super::{DbError, told};
+use rusqlite::Connection;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+/// Most works of one transaction.
+const GROUP: usize = 256;
+
+/// Says what has become of a work, once that is certain: why it is lost all the same, if so.
+type Tell = Box<dyn FnOnce(Option<DbError>) + Send>;
+/// Whether it has been done, and who hears of it.
+pub(super) type Work = Box<dyn FnOnce(&Connection) -> (bool, Tell) + Send>;
+
+pub(super) struct Writer {
+    queue: Mutex<Option<Sender<Work>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection, path: PathBuf) -> io::Result<Self> {
+        let (queue, work) = channel();
+        let run = move || Turns { connection, path }.run(&work);
+        let thread = Builder::new().name("database".to_owned()).spawn(run)?;
+        Ok(Writer { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) fn submit(&self, work: Work) {
+        if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A writer that has gone drops it, which its asker sees.
+            let _ = queue.send(work);
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// What is waiting is still done.
+    fn drop(&mut self) {
+        self.queue.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Turns {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Turns {
+    fn run(&self, queue: &Receiver<Work>) {
+        while let Ok(first) = queue.recv() {
+            let group: Vec<Work> =
+                std::iter::once(first).chain(queue.try_iter().take(GROUP - 1)).collect();
+            self.turn(group);
+        }
+    }
+
+    fn turn(&self, group: Vec<Work>) {
+        let mut told_later: Vec<Tell> = Vec::with_capacity(group.len());
+        let done = self.connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
+            for work in group {
+                self.connection.execute_batch("SAVEPOINT work")?;
+                let (is_done, tell) = work(&self.connection);
+                told_later.push(tell);
+                let end = if is_done { "RELEASE work" } else { "ROLLBACK TO work; RELEASE work" };
+                self.connection.execute_batch(end)?;
+            }
+            self.connection.execute_batch("COMMIT")
+        });
+        let lost = done.err().map(|error| {
+            // SQLite may have rolled back by itself.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            told(&error, &self.path)
+        });
+        for tell in told_later {
+            tell(lost.clone());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What AWS lets its clients send, and how it says what is wrong with the rest. Pure.
+
+mod codebuild;
+mod logs;
+pub mod shape;
+
+use serde_json::Value;
+use shape::{Problems, Shape, check};
+
+/// A service whose inputs are described here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Described {
+    CodeBuild,
+    Logs,
+}
+
+/// Inputs of a service, by the names of its operations.
+#[must_use]
+pub fn inputs(service: Described) -> &'static [(&'static str, &'static Shape)] {
+    match service {
+        Described::CodeBuild => codebuild::INPUTS,
+        Described::Logs => logs::INPUTS,
+    }
+}
+
+/// Holds an input against its description. What is not described passes.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn validate(service: Described, operation: &str, input: &Value) -> Result<(), Problems> {
+    let shape = inputs(service).iter().find(|(name, _)| *name == operation);
+    shape.map_or(Ok(()), |(_, shape)| check(shape, input))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(operation: &str, input: &Value) -> Problems {
+        validate(Described::CodeBuild, operation, input).expect_err("refused")
+    }
+
+    #[test]
+    fn all_problems_are_said_at_once_in_the_words_of_aws() {
+        let input = json!({"name": "a", "description": "x".repeat(256), "timeoutInMinutes": 4,
+            "source": {"type": "SVN"}, "artifacts": {}, "environment": {"environmentVariables": [{"name": ""}]}});
+        let Problems::Constraints(problems) = refused("CreateProject", &input) else {
+            panic!("constraints")
+        };
+        let has = |text: &str| problems.iter().any(|problem| problem.contains(text));
+        assert!(has(
+            "Value 'a' at 'name' failed to satisfy constraint: Member must have length greater than or equal to 2"
+        ));
+        assert!(has(
+            "at 'description' failed to satisfy constraint: Member must have length less than or equal to 255"
+        ));
+        assert!(has(
+            "Value '4' at 'timeoutInMinutes' failed to satisfy constraint: Member must have value greater than or equal to 5"
+        ));
+        assert!(has(
+            "Value 'SVN' at 'source.type' failed to satisfy constraint: Member must satisfy enum value set: [CODECOMMIT"
+        ));
+        assert!(has(
+            "Value null at 'artifacts.type' failed to satisfy constraint: Member must not be null"
+        ));
+        assert!(has("Value null at 'environment.environmentVariables.1.member.value' failed"));
+        let text = Problems::Constraints(problems.clone()).to_string();
+        assert!(text.starts_with(&format!("{} validation errors detected: ", problems.len())));
+    }
+
+    #[test]
+    fn another_type_is_no_constraint() {
+        for (input, told) in [
+            (json!({"names": "demo"}), "names"),
+            (json!({"names": [1]}), "names"),
+            (json!([]), "object"),
+        ] {
+            let problems = refused("BatchGetProjects", &input);
+            assert!(
+                matches!(&problems, Problems::Type(text) if text.contains(told)),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_absent_null_or_unknown_is_no_problem() {
+        let input = json!({"names": ["demo"], "color": 1});
+        assert!(validate(Described::CodeBuild, "BatchGetProjects", &input).is_ok());
+        assert!(validate(Described::CodeBuild, "ListBuilds", &json!({"sortOrder": null})).is_ok());
+        assert!(validate(Described::Logs, "GetLogEvents", &json!({"logStreamName": "a"})).is_ok());
+    }
+}

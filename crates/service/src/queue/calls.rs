@@ -1,0 +1,256 @@
+//! What calls do with builds: take them in, stop those that wait, try them again, delete them.
+
+use super::BuildDir;
+use crate::db::DbError;
+use crate::db::builds::{self, Build, State};
+use crate::db::projects::{self, Project};
+use crate::db::tokens::{self, Found, Token};
+use crate::project::{self, Merged};
+use crate::record;
+use crate::service::{Fault, Service, no_project};
+use crate::sources;
+use runner_folder::state::{Home, StateError};
+use runner_host::clock;
+use runner_host::private::remove_tree;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// What has become of builds that were to be deleted, by their ARNs.
+#[derive(Debug, Default)]
+pub struct Deleted {
+    pub gone: Vec<String>,
+    pub alive: Vec<String>,
+}
+
+/// A build that waits from now on.
+pub(super) fn queued(
+    home: &Home,
+    project: &str,
+    order: Value,
+    now: i64,
+) -> Result<Build, StateError> {
+    let minutes = order["project"]["queuedTimeoutInMinutes"].as_i64().unwrap_or(480);
+    Ok(Build {
+        uuid: uuid::Uuid::new_v4().to_string(),
+        seq: 0,
+        project: project.to_owned(),
+        number: i64::try_from(home.next_number(project)?).unwrap_or(i64::MAX),
+        state: State::Queued,
+        status: "IN_PROGRESS".to_owned(),
+        requested: now,
+        deadline: Some(now + minutes * 60_000),
+        order: Some(order),
+        record: None,
+    })
+}
+
+impl Service {
+    /// Takes a build in. `name` is of the project; `caller` is who asks.
+    ///
+    /// # Errors
+    /// There is none, and nothing has changed.
+    pub async fn start_build(
+        self: &Arc<Self>,
+        name: &str,
+        input: &Value,
+        caller: &str,
+    ) -> Result<Build, Fault> {
+        let project = self.project(name).await?.ok_or_else(|| no_project(name))?;
+        let invalid = |found: Vec<String>| Fault::Invalid(found.join("; "));
+        let Merged { project: merged, has_sessions } =
+            project::merge(name, &project.given, input).map_err(invalid)?;
+        if let (Some(why), Some(member)) =
+            (self.settings.no_privileges, project::overridden_privileges(&merged, input))
+        {
+            return Err(Fault::Invalid(format!("Invalid {member}: {why}")));
+        }
+        let root = self.settings.source_root.clone();
+        let checked = merged.clone();
+        let folders =
+            tokio::task::spawn_blocking(move || sources::problems(&checked, root.as_deref())).await;
+        let found = folders.unwrap_or_default();
+        if !found.is_empty() {
+            return Err(invalid(found));
+        }
+        let order = json!({
+            "project": merged,
+            "sessions": has_sessions,
+            "initiator": caller,
+            "cacheEpoch": project.cache_epoch,
+            "autoRetryConfig": {
+                "autoRetryLimit": merged["autoRetryLimit"].as_i64().unwrap_or(0),
+                "autoRetryNumber": 0,
+            },
+        });
+        self.take_in("StartBuild", project, order, input, caller).await
+    }
+
+    /// Tries a build again, as it was asked for.
+    pub async fn retry_build(
+        self: &Arc<Self>,
+        old: &Build,
+        input: &Value,
+        caller: &str,
+    ) -> Result<Build, Fault> {
+        if !old.state.has_ended() {
+            return Err(Fault::Invalid(format!("Build {} has not ended", old.id())));
+        }
+        let Some(mut order) = old.order.clone() else {
+            return Err(Fault::Invalid(format!(
+                "Build {} was begun by `runner run`, and only that can run it again",
+                old.id()
+            )));
+        };
+        order["initiator"] = json!(caller);
+        let limit = order["autoRetryConfig"]["autoRetryLimit"].clone();
+        order["autoRetryConfig"] = json!({"autoRetryLimit": limit, "autoRetryNumber": 0});
+        let project = self.project(&old.project).await?.ok_or_else(|| no_project(&old.project))?;
+        self.take_in("RetryBuild", project, order, input, caller).await
+    }
+
+    async fn take_in(
+        self: &Arc<Self>,
+        operation: &'static str,
+        project: Project,
+        order: Value,
+        input: &Value,
+        caller: &str,
+    ) -> Result<Build, Fault> {
+        if self.queue.is_draining() {
+            return Err(Fault::Stopping);
+        }
+        let token = token(operation, input, caller);
+        let (home, settings) = (self.home.clone(), self.settings.clone());
+        let now = clock::wall().epoch_millis();
+        let insert = move |connection: &Connection| -> Result<Build, Fault> {
+            if let Some(token) = &token {
+                match tokens::find(connection, token)? {
+                    Found::Nothing => {}
+                    Found::Same(uuid) => {
+                        let made = builds::get(connection, &uuid)?;
+                        return made
+                            .ok_or_else(|| Fault::NotFound(format!("Build {uuid} is gone")));
+                    }
+                    Found::Other => {
+                        let token = &token.token;
+                        return Err(Fault::Invalid(format!(
+                            "Idempotency token {token} was used with other parameters"
+                        )));
+                    }
+                }
+            }
+            let project = projects::get(connection, &project.name)?
+                .ok_or_else(|| no_project(&project.name))?;
+            if let Some(limit) = project.given["concurrentBuildLimit"].as_u64()
+                && builds::active(connection, &project.name)? as u64 >= limit
+            {
+                let name = &project.name;
+                return Err(Fault::Limit(format!(
+                    "Cannot have more than {limit} builds running for the project {name}"
+                )));
+            }
+            let free = settings.max_builds.saturating_sub(builds::running(connection)?);
+            if builds::queued(connection)? >= settings.max_queued + free {
+                let most = settings.max_queued;
+                return Err(Fault::Limit(format!(
+                    "Cannot have more than {most} builds in queue for the account"
+                )));
+            }
+            let build = queued(&home, &project.name, order, now)
+                .map_err(|error| DbError::Sqlite(error.to_string()))?;
+            builds::insert(connection, &build)?;
+            if let Some(token) = &token {
+                tokens::keep(connection, token, &build.uuid)?;
+            }
+            Ok(build)
+        };
+        let build = self.db.write(insert).await?;
+        self.begin().await;
+        self.queue.waiting.notify_one();
+        Ok(build)
+    }
+
+    /// Ends a build that waits: whether it did.
+    pub async fn stop_queued(&self, uuid: &str) -> Result<bool, DbError> {
+        let uuid = uuid.to_owned();
+        let now = clock::wall().epoch_millis();
+        let stop = move |connection: &Connection| -> Result<bool, DbError> {
+            match builds::get(connection, &uuid)? {
+                Some(build) if build.state == State::Queued => {
+                    let record = record::never_begun(&build, now, "STOPPED", None);
+                    builds::end(connection, &uuid, &record)
+                }
+                _ => Ok(false),
+            }
+        };
+        let stopped = self.db.write(stop).await;
+        self.queue.tell();
+        stopped
+    }
+
+    /// The build with this uuid, as far as the service knows it.
+    pub async fn build(&self, uuid: &str) -> Result<Option<Build>, DbError> {
+        let uuid = uuid.to_owned();
+        self.db.read(move |connection| builds::get(connection, &uuid)).await
+    }
+
+    pub async fn list_builds(
+        &self,
+        project: Option<String>,
+        is_descending: bool,
+        after: Option<builds::After>,
+        most: usize,
+    ) -> Result<Vec<(String, builds::After)>, DbError> {
+        self.refresh().await?;
+        let list = move |connection: &Connection| {
+            builds::list(connection, project.as_deref(), is_descending, after, most)
+        };
+        self.db.read(list).await
+    }
+
+    /// Deletes those of these that have ended.
+    pub async fn delete_builds(&self, uuids: Vec<String>) -> Result<Deleted, DbError> {
+        self.refresh().await?;
+        let home = self.home.clone();
+        let delete = move |connection: &Connection| -> Result<_, DbError> {
+            let mut deleted = Deleted::default();
+            let mut folders = Vec::new();
+            for uuid in uuids {
+                let Some(build) = builds::get(connection, &uuid)? else { continue };
+                let arn = record::build_arn(&build.id());
+                match build.state {
+                    State::Gone => {}
+                    State::Ended => {
+                        builds::delete(connection, &uuid)?;
+                        folders.push(BuildDir::of(&home, &uuid));
+                        deleted.gone.push(arn);
+                    }
+                    State::Queued | State::Starting | State::Live => deleted.alive.push(arn),
+                }
+            }
+            Ok((deleted, folders))
+        };
+        let (deleted, folders) = self.db.write(delete).await?;
+        let remove = move || {
+            folders.iter().for_each(|dir| {
+                if let Err(error) = remove_tree(dir.path()) {
+                    tracing::warn!(%error, "the folder of a deleted build stays");
+                }
+            })
+        };
+        let _ = tokio::task::spawn_blocking(remove).await;
+        Ok(deleted)
+    }
+}
+
+/// The token of a call, with a digest of the rest.
+fn token(operation: &'static str, input: &Value, caller: &str) -> Option<Token> {
+    let token = input["idempotencyToken"].as_str()?.to_owned();
+    let mut rest = input.clone();
+    rest.as_object_mut()?.remove("idempotencyToken");
+    // Members are in the order of their names.
+    let digest = Sha256::digest(rest.to_string().as_bytes()).to_vec();
+    Some(Token { operation, caller: caller.to_owned(), token, digest })
+}

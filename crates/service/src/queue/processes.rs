@@ -1,0 +1,149 @@
+//! Processes of builds: their start, and those that a killed `serve` has left.
+
+use super::{Queue, Start};
+use crate::db::DbError;
+use crate::db::builds::{self, Build, State};
+use crate::service::Service;
+use runner_folder::state::BuildDir;
+use runner_host::users;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+/// What a process writes into the file of its lock once its build has a folder.
+pub const BEGUN: &str = "begun\n";
+
+impl Queue {
+    fn lock_file(&self, uuid: &str) -> PathBuf {
+        self.starts.join(uuid)
+    }
+
+    /// Makes the lock of a start, and takes it.
+    fn lock(&self, uuid: &str) -> io::Result<File> {
+        let path = self.lock_file(uuid);
+        let lock = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        users::give(&path)?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
+    pub(super) fn forget(&self, uuid: &str) {
+        // A lock that nobody holds and no row asks for does no harm.
+        let _ = fs::remove_file(self.lock_file(uuid));
+        self.running().remove(uuid);
+    }
+}
+
+impl Service {
+    /// Starts a build on a thread, which stays with it to its end.
+    pub(super) fn run(self: &Arc<Self>, build: Build) {
+        let service = Arc::clone(self);
+        let uuid = build.uuid.clone();
+        let run = move || {
+            let why = service.started(&build);
+            service.settle(&build, why.as_deref());
+        };
+        if let Err(error) = thread::Builder::new().name("build".to_owned()).spawn(run) {
+            tracing::warn!(%error, %uuid, "a build waits on");
+            let back = uuid.clone();
+            let _ = self.db.write_now(move |connection| {
+                builds::advance(connection, &back, State::Starting, State::Queued)
+            });
+            self.queue.forget(&uuid);
+        }
+    }
+
+    /// Starts a build and waits for its end; why there was none.
+    fn started(&self, build: &Build) -> Option<String> {
+        let lock = match self.queue.lock(&build.uuid) {
+            Ok(lock) => lock,
+            Err(error) => return Some(format!("cannot make the lock of its start: {error}")),
+        };
+        let start = Start {
+            uuid: build.uuid.clone(),
+            number: u64::try_from(build.number).unwrap_or_default(),
+            order: build.order.clone().unwrap_or_default(),
+        };
+        match self.queue.launcher.launch(&start, lock) {
+            Ok(process) => {
+                self.is_live(&build.uuid);
+                process();
+                None
+            }
+            Err(why) => Some(why),
+        }
+    }
+
+    fn is_live(&self, uuid: &str) {
+        let uuid = uuid.to_owned();
+        let noted = self.db.write_now(move |connection| {
+            builds::advance(connection, &uuid, State::Starting, State::Live)
+        });
+        if let Err(error) = noted {
+            // Its folder says so, too.
+            tracing::warn!(%error, "a build is not noted as live");
+        }
+        self.queue.tell();
+    }
+
+    /// Takes up what another `serve` has left: builds that live are waited for, the others ended or queued again.
+    pub(crate) fn recover(self: &Arc<Self>) -> Result<(), DbError> {
+        let own = self.db.read_now(|connection| -> Result<Vec<Build>, DbError> {
+            let mut own = builds::in_state(connection, State::Starting)?;
+            own.extend(builds::in_state(connection, State::Live)?);
+            own.retain(|build| build.order.is_some());
+            Ok(own)
+        })?;
+        for build in own {
+            self.queue.running().insert(build.uuid.clone());
+            let service = Arc::clone(self);
+            let take_up = move || service.take_up(&build);
+            thread::Builder::new()
+                .name("build".to_owned())
+                .spawn(take_up)
+                .map_err(|error| DbError::Sqlite(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn take_up(self: &Arc<Self>, build: &Build) {
+        let path = self.queue.lock_file(&build.uuid);
+        let lock = OpenOptions::new().read(true).append(true).open(&path);
+        if let Ok(lock) = &lock {
+            if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+                // It lives: its end is when it lets go.
+                if BuildDir::of(&self.home, &build.uuid).path().exists() {
+                    self.is_live(&build.uuid);
+                }
+                let _ = lock.lock();
+            }
+        }
+        let dir = BuildDir::of(&self.home, &build.uuid);
+        let has_begun = build.state == State::Live
+            || fs::read_to_string(&path).is_ok_and(|text| text.contains(BEGUN));
+        if dir.path().exists() || has_begun {
+            self.settle(build, Some("the build's folder is gone"));
+            return;
+        }
+        // Nothing has run.
+        let uuid = build.uuid.clone();
+        let back = self.db.write_now(move |connection| {
+            builds::advance(connection, &uuid, State::Starting, State::Queued)
+        });
+        if let Err(error) = back {
+            tracing::warn!(%error, "a build waits for the next serve");
+        }
+        self.queue.forget(&build.uuid);
+        self.turn();
+        self.queue.tell();
+    }
+
+    /// Starts what waits since the last `serve`.
+    pub async fn begin(self: &Arc<Self>) {
+        let service = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || service.turn()).await;
+    }
+}

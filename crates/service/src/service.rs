@@ -1,0 +1,209 @@
+//! The service: its database, its settings, and what is done with projects.
+
+use crate::db::projects::{self, Order, Project};
+use crate::db::{Db, DbError, OpenError, Opened};
+use crate::index;
+use crate::pages::Sealer;
+use crate::project;
+use crate::queue::{Launcher, Queue};
+use runner_folder::state::{Home, random};
+use runner_host::clock;
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::Value;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Most projects of an account.
+const MOST: i64 = 5000;
+
+/// How it is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Builds that run at once.
+    pub max_builds: usize,
+    /// Builds that wait.
+    pub max_queued: usize,
+    /// Below which folders are taken as sources.
+    pub source_root: Option<PathBuf>,
+    /// Why builds may have no privileges, if so.
+    pub no_privileges: Option<&'static str>,
+}
+
+/// Why a call is not answered.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Exists(String),
+    #[error("{0}")]
+    Limit(String),
+    #[error("the service is being stopped; nothing was done")]
+    Stopping,
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// The local CodeBuild.
+pub struct Service {
+    pub(crate) db: Db,
+    pub(crate) home: Home,
+    pub(crate) settings: Settings,
+    pub(crate) queue: Queue,
+    sealer: Sealer,
+}
+
+impl Service {
+    /// Opens that of a state folder, whose `serve.lock` the caller holds; and what there is to tell.
+    ///
+    /// # Errors
+    /// There is no database to be had.
+    pub fn open(
+        home: &Home,
+        settings: Settings,
+        launcher: Arc<dyn Launcher>,
+    ) -> Result<(Arc<Self>, Vec<String>), OpenError> {
+        let Opened { db, told } = Db::open(home.root())?;
+        let fresh = random::<32>()?;
+        let key = db.write_now(move |connection| -> Result<Vec<u8>, DbError> {
+            connection.execute("INSERT OR IGNORE INTO kv VALUES ('page-key', ?1)", [&fresh[..]])?;
+            let text = "SELECT v FROM kv WHERE k = 'page-key'";
+            Ok(connection.query_row(text, [], |row| row.get(0)).optional()?.unwrap_or_default())
+        })?;
+        let service = Arc::new(Service {
+            db,
+            home: home.clone(),
+            settings,
+            queue: Queue::new(home, launcher)?,
+            sealer: Sealer::new(key),
+        });
+        service.refresh_now()?;
+        service.recover()?;
+        Ok((service, told))
+    }
+
+    fn refresh_now(&self) -> Result<(), DbError> {
+        let home = self.home.clone();
+        self.db.write_now(move |connection| index::refresh(connection, &home))
+    }
+
+    /// Takes note of builds that others have begun or removed.
+    pub async fn refresh(&self) -> Result<(), DbError> {
+        let home = self.home.clone();
+        self.db.write(move |connection| index::refresh(connection, &home)).await
+    }
+
+    #[must_use]
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    pub async fn project(&self, name: &str) -> Result<Option<Project>, DbError> {
+        let name = name.to_owned();
+        self.db.read(move |connection| projects::get(connection, &name)).await
+    }
+
+    pub async fn projects(&self, names: Vec<String>) -> Result<Vec<Option<Project>>, DbError> {
+        let get = move |connection: &Connection| {
+            names.iter().map(|name| projects::get(connection, name)).collect()
+        };
+        self.db.read(get).await
+    }
+
+    pub async fn create_project(&self, name: &str, input: &Value) -> Result<Project, Fault> {
+        let given = self.checked(project::given(input)).await?;
+        let now = clock::wall().epoch_millis();
+        let name = name.to_owned();
+        let new = Project { name, given, created: now, modified: now, cache_epoch: 0 };
+        let make = move |connection: &Connection| {
+            if projects::get(connection, &new.name)?.is_some() {
+                let arn = project::project_arn(&new.name);
+                return Err(Fault::Exists(format!("Project already exists: {arn}")));
+            }
+            if projects::count(connection)? >= MOST {
+                return Err(Fault::Limit(format!("Cannot have more than {MOST} projects")));
+            }
+            projects::put(connection, &new)?;
+            Ok(new)
+        };
+        self.db.write(make).await
+    }
+
+    pub async fn update_project(&self, name: &str, input: &Value) -> Result<Project, Fault> {
+        let old = self.project(name).await?.ok_or_else(|| no_project(name))?;
+        let given = self.checked(project::updated(&old.given, input)).await?;
+        let input = input.clone();
+        let now = clock::wall().epoch_millis();
+        let change = move |connection: &Connection| {
+            // It may have changed since; what is checked is what is kept.
+            let current =
+                projects::get(connection, &old.name)?.ok_or_else(|| no_project(&old.name))?;
+            let is_same = current.given == old.given;
+            let given = if is_same { given } else { project::updated(&current.given, &input) };
+            let new = Project { given, modified: now.max(current.modified), ..current };
+            projects::put(connection, &new)?;
+            Ok(new)
+        };
+        self.db.write(change).await
+    }
+
+    /// A project by the rules, its folders included.
+    async fn checked(&self, given: Value) -> Result<Value, Fault> {
+        let mut found = project::problems(&given);
+        let root = self.settings.source_root.clone();
+        let sources = given.clone();
+        let folders = tokio::task::spawn_blocking(move || {
+            crate::sources::problems(&sources, root.as_deref())
+        });
+        found.extend(folders.await.unwrap_or_default());
+        if found.is_empty() { Ok(given) } else { Err(Fault::Invalid(found.join("; "))) }
+    }
+
+    /// That one is not there is no error.
+    pub async fn delete_project(&self, name: &str) -> Result<(), DbError> {
+        let name = name.to_owned();
+        self.db.write(move |connection| projects::delete(connection, &name)).await
+    }
+
+    /// Makes caches of a project useless for builds to come.
+    pub async fn invalidate_cache(&self, name: &str) -> Result<(), Fault> {
+        let name = name.to_owned();
+        let change = move |connection: &Connection| {
+            let old = projects::get(connection, &name)?.ok_or_else(|| no_project(&name))?;
+            let new = Project { cache_epoch: old.cache_epoch + 1, ..old };
+            Ok(projects::put(connection, &new)?)
+        };
+        self.db.write(change).await
+    }
+
+    pub async fn list_projects(
+        &self,
+        order: Order,
+        is_descending: bool,
+        after: Option<projects::After>,
+        most: usize,
+    ) -> Result<Vec<(String, projects::After)>, DbError> {
+        let list = move |connection: &Connection| {
+            projects::list(connection, order, is_descending, after.as_ref(), most)
+        };
+        self.db.read(list).await
+    }
+
+    /// Leaves a copy of the database, when all is done.
+    pub fn close(&self) -> Result<(), DbError> {
+        self.db.back_up()
+    }
+}
+
+pub(crate) fn no_project(name: &str) -> Fault {
+    Fault::NotFound(format!("Project cannot be found: {}", project::project_arn(name)))
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Fault::Db(DbError::Sqlite(error.to_string()))
+    }
+}
