@@ -72,6 +72,6 @@ async fn open(home: &Home) -> Result<(String, Option<Server>), String> {
         .await
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
-    let endpoint = Endpoint::new(home, keys, Access::Signed, users);
+    let endpoint = Endpoint::new(home, keys, Access::Signed, users, None);
     Ok((address, Some(Server::start(listener, endpoint))))
 }

@@ -13,9 +13,11 @@ use runner_build::{self as build, Begun, BuildRequest, Ended, Face, Opened};
 use runner_engine::Fut;
 use runner_folder::state::Home;
 use runner_host::stdio;
+use runner_service::queue::BEGUN;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 
 /// Most bytes of a request: the longest buildspec and all variables that a program can be given.
 const MAX_REQUEST: u64 = 16 << 20;
@@ -27,11 +29,14 @@ struct Asker {
     has_sessions: bool,
     home: Option<Home>,
     door: Option<Door>,
+    /// The lock of a service's start, held to the end: by it the service knows whether the build lives.
+    start: Option<File>,
 }
 
 /// Runs the build; its exit code.
 pub(crate) fn main() -> u8 {
-    let mut asker = Asker { has_heard: false, has_sessions: false, home: None, door: None };
+    let mut asker =
+        Asker { has_heard: false, has_sessions: false, home: None, door: None, start: None };
     match run(&mut asker) {
         Ok(code) => code,
         Err(error) if asker.has_heard => error.print(),
@@ -50,6 +55,11 @@ fn run(asker: &mut Asker) -> Result<u8, CliError> {
     let request = read(&mut io::stdin().lock())?;
     forget_request()
         .map_err(|error| CliError::ours(format!("cannot close standard input: {error}")))?;
+    if request.accepted.is_some() {
+        let taken = take_lock();
+        asker.start =
+            Some(taken.map_err(|error| CliError::ours(format!("cannot keep the lock: {error}")))?);
+    }
     if let Some(member) = &request.member {
         end_with(member.owner)?;
     }
@@ -67,6 +77,14 @@ fn run(asker: &mut Asker) -> Result<u8, CliError> {
         say(&format!("warning: {text}"));
     }
     Ok(if rejected { USAGE } else { of_status(status) })
+}
+
+/// The lock comes as standard error, and nothing else may inherit it.
+fn take_lock() -> io::Result<File> {
+    let lock = io::stderr().as_fd().try_clone_to_owned()?;
+    let nothing = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stderr(nothing)?;
+    Ok(File::from(lock))
 }
 
 /// Standard input holds values as long as it is open.
@@ -120,6 +138,9 @@ fn tell(answer: &Answer) -> io::Result<()> {
 impl Face for Asker {
     fn begin(&mut self, begun: &Begun<'_>) -> io::Result<()> {
         self.has_heard = true;
+        if let Some(start) = &mut self.start {
+            start.write_all(BEGUN.as_bytes())?;
+        }
         let Begun { id, uuid, dir, .. } = begun;
         let (id, uuid) = ((*id).to_owned(), (*uuid).to_owned());
         let folder = dir.path().to_path_buf();

@@ -119,7 +119,9 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
         (words, _) => BuildspecFile::of_command(words),
     };
     let (spec, warnings) = parse(&buildspec, &extras.fetched)?;
-    print_problems(&buildspec, spec.as_ref().err().unwrap_or(&warnings), args.quiet);
+    if !extras.is_silent {
+        print_problems(&buildspec, spec.as_ref().err().unwrap_or(&warnings), args.quiet);
+    }
     let project = args.project.clone().unwrap_or_else(|| values::project_of(&source));
     let home = super::home::open()?;
     let outputs = outputs(&args, &extras, &project, &home)?;
@@ -194,6 +196,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
         certificates: args.ca_file.as_deref().map(certificates::read).transpose()?,
         hints: !args.no_hints,
         member: None,
+        accepted: None,
         secondary_sources: args.secondary_source,
         source,
         buildspec,

@@ -67,6 +67,7 @@ mod registries;
 mod reports;
 mod rootless;
 mod secrets;
+mod service;
 mod session_log;
 mod sessions;
 mod snapshots;
@@ -113,6 +114,7 @@ fn alike() -> Vec<Case> {
         logs::cases(),
         names::cases(),
         reports::cases(),
+        service::cases(),
         snapshots::cases(),
         socat::cases(),
     ]

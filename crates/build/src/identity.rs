@@ -1,6 +1,7 @@
 //! Who a build is: its id, its number, its names in AWS's forms.
 
 use super::buildspec::BuildspecFile;
+use super::request::{Accepted, BuildRequest};
 use runner_cloud::{ACCOUNT, REGION};
 use runner_core::plan::Places;
 use runner_folder::state::{Home, StateError};
@@ -18,21 +19,23 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// A new build of a project. `uuid`: what somebody has chosen for it.
-    pub(super) fn new(
-        home: &Home,
-        project: &str,
-        uuid: Option<uuid::Uuid>,
-    ) -> Result<Self, StateError> {
+    /// A new build of a project, or the one that a batch or a service has chosen.
+    pub(super) fn new(home: &Home, request: &BuildRequest) -> Result<Self, StateError> {
+        let BuildRequest { project, member, accepted, .. } = request;
+        let chosen = accepted.as_ref().map(|accepted| accepted.uuid);
+        let uuid = chosen.or(member.as_ref().map(|member| member.uuid));
         let uuid = uuid.unwrap_or_else(uuid::Uuid::new_v4);
-        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        let (number, initiator) = match accepted {
+            Some(Accepted { number, initiator, .. }) => (*number, initiator.clone()),
+            None => (home.next_number(project)?, user()),
+        };
         Ok(Identity {
             uuid,
             id: format!("{project}:{uuid}"),
             arn: format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:build/{project}:{uuid}"),
-            number: home.next_number(project)?,
+            number,
             hostname: hostname(&uuid),
-            initiator: user.map_or_else(|| "unknown".to_owned(), |user| user.name),
+            initiator,
         })
     }
 
@@ -54,6 +57,12 @@ impl Identity {
         let seed = high.wrapping_add((low | 1).wrapping_mul(number as u64));
         PathBuf::from(format!("{root}/output/src{}/src", 100_000_000 + seed % 9_900_000_000))
     }
+}
+
+/// Whose process this is.
+fn user() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    user.map_or_else(|| "unknown".to_owned(), |user| user.name)
 }
 
 /// Twelve hexadecimal digits, as Docker names its containers, and as Docker does never decimal ones

@@ -37,7 +37,8 @@ pub use error::BuildError;
 pub use face::{Begun, Face};
 pub use opened::{Opened, Unusable};
 pub use request::{
-    BuildRequest, CacheRequest, ContainerRequest, Frozen, Member, OutputsRequest, ValuesRequest,
+    Accepted, BuildRequest, CacheRequest, ContainerRequest, Frozen, Member, OutputsRequest,
+    ValuesRequest,
 };
 pub use services::Service;
 pub use stubs::Stub;
@@ -114,8 +115,7 @@ pub fn run(
     let (watchdog, asked) =
         Watchdog::start(signals, exit_code).map_err(BuildError::io("start a thread"))?;
     runtime::warm(&runtime)?;
-    let chosen = request.member.as_ref().map(|member| member.uuid);
-    let identity = Identity::new(&home, &request.project, chosen)?;
+    let identity = Identity::new(&home, &request)?;
     let uuid = identity.uuid.to_string();
     let dir = BuildDir::of(&home, &uuid);
     let traits = request.container.engine.traits();

@@ -60,6 +60,18 @@ pub struct BuildRequest {
     /// The batch it belongs to.
     #[serde(default)]
     pub member: Option<Member>,
+    /// What a service has given to it when it was taken in.
+    #[serde(default)]
+    pub accepted: Option<Accepted>,
+}
+
+/// Who a build is that a service has taken in before it begins.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepted {
+    pub uuid: Uuid,
+    pub number: u64,
+    pub initiator: String,
 }
 
 /// What a build has of the batch that it belongs to.
@@ -240,6 +252,7 @@ mod tests {
                 frozen: vec![Frozen { dir: "/copy".into(), facts: SourceFacts::default() }],
                 shard: Some(Shard { index: 1, count: 2 }),
             }),
+            accepted: Some(Accepted { uuid: Uuid::nil(), number: 3, initiator: "ann".to_owned() }),
         }
     }
 
@@ -253,7 +266,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_overlooked() -> serde_json::Result<()> {
-        for group in ["/container", "/values", "/outputs", "/sessions", "/member", ""] {
+        for group in ["/container", "/values", "/outputs", "/sessions", "/member", "/accepted", ""]
+        {
             let mut sent = serde_json::to_value(request())?;
             let fields = sent.pointer_mut(group).and_then(Value::as_object_mut).expect("a group");
             fields.insert("hold".to_owned(), json!(true));

@@ -11,9 +11,8 @@ mod index;
 pub mod model;
 pub mod pages;
 pub mod project;
-pub mod queue;
 pub mod record;
 mod service;
 pub mod sources;
 
-pub use service::{Fault, Service, Settings};
+pub use service::{Fault, Service, Settings, queue};

@@ -25,7 +25,15 @@ pub(super) fn read(
     let text = open(path).and_then(text_of).map_err(|error| {
         CliError::usage(format!("--project-json: cannot read {}: {error}", path.display()))
     })?;
-    let mut reading = Reading::new(path, text)?;
+    words(Reading::new(path, text)?, args, extras)
+}
+
+/// The words of a project.
+pub(super) fn words(
+    mut reading: Reading,
+    args: &RunArgs,
+    extras: &mut Extras,
+) -> Result<Vec<OsString>, CliError> {
     let project = match project::codebuild(&reading.text, args.project.as_deref()) {
         Ok(project) => project,
         Err(problems) => {

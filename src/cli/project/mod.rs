@@ -56,6 +56,8 @@ pub(super) struct Extras {
     pub(super) cache: Option<ProjectCache>,
     /// A file that nobody has said to trust names the image: it is got without the user's credentials.
     pub(super) is_image_untrusted: bool,
+    /// What is wrong with the buildspec is told by the build alone.
+    pub(super) is_silent: bool,
 }
 
 /// The options alone, for reading them again.
@@ -138,6 +140,29 @@ pub(super) fn with_files<A: Args + AsRef<RunArgs>>(
     // Each has been read by itself; together they may still contradict each other.
     let again = again.map_err(|error| CliError::usage(sentence(&error)))?;
     Ok((again.args, extras))
+}
+
+/// The options of a build of a project, in CodeBuild's own shape, with these words besides.
+pub(super) fn of_project(
+    shown: &str,
+    json: String,
+    words: Vec<OsString>,
+) -> Result<(RunArgs, Extras), CliError> {
+    let parse = |words: Vec<OsString>| {
+        let all = [OsString::from("runner run")].into_iter().chain(words);
+        let matches = negatable(<Again<RunArgs> as clap::CommandFactory>::command())
+            .try_get_matches_from(all);
+        let again = matches.and_then(|matches| {
+            <Again<RunArgs> as clap::FromArgMatches>::from_arg_matches(&matches)
+        });
+        again.map_err(|error| CliError::usage(sentence(&error)))
+    };
+    let mut extras = Extras { is_silent: true, ..Extras::default() };
+    let args = parse(words.clone())?.args;
+    let reading = Reading::new(Path::new(shown), json)?;
+    let mut all = codebuild::words(reading, &args, &mut extras)?;
+    all.extend(words);
+    Ok((parse(all)?.args, extras))
 }
 
 /// A further source of the same name is the typed one.

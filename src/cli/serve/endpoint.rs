@@ -3,16 +3,21 @@
 //! Builds are their own runners' (docs/architecture.md); this one is a client of theirs. When it ends
 //! they go on.
 
+use super::launch::Processes;
 use runner_build::sweep::sweep;
+use runner_engine::image::Swap;
 use runner_folder::state::{Home, ServeLock, Serving, StateError, live_serve};
 use runner_host::runtime::{self, NoRuntime};
 use runner_host::signals::{STOPS, SignalStream, Signals};
 use runner_host::stdio::say;
 use runner_host::users::with_tilde;
 use runner_serve::aws::{Access, Endpoint, KeyPair, PROFILE, Server, Users, UsersError, bind};
+use runner_service::db::OpenError;
+use runner_service::{Service, Settings};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often what killed runners have left is put right meanwhile.
@@ -26,6 +31,12 @@ pub(in crate::cli) struct ServeRequest {
     pub(in crate::cli) is_open: bool,
     /// The file of users; that of the state folder, if there is one, where none is named.
     pub(in crate::cli) users: Option<PathBuf>,
+    /// Of its projects and its queue.
+    pub(in crate::cli) settings: Settings,
+    pub(in crate::cli) image_map: Vec<Swap>,
+    pub(in crate::cli) upload: bool,
+    /// Whether the index of builds is made anew.
+    pub(in crate::cli) rebuilds: bool,
 }
 
 /// Why there is no endpoint.
@@ -43,6 +54,8 @@ pub(in crate::cli) enum ServeError {
     Runtime(#[from] NoRuntime),
     #[error(transparent)]
     Users(#[from] UsersError),
+    #[error(transparent)]
+    Database(#[from] OpenError),
 }
 
 fn at(address: &Option<String>) -> String {
@@ -57,14 +70,35 @@ pub(in crate::cli) fn serve(request: &ServeRequest, home: &Home) -> Result<(), S
     };
     // Before any thread starts, and before it is announced: whoever reads the address may want to stop it.
     let signals = Signals::listen(&STOPS).map_err(ServeError::Signals)?;
+    // Its threads inherit that stops are left to this one.
+    let service = open_service(request, home)?;
     let runtime = runtime::start()?;
     let served = runtime.block_on(async {
         let signals = signals.stream().map_err(ServeError::Signals)?;
-        run(request, home, &lock, signals).await
+        run(request, home, &lock, signals, &service).await
     });
+    if let Err(error) = service.close() {
+        say(&format!("warning: no copy of the database: {error}"));
+    }
     // What hangs there is not waited for.
     runtime.shutdown_background();
     served
+}
+
+/// Projects and queue, and what there is to say of them.
+fn open_service(request: &ServeRequest, home: &Home) -> Result<Arc<Service>, ServeError> {
+    let launcher = Arc::new(Processes {
+        home: home.clone(),
+        source_root: request.settings.source_root.clone(),
+        image_map: request.image_map.clone(),
+        upload: request.upload,
+    });
+    let settings = request.settings.clone();
+    let (service, told) = Service::open(home, settings, launcher, request.rebuilds)?;
+    for text in told {
+        say(&format!("warning: {text}"));
+    }
+    Ok(service)
 }
 
 async fn run(
@@ -72,6 +106,7 @@ async fn run(
     home: &Home,
     lock: &ServeLock,
     mut signals: SignalStream,
+    service: &Arc<Service>,
 ) -> Result<(), ServeError> {
     let users = Users::open(home, request.users.as_deref())?;
     let keys = KeyPair::open(home)?;
@@ -79,7 +114,7 @@ async fn run(
     let listener = bind(request.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let access = if request.is_open { Access::Local } else { Access::Signed };
-    let endpoint = Endpoint::new(home, keys.clone(), access, users);
+    let endpoint = Endpoint::new(home, keys.clone(), access, users, Some(Arc::clone(service)));
     let server = Server::start(listener, endpoint);
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
     say(&format!("listening on http://{address}"));
@@ -92,10 +127,13 @@ async fn run(
             "warning: others can reach this address, and what they and you say to it is not encrypted",
         );
     }
+    service.begin().await;
     tokio::select! {
         _ = signals.next() => {}
         () = tidy(home) => {}
+        () = service.expire() => {}
     }
+    service.drain();
     say("stopping; builds go on");
     tokio::select! {
         () = server.close("the endpoint is being stopped; the build goes on") => {}

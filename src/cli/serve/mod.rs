@@ -1,10 +1,14 @@
 //! `runner serve`.
 
 mod endpoint;
+mod launch;
 
 use super::error::{CliError, OURS};
 use clap::Args;
 use endpoint::{ServeError, ServeRequest};
+use runner_engine::image::Swap;
+use runner_service::Settings;
+use runner_service::db::OpenError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -21,11 +25,33 @@ pub(super) struct ServeArgs {
     /// Users and their policies [default: iam.json in the state folder, if there is one]
     #[arg(long, value_name = "FILE")]
     iam: Option<PathBuf>,
+    /// Builds that run at once [default: the machine's processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_builds: Option<u16>,
+    /// Builds that wait at most [default: 5 for each that runs]
+    #[arg(long, value_name = "N")]
+    max_queued: Option<u16>,
+    /// Projects may have folders below this one as sources (file:///DIR), and files below it as images
+    #[arg(long, value_name = "DIR")]
+    source_root: Option<PathBuf>,
+    /// Takes another image in the place of one
+    #[arg(long, value_name = "FROM=TO", value_parser = str::parse::<Swap>)]
+    image_map: Vec<Swap>,
+    /// Sends to AWS what projects send there: artifacts, caches, logs
+    #[arg(long)]
+    upload: bool,
+    /// Makes the index of builds anew from their folders
+    #[arg(long)]
+    rebuild_index: bool,
 }
+
+/// Whoever reaches the port may be a program that the caller does not know.
+const NO_PRIVILEGES: &str = "runner serve --no-auth starts no builds with privileges";
 
 const HELP: &str = "\
 AWS's clients see every build of this machine through it:
 
+  aws codebuild create-project, start-build ...    projects and a queue (docs/service.md)
   aws codebuild batch-get-builds --ids ID          the record; list-builds, stop-build
   aws ssm start-session --target codebuild:UUID    a shell; commands, ports and SSH by document
   aws ecs execute-command --task UUID ...          the build as a task of the cluster `default`
@@ -41,8 +67,23 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
         return Err(CliError::usage("--no-auth is for loopback addresses only")
             .hint("leave out --listen, or --no-auth"));
     }
-    let request =
-        ServeRequest { listen: args.listen, is_open: args.no_auth, users: args.iam.clone() };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let max_builds = args.max_builds.map_or(processors, usize::from);
+    let settings = Settings {
+        max_builds,
+        max_queued: args.max_queued.map_or(5 * max_builds, usize::from),
+        source_root: args.source_root.clone(),
+        no_privileges: args.no_auth.then_some(NO_PRIVILEGES),
+    };
+    let request = ServeRequest {
+        listen: args.listen,
+        is_open: args.no_auth,
+        users: args.iam.clone(),
+        settings,
+        image_map: args.image_map.clone(),
+        upload: args.upload,
+        rebuilds: args.rebuild_index,
+    };
     endpoint::serve(&request, &super::home::open()?)?;
     Ok(0)
 }
@@ -53,6 +94,10 @@ impl From<ServeError> for CliError {
             ServeError::State(error) => return error.into(),
             ServeError::Users(error) => return error.into(),
             ServeError::Runtime(error) => return error.into(),
+            ServeError::Database(OpenError::Newer { .. }) => {
+                Some("use the newer runner; this one has touched nothing")
+            }
+            ServeError::Database(_) => Some("set RUNNER_HOME to a directory on a local disk"),
             ServeError::Another { .. } => {
                 Some("one is enough: it serves every build of this machine")
             }

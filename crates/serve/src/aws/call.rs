@@ -178,6 +178,13 @@ fn is_time(name: &str) -> bool {
             | "startedAt"
             | "stoppedAt"
             | "lastStartedAt"
+            | "created"
+            | "lastModified"
+            | "expired"
+            | "requestedOn"
+            | "submitTime"
+            | "requestTime"
+            | "lastModifiedSecret"
     )
 }
 

@@ -16,6 +16,7 @@ use runner_core::iam;
 use runner_engine::leftover::Folder;
 use runner_folder::state::{Home, live_builds};
 use runner_host::clock;
+use runner_service::Service;
 use runner_wire::ssm::message;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,8 @@ pub struct Endpoint {
     pub(super) policy: Box<dyn Policy>,
     owner: Caller,
     pub(super) users: Users,
+    /// Projects and the queue, where there are any.
+    pub(super) service: Option<Arc<Service>>,
     /// Tells that a user has called.
     user_called: Notify,
 }
@@ -75,8 +78,14 @@ impl Origin {
 
 impl Endpoint {
     /// For the builds of a state folder.
-    pub fn new(home: &Home, keys: KeyPair, access: Access, users: Users) -> Arc<Self> {
-        Self::with_policy(home, keys, access, users, Box::new(UserPolicies))
+    pub fn new(
+        home: &Home,
+        keys: KeyPair,
+        access: Access,
+        users: Users,
+        service: Option<Arc<Service>>,
+    ) -> Arc<Self> {
+        Self::with_policy(home, keys, access, users, service, Box::new(UserPolicies))
     }
 
     /// For callers that something else judges.
@@ -85,6 +94,7 @@ impl Endpoint {
         keys: KeyPair,
         access: Access,
         users: Users,
+        service: Option<Arc<Service>>,
         policy: Box<dyn Policy>,
     ) -> Arc<Self> {
         let (name, plain) = owner();
@@ -104,6 +114,7 @@ impl Endpoint {
             policy,
             owner,
             users,
+            service,
             user_called: Notify::new(),
         })
     }

@@ -67,6 +67,25 @@ impl Resource {
         }
     }
 
+    /// A project, by its name or its ARN.
+    pub(super) fn project(name: &str) -> Self {
+        let full = if is_arn(name) {
+            name.to_owned()
+        } else {
+            arn("codebuild", &format!("project/{name}"))
+        };
+        let plain = full.rsplit('/').next().unwrap_or(name).to_owned();
+        Resource { tags: vec![("codebuild:project", plain)], ..Resource::named(full) }
+    }
+
+    /// A build of a project that has no folder.
+    pub(super) fn waiting(id: &str, project: &str) -> Self {
+        let mut resource = Resource::named(build_arn(id));
+        resource.names.push(arn("codebuild", &format!("project/{project}")));
+        resource.tags = vec![("codebuild:project", project.to_owned())];
+        resource
+    }
+
     /// A build that ECS was asked about: a task of this cluster.
     pub(super) fn task(cluster: &str, task: &str, known: Option<&Known>) -> Self {
         let id = known.map_or_else(|| last(task).to_owned(), task_id);

@@ -256,3 +256,9 @@ pub fn running(connection: &Connection) -> Result<usize, DbError> {
     let count: i64 = connection.prepare_cached(text)?.query_row([], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
+
+/// Forgets what the folders tell again.
+pub fn forget_found(connection: &Connection) -> Result<(), DbError> {
+    connection.execute("DELETE FROM build WHERE origin = 'run'", [])?;
+    Ok(())
+}

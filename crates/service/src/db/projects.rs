@@ -79,7 +79,7 @@ pub fn list(
     most: usize,
 ) -> Result<Vec<(String, After)>, DbError> {
     let key = match order {
-        Order::Name => "0",
+        Order::Name => "+0",
         Order::Created => "created",
         Order::Modified => "modified",
     };

@@ -30,7 +30,7 @@ pub enum Found {
 
 /// Looks a token up; those that are no longer good are forgotten.
 pub fn find(connection: &Connection, token: &Token) -> Result<Found, DbError> {
-    find_at(connection, token, Now::read())
+    find_at(connection, token, &Now::read())
 }
 
 /// Keeps what was made with a token.
@@ -55,7 +55,7 @@ impl Now {
     }
 }
 
-fn find_at(connection: &Connection, token: &Token, now: Now) -> Result<Found, DbError> {
+fn find_at(connection: &Connection, token: &Token, now: &Now) -> Result<Found, DbError> {
     // By the clock that does not jump, where it counts; one that was set back keeps them.
     let forget = "DELETE FROM token WHERE CASE WHEN boot_id = ?1 THEN boot < ?2 ELSE wall < ?3 END";
     connection.prepare_cached(forget)?.execute(params![
@@ -116,15 +116,15 @@ mod tests {
                 token: "t".to_owned(),
                 digest: vec![1],
             };
-            let found = |now| find_at(connection, &token, now).expect("an answer");
+            let found = |now| find_at(connection, &token, &now).expect("an answer");
             assert_eq!(found(at(100, 10, "a")), Found::Nothing);
             keep_at(connection, &token, "id", &at(100, 10, "a"))?;
             let same = || Found::Same("id".to_owned());
             assert_eq!(found(at(100, 11, "a")), same());
             let other = Token { digest: vec![2], ..token.clone() };
-            assert_eq!(find_at(connection, &other, at(100, 11, "a"))?, Found::Other);
+            assert_eq!(find_at(connection, &other, &at(100, 11, "a"))?, Found::Other);
             let elsewhere = Token { caller: "you".to_owned(), ..token.clone() };
-            assert_eq!(find_at(connection, &elsewhere, at(100, 11, "a"))?, Found::Nothing);
+            assert_eq!(find_at(connection, &elsewhere, &at(100, 11, "a"))?, Found::Nothing);
             // The clock on the wall jumps, forward and back.
             assert_eq!(found(at(500, 14, "a")), same());
             assert_eq!(found(at(1, 14, "a")), same());

@@ -8,14 +8,18 @@ use super::call::{Call, Refusal};
 use super::endpoint::{Endpoint, Origin};
 use super::policy::Context;
 use super::resources::Resource;
-use super::{codebuild, ecs, iam, ssm, sts};
+use runner_service::model::shape::Problems;
+use runner_service::model::{Described, validate};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::pin::Pin;
 use std::sync::LazyLock;
 
+mod table;
 #[cfg(test)]
 mod tests;
+
+pub(super) use table::OPERATIONS;
 
 /// A service of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,21 @@ impl Service {
         }
     }
 
+    /// Holds a call's input against what AWS says of it.
+    fn validate(self, call: &Call) -> Result<(), Refusal> {
+        let (described, code) = match self {
+            Service::CodeBuild => (Described::CodeBuild, "InvalidInputException"),
+            Service::Ssm | Service::Ecs | Service::Sts | Service::Iam => return Ok(()),
+        };
+        validate(described, call.operation.name, &call.body).map_err(|problems| {
+            let code = match problems {
+                Problems::Type(_) => "SerializationException",
+                Problems::Constraints(_) => code,
+            };
+            Refusal::new(code, problems.to_string())
+        })
+    }
+
     /// A refusal of a caller who may not, in this service's words.
     fn denied(self, text: String) -> Refusal {
         match self {
@@ -105,10 +124,6 @@ pub(super) enum Session {
     InAnswer(&'static str),
 }
 
-const NOTHING: Kept = Kept { target: None, document: None, command: None, session: None };
-/// Of what is about one session.
-const SESSION: Kept = Kept { session: Some(Session::InRequest("/SessionId")), ..NOTHING };
-
 /// What an endpoint knows of an operation.
 #[derive(Debug)]
 pub(super) struct Operation {
@@ -125,148 +140,6 @@ pub(super) struct Operation {
 /// Performs a call of an operation.
 type Perform = for<'a> fn(&'a Call, &'a Origin, &'a Endpoint) -> Performing<'a>;
 type Performing<'a> = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send + 'a>>;
-
-/// All of them, by service.
-pub(super) const OPERATIONS: &[Operation] = &[
-    Operation {
-        service: Service::CodeBuild,
-        name: "BatchGetBuilds",
-        action: "codebuild:BatchGetBuilds",
-        effect: Effect::Reads,
-        kept: Kept { target: Some("/ids"), ..NOTHING },
-        perform: perform::<codebuild::BatchGetBuilds>,
-    },
-    Operation {
-        service: Service::CodeBuild,
-        name: "ListBuilds",
-        action: "codebuild:ListBuilds",
-        effect: Effect::Reads,
-        kept: NOTHING,
-        perform: perform::<codebuild::ListBuilds>,
-    },
-    Operation {
-        service: Service::CodeBuild,
-        name: "StopBuild",
-        action: "codebuild:StopBuild",
-        effect: Effect::Changes,
-        kept: Kept { target: Some("/id"), ..NOTHING },
-        perform: perform::<codebuild::StopBuild>,
-    },
-    Operation {
-        service: Service::Ssm,
-        name: "StartSession",
-        action: "ssm:StartSession",
-        effect: Effect::Changes,
-        kept: Kept {
-            target: Some("/Target"),
-            document: Some("/DocumentName"),
-            command: Some("/Parameters/command/0"),
-            session: Some(Session::InAnswer("/SessionId")),
-        },
-        perform: perform::<ssm::StartSession>,
-    },
-    Operation {
-        service: Service::Ssm,
-        name: "ResumeSession",
-        action: "ssm:ResumeSession",
-        effect: Effect::Changes,
-        kept: SESSION,
-        perform: perform::<ssm::ResumeSession>,
-    },
-    Operation {
-        service: Service::Ssm,
-        name: "TerminateSession",
-        action: "ssm:TerminateSession",
-        effect: Effect::Changes,
-        kept: SESSION,
-        perform: perform::<ssm::TerminateSession>,
-    },
-    Operation {
-        service: Service::Ssm,
-        name: "DescribeSessions",
-        action: "ssm:DescribeSessions",
-        effect: Effect::Reads,
-        kept: NOTHING,
-        perform: perform::<ssm::DescribeSessions>,
-    },
-    Operation {
-        service: Service::Ssm,
-        name: "GetConnectionStatus",
-        action: "ssm:GetConnectionStatus",
-        effect: Effect::Reads,
-        kept: Kept { target: Some("/Target"), ..NOTHING },
-        perform: perform::<ssm::GetConnectionStatus>,
-    },
-    Operation {
-        service: Service::Ecs,
-        name: "ExecuteCommand",
-        action: "ecs:ExecuteCommand",
-        effect: Effect::Changes,
-        kept: Kept {
-            target: Some("/task"),
-            command: Some("/command"),
-            session: Some(Session::InAnswer("/session/sessionId")),
-            ..NOTHING
-        },
-        perform: perform::<ecs::ExecuteCommand>,
-    },
-    Operation {
-        service: Service::Ecs,
-        name: "DescribeTasks",
-        action: "ecs:DescribeTasks",
-        effect: Effect::Reads,
-        kept: Kept { target: Some("/tasks"), ..NOTHING },
-        perform: perform::<ecs::DescribeTasks>,
-    },
-    Operation {
-        service: Service::Ecs,
-        name: "ListTasks",
-        action: "ecs:ListTasks",
-        effect: Effect::Reads,
-        kept: Kept { target: Some("/cluster"), ..NOTHING },
-        perform: perform::<ecs::ListTasks>,
-    },
-    Operation {
-        service: Service::Ecs,
-        name: "DescribeClusters",
-        action: "ecs:DescribeClusters",
-        effect: Effect::Reads,
-        kept: Kept { target: Some("/clusters"), ..NOTHING },
-        perform: perform::<ecs::DescribeClusters>,
-    },
-    Operation {
-        service: Service::Ecs,
-        name: "ListClusters",
-        action: "ecs:ListClusters",
-        effect: Effect::Reads,
-        kept: NOTHING,
-        perform: perform::<ecs::ListClusters>,
-    },
-    Operation {
-        service: Service::Sts,
-        name: "GetCallerIdentity",
-        action: "sts:GetCallerIdentity",
-        effect: Effect::Reads,
-        kept: NOTHING,
-        perform: perform::<sts::GetCallerIdentity>,
-    },
-    Operation {
-        service: Service::Iam,
-        name: "SimulatePrincipalPolicy",
-        action: "iam:SimulatePrincipalPolicy",
-        effect: Effect::Reads,
-        kept: Kept { target: Some("/PolicySourceArn"), ..NOTHING },
-        perform: perform::<iam::SimulatePrincipalPolicy>,
-    },
-    Operation {
-        service: Service::Iam,
-        name: "SimulateCustomPolicy",
-        action: "iam:SimulateCustomPolicy",
-        effect: Effect::Reads,
-        kept: NOTHING,
-        perform: perform::<iam::SimulateCustomPolicy>,
-    },
-];
 
 /// The operation of a service that a request names so.
 pub(super) fn find(service: Service, name: &str) -> Option<&'static Operation> {
@@ -339,6 +212,14 @@ pub(super) trait Input: DeserializeOwned + Send + Sync {
     /// What it names, as far as it is there.
     type Subject: Send;
 
+    /// Refuses a body in words that no description has. Asked before anything else.
+    ///
+    /// # Errors
+    /// It is refused.
+    fn check(_: &Value) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Finds what it is about. That something is not there is no error here: a caller who may not ask does not hear it.
     ///
     /// # Errors
@@ -364,6 +245,8 @@ fn perform<'a, I: Input>(
     endpoint: &'a Endpoint,
 ) -> Performing<'a> {
     Box::pin(async move {
+        I::check(&call.body)?;
+        call.operation.service.validate(call)?;
         let input: I = call.input()?;
         let (scope, subject) = input.subject(endpoint).await?;
         endpoint

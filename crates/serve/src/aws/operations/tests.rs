@@ -10,6 +10,8 @@ use crate::gateway::{Asked, SessionPlan, Work};
 use crate::http::bind;
 use runner_core::arn::arn;
 use runner_folder::state::{BuildDir, Home};
+use runner_service::Settings;
+use runner_service::queue::{Launcher, Process, Start};
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -73,6 +75,10 @@ fn samples(session: &str) -> Vec<Sample> {
         sample("ListBuilds", &json!({}), r#"{"ids":["#, &["*"]),
         sample("StopBuild", &json!({"id": id}), r#"{"build":{"#, &[build, project])
             .keeps(&[("target", &id)]),
+    ]
+    .into_iter()
+    .chain(of_service())
+    .chain(vec![
         sample("StartSession", &start, "codebuild:x is not connected", &[nowhere, document])
             .keeps(&[("target", "codebuild:x"), ("document", "mine"), ("command", "ls")]),
         sample("ResumeSession", &told, "TokenValue", &[one]).keeps(&[("sessionId", session)]),
@@ -106,7 +112,109 @@ fn samples(session: &str) -> Vec<Sample> {
                 .to_owned(),
             ..sample("SimulateCustomPolicy", &json!({}), "<EvalDecision>implicitDeny<", &["*"])
         },
+    ])
+    .collect()
+}
+
+/// A project as it is made.
+fn web() -> Value {
+    json!({
+        "name": "web",
+        "source": {"type": "NO_SOURCE", "buildspec": "version: 0.2\n"},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "environment": {"type": "LINUX_CONTAINER", "image": "host", "computeType": "BUILD_GENERAL1_SMALL"},
+        "serviceRole": "arn:aws:iam::123456789012:role/builds",
+    })
+}
+
+/// Those of projects and of the queue.
+fn of_service() -> Vec<Sample> {
+    let id = format!("demo:{UUID}");
+    let (build, demo) =
+        (&arn("codebuild", &format!("build/{id}")), &arn("codebuild", "project/demo"));
+    let web_arn = &arn("codebuild", "project/web");
+    let other = "arn:aws:codebuild:eu-west-1:000000000000:project/web";
+    let name = json!({"projectName": "web"});
+    let fleet = "arn:aws:codebuild:us-east-1:000000000000:fleet/a";
+    let fleets = json!({"name": "fleet", "baseCapacity": 1, "environmentType": "LINUX_CONTAINER",
+        "computeType": "BUILD_GENERAL1_SMALL"});
+    let policy = json!({"resourceArn": web_arn, "policy": "{}"});
+    let about = |member: &str, value: &str| json!({member: value});
+    let on = |sample: Sample, target: &str| sample.keeps(&[("target", target)]);
+    vec![
+        on(sample("CreateProject", &web(), r#""lastModified":"#, &[web_arn]), "web"),
+        on(sample("UpdateProject", &web(), r#""lastModified":"#, &[web_arn]), "web"),
+        on(
+            sample(
+                "BatchGetProjects",
+                &json!({"names": ["web", other, "web"]}),
+                r#""projectsNotFound":["arn:aws:codebuild:eu-west-1"#,
+                &[web_arn, other, web_arn],
+            ),
+            &format!("web, {other}, web"),
+        ),
+        sample("ListProjects", &json!({}), r#"{"projects":["web"]}"#, &["*"]),
+        on(sample("InvalidateProjectCache", &name, "{}", &[web_arn]), "web"),
+        on(
+            sample(
+                "UpdateProjectVisibility",
+                &json!({"projectArn": web_arn, "projectVisibility": "PUBLIC_READ"}),
+                "shown to the public",
+                &[web_arn],
+            ),
+            web_arn,
+        ),
+        on(sample("StartBuild", &name, r#""currentPhase":"QUEUED""#, &[web_arn]), "web"),
+        on(sample("RetryBuild", &json!({"id": id}), "only that can run it", &[build, demo]), &id),
+        on(sample("ListBuildsForProject", &name, r#"{"ids":["web:"#, &[web_arn]), "web"),
+        on(
+            sample(
+                "BatchDeleteBuilds",
+                &json!({"ids": ["demo:x"]}),
+                r#""buildsDeleted":[]"#,
+                &[&arn("codebuild", "build/demo:x")],
+            ),
+            "demo:x",
+        ),
+        on(sample("DeleteProject", &about("name", "web"), "{}", &[web_arn]), "web"),
+        sample("ListCuratedEnvironmentImages", &json!({}), r#""platforms":["#, &["*"]),
+        sample("ListSharedProjects", &json!({}), r#"{"projects":[]}"#, &["*"]),
+        sample("ListSharedReportGroups", &json!({}), r#"{"reportGroups":[]}"#, &["*"]),
+        sample("ListSourceCredentials", &json!({}), r#""sourceCredentialsInfos":[]"#, &["*"]),
+        on(
+            sample("DeleteSourceCredentials", &about("arn", "a"), "no source credentials", &["a"]),
+            "a",
+        ),
+        on(sample("GetResourcePolicy", &about("resourceArn", "a"), "does not exist", &["a"]), "a"),
+        on(sample("DeleteResourcePolicy", &about("resourceArn", "a"), "{}", &["a"]), "a"),
+        on(sample("PutResourcePolicy", &policy, "nothing here is shared", &[web_arn]), web_arn),
+        on(sample("CreateFleet", &fleets, "no fleets here", &["*"]), "fleet"),
+        on(sample("UpdateFleet", &about("arn", fleet), "no fleets here", &[fleet]), fleet),
+        on(sample("DeleteFleet", &about("arn", fleet), "no fleets here", &[fleet]), fleet),
+        sample("ListFleets", &json!({}), r#"{"fleets":[]}"#, &["*"]),
+        on(
+            sample("BatchGetFleets", &json!({"names": ["a"]}), r#""fleetsNotFound":["a"]"#, &["*"]),
+            "a",
+        ),
     ]
+}
+
+/// Starts nothing.
+struct Nobody;
+
+impl Launcher for Nobody {
+    fn launch(&self, _: &Start, _: std::fs::File) -> Result<Process, String> {
+        Err("nobody is there".to_owned())
+    }
+
+    fn sweep(&self) {}
+}
+
+/// A service whose builds wait.
+fn waiting(home: &Home) -> Arc<runner_service::Service> {
+    let settings =
+        Settings { max_builds: 0, max_queued: 9, source_root: None, no_privileges: None };
+    runner_service::Service::open(home, settings, Arc::new(Nobody), false).expect("a service").0
 }
 
 /// What was asked of a policy: the action, and every name of the resource.
@@ -149,7 +257,10 @@ impl Rig {
         let policy = Box::new(Always { verdict, asked: Arc::clone(&asked) });
         let keys = KeyPair::for_tests("AKIAEXAMPLE", "secret");
         let users = Users::open(&home, None).expect("no users");
-        let endpoint = Endpoint::with_policy(&home, keys, Access::Local, users, policy);
+        let served = home.clone();
+        let service = tokio::task::spawn_blocking(move || waiting(&served)).await;
+        let service = Some(service.expect("no panic"));
+        let endpoint = Endpoint::with_policy(&home, keys, Access::Local, users, service, policy);
         let plan = SessionPlan {
             kind: SessionType::StandardStream,
             properties: Value::Null,
@@ -377,11 +488,15 @@ fn the_table_is_whole() {
 
 #[test]
 fn what_is_offered_in_words() {
-    let wanted = "BatchGetBuilds, ListBuilds, StopBuild of CodeBuild; StartSession, ResumeSession, \
-                  TerminateSession, DescribeSessions, GetConnectionStatus of SSM; ExecuteCommand, \
-                  DescribeTasks, ListTasks, DescribeClusters, ListClusters of ECS; GetCallerIdentity of STS; \
-                  SimulatePrincipalPolicy, SimulateCustomPolicy of IAM";
-    assert_eq!(offered(), wanted);
+    let told = offered();
+    for part in [
+        "BatchGetBuilds, ListBuilds, StopBuild, CreateProject, ",
+        "BatchGetFleets of CodeBuild; StartSession, ResumeSession, TerminateSession, DescribeSessions, \
+         GetConnectionStatus of SSM; ExecuteCommand, DescribeTasks, ListTasks, DescribeClusters, \
+         ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy of IAM",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
 }
 
 /// What stands in no row is refused with what there is, by every service.
@@ -389,7 +504,7 @@ fn what_is_offered_in_words() {
 async fn what_is_not_in_the_table_is_not_offered() {
     let rig = Rig::start(Verdict::Allowed(None)).await;
     for (service, name, body) in [
-        (Service::CodeBuild, "ListProjects", "{}"),
+        (Service::CodeBuild, "CreateWebhook", "{}"),
         (Service::Ssm, "SendCommand", "{}"),
         (Service::Ssm, "startsession", "{}"),
         (Service::Ecs, "StopBuild", "{}"),

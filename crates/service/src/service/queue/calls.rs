@@ -234,11 +234,11 @@ impl Service {
         };
         let (deleted, folders) = self.db.write(delete).await?;
         let remove = move || {
-            folders.iter().for_each(|dir| {
+            for dir in folders {
                 if let Err(error) = remove_tree(dir.path()) {
                     tracing::warn!(%error, "the folder of a deleted build stays");
                 }
-            })
+            }
         };
         let _ = tokio::task::spawn_blocking(remove).await;
         Ok(deleted)

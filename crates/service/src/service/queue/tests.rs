@@ -46,7 +46,7 @@ impl Rig {
         let launcher = Arc::new(Held { begun: Mutex::new(begun), fails });
         let settings =
             Settings { max_builds, max_queued: 1, source_root: None, no_privileges: Some("no") };
-        let (service, told) = Service::open(&home, settings, launcher).expect("a service");
+        let (service, told) = Service::open(&home, settings, launcher, false).expect("a service");
         assert_eq!(told, Vec::<String>::new());
         (service, receiver)
     }

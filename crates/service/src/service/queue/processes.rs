@@ -112,14 +112,14 @@ impl Service {
     fn take_up(self: &Arc<Self>, build: &Build) {
         let path = self.queue.lock_file(&build.uuid);
         let lock = OpenOptions::new().read(true).append(true).open(&path);
-        if let Ok(lock) = &lock {
-            if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
-                // It lives: its end is when it lets go.
-                if BuildDir::of(&self.home, &build.uuid).path().exists() {
-                    self.is_live(&build.uuid);
-                }
-                let _ = lock.lock();
+        if let Ok(lock) = &lock
+            && matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+        {
+            // It lives: its end is when it lets go.
+            if BuildDir::of(&self.home, &build.uuid).path().exists() {
+                self.is_live(&build.uuid);
             }
+            let _ = lock.lock();
         }
         let dir = BuildDir::of(&self.home, &build.uuid);
         let has_begun = build.state == State::Live

@@ -1,11 +1,14 @@
 //! The service: its database, its settings, and what is done with projects.
 
+pub mod queue;
+
+use crate::db::builds;
 use crate::db::projects::{self, Order, Project};
 use crate::db::{Db, DbError, OpenError, Opened};
 use crate::index;
 use crate::pages::Sealer;
 use crate::project;
-use crate::queue::{Launcher, Queue};
+use queue::{Launcher, Queue};
 use runner_folder::state::{Home, random};
 use runner_host::clock;
 use rusqlite::{Connection, OptionalExtension};
@@ -57,7 +60,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens that of a state folder, whose `serve.lock` the caller holds; and what there is to tell.
+    /// Opens that of a state folder, whose `serve.lock` the caller holds; and what there is to tell. `rebuilds`: the
+    /// index of builds is made anew.
     ///
     /// # Errors
     /// There is no database to be had.
@@ -65,6 +69,7 @@ impl Service {
         home: &Home,
         settings: Settings,
         launcher: Arc<dyn Launcher>,
+        rebuilds: bool,
     ) -> Result<(Arc<Self>, Vec<String>), OpenError> {
         let Opened { db, told } = Db::open(home.root())?;
         let fresh = random::<32>()?;
@@ -80,6 +85,9 @@ impl Service {
             queue: Queue::new(home, launcher)?,
             sealer: Sealer::new(key),
         });
+        if rebuilds {
+            service.db.write_now(builds::forget_found)?;
+        }
         service.refresh_now()?;
         service.recover()?;
         Ok((service, told))

@@ -1,0 +1,274 @@
+//! Builds as records: looked up, listed, stopped, deleted.
+
+use super::{Found, check_id, find, invalid, not_found, resource, service};
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::page::page;
+use crate::aws::resources::Resource;
+use runner_client::Link;
+use runner_service::db::builds::State;
+use runner_service::project::name_of;
+use runner_wire::control::Request;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Builds of one page of a list.
+const PAGE: usize = 100;
+/// How long a build that begins is waited for, so that it can be stopped.
+const BEGINNING: Duration = Duration::from_secs(20);
+
+#[derive(Deserialize)]
+pub(in crate::aws) struct BatchGetBuilds {
+    ids: Vec<String>,
+}
+
+impl Input for BatchGetBuilds {
+    /// What each id names.
+    type Subject = Vec<Option<Found>>;
+
+    fn check(body: &Value) -> Result<(), Refusal> {
+        match body["ids"].as_array() {
+            Some(ids) if ids.is_empty() => Err(invalid("The input build ID list cannot be empty.")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        named(&self.ids, endpoint).await
+    }
+
+    async fn answer(
+        self,
+        builds: Self::Subject,
+        _: &Origin,
+        _: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for (id, build) in self.ids.into_iter().zip(builds) {
+            match build {
+                Some(build) => found.push(build.shape()?),
+                None => missing.push(id),
+            }
+        }
+        Ok(json!({"builds": found, "buildsNotFound": missing}))
+    }
+}
+
+/// The builds of a list of ids.
+async fn named(
+    ids: &[String],
+    endpoint: &Endpoint,
+) -> Result<(Scope, Vec<Option<Found>>), Refusal> {
+    ids.iter().try_for_each(|id| check_id(id))?;
+    let mut builds = Vec::with_capacity(ids.len());
+    for id in ids {
+        builds.push(find(id, endpoint).await?);
+    }
+    let named = ids.iter().zip(&builds);
+    let scope = Scope::of(named.map(|(id, found)| resource(id, found.as_ref())));
+    Ok((scope, builds))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::aws) struct ListBuilds {
+    sort_order: Option<String>,
+    next_token: Option<String>,
+}
+
+impl Input for ListBuilds {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::all(), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let is_descending = is_descending(self.sort_order.as_deref());
+        if endpoint.service.is_some() {
+            return listed(endpoint, None, is_descending, self.next_token.as_deref()).await;
+        }
+        let all = endpoint.builds.all().await?;
+        let mut ids: Vec<String> = all.into_iter().map(|known| known.record.id).collect();
+        if !is_descending {
+            ids.reverse();
+        }
+        let page = page(&ids, |id| id, self.next_token.as_deref(), PAGE)
+            .ok_or_else(|| invalid("nextToken is none of this list"))?;
+        let mut answer = json!({"ids": page.items});
+        if let Some(next) = page.next {
+            answer["nextToken"] = json!(next);
+        }
+        Ok(answer)
+    }
+}
+
+/// The newest first, unless it is asked for otherwise.
+fn is_descending(order: Option<&str>) -> bool {
+    order != Some("ASCENDING")
+}
+
+/// A page of the service's index.
+async fn listed(
+    endpoint: &Endpoint,
+    project: Option<String>,
+    is_descending: bool,
+    token: Option<&str>,
+) -> Result<Value, Refusal> {
+    let service = service(endpoint)?;
+    let kind = format!("builds {} {is_descending}", project.as_deref().unwrap_or_default());
+    let after = match token {
+        None => None,
+        Some(token) => Some(
+            service
+                .sealer()
+                .open(&kind, token)
+                .ok_or_else(|| invalid("nextToken is none of this list"))?,
+        ),
+    };
+    let mut page = service.list_builds(project, is_descending, after, PAGE + 1).await?;
+    let has_more = page.len() > PAGE;
+    page.truncate(PAGE);
+    let next =
+        page.last().filter(|_| has_more).map(|(_, after)| service.sealer().seal(&kind, after));
+    let ids: Vec<String> = page.into_iter().map(|(id, _)| id).collect();
+    let mut answer = json!({"ids": ids});
+    if let Some(next) = next {
+        answer["nextToken"] = json!(next);
+    }
+    Ok(answer)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::aws) struct ListBuildsForProject {
+    project_name: String,
+    sort_order: Option<String>,
+    next_token: Option<String>,
+}
+
+impl Input for ListBuildsForProject {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(&self.project_name)]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let is_descending = is_descending(self.sort_order.as_deref());
+        let name = name_of(&self.project_name).map(str::to_owned);
+        let token = self.next_token.as_deref();
+        let answer = match &name {
+            Some(name) => listed(endpoint, Some(name.clone()), is_descending, token).await?,
+            None => json!({"ids": []}),
+        };
+        let is_empty = answer["ids"].as_array().is_none_or(Vec::is_empty);
+        let is_there = match name.filter(|_| is_empty && token.is_none()) {
+            Some(name) => service(endpoint)?.project(&name).await?.is_some(),
+            None => !is_empty || token.is_some(),
+        };
+        // Builds of `runner run` have a project's name and perhaps no project.
+        if is_there {
+            return Ok(answer);
+        }
+        Err(not_found(format!(
+            "Project cannot be found: {}",
+            Resource::project(&self.project_name).shown
+        )))
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::aws) struct StopBuild {
+    id: String,
+}
+
+impl Input for StopBuild {
+    type Subject = Option<Found>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        check_id(&self.id)?;
+        let found = find(&self.id, endpoint).await?;
+        Ok((Scope::of([resource(&self.id, found.as_ref())]), found))
+    }
+
+    async fn answer(
+        self,
+        found: Self::Subject,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let gone = || not_found(format!("Build {} does not exist", self.id));
+        let found = found.ok_or_else(gone)?;
+        let found = match begun(found, &self.id, endpoint).await? {
+            Some(found) => found,
+            None => return Err(gone()),
+        };
+        if let Some(known) = found.known.as_ref().filter(|known| known.is_live) {
+            // Gone meanwhile is ended, too.
+            if let Ok(mut link) = Link::connect(&known.dir).await {
+                let _ = link.ask(&Request::Stop).await;
+            }
+        }
+        let found = find(&self.id, endpoint).await?.ok_or_else(gone)?;
+        Ok(json!({"build": found.shape()?}))
+    }
+}
+
+/// A build that no longer waits: it is taken out of the queue, or has begun.
+async fn begun(found: Found, id: &str, endpoint: &Endpoint) -> Result<Option<Found>, Refusal> {
+    let Some(service) = &endpoint.service else { return Ok(Some(found)) };
+    let is_early = |found: &Found| {
+        let state = found.row.as_ref().filter(|row| row.order.is_some()).map(|row| row.state);
+        found.known.is_none() && matches!(state, Some(State::Queued | State::Starting))
+    };
+    if !is_early(&found) {
+        return Ok(Some(found));
+    }
+    service.stop_queued(&found.uuid).await?;
+    let begins = async {
+        loop {
+            let seen = service.changes();
+            match find(id, endpoint).await? {
+                Some(found) if is_early(&found) => {}
+                other => return Ok(other),
+            }
+            service.changed(seen).await;
+        }
+    };
+    match tokio::time::timeout(BEGINNING, begins).await {
+        Ok(begun) => begun,
+        Err(_) => Err(Refusal::new("InternalFailure", "the build does not begin").with_status(500)),
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::aws) struct BatchDeleteBuilds {
+    ids: Vec<String>,
+}
+
+impl Input for BatchDeleteBuilds {
+    type Subject = Vec<Option<Found>>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        named(&self.ids, endpoint).await
+    }
+
+    async fn answer(
+        self,
+        builds: Self::Subject,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let uuids = builds.into_iter().flatten().map(|found| found.uuid).collect();
+        let deleted = service(endpoint)?.delete_builds(uuids).await?;
+        let alive: Vec<Value> = deleted
+            .alive
+            .iter()
+            .map(|arn| json!({"id": arn, "statusCode": "BUILD_IN_PROGRESS"}))
+            .collect();
+        Ok(json!({"buildsDeleted": deleted.gone, "buildsNotDeleted": alive}))
+    }
+}

@@ -1,0 +1,181 @@
+//! CodeBuild: builds as records, projects, and what cannot be had on one machine.
+//!
+//! Builds that lie in folders are answered for by every endpoint; projects and the queue only where there is a service
+//! (`runner_service`), in `runner serve`.
+
+mod builds;
+mod fixed;
+mod projects;
+mod starts;
+
+pub(super) use builds::{
+    BatchDeleteBuilds, BatchGetBuilds, ListBuilds, ListBuildsForProject, StopBuild,
+};
+pub(super) use fixed::{
+    BatchGetFleets, CreateFleet, DeleteFleet, DeleteResourcePolicy, DeleteSourceCredentials,
+    GetResourcePolicy, ListCuratedEnvironmentImages, ListFleets, ListSharedProjects,
+    ListSharedReportGroups, ListSourceCredentials, PutResourcePolicy, UpdateFleet,
+};
+pub(super) use projects::{
+    BatchGetProjects, CreateProject, DeleteProject, InvalidateProjectCache, ListProjects,
+    UpdateProject, UpdateProjectVisibility,
+};
+pub(super) use starts::{RetryBuild, StartBuild};
+
+use super::builds::Known;
+use super::call::Refusal;
+use super::endpoint::Endpoint;
+use super::resources::Resource;
+use runner_core::arn::{ACCOUNT, REGION};
+use runner_service::db::DbError;
+use runner_service::db::builds::{Build, State};
+use runner_service::{Fault, Service, record};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the end of a process is waited for whose build has ended.
+const ENDING: Duration = Duration::from_secs(5);
+
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new("InvalidInputException", message)
+}
+
+fn not_found(message: impl Into<String>) -> Refusal {
+    Refusal::new("ResourceNotFoundException", message)
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Invalid(text) => invalid(text),
+            Fault::NotFound(text) => not_found(text),
+            Fault::Exists(text) => Refusal::new("ResourceAlreadyExistsException", text),
+            Fault::Limit(text) => Refusal::new("AccountLimitExceededException", text),
+            Fault::Stopping => {
+                Refusal::new("ServiceUnavailable", fault.to_string()).with_status(503)
+            }
+            Fault::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<DbError> for Refusal {
+    fn from(error: DbError) -> Self {
+        Refusal::new("InternalFailure", error.to_string()).with_status(500)
+    }
+}
+
+/// What only `runner serve` has.
+fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, Refusal> {
+    endpoint.service.as_ref().ok_or_else(|| {
+        let text = "a build's own endpoint has no projects and no queue: `runner serve` has";
+        Refusal::new("UnknownOperationException", text)
+    })
+}
+
+/// A build, by what is known of it.
+pub(super) struct Found {
+    uuid: String,
+    /// What the service knows.
+    row: Option<Build>,
+    /// What its folder tells.
+    known: Option<Known>,
+}
+
+/// Whether it names a build at all.
+fn check_id(id: &str) -> Result<(), Refusal> {
+    if plain(id).is_some_and(|id| !id.contains(':')) {
+        return Err(invalid(format!("Invalid build ID provided: {id}")));
+    }
+    Ok(())
+}
+
+/// The id of an id or an ARN; none of an ARN that is none of here.
+fn plain(id: &str) -> Option<&str> {
+    match id.strip_prefix("arn:") {
+        None => Some(id),
+        Some(_) => id.strip_prefix(&format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:build/")),
+    }
+}
+
+/// The build of an id or an ARN.
+async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<Found>, Refusal> {
+    let Some((id, uuid)) = plain(id).and_then(|id| Some((id, id.rsplit_once(':')?.1))) else {
+        return Ok(None);
+    };
+    let mut row = match &endpoint.service {
+        Some(service) => service.build(uuid).await?,
+        None => None,
+    };
+    if row.as_ref().is_some_and(|row| row.state == State::Gone || row.id() != id) {
+        return Ok(None);
+    }
+    let known = endpoint.builds.get(uuid).await.filter(|known| known.record.id == id);
+    if row.is_none() && known.is_none() {
+        return Ok(None);
+    }
+    if let (Some(service), Some(known)) = (&endpoint.service, &known)
+        && !known.is_live
+        && row.as_ref().is_some_and(|row| row.order.is_some() && !row.state.has_ended())
+    {
+        // Its record is there, and its process is about to go: what follows from its end is part of the answer.
+        if let Ok(ended) = tokio::time::timeout(ENDING, end(service, uuid)).await {
+            row = ended?;
+        }
+    }
+    Ok(Some(Found { uuid: uuid.to_owned(), row, known }))
+}
+
+/// A build once its end is noted.
+async fn end(service: &Service, uuid: &str) -> Result<Option<Build>, Refusal> {
+    loop {
+        let seen = service.changes();
+        match service.build(uuid).await? {
+            Some(row) if !row.state.has_ended() => {}
+            row => return Ok(row),
+        }
+        service.changed(seen).await;
+    }
+}
+
+impl Found {
+    fn project(&self) -> &str {
+        match (&self.row, &self.known) {
+            (Some(row), _) => &row.project,
+            (None, Some(known)) => &known.record.project_name,
+            (None, None) => "",
+        }
+    }
+
+    /// As it stands.
+    fn shape(&self) -> Result<Value, Refusal> {
+        let failed = |error: serde_json::Error| {
+            Refusal::new("InternalServerException", error.to_string()).with_status(500)
+        };
+        if let Some(row) = &self.row
+            && let Some(ended) = row.record.as_ref().filter(|_| row.order.is_some())
+        {
+            return Ok(ended.clone());
+        }
+        match (&self.known, &self.row) {
+            (Some(known), row) => {
+                let record = serde_json::to_value(&known.record).map_err(failed)?;
+                Ok(row
+                    .as_ref()
+                    .map_or_else(|| record.clone(), |row| record::joined(record.clone(), row)))
+            }
+            (None, Some(row)) => Ok(row.record.clone().unwrap_or_else(|| record::waiting(row))),
+            (None, None) => Ok(Value::Null),
+        }
+    }
+}
+
+/// What is judged where a build is named.
+fn resource(id: &str, found: Option<&Found>) -> Resource {
+    match found {
+        Some(Found { known: Some(known), .. }) => Resource::build(id, Some(known)),
+        Some(found) => Resource::waiting(id, found.project()),
+        None => Resource::build(id, None),
+    }
+}

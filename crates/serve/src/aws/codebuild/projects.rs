@@ -1,0 +1,205 @@
+//! Projects.
+
+use super::{invalid, not_found, service};
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::resources::Resource;
+use runner_service::db::projects::{After, Order};
+use runner_service::project::{name_of, project_arn, shown};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Projects of one page of a list.
+const PAGE: usize = 100;
+
+/// A project's name, of its name or its ARN.
+fn name(named: &str) -> Result<&str, Refusal> {
+    name_of(named).ok_or_else(|| not_found(format!("Project cannot be found: {named}")))
+}
+
+fn text<'v>(input: &'v Value, member: &str) -> &'v str {
+    input[member].as_str().unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::aws) struct CreateProject(Value);
+
+impl Input for CreateProject {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(text(&self.0, "name"))]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let made = service(endpoint)?.create_project(text(&self.0, "name"), &self.0).await?;
+        Ok(json!({"project": shown(&made)}))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::aws) struct UpdateProject(Value);
+
+impl Input for UpdateProject {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(text(&self.0, "name"))]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let name = name(text(&self.0, "name"))?;
+        let changed = service(endpoint)?.update_project(name, &self.0).await?;
+        Ok(json!({"project": shown(&changed)}))
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::aws) struct DeleteProject {
+    name: String,
+}
+
+impl Input for DeleteProject {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(&self.name)]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        if let Some(name) = name_of(&self.name) {
+            service.delete_project(name).await?;
+        }
+        Ok(json!({}))
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::aws) struct BatchGetProjects {
+    names: Vec<String>,
+}
+
+impl Input for BatchGetProjects {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of(self.names.iter().map(|name| Resource::project(name))), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let mut asked: Vec<&String> = Vec::new();
+        for name in &self.names {
+            // One that is named twice is answered once.
+            if !asked.iter().any(|known| name_of(known) == name_of(name)) || name_of(name).is_none()
+            {
+                asked.push(name);
+            }
+        }
+        let names = asked.iter().map(|name| name_of(name).unwrap_or_default().to_owned());
+        let projects = service(endpoint)?.projects(names.collect()).await?;
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for (name, project) in asked.into_iter().zip(projects) {
+            match project {
+                Some(project) => found.push(shown(&project)),
+                None => missing.push(name),
+            }
+        }
+        Ok(json!({"projects": found, "projectsNotFound": missing}))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::aws) struct ListProjects {
+    sort_by: Option<String>,
+    sort_order: Option<String>,
+    next_token: Option<String>,
+}
+
+impl Input for ListProjects {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::all(), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        let order = match self.sort_by.as_deref() {
+            Some("CREATED_TIME") => Order::Created,
+            Some("LAST_MODIFIED_TIME") => Order::Modified,
+            _ => Order::Name,
+        };
+        let is_descending = self.sort_order.as_deref() == Some("DESCENDING");
+        let kind = format!("projects {order:?} {is_descending}");
+        let after: Option<After> = match &self.next_token {
+            None => None,
+            Some(token) => Some(
+                service
+                    .sealer()
+                    .open(&kind, token)
+                    .ok_or_else(|| invalid("nextToken is none of this list"))?,
+            ),
+        };
+        let mut page = service.list_projects(order, is_descending, after, PAGE + 1).await?;
+        let has_more = page.len() > PAGE;
+        page.truncate(PAGE);
+        let mut answer = json!({});
+        if let Some((_, after)) = page.last().filter(|_| has_more) {
+            answer["nextToken"] = json!(service.sealer().seal(&kind, after));
+        }
+        answer["projects"] = page.into_iter().map(|(name, _)| name).collect();
+        Ok(answer)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::aws) struct InvalidateProjectCache {
+    project_name: String,
+}
+
+impl Input for InvalidateProjectCache {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(&self.project_name)]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        service(endpoint)?.invalidate_cache(name(&self.project_name)?).await?;
+        Ok(json!({}))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::aws) struct UpdateProjectVisibility {
+    project_arn: String,
+    project_visibility: String,
+}
+
+impl Input for UpdateProjectVisibility {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(&self.project_arn)]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let name = name(&self.project_arn)?;
+        let there = service(endpoint)?.project(name).await?;
+        there
+            .ok_or_else(|| not_found(format!("Project cannot be found: {}", project_arn(name))))?;
+        if self.project_visibility != "PRIVATE" {
+            return Err(invalid(
+                "Invalid visibility: nothing on this machine is shown to the public",
+            ));
+        }
+        Ok(json!({"projectArn": project_arn(name), "projectVisibility": "PRIVATE"}))
+    }
+}

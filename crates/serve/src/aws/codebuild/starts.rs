@@ -1,0 +1,82 @@
+//! Builds that are to be: StartBuild and RetryBuild.
+
+use super::{Found, check_id, find, invalid, not_found, resource, service};
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::resources::Resource;
+use runner_service::project::{name_of, project_arn};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::aws) struct StartBuild(Value);
+
+impl StartBuild {
+    fn named(&self) -> &str {
+        self.0["projectName"].as_str().unwrap_or_default()
+    }
+}
+
+impl Input for StartBuild {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(self.named())]), ()))
+    }
+
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        let name = name_of(self.named())
+            .ok_or_else(|| not_found(format!("Project cannot be found: {}", self.named())))?;
+        let build = service.start_build(name, &self.0, &origin.caller.name).await?;
+        begun(&build.id(), endpoint).await
+    }
+}
+
+/// A build as it stands, just taken in or by an earlier call of the same token.
+async fn begun(id: &str, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    let found = find(id, endpoint).await?;
+    let found = found.ok_or_else(|| not_found(format!("Build {id} does not exist")))?;
+    Ok(json!({"build": found.shape()?}))
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::aws) struct RetryBuild(Value);
+
+impl RetryBuild {
+    fn id(&self) -> Result<&str, Refusal> {
+        let id = self.0["id"].as_str().ok_or_else(|| invalid("Build ID is required"))?;
+        check_id(id)?;
+        Ok(id)
+    }
+}
+
+impl Input for RetryBuild {
+    type Subject = Option<Found>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let id = self.id()?;
+        let found = find(id, endpoint).await?;
+        Ok((Scope::of([resource(id, found.as_ref())]), found))
+    }
+
+    async fn answer(
+        self,
+        found: Self::Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        let id = self.id()?;
+        let found = found.ok_or_else(|| not_found(format!("Build {id} does not exist")))?;
+        let Some(row) = found.row else {
+            let arn = project_arn(found.project());
+            return Err(invalid(format!("Build {id} is none of a project of this service: {arn}")));
+        };
+        let build = service.retry_build(&row, &self.0, &origin.caller.name).await?;
+        begun(&build.id(), endpoint).await
+    }
+}

@@ -1,0 +1,117 @@
+//! How the service's builds become builds of this program: a project, as `--project-json` reads it, in a process as
+//! `run --detach` starts it.
+
+use crate::cli::error::CliError;
+use crate::cli::{project, run};
+use runner_build::headless::{self, Answer, Refusal};
+use runner_build::sweep::sweep;
+use runner_build::{Accepted, BuildRequest, BuildspecFile};
+use runner_engine::image::Swap;
+use runner_folder::state::Home;
+use runner_host::private::make_private;
+use runner_service::queue::{Launcher, Process, Start};
+use runner_service::sources;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+/// Starts builds for the service.
+pub(super) struct Processes {
+    pub(super) home: Home,
+    pub(super) source_root: Option<PathBuf>,
+    pub(super) image_map: Vec<Swap>,
+    /// Whether what a project sends to AWS goes there.
+    pub(super) upload: bool,
+}
+
+impl Launcher for Processes {
+    fn launch(&self, start: &Start, lock: File) -> Result<Process, String> {
+        let request = self.request(start)?;
+        let failed =
+            |error: std::io::Error| format!("cannot start a process for the build: {error}");
+        let mut child = headless::spawn(&request, Stdio::from(lock)).map_err(failed)?;
+        match headless::answer(&mut child).map_err(failed)? {
+            Some(Answer::Started { .. }) => Ok(Box::new(move || {
+                // How it has ended is in its folder.
+                let _ = child.wait();
+            })),
+            Some(Answer::Failed(Refusal { message, hints, .. })) => {
+                let _ = child.wait();
+                let hints = hints.into_iter().map(|hint| format!(" ({hint})"));
+                Err(message + &hints.collect::<String>())
+            }
+            None => Err(match child.wait() {
+                Ok(how) => format!("the build's process did not start it: {how}"),
+                Err(error) => failed(error),
+            }),
+        }
+    }
+
+    fn sweep(&self) {
+        if let Err(error) = sweep(&self.home) {
+            tracing::warn!(%error, "what killed runners have left stays");
+        }
+    }
+}
+
+impl Processes {
+    fn request(&self, start: &Start) -> Result<BuildRequest, String> {
+        let project = &start.order["project"];
+        let name = project["name"].as_str().unwrap_or_default();
+        let shown = format!("project {name}");
+        let words = self.words(&start.order)?;
+        let told = |error: CliError| error.message;
+        let (mut args, extras) =
+            project::of_project(&shown, project.to_string(), words).map_err(told)?;
+        args.image_map.clone_from(&self.image_map);
+        let asked = run::ask(args, extras, BuildspecFile::parse).map_err(told)?;
+        let uuid = start.uuid.parse().map_err(|error| format!("{}: {error}", start.uuid))?;
+        let initiator = start.order["initiator"].as_str().unwrap_or("unknown").to_owned();
+        let mut request = asked.request;
+        request.accepted = Some(Accepted { uuid, number: start.number, initiator });
+        if let Some(cache) = &mut request.outputs.cache
+            && let Some(epoch) = start.order["cacheEpoch"].as_i64().filter(|epoch| *epoch > 0)
+        {
+            // Caches of before InvalidateProjectCache are of another name.
+            cache.project = format!("{}@{epoch}", cache.project);
+        }
+        Ok(request)
+    }
+
+    /// What would be typed for it besides the project.
+    fn words(&self, order: &Value) -> Result<Vec<OsString>, String> {
+        let project = &order["project"];
+        let mut words: Vec<OsString> = ["--quiet", "--detach"].map(OsString::from).to_vec();
+        if order["sessions"] == true {
+            words.push("--enable-session".into());
+        }
+        if self.upload {
+            words.push("--upload".into());
+        }
+        words.push(joined("--source=", &self.folder(&project["source"])?));
+        for source in project["secondarySources"].as_array().into_iter().flatten() {
+            let id = source["sourceIdentifier"].as_str().unwrap_or_default();
+            words.push(joined(&format!("--secondary-source={id}="), &self.folder(source)?));
+        }
+        Ok(words)
+    }
+
+    /// The folder of a source; an empty one where there is none.
+    fn folder(&self, source: &Value) -> Result<PathBuf, String> {
+        if source["type"] == "NO_SOURCE" {
+            let empty = self.home.root().join("no-source");
+            make_private(&empty).map_err(|error| format!("{}: {error}", empty.display()))?;
+            return Ok(empty);
+        }
+        let location = source["location"].as_str().unwrap_or_default();
+        sources::folder(location, self.source_root.as_deref())
+    }
+}
+
+fn joined(before: &str, path: &std::path::Path) -> OsString {
+    let mut word = OsString::from(before);
+    word.push(path);
+    word
+}

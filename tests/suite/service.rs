@@ -1,0 +1,357 @@
+//! The local CodeBuild: projects, the queue, and builds of both, over kills of `serve`.
+
+use crate::common::endpoint::Endpoint;
+use crate::common::{Bed, Running, cases, outcome, project, python};
+use flate2::read::GzDecoder;
+use nix::sys::signal::Signal;
+use runner_service::model::shape::{Member, Pattern, Shape};
+use runner_service::model::{Described, inputs};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+
+cases! {
+    [Containers] => builds_of_a_project, what_is_refused, a_build_outlives_a_killed_serve, a_stop_in_the_queue,
+        builds_of_others_are_indexed;
+    [Containers, Python] => the_cli_and_its_session;
+    [Python] => inputs_are_described_as_aws_does, botocore_reads_every_answer;
+}
+
+fn a_project(buildspec: &str) -> Value {
+    json!({
+        "name": "demo",
+        "source": {"type": "NO_SOURCE", "buildspec": buildspec},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "environment": {
+            "type": "LINUX_CONTAINER", "image": "host", "computeType": "BUILD_GENERAL1_SMALL",
+            "environmentVariables": [{"name": "GREETING", "value": "good"}],
+        },
+        "serviceRole": "arn:aws:iam::123456789012:role/builds",
+    })
+}
+
+fn spec(command: &str) -> String {
+    format!("version: 0.2\nphases:\n  build:\n    commands:\n      - {command}\n")
+}
+
+/// An endpoint with a project.
+fn served(bed: &Bed, command: &str, options: &[&str]) -> (Endpoint, Running) {
+    let mut all = vec!["--no-auth"];
+    all.extend(options);
+    let (endpoint, server) = Endpoint::serve(bed, &all);
+    call(&endpoint, "CreateProject", &a_project(&spec(command)));
+    (endpoint, server)
+}
+
+#[track_caller]
+fn call(endpoint: &Endpoint, name: &str, input: &Value) -> Value {
+    let (status, answer) = endpoint.call(&format!("CodeBuild_20161006.{name}"), input);
+    assert_eq!(status, 200, "{name}: {answer}");
+    answer
+}
+
+/// What a refused call is told: the code and the words.
+#[track_caller]
+fn refused(endpoint: &Endpoint, name: &str, input: &Value) -> (String, String) {
+    let (status, answer) = endpoint.call(&format!("CodeBuild_20161006.{name}"), input);
+    assert_eq!(status, 400, "{name}: {answer}");
+    let text = |member: &str| answer[member].as_str().unwrap().to_owned();
+    (text("__type"), text("message"))
+}
+
+fn start(endpoint: &Endpoint, input: Value) -> String {
+    let mut input = input;
+    input["projectName"] = json!("demo");
+    let build = &call(endpoint, "StartBuild", &input)["build"];
+    assert_eq!(build["buildStatus"], "IN_PROGRESS", "{build}");
+    build["id"].as_str().unwrap().to_owned()
+}
+
+fn record(endpoint: &Endpoint, id: &str) -> Value {
+    call(endpoint, "BatchGetBuilds", &json!({"ids": [id]}))["builds"][0].clone()
+}
+
+/// Waits for a build to be as wanted; the service is asked, since a build of the queue has no folder.
+fn until(endpoint: &Endpoint, id: &str, wanted: fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    crate::common::until("the build", || {
+        last = record(endpoint, id);
+        wanted(&last)
+    });
+    last
+}
+
+/// Waits for a build to have a folder, and then to be paused.
+fn pauses(bed: &Bed, id: &str) {
+    let folder = bed.home().join("builds").join(id.rsplit_once(':').unwrap().1);
+    crate::common::until("the build begins", || folder.exists());
+    bed.runner(["wait", id, "--for", "paused"]).code(0);
+}
+
+fn has_ended(record: &Value) -> bool {
+    record["buildComplete"] == true
+}
+
+fn builds_of_a_project() {
+    let bed = Bed::host();
+    let root = bed.source();
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("name"), "world\n").unwrap();
+    let options = ["--source-root", root.to_str().unwrap()];
+    let (endpoint, server) = served(&bed, "echo $GREETING $(cat name)", &options);
+    let location = format!("file://{}", root.display());
+    let id = start(
+        &endpoint,
+        json!({
+            "sourceTypeOverride": "GITHUB", "sourceLocationOverride": location,
+            "environmentVariablesOverride": [{"name": "GREETING", "value": "hello"}],
+            "idempotencyToken": "once",
+        }),
+    );
+    let ended = until(&endpoint, &id, has_ended);
+    assert_eq!(ended["buildStatus"], "SUCCEEDED", "{ended}");
+    assert_eq!((&ended["buildNumber"], &ended["source"]["type"]), (&json!(1), &json!("GITHUB")));
+    assert_eq!(ended["environment"]["environmentVariables"][0]["value"], "hello");
+    let logs = bed.runner(["logs", &id]).code(0);
+    assert!(logs.stdout.contains("hello world"), "{logs:?}");
+    // A command of a project without a source fails: there is no such file.
+    let failed = start(
+        &endpoint,
+        json!({"buildspecOverride": spec("cat name"), "autoRetryLimitOverride": 1}),
+    );
+    let failed = until(&endpoint, &failed, has_ended);
+    assert_eq!(failed["buildStatus"], "FAILED", "{failed}");
+    let next = failed["autoRetryConfig"]["nextAutoRetry"].as_str().unwrap();
+    let next = next.split_once(":build/").unwrap().1;
+    let again = until(&endpoint, next, has_ended);
+    assert_eq!((&again["buildNumber"], &again["buildStatus"]), (&json!(3), &json!("FAILED")));
+    let list = call(&endpoint, "ListBuildsForProject", &json!({"projectName": "demo"}));
+    assert_eq!(list["ids"].as_array().unwrap().len(), 3);
+    assert_eq!(list["ids"][2], *id, "the oldest last");
+    let deleted = call(&endpoint, "BatchDeleteBuilds", &json!({"ids": [id]}));
+    assert_eq!(deleted["buildsDeleted"][0], ended["arn"]);
+    assert_eq!(record(&endpoint, &id), Value::Null);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+fn what_is_refused() {
+    let bed = Bed::host();
+    let (endpoint, server) = served(&bed, "true", &[]);
+    let (code, text) = refused(&endpoint, "CreateProject", &a_project(&spec("true")));
+    assert_eq!(code, "ResourceAlreadyExistsException", "{text}");
+    let on = |more: Value| {
+        let mut input = json!({"projectName": "demo"});
+        input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        input
+    };
+    for (input, wanted, told) in [
+        (json!({"projectName": "nobody"}), "ResourceNotFoundException", "Project cannot be found"),
+        (json!({}), "InvalidInputException", "Value null at 'projectName'"),
+        (on(json!({"privilegedModeOverride": true})), "InvalidInputException", "--no-auth"),
+        (
+            on(json!({"sourceTypeOverride": "GITHUB", "sourceLocationOverride": "file:///etc"})),
+            "InvalidInputException",
+            "--source-root",
+        ),
+        (on(json!({"imageOverride": "rootfs:/etc"})), "InvalidInputException", "--source-root"),
+        (
+            on(json!({"sourceTypeOverride": "S3", "sourceLocationOverride": "b/k.zip"})),
+            "InvalidInputException",
+            "source type S3",
+        ),
+        (
+            on(json!({"timeoutInMinutesOverride": "5"})),
+            "SerializationException",
+            "timeoutInMinutesOverride",
+        ),
+    ] {
+        let (code, text) = refused(&endpoint, "StartBuild", &input);
+        assert!(code == wanted && text.contains(told), "{input}: {code}: {text}");
+    }
+    let (code, text) = refused(&endpoint, "BatchGetBuilds", &json!({"ids": ["demo"]}));
+    assert_eq!(
+        (code.as_str(), text.as_str()),
+        ("InvalidInputException", "Invalid build ID provided: demo")
+    );
+    assert_eq!(call(&endpoint, "ListBuilds", &json!({}))["ids"], json!([]), "nothing was taken in");
+    // An image that is none ends the build, and the queue goes on.
+    let id = start(&endpoint, json!({"imageOverride": "Not An Image"}));
+    let fault = until(&endpoint, &id, has_ended);
+    assert_eq!(fault["buildStatus"], "FAULT", "{fault}");
+    let ended = start(&endpoint, json!({}));
+    assert_eq!(until(&endpoint, &ended, has_ended)["buildStatus"], "SUCCEEDED");
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+fn a_build_outlives_a_killed_serve() {
+    let bed = Bed::host();
+    let options = ["--max-builds", "1"];
+    let (endpoint, mut server) = served(&bed, "codebuild-breakpoint", &options);
+    let paused = start(&endpoint, json!({"debugSessionEnabled": true}));
+    pauses(&bed, &paused);
+    let waits = start(&endpoint, json!({"buildspecOverride": spec("true")}));
+    assert_eq!(record(&endpoint, &waits)["currentPhase"], "QUEUED");
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    // A whole build of `serve` meets the next one: it lives, is counted, and is noted once.
+    let mut all = vec!["--no-auth"];
+    all.extend(options);
+    let (endpoint, server) = Endpoint::serve(&bed, &all);
+    assert_eq!(record(&endpoint, &paused)["currentPhase"], "BUILD");
+    assert_eq!(record(&endpoint, &waits)["currentPhase"], "QUEUED");
+    bed.runner(["resume", &paused]).code(0);
+    assert_eq!(until(&endpoint, &paused, has_ended)["buildStatus"], "SUCCEEDED");
+    let second = until(&endpoint, &waits, has_ended);
+    assert_eq!((&second["buildStatus"], &second["buildNumber"]), (&json!("SUCCEEDED"), &json!(2)));
+    let ids = call(&endpoint, "ListBuilds", &json!({}))["ids"].clone();
+    assert_eq!(ids, json!([waits, paused]), "each once");
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+fn a_stop_in_the_queue() {
+    let bed = Bed::host();
+    let (endpoint, server) =
+        served(&bed, "codebuild-breakpoint", &["--max-builds", "1", "--max-queued", "1"]);
+    let first = start(&endpoint, json!({"debugSessionEnabled": true}));
+    pauses(&bed, &first);
+    let second = start(&endpoint, json!({}));
+    let (code, text) = refused(&endpoint, "StartBuild", &json!({"projectName": "demo"}));
+    assert_eq!(code, "AccountLimitExceededException", "{text}");
+    let stopped = call(&endpoint, "StopBuild", &json!({"id": second}));
+    assert_eq!(stopped["build"]["buildStatus"], "STOPPED");
+    assert_eq!(stopped["build"]["phases"][1]["phaseStatus"], "STOPPED");
+    call(&endpoint, "StopBuild", &json!({"id": first}));
+    assert_eq!(until(&endpoint, &first, has_ended)["buildStatus"], "STOPPED");
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+fn builds_of_others_are_indexed() {
+    let bed = Bed::host();
+    bed.build(&spec("true"), &[]).code(0);
+    let (endpoint, mut server) = Endpoint::serve(&bed, &["--no-auth"]);
+    bed.build(&spec("false"), &[]).code(1);
+    let list = |endpoint: &Endpoint| call(endpoint, "ListBuilds", &json!({}))["ids"].clone();
+    let ids = list(&endpoint);
+    assert_eq!(ids.as_array().unwrap().len(), 2, "{ids}");
+    assert_eq!(record(&endpoint, ids[0].as_str().unwrap())["buildStatus"], "FAILED");
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    fs::write(bed.home().join("serve.db"), "no database").unwrap();
+    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
+    assert!(server.stderr.text().contains("the database was broken"), "{}", server.stderr.text());
+    assert_eq!(list(&endpoint), ids);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth", "--rebuild-index"]);
+    assert_eq!(list(&endpoint), ids);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+fn the_cli_and_its_session() {
+    let bed = Bed::host();
+    let (endpoint, server) = Endpoint::serve(&bed, &[]);
+    let file = bed.write("project.json", a_project(&spec("codebuild-breakpoint")).to_string());
+    let file = format!("file://{}", file.display());
+    let made = endpoint.ask(&bed, &["codebuild", "create-project", "--cli-input-json", &file]);
+    let arn = made["project"]["arn"].as_str().unwrap();
+    let started = ["codebuild", "start-build", "--project-name", arn, "--debug-session-enabled"];
+    let id = endpoint.ask(&bed, &started)["build"]["id"].as_str().unwrap().to_owned();
+    pauses(&bed, &id);
+    let uuid = id.split_once(':').unwrap().1;
+    let target = format!("codebuild:{uuid}");
+    let status = ["ssm", "get-connection-status", "--target", &target];
+    assert_eq!(endpoint.ask(&bed, &status)["Status"], "connected");
+    endpoint.ask(&bed, &["codebuild", "stop-build", "--id", &id]);
+    bed.runner(["wait", &id, "--for", "ended"]).code(0);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+/// AWS's own description of a service, as its clients have it.
+fn described(service: &str) -> Value {
+    let mut found: Vec<PathBuf> = fs::read_dir(project().join("target/python/lib"))
+        .unwrap()
+        .map(|python| python.unwrap().path().join("site-packages/botocore/data").join(service))
+        .filter(|data| data.exists())
+        .flat_map(|data| fs::read_dir(data).unwrap().map(|version| version.unwrap().path()))
+        .collect();
+    found.sort();
+    let file = found.pop().expect("a version").join("service-2.json.gz");
+    let mut text = String::new();
+    GzDecoder::new(fs::File::open(file).unwrap()).read_to_string(&mut text).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn inputs_are_described_as_aws_does() {
+    for (service, name) in [(Described::CodeBuild, "codebuild"), (Described::Logs, "logs")] {
+        let model = described(name);
+        for (operation, shape) in inputs(service) {
+            let input = model["operations"][operation]["input"]["shape"].as_str().unwrap();
+            same(shape, &model, input, &mut Vec::new());
+        }
+    }
+}
+
+/// Holds a shape against the one of that name.
+fn same(shape: &Shape, model: &Value, name: &str, above: &mut Vec<String>) {
+    let theirs = &model["shapes"][name];
+    let (kind, place) = (theirs["type"].as_str().unwrap(), format!("{} {name}", above.join(" ")));
+    let least = |member: &str| theirs[member].as_u64().unwrap_or(0) as usize;
+    let most = theirs["max"].as_u64().map_or(usize::MAX, |max| max as usize);
+    match (shape, kind) {
+        (Shape::Text { min, max, pattern }, "string") if theirs["enum"].is_null() => {
+            assert_eq!((*min, *max), (least("min"), most), "{place}");
+            assert_eq!(pattern.map(Pattern::text), theirs["pattern"].as_str(), "{place}");
+        }
+        (Shape::Choice(choices), "string") => assert_eq!(json!(choices), theirs["enum"], "{place}"),
+        (Shape::Number { min, max }, "integer" | "long") => {
+            assert_eq!(*min, theirs["min"].as_i64().unwrap_or(i64::MIN), "{place}");
+            assert_eq!(*max, theirs["max"].as_i64().unwrap_or(i64::MAX), "{place}");
+        }
+        (Shape::Real, "double") | (Shape::Flag, "boolean") | (Shape::Time, "timestamp") => {}
+        (Shape::List { of, min, max }, "list") => {
+            assert_eq!((*min, *max), (least("min"), most), "{place}");
+            above.push(name.to_owned());
+            same(of, model, theirs["member"]["shape"].as_str().unwrap(), above);
+            above.pop();
+        }
+        (Shape::Record(members), "structure") => {
+            let all = theirs["members"].as_object().unwrap();
+            let mut names: Vec<&str> = members.iter().map(|member| member.name).collect();
+            names.sort_unstable();
+            assert_eq!(names, all.keys().map(String::as_str).collect::<Vec<_>>(), "{place}");
+            above.push(name.to_owned());
+            for Member { name, is_required, shape } in *members {
+                let required =
+                    theirs["required"].as_array().is_some_and(|all| all.contains(&json!(name)));
+                assert_eq!(*is_required, required, "{place} {name}");
+                same(shape, model, all[*name]["shape"].as_str().unwrap(), above);
+            }
+            above.pop();
+        }
+        _ => panic!("{place}: {shape:?} is no {kind}"),
+    }
+}
+
+/// Every operation gets the least and the most that AWS describes, and each input once broken; botocore reads every
+/// answer by the shape that it has for it.
+fn botocore_reads_every_answer() {
+    let bed = Bed::host();
+    let (endpoint, server) =
+        Endpoint::serve(&bed, &["--no-auth", "--max-queued", "0", "--max-builds", "1"]);
+    let mut command = bed.other(python("python").to_str().unwrap());
+    endpoint.surround(&mut command);
+    let names: Vec<&str> = inputs(Described::CodeBuild).iter().map(|(name, _)| *name).collect();
+    let script = project().join("tests/clients/every-operation.py");
+    command.arg(script).arg(format!("http://{}", endpoint.address)).args(&names);
+    let done = outcome(&mut command).code(0);
+    assert!(done.stdout.ends_with("all read\n"), "{done:?}");
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
