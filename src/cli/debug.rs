@@ -6,7 +6,7 @@ use super::home::open;
 use crate::terminal::{EditError, edit};
 use clap::{Args, Subcommand};
 use runner_client::Client;
-use runner_core::debug::{Breakpoint, Decision, Place};
+use runner_core::debug::{Breakpoint, Decision, Place, Rewind, Then};
 use runner_folder::events::Follower;
 use runner_folder::state::{Known, Need, find};
 use runner_host::stdio::say;
@@ -24,6 +24,9 @@ pub(super) struct RetryArgs {
     /// Run this text in its place
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
+    /// Go back to before the command first: its files are what it had begun with
+    #[arg(long)]
+    clean: bool,
 }
 
 /// `runner skip`
@@ -79,8 +82,13 @@ pub(super) fn breakpoint(text: &str) -> Result<Breakpoint, String> {
 
 /// Runs the command at hand again.
 pub(super) fn retry(args: RetryArgs) -> Result<u8, CliError> {
-    let known = find(&open()?, args.build.as_deref(), Need::Live)?;
+    let home = open()?;
+    let known = find(&home, args.build.as_deref(), Need::Live)?;
     let text = if args.edit { Some(edited(&known)?) } else { args.text };
+    if args.clean {
+        let rewind = Rewind { then: Then::Retry { text }, ..Rewind::default() };
+        return super::rewind::go_back(&home, &known, rewind);
+    }
     decide(&known, Decision::Retry { text })
 }
 
@@ -154,7 +162,7 @@ pub(super) fn split(words: &[String]) -> (Option<&str>, &str) {
     }
 }
 
-fn decide(known: &Known, decision: Decision) -> Result<u8, CliError> {
+pub(super) fn decide(known: &Known, decision: Decision) -> Result<u8, CliError> {
     Client::connect(&known.dir)?.ask(&Request::Decide(decision))?;
     Ok(0)
 }

@@ -5,12 +5,13 @@ use super::home::open;
 use super::values::Format;
 use clap::Args;
 use runner_core::debug::{DecisionKind, Place};
-use runner_core::event::{Block, EventBody};
+use runner_core::event::{Block, CheckpointFacts, EventBody};
 use runner_core::phase::Phase;
 use runner_core::plain;
 use runner_folder::events::LogReader;
 use runner_folder::state::{Need, find};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io;
 
 /// Options of `runner history`.
@@ -34,6 +35,12 @@ struct Row {
     outcome: Option<String>,
     duration_ms: Option<u64>,
     text: String,
+    /// What was kept before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<CheckpointFacts>,
+    /// Whether a rewind has gone back before it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    rewound: bool,
     /// What somebody has decided before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     intervention: Option<String>,
@@ -61,6 +68,9 @@ fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
     let mut decided: Option<(DecisionKind, String)> = None;
     // Whether a decision has left commands out already.
     let mut skips = false;
+    let mut kept: BTreeMap<u32, CheckpointFacts> = BTreeMap::new();
+    // The run that a rewind has led to, whose checkpoint is the next one's as well.
+    let mut again = None;
     while let Some(event) = log.next_event()? {
         match event.body {
             EventBody::Intervened(done) => {
@@ -80,7 +90,20 @@ fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
                     Some((_, told)) => intervention = Some(told),
                 }
                 skips = false;
+                // It has taken the number of the run that was to come.
+                if block == Block::Eval
+                    && let Some(facts) = kept.remove(&command)
+                {
+                    kept.insert(command + 1, facts);
+                }
+                if block != Block::Eval
+                    && let Some(facts) = again.take().and_then(|to| kept.get(&to).cloned())
+                {
+                    kept.entry(command).or_insert(facts);
+                }
                 rows.push(Row {
+                    checkpoint: kept.get(&command).filter(|_| block != Block::Eval).cloned(),
+                    rewound: false,
                     run: Some(command),
                     place: place(phase, block, index),
                     outcome: None,
@@ -88,6 +111,13 @@ fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
                     text,
                     intervention,
                 });
+            }
+            EventBody::Checkpoint(facts) => drop(kept.insert(facts.before, facts)),
+            EventBody::Rewound(rewound) => {
+                again = Some(rewound.to);
+                let is_lost =
+                    |row: &&mut Row| row.run.is_some_and(|run| rewound.lost.contains(&run));
+                rows.iter_mut().filter(is_lost).for_each(|row| row.rewound = true);
             }
             EventBody::CommandEnded { command, outcome, duration_ms } => {
                 if let Some(row) = rows.iter_mut().rev().find(|row| row.run == Some(command)) {
@@ -98,6 +128,8 @@ fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
             EventBody::CommandSkipped { phase, block, index, text } => {
                 skips |= decided.is_some();
                 rows.push(Row {
+                    checkpoint: None,
+                    rewound: false,
                     run: None,
                     place: place(phase, block, index),
                     outcome: Some("skipped".to_owned()),
@@ -134,15 +166,21 @@ fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.place.len()).max().unwrap_or(0);
     let ended = |row: &Row| row.outcome.clone().unwrap_or_else(|| "runs".to_owned());
     let outcomes = rows.iter().map(|row| ended(row).len()).max().unwrap_or(0);
+    let is_kept = rows.iter().any(|row| row.checkpoint.is_some());
     let line = |row: &Row| {
         let run = row.run.map_or_else(|| "-".to_owned(), |run| run.to_string());
         let time = row
             .duration_ms
             .map_or_else(String::new, |ms| format!("{}.{}s", ms / 1000, ms % 1000 / 100));
         let text = plain::lines(row.text.lines().next().unwrap_or_default()).into_owned();
+        let kept = row.checkpoint.as_ref().map_or("", |facts| facts.kind.name());
+        let kept = if is_kept { format!("{kept:<6}  ") } else { String::new() };
         let by = row.intervention.as_ref().map_or_else(String::new, |by| format!("  ({by})"));
+        let gone = if row.rewound { "  (rewound)" } else { "" };
         let (place, outcome) = (&row.place, ended(row));
-        format!("{run:>4}  {place:<width$}  {outcome:<outcomes$}  {time:>8}  {text}{by}\n")
+        format!(
+            "{run:>4}  {place:<width$}  {outcome:<outcomes$}  {time:>8}  {kept}{text}{by}{gone}\n"
+        )
     };
     rows.iter().map(line).collect()
 }

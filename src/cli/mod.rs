@@ -34,6 +34,7 @@ mod prompt;
 mod ps;
 mod reach;
 mod render;
+mod rewind;
 mod run;
 mod run_args;
 mod serve;
@@ -95,6 +96,8 @@ enum Verb {
     Step(builds::BuildArg),
     /// Go on from an earlier command of a build that has stopped, in its files as they are
     Rerun(debug::RerunArgs),
+    /// Go back to before a run of a build that has stopped: its files, its variables, and how it stood
+    Rewind(rewind::RewindArgs),
     /// End a build that has stopped: no further command, no artifacts
     Abort(builds::BuildArg),
     /// Stop a build in the middle of the command that runs
@@ -186,6 +189,7 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Skip(args) => debug::skip(&args),
         Verb::Step(args) => debug::step(args.name()),
         Verb::Rerun(args) => debug::rerun(&args),
+        Verb::Rewind(args) => rewind::rewind(&args),
         Verb::Abort(args) => debug::abort(args.name()),
         Verb::Pause(args) => eval::pause(args.name()),
         Verb::Eval(args) => eval::eval(&args),

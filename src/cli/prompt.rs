@@ -33,6 +33,7 @@ const VERBS: &[(&str, &str)] = &[
     ("step", "go on to the next command"),
     ("retry", "run the command again; --edit, --text TEXT: with another text"),
     ("skip", "leave the command out; --to PLACE: all up to there"),
+    ("rewind", "back to before the last run; --to RUN, --without-edits, --resume"),
     ("rerun", "go on from PLACE: PHASE[:finally][:N]"),
     ("abort", "end the build, without anything further"),
     ("stop", "stop the build"),
@@ -54,7 +55,7 @@ const VERBS: &[(&str, &str)] = &[
 /// Behind these the rest of the line is one word, as it stands.
 const VERBATIM: [&str; 3] = ["eval", "set", "add"];
 /// After these the build may go on.
-const GO_ON: [&str; 7] = ["resume", "step", "retry", "skip", "rerun", "abort", "stop"];
+const GO_ON: [&str; 8] = ["resume", "step", "retry", "skip", "rerun", "rewind", "abort", "stop"];
 
 /// Reads and performs lines until one says that it is enough, or the build is over.
 pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {

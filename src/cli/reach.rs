@@ -102,6 +102,7 @@ pub(super) const FIELDS: &[Field] = {
         field("enable-session", Build, Nowhere),
         field("break-on", Build, Nowhere),
         field("step", Build, Nowhere),
+        field("checkpoint", Build, Nowhere),
         field("break-timeout", Build, Nowhere),
         field("break-timeout-action", Build, Nowhere),
         field("on-stop", TypedOnly, Nowhere),

@@ -3,7 +3,8 @@
 use super::error::{CliError, of_status};
 use super::project::Extras;
 use super::run_args::{
-    AnnotationsName, BreakActionName, FormatName, NetworkName, OnStopName, PhaseName, RunArgs,
+    AnnotationsName, BreakActionName, CheckpointName, FormatName, NetworkName, OnStopName,
+    PhaseName, RunArgs,
 };
 use super::{certificates, detach, on_stop, project, render, say, values, watch};
 use crate::terminal::{CiSystem, Face, LogFormat, Places, Shown};
@@ -162,7 +163,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
         directory: std::env::current_dir()
             .map_err(|error| CliError::usage(format!("the current directory: {error}")))?,
         limits: limits(&args),
-        stops: plan::Stops { breakpoints: args.break_on.clone(), step: args.step },
+        stops: stops(&args),
         container: ContainerRequest {
             engine,
             image,
@@ -223,6 +224,13 @@ fn system(args: &RunArgs) -> Option<CiSystem> {
         AnnotationsName::Auto if is_set("GITLAB_CI") => Some(CiSystem::Gitlab),
         AnnotationsName::Auto | AnnotationsName::None => None,
     }
+}
+
+/// Where it stops. Checkpoints are for builds that do.
+fn stops(args: &RunArgs) -> plan::Stops {
+    let stops = args.step || !args.break_on.is_empty();
+    let checkpoints = stops && args.checkpoint == CheckpointName::Auto;
+    plan::Stops { breakpoints: args.break_on.clone(), step: args.step, checkpoints }
 }
 
 /// How long things may take.

@@ -113,6 +113,10 @@ pub(super) struct RunArgs {
     /// Stop before the first command; `runner step` goes on to the next. Implies --enable-session
     #[arg(long)]
     pub(super) step: bool,
+    /// Whether the build can be rewound: with --break-on and --step what it has written is kept before each
+    /// command, where that is possible
+    #[arg(long, value_enum, default_value_t = CheckpointName::Auto)]
+    pub(super) checkpoint: CheckpointName,
     /// How long a breakpoint waits while no session is open [default: for ever at a terminal, else and
     /// with --detach 15m]. A session of AWS's clients stays open for --session-idle-timeout after its client is gone,
     /// which may come back
@@ -278,6 +282,14 @@ pub(super) enum BreakActionName {
     Resume,
     /// The build is stopped
     Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CheckpointName {
+    /// With --break-on and --step
+    Auto,
+    /// Never
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

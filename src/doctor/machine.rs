@@ -215,6 +215,7 @@ impl Trial {
             sources: Vec::new(),
             readonly,
             cached: None,
+            kept: None,
             mounts: Vec::new(),
             layers: self.layers().to_vec(),
             unseen: self.unseen.clone(),

@@ -27,6 +27,7 @@ pub(crate) use batch::{BatchFace, ShownBatch};
 pub(crate) use editor::{EditError, edit};
 pub(crate) use face::{Face, LogFormat, Shown};
 pub(crate) use json::Json;
+pub(crate) use notices::rewound_lines;
 pub(crate) use scene::stop_lines;
 pub(crate) use ways::{no_proxy, word};
 

@@ -6,7 +6,7 @@ use super::Sink;
 use super::pauses::Pauses;
 use super::summary::Ending;
 use super::ways::WaysIn;
-use runner_core::event::{Block, Event, EventBody, NoticeLevel, ResumedBy};
+use runner_core::event::{Block, Event, EventBody, NoticeLevel, ResumedBy, RewoundFacts};
 use runner_core::phase::{Phase, Status};
 use runner_core::plain;
 use runner_core::report::{self, ReportFacts};
@@ -44,8 +44,30 @@ pub(super) fn debugged(body: &EventBody) -> Option<String> {
             Some(format!("skipped: {}", text.lines().next().unwrap_or_default()))
         }
         EventBody::Logged { text, .. } => Some(text.clone()),
+        EventBody::Rewound(facts) => Some(rewound_lines(facts).join("\n")),
         _ => None,
     }
+}
+
+/// A build that is back, and what is not.
+pub(crate) fn rewound_lines(facts: &RewoundFacts) -> Vec<String> {
+    let RewoundFacts { to, place, lost, processes, sessions, .. } = facts;
+    let mut lines = vec![match lost.len() {
+        0 | 1 => format!("rewound to before run {to} ({place})"),
+        count => {
+            format!("rewound to before run {to} ({place}): {count} runs do not count any more")
+        }
+    }];
+    if !processes.is_empty() {
+        let named: Vec<String> =
+            processes.iter().map(|lost| format!("{} ({})", lost.name, lost.pid)).collect();
+        lines.push(format!("killed, and not started again: {}", named.join(", ")));
+    }
+    if *sessions > 0 {
+        lines.push(format!("{sessions} session(s) closed"));
+    }
+    lines.push("not undone: what went out of the container; see `runner rewind --help`".to_owned());
+    lines
 }
 
 /// How much of a build was not what its buildspec says.
@@ -64,6 +86,10 @@ impl LeftOut {
             }
             EventBody::CommandStarted { phase, block, index, .. } => {
                 self.skipped.remove(&(*phase, *block, *index));
+            }
+            EventBody::Rewound(rewound) => {
+                let at = rewound.place;
+                self.skipped.retain(|it| *it < (at.phase.into(), at.block, at.index));
             }
             _ => {}
         }
@@ -164,10 +190,12 @@ impl<W: Write + Send> Sink for Notices<W> {
             }
             EventBody::Intervened(_)
             | EventBody::CommandSkipped { .. }
+            | EventBody::Rewound(_)
             | EventBody::Logged { .. }
                 if !self.quiet =>
             {
-                debugged(&event.body).map_or(Ok(()), |text| self.line(&text))
+                let text = debugged(&event.body).unwrap_or_default();
+                text.lines().try_for_each(|line| self.line(line))
             }
             EventBody::Paused { stuck, .. } => {
                 self.is_stuck |= stuck.is_some();

@@ -216,6 +216,7 @@ impl WaysIn {
             ("edited", "[e]", DecisionKind::Edit, "retry --edit"),
             ("skip", "[k]", DecisionKind::Skip, "skip"),
             ("step", "[n]", DecisionKind::Step, "step"),
+            ("back", "   ", DecisionKind::Rewind, "rewind"),
             ("abort", "   ", DecisionKind::Abort, "abort"),
         ] {
             if stop.decisions.contains(&decision) {

@@ -355,13 +355,17 @@ impl Sink for Pretty {
             }
             EventBody::Intervened(_)
             | EventBody::CommandSkipped { .. }
+            | EventBody::Rewound(_)
             | EventBody::Logged { .. } => {
                 if let Some(text) = debugged(&event.body) {
-                    let text = format!("runner: {text}");
-                    let text = self.colors.note.apply_to(plain::lines(&text)).to_string();
-                    self.say(&text);
+                    for line in text.lines() {
+                        let line = format!("runner: {line}");
+                        let line = self.colors.note.apply_to(plain::lines(&line)).to_string();
+                        self.say(&line);
+                    }
                 }
             }
+            EventBody::Checkpoint(_) => {}
             EventBody::Report(facts) => self.reports.push((**facts).clone()),
             EventBody::Agent { .. }
             | EventBody::ContainerStarted { .. }

@@ -28,6 +28,7 @@ pub(crate) fn whole_walk(bed: &Bed, running: Running) {
     assert_eq!(bed.events("command_ended").len(), 0);
     bed.runner(["resume"]).code(0);
     wait_for_stop(&running, "because build:2 has failed");
+    bed.runner(["rewind"]).code(2).says("no checkpoints: ").says("--engine namespaces");
     assert_eq!(bed.runner(["eval", "A=2; echo $A"]).code(0).stdout, "2\n");
     bed.runner(["set", "A=3"]).code(0);
     bed.runner(["retry"]).code(0);
@@ -46,7 +47,7 @@ fn wait_for_stop(running: &Running, at: &str) {
 }
 
 /// Waits until it has stopped there so often.
-fn wait_for_stops(running: &Running, at: &str, times: usize) {
+pub(super) fn wait_for_stops(running: &Running, at: &str, times: usize) {
     let told = format!("is paused {at}");
     running.stderr.wait_until(at, |bytes| {
         let text = String::from_utf8_lossy(bytes);

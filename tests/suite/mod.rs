@@ -65,6 +65,7 @@ mod programs;
 mod project;
 mod registries;
 mod reports;
+mod rewinds;
 mod rootless;
 mod secrets;
 mod service;
@@ -175,6 +176,7 @@ fn differing() -> Vec<Case> {
         programs::cases(),
         project::cases(),
         registries::cases(),
+        rewinds::cases(),
         rootless::cases(),
         secrets::cases(),
         session_log::cases(),

@@ -434,6 +434,7 @@ impl Build {
             mounts: self.mounts(),
             cached: None,
             layers: request.engine.traits().layers(&self.folder, &self.identity.uuid.to_string()),
+            kept: None,
             unseen: self.opened.unseen.clone(),
             limits: request.resources,
             groups: self.groups.clone(),

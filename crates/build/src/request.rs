@@ -200,6 +200,7 @@ mod tests {
             stops: Stops {
                 breakpoints: vec!["before:build".parse().expect("a breakpoint")],
                 step: true,
+                checkpoints: true,
             },
             container: ContainerRequest {
                 engine: Kind::default(),

@@ -41,6 +41,9 @@ pub struct Stops {
     pub breakpoints: Vec<Breakpoint>,
     /// Before the first command.
     pub step: bool,
+    /// Whether checkpoints are taken on the way, so that people can go back.
+    #[serde(default)]
+    pub checkpoints: bool,
 }
 
 /// Paths in the container.

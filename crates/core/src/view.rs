@@ -122,7 +122,17 @@ impl BuildView {
             | EventBody::Output { .. }
             | EventBody::Progress(_)
             | EventBody::Breakpoint(_)
+            | EventBody::Checkpoint(_)
             | EventBody::Logged { .. } => {}
+            EventBody::Rewound(rewound) => {
+                self.go_back(rewound.place);
+                let is_before = |(phase, block, index): &(Phase, Block, u32)| {
+                    let place = rewound.place;
+                    (*phase, *block, *index) < (place.phase.into(), place.block, place.index)
+                };
+                self.skipped.retain(is_before);
+                self.command = None;
+            }
             EventBody::Notice(notice) => {
                 let counts = notice.level != NoticeLevel::Note || notice.hint.is_some();
                 if counts && self.notices.len() < MOST_NOTICES {

@@ -24,6 +24,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         ["filter"] => runner_sandbox::filter_this_process()
             .map(|()| String::new())
             .map_err(|error| error.to_string()),
+        ["layer", order] => crate::kept::chore_of_layer(order),
         ["unpack", tree, marks, most] => unpack(tree, marks, most),
         ["look"] => image::look_at_layers(std::io::stdin()).map_err(|error| error.to_string()),
         ["pasta", program, dir, pid, owner, options @ ..] => {

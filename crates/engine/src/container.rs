@@ -5,13 +5,14 @@
 use super::freezing::Freezing;
 use super::host_image::EtcCopy;
 use super::init::InitClient;
+use super::kept::KeptLayer;
 use super::pasta::Pasta;
 use super::{
     CachedTrees, Container, ExecError, ExecSpec, Frozen, Fut, Ids, Kind, OpenMode, Process,
     READONLY,
 };
 use crate::image::{Config, Prepared};
-use runner_sandbox::{Groups, Pressure, Sandbox};
+use runner_sandbox::{Groups, Living, Pressure, Sandbox};
 use runner_wire::init::Listener;
 use std::fs::{self, File};
 use std::io;
@@ -28,6 +29,11 @@ pub(super) trait Held: Send {
 
     /// Bytes of memory it takes, where that is counted.
     fn memory(&self) -> Option<u64>;
+
+    /// What runs in it.
+    fn living(&self) -> Vec<Living> {
+        Vec::new()
+    }
 
     /// A group in which what the build runs can be stopped, as the file that takes its processes.
     fn group_to_freeze(&mut self) -> Option<File> {
@@ -77,6 +83,10 @@ impl Held for Own {
         self.groups.memory()
     }
 
+    fn living(&self) -> Vec<Living> {
+        self.sandbox.living()
+    }
+
     fn group_to_freeze(&mut self) -> Option<File> {
         self.freezing.group(&self.sandbox, &self.groups)
     }
@@ -122,6 +132,7 @@ pub(super) struct InitContainer {
     holds: Option<Holds>,
     made: Made,
     has_toolbox: bool,
+    layer: Result<Arc<KeptLayer>, &'static str>,
 }
 
 /// How a container was made.
@@ -144,6 +155,7 @@ impl InitContainer {
         has_toolbox: bool,
         is_layered: bool,
         holds: Holds,
+        layer: Result<Arc<KeptLayer>, &'static str>,
     ) -> Self {
         let image = own.image.as_ref();
         let made = Made {
@@ -152,7 +164,14 @@ impl InitContainer {
             config: image.map(|image| image.config.clone()).unwrap_or_default(),
         };
         let container = Self::held(init, Box::new(own), made);
-        InitContainer { has_one_user, has_toolbox, is_layered, holds: Some(holds), ..container }
+        InitContainer {
+            has_one_user,
+            has_toolbox,
+            is_layered,
+            holds: Some(holds),
+            layer,
+            ..container
+        }
     }
 
     /// One that something else holds together.
@@ -166,6 +185,7 @@ impl InitContainer {
             holds: None,
             made,
             has_toolbox: false,
+            layer: Err("what a daemon's container has written is the daemon's"),
         }
     }
 
@@ -173,7 +193,11 @@ impl InitContainer {
     pub(super) fn of_caller(init: Arc<InitClient>, own: Own, layer: PathBuf) -> Self {
         let made = Made { engine: Kind::Process.traits().name, ..Made::default() };
         let container = Self::held(init, Box::new(own), made);
-        InitContainer { of_caller: Some(layer), ..container }
+        InitContainer {
+            of_caller: Some(layer),
+            layer: Err("it has no file system of its own"),
+            ..container
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Held>>> {
@@ -254,6 +278,20 @@ impl Container for InitContainer {
 
     fn memory(&self) -> Option<u64> {
         self.lock().as_ref().and_then(|held| held.memory())
+    }
+
+    fn layer(&self) -> Result<Arc<KeptLayer>, String> {
+        self.layer.clone().map_err(|why| {
+            let engine = self.made.engine;
+            match Kind::Namespaces.traits().name == engine {
+                true => why.to_owned(),
+                false => format!("the engine is `{engine}`: {why}; `--engine namespaces` has them"),
+            }
+        })
+    }
+
+    fn living(&self) -> Vec<Living> {
+        self.lock().as_ref().map(|held| held.living()).unwrap_or_default()
     }
 
     fn signal_all(&self, signal: i32) -> Fut<'_, ()> {

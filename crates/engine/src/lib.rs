@@ -22,6 +22,7 @@ mod freezing;
 pub mod home_tools;
 pub mod host_image;
 mod init;
+pub mod kept;
 mod kind;
 pub mod leftover;
 mod limits;
@@ -37,13 +38,14 @@ pub mod users;
 
 use crate::image::{Config, Image, ImageError};
 pub use cached::CachedTrees;
+use kept::KeptLayer;
 pub use kind::{Kind, Parts, SERVICES, Traits};
 use leftover::Record;
 pub use limits::{mend as limits_mend, what_was_in_the_way};
 use nix::errno::Errno;
 pub use note::Note;
 use runner_core::phase::StatusCode;
-use runner_sandbox::{GroupPlan, Limits, Pressure, Toolbox};
+use runner_sandbox::{GroupPlan, Limits, Living, Pressure, Toolbox};
 use runner_wire::init::{Exit, Listener};
 use rustix::termios::Winsize;
 use serde::{Deserialize, Serialize};
@@ -134,6 +136,19 @@ pub trait Container: Send + Sync {
     /// Bytes of memory it takes, where a control group counts them.
     fn memory(&self) -> Option<u64>;
 
+    /// What the build writes, where that can be kept and put back; or why it cannot, in a few words.
+    fn layer(&self) -> Result<Arc<KeptLayer>, String> {
+        Err(format!(
+            "the engine `{}` cannot keep what a build has written; `--engine namespaces` can",
+            self.engine()
+        ))
+    }
+
+    /// What runs in it beside its first process.
+    fn living(&self) -> Vec<Living> {
+        Vec::new()
+    }
+
     /// Sends a signal to every process but PID 1; resolves when none is left.
     fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
 
@@ -180,6 +195,8 @@ pub struct ContainerSpec {
     pub cached: Option<CachedTrees>,
     /// Places for the layer, the first choice first.
     pub layers: Vec<PathBuf>,
+    /// The layer that a container before this one has left, which this one goes on with.
+    pub kept: Option<Arc<KeptLayer>>,
     /// What of the host the container does not see, wherever it lies: our own state.
     pub unseen: Unseen,
     /// What it may use of the machine. Where that cannot be enforced it is a warning and no failure.

@@ -1,6 +1,6 @@
 //! Everything below a reaper that cannot end it itself, because it is stopped.
 //!
-//! Used by `parent` before it kills one.
+//! Used by `parent` before it kills one. Also what lives in a container, for whoever asks.
 #![forbid(unsafe_code)]
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -29,6 +29,47 @@ pub(crate) fn kill(reaper: u32) {
             }
         }
     }
+}
+
+/// A process of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Living {
+    /// Its number in there.
+    pub pid: u32,
+    /// Its name, which is whatever it says.
+    pub name: String,
+}
+
+/// What runs below a container's first process, but for the dead. The container can start something meanwhile.
+pub(crate) fn living(first: u32) -> Vec<Living> {
+    let (mut found, mut ahead) = (Vec::new(), vec![first]);
+    while let Some(pid) = ahead.pop() {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            ahead.extend(
+                children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+        if pid != first {
+            found.extend(looked_at(pid));
+        }
+    }
+    found
+}
+
+fn looked_at(pid: u32) -> Option<Living> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(line.trim())
+    };
+    if field("State")?.starts_with(['Z', 'X']) {
+        return None;
+    }
+    // Its number here, in the container, and in what it has made itself.
+    let pid = field("NSpid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(Living { pid, name: field("Name")?.to_owned() })
 }
 
 /// Every process that is not dead, with its parent.

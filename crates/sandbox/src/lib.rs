@@ -41,6 +41,7 @@ pub use cgroup::{
 pub use cgroup::{Watched as WatchedGroups, watch as watch_groups};
 pub use cgroup::{plan as plan_groups, remove as remove_group};
 pub use child::{filter_this_process, set_up_and_become_init};
+pub use descendants::Living;
 pub use descriptors::{inherited_descriptors, raise_descriptors, with_inherited_descriptors};
 pub use fdpass::{Received, receive, send};
 pub use handed::handed;

@@ -8,7 +8,9 @@ use crate::handshake::{SetupError, Step, failing};
 use crate::in_root::{InRoot, attach_at};
 use crate::masks;
 use crate::mounts::{self, Marks, Nodes, Upper};
-use crate::spec::{Confinement, Entry, Hidden, IdSwap, Restored, Root, SandboxSpec, Store};
+use crate::spec::{
+    Confinement, Entry, Hidden, IMAGE, IdSwap, ROOT, Restored, Root, SandboxSpec, Store, name_of,
+};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::mount::MountAttrFlags;
 use std::collections::BTreeSet;
@@ -37,6 +39,8 @@ pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, Setu
 /// The directories a build's writes go to.
 struct LayerDir {
     dir: PathBuf,
+    /// Whether they are there, with all that a container before this one has put there.
+    is_kept: bool,
 }
 
 impl LayerDir {
@@ -51,7 +55,7 @@ impl LayerDir {
                 })
                 .map_err(failing(Step::Layer, "mount memory on", &dir))?;
         }
-        Ok(LayerDir { dir })
+        Ok(LayerDir { dir, is_kept: spec.layer.is_kept })
     }
 
     /// A pair of directories for an overlay's writes.
@@ -59,9 +63,16 @@ impl LayerDir {
         let upper =
             Upper { upper: self.dir.join(name), work: self.dir.join(format!("{name}.work")) };
         for dir in [&upper.upper, &upper.work] {
-            fs::create_dir(dir).map_err(failing(Step::Layer, "make", dir))?;
+            self.make(dir).map_err(failing(Step::Layer, "make", dir))?;
         }
         Ok(upper)
+    }
+
+    fn make(&self, dir: &Path) -> io::Result<()> {
+        match fs::create_dir(dir) {
+            Err(error) if self.is_kept && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            done => done,
+        }
     }
 }
 
@@ -72,8 +83,8 @@ fn mount_root(
     marks: Marks,
     nodes: Nodes,
 ) -> Result<InRoot, SetupError> {
-    let place = layer.dir.join("root");
-    fs::create_dir(&place).map_err(failing(Step::Layer, "make", &place))?;
+    let place = layer.dir.join(ROOT);
+    layer.make(&place).map_err(failing(Step::Layer, "make", &place))?;
     let mount =
         match &spec.root {
             Root::Empty => mounts::copy(&place, false)
@@ -86,13 +97,14 @@ fn mount_root(
                         mounts::open_path(dir).map_err(failing(Step::Source, "open the image", dir))
                     })
                     .collect::<Result<Vec<_>, _>>()?;
-                let upper = layer.upper("image")?;
+                let upper = layer.upper(IMAGE)?;
+                let restored = if layer.is_kept { &[] } else { restored.as_slice() };
                 restored.iter().try_for_each(|dir| restore(&upper.upper, dir)).map_err(failing(
                     Step::Layer,
                     "prepare",
                     &upper.upper,
                 ))?;
-                if marks == Marks::User {
+                if marks == Marks::User && !layer.is_kept {
                     for dir in lower.iter().rev() {
                         own_directories(spec, Path::new("/"), dir, &upper.upper)
                             .map_err(failing(Step::Layer, "prepare", &upper.upper))?;
@@ -143,6 +155,14 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn make(&self, entry: &Entry) -> Result<(), SetupError> {
         match entry {
+            Entry::Directory { .. }
+            | Entry::File { .. }
+            | Entry::Append { .. }
+            | Entry::Link { .. }
+                if self.layer.is_kept =>
+            {
+                Ok(())
+            }
             Entry::Directory { path, mode } => self
                 .root
                 .make_directory_with(path, *mode)
@@ -202,11 +222,17 @@ impl Builder<'_> {
             Some(swapped) => swapped,
             None => mounts::open_path(lower).map_err(failing(Step::Source, "open", lower))?,
         };
-        copy_mode(lower, &upper.upper, swap).map_err(failing(Step::Source, "look at", lower))?;
-        for name in outermost(hidden, Hidden::path) {
-            hide(&upper.upper, lower, name, swap, self.marks)?;
+        if !self.layer.is_kept {
+            copy_mode(lower, &upper.upper, swap).map_err(failing(
+                Step::Source,
+                "look at",
+                lower,
+            ))?;
+            for name in outermost(hidden, Hidden::path) {
+                hide(&upper.upper, lower, name, swap, self.marks)?;
+            }
         }
-        if self.marks == Marks::User {
+        if self.marks == Marks::User && !self.layer.is_kept {
             own_directories(self.spec, path, lower, &upper.upper).map_err(failing(
                 Step::Layer,
                 "prepare",
@@ -236,8 +262,11 @@ impl Builder<'_> {
     fn plain(&self, path: &Path, mode: u32) -> Result<(), SetupError> {
         let dir = self.layer.dir.join(name_of(path));
         let make = || {
-            fs::create_dir(&dir)?;
-            fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+            let is_new = !self.layer.is_kept || !dir.exists();
+            self.layer.make(&dir)?;
+            if is_new {
+                fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+            }
             let mount = mounts::copy(&dir, false)?;
             mounts::make_root_like(&mount, self.nodes).map(|()| mount)
         };
@@ -288,11 +317,6 @@ impl Builder<'_> {
         }
         .map_err(failing(Step::Root, "mount on", path))
     }
-}
-
-/// One directory name for a place: `usr/local` and `usr-local` must not meet.
-fn name_of(path: &Path) -> String {
-    path.to_string_lossy().chars().map(|c| if c == '/' { '%' } else { c }).collect()
 }
 
 /// Makes the directories of an overlay at `path` in which something will be put, in its upper half.

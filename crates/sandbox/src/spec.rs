@@ -33,6 +33,33 @@ pub struct SandboxSpec {
     pub toolbox: Option<Toolbox>,
 }
 
+impl SandboxSpec {
+    /// Names of the directories in the layer that take what the container writes, but for those of
+    /// [`Entry::Plain`].
+    #[must_use]
+    pub fn uppers(&self) -> Vec<String> {
+        let root = match self.root {
+            Root::Empty => ROOT,
+            Root::Image { .. } => IMAGE,
+        };
+        let overlays = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Overlay { path, .. } => Some(name_of(path)),
+            _ => None,
+        });
+        std::iter::once(root.to_owned()).chain(overlays).collect()
+    }
+}
+
+/// The layer's directory that the root is mounted on; where there is no image, also what it is made of.
+pub(crate) const ROOT: &str = "root";
+/// The layer's directory for what is written to the image.
+pub(crate) const IMAGE: &str = "image";
+
+/// One directory name for a place: `usr/local` and `usr-local` must not meet.
+pub(crate) fn name_of(path: &Path) -> String {
+    path.to_string_lossy().chars().map(|c| if c == '/' { '%' } else { c }).collect()
+}
+
 /// One program that is many, by the name it is called by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolbox {
@@ -109,10 +136,12 @@ impl UserMap {
 /// The build's own layer: a directory of the host that only this container uses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Layer {
-    /// An existing, empty directory.
+    /// An existing directory, empty where it is not kept.
     pub dir: PathBuf,
     /// What keeps the bytes.
     pub store: Store,
+    /// Whether a container before this one has left it: all but mounts is in it then.
+    pub is_kept: bool,
 }
 
 /// What keeps a layer's bytes.

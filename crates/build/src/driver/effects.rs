@@ -3,6 +3,7 @@
 //! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
 //! here decides what happens next.
 
+use super::checkpoints::Checkpoints;
 use super::command::Hands;
 use super::housing::{Housing, Stage};
 use super::inbox::Inbox;
@@ -44,6 +45,7 @@ pub(super) struct Effects {
     shell: Arc<tokio::sync::Mutex<Option<Shell>>>,
     pumps: Pumps,
     setup: Setup,
+    checkpoints: Checkpoints,
     stillness: Stillness,
     upload: Mutex<Option<Uploading>>,
 }
@@ -64,9 +66,16 @@ impl Effects {
             housing: housing.clone(),
             shell: Arc::clone(&shell),
         };
+        let checkpoints = Checkpoints {
+            world: Arc::clone(&world),
+            inbox: inbox.clone(),
+            housing: housing.clone(),
+            shell: Arc::clone(&shell),
+            taken: Arc::default(),
+        };
         let (pumps, upload) = (Pumps::default(), Mutex::default());
         let stillness = Stillness::default();
-        Effects { world, inbox, log, housing, shell, setup, pumps, stillness, upload }
+        Effects { world, inbox, log, housing, shell, setup, checkpoints, pumps, stillness, upload }
     }
 
     pub(super) fn perform(&self, effect: Effect) {
@@ -74,6 +83,16 @@ impl Effects {
             Effect::Provision => self.provision(),
             Effect::Prepare(preparation) => self.prepare(preparation),
             Effect::Run(run) => self.run(run),
+            Effect::Checkpoint { id, again } => {
+                let checkpoints = self.checkpoints.clone();
+                self.inbox.perform("keep what the build has written", async move {
+                    checkpoints.take(id, again).await;
+                });
+            }
+            Effect::Rewind { id } => {
+                let checkpoints = self.checkpoints.clone();
+                self.inbox.perform("rewind the build", async move { checkpoints.rewind(id).await });
+            }
             Effect::Release { call } => self.world.guests.breakpoints.release(call),
             Effect::Terminate => self.end_processes(Signal::SIGTERM),
             Effect::Kill => self.end_processes(Signal::SIGKILL),
@@ -232,7 +251,7 @@ impl Effects {
 
     fn finalize(&self, status: Status) {
         let (world, inbox) = (Arc::clone(&self.world), self.inbox.clone());
-        let pumps = self.pumps.clone();
+        let (pumps, checkpoints) = (self.pumps.clone(), self.checkpoints.clone());
         let container = match std::mem::replace(&mut *self.housing.stage(), Stage::Stopping) {
             Stage::Running(container) => Some(container),
             Stage::None | Stage::Starting | Stage::Unwanted | Stage::Stopping => None,
@@ -254,6 +273,7 @@ impl Effects {
             for text in world.deliveries.finish().await {
                 inbox.send(Input::Notice(Notice::warning(text))).await;
             }
+            checkpoints.idle().await;
             let layers = world.container_spec.layers.clone();
             let removed = tokio::task::spawn_blocking(move || leftover::clear_layers(&layers));
             for problem in removed.await.into_iter().flatten().filter_map(Result::err) {

@@ -5,14 +5,17 @@
 
 use super::inbox::Inbox;
 use super::shell::{FOUND_DEAD, ShellError};
+use super::upload;
 use super::world::World;
 use runner_core::event::Notice;
 use runner_core::machine::{ContainerFacts, Input};
 use runner_core::phase::{PhaseContext, StatusCode};
 use runner_engine::image::Image;
+use runner_engine::kept::KeptLayer;
 use runner_engine::{
     CachedTrees, Container, ContainerSpec, EngineError, ExecError, leftover, what_was_in_the_way,
 };
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -127,6 +130,37 @@ impl Housing {
         &self,
         cached: CachedTrees,
     ) -> Result<Arc<dyn Container>, ShellError> {
+        let layers = self.world.container_spec.layers.clone();
+        let spec = ContainerSpec { cached: Some(cached), ..self.world.container_spec.clone() };
+        self.replace(spec, async {
+            let removed = tokio::task::spawn_blocking(move || {
+                // What cannot be removed is told when the new one finds it there.
+                drop(leftover::remove_layers(&layers));
+            });
+            let _ = removed.await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes it anew with the layer of the one before, once that is gone and the layer is prepared.
+    pub(super) async fn anew(
+        &self,
+        layer: Arc<KeptLayer>,
+        prepare: impl Future<Output = Result<(), EngineError>>,
+    ) -> Result<Arc<dyn Container>, ShellError> {
+        let cached = self.current().filter(|old| old.has_cache());
+        let cached = cached.and_then(|_| upload::lock(&self.world.outputs.cache_state).trees());
+        let spec = ContainerSpec { cached, kept: Some(layer), ..self.world.container_spec.clone() };
+        self.replace(spec, prepare).await
+    }
+
+    /// Another container in the place of the one there is.
+    async fn replace(
+        &self,
+        spec: ContainerSpec,
+        prepare: impl Future<Output = Result<(), EngineError>>,
+    ) -> Result<Arc<dyn Container>, ShellError> {
         let old = {
             let mut stage = self.stage();
             match std::mem::replace(&mut *stage, Stage::Starting) {
@@ -138,14 +172,15 @@ impl Housing {
             }
         };
         old.stop().await;
-        let layers = self.world.container_spec.layers.clone();
-        let removed = tokio::task::spawn_blocking(move || {
-            // What cannot be removed is told when the new one finds it there.
-            drop(leftover::remove_layers(&layers));
-        });
-        let _ = removed.await;
-        let spec = ContainerSpec { cached: Some(cached), ..self.world.container_spec.clone() };
-        match self.make(spec).await {
+        let made = match prepare.await {
+            Ok(()) => self.make(spec).await,
+            Err(error) => {
+                let is_wanted = !matches!(*self.stage(), Stage::Unwanted);
+                *self.stage() = Stage::None;
+                Err(NotMade { error, is_wanted })
+            }
+        };
+        match made {
             Ok(Some(container)) => Ok(container),
             Ok(None) => {
                 self.inbox.send(Input::ProcessesGone).await;
@@ -162,6 +197,7 @@ impl Housing {
 
     /// The container, unless nobody wants it any more.
     async fn make(&self, spec: ContainerSpec) -> Result<Option<Arc<dyn Container>>, NotMade> {
+        let is_new = spec.kept.is_none();
         let (engine, services) = (Arc::clone(&self.world.engine), self.world.services.clone());
         // In a task of its own: what goes wrong in there must not be the last one hears of it.
         let start = async move {
@@ -183,7 +219,7 @@ impl Housing {
         let is_wanted = !matches!(*self.stage(), Stage::Unwanted);
         match started {
             Ok(container) if is_wanted => {
-                if let Some(pem) = &self.world.certificates {
+                if let Some(pem) = self.world.certificates.as_ref().filter(|_| is_new) {
                     super::trust::add(&*container, pem).await;
                 }
                 *self.stage() = Stage::Running(Arc::clone(&container));

@@ -7,6 +7,7 @@
 mod advice;
 mod beside;
 mod breakpoints;
+mod checkpoints;
 mod command;
 mod deliveries;
 mod effects;

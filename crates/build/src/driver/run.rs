@@ -193,6 +193,8 @@ impl Driver {
                 | Effect::Provision
                 | Effect::Prepare(_)
                 | Effect::Run(_)
+                | Effect::Checkpoint { .. }
+                | Effect::Rewind { .. }
                 | Effect::Terminate
                 | Effect::Kill
                 | Effect::Hurry

@@ -17,6 +17,9 @@ pub trait Sessions: Send + Sync {
     fn has_shell(&self) -> Fut<'_, bool>;
     /// Asks every session's programs to end, without waiting.
     fn hang_up(&self);
+    /// Closes every session with these words, and lets new ones in where there is another container then; how
+    /// many there were.
+    fn put_out(&self, message: String) -> Fut<'_, u64>;
     /// Ends every session; resolves when all are closed.
     fn close(&self, status: Status) -> Fut<'_, ()>;
 }

@@ -63,6 +63,13 @@ pub(super) struct Shell {
     snapshot: SharedSnapshot,
 }
 
+/// The state of a shell between two commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bookmark {
+    state: Arc<[u8]>,
+    directory: Arc<[u8]>,
+}
+
 struct StateFiles {
     script: StateFile,
     env: StateFile,
@@ -117,11 +124,7 @@ impl Shell {
     ) -> Result<Self, ShellError> {
         let state_dir = format!("{}/output/tmp", places.root);
         let source = places.source.clone();
-        let files = StateFiles {
-            script: StateFile::open(&*container, format!("{state_dir}/script.sh")).await?,
-            env: StateFile::open(&*container, format!("{state_dir}/env.sh")).await?,
-            dir: StateFile::open(&*container, format!("{state_dir}/dir.txt")).await?,
-        };
+        let files = StateFiles::open(&*container, &state_dir).await?;
         let state = initial_state(variables);
         let directory = source.clone().into_bytes();
         let shell = Shell {
@@ -147,13 +150,10 @@ impl Shell {
         run: &CommandRun,
         user: Ids,
     ) -> Result<Process, ShellError> {
-        let begun_with = self.begun_with.take();
-        if run.again
-            && let Some((state, directory)) = begun_with
-        {
-            (self.state, self.directory, self.is_written) = (state, directory, false);
-            self.publish();
+        if run.again {
+            self.go_back();
         }
+        self.begun_with = None;
         let (succeeding, exit) =
             (if run.succeeding { "1" } else { "0" }, run.last_exit.to_string());
         let managed =
@@ -189,6 +189,38 @@ impl Shell {
             stdio: Stdio::Merged,
         };
         Ok(self.container.exec(spec).await?)
+    }
+
+    /// To variables and directory that the last run has begun with.
+    pub(super) fn go_back(&mut self) {
+        if let Some((state, directory)) = self.begun_with.take() {
+            (self.state, self.directory, self.is_written) = (state, directory, false);
+            self.publish();
+        }
+    }
+
+    pub(super) fn bookmark(&self) -> Bookmark {
+        Bookmark {
+            state: self.state.as_slice().into(),
+            directory: self.directory.as_slice().into(),
+        }
+    }
+
+    /// Goes on from there, in another container.
+    pub(super) async fn restore(
+        &mut self,
+        container: Arc<dyn Container>,
+        bookmark: &Bookmark,
+    ) -> Result<(), ShellError> {
+        self.files = StateFiles::open(&*container, &self.state_dir).await?;
+        self.container = container;
+        self.state = bookmark.state.to_vec();
+        self.directory = bookmark.directory.to_vec();
+        self.begun_with = None;
+        self.is_written = false;
+        self.publish();
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).before = None;
+        Ok(())
     }
 
     /// The error a program's failure to start comes to.
@@ -299,6 +331,16 @@ impl Shell {
         let mut shared = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Some(std::mem::take(&mut shared.env));
         *shared = Snapshot { env, cwd, before };
+    }
+}
+
+impl StateFiles {
+    async fn open(container: &dyn Container, dir: &str) -> Result<Self, ShellError> {
+        Ok(StateFiles {
+            script: StateFile::open(container, format!("{dir}/script.sh")).await?,
+            env: StateFile::open(container, format!("{dir}/env.sh")).await?,
+            dir: StateFile::open(container, format!("{dir}/dir.txt")).await?,
+        })
     }
 }
 

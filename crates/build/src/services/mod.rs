@@ -288,6 +288,7 @@ impl Services {
             mounts: Vec::new(),
             cached: None,
             layers: place.layers.clone(),
+            kept: None,
             unseen: self.surroundings.unseen.clone(),
             limits: self.surroundings.limits,
             groups: place.groups.clone(),

@@ -78,6 +78,21 @@ impl Guests {
         });
     }
 
+    /// Others may come in, unless all of it has come to an end meanwhile.
+    pub(super) fn let_in(&self, after: &str) {
+        self.closing.send_if_modified(|closing| {
+            let is_ours = closing.as_ref().is_some_and(|closing| closing.message == after);
+            if is_ours {
+                *closing = None;
+            }
+            is_ours
+        });
+    }
+
+    pub(super) fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
     pub(super) fn is_any(&self) -> bool {
         *self.count.borrow() > 0
     }

@@ -287,6 +287,18 @@ impl Sessions for Hub {
         self.guests.send_off("the build is being stopped".to_owned(), false);
     }
 
+    fn put_out(&self, message: String) -> Fut<'_, u64> {
+        Box::pin(async move {
+            let count = self.guests.count() as u64;
+            self.guests.send_off(message.clone(), false);
+            *self.container.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            // What does not go by itself is killed with the container.
+            let _ = tokio::time::timeout(2 * GRACE, self.guests.all_gone()).await;
+            self.guests.let_in(&message);
+            count
+        })
+    }
+
     fn close(&self, status: Status) -> Fut<'_, ()> {
         self.guests.send_off(format!("the build has ended: {status}"), true);
         Box::pin(async move {

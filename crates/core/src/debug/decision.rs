@@ -1,6 +1,7 @@
 //! What a person decides at a stop, and who it is.
 
 use super::place::Place;
+use super::rewind::{Rewind, Then};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -29,6 +30,8 @@ pub enum Decision {
         /// From where.
         place: Place,
     },
+    /// Go back to before a run: the files, the variables, and how the build stood.
+    Rewind(Rewind),
     /// End the build without anything further.
     Abort,
     /// Run a text in the state of the build's commands.
@@ -57,6 +60,9 @@ pub enum DecisionKind {
     Edit,
     Skip,
     Rerun,
+    Rewind,
+    /// A rewind that runs the command at hand once more.
+    Clean,
     Abort,
     Eval,
     Set,
@@ -73,6 +79,8 @@ impl Decision {
             Decision::Retry { text: Some(_) } => DecisionKind::Edit,
             Decision::Skip { .. } => DecisionKind::Skip,
             Decision::Rerun { .. } => DecisionKind::Rerun,
+            Decision::Rewind(Rewind { then: Then::Retry { .. }, .. }) => DecisionKind::Clean,
+            Decision::Rewind(_) => DecisionKind::Rewind,
             Decision::Abort => DecisionKind::Abort,
             Decision::Eval { .. } => DecisionKind::Eval,
             Decision::Set { .. } => DecisionKind::Set,
@@ -91,6 +99,8 @@ impl DecisionKind {
             DecisionKind::Edit => "retry --edit",
             DecisionKind::Skip => "skip",
             DecisionKind::Rerun => "rerun",
+            DecisionKind::Rewind => "rewind",
+            DecisionKind::Clean => "retry --clean",
             DecisionKind::Abort => "abort",
             DecisionKind::Eval => "eval",
             DecisionKind::Set => "set",

@@ -9,6 +9,7 @@ mod cursor;
 mod decision;
 mod facts;
 mod place;
+mod rewind;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -20,5 +21,6 @@ pub use cursor::{ParseError, Pattern};
 pub use decision::{Client, Decision, DecisionKind, Who};
 pub use facts::Facts;
 pub use place::Place;
+pub use rewind::{Rewind, RunRef, Then};
 pub use template::Template;
 pub use variables::{Compared, compare, no_name};

@@ -5,6 +5,7 @@
 //! the file. Events own their data. Output bytes are not in them: an output event says where in
 //! `output.log` they lie.
 
+mod checkpoint;
 mod facts;
 mod notice;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod schema;
 mod stop;
 
 pub use crate::phase::Block;
+pub use checkpoint::{CheckpointFacts, CheckpointKind, Lost, RewoundFacts};
 pub use facts::{BatchMember, BuildFacts, BuildspecFacts, CacheFacts, LogsFacts, SecondarySource};
 pub use notice::{Notice, NoticeLevel};
 pub use stop::{
@@ -153,6 +155,10 @@ pub enum EventBody {
         /// Its text.
         text: String,
     },
+    /// What the build has written so far is kept, or why it is not.
+    Checkpoint(CheckpointFacts),
+    /// The build is back where it was before a run.
+    Rewound(Box<RewoundFacts>),
     /// A breakpoint is there, or is no more.
     Breakpoint(BreakpointFacts),
     /// What a breakpoint writes instead of stopping.
@@ -260,6 +266,12 @@ impl EventBody {
                 for variable in variables {
                     secrets.mask_text(&mut variable.value);
                 }
+            }
+            EventBody::Checkpoint(facts) => {
+                facts.why.iter_mut().for_each(|why| secrets.mask_text(why));
+            }
+            EventBody::Rewound(facts) => {
+                facts.processes.iter_mut().for_each(|lost| secrets.mask_text(&mut lost.name));
             }
             EventBody::Report(facts) => facts.mask(secrets),
             EventBody::ArtifactStored(artifact) => secrets.mask_text(&mut artifact.location),

@@ -41,6 +41,13 @@ impl Failures {
         self.0.range_mut(place..).for_each(|(_, failure)| failure.stands = false);
     }
 
+    /// The build is back where these stood. What has failed since is known still.
+    pub(super) fn go_back_to(&mut self, then: &Failures) {
+        for (place, failure) in &mut self.0 {
+            failure.stands = then.0.get(place).is_some_and(|then| then.stands);
+        }
+    }
+
     pub(super) fn at(&self, place: Place) -> Option<&PhaseContext> {
         self.0.get(&place).map(|failure| &failure.context)
     }

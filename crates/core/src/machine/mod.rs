@@ -13,6 +13,7 @@ mod tests;
 
 pub use build::BuildMachine;
 pub use step::{
-    CallId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input, Preparation,
-    RunFacts, SetupError, ShellVariables, Standstill, Step, Wanted, Wants, is_large_cache,
+    CallId, CheckpointId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Gone, Impasse,
+    Input, Kept, Preparation, RunFacts, SetupError, ShellVariables, Standstill, Step, Unkept,
+    Wanted, Wants, is_large_cache,
 };

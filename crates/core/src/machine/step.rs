@@ -5,8 +5,8 @@
 use crate::debug::{Breakpoint, Decision, Who};
 use crate::env;
 use crate::event::{
-    BreakpointId, EventBody, ExportedVariable, Notice, Outcome, Progress, Scene, StoredArtifact,
-    Stuck,
+    BreakpointId, CheckpointKind, EventBody, ExportedVariable, Lost, Notice, Outcome, Progress,
+    Scene, StoredArtifact, Stuck,
 };
 use crate::installed::Found;
 use crate::phase::{Phase, PhaseContext, Status};
@@ -65,6 +65,15 @@ pub enum Input {
         /// All of them.
         breakpoints: Vec<Breakpoint>,
     },
+    /// What the build has written is kept, or why not.
+    Checkpointed {
+        /// By what it is known.
+        id: CheckpointId,
+        /// What there is to say of it.
+        result: Result<Kept, Unkept>,
+    },
+    /// The build's files and variables are those of a checkpoint, or why nothing can go on.
+    Rewound(Result<Gone, PhaseContext>),
     /// Stop in the middle of the run.
     Pause,
     /// End an evaluated text, if this is the one that runs.
@@ -171,6 +180,55 @@ pub struct Impasse {
     pub fault: PhaseContext,
 }
 
+/// Names a checkpoint, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CheckpointId(pub u32);
+
+impl CheckpointId {
+    /// That of the checkpoint after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        CheckpointId(self.0 + 1)
+    }
+}
+
+/// A checkpoint that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What kind.
+    pub kind: CheckpointKind,
+    /// What is to be known of it.
+    pub why: Option<String>,
+    /// What has changed since the one before.
+    pub entries: u64,
+    /// Bytes of that.
+    pub bytes: u64,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+    /// Whether anything has changed since the one before.
+    pub is_new: bool,
+}
+
+/// Why there is no checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unkept {
+    /// This time.
+    Now(String),
+    /// In this container.
+    Never(String),
+}
+
+/// What a rewind has cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// What ran then and was killed.
+    pub processes: Vec<Lost>,
+    /// How many sessions were closed.
+    pub sessions: u64,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -180,6 +238,18 @@ pub enum Effect {
     Prepare(Preparation),
     /// Run a command; answer with [`Input::CommandEnded`].
     Run(CommandRun),
+    /// Keep what the build has written; answer with [`Input::Checkpointed`].
+    Checkpoint {
+        /// By what it is known from then on.
+        id: CheckpointId,
+        /// Whether variables and directory are first made those the last run has begun with.
+        again: bool,
+    },
+    /// Go back to a checkpoint, with a new container; answer with [`Input::Rewound`].
+    Rewind {
+        /// Which.
+        id: CheckpointId,
+    },
     /// Let the run stand still, and what it has started; answer with [`Input::Frozen`].
     Freeze {
         /// Its number.

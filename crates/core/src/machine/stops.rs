@@ -36,6 +36,13 @@ struct Armed {
     run: u32,
 }
 
+/// What was known before a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    has_entered: bool,
+    run: LastRun,
+}
+
 /// What is known of the last run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct LastRun {
@@ -183,6 +190,18 @@ impl Stops {
     /// Makes those due that a run was to stop for, which has ended before.
     pub(super) fn put_off(&mut self, hit: Vec<BreakpointId>) {
         self.due.extend(hit);
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        Memory { has_entered: self.has_entered, run: self.run.clone() }
+    }
+
+    /// The build is back where that was known. Breakpoints and their hits are as they are.
+    pub(super) fn remember(&mut self, memory: &Memory) {
+        self.has_entered = memory.has_entered;
+        self.run.clone_from(&memory.run);
+        self.is_stepping = false;
+        self.due.clear();
     }
 
     /// Those that are due by now.

@@ -22,8 +22,8 @@ pub struct Runs {
     /// What each place's command was at first.
     texts: BTreeMap<Place, String>,
     edited: Vec<EditedRun>,
-    /// The last run of each place that has ended 0.
-    good: BTreeMap<Place, u32>,
+    /// The runs of each place that have ended 0.
+    good: BTreeMap<Place, Vec<u32>>,
     /// The run at hand.
     at_hand: Option<(u32, Place)>,
     /// What somebody has decided since the last run began.
@@ -55,6 +55,10 @@ impl Runs {
                     Some(DecisionKind::Retry) => {
                         self.at_hand.is_some_and(|(run, _)| self.edited_text(run).is_some())
                     }
+                    // With the text that the run had to which it has led, or another one.
+                    Some(DecisionKind::Rewind | DecisionKind::Clean) => {
+                        self.texts.get(&place).is_some_and(|written| written != text)
+                    }
                     _ => false,
                 };
                 self.at_hand = Some((*command, place));
@@ -65,10 +69,15 @@ impl Runs {
                     self.texts.entry(place).or_insert_with(|| text.clone());
                 }
             }
+            // What was good is no more, and what was good before is again.
+            EventBody::Rewound(rewound) => {
+                let is_lost = |run: &u32| rewound.lost.contains(run);
+                self.good.values_mut().for_each(|runs| runs.retain(|run| !is_lost(run)));
+            }
             EventBody::CommandEnded { command, outcome, .. } => {
                 let at_hand = self.at_hand.filter(|(run, _)| run == command);
                 if let Some((run, place)) = at_hand.filter(|_| outcome.succeeded()) {
-                    self.good.insert(place, run);
+                    self.good.entry(place).or_default().push(run);
                     let edited = self.edited.iter_mut().find(|edited| edited.run == run);
                     edited.into_iter().for_each(|edited| edited.is_good = true);
                 }
@@ -92,7 +101,9 @@ impl Runs {
     /// good since.
     #[must_use]
     pub fn wanted(&self) -> Vec<&EditedRun> {
-        let counts = |edited: &&EditedRun| self.good.get(&edited.edit.place) == Some(&edited.run);
+        let counts = |edited: &&EditedRun| {
+            self.good.get(&edited.edit.place).and_then(|runs| runs.last()) == Some(&edited.run)
+        };
         let mut wanted: Vec<&EditedRun> = self.edited.iter().filter(counts).collect();
         wanted.sort_by_key(|edited| edited.edit.place);
         wanted

@@ -12,6 +12,7 @@ use super::container::{InitContainer, Own};
 use super::freezing::Freezing;
 use super::host_image::{EtcCopies, EtcCopy};
 use super::init::InitClient;
+use super::kept::KeptLayer;
 use super::leftover::Record;
 use super::note::LayerPlace;
 use super::pasta::{self, Pasta, Resolver};
@@ -53,12 +54,16 @@ impl Engine for Namespaces {
     }
 
     fn start(&self, spec: ContainerSpec) -> Fut<'_, Result<Arc<dyn Container>, EngineError>> {
-        let engine = self.clone();
+        let mut engine = self.clone();
+        if spec.kept.is_some() {
+            // All of it has been said of the container before.
+            engine.tell = Arc::new(|_| {});
+        }
         Box::pin(async move {
             let has_toolbox = spec.toolbox.is_some();
             let plain = ContainerSpec { cached: None, ..spec.clone() };
             let mut up = match engine.start_now(&spec).await {
-                Err(error) if spec.cached.is_some() => {
+                Err(error) if spec.cached.is_some() && spec.kept.is_none() => {
                     tracing::debug!(%error, "once more, without the cache as a layer");
                     for layer in &plain.layers {
                         // What is left of it is told by the next attempt.
@@ -72,13 +77,20 @@ impl Engine for Namespaces {
             let init = control.and_then(InitClient::new).map_err(|error| {
                 EngineError::fault(format!("cannot talk to the container: {error}"), None)
             })?;
-            let Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered } = up;
+            let Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered, layer } = up;
             let root = start_of_root(image.as_deref());
             let holds = Box::new(move |trees: &CachedTrees| cached::can_lay(trees, &plain, &root));
             let freezing = Freezing::with(Arc::clone(&engine.record));
             let own = Own { sandbox, pasta, image, etc, groups, freezing };
-            let container =
-                InitContainer::with_users(init, own, has_one_user, has_toolbox, is_layered, holds);
+            let container = InitContainer::with_users(
+                init,
+                own,
+                has_one_user,
+                has_toolbox,
+                is_layered,
+                holds,
+                layer,
+            );
             Ok(Arc::new(container) as Arc<dyn Container>)
         })
     }
@@ -87,6 +99,10 @@ impl Engine for Namespaces {
 impl Namespaces {
     async fn start_now(&self, spec: &ContainerSpec) -> Result<Up, EngineError> {
         pasta::check(spec)?;
+        if let Some(kept) = &spec.kept {
+            let started = self.start_with(spec, kept.users.as_ref()).await;
+            return started.map_err(NotStarted::into_error);
+        }
         let maps = users::maps();
         if spec.privileged && !maps.is_empty() {
             (self.tell)(Note::LessPrivileged);
@@ -148,7 +164,7 @@ impl Namespaces {
         let etc = if image.is_none() { Some(self.etc()?) } else { None };
         let base = Base { image: image.as_deref(), etc: etc.as_ref() };
         let mut groups = limits::groups(spec, &self.tell);
-        let (sandbox, is_layered) = match self.start_somewhere(spec, base, users, &groups) {
+        let (sandbox, is_layered, layer) = match self.start_somewhere(spec, base, users, &groups) {
             Err(NotStarted::Groups(error)) => {
                 groups = Groups::default();
                 (self.tell)(limits::not_enforced(&spec.limits, error));
@@ -169,7 +185,7 @@ impl Namespaces {
                 Some(Pasta::start(&wanted, &self.tell)?)
             }
         };
-        Ok(Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered })
+        Ok(Up { sandbox, pasta, image, etc, groups, has_one_user, is_layered, layer })
     }
 
     fn etc(&self) -> Result<EtcCopy, EngineError> {
@@ -186,14 +202,15 @@ impl Namespaces {
         base: Base<'_>,
         users: Option<&UserMap>,
         groups: &Groups,
-    ) -> Result<(Sandbox, bool), NotStarted> {
+    ) -> Result<(Sandbox, bool, Layers), NotStarted> {
         let mut failures = Vec::new();
         let view = (!groups.is_empty()).then(|| GroupView {
             writable: spec.privileged,
             leaf: groups.leaf().map(Path::to_path_buf),
         });
         for (dir, store) in layer_places(spec) {
-            let layer = Layer { dir: dir.clone(), store };
+            let is_kept = spec.kept.is_some();
+            let layer = Layer { dir: dir.clone(), store, is_kept };
             let (sandbox_spec, layered) =
                 sandbox_spec(spec, base, layer, users.cloned(), view.clone())?;
             let handed = layered.as_ref().map(Handed::descriptors).unwrap_or_default();
@@ -213,17 +230,27 @@ impl Namespaces {
                     tracing::debug!(pid = sandbox.pid, "the container is up");
                     groups.open_for_division();
                     if !failures.is_empty() {
-                        let place = place_of(dir, store);
+                        let place = place_of(dir.clone(), store);
                         (self.tell)(Note::LayerIn { place, failures });
                     }
-                    return Ok((sandbox, layered.is_some()));
+                    let layer = match store {
+                        Store::Directory => Ok(Arc::new(KeptLayer {
+                            dir,
+                            uppers: sandbox_spec.uppers(),
+                            users: users.cloned(),
+                        })),
+                        Store::Memory(_) => Err("what the build writes is in memory"),
+                    };
+                    return Ok((sandbox, layered.is_some(), layer));
                 }
                 // This file system cannot hold an overlay's upper layer; another one may.
                 Err(StartError::Setup(failure)) if failure.step == Step::Layer => {
                     let kind = file_system(&dir);
                     failures.push(format!("{}: {failure} ({kind})", dir.display()));
-                    // Nothing of value can be in it.
-                    let _ = runner_host::private::remove_tree(&dir);
+                    if !is_kept {
+                        // Nothing of value can be in it.
+                        let _ = runner_host::private::remove_tree(&dir);
+                    }
                 }
                 Err(StartError::Record(_)) if refused.is_some() => {
                     return Err(NotStarted::Groups(refused.unwrap_or_default()));
@@ -252,7 +279,11 @@ struct Up {
     has_one_user: bool,
     /// Whether the cache is in it.
     is_layered: bool,
+    layer: Layers,
 }
+
+/// The layer, where what is in it can be kept, or why not.
+type Layers = Result<Arc<KeptLayer>, &'static str>;
 
 /// Why there is no container, as far as another try may be worth it.
 enum NotStarted {
@@ -281,6 +312,9 @@ impl From<EngineError> for NotStarted {
 
 /// Where the layer may go, best first: the given directories, then memory.
 fn layer_places(spec: &ContainerSpec) -> Vec<(PathBuf, Store)> {
+    if let Some(kept) = &spec.kept {
+        return vec![(kept.dir.clone(), Store::Directory)];
+    }
     let on_disk = spec.layers.iter().map(|dir| (dir.clone(), Store::Directory));
     let memory = spec.layers.first().map(|dir| (dir.clone(), Store::Memory(memory_for_layer())));
     on_disk.chain(memory).collect()

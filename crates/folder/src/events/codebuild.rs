@@ -132,6 +132,8 @@ impl<W: Write + Send> CodeBuild<W> {
             | EventBody::Intervened(_)
             | EventBody::CommandSkipped { .. }
             | EventBody::Breakpoint(_)
+            | EventBody::Checkpoint(_)
+            | EventBody::Rewound(_)
             | EventBody::Logged { .. }
             | EventBody::Paused { .. }
             | EventBody::Resumed { .. }

@@ -26,6 +26,7 @@
 mod cursor;
 mod remove;
 mod top;
+mod twin;
 mod walk;
 
 pub use cursor::Cursor;
@@ -34,8 +35,8 @@ pub use walk::Item;
 
 use crate::users::{self, Caller};
 use rustix::fs::{
-    Access, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, Timestamps,
-    openat2,
+    Access, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, StatVfs,
+    Timestamps, openat2,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -185,6 +186,11 @@ impl Dir {
     /// Of the directory itself.
     pub fn facts(&self) -> io::Result<Stat> {
         Ok(rustix::fs::fstat(&self.0)?)
+    }
+
+    /// Of the file system it is on.
+    pub fn file_system(&self) -> io::Result<StatVfs> {
+        Ok(rustix::fs::fstatvfs(&self.0)?)
     }
 
     /// Sets the mode of the directory itself.

@@ -1,10 +1,10 @@
 //! What people decide at a stop: whether it applies, and what follows.
 
-use super::held::{Cut, Held, Next, applies_in_run, decisions};
+use super::held::{Cut, Held, Next, applies_in_run};
 use super::{
     BuildMachine, EventBody, PhaseContext, ResumedBy, Running, State, Status, Step, Timestamp,
 };
-use crate::debug::{Decision, DecisionKind, Place, Who, no_name};
+use crate::debug::{Decision, DecisionKind, Place, Rewind, Then, Who, no_name};
 use crate::event::Intervention;
 use crate::phase::Phase;
 
@@ -46,11 +46,15 @@ impl BuildMachine {
             return Some(why);
         }
         if self.freezing.is_frozen {
-            return refused_in_run(decision);
+            return match decision {
+                Decision::Rewind(rewind) => self.refused_rewind_in_run(rewind),
+                _ => refused_in_run(decision),
+            };
         }
         match &self.state {
             State::Held(held) => self.refused_at(held, decision),
             State::Evaluating { .. } => Some("an `eval` runs; wait for its end".to_owned()),
+            State::Rewinding(_) => Some("the build is being rewound".to_owned()),
             _ if *decision == Decision::Resume && self.is_paused() => None,
             _ if self.is_paused() => Some(A_PROCESS_WAITS.to_owned()),
             _ => Some(NO_STOP.to_owned()),
@@ -71,10 +75,30 @@ impl BuildMachine {
         Some(why.to_owned())
     }
 
+    fn refused_rewind_in_run(&self, rewind: &Rewind) -> Option<String> {
+        let kind = Decision::Rewind(rewind.clone()).kind();
+        match &self.state {
+            State::Running(_) if kind == DecisionKind::Rewind => self.refused_rewind(rewind, None),
+            State::Running(_) => Some(
+                "in the middle of a command `rewind --resume` goes back and runs it again"
+                    .to_owned(),
+            ),
+            _ => Some("`rewind` does not apply before the first phase".to_owned()),
+        }
+    }
+
     fn refused_at(&self, held: &Held, decision: &Decision) -> Option<String> {
         let kind = decision.kind();
-        if !decisions(held.kind, &held.next).contains(&kind) {
+        if let Decision::Rewind(rewind) = decision
+            && let Some(why) = self.refused_rewind(rewind, held.at_hand())
+        {
+            return Some(why);
+        }
+        if !self.decisions(held.kind, &held.next).contains(&kind) {
             return Some(match (kind, &held.next) {
+                (DecisionKind::Clean, Next::Run(_)) => {
+                    "the command has not run yet: `resume` runs it".to_owned()
+                }
                 (DecisionKind::Retry, Next::Run(_)) => {
                     "the command has not run yet: `resume` runs it, `retry --edit` with another text"
                         .to_owned()
@@ -114,6 +138,14 @@ impl BuildMachine {
         }
     }
 
+    /// The run that has failed, at a stop.
+    fn at_hand(&self) -> Option<u32> {
+        match &self.state {
+            State::Held(held) => held.at_hand(),
+            _ => None,
+        }
+    }
+
     fn no_place(&self, place: Place) -> Option<String> {
         self.plan.work.as_ref().ok().and_then(|work| work.has(&place).err())
     }
@@ -123,6 +155,9 @@ impl BuildMachine {
             return;
         }
         step.events.extend(self.intervention(&decision, by));
+        if let Decision::Rewind(rewind) = decision {
+            return self.rewind(rewind, self.at_hand(), now, step);
+        }
         if self.freezing.is_frozen {
             return self.decide_in_run(&decision, now, step);
         }
@@ -151,7 +186,10 @@ impl BuildMachine {
             Decision::Retry { text } => self.retry(held.next, text, now, step),
             Decision::Skip { to } => self.leave_out(held.next, to, now, step),
             Decision::Rerun { place } => self.rerun(place, now, step),
-            Decision::Abort | Decision::Eval { .. } | Decision::Set { .. } => {}
+            Decision::Abort
+            | Decision::Eval { .. }
+            | Decision::Set { .. }
+            | Decision::Rewind(_) => {}
         }
     }
 
@@ -179,6 +217,13 @@ impl BuildMachine {
             Decision::Retry { text } => (None, text.clone()),
             Decision::Skip { to } => (*to, None),
             Decision::Rerun { place } => (Some(*place), None),
+            Decision::Rewind(rewind) => {
+                let text = match &rewind.then {
+                    Then::Retry { text } => text.clone(),
+                    Then::Stop | Then::Resume => None,
+                };
+                (self.rewinds_to(rewind, self.at_hand()), text)
+            }
             Decision::Abort => (None, None),
             Decision::Eval { text } => (None, Some(text.clone())),
             // What is typed may be a secret that nobody knows of yet.

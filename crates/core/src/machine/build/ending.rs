@@ -107,6 +107,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Evaluating { .. }
             | State::Uploading => {
@@ -143,6 +145,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Evaluating { .. }
             | State::Uploading => {
@@ -170,6 +174,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Evaluating { .. }
             | State::Uploading
@@ -200,6 +206,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Evaluating { .. }
             | State::Uploading

@@ -18,6 +18,16 @@ pub(super) struct Held {
     pub(super) next: Next,
 }
 
+impl Held {
+    /// The run that has failed.
+    pub(super) fn at_hand(&self) -> Option<u32> {
+        match &self.next {
+            Next::Failed { running, .. } => Some(running.command),
+            Next::Run(_) | Next::EndPhase(_) | Next::Setup { .. } => None,
+        }
+    }
+}
+
 /// What goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -75,7 +85,8 @@ impl BuildMachine {
             Next::EndPhase(_) => (None, self.commands, String::new()),
             Next::Setup { setting_up, .. } => (None, setting_up.command, setting_up.text.clone()),
         };
-        let decisions = decisions(kind, &next);
+        self.checkpoints.is_fresh = false;
+        let decisions = self.decisions(kind, &next);
         let mut scene = self.stops.scene().clone();
         if kind != StopKind::Failed {
             (scene.failure, scene.output) = (None, String::new());
@@ -135,6 +146,7 @@ impl BuildMachine {
         }
         let held = held.clone();
         self.commands += 1;
+        self.checkpoints.number_taken(self.commands);
         self.command_started = now.boot;
         // A run takes the build's time, whoever has asked for it.
         self.stopwatch.go_on(now.boot);
@@ -212,7 +224,8 @@ impl BuildMachine {
         };
         step.events.extend(notice.map(|text| EventBody::Notice(Notice::note(text))));
         self.freezing.is_frozen = true;
-        let (kind, decisions) = (StopKind::Pause, PAUSED.to_vec());
+        let kind = StopKind::Pause;
+        let decisions = self.decisions_in_run();
         let line = place.and_then(|place| self.line_of(place));
         let scene = Scene { output, ..Scene::default() };
         let stop = StopFacts { kind, place, run, text, breakpoints, decisions, line, scene };
@@ -322,15 +335,37 @@ const PAUSED: [DecisionKind; 7] = [
     DecisionKind::Set,
 ];
 
-/// What can be decided.
-pub(super) fn decisions(kind: StopKind, next: &Next) -> Vec<DecisionKind> {
+impl BuildMachine {
+    /// What can be decided.
+    pub(super) fn decisions(&self, kind: StopKind, next: &Next) -> Vec<DecisionKind> {
+        let mut list = decisions(next);
+        if self.checkpoints.is_on() && !matches!(next, Next::Setup { .. }) {
+            list.push(DecisionKind::Rewind);
+            if kind == StopKind::Failed {
+                list.push(DecisionKind::Clean);
+            }
+        }
+        list
+    }
+
+    /// What can be decided in the middle of a run.
+    fn decisions_in_run(&self) -> Vec<DecisionKind> {
+        let mut list = PAUSED.to_vec();
+        if self.checkpoints.is_on() && matches!(self.state, State::Running(_)) {
+            list.push(DecisionKind::Rewind);
+        }
+        list
+    }
+}
+
+/// What can be decided in every build.
+fn decisions(next: &Next) -> Vec<DecisionKind> {
     use DecisionKind::{Abort, Edit, Eval, Rerun, Resume, Retry, Set, Skip, Step};
-    let list: &[DecisionKind] = match (kind, next) {
-        (StopKind::Pause, _) => &PAUSED,
-        (_, Next::Setup { .. }) => &[Resume, Step, Retry, Edit, Skip, Abort, Eval, Set],
-        (_, Next::Failed { .. }) => &[Resume, Step, Retry, Edit, Skip, Rerun, Abort, Eval, Set],
-        (_, Next::Run(_)) => &[Resume, Step, Edit, Skip, Rerun, Abort, Eval, Set],
-        (_, Next::EndPhase(_)) => &[Resume, Step, Rerun, Abort, Eval, Set],
+    let list: &[DecisionKind] = match next {
+        Next::Setup { .. } => &[Resume, Step, Retry, Edit, Skip, Abort, Eval, Set],
+        Next::Failed { .. } => &[Resume, Step, Retry, Edit, Skip, Rerun, Abort, Eval, Set],
+        Next::Run(_) => &[Resume, Step, Edit, Skip, Rerun, Abort, Eval, Set],
+        Next::EndPhase(_) => &[Resume, Step, Rerun, Abort, Eval, Set],
     };
     list.to_vec()
 }

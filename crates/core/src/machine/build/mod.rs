@@ -4,6 +4,7 @@
 //! is a decision; nothing waits, reads or writes.
 
 mod breakpoint;
+mod checkpoints;
 mod decide;
 mod ending;
 mod held;
@@ -21,6 +22,7 @@ use crate::phase::{Phase, PhaseContext, Status, StatusCode};
 use crate::plan::{BuildPlan, PhaseWork};
 use crate::spec::UserPhase;
 use crate::time::Timestamp;
+use checkpoints::{Checkpoints, Rewinding, Saving};
 use ending::{Ending, Patience};
 use held::{Freezing, Held};
 use prepare::Preparing;
@@ -56,6 +58,7 @@ pub struct BuildMachine {
     /// Variables that the next run sets, and those it unsets.
     set: Vec<(String, Option<String>)>,
     freezing: Freezing,
+    checkpoints: Checkpoints,
     /// With what is left to do once the build's processes are gone.
     patience: Patience,
 }
@@ -67,6 +70,10 @@ enum State {
     Downloading(Box<Preparing>),
     SettingUp(SettingUp),
     Running(Running),
+    /// What has been written is being kept.
+    Saving(Box<Saving>),
+    /// It goes back.
+    Rewinding(Box<Rewinding>),
     /// Somebody decides what follows.
     Held(Box<Held>),
     /// A text of theirs runs.
@@ -85,6 +92,7 @@ impl BuildMachine {
     #[must_use]
     pub fn new(plan: Arc<BuildPlan>) -> Self {
         BuildMachine {
+            checkpoints: Checkpoints::new(plan.stops.checkpoints),
             plan,
             state: State::New,
             phase: Phase::Submitted,
@@ -120,6 +128,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Uploading => {
                 let build = self.stopwatch.deadline(limits.timeout);
@@ -199,6 +209,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Evaluating { .. }
             | State::Uploading => self.stopwatch.deadline(self.plan.limits.timeout),
@@ -215,6 +227,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Evaluating { .. }
             | State::Uploading => None,
@@ -249,6 +263,8 @@ impl BuildMachine {
                     step.effects.push(Effect::Watch(self.stops.wants()));
                 }
             }
+            Input::Checkpointed { id, result } => self.checkpointed(id, result, now, &mut step),
+            Input::Rewound(result) => self.rewound(result, now, &mut step),
             Input::Pause => self.freeze(&mut step),
             Input::EndEvaluated { command } if self.evaluates() == Some(command) => {
                 step.effects.push(Effect::Cut { command });
@@ -418,6 +434,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Evaluating { .. }
             | State::Uploading

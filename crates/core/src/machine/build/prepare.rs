@@ -357,6 +357,8 @@ impl BuildMachine {
             | State::Downloading(_)
             | State::SettingUp(_)
             | State::Running(_)
+            | State::Saving(_)
+            | State::Rewinding(_)
             | State::Held(_)
             | State::Evaluating { .. }
             | State::Uploading

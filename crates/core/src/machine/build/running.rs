@@ -94,9 +94,18 @@ impl BuildMachine {
             running.advance();
         }
         self.skip_to = None;
+        match self.checkpoints.is_due() {
+            true => self.save(running, None, step),
+            false => self.arrived(running, now, step),
+        }
+    }
+
+    /// Stops before the command at hand, or runs it.
+    pub(super) fn arrived(&mut self, running: Running, now: Timestamp, step: &mut Step) {
         if self.stops.is_idle() {
             return self.launch(running, false, now, step);
         }
+        let Some(work) = self.phase_work(running.phase) else { return };
         let text = running.text(&work);
         let place = running.place();
         let is_entry = !std::mem::replace(&mut self.stops.has_entered, true);
@@ -141,6 +150,10 @@ impl BuildMachine {
         step: &mut Step,
     ) {
         let Some(work) = self.phase_work(running.phase) else { return };
+        if self.checkpoints.is_due() {
+            return self.save(running, Some(again), step);
+        }
+        self.checkpoints.is_fresh = false;
         let text = running.text(&work);
         self.stops.has_entered = true;
         self.commands += 1;

@@ -2,10 +2,10 @@
 
 use super::{
     Bed, BuildFacts, CallId, ContainerFacts, Duration, Effect, EventBody, FOUR, Fetched, Found,
-    FoundCache, Input, LIMITS, Outcome, PauseId, PauseKind, Phase, PhaseContext, RunFacts,
-    SetupError, Standstill, Timestamp, Variables, WallTime, facts, impasse,
+    FoundCache, Gone, Input, LIMITS, Outcome, PauseId, PauseKind, Phase, PhaseContext, RunFacts,
+    SetupError, Standstill, Timestamp, Unkept, Variables, WallTime, facts, impasse, kept,
 };
-use crate::debug::{Breakpoint, Client, Decision, DecisionKind, Place, Who};
+use crate::debug::{Breakpoint, Client, Decision, DecisionKind, Place, Rewind, RunRef, Then, Who};
 use crate::env::Layers;
 use crate::event::{Block, CacheFacts, StopKind};
 use crate::phase::Status;
@@ -67,6 +67,8 @@ impl Law {
                     match outcome.succeeded() {
                         true if failed_before => drop(self.places.insert(at, Some(true))),
                         true => {}
+                        // A rewind has ended it, or the end of the build.
+                        false if *outcome == Outcome::Cut => {}
                         false => drop(self.places.insert(at, Some(false))),
                     }
                 }
@@ -84,6 +86,12 @@ impl Law {
                     self.last = Some(place.phase.into());
                 }
             }
+            EventBody::Rewound(rewound) => {
+                assert!(self.is_open && self.command.is_none() && self.stop.is_none());
+                assert!(self.last >= Some(rewound.place.phase.into()));
+                self.last = Some(rewound.place.phase.into());
+            }
+            EventBody::Checkpoint(_) => assert!(self.command.is_none() && self.stop.is_none()),
             EventBody::Paused { pause, kind, stuck, stop, .. } => {
                 assert_eq!(stop.is_some(), *kind == PauseKind::Stop);
                 if let Some(stop) = stop {
@@ -121,7 +129,14 @@ fn decision(random: &mut impl FnMut(usize) -> usize) -> Input {
     let block = [Block::Commands, Block::Finally][random(2)];
     let place = Place { phase, block, index: u32::try_from(random(2)).unwrap_or(0) };
     let text = || "edited".to_owned();
-    let decision = match random(12) {
+    let decision = match random(15) {
+        12 => Decision::Rewind(Rewind { to: Some(RunRef::At(place)), ..Rewind::default() }),
+        13 => Decision::Rewind(Rewind { then: Then::Resume, nearest: true, ..Rewind::default() }),
+        14 => Decision::Rewind(Rewind {
+            then: Then::Retry { text: None },
+            without_edits: random(2) == 0,
+            ..Rewind::default()
+        }),
         0 | 1 => Decision::Step,
         2 => Decision::Retry { text: None },
         3 | 4 => Decision::Retry { text: Some(text()) },
@@ -202,25 +217,37 @@ fn no_order_of_inputs_breaks_the_law() {
          post_build:\n    on-failure: ABORT\n    commands: [b]\n    finally: [c, d]\n",
         "version: 9",
     ];
-    let mut ended = 0;
+    let (mut ended, mut went_back) = (0, 0);
     for round in 0..6000 {
         let cache = CacheFacts { r#type: String::new(), location: String::new() };
         let facts = BuildFacts { privileged: random(2) == 0, cache: Some(cache), ..facts() };
         let source = sources[round % sources.len()];
         // Every other build has none.
         let all = if round % 2 == 0 { breakpoints(&mut random) } else { Vec::new() };
-        let stops = Stops { breakpoints: all, step: round % 14 == 0 };
+        let stops = Stops { breakpoints: all, step: round % 14 == 0, checkpoints: round % 4 == 0 };
         let mut bed = Bed::with_stops(source, LIMITS, facts, Layers::default(), stops);
         let mut law = Law::default();
         // What DOWNLOAD_SOURCE waits for.
         let mut asked = None;
         let mut calls = 0;
+        // What is being kept, or gone back to.
+        let mut keeping = None;
         for _ in 0..80 {
             let command = u32::try_from(random(6)).unwrap_or(0);
             // Most of the time about the one that runs.
             let command = law.command.filter(|_| random(3) > 0).unwrap_or(command);
             let input = match random(23) {
-                18..20 if round % 2 == 0 => decision(&mut random),
+                0..12 if keeping.is_some() => match keeping.take() {
+                    Some(Effect::Checkpoint { id, .. }) => {
+                        let never = random(30) == 0;
+                        let none = never.then(|| Unkept::Never("so".to_owned()));
+                        let none = none.or((random(6) == 0).then(|| Unkept::Now("so".to_owned())));
+                        Input::Checkpointed { id, result: none.map_or_else(|| Ok(kept()), Err) }
+                    }
+                    _ if random(9) == 0 => Input::Rewound(Err(PhaseContext::default())),
+                    _ => Input::Rewound(Ok(Gone::default())),
+                },
+                17..20 if round % 2 == 0 => decision(&mut random),
                 20 if round % 2 == 0 && random(3) == 0 => Input::SetBreakpoints {
                     owner: ["cli", "dap:1"][random(2)].to_owned(),
                     breakpoints: breakpoints(&mut random),
@@ -288,6 +315,10 @@ fn no_order_of_inputs_breaks_the_law() {
                 if let Effect::Prepare(preparation) = effect {
                     asked = Some(preparation.clone());
                 }
+                if let Effect::Checkpoint { .. } | Effect::Rewind { .. } = effect {
+                    keeping = Some(effect.clone());
+                }
+                went_back += usize::from(matches!(effect, Effect::Rewind { .. }));
             }
             let runs = step.effects.iter().any(|effect| matches!(effect, Effect::Run(_)));
             assert!(!runs || law.command.is_some(), "it runs what was not announced");
@@ -295,4 +326,5 @@ fn no_order_of_inputs_breaks_the_law() {
         ended += usize::from(law.is_over);
     }
     assert!(ended > 1000, "only {ended} builds came to an end");
+    assert!(went_back > 5, "only {went_back} rewinds");
 }

@@ -4,15 +4,17 @@ mod decisions;
 mod ends;
 mod law;
 mod prepare;
+mod rewinds;
 mod stops;
 
 use super::{
-    BuildMachine, CallId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache, Impasse, Input,
-    Preparation, RunFacts, SetupError, Standstill,
+    BuildMachine, CallId, CheckpointId, CommandRun, ContainerFacts, Effect, Fetched, FoundCache,
+    Gone, Impasse, Input, Kept, Preparation, RunFacts, SetupError, Standstill, Unkept,
 };
 use crate::env::{Layers, Variables};
 use crate::event::{
-    BuildFacts, Event, EventBody, Notice, Outcome, PauseId, PauseKind, ResumedBy, Stuck,
+    BuildFacts, CheckpointKind, Event, EventBody, Notice, Outcome, PauseId, PauseKind, ResumedBy,
+    Stuck,
 };
 use crate::installed::Found;
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
@@ -49,6 +51,17 @@ struct Bed {
     runs: Vec<CommandRun>,
     /// Whether nobody answers when processes are killed, or the build is to be finalized.
     is_mute: bool,
+    /// Checkpoints that were taken, and those that were gone back to.
+    saved: Vec<(CheckpointId, bool)>,
+    rewound: Vec<CheckpointId>,
+    /// Why none is taken.
+    unkept: Option<Unkept>,
+}
+
+/// A checkpoint that was taken.
+fn kept() -> Kept {
+    let kind = CheckpointKind::Copied;
+    Kept { kind, why: None, entries: 1, bytes: 2, ms: 3, is_new: true }
 }
 
 /// The answers to what DOWNLOAD_SOURCE asks for.
@@ -160,6 +173,9 @@ impl Bed {
             events: Vec::new(),
             timeline: Timeline::default(),
             runs: Vec::new(),
+            saved: Vec::new(),
+            rewound: Vec::new(),
+            unkept: None,
         }
     }
 
@@ -215,6 +231,15 @@ impl Bed {
                 Effect::Freeze { .. } => self.log.push("freeze".to_owned()),
                 Effect::Thaw => self.log.push("thaw".to_owned()),
                 Effect::Cut { .. } => self.log.push("cut".to_owned()),
+                Effect::Checkpoint { id, again } => {
+                    self.saved.push((id, again));
+                    let result = self.unkept.clone().map_or_else(|| Ok(kept()), Err);
+                    self.send(Input::Checkpointed { id, result });
+                }
+                Effect::Rewind { id } => {
+                    self.rewound.push(id);
+                    self.send(Input::Rewound(Ok(Gone::default())));
+                }
                 Effect::Watch(_) => {}
                 Effect::Upload { .. } => self.send(Input::Uploaded(Ok(()))),
                 Effect::Finalize { .. } if self.is_mute => {}

@@ -27,7 +27,8 @@ impl Bed {
         failing: &[&str],
     ) -> Self {
         let parse = |text: &&str| text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-        let stops = Stops { breakpoints: breakpoints.iter().map(parse).collect(), step };
+        let breakpoints = breakpoints.iter().map(parse).collect();
+        let stops = Stops { breakpoints, step, checkpoints: false };
         let mut bed = Bed::with_stops(source, limits, facts(), Layers::default(), stops);
         bed.drive(failing);
         bed
@@ -180,7 +181,7 @@ fn commands_that_install_runtimes_stop_at_their_failure() {
     let source = LIST.replace("install: {", "install: {runtime-versions: {nodejs: 20}, ");
     let stopped = || {
         let parse = |text: &str| text.parse().expect(text);
-        let stops = Stops { breakpoints: vec![parse("failure")], step: false };
+        let stops = Stops { breakpoints: vec![parse("failure")], step: false, checkpoints: false };
         let mut bed = Bed::with_stops(&source, LIMITS, facts(), Layers::default(), stops);
         bed.world.container.has_image = true;
         let catalog = "runtimes: {nodejs: {versions: {20: {commands: [n, m]}}}}";

@@ -1,0 +1,335 @@
+//! Checkpoints of a build, and the way back to one.
+//!
+//! One is taken before each run: on the way to it, and once more when the build leaves a stop before it, where people
+//! may have changed something. With each the machine keeps how the build stood.
+
+use super::held::{Freezing, Next};
+use super::running::Running;
+use super::{
+    BuildMachine, Effect, EventBody, Outcome, PhaseContext, State, Step, Timestamp, millis,
+};
+use crate::debug::{Place, Rewind, RunRef, Then};
+use crate::event::{CheckpointFacts, CheckpointKind, RewoundFacts, StopKind};
+use crate::machine::failures::Failures;
+use crate::machine::step::{CheckpointId, Gone, Kept, Unkept};
+use crate::machine::stops::Memory;
+use crate::phase::{Phase, Status};
+use std::time::Duration;
+
+const NOT_ASKED: &str = "no checkpoints: they are taken in builds with --break-on or --step, and not with --checkpoint off";
+
+/// What is kept of a build on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Checkpoints {
+    mode: Mode,
+    last: CheckpointId,
+    /// Whether nothing can have changed since the last one.
+    pub(super) is_fresh: bool,
+    marks: Vec<Mark>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Off,
+    On,
+    /// The container cannot have any.
+    Never(String),
+}
+
+/// How a build stood before a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    run: u32,
+    /// Its checkpoint, or why it has none.
+    checkpoint: Result<CheckpointId, String>,
+    running: Running,
+    phase: Phase,
+    phase_started: Duration,
+    begun: [Duration; 4],
+    last_exit: i32,
+    status: Status,
+    reason: Option<String>,
+    failures: Failures,
+    setup_failure: Option<PhaseContext>,
+    set: Vec<(String, Option<String>)>,
+    stops: Memory,
+}
+
+/// A checkpoint that is being taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Saving {
+    id: CheckpointId,
+    running: Running,
+    /// Whether the command is run at once, or come to.
+    is_launch: bool,
+}
+
+/// A build that goes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rewinding {
+    mark: usize,
+    then: Then,
+}
+
+impl Checkpoints {
+    pub(super) fn new(is_on: bool) -> Self {
+        let mode = if is_on { Mode::On } else { Mode::Off };
+        Checkpoints { mode, ..Checkpoints::default() }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.mode == Mode::On
+    }
+
+    /// Whether one is to be taken before the next run.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_on() && !self.is_fresh
+    }
+
+    /// A text of a person's has taken the number of the run to come.
+    pub(super) fn number_taken(&mut self, run: u32) {
+        let marks = self.marks.iter_mut().rev();
+        marks.take_while(|mark| mark.run == run).for_each(|mark| mark.run += 1);
+    }
+
+    /// Numbers of the runs that count, `last` the newest of them.
+    fn runs(&self, last: u32) -> Vec<u32> {
+        let mut runs: Vec<u32> = self.marks.iter().map(|mark| mark.run).collect();
+        runs.dedup();
+        runs.retain(|run| *run <= last);
+        runs
+    }
+
+    /// The mark to go back to.
+    fn find(&self, rewind: &Rewind, last: u32) -> Result<usize, String> {
+        match &self.mode {
+            Mode::Off => return Err(NOT_ASKED.to_owned()),
+            Mode::Never(why) => return Err(format!("no checkpoints: {why}")),
+            Mode::On => {}
+        }
+        let newest = self.newest(rewind.to.unwrap_or(RunRef::Back(1)), last)?;
+        let at = if rewind.without_edits { self.first_of(newest) } else { newest };
+        let run = self.marks[at].run;
+        let Err(why) = &self.marks[at].checkpoint else { return Ok(at) };
+        let earlier = self.marks[..at].iter().rposition(|mark| mark.checkpoint.is_ok());
+        match earlier {
+            Some(earlier) if rewind.nearest => Ok(earlier),
+            Some(earlier) => {
+                let nearest = self.marks[earlier].run;
+                let how = if nearest == run { "--without-edits" } else { "--nearest" };
+                Err(format!(
+                    "there is no checkpoint before run {run}: {why}; the nearest one is before run {nearest}: {how}"
+                ))
+            }
+            None => {
+                Err(format!("there is no checkpoint before run {run}, and no earlier one: {why}"))
+            }
+        }
+    }
+
+    /// The last mark before a run.
+    fn newest(&self, named: RunRef, last: u32) -> Result<usize, String> {
+        let runs = self.runs(last);
+        let of = |run: u32| self.marks.iter().rposition(|mark| mark.run == run);
+        let found = match named {
+            RunRef::Number(run) => of(run),
+            RunRef::Back(back) => runs.len().checked_sub(back as usize).and_then(|at| of(runs[at])),
+            RunRef::At(place) => self.marks.iter().rposition(|mark| mark.running.place() == place),
+        };
+        found.ok_or_else(|| match named {
+            RunRef::Number(run) if run > last => format!("run {run} has not been yet"),
+            RunRef::Number(run) => format!(
+                "run {run} does not count: it is no command of the buildspec, or a rewind has gone back before it"
+            ),
+            RunRef::Back(_) if runs.is_empty() => "no command has run yet".to_owned(),
+            RunRef::Back(_) => format!("only {} runs count", runs.len()),
+            RunRef::At(place) => format!("{place} has not been come to"),
+        })
+    }
+
+    /// The first mark before the same run of the same command.
+    fn first_of(&self, newest: usize) -> usize {
+        let mark = &self.marks[newest];
+        let is_same = |other: &&Mark| other.is_before(mark.run, &mark.running);
+        newest - self.marks[..newest].iter().rev().take_while(is_same).count()
+    }
+}
+
+impl Mark {
+    /// A command that was left out gives its number to the next one.
+    fn is_before(&self, run: u32, running: &Running) -> bool {
+        self.run == run && self.running.place() == running.place()
+    }
+}
+
+impl BuildMachine {
+    /// Keeps what there is before the command at hand is come to, or run.
+    pub(super) fn save(&mut self, running: Running, launch: Option<bool>, step: &mut Step) {
+        let id = self.checkpoints.last.next();
+        self.checkpoints.last = id;
+        let again = launch == Some(true);
+        step.effects.push(Effect::Checkpoint { id, again });
+        self.state = State::Saving(Box::new(Saving { id, running, is_launch: launch.is_some() }));
+    }
+
+    pub(super) fn checkpointed(
+        &mut self,
+        id: CheckpointId,
+        result: Result<Kept, Unkept>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let State::Saving(saving) = &self.state else { return };
+        if saving.id != id {
+            return;
+        }
+        let Saving { running, is_launch, .. } = (**saving).clone();
+        self.mark(&running, id, result, step);
+        self.checkpoints.is_fresh = true;
+        match is_launch {
+            true => self.launch(running, false, now, step),
+            false => self.arrived(running, now, step),
+        }
+    }
+
+    fn mark(
+        &mut self,
+        running: &Running,
+        id: CheckpointId,
+        result: Result<Kept, Unkept>,
+        step: &mut Step,
+    ) {
+        let run = self.commands + 1;
+        let is_second =
+            self.checkpoints.marks.last().is_some_and(|mark| mark.is_before(run, running));
+        let none = |why: String| CheckpointFacts {
+            before: run,
+            kind: CheckpointKind::None,
+            why: Some(why),
+            entries: 0,
+            bytes: 0,
+            ms: 0,
+        };
+        let (facts, checkpoint) = match result {
+            // The one before says the same.
+            Ok(kept) if is_second && !kept.is_new => return,
+            Ok(Kept { kind, why, entries, bytes, ms, .. }) => {
+                (CheckpointFacts { before: run, kind, why, entries, bytes, ms }, Ok(id))
+            }
+            Err(Unkept::Now(why)) => (none(why.clone()), Err(why)),
+            Err(Unkept::Never(why)) => {
+                self.checkpoints.mode = Mode::Never(why.clone());
+                step.events.push(EventBody::Checkpoint(none(why)));
+                return;
+            }
+        };
+        step.events.push(EventBody::Checkpoint(facts));
+        self.checkpoints.marks.push(Mark {
+            run,
+            checkpoint,
+            running: running.clone(),
+            phase: self.phase,
+            phase_started: self.phase_started,
+            begun: self.begun,
+            last_exit: self.last_exit,
+            status: self.status,
+            reason: self.reason.clone(),
+            failures: self.failures.clone(),
+            setup_failure: self.setup_failure.clone(),
+            set: self.set.clone(),
+            stops: self.stops.memory(),
+        });
+    }
+
+    /// Why a rewind does not apply, in one sentence.
+    pub(super) fn refused_rewind(&self, rewind: &Rewind, at_hand: Option<u32>) -> Option<String> {
+        self.checkpoints.find(&named(rewind, at_hand), self.commands).err()
+    }
+
+    /// The place that a rewind leads to.
+    pub(super) fn rewinds_to(&self, rewind: &Rewind, at_hand: Option<u32>) -> Option<Place> {
+        let mark = self.checkpoints.find(&named(rewind, at_hand), self.commands).ok()?;
+        Some(self.checkpoints.marks[mark].running.place())
+    }
+
+    /// Goes back. What runs is killed with its container.
+    pub(super) fn rewind(
+        &mut self,
+        rewind: Rewind,
+        at_hand: Option<u32>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Ok(mark) = self.checkpoints.find(&named(&rewind, at_hand), self.commands) else {
+            return;
+        };
+        let Ok(id) = self.checkpoints.marks[mark].checkpoint else { return };
+        self.leave_stop(now, step);
+        if let State::Running(running) = &self.state {
+            step.events.push(EventBody::CommandEnded {
+                command: running.command,
+                outcome: Outcome::Cut,
+                duration_ms: millis(self.elapsed(now)),
+            });
+        }
+        self.freezing = Freezing::default();
+        self.state = State::Rewinding(Box::new(Rewinding { mark, then: rewind.then }));
+        step.effects.push(Effect::Rewind { id });
+    }
+
+    pub(super) fn rewound(
+        &mut self,
+        result: Result<Gone, PhaseContext>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let State::Rewinding(rewinding) = &self.state else { return };
+        let Rewinding { mark: at, then } = (**rewinding).clone();
+        let Gone { processes, sessions, ms } = match result {
+            Ok(gone) => gone,
+            Err(context) => return self.fault(context, now, step),
+        };
+        let mark = self.checkpoints.marks[at].clone();
+        let mut lost = self.checkpoints.runs(self.commands);
+        lost.retain(|run| *run >= mark.run);
+        let (to, place) = (mark.run, mark.running.place());
+        let facts = RewoundFacts { to, place, lost, processes, sessions, ms };
+        step.events.push(EventBody::Rewound(Box::new(facts)));
+        self.restore(&mark);
+        let mut running = mark.running.clone();
+        self.checkpoints.marks.truncate(self.checkpoints.first_of(at));
+        self.checkpoints.marks.push(Mark { run: self.commands + 1, ..mark });
+        self.checkpoints.is_fresh = true;
+        match then {
+            Then::Stop => self.hold(StopKind::Before, Next::Run(running), Vec::new(), now, step),
+            Then::Resume => self.launch(running, false, now, step),
+            Then::Retry { text } => {
+                running.edited = text.or(running.edited);
+                self.launch(running, false, now, step);
+            }
+        }
+    }
+
+    /// Commands, clock and pauses are not restored: they only grow.
+    fn restore(&mut self, mark: &Mark) {
+        self.phase = mark.phase;
+        self.phase_started = mark.phase_started;
+        self.begun = mark.begun;
+        self.last_exit = mark.last_exit;
+        self.status = mark.status;
+        self.reason.clone_from(&mark.reason);
+        self.failures.go_back_to(&mark.failures);
+        self.setup_failure.clone_from(&mark.setup_failure);
+        self.set.clone_from(&mark.set);
+        self.skip_to = None;
+        self.stops.remember(&mark.stops);
+    }
+}
+
+/// Without a run, a command that runs once more is the one at hand.
+fn named(rewind: &Rewind, at_hand: Option<u32>) -> Rewind {
+    let is_again = matches!(rewind.then, Then::Retry { .. });
+    let at_hand = at_hand.filter(|_| is_again).map(RunRef::Number);
+    Rewind { to: rewind.to.or(at_hand), ..rewind.clone() }
+}

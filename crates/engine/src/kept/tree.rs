@@ -1,0 +1,139 @@
+//! One tree once more, and which of its files are the same as in a copy.
+
+use super::index::{Entry, Facts, Index};
+use runner_host::beneath::{Cursor, Dir, split};
+use rustix::fs::FileType;
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+/// Of each entry of an index whether it is as it was, in order.
+#[derive(Debug)]
+pub(super) struct Same {
+    all: Vec<bool>,
+    /// Where those of each directory begin.
+    begins: Vec<usize>,
+}
+
+impl Same {
+    pub(super) fn all(&self) -> &[bool] {
+        &self.all
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.all.iter().filter(|is_same| **is_same).count() as u64
+    }
+
+    /// Those of one of the directories.
+    pub(super) fn of(&self, upper: usize) -> &[bool] {
+        let end = self.begins.get(upper + 1).copied().unwrap_or(self.all.len());
+        &self.all[self.begins[upper]..end]
+    }
+}
+
+/// Finds out what has not changed since the copy was made.
+pub(super) fn unchanged(
+    layer: &Dir,
+    uppers: &[String],
+    index: &Index,
+    before: Option<&(Dir, Index)>,
+) -> io::Result<Same> {
+    let (mut all, mut begins) = (Vec::new(), Vec::new());
+    for (upper, name) in uppers.iter().enumerate() {
+        begins.push(all.len());
+        let entries = index.below(upper);
+        let Some((copy, before)) = before else {
+            all.extend(entries.iter().map(|_| false));
+            continue;
+        };
+        let (mut here, mut there) = (Cursor::new(layer.open(name)?), Cursor::new(copy.open(name)?));
+        for entry in entries {
+            let known = before.find(upper, &entry.path);
+            let is_same = match known.filter(|known| entry.facts.is_as(&known.facts)) {
+                None => false,
+                Some(known) if known.is_settled => true,
+                Some(_) => is_alike(&entry.path, &entry.facts, &mut here, &mut there)?,
+            };
+            all.push(is_same);
+        }
+    }
+    Ok(Same { all, begins })
+}
+
+/// Whether what has the same times has the same contents.
+fn is_alike(path: &[u8], facts: &Facts, here: &mut Cursor, there: &mut Cursor) -> io::Result<bool> {
+    let ((here, name), (there, _)) = (here.find(path)?, there.find(path)?);
+    Ok(match facts.kind() {
+        FileType::RegularFile => {
+            let (mut one, mut other) = (here.file(name)?, there.file(name)?);
+            has_same_bytes(&mut one, &mut other)?
+        }
+        FileType::Symlink => here.read_link(name)? == there.read_link(name)?,
+        _ => true,
+    })
+}
+
+fn has_same_bytes(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
+    const PART: u64 = 1 << 20;
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    loop {
+        first.clear();
+        second.clear();
+        one.take(PART).read_to_end(&mut first)?;
+        other.take(PART).read_to_end(&mut second)?;
+        if first != second || first.is_empty() {
+            return Ok(first == second);
+        }
+    }
+}
+
+/// Copies all of a tree into a directory that is empty. Files that are the same in `links` become one file with
+/// those.
+pub(super) fn copy(
+    from: &Dir,
+    to: &Dir,
+    entries: &[Entry],
+    links: Option<(&Dir, &[bool])>,
+) -> io::Result<()> {
+    let (mut here, mut there) = (Cursor::new(from.again()?), Cursor::new(to.again()?));
+    let mut before = match links {
+        Some((dir, same)) => Some((Cursor::new(dir.again()?), same)),
+        None => None,
+    };
+    // One file with several names is one file again.
+    let mut names: HashMap<u64, &[u8]> = HashMap::new();
+    for (at, Entry { path, facts, .. }) in entries.iter().enumerate() {
+        let ((here, name), (there, _)) = (here.find(path)?, there.find(path)?);
+        if facts.kind() == FileType::Directory {
+            here.twin(name, &here.stat(name)?, there)?;
+            continue;
+        }
+        if let Some((before, same)) = &mut before
+            && same[at]
+            && before.find(path).and_then(|(before, _)| before.hard_link(name, there, name)).is_ok()
+        {
+            continue;
+        }
+        let stat = match here.stat(name) {
+            // Somebody who runs beside has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            done => done?,
+        };
+        if stat.st_nlink > 1 {
+            if let Some(first) = names.get(&facts.inode)
+                && to.hard_link(first, there, name).is_ok()
+            {
+                continue;
+            }
+            names.insert(facts.inode, path);
+        }
+        here.twin(name, &stat, there)?;
+    }
+    // From below, or the times of a directory change when something is put into it.
+    let directories = entries.iter().rev().filter(|it| it.facts.kind() == FileType::Directory);
+    for Entry { path, .. } in directories {
+        let (above, name) = split(path);
+        let made = to.open(above)?.open(name)?;
+        made.dress_as(&from.open(above)?.open(name)?)?;
+    }
+    to.dress_as(from)
+}

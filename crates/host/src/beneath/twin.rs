@@ -1,0 +1,133 @@
+//! Things once more, with all that belongs to them: owner, mode, extended attributes and times.
+//!
+//! For trees that a container's root has made, which are to look the same to it. Nothing here is given to the caller.
+
+use super::{Dir, FILE, NEW, PLACE, kind};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// Attributes without which a file is another one.
+const NEEDED: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.capability"];
+
+impl Dir {
+    /// Makes what has a name here once more, under this name in another directory. A directory is empty, and closed
+    /// until [`Self::dress_as`].
+    pub fn twin(&self, name: &[u8], stat: &Stat, to: &Dir) -> io::Result<()> {
+        let text = OsStr::from_bytes(name);
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        match kind(stat) {
+            FileType::Directory => {
+                return Ok(rustix::fs::mkdirat(to, text, Mode::RWXU)?);
+            }
+            FileType::RegularFile => {
+                let from = rustix::fs::openat(self, text, FILE | OFlags::RDONLY, Mode::empty())?;
+                let new = rustix::fs::openat(to, text, NEW, Mode::RUSR | Mode::WUSR)?;
+                copy_contents(from.into(), new.into())?;
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(self, text, Vec::new())?;
+                rustix::fs::symlinkat(target.as_c_str(), to, text)?;
+            }
+            kind => rustix::fs::mknodat(to, text, kind, mode, stat.st_rdev)?,
+        }
+        dress(&itself(self, name)?, stat, &itself(to, name)?)
+    }
+
+    /// Gives this directory what another one has.
+    pub fn dress_as(&self, other: &Dir) -> io::Result<()> {
+        dress(&other.0, &other.facts()?, &self.0)
+    }
+}
+
+/// A handle on what has a name, a link itself.
+fn itself(dir: &Dir, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = PLACE.difference(OFlags::DIRECTORY);
+    Ok(rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())?)
+}
+
+/// Owner first: a change of it takes rights away that the mode and the attributes give.
+fn dress(from: &OwnedFd, stat: &Stat, to: &OwnedFd) -> io::Result<()> {
+    // These calls take no descriptor that is a place only, but its name; which leads to a link itself.
+    let (from, to) = (name_of(from), name_of(to));
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    rustix::fs::chownat(CWD, &to, Some(uid), Some(gid), AtFlags::empty())?;
+    let kind = kind(stat);
+    if kind != FileType::Symlink {
+        rustix::fs::chmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    }
+    copy_attributes(&from, &to, matches!(kind, FileType::RegularFile | FileType::Directory))?;
+    let time = |tv_sec: i64, nanoseconds: u64| Timespec {
+        tv_sec,
+        tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
+    };
+    let times = Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    };
+    Ok(rustix::fs::utimensat(CWD, &to, &times, AtFlags::empty())?)
+}
+
+fn name_of(place: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", place.as_raw_fd())
+}
+
+/// On anything but files and directories an overlay keeps nothing that it needs.
+fn copy_attributes(from: &str, to: &str, is_needed: bool) -> io::Result<()> {
+    let mut names = Vec::with_capacity(4 << 10);
+    match rustix::fs::listxattr(from, spare_capacity(&mut names)) {
+        Ok(_) => {}
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(Errno::RANGE) => {
+            names.reserve(64 << 10);
+            rustix::fs::listxattr(from, spare_capacity(&mut names))?;
+        }
+        Err(errno) => return Err(errno.into()),
+    }
+    for name in names.split_inclusive(|&byte| byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        let copy = || -> Result<(), Errno> {
+            let mut value = Vec::with_capacity(64 << 10);
+            rustix::fs::getxattr(from, name, spare_capacity(&mut value))?;
+            rustix::fs::setxattr(to, name, &value, XattrFlags::empty())
+        };
+        let is_vital = is_needed && NEEDED.iter().any(|one| name.to_bytes().starts_with(one));
+        match copy() {
+            // A label of this machine's, or what nobody may set.
+            Err(Errno::PERM | Errno::NOTSUP | Errno::NODATA | Errno::ACCESS) if !is_vital => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// Shares the blocks where the file system can; else copies what is there, and leaves holes holes.
+fn copy_contents(mut from: File, mut to: File) -> io::Result<()> {
+    if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
+        return Ok(());
+    }
+    let length = from.metadata()?.len();
+    let mut at = 0;
+    while at < length {
+        let begin = match rustix::fs::seek(from.as_fd(), rustix::fs::SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => break,
+            done => done?,
+        };
+        let end = rustix::fs::seek(from.as_fd(), rustix::fs::SeekFrom::Hole(begin))?;
+        from.seek(SeekFrom::Start(begin))?;
+        to.seek(SeekFrom::Start(begin))?;
+        // Of a file that is written to meanwhile there may be less.
+        if io::copy(&mut (&from).take(end - begin), &mut to)? < end - begin {
+            break;
+        }
+        at = end;
+    }
+    to.set_len(length)
+}

@@ -1,0 +1,103 @@
+//! `runner rewind`: back to before a run of a build that has stopped.
+
+use super::course::Course;
+use super::debug::decide;
+use super::error::CliError;
+use super::home::open;
+use crate::terminal::rewound_lines;
+use clap::Args;
+use runner_core::debug::{Decision, Rewind, RunRef, Then};
+use runner_core::event::EventBody;
+use runner_folder::events::LogReader;
+use runner_folder::state::{Home, Known, Need, find};
+use runner_host::stdio::say;
+use std::io;
+
+/// `runner rewind`
+#[derive(Debug, Args)]
+#[command(after_help = NOT_BACK)]
+pub(super) struct RewindArgs {
+    /// Build id, its uuid, a unique prefix of either, or a project's name; may be left out where one build is
+    /// live
+    build: Option<String>,
+    /// Before this run: its number in `runner history`, -1 for the last one, -2 for the one before, or a place for
+    /// its last run
+    #[arg(
+        long,
+        value_name = "RUN",
+        default_value = "-1",
+        allow_hyphen_values = true,
+        value_parser = run
+    )]
+    to: RunRef,
+    /// Also without what people did at the stop before that run
+    #[arg(long)]
+    without_edits: bool,
+    /// To an earlier run where that one has no checkpoint
+    #[arg(long)]
+    nearest: bool,
+    /// Go on from there instead of stopping
+    #[arg(long)]
+    resume: bool,
+}
+
+/// What comes back and what does not.
+const NOT_BACK: &str = "Back come: files of the image, of the sources, of /tmp and the homes, with owners, modes, attributes and
+links; exported variables, the directory, CODEBUILD_* variables; phase, place, retries, status.
+
+Back come not: running processes, which are killed and named; functions, aliases and options of shells;
+what went out to networks, registries and buckets; files of --mount SRC:DST:rw and of this machine, which show
+as they are now; what a Docker daemon in the build keeps; /dev/shm and IPC; mounts; the build's time.";
+
+fn run(text: &str) -> Result<RunRef, String> {
+    text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
+}
+
+/// Goes back, and waits until the build stands there.
+pub(super) fn rewind(args: &RewindArgs) -> Result<u8, CliError> {
+    let home = open()?;
+    let known = find(&home, args.build.as_deref(), Need::Live)?;
+    let then = if args.resume { Then::Resume } else { Then::Stop };
+    let rewind = Rewind {
+        to: Some(args.to),
+        without_edits: args.without_edits,
+        nearest: args.nearest,
+        then,
+    };
+    go_back(&home, &known, rewind)
+}
+
+/// Decides it, and waits until the build is there.
+pub(super) fn go_back(home: &Home, known: &Known, rewind: Rewind) -> Result<u8, CliError> {
+    let failed =
+        |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
+    let stops = rewind.then == Then::Stop;
+    let mut log = LogReader::open(&known.dir).map_err(failed)?;
+    while log.next_event().map_err(failed)?.is_some() {}
+    let mut course = Course::of(home, known)?;
+    decide(known, Decision::Rewind(rewind))?;
+    let mut is_back = false;
+    loop {
+        let is_over = course.record().is_some();
+        while let Some(event) = log.next_event().map_err(failed)? {
+            match event.body {
+                EventBody::Rewound(facts) => {
+                    rewound_lines(&facts).iter().for_each(|line| say(line));
+                    is_back = true;
+                }
+                EventBody::Paused { .. } if is_back => return Ok(0),
+                EventBody::BuildEnded { .. } if !is_back => {
+                    return Err(CliError::ours("the build has ended and is not rewound"));
+                }
+                _ => {}
+            }
+        }
+        if is_back && !stops {
+            return Ok(0);
+        }
+        if is_over {
+            return Err(CliError::ours("the build has ended"));
+        }
+        course.next(None)?;
+    }
+}
