@@ -11,8 +11,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::process::{Command, Stdio};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Commands of the build that is stepped through.
 const STEPS: usize = 100;
@@ -66,13 +66,38 @@ fn step_by_step(bed: &Bed) -> std::io::Result<()> {
     // The first stop comes before the first run.
     let told = heard.iter().skip(1).zip(&ended).map(|(heard, ended)| heard - ended).collect();
     let gone_on = started.iter().zip(&decided).map(|(started, decided)| started - decided);
-    println!("### Stops\n\n| | median, ms |\n|---|---|");
-    println!("| from a command's end to a client that hears of the stop | {:.2} |", median(told));
-    println!(
-        "| from a decision on the socket to the next command | {:.2} |\n",
-        median(gone_on.collect())
-    );
+    let shell = median(shell_by_lines()?);
+    println!("### Stops\n\n| | median, ms | it / the shell |\n|---|---|---|");
+    let rows = [
+        ("from a command's end to a client that hears of the stop", median(told)),
+        ("from a decision on the socket to the next command", median(gone_on.collect())),
+        ("from a line into `sh` to the end of the `/bin/true` that it runs for it", shell),
+    ];
+    for (what, time) in rows {
+        println!("| {what} | {time:.2} | {:.2} |", time / shell);
+    }
+    println!();
     Ok(())
+}
+
+/// What waits for a word as well, and then runs a program: a shell that reads lines.
+fn shell_by_lines() -> std::io::Result<Vec<f64>> {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "while read line; do /bin/true; echo; done"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (Some(mut lines), Some(mut said)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(std::io::Error::other("the shell has no pipes"));
+    };
+    let mut times = Vec::new();
+    for _ in 0..STEPS {
+        let begin = Instant::now();
+        lines.write_all(b"\n")?;
+        said.read_exact(&mut [0])?;
+        times.push(begin.elapsed().as_secs_f64() * 1000.0);
+    }
+    drop(lines);
+    child.wait()?;
+    Ok(times)
 }
 
 /// Milliseconds of the day, as events have them.
