@@ -321,6 +321,10 @@ pub(super) fn source(path: &Path) -> Result<PathBuf, CliError> {
     if !source.is_dir() {
         return Err(CliError::usage(format!("{} is not a directory", source.display())));
     }
+    if source.to_str().is_none() {
+        let message = format!("the path of the source is not UTF-8: {}", source.display());
+        return Err(CliError::usage(message).hint("rename the directory, or copy it elsewhere"));
+    }
     if source == Path::new("/") {
         return Err(CliError::usage("the source directory cannot be /")
             .hint("run in the directory of your project, or name it with --source"));

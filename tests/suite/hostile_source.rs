@@ -2,6 +2,7 @@
 
 use crate::common::{Bed, Running, build, cases, image, outcome};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
@@ -9,7 +10,8 @@ cases! {
     [Containers, Image("busybox")] => what_a_hostile_repository_names, what_git_files_lead_to,
         state_behind_a_link,
         fifos_in_the_source, escapes_in_our_lines, escapes_in_lists, escapes_in_lines_of_the_log;
-    [] => a_repository_that_is_a_trap, links_that_lead_out_of_the_source;
+    [] => a_repository_that_is_a_trap, links_that_lead_out_of_the_source,
+        a_source_whose_name_is_no_text;
     [Root] => the_directories_of_process_are_closed;
 }
 
@@ -158,6 +160,17 @@ fn links_that_lead_out_of_the_source() {
     bed.write("ci/own.yml", build(&["echo hi"]));
     symlink("ci/own.yml", bed.source().join("buildspec.yml")).unwrap();
     bed.runner(["check"]).code(0);
+}
+
+/// What cannot be handed on as text is refused, and not waited for.
+fn a_source_whose_name_is_no_text() {
+    let bed = Bed::new();
+    let source = bed.path("place").join(std::ffi::OsStr::from_bytes(b"a\xff"));
+    fs::create_dir_all(&source).unwrap();
+    fs::write(source.join("buildspec.yml"), build(&["true"])).unwrap();
+    symlink(&source, bed.path("link")).unwrap();
+    let link = bed.path("link").display().to_string();
+    bed.runner(["run", "--source", &link]).code(2).says("the path of the source is not UTF-8: ");
 }
 
 /// What a build has a say in does not drive the terminal from our own lines.

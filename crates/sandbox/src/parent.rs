@@ -146,8 +146,13 @@ pub fn start(
         }
     }
     // From here on the child works; until now it waited for this.
-    if channel.send_spec(spec, &handed_paths).is_err() {
-        return Err(StartError::Lost(process.wait()));
+    match channel.send_spec(spec, &handed_paths) {
+        Ok(()) => {}
+        // Nothing was sent, so the child would wait for ever, and so would who waits for its end.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(StartError::Host("describe the container", error));
+        }
+        Err(_) => return Err(StartError::Lost(process.wait())),
     }
     wait_for_hello(&control, Some(&mut channel), &process)?;
     Ok(Sandbox { pid, start_time, control: Some(control), process })
