@@ -79,7 +79,8 @@ pub fn list(
     most: usize,
 ) -> Result<Vec<(String, After)>, DbError> {
     let key = match order {
-        Order::Name => "+0",
+        // A constant would be taken for the number of a column.
+        Order::Name => "created * 0",
         Order::Created => "created",
         Order::Modified => "modified",
     };
