@@ -1,6 +1,6 @@
 //! A project and the overrides of StartBuild, as one project; and whether a build of it can run here.
 
-use super::{list, problems, text};
+use super::{is_inline, list, problems, text};
 use serde_json::{Map, Value, json};
 
 /// Overrides that replace a member of the project whole.
@@ -157,5 +157,14 @@ fn unrunnable(project: &Value, found: &mut Vec<String>) {
         found.push(format!(
             "Invalid input: this machine cannot run it: buildspec {buildspec}, an object on S3"
         ));
+    } else if !is_inline(buildspec) && leaves_its_folder(buildspec) {
+        found.push(format!(
+            "Invalid buildspec: {buildspec} is outside the source; name a file below it"
+        ));
     }
+}
+
+/// Whether a path leads out of the folder it starts from, by what it says.
+fn leaves_its_folder(path: &str) -> bool {
+    path.starts_with('/') || path.split('/').any(|name| name == "..")
 }

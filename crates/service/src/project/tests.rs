@@ -121,6 +121,8 @@ fn a_build_that_cannot_run_here_is_refused_and_why() {
             "only folders",
         ),
         (json!({"fleetOverride": {"fleetArn": "a"}}), "fleet"),
+        (json!({"buildspecOverride": "/etc/buildspec.yml"}), "outside the source"),
+        (json!({"buildspecOverride": "ci/../../b.yml"}), "outside the source"),
         (json!({"sourceTypeOverride": "GITHUB"}), "location is required"),
     ] {
         let found = merge("demo", &project(), &input).expect_err("refused").join("\n");

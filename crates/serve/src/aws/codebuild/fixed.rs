@@ -56,7 +56,7 @@ fixed! {
     UpdateFleet about Some("arn") => |_| Err(invalid(FLEETS));
     DeleteFleet about Some("arn") => |_| Err(invalid(FLEETS));
     ListCuratedEnvironmentImages about None => |_| Ok(json!({"platforms": [{
-        "platform": "AMAZON_LINUX_2",
+        "platform": "AMAZON_LINUX",
         "languages": [{"language": "BASE", "images": [
             {"name": "host", "description": "The tools of this machine", "versions": ["host"]},
         ]}],

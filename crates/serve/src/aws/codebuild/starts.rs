@@ -5,7 +5,7 @@ use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::Resource;
-use runner_service::project::{name_of, project_arn};
+use runner_service::project::name_of;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -73,8 +73,9 @@ impl Input for RetryBuild {
         let id = self.id()?;
         let found = found.ok_or_else(|| not_found(format!("Build {id} does not exist")))?;
         let Some(row) = found.row else {
-            let arn = project_arn(found.project());
-            return Err(invalid(format!("Build {id} is none of a project of this service: {arn}")));
+            return Err(invalid(format!(
+                "Build {id} was begun by `runner run`, and only that can run it again"
+            )));
         };
         let build = service.retry_build(&row, &self.0, &origin.caller.name).await?;
         begun(&build.id(), endpoint).await
