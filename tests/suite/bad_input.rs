@@ -160,7 +160,7 @@ fn usage_errors() {
     assert_eq!(crate::common::list(&bed.home().join("builds")), [""; 0]);
     // What is not built yet is not offered either.
     let help = bed.runner(["run", "--help"]).code(0).stdout;
-    assert!(help.contains("--enable-session") && !help.contains("--checkpoint"), "{help}");
+    assert!(help.contains("--enable-session") && !help.contains("--server"), "{help}");
 }
 
 fn unknown_builds() {

@@ -7,6 +7,7 @@ use super::error::{CliError, OURS};
 use clap::Args;
 use endpoint::{ServeError, ServeRequest};
 use runner_engine::image::Swap;
+use runner_host::runtime::limit_hint;
 use runner_service::Settings;
 use runner_service::db::OpenError;
 use std::net::SocketAddr;
@@ -96,6 +97,9 @@ impl From<ServeError> for CliError {
             ServeError::Runtime(error) => return error.into(),
             ServeError::Database(OpenError::Newer { .. }) => {
                 Some("use the newer runner; this one has touched nothing")
+            }
+            ServeError::Database(OpenError::Io(ref error)) if limit_hint(error).is_some() => {
+                limit_hint(error)
             }
             ServeError::Database(_) => Some("set RUNNER_HOME to a directory on a local disk"),
             ServeError::Another { .. } => {

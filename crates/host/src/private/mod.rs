@@ -44,7 +44,11 @@ pub fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// Removes the files of a folder that [`write_durably`] had not finished when its process was killed, and those of
 /// these names. For a folder that no process writes to any more.
 pub fn remove_half_written(dir: &Path, names: &[&str]) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
         if name.as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes())

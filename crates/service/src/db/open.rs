@@ -69,6 +69,7 @@ fn whole(path: &Path) -> Result<Connection, OpenError> {
     // SQLite makes its files with the mode of the first.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     users::give(path)?;
+    have_descriptors()?;
     let connection = Connection::open(path)?;
     let length = fs::metadata(path)?.len();
     let is_new = length == 0;
@@ -94,6 +95,13 @@ fn whole(path: &Path) -> Result<Connection, OpenError> {
     }
     migrate(&connection, path, version, MIGRATIONS)?;
     Ok(connection)
+}
+
+/// SQLite does not say that it could open no more files: database, log, shared memory, temporary ones.
+fn have_descriptors() -> io::Result<()> {
+    const NEEDED: usize = 8;
+    let spare: io::Result<Vec<_>> = (0..NEEDED).map(|_| fs::File::open("/dev/null")).collect();
+    spare.map(drop)
 }
 
 fn corrupt(why: &str) -> rusqlite::Error {
