@@ -111,11 +111,11 @@ fn ctrl_c_ends_both() {
     // Between builds, too; its own menu is that of any build.
     let command = bed.build_command(&build(&["true"]), &["--watch", "--break-on", "start"]);
     let terminal = bed.terminal(command, 24, 100);
-    terminal.wait_for("r resume");
+    terminal.wait_for("· r resume");
     bed.write("another", "");
     terminal.wait_for("stays as it is");
     terminal.send("r");
-    terminal.wait_for_after("SUCCEEDED", "r resume");
+    terminal.wait_for_after("SUCCEEDED", "· r resume");
     terminal.send("r");
     terminal.wait_for(WAITS);
     terminal.send("\u{3}");
