@@ -8,6 +8,8 @@ use crate::image::{self, Rules};
 use crate::pasta;
 use nix::sys::stat::{Mode, umask};
 use runner_host::private::remove_as_we_are;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,7 +26,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         ["filter"] => runner_sandbox::filter_this_process()
             .map(|()| String::new())
             .map_err(|error| error.to_string()),
-        ["layer", order] => crate::kept::chore_of_layer(order),
+        ["layer", order] => end_with_parent().and_then(|()| crate::kept::chore_of_layer(order)),
         ["unpack", tree, marks, most] => unpack(tree, marks, most),
         ["look"] => image::look_at_layers(std::io::stdin()).map_err(|error| error.to_string()),
         ["pasta", program, dir, pid, owner, options @ ..] => {
@@ -41,6 +43,22 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             print!("{text}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The next command removes the layer of a killed runner: nothing may still be copied into that.
+///
+/// For chores whose caller waits for them on the thread that has started them.
+fn end_with_parent() -> Result<(), String> {
+    let failed = |errno: rustix::io::Errno| format!("cannot be tied to the runner: {errno}");
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+    // The runner may have died before that; then nobody holds the other end of standard output.
+    let output = rustix::stdio::stdout();
+    let mut ends = [PollFd::new(&output, PollFlags::empty())];
+    poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_err(failed)?;
+    match ends[0].revents().contains(PollFlags::HUP) {
+        true => Err("the runner is gone".to_owned()),
+        false => Ok(()),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Removal of trees, whatever somebody has made of them: deeper than paths may be long or descriptors open,
-//! or closed to their own owner.
+//! or closed to their own owner. A process that is being killed may still put things there, and take some away.
 
 use super::{PERMISSIONS, PLACE};
 use rustix::fs::{AtFlags, Dir as Listing, FileType, Mode, OFlags, fstat, openat, unlinkat};
@@ -7,6 +7,9 @@ use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// How often something is found in a directory that was empty a moment ago, before that is an error.
+const ROUNDS: u32 = 64;
 
 /// A directory that is being emptied.
 struct Level {
@@ -26,20 +29,51 @@ pub(super) fn tree(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         Err(Errno::ISDIR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    empty(enter(above, name)?)?;
-    Ok(unlinkat(above, name, AtFlags::REMOVEDIR)?)
+    let mut rounds = ROUNDS;
+    loop {
+        let Some(top) = unless_gone(enter(above, name))? else { return Ok(()) };
+        empty(top, &mut rounds)?;
+        if remove_empty(above, name, &mut rounds)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Nothing where there is nothing of that name any more.
+fn unless_gone<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match result {
+        Err(Errno::NOENT) => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// Removes a directory that has been emptied; `false` where there is something in it again.
+fn remove_empty<P: rustix::path::Arg>(
+    above: impl std::os::fd::AsFd,
+    name: P,
+    rounds: &mut u32,
+) -> Result<bool, Errno> {
+    match unlinkat(above, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) if *rounds > 0 => {
+            *rounds -= 1;
+            Ok(false)
+        }
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Removes everything in a directory. One descriptor is open at a time: the way back is `..`, and it is
 /// taken only to where the way came from, for somebody may move directories meanwhile.
-fn empty(top: OwnedFd) -> Result<(), Errno> {
+fn empty(top: OwnedFd, rounds: &mut u32) -> Result<(), Errno> {
     let mut here = top;
     let mut way: Vec<Level> = Vec::new();
     loop {
         match empty_but_for_one(&here)? {
             Some(name) => {
                 let above = id(&here)?;
-                here = enter(&here, name.as_c_str())?;
+                let Some(below) = unless_gone(enter(&here, name.as_c_str()))? else { continue };
+                here = below;
                 way.push(Level { name, above });
             }
             None => {
@@ -48,7 +82,8 @@ fn empty(top: OwnedFd) -> Result<(), Errno> {
                 if id(&here)? != above {
                     return Err(Errno::STALE);
                 }
-                unlinkat(&here, &name, AtFlags::REMOVEDIR)?;
+                // What is in it again is found by the next look.
+                remove_empty(&here, &name, rounds)?;
             }
         }
     }
@@ -78,7 +113,7 @@ fn empty_but_for_one(here: &OwnedFd) -> Result<Option<CString>, Errno> {
             done => done,
         };
         match remove(flags) {
-            Ok(()) => {}
+            Ok(()) | Err(Errno::NOENT) => {}
             // A file system that does not tell what is what.
             Err(Errno::ISDIR) => match remove(AtFlags::REMOVEDIR) {
                 Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Some(name.to_owned())),
