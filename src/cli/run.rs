@@ -373,7 +373,12 @@ pub(super) fn variables(args: &RunArgs) -> Result<Variables, CliError> {
         let is_proxy = |name: &str| {
             PROXY.iter().any(|proxy| name == *proxy || name == proxy.to_ascii_lowercase())
         };
-        variables.extend(std::env::vars().filter(|(name, _)| is_proxy(name)));
+        // Others may hold anything.
+        let as_text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        variables
+            .extend(std::env::vars_os().filter_map(as_text).filter(|(name, _)| is_proxy(name)));
         if variables.is_empty() {
             return Err(CliError::usage("--proxy: the caller has no proxy variables")
                 .hint(format!("set one of {}", PROXY.join(", "))));

@@ -161,7 +161,7 @@ fn nothing_is_left_of_a_build_that_went_back() {
         "mkdir -p /root/d many; chmod 0 /root/d; i=0; while test $i -lt 900; do : > many/$i; i=$((i+1)); done",
         "false",
     ];
-    for step in ["intervened", "checkpoints/aside-0", "root.work", "rewound"] {
+    for step in ["intervened", "checkpoints/aside", "checkpoints/aside/image.work", "rewound"] {
         let bed = Bed::new();
         let mut running = bed.start(&build(&commands), &["--break-on", "failure"]);
         wait_for_stops(&running, "because build:2 has failed", 1);

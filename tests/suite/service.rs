@@ -13,7 +13,8 @@ use std::path::PathBuf;
 
 cases! {
     [Containers] => builds_of_a_project, what_is_refused, a_build_outlives_a_killed_serve, a_stop_in_the_queue,
-        builds_of_others_are_indexed;
+        builds_of_others_are_indexed,
+        buildspecs_that_lead_elsewhere, a_stop_at_once;
     [Containers, Python] => the_cli_and_its_session;
     [Python] => inputs_are_described_as_aws_does, botocore_reads_every_answer;
 }
@@ -91,6 +92,52 @@ fn pauses(bed: &Bed, id: &str) {
 
 fn has_ended(record: &Value) -> bool {
     record["buildComplete"] == true
+}
+
+/// A caller who may start builds names files of its source, and nothing behind them.
+fn buildspecs_that_lead_elsewhere() {
+    let bed = Bed::host();
+    let root = bed.source();
+    fs::write(root.join("ours.yml"), spec("echo ours")).unwrap();
+    fs::write(bed.path("secret"), "a-canary\n").unwrap();
+    std::os::unix::fs::symlink(bed.path("secret"), root.join("link.yml")).unwrap();
+    nix::unistd::mkfifo(&root.join("fifo.yml"), nix::sys::stat::Mode::from_bits_truncate(0o600))
+        .unwrap();
+    let (endpoint, server) = served(&bed, "true", &["--source-root", root.to_str().unwrap()]);
+    let of = |buildspec: &str| {
+        let location = format!("file://{}", root.display());
+        let input = json!({
+            "sourceTypeOverride": "GITHUB", "sourceLocationOverride": location,
+            "buildspecOverride": buildspec,
+        });
+        let id = start(&endpoint, input);
+        let ended = until(&endpoint, &id, has_ended);
+        assert!(!ended.to_string().contains("a-canary"), "{ended}");
+        assert_eq!(bed.runner(["logs", &id]).code(0).stdout.matches("a-canary").count(), 0);
+        ended["buildStatus"].clone()
+    };
+    assert_eq!(of("ours.yml"), "SUCCEEDED");
+    assert_eq!((of("link.yml"), of("fifo.yml")), (json!("FAILED"), json!("FAILED")));
+    // So are images.
+    let input = json!({
+        "projectName": "demo", "imageOverride": format!("rootfs:{}", bed.path("secret").display()),
+    });
+    assert!(refused(&endpoint, "StartBuild", &input).1.contains("--source-root"));
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+/// A stop is delivered wherever the build stands: before its process runs, and before that has written anything.
+fn a_stop_at_once() {
+    let bed = Bed::host();
+    let (endpoint, server) = served(&bed, "exec sleep 600", &[]);
+    for _ in 0..4 {
+        let id = start(&endpoint, json!({}));
+        call(&endpoint, "StopBuild", &json!({"id": id}));
+        assert_eq!(until(&endpoint, &id, has_ended)["buildStatus"], "STOPPED");
+    }
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
 }
 
 fn builds_of_a_project() {

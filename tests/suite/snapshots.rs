@@ -3,7 +3,7 @@
 //! Each is kept in `tests/snapshots`. `UPDATE_EXPECT=1` writes them anew; the difference is for the reviewer.
 
 use crate::common::picture::without_our_phases;
-use crate::common::{Bed, Terminal, build, cases, project, runner, screen_of};
+use crate::common::{Bed, Terminal, build, cases, project, runner, screen_of, until};
 use expect_test::expect_file;
 use regex_lite::Regex;
 use std::process::Command;
@@ -183,7 +183,13 @@ fn a_pause_on_a_terminal() {
     let buildspec = build(&["echo before", "codebuild-breakpoint", "echo after"]);
     let mut terminal = on_terminal(&bed, &buildspec, &["--enable-session"]);
     terminal.wait_for_after("[q]", "q stop");
-    keep("pause.txt", &bed, &screen(&bed, &terminal));
+    // The line of keys is drawn anew again and again, and is not there in between.
+    let mut shown = String::new();
+    until("the keys are shown", || {
+        shown = screen(&bed, &terminal);
+        shown.contains("q stop")
+    });
+    keep("pause.txt", &bed, &shown);
     bed.runner(["resume"]).code(0);
     assert_eq!(terminal.wait(), 0);
 }

@@ -4,10 +4,11 @@ use crate::common::{Bed, Running, build, cases, list, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 cases! {
     [Containers, Image("busybox")] => each_change_runs_the_build_again, a_build_that_runs_is_stopped,
-        a_paused_build_is_left_alone, ctrl_c_ends_both, nothing_outlives_the_watcher;
+        a_paused_build_is_left_alone, a_buildspec_that_is_typed, ctrl_c_ends_both, nothing_outlives_the_watcher;
     [Program("unshare"), Containers] => watches_may_run_out;
     [] => what_cannot_be_watched;
 }
@@ -120,6 +121,22 @@ fn ctrl_c_ends_both() {
     terminal.wait_for(WAITS);
     terminal.send("\u{3}");
     terminal.ends(0);
+}
+
+/// One that is typed, below the current directory.
+fn a_buildspec_that_is_typed() {
+    let bed = Bed::new();
+    bed.write("ci.yml", build(&["echo is-one"]));
+    let mut command = bed.build_command(&build(&["false"]), &["--watch", "ci.yml"]);
+    command.env("X", std::ffi::OsStr::from_bytes(b"a\xff"));
+    let mut running = Running::spawn(command);
+    running.stdout.wait_for("is-one\n");
+    said(&running, WAITS, 1);
+    bed.write("ci.yml", build(&["echo is-two; exit 7"]));
+    running.stdout.wait_for("is-two\n");
+    said(&running, WAITS, 2);
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.wait(), 1, "{}", running.stderr.text());
 }
 
 fn nothing_outlives_the_watcher() {

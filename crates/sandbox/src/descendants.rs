@@ -59,7 +59,9 @@ pub(crate) fn living(first: u32) -> Vec<Living> {
 }
 
 fn looked_at(pid: u32) -> Option<Living> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // A name is whatever bytes a process gives itself.
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         Some(line.trim())

@@ -46,18 +46,22 @@ pub fn problems(project: &Value, root: Option<&Path>) -> Vec<String> {
         .collect();
     let image = text(&project["environment"]["image"]);
     let kinds = ["rootfs:", "oci:", "oci-archive:", "docker-archive:"];
-    if let Some(path) = kinds.iter().find_map(|kind| image.strip_prefix(kind)) {
-        let below = root.and_then(|root| {
-            let end = fs::canonicalize(path.split(':').next().unwrap_or(path)).ok()?;
-            Some(end.starts_with(fs::canonicalize(root).ok()?))
-        });
-        if below != Some(true) {
-            found.push(format!(
-                "Invalid image {image}: files are taken below `runner serve --source-root DIR` only"
-            ));
-        }
+    if let Some(path) = kinds.iter().find_map(|kind| image.strip_prefix(kind))
+        && !root.is_some_and(|root| is_below(path, root))
+    {
+        found.push(format!(
+            "Invalid image {image}: files are taken below `runner serve --source-root DIR` only"
+        ));
     }
     found
+}
+
+/// Whether a file of an image lies below a folder, wherever a tag begins behind its name: a name may hold colons.
+fn is_below(named: &str, root: &Path) -> bool {
+    let Ok(root) = fs::canonicalize(root) else { return false };
+    let ends = named.match_indices(':').map(|(at, _)| at).chain([named.len()]);
+    let mut found = ends.filter_map(|end| fs::canonicalize(&named[..end]).ok()).peekable();
+    found.peek().is_some() && found.all(|path| path.starts_with(&root))
 }
 
 #[cfg(test)]
@@ -83,5 +87,9 @@ mod tests {
         assert!(problems(&image("root/a"), Some(&root)).is_empty());
         assert_eq!(problems(&image("b"), Some(&root)).len(), 1);
         assert_eq!(problems(&image("root/a"), None).len(), 1);
+        // What a name means is not cut at its first colon.
+        symlink(dir.path().join("b"), root.join("a:x")).expect("a link");
+        assert_eq!(problems(&image("root/a:x"), Some(&root)).len(), 1);
+        assert!(problems(&image("root/a:tag"), Some(&root)).is_empty());
     }
 }

@@ -5,7 +5,7 @@
 
 use super::trust::Need;
 use super::{Setting, open};
-use crate::cli::reach::{Field, PathIn};
+use crate::cli::reach::{Field, PathIn, Reach};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -19,7 +19,10 @@ pub(super) type Files = BTreeMap<String, String>;
 
 /// The file that an option's value names, where it needs trust. Images and directories are none.
 pub(super) fn file(field: &Field, value: Option<&str>, need: &Need) -> Option<PathBuf> {
-    let names_one = matches!(field.path, PathIn::Whole | PathIn::AfterEquals | PathIn::BeforeColon);
+    // What builds write changes with each of them.
+    let is_written = matches!(field.reach, Reach::Written) || value?.ends_with(":rw");
+    let names_one = !is_written
+        && matches!(field.path, PathIn::Whole | PathIn::AfterEquals | PathIn::BeforeColon);
     let path = field.path(value?)?;
     (names_one && matches!(need, Need::Trust(_))).then(|| path.to_path_buf())
 }
@@ -48,6 +51,10 @@ fn contents(path: &Path) -> String {
 }
 
 fn digest(path: &Path) -> io::Result<Option<String>> {
+    // Before it is opened: to open a device can do something.
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
     let mut file = open(path)?;
     if !file.metadata()?.is_file() {
         return Ok(None);

@@ -123,6 +123,12 @@ impl Allowed {
         if files.is_empty() { Allowed::Text(text) } else { Allowed::With { text, files } }
     }
 
+    fn is_of(&self, now: &str) -> bool {
+        match self {
+            Allowed::Text(text) | Allowed::With { text, .. } => text == now,
+        }
+    }
+
     /// Files that have changed since; `None` where the text is another one.
     fn changed(&self, now: &Allowed) -> Option<Vec<String>> {
         let parts = |allowed: &Allowed| match allowed {
@@ -151,7 +157,11 @@ pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> 
     };
     let path = std::fs::canonicalize(&reading.dir).map_err(failed)?.join(super::NAME);
     let path = path.display().to_string();
-    let now = Allowed::new(reading.text.clone(), named::files(&reading.settings));
+    // A text that nobody trusts has nothing looked at.
+    let is_of_interest =
+        says_so || trusted.get(&path).is_some_and(|allowed| allowed.is_of(&reading.text));
+    let files = if is_of_interest { named::files(&reading.settings) } else { Files::new() };
+    let now = Allowed::new(reading.text.clone(), files);
     let changed = trusted.get(&path).and_then(|allowed| allowed.changed(&now));
     let is_known = changed.as_ref().is_some_and(Vec::is_empty);
     let places = Places::look(reading, &home);

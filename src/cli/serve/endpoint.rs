@@ -92,6 +92,7 @@ fn open_service(request: &ServeRequest, home: &Home) -> Result<Arc<Service>, Ser
         source_root: request.settings.source_root.clone(),
         image_map: request.image_map.clone(),
         upload: request.upload,
+        no_privileges: request.settings.no_privileges,
     });
     let settings = request.settings.clone();
     let (service, told) = Service::open(home, settings, launcher, request.rebuilds)?;

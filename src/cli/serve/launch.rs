@@ -9,6 +9,7 @@ use runner_build::{Accepted, BuildRequest, BuildspecFile};
 use runner_engine::image::Swap;
 use runner_folder::state::Home;
 use runner_host::private::make_private;
+use runner_service::project::{is_inline, is_privileged};
 use runner_service::queue::{Launcher, Process, Start};
 use runner_service::sources;
 use serde_json::Value;
@@ -24,6 +25,8 @@ pub(super) struct Processes {
     pub(super) image_map: Vec<Swap>,
     /// Whether what a project sends to AWS goes there.
     pub(super) upload: bool,
+    /// Why no build has privileges.
+    pub(super) no_privileges: Option<&'static str>,
 }
 
 impl Launcher for Processes {
@@ -58,18 +61,35 @@ impl Launcher for Processes {
 
 impl Processes {
     fn request(&self, start: &Start) -> Result<BuildRequest, String> {
-        let project = &start.order["project"];
+        // A row may be of another day: of a `serve` that allowed more, or of folders that were others.
+        let mut found = sources::problems(&start.order["project"], self.source_root.as_deref());
+        if let (Some(why), true) = (self.no_privileges, is_privileged(&start.order["project"])) {
+            found.push(format!("Invalid privilegedMode: {why}"));
+        }
+        if !found.is_empty() {
+            return Err(found.join("; "));
+        }
+        let mut project = start.order["project"].clone();
+        let buildspec = self.buildspec(&mut project)?;
         let name = project["name"].as_str().unwrap_or_default();
         let shown = format!("project {name}");
         let words = self.words(&start.order)?;
         let told = |error: CliError| error.message;
-        let (mut args, extras) =
+        let (mut args, mut extras) =
             project::of_project(&shown, project.to_string(), words).map_err(told)?;
         args.image_map.clone_from(&self.image_map);
+        if let Some(file) = &buildspec {
+            // What is wrong with it, the build itself says.
+            extras.buildspec = Some(file.text().unwrap_or_default().to_owned());
+            extras.is_silent = true;
+        }
         let asked = run::ask(args, extras, BuildspecFile::parse).map_err(told)?;
         let uuid = start.uuid.parse().map_err(|error| format!("{}: {error}", start.uuid))?;
         let initiator = start.order["initiator"].as_str().unwrap_or("unknown").to_owned();
         let mut request = asked.request;
+        if let Some(file) = buildspec {
+            request.buildspec = file;
+        }
         request.accepted = Some(Accepted { uuid, number: start.number, initiator });
         if let Some(cache) = &mut request.outputs.cache
             && let Some(epoch) = start.order["cacheEpoch"].as_i64().filter(|epoch| *epoch > 0)
@@ -78,6 +98,20 @@ impl Processes {
             cache.project = format!("{}@{epoch}", cache.project);
         }
         Ok(request)
+    }
+
+    /// The file that a project names, read through no link that leads out of its source; taken out of the project.
+    fn buildspec(&self, project: &mut Value) -> Result<Option<BuildspecFile>, String> {
+        let named = project["source"]["buildspec"].as_str();
+        let Some(name) = named.filter(|name| !name.is_empty() && !is_inline(name)) else {
+            return Ok(None);
+        };
+        let folder = self.folder(&project["source"])?;
+        let file = BuildspecFile::named_in(&folder, &folder, name);
+        if let Some(source) = project["source"].as_object_mut() {
+            source.remove("buildspec");
+        }
+        Ok(Some(file))
     }
 
     /// What would be typed for it besides the project.

@@ -68,6 +68,10 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
         return Err(CliError::usage("--no-auth is for loopback addresses only")
             .hint("leave out --listen, or --no-auth"));
     }
+    if let Some(root) = args.source_root.as_deref().filter(|root| !root.is_dir()) {
+        return Err(CliError::usage(format!("--source-root {}: it is no folder", root.display()))
+            .hint("name the folder that sources of projects lie below"));
+    }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let max_builds = args.max_builds.map_or(processors, usize::from);
     let settings = Settings {

@@ -18,6 +18,7 @@ use runner_core::debug::Breakpoint;
 use runner_core::event::{BreakpointFacts, BreakpointOp, EventBody};
 use runner_core::phase::Status;
 use runner_core::plain;
+use runner_engine::Access;
 use runner_folder::events::{Follower, LogReader};
 use runner_folder::state::{BuildDir, Home};
 use runner_host::beneath;
@@ -187,6 +188,11 @@ impl Watch {
         declared: Vec<Breakpoint>,
     ) -> Result<Round, CliError> {
         let known = self.builds();
+        // One that came while nothing ran is for this program alone.
+        if self.signals.next_sent().is_some() {
+            let code = of_status(Status::Stopped);
+            return Ok(Round { code, changed: Changed::default(), leaves: true });
+        }
         let mut child = self.start()?;
         let pid = child.id();
         let ended = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty())
@@ -360,7 +366,11 @@ fn wanted(
     }
     let buildspec = args.buildspec.clone().unwrap_or_else(|| sources[0].join("buildspec.yml"));
     let buildspec = match (buildspec.parent(), buildspec.file_name()) {
-        (Some(above), Some(name)) => real(above)?.join(name),
+        (Some(above), Some(name)) => {
+            let here = Path::new(".");
+            let above = if above.as_os_str().is_empty() { here } else { above };
+            real(above)?.join(name)
+        }
         _ => buildspec,
     };
     let folder = |store: &Store| match store {
@@ -377,9 +387,11 @@ fn wanted(
         ("--session-log", args.session_log),
         ("RUNNER_HOME", Some(home.root().to_path_buf())),
     ];
+    let mounts = args.mount.into_iter().filter(|mount| mount.access == Access::Write);
+    let mounts = mounts.map(|mount| ("--mount", Some(mount.source)));
     let mut left = Vec::new();
     for (option, place) in
-        [("--artifacts", artifacts), ("--cache", cache)].into_iter().chain(others)
+        [("--artifacts", artifacts), ("--cache", cache)].into_iter().chain(others).chain(mounts)
     {
         let Some(place) = place else { continue };
         let place = real(&place)?;

@@ -82,5 +82,6 @@ fn lacks_proxy(world: &World) -> bool {
     const NAMES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
     let is_proxy = |name: &str| NAMES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy));
     let mut own = world.plan.layers.overrides.iter();
-    std::env::vars().any(|(name, _)| is_proxy(&name)) && !own.any(|(name, _)| is_proxy(name))
+    std::env::vars_os().any(|(name, _)| name.to_str().is_some_and(is_proxy))
+        && !own.any(|(name, _)| is_proxy(name))
 }

@@ -73,7 +73,8 @@ impl Checkpoints {
         let mut taken = self.taken.lock().await;
         let living = container.living();
         let last = taken.last.as_ref().map(|point| point.copy);
-        let saved = blocking(move || layer.save(id.0, last)).await;
+        let is_quiet = living.is_empty();
+        let saved = blocking(move || layer.save(id.0, last, is_quiet)).await;
         let saved = saved.map_err(|error| Unkept::Now(format!("it cannot be copied: {error}")))?;
         let (copy, entries, bytes) = match (saved, last) {
             (Saved::Not(why), _) => return Err(Unkept::Now(why)),
@@ -93,7 +94,7 @@ impl Checkpoints {
 
     /// Goes back to one.
     pub(super) async fn rewind(&self, id: CheckpointId) {
-        // Whoever has ended the build meanwhile hears of its end elsewhere.
+        // Where the build has ended meanwhile there is nothing to go back to.
         if let Some(result) = self.go_back(id).await {
             self.inbox.send(Input::Rewound(result)).await;
         }
@@ -143,7 +144,7 @@ impl Checkpoints {
     }
 }
 
-/// What people in a session are told.
+/// The last line of sessions that a rewind ends.
 const PUT_OUT: &str = "the build was rewound; `runner attach` opens a new shell";
 
 fn lost(why: &str) -> PhaseContext {

@@ -15,7 +15,8 @@ const OURS: [&[u8]; 3] = [
     b"codebuild/output/tmp/dir.txt",
 ];
 
-/// All entries, those of a directory together and before what is in it.
+/// All entries, those of a directory together and before what is in it. The first of each directory of the layer is
+/// that itself, without a path.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: Vec<Entry>,
@@ -66,13 +67,11 @@ impl Facts {
         FileType::from_raw_mode(self.mode)
     }
 
-    /// Whether nothing of it has changed since, as far as it shows. What is in a directory shows by itself.
+    /// Whether nothing of it has changed since, as far as it shows.
     pub(super) fn is_as(&self, before: &Facts) -> bool {
         match self.kind() {
-            FileType::Directory => {
-                let changed = before.changed;
-                Facts { changed, size: before.size, ..*self } == *before
-            }
+            // A directory's size is the file system's matter.
+            FileType::Directory => Facts { size: before.size, ..*self } == *before,
             _ => self == before,
         }
     }
@@ -82,7 +81,10 @@ impl Index {
     pub(super) fn of(layer: &Dir, uppers: &[String]) -> io::Result<Self> {
         let mut index = Index::default();
         for (upper, name) in uppers.iter().enumerate() {
-            layer.open(name)?.walk(|item| -> io::Result<()> {
+            let top = layer.open(name)?;
+            let facts = Facts::of(&top.facts()?);
+            index.add(Entry { upper, path: Vec::new(), facts, is_settled: false });
+            top.walk(|item| -> io::Result<()> {
                 if !OURS.contains(&item.path) {
                     let facts = Facts::of(&item.place.stat(item.name)?);
                     index.add(Entry { upper, path: item.path.to_vec(), facts, is_settled: false });
@@ -119,7 +121,9 @@ impl Index {
     pub(super) fn changed(&self, same: &super::tree::Same, before: Option<&Index>) -> (u64, u64) {
         let mut changed = (0, 0);
         for (entry, is_same) in self.entries.iter().zip(same.all()) {
-            if !is_same {
+            // A top is there from the start.
+            let is_new_top = entry.path.is_empty() && before.is_none();
+            if !is_same && !is_new_top {
                 changed.0 += 1;
                 if entry.facts.kind() == FileType::RegularFile {
                     changed.1 += u64::try_from(entry.facts.size).unwrap_or(0);
@@ -132,12 +136,20 @@ impl Index {
         changed
     }
 
-    /// Writes it beside the copy, which was begun at that time.
-    pub(super) fn write(&self, shelf: &Dir, number: u32, began: i128) -> io::Result<()> {
+    /// Writes it beside the copy, which was begun at that time. `is_quiet`: nobody could write to files then; a process
+    /// that has one mapped changes it without a sign.
+    pub(super) fn write(
+        &self,
+        shelf: &Dir,
+        number: u32,
+        began: i128,
+        is_quiet: bool,
+    ) -> io::Result<()> {
         let mut text = Vec::new();
         for Entry { upper, path, facts, .. } in &self.entries {
             let Facts { mode, uid, gid, device, inode, size, modified, changed } = facts;
-            let is_settled = u8::from(*changed < began - COARSE);
+            let is_sure = is_quiet || facts.kind() != FileType::RegularFile;
+            let is_settled = u8::from(is_sure && *changed < began - COARSE);
             write!(
                 text,
                 "{upper} {is_settled} {mode} {uid} {gid} {device} {inode} {size} {modified} {changed} "

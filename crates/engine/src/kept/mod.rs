@@ -27,6 +27,10 @@ const MOST_ENTRIES: u64 = 20_000;
 const MOST_CHANGED: u64 = 5_000;
 /// Most bytes that are copied at once.
 const MOST_BYTES: u64 = 64 << 20;
+/// How often a copy is begun while files disappear from under it.
+const TRIES: u32 = 5;
+/// Where what a rewind has taken away lies, below the copies.
+const ASIDE: &str = "aside";
 /// Room on the file system that is left to the build.
 const ROOM: u64 = 1 << 30;
 
@@ -55,18 +59,19 @@ pub enum Saved {
 #[derive(Debug, Serialize, Deserialize)]
 enum Order {
     /// Keep it under this number. The last one is that.
-    Save { number: u32, last: Option<u32> },
+    Save { number: u32, last: Option<u32>, is_quiet: bool },
     /// Put back what was kept under this number.
     Restore { number: u32 },
 }
 
 impl KeptLayer {
-    /// Keeps what is there under a number that has never been used. Blocks.
+    /// Keeps what is there under a number that has never been used. `is_quiet`: no process lives that could write
+    /// meanwhile. Blocks.
     ///
     /// # Errors
     /// It cannot be read, or there is no room.
-    pub fn save(&self, number: u32, last: Option<u32>) -> io::Result<Saved> {
-        self.order(&Order::Save { number, last })
+    pub fn save(&self, number: u32, last: Option<u32>, is_quiet: bool) -> io::Result<Saved> {
+        self.order(&Order::Save { number, last, is_quiet })
     }
 
     /// Puts back what was kept. No container may use the layer. Blocks.
@@ -91,14 +96,46 @@ impl KeptLayer {
         let layer = Dir::top_itself(&self.dir)?;
         let shelf = layer.make_all(SHELF, 0o700)?;
         match *order {
-            Order::Save { number, last } => self.copy(&layer, &shelf, number, last),
+            Order::Save { number, last, is_quiet } => {
+                self.copy_whole(&layer, &shelf, number, last, is_quiet)
+            }
             Order::Restore { number } => {
                 self.put_back(&layer, &shelf, number).map(|()| Saved::Same)
             }
         }
     }
 
-    fn copy(&self, layer: &Dir, shelf: &Dir, number: u32, last: Option<u32>) -> io::Result<Saved> {
+    /// A copy, or nothing of one. What disappears meanwhile, beside a process that lives, is tried again without it.
+    fn copy_whole(
+        &self,
+        layer: &Dir,
+        shelf: &Dir,
+        number: u32,
+        last: Option<u32>,
+        is_quiet: bool,
+    ) -> io::Result<Saved> {
+        let mut left = TRIES;
+        loop {
+            left -= 1;
+            let error = match self.copy(layer, shelf, number, last, is_quiet) {
+                Ok(saved) => return Ok(saved),
+                Err(error) => error,
+            };
+            shelf.remove_tree(number.to_string())?;
+            if error.kind() != io::ErrorKind::NotFound || left == 0 {
+                return Err(error);
+            }
+        }
+    }
+
+    fn copy(
+        &self,
+        layer: &Dir,
+        shelf: &Dir,
+        number: u32,
+        last: Option<u32>,
+        is_quiet: bool,
+    ) -> io::Result<Saved> {
         let began = now();
         let index = Index::of(layer, &self.uppers)?;
         let before = match last {
@@ -132,21 +169,16 @@ impl KeptLayer {
             let entries = index.below(upper);
             tree::copy(&from, &to, entries, links.as_ref().map(|dir| (dir, same.of(upper))))?;
         }
-        index.write(shelf, number, began)?;
+        index.write(shelf, number, began, is_quiet)?;
         Ok(Saved::Copied { entries, bytes })
     }
 
     /// What is there now goes aside, and goes with the layer: to remove it takes time.
     fn put_back(&self, layer: &Dir, shelf: &Dir, number: u32) -> io::Result<()> {
         let copy = shelf.open(number.to_string())?;
-        let aside = (0..u32::MAX).find_map(|round| {
-            let name = format!("aside-{round}");
-            match shelf.make(name, 0o700) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                done => Some(done),
-            }
-        });
-        let aside = aside.ok_or(io::ErrorKind::AlreadyExists)??;
+        // That of the rewind before is in nobody's way, but takes room.
+        shelf.remove_tree(ASIDE)?;
+        let aside = shelf.make(ASIDE, 0o700)?;
         let kept = Index::of(&copy, &self.uppers)?;
         for (upper, name) in self.uppers.iter().enumerate() {
             for gone in [name.clone(), format!("{name}.work")] {
@@ -159,7 +191,7 @@ impl KeptLayer {
             tree::copy(&copy.open(name)?, &to, kept.below(upper), None)?;
         }
         // What has been put back is what the next checkpoint is held against.
-        Index::of(layer, &self.uppers)?.write(shelf, number, now())
+        Index::of(layer, &self.uppers)?.write(shelf, number, now(), true)
     }
 }
 
@@ -185,4 +217,71 @@ fn room(dir: &Dir) -> io::Result<u64> {
 fn now() -> i128 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "folders of the test's alone")]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::path::Path;
+
+    fn layer(dir: &Path) -> KeptLayer {
+        KeptLayer { dir: dir.to_owned(), uppers: vec!["image".to_owned()], users: None }
+    }
+
+    fn copied(saved: io::Result<Saved>) -> bool {
+        match saved.expect("saved") {
+            Saved::Copied { .. } => true,
+            Saved::Same => false,
+            Saved::Not(why) => panic!("{why}"),
+        }
+    }
+
+    #[test]
+    fn what_changes_is_copied_and_comes_back() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let top = dir.path().join("image");
+        fs::create_dir_all(top.join("d")).expect("made");
+        fs::write(top.join("d/f"), "one").expect("written");
+        let layer = layer(dir.path());
+        assert!(copied(layer.save(1, None, true)));
+        // The top itself.
+        fs::set_permissions(&top, Permissions::from_mode(0o700)).expect("changed");
+        assert!(copied(layer.save(2, Some(1), true)));
+        // A directory's attributes alone.
+        let has_attributes =
+            rustix::fs::setxattr(top.join("d"), c"user.a", b"b", rustix::fs::XattrFlags::empty())
+                .is_ok();
+        assert_eq!(copied(layer.save(3, Some(2), true)), has_attributes);
+        let last = if has_attributes { 3 } else { 2 };
+        fs::set_permissions(&top, Permissions::from_mode(0o755)).expect("changed");
+        fs::remove_dir_all(top.join("d")).expect("removed");
+        layer.restore(last).expect("put back");
+        assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o700);
+        assert_eq!(fs::read(top.join("d/f")).expect("there"), b"one");
+        let mut value = [0; 8];
+        let length = rustix::fs::getxattr(top.join("d"), c"user.a", &mut value);
+        assert_eq!(length.is_ok_and(|length| &value[..length] == b"b"), has_attributes);
+        layer.restore(1).expect("put back");
+        assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o755);
+    }
+
+    /// A mapped page that is written shows in no time of the file: what a living process could write is compared.
+    #[test]
+    fn what_a_process_could_write_is_never_settled() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        fs::create_dir(dir.path().join("image")).expect("made");
+        fs::write(dir.path().join("image/m"), "A").expect("written");
+        let layer = layer(dir.path());
+        let shelf = Dir::top_itself(dir.path()).expect("there");
+        let index = Index::of(&shelf, &layer.uppers).expect("read");
+        let later = now() + 1_000_000_000;
+        let is_settled = |is_quiet| {
+            index.write(&shelf, 1, later, is_quiet).expect("written");
+            Index::read(&shelf, 1).expect("read").find(0, b"m").expect("there").is_settled
+        };
+        assert_eq!((is_settled(false), is_settled(true)), (false, true));
+    }
 }

@@ -47,6 +47,11 @@ pub(super) fn unchanged(
         };
         let (mut here, mut there) = (Cursor::new(layer.open(name)?), Cursor::new(copy.open(name)?));
         for entry in entries {
+            if entry.path.is_empty() {
+                let known = before.find(upper, b"").filter(|it| entry.facts.is_as(&it.facts));
+                all.push(known.is_some_and(|known| known.is_settled));
+                continue;
+            }
             let known = before.find(upper, &entry.path);
             let is_same = match known.filter(|known| entry.facts.is_as(&known.facts)) {
                 None => false,
@@ -68,6 +73,7 @@ fn is_alike(path: &[u8], facts: &Facts, here: &mut Cursor, there: &mut Cursor) -
             has_same_bytes(&mut one, &mut other)?
         }
         FileType::Symlink => here.read_link(name)? == there.read_link(name)?,
+        FileType::Directory => here.has_same_attributes(name, there)?,
         _ => true,
     })
 }
@@ -102,6 +108,10 @@ pub(super) fn copy(
     // One file with several names is one file again.
     let mut names: HashMap<u64, &[u8]> = HashMap::new();
     for (at, Entry { path, facts, .. }) in entries.iter().enumerate() {
+        if path.is_empty() {
+            // The directory itself comes last.
+            continue;
+        }
         let ((here, name), (there, _)) = (here.find(path)?, there.find(path)?);
         if facts.kind() == FileType::Directory {
             here.twin(name, &here.stat(name)?, there)?;
@@ -129,7 +139,8 @@ pub(super) fn copy(
         here.twin(name, &stat, there)?;
     }
     // From below, or the times of a directory change when something is put into it.
-    let directories = entries.iter().rev().filter(|it| it.facts.kind() == FileType::Directory);
+    let is_below = |it: &&Entry| it.facts.kind() == FileType::Directory && !it.path.is_empty();
+    let directories = entries.iter().rev().filter(is_below);
     for Entry { path, .. } in directories {
         let (above, name) = split(path);
         let made = to.open(above)?.open(name)?;

@@ -8,7 +8,8 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
-use std::ffi::{CStr, OsStr};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -39,6 +40,12 @@ impl Dir {
             kind => rustix::fs::mknodat(to, text, kind, mode, stat.st_rdev)?,
         }
         dress(&itself(self, name)?, stat, &itself(to, name)?)
+    }
+
+    /// Whether what has a name has the same extended attributes as what has it in another directory.
+    pub fn has_same_attributes(&self, name: &[u8], other: &Dir) -> io::Result<bool> {
+        let (one, two) = (itself(self, name)?, itself(other, name)?);
+        Ok(attributes(&name_of(&one))? == attributes(&name_of(&two))?)
     }
 
     /// Gives this directory what another one has.
@@ -79,20 +86,37 @@ fn name_of(place: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", place.as_raw_fd())
 }
 
-/// On anything but files and directories an overlay keeps nothing that it needs.
-fn copy_attributes(from: &str, to: &str, is_needed: bool) -> io::Result<()> {
+/// All extended attributes that can be read.
+fn attributes(of: &str) -> Result<BTreeMap<CString, Vec<u8>>, Errno> {
+    let mut all = BTreeMap::new();
+    for name in attribute_names(of)? {
+        let mut value = Vec::with_capacity(64 << 10);
+        if rustix::fs::getxattr(of, &*name, spare_capacity(&mut value)).is_ok() {
+            all.insert(name, value);
+        }
+    }
+    Ok(all)
+}
+
+fn attribute_names(of: &str) -> Result<Vec<CString>, Errno> {
     let mut names = Vec::with_capacity(4 << 10);
-    match rustix::fs::listxattr(from, spare_capacity(&mut names)) {
+    match rustix::fs::listxattr(of, spare_capacity(&mut names)) {
         Ok(_) => {}
-        Err(Errno::NOTSUP) => return Ok(()),
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
         Err(Errno::RANGE) => {
             names.reserve(64 << 10);
-            rustix::fs::listxattr(from, spare_capacity(&mut names))?;
+            rustix::fs::listxattr(of, spare_capacity(&mut names))?;
         }
-        Err(errno) => return Err(errno.into()),
+        Err(errno) => return Err(errno),
     }
-    for name in names.split_inclusive(|&byte| byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+    let names = names.split_inclusive(|&byte| byte == 0);
+    Ok(names.filter_map(|name| Some(CStr::from_bytes_with_nul(name).ok()?.to_owned())).collect())
+}
+
+/// On anything but files and directories an overlay keeps nothing that it needs.
+fn copy_attributes(from: &str, to: &str, is_needed: bool) -> io::Result<()> {
+    for name in attribute_names(from)? {
+        let name = name.as_c_str();
         let copy = || -> Result<(), Errno> {
             let mut value = Vec::with_capacity(64 << 10);
             rustix::fs::getxattr(from, name, spare_capacity(&mut value))?;

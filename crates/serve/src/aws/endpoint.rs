@@ -36,7 +36,7 @@ pub enum Access {
 pub struct Endpoint {
     pub(super) builds: Builds,
     pub(super) gateway: Arc<Gateway>,
-    home: Home,
+    pub(super) home: Home,
     keys: KeyPair,
     access: Access,
     pub(super) policy: Box<dyn Policy>,

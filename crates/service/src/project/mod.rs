@@ -11,6 +11,9 @@ use crate::db::projects::Project;
 use runner_core::arn::{ACCOUNT, REGION, arn};
 use serde_json::{Map, Value, json};
 
+/// Most automatic retries of a build, as in AWS.
+const MOST_RETRIES: i64 = 10;
+
 /// What a project may be given, by AWS's names.
 const MEMBERS: &[&str] = &[
     "description",
@@ -133,8 +136,9 @@ pub fn problems(project: &Value) -> Vec<String> {
                 .push(format!("Invalid environment variable: the value of '{name}' has NUL in it"));
         }
     }
-    if project["autoRetryLimit"].as_i64().is_some_and(|limit| limit < 0) {
-        found.push("Invalid autoRetryLimit: it cannot be less than 0".to_owned());
+    if project["autoRetryLimit"].as_i64().is_some_and(|limit| !(0..=MOST_RETRIES).contains(&limit))
+    {
+        found.push(format!("Invalid autoRetryLimit: it has to be between 0 and {MOST_RETRIES}"));
     }
     if project["concurrentBuildLimit"].as_i64() == Some(0) {
         found.push("Invalid concurrentBuildLimit: it has to be at least 1".to_owned());
@@ -157,6 +161,12 @@ fn source(source: &Value, what: &str, found: &mut Vec<String>) {
                 .to_owned(),
         );
     }
+}
+
+/// Whether its builds are to have privileges.
+#[must_use]
+pub fn is_privileged(project: &Value) -> bool {
+    project["environment"]["privilegedMode"] == true
 }
 
 /// Whether a buildspec is the text itself and no place.

@@ -118,10 +118,12 @@ fn unrunnable(project: &Value, found: &mut Vec<String>) {
         |text: String| found.push(format!("Invalid input: this machine cannot run it: {text}"));
     let environment = &project["environment"];
     let kind = text(&environment["type"]);
-    if !matches!(
-        kind,
-        "LINUX_CONTAINER" | "LINUX_GPU_CONTAINER" | "ARM_CONTAINER" | "LINUX_EC2" | "ARM_EC2"
-    ) {
+    let is_of_this_machine = match kind {
+        "LINUX_CONTAINER" | "LINUX_EC2" => true,
+        "ARM_CONTAINER" | "ARM_EC2" => cfg!(target_arch = "aarch64"),
+        _ => false,
+    };
+    if !is_of_this_machine {
         say(format!("environment type {kind}"));
     }
     if !environment["fleet"].is_null() {
@@ -151,6 +153,14 @@ fn unrunnable(project: &Value, found: &mut Vec<String>) {
             )),
             _ => {}
         }
+    }
+    let is_folder = text(&project["source"]["location"]).starts_with("file://");
+    let versions = list(&project["secondarySourceVersions"]).len();
+    if is_folder && !text(&project["sourceVersion"]).is_empty() || versions > 0 {
+        found.push(
+            "Invalid sourceVersion: a folder of this machine has no versions; check out what is to be built"
+                .to_owned(),
+        );
     }
     let buildspec = text(&project["source"]["buildspec"]);
     if buildspec.starts_with("arn:") || buildspec.starts_with("s3://") {

@@ -32,6 +32,7 @@ fn what_goes_together() {
         (with("/cache", json!({"type": "S3"})), "location is required"),
         (with("/serviceRole", json!("builds")), "Invalid service role"),
         (with("/autoRetryLimit", json!(-1)), "autoRetryLimit"),
+        (with("/autoRetryLimit", json!(11)), "autoRetryLimit"),
         (with("/secondarySources", json!([{"type": "S3", "location": "b/k"}])), "sourceIdentifier"),
         (
             with("/environment/environmentVariables", json!([{"name": "A=B", "value": ""}])),
@@ -122,6 +123,14 @@ fn a_build_that_cannot_run_here_is_refused_and_why() {
         ),
         (json!({"fleetOverride": {"fleetArn": "a"}}), "fleet"),
         (json!({"buildspecOverride": "/etc/buildspec.yml"}), "outside the source"),
+        (
+            json!({
+                "sourceTypeOverride": "GITHUB", "sourceLocationOverride": "file:///src/a",
+                "sourceVersion": "v1.0",
+            }),
+            "no versions",
+        ),
+        (json!({"environmentTypeOverride": "LINUX_GPU_CONTAINER"}), "environment type"),
         (json!({"buildspecOverride": "ci/../../b.yml"}), "outside the source"),
         (json!({"sourceTypeOverride": "GITHUB"}), "location is required"),
     ] {

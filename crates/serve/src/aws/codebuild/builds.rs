@@ -6,7 +6,8 @@ use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::page::page;
 use crate::aws::resources::Resource;
-use runner_client::Link;
+use runner_client::{ClientError, Link};
+use runner_folder::state::BuildDir;
 use runner_service::db::builds::State;
 use runner_service::project::name_of;
 use runner_wire::control::Request;
@@ -206,15 +207,35 @@ impl Input for StopBuild {
             Some(found) => found,
             None => return Err(gone()),
         };
-        if let Some(known) = found.known.as_ref().filter(|known| known.is_live) {
-            // Gone meanwhile is ended, too.
-            if let Ok(mut link) = Link::connect(&known.dir).await {
-                let _ = link.ask(&Request::Stop).await;
-            }
+        let runs = match (&found.known, &found.row) {
+            (Some(known), _) => known.is_live,
+            // Its process runs, and has written nothing yet.
+            (None, Some(row)) => row.state == State::Live,
+            (None, None) => false,
+        };
+        if runs {
+            stop(&BuildDir::of(&endpoint.home, &found.uuid)).await?;
         }
         let found = find(&self.id, endpoint).await?.ok_or_else(gone)?;
         Ok(json!({"build": found.shape()?}))
     }
+}
+
+/// Asks a build to stop. One that has gone meanwhile has ended, too.
+async fn stop(dir: &BuildDir) -> Result<(), Refusal> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let asked = async { Link::connect(dir).await?.ask(&Request::Stop).await };
+    let error = match asked.await {
+        Err(ClientError::Connect(error))
+            if !matches!(error.kind(), NotFound | ConnectionRefused) =>
+        {
+            ClientError::Connect(error)
+        }
+        Err(error @ (ClientError::Silent | ClientError::Stopped { .. })) => error,
+        _ => return Ok(()),
+    };
+    let text = format!("the build cannot be asked to stop: {error}");
+    Err(Refusal::new("InternalFailure", text).with_status(500))
 }
 
 /// A build that no longer waits: it is taken out of the queue, or has begun.

@@ -70,7 +70,9 @@ impl Service {
         let checked = merged.clone();
         let folders =
             tokio::task::spawn_blocking(move || sources::problems(&checked, root.as_deref())).await;
-        let found = folders.unwrap_or_default();
+        let found = folders.map_err(|error| {
+            Fault::Invalid(format!("Invalid source: it cannot be looked at: {error}"))
+        })?;
         if !found.is_empty() {
             return Err(invalid(found));
         }
@@ -103,6 +105,11 @@ impl Service {
                 old.id()
             )));
         };
+        if let (Some(why), true) =
+            (self.settings.no_privileges, project::is_privileged(&order["project"]))
+        {
+            return Err(Fault::Invalid(format!("Invalid build {}: {why}", old.id())));
+        }
         order["initiator"] = json!(caller);
         let limit = order["autoRetryConfig"]["autoRetryLimit"].clone();
         order["autoRetryConfig"] = json!({"autoRetryLimit": limit, "autoRetryNumber": 0});

@@ -113,7 +113,10 @@ impl Service {
                 Ok(Some(build)) => {
                     running.insert(build.uuid.clone());
                     drop(running);
-                    self.run(build);
+                    if !self.run(build) {
+                        // The next end or the next call tries again.
+                        return;
+                    }
                 }
                 Ok(None) => return,
                 Err(error) => {

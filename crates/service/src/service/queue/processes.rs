@@ -38,8 +38,8 @@ impl Queue {
 }
 
 impl Service {
-    /// Starts a build on a thread, which stays with it to its end.
-    pub(super) fn run(self: &Arc<Self>, build: Build) {
+    /// Starts a build on a thread, which stays with it to its end; `false` where there is no thread for it.
+    pub(super) fn run(self: &Arc<Self>, build: Build) -> bool {
         let service = Arc::clone(self);
         let uuid = build.uuid.clone();
         let run = move || {
@@ -48,11 +48,21 @@ impl Service {
         };
         if let Err(error) = thread::Builder::new().name("build".to_owned()).spawn(run) {
             tracing::warn!(%error, %uuid, "a build waits on");
-            let back = uuid.clone();
-            let _ = self.db.write_now(move |connection| {
-                builds::advance(connection, &back, State::Starting, State::Queued)
-            });
+            // Before it waits again: another turn may start it at once.
             self.queue.forget(&uuid);
+            self.wait_again(uuid);
+            return false;
+        }
+        true
+    }
+
+    /// Puts a build that was about to start back to its place in the queue.
+    fn wait_again(&self, uuid: String) {
+        let back = self.db.write_now(move |connection| {
+            builds::advance(connection, &uuid, State::Starting, State::Queued)
+        });
+        if let Err(error) = back {
+            tracing::warn!(%error, "a build waits for the next serve");
         }
     }
 
@@ -129,14 +139,8 @@ impl Service {
             return;
         }
         // Nothing has run.
-        let uuid = build.uuid.clone();
-        let back = self.db.write_now(move |connection| {
-            builds::advance(connection, &uuid, State::Starting, State::Queued)
-        });
-        if let Err(error) = back {
-            tracing::warn!(%error, "a build waits for the next serve");
-        }
         self.queue.forget(&build.uuid);
+        self.wait_again(build.uuid.clone());
         self.turn();
         self.queue.tell();
     }
