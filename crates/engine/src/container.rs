@@ -195,7 +195,7 @@ impl InitContainer {
         let container = Self::held(init, Box::new(own), made);
         InitContainer {
             of_caller: Some(layer),
-            layer: Err("it has no file system of its own"),
+            layer: Err("it shares this machine's file system"),
             ..container
         }
     }

@@ -134,7 +134,7 @@ impl Housing {
         let spec = ContainerSpec { cached: Some(cached), ..self.world.container_spec.clone() };
         self.replace(spec, async {
             let removed = tokio::task::spawn_blocking(move || {
-                // What cannot be removed is told when the new one finds it there.
+                // What cannot be removed is an error of the new one, which finds it there.
                 drop(leftover::remove_layers(&layers));
             });
             let _ = removed.await;

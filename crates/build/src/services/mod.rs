@@ -1,6 +1,6 @@
 //! Containers beside the build: a database, a queue. `--service NAME=IMAGE[:PORT]`.
 //!
-//! Each is a container of ours with a network of its own, in which nothing but its loopback is. The runner listens for it
+//! Each is a container of ours with a separate network, in which nothing but its loopback is. The runner listens for it
 //! at an address of the loopback that no other build has, and carries what connects there inside (`relay`); the build
 //! knows that address by the service's name. The loopback is this machine's, or that of the build's own network, where it
 //! has one. They are started before the build's container and end after it; what they write is kept in the build's
@@ -268,7 +268,7 @@ impl Services {
                      the build's own, or an image that listens at another port",
                 ),
                 _ => Some("something on this machine listens there on all addresses: --network pasta gives \
-                           the build a network of its own"),
+                           the build its own network"),
             };
             (format!("cannot listen at {}: {error}", up.at), hint.map(str::to_owned))
         })?;

@@ -239,7 +239,7 @@ impl Dir {
         regular(openat2(&self.0, path, flags, Mode::empty(), stays)?)
     }
 
-    /// Whether names can be made in the directory itself, as far as that can be told without making one.
+    /// Whether names can be made in the directory itself, as far as that shows without making one.
     pub fn takes_names(&self) -> io::Result<()> {
         // Of the descriptor's own directory, which no link stands for.
         let rights = Access::WRITE_OK | Access::EXEC_OK;

@@ -242,7 +242,7 @@ fn where_there_is_none_it_says_why() {
     bed.drive(&["b"]);
     bed.refused(rewind("-1"), "no checkpoints: docker has none");
     assert!(!bed.stop().decisions.contains(&DecisionKind::Rewind));
-    assert_eq!(bed.kept(), [(1, CheckpointKind::None)], "it is told once");
+    assert_eq!(bed.kept(), [(1, CheckpointKind::None)], "it is reported once");
     let mut bed = Bed::to_keep(LIST, &["before:build:2", "failure"]);
     bed.drive(&[]);
     bed.unkept = Some(Unkept::Now("too large".to_owned()));
