@@ -10,6 +10,7 @@
 //! batch-counters/<project>  number of its last batch
 //! caches             folders of caches that builds have used, each ended by NUL
 //! images/            unpacked root file systems
+//! documents/<name>/  one folder a document of sessions or commands (`documents`)
 //! signing-key        by which caches are known that this user's runner has made (`signing_key`)
 //! ```
 //!

@@ -6,6 +6,7 @@
 mod batch_dir;
 mod build_dir;
 mod changes;
+mod documents;
 mod home;
 mod lookup;
 mod random;
@@ -16,6 +17,7 @@ mod signing_key;
 pub use batch_dir::{BatchDir, OwnedBatch, listed_batches, prune_old_batches};
 pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
 pub use changes::{Changes, Waited};
+pub use documents::{Documents, Stored, StoredVersion, Writing};
 pub use home::{Home, StateError};
 pub use lookup::{Known, LookupError, Need, Unreadable};
 pub use lookup::{all_builds, find, known, listed_builds, live_builds};

@@ -86,6 +86,7 @@ impl<'s> Composer<'s> {
         if depth > MAX_DEPTH {
             return Err(too_large(span, &format!("it is nested more than {MAX_DEPTH} deep")));
         }
+        let is_plain = matches!(event, Event::Scalar(_, ScalarStyle::Plain, _, None));
         let (anchor, value, tag, block) = match event {
             Event::Alias(id) => return self.alias(id, at, depth),
             Event::Scalar(text, style, anchor, tag) => {
@@ -115,7 +116,7 @@ impl<'s> Composer<'s> {
             _ => (0, Value::Null, false, None),
         };
         let tag = at.tag_span().filter(|_| tag).and_then(|span| span.slice(self.source));
-        let node = Node { span, value, tag: tag.map(Box::from), block };
+        let node = Node { span, value, tag: tag.map(Box::from), block, is_plain };
         if anchor != 0 {
             // What is kept for aliases counts as well: nested anchors would be kept many times.
             let kept = self.copy(&node, None, depth)?;
@@ -223,7 +224,8 @@ impl<'s> Composer<'s> {
         };
         let length = if let Value::Scalar(text) = &value { text.len() } else { 0 };
         self.count(1, length, span)?;
-        Ok(Node { span, value, tag: node.tag.clone(), block: node.block })
+        let (tag, block) = (node.tag.clone(), node.block);
+        Ok(Node { span, value, tag, block, is_plain: node.is_plain })
     }
 
     fn count(&mut self, nodes: usize, bytes: usize, span: Span) -> Composed<()> {

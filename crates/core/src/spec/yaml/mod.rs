@@ -35,6 +35,8 @@ pub struct Node {
     pub tag: Option<Box<str>>,
     /// Where the lines of its text stand, if each is a line of the file.
     pub block: Option<Block>,
+    /// Whether it is a scalar without quotes and without a tag, which other languages read as a number or a truth value.
+    pub is_plain: bool,
 }
 
 /// Where the lines of a text below `|` stand.
@@ -72,7 +74,7 @@ impl Node {
     /// A value without a tag.
     #[must_use]
     pub fn new(span: Span, value: Value) -> Self {
-        Node { span, value, tag: None, block: None }
+        Node { span, value, tag: None, block: None, is_plain: false }
     }
 }
 

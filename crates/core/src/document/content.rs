@@ -1,0 +1,255 @@
+//! A document's text, and the value it stands for.
+
+use crate::spec::yaml::{self, Node};
+use serde_json::{Map, Number, Value};
+use std::fmt::Write as _;
+
+/// The longest document, in bytes, as at AWS.
+pub const MAX_BYTES: usize = 64 << 10;
+
+/// How a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl Format {
+    /// As calls name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Json => "JSON",
+            Format::Yaml => "YAML",
+        }
+    }
+
+    /// The one that is named so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Format::Json, Format::Yaml].into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// What a document is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Scripts in builds.
+    Command,
+    /// Sessions.
+    Session,
+}
+
+impl Type {
+    /// As calls name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::Command => "Command",
+            Type::Session => "Session",
+        }
+    }
+
+    /// The one that is named so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Type::Command, Type::Session].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Why a text is no document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// Longer than [`MAX_BYTES`].
+    #[error("the document has {0} bytes; it may have {MAX_BYTES}")]
+    TooLong(usize),
+    /// Not what its format wants.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// The map that a text stands for.
+///
+/// # Errors
+/// It is too long, is not written in this format, or is no map.
+pub fn read(text: &str, format: Format) -> Result<Map<String, Value>, Unread> {
+    if text.len() > MAX_BYTES {
+        return Err(Unread::TooLong(text.len()));
+    }
+    let value = match format {
+        Format::Json => serde_json::from_str(text)
+            .map_err(|error| Unread::Malformed(format!("the content is no JSON: {error}")))?,
+        Format::Yaml => read_yaml(text).map_err(Unread::Malformed)?,
+    };
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(Unread::Malformed("the content is to be a map".to_owned())),
+    }
+}
+
+fn read_yaml(text: &str) -> Result<Value, String> {
+    let document = yaml::parse(text).map_err(|problem| {
+        let (line, column) = (problem.span.line, problem.span.column);
+        format!("the content is no YAML: {} at line {line} column {column}", problem.message)
+    })?;
+    match document.next {
+        Some(span) => Err(format!("a second document begins at line {}", span.line)),
+        None => value(document.root),
+    }
+}
+
+fn value(node: Node) -> Result<Value, String> {
+    Ok(match node.value {
+        yaml::Value::Null => Value::Null,
+        yaml::Value::Scalar(text) if node.is_plain => plain(text),
+        yaml::Value::Scalar(text) => Value::String(text),
+        yaml::Value::Sequence(items) => {
+            Value::Array(items.into_iter().map(value).collect::<Result<_, _>>()?)
+        }
+        yaml::Value::Mapping(entries) => {
+            let mut map = Map::new();
+            for (key, node) in entries {
+                let line = key.span.line;
+                let yaml::Value::Scalar(name) = key.value else {
+                    return Err(format!("a name in a map is no text at line {line}"));
+                };
+                let shown = super::shown(&name);
+                if map.insert(name, value(node)?).is_some() {
+                    return Err(format!("{shown} stands twice in a map at line {line}"));
+                }
+            }
+            Value::Object(map)
+        }
+    })
+}
+
+/// A scalar without quotes, as YAML's core schema reads it.
+fn plain(text: String) -> Value {
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
+    match text.as_str() {
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        _ if is_number => match text.parse::<i64>() {
+            Ok(number) => Value::Number(number.into()),
+            Err(_) => match text.parse::<f64>().ok().and_then(Number::from_f64) {
+                Some(number) => Value::Number(number),
+                None => Value::String(text),
+            },
+        },
+        _ => Value::String(text),
+    }
+}
+
+/// A value as text in this format.
+#[must_use]
+pub fn write(value: &Value, format: Format) -> String {
+    match format {
+        // A value made of JSON can be written as JSON.
+        Format::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
+        Format::Yaml => {
+            let mut text = String::from("---");
+            write_yaml(value, 0, &mut text);
+            text.push('\n');
+            text
+        }
+    }
+}
+
+/// Behind `NAME:` or `-`. Texts are quoted as JSON quotes them, which YAML reads the same.
+fn write_yaml(value: &Value, depth: usize, text: &mut String) {
+    let line = |text: &mut String| {
+        text.push('\n');
+        text.push_str(&"  ".repeat(depth));
+    };
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (name, value) in map {
+                line(text);
+                let _ = write!(text, "{}:", key(name));
+                write_yaml(value, depth + 1, text);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for item in items {
+                line(text);
+                text.push('-');
+                write_yaml(item, depth + 1, text);
+            }
+        }
+        other => {
+            let _ = write!(text, " {}", quoted(other));
+        }
+    }
+}
+
+/// As JSON, without the characters that YAML does not take as they are.
+fn quoted(value: &Value) -> String {
+    let mut quoted = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted
+}
+
+fn key(name: &str) -> String {
+    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric())
+        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
+            .contains(&name.to_ascii_lowercase().as_str());
+    if is_plain { name.to_owned() } else { quoted(&Value::from(name)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn yaml_and_json_say_the_same() {
+        let yaml = "schemaVersion: '1.0'\ninputs:\n  runAsEnabled: true\n  idleSessionTimeout: \"20\"\n  n: 3\n  f: -2.5\n  v: 1.2.3\n  nothing:\n  list: [a, \"true\"]\n";
+        let map = read(yaml, Format::Yaml).expect("YAML");
+        let wanted = json!({"schemaVersion": "1.0", "inputs": {"runAsEnabled": true, "idleSessionTimeout": "20",
+            "n": 3, "f": -2.5, "v": "1.2.3", "nothing": null, "list": ["a", "true"]}});
+        assert_eq!(Value::Object(map), wanted);
+        for format in [Format::Json, Format::Yaml] {
+            let text = write(&wanted, format);
+            assert_eq!(read(&text, format).map(Value::Object), Ok(wanted.clone()), "{text}");
+        }
+        let odd =
+            json!({"a b": [[1, {}], [], {"x": "l1\nl2: #\u{7f}\u{e9}"}], "yes": "- a", "": null});
+        let text = write(&odd, Format::Yaml);
+        assert_eq!(read(&text, Format::Yaml).map(Value::Object), Ok(odd), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_document() {
+        for (text, format, why) in [
+            ("[]", Format::Json, "is to be a map"),
+            ("{", Format::Json, "no JSON"),
+            ("a: [", Format::Yaml, "no YAML"),
+            ("a: 1\na: 2", Format::Yaml, "stands twice in a map at line 2"),
+            ("a: 1\n---\nb: 2", Format::Yaml, "second document"),
+            ("? [a]\n: 1", Format::Yaml, "no text at line"),
+        ] {
+            let error = read(text, format).expect_err(text).to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        let deep = "[".repeat(10_000);
+        assert!(read(&deep, Format::Json).is_err() && read(&deep, Format::Yaml).is_err());
+        assert!(matches!(read(&" ".repeat(MAX_BYTES + 1), Format::Json), Err(Unread::TooLong(_))));
+        // Aliases of aliases would be a million values.
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for n in 1..9 {
+            let of = format!("*a{}, ", n - 1).repeat(10);
+            let _ = writeln!(bomb, "a{n}: &a{n} [{}]", of.trim_end_matches(", "));
+        }
+        assert!(read(&bomb, Format::Yaml).is_err());
+    }
+}

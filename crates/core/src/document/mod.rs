@@ -1,0 +1,24 @@
+//! Documents of Systems Manager: what a session or a command is to be, with parameters.
+//!
+//! [`read`] makes a value of a text in JSON or YAML. [`Parameters`] are those that a document declares: they check what
+//! a caller gives and become [`Values`], which are put in the place of `{{ name }}`.
+//! [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
+//! what is wrong with one is told all at once.
+
+mod builtin;
+mod content;
+mod parameters;
+mod pattern;
+mod values;
+
+pub use builtin::{BUILTINS, Builtin, builtin};
+pub use content::{Format, MAX_BYTES, Type, Unread, read, write};
+pub use parameters::{Given, Kind, Parameter, Parameters};
+pub use pattern::Pattern;
+pub use values::Values;
+
+/// A text of others in a message: one line, and not much of it.
+fn shown(text: &str) -> String {
+    let plain: String = text.chars().filter(|c| !c.is_control()).take(128).collect();
+    format!("`{plain}`")
+}

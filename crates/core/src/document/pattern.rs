@@ -1,0 +1,154 @@
+//! `allowedPattern`: a regular expression that a value has to match as a whole.
+//!
+//! AWS reads Java's language, which has more than `regex-lite` and a few marks that mean something else there. A
+//! pattern that cannot be carried out as it is meant is refused: nothing is ever allowed because it could not be
+//! checked.
+
+use regex_lite::{Error, Regex, RegexBuilder};
+use std::fmt;
+
+/// The longest pattern, in characters.
+const MAX_CHARS: usize = 1024;
+/// The largest machine for one, in bytes: the time for a value is the product of both lengths.
+const MAX_MACHINE: usize = 256 << 10;
+
+fn compile(text: &str) -> Result<Regex, Error> {
+    RegexBuilder::new(text).size_limit(MAX_MACHINE).build()
+}
+
+/// A pattern, ready to be matched.
+#[derive(Clone)]
+pub struct Pattern {
+    text: String,
+    regex: Regex,
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(formatter)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// It cannot be carried out: why, and at which character.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let wrong = |at: usize, why: &str| {
+            format!("the pattern {} at character {at}: {why}", super::shown(text))
+        };
+        if text.chars().count() > MAX_CHARS {
+            return Err(format!("a pattern is longer than {MAX_CHARS} characters"));
+        }
+        if let Some(at) = possessive(text) {
+            return Err(wrong(at, "possessive quantifiers are not supported"));
+        }
+        // By itself first: what closes the group around it would else be its own.
+        if let Err(error) = compile(text) {
+            return Err(wrong(place(text, &error.to_string()), &error.to_string()));
+        }
+        let whole =
+            compile(&format!("^(?:{text})$")).map_err(|error| wrong(1, &error.to_string()))?;
+        Ok(Pattern { text: text.to_owned(), regex: whole })
+    }
+
+    /// Whether a value matches as a whole.
+    #[must_use]
+    pub fn allows(&self, value: &str) -> bool {
+        self.regex.is_match(value)
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The character with which a text begins to be wrong in this way, from 1.
+fn place(text: &str, error: &str) -> usize {
+    let is_it = |end: usize| {
+        text.get(..end)
+            .is_some_and(|head| compile(head).err().is_some_and(|other| other.to_string() == error))
+    };
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    ends.enumerate().find(|(_, end)| is_it(*end)).map_or(1, |(at, _)| at + 1)
+}
+
+/// Where a quantifier is followed by `+`: Java gives nothing back there, others repeat what is repeated.
+fn possessive(text: &str) -> Option<usize> {
+    let mut chars = text.chars().enumerate();
+    let (mut is_class, mut is_quantified) = (false, false);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => {
+                chars.next();
+                is_quantified = false;
+            }
+            '[' if !is_class => {
+                (is_class, is_quantified) = (true, false);
+            }
+            ']' if is_class => {
+                (is_class, is_quantified) = (false, false);
+            }
+            _ if is_class => {}
+            '+' if is_quantified => return Some(at + 1),
+            '*' | '+' | '?' | '}' => is_quantified = true,
+            _ => is_quantified = false,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_matches_as_a_whole() {
+        let pattern = Pattern::new("a|[0-9]{2}").expect("a pattern");
+        for (value, allowed) in
+            [("a", true), ("42", true), ("ab", false), ("142", false), ("a\n", false), ("", false)]
+        {
+            assert_eq!(pattern.allows(value), allowed, "{value:?}");
+        }
+        let anchored = Pattern::new("^(yes|no)$").expect("a pattern");
+        assert!(anchored.allows("yes") && !anchored.allows("yes\n") && !anchored.allows("x\nyes"));
+        let times = Pattern::new(super::super::builtin::EXECUTION_TIMEOUT).expect("a pattern");
+        for (value, allowed) in
+            [("1", true), ("172800", true), ("172801", false), ("0", false), ("3600.5", false)]
+        {
+            assert_eq!(times.allows(value), allowed, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_refused_with_its_place() {
+        for (text, at, why) in [
+            ("ab(?=c)", 5, "look"),
+            ("(a)\\1", 5, "backreference"),
+            ("a)|(b", 2, "without matching"),
+            ("x\\Qy", 3, "escape"),
+            ("[a-z&&[^b]]", 6, "intersection"),
+            ("(a*)b*+", 7, "possessive"),
+            ("a{2}+", 5, "possessive"),
+        ] {
+            let error = Pattern::new(text).expect_err(text);
+            assert!(error.contains(why) && error.contains(text), "{text}: {error}");
+            assert!(error.contains(&format!("at character {at}:")), "{text}: {error}");
+        }
+        // Not possessive: a mark in a class, one with a backslash, a lazy one.
+        for text in ["[*+]+", "\\++", "a+?b", "a?+?".trim_end_matches("+?")] {
+            assert!(Pattern::new(text).is_ok(), "{text}");
+        }
+        assert!(Pattern::new(&"a".repeat(2000)).is_err());
+        assert!(Pattern::new("(a{1000}){1000}").is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! Values in the place of `{{ name }}`.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The values of a document's parameters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Values(BTreeMap<String, Value>);
+
+impl Values {
+    pub(super) fn new(values: BTreeMap<String, Value>) -> Self {
+        Values(values)
+    }
+
+    /// The value of a parameter.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// A part of a document with the values in it. A text that is one placeholder and nothing else becomes the
+    /// value; in a longer one values stand as text. Values are not looked through for placeholders, and what stands
+    /// between braces and is no parameter stays, as AWS's agent has it.
+    #[must_use]
+    pub fn fill(&self, part: &Value) -> Value {
+        match part {
+            Value::String(text) => match self.whole(text) {
+                Some(value) => value.clone(),
+                None => Value::from(self.fill_text(text)),
+            },
+            Value::Array(items) => items.iter().map(|item| self.fill(item)).collect(),
+            Value::Object(map) => {
+                map.iter().map(|(name, value)| (name.clone(), self.fill(value))).collect()
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// A text with the values in it, literally: what a value holds means there what it means, also to a shell. Only
+    /// `$$` in a value becomes `$`, as in AWS's agent.
+    #[must_use]
+    pub fn fill_text(&self, text: &str) -> String {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find("{{") {
+            let (before, from) = rest.split_at(at);
+            filled.push_str(before);
+            match placeholder(from).and_then(|(name, len)| Some((self.0.get(name)?, len))) {
+                Some((value, len)) => {
+                    filled.push_str(&plain(value).replace("$$", "$"));
+                    rest = from.get(len..).unwrap_or_default();
+                }
+                // The next one may begin with the second brace.
+                None => {
+                    filled.push('{');
+                    rest = from.get(1..).unwrap_or_default();
+                }
+            }
+        }
+        filled.push_str(rest);
+        filled
+    }
+
+    fn whole(&self, text: &str) -> Option<&Value> {
+        let (name, len) = placeholder(text)?;
+        self.0.get(name).filter(|_| len == text.len())
+    }
+}
+
+/// The name between the braces that a text begins with, and how long they are together.
+fn placeholder(text: &str) -> Option<(&str, usize)> {
+    let space = [' ', '\t', '\n', '\r', '\x0c'];
+    let inner = text.strip_prefix("{{")?.trim_start_matches(space);
+    let end = inner.find(|c: char| !c.is_ascii_alphanumeric())?;
+    let (name, after) = inner.split_at(end);
+    let rest = after.trim_start_matches(space).strip_prefix("}}")?;
+    (!name.is_empty()).then_some((name, text.len() - rest.len()))
+}
+
+/// As it stands within a text.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn values() -> Values {
+        let list = [
+            ("a", json!("x; echo $$HOME $1")),
+            ("list", json!(["p", "q"])),
+            ("flag", json!(true)),
+            ("brace", json!("{{ a }}")),
+            ("n", json!(3)),
+        ];
+        Values(list.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    #[test]
+    fn a_text_of_one_placeholder_becomes_the_value() {
+        let part = json!({"k": ["{{ list }}", "{{a}}", "{{\tflag\n}}", 7, null], "{{a}}": "{{n}}"});
+        let wanted = json!({"k": [["p", "q"], "x; echo $$HOME $1", true, 7, null], "{{a}}": 3});
+        assert_eq!(values().fill(&part), wanted);
+    }
+
+    #[test]
+    fn in_a_longer_text_values_stand_as_text() {
+        for (text, wanted) in [
+            ("run {{ a }}.", "run x; echo $HOME $1."),
+            (" {{n}}", " 3"),
+            ("{{n}}{{ n }}", "33"),
+            ("{{list}} {{flag}}", "[\"p\",\"q\"] true"),
+            // No value is looked through again.
+            ("<{{ brace }}>", "<{{ a }}>"),
+            // No parameters.
+            ("{{ b }} {{ a.b }} {{ a", "{{ b }} {{ a.b }} {{ a"),
+            ("{{{n}}} {{ {{n}} }}", "{3} {{ 3 }}"),
+            ("{{}} {{ }} {{n} }", "{{}} {{ }} {{n} }"),
+            ("é{{n}}é", "é3é"),
+        ] {
+            assert_eq!(values().fill_text(text), wanted, "{text}");
+        }
+    }
+}
