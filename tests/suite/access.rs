@@ -60,7 +60,7 @@ fn write_users(bed: &Bed, text: &str) {
 fn users_do_what_their_policies_say() {
     let bed = Bed::new();
     let allowed = json!([
-        {"Effect": "Allow", "Action": ["sts:GetCallerIdentity", "codebuild:List*"], "Resource": "*"},
+        {"Effect": "Allow", "Action": ["sts:GetCallerIdentity", "codebuild:List*", "cloudtrail:*"], "Resource": "*"},
         {"Effect": "Deny", "Action": "ecs:ListClusters", "Resource": "*"},
         {"Effect": "Allow", "Action": "iam:Simulate*", "Resource": "arn:aws:iam::*:user/${aws:username}"},
     ]);
@@ -119,16 +119,57 @@ fn users_do_what_their_policies_say() {
     assert!(!audit.contains("the-secret-of"), "{audit}");
     let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let decided = |event: &str| {
-        let line = lines.iter().find(|line| line["event"] == event).unwrap();
+        let line = lines.iter().find(|line| line["eventName"] == event).unwrap();
+        let who = &line["userIdentity"];
         assert_eq!(
-            (&line["caller"], &line["accessKeyId"]),
+            (&who["arn"], &who["accessKeyId"]),
             (&json!(ann), &json!("AKIAANNAAAAAAAAAAAAA"))
         );
-        line["decidedBy"].clone()
+        line["additionalEventData"]["decidedBy"].clone()
     };
-    assert_eq!(decided("codebuild:ListBuilds"), "user ann, policy own, statement 0");
-    assert_eq!(decided("ecs:ListTasks"), Value::Null);
-    assert_eq!(decided("ecs:ListClusters"), "user ann, policy own, statement 1");
+    assert_eq!(decided("ListBuilds"), "user ann, policy own, statement 0");
+    assert_eq!(decided("ListTasks"), Value::Null);
+    assert_eq!(decided("ListClusters"), "user ann, policy own, statement 1");
+    // And whoever may look it up.
+    let of = |name: &str| json!([{"AttributeKey": "EventName", "AttributeValue": name}]);
+    let answers = call(
+        &bed,
+        &endpoint,
+        &json!([
+            ["ann", "cloudtrail", "lookup_events", {"LookupAttributes": of("ListClusters")}],
+            ["ann", "cloudtrail", "lookup_events", {"MaxResults": 1}],
+            ["ann", "cloudtrail", "lookup_events", {"NextToken": "1-2-3"}],
+        ]),
+    );
+    let events = answers[0]["Events"].as_array().unwrap();
+    assert_eq!(events.len(), 1, "{}", answers[0]);
+    let event = &events[0];
+    assert_eq!((&event["Username"], &event["ReadOnly"]), (&json!("ann"), &json!("true")));
+    let record: Value = serde_json::from_str(event["CloudTrailEvent"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&record["eventID"], &record["errorCode"]),
+        (&event["EventId"], &json!("AccessDeniedException"))
+    );
+    assert_eq!(answers[1]["Events"].as_array().unwrap().len(), 1);
+    assert!(answers[1]["NextToken"].is_string(), "{}", answers[1]);
+    assert_eq!(answers[2]["Code"], "InvalidNextTokenException");
+    // What cannot be recorded, no user has done; what only reads goes on.
+    let audit = bed.home().join("audit.jsonl");
+    fs::rename(&audit, bed.path("audit")).unwrap();
+    fs::create_dir(&audit).unwrap();
+    let start = json!({"Target": "codebuild:x"});
+    let answers = call(
+        &bed,
+        &endpoint,
+        &json!([["ann", "ssm", "start_session", start], ["ann", "codebuild", "list_builds", {}]]),
+    );
+    assert_eq!(answers[0]["Code"], "InternalServerError", "{}", answers[0]);
+    assert!(
+        answers[0]["Message"].as_str().unwrap().contains("cannot be audited"),
+        "{}",
+        answers[0]
+    );
+    assert_eq!(answers[1], json!({"ids": []}));
     // A file that is wrong changes nothing, and all of it is said.
     write_users(&bed, &users.replace("\"Allow\"", "\"Perhaps\""));
     let answers = call(&bed, &endpoint, &json!([["ann", "codebuild", "list_builds", {}]]));

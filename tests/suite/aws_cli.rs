@@ -320,21 +320,27 @@ fn what_is_noted() {
     let text = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |event: &str| {
-        let line = lines.iter().find(|line| line["event"].as_str().unwrap().contains(event));
+        let line = lines.iter().find(|line| line["eventName"] == event);
         line.unwrap_or_else(|| panic!("no {event} in {text}"))
     };
-    assert!(of("ssm:StartSession")["result"].as_str().unwrap().starts_with("TargetNotConnected"));
+    assert_eq!(of("StartSession")["errorCode"], "TargetNotConnected");
     assert!(!text.contains("not signed"), "{text}");
     let refused = fs::read_to_string(bed.home().join("refused.jsonl")).unwrap();
-    assert!(refused.contains("AmazonSSM.StartSession") && refused.contains("not signed"));
-    assert_eq!(of("codebuild:StopBuild")["result"], "ok");
-    assert!(of("codebuild:StopBuild")["userAgent"].as_str().unwrap().contains("aws-cli"));
-    assert_eq!(of("codebuild:StopBuild")["target"], *format!("demo:{uuid}"));
-    assert_eq!(of("codebuild:StopBuild")["readOnly"], false);
-    // Calls that only read are noted as well, and marked.
-    assert_eq!(of("ssm:GetConnectionStatus")["target"], *target);
-    assert_eq!(of("ecs:DescribeTasks")["target"], *format!("{task}, nobody"));
-    assert_eq!(of("sts:GetCallerIdentity")["readOnly"], true);
+    let refused: Value = serde_json::from_str(refused.lines().next().unwrap()).unwrap();
+    assert_eq!(refused["eventName"], "StartSession");
+    assert_eq!(refused["userIdentity"], json!({"type": "Unknown"}));
+    assert!(refused["errorMessage"].as_str().unwrap().contains("not signed"), "{refused}");
+    let stop = of("StopBuild");
+    assert!(stop.get("errorCode").is_none(), "{stop}");
+    assert!(stop["userAgent"].as_str().unwrap().contains("aws-cli"));
+    assert_eq!(stop["requestParameters"], json!({"id": format!("demo:{uuid}")}));
+    assert_eq!(stop["responseElements"]["build"]["id"], *format!("demo:{uuid}"));
+    assert_eq!(stop["readOnly"], false);
+    // Calls that only read are recorded as well, and marked. What was read is not.
+    assert_eq!(of("GetConnectionStatus")["requestParameters"], json!({"target": target}));
+    assert_eq!(of("DescribeTasks")["requestParameters"]["tasks"], json!([task, "nobody"]));
+    assert_eq!(of("DescribeTasks")["responseElements"], Value::Null);
+    assert_eq!(of("GetCallerIdentity")["readOnly"], true);
     let mode = fs::metadata(bed.home().join("audit.jsonl")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }

@@ -264,7 +264,7 @@ fn refusals_push_nothing_out() {
     assert_eq!(fs::metadata(&refused).unwrap().permissions().mode() & 0o777, 0o600);
     let first = read("refused.jsonl").lines().next().unwrap().to_owned();
     let first: Value = serde_json::from_str(&first).unwrap();
-    assert!(first["result"].as_str().unwrap().contains("not signed"), "{first}");
+    assert!(first["errorMessage"].as_str().unwrap().contains("not signed"), "{first}");
     ends(server);
     bed.resume(running);
 }

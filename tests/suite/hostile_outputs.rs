@@ -174,7 +174,7 @@ fn git_is_never_written() {
 /// Lines of sessions are added to no file that a link leads to.
 fn links_in_a_folder_for_transcripts() {
     let trap = Trap::new();
-    trap.link("log/audit.jsonl", "key");
+    trap.link("log/sessions.jsonl", "key");
     let outcome = trap.bed.build(&build(&["true"]), &["--session-log", "log"]).code(2);
     trap.is_untouched(&outcome.says("--session-log").says("symbolic link"));
 }

@@ -56,7 +56,7 @@ impl Recorded {
             assert!(!text.contains("hunter2"), "{file}: {text}");
             texts.insert(file, text);
         }
-        let audit = texts.remove("audit.jsonl").unwrap();
+        let audit = texts.remove("sessions.jsonl").unwrap();
         (texts, audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 }

@@ -46,7 +46,7 @@ pub trait SessionLog: Send + Sync {
     fn note(&self, note: SessionNote<'_>);
 }
 
-/// A directory: `NAME.log` for each transcript, `audit.jsonl` for the lines.
+/// A directory: `NAME.log` for each transcript, `sessions.jsonl` for the lines.
 #[derive(Debug)]
 pub struct LogDir {
     dir: Dir,
@@ -66,7 +66,7 @@ impl LogDir {
     }
 
     fn lines(&self) -> io::Result<File> {
-        self.dir.append("audit.jsonl", 0o600)
+        self.dir.append("sessions.jsonl", 0o600)
     }
 }
 
@@ -82,7 +82,7 @@ impl SessionLog for LogDir {
             .map_err(io::Error::from)
             .and_then(|line| self.lines()?.write_all(format!("{line}\n").as_bytes()));
         if let Err(error) = written {
-            tracing::warn!(%error, dir = %self.path.display(), "cannot write an audit line");
+            tracing::warn!(%error, dir = %self.path.display(), "cannot write a line about a session");
         }
     }
 }

@@ -80,6 +80,11 @@ impl Directory {
         self.users.iter().find(|user| user.name == name)
     }
 
+    /// The secrets of all keys.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.users.iter().flat_map(|user| &user.keys).map(|key| key.secret.as_str())
+    }
+
     /// The group of this name.
     #[must_use]
     pub fn group(&self, name: &str) -> Option<&Group> {

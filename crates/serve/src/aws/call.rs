@@ -188,13 +188,13 @@ fn is_time(name: &str) -> bool {
     )
 }
 
-/// Writes an answer.
+/// Writes an answer to the request that has this id.
 pub(super) fn write(
     protocol: Protocol,
     operation: Option<&Operation>,
     answer: &Result<Value, Refusal>,
+    id: &str,
 ) -> Response<Full<Bytes>> {
-    let id = uuid::Uuid::new_v4().to_string();
     let (status, body) = match answer {
         Ok(value) => (200, value.clone()),
         Err(refusal) => {
@@ -204,8 +204,8 @@ pub(super) fn write(
     let (kind, bytes) = match protocol {
         Protocol::Json => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
         Protocol::Cbor => ("application/cbor", cbor::encode(&body, is_time)),
-        Protocol::Query => ("text/xml", xml(operation, answer, &id).into_bytes()),
-        Protocol::Ec2 => ("text/xml", ec2(answer, &id).into_bytes()),
+        Protocol::Query => ("text/xml", xml(operation, answer, id).into_bytes()),
+        Protocol::Ec2 => ("text/xml", ec2(answer, id).into_bytes()),
     };
     let mut response = Response::new(Full::new(Bytes::from(bytes)));
     *response.status_mut() =
@@ -215,7 +215,7 @@ pub(super) fn write(
     if protocol == Protocol::Cbor {
         headers.insert("smithy-protocol", HeaderValue::from_static("rpc-v2-cbor"));
     }
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert("x-amzn-requestid", id);
     }
     response

@@ -2,6 +2,7 @@
 //!
 //! Who gets this far is the server's to say (`crate::http`).
 
+use super::audit::Asked;
 use super::call::{self, Protocol, Refusal};
 use super::endpoint::{Endpoint, MAX_BODY, Origin};
 use super::others;
@@ -35,6 +36,7 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) 
         };
     }
     let protocol = call::protocol(&parts);
+    let asked = Asked::of(&parts, visit.ends);
     let body = match read_body(body, MAX_BODY).await {
         Ok(body) => body,
         Err(unread) => return unread.answer(),
@@ -43,9 +45,8 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) 
         Ok(caller) => caller,
         Err(error) => {
             let refusal = refusal(error, protocol);
-            let operation = text(&parts, "x-amz-target").unwrap_or_else(|| parts.uri.path());
-            endpoint.note_refused(operation, visit.ends, &refusal);
-            return call::write(protocol, None, &Err(refusal));
+            endpoint.record_refused(named(&parts), &asked, &refusal);
+            return call::write(protocol, None, &Err(refusal), &asked.request_id);
         }
     };
     let _kept = visit.guest.keep();
@@ -53,18 +54,29 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) 
     let origin = Origin::new(caller, visit.host.clone(), facts);
     let call = match call::read(&parts, protocol, &body) {
         Ok(call) => call,
-        Err(refusal) => return call::write(protocol, None, &Err(refusal)),
+        Err(refusal) => {
+            endpoint.record_unread(named(&parts), &origin, &asked, &refusal);
+            return call::write(protocol, None, &Err(refusal), &asked.request_id);
+        }
     };
-    let answer = (call.operation.perform)(&call, &origin, endpoint).await;
+    let answer = match endpoint.accountable(&call, &origin) {
+        Ok(()) => (call.operation.perform)(&call, &origin, endpoint).await,
+        Err(refusal) => Err(refusal),
+    };
     endpoint.look_after(&origin.caller);
-    endpoint.note(&call, &origin, visit.ends, text(&parts, "user-agent"), &answer);
-    call::write(protocol, Some(call.operation), &answer)
+    endpoint.record(&call, &origin, &asked, &answer);
+    call::write(protocol, Some(call.operation), &answer, &asked.request_id)
+}
+
+/// What a request calls its operation, whether or not there is one.
+fn named(parts: &Parts) -> &str {
+    text(parts, "x-amz-target").unwrap_or_else(|| parts.uri.path())
 }
 
 /// A POST request that names no operation.
 fn not_a_call() -> Answer {
     let refusal = call::unknown(None, "(no X-Amz-Target)");
-    call::write(Protocol::Json, None, &Err(refusal))
+    call::write(Protocol::Json, None, &Err(refusal), &uuid::Uuid::new_v4().to_string())
 }
 
 fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {

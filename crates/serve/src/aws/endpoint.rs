@@ -1,25 +1,24 @@
-//! The endpoint: what services answer with, who may call, and what is noted of it.
+//! The endpoint: what services answer with, and who may call.
 
 use super::builds::Builds;
-use super::call::{Call, Refusal};
 use super::keys::KeyPair;
-use super::operations::{Effect, Session};
 use super::policy::{Bound, Caller, Policy, UserPolicies, identified, user_id};
+use super::resources::Resource;
 use super::sigv4::{self, AuthError};
 use super::simulate::user_arn;
 use super::users::{Users, owner};
-use crate::gateway::{Audit, Clock, Entry, Gateway};
+use crate::gateway::{Audit, Clock, Gateway};
 use crate::http::{Ends, Visit};
 use http::request::Parts;
 use runner_core::arn::{ACCOUNT, REGION};
-use runner_core::iam;
+use runner_core::iam::{self, Directory};
+use runner_core::mask::Secrets;
 use runner_engine::leftover::Folder;
 use runner_folder::state::{Home, live_builds};
 use runner_host::clock;
 use runner_service::Service;
 use runner_wire::ssm::message;
-use serde_json::Value;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
@@ -46,6 +45,8 @@ pub struct Endpoint {
     pub(super) service: Option<Arc<Service>>,
     /// Tells that a user has called.
     user_called: Notify,
+    /// The keys' secrets, of the users as they were last.
+    secrets: Mutex<Option<(Arc<Directory>, Secrets)>>,
 }
 
 /// Where a call comes from.
@@ -56,18 +57,39 @@ pub(super) struct Origin {
     pub(super) host: String,
     /// What the call tells, by condition keys. Empty for the owner.
     pub(super) facts: iam::Context,
-    /// The statement that has decided, for the audit.
-    decided_by: Mutex<Option<String>>,
+    /// What the audit is to have of it.
+    judged: Mutex<Judged>,
+}
+
+/// What a call was judged on, and the statement that has decided.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Judged {
+    pub(super) resources: Vec<String>,
+    pub(super) by: Option<String>,
 }
 
 impl Origin {
     pub(super) fn new(caller: Caller, host: String, facts: iam::Context) -> Self {
-        Origin { caller, host, facts, decided_by: Mutex::default() }
+        Origin { caller, host, facts, judged: Mutex::default() }
+    }
+
+    /// Keeps what the call is about.
+    pub(super) fn is_about(&self, resources: &[Resource]) {
+        let names = resources.iter().filter_map(|resource| resource.names.first().cloned());
+        self.lock().resources = names.collect();
     }
 
     /// Keeps what has decided.
     pub(super) fn decided(&self, by: Option<String>) {
-        *self.decided_by.lock().unwrap_or_else(PoisonError::into_inner) = by;
+        self.lock().by = by;
+    }
+
+    pub(super) fn judged(&self) -> Judged {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Judged> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a client connects to a session.
@@ -116,7 +138,25 @@ impl Endpoint {
             users,
             service,
             user_called: Notify::new(),
+            secrets: Mutex::default(),
         })
+    }
+
+    /// The secrets of all keys that open this endpoint.
+    pub(super) fn secrets(&self) -> Secrets {
+        let directory = self.users.current();
+        let mut known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, secrets)) = known.as_ref()
+            && Arc::ptr_eq(of, &directory)
+        {
+            return secrets.clone();
+        }
+        let all = directory.secrets().chain([self.keys.secret.as_str()]);
+        // Fails for more bytes than a file of users may have.
+        let secrets =
+            Secrets::new(all.map(|secret| secret.as_bytes().to_vec())).unwrap_or_default();
+        *known = Some((directory, secrets.clone()));
+        secrets
     }
 
     /// Ends every session for this reason.
@@ -219,51 +259,6 @@ impl Endpoint {
         }
         !open.is_empty()
     }
-
-    /// Notes what was asked and how it was answered.
-    pub(super) fn note(
-        &self,
-        call: &Call,
-        origin: &Origin,
-        ends: Ends,
-        agent: Option<&str>,
-        answer: &Result<Value, Refusal>,
-    ) {
-        let (operation, kept) = (call.operation, &call.operation.kept);
-        let asked = |pointer: Option<&str>| text_at(&call.body, pointer?);
-        let session_id = kept.session.and_then(|session| match session {
-            Session::InRequest(pointer) => text_at(&call.body, pointer),
-            Session::InAnswer(pointer) => text_at(answer.as_ref().ok()?, pointer),
-        });
-        self.gateway.audit.write(Entry {
-            event: format!("{}:{}", operation.service.name(), operation.name),
-            read_only: Some(operation.effect == Effect::Reads),
-            session_id,
-            target: asked(kept.target),
-            document: asked(kept.document),
-            command: asked(kept.command),
-            caller: Some(origin.caller.arn.clone()),
-            access_key_id: Some(origin.caller.key_id.clone()),
-            decided_by: origin.decided_by.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            source: Some(ends.peer.to_string()),
-            user_agent: agent.map(|agent| agent.chars().take(200).collect()),
-            result: Some(match answer {
-                Ok(_) => "ok".to_owned(),
-                Err(refusal) => format!("{}: {}", refusal.code, refusal.message),
-            }),
-            ..Entry::default()
-        });
-    }
-
-    /// Notes a call that was not let in.
-    pub(super) fn note_refused(&self, operation: &str, ends: Ends, why: &Refusal) {
-        self.gateway.audit.write_refused(Entry {
-            event: operation.chars().filter(|c| !c.is_control()).take(120).collect(),
-            source: Some(ends.peer.to_string()),
-            result: Some(format!("{}: {}", why.code, why.message)),
-            ..Entry::default()
-        });
-    }
 }
 
 /// The first process of each live build, as this machine counts them. A daemon's containers have a pid
@@ -271,18 +266,6 @@ impl Endpoint {
 fn reapers(home: &Home) -> Vec<u32> {
     let live = live_builds(home).unwrap_or_default();
     live.iter().filter_map(|known| Folder::of(known.dir.path()).first_process()).collect()
-}
-
-/// A text, or the texts of a list.
-fn text_at(value: &Value, pointer: &str) -> Option<String> {
-    match value.pointer(pointer)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(list) => {
-            let texts: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
-            Some(texts.join(", "))
-        }
-        _ => None,
-    }
 }
 
 /// How often users are looked for who are no longer there, while they have sessions.

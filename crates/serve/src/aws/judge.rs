@@ -22,6 +22,7 @@ impl Endpoint {
         action: &'static str,
         scope: &Scope,
     ) -> Result<(), String> {
+        origin.is_about(scope.resources());
         let judged = match &scope.or_with {
             None => self.all(origin, action, scope.resources(), &scope.context),
             Some(besides) => self.with_default(origin, action, scope, besides),

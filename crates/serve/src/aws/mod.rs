@@ -1,17 +1,21 @@
-//! AWS's calls, answered for the builds of this machine: Session Manager, ECS Exec, CodeBuild, STS.
+//! AWS's calls, answered for the builds of this machine: Session Manager, ECS Exec, CodeBuild, STS, IAM,
+//! CloudTrail.
 //!
 //! `calls` gets a request from the server (`crate::http`), `sigv4` says who sent it, `call` reads it and finds its
-//! row in the one table of `operations`, a file a service answers it, and `call` writes the answer as the client's
-//! protocol wants it. Sessions are the `gateway`'s. Offered by `runner run --enable-session`, and by
+//! row in the one table of `operations`, a file a service answers it, `call` writes the answer as the client's
+//! protocol wants it, and `audit` records both. Sessions are the `gateway`'s. Offered by `runner run --enable-session`, and by
 //! `runner serve`; the answers are the same.
 
+mod audit;
 mod builds;
 mod call;
 mod calls;
+mod cloudtrail;
 mod codebuild;
 mod documents;
 mod ecs;
 mod endpoint;
+mod hidden;
 mod iam;
 mod judge;
 mod keys;

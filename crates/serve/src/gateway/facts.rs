@@ -2,12 +2,13 @@
 //!
 //! Written by `session` and by `registry`, which gives out tokens; each change is a line of the audit.
 
-use super::audit::{Audit, Entry};
+use super::audit::{Audit, Details, Identity, Record};
 use super::time::Clock;
 use super::token::Token;
 use runner_core::time::WallTime;
 use runner_host::clock;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub struct SessionFacts {
 pub(super) struct Shared {
     facts: Mutex<SessionFacts>,
     token: Mutex<Option<Token>>,
+    /// Bytes that were typed and that were shown.
+    carried: (AtomicU64, AtomicU64),
     audit: Arc<Audit>,
     pub(super) clock: Clock,
 }
@@ -61,7 +64,13 @@ pub(super) struct Shared {
 impl Shared {
     /// Of a session that is just beginning.
     pub(super) fn new(facts: SessionFacts, audit: Arc<Audit>, clock: Clock) -> Self {
-        Shared { facts: Mutex::new(facts), token: Mutex::new(None), audit, clock }
+        Shared {
+            facts: Mutex::new(facts),
+            token: Mutex::new(None),
+            carried: Default::default(),
+            audit,
+            clock,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, SessionFacts> {
@@ -87,21 +96,45 @@ impl Shared {
         if facts.status == status {
             return;
         }
-        facts.status = status;
-        let mut details = None;
-        if status == SessionStatus::Terminated {
-            facts.ended = Some(clock::wall());
-            details = Some(facts.details.clone()).filter(|details| !details.is_empty());
-        }
-        let entry = Entry {
-            event: status.name().to_owned(),
-            session_id: Some(facts.id.clone()),
-            target: Some(facts.target.clone()),
-            result: details,
-            ..Entry::default()
+        let was = std::mem::replace(&mut facts.status, status);
+        let details = match (was, status) {
+            (SessionStatus::Disconnected, SessionStatus::Connected) => Details::SessionResumed,
+            (_, SessionStatus::Connected) => Details::SessionConnected,
+            (_, SessionStatus::Disconnected) => Details::SessionDisconnected,
+            (_, SessionStatus::Terminated) => {
+                facts.ended = Some(clock::wall());
+                let (bytes_in, bytes_out) = &self.carried;
+                Details::SessionEnded {
+                    reason: facts.details.clone(),
+                    bytes_in: bytes_in.load(Ordering::Relaxed),
+                    bytes_out: bytes_out.load(Ordering::Relaxed),
+                }
+            }
+            (_, SessionStatus::Connecting) => return,
         };
+        self.record(facts, &details);
+    }
+
+    /// Somebody connects through a forwarded port.
+    pub(super) fn port_connected(&self, host: &str, port: u16) {
+        self.record(self.lock(), &Details::PortConnected { host: host.to_owned(), port });
+    }
+
+    fn record(&self, facts: MutexGuard<'_, SessionFacts>, details: &Details) {
+        let who = Identity::user(&facts.owner, &facts.user_id, &facts.key_id);
+        let record = Record::session(who, &facts.id, &facts.target, details);
         drop(facts);
-        self.audit.write(entry);
+        self.audit.write(&record);
+    }
+
+    /// So many bytes have come from the client.
+    pub(super) fn took(&self, bytes: usize) {
+        self.carried.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// So many bytes go to the client.
+    pub(super) fn gave(&self, bytes: usize) {
+        self.carried.1.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn token(&self) -> MutexGuard<'_, Option<Token>> {

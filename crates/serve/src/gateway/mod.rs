@@ -21,7 +21,10 @@ mod time;
 mod token;
 
 pub use admission::{Channels, PATH};
-pub use audit::{Audit, Entry};
+pub use audit::{
+    Attribute, Audit, HIDDEN, Identity, Lookup, LookupError, MAX_FOUND, Record,
+    Resource as AuditResource, Source, resource_name,
+};
 pub use facts::SessionFacts;
 pub use plan::{Destination, Outputs, SessionPlan, Work};
 pub use registry::{Asked, Gateway, NoSession};

@@ -2,7 +2,7 @@
 //!
 //! Asked by `aws`; the sockets come from `admission`. Held in memory: sessions end with this process.
 
-use super::audit::{Audit, Entry};
+use super::audit::{Audit, Identity, Record};
 use super::facts::{SessionFacts, SessionStatus, Shared};
 use super::id;
 use super::plan::SessionPlan;
@@ -14,6 +14,7 @@ use runner_folder::state::random;
 use runner_host::clock;
 use runner_host::peers::{Place, Places, share};
 use runner_wire::ssm::{Channel, Config};
+use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -219,12 +220,10 @@ impl Gateway {
     /// Takes a token; the session it is for.
     pub(super) fn present(&self, id: &str, text: &str) -> Result<Handle, String> {
         let refuse = |why: &str| {
-            self.audit.write_refused(Entry {
-                event: "OpenDataChannel".to_owned(),
-                session_id: Some(id.chars().filter(|c| !c.is_control()).collect()),
-                result: Some(why.to_owned()),
-                ..Entry::default()
-            });
+            let asked = json!({"sessionId": id});
+            let record = Record::call(Identity::unknown(), "ssmmessages", "OpenDataChannel");
+            self.audit
+                .write_refused(record.asking(asked, false).failed("AccessDeniedException", why));
             Err(why.to_owned())
         };
         let Ok(Some(handle)) = self.handle(id) else {

@@ -287,7 +287,8 @@ impl SessionTask {
                     let name = self.channel.config().session.clone();
                     let build = self.build.clone();
                     let mode = self.channel.is_multiplexed(&version);
-                    self.agent = Some(Agent::start(&self.work, &version, mode, build, name));
+                    self.agent =
+                        Some(Agent::start(&self.work, &version, mode, build, name, &self.shared));
                     self.stage = Stage::Running;
                     self.active = now.since;
                     self.shared.set(SessionStatus::Connected);
@@ -295,6 +296,7 @@ impl SessionTask {
                 Event::Failed(reason) => self.end(&reason),
                 Event::Bytes(bytes) => {
                     self.active = now.since;
+                    self.shared.took(bytes.len());
                     if let Some(agent) = &mut self.agent {
                         agent.input(&bytes);
                     }
@@ -328,7 +330,10 @@ impl SessionTask {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Output(payload, message) => self.channel.send(payload, message, self.now()),
+            Said::Output(payload, message) => {
+                self.shared.gave(message.len());
+                self.channel.send(payload, message, self.now());
+            }
             Said::Ended(reason) => self.end(&reason),
         }
     }

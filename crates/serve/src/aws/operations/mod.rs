@@ -1,6 +1,6 @@
 //! The operations of this endpoint: one table, and the one way to perform what stands in it.
 //!
-//! What is offered, who may have it performed, and what the audit keeps of it come from here and nowhere else. A row
+//! What is offered and who may have it performed come from here and nowhere else. A row
 //! names its input, a type of the service's own file, which says what a request is about ([`Input::subject`]) and
 //! answers it. [`perform`] alone calls it, and asks the policy in between, so that nothing is answered unjudged.
 
@@ -29,17 +29,19 @@ pub(super) enum Service {
     Ecs,
     Sts,
     Iam,
+    CloudTrail,
 }
 
 impl Service {
     /// As actions are named.
-    pub(super) fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Service::CodeBuild => "codebuild",
             Service::Ssm => "ssm",
             Service::Ecs => "ecs",
             Service::Sts => "sts",
             Service::Iam => "iam",
+            Service::CloudTrail => "cloudtrail",
         }
     }
 
@@ -51,6 +53,7 @@ impl Service {
             Service::Ecs => "ECS",
             Service::Sts => "STS",
             Service::Iam => "IAM",
+            Service::CloudTrail => "CloudTrail",
         }
     }
 
@@ -60,6 +63,7 @@ impl Service {
             "AmazonSSM" => Some(Service::Ssm),
             "AmazonEC2ContainerServiceV20141113" => Some(Service::Ecs),
             "CodeBuild_20161006" => Some(Service::CodeBuild),
+            "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101" => Some(Service::CloudTrail),
             _ => None,
         }
     }
@@ -77,7 +81,9 @@ impl Service {
     fn validate(self, call: &Call) -> Result<(), Refusal> {
         let (described, code) = match self {
             Service::CodeBuild => (Described::CodeBuild, "InvalidInputException"),
-            Service::Ssm | Service::Ecs | Service::Sts | Service::Iam => return Ok(()),
+            Service::Ssm | Service::Ecs | Service::Sts | Service::Iam | Service::CloudTrail => {
+                return Ok(());
+            }
         };
         validate(described, call.operation.name, &call.body).map_err(|problems| {
             let code = match problems {
@@ -91,7 +97,7 @@ impl Service {
     /// A refusal of a caller who may not, in this service's words.
     fn denied(self, text: String) -> Refusal {
         match self {
-            Service::CodeBuild | Service::Ssm | Service::Ecs => {
+            Service::CodeBuild | Service::Ssm | Service::Ecs | Service::CloudTrail => {
                 Refusal::new("AccessDeniedException", text)
             }
             Service::Sts | Service::Iam => Refusal::new("AccessDenied", text).with_status(403),
@@ -106,24 +112,6 @@ pub(super) enum Effect {
     Changes,
 }
 
-/// What the audit keeps of a call, as JSON pointers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kept {
-    /// What the request is about: a text, or a list of them.
-    pub(super) target: Option<&'static str>,
-    pub(super) document: Option<&'static str>,
-    /// Program and arguments.
-    pub(super) command: Option<&'static str>,
-    pub(super) session: Option<Session>,
-}
-
-/// Where the id of a session stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Session {
-    InRequest(&'static str),
-    InAnswer(&'static str),
-}
-
 /// What an endpoint knows of an operation.
 #[derive(Debug)]
 pub(super) struct Operation {
@@ -133,7 +121,6 @@ pub(super) struct Operation {
     /// As IAM names it.
     pub(super) action: &'static str,
     pub(super) effect: Effect,
-    pub(super) kept: Kept,
     pub(super) perform: Perform,
 }
 

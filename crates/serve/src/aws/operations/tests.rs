@@ -33,20 +33,11 @@ struct Sample {
     sign: &'static str,
     /// The names that are judged.
     judged: Vec<String>,
-    /// What the audit keeps besides.
-    kept: Vec<(&'static str, String)>,
 }
 
 fn sample(name: &'static str, body: &Value, sign: &'static str, judged: &[&str]) -> Sample {
     let judged = judged.iter().map(|name| (*name).to_owned()).collect();
-    Sample { name, body: body.to_string(), sign, judged, kept: Vec::new() }
-}
-
-impl Sample {
-    fn keeps(mut self, kept: &[(&'static str, &str)]) -> Self {
-        self.kept = kept.iter().map(|(field, text)| (*field, (*text).to_owned())).collect();
-        self
-    }
+    Sample { name, body: body.to_string(), sign, judged }
 }
 
 /// One of each operation, in the order of the table; `session` is one that is open.
@@ -70,29 +61,21 @@ fn samples(session: &str) -> Vec<Sample> {
             &json!({"ids": [id, "demo:x"]}),
             r#""buildsNotFound":["demo:x"]"#,
             &[build, project, nobody],
-        )
-        .keeps(&[("target", &format!("{id}, demo:x"))]),
+        ),
         sample("ListBuilds", &json!({}), r#"{"ids":["#, &["*"]),
-        sample("StopBuild", &json!({"id": id}), r#"{"build":{"#, &[build, project])
-            .keeps(&[("target", &id)]),
+        sample("StopBuild", &json!({"id": id}), r#"{"build":{"#, &[build, project]),
     ]
     .into_iter()
     .chain(of_service())
     .chain(vec![
-        sample("StartSession", &start, "codebuild:x is not connected", &[nowhere, document])
-            .keeps(&[("target", "codebuild:x"), ("document", "mine"), ("command", "ls")]),
-        sample("ResumeSession", &told, "TokenValue", &[one]).keeps(&[("sessionId", session)]),
-        sample("TerminateSession", &told, r#"{"SessionId":"#, &[one])
-            .keeps(&[("sessionId", session)]),
+        sample("StartSession", &start, "codebuild:x is not connected", &[nowhere, document]),
+        sample("ResumeSession", &told, "TokenValue", &[one]),
+        sample("TerminateSession", &told, r#"{"SessionId":"#, &[one]),
         sample("DescribeSessions", &json!({"State": "Active"}), r#""Sessions":["#, &["*"]),
-        sample("GetConnectionStatus", &json!({"Target": "x"}), "notconnected", &[nowhere])
-            .keeps(&[("target", "x")]),
-        sample("ExecuteCommand", &execute, "execute command was not enabled", &[task])
-            .keeps(&[("target", TASK), ("command", "sh")]),
-        sample("DescribeTasks", &json!({"tasks": [TASK]}), r#""lastStatus":"STOPPED""#, &[task])
-            .keeps(&[("target", TASK)]),
-        sample("ListTasks", &json!({"cluster": "default"}), r#""taskArns":"#, &["*"])
-            .keeps(&[("target", "default")]),
+        sample("GetConnectionStatus", &json!({"Target": "x"}), "notconnected", &[nowhere]),
+        sample("ExecuteCommand", &execute, "execute command was not enabled", &[task]),
+        sample("DescribeTasks", &json!({"tasks": [TASK]}), r#""lastStatus":"STOPPED""#, &[task]),
+        sample("ListTasks", &json!({"cluster": "default"}), r#""taskArns":"#, &["*"]),
         sample("DescribeClusters", &json!({}), r#""runningTasksCount":0"#, &[cluster]),
         sample("ListClusters", &json!({}), r#""clusterArns":"#, &["*"]),
         Sample {
@@ -105,13 +88,13 @@ fn samples(session: &str) -> Vec<Sample> {
                  ActionNames.member.1=ssm%3AStartSession"
             ),
             ..sample("SimulatePrincipalPolicy", &json!({}), "NoSuchEntity", &[nobody_else])
-        }
-        .keeps(&[("target", nobody_else)]),
+        },
         Sample {
             body: "Action=SimulateCustomPolicy&Version=2010-05-08&ActionNames.member.1=a%3Ab"
                 .to_owned(),
             ..sample("SimulateCustomPolicy", &json!({}), "<EvalDecision>implicitDeny<", &["*"])
         },
+        sample("LookupEvents", &json!({"MaxResults": 1}), r#"{"Events":[{"#, &["*"]),
     ])
     .collect()
 }
@@ -140,62 +123,46 @@ fn of_service() -> Vec<Sample> {
         "computeType": "BUILD_GENERAL1_SMALL"});
     let policy = json!({"resourceArn": web_arn, "policy": "{}"});
     let about = |member: &str, value: &str| json!({member: value});
-    let on = |sample: Sample, target: &str| sample.keeps(&[("target", target)]);
     vec![
-        on(sample("CreateProject", &web(), r#""lastModified":"#, &[web_arn]), "web"),
-        on(sample("UpdateProject", &web(), r#""lastModified":"#, &[web_arn]), "web"),
-        on(
-            sample(
-                "BatchGetProjects",
-                &json!({"names": ["web", other, "web"]}),
-                r#""projectsNotFound":["arn:aws:codebuild:eu-west-1"#,
-                &[web_arn, other, web_arn],
-            ),
-            &format!("web, {other}, web"),
+        sample("CreateProject", &web(), r#""lastModified":"#, &[web_arn]),
+        sample("UpdateProject", &web(), r#""lastModified":"#, &[web_arn]),
+        sample(
+            "BatchGetProjects",
+            &json!({"names": ["web", other, "web"]}),
+            r#""projectsNotFound":["arn:aws:codebuild:eu-west-1"#,
+            &[web_arn, other, web_arn],
         ),
         sample("ListProjects", &json!({}), r#"{"projects":["web"]}"#, &["*"]),
-        on(sample("InvalidateProjectCache", &name, "{}", &[web_arn]), "web"),
-        on(
-            sample(
-                "UpdateProjectVisibility",
-                &json!({"projectArn": web_arn, "projectVisibility": "PUBLIC_READ"}),
-                "shown to the public",
-                &[web_arn],
-            ),
-            web_arn,
+        sample("InvalidateProjectCache", &name, "{}", &[web_arn]),
+        sample(
+            "UpdateProjectVisibility",
+            &json!({"projectArn": web_arn, "projectVisibility": "PUBLIC_READ"}),
+            "shown to the public",
+            &[web_arn],
         ),
-        on(sample("StartBuild", &name, r#""currentPhase":"QUEUED""#, &[web_arn]), "web"),
-        on(sample("RetryBuild", &json!({"id": id}), "only that can run it", &[build, demo]), &id),
-        on(sample("ListBuildsForProject", &name, r#"{"ids":["web:"#, &[web_arn]), "web"),
-        on(
-            sample(
-                "BatchDeleteBuilds",
-                &json!({"ids": ["demo:x"]}),
-                r#""buildsDeleted":[]"#,
-                &[&arn("codebuild", "build/demo:x")],
-            ),
-            "demo:x",
+        sample("StartBuild", &name, r#""currentPhase":"QUEUED""#, &[web_arn]),
+        sample("RetryBuild", &json!({"id": id}), "only that can run it", &[build, demo]),
+        sample("ListBuildsForProject", &name, r#"{"ids":["web:"#, &[web_arn]),
+        sample(
+            "BatchDeleteBuilds",
+            &json!({"ids": ["demo:x"]}),
+            r#""buildsDeleted":[]"#,
+            &[&arn("codebuild", "build/demo:x")],
         ),
-        on(sample("DeleteProject", &about("name", "web"), "{}", &[web_arn]), "web"),
+        sample("DeleteProject", &about("name", "web"), "{}", &[web_arn]),
         sample("ListCuratedEnvironmentImages", &json!({}), r#""platforms":["#, &["*"]),
         sample("ListSharedProjects", &json!({}), r#"{"projects":[]}"#, &["*"]),
         sample("ListSharedReportGroups", &json!({}), r#"{"reportGroups":[]}"#, &["*"]),
         sample("ListSourceCredentials", &json!({}), r#""sourceCredentialsInfos":[]"#, &["*"]),
-        on(
-            sample("DeleteSourceCredentials", &about("arn", "a"), "no source credentials", &["a"]),
-            "a",
-        ),
-        on(sample("GetResourcePolicy", &about("resourceArn", "a"), "does not exist", &["a"]), "a"),
-        on(sample("DeleteResourcePolicy", &about("resourceArn", "a"), "{}", &["a"]), "a"),
-        on(sample("PutResourcePolicy", &policy, "nothing here is shared", &[web_arn]), web_arn),
-        on(sample("CreateFleet", &fleets, "no fleets here", &["*"]), "fleet"),
-        on(sample("UpdateFleet", &about("arn", fleet), "no fleets here", &[fleet]), fleet),
-        on(sample("DeleteFleet", &about("arn", fleet), "no fleets here", &[fleet]), fleet),
+        sample("DeleteSourceCredentials", &about("arn", "a"), "no source credentials", &["a"]),
+        sample("GetResourcePolicy", &about("resourceArn", "a"), "does not exist", &["a"]),
+        sample("DeleteResourcePolicy", &about("resourceArn", "a"), "{}", &["a"]),
+        sample("PutResourcePolicy", &policy, "nothing here is shared", &[web_arn]),
+        sample("CreateFleet", &fleets, "no fleets here", &["*"]),
+        sample("UpdateFleet", &about("arn", fleet), "no fleets here", &[fleet]),
+        sample("DeleteFleet", &about("arn", fleet), "no fleets here", &[fleet]),
         sample("ListFleets", &json!({}), r#"{"fleets":[]}"#, &["*"]),
-        on(
-            sample("BatchGetFleets", &json!({"names": ["a"]}), r#""fleetsNotFound":["a"]"#, &["*"]),
-            "a",
-        ),
+        sample("BatchGetFleets", &json!({"names": ["a"]}), r#""fleetsNotFound":["a"]"#, &["*"]),
     ]
 }
 
@@ -292,6 +259,9 @@ impl Rig {
             Service::CodeBuild => format!("X-Amz-Target: CodeBuild_20161006.{name}"),
             Service::Ssm => format!("X-Amz-Target: AmazonSSM.{name}"),
             Service::Ecs => format!("X-Amz-Target: AmazonEC2ContainerServiceV20141113.{name}"),
+            Service::CloudTrail => format!(
+                "X-Amz-Target: com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.{name}"
+            ),
             Service::Sts | Service::Iam => {
                 "Content-Type: application/x-www-form-urlencoded".to_owned()
             }
@@ -314,7 +284,7 @@ impl Rig {
     fn audit(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.home.path().join("audit.jsonl")).expect("a file");
         let lines = text.lines().map(|line| serde_json::from_str(line).expect("a line"));
-        lines.filter(|line: &Value| line.get("caller").is_some()).collect()
+        lines.filter(|line: &Value| line["eventType"] == "AwsApiCall").collect()
     }
 }
 
@@ -361,7 +331,9 @@ async fn a_policy_that_denies_denies_every_operation() {
         let (status, answer) = rig.call(row.service, row.name, &sample.body).await;
         let (code, wanted) = match row.service {
             Service::Sts | Service::Iam => ("AccessDenied", 403),
-            Service::CodeBuild | Service::Ssm | Service::Ecs => ("AccessDeniedException", 400),
+            Service::CodeBuild | Service::Ssm | Service::Ecs | Service::CloudTrail => {
+                ("AccessDeniedException", 400)
+            }
         };
         assert_eq!(status, wanted, "{}: {answer}", row.name);
         let text = format!("is not authorized to perform: {} on resource: ", row.action);
@@ -398,21 +370,33 @@ async fn every_operation_leaves_its_line_in_the_audit() {
             let lines = rig.audit();
             assert_eq!(lines.len(), before + 1, "{}", row.name);
             let line = &lines[before];
-            assert_eq!(line["event"], *row.action);
+            let source = format!("{}.amazonaws.com", row.service.name());
+            assert_eq!(line["eventSource"], *source, "{line}");
+            assert_eq!(line["eventName"], *row.name);
             assert_eq!(line["readOnly"], row.effect == Effect::Reads, "{line}");
-            assert!(line["source"].is_string() && line["time"].is_string(), "{line}");
-            let result = line["result"].as_str().expect("a result");
-            assert_eq!(result.starts_with("AccessDenied"), is_refused, "{line}");
-            assert_eq!(line["decidedBy"], "policy p, statement 0", "{line}");
-            assert_eq!(line["accessKeyId"], "AKIAEXAMPLE", "{line}");
-            let known = ["target", "document", "command", "sessionId"];
-            let found = known
-                .iter()
-                .filter_map(|field| Some((*field, line.get(*field)?.as_str()?.to_owned())));
-            let (mut found, mut kept): (Vec<_>, _) = (found.collect(), sample.kept);
-            found.sort_unstable();
-            kept.sort_unstable();
-            assert_eq!(found, kept, "{line}");
+            assert_eq!(line["sourceIPAddress"], "127.0.0.1", "{line}");
+            for member in ["eventTime", "eventID", "requestID"] {
+                assert!(line[member].is_string(), "{line}");
+            }
+            let is_denied =
+                line["errorCode"].as_str().is_some_and(|code| code.starts_with("AccessDenied"));
+            assert_eq!(is_denied, is_refused, "{line}");
+            let has_read = row.effect == Effect::Reads || line["errorCode"].is_string();
+            assert!(!has_read || line["responseElements"].is_null(), "{line}");
+            assert_eq!(line["additionalEventData"]["decidedBy"], "policy p, statement 0", "{line}");
+            assert_eq!(line["userIdentity"]["accessKeyId"], "AKIAEXAMPLE", "{line}");
+            assert!(!line.to_string().contains("TokenValue"), "{line}");
+            // What was judged by an ARN is a resource.
+            let list = line["resources"].as_array().into_iter().flatten();
+            let shown: Vec<&str> = list.filter_map(|resource| resource["ARN"].as_str()).collect();
+            assert!(shown.iter().all(|arn| sample.judged.iter().any(|name| name == arn)), "{line}");
+            let known = |name: &&String| {
+                ["build/", "project/", "task/", "session/", "document/"]
+                    .iter()
+                    .any(|kind| name.starts_with("arn:") && name.contains(kind))
+            };
+            let first = sample.judged.iter().find(known);
+            assert!(first.is_none_or(|name| shown.contains(&name.as_str())), "{line}");
         }
     }
 }
@@ -493,7 +477,8 @@ fn what_is_offered_in_words() {
         "BatchGetBuilds, ListBuilds, StopBuild, CreateProject, ",
         "BatchGetFleets of CodeBuild; StartSession, ResumeSession, TerminateSession, DescribeSessions, \
          GetConnectionStatus of SSM; ExecuteCommand, DescribeTasks, ListTasks, DescribeClusters, \
-         ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy of IAM",
+         ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy of IAM; \
+         LookupEvents of CloudTrail",
     ] {
         assert!(told.contains(part), "{told}");
     }

@@ -8,6 +8,7 @@ mod command;
 mod ports;
 mod terminal;
 
+use super::facts::Shared;
 use super::plan::Work;
 use command::Command;
 use ports::{Mode, Ports};
@@ -17,6 +18,7 @@ use runner_wire::control::{Answer, Open, Request, Size};
 use runner_wire::ssm::Payload;
 use runner_wire::ssm::handshake::ClientVersion;
 use std::pin::Pin;
+use std::sync::Arc;
 use terminal::Terminal;
 
 /// Bytes of input that wait for the program to take them. A client whose input waits longer keeps the
@@ -48,6 +50,7 @@ impl Agent {
         is_multiplexed: bool,
         build: BuildDir,
         name: String,
+        session: &Arc<Shared>,
     ) -> Self {
         Agent(match work {
             Work::Shell => Kind::Terminal(Terminal::new(build, name, Vec::new())),
@@ -62,7 +65,7 @@ impl Agent {
                     (false, true) => Mode::Raw,
                     (false, false) => Mode::Basic,
                 };
-                Kind::Ports(Ports::new(build, name, to, mode))
+                Kind::Ports(Ports::new(build, name, to, mode, Arc::clone(session)))
             }
         })
     }

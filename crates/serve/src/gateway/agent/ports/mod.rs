@@ -6,6 +6,7 @@
 mod connections;
 
 use super::{Opening, Said};
+use crate::gateway::facts::Shared;
 use crate::gateway::plan::Destination;
 use connections::{Connections, MAX_BUFFERED};
 use runner_client::{ClientError, Link};
@@ -17,6 +18,7 @@ use runner_wire::ssm::channel::CONNECT_FAILED;
 use runner_wire::ssm::message::{HEADER_LEN, buffer};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// The connection where there is one at a time.
@@ -35,6 +37,9 @@ pub(super) enum Mode {
 
 pub(super) struct Ports {
     mode: Mode,
+    to: Destination,
+    /// Hears of each connection.
+    session: Arc<Shared>,
     /// As the build is asked for it.
     remote: String,
     state: State,
@@ -55,7 +60,13 @@ enum State {
 }
 
 impl Ports {
-    pub(super) fn new(build: BuildDir, name: String, to: &Destination, mode: Mode) -> Self {
+    pub(super) fn new(
+        build: BuildDir,
+        name: String,
+        to: &Destination,
+        mode: Mode,
+        session: Arc<Shared>,
+    ) -> Self {
         let remote = match (to.host.as_str(), to.port) {
             ("", port) => format!("localhost:{port}"),
             (host, port) if host.contains(':') && !host.starts_with('[') => {
@@ -73,6 +84,8 @@ impl Ports {
         });
         let mut ports = Ports {
             mode,
+            to: to.clone(),
+            session,
             remote,
             state: State::Opening(opening),
             connections: Connections::default(),
@@ -226,12 +239,14 @@ impl Ports {
                     match serde_json::from_slice(&body).map_err(|error| error.to_string())? {
                         Answer::Dialled { id } => {
                             self.connections.keep_sockets(fds);
-                            if let Ok(id) = u32::try_from(id)
-                                && let Err(error) = self.connections.connect(id)
-                            {
+                            let Ok(id) = u32::try_from(id) else { continue };
+                            if let Err(error) = self.connections.connect(id) {
                                 ended = Some((id, error.to_string()));
                                 break;
                             }
+                            let host =
+                                if self.to.host.is_empty() { "localhost" } else { &self.to.host };
+                            self.session.port_connected(host, self.to.port);
                         }
                         Answer::NotDialled { id, message } => {
                             self.connections.keep_sockets(fds);

@@ -1,0 +1,151 @@
+//! What the audit has of a call: a record in CloudTrail's form, without what is not to be read.
+
+use super::call::{Call, Refusal};
+use super::endpoint::{Endpoint, Origin};
+use super::hidden::Shown;
+use super::operations::{Effect, Operation};
+use crate::gateway::{AuditResource, Identity, Record, Source};
+use crate::http::Ends;
+use http::request::Parts;
+use serde_json::Value;
+
+/// Longest text of a client that is kept.
+const MAX_TEXT: usize = 200;
+/// Operations by which a user has something done in a build: none is carried out that leaves no record. What ends
+/// something is carried out anyway.
+const ACCOUNTABLE: [&str; 6] = [
+    "ssm:StartSession",
+    "ssm:ResumeSession",
+    "ssm:SendCommand",
+    "ecs:ExecuteCommand",
+    "codebuild:StartBuild",
+    "codebuild:RetryBuild",
+];
+/// Not recorded at each call.
+const LOOKUP: &str = "cloudtrail:LookupEvents";
+
+/// A request, as the audit has it.
+pub(super) struct Asked {
+    source: Source,
+    /// The id that the client is given.
+    pub(super) request_id: String,
+}
+
+impl Asked {
+    pub(super) fn of(parts: &Parts, ends: Ends) -> Self {
+        let agent = parts.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
+        let source = Source {
+            address: Some(ends.peer.ip().to_canonical().to_string()),
+            user_agent: agent.map(plain),
+        };
+        Asked { source, request_id: uuid::Uuid::new_v4().to_string() }
+    }
+
+    fn record(&self, who: Identity, service: &str, name: &str) -> Record {
+        Record::call(who, service, name).from(self.source.clone()).with_request(&self.request_id)
+    }
+}
+
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}
+
+fn identity(origin: &Origin) -> Identity {
+    let caller = &origin.caller;
+    Identity::user(&caller.arn, &caller.user_id, &caller.key_id)
+}
+
+impl Endpoint {
+    /// Makes sure that a call which has to leave a record can leave one.
+    ///
+    /// # Errors
+    /// It cannot, and the caller is a user.
+    pub(super) fn accountable(&self, call: &Call, origin: &Origin) -> Result<(), Refusal> {
+        let is_user = origin.caller.bound.is_some();
+        if !is_user || !ACCOUNTABLE.contains(&call.operation.action) {
+            return Ok(());
+        }
+        self.gateway.audit.reserve().map_err(|error| {
+            tracing::warn!(%error, action = call.operation.action, "a call cannot be audited");
+            let text = "the call is not carried out: it cannot be audited (the disk of the endpoint may be full)";
+            Refusal::new("InternalServerError", text).with_status(500)
+        })
+    }
+
+    /// Records what was asked for, and how it was answered.
+    pub(super) fn record(
+        &self,
+        call: &Call,
+        origin: &Origin,
+        asked: &Asked,
+        answer: &Result<Value, Refusal>,
+    ) {
+        let Operation { service, name, action, effect, .. } = *call.operation;
+        let audit = &self.gateway.audit;
+        let is_lookup = action == LOOKUP && answer.is_ok();
+        if is_lookup && !audit.records_lookup(&origin.caller.key_id) {
+            return;
+        }
+        let secrets = self.secrets();
+        let shown = Shown::new(action, &secrets);
+        let is_read_only = effect == Effect::Reads;
+        let judged = origin.judged();
+        let resources = judged.resources.into_iter().filter_map(resource).collect();
+        let record = asked
+            .record(identity(origin), service.name(), name)
+            .asking(shown.parameters(&call.body), is_read_only)
+            .judged(resources, judged.by);
+        let record = match answer {
+            // What was read is no part of it.
+            Ok(_) if is_read_only => record,
+            Ok(answer) => record.answered(shown.elements(answer)),
+            Err(refusal) => record.failed(refusal.code, &shown.text(&refusal.message)),
+        };
+        let has_changed = !is_read_only && answer.is_ok();
+        if origin.caller.bound.is_some() && !has_changed {
+            audit.write_of_user(&origin.caller.key_id, record);
+        } else {
+            audit.write(&record);
+        }
+    }
+
+    /// Records a call that could not be read, or of something that is not offered.
+    pub(super) fn record_unread(&self, name: &str, origin: &Origin, asked: &Asked, why: &Refusal) {
+        let (service, name) = name.rsplit_once('.').unwrap_or(("unknown", name));
+        let record = asked
+            .record(identity(origin), &plain(service), &plain(name))
+            .failed(why.code, &why.message);
+        match &origin.caller.bound {
+            Some(_) => self.gateway.audit.write_of_user(&origin.caller.key_id, record),
+            None => self.gateway.audit.write(&record),
+        }
+    }
+
+    /// Records a call that was not let in.
+    pub(super) fn record_refused(&self, name: &str, asked: &Asked, why: &Refusal) {
+        let (service, name) = name.rsplit_once('.').unwrap_or(("unknown", name));
+        let record = asked.record(Identity::unknown(), &plain(service), &plain(name));
+        self.gateway.audit.write_refused(record.failed(why.code, &why.message));
+    }
+}
+
+/// A resource by its ARN; none for what is no single thing.
+fn resource(arn: String) -> Option<AuditResource> {
+    let mut parts = arn.splitn(6, ':').skip(2);
+    let (service, rest) = (parts.next()?, parts.nth(2)?);
+    let kind = rest.split_once('/').map_or(rest, |(kind, _)| kind);
+    let kind = match (service, kind) {
+        ("codebuild", "build") => "AWS::CodeBuild::Build",
+        ("codebuild", "project") => "AWS::CodeBuild::Project",
+        ("ecs", "task") => "AWS::ECS::Task",
+        ("ecs", "cluster") => "AWS::ECS::Cluster",
+        ("ssm", "session") => "AWS::SSM::Session",
+        ("ssm", "document") => "AWS::SSM::Document",
+        ("ssm", "managed-instance") => "AWS::SSM::ManagedInstance",
+        ("iam", "user") => "AWS::IAM::User",
+        ("iam", "group") => "AWS::IAM::Group",
+        ("logs", _) => "AWS::Logs::LogGroup",
+        _ => return None,
+    };
+    Some(AuditResource { arn, r#type: kind })
+}

@@ -1,0 +1,198 @@
+//! What was done through the endpoint and in its sessions, one record a line, in CloudTrail's form.
+//!
+//! Records of calls come from `aws`, those of sessions from `facts`. No line holds a token, a secret key, or anything that
+//! was typed or shown in a session. A stranger can cause any number of refusals, so refusals go to a second file at a
+//! limited rate and push nothing out of the first. So do calls of users that change nothing: each key has its own rate.
+
+mod backwards;
+mod lookup;
+mod record;
+mod segments;
+
+pub use lookup::{Attribute, Lookup, LookupError, MAX_FOUND, resource_name};
+pub(super) use record::Details;
+pub use record::{HIDDEN, Identity, Record, Resource, Source};
+
+use lookup::Found;
+use runner_folder::state::Home;
+use runner_host::clock;
+use segments::Segments;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Lines of strangers that are written at once, and how long until there is room for one more.
+const STRANGERS: Limit = Limit { burst: 100, pause: Duration::from_secs(1) };
+/// The same for each key of a user, for calls that change nothing.
+const USERS: Limit = Limit { burst: 1000, pause: Duration::from_millis(50) };
+/// Keys of users whose rates are remembered: those that were heard last. A key without a rate has a full one.
+const MOST_KEYS: usize = 1000;
+
+/// The records in the state folder, for the owner alone: `audit.jsonl`, and `refused.jsonl`.
+#[derive(Debug)]
+pub struct Audit {
+    done: Segments,
+    refused: Segments,
+    strangers: Mutex<Rate>,
+    users: Mutex<BTreeMap<String, Rate>>,
+    /// When each key's last lookup was recorded.
+    lookups: Mutex<BTreeMap<String, Duration>>,
+}
+
+impl Audit {
+    /// The one of a state folder. Nothing is opened before the first line.
+    pub fn of(home: &Home) -> Self {
+        Audit {
+            done: Segments::done(home.root()),
+            refused: Segments::refused(home.root()),
+            strangers: Mutex::new(Rate::full(STRANGERS, clock::boot())),
+            users: Mutex::default(),
+            lookups: Mutex::default(),
+        }
+    }
+
+    /// Writes what happened. A line that cannot be written is said where this program talks about itself: a full disk
+    /// does not lock the owner out of their builds.
+    pub fn write(&self, record: &Record) {
+        written(&self.done, record);
+    }
+
+    /// Writes a call of a user that has changed nothing, unless there were too many with this key.
+    pub fn write_of_user(&self, key: &str, mut record: Record) {
+        let now = clock::boot();
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= MOST_KEYS && !users.contains_key(key) {
+            users.retain(|_, rate| !rate.is_full(now));
+        }
+        let rate = users.entry(key.to_owned()).or_insert_with(|| Rate::full(USERS, now));
+        let Some(left_out) = rate.take(now) else { return };
+        drop(users);
+        record.left_out(left_out);
+        written(&self.done, &record);
+    }
+
+    /// Writes a refusal of a caller who has not shown who they are, unless there were too many.
+    pub fn write_refused(&self, mut record: Record) {
+        let mut rate = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left_out) = rate.take(clock::boot()) else { return };
+        drop(rate);
+        record.left_out(left_out);
+        written(&self.refused, &record);
+    }
+
+    /// Sees to it that the next line can be written.
+    ///
+    /// # Errors
+    /// There is no room for it, or the file cannot be opened.
+    pub fn reserve(&self) -> io::Result<()> {
+        self.done.reserve()
+    }
+
+    /// Whether a lookup with this key is recorded: one a minute. Whoever follows the audit would fill it otherwise.
+    pub fn records_lookup(&self, key: &str) -> bool {
+        let now = clock::boot();
+        let minute = Duration::from_secs(60);
+        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        lookups.retain(|_, last| now.saturating_sub(*last) < minute);
+        if lookups.contains_key(key) {
+            return false;
+        }
+        lookups.insert(key.to_owned(), now);
+        true
+    }
+
+    /// Finds records, the newest first. Reads files: not for a thread that others wait for.
+    ///
+    /// # Errors
+    /// The token is not of this lookup, or a file cannot be read.
+    pub fn lookup(&self, lookup: &Lookup) -> Result<Found, LookupError> {
+        lookup.find(&self.done, &self.refused)
+    }
+}
+
+fn written(segments: &Segments, record: &Record) {
+    if let Err(error) = segments.append(record) {
+        tracing::warn!(%error, path = %segments.path().display(), "cannot write an audit record");
+    }
+}
+
+/// How many at once, and how long until there is room for one more.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    burst: u32,
+    pause: Duration,
+}
+
+/// A token bucket.
+#[derive(Debug)]
+struct Rate {
+    limit: Limit,
+    left: u32,
+    /// The time of the last refill.
+    counted: Duration,
+    left_out: u64,
+}
+
+impl Rate {
+    fn full(limit: Limit, now: Duration) -> Self {
+        Rate { limit, left: limit.burst, counted: now, left_out: 0 }
+    }
+
+    fn refill(&mut self, now: Duration) {
+        let pause = self.limit.pause;
+        let passed = now.saturating_sub(self.counted).as_millis() / pause.as_millis().max(1);
+        let gained = u32::try_from(passed).unwrap_or(u32::MAX);
+        self.left = self.left.saturating_add(gained).min(self.limit.burst);
+        self.counted = self.counted.saturating_add(pause.saturating_mul(gained));
+    }
+
+    fn is_full(&mut self, now: Duration) -> bool {
+        self.refill(now);
+        self.left == self.limit.burst && self.left_out == 0
+    }
+
+    /// Takes one: how many were left out before it; `None` where this one is left out.
+    fn take(&mut self, now: Duration) -> Option<u64> {
+        self.refill(now);
+        if self.left == 0 {
+            self.left_out += 1;
+            return None;
+        }
+        self.left -= 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_a_rate() {
+        let second = Duration::from_secs(1);
+        let mut now = second * 1000;
+        let mut rate = Rate::full(STRANGERS, now);
+        for _ in 0..STRANGERS.burst {
+            assert_eq!(rate.take(now), Some(0));
+        }
+        now += second / 2;
+        assert_eq!([rate.take(now), rate.take(now)], [None, None]);
+        now += second / 2;
+        assert_eq!([rate.take(now), rate.take(now)], [Some(2), None]);
+        now += second * 2;
+        assert_eq!([rate.take(now), rate.take(now), rate.take(now)], [Some(1), Some(0), None]);
+        // The bucket holds no more than that.
+        now += second * 100_000;
+        let written = (0..1000).filter(|_| rate.take(now).is_some()).count();
+        assert_eq!(written, STRANGERS.burst as usize);
+    }
+
+    #[test]
+    fn a_lookup_is_recorded_once_a_minute_for_each_key() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let audit = Audit::of(&Home::at(dir.path().to_path_buf()).expect("a home"));
+        assert!(audit.records_lookup("a") && audit.records_lookup("b"));
+        assert!(!audit.records_lookup("a") && !audit.records_lookup("b"));
+    }
+}

@@ -1,0 +1,248 @@
+//! A file of lines that several processes append to: the current one, and older ones beside it.
+//!
+//! ```text
+//! audit.jsonl     the current one
+//! audit.7.jsonl   the one before it; the highest number is the newest
+//! ```
+//!
+//! Each endpoint of a state folder appends, under a lock of the file itself: whoever has waited for the lock looks whether
+//! the name still leads to that file.
+
+use runner_host::users;
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
+use serde::Serialize;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How long older segments are kept.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Room that is taken ahead for lines that have to be written.
+const RESERVED: u64 = 256 << 10;
+
+/// The lines of one name.
+#[derive(Debug)]
+pub(super) struct Segments {
+    dir: PathBuf,
+    /// What the names begin with.
+    stem: &'static str,
+    path: PathBuf,
+    /// A segment longer than this is put aside.
+    most_bytes: u64,
+    /// Older ones that are kept at most.
+    most_segments: usize,
+}
+
+impl Segments {
+    /// Of what was done: at most a gigabyte.
+    pub(super) fn done(dir: &Path) -> Self {
+        Segments::new(dir, "audit", 16 << 20, 64)
+    }
+
+    /// Of what was refused to strangers.
+    pub(super) fn refused(dir: &Path) -> Self {
+        Segments::new(dir, "refused", 1 << 20, 1)
+    }
+
+    fn new(dir: &Path, stem: &'static str, most_bytes: u64, most_segments: usize) -> Self {
+        let path = dir.join(format!("{stem}.jsonl"));
+        Segments { dir: dir.to_path_buf(), stem, path, most_bytes, most_segments }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a line.
+    pub(super) fn append(&self, record: &impl Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_vec(record)?;
+        text.push(b'\n');
+        let (mut file, length) = self.open()?;
+        if length > 0 {
+            let mut last = [0];
+            file.read_exact_at(&mut last, length - 1)?;
+            if last != *b"\n" {
+                // A writer was killed in the middle of a line. This one begins behind it.
+                text.insert(0, b'\n');
+            }
+        }
+        file.write_all(&text)
+    }
+
+    /// Takes the room for a line ahead.
+    pub(super) fn reserve(&self) -> io::Result<()> {
+        let (file, length) = self.open()?;
+        match fallocate(&file, FallocateFlags::KEEP_SIZE, length, RESERVED) {
+            // A file system without this can still be written to.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    /// The current segment, locked, and its length.
+    fn open(&self) -> io::Result<(File, u64)> {
+        loop {
+            let file = self.opened()?;
+            flock(&file, FlockOperation::LockExclusive)?;
+            let held = file.metadata()?;
+            let place = |data: &fs::Metadata| (data.dev(), data.ino());
+            match fs::symlink_metadata(&self.path) {
+                Ok(named) if place(&named) == place(&held) => {}
+                // Another process has put it aside meanwhile.
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            }
+            if held.len() == 0 {
+                users::give(&self.path)?;
+            } else if held.len() > self.most_bytes {
+                self.put_aside()?;
+                continue;
+            }
+            return Ok((file, held.len()));
+        }
+    }
+
+    fn opened(&self) -> io::Result<File> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = i32::try_from(flags.bits()).unwrap_or_default();
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
+        let file = options.open(&self.path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        Ok(file)
+    }
+
+    /// Gives the current segment, which the caller has locked, the next number, and removes what is too old.
+    fn put_aside(&self) -> io::Result<()> {
+        let mut older = self.older()?;
+        let next = older.first().map_or(1, |(number, _)| number + 1);
+        let aside = self.numbered(next);
+        fs::rename(&self.path, &aside)?;
+        older.insert(0, (next, aside));
+        let now = SystemTime::now();
+        for (index, (_, path)) in older.iter().enumerate() {
+            let is_old = fs::symlink_metadata(path)
+                .and_then(|data| data.modified())
+                .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > KEPT));
+            if is_old || index >= self.most_segments {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn numbered(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{}.{number}.jsonl", self.stem))
+    }
+
+    /// Older segments, the newest first.
+    fn older(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut older = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(self.stem)?.strip_prefix('.'))
+                .and_then(|rest| rest.strip_suffix(".jsonl")?.parse().ok());
+            if let Some(number) = number {
+                older.push((number, self.numbered(number)));
+            }
+        }
+        older.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        Ok(older)
+    }
+
+    /// All segments there are, the newest first.
+    pub(super) fn all(&self) -> io::Result<Vec<PathBuf>> {
+        let older = self.older()?.into_iter().map(|(_, path)| path);
+        Ok(std::iter::once(self.path.clone()).chain(older).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(dir: &Path, most_bytes: u64, most_segments: usize) -> Segments {
+        Segments::new(dir, "audit", most_bytes, most_segments)
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn segments_are_put_aside_and_removed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let segments = segments(dir.path(), 20, 2);
+        for number in 0..9 {
+            segments.append(&format!("line {number:010}")).expect("written");
+        }
+        // Two lines are longer than a segment may be.
+        assert_eq!(names(dir.path()), ["audit.3.jsonl", "audit.4.jsonl", "audit.jsonl"]);
+        let text: String = segments
+            .all()
+            .expect("a list")
+            .iter()
+            .map(|path| fs::read_to_string(path).expect("a file"))
+            .collect();
+        let wanted = [8, 6, 7, 4, 5].map(|number| format!("\"line {number:010}\"\n"));
+        assert_eq!(text, wanted.concat());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_spoils_no_other() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let segments = segments(dir.path(), 1000, 2);
+        fs::write(segments.path(), "{\"half").expect("written");
+        segments.append(&1).expect("written");
+        segments.reserve().expect("room");
+        segments.append(&2).expect("written");
+        assert_eq!(fs::read_to_string(segments.path()).expect("a file"), "{\"half\n1\n2\n");
+    }
+
+    #[test]
+    fn processes_that_write_at_once_lose_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = dir.path();
+                scope.spawn(move || {
+                    // A lock of its own each, as processes have.
+                    let segments = segments(path, 300, 1000);
+                    for line in 0..50 {
+                        segments.append(&(writer, line)).expect("written");
+                    }
+                });
+            }
+        });
+        let all = segments(dir.path(), 300, 1000).all().expect("a list");
+        let texts = all.iter().map(|path| fs::read_to_string(path).expect("a file"));
+        let mut lines: Vec<String> =
+            texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        lines.sort();
+        lines.dedup();
+        assert_eq!(lines.len(), 200);
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_not_written_to() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let segments = segments(dir.path(), 1000, 2);
+        std::os::unix::fs::symlink(dir.path().join("else"), segments.path()).expect("a link");
+        assert!(segments.append(&1).is_err());
+        fs::remove_file(segments.path()).expect("removed");
+        fs::create_dir(segments.path()).expect("a folder");
+        assert!(segments.append(&1).is_err() && segments.reserve().is_err());
+    }
+}
