@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 cases! {
     [Containers, Image("busybox"), Python] => a_build_is_denied_under_all_its_names;
     [Python] => users_do_what_their_policies_say;
+    [Python] => users_are_made_by_the_cli;
     [] => files_of_users_that_are_wrong;
 }
 
@@ -177,6 +178,62 @@ fn users_do_what_their_policies_say() {
     let said = server.stderr.text();
     assert_eq!(said.matches("Effect is Allow or Deny, not `Perhaps`").count(), 4, "{said}");
     assert!(said.contains("the users stay as they were") && said.contains("iam.json:1:"), "{said}");
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+/// The owner makes a user, who may do what their group may, until the key is taken back.
+fn users_are_made_by_the_cli() {
+    let bed = Bed::new();
+    let (endpoint, server) = Endpoint::serve(&bed, &[]);
+    let ask = |arguments: &[&str]| endpoint.ask(&bed, &[&["iam"], arguments].concat());
+    assert!(ask(&["get-user"])["User"]["Arn"].as_str().unwrap().contains(":user/"));
+    let made = ask(&["create-user", "--user-name", "ann", "--tags", "Key=team,Value=web"]);
+    assert_eq!(made["User"]["Tags"], json!([{"Key": "team", "Value": "web"}]));
+    let key = ask(&["create-access-key", "--user-name", "ann"])["AccessKey"].clone();
+    let policy = json!({"Version": "2012-10-17", "Statement": {
+        "Effect": "Allow", "Action": ["codebuild:ListBuilds", "iam:ListAccessKeys"], "Resource": "*",
+        "Condition": {"StringEquals": {"aws:PrincipalTag/team": "web"}},
+    }});
+    let id = key["AccessKeyId"].as_str().unwrap();
+    let user = format!("{}:{}", &id[4..], key["SecretAccessKey"].as_str().unwrap());
+    let owner = |bed: &Bed, calls: &Value| {
+        let text = fs::read_to_string(bed.home().join("aws-credentials")).unwrap();
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_start_matches([' ', '=']).to_owned()
+        };
+        let owner = format!("{}:{}", &value("aws_access_key_id")[4..], value("aws_secret_access_key"));
+        let calls = calls.as_array().unwrap().iter().map(|one| json!([owner, "iam", one[0], one[1]]));
+        call(bed, &endpoint, &calls.collect())
+    };
+    let answers = owner(&bed, &json!([
+        ["create_group", {"GroupName": "dev"}],
+        ["put_group_policy",
+            {"GroupName": "dev", "PolicyName": "builds", "PolicyDocument": policy.to_string()}],
+        ["get_group_policy", {"GroupName": "dev", "PolicyName": "builds"}],
+        ["add_user_to_group", {"GroupName": "dev", "UserName": "ann"}],
+        ["get_group", {"GroupName": "dev"}],
+        ["delete_user", {"UserName": "ann"}],
+        ["put_user_policy", {"UserName": "ann", "PolicyName": "x", "PolicyDocument": "{}"}],
+        ["create_user", {"UserName": "ann-bob"}],
+        ["create_role", {"RoleName": "x", "AssumeRolePolicyDocument": "{}"}],
+    ]));
+    assert_eq!(answers[2]["PolicyDocument"], policy, "{}", answers[2]);
+    assert_eq!(answers[4]["Users"][0]["UserName"], "ann");
+    let codes: Vec<&Value> = answers[5..].iter().map(|answer| &answer["Code"]).collect();
+    assert_eq!(codes, ["DeleteConflict", "MalformedPolicyDocument", "InvalidInput", "InvalidAction"]);
+    let both = json!([[user, "codebuild", "list_builds", {}], [user, "iam", "list_access_keys", {}]]);
+    let answers = call(&bed, &endpoint, &both);
+    assert_eq!(answers[0], json!({"ids": []}));
+    assert_eq!(answers[1]["AccessKeyMetadata"][0]["AccessKeyId"], id, "{}", answers[1]);
+    owner(&bed, &json!([
+        ["update_access_key", {"UserName": "ann", "AccessKeyId": id, "Status": "Inactive"}],
+    ]));
+    assert_eq!(call(&bed, &endpoint, &both)[0]["Code"], "UnrecognizedClientException");
+    // The secret was shown once: neither a list nor the audit has it.
+    let audit = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();
+    assert!(!audit.contains(key["SecretAccessKey"].as_str().unwrap()));
     server.signal(Signal::SIGTERM);
     server.ends(0);
 }

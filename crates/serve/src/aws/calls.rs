@@ -5,6 +5,7 @@
 use super::audit::Asked;
 use super::call::{self, Protocol, Refusal};
 use super::endpoint::{Endpoint, MAX_BODY, Origin};
+use super::iam;
 use super::others;
 use super::sigv4::AuthError;
 use crate::http::{Answer, Answering, Site, Visit, plain, read_body};
@@ -52,13 +53,14 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) 
     let _kept = visit.guest.keep();
     let facts = endpoint.facts(&caller, &parts, visit.ends);
     let origin = Origin::new(caller, visit.host.clone(), facts);
-    let call = match call::read(&parts, protocol, &body) {
+    let mut call = match call::read(&parts, protocol, &body) {
         Ok(call) => call,
         Err(refusal) => {
             endpoint.record_unread(named(&parts), &origin, &asked, &refusal);
             return call::write(protocol, None, &Err(refusal), &asked.request_id);
         }
     };
+    iam::named(&mut call, &origin);
     let answer = match endpoint.accountable(&call, &origin) {
         Ok(()) => (call.operation.perform)(&call, &origin, endpoint).await,
         Err(refusal) => Err(refusal),

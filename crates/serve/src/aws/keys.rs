@@ -17,6 +17,14 @@ pub const PROFILE: &str = "runner";
 /// What AWS's access key ids are made of.
 const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
+/// A new access key: its id and its secret.
+pub(super) fn new_pair() -> io::Result<(String, String)> {
+    let letter = |byte: &u8| char::from(LETTERS[usize::from(byte & 31)]);
+    let id: String = random::<16>()?.iter().map(letter).collect();
+    let secret: String = random::<20>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((format!("AKIA{id}"), secret))
+}
+
 /// An access key and its secret.
 #[derive(Clone)]
 pub struct KeyPair {
@@ -76,12 +84,8 @@ impl KeyPair {
     }
 
     fn make(path: &Path) -> io::Result<Self> {
-        let id: String = random::<16>()?
-            .iter()
-            .map(|byte| char::from(LETTERS[usize::from(byte & 31)]))
-            .collect();
-        let secret: String = random::<20>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-        let pair = KeyPair { id: format!("AKIA{id}"), secret, path: path.to_path_buf() };
+        let (id, secret) = new_pair()?;
+        let pair = KeyPair { id, secret, path: path.to_path_buf() };
         let keys =
             format!("aws_access_key_id = {}\naws_secret_access_key = {}\n", pair.id, pair.secret);
         let text = format!(

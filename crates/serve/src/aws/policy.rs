@@ -32,10 +32,19 @@ pub(super) struct Bound {
 
 /// The id of a user: the same for one name, always.
 pub(super) fn user_id(name: &str) -> String {
+    format!("AIDA{}", letters_of(&format!("a user of runner: {name}")))
+}
+
+/// The id of a group, likewise.
+pub(super) fn group_id(name: &str) -> String {
+    format!("AGPA{}", letters_of(&format!("a group of runner: {name}")))
+}
+
+/// What ids of IAM are made of, after their kind.
+fn letters_of(text: &str) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let digest = Sha256::digest(format!("a user of runner: {name}"));
-    let letters = digest.iter().take(17).map(|byte| char::from(LETTERS[usize::from(byte & 31)]));
-    format!("AIDA{}", letters.collect::<String>())
+    let digest = Sha256::digest(text);
+    digest.iter().take(17).map(|byte| char::from(LETTERS[usize::from(byte & 31)])).collect()
 }
 
 /// Condition keys of one operation as IAM names them, and their values.

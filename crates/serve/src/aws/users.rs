@@ -1,13 +1,16 @@
 //! The users of an endpoint: the file that names them, which is read again when it has changed.
 //!
 //! `$RUNNER_HOME/iam.json`, where there is one, or the file that `--iam` names. What is wrong with it is said, all of
-//! it, and what it said before stays in force.
+//! it, and what it said before stays in force. IAM's operations change the first; the second is only read.
 
+use super::call::Refusal;
+use super::iam::Document;
 use runner_core::iam::{Directory, Problem};
 use runner_folder::state::Home;
 use runner_host::stdio::say;
-use runner_host::users::{caller, with_tilde};
-use rustix::fs::OFlags;
+use runner_host::private::write_durably;
+use runner_host::users::{caller, give, with_tilde};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -129,6 +132,66 @@ impl Users {
         Arc::clone(&known.directory)
     }
 
+    /// The file as it stands, to be looked at.
+    pub(super) fn document(&self) -> Result<Document, Refusal> {
+        let broken = |error: String| Refusal::new("ServiceFailure", error).with_status(500);
+        let text = match self.opened().map_err(|error| broken(error.to_string()))? {
+            Some((_, text)) => text,
+            None => r#"{"users": []}"#.to_owned(),
+        };
+        self.parsed(&text).map_err(|error| broken(error.to_string()))?;
+        Document::read(&text).map_err(|error| broken(error.to_string()))
+    }
+
+    /// Changes the file in the state folder, which is made where it is missing. What would be wrong is refused, and
+    /// nothing is changed.
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Document) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let path = with_tilde(&self.path);
+        if self.is_named {
+            let text = format!("the users of this endpoint stand in {path}, which --iam has named: change that file");
+            return Err(Refusal::new("UnmodifiableEntity", text));
+        }
+        let failed = |error: io::Error| {
+            let text = format!("cannot change {path}: {error}");
+            Refusal::new("ServiceFailure", text).with_status(500)
+        };
+        // One change at a time, in whatever process.
+        let _changing = self.locked().map_err(failed)?;
+        let mut document = self.document()?;
+        let done = change(&mut document)?;
+        let text = document.text();
+        if text.len() as u64 > MAX_BYTES {
+            let text = format!("{path} would be longer than 1 MiB");
+            return Err(Refusal::new("LimitExceeded", text).with_status(409));
+        }
+        self.parsed(&text).map_err(|error| match error.why {
+            Why::Wrong(problems) => {
+                let texts = problems.iter().map(|problem| problem.text.as_str());
+                Refusal::new("InvalidInput", texts.collect::<Vec<_>>().join("; "))
+            }
+            _ => Refusal::new("InvalidInput", error.to_string()),
+        })?;
+        write_durably(&self.path, text.as_bytes()).map_err(failed)?;
+        give(&self.path).map_err(failed)?;
+        // Its stamp may be the one it had.
+        self.lock().from = None;
+        Ok(done)
+    }
+
+    fn locked(&self) -> io::Result<File> {
+        let path = self.path.with_extension("lock");
+        let flags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(false).mode(0o600).custom_flags(flags);
+        let file = options.open(&path)?;
+        give(&path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    }
+
     fn stamp(&self) -> io::Result<Stamp> {
         match std::fs::metadata(&self.path) {
             Ok(metadata) => Ok(stamp(&metadata)),
@@ -138,26 +201,41 @@ impl Users {
     }
 
     fn read(&self) -> Result<(Directory, Option<Stamp>), UsersError> {
-        let failed = |why| UsersError { path: self.path.clone(), why };
-        let unreadable = |error| failed(Why::Unreadable(error));
+        let Some((metadata, text)) = self.opened()? else {
+            return Ok((Directory::default(), Some(Stamp::Missing)));
+        };
+        let directory = self.parsed(&text)?;
+        let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let is_settled = age.is_some_and(|age| age > SETTLED);
+        Ok((directory, is_settled.then(|| stamp(&metadata))))
+    }
+
+    /// The file and its text; `None` where there is none and none has to be.
+    fn opened(&self) -> Result<Option<(Metadata, String)>, UsersError> {
+        let unreadable = |error| self.failed(Why::Unreadable(error));
         // Nothing waits for whoever is at the other end of a FIFO.
         let flags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).bits().cast_signed();
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_named => {
-                return Ok((Directory::default(), Some(Stamp::Missing)));
+                return Ok(None);
             }
             Err(error) => return Err(unreadable(error)),
         };
         let metadata = file.metadata().map_err(unreadable)?;
-        safe(&metadata).map_err(|why| failed(Why::Unsafe(why)))?;
+        safe(&metadata).map_err(|why| self.failed(Why::Unsafe(why)))?;
         let text = text(&file).map_err(unreadable)?;
+        Ok(Some((metadata, text)))
+    }
+
+    fn parsed(&self, text: &str) -> Result<Directory, UsersError> {
         let (name, plain) = owner();
-        let directory = Directory::parse(&text, &[&name, &plain, ECS_SESSIONS])
-            .map_err(|problems| failed(Why::Wrong(problems)))?;
-        let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-        let is_settled = age.is_some_and(|age| age > SETTLED);
-        Ok((directory, is_settled.then(|| stamp(&metadata))))
+        Directory::parse(text, &[&name, &plain, ECS_SESSIONS])
+            .map_err(|problems| self.failed(Why::Wrong(problems)))
+    }
+
+    fn failed(&self, why: Why) -> UsersError {
+        UsersError { path: self.path.clone(), why }
     }
 }
 
@@ -237,6 +315,47 @@ mod tests {
         let named = Users::open(&home, Some(&path)).expect("a file");
         std::fs::remove_file(&path).expect("removed");
         assert_eq!(names(&named), ["eve"]);
+    }
+
+    #[test]
+    fn changes_keep_the_rest_and_make_nothing_wrong() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
+        let path = dir.path().join("iam.json");
+        let users = Users::open(&home, None).expect("none");
+        let add = |users: &Users, name: &str| {
+            users.change(|document| document.add("users", name).map(|_| ()))
+        };
+        add(&users, "ann").expect("added");
+        assert_eq!(names(&users), ["ann"]);
+        assert_eq!(std::fs::metadata(&path).expect("a file").mode() & 0o777, 0o600);
+        // Names that the file may not have.
+        let before = std::fs::read_to_string(&path).expect("a file");
+        for (name, code) in
+            [("Ann", "EntityAlreadyExists"), ("ann-b", "InvalidInput"), ("a/b", "InvalidInput")]
+        {
+            assert_eq!(add(&users, name).expect_err(name).code, code, "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(&path).expect("a file"), before);
+        // At once, from several endpoints.
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let home = home.clone();
+                scope.spawn(move || {
+                    let users = Users::open(&home, None).expect("users");
+                    for user in 0..5 {
+                        add(&users, &format!("u{number}x{user}")).expect("added");
+                    }
+                });
+            }
+        });
+        assert_eq!(names(&users).len(), 21);
+        // One that is wrong is not changed, and one that was named is somebody else's.
+        std::fs::write(&path, "{").expect("written");
+        assert_eq!(add(&users, "eve").expect_err("wrong").code, "ServiceFailure");
+        write(&path, "eve", 0o600);
+        let named = Users::open(&home, Some(&path)).expect("a file");
+        assert_eq!(add(&named, "bob").expect_err("named").code, "UnmodifiableEntity");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The table itself.
 
 use super::{Effect, Operation, Perform, Service, perform};
+use crate::aws::iam::Of;
 use crate::aws::{cloudtrail, codebuild, ecs, iam, ssm, sts};
 
 /// One that changes nothing.
@@ -114,5 +115,31 @@ pub(in crate::aws) const OPERATIONS: &[Operation] = &[
     reads(Service::Sts, "sts:GetCallerIdentity", perform::<sts::GetCallerIdentity>),
     reads(Service::Iam, "iam:SimulatePrincipalPolicy", perform::<iam::SimulatePrincipalPolicy>),
     reads(Service::Iam, "iam:SimulateCustomPolicy", perform::<iam::SimulateCustomPolicy>),
+    changes(Service::Iam, "iam:CreateUser", perform::<Of<iam::CreateUser>>),
+    reads(Service::Iam, "iam:GetUser", perform::<Of<iam::GetUser>>),
+    reads(Service::Iam, "iam:ListUsers", perform::<Of<iam::ListUsers>>),
+    changes(Service::Iam, "iam:DeleteUser", perform::<Of<iam::DeleteUser>>),
+    changes(Service::Iam, "iam:TagUser", perform::<Of<iam::TagUser>>),
+    changes(Service::Iam, "iam:UntagUser", perform::<Of<iam::UntagUser>>),
+    reads(Service::Iam, "iam:ListUserTags", perform::<Of<iam::ListUserTags>>),
+    changes(Service::Iam, "iam:CreateAccessKey", perform::<Of<iam::CreateAccessKey>>),
+    reads(Service::Iam, "iam:ListAccessKeys", perform::<Of<iam::ListAccessKeys>>),
+    changes(Service::Iam, "iam:UpdateAccessKey", perform::<Of<iam::UpdateAccessKey>>),
+    changes(Service::Iam, "iam:DeleteAccessKey", perform::<Of<iam::DeleteAccessKey>>),
+    changes(Service::Iam, "iam:PutUserPolicy", perform::<Of<iam::PutUserPolicy>>),
+    reads(Service::Iam, "iam:GetUserPolicy", perform::<Of<iam::GetUserPolicy>>),
+    reads(Service::Iam, "iam:ListUserPolicies", perform::<Of<iam::ListUserPolicies>>),
+    changes(Service::Iam, "iam:DeleteUserPolicy", perform::<Of<iam::DeleteUserPolicy>>),
+    changes(Service::Iam, "iam:CreateGroup", perform::<Of<iam::CreateGroup>>),
+    reads(Service::Iam, "iam:GetGroup", perform::<Of<iam::GetGroup>>),
+    reads(Service::Iam, "iam:ListGroups", perform::<Of<iam::ListGroups>>),
+    changes(Service::Iam, "iam:DeleteGroup", perform::<Of<iam::DeleteGroup>>),
+    changes(Service::Iam, "iam:AddUserToGroup", perform::<Of<iam::AddUserToGroup>>),
+    changes(Service::Iam, "iam:RemoveUserFromGroup", perform::<Of<iam::RemoveUserFromGroup>>),
+    reads(Service::Iam, "iam:ListGroupsForUser", perform::<Of<iam::ListGroupsForUser>>),
+    changes(Service::Iam, "iam:PutGroupPolicy", perform::<Of<iam::PutGroupPolicy>>),
+    reads(Service::Iam, "iam:GetGroupPolicy", perform::<Of<iam::GetGroupPolicy>>),
+    reads(Service::Iam, "iam:ListGroupPolicies", perform::<Of<iam::ListGroupPolicies>>),
+    changes(Service::Iam, "iam:DeleteGroupPolicy", perform::<Of<iam::DeleteGroupPolicy>>),
     reads(Service::CloudTrail, "cloudtrail:LookupEvents", perform::<cloudtrail::LookupEvents>),
 ];

@@ -94,9 +94,57 @@ fn samples(session: &str) -> Vec<Sample> {
                 .to_owned(),
             ..sample("SimulateCustomPolicy", &json!({}), "<EvalDecision>implicitDeny<", &["*"])
         },
+    ])
+    .chain(of_users())
+    .chain(vec![
         sample("LookupEvents", &json!({"MaxResults": 1}), r#"{"Events":[{"#, &["*"]),
     ])
     .collect()
+}
+
+/// Those of users and groups, as they follow upon another.
+fn of_users() -> Vec<Sample> {
+    let user = |name: &str| format!("arn:aws:iam::000000000000:user/{name}");
+    let (ann, bob) = (&user("ann"), &user("bob"));
+    let (dev, ops) =
+        ("arn:aws:iam::000000000000:group/dev", "arn:aws:iam::000000000000:group/ops");
+    let policy = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%7B%22Effect%22%3A%22Allow%22%2C\
+                  %22Action%22%3A%22a%3Ab%22%2C%22Resource%22%3A%22%2A%22%7D%7D";
+    let put = format!("UserName=ann&PolicyName=p&PolicyDocument={policy}");
+    let put_in_group = format!("GroupName=dev&PolicyName=p&PolicyDocument={policy}");
+    let rows: [(&'static str, &str, &'static str, &str); 26] = [
+        ("CreateUser", "UserName=ann", "<UserId>AIDA", ann),
+        ("GetUser", "UserName=ann", "<UserName>ann<", ann),
+        ("ListUsers", "", "<Users><member>", "*"),
+        ("DeleteUser", "UserName=bob", "no user with the name bob", bob),
+        ("TagUser", "UserName=ann&Tags.member.1.Key=a&Tags.member.1.Value=b", "<TagUserResult>", ann),
+        ("UntagUser", "UserName=ann&TagKeys.member.1=x", "<UntagUserResult>", ann),
+        ("ListUserTags", "UserName=ann", "<Key>a</Key><Value>b<", ann),
+        ("CreateAccessKey", "UserName=ann", "<SecretAccessKey>", ann),
+        ("ListAccessKeys", "UserName=ann", "<AccessKeyMetadata><member>", ann),
+        ("UpdateAccessKey", "UserName=ann&AccessKeyId=x&Status=Inactive", "no access key with the id x", ann),
+        ("DeleteAccessKey", "UserName=ann&AccessKeyId=x", "no access key with the id x", ann),
+        ("PutUserPolicy", &put, "<PutUserPolicyResult>", ann),
+        ("GetUserPolicy", "UserName=ann&PolicyName=p", "<PolicyDocument>%7B%22", ann),
+        ("ListUserPolicies", "UserName=ann", "<member>p<", ann),
+        ("DeleteUserPolicy", "UserName=ann&PolicyName=p", "<DeleteUserPolicyResult>", ann),
+        ("CreateGroup", "GroupName=dev", "<GroupId>AGPA", dev),
+        ("GetGroup", "GroupName=dev", "<GroupName>dev<", dev),
+        ("ListGroups", "", "<Groups><member>", "*"),
+        ("DeleteGroup", "GroupName=ops", "no group with the name ops", ops),
+        ("AddUserToGroup", "GroupName=dev&UserName=ann", "<AddUserToGroupResult>", dev),
+        ("RemoveUserFromGroup", "GroupName=dev&UserName=ann", "<RemoveUserFromGroupResult>", dev),
+        ("ListGroupsForUser", "UserName=ann", "<Groups></Groups>", ann),
+        ("PutGroupPolicy", &put_in_group, "<PutGroupPolicyResult>", dev),
+        ("GetGroupPolicy", "GroupName=dev&PolicyName=p", "<PolicyDocument>%7B%22", dev),
+        ("ListGroupPolicies", "GroupName=dev", "<member>p<", dev),
+        ("DeleteGroupPolicy", "GroupName=dev&PolicyName=p", "<DeleteGroupPolicyResult>", dev),
+    ];
+    let of = |(name, fields, sign, judged): (&'static str, &str, &'static str, &str)| Sample {
+        body: format!("Action={name}&Version=2010-05-08&{fields}"),
+        ..sample(name, &json!({}), sign, &[judged])
+    };
+    rows.into_iter().map(of).collect()
 }
 
 /// A project as it is made.
@@ -477,8 +525,8 @@ fn what_is_offered_in_words() {
         "BatchGetBuilds, ListBuilds, StopBuild, CreateProject, ",
         "BatchGetFleets of CodeBuild; StartSession, ResumeSession, TerminateSession, DescribeSessions, \
          GetConnectionStatus of SSM; ExecuteCommand, DescribeTasks, ListTasks, DescribeClusters, \
-         ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy of IAM; \
-         LookupEvents of CloudTrail",
+         ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy, \
+         CreateUser, GetUser, ","DeleteGroupPolicy of IAM; LookupEvents of CloudTrail",
     ] {
         assert!(told.contains(part), "{told}");
     }

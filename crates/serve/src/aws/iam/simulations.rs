@@ -1,26 +1,17 @@
-//! IAM: what policies would say.
+//! What policies would say.
 
-use super::call::Refusal;
-use super::endpoint::{Endpoint, Origin};
-use super::operations::{Input, Scope};
-use super::resources::Resource;
-use super::simulate::{Simulated, Simulation, Subject, ask};
+use super::administer::{Fields, members};
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::resources::Resource;
+use crate::aws::simulate::{Simulated, Simulation, Subject, ask};
 use runner_core::iam::{Directory, Policy, Problem};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// Most answers of one call.
 const MAX_ANSWERS: usize = 1000;
-
-/// The fields of a call, under the names that lists are flattened to.
-type Fields = BTreeMap<String, String>;
-
-/// The items of a list.
-fn members<'f>(fields: &'f Fields, name: &str) -> Vec<&'f str> {
-    let item = |number: usize| fields.get(&format!("{name}.member.{number}")).map(String::as_str);
-    (1..).map_while(item).collect()
-}
 
 fn invalid(text: impl Into<String>) -> Refusal {
     Refusal::new("InvalidInput", text)

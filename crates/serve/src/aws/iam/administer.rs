@@ -1,0 +1,163 @@
+//! How operations on users and groups are carried out: read from the file of users, or changed in it.
+
+use super::document::Document;
+use crate::aws::call::{Call, Refusal};
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope, Service};
+use crate::aws::resources::Resource;
+use crate::aws::simulate::user_arn;
+use runner_core::arn::ACCOUNT;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+/// The fields of a call, under the names that lists are flattened to.
+pub(super) type Fields = BTreeMap<String, String>;
+
+/// The items of a list.
+pub(super) fn members<'f>(fields: &'f Fields, name: &str) -> Vec<&'f str> {
+    let item = |number: usize| fields.get(&format!("{name}.member.{number}")).map(String::as_str);
+    (1..).map_while(item).collect()
+}
+
+/// Puts the caller's name into a call that may leave out whose user it is about.
+pub(in crate::aws) fn named(call: &mut Call, origin: &Origin) {
+    const OWN: [&str; 5] =
+        ["GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"];
+    let operation = call.operation;
+    let is_own = operation.service == Service::Iam && OWN.contains(&operation.name);
+    if is_own && let Value::Object(fields) = &mut call.body {
+        let name = origin.caller.arn.rsplit('/').next().unwrap_or_default();
+        fields.entry("UserName").or_insert_with(|| json!(name));
+    }
+}
+
+/// What an operation is about.
+pub(super) enum About {
+    All,
+    /// A user, who may be the owner.
+    User(String),
+    Group(String),
+}
+
+/// An operation on users or groups.
+pub(super) trait Administer: Send + Sync {
+    /// Whether it changes the file.
+    const CHANGES: bool = true;
+
+    /// What it is about.
+    fn about(asked: &Asked) -> Result<About, Refusal>;
+
+    /// Does it; what it answers.
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal>;
+}
+
+/// What a call asks for.
+pub(super) struct Asked(Fields);
+
+impl Asked {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn need(&self, name: &str) -> Result<&str, Refusal> {
+        self.get(name).ok_or_else(|| invalid(format!("{name} is missing")))
+    }
+
+    pub(super) fn user(&self) -> Result<&str, Refusal> {
+        self.need("UserName")
+    }
+
+    pub(super) fn group(&self) -> Result<&str, Refusal> {
+        self.need("GroupName")
+    }
+
+    pub(super) fn list(&self, name: &str) -> Vec<&str> {
+        members(&self.0, name)
+    }
+
+    /// Keys and values.
+    pub(super) fn tags(&self) -> Vec<(&str, &str)> {
+        let get = |name: &str| self.0.get(name).map(String::as_str);
+        let tag = |number: usize| {
+            let key = get(&format!("Tags.member.{number}.Key"))?;
+            Some((key, get(&format!("Tags.member.{number}.Value")).unwrap_or_default()))
+        };
+        (1..).map_while(tag).collect()
+    }
+
+    /// Refuses what is not kept.
+    pub(super) fn without(&self, names: &[&str]) -> Result<(), Refusal> {
+        if self.get("Path").is_some_and(|path| path != "/") {
+            return Err(invalid("Path: there is none but `/` here"));
+        }
+        match names.iter().find(|name| self.get(name).is_some()) {
+            Some(name) => Err(invalid(format!("{name}: there is no such thing here"))),
+            None => Ok(()),
+        }
+    }
+
+    /// A page of a list, under a name.
+    pub(super) fn page(&self, name: &str, all: Vec<(String, Value)>) -> Result<Value, Refusal> {
+        let most = match self.get("MaxItems").map(str::parse::<usize>) {
+            None => 100,
+            Some(Ok(most @ 1..=1000)) => most,
+            Some(_) => return Err(invalid("MaxItems is a number from 1 to 1000")),
+        };
+        let start = match self.get("Marker") {
+            None => 0,
+            Some(marker) => {
+                let at = all.iter().position(|(name, _)| name == marker);
+                at.ok_or_else(|| invalid("Marker is none of this list"))? + 1
+            }
+        };
+        let is_last = all.len() - start <= most;
+        let page: Vec<(String, Value)> = all.into_iter().skip(start).take(most).collect();
+        let marker = page.last().map(|(name, _)| name.clone()).filter(|_| !is_last);
+        let values: Vec<Value> = page.into_iter().map(|(_, value)| value).collect();
+        let mut answer = json!({name: values, "IsTruncated": (!is_last).to_string()});
+        if let Some(marker) = marker {
+            answer["Marker"] = json!(marker);
+        }
+        Ok(answer)
+    }
+}
+
+pub(super) fn invalid(text: impl Into<String>) -> Refusal {
+    Refusal::new("InvalidInput", text)
+}
+
+pub(super) fn group_arn(name: &str) -> String {
+    format!("arn:aws:iam::{ACCOUNT}:group/{name}")
+}
+
+/// The input of an operation on users or groups.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::aws) struct Of<A> {
+    fields: Fields,
+    #[serde(skip)]
+    operation: PhantomData<A>,
+}
+
+impl<A: Administer> Input for Of<A> {
+    type Subject = Asked;
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, Asked), Refusal> {
+        let asked = Asked(self.fields.clone());
+        let scope = match A::about(&asked)? {
+            About::All => Scope::all(),
+            About::User(name) => Scope::of([Resource::named(user_arn(&name))]),
+            About::Group(name) => Scope::of([Resource::named(group_arn(&name))]),
+        };
+        Ok((scope, asked))
+    }
+
+    async fn answer(self, asked: Asked, _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        match A::CHANGES {
+            true => endpoint.users.change(|document| A::perform(&asked, document)),
+            false => A::perform(&asked, &mut endpoint.users.document()?),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The file of users as it is changed: JSON, whose members this version may not know all of.
+
+use super::administer::invalid;
+use crate::aws::call::Refusal;
+use serde_json::{Map, Value, json};
+
+type Members = Map<String, Value>;
+
+/// The whole file.
+#[derive(Debug)]
+pub(in crate::aws) struct Document(Value);
+
+pub(super) fn no_such(what: &str) -> Refusal {
+    Refusal::new("NoSuchEntity", format!("there is no {what}")).with_status(404)
+}
+
+pub(super) fn conflict(code: &'static str, text: String) -> Refusal {
+    Refusal::new(code, text).with_status(409)
+}
+
+impl Document {
+    /// Of a text that has been found right.
+    ///
+    /// # Errors
+    /// It is no JSON.
+    pub(in crate::aws) fn read(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).map(Document)
+    }
+
+    pub(in crate::aws) fn text(&self) -> String {
+        let mut text = format!("{:#}", self.0);
+        text.push('\n');
+        text
+    }
+
+    fn all(&self, list: &str) -> impl Iterator<Item = &Members> {
+        self.0[list].as_array().into_iter().flatten().filter_map(Value::as_object)
+    }
+
+    fn one_mut(&mut self, list: &str, name: &str) -> Option<&mut Members> {
+        let all = self.0.get_mut(list)?.as_array_mut()?;
+        all.iter_mut().filter_map(Value::as_object_mut).find(|one| one["name"] == *name)
+    }
+
+    pub(super) fn users(&self) -> impl Iterator<Item = &Members> {
+        self.all("users")
+    }
+
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Members> {
+        self.all("groups")
+    }
+
+    pub(super) fn user(&mut self, name: &str) -> Result<&mut Members, Refusal> {
+        self.one_mut("users", name).ok_or_else(|| no_such(&format!("user with the name {name}")))
+    }
+
+    pub(super) fn group(&mut self, name: &str) -> Result<&mut Members, Refusal> {
+        self.one_mut("groups", name).ok_or_else(|| no_such(&format!("group with the name {name}")))
+    }
+
+    /// Adds one to a list. Whether its name may be is for those who read the file.
+    pub(super) fn add(&mut self, list: &str, name: &str) -> Result<&mut Members, Refusal> {
+        let fold = |one: &Members| one["name"].as_str().map(str::to_ascii_lowercase);
+        if self.all(list).any(|one| fold(one).as_deref() == Some(&name.to_ascii_lowercase())) {
+            let text = format!("{name} is there already");
+            return Err(conflict("EntityAlreadyExists", text));
+        }
+        let broken = || invalid("the file of users has another shape");
+        let file = self.0.as_object_mut().ok_or_else(broken)?;
+        let all = file.entry(list).or_insert_with(|| json!([])).as_array_mut().ok_or_else(broken)?;
+        all.push(json!({"name": name}));
+        all.last_mut().and_then(Value::as_object_mut).ok_or_else(broken)
+    }
+
+    pub(super) fn remove(&mut self, list: &str, name: &str) {
+        if let Some(all) = self.0.get_mut(list).and_then(Value::as_array_mut) {
+            all.retain(|one| one["name"] != *name);
+        }
+    }
+}
+
+/// The names in a member that is a list of texts.
+pub(super) fn texts<'m>(members: &'m Members, name: &str) -> Vec<&'m str> {
+    let list = members.get(name).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// The names in a member that is a map.
+pub(super) fn names(members: &Members, name: &str) -> Vec<String> {
+    let map = members.get(name).and_then(Value::as_object);
+    map.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+}
+
+/// A member that is a list or a map, made where it is missing.
+pub(super) fn part<'m>(members: &'m mut Members, name: &str, empty: Value) -> &'m mut Value {
+    members.entry(name).or_insert(empty)
+}

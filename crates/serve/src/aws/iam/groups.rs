@@ -1,0 +1,151 @@
+//! Groups, and who is in them.
+
+use super::administer::{About, Administer, Asked, group_arn, invalid};
+use super::document::{Document, conflict, names, part, texts};
+use super::users;
+use crate::aws::call::Refusal;
+use crate::aws::policy::group_id;
+use serde_json::{Value, json};
+
+fn shape(name: &str) -> Value {
+    json!({"Path": "/", "GroupName": name, "GroupId": group_id(name), "Arn": group_arn(name)})
+}
+
+fn this(asked: &Asked) -> Result<About, Refusal> {
+    Ok(About::Group(asked.group()?.to_owned()))
+}
+
+/// The users in a group.
+fn within(document: &Document, group: &str) -> Vec<String> {
+    let users = document.users().filter(|user| texts(user, "groups").contains(&group));
+    users.filter_map(|user| user["name"].as_str()).map(str::to_owned).collect()
+}
+
+pub(in crate::aws) struct CreateGroup;
+
+impl Administer for CreateGroup {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        asked.without(&[])?;
+        let name = asked.group()?;
+        document.add("groups", name)?;
+        Ok(json!({"Group": shape(name)}))
+    }
+}
+
+pub(in crate::aws) struct GetGroup;
+
+impl Administer for GetGroup {
+    const CHANGES: bool = false;
+
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let name = asked.group()?;
+        document.group(name)?;
+        let users = within(document, name).into_iter().map(|user| {
+            let shape = users::shape(&user);
+            (user, shape)
+        });
+        let mut answer = asked.page("Users", users.collect())?;
+        answer["Group"] = shape(name);
+        Ok(answer)
+    }
+}
+
+pub(in crate::aws) struct ListGroups;
+
+impl Administer for ListGroups {
+    const CHANGES: bool = false;
+
+    fn about(_: &Asked) -> Result<About, Refusal> {
+        Ok(About::All)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let groups = document.groups().filter_map(|group| group["name"].as_str());
+        asked.page("Groups", groups.map(|name| (name.to_owned(), shape(name))).collect())
+    }
+}
+
+pub(in crate::aws) struct DeleteGroup;
+
+impl Administer for DeleteGroup {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let name = asked.group()?;
+        let has_policies = !names(document.group(name)?, "policies").is_empty();
+        let rest = match () {
+            () if !within(document, name).is_empty() => "users",
+            () if has_policies => "policies",
+            () => {
+                document.remove("groups", name);
+                return Ok(json!({}));
+            }
+        };
+        let text = format!("{name} has {rest} still: remove those first");
+        Err(conflict("DeleteConflict", text))
+    }
+}
+
+pub(in crate::aws) struct AddUserToGroup;
+
+impl Administer for AddUserToGroup {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let group = asked.group()?;
+        document.group(group)?;
+        let user = document.user(asked.user()?)?;
+        if !texts(user, "groups").contains(&group) {
+            let list = part(user, "groups", json!([])).as_array_mut();
+            list.ok_or_else(|| invalid("groups are no list"))?.push(json!(group));
+        }
+        Ok(json!({}))
+    }
+}
+
+pub(in crate::aws) struct RemoveUserFromGroup;
+
+impl Administer for RemoveUserFromGroup {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let group = asked.group()?;
+        document.group(group)?;
+        let user = document.user(asked.user()?)?;
+        if let Some(list) = user.get_mut("groups").and_then(Value::as_array_mut) {
+            list.retain(|name| *name != *group);
+        }
+        Ok(json!({}))
+    }
+}
+
+pub(in crate::aws) struct ListGroupsForUser;
+
+impl Administer for ListGroupsForUser {
+    const CHANGES: bool = false;
+
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        Ok(About::User(asked.user()?.to_owned()))
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let user = document.user(asked.user()?)?;
+        let groups = texts(user, "groups").into_iter().map(|name| (name.to_owned(), shape(name)));
+        let groups = groups.collect();
+        asked.page("Groups", groups)
+    }
+}

@@ -1,0 +1,109 @@
+//! Access keys of users.
+
+use super::administer::{About, Administer, Asked, invalid};
+use super::document::{Document, conflict, no_such, part};
+use crate::aws::call::Refusal;
+use crate::aws::keys::new_pair;
+use serde_json::{Map, Value, json};
+
+/// As many as AWS gives a user.
+const MAX_KEYS: usize = 2;
+
+fn this(asked: &Asked) -> Result<About, Refusal> {
+    Ok(About::User(asked.user()?.to_owned()))
+}
+
+fn keys(user: &mut Map<String, Value>) -> Result<&mut Vec<Value>, Refusal> {
+    part(user, "keys", json!([])).as_array_mut().ok_or_else(|| invalid("keys are no list"))
+}
+
+fn status(key: &Value) -> &'static str {
+    if key["active"] == false { "Inactive" } else { "Active" }
+}
+
+/// The one of this id.
+fn find<'k>(keys: &'k mut [Value], id: &str) -> Result<(usize, &'k mut Value), Refusal> {
+    let found = keys.iter_mut().enumerate().find(|(_, key)| key["id"] == *id);
+    found.ok_or_else(|| no_such(&format!("access key with the id {id}")))
+}
+
+pub(in crate::aws) struct CreateAccessKey;
+
+impl Administer for CreateAccessKey {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let name = asked.user()?;
+        let keys = keys(document.user(name)?)?;
+        if keys.len() >= MAX_KEYS {
+            let text = format!("{name} has {MAX_KEYS} access keys, which is the most there are");
+            return Err(conflict("LimitExceeded", text));
+        }
+        let (id, secret) = new_pair().map_err(|error| {
+            let text = format!("no random bytes can be had: {error}");
+            Refusal::new("ServiceFailure", text).with_status(500)
+        })?;
+        keys.push(json!({"id": id, "secret": secret}));
+        Ok(json!({"AccessKey": {
+            "UserName": name, "AccessKeyId": id, "Status": "Active", "SecretAccessKey": secret,
+        }}))
+    }
+}
+
+pub(in crate::aws) struct ListAccessKeys;
+
+impl Administer for ListAccessKeys {
+    const CHANGES: bool = false;
+
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let name = asked.user()?;
+        let keys = keys(document.user(name)?)?;
+        let shape = |key: &Value| {
+            let id = key["id"].as_str().unwrap_or_default();
+            (id.to_owned(), json!({"UserName": name, "AccessKeyId": id, "Status": status(key)}))
+        };
+        asked.page("AccessKeyMetadata", keys.iter().map(shape).collect())
+    }
+}
+
+pub(in crate::aws) struct UpdateAccessKey;
+
+impl Administer for UpdateAccessKey {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let is_active = match asked.need("Status")? {
+            "Active" => true,
+            "Inactive" => false,
+            other => return Err(invalid(format!("Status is Active or Inactive, not {other}"))),
+        };
+        let id = asked.need("AccessKeyId")?;
+        let (_, key) = find(keys(document.user(asked.user()?)?)?, id)?;
+        key["active"] = json!(is_active);
+        Ok(json!({}))
+    }
+}
+
+pub(in crate::aws) struct DeleteAccessKey;
+
+impl Administer for DeleteAccessKey {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let id = asked.need("AccessKeyId")?;
+        let keys = keys(document.user(asked.user()?)?)?;
+        let (at, _) = find(keys, id)?;
+        keys.remove(at);
+        Ok(json!({}))
+    }
+}

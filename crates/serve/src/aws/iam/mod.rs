@@ -1,0 +1,28 @@
+//! IAM: users, their keys, policies and groups, and what policies would say.
+//!
+//! What changes something changes the file of users in the state folder (`document`), as an editor would; endpoints read
+//! it again. There are no roles, managed policies or boundaries.
+
+mod administer;
+mod document;
+mod groups;
+mod keys;
+mod policies;
+mod simulations;
+mod users;
+
+pub(super) use administer::{Of, named};
+pub(super) use document::Document;
+pub(super) use groups::{
+    AddUserToGroup, CreateGroup, DeleteGroup, GetGroup, ListGroups, ListGroupsForUser,
+    RemoveUserFromGroup,
+};
+pub(super) use keys::{CreateAccessKey, DeleteAccessKey, ListAccessKeys, UpdateAccessKey};
+pub(super) use policies::{
+    DeleteGroupPolicy, DeleteUserPolicy, GetGroupPolicy, GetUserPolicy, ListGroupPolicies,
+    ListUserPolicies, PutGroupPolicy, PutUserPolicy,
+};
+pub(super) use simulations::{SimulateCustomPolicy, SimulatePrincipalPolicy};
+pub(super) use users::{
+    CreateUser, DeleteUser, GetUser, ListUserTags, ListUsers, TagUser, UntagUser,
+};

@@ -1,0 +1,96 @@
+//! Policies that stand in a user or in a group.
+
+use super::administer::{About, Administer, Asked, invalid};
+use super::document::{Document, names, no_such, part};
+use crate::aws::call::Refusal;
+use runner_core::iam::Policy;
+use serde_json::{Map, Value, json};
+
+type Members = Map<String, Value>;
+
+fn put(asked: &Asked, holder: &mut Members) -> Result<Value, Refusal> {
+    let name = asked.need("PolicyName")?;
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+    if name.len() > 128 || !name.chars().all(is_part) {
+        return Err(invalid("PolicyName has 1 to 128 letters, digits and the characters _+=,.@-"));
+    }
+    let text = asked.need("PolicyDocument")?;
+    // Everything that is wrong with it, and names that stand twice, which `Value` would not show.
+    Policy::parse(name, text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Refusal::new("MalformedPolicyDocument", lines.join("; "))
+    })?;
+    let document: Value = serde_json::from_str(text)
+        .map_err(|error| Refusal::new("MalformedPolicyDocument", error.to_string()))?;
+    part(holder, "policies", json!({}))[name] = document;
+    Ok(json!({}))
+}
+
+fn get(asked: &Asked, holder: &Members, of: (&str, &str)) -> Result<Value, Refusal> {
+    let name = asked.need("PolicyName")?;
+    let document = holder.get("policies").and_then(|policies| policies.get(name));
+    let document = document.ok_or_else(|| no_such(&format!("policy with the name {name}")))?;
+    let encoded = encoded(&document.to_string());
+    Ok(json!({of.0: of.1, "PolicyName": name, "PolicyDocument": encoded}))
+}
+
+fn list(asked: &Asked, holder: &Members) -> Result<Value, Refusal> {
+    let names = names(holder, "policies").into_iter().map(|name| (name.clone(), json!(name)));
+    asked.page("PolicyNames", names.collect())
+}
+
+fn delete(asked: &Asked, holder: &mut Members) -> Result<Value, Refusal> {
+    let name = asked.need("PolicyName")?;
+    let policies = holder.get_mut("policies").and_then(Value::as_object_mut);
+    match policies.and_then(|policies| policies.remove(name)) {
+        Some(_) => Ok(json!({})),
+        None => Err(no_such(&format!("policy with the name {name}"))),
+    }
+}
+
+/// As IAM gives out documents.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+macro_rules! operation {
+    ($name:ident, $changes:literal, $about:ident, $holder:ident,
+     |$asked:ident, $members:ident, $owner:ident| $does:expr) => {
+        pub(in crate::aws) struct $name;
+
+        impl Administer for $name {
+            const CHANGES: bool = $changes;
+
+            fn about(asked: &Asked) -> Result<About, Refusal> {
+                Ok(About::$about(asked.$holder()?.to_owned()))
+            }
+
+            fn perform($asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+                let $owner = $asked.$holder()?;
+                let $members = document.$holder($owner)?;
+                $does
+            }
+        }
+    };
+}
+
+operation!(PutUserPolicy, true, User, user, |asked, members, _name| put(asked, members));
+operation!(PutGroupPolicy, true, Group, group, |asked, members, _name| put(asked, members));
+operation!(GetUserPolicy, false, User, user, |asked, members, name| {
+    get(asked, members, ("UserName", name))
+});
+operation!(GetGroupPolicy, false, Group, group, |asked, members, name| {
+    get(asked, members, ("GroupName", name))
+});
+operation!(ListUserPolicies, false, User, user, |asked, members, _name| list(asked, members));
+operation!(ListGroupPolicies, false, Group, group, |asked, members, _name| list(asked, members));
+operation!(DeleteUserPolicy, true, User, user, |asked, members, _name| delete(asked, members));
+operation!(DeleteGroupPolicy, true, Group, group, |asked, members, _name| delete(asked, members));

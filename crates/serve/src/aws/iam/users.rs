@@ -1,0 +1,176 @@
+//! Users and their tags.
+
+use super::administer::{About, Administer, Asked, invalid};
+use super::document::{Document, conflict, names, no_such, part, texts};
+use crate::aws::call::Refusal;
+use crate::aws::policy::user_id;
+use crate::aws::simulate::user_arn;
+use crate::aws::users::owner;
+use serde_json::{Map, Value, json};
+
+/// Most tags of a user.
+const MAX_TAGS: usize = 50;
+
+pub(super) fn shape(name: &str) -> Value {
+    json!({
+        "Path": "/", "UserName": name, "UserId": user_id(name), "Arn": user_arn(name),
+    })
+}
+
+fn tags(user: &Map<String, Value>) -> Vec<(String, Value)> {
+    let map = user.get("tags").and_then(Value::as_object);
+    let tag = |(key, value): (&String, &Value)| {
+        (key.clone(), json!({"Key": key, "Value": value.as_str().unwrap_or_default()}))
+    };
+    map.into_iter().flatten().map(tag).collect()
+}
+
+fn shape_with_tags(name: &str, user: &Map<String, Value>) -> Value {
+    let mut shape = shape(name);
+    let tags: Vec<Value> = tags(user).into_iter().map(|(_, tag)| tag).collect();
+    if !tags.is_empty() {
+        shape["Tags"] = Value::Array(tags);
+    }
+    shape
+}
+
+fn put_tags(asked: &Asked, user: &mut Map<String, Value>) -> Result<(), Refusal> {
+    let Value::Object(map) = part(user, "tags", json!({})) else { return Ok(()) };
+    for (key, value) in asked.tags() {
+        if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+            return Err(invalid("a tag has a key of 1 to 128 characters and a value of at most 256"));
+        }
+        map.insert(key.to_owned(), json!(value));
+    }
+    if map.len() > MAX_TAGS {
+        return Err(conflict("LimitExceeded", format!("a user has at most {MAX_TAGS} tags")));
+    }
+    Ok(())
+}
+
+fn this(asked: &Asked) -> Result<About, Refusal> {
+    Ok(About::User(asked.user()?.to_owned()))
+}
+
+pub(in crate::aws) struct CreateUser;
+
+impl Administer for CreateUser {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        asked.without(&["PermissionsBoundary"])?;
+        let name = asked.user()?;
+        let user = document.add("users", name)?;
+        put_tags(asked, user)?;
+        Ok(json!({"User": shape_with_tags(name, user)}))
+    }
+}
+
+pub(in crate::aws) struct GetUser;
+
+impl Administer for GetUser {
+    const CHANGES: bool = false;
+
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let name = asked.user()?;
+        match document.user(name) {
+            Ok(user) => Ok(json!({"User": shape_with_tags(name, user)})),
+            // They stand in no file.
+            Err(_) if name == owner().0 => Ok(json!({"User": shape(name)})),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+pub(in crate::aws) struct ListUsers;
+
+impl Administer for ListUsers {
+    const CHANGES: bool = false;
+
+    fn about(_: &Asked) -> Result<About, Refusal> {
+        Ok(About::All)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let users = document.users().filter_map(|user| user["name"].as_str());
+        asked.page("Users", users.map(|name| (name.to_owned(), shape(name))).collect())
+    }
+}
+
+pub(in crate::aws) struct DeleteUser;
+
+impl Administer for DeleteUser {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let name = asked.user()?;
+        let user = document.user(name)?;
+        let has_keys = user.get("keys").and_then(Value::as_array).is_some_and(|keys| !keys.is_empty());
+        let rest = match () {
+            () if has_keys => "access keys",
+            () if !names(user, "policies").is_empty() => "policies",
+            () if !texts(user, "groups").is_empty() => "groups",
+            () => {
+                document.remove("users", name);
+                return Ok(json!({}));
+            }
+        };
+        let text = format!("{name} has {rest} still: remove those first");
+        Err(conflict("DeleteConflict", text))
+    }
+}
+
+pub(in crate::aws) struct TagUser;
+
+impl Administer for TagUser {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        put_tags(asked, document.user(asked.user()?)?)?;
+        Ok(json!({}))
+    }
+}
+
+pub(in crate::aws) struct UntagUser;
+
+impl Administer for UntagUser {
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let user = document.user(asked.user()?)?;
+        if let Some(tags) = user.get_mut("tags").and_then(Value::as_object_mut) {
+            for key in asked.list("TagKeys") {
+                tags.remove(key);
+            }
+        }
+        Ok(json!({}))
+    }
+}
+
+pub(in crate::aws) struct ListUserTags;
+
+impl Administer for ListUserTags {
+    const CHANGES: bool = false;
+
+    fn about(asked: &Asked) -> Result<About, Refusal> {
+        this(asked)
+    }
+
+    fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
+        let name = asked.user()?;
+        let user = document.user(name).map_err(|_| no_such(&format!("user with the name {name}")))?;
+        asked.page("Tags", tags(user))
+    }
+}
