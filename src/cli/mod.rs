@@ -33,6 +33,7 @@ mod project;
 mod prompt;
 mod ps;
 mod reach;
+mod recordings;
 mod render;
 mod rewind;
 mod run;
@@ -142,6 +143,9 @@ enum Verb {
     /// Write the manual, a page for each verb
     #[command(name = "__man", hide = true)]
     Man(completions::ManArgs),
+    /// Look at sessions that were kept: list, print, play, export
+    #[command(subcommand)]
+    Sessions(recordings::SessionsVerb),
     /// What users of the endpoint may do
     #[command(subcommand)]
     Iam(iam::IamVerb),
@@ -210,6 +214,7 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Man(args) => completions::man(&args),
         Verb::AwsEnv(args) => aws_env::aws_env(&args),
         Verb::Serve(args) => serve::serve(&args),
+        Verb::Sessions(verb) => recordings::sessions(&verb),
         Verb::Iam(verb) => iam::iam(&verb),
     }
 }

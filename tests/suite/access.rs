@@ -203,33 +203,45 @@ fn users_are_made_by_the_cli() {
             let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.trim_start_matches([' ', '=']).to_owned()
         };
-        let owner = format!("{}:{}", &value("aws_access_key_id")[4..], value("aws_secret_access_key"));
-        let calls = calls.as_array().unwrap().iter().map(|one| json!([owner, "iam", one[0], one[1]]));
+        let owner =
+            format!("{}:{}", &value("aws_access_key_id")[4..], value("aws_secret_access_key"));
+        let calls =
+            calls.as_array().unwrap().iter().map(|one| json!([owner, "iam", one[0], one[1]]));
         call(bed, &endpoint, &calls.collect())
     };
-    let answers = owner(&bed, &json!([
-        ["create_group", {"GroupName": "dev"}],
-        ["put_group_policy",
-            {"GroupName": "dev", "PolicyName": "builds", "PolicyDocument": policy.to_string()}],
-        ["get_group_policy", {"GroupName": "dev", "PolicyName": "builds"}],
-        ["add_user_to_group", {"GroupName": "dev", "UserName": "ann"}],
-        ["get_group", {"GroupName": "dev"}],
-        ["delete_user", {"UserName": "ann"}],
-        ["put_user_policy", {"UserName": "ann", "PolicyName": "x", "PolicyDocument": "{}"}],
-        ["create_user", {"UserName": "ann-bob"}],
-        ["create_role", {"RoleName": "x", "AssumeRolePolicyDocument": "{}"}],
-    ]));
+    let answers = owner(
+        &bed,
+        &json!([
+            ["create_group", {"GroupName": "dev"}],
+            ["put_group_policy",
+                {"GroupName": "dev", "PolicyName": "builds", "PolicyDocument": policy.to_string()}],
+            ["get_group_policy", {"GroupName": "dev", "PolicyName": "builds"}],
+            ["add_user_to_group", {"GroupName": "dev", "UserName": "ann"}],
+            ["get_group", {"GroupName": "dev"}],
+            ["delete_user", {"UserName": "ann"}],
+            ["put_user_policy", {"UserName": "ann", "PolicyName": "x", "PolicyDocument": "{}"}],
+            ["create_user", {"UserName": "ann-bob"}],
+            ["create_role", {"RoleName": "x", "AssumeRolePolicyDocument": "{}"}],
+        ]),
+    );
     assert_eq!(answers[2]["PolicyDocument"], policy, "{}", answers[2]);
     assert_eq!(answers[4]["Users"][0]["UserName"], "ann");
     let codes: Vec<&Value> = answers[5..].iter().map(|answer| &answer["Code"]).collect();
-    assert_eq!(codes, ["DeleteConflict", "MalformedPolicyDocument", "InvalidInput", "InvalidAction"]);
-    let both = json!([[user, "codebuild", "list_builds", {}], [user, "iam", "list_access_keys", {}]]);
+    assert_eq!(
+        codes,
+        ["DeleteConflict", "MalformedPolicyDocument", "InvalidInput", "InvalidAction"]
+    );
+    let both =
+        json!([[user, "codebuild", "list_builds", {}], [user, "iam", "list_access_keys", {}]]);
     let answers = call(&bed, &endpoint, &both);
     assert_eq!(answers[0], json!({"ids": []}));
     assert_eq!(answers[1]["AccessKeyMetadata"][0]["AccessKeyId"], id, "{}", answers[1]);
-    owner(&bed, &json!([
-        ["update_access_key", {"UserName": "ann", "AccessKeyId": id, "Status": "Inactive"}],
-    ]));
+    owner(
+        &bed,
+        &json!([
+            ["update_access_key", {"UserName": "ann", "AccessKeyId": id, "Status": "Inactive"}],
+        ]),
+    );
     assert_eq!(call(&bed, &endpoint, &both)[0]["Code"], "UnrecognizedClientException");
     // The secret was shown once: neither a list nor the audit has it.
     let audit = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();

@@ -86,14 +86,63 @@ fn terminals() {
     terminal.ends(0);
     ends(server);
     let uuid = place.bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    listed(&place, &started.id, &uuid);
     let (texts, lines) = place.ends();
     assert!(texts[&format!("{}.log", started.id)].contains("shown-2 ***"), "{texts:?}");
     assert!(texts[&format!("{uuid}-2.log")].contains("attached-2 ***"), "{texts:?}");
-    assert_eq!(texts.len(), 2, "{texts:?}");
+    // A recording of each.
+    assert_eq!(texts.len(), 4, "{texts:?}");
+    let cast = &texts[&format!("{uuid}-2.cast")];
+    let mut cast = cast.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let header = cast.next().unwrap();
+    let size = (&header["version"], &header["width"], &header["height"]);
+    assert_eq!(size, (&json!(2), &json!(80), &json!(24)));
+    let shown: String = cast
+        .filter(|event| event[1] == "o")
+        .map(|event| event[2].as_str().unwrap().to_owned())
+        .collect();
+    assert!(shown.contains("attached-2 ***"), "{shown}");
     let wanted = [(1, "opened"), (1, "closed"), (2, "opened"), (2, "closed")];
     assert_eq!(events(&lines), wanted);
     assert_eq!(lines[0]["sessionId"], *started.id);
     assert!(lines.iter().all(|line| line["build"] == *uuid), "{lines:?}");
+}
+
+/// What was kept, as `runner sessions` shows it.
+fn listed(place: &Recorded, first: &str, uuid: &str) {
+    let bed = &place.bed;
+    let second = format!("{uuid}-2");
+    // Without a folder: where they were kept last.
+    let rows = bed.runner(["sessions", "ls", "--format", "json"]).code(0).stdout;
+    let rows: Vec<Value> = serde_json::from_str(&rows).unwrap();
+    let names: Vec<&Value> = rows.iter().map(|row| &row["session"]).collect();
+    assert_eq!(names, [&json!(second), &json!(first)]);
+    assert!(rows[0]["end"].as_str().unwrap().starts_with("exit code"), "{rows:?}");
+    assert_eq!(rows[0]["build"], *uuid);
+    let dir = place.dir.to_str().unwrap();
+    bed.runner(["sessions", "ls", "--dir", dir]).code(0).says(&second[..8]);
+    let shown =
+        bed.runner(["sessions", "show", &first[..first.len() - 1], "--dir", dir]).code(0).stdout;
+    assert!(shown.contains("shown-2 ***") && !shown.contains('\u{1b}'), "{shown:?}");
+    bed.runner(["sessions", "show", "no-such"]).code(2).says("there is no session no-such");
+    bed.runner(["sessions", "play", "--dir", dir]).code(2).says("played on a terminal");
+    let copy = bed.path("copy.cast");
+    let export = ["sessions", "export", "-o", copy.to_str().unwrap()];
+    bed.runner(export).code(0);
+    bed.runner(export).code(2).says("cannot write");
+    assert_eq!(
+        fs::read(&copy).unwrap(),
+        fs::read(place.dir.join(format!("{second}.cast"))).unwrap()
+    );
+    let played = bed.terminal(bed.command(["sessions", "play", "--speed", "1000"]), 24, 80);
+    assert!(played.ends(0).contains("attached-2 ***"));
+    let stopped = bed.terminal(
+        bed.command(["sessions", "play", "--speed", "0.01", "--idle-limit", "1h"]),
+        24,
+        80,
+    );
+    stopped.send("q");
+    stopped.ends(0);
 }
 
 /// Their client sees everything as it is, apart, and with its exit code, as it does without a transcript.

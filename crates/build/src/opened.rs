@@ -115,6 +115,10 @@ impl Opened {
             })
         });
         let session_log = session_log.transpose()?;
+        if let Some(dir) = &request.sessions.log {
+            let kept = home.remember_session_log(dir);
+            warnings.extend(kept.err().map(|error| error.to_string()));
+        }
         let toolbox = toolbox(request.container.toolbox)?;
         let reports = reports.as_deref().map(reports_dir).transpose()?;
         let build_json = build_json.as_ref().map(|path| named("--build-json", path)).transpose()?;

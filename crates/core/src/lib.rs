@@ -43,6 +43,7 @@ pub mod plain;
 pub mod plan;
 pub mod project;
 pub mod record;
+pub mod recording;
 pub mod report;
 pub mod runtimes;
 pub mod select;

@@ -35,6 +35,48 @@ pub fn line(text: &str) -> Cow<'_, str> {
     without(text, |c| acts(c) && c != '\t')
 }
 
+/// What a terminal has shown, as lines to read: without colours, titles and movements, and with what was
+/// written over a line on a line apart. What else a terminal acts on is replaced.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match (c, rest.peek()) {
+            ('\u{1b}', Some('[')) => {
+                rest.next();
+                while rest.next_if(|c| !('\u{40}'..='\u{7e}').contains(c) && *c != '\n').is_some() {
+                }
+                rest.next_if(|c| *c != '\n');
+            }
+            ('\u{1b}', Some(']' | 'P' | '^' | '_' | 'X')) => {
+                rest.next();
+                while let Some(c) = rest.next_if(|c| *c != '\u{7}' && *c != '\n') {
+                    if c == '\u{1b}' && rest.next_if_eq(&'\\').is_some() {
+                        break;
+                    }
+                }
+                rest.next_if_eq(&'\u{7}');
+            }
+            ('\u{1b}', Some('(' | ')' | '#' | '%' | ' ')) => {
+                rest.next();
+                rest.next_if(|c| *c != '\n');
+            }
+            ('\u{1b}', Some(next)) if *next != '\n' => drop(rest.next()),
+            ('\r', Some('\n')) => {}
+            ('\r', _) => shown.push('\n'),
+            ('\u{8}', _) => {
+                if shown.ends_with(|c| c != '\n') {
+                    shown.pop();
+                }
+            }
+            ('\u{7}' | '\0', _) => {}
+            (c, _) => shown.push(c),
+        }
+    }
+    lines(&shown).into_owned()
+}
+
 /// The name of a file.
 #[must_use]
 pub fn name(bytes: &[u8]) -> String {
@@ -72,6 +114,19 @@ mod tests {
         assert_eq!(name(b"a\tb\xff\n"), "a�b��");
         let plain = "echo \"plain\"\n\tmake — wörks 日本";
         assert!(matches!(lines(plain), Cow::Borrowed(same) if same == plain));
+    }
+
+    #[test]
+    fn what_a_terminal_has_shown() {
+        for (text, wanted) in [
+            ("\u{1b}]0;title\u{7}\u{1b}[1;31mred\u{1b}[0m\r\nnext", "red\nnext"),
+            ("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\ \u{1b}(B\u{1b}=x", "link x"),
+            ("lx\u{8}s\u{7}\r\n10 %\r20 %\r\n", "ls\n10 %\n20 %\n"),
+            ("cut \u{1b}[31\nnext \u{1b}]0;t\nlast\u{1b}", "cut \nnext \nlast\u{fffd}"),
+            ("\u{202e}x\u{9b}1m", "\u{fffd}x\u{fffd}1m"),
+        ] {
+            assert_eq!(shown(text), wanted, "{text:?}");
+        }
     }
 
     #[test]

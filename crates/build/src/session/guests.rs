@@ -132,7 +132,7 @@ impl Guests {
     }
 
     /// Text for an audit line.
-    fn masked(&self, text: &str) -> String {
+    pub(super) fn masked(&self, text: &str) -> String {
         let mut text = text.to_owned();
         if let Some(secrets) = self.secrets.get() {
             secrets.get().mask_text(&mut text);

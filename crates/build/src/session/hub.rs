@@ -7,6 +7,7 @@
 use super::guests::{Guests, Presence};
 use super::log::SessionLog;
 use super::program::{GRACE, Limits, Session, end};
+use super::recording::Recording;
 use super::refusal::{DEAF, LAST_RESORT, OpenError, refusal};
 use super::transcript::Transcript;
 use crate::driver::inbox::Inbox;
@@ -179,11 +180,16 @@ impl Hub {
         recorder: Option<&dyn SessionLog>,
     ) -> Result<Session, OpenError> {
         let name = String::from_utf8_lossy(&spec.argv[0]).into_owned();
+        let size = match spec.stdio {
+            Stdio::Terminal(rows, cols) => Some(Size { rows, cols }),
+            _ => None,
+        };
         let process = container.exec(spec).await.map_err(|error| refusal(&error, &name))?;
         let signals = process.signals.clone();
-        let presence = self.guests.enter(label, id.clone()).await;
+        let presence = self.guests.enter(label.clone(), id.clone()).await;
         let number = presence.number;
-        let transcript = recorder.map(|log| self.transcript(log, id.as_deref(), number));
+        let transcript =
+            recorder.map(|log| self.transcript(log, id.as_deref(), number, size, &label));
         let failed = match transcript.transpose() {
             Ok(transcript) => match Session::new(presence, name, process, limits, transcript) {
                 Ok(session) => return Ok(session),
@@ -201,12 +207,18 @@ impl Hub {
         log: &dyn SessionLog,
         name: Option<&str>,
         number: u64,
+        size: Option<Size>,
+        program: &str,
     ) -> io::Result<Transcript> {
         // Names of other programs become names of files; users' names stand in them (docs/access-control.md).
         let is_part = |c: char| c.is_ascii_alphanumeric() || "_.@=,+-".contains(c);
         let is_plain = |name: &&str| !name.starts_with('.') && name.chars().all(is_part);
         let name = name.filter(is_plain).map_or_else(|| self.guests.name_of(number), str::to_owned);
-        Ok(Transcript::new(self.guests.secrets(), log.transcript(&name)?))
+        let transcript = Transcript::new(self.guests.secrets(), log.transcript(&name)?);
+        let Some(size) = size else { return Ok(transcript) };
+        let program = self.guests.masked(program);
+        let recording = Recording::begin(log.recording(&name)?, size, &program)?;
+        Ok(transcript.with(Arc::new(recording)))
     }
 
     /// The container, while new guests are let in.

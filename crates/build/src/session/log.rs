@@ -1,5 +1,5 @@
-//! What `--session-log` leaves: a transcript of each session in which something is shown, and a line for
-//! whatever happens to a session.
+//! What `--session-log` leaves: a transcript of each session in which something is shown, a recording of each
+//! terminal, and a line for whatever happens to a session.
 //!
 //! Fed by `guests` and `transcript`. [`SessionLog`] is the seam for other destinations; [`LogDir`] is the
 //! one there is. What is in it is masked as the build's own log is; what a terminal does not echo is not
@@ -42,11 +42,13 @@ pub struct SessionNote<'a> {
 pub trait SessionLog: Send + Sync {
     /// A place for what a session shows.
     fn transcript(&self, name: &str) -> io::Result<Box<dyn Write + Send>>;
+    /// A place for a terminal's recording.
+    fn recording(&self, name: &str) -> io::Result<Box<dyn Write + Send>>;
     /// Keeps a line.
     fn note(&self, note: SessionNote<'_>);
 }
 
-/// A directory: `NAME.log` for each transcript, `sessions.jsonl` for the lines.
+/// A directory: `NAME.log` for each transcript, `NAME.cast` for each recording, `sessions.jsonl` for the lines.
 #[derive(Debug)]
 pub struct LogDir {
     dir: Dir,
@@ -73,6 +75,10 @@ impl LogDir {
 impl SessionLog for LogDir {
     fn transcript(&self, name: &str) -> io::Result<Box<dyn Write + Send>> {
         Ok(Box::new(self.dir.create(format!("{name}.log"))?))
+    }
+
+    fn recording(&self, name: &str) -> io::Result<Box<dyn Write + Send>> {
+        Ok(Box::new(self.dir.create(format!("{name}.cast"))?))
     }
 
     fn note(&self, mut note: SessionNote<'_>) {

@@ -9,6 +9,7 @@ mod guests;
 mod hub;
 mod log;
 mod program;
+mod recording;
 mod refusal;
 mod tee;
 mod transcript;

@@ -4,6 +4,7 @@
 //! Started by `hub`; `control::host` hands the ends over and tells the client how it ended.
 
 use super::guests::{Closing, Presence};
+use super::recording::Recording;
 use super::refusal::refusal;
 use super::tee::Tee;
 use super::transcript::Transcript;
@@ -14,6 +15,7 @@ use runner_wire::control::{ACTIVITY_PACE, Size};
 use runner_wire::init::Exit;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -44,6 +46,8 @@ pub struct Session {
 /// What a client may do to a session's program.
 pub struct SessionControls {
     terminal: Option<OwnedFd>,
+    /// Of the terminal.
+    recording: Option<Arc<Recording>>,
     signals: Signals,
     activity: watch::Sender<()>,
 }
@@ -87,6 +91,7 @@ impl Session {
         transcript: Option<Transcript>,
     ) -> io::Result<Self> {
         let mut terminal = None;
+        let recording = transcript.as_ref().and_then(Transcript::recording);
         let (tee, ends) = match (process.ends, transcript) {
             (Ends::Terminal(master), transcript) => {
                 terminal = Some(master.try_clone()?);
@@ -128,7 +133,7 @@ impl Session {
             tee,
             closed: None,
         };
-        let controls = SessionControls { terminal, signals: process.signals, activity };
+        let controls = SessionControls { terminal, recording, signals: process.signals, activity };
         Ok(Session { number, ends, controls, course })
     }
 }
@@ -142,6 +147,9 @@ impl SessionControls {
     pub async fn resize(&self, size: Size) {
         if let Some(terminal) = &self.terminal {
             self.active();
+            if let Some(recording) = &self.recording {
+                recording.resized(size);
+            }
             self.signals.resize(terminal.as_fd(), size.rows, size.cols).await;
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! Fed by `tee`.
 
+use super::recording::Recording;
 use runner_core::mask::{Masker, SharedSecrets};
 use std::io::{self, Write};
+use std::sync::Arc;
 
 /// A session's transcript. Streams that are written at once, output and errors, are masked each by
 /// itself: what is secret is secret in one of them.
@@ -12,11 +14,23 @@ pub(super) struct Transcript {
     maskers: Vec<Masker>,
     masked: Vec<u8>,
     to: Box<dyn Write + Send>,
+    /// Of a terminal.
+    recording: Option<Arc<Recording>>,
 }
 
 impl Transcript {
     pub(super) fn new(secrets: SharedSecrets, to: Box<dyn Write + Send>) -> Self {
-        Transcript { secrets, maskers: Vec::new(), masked: Vec::new(), to }
+        Transcript { secrets, maskers: Vec::new(), masked: Vec::new(), to, recording: None }
+    }
+
+    /// With the times and sizes of a terminal.
+    pub(super) fn with(mut self, recording: Arc<Recording>) -> Self {
+        self.recording = Some(recording);
+        self
+    }
+
+    pub(super) fn recording(&self) -> Option<Arc<Recording>> {
+        self.recording.clone()
     }
 
     /// Keeps what was written to one of the streams.
@@ -27,7 +41,11 @@ impl Transcript {
         let Some(masker) = self.maskers.get_mut(stream) else { return Ok(()) };
         // Credentials may have been renewed since the session began.
         masker.renew(self.secrets.get());
-        self.to.write_all(masker.push(bytes, &mut self.masked))
+        let shown = masker.push(bytes, &mut self.masked);
+        if let Some(recording) = &self.recording {
+            recording.shows(shown)?;
+        }
+        self.to.write_all(shown)
     }
 }
 
@@ -35,7 +53,14 @@ impl Drop for Transcript {
     fn drop(&mut self) {
         // What could have been the start of a secret and is not.
         for masker in &mut self.maskers {
-            let _ = self.to.write_all(&masker.finish());
+            let rest = masker.finish();
+            if let Some(recording) = &self.recording {
+                let _ = recording.shows(&rest);
+            }
+            let _ = self.to.write_all(&rest);
+        }
+        if let Some(recording) = &self.recording {
+            let _ = recording.ends();
         }
     }
 }

@@ -12,6 +12,7 @@ mod lookup;
 mod random;
 mod retention;
 mod serving;
+mod session_log;
 mod signing_key;
 
 pub use batch_dir::{BatchDir, OwnedBatch, listed_batches, prune_old_batches};

@@ -7,8 +7,8 @@ use super::call::Refusal;
 use super::iam::Document;
 use runner_core::iam::{Directory, Problem};
 use runner_folder::state::Home;
-use runner_host::stdio::say;
 use runner_host::private::write_durably;
+use runner_host::stdio::say;
 use runner_host::users::{caller, give, with_tilde};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fmt;
@@ -151,7 +151,9 @@ impl Users {
     ) -> Result<T, Refusal> {
         let path = with_tilde(&self.path);
         if self.is_named {
-            let text = format!("the users of this endpoint stand in {path}, which --iam has named: change that file");
+            let text = format!(
+                "the users of this endpoint stand in {path}, which --iam has named: change that file"
+            );
             return Err(Refusal::new("UnmodifiableEntity", text));
         }
         let failed = |error: io::Error| {

@@ -67,7 +67,8 @@ impl Document {
         }
         let broken = || invalid("the file of users has another shape");
         let file = self.0.as_object_mut().ok_or_else(broken)?;
-        let all = file.entry(list).or_insert_with(|| json!([])).as_array_mut().ok_or_else(broken)?;
+        let all =
+            file.entry(list).or_insert_with(|| json!([])).as_array_mut().ok_or_else(broken)?;
         all.push(json!({"name": name}));
         all.last_mut().and_then(Value::as_object_mut).ok_or_else(broken)
     }

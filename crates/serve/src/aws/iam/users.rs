@@ -38,7 +38,9 @@ fn put_tags(asked: &Asked, user: &mut Map<String, Value>) -> Result<(), Refusal>
     let Value::Object(map) = part(user, "tags", json!({})) else { return Ok(()) };
     for (key, value) in asked.tags() {
         if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
-            return Err(invalid("a tag has a key of 1 to 128 characters and a value of at most 256"));
+            return Err(invalid(
+                "a tag has a key of 1 to 128 characters and a value of at most 256",
+            ));
         }
         map.insert(key.to_owned(), json!(value));
     }
@@ -113,7 +115,8 @@ impl Administer for DeleteUser {
     fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
         let name = asked.user()?;
         let user = document.user(name)?;
-        let has_keys = user.get("keys").and_then(Value::as_array).is_some_and(|keys| !keys.is_empty());
+        let has_keys =
+            user.get("keys").and_then(Value::as_array).is_some_and(|keys| !keys.is_empty());
         let rest = match () {
             () if has_keys => "access keys",
             () if !names(user, "policies").is_empty() => "policies",
@@ -170,7 +173,8 @@ impl Administer for ListUserTags {
 
     fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
         let name = asked.user()?;
-        let user = document.user(name).map_err(|_| no_such(&format!("user with the name {name}")))?;
+        let user =
+            document.user(name).map_err(|_| no_such(&format!("user with the name {name}")))?;
         asked.page("Tags", tags(user))
     }
 }

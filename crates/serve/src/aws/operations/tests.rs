@@ -96,9 +96,7 @@ fn samples(session: &str) -> Vec<Sample> {
         },
     ])
     .chain(of_users())
-    .chain(vec![
-        sample("LookupEvents", &json!({"MaxResults": 1}), r#"{"Events":[{"#, &["*"]),
-    ])
+    .chain(vec![sample("LookupEvents", &json!({"MaxResults": 1}), r#"{"Events":[{"#, &["*"])])
     .collect()
 }
 
@@ -106,8 +104,7 @@ fn samples(session: &str) -> Vec<Sample> {
 fn of_users() -> Vec<Sample> {
     let user = |name: &str| format!("arn:aws:iam::000000000000:user/{name}");
     let (ann, bob) = (&user("ann"), &user("bob"));
-    let (dev, ops) =
-        ("arn:aws:iam::000000000000:group/dev", "arn:aws:iam::000000000000:group/ops");
+    let (dev, ops) = ("arn:aws:iam::000000000000:group/dev", "arn:aws:iam::000000000000:group/ops");
     let policy = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%7B%22Effect%22%3A%22Allow%22%2C\
                   %22Action%22%3A%22a%3Ab%22%2C%22Resource%22%3A%22%2A%22%7D%7D";
     let put = format!("UserName=ann&PolicyName=p&PolicyDocument={policy}");
@@ -117,12 +114,22 @@ fn of_users() -> Vec<Sample> {
         ("GetUser", "UserName=ann", "<UserName>ann<", ann),
         ("ListUsers", "", "<Users><member>", "*"),
         ("DeleteUser", "UserName=bob", "no user with the name bob", bob),
-        ("TagUser", "UserName=ann&Tags.member.1.Key=a&Tags.member.1.Value=b", "<TagUserResult>", ann),
+        (
+            "TagUser",
+            "UserName=ann&Tags.member.1.Key=a&Tags.member.1.Value=b",
+            "<TagUserResult>",
+            ann,
+        ),
         ("UntagUser", "UserName=ann&TagKeys.member.1=x", "<UntagUserResult>", ann),
         ("ListUserTags", "UserName=ann", "<Key>a</Key><Value>b<", ann),
         ("CreateAccessKey", "UserName=ann", "<SecretAccessKey>", ann),
         ("ListAccessKeys", "UserName=ann", "<AccessKeyMetadata><member>", ann),
-        ("UpdateAccessKey", "UserName=ann&AccessKeyId=x&Status=Inactive", "no access key with the id x", ann),
+        (
+            "UpdateAccessKey",
+            "UserName=ann&AccessKeyId=x&Status=Inactive",
+            "no access key with the id x",
+            ann,
+        ),
         ("DeleteAccessKey", "UserName=ann&AccessKeyId=x", "no access key with the id x", ann),
         ("PutUserPolicy", &put, "<PutUserPolicyResult>", ann),
         ("GetUserPolicy", "UserName=ann&PolicyName=p", "<PolicyDocument>%7B%22", ann),
@@ -526,7 +533,8 @@ fn what_is_offered_in_words() {
         "BatchGetFleets of CodeBuild; StartSession, ResumeSession, TerminateSession, DescribeSessions, \
          GetConnectionStatus of SSM; ExecuteCommand, DescribeTasks, ListTasks, DescribeClusters, \
          ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy, \
-         CreateUser, GetUser, ","DeleteGroupPolicy of IAM; LookupEvents of CloudTrail",
+         CreateUser, GetUser, ",
+        "DeleteGroupPolicy of IAM; LookupEvents of CloudTrail",
     ] {
         assert!(told.contains(part), "{told}");
     }

@@ -1,0 +1,69 @@
+//! A terminal's recording: what is shown, masked, with its times, and its sizes.
+//!
+//! Written by `transcript`, and by `program` where the terminal changes its size.
+
+use runner_core::recording::{Event, Header, Shown, Texts};
+use runner_host::clock;
+use runner_wire::control::Size;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A recording that goes on.
+pub(super) struct Recording {
+    start: Duration,
+    writing: Mutex<Writing>,
+}
+
+struct Writing {
+    to: Box<dyn Write + Send>,
+    texts: Texts,
+}
+
+impl Recording {
+    /// Begins one.
+    pub(super) fn begin(
+        mut to: Box<dyn Write + Send>,
+        size: Size,
+        program: &str,
+    ) -> io::Result<Self> {
+        let seconds = clock::wall().epoch_millis() / 1000;
+        let header = Header::new(size.cols, size.rows, seconds, program);
+        to.write_all(header.line().as_bytes())?;
+        let writing = Mutex::new(Writing { to, texts: Texts::default() });
+        Ok(Recording { start: clock::boot(), writing })
+    }
+
+    /// Keeps what is shown.
+    pub(super) fn shows(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = writing.texts.push(bytes);
+        self.write(&mut writing, text)
+    }
+
+    /// Keeps what is left.
+    pub(super) fn ends(&self) -> io::Result<()> {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = writing.texts.finish();
+        self.write(&mut writing, text)
+    }
+
+    fn write(&self, writing: &mut Writing, text: String) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let event = Event { at: self.at(), shown: Shown::Output(text) };
+        writing.to.write_all(event.line().as_bytes())
+    }
+
+    /// Keeps a new size. One that cannot be written is found by what is shown next.
+    pub(super) fn resized(&self, size: Size) {
+        let event = Event { at: self.at(), shown: Shown::Resized(size.cols, size.rows) };
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writing.to.write_all(event.line().as_bytes());
+    }
+
+    fn at(&self) -> Duration {
+        clock::boot().saturating_sub(self.start)
+    }
+}

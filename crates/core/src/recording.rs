@@ -1,0 +1,195 @@
+//! Recordings of terminals in asciicast's second version: a header, then an event a line, each with its time.
+//!
+//! <https://docs.asciinema.org/manual/asciicast/v2/>
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What a recording begins with.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Header {
+    /// 2.
+    pub version: u32,
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+    /// Seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+impl Header {
+    /// Of a terminal of so many columns and rows; a terminal without a size is shown in the usual one.
+    #[must_use]
+    pub fn new(columns: u16, rows: u16, unix_seconds: i64, title: &str) -> Self {
+        let (width, height) = match (columns, rows) {
+            (0, _) | (_, 0) => (80, 24),
+            size => size,
+        };
+        let title = Some(title.to_owned());
+        Header { version: 2, width, height, timestamp: Some(unix_seconds), title }
+    }
+
+    /// As the first line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = serde_json::to_string(self).unwrap_or_default();
+        line.push('\n');
+        line
+    }
+
+    /// Reads a first line.
+    ///
+    /// # Errors
+    /// It is none, or of another version.
+    pub fn parse(line: &str) -> Result<Self, String> {
+        let header: Header =
+            serde_json::from_str(line).map_err(|error| format!("it is no recording: {error}"))?;
+        match header.version {
+            2 => Ok(header),
+            other => Err(format!("it is a recording of version {other}, not 2")),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Output(String),
+    /// Columns and rows.
+    Resized(u16, u16),
+    /// What is not shown: input and marks.
+    Other,
+}
+
+/// An event, and when it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Since the beginning.
+    pub at: Duration,
+    pub shown: Shown,
+}
+
+impl Event {
+    /// As a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let (code, data) = match &self.shown {
+            Shown::Output(text) => ("o", text.clone()),
+            Shown::Resized(columns, rows) => ("r", format!("{columns}x{rows}")),
+            Shown::Other => ("m", String::new()),
+        };
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of a session")]
+        let at = self.at.as_micros() as f64 / 1e6;
+        format!("{}\n", json!([at, code, data]))
+    }
+
+    /// Reads a line; `None` for one that is no event, such as the last one of a recording that was cut off.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let parts: Vec<Value> = serde_json::from_str(line).ok()?;
+        let [at, code, data] = &parts[..] else { return None };
+        let at = Duration::try_from_secs_f64(at.as_f64()?).ok()?;
+        let data = data.as_str()?;
+        let shown = match code.as_str()? {
+            "o" => Shown::Output(data.to_owned()),
+            "r" => {
+                let (columns, rows) = data.split_once('x')?;
+                Shown::Resized(columns.parse().ok()?, rows.parse().ok()?)
+            }
+            _ => Shown::Other,
+        };
+        Some(Event { at, shown })
+    }
+}
+
+/// Makes texts of bytes that come in pieces: a character that is cut in two waits for its end.
+#[derive(Debug, Default)]
+pub struct Texts {
+    rest: Vec<u8>,
+}
+
+impl Texts {
+    /// The text of what is whole by now. What is no character is replaced.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        self.rest.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.rest) {
+            Ok(_) => self.rest.len(),
+            // Only the last character can be unfinished; whatever else is wrong will not become right.
+            Err(_) => self.rest.len() - self.unfinished(),
+        };
+        let text = String::from_utf8_lossy(&self.rest[..whole]).into_owned();
+        self.rest.drain(..whole);
+        text
+    }
+
+    /// How many bytes at the end begin a character.
+    fn unfinished(&self) -> usize {
+        let end = &self.rest[self.rest.len().saturating_sub(3)..];
+        for (at, byte) in end.iter().enumerate().rev() {
+            let length = match byte {
+                0x80..=0xbf => continue,
+                0xc2..=0xdf => 2,
+                0xe0..=0xef => 3,
+                0xf0..=0xf4 => 4,
+                _ => 1,
+            };
+            let there = end.len() - at;
+            return if there < length { there } else { 0 };
+        }
+        0
+    }
+
+    /// What has not been finished.
+    pub fn finish(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.rest)).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let header = Header::new(0, 24, 1_700_000_000, "sh");
+        assert_eq!((header.width, header.height), (80, 24));
+        assert_eq!(Header::parse(&header.line()), Ok(header));
+        for bad in ["", "{}", "[1]", r#"{"version":3,"width":1,"height":1}"#] {
+            assert!(Header::parse(bad).is_err(), "{bad}");
+        }
+        let at = Duration::from_micros(1_250_001);
+        for shown in [Shown::Output("a\u{1b}[1m\"é".to_owned()), Shown::Resized(100, 30)] {
+            let event = Event { at, shown };
+            assert_eq!(Event::parse(&event.line()), Some(event));
+        }
+        for bad in
+            ["", "[", "[1,\"o\"]", "[-1,\"o\",\"\"]", "[1e300,\"o\",\"\"]", "[1,\"r\",\"x\"]"]
+        {
+            assert_eq!(Event::parse(bad), None, "{bad}");
+        }
+        let other = Event::parse("[1,\"i\",\"x\"]").expect("an event");
+        assert_eq!(other.shown, Shown::Other);
+    }
+
+    #[test]
+    fn characters_in_pieces() {
+        let text = "aé€𝄞z";
+        for size in 1..text.len() {
+            let mut texts = Texts::default();
+            let mut read: String =
+                text.as_bytes().chunks(size).map(|piece| texts.push(piece)).collect();
+            read += &texts.finish();
+            assert_eq!(read, text, "{size}");
+        }
+        let mut texts = Texts::default();
+        assert_eq!(texts.push(b"a\xff\xe2"), "a\u{fffd}");
+        assert_eq!(texts.push(b"b"), "\u{fffd}b");
+        assert_eq!(texts.push(b"\xf0\x9f"), "");
+        assert_eq!(texts.finish(), "\u{fffd}");
+    }
+}

@@ -1,0 +1,276 @@
+//! `runner sessions`: what `--session-log` has kept, listed, read, played and given away.
+
+mod folder;
+mod play;
+
+use super::error::{CliError, OURS};
+use super::home::open;
+use super::values::{self, Format};
+use clap::{Args, Subcommand, ValueEnum};
+use folder::{Folder, Kept};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use play::{Pace, play};
+use runner_core::plain;
+use runner_core::time::in_words;
+use runner_host::stdio::{self, Out, is_gone};
+use serde_json::json;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `runner sessions ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsVerb {
+    /// List the sessions that are kept, the newest first
+    Ls(LsArgs),
+    /// Print what a session has shown
+    Show(ShowArgs),
+    /// Play a terminal as it was: space pauses, q ends
+    Play(PlayArgs),
+    /// Write a recording for other programs
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// Where sessions were kept [default: where --session-log has kept the last]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Options of `runner sessions ls`.
+#[derive(Debug, Args)]
+pub(super) struct LsArgs {
+    #[command(flatten)]
+    place: Place,
+    /// How it is shown
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// A session, or what its name begins with [default: the newest]
+    #[arg(value_name = "SESSION")]
+    name: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Options of `runner sessions show`.
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    which: Which,
+    /// With everything that a terminal acts on
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Options of `runner sessions play`.
+#[derive(Debug, Args)]
+pub(super) struct PlayArgs {
+    #[command(flatten)]
+    which: Which,
+    /// How much faster
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
+    speed: f64,
+    /// Wait no longer than this where nothing happened
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::duration)]
+    idle_limit: Duration,
+}
+
+/// Options of `runner sessions export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    which: Which,
+    /// What is written
+    #[arg(long, value_enum, default_value_t = Form::Cast)]
+    format: Form,
+    /// Write to a file, which is to be new, and not to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// asciicast, for asciinema and its players
+    Cast,
+    /// What was shown, without what a terminal acts on
+    Text,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor| (0.01..=1000.0).contains(factor));
+    factor.ok_or_else(|| "write a number from 0.01 to 1000".to_owned())
+}
+
+/// Does what is asked of kept sessions.
+pub(super) fn sessions(verb: &SessionsVerb) -> Result<u8, CliError> {
+    match verb {
+        SessionsVerb::Ls(args) => ls(args),
+        SessionsVerb::Show(args) => show(args),
+        SessionsVerb::Play(args) => {
+            let kept = args.which.find()?;
+            let pace = Pace { speed: args.speed, longest: args.idle_limit };
+            if !io::stdout().is_terminal() {
+                let text = "a recording is played on a terminal; `runner sessions show` prints it";
+                return Err(CliError::usage(text));
+            }
+            play(kept.recording()?, pace).map_err(|error| failed(&kept.name, &error))
+        }
+        SessionsVerb::Export(args) => export(args),
+    }
+}
+
+fn failed(name: &str, error: &io::Error) -> CliError {
+    CliError::ours(format!("the session {}: {error}", plain::line(name)))
+}
+
+impl Place {
+    fn folder(&self) -> Result<Folder, CliError> {
+        let dir = match &self.dir {
+            Some(dir) => dir.clone(),
+            None => open()?.last_session_log().ok_or_else(|| {
+                CliError::usage("no sessions were kept yet on this machine")
+                    .hint("`runner run --session-log DIR` keeps them; --dir names another folder")
+            })?,
+        };
+        Folder::read(&dir).map_err(|error| {
+            CliError::usage(format!("cannot read the sessions in {}: {error}", dir.display()))
+        })
+    }
+}
+
+impl Which {
+    fn find(&self) -> Result<Kept, CliError> {
+        let folder = self.place.folder()?;
+        let none = || format!("{} has no sessions", folder.path.display());
+        let Some(name) = &self.name else {
+            return folder.kept.into_iter().next().ok_or_else(|| CliError::usage(none()));
+        };
+        let exact = folder.kept.iter().find(|kept| kept.name == *name);
+        let begin: Vec<&Kept> =
+            folder.kept.iter().filter(|kept| kept.name.starts_with(name)).collect();
+        match (exact, &begin[..]) {
+            (Some(kept), _) | (None, [kept]) => Ok((*kept).clone()),
+            (None, []) => {
+                Err(CliError::usage(format!("there is no session {}", plain::line(name)))
+                    .hint("`runner sessions ls` lists what there is"))
+            }
+            (None, several) => {
+                let names: Vec<_> =
+                    several.iter().take(10).map(|kept| kept.name.as_str()).collect();
+                let text = format!(
+                    "{} sessions begin so: {}",
+                    several.len(),
+                    plain::line(&names.join(", "))
+                );
+                Err(CliError::usage(text))
+            }
+        }
+    }
+}
+
+fn ls(args: &LsArgs) -> Result<u8, CliError> {
+    let folder = args.place.folder()?;
+    if args.format == Format::Json {
+        let rows: Vec<_> = folder.kept.iter().map(row).collect();
+        let text =
+            serde_json::to_string_pretty(&rows).map_err(|error| CliError::of(OURS, error))?;
+        return super::answer(plain::json(&text).into_owned() + "\n");
+    }
+    if folder.kept.is_empty() {
+        stdio::say(&format!("no sessions are kept in {}", folder.path.display()));
+        return Ok(0);
+    }
+    let cells = folder.kept.iter().map(|kept| {
+        [
+            plain::name(kept.name.as_bytes()),
+            kept.began.map(in_local_time).unwrap_or_default(),
+            kept.length.map(in_words).unwrap_or_default(),
+            plain::line(kept.program.as_deref().unwrap_or("-")).into_owned(),
+            plain::line(kept.how.as_deref().unwrap_or("open, or its build was killed"))
+                .into_owned(),
+        ]
+    });
+    let head = ["SESSION", "STARTED", "LENGTH", "PROGRAM", "END"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(cells).collect();
+    let width = |at: usize| rows.iter().map(|row| console::measure_text_width(&row[at])).max();
+    let widths: Vec<usize> = (0..4).map(|at| width(at).unwrap_or_default().min(44)).collect();
+    let line = |row: &[String; 5]| {
+        let mut line = String::new();
+        for (at, cell) in row.iter().enumerate() {
+            match widths.get(at) {
+                Some(width) => {
+                    let cell = console::truncate_str(cell, *width, "…");
+                    line.push_str(&console::pad_str(
+                        &cell,
+                        width + 2,
+                        console::Alignment::Left,
+                        None,
+                    ));
+                }
+                None => line.push_str(cell),
+            }
+        }
+        line.trim_end().to_owned() + "\n"
+    };
+    super::answer(rows.iter().map(line).collect::<String>())
+}
+
+fn in_local_time(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn row(kept: &Kept) -> serde_json::Value {
+    json!({
+        "session": kept.name,
+        "build": kept.build,
+        "program": kept.program,
+        "started": kept.began.map(|time| time.to_string()),
+        "seconds": kept.length.map(|length| length.as_secs_f64()),
+        "end": kept.how,
+        "recording": kept.cast,
+        "transcript": kept.text,
+    })
+}
+
+fn show(args: &ShowArgs) -> Result<u8, CliError> {
+    let kept = args.which.find()?;
+    let failed = |error| failed(&kept.name, &error);
+    let text = kept.shown().map_err(failed)?;
+    let shown = if args.raw { text } else { plain::shown(&text) };
+    stdio::answer(shown).map_err(failed)?;
+    Ok(0)
+}
+
+fn export(args: &ExportArgs) -> Result<u8, CliError> {
+    let kept = args.which.find()?;
+    let failed = |error| failed(&kept.name, &error);
+    let mut text: Box<dyn Read> = match args.format {
+        Form::Cast => Box::new(kept.recording()?),
+        Form::Text => Box::new(io::Cursor::new(plain::shown(&kept.shown().map_err(failed)?))),
+    };
+    match &args.output {
+        Some(path) => {
+            let cannot = |error: io::Error| {
+                CliError::usage(format!("cannot write {}: {error}", path.display()))
+            };
+            let mut file = File::create_new(path).map_err(cannot)?;
+            io::copy(&mut text, &mut file).map_err(cannot)?;
+        }
+        None => {
+            let copied = io::copy(&mut text, &mut Out).and_then(|_| Out.flush());
+            if let Err(error) = copied
+                && !is_gone(&error)
+            {
+                return Err(failed(error));
+            }
+        }
+    }
+    Ok(0)
+}
