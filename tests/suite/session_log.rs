@@ -120,7 +120,8 @@ fn listed(place: &Recorded, first: &str, uuid: &str) {
     assert!(rows[0]["end"].as_str().unwrap().starts_with("exit code"), "{rows:?}");
     assert_eq!(rows[0]["build"], *uuid);
     let dir = place.dir.to_str().unwrap();
-    bed.runner(["sessions", "ls", "--dir", dir]).code(0).says(&second[..8]);
+    let table = bed.runner(["sessions", "ls", "--dir", dir]).code(0).stdout;
+    assert!(table.starts_with("SESSION") && table.contains(&second), "{table}");
     let shown =
         bed.runner(["sessions", "show", &first[..first.len() - 1], "--dir", dir]).code(0).stdout;
     assert!(shown.contains("shown-2 ***") && !shown.contains('\u{1b}'), "{shown:?}");

@@ -18,6 +18,7 @@ pub struct Header {
     /// Seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
+    /// What runs in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
 }
@@ -59,6 +60,7 @@ impl Header {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shown {
+    /// A text for the terminal.
     Output(String),
     /// Columns and rows.
     Resized(u16, u16),
@@ -71,6 +73,7 @@ pub enum Shown {
 pub struct Event {
     /// Since the beginning.
     pub at: Duration,
+    /// What it was.
     pub shown: Shown,
 }
 

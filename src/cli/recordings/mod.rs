@@ -156,7 +156,8 @@ impl Which {
         let begin: Vec<&Kept> =
             folder.kept.iter().filter(|kept| kept.name.starts_with(name)).collect();
         match (exact, &begin[..]) {
-            (Some(kept), _) | (None, [kept]) => Ok((*kept).clone()),
+            (Some(kept), _) => Ok(kept.clone()),
+            (None, [kept]) => Ok((*kept).clone()),
             (None, []) => {
                 Err(CliError::usage(format!("there is no session {}", plain::line(name)))
                     .hint("`runner sessions ls` lists what there is"))
@@ -191,7 +192,7 @@ fn ls(args: &LsArgs) -> Result<u8, CliError> {
         [
             plain::name(kept.name.as_bytes()),
             kept.began.map(in_local_time).unwrap_or_default(),
-            kept.length.map(in_words).unwrap_or_default(),
+            kept.length.map(rounded).unwrap_or_default(),
             plain::line(kept.program.as_deref().unwrap_or("-")).into_owned(),
             plain::line(kept.how.as_deref().unwrap_or("open, or its build was killed"))
                 .into_owned(),
@@ -220,6 +221,14 @@ fn ls(args: &LsArgs) -> Result<u8, CliError> {
         line.trim_end().to_owned() + "\n"
     };
     super::answer(rows.iter().map(line).collect::<String>())
+}
+
+/// A length as people count: tenths of a second, then seconds.
+fn rounded(length: Duration) -> String {
+    match length.as_secs() {
+        0..60 => format!("{:.1} s", length.as_secs_f64()),
+        seconds => in_words(Duration::from_secs(seconds)),
+    }
 }
 
 fn in_local_time(time: Timestamp) -> String {

@@ -34,7 +34,7 @@ pub(in crate::aws) fn named(call: &mut Call, origin: &Origin) {
 }
 
 /// What an operation is about.
-pub(super) enum About {
+pub(in crate::aws) enum About {
     All,
     /// A user, who may be the owner.
     User(String),
@@ -42,7 +42,7 @@ pub(super) enum About {
 }
 
 /// An operation on users or groups.
-pub(super) trait Administer: Send + Sync {
+pub(in crate::aws) trait Administer: Send + Sync {
     /// Whether it changes the file.
     const CHANGES: bool = true;
 
@@ -54,7 +54,7 @@ pub(super) trait Administer: Send + Sync {
 }
 
 /// What a call asks for.
-pub(super) struct Asked(Fields);
+pub(in crate::aws) struct Asked(Fields);
 
 impl Asked {
     pub(super) fn get(&self, name: &str) -> Option<&str> {

@@ -4,7 +4,7 @@ use super::administer::invalid;
 use crate::aws::call::Refusal;
 use serde_json::{Map, Value, json};
 
-type Members = Map<String, Value>;
+pub(in crate::aws) type Members = Map<String, Value>;
 
 /// The whole file.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Document {
     }
 
     /// Adds one to a list. Whether its name may be is for those who read the file.
-    pub(super) fn add(&mut self, list: &str, name: &str) -> Result<&mut Members, Refusal> {
+    pub(in crate::aws) fn add(&mut self, list: &str, name: &str) -> Result<&mut Members, Refusal> {
         let fold = |one: &Members| one["name"].as_str().map(str::to_ascii_lowercase);
         if self.all(list).any(|one| fold(one).as_deref() == Some(&name.to_ascii_lowercase())) {
             let text = format!("{name} is there already");

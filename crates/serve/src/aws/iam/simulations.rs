@@ -59,7 +59,7 @@ fn answer(simulated: Vec<Simulated>) -> Value {
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(super) struct SimulatePrincipalPolicy(Fields);
+pub(in crate::aws) struct SimulatePrincipalPolicy(Fields);
 
 impl Input for SimulatePrincipalPolicy {
     type Subject = Simulation;
@@ -89,7 +89,7 @@ impl Input for SimulatePrincipalPolicy {
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(super) struct SimulateCustomPolicy(Fields);
+pub(in crate::aws) struct SimulateCustomPolicy(Fields);
 
 impl Input for SimulateCustomPolicy {
     type Subject = Simulation;

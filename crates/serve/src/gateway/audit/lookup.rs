@@ -226,10 +226,7 @@ mod tests {
     fn records_are_found_the_newest_first_by_any_attribute() {
         let dir = tempfile::tempdir().expect("a folder");
         let audit = audit(dir.path());
-        assert_eq!(
-            pages(&audit, Lookup { most: 5, ..Lookup::default() }),
-            [vec![String::new(); 0]]
-        );
+        assert_eq!(pages(&audit, Lookup { most: 5, ..Lookup::default() }), [Vec::<String>::new()]);
         for (user, name, project) in [("ann", "A", "p"), ("bob", "B", "p"), ("ann", "C", "q/r")] {
             audit.write(&call(user, name, project));
         }
