@@ -307,6 +307,8 @@ impl Container for InitContainer {
             {
                 return Ok(Frozen::Unnoticed);
             }
+            // What stands still since an earlier order is stopped by signals as well, or goes on.
+            let _ = self.lock().as_mut().map(|held| held.thaw_group());
             self.init.freeze(None).await.map(|()| Frozen::Signalled)
         })
     }

@@ -20,11 +20,13 @@ const MOST: usize = 256;
 pub(crate) struct Before {
     pids: [i32; MOST],
     count: usize,
+    /// Whether the others are stopped by now, or some of them.
+    is_in_force: bool,
 }
 
 impl Before {
     pub(crate) const fn new() -> Self {
-        Before { pids: [0; MOST], count: 0 }
+        Before { pids: [0; MOST], count: 0, is_in_force: false }
     }
 
     fn remember(&mut self, pid: i32) {
@@ -39,14 +41,16 @@ impl Before {
     }
 }
 
-/// Stops all of them. `is_spared` says so of a child of this process.
+/// Stops all of them. `is_spared` says so of a child of this process. Where they are stopped already, what has been
+/// started since is stopped as well: those that stand still do so for this program, and not for the build.
 pub(crate) fn stop(before: &mut Before, is_spared: impl Fn(i32) -> bool) -> Result<()> {
-    *before = Before::new();
+    let is_first = !before.is_in_force;
+    before.is_in_force = true;
     for round in 0..ROUNDS {
         let mut running = 0;
         let mut refused = None;
         visit(&is_spared, |pid, process, pinned| match process.state {
-            b'T' | b't' if round == 0 => before.remember(pid),
+            b'T' | b't' if is_first && round == 0 => before.remember(pid),
             b'T' | b't' => {}
             state => match tree::signal_one(pid, pinned, SIGSTOP) {
                 // One in the kernel's hands takes it when it comes back, and does nothing until then.
@@ -119,4 +123,80 @@ fn visit(
             look(pid, process, pinned);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    /// A program in a session, as those of builds are; others of this process are spared.
+    struct Program(Child);
+
+    impl Program {
+        fn start() -> Self {
+            let mut command = Command::new("setsid");
+            command.args(["sh", "-c", "kill -STOP $$; echo; exec sleep 1000"]);
+            let child = command.stdout(Stdio::piped()).spawn().expect("setsid");
+            let program = Program(child);
+            program.comes_to('T');
+            program
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id().cast_signed()
+        }
+
+        fn state(&self) -> char {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()));
+            let stat = stat.expect("its state");
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a letter")
+        }
+
+        fn comes_to(&self, state: char) {
+            while self.state() != state {
+                std::thread::yield_now();
+            }
+        }
+
+        /// It was started stopped.
+        fn goes_on(mut self) -> Self {
+            use std::io::Read;
+            sys::kill(self.pid(), SIGCONT).expect("it goes on");
+            let said = self.0.stdout.as_mut().expect("its output");
+            said.read_exact(&mut [0]).expect("a line");
+            self
+        }
+    }
+
+    impl Drop for Program {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_second_stop_keeps_what_the_first_has_found() {
+        let (stopped, running) = (Program::start(), Program::start().goes_on());
+        let own = [stopped.pid(), running.pid()];
+        let is_spared = |pid: i32| !own.contains(&pid);
+        let mut before = Before::new();
+        stop(&mut before, is_spared).expect("they stand still");
+        running.comes_to('T');
+        // The command has ended meanwhile, and another one is to stand still.
+        stop(&mut before, is_spared).expect("they stand still");
+        go_on(&mut before, is_spared);
+        while running.state() == 'T' {
+            std::thread::yield_now();
+        }
+        assert_eq!(stopped.state(), 'T');
+        // The next one begins anew.
+        let stopped = stopped.goes_on();
+        stop(&mut before, is_spared).expect("they stand still");
+        go_on(&mut before, is_spared);
+        while [&stopped, &running].iter().any(|program| program.state() == 'T') {
+            std::thread::yield_now();
+        }
+    }
 }

@@ -65,11 +65,18 @@ impl Freezer {
         self.file("cgroup.procs")
     }
 
-    /// Stops what is in it, and waits until it stands still.
+    /// Stops what is in it, and waits until it stands still. Otherwise all of it goes on.
     ///
     /// # Errors
     /// It does not stand still in time.
     pub fn freeze(&self) -> io::Result<()> {
+        self.stop().inspect_err(|_| {
+            // Without a group nothing stands still.
+            let _ = self.thaw();
+        })
+    }
+
+    fn stop(&self) -> io::Result<()> {
         let mut events = File::open(self.dir.join("cgroup.events"))?;
         fs::write(self.dir.join("cgroup.freeze"), "1")?;
         let until = Instant::now() + FREEZES;
@@ -79,7 +86,6 @@ impl Freezer {
             let mut news = [PollFd::new(&events, PollFlags::PRI)];
             let left = Timespec::try_from(left).map_err(io::Error::other)?;
             if rustix::event::poll(&mut news, Some(&left))? == 0 {
-                self.thaw()?;
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }

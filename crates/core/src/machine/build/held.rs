@@ -48,8 +48,10 @@ pub(super) enum Next {
 /// A run that stands still, or is to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Freezing {
-    /// Breakpoints that ask for it.
+    /// Breakpoints that ask for it, or have.
     hit: Vec<BreakpointId>,
+    /// Whether a person has asked for it.
+    by_hand: bool,
     /// Whether it is asked for, and not answered.
     is_asked: bool,
     /// Whether it does.
@@ -187,6 +189,12 @@ impl BuildMachine {
         }
     }
 
+    /// A person asks for the run to stand still.
+    pub(super) fn pause_by_hand(&mut self, step: &mut Step) {
+        self.freezing.by_hand |= self.in_run().is_some();
+        self.freeze(step);
+    }
+
     /// Asks for the run to stand still.
     pub(super) fn freeze(&mut self, step: &mut Step) {
         let is_due = !self.freezing.is_frozen && !self.freezing.is_asked;
@@ -212,11 +220,13 @@ impl BuildMachine {
             }
             return;
         };
-        let breakpoints = std::mem::take(&mut self.freezing.hit);
         self.freezing.is_asked = false;
+        // Should it end all the same, it stops behind the run.
+        let breakpoints = self.freezing.hit.clone();
         let Standstill { output, notice } = match result {
             Ok(standstill) => standstill,
             Err(why) => {
+                self.freezing = Freezing::default();
                 let text = format!("the command cannot be paused: {why}");
                 step.events.push(EventBody::Notice(Notice::warning(text)));
                 return;
@@ -275,6 +285,7 @@ impl BuildMachine {
         if self.freezing.cut.is_none() {
             // It stops behind the run instead.
             self.stops.put_off(std::mem::take(&mut self.freezing.hit));
+            self.stops.is_stepping |= self.freezing.by_hand;
         }
         self.thaw(step);
     }

@@ -265,7 +265,7 @@ impl BuildMachine {
             }
             Input::Checkpointed { id, result } => self.checkpointed(id, result, now, &mut step),
             Input::Rewound(result) => self.rewound(result, now, &mut step),
-            Input::Pause => self.freeze(&mut step),
+            Input::Pause => self.pause_by_hand(&mut step),
             Input::EndEvaluated { command } if self.evaluates() == Some(command) => {
                 step.effects.push(Effect::Cut { command });
             }

@@ -314,6 +314,26 @@ fn a_run_stands_still_in_its_middle() {
     bed.send(Input::Frozen { command, result: Ok(Standstill::default()) });
     bed.send(ended(command));
     assert!(!bed.machine.is_paused() && bed.pending[0] == Effect::Thaw);
+    // Who has asked for it finds it stopped behind the run.
+    for stood_still in [false, true] {
+        let frozen = |command| Input::Frozen { command, result: Ok(Standstill::default()) };
+        let (command, mut bed) = running(&[]);
+        bed.send(Input::Pause);
+        stood_still.then(|| bed.send(frozen(command)));
+        bed.send(ended(command));
+        bed.until_command();
+        assert_eq!(bed.at(), "step build:1");
+        let (command, mut bed) = running(&["output:/x/"]);
+        let breakpoint = BreakpointId(2);
+        bed.send(Input::Watched { command, breakpoint, output: Some("x".into()) });
+        stood_still.then(|| bed.send(frozen(command)));
+        bed.send(ended(command));
+        bed.until_command();
+        assert_eq!(
+            (bed.at().as_str(), &bed.stop().breakpoints[..]),
+            ("before build:1", &[breakpoint][..])
+        );
+    }
 
     // What cannot stand still is told.
     let (command, mut bed) = running(&[]);
