@@ -20,23 +20,46 @@ const MANY: usize = 200;
 /// What is sent to go on: `Request::Decide(Decision::Step)`.
 const STEP: &str = r#"{"decide":{"decision":"step"}}"#;
 
+/// Without a copy of what the build has written before each command.
+const OFF: [&str; 2] = ["--checkpoint", "off"];
+
 pub(super) fn measure(bed: &Bed) -> Result {
-    step_by_step(bed).map_err(|error| format!("step by step: {error}"))?;
+    let shell = shell_by_lines().map(median).map_err(|error| format!("a shell: {error}"))?;
+    println!("### Stops\n\n| | median, ms | it / the shell |\n|---|---|---|");
+    for (what, options) in [("", &OFF[..]), (", with checkpoints", &[])] {
+        let times = step_by_step(bed, options).map_err(|error| format!("step by step: {error}"))?;
+        for (row, times) in [
+            "from a command's end to a client that hears of the stop",
+            "from a decision on the socket to the next command",
+        ]
+        .iter()
+        .zip(times)
+        {
+            let time = median(times);
+            println!("| {row}{what} | {time:.2} | {:.2} |", time / shell);
+        }
+    }
+    println!(
+        "| from a line into `sh` to the end of the `/bin/true` that it runs for it | {shell:.2} | 1.00 |\n"
+    );
     let many = bed.buildspec("many", &[":"; MANY])?;
     let never = ["--break-on", "failure if status == 77", "--break-on", "command:/never/"];
+    let without = [&never[..], &OFF].concat();
     let mut contenders = vec![
         Contender::new(format!("{MANY} commands `:`, two breakpoints, never hit"), || {
-            bed.runner_run(&many, &never)
+            bed.runner_run(&many, &without)
         }),
+        Contender::new("the same with checkpoints", || bed.runner_run(&many, &never)),
         Contender::new(format!("{MANY} commands `:`"), || bed.runner_run(&many, &[])),
     ];
-    compare("Breakpoints that are never hit", 1, &mut contenders)
+    compare("Breakpoints that are never hit", 5, &mut contenders)
 }
 
-fn step_by_step(bed: &Bed) -> std::io::Result<()> {
+/// Times until a stop is heard of, and from decisions to the next commands.
+fn step_by_step(bed: &Bed, options: &[&str]) -> std::io::Result<[Vec<f64>; 2]> {
     let failed = std::io::Error::other::<String>;
     let spec = bed.buildspec("steps", &[":"; STEPS]).map_err(failed)?;
-    let mut command = bed.run_command(&spec, &["--step"]);
+    let mut command = bed.run_command(&spec, &[&["--step"], options].concat());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let live = bed.dir.join("state/live");
     let socket = loop {
@@ -66,18 +89,7 @@ fn step_by_step(bed: &Bed) -> std::io::Result<()> {
     // The first stop comes before the first run.
     let told = heard.iter().skip(1).zip(&ended).map(|(heard, ended)| heard - ended).collect();
     let gone_on = started.iter().zip(&decided).map(|(started, decided)| started - decided);
-    let shell = median(shell_by_lines()?);
-    println!("### Stops\n\n| | median, ms | it / the shell |\n|---|---|---|");
-    let rows = [
-        ("from a command's end to a client that hears of the stop", median(told)),
-        ("from a decision on the socket to the next command", median(gone_on.collect())),
-        ("from a line into `sh` to the end of the `/bin/true` that it runs for it", shell),
-    ];
-    for (what, time) in rows {
-        println!("| {what} | {time:.2} | {:.2} |", time / shell);
-    }
-    println!();
-    Ok(())
+    Ok([told, gone_on.collect()])
 }
 
 /// What waits for a word as well, and then runs a program: a shell that reads lines.
