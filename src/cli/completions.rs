@@ -3,10 +3,8 @@
 //! What a shell asks for while somebody types is answered by this program (`RUNNER_COMPLETE` names the shell
 //! then), so that a build is offered as soon as it is there, and no script has to be made anew with an option.
 
-use super::Cli;
 use super::error::{CliError, OURS};
-use super::project;
-use clap::{Args, Command, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 use runner_folder::state::{Home, Known, all_builds, listed_builds};
@@ -59,16 +57,15 @@ pub(super) struct ManArgs {
     directory: PathBuf,
 }
 
-/// The whole command line.
-fn command() -> Command {
-    Cli::command().mut_subcommand("run", project::negatable)
-}
-
 /// Answers a shell that asks what could be typed; ends the program then.
 pub(super) fn answer_shell() {
     // Nothing is described for everybody else.
     if std::env::var_os(ASKED).is_some() {
-        CompleteEnv::with_factory(command).var(ASKED).bin("runner").completer("runner").complete();
+        CompleteEnv::with_factory(super::command)
+            .var(ASKED)
+            .bin("runner")
+            .completer("runner")
+            .complete();
     }
 }
 
@@ -87,7 +84,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<u8, CliError> {
 /// Writes the manual.
 pub(super) fn man(args: &ManArgs) -> Result<u8, CliError> {
     let dir = &args.directory;
-    clap_mangen::generate_to(Cli::command(), dir).map_err(|error| {
+    clap_mangen::generate_to(super::command(), dir).map_err(|error| {
         CliError::ours(format!("cannot write the manual to {}: {error}", dir.display()))
     })?;
     Ok(0)

@@ -41,7 +41,10 @@ pub(super) struct SetArgs {
 pub(super) fn eval(args: &EvalArgs) -> Result<u8, CliError> {
     let home = open()?;
     let (build, text) = split(&args.words);
-    let known = find(&home, build, Need::Live)?;
+    let known = find(&home, build, Need::Live).map_err(|error| {
+        let quotes = build.map(|_| "a text of several words stands in quotes: runner eval 'ls -l'");
+        CliError::from(error).hints(quotes)
+    })?;
     // Before any thread starts.
     let signals = Signals::listen(&STOPS)
         .map_err(|error| CliError::ours(format!("cannot listen for signals: {error}")))?;

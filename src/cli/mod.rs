@@ -53,6 +53,7 @@ use runner_core::event::Notice;
 use runner_core::plain;
 use runner_host::stdio::{self, say};
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
@@ -151,14 +152,25 @@ enum Verb {
     Iam(iam::IamVerb),
 }
 
+/// This program, by the name it was called by.
+fn once_more() -> std::process::Command {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    std::env::args_os().next().map(|name| command.arg0(name));
+    command
+}
+
+/// The whole command line.
+fn command() -> clap::Command {
+    Cli::command()
+        .mut_subcommand("run", project::negatable)
+        .mut_subcommand("batch", |batch| batch::without_options_for_one(project::negatable(batch)))
+}
+
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
     completions::answer_shell();
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let command = Cli::command()
-        .mut_subcommand("run", project::negatable)
-        .mut_subcommand("batch", project::negatable);
-    let matches = command.try_get_matches_from(&typed);
+    let matches = command().try_get_matches_from(&typed);
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,

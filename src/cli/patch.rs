@@ -5,7 +5,9 @@ use super::home::open;
 use clap::Args;
 use runner_build::{BuildspecFile, fingerprint};
 use runner_core::event::{BuildspecFacts, EventBody};
-use runner_core::patch::{Edit, EditedRun, Patched, Runs, patch as put, values};
+use runner_core::patch::{
+    Edit, EditedRun, EvaluatedRun, Patched, Runs, insert, patch as put, shifted, values_without,
+};
 use runner_core::plain;
 use runner_core::unified::hunks;
 use runner_folder::events::LogReader;
@@ -37,12 +39,18 @@ pub(super) struct PatchArgs {
     /// Change what an anchor (&name) is used for elsewhere, too
     #[arg(long)]
     all: bool,
+    /// Also put what `runner eval` has run and has ended 0 into the buildspec, as commands before those that have
+    /// followed
+    #[arg(long, conflicts_with = "run")]
+    evals: bool,
 }
 
 const HELP: &str = "\
-What `retry --edit` and `retry --text` have run goes back into the buildspec: of each command the text that has
-ended 0 last. Nothing else in the file changes, comments, quotes and line ends included. Its values must be those that
-the build has read, but for what was put back before.";
+What `retry --edit` and `retry --text` have run goes back into the buildspec: of each command the
+text that has ended 0 last. Nothing else in the file changes, comments, quotes and line ends
+included. Its values must be those that the build has read, but for what was put back before. With
+--evals what was evaluated becomes a command as well, in lists that are written with dashes;
+commands that were skipped stay.";
 
 /// What a build's log says about its buildspec.
 struct Logged {
@@ -58,8 +66,12 @@ pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
         |error: io::Error| CliError::ours(format!("the log of build {}: {error}", known.id));
     let logged = read(&known).map_err(failed)?;
     let edits = edits(args, &logged.runs)?;
-    if edits.is_empty() {
-        say("nothing to be put back: no edited command has ended 0");
+    let evals = evals(args, &logged.runs)?;
+    if edits.is_empty() && (!args.evals || evals.is_empty()) {
+        say(match args.evals {
+            true => "nothing to be put back: no edited command and no evaluated text has ended 0",
+            false => "nothing to be put back: no edited command has ended 0",
+        });
         return Ok(0);
     }
     let Some(facts) = &logged.file else {
@@ -73,30 +85,31 @@ pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
     let Some(text) = file.text() else {
         return Err(CliError::usage(format!("{name} cannot be read any more")));
     };
-    let put = |edits: &[Edit], everywhere: bool| {
-        put(text, edits, everywhere).map_err(|refusal| {
-            CliError::usage(format!("{name}:{refusal}")).hint("put it in by hand")
-        })
+    let Some(inside) = inside(text, facts, &logged.runs, &evals) else {
+        return Err(CliError::usage(format!("{name} has changed since the build has read it"))
+            .hint("put it in by hand; `runner history` has the texts"));
     };
-    let Patched { source: new, notes } = put(&edits, args.all)?;
+    let (inside, outside) = evals.split_at(inside);
+    let refused = |refusal| CliError::usage(format!("{name}:{refusal}")).hint("put it in by hand");
+    let edits = moved(&edits, inside);
+    let Patched { source: mut new, notes } = put(text, &edits, args.all).map_err(refused)?;
+    if args.evals {
+        new = insert(&new, inside, outside).map_err(refused)?;
+    }
     if new == text {
         say(&format!("{name} has it already"));
         return Ok(0);
-    }
-    if fingerprint(text) != facts.sha256 {
-        // What was put back earlier changes nothing else, and neither does a comment.
-        let was = put(&logged.runs.originals(), true);
-        let was = was.ok().and_then(|was| values(&was.source)).map(|values| fingerprint(&values));
-        if was.is_none() || was != facts.values {
-            return Err(CliError::usage(format!("{name} has changed since the build has read it"))
-                .hint("put it in by hand; `runner history` has the texts"));
-        }
     }
     notes.iter().for_each(|note| say(note));
     if args.write {
         return write(Path::new(&logged.source), path, (text, &new)).map(|()| 0);
     }
-    let Some(shown) = plain_name(&name) else {
+    show(&name, text, &new)
+}
+
+/// Prints the change for a person or, as it is, for a tool.
+fn show(name: &str, text: &str, new: &str) -> Result<u8, CliError> {
+    let Some(shown) = plain_name(name) else {
         return Err(CliError::usage("the buildspec's name does not go into a patch; use --write"));
     };
     let changed =
@@ -104,9 +117,57 @@ pub(super) fn patch(args: &PatchArgs) -> Result<u8, CliError> {
     let patch = format!("--- a/{shown}\n+++ b/{shown}\n{changed}");
     match io::stdout().is_terminal() {
         true => super::answer(patch),
-        // As it is: a tool reads it.
         false => stdio::answer(patch).map(|_| 0).map_err(|error| CliError::of(super::OURS, error)),
     }
+}
+
+/// How many of the evaluated texts the file has already: what was put back earlier changes nothing else, and neither
+/// does a comment. None where something else has changed.
+fn inside(text: &str, facts: &BuildspecFacts, runs: &Runs, evals: &[Edit]) -> Option<usize> {
+    if fingerprint(text) == facts.sha256 {
+        return Some(0);
+    }
+    let originals = runs.originals();
+    let is_it = |count: &usize| {
+        let inside = &evals[..*count];
+        let was = put(text, &moved(&originals, inside), true).ok();
+        let was = was.and_then(|was| values_without(&was.source, inside));
+        was.is_some_and(|was| facts.values.as_ref() == Some(&fingerprint(&was)))
+    };
+    (0..=evals.len()).rev().find(is_it)
+}
+
+/// The same where these texts stand before theirs.
+fn moved(edits: &[Edit], inside: &[Edit]) -> Vec<Edit> {
+    let moved = |edit: &Edit| Edit { place: shifted(edit.place, inside), text: edit.text.clone() };
+    edits.iter().map(moved).collect()
+}
+
+/// What was evaluated, in the order of its runs. What cannot be a command of the buildspec is named.
+fn evals(args: &PatchArgs, runs: &Runs) -> Result<Vec<Edit>, CliError> {
+    let mut evals = Vec::new();
+    for EvaluatedRun { run, text, before, is_good, .. } in runs.evaluated() {
+        let why = match before {
+            Some(place) if *is_good => {
+                evals.push(Edit { place: *place, text: text.clone() });
+                continue;
+            }
+            None => "no command has followed it",
+            Some(_) => "it has not ended 0",
+        };
+        if args.evals {
+            say(&format!("not put back: what run {run} has evaluated, for {why}"));
+        }
+    }
+    match evals.iter().find(|edit| args.evals && edit.text.contains(MASKED)) {
+        Some(masked) => Err(masked_text(&format!("what was evaluated before {}", masked.place))),
+        None => Ok(evals),
+    }
+}
+
+fn masked_text(what: &str) -> CliError {
+    CliError::usage(format!("{what} has {MASKED} in it, which stands for a secret"))
+        .hint("put it in by hand")
 }
 
 fn read(known: &Known) -> io::Result<Logged> {
@@ -135,11 +196,7 @@ fn edits(args: &PatchArgs, runs: &Runs) -> Result<Vec<Edit>, CliError> {
         },
     };
     if let Some(masked) = wanted.iter().find(|edited| edited.edit.text.contains(MASKED)) {
-        return Err(CliError::usage(format!(
-            "the text of {} has {MASKED} in it, which stands for a secret",
-            masked.edit.place
-        ))
-        .hint("put it in by hand"));
+        return Err(masked_text(&format!("the text of {}", masked.edit.place)));
     }
     Ok(wanted.into_iter().map(|edited| edited.edit.clone()).collect())
 }

@@ -84,6 +84,10 @@ pub(super) fn debug(build: Option<&str>) -> Result<u8, CliError> {
             // A line that is given up.
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => break,
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                CliError::usage("this line is not UTF-8").print();
+                continue;
+            }
             Err(error) => return Err(failed(error)),
         };
         let line = line.trim();
@@ -164,7 +168,7 @@ impl<'a> Prompt<'a> {
         }
         let words = words(verb, line, &self.known.id)?;
         // A process of its own has the terminal and its signals for a while. What it comes to it says itself.
-        let ran = std::process::Command::new("/proc/self/exe").args(&words[1..]).status();
+        let ran = super::once_more().args(&words[1..]).status();
         let ran = ran.map_err(|error| CliError::ours(format!("{verb}: {error}")))?;
         self.is_interrupted();
         if !ran.success() && verb != "eval" {

@@ -26,7 +26,7 @@ impl Ending {
     /// `program`: how this program is called; none where no advice is wanted.
     pub(super) fn new(program: Option<&str>) -> Self {
         let look = program.map(|program| {
-            format!("to look inside where it fails: {program} run --break-on failure, then {program} attach")
+            format!("to look inside where it fails: the same with --break-on failure, then {program} attach")
         });
         Ending { summary: Summary::default(), look }
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 cases! {
-    [Containers, Image("busybox")] => what_was_edited_goes_back, what_cannot_go_back, events_are_lines,
+    [Containers, Image("busybox")] => what_was_edited_goes_back, what_was_evaluated_goes_before, what_cannot_go_back, events_are_lines,
         a_script_comes_back, a_script_that_meets_no_stop, a_prompt, a_prompt_reads_a_script, keys_decide,
         a_shell_decides_outside_of_it, variables_are_shown, every_verb_at_a_terminal;
     [] => a_walk_without_a_container;
@@ -69,6 +69,24 @@ fn what_was_edited_goes_back() {
     running.ends(0);
     bed.runner(["patch", "--write"]).code(0).says("is written");
     assert_eq!(fs::read_to_string(&file).unwrap(), new.replace("test -e /tmp/three", "true"));
+}
+
+fn what_was_evaluated_goes_before() {
+    let bed = Bed::new();
+    let running = stopped(&bed, SPEC, "build:2");
+    bed.runner(["eval", "touch /tmp/three"]).code(0);
+    bed.runner(["eval", "false"]).code(1);
+    bed.runner(["patch", "--evals"]).code(0).says("no command has followed it");
+    bed.runner(["retry", "--text", "echo 2"]).code(0);
+    running.ends(0);
+    assert_eq!(bed.runner(["patch"]).code(0).stdout.matches("\n+ ").count(), 1);
+    let outcome = bed.runner(["patch", "--evals", "--write"]).code(0);
+    outcome.says("what run 4 has evaluated, for it has not ended 0").says("is written");
+    let file = bed.source().join("buildspec.yml");
+    let new = SPEC.replace("exit 3 #", "touch /tmp/three\n      - echo 2 #");
+    assert_eq!(fs::read_to_string(&file).unwrap(), new);
+    bed.runner(["patch", "--evals"]).code(0).says("has it already");
+    bed.runner(["patch"]).code(0).says("has it already");
 }
 
 fn what_cannot_go_back() {
@@ -340,10 +358,11 @@ fn a_prompt_reads_a_script() {
     let bed = Bed::new();
     let running = stopped(&bed, SPEC, "build:2");
     let file = bed.path("script");
-    fs::write(&file, "where\ndiff\nquit\n").unwrap();
+    fs::write(&file, b"no \xff text\nhistory more words\nwhere\ndiff\nquit\n").unwrap();
     let mut command = bed.command(["debug"]);
     command.stdin(fs::File::open(&file).unwrap());
-    let done = outcome(&mut command).code(0);
+    let done =
+        outcome(&mut command).code(0).says("this line is not UTF-8").says("Usage: runner history");
     assert!(done.stdout.contains("paused because build:2 has failed"), "{}", done.stdout);
     fs::write(&file, "abort\n").unwrap();
     let mut command = bed.command(["debug"]);

@@ -1,14 +1,18 @@
 //! Somebody else's pipeline: what stands in its way is named with the option that clears it.
 
 use crate::common::registry::Layout;
-use crate::common::{Bed, build, cases, corpus, image, is_root, list, outcome, write_program};
+use crate::common::{
+    Bed, build, cases, corpus, image, is_root, list, outcome, project, write_program,
+};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 
 cases! {
-    [] => check_names_variables_that_nothing_sets, a_buildspec_elsewhere_is_named;
+    [] => check_names_variables_that_nothing_sets, a_buildspec_elsewhere_is_named,
+        own_buildspecs_raise_no_false_alarm;
     [] => an_image_at_hand_is_named;
     [Containers, Image("busybox"), Program("openssl")] => certificates_of_the_caller_are_trusted_in_a_build;
     [Root, Image("busybox"), Program("umoci")] => limits_hold_for_services;
@@ -68,6 +72,29 @@ fn real_buildspecs_raise_no_false_alarm() {
         told.iter().filter(|told| !known.contains(&told.as_str())).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
     assert!(told.len() >= 20, "{told:?}");
+}
+
+/// The same of the buildspecs of this project, which are there wherever it is built.
+fn own_buildspecs_raise_no_false_alarm() {
+    let bed = Bed::new();
+    let mut ahead = vec![project().join("buildspecs"), project().join("tests/strangers")];
+    let (mut told, mut looked_at) = (BTreeSet::new(), 0);
+    while let Some(dir) = ahead.pop() {
+        for name in list(&dir) {
+            let path = dir.join(&name);
+            if path.is_dir() && name != "invalid" {
+                ahead.push(path);
+            } else if name.contains(".y") && name != "local.yml" {
+                looked_at += 1;
+                let report = bed.runner(["check", path.to_str().unwrap()]).code(0).stderr;
+                let names = report.split("nothing in the buildspec sets ").skip(1);
+                told.extend(names.map(|rest| rest.split([';', '\n']).next().unwrap().to_owned()));
+            }
+        }
+    }
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    assert_eq!(told, ["AWS_ACCOUNT_ID", "IMAGE_REPO_NAME", "STAGE"], "of {looked_at}");
+    assert!(looked_at >= 30, "{looked_at}");
 }
 
 const UNSET: &str = "WAIT_FOR_IDS_FILE_PATH PROJECT_NAME REGION AWS_ACCOUNT_ID IMAGE_REPO_NAME IMAGE_TAG REPOSITORY_URI \
@@ -353,6 +380,7 @@ fn home_with_canaries(bed: &Bed) {
     }
     symlink(home.join("notes.txt"), home.join(".cargo/bin/notes")).unwrap();
     symlink(home.join(".aws"), home.join(".volta")).unwrap();
+    symlink(home.join(".ssh"), home.join(".nvm/versions/keys")).unwrap();
 }
 
 fn tools_of_the_home_are_shown_without_secrets() {
@@ -371,6 +399,7 @@ fn tools_of_the_home_are_shown_without_secrets() {
         .says("tools of your home, copy-on-write: ~/.cargo ")
         .says("not shown, and not followed: ");
     let outcome = outcome.says(".volta (leads to ").says(".cargo/bin/notes (leads to ");
+    let outcome = outcome.says(".nvm/versions/keys (leads to ");
     let output = outcome.output();
     assert!(output.starts_with("cargo of the home\npoetry of the home\nstaticcheck of the home\nversion = '12'\nsource\n"), "{output}");
     assert!(
@@ -404,6 +433,10 @@ fn a_tool_of_the_home_is_named_once_it_is_missed() {
     let missed = run("staticcheck", &[]).code(1);
     missed.says("which the build does not see; --home-tools shows the tools of your home");
     assert_eq!(run("staticcheck", &["--home-tools"]).code(0).output(), "staticcheck of the home\n");
+    // It need not be on the PATH.
+    run("poetry", &[])
+        .code(1)
+        .says("/.local/bin/poetry, which the build does not see; --home-tools");
     let again = run("staticcheck-nosuch", &["--home-tools"]).code(1);
     assert!(!again.stderr.contains("--home-tools"), "{}", again.stderr);
     let again = again.says("--stub staticcheck-nosuch");

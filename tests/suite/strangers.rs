@@ -9,7 +9,7 @@ cases! {
     [Containers, Image("busybox")] => an_image_is_built_and_pushed, secrets_come_from_aws, a_project_of_the_console,
         an_image_of_the_console, a_batch_of_builds;
     [Containers, Program("make"), Program("gcc")] => a_library_in_c;
-    [Containers] => a_directory_of_a_monorepo, commands_for_bash, a_test_in_python;
+    [Containers] => a_directory_of_a_monorepo, commands_for_bash, a_test_in_python, variables_of_every_kind;
 }
 
 /// The bed with a copy of the project.
@@ -108,7 +108,16 @@ fn commands_for_bash() {
     // Where sh is bash it runs.
     if told.code != 0 {
         told.says("set `shell: bash` under `env:` in the buildspec");
+        let text = fs::read_to_string(bed.source().join("buildspec.yml")).unwrap();
+        bed.write("buildspec.yml", text.replace("phases:", "env:\n  shell: bash\nphases:"));
+        run(&bed, &["-e", "CODEBUILD_INITIATOR=a-webhook"]).code(0);
     }
+}
+
+fn variables_of_every_kind() {
+    let bed = with(Bed::host(), "shell");
+    let told = run(&bed, &[]).code(0);
+    assert!(!told.stderr.contains("nothing in the buildspec sets"), "{}", told.stderr);
 }
 
 fn a_test_in_python() {

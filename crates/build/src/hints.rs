@@ -22,10 +22,12 @@ impl Search {
         Search { shown, has_home_tools, path, home: users::home() }
     }
 
-    /// Advice for a command that was not found though it lies in a directory of the caller's PATH that the image
-    /// does not show. What is advised is not advised again once it is done.
+    /// Advice for a command that was not found though it lies in a directory of the caller's PATH, or of tools of their
+    /// home, that the image does not show. What is advised is not advised again once it is done.
     pub(super) fn missing_program(&self, text: &str) -> Option<String> {
-        let hidden = host_image::hidden_path_entries(&self.path);
+        let mut hidden = host_image::hidden_path_entries(&self.path);
+        let home = self.home.as_ref().filter(|_| !self.has_home_tools);
+        hidden.extend(home.map(|home| home_tools::all_programs(home)).unwrap_or_default());
         let is_word = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
         text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).find_map(|word| {
             let dir = hidden.iter().find(|dir| dir.join(word).is_file())?;

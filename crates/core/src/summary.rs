@@ -154,8 +154,11 @@ impl Summary {
     #[must_use]
     pub fn place(&self, run: &Run) -> String {
         match run.line {
-            Some(line) => format!("{} ({}:{line})", run.place, self.buildspec),
-            None => run.place.to_string(),
+            // A text that is no file has its lines nowhere to be looked at.
+            Some(line) if !self.buildspec.starts_with('(') => {
+                format!("{} ({}:{line})", run.place, self.buildspec)
+            }
+            _ => run.place.to_string(),
         }
     }
 

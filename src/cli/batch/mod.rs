@@ -9,7 +9,7 @@ use super::run_args::{AnnotationsName, OnStopName, RunArgs};
 use super::{render, say};
 use crate::terminal::{BatchFace, ShownBatch};
 use children::Typed;
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use runner_batch::{BatchError, BatchRequest, Over};
 use runner_build::BuildspecFile;
 use runner_core::batch::{self, BatchFacts, BatchPlan, Restrictions};
@@ -76,6 +76,13 @@ another one had failed), in this order:
 enum GraphFormat {
     Text,
     Json,
+}
+
+/// Options of `runner run` that are refused here are not offered, either.
+pub(super) fn without_options_for_one(command: Command) -> Command {
+    ["detach", "watch", "on_stop"]
+        .into_iter()
+        .fold(command, |command, id| command.mut_arg(id, |option| option.hide(true)))
 }
 
 /// Runs the batch; its exit code.

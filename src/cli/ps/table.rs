@@ -20,42 +20,76 @@ const TITLES: [&str; 8] = [
     "COMMAND, REASON",
 ];
 
+/// Columns that go, one after the other, where there is no room for them.
+const DISPENSABLE: [usize; 5] = [SESSIONS, STARTED, TIME, PHASE, LEFT];
+const BUILD: usize = 0;
+const PHASE: usize = 2;
+const STARTED: usize = 3;
+const TIME: usize = 4;
+const SESSIONS: usize = 5;
+const LEFT: usize = 6;
+const LAST: usize = 7;
+
+type Cells = [String; 8];
+
 /// The rows in `width` columns, if there is a limit.
 pub(super) fn of(rows: &[Row], width: Option<usize>) -> String {
     let mut cells = vec![TITLES.map(str::to_owned)];
     cells.extend(rows.iter().map(of_row));
-    let mut widths = widths(&cells);
+    let mut shown: Vec<usize> = (0..TITLES.len()).collect();
     if let Some(width) = width {
-        let before = |widths: &[usize; 8]| widths[..7].iter().map(|width| width + 2).sum::<usize>();
-        if before(&widths) + LEAST.max(widths[7].min(40)) > width {
-            for (cell, id) in cells[1..].iter_mut().zip(short_ids(rows)) {
-                cell[0] = id;
-            }
-            widths = self::widths(&cells);
-        }
-        let room = width.saturating_sub(before(&widths)).max(LEAST);
-        for cell in &mut cells {
-            cell[7] = shortened(&cell[7], room);
-        }
+        narrow(&mut cells, &mut shown, rows, width);
     }
-    let line = |row: &[String; 8]| {
-        let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    let widths = widths(&cells);
+    let line = |row: &Cells| {
+        let padded = shown.iter().map(|&at| format!("{:1$}", row[at], widths[at]));
+        let line = padded.collect::<Vec<_>>().join("  ").trim_end().to_owned();
+        width.map_or(line.clone(), |width| shortened(&line, width)) + "\n"
     };
     cells.iter().map(line).collect()
 }
 
-fn widths(cells: &[[String; 8]]) -> [usize; 8] {
+/// Shortens what is shorter and as good, and then leaves out columns.
+fn narrow(cells: &mut [Cells], shown: &mut Vec<usize>, rows: &[Row], width: usize) {
+    let before = |cells: &[Cells], shown: &[usize]| {
+        let widths = widths(cells);
+        shown.iter().filter(|at| **at != LAST).map(|at| widths[*at] + 2).sum::<usize>()
+    };
+    let wanted = |cells: &[Cells]| LEAST.max(widths(cells)[LAST].min(40));
+    if before(cells, shown) + wanted(cells) > width {
+        for (cell, id) in cells[1..].iter_mut().zip(short_ids(rows)) {
+            cell[BUILD] = id;
+        }
+    }
+    if before(cells, shown) + LEAST > width {
+        cells[0][STARTED] = "STARTED".to_owned();
+        for cell in &mut cells[1..] {
+            // `07/13 13:33`, without the year and the second.
+            cell[STARTED] = cell[STARTED].get(5..16).unwrap_or("-").to_owned();
+        }
+    }
+    for column in DISPENSABLE {
+        if before(cells, shown) + LEAST > width {
+            shown.retain(|at| *at != column);
+        }
+    }
+    let room = width.saturating_sub(before(cells, shown)).max(LEAST);
+    for cell in cells {
+        cell[LAST] = shortened(&cell[LAST], room);
+    }
+}
+
+fn widths(cells: &[Cells]) -> [usize; 8] {
     std::array::from_fn(|column| {
         // The last one ends the line: nothing is padded for it.
-        if column == 7 && cells.len() == 1 {
+        if column == LAST && cells.len() == 1 {
             return 0;
         }
         cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
     })
 }
 
-fn of_row(row: &Row) -> [String; 8] {
+fn of_row(row: &Row) -> Cells {
     let last = row.command.as_deref().or(row.reason.as_deref()).unwrap_or_default();
     let started = match row.start_time {
         0.0 => "-".to_owned(),
@@ -143,6 +177,23 @@ mod tests {
         let wanted = "shop:0b5e1234  paused  PRE_BUILD  2026/07/13 13:33:18  1:02:03  1         12:34 (pause)  make";
         assert!(line.starts_with(wanted), "{line}");
         assert!(line.ends_with('…'), "{line}");
+        for (width, wanted) in [
+            (
+                100,
+                "shop:0b5e1234  paused  PRE_BUILD  07/13 13:33  1:02:03  1         12:34 (pause)  make test m…",
+            ),
+            (
+                80,
+                "shop:0b5e1234  paused  PRE_BUILD  1:02:03  12:34 (pause)  make test make test m…",
+            ),
+            (50, "shop:0b5e1234  paused  12:34 (pause)  make test ma…"),
+            (37, "shop:0b5e1234  paused  make test mak…"),
+            (20, "shop:0b5e1234  paus…"),
+        ] {
+            let narrow = of(&rows, Some(width));
+            assert_eq!(narrow.lines().nth(1), Some(wanted));
+            assert!(narrow.lines().all(|line| line.chars().count() <= width), "{narrow}");
+        }
     }
 
     #[test]

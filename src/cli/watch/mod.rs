@@ -34,7 +34,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How long a source is quiet before its change counts as done.
@@ -225,13 +225,14 @@ impl Watch {
                     }
                     let what = round.changed.shown(&self.source);
                     let build = self.build_of(pid, &known);
-                    match build.filter(|(_, dir)| is_paused(dir)) {
+                    let stays = build.and_then(|(id, dir)| Some((id, why_it_stays(&dir)?)));
+                    match stays {
                         Some(_) if has_told => {}
-                        Some((id, _)) => {
+                        Some((id, why)) => {
                             has_told = true;
                             self.say(&format!(
-                                "{what}: {id} is paused and stays as it is; the build runs again once that one \
-                                 has ended"
+                                "{what}: {id} {why} and stays as it is; the build runs again once that one has \
+                                 ended"
                             ));
                         }
                         None => {
@@ -315,7 +316,7 @@ impl Watch {
         let watched = Watched { by: std::process::id(), breakpoints: self.breakpoints.clone() };
         let json = serde_json::to_string(&watched).map_err(|error| CliError::of(OURS, error))?;
         let (before, behind) = &self.words;
-        Command::new("/proc/self/exe")
+        super::once_more()
             .args(before)
             .arg(format!("--watched={json}"))
             .args(behind)
@@ -414,10 +415,15 @@ fn words(typed: &[OsString]) -> (Vec<OsString>, Vec<OsString>) {
     (all, behind)
 }
 
-fn is_paused(dir: &BuildDir) -> bool {
-    let view = Follower::open(dir)
+/// Why a build is not to be stopped: it is paused, or may be. One whose log is not there yet has not begun.
+fn why_it_stays(dir: &BuildDir) -> Option<String> {
+    let is_paused = Follower::open(dir)
         .and_then(|mut log| Ok(log.catch_up()?.is_some_and(|view| !view.paused.is_empty())));
-    view.unwrap_or(false)
+    match is_paused {
+        Ok(is_paused) => is_paused.then(|| "is paused".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("may be paused (its log cannot be read: {error})")),
+    }
 }
 
 /// A person's breakpoints at the end of a build.

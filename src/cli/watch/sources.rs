@@ -100,41 +100,46 @@ impl Sources {
         let notify =
             inotify::init(flags).map_err(|errno| not_watched("the source", errno.into()))?;
         let mut sources = Sources { notify, wanted, places: HashMap::new() };
-        let wanted = std::mem::take(&mut sources.wanted);
-        for file in &wanted.files {
-            let dir = file.parent().unwrap_or(Path::new("/"));
-            // Where it cannot be, it is missed by the build itself.
-            let Ok(top) = Dir::real(dir) else { continue };
-            sources
-                .add(&top, dir.as_os_str().as_bytes(), None)
-                .map_err(|error| not_watched(&dir.display().to_string(), error))?;
-        }
-        for source in &wanted.sources {
-            sources
-                .walk(source, &wanted)
-                .map_err(|error| not_watched(&source.display().to_string(), error))?;
-        }
-        sources.wanted = wanted;
+        sources.walk_all()?;
         Ok(sources)
     }
 
     /// Takes what has changed by now.
     pub(super) fn take(&mut self) -> Result<Changed, CliError> {
-        let (mut changed, has_moved) =
-            self.read().map_err(|error| not_watched("the source", error))?;
+        let (changed, has_moved) = self.read().map_err(|error| not_watched("the source", error))?;
         if has_moved {
-            // Directories, or what is left out of them, are others now. What happens meanwhile is told by
-            // the old watches.
-            let again = Sources::of(std::mem::take(&mut self.wanted))?;
-            let mut old = std::mem::replace(self, again);
-            // Only its paths are of interest, which are judged as they are now.
-            std::mem::swap(&mut old.wanted, &mut self.wanted);
-            if let Ok((more, _)) = old.read() {
-                changed.join(more);
-            }
-            std::mem::swap(&mut old.wanted, &mut self.wanted);
+            self.walk_all()?;
         }
         Ok(changed)
+    }
+
+    /// Watches what there is to be watched by now, and nothing else. A directory that is watched already keeps
+    /// its watch, and with it what happens meanwhile: a user has so many watches and no more.
+    fn walk_all(&mut self) -> Result<(), CliError> {
+        let old = std::mem::take(&mut self.places);
+        let wanted = std::mem::take(&mut self.wanted);
+        let walked = self.walk_wanted(&wanted);
+        self.wanted = wanted;
+        for number in old.into_keys().filter(|number| !self.places.contains_key(number)) {
+            // One that has gone has taken its watch with it.
+            let _ = inotify::remove_watch(&self.notify, number);
+        }
+        walked
+    }
+
+    fn walk_wanted(&mut self, wanted: &Wanted) -> Result<(), CliError> {
+        for file in &wanted.files {
+            let dir = file.parent().unwrap_or(Path::new("/"));
+            // Where it cannot be, it is missed by the build itself.
+            let Ok(top) = Dir::real(dir) else { continue };
+            self.add(&top, dir.as_os_str().as_bytes(), None)
+                .map_err(|error| not_watched(&dir.display().to_string(), error))?;
+        }
+        for source in &wanted.sources {
+            self.walk(source, wanted)
+                .map_err(|error| not_watched(&source.display().to_string(), error))?;
+        }
+        Ok(())
     }
 
     /// Reads all events there are: what has changed, and whether the tree has to be walked again.
@@ -388,5 +393,34 @@ mod tests {
         assert_eq!(told(before, &[], "touch src/x.yml"), None);
         let changed = told(before, &[], "touch src/buildspec.yml");
         assert_eq!(changed.as_deref(), Some("buildspec.yml has changed"));
+    }
+
+    #[test]
+    fn a_second_walk_takes_no_second_watch() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let source = runner_host::beneath::real(dir.path()).expect("its path");
+        std::fs::create_dir_all(source.join("a/b")).expect("directories");
+        std::fs::create_dir_all(source.join("c")).expect("directories");
+        let wanted = Wanted { sources: vec![source.clone()], ..Wanted::default() };
+        let mut sources = Sources::of(wanted).expect("watched");
+        let watches = |sources: &Sources| {
+            let number = sources.notify.as_raw_fd();
+            let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
+            facts.expect("facts").lines().filter(|line| line.starts_with("inotify ")).count()
+        };
+        assert_eq!(watches(&sources), 4);
+        let before: Vec<i32> = sources.places.keys().copied().collect();
+        std::fs::create_dir(source.join("d")).expect("a directory");
+        assert!(!sources.take().expect("read").is_none());
+        assert_eq!(watches(&sources), 5);
+        assert!(before.iter().all(|number| sources.places.contains_key(number)));
+        // One that is moved away is watched no longer, whatever is done in it there.
+        let outside = tempfile::tempdir().expect("a directory");
+        std::fs::rename(source.join("a"), outside.path().join("a")).expect("moved");
+        assert!(!sources.take().expect("read").is_none());
+        assert_eq!(watches(&sources), 3);
+        std::fs::write(outside.path().join("a/b/x"), "x").expect("written");
+        assert!(sources.take().expect("read").is_none());
+        assert_eq!(watches(&sources), 3);
     }
 }

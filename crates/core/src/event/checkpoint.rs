@@ -56,6 +56,9 @@ pub struct RewoundFacts {
     pub place: Place,
     /// The runs that do not count any more.
     pub lost: Vec<u32>,
+    /// Whether what people did at the stop before it does not count, either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_edits: bool,
     /// What ran then and was killed.
     pub processes: Vec<Lost>,
     /// How many sessions were closed.

@@ -3,12 +3,14 @@
 //! The result is parsed again and held against the old text: every value must be what it was, but for the
 //! command's, which must be the new text. What cannot be had so is refused with its place.
 
+mod evals;
 mod runs;
 mod splice;
 #[cfg(test)]
 mod tests;
 
-pub use runs::{EditedRun, Runs};
+pub use evals::{insert, shifted, values_without};
+pub use runs::{EditedRun, EvaluatedRun, Runs};
 
 use crate::debug::Place;
 use crate::event::Block;
@@ -65,33 +67,11 @@ fn one(source: &str, edit: &Edit, everywhere: bool) -> Result<(String, Option<St
     if is_same(&command.text, &edit.text) {
         return Ok((source.to_owned(), None));
     }
-    let all = tokens(source);
-    let at = |line: u32, column: u32| {
-        move |token: &&Token| (token.place.line, token.place.column) == (line, column)
-    };
-    let here = all.iter().find(at(command.span.line, command.span.column));
-    let written = command.span.written;
-    let token = match (here, written) {
-        (Some(token), None) => token,
-        // An alias, of the text itself: not of a list or a phase it is a part of.
-        (Some(token), Some(place)) if token.style == Style::Alias => {
-            let target = all.iter().find(at(place.line, place.column));
-            match target {
-                Some(target) if target.anchor == token.anchor => token,
-                _ => {
-                    return Err(refuse(format!(
-                        "{} comes from what an alias stands for, which line {} has; edit it there",
-                        edit.place, place.line
-                    )));
-                }
-            }
-        }
-        _ => return Err(refuse(format!("{} is not written where it can be changed", edit.place))),
-    };
+    let token = &token_of(source, &command, edit.place)?;
     if token.has_tag {
         return Err(refuse(format!("{} has a tag, and what it means cannot be kept", edit.place)));
     }
-    let users: Vec<u32> = all
+    let users: Vec<u32> = tokens(source)
         .iter()
         .filter(|_| token.style != Style::Alias && token.anchor != 0)
         .filter(|other| other.style == Style::Alias && other.anchor == token.anchor)
@@ -130,6 +110,31 @@ fn one(source: &str, edit: &Edit, everywhere: bool) -> Result<(String, Option<St
     })
 }
 
+/// How a command is written at its place: not within what an alias stands for.
+fn token_of(source: &str, command: &Command, place: Place) -> Result<Token, Refusal> {
+    let refuse = |message: String| Refusal { span: command.span, message };
+    let all = tokens(source);
+    let at = |line: u32, column: u32| {
+        move |token: &&Token| (token.place.line, token.place.column) == (line, column)
+    };
+    let here = all.iter().find(at(command.span.line, command.span.column));
+    match (here, command.span.written) {
+        (Some(token), None) => Ok(token.clone()),
+        // An alias, of the text itself: not of a list or a phase it is a part of.
+        (Some(token), Some(written)) if token.style == Style::Alias => {
+            let target = all.iter().find(at(written.line, written.column));
+            match target {
+                Some(target) if target.anchor == token.anchor => Ok(token.clone()),
+                _ => Err(refuse(format!(
+                    "{place} comes from what an alias stands for, which line {} has; edit it there",
+                    written.line
+                ))),
+            }
+        }
+        _ => Err(refuse(format!("{place} is not written where it can be changed"))),
+    }
+}
+
 /// The command at a place, which has been found sound.
 fn find(source: &str, place: Place) -> Result<Command, Refusal> {
     let file = Span::default();
@@ -153,9 +158,13 @@ fn find(source: &str, place: Place) -> Result<Command, Refusal> {
 /// The values of a buildspec, whatever they are written like: two files with the same ones run the same.
 #[must_use]
 pub fn values(source: &str) -> Option<String> {
+    Some(values_of(&tree(source).ok()?))
+}
+
+fn values_of(root: &Node) -> String {
     let mut text = String::new();
-    put_values(&tree(source).ok()?, &mut text);
-    Some(text)
+    put_values(root, &mut text);
+    text
 }
 
 fn put_values(node: &Node, text: &mut String) {

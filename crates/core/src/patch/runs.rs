@@ -16,12 +16,28 @@ pub struct EditedRun {
     pub is_good: bool,
 }
 
+/// A text that somebody has had run at a stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvaluatedRun {
+    /// Its number.
+    pub run: u32,
+    /// What was run. Secrets in it are masked.
+    pub text: String,
+    /// The command that has followed it.
+    pub before: Option<Place>,
+    /// That command's run.
+    follower: Option<u32>,
+    /// Whether it has ended 0.
+    pub is_good: bool,
+}
+
 /// The runs of a build, as far as they concern its buildspec.
 #[derive(Clone, Debug, Default)]
 pub struct Runs {
     /// What each place's command was at first.
     texts: BTreeMap<Place, String>,
     edited: Vec<EditedRun>,
+    evaluated: Vec<EvaluatedRun>,
     /// The runs of each place that have ended 0.
     good: BTreeMap<Place, Vec<u32>>,
     /// The run at hand.
@@ -44,11 +60,18 @@ impl Runs {
                     self.texts.entry(place).or_insert_with(|| stop.text.clone());
                 }
             }
+            EventBody::CommandStarted { command, block: Block::Eval, text, .. } => {
+                let (run, text) = (*command, text.clone());
+                let done = EvaluatedRun { run, text, before: None, follower: None, is_good: false };
+                self.evaluated.push(done);
+            }
             EventBody::CommandStarted { command, phase, block, index, text, .. } => {
-                let Some(phase) = phase.user_phase().filter(|_| *block != Block::Eval) else {
-                    return;
-                };
+                let Some(phase) = phase.user_phase() else { return };
                 let place = Place { phase, block: *block, index: *index };
+                for done in self.evaluated.iter_mut().rev().take_while(|done| done.before.is_none())
+                {
+                    (done.before, done.follower) = (Some(place), Some(*command));
+                }
                 let is_edited = match self.decided.take() {
                     Some(DecisionKind::Edit) => true,
                     // The same text once more.
@@ -73,8 +96,17 @@ impl Runs {
             EventBody::Rewound(rewound) => {
                 let is_lost = |run: &u32| rewound.lost.contains(run);
                 self.good.values_mut().for_each(|runs| runs.retain(|run| !is_lost(run)));
+                // What was evaluated at the stop before that run is part of what is back.
+                let is_undone = |done: &EvaluatedRun| {
+                    done.run >= rewound.to
+                        || rewound.without_edits && done.follower == Some(rewound.to)
+                };
+                self.evaluated.retain(|done| !is_undone(done));
             }
             EventBody::CommandEnded { command, outcome, .. } => {
+                if let Some(done) = self.evaluated.iter_mut().find(|done| done.run == *command) {
+                    done.is_good = outcome.succeeded();
+                }
                 let at_hand = self.at_hand.filter(|(run, _)| run == command);
                 if let Some((run, place)) = at_hand.filter(|_| outcome.succeeded()) {
                     self.good.entry(place).or_default().push(run);
@@ -109,6 +141,12 @@ impl Runs {
         wanted
     }
 
+    /// What was evaluated and still counts, as it was run.
+    #[must_use]
+    pub fn evaluated(&self) -> &[EvaluatedRun] {
+        &self.evaluated
+    }
+
     /// What places held before they were edited.
     #[must_use]
     pub fn originals(&self) -> Vec<Edit> {
@@ -122,7 +160,7 @@ impl Runs {
 mod tests {
     use super::*;
     use crate::debug::{Client, Who};
-    use crate::event::{Intervention, Outcome};
+    use crate::event::{Intervention, Outcome, RewoundFacts};
     use crate::phase::Phase;
     use crate::time::WallTime;
 
@@ -147,12 +185,32 @@ mod tests {
                 take(EventBody::Intervened(Box::new(done)));
                 continue;
             }
+            if let Some(to) = word.strip_prefix("rewind ") {
+                let (to, without_edits) = match to.strip_suffix(" clean") {
+                    Some(to) => (to, true),
+                    None => (to, false),
+                };
+                take(EventBody::Rewound(Box::new(RewoundFacts {
+                    to: to.parse().expect("a number"),
+                    place: "build:1".parse().expect("a place"),
+                    lost: Vec::new(),
+                    without_edits,
+                    processes: Vec::new(),
+                    sessions: 0,
+                    ms: 0,
+                })));
+                continue;
+            }
             let [index, text, code] = word.split(' ').collect::<Vec<_>>()[..] else { panic!() };
             command += 1;
+            let (block, index) = match index {
+                "eval" => (Block::Eval, "0"),
+                index => (Block::Commands, index),
+            };
             take(EventBody::CommandStarted {
                 command,
                 phase: Phase::Build,
-                block: Block::Commands,
+                block,
                 index: index.parse().expect("a number"),
                 text: text.to_owned(),
                 line: None,
@@ -183,5 +241,26 @@ mod tests {
         assert_eq!(wanted(&two), "build:1=d build:2=b");
         let originals = runs(&two).originals();
         assert_eq!(originals.iter().map(|edit| &*edit.text).collect::<Vec<_>>(), ["c", "a"]);
+    }
+
+    #[test]
+    fn what_was_evaluated_belongs_to_what_has_followed() {
+        let evaluated = |log: &[&str]| {
+            let runs = runs(log);
+            let shown = |done: &EvaluatedRun| {
+                let place = done.before.map_or_else(|| "-".to_owned(), |place| place.to_string());
+                format!("{}={}{}", place, done.text, if done.is_good { "" } else { "!" })
+            };
+            runs.evaluated().iter().map(shown).collect::<Vec<_>>().join(" ")
+        };
+        let two =
+            ["eval a 0", "eval b 1", "0 x 1", "eval c 0", "retry", "0 x 0", "1 y 0", "eval d 0"];
+        assert_eq!(evaluated(&two), "build:1=a build:1=b! build:1=c -=d");
+        // What was evaluated at the stop before a run comes back with it, and goes without the edits.
+        let log = ["0 x 0", "eval a 0", "1 y 0", "eval b 0", "rewind 3", "eval c 0", "1 y 0"];
+        assert_eq!(evaluated(&log), "build:2=a build:2=c");
+        let log = ["0 x 0", "eval a 0", "1 y 0", "rewind 3 clean", "1 y 0", "rewind 1"];
+        assert_eq!(evaluated(&log[..5]), "");
+        assert_eq!(evaluated(&["0 x 0", "eval a 0", "1 y 0", "rewind 1"]), "");
     }
 }

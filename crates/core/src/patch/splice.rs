@@ -24,6 +24,69 @@ pub(super) fn candidates(source: &str, token: &Token, text: &str) -> Vec<String>
     }
 }
 
+/// Texts of the whole file with one more item before the one that a token is, the one to be preferred first.
+pub(super) fn items(source: &str, token: &Token, text: &str) -> Vec<String> {
+    let Some(dash) = dash(source, token) else { return Vec::new() };
+    let (line, newline) = (text.trim_end_matches('\n'), newline(source));
+    let indent = dash.column;
+    let at = above_comments(source, &dash);
+    let with =
+        |item: String| replaced(source, &[(at..at, &format!("{:indent$}- {item}{newline}", ""))]);
+    if !line.contains('\n') {
+        return [line.to_owned(), single(line), double(line)].map(with).into();
+    }
+    let starts_with_blank = line.trim_start_matches('\n').starts_with(' ');
+    let sign = if starts_with_blank { "|2" } else { "|" };
+    let block = format!("{sign}{newline}{}", indented(line, indent + 2, newline));
+    [block, double(line)].map(with).into()
+}
+
+/// The dash of an item: where its line begins, and its column from 0.
+struct Dash {
+    line: usize,
+    column: usize,
+}
+
+/// A line that begins with a dash.
+fn dash_of(source: &str, line: usize) -> Option<Dash> {
+    let text = source[line..].split('\n').next()?;
+    let rest = text.trim_start_matches(' ');
+    let is_dash = rest
+        .strip_prefix('-')
+        .is_some_and(|rest| rest.trim_end().is_empty() || rest.starts_with([' ', '\t']));
+    is_dash.then(|| Dash { line, column: text.len() - rest.len() })
+}
+
+/// The dash of the item that a token is. Between them stand comments at most.
+fn dash(source: &str, token: &Token) -> Option<Dash> {
+    let begin = match token.style {
+        // Its lines may begin with a dash.
+        Style::Literal | Style::Folded => header(source, token.range.start)?.start,
+        _ => token.range.start,
+    };
+    let mut line = line_start(source, begin);
+    loop {
+        if let Some(dash) = dash_of(source, line) {
+            return Some(dash);
+        }
+        line = line_start(source, line.checked_sub(1)?);
+    }
+}
+
+/// Where the comments begin that stand right above an item.
+fn above_comments(source: &str, dash: &Dash) -> usize {
+    let mut start = dash.line;
+    while let Some(above) = start.checked_sub(1).map(|end| line_start(source, end)) {
+        let line = &source[above..];
+        let rest = line.trim_start_matches(' ');
+        if line.len() - rest.len() != dash.column || !rest.starts_with('#') {
+            break;
+        }
+        start = above;
+    }
+    start
+}
+
 /// What is not as it was besides the text.
 pub(super) fn note(token: &Token, edit: &Edit) -> Option<String> {
     let Edit { place, text } = edit;
@@ -141,7 +204,11 @@ fn new_block(source: &str, token: &Token, text: &str) -> Option<String> {
     let start = line_start(source, token.range.start);
     let before = &source[start..token.range.start];
     // Below a dash that stands alone it has an indentation already.
-    let indent = if before.trim().is_empty() { token.column } else { token.parent + 2 };
+    let indent = match dash_of(source, start) {
+        _ if before.trim().is_empty() => token.column,
+        Some(dash) => dash.column + 2,
+        None => token.parent + 2,
+    };
     let sign = match text.trim_start_matches('\n').starts_with(' ') {
         true => format!("|{}", indent.checked_sub(token.parent).filter(|depth| *depth <= 9)?),
         false => "|".to_owned(),

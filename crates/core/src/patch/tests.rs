@@ -214,6 +214,7 @@ fn each_command(name: &str, source: &str) -> (usize, usize) {
                 let texts =
                     [format!("{}\n# more: it's \"new\"", command.text), "x: 'y' # z".to_owned()];
                 for text in texts {
+                    each_insertion(name, source, Edit { place, text: text.clone() });
                     match patch(source, &[Edit { place, text: text.clone() }], false) {
                         Ok(after) => {
                             let old: Vec<&str> = comments(source);
@@ -241,6 +242,24 @@ fn each_command(name: &str, source: &str) -> (usize, usize) {
     (done, refused)
 }
 
+/// The same text before that command.
+fn each_insertion(name: &str, source: &str, edit: Edit) {
+    let texts = [edit];
+    match insert(source, &[], &texts) {
+        Ok(after) => {
+            let old: Vec<&str> = source.lines().collect();
+            let mut new = after.lines();
+            assert!(old.iter().all(|line| new.any(|new| new == *line)), "{name}: {after}");
+            assert_eq!(values_without(&after, &texts), values(source), "{name}: {texts:?}");
+        }
+        Err(refusal) => {
+            let line = source.lines().nth(refusal.span.line as usize - 1).unwrap_or_default();
+            let is_elsewhere = line.contains(['[', '*', '&']) || source.contains("<<:");
+            assert!(is_elsewhere, "{name}: {refusal}: {line}");
+        }
+    }
+}
+
 fn comments(source: &str) -> Vec<&str> {
     source.lines().filter(|line| line.starts_with('#')).collect()
 }
@@ -251,20 +270,118 @@ fn every_command_of_our_own_file_can_be_written() {
     assert!(done > 0 && refused == 0, "{done} {refused}");
 }
 
-/// Buildspecs of others, where they lie beside the project.
+/// Buildspecs of the project, and of others where they lie beside it.
 #[test]
-fn commands_of_others_can_be_written() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/corpus");
-    if !std::path::Path::new(folder).is_dir() {
-        return;
+fn commands_of_whole_files_can_be_written() {
+    let project = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let of_project =
+        ["buildspecs", "buildspecs/valid", "buildspecs/debugger", "buildspecs/breakpoint"];
+    let folders = of_project.map(|folder| format!("{project}/{folder}"));
+    let of_others = format!("{project}/../shared/corpus");
+    let (mut files, mut written) = (0, 0);
+    for folder in folders.iter().chain([&of_others]) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        for path in entries.map(|entry| entry.expect("an entry").path()) {
+            let is_spec = path.extension().is_some_and(|end| end == "yml" || end == "yaml");
+            let Some(source) = is_spec.then(|| std::fs::read_to_string(&path).ok()).flatten()
+            else {
+                continue;
+            };
+            let source = source.trim_start_matches('\u{feff}');
+            let (done, _) = each_command(&path.display().to_string(), source);
+            (files, written) = (files + usize::from(done > 0), written + done);
+        }
     }
-    let mut files = 0;
-    for entry in std::fs::read_dir(folder).expect("the corpus") {
-        let path = entry.expect("an entry").path();
-        let Ok(source) = std::fs::read_to_string(&path) else { continue };
-        let (done, _) =
-            each_command(&path.display().to_string(), source.trim_start_matches('\u{feff}'));
-        files += usize::from(done > 0);
+    assert!(files > 20 && written > 50, "{files} {written}");
+}
+
+fn evals(texts: &[(&str, &str)]) -> Vec<Edit> {
+    texts.iter().map(|(place, text)| edit(place, text)).collect()
+}
+
+/// What is put before commands, and what the list is then.
+#[track_caller]
+fn inserted(list: &str, texts: &[(&str, &str)], after: &str) {
+    let (source, after) = (format!("{HEAD}{list}"), format!("{HEAD}{after}"));
+    let texts = evals(texts);
+    assert_eq!(insert(&source, &[], &texts).as_deref(), Ok(&*after));
+    // Taken away again it is what it was.
+    assert_eq!(values_without(&after, &texts), values(&source));
+    // One after the other, as they are evaluated.
+    let mut one_by_one = source;
+    for at in 0..texts.len() {
+        let (before, next) = (&texts[..at], &texts[at..=at]);
+        one_by_one = insert(&one_by_one, before, next).expect("one more");
     }
-    assert!(files > 30, "{files}");
+    assert_eq!(one_by_one, after);
+}
+
+#[test]
+fn a_list_at_the_column_of_its_key() {
+    let source = "version: 0.2\nphases:\n  build:\n    commands:\n    - one\n    - two\n";
+    let after = source.replace("- one", "- |\n      a\n      b");
+    assert_eq!(patched(source, "build:1", "a\nb"), after);
+}
+
+#[test]
+fn what_was_evaluated_goes_before_what_has_followed() {
+    let list = "      - one # a\n      # the second\n      - |\n        two\n        - no item\n";
+    inserted(
+        list,
+        &[("build:1", "a"), ("build:2", "b: c"), ("build:1", "it's"), ("build:2", "d\n e\n")],
+        "      - a\n      - it's\n      - one # a\n      - 'b: c'\n      - |\n        d\n         e\n      \
+         # the second\n      - |\n        two\n        - no item\n",
+    );
+    // Whatever an item looks like.
+    inserted(
+        "      - >-\n        a\n\n        b\n",
+        &[("build:1", "x")],
+        "      - x\n      - >-\n        a\n\n        b\n",
+    );
+    inserted(
+        "      -\n        # why\n        'a\n        b'\n",
+        &[("build:1", " x\ny")],
+        "      - |2\n         x\n        y\n      -\n        # why\n        'a\n        b'\n",
+    );
+    inserted(
+        "      - a: b\n".replace(": ", ":").as_str(),
+        &[("build:1", "\u{1}")],
+        "      - \"\\u0001\"\n      - a:b\n",
+    );
+    inserted(
+        "      - &x one\n      - *x\n",
+        &[("build:2", "two")],
+        "      - &x one\n      - two\n      - *x\n",
+    );
+    // At the column of its key, and with other line ends.
+    let source = "version: 0.2\r\nphases:\r\n  build:\r\n    commands:\r\n    - one\r\n    finally:\r\n    - two";
+    let after = insert(source, &[], &evals(&[("build:finally:1", "a\nb"), ("build:1", "c")]));
+    let wanted = source.replace("    - one", "    - c\r\n    - one");
+    let wanted = wanted.replace("    - two", "    - |\r\n      a\r\n      b\r\n    - two");
+    assert_eq!(after.as_deref(), Ok(&*wanted));
+}
+
+#[test]
+fn where_nothing_can_be_put_before() {
+    let flow = "version: 0.2\nphases: {build: {commands: [one]}}\n";
+    let refusal = insert(flow, &[], &evals(&[("build:1", "x")])).expect_err("in brackets");
+    assert_eq!((refusal.span.line, refusal.message.contains("brackets")), (2, true), "{refusal}");
+    let shared = "version: 0.2\nphases:\n  pre_build:\n    commands: &all\n      - one\n  build:\n    commands: *all\n";
+    for place in ["pre_build:1", "build:1"] {
+        insert(shared, &[], &evals(&[(place, "x")])).expect_err(place);
+    }
+    insert("version: 0.2\nphases: {}\n", &[], &evals(&[("build:1", "x")])).expect_err("no phase");
+    // What is not there cannot be taken away.
+    let source = format!("{HEAD}      - one\n");
+    assert_eq!(values_without(&source, &evals(&[("build:1", "two")])), None);
+    assert_eq!(values_without(&source, &evals(&[("build:2", "one")])), None);
+}
+
+#[test]
+fn an_edit_finds_its_place_among_what_was_put_before() {
+    let inside =
+        evals(&[("build:2", "a"), ("build:1", "b"), ("build:2", "c"), ("build:finally:1", "d")]);
+    let shown = |place: &str| shifted(place.parse().expect(place), &inside).to_string();
+    assert_eq!(["build:1", "build:2", "build:3"].map(shown), ["build:2", "build:5", "build:6"]);
+    assert_eq!(shown("pre_build:1"), "pre_build:1");
 }

@@ -85,6 +85,11 @@ fn declared(spec: &BuildSpec) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = spec.exported.iter().cloned().collect();
     names.extend(spec.variables.iter().chain(&spec.parameters).map(|known| known.name.clone()));
     names.extend(spec.secrets.iter().map(|known| known.name.clone()));
+    if spec.git_credential_helper {
+        // By which git knows of the helper.
+        let own = ["GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0"];
+        names.extend(own.map(str::to_owned));
+    }
     match spec.batch.as_ref().map(|batch| &batch.builds) {
         Some(BatchBuilds::Tasks(tasks)) => {
             let known = tasks.iter().flat_map(|task| &task.settings.variables);

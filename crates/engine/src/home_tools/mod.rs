@@ -118,15 +118,26 @@ pub fn is_tool(home: &Path, dir: &Path) -> bool {
     TOOLS.iter().any(|tool| dir.starts_with(home.join(tool.dir)))
 }
 
+/// Directories of programs that would be shown of a home; what is in them is not looked at.
+pub fn all_programs(home: &Path) -> Vec<PathBuf> {
+    let Ok(top) = Dir::top(home) else { return Vec::new() };
+    let of = |tool: &Tool| {
+        top.open(tool.dir).map(|dir| programs(tool, &home.join(tool.dir), &dir)).unwrap_or_default()
+    };
+    TOOLS.iter().flat_map(of).collect()
+}
+
 /// Finds them in a home. `path`: the person's own PATH.
 pub fn find(home: &Path, path: &str) -> HomeTools {
     let mut found = HomeTools::default();
+    let mut links = Vec::new();
     let Ok(top) = Dir::top(home) else { return found };
     for tool in &TOOLS {
         let place = home.join(tool.dir);
         match top.open(tool.dir) {
             Ok(dir) => {
-                found.shown.push(ShownTool { hidden: hidden(&dir, tool.dir), dir: place.clone() });
+                let hidden = hidden(&dir, tool.dir, &place, &mut links);
+                found.shown.push(ShownTool { hidden, dir: place.clone() });
                 found.programs.extend(programs(tool, &place, &dir));
                 let variable =
                     tool.variable.map(|name| (name.to_owned(), place.display().to_string()));
@@ -142,8 +153,14 @@ pub fn find(home: &Path, path: &str) -> HomeTools {
         found.variables.push(("PYTHONUSERBASE".to_owned(), base));
     }
     found.programs = ordered(std::mem::take(&mut found.programs), path, &found.shown);
-    let out = found.programs.iter().flat_map(|dir| leading_out(dir, &found.shown));
-    found.leading_out.extend(out.take(MOST_LINKS).collect::<Vec<_>>());
+    // Programs first: they are missed first.
+    let is_program = |link: &PathBuf| {
+        link.parent().is_some_and(|dir| found.programs.iter().any(|own| own == dir))
+    };
+    links.sort_by_cached_key(|link| (!is_program(link), link.clone()));
+    let out = links.iter().filter(|link| leads_out(link, &found.shown));
+    let out: Vec<String> = out.take(MOST_LINKS).map(|link| led(link)).collect();
+    found.leading_out.extend(out);
     found
 }
 
@@ -200,8 +217,8 @@ fn ordered(programs: Vec<PathBuf>, path: &str, shown: &[ShownTool]) -> Vec<PathB
         .collect()
 }
 
-/// Names in a tool's directory that are secret, found in all of it.
-fn hidden(top: &Dir, name: &str) -> Vec<PathBuf> {
+/// Names in a tool's directory that are secret, found in all of it. The links in it are added to `links`.
+fn hidden(top: &Dir, name: &str, place: &Path, links: &mut Vec<PathBuf>) -> Vec<PathBuf> {
     let mut hidden: Vec<Vec<u8>> = AHEAD.iter().map(|name| name.as_bytes().to_vec()).collect();
     let mut ahead = vec![(Vec::new(), 0)];
     while let Some((path, depth)) = ahead.pop() {
@@ -222,6 +239,9 @@ fn hidden(top: &Dir, name: &str) -> Vec<PathBuf> {
                 false if entry.kind == FileType::Directory && !hidden.contains(&whole) => {
                     ahead.push((whole, depth + 1));
                 }
+                false if entry.kind == FileType::Symlink => {
+                    links.push(place.join(OsStr::from_bytes(&whole)));
+                }
                 true | false => {}
             }
         }
@@ -241,21 +261,14 @@ fn is_hidden(dir: &Dir, entry: &Entry, above: &str, depth: usize) -> bool {
             && dir.read_small(&entry.name, MOST_SETTINGS).map_or(true, |text| has_secrets(&text))
 }
 
-/// Links among programs that lead to what is not shown: there they lead nowhere.
-fn leading_out(dir: &Path, shown: &[ShownTool]) -> Vec<String> {
-    let links = Dir::top(dir).and_then(|dir| dir.entries()).unwrap_or_default();
-    let links = links.into_iter().filter(|entry| entry.kind == FileType::Symlink);
-    let links = links.map(|entry| dir.join(OsStr::from_bytes(&entry.name)));
-    // Most are in the home, or of this machine, which is shown as it is.
-    let is_out = |link: &PathBuf| {
-        let end = std::fs::canonicalize(link);
-        let is_shown = |end: &Path| {
-            shown.iter().any(|tool| end.starts_with(&tool.dir))
-                || ["/usr", "/opt", "/bin", "/nix"].iter().any(|dir| end.starts_with(dir))
-        };
-        end.is_ok_and(|end| !is_shown(&end))
+/// Whether a link leads to what is not shown: in the container it leads nowhere. Most lead elsewhere in the tools, or to
+/// what of this machine is shown as it is.
+fn leads_out(link: &Path, shown: &[ShownTool]) -> bool {
+    let is_shown = |end: &Path| {
+        shown.iter().any(|tool| end.starts_with(&tool.dir))
+            || ["/usr", "/opt", "/bin", "/nix"].iter().any(|dir| end.starts_with(dir))
     };
-    links.filter(is_out).map(|link| led(&link)).collect()
+    std::fs::canonicalize(link).is_ok_and(|end| !is_shown(&end))
 }
 
 fn led(link: &Path) -> String {
@@ -292,6 +305,8 @@ mod tests {
         write(".ssh/id_rsa", "");
         symlink(home.join("mine"), home.join(".rustup")).expect("made");
         symlink(home.join("mine/secret"), home.join(".cargo/bin/out")).expect("made");
+        symlink("../../../.ssh", home.join(".cargo/registry/src/keys")).expect("made");
+        symlink("x", home.join(".cargo/registry/src/inside")).expect("made");
         let own = format!("/usr/bin:{}", home.join(".nvm/versions/node/v9.1.0/bin").display());
         let found = find(home, &own);
         let shown: Vec<_> =
@@ -314,6 +329,11 @@ mod tests {
             out.contains(".rustup (leads to") && out.contains(".cargo/bin/out (leads to"),
             "{out}"
         );
+        assert!(found.leading_out[2].contains(".cargo/registry/src/keys (leads to"), "{out}");
+        assert_eq!(found.leading_out.len(), 3, "{out}");
+        // Whatever the person's own PATH is.
+        let all = all_programs(home);
+        assert!(all.contains(&home.join(".cargo/bin")), "{all:?}");
         let names: Vec<&str> = found.variables.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["CARGO_HOME", "NVM_DIR"]);
     }

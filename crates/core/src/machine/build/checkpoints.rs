@@ -69,6 +69,7 @@ pub(super) struct Saving {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rewinding {
     mark: usize,
+    without_edits: bool,
     then: Then,
 }
 
@@ -274,7 +275,8 @@ impl BuildMachine {
             });
         }
         self.freezing = Freezing::default();
-        self.state = State::Rewinding(Box::new(Rewinding { mark, then: rewind.then }));
+        let Rewind { then, without_edits, .. } = rewind;
+        self.state = State::Rewinding(Box::new(Rewinding { mark, without_edits, then }));
         step.effects.push(Effect::Rewind { id });
     }
 
@@ -285,7 +287,7 @@ impl BuildMachine {
         step: &mut Step,
     ) {
         let State::Rewinding(rewinding) = &self.state else { return };
-        let Rewinding { mark: at, then } = (**rewinding).clone();
+        let Rewinding { mark: at, without_edits, then } = (**rewinding).clone();
         let Gone { processes, sessions, ms } = match result {
             Ok(gone) => gone,
             Err(context) => return self.fault(context, now, step),
@@ -294,7 +296,7 @@ impl BuildMachine {
         let mut lost = self.checkpoints.runs(self.commands);
         lost.retain(|run| *run >= mark.run);
         let (to, place) = (mark.run, mark.running.place());
-        let facts = RewoundFacts { to, place, lost, processes, sessions, ms };
+        let facts = RewoundFacts { to, place, lost, without_edits, processes, sessions, ms };
         step.events.push(EventBody::Rewound(Box::new(facts)));
         self.restore(&mark);
         let mut running = mark.running.clone();

@@ -465,6 +465,7 @@ mod tests {
             "export A=1 B=2; echo $A $B",
             "export A; A=1; echo $A",
             "local A=1; readonly B=2; declare -r C=3; typeset D=4; echo $A $B $C $D",
+            "declare -A M; M[a]=b; echo ${M[a]}; local A; echo $A; wait -p P; echo $P; coproc C { :; }; echo ${C[0]}",
             "for A in 1 2; do echo $A; done",
             "for A; do echo $A; done",
             "for ((A=0; A<3; A++)); do echo $A; done",

@@ -205,9 +205,21 @@ fn run(command: &Word, arguments: &[Word], found: &mut Variables) {
                     Some(name) => set(found, name),
                     // Nobody knows what names it has.
                     None if word.text.contains('\0') => open(found),
+                    // An array, or one that is empty from here on.
+                    None if !matches!(name, "export" | "readonly") => {
+                        word.declared().into_iter().for_each(|name| set(found, name));
+                    }
                     None => {}
                 }
             }
+        }
+        "coproc" => {
+            let own = arguments.first().and_then(Word::declared);
+            set(found, own.unwrap_or("COPROC"));
+        }
+        "wait" => {
+            let mut behind = arguments.iter().skip_while(|word| word.text != "-p").skip(1);
+            behind.next().and_then(Word::declared).into_iter().for_each(|name| set(found, name));
         }
         "read" | "getopts" | "mapfile" | "readarray" | "let" | "printf" => {
             let is_any = name != "printf" || arguments.first().is_some_and(|a| a.text == "-v");

@@ -1,0 +1,98 @@
+//! What people have evaluated at stops, put into the buildspec as commands: each before the command that has
+//! followed it.
+
+use super::splice;
+use super::{Changes, Edit, Refusal, find, is_same, token_of, tree};
+use crate::debug::Place;
+use crate::phase::Block;
+use crate::spec::yaml::{Node, Value};
+
+/// Puts texts before the commands at their places, one after the other. `before` are those that the file has
+/// already: places are those of the file without any.
+///
+/// # Errors
+/// The first that cannot be written.
+pub fn insert(source: &str, before: &[Edit], texts: &[Edit]) -> Result<String, Refusal> {
+    let mut source = source.to_owned();
+    let mut inside = before.to_vec();
+    for edit in texts {
+        source = one(&source, shifted(edit.place, &inside), &edit.text)?;
+        inside.push(edit.clone());
+    }
+    Ok(source)
+}
+
+/// Where a command stands once these texts stand before theirs.
+#[must_use]
+pub fn shifted(place: Place, inside: &[Edit]) -> Place {
+    let is_before = |edit: &&Edit| {
+        (edit.place.phase, edit.place.block) == (place.phase, place.block)
+            && edit.place.index <= place.index
+    };
+    let more = inside.iter().filter(is_before).count();
+    Place { index: place.index + u32::try_from(more).unwrap_or(u32::MAX), ..place }
+}
+
+/// The values of a buildspec without these texts, all of which it must have where [`insert`] puts them.
+#[must_use]
+pub fn values_without(source: &str, inside: &[Edit]) -> Option<String> {
+    let mut root = tree(source).ok()?;
+    // From the last one on, so that those before it stand where they stood.
+    for at in (0..inside.len()).rev() {
+        let edit = &inside[at];
+        let place = edit.place;
+        let own = shifted(place, &inside[..at]);
+        let items = list(&mut root, place)?;
+        let index = own.index as usize;
+        let is_it =
+            matches!(&items.get(index)?.value, Value::Scalar(text) if is_same(text, &edit.text));
+        if !is_it {
+            return None;
+        }
+        items.remove(index);
+    }
+    Some(super::values_of(&root))
+}
+
+/// The list of commands that a place is one of.
+fn list(root: &mut Node, place: Place) -> Option<&mut Vec<Node>> {
+    let block = if place.block == Block::Finally { "finally" } else { "commands" };
+    let mut node = root;
+    for key in ["phases", place.phase.key(), block] {
+        let Value::Mapping(entries) = &mut node.value else { return None };
+        let is_key = |name: &Node| matches!(&name.value, Value::Scalar(name) if name == key);
+        node = entries.iter_mut().find(|(name, _)| is_key(name)).map(|(_, value)| value)?;
+    }
+    match &mut node.value {
+        Value::Sequence(items) => Some(items),
+        _ => None,
+    }
+}
+
+fn one(source: &str, place: Place, text: &str) -> Result<String, Refusal> {
+    let command = find(source, place)?;
+    let refuse = |message: String| Refusal { span: command.span, message };
+    let token = token_of(source, &command, place)?;
+    if token.is_flow {
+        let message =
+            format!("{place} stands in a list in brackets, where no line can be put before it");
+        return Err(refuse(message));
+    }
+    let old = tree(source)?;
+    for candidate in splice::items(source, &token, text) {
+        let Ok(mut new) = tree(&candidate) else { continue };
+        let index = place.index as usize;
+        let items = list(&mut new, place).filter(|items| index < items.len());
+        let Some(items) = items else { continue };
+        let item = items.remove(index);
+        if !matches!(&item.value, Value::Scalar(found) if is_same(found, text)) {
+            continue;
+        }
+        let mut changes = Changes::default();
+        changes.compare(&old, &new, &|_| false);
+        if changes.wrong.is_none() {
+            return Ok(candidate);
+        }
+    }
+    Err(refuse(format!("no command can be put before {place} without changing something else")))
+}
