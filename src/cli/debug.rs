@@ -52,7 +52,7 @@ pub(super) struct RerunArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum BreakVerb {
     /// Let a live build stop: start, failure, any-failure, before:PLACE, after:PHASE, command:/RE/, change:NAME,
-    /// output:/RE/, idle:TIME, longer:TIME or memory:SIZE, and behind it: if EXPR, hits N, log "TEXT"
+    /// wrote:GLOB, output:/RE/, idle:TIME, longer:TIME or memory:SIZE, and behind it: if EXPR, hits N, log "TEXT"
     Add {
         /// The build, where more than one is live, and the breakpoint in one word
         #[arg(value_name = "[BUILD] BREAKPOINT", num_args = 1..=2, required = true)]

@@ -2,9 +2,11 @@
 
 use super::error::{CliError, OURS};
 use super::home::open;
+use super::recorded::{self, Range};
 use clap::Args;
 use runner_client::Client;
 use runner_client::diff::{Change, NodeKind, Stat, Trees, diff as compare, patch_of, stat_of};
+use runner_core::debug::RunRef;
 use runner_core::plain;
 use runner_engine::unseen::Unseen;
 use runner_folder::events::Follower;
@@ -30,6 +32,34 @@ pub(super) struct DiffArgs {
     /// The changes themselves, for `git apply`
     #[arg(long)]
     patch: bool,
+    /// What this run has changed in all files: its number in `runner history`, -1 for the last one, or a place for
+    /// its last run
+    #[arg(
+        long,
+        value_name = "RUN",
+        allow_hyphen_values = true,
+        value_parser = super::rewind::run,
+        conflicts_with_all = ["stat", "patch", "from", "to"]
+    )]
+    run: Option<RunRef>,
+    /// What has changed from before this run on
+    #[arg(
+        long,
+        value_name = "RUN",
+        allow_hyphen_values = true,
+        value_parser = super::rewind::run,
+        conflicts_with_all = ["stat", "patch"]
+    )]
+    from: Option<RunRef>,
+    /// Up to behind this run; without it, the last one
+    #[arg(
+        long,
+        value_name = "RUN",
+        allow_hyphen_values = true,
+        value_parser = super::rewind::run,
+        requires = "from"
+    )]
+    to: Option<RunRef>,
     /// Only these files of the source, and what is below them
     #[arg(last = true, value_name = "PATH")]
     paths: Vec<OsString>,
@@ -38,10 +68,26 @@ pub(super) struct DiffArgs {
 const HELP: &str = "\
 Compares the source as the build sees it now with the source on this machine: A is new, M has changed, D is gone.
 The build must be live. What git keeps in .git is left out, and so are owners and times. What cannot be compared is
-named, and the exit status is 3.";
+named, and the exit status is 3.
+
+--run and --from compare the files of the whole container before and behind runs: A, M and D, R was
+renamed, t has another mode, owner or attribute; with sizes, without contents. They need --break-on
+or --step when the build is started, and tell of builds that have ended as well. A PATH may be
+absolute then.";
 
 /// Shows what has changed.
 pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
+    let range = match (args.run, args.from) {
+        (Some(run), _) => Some(Range { from: run, to: run, is_one: true }),
+        (None, Some(from)) => {
+            let to = args.to.unwrap_or(RunRef::Back(1));
+            Some(Range { from, to, is_one: false })
+        }
+        (None, None) => None,
+    };
+    if let Some(range) = range {
+        return recorded::diff(args.build.name(), range, &args.paths);
+    }
     let home = open()?;
     let known = find(&home, args.build.name(), Need::Live).map_err(|error| {
         let is_over = matches!(
@@ -49,7 +95,13 @@ pub(super) fn diff(args: &DiffArgs) -> Result<u8, CliError> {
             LookupError::Ended { .. } | LookupError::AllEnded { .. } | LookupError::NoneLive
         );
         let error = CliError::from(error);
-        if is_over { error.hint("the files of a build go when it ends") } else { error }
+        if is_over {
+            error.hint(
+                "the files of a build go when it ends; what its runs have changed: --run, --from",
+            )
+        } else {
+            error
+        }
     })?;
     let (here, there) = places(&known)?;
     let only: Vec<Vec<u8>> = args.paths.iter().map(|path| relative(path.as_bytes())).collect();

@@ -4,8 +4,9 @@ use super::error::{CliError, OURS};
 use super::home::open;
 use super::values::Format;
 use clap::Args;
+use runner_core::changes::Counts;
 use runner_core::debug::{DecisionKind, Place};
-use runner_core::event::{Block, CheckpointFacts, EventBody};
+use runner_core::event::{Block, ChangedFacts, CheckpointFacts, EventBody};
 use runner_core::phase::Phase;
 use runner_core::plain;
 use runner_folder::events::LogReader;
@@ -27,24 +28,56 @@ pub(super) struct HistoryArgs {
 /// A run, or a command that was left out.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+pub(super) struct Row {
     /// None for a command that was left out.
-    run: Option<u32>,
-    place: String,
+    pub(super) run: Option<u32>,
+    pub(super) place: String,
     /// None while it runs.
-    outcome: Option<String>,
+    pub(super) outcome: Option<String>,
     duration_ms: Option<u64>,
-    text: String,
+    pub(super) text: String,
     /// What was kept before it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    checkpoint: Option<CheckpointFacts>,
+    pub(super) checkpoint: Option<CheckpointFacts>,
+    /// What it has changed in the files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) changes: Option<Changes>,
     /// Whether a rewind has gone back before it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     rewound: bool,
     /// What somebody has decided before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     intervention: Option<String>,
+    /// Whether a rewind has undone what it has done.
+    #[serde(skip)]
+    pub(super) is_undone: bool,
 }
+
+/// What a run has changed in the files, or why that is not known.
+#[derive(Debug, Serialize)]
+pub(super) struct Changes {
+    #[serde(flatten)]
+    pub(super) counts: Counts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+}
+
+impl Row {
+    /// Whether it is a command of the buildspec.
+    pub(super) fn is_of_buildspec(&self) -> bool {
+        !matches!(&*self.place, EVAL | RUNTIMES)
+    }
+
+    /// Whether it is known what it has changed.
+    pub(super) fn is_known(&self) -> bool {
+        self.changes.as_ref().is_some_and(|changes| changes.why.is_none())
+    }
+}
+
+/// The place of a text that a person has run.
+const EVAL: &str = "eval";
+/// That of a command that installs runtimes.
+const RUNTIMES: &str = "runtimes";
 
 /// Shows a build's runs.
 pub(super) fn history(args: &HistoryArgs) -> Result<u8, CliError> {
@@ -63,7 +96,7 @@ pub(super) fn history(args: &HistoryArgs) -> Result<u8, CliError> {
     })
 }
 
-fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
+pub(super) fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     let mut decided: Option<(DecisionKind, String)> = None;
     // Whether a decision has left commands out already.
@@ -103,7 +136,9 @@ fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
                 }
                 rows.push(Row {
                     checkpoint: kept.get(&command).filter(|_| block != Block::Eval).cloned(),
+                    changes: None,
                     rewound: false,
+                    is_undone: false,
                     run: Some(command),
                     place: place(phase, block, index),
                     outcome: None,
@@ -118,6 +153,9 @@ fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
                 let is_lost =
                     |row: &&mut Row| row.run.is_some_and(|run| rewound.lost.contains(&run));
                 rows.iter_mut().filter(is_lost).for_each(|row| row.rewound = true);
+                // What was typed at stops behind it is undone as well.
+                let is_behind = |row: &&mut Row| row.run.is_some_and(|run| run >= rewound.to);
+                rows.iter_mut().filter(is_behind).for_each(|row| row.is_undone = true);
             }
             EventBody::CommandEnded { command, outcome, duration_ms } => {
                 if let Some(row) = rows.iter_mut().rev().find(|row| row.run == Some(command)) {
@@ -125,11 +163,18 @@ fn rows(mut log: LogReader) -> io::Result<Vec<Row>> {
                     row.duration_ms = Some(duration_ms);
                 }
             }
+            EventBody::FilesChanged(ChangedFacts { command, counts, why, .. }) => {
+                if let Some(row) = rows.iter_mut().rev().find(|row| row.run == Some(command)) {
+                    row.changes = Some(Changes { counts, why });
+                }
+            }
             EventBody::CommandSkipped { phase, block, index, text } => {
                 skips |= decided.is_some();
                 rows.push(Row {
                     checkpoint: None,
+                    changes: None,
                     rewound: false,
+                    is_undone: false,
                     run: None,
                     place: place(phase, block, index),
                     outcome: Some("skipped".to_owned()),
@@ -156,9 +201,21 @@ fn pin(rows: &mut [Row], told: String) {
 
 fn place(phase: Phase, block: Block, index: u32) -> String {
     match (block, phase.user_phase()) {
-        (Block::Eval, _) => "eval".to_owned(),
+        (Block::Eval, _) => EVAL.to_owned(),
         (_, Some(phase)) => Place { phase, block, index }.to_string(),
-        (_, None) => "runtimes".to_owned(),
+        (_, None) => RUNTIMES.to_owned(),
+    }
+}
+
+/// How many files it has changed.
+fn files(row: &Row) -> String {
+    match &row.changes {
+        Some(Changes { why: None, counts }) => match counts.total() {
+            1 => "1 file".to_owned(),
+            total => format!("{total} files"),
+        },
+        Some(_) => "? files".to_owned(),
+        None => String::new(),
     }
 }
 
@@ -167,6 +224,8 @@ fn table(rows: &[Row]) -> String {
     let ended = |row: &Row| row.outcome.clone().unwrap_or_else(|| "runs".to_owned());
     let outcomes = rows.iter().map(|row| ended(row).len()).max().unwrap_or(0);
     let is_kept = rows.iter().any(|row| row.checkpoint.is_some());
+    let is_counted = rows.iter().any(|row| row.changes.is_some());
+    let files_width = rows.iter().map(|row| files(row).len()).max().unwrap_or(0);
     let line = |row: &Row| {
         let run = row.run.map_or_else(|| "-".to_owned(), |run| run.to_string());
         let time = row
@@ -175,11 +234,15 @@ fn table(rows: &[Row]) -> String {
         let text = plain::lines(row.text.lines().next().unwrap_or_default()).into_owned();
         let kept = row.checkpoint.as_ref().map_or("", |facts| facts.kind.name());
         let kept = if is_kept { format!("{kept:<6}  ") } else { String::new() };
+        let files = match is_counted {
+            true => format!("{:>width$}  ", files(row), width = files_width),
+            false => String::new(),
+        };
         let by = row.intervention.as_ref().map_or_else(String::new, |by| format!("  ({by})"));
         let gone = if row.rewound { "  (rewound)" } else { "" };
         let (place, outcome) = (&row.place, ended(row));
         format!(
-            "{run:>4}  {place:<width$}  {outcome:<outcomes$}  {time:>8}  {kept}{text}{by}{gone}\n"
+            "{run:>4}  {place:<width$}  {outcome:<outcomes$}  {time:>8}  {kept}{files}{text}{by}{gone}\n"
         )
     };
     rows.iter().map(line).collect()

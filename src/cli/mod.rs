@@ -34,6 +34,7 @@ mod prompt;
 mod ps;
 mod reach;
 mod recordings;
+mod recorded;
 mod render;
 mod rewind;
 mod run;
@@ -112,8 +113,10 @@ enum Verb {
     History(history::HistoryArgs),
     /// The variables of a live build's next command
     Env(env::EnvArgs),
-    /// What a build has changed in its source
+    /// What a build has changed in its source, or what runs have changed
     Diff(diff::DiffArgs),
+    /// The runs of a build that have changed a file
+    Blame(recorded::BlameArgs),
     /// Put what was edited at stops back into the buildspec
     Patch(patch::PatchArgs),
     /// A prompt at a live build, for all of these
@@ -213,6 +216,7 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::History(args) => history::history(&args),
         Verb::Env(args) => env::env(&args),
         Verb::Diff(args) => diff::diff(&args),
+        Verb::Blame(args) => recorded::blame(&args),
         Verb::Patch(args) => patch::patch(&args),
         Verb::Debug(args) => prompt::debug(args.name()),
         Verb::Break(verb) => debug::breakpoints(&verb),

@@ -41,7 +41,11 @@ const VERBS: &[(&str, &str)] = &[
     ("eval", "run a text in the state of the build's commands"),
     ("set", "NAME=VALUE, or --unset NAME, for the commands to come"),
     ("env", "variables of the commands to come; --changed"),
-    ("diff", "what the build has changed in its source; --stat, --patch"),
+    (
+        "diff",
+        "what the build has changed in its source; --stat, --patch; or runs: --run, --from, --to",
+    ),
+    ("blame", "PATH: the runs that have changed it"),
     ("history", "the runs so far"),
     ("patch", "put edited commands back into the buildspec; --write"),
     ("break", "add BREAKPOINT, ls, rm NUMBER"),

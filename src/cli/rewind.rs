@@ -49,7 +49,7 @@ Back come not: running processes, which are killed and named; functions, aliases
 what went out to networks, registries and buckets; files of --mount SRC:DST:rw and of this machine, which show
 as they are now; what containers of --service and a Docker daemon in the build keep; /dev/shm and IPC; mounts; the build's time.";
 
-fn run(text: &str) -> Result<RunRef, String> {
+pub(super) fn run(text: &str) -> Result<RunRef, String> {
     text.parse().map_err(|error: runner_core::debug::ParseError| error.to_string())
 }
 

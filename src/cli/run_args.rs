@@ -106,8 +106,8 @@ pub(super) struct RunArgs {
     /// Let codebuild-breakpoint pause the build
     #[arg(long)]
     pub(super) enable_session: bool,
-    /// Stop there: start, failure, any-failure, before:PLACE, after:PHASE, command:/RE/, change:NAME, output:/RE/,
-    /// idle:TIME, longer:TIME or memory:SIZE, and behind it `if EXPR`, `hits N`, `log "TEXT"`. PLACE is
+    /// Stop there: start, failure, any-failure, before:PLACE, after:PHASE, command:/RE/, change:NAME, wrote:GLOB,
+    /// output:/RE/, idle:TIME, longer:TIME or memory:SIZE, and behind it `if EXPR`, `hits N`, `log "TEXT"`. PLACE is
     /// PHASE[:finally][:N]. Implies --enable-session
     #[arg(long, value_name = "BREAKPOINT", value_parser = debug::breakpoint)]
     pub(super) break_on: Vec<Breakpoint>,

@@ -365,7 +365,7 @@ impl Sink for Pretty {
                     }
                 }
             }
-            EventBody::Checkpoint(_) => {}
+            EventBody::Checkpoint(_) | EventBody::FilesChanged(_) => {}
             EventBody::Report(facts) => self.reports.push((**facts).clone()),
             EventBody::Agent { .. }
             | EventBody::ContainerStarted { .. }

@@ -379,7 +379,6 @@ fn what_does_not_parse() {
     for (breakpoint, says) in [
         ("failure if staus == 1", "column 12: `staus` is not known"),
         ("before:build:2", "build has one command"),
-        ("wrote:*.o", "known only with checkpoints"),
     ] {
         bed.build(&spec, &["--break-on", breakpoint]).code(2).says(says);
     }

@@ -10,6 +10,7 @@ mod cache;
 mod cache_buckets;
 mod callers;
 mod chain;
+mod changes;
 mod check;
 mod clients;
 mod confinement;
@@ -177,6 +178,7 @@ fn differing() -> Vec<Case> {
         project::cases(),
         registries::cases(),
         rewinds::cases(),
+        changes::cases(),
         rootless::cases(),
         secrets::cases(),
         session_log::cases(),

@@ -25,6 +25,7 @@
 pub mod arn;
 pub mod artifact;
 pub mod batch;
+pub mod changes;
 pub mod debug;
 pub mod document;
 pub mod env;

@@ -214,9 +214,6 @@ impl Work {
     /// # Errors
     /// One sentence that says why it cannot.
     pub fn takes(&self, breakpoint: &Breakpoint) -> Result<(), String> {
-        if let Some(why) = breakpoint.missing() {
-            return Err(why.to_owned());
-        }
         let Some(place) = breakpoint.place() else { return Ok(()) };
         self.has(place)?;
         match self.phase(place.phase).is_skipped(*place) {

@@ -123,6 +123,7 @@ impl BuildView {
             | EventBody::Progress(_)
             | EventBody::Breakpoint(_)
             | EventBody::Checkpoint(_)
+            | EventBody::FilesChanged(_)
             | EventBody::Logged { .. } => {}
             EventBody::Rewound(rewound) => {
                 self.go_back(rewound.place);

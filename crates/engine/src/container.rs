@@ -12,7 +12,7 @@ use super::{
     READONLY,
 };
 use crate::image::{Config, Prepared};
-use runner_sandbox::{Groups, Living, Pressure, Sandbox};
+use runner_sandbox::{Freezer, Groups, Living, Pressure, Sandbox, living};
 use runner_wire::init::Listener;
 use std::fs::{self, File};
 use std::io;
@@ -30,9 +30,9 @@ pub(super) trait Held: Send {
     /// Bytes of memory it takes, where that is counted.
     fn memory(&self) -> Option<u64>;
 
-    /// What runs in it.
-    fn living(&self) -> Vec<Living> {
-        Vec::new()
+    /// Its first process, by the number that it has here.
+    fn first(&self) -> Option<u32> {
+        None
     }
 
     /// A group in which what the build runs can be stopped, as the file that takes its processes.
@@ -40,10 +40,13 @@ pub(super) trait Held: Send {
         None
     }
 
-    /// Stops what is in it; whether it stands still.
-    fn freeze_group(&mut self) -> bool {
-        false
+    /// What stops all that is in it.
+    fn freezer(&self) -> Option<Arc<Freezer>> {
+        None
     }
+
+    /// It stands still.
+    fn stands_still(&mut self) {}
 
     /// Lets it go on; whether it stood still.
     fn thaw_group(&mut self) -> bool {
@@ -83,16 +86,20 @@ impl Held for Own {
         self.groups.memory()
     }
 
-    fn living(&self) -> Vec<Living> {
-        self.sandbox.living()
+    fn first(&self) -> Option<u32> {
+        Some(self.sandbox.pid)
     }
 
     fn group_to_freeze(&mut self) -> Option<File> {
         self.freezing.group(&self.sandbox, &self.groups)
     }
 
-    fn freeze_group(&mut self) -> bool {
-        self.freezing.freeze()
+    fn freezer(&self) -> Option<Arc<Freezer>> {
+        self.freezing.freezer()
+    }
+
+    fn stands_still(&mut self) {
+        self.freezing.stands_still();
     }
 
     fn thaw_group(&mut self) -> bool {
@@ -203,6 +210,23 @@ impl InitContainer {
     fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Held>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Stops the build's processes by a group; whether they stand still.
+    async fn freeze_group(&self) -> bool {
+        let group = self.lock().as_mut().and_then(|held| held.group_to_freeze());
+        let Some(group) = group else { return false };
+        if self.init.freeze(Some(group.as_fd())).await.is_err() {
+            return false;
+        }
+        let freezer = self.lock().as_ref().and_then(|held| held.freezer());
+        let Some(freezer) = freezer else { return false };
+        let frozen = tokio::task::spawn_blocking(move || freezer.freeze()).await;
+        let is_frozen = matches!(frozen, Ok(Ok(())));
+        if is_frozen && let Some(held) = self.lock().as_mut() {
+            held.stands_still();
+        }
+        is_frozen
+    }
 }
 
 impl Container for InitContainer {
@@ -290,21 +314,25 @@ impl Container for InitContainer {
         })
     }
 
-    fn living(&self) -> Vec<Living> {
-        self.lock().as_ref().map(|held| held.living()).unwrap_or_default()
+    fn living(&self) -> Fut<'_, Vec<Living>> {
+        let first = self.lock().as_ref().and_then(|held| held.first());
+        Box::pin(async move {
+            let Some(first) = first else { return Vec::new() };
+            tokio::task::spawn_blocking(move || living(first)).await.unwrap_or_default()
+        })
     }
 
     fn signal_all(&self, signal: i32) -> Fut<'_, ()> {
         Box::pin(self.init.signal_all(signal))
     }
 
+    fn freeze_unnoticed(&self) -> Fut<'_, bool> {
+        Box::pin(self.freeze_group())
+    }
+
     fn freeze(&self) -> Fut<'_, Result<Frozen, ExecError>> {
         Box::pin(async move {
-            let group = self.lock().as_mut().and_then(|held| held.group_to_freeze());
-            if let Some(group) = group
-                && self.init.freeze(Some(group.as_fd())).await.is_ok()
-                && self.lock().as_mut().is_some_and(|held| held.freeze_group())
-            {
+            if self.freeze_group().await {
                 return Ok(Frozen::Unnoticed);
             }
             // What stands still since an earlier order is stopped by signals as well, or goes on.

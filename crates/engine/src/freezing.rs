@@ -6,13 +6,14 @@ use super::Recorder;
 use super::leftover::Record;
 use runner_sandbox::{Freezer, Groups, Sandbox};
 use std::fs::File;
+use std::sync::Arc;
 
 /// The group, where there can be one.
 #[derive(Default)]
 pub(super) struct Freezing {
     /// Writes it down; none where there is to be no group.
     record: Option<Recorder>,
-    group: Option<Freezer>,
+    group: Option<Arc<Freezer>>,
     is_frozen: bool,
 }
 
@@ -33,22 +34,24 @@ impl Freezing {
             let made = record(&Record::Process { pid, start_time, group: Some(dir.clone()) })
                 .and_then(|()| Freezer::make(dir))
                 .inspect_err(|error| tracing::debug!(%error, "no group to freeze"));
-            self.group = Some(made.ok()?);
+            self.group = Some(Arc::new(made.ok()?));
         }
         self.group.as_ref()?.processes().ok()
     }
 
-    /// Stops what is in it; whether it stands still.
-    pub(super) fn freeze(&mut self) -> bool {
-        let frozen = self.group.as_ref().map(Freezer::freeze);
-        self.is_frozen = matches!(frozen, Some(Ok(())));
-        self.is_frozen
+    /// What stops all that is in it, and waits for that.
+    pub(super) fn freezer(&self) -> Option<Arc<Freezer>> {
+        self.group.clone()
+    }
+
+    pub(super) fn stands_still(&mut self) {
+        self.is_frozen = true;
     }
 
     /// Lets it go on; whether it stood still.
     pub(super) fn thaw(&mut self) -> bool {
         let is_frozen = std::mem::take(&mut self.is_frozen);
-        if is_frozen && let Some(Err(error)) = self.group.as_ref().map(Freezer::thaw) {
+        if is_frozen && let Some(Err(error)) = self.group.as_ref().map(|group| group.thaw()) {
             tracing::warn!(%error, "what stood still cannot be let go on");
         }
         is_frozen

@@ -145,12 +145,18 @@ pub trait Container: Send + Sync {
     }
 
     /// What runs in it beside its first process.
-    fn living(&self) -> Vec<Living> {
-        Vec::new()
+    fn living(&self) -> Fut<'_, Vec<Living>> {
+        Box::pin(async { Vec::new() })
     }
 
     /// Sends a signal to every process but PID 1; resolves when none is left.
     fn signal_all(&self, signal: i32) -> Fut<'_, ()>;
+
+    /// Stops what programs with [`ExecSpec::of_build`] have started, if nothing of it can notice; whether it stands
+    /// still.
+    fn freeze_unnoticed(&self) -> Fut<'_, bool> {
+        Box::pin(async { false })
+    }
 
     /// Stops what programs with [`ExecSpec::of_build`] have started, themselves among it.
     fn freeze(&self) -> Fut<'_, Result<Frozen, ExecError>>;

@@ -4,4 +4,5 @@
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
 
 pub mod events;
+pub mod ledger;
 pub mod state;

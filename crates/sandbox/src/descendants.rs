@@ -41,7 +41,8 @@ pub struct Living {
 }
 
 /// What runs below a container's first process, but for the dead. The container can start something meanwhile.
-pub(crate) fn living(first: u32) -> Vec<Living> {
+#[must_use]
+pub fn living(first: u32) -> Vec<Living> {
     let (mut found, mut ahead) = (Vec::new(), vec![first]);
     while let Some(pid) = ahead.pop() {
         let threads = fs::read_dir(format!("/proc/{pid}/task"));

@@ -187,6 +187,14 @@ impl Marks {
         if is_whole { Marks::Trusted } else { Marks::User }
     }
 
+    /// What the names of all marks begin with.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Marks::Trusted => "trusted.overlay.",
+            Marks::User => "user.overlay.",
+        }
+    }
+
     /// The mark of a directory that hides what the layers below have under its name.
     pub(crate) fn opaque(self) -> &'static str {
         match self {
@@ -194,6 +202,12 @@ impl Marks {
             Marks::User => "user.overlay.opaque",
         }
     }
+}
+
+/// What the names of the attributes begin with in which overlays that this process makes keep their marks.
+#[must_use]
+pub fn overlay_marks() -> &'static str {
+    Marks::ours().prefix()
 }
 
 fn overlay_with(

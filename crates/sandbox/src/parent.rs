@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::child;
-use crate::descendants::{self, Living};
+use crate::descendants;
 use crate::descriptors;
 use crate::fdpass;
 use crate::handed;
@@ -76,12 +76,6 @@ impl Sandbox {
             descendants::kill(self.pid);
         }
         self.process.kill();
-    }
-
-    /// What runs in it beside PID 1.
-    #[must_use]
-    pub fn living(&self) -> Vec<Living> {
-        descendants::living(self.pid)
     }
 
     /// A descriptor that becomes readable when PID 1, and with it the container, has ended.

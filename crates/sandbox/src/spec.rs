@@ -34,20 +34,35 @@ pub struct SandboxSpec {
 }
 
 impl SandboxSpec {
-    /// Names of the directories in the layer that take what the container writes, but for those of
-    /// [`Entry::Plain`].
+    /// The directories in the layer that take what the container writes, but for those of [`Entry::Plain`].
     #[must_use]
-    pub fn uppers(&self) -> Vec<String> {
-        let root = match self.root {
-            Root::Empty => ROOT,
-            Root::Image { .. } => IMAGE,
+    pub fn uppers(&self) -> Vec<Written> {
+        let (root, lower) = match &self.root {
+            Root::Empty => (ROOT, Vec::new()),
+            Root::Image { lower, .. } => (IMAGE, lower.clone()),
         };
         let overlays = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Overlay { path, .. } => Some(name_of(path)),
+            Entry::Overlay { path, lower, over, .. } => Some(Written {
+                name: name_of(path),
+                path: path.clone(),
+                lower: over.iter().chain([lower]).cloned().collect(),
+            }),
             _ => None,
         });
-        std::iter::once(root.to_owned()).chain(overlays).collect()
+        let root = Written { name: root.to_owned(), path: PathBuf::from("/"), lower };
+        std::iter::once(root).chain(overlays).collect()
     }
+}
+
+/// A directory of the layer that takes what the container writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Its name in the layer.
+    pub name: String,
+    /// Where the container sees it.
+    pub path: PathBuf,
+    /// The directories below it, the topmost first.
+    pub lower: Vec<PathBuf>,
 }
 
 /// The layer's directory that the root is mounted on; where there is no image, also what it is made of.

@@ -3,15 +3,21 @@
 //!
 //! Used by `effects`, one at a time. What is kept here lies in the build's layer and goes with it.
 
+use super::entrypoint::Entrypoint;
 use super::housing::Housing;
 use super::inbox::Inbox;
 use super::shell::{Bookmark, Shell, ShellError, fault};
 use super::world::World;
-use runner_core::event::{CheckpointKind, Lost};
+use runner_core::changes::{Change, Counts, from_text};
+use runner_core::debug::{Breakpoint, What};
+use runner_core::event::{BreakpointId, ChangedFacts, CheckpointKind, Lost, Notice};
 use runner_core::machine::{CheckpointId, Gone, Input, Kept, Unkept};
 use runner_core::phase::{PhaseContext, StatusCode};
-use runner_engine::kept::Saved;
+use runner_core::select::{Pattern, below};
+use runner_engine::kept::{Keep, Looked, Saved};
 use runner_engine::{Container, EngineError};
+use runner_folder::ledger::{At, Ledger};
+use runner_folder::state::BuildDir;
 use runner_sandbox::Living;
 use std::collections::BTreeMap;
 use std::io;
@@ -29,15 +35,64 @@ pub(super) struct Checkpoints {
     pub(super) inbox: Inbox,
     pub(super) housing: Housing,
     pub(super) shell: Arc<Mutex<Option<Shell>>>,
+    pub(super) entrypoint: Entrypoint,
     pub(super) taken: Arc<Mutex<Taken>>,
 }
 
 /// What has been kept so far.
-#[derive(Default)]
 pub(super) struct Taken {
     all: BTreeMap<CheckpointId, Point>,
     /// The one that what the build has written is held against.
     last: Option<Point>,
+    /// Whether there is a look that the next one is held against.
+    has_looked: bool,
+    ledger: Ledger,
+}
+
+impl Taken {
+    pub(super) fn of(dir: &BuildDir) -> Self {
+        Taken { all: BTreeMap::new(), last: None, has_looked: false, ledger: Ledger::of(dir) }
+    }
+}
+
+/// A checkpoint that is to be taken.
+#[derive(Clone, Copy)]
+pub(super) struct Due {
+    pub(super) id: CheckpointId,
+    /// The run to come.
+    pub(super) before: u32,
+    /// As the last run has begun with it, as far as that is the shell's.
+    pub(super) again: bool,
+    /// Nobody was there since the last look.
+    pub(super) is_seen: bool,
+}
+
+/// What a run has changed.
+pub(super) struct Seen {
+    pub(super) facts: ChangedFacts,
+    changes: Vec<Change>,
+}
+
+impl Seen {
+    /// Breakpoints whose files it has written. Their patterns are below the source, or absolute.
+    pub(super) fn wrote(
+        &self,
+        watched: &[(BreakpointId, Arc<Breakpoint>)],
+        source: &str,
+    ) -> Vec<BreakpointId> {
+        let has_written = |glob: &str| {
+            let pattern = Pattern::new(glob, source.as_bytes());
+            self.changes.iter().filter(|change| change.has_written()).any(|change| {
+                let path = below(&change.path, source.as_bytes()).unwrap_or(&change.path);
+                pattern.takes(path)
+            })
+        };
+        let hit = watched.iter().filter_map(|(id, breakpoint)| match &breakpoint.what {
+            What::Wrote(glob) => has_written(glob).then_some(*id),
+            _ => None,
+        });
+        hit.collect()
+    }
 }
 
 /// A copy of the layer, and the shell's state.
@@ -48,48 +103,109 @@ struct Point {
 }
 
 impl Checkpoints {
-    /// Keeps what there is. `again`: as the last run has begun with it, as far as that is the shell's.
-    pub(super) async fn take(&self, id: CheckpointId, again: bool) {
+    /// Keeps what there is.
+    pub(super) async fn take(&self, due: Due) {
         let Some(container) = self.housing.current() else { return };
         let result = {
             let mut shell = self.shell.lock().await;
             let Some(shell) = shell.as_mut() else { return };
-            if again {
+            if due.again {
                 shell.go_back();
             }
-            self.keep(id, &*container, shell.bookmark()).await
+            self.keep(due, &*container, shell.bookmark()).await
         };
-        self.inbox.send(Input::Checkpointed { id, result }).await;
+        self.inbox.send(Input::Checkpointed { id: due.id, result }).await;
     }
 
     async fn keep(
         &self,
-        id: CheckpointId,
+        due: Due,
         container: &dyn Container,
         shell: Bookmark,
     ) -> Result<Kept, Unkept> {
         let began = Instant::now();
         let layer = container.layer().map_err(Unkept::Never)?;
         let mut taken = self.taken.lock().await;
-        let living = container.living();
+        let living = container.living().await;
         let last = taken.last.as_ref().map(|point| point.copy);
         let is_quiet = living.is_empty();
-        let saved = blocking(move || layer.save(id.0, last, is_quiet)).await;
-        let saved = saved.map_err(|error| Unkept::Now(format!("it cannot be copied: {error}")))?;
+        // A copy is of one moment. Sessions go on, and are named.
+        let is_frozen = !is_quiet && container.freeze_unnoticed().await;
+        let is_seen = due.is_seen && is_quiet && taken.has_looked;
+        let keep = Keep { number: due.id.0, last, is_quiet, is_seen };
+        let saved = blocking(move || layer.save(keep)).await;
+        if is_frozen {
+            container.thaw().await;
+        }
+        let unkept = |why: String| Unkept::Now { why, ms: millis(began.elapsed()) };
+        let (saved, looked) =
+            saved.map_err(|error| unkept(format!("it cannot be copied: {error}")))?;
+        if let Some(looked) = looked {
+            let is_known = taken.has_looked;
+            taken.has_looked = looked != Looked::TooMuch;
+            if let (Looked::Changes(text), true) = (looked, is_known) {
+                // Without it the next run's changes are still its own.
+                let _ = self.note(&mut taken, At { run: due.before, is_run: false }, &text);
+            }
+        }
         let (copy, entries, bytes) = match (saved, last) {
-            (Saved::Not(why), _) => return Err(Unkept::Now(why)),
+            (Saved::Not(why), _) => return Err(unkept(why)),
             (Saved::Same, Some(last)) => (last, 0, 0),
-            (Saved::Same, None) => (id.0, 0, 0),
-            (Saved::Copied { entries, bytes }, _) => (id.0, entries, bytes),
+            (Saved::Same, None) => (due.id.0, 0, 0),
+            (Saved::Copied { entries, bytes }, _) => (due.id.0, entries, bytes),
         };
         let point = Point { copy, shell };
         let is_as = |last: &Point| last.copy == point.copy && last.shell == point.shell;
         let is_new = !taken.last.as_ref().is_some_and(is_as);
-        taken.all.insert(id, point.clone());
+        taken.all.insert(due.id, point.clone());
         taken.last = Some(point);
-        let why = (!living.is_empty()).then(|| format!("copied while {} ran", named(&living)));
+        let how = if is_frozen { "stood still" } else { "ran" };
+        let why = (!is_quiet).then(|| format!("copied while {} {how}", named(&living)));
         let ms = millis(began.elapsed());
         Ok(Kept { kind: CheckpointKind::Copied, why, entries, bytes, ms, is_new })
+    }
+
+    /// Finds out what a run has changed, and keeps that in the build's folder; nothing before the first checkpoint.
+    pub(super) async fn look(&self, run: u32, container: &dyn Container) -> Option<Seen> {
+        let layer = container.layer().ok()?;
+        let mut taken = self.taken.lock().await;
+        // The first look is the first checkpoint's.
+        taken.last.as_ref()?;
+        let began = Instant::now();
+        let is_quiet = container.living().await.is_empty();
+        let looked = blocking(move || layer.look(is_quiet)).await;
+        let is_known = taken.has_looked;
+        taken.has_looked = matches!(looked, Ok(Looked::First | Looked::Changes(_)));
+        let found = match looked {
+            Ok(Looked::Changes(text)) if is_known => {
+                let changes = from_text(&text).unwrap_or_default();
+                match self.note(&mut taken, At { run, is_run: true }, &text) {
+                    Ok(true) => Ok(changes),
+                    Ok(false) => {
+                        Err("there is no room for more of what runs have changed".to_owned())
+                    }
+                    Err(error) => Err(format!("it cannot be kept: {error}")),
+                }
+            }
+            Ok(Looked::TooMuch) => Err(Looked::too_much()),
+            Ok(Looked::First | Looked::Changes(_)) => {
+                Err("what was there before it is not known".to_owned())
+            }
+            Err(error) => Err(format!("what it has written cannot be read: {error}")),
+        };
+        let (changes, why) = match found {
+            Ok(changes) => (changes, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        let (counts, ms) = (Counts::of(&changes), millis(began.elapsed()));
+        Some(Seen { facts: ChangedFacts { command: run, counts, why, ms }, changes })
+    }
+
+    /// Keeps changes, masked.
+    fn note(&self, taken: &mut Taken, at: At, text: &str) -> io::Result<bool> {
+        let mut text = text.to_owned();
+        self.world.secrets.get().mask_text(&mut text);
+        taken.ledger.write(at, &text)
     }
 
     /// Goes back to one.
@@ -105,7 +221,7 @@ impl Checkpoints {
         let old = self.housing.current()?;
         let mut taken = self.taken.lock().await;
         let point = taken.all.get(&id).cloned()?;
-        let living = old.living();
+        let living = old.living().await;
         let sessions = self.world.guests.sessions.put_out(PUT_OUT.to_owned()).await;
         let layer = match old.layer() {
             Ok(layer) => layer,
@@ -123,6 +239,10 @@ impl Checkpoints {
             Ok(container) => container,
             Err(error) => return Some(Err(fault(&error))),
         };
+        if let Err(error) = self.entrypoint.again(&*container).await {
+            let text = format!("what the image's entrypoint starts is not there any more: {error}");
+            self.inbox.send(Input::Notice(Notice::warning(text))).await;
+        }
         // A command that was killed with its container lets go of it now.
         let mut shell = self.shell.lock().await;
         let restored = match shell.as_mut() {
@@ -130,6 +250,7 @@ impl Checkpoints {
             None => Err(ShellError::Exec(runner_engine::ExecError::ContainerGone)),
         };
         taken.last = Some(point);
+        taken.has_looked = restored.is_ok();
         let gone = Gone {
             processes: living.into_iter().take(MOST_NAMED).map(lost_process).collect(),
             sessions,

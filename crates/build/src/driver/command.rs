@@ -3,6 +3,7 @@
 //! Used by `effects`, one at a time.
 
 use super::advice;
+use super::checkpoints::Checkpoints;
 use super::inbox::Inbox;
 use super::pumps::Pumps;
 use super::scene;
@@ -31,6 +32,7 @@ pub(super) struct Hands {
     pub(super) log: LogWriter,
     pub(super) pumps: Pumps,
     pub(super) stillness: Stillness,
+    pub(super) checkpoints: Checkpoints,
     pub(super) container: Arc<dyn Container>,
 }
 
@@ -83,6 +85,12 @@ impl Hands {
         let wants = watch.wants();
         // Nothing that was written from here on is the run's to be looked at.
         watch.set(Wants::default());
+        let seen = match wants.changes {
+            true => self.checkpoints.look(watch.command(), &*self.container).await,
+            false => None,
+        };
+        let source = &self.world.plan.places.source;
+        let wrote = seen.as_ref().map(|seen| seen.wrote(&wants.watched, source));
         let scene = if wants.scene {
             let (snapshot, secrets) = (&self.world.guests.snapshot, self.world.secrets.get());
             scene::of(watch, &*self.container, shell, ended, (snapshot, &secrets)).await
@@ -93,8 +101,9 @@ impl Hands {
             directory: shell.directory(),
             variables: wants.variables.then(|| shell.variables()),
             output: wants.output.then(|| watch.output(OUTPUT).into()),
+            wrote: wrote.unwrap_or_default(),
+            changed: seen.map(|seen| seen.facts),
             scene,
-            ..RunFacts::default()
         }
     }
 

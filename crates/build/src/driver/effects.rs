@@ -3,8 +3,9 @@
 //! Fed by `run`. Whatever takes time runs as a task of its own and comes back as an input; nothing
 //! here decides what happens next.
 
-use super::checkpoints::Checkpoints;
+use super::checkpoints::{Checkpoints, Due, Taken};
 use super::command::Hands;
+use super::entrypoint::Entrypoint;
 use super::housing::{Housing, Stage};
 use super::inbox::Inbox;
 use super::pumps::Pumps;
@@ -65,13 +66,15 @@ impl Effects {
             inbox: inbox.clone(),
             housing: housing.clone(),
             shell: Arc::clone(&shell),
+            entrypoint: Entrypoint::default(),
         };
         let checkpoints = Checkpoints {
             world: Arc::clone(&world),
             inbox: inbox.clone(),
             housing: housing.clone(),
             shell: Arc::clone(&shell),
-            taken: Arc::default(),
+            entrypoint: setup.entrypoint.clone(),
+            taken: Arc::new(tokio::sync::Mutex::new(Taken::of(log.dir()))),
         };
         let (pumps, upload) = (Pumps::default(), Mutex::default());
         let stillness = Stillness::default();
@@ -83,10 +86,11 @@ impl Effects {
             Effect::Provision => self.provision(),
             Effect::Prepare(preparation) => self.prepare(preparation),
             Effect::Run(run) => self.run(run),
-            Effect::Checkpoint { id, again } => {
+            Effect::Checkpoint { id, before, again, is_seen } => {
                 let checkpoints = self.checkpoints.clone();
+                let due = Due { id, before, again, is_seen };
                 self.inbox.perform("keep what the build has written", async move {
-                    checkpoints.take(id, again).await;
+                    checkpoints.take(due).await;
                 });
             }
             Effect::Rewind { id } => {
@@ -155,6 +159,7 @@ impl Effects {
             log: self.log.clone(),
             pumps: self.pumps.clone(),
             stillness: self.stillness.clone(),
+            checkpoints: self.checkpoints.clone(),
             container,
         };
         let shell = Arc::clone(&self.shell);

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -27,11 +28,36 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Variables that a shell sets by itself.
 const OF_SHELLS: [&str; 4] = ["_", "OLDPWD", "PWD", "SHLVL"];
 
-/// Runs it with these variables; the image's own with what it has changed.
-pub(super) async fn run(
-    container: &dyn Container,
-    passed: Variables,
-) -> Result<Variables, ShellError> {
+/// Remembers with which variables it has run. Clones are of the same.
+#[derive(Clone, Default)]
+pub(super) struct Entrypoint(Arc<Mutex<Option<Variables>>>);
+
+impl Entrypoint {
+    /// Runs it with these variables; the image's own with what it has changed.
+    pub(super) async fn run(
+        &self,
+        container: &dyn Container,
+        passed: Variables,
+    ) -> Result<Variables, ShellError> {
+        *self.lock() = Some(passed.clone());
+        run(container, passed).await
+    }
+
+    /// Runs it in the container that has taken the place of the one it has run in.
+    pub(super) async fn again(&self, container: &dyn Container) -> Result<(), ShellError> {
+        let passed = self.lock().clone();
+        match passed {
+            Some(passed) => run(container, passed).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Variables>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run(container: &dyn Container, passed: Variables) -> Result<Variables, ShellError> {
     let config = container.image_config();
     let token = uuid::Uuid::new_v4().simple().to_string();
     let mut variables: BTreeMap<String, String> = BTreeMap::from([

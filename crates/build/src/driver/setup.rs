@@ -3,7 +3,7 @@
 //!
 //! Used by `effects`. What follows from what is found here is the machine's to say.
 
-use super::entrypoint;
+use super::entrypoint::{self, Entrypoint};
 use super::housing::{Housing, facts};
 use super::inbox::Inbox;
 use super::runtimes;
@@ -33,6 +33,7 @@ pub(super) struct Setup {
     pub(super) inbox: Inbox,
     pub(super) housing: Housing,
     pub(super) shell: Arc<Mutex<Option<Shell>>>,
+    pub(super) entrypoint: Entrypoint,
 }
 
 impl Setup {
@@ -42,7 +43,7 @@ impl Setup {
         Some(match preparation {
             Preparation::FetchValues(wanted) => Input::ValuesFetched(self.fetch(&wanted).await),
             Preparation::RunEntrypoint { variables } => {
-                let found = entrypoint::run(&*container, variables).await;
+                let found = self.entrypoint.run(&*container, variables).await;
                 Input::EntrypointRan(found.map_err(|error| {
                     let is_its_own = matches!(error, ShellError::Entrypoint { .. });
                     let hint = is_its_own.then(|| entrypoint::HINT.to_owned());

@@ -116,12 +116,10 @@ impl Breakpoint {
         self.condition.as_ref().is_none_or(|condition| condition.holds(facts))
     }
 
-    /// Why this version can never come to it, where that is so.
+    /// Whether it looks at what a run has changed in the files, which builds with checkpoints know.
     #[must_use]
-    pub fn missing(&self) -> Option<&'static str> {
-        matches!(self.what, What::Wrote(_)).then_some(
-            "this version has no `wrote:`: what a run has written is known only with checkpoints",
-        )
+    pub fn wants_changes(&self) -> bool {
+        matches!(self.what, What::Wrote(_))
     }
 
     /// The command's place that it names.
@@ -205,7 +203,7 @@ impl What {
 }
 
 const FORMS: &str = "a breakpoint is start, failure, any-failure, before:PLACE, after:PHASE, \
-                     command:/RE/, change:NAME, output:/RE/, idle:TIME, longer:TIME or memory:SIZE";
+                     command:/RE/, change:NAME, wrote:GLOB, output:/RE/, idle:TIME, longer:TIME or memory:SIZE";
 
 impl From<Breakpoint> for String {
     fn from(breakpoint: Breakpoint) -> Self {

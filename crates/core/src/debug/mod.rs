@@ -21,6 +21,6 @@ pub use cursor::{ParseError, Pattern};
 pub use decision::{Client, Decision, DecisionKind, Who};
 pub use facts::Facts;
 pub use place::Place;
-pub use rewind::{Rewind, RunRef, Then};
+pub use rewind::{NO_CHECKPOINTS, Rewind, RunRef, Then};
 pub use template::Template;
 pub use variables::{Compared, compare, no_name};

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// Why a build has no checkpoints where nobody has asked for any.
+pub const NO_CHECKPOINTS: &str = "no checkpoints: they are taken in builds with --break-on or --step, and not with --checkpoint off";
+
 /// Back to before a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewind {

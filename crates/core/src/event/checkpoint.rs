@@ -1,5 +1,6 @@
 //! Checkpoints, and the way back to one, as the log has them.
 
+use crate::changes::Counts;
 use crate::debug::Place;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,22 @@ impl CheckpointKind {
             CheckpointKind::None => "none",
         }
     }
+}
+
+/// What a run has changed in the files, as it is known when it has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangedFacts {
+    /// The run.
+    pub command: u32,
+    /// How many.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Why it is not known, or not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// How long it took to find out, in milliseconds.
+    pub ms: u64,
 }
 
 /// A build that is back where it was before a run.

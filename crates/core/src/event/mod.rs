@@ -13,7 +13,7 @@ mod schema;
 mod stop;
 
 pub use crate::phase::Block;
-pub use checkpoint::{CheckpointFacts, CheckpointKind, Lost, RewoundFacts};
+pub use checkpoint::{ChangedFacts, CheckpointFacts, CheckpointKind, Lost, RewoundFacts};
 pub use facts::{BatchMember, BuildFacts, BuildspecFacts, CacheFacts, LogsFacts, SecondarySource};
 pub use notice::{Notice, NoticeLevel};
 pub use stop::{
@@ -157,6 +157,8 @@ pub enum EventBody {
     },
     /// What the build has written so far is kept, or why it is not.
     Checkpoint(CheckpointFacts),
+    /// What a run has changed in the files.
+    FilesChanged(ChangedFacts),
     /// The build is back where it was before a run.
     Rewound(Box<RewoundFacts>),
     /// A breakpoint is there, or is no more.
@@ -268,6 +270,9 @@ impl EventBody {
                 }
             }
             EventBody::Checkpoint(facts) => {
+                facts.why.iter_mut().for_each(|why| secrets.mask_text(why));
+            }
+            EventBody::FilesChanged(facts) => {
                 facts.why.iter_mut().for_each(|why| secrets.mask_text(why));
             }
             EventBody::Rewound(facts) => {

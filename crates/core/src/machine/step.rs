@@ -5,8 +5,8 @@
 use crate::debug::{Breakpoint, Decision, Who};
 use crate::env;
 use crate::event::{
-    BreakpointId, CheckpointKind, EventBody, ExportedVariable, Lost, Notice, Outcome, Progress,
-    Scene, StoredArtifact, Stuck,
+    BreakpointId, ChangedFacts, CheckpointKind, EventBody, ExportedVariable, Lost, Notice, Outcome,
+    Progress, Scene, StoredArtifact, Stuck,
 };
 use crate::installed::Found;
 use crate::phase::{Phase, PhaseContext, Status};
@@ -213,7 +213,12 @@ pub struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unkept {
     /// This time.
-    Now(String),
+    Now {
+        /// Why.
+        why: String,
+        /// How long it took to find out, in milliseconds.
+        ms: u64,
+    },
     /// In this container.
     Never(String),
 }
@@ -242,8 +247,12 @@ pub enum Effect {
     Checkpoint {
         /// By what it is known from then on.
         id: CheckpointId,
+        /// The run to come.
+        before: u32,
         /// Whether variables and directory are first made those the last run has begun with.
         again: bool,
+        /// Whether the files were looked at when the last run had ended, and nobody was there since.
+        is_seen: bool,
     },
     /// Go back to a checkpoint, with a new container; answer with [`Input::Rewound`].
     Rewind {
@@ -331,6 +340,8 @@ pub struct RunFacts {
     pub output: Option<Arc<str>>,
     /// Breakpoints whose files it has written.
     pub wrote: Vec<BreakpointId>,
+    /// What it has changed in the files, if that is wanted.
+    pub changed: Option<ChangedFacts>,
     /// What a person wants to see of it, if it could stop.
     pub scene: Scene,
 }
@@ -356,7 +367,9 @@ pub struct Wants {
     pub output: bool,
     /// What a person wants to see of each.
     pub scene: bool,
-    /// Breakpoints that are watched for in a run.
+    /// What each has changed in the files.
+    pub changes: bool,
+    /// Breakpoints that are watched for in a run, or looked at behind it.
     pub watched: Vec<(BreakpointId, Arc<Breakpoint>)>,
 }
 

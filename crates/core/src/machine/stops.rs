@@ -136,6 +136,7 @@ impl Stops {
             variables: self.wants_variables(),
             output: self.armed.iter().any(|armed| armed.breakpoint.wants_output()),
             scene: !self.is_idle(),
+            changes: false,
             watched: watched.map(|armed| (armed.id, Arc::clone(&armed.breakpoint))).collect(),
         }
     }

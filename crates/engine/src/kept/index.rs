@@ -1,18 +1,21 @@
-//! What there is below the directories of a layer, as lines of a file beside its copy.
+//! What there is below the directories of a layer, as lines of a file beside its copies.
 
-use runner_host::beneath::Dir;
+use super::now;
+use runner_host::beneath::{Dir, Item};
+use runner_sandbox::{Written, overlay_marks};
 use rustix::fs::{FileType, Stat};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 
 /// Within this time a file can change and show the same times: the kernel's clock of files is coarse.
 const COARSE: i128 = 20_000_000;
 
 /// Files of the runner's in the container, which it writes itself before each command.
 const OURS: [&[u8]; 3] = [
-    b"codebuild/output/tmp/script.sh",
-    b"codebuild/output/tmp/env.sh",
-    b"codebuild/output/tmp/dir.txt",
+    b"/codebuild/output/tmp/script.sh",
+    b"/codebuild/output/tmp/env.sh",
+    b"/codebuild/output/tmp/dir.txt",
 ];
 
 /// All entries, those of a directory together and before what is in it. The first of each directory of the layer is
@@ -30,31 +33,45 @@ pub(super) struct Entry {
     pub(super) facts: Facts,
     /// Whether a change shows in its times.
     pub(super) is_settled: bool,
+    pub(super) mark: Mark,
+}
+
+/// What an overlay has noted of a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mark {
+    #[default]
+    None,
+    /// What the layers below have under its name does not show.
+    Opaque,
+    /// What the layers below have of it stands there under this path, or under this name beside it.
+    Redirect(Vec<u8>),
 }
 
 /// By what an entry is known to have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) mode: u32,
-    uid: u32,
-    gid: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) links: u64,
     device: u64,
     pub(super) inode: u64,
     pub(super) size: i64,
     /// Nanoseconds since 1970, as the next.
-    modified: i128,
+    pub(super) modified: i128,
     changed: i128,
 }
 
 impl Facts {
     #[allow(clippy::useless_conversion, reason = "types of other architectures")]
-    fn of(stat: &Stat) -> Self {
+    pub(super) fn of(stat: &Stat) -> Self {
         let nanoseconds =
             |seconds: i64, rest: u64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Facts {
             mode: stat.st_mode,
             uid: stat.st_uid,
             gid: stat.st_gid,
+            links: stat.st_nlink.into(),
             device: stat.st_rdev,
             inode: stat.st_ino,
             size: stat.st_size,
@@ -67,32 +84,106 @@ impl Facts {
         FileType::from_raw_mode(self.mode)
     }
 
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind() == FileType::Directory
+    }
+
+    /// Whether an overlay says by it that the name is gone.
+    pub(super) fn is_whiteout(&self) -> bool {
+        self.kind() == FileType::CharacterDevice && self.device == 0
+    }
+
     /// Whether nothing of it has changed since, as far as it shows.
     pub(super) fn is_as(&self, before: &Facts) -> bool {
         match self.kind() {
-            // A directory's size is the file system's matter.
-            FileType::Directory => Facts { size: before.size, ..*self } == *before,
+            // A directory's size is the file system's matter, and its links are its directories.
+            FileType::Directory => {
+                Facts { size: before.size, links: before.links, ..*self } == *before
+            }
             _ => self == before,
         }
     }
 }
 
+/// When a layer is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) began: i128,
+    /// Nobody could write to files then; a process that has one mapped changes it without a sign.
+    pub(super) is_quiet: bool,
+}
+
+impl Moment {
+    pub(super) fn now(is_quiet: bool) -> Self {
+        Moment { began: now(), is_quiet }
+    }
+
+    fn settles(self, facts: &Facts) -> bool {
+        let is_sure = self.is_quiet || facts.kind() != FileType::RegularFile;
+        is_sure && facts.changed < self.began - COARSE
+    }
+}
+
+/// Why a walk has ended.
+enum End {
+    Full,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        End::Failed(error)
+    }
+}
+
 impl Index {
-    pub(super) fn of(layer: &Dir, uppers: &[String]) -> io::Result<Self> {
+    /// Nothing where there are more than so many. Marks of what has not changed are taken from `before`.
+    pub(super) fn of(
+        layer: &Dir,
+        uppers: &[Written],
+        before: Option<&Index>,
+        moment: Moment,
+        most: usize,
+    ) -> io::Result<Option<Self>> {
         let mut index = Index::default();
-        for (upper, name) in uppers.iter().enumerate() {
+        let prefix = overlay_marks();
+        let marks = (format!("{prefix}opaque"), format!("{prefix}redirect"));
+        for (upper, Written { name, path: place, .. }) in uppers.iter().enumerate() {
             let top = layer.open(name)?;
             let facts = Facts::of(&top.facts()?);
-            index.add(Entry { upper, path: Vec::new(), facts, is_settled: false });
-            top.walk(|item| -> io::Result<()> {
-                if !OURS.contains(&item.path) {
-                    let facts = Facts::of(&item.place.stat(item.name)?);
-                    index.add(Entry { upper, path: item.path.to_vec(), facts, is_settled: false });
+            let is_settled = moment.settles(&facts);
+            let path = Vec::new();
+            index.add(Entry { upper, path, facts, is_settled, mark: Mark::None });
+            let place = place.as_os_str().as_bytes();
+            let walked = top.walk(|item: Item<'_>| {
+                if is_ours(place, item.path) {
+                    return Ok(());
                 }
-                Ok(())
-            })?;
+                let facts = match item.place.stat(item.name) {
+                    // Somebody who runs beside has removed it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    done => Facts::of(&done?),
+                };
+                let known = before.and_then(|before| before.find(upper, item.path));
+                let mark = match known.filter(|known| known.facts.is_as(&facts)) {
+                    Some(known) => known.mark.clone(),
+                    None if facts.is_directory() => mark(&item, &marks)?,
+                    None => Mark::None,
+                };
+                let is_settled = moment.settles(&facts);
+                index.add(Entry { upper, path: item.path.to_vec(), facts, is_settled, mark });
+                match index.entries.len() > most {
+                    true => Err(End::Full),
+                    false => Ok(()),
+                }
+            });
+            match walked {
+                Ok(()) => {}
+                Err(End::Full) => return Ok(None),
+                Err(End::Failed(error)) => return Err(error),
+            }
         }
-        Ok(index)
+        Ok(Some(index))
     }
 
     fn add(&mut self, entry: Entry) {
@@ -116,6 +207,12 @@ impl Index {
         self.entries.get(*at)
     }
 
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        let files = self.entries.iter().filter(|entry| entry.facts.kind() == FileType::RegularFile);
+        files.map(|entry| u64::try_from(entry.facts.size).unwrap_or(0)).sum()
+    }
+
     /// How many entries differ from what was before, those that are gone among them, and the bytes of files that
     /// do.
     pub(super) fn changed(&self, same: &super::tree::Same, before: Option<&Index>) -> (u64, u64) {
@@ -136,33 +233,32 @@ impl Index {
         changed
     }
 
-    /// Writes it beside the copy, which was begun at that time. `is_quiet`: nobody could write to files then; a process
-    /// that has one mapped changes it without a sign.
-    pub(super) fn write(
-        &self,
-        shelf: &Dir,
-        number: u32,
-        began: i128,
-        is_quiet: bool,
-    ) -> io::Result<()> {
-        let mut text = Vec::new();
-        for Entry { upper, path, facts, .. } in &self.entries {
-            let Facts { mode, uid, gid, device, inode, size, modified, changed } = facts;
-            let is_sure = is_quiet || facts.kind() != FileType::RegularFile;
-            let is_settled = u8::from(is_sure && *changed < began - COARSE);
+    /// Writes it beside the copies.
+    pub(super) fn write(&self, shelf: &Dir, name: &str) -> io::Result<()> {
+        let mut text = Vec::with_capacity(self.entries.len() * 128);
+        for Entry { upper, path, facts, is_settled, mark } in &self.entries {
+            let Facts { mode, uid, gid, links, device, inode, size, modified, changed } = facts;
+            let is_settled = u8::from(*is_settled);
+            // The length of what stands before the path.
+            let (mark, redirect): (i64, &[u8]) = match mark {
+                Mark::None => (0, b""),
+                Mark::Opaque => (-1, b""),
+                Mark::Redirect(to) => (i64::try_from(to.len()).unwrap_or(0), to),
+            };
             write!(
                 text,
-                "{upper} {is_settled} {mode} {uid} {gid} {device} {inode} {size} {modified} {changed} "
+                "{upper} {is_settled} {mode} {uid} {gid} {links} {device} {inode} {size} {modified} {changed} {mark} "
             )?;
+            text.extend_from_slice(redirect);
             text.extend_from_slice(path);
             text.push(0);
         }
-        shelf.write(name(number), 0o600, |file| file.write_all(&text))
+        shelf.write(name, 0o600, |file| file.write_all(&text))
     }
 
-    pub(super) fn read(shelf: &Dir, number: u32) -> io::Result<Self> {
+    pub(super) fn read(shelf: &Dir, name: &str) -> io::Result<Self> {
         let mut text = Vec::new();
-        shelf.file(name(number))?.read_to_end(&mut text)?;
+        shelf.file(name)?.read_to_end(&mut text)?;
         let mut index = Index::default();
         for line in text.split(|&byte| byte == 0).filter(|line| !line.is_empty()) {
             index.add(entry(line).ok_or(io::ErrorKind::InvalidData)?);
@@ -171,23 +267,62 @@ impl Index {
     }
 }
 
-fn name(number: u32) -> String {
-    format!("{number}.index")
+/// Whether it is a file of the runner's, below the directory that the container sees at `place`.
+fn is_ours(place: &[u8], path: &[u8]) -> bool {
+    OURS.iter().any(|ours| {
+        let rest = ours.strip_suffix(path).and_then(|rest| rest.strip_suffix(b"/"));
+        rest.is_some_and(|rest| rest == place.strip_suffix(b"/").unwrap_or(place))
+    })
+}
+
+fn mark(item: &Item<'_>, (opaque, redirect): &(String, String)) -> io::Result<Mark> {
+    let attribute = |name: &str| match item.place.attribute(item.name, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done,
+    };
+    Ok(match (attribute(redirect)?, attribute(opaque)?) {
+        (Some(to), _) => Mark::Redirect(to),
+        // `x` is another kind of mark, which hides nothing.
+        (None, Some(value)) if value == b"y" => Mark::Opaque,
+        _ => Mark::None,
+    })
 }
 
 fn entry(line: &[u8]) -> Option<Entry> {
-    let mut fields = line.splitn(11, |&byte| byte == b' ');
+    let mut fields = line.splitn(13, |&byte| byte == b' ');
     let mut next = || -> Option<i128> { std::str::from_utf8(fields.next()?).ok()?.parse().ok() };
     let (upper, is_settled) = (next()?.try_into().ok()?, next()? == 1);
     let facts = Facts {
         mode: next()?.try_into().ok()?,
         uid: next()?.try_into().ok()?,
         gid: next()?.try_into().ok()?,
+        links: next()?.try_into().ok()?,
         device: next()?.try_into().ok()?,
         inode: next()?.try_into().ok()?,
         size: next()?.try_into().ok()?,
         modified: next()?,
         changed: next()?,
     };
-    Some(Entry { upper, path: fields.next()?.to_vec(), facts, is_settled })
+    let mark = next()?;
+    let rest = fields.next()?;
+    let (redirect, path) = rest.split_at_checked(usize::try_from(mark.max(0)).ok()?)?;
+    let mark = match mark {
+        -1 => Mark::Opaque,
+        0 => Mark::None,
+        _ => Mark::Redirect(redirect.to_vec()),
+    };
+    Some(Entry { upper, path: path.to_vec(), facts, is_settled, mark })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ours;
+
+    #[test]
+    fn files_of_the_runner_are_known_by_their_whole_path() {
+        assert!(is_ours(b"/", b"codebuild/output/tmp/env.sh"));
+        assert!(is_ours(b"/codebuild/output", b"tmp/script.sh"));
+        assert!(!is_ours(b"/codebuild/output/src1/src", b"codebuild/output/tmp/env.sh"));
+        assert!(!is_ours(b"/", b"tmp/env.sh") && !is_ours(b"/", b"codebuild/output/tmp/x"));
+    }
 }

@@ -7,12 +7,17 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod changes;
 mod index;
+mod lower;
+#[cfg(test)]
+mod tests;
 mod tree;
 
-use index::Index;
+use index::{Index, Moment};
+use runner_core::changes::to_text;
 use runner_host::beneath::Dir;
-use runner_sandbox::{UserMap, chore};
+use runner_sandbox::{UserMap, Written, chore};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
@@ -21,12 +26,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Where copies are, in the layer.
 const SHELF: &str = "checkpoints";
 
-/// Most files, directories and links of a copy.
-const MOST_ENTRIES: u64 = 20_000;
+/// What was there when it was looked at last, on the shelf.
+const SEEN: &str = "seen.index";
+
+/// Most files, directories and links that are looked at.
+const MOST_SEEN: usize = 50_000;
+/// Most of those of a copy.
+const MOST_ENTRIES: u64 = 30_000;
 /// Most of those that have to be copied at once.
-const MOST_CHANGED: u64 = 5_000;
+const MOST_CHANGED: u64 = 25_000;
 /// Most bytes that are copied at once.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: u64 = 256 << 20;
 /// How often a copy is begun while files disappear from under it.
 const TRIES: u32 = 5;
 /// Where what a rewind has taken away lies, below the copies.
@@ -38,8 +48,8 @@ const ROOM: u64 = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptLayer {
     pub dir: PathBuf,
-    /// Names of the directories in it that overlays write to.
-    pub uppers: Vec<String>,
+    /// The directories in it that overlays write to.
+    pub uppers: Vec<Written>,
     /// The users of its container; none: this machine's.
     pub users: Option<UserMap>,
 }
@@ -55,23 +65,80 @@ pub enum Saved {
     Not(String),
 }
 
+/// What was seen of it since it was looked at before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Looked {
+    /// It is looked at for the first time, or again after there was too much.
+    First,
+    /// This has changed, as [`runner_core::changes`] writes it.
+    Changes(String),
+    /// There is more than is looked at.
+    TooMuch,
+}
+
+impl Looked {
+    /// In words.
+    #[must_use]
+    pub fn too_much() -> String {
+        format!("the build has written more than {MOST_SEEN} files")
+    }
+}
+
+/// How a layer is kept.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Keep {
+    /// Under this number, which has never been used.
+    pub number: u32,
+    /// The last one.
+    pub last: Option<u32>,
+    /// No process lives that could write meanwhile.
+    pub is_quiet: bool,
+    /// It was looked at just now.
+    pub is_seen: bool,
+}
+
 /// What is to be done with a layer.
 #[derive(Debug, Serialize, Deserialize)]
 enum Order {
-    /// Keep it under this number. The last one is that.
-    Save { number: u32, last: Option<u32>, is_quiet: bool },
+    Look {
+        is_quiet: bool,
+    },
+    Save(Keep),
     /// Put back what was kept under this number.
-    Restore { number: u32 },
+    Restore {
+        number: u32,
+    },
+}
+
+/// What has come of an order.
+#[derive(Debug, Serialize, Deserialize)]
+enum Done {
+    Looked(Looked),
+    Saved(Saved, Option<Looked>),
+    Restored,
 }
 
 impl KeptLayer {
-    /// Keeps what is there under a number that has never been used. `is_quiet`: no process lives that could write
-    /// meanwhile. Blocks.
+    /// Finds out what has changed since the last look. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look(&self, is_quiet: bool) -> io::Result<Looked> {
+        match self.order(&Order::Look { is_quiet })? {
+            Done::Looked(looked) => Ok(looked),
+            Done::Saved(..) | Done::Restored => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Keeps what is there; also what has changed since the last look, where it was looked at again. Blocks.
     ///
     /// # Errors
     /// It cannot be read, or there is no room.
-    pub fn save(&self, number: u32, last: Option<u32>, is_quiet: bool) -> io::Result<Saved> {
-        self.order(&Order::Save { number, last, is_quiet })
+    pub fn save(&self, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
+        match self.order(&Order::Save(keep))? {
+            Done::Saved(saved, looked) => Ok((saved, looked)),
+            Done::Looked(_) | Done::Restored => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// Puts back what was kept. No container may use the layer. Blocks.
@@ -82,7 +149,7 @@ impl KeptLayer {
         self.order(&Order::Restore { number }).map(drop)
     }
 
-    fn order(&self, order: &Order) -> io::Result<Saved> {
+    fn order(&self, order: &Order) -> io::Result<Done> {
         match &self.users {
             None => self.obey(order),
             Some(users) => {
@@ -92,63 +159,103 @@ impl KeptLayer {
         }
     }
 
-    fn obey(&self, order: &Order) -> io::Result<Saved> {
+    fn obey(&self, order: &Order) -> io::Result<Done> {
         let layer = Dir::top_itself(&self.dir)?;
         let shelf = layer.make_all(SHELF, 0o700)?;
-        match *order {
-            Order::Save { number, last, is_quiet } => {
-                self.copy_whole(&layer, &shelf, number, last, is_quiet)
+        let work = Work { layer, shelf, uppers: &self.uppers };
+        Ok(match *order {
+            Order::Look { is_quiet } => Done::Looked(again(|| work.look(is_quiet))?.0),
+            Order::Save(keep) => {
+                let saved = again(|| {
+                    let saved = work.save(keep);
+                    if saved.is_err() {
+                        work.shelf.remove_tree(keep.number.to_string())?;
+                    }
+                    saved
+                });
+                let (saved, looked) = saved?;
+                Done::Saved(saved, looked)
             }
             Order::Restore { number } => {
-                self.put_back(&layer, &shelf, number).map(|()| Saved::Same)
+                work.put_back(number)?;
+                Done::Restored
             }
+        })
+    }
+}
+
+/// What disappears meanwhile, beside a process that lives, is tried again without it.
+fn again<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES {
+        match work() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
         }
     }
+    work()
+}
 
-    /// A copy, or nothing of one. What disappears meanwhile, beside a process that lives, is tried again without it.
-    fn copy_whole(
-        &self,
-        layer: &Dir,
-        shelf: &Dir,
-        number: u32,
-        last: Option<u32>,
-        is_quiet: bool,
-    ) -> io::Result<Saved> {
-        let mut left = TRIES;
-        loop {
-            left -= 1;
-            let error = match self.copy(layer, shelf, number, last, is_quiet) {
-                Ok(saved) => return Ok(saved),
-                Err(error) => error,
-            };
-            shelf.remove_tree(number.to_string())?;
-            if error.kind() != io::ErrorKind::NotFound || left == 0 {
-                return Err(error);
+/// A layer that is open.
+struct Work<'a> {
+    layer: Dir,
+    shelf: Dir,
+    uppers: &'a [Written],
+}
+
+impl Work<'_> {
+    /// What has changed since the last look, and all there is, unless that is too much.
+    fn look(&self, is_quiet: bool) -> io::Result<(Looked, Option<Index>)> {
+        let moment = Moment::now(is_quiet);
+        let before = self.read(SEEN)?;
+        let index = Index::of(&self.layer, self.uppers, before.as_ref(), moment, MOST_SEEN)?;
+        let Some(index) = index else {
+            self.shelf.remove_tree(SEEN)?;
+            return Ok((Looked::TooMuch, None));
+        };
+        index.write(&self.shelf, SEEN)?;
+        let looked = match before {
+            None => Looked::First,
+            Some(before) => {
+                Looked::Changes(to_text(&changes::changes(self.uppers, &before, &index)))
             }
-        }
+        };
+        Ok((looked, Some(index)))
     }
 
-    fn copy(
-        &self,
-        layer: &Dir,
-        shelf: &Dir,
-        number: u32,
-        last: Option<u32>,
-        is_quiet: bool,
-    ) -> io::Result<Saved> {
-        let began = now();
-        let index = Index::of(layer, &self.uppers)?;
-        let before = match last {
-            Some(last) => Some((shelf.open(last.to_string())?, Index::read(shelf, last)?)),
+    fn save(&self, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
+        let known = if keep.is_seen { self.read(SEEN)? } else { None };
+        let (looked, index) = match known {
+            Some(index) => (None, Some(index)),
+            None => {
+                let (looked, index) = self.look(keep.is_quiet)?;
+                (Some(looked), index)
+            }
+        };
+        let saved = match index {
+            Some(index) => self.copy(&index, keep)?,
+            None => Saved::Not(format!("too much to copy: {}", Looked::too_much())),
+        };
+        Ok((saved, looked))
+    }
+
+    /// A copy, or nothing of one.
+    fn copy(&self, index: &Index, keep: Keep) -> io::Result<Saved> {
+        let Work { layer, shelf, uppers } = self;
+        let before = match keep.last {
+            Some(last) => Some((shelf.open(last.to_string())?, Index::read(shelf, &name(last))?)),
             None => None,
         };
-        let same = tree::unchanged(layer, &self.uppers, &index, before.as_ref())?;
+        if index.count() > MOST_ENTRIES {
+            let why = format!("too much to copy: {} files in all", index.count());
+            return Ok(Saved::Not(why));
+        }
+        let same = tree::unchanged(layer, uppers, index, before.as_ref())?;
         let (entries, bytes) = index.changed(&same, before.as_ref().map(|(_, index)| index));
         if before.is_some() && entries == 0 {
             return Ok(Saved::Same);
         }
         let copied = index.count() - same.count();
-        if index.count() > MOST_ENTRIES || copied > MOST_CHANGED || bytes > MOST_BYTES {
+        if copied > MOST_CHANGED || bytes > MOST_BYTES {
             return Ok(Saved::Not(format!(
                 "too much to copy: {copied} files and {} MiB have changed, {} files in all",
                 bytes >> 20,
@@ -158,8 +265,8 @@ impl KeptLayer {
         if room(shelf)? < ROOM + bytes {
             return Ok(Saved::Not("less than 1 GiB is free for it".to_owned()));
         }
-        let to = shelf.make(number.to_string(), 0o700)?;
-        for (upper, name) in self.uppers.iter().enumerate() {
+        let to = shelf.make(keep.number.to_string(), 0o700)?;
+        for (upper, Written { name, .. }) in uppers.iter().enumerate() {
             let from = layer.open(name)?;
             let to = to.make(name, 0o700)?;
             let links = match &before {
@@ -169,33 +276,64 @@ impl KeptLayer {
             let entries = index.below(upper);
             tree::copy(&from, &to, entries, links.as_ref().map(|dir| (dir, same.of(upper))))?;
         }
-        index.write(shelf, number, began, is_quiet)?;
+        index.write(shelf, &name(keep.number))?;
         Ok(Saved::Copied { entries, bytes })
     }
 
     /// What is there now goes aside, and goes with the layer: to remove it takes time.
-    fn put_back(&self, layer: &Dir, shelf: &Dir, number: u32) -> io::Result<()> {
+    fn put_back(&self, number: u32) -> io::Result<()> {
+        let Work { layer, shelf, uppers } = self;
         let copy = shelf.open(number.to_string())?;
         // That of the rewind before is in nobody's way, but takes room.
         shelf.remove_tree(ASIDE)?;
+        let kept = self.all(&copy)?;
         let aside = shelf.make(ASIDE, 0o700)?;
-        let kept = Index::of(&copy, &self.uppers)?;
-        for (upper, name) in self.uppers.iter().enumerate() {
+        for Written { name, .. } in *uppers {
             for gone in [name.clone(), format!("{name}.work")] {
                 match layer.rename(&gone, &aside, &gone) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     done => done?,
                 }
             }
+        }
+        let needed = kept.bytes();
+        if room(shelf)? < needed {
+            shelf.remove_tree(ASIDE)?;
+            if room(shelf)? < needed {
+                let free = room(shelf)? >> 20;
+                let text = format!("it takes {} MiB, and {free} MiB are free", needed >> 20);
+                return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+            }
+        }
+        for (upper, Written { name, .. }) in uppers.iter().enumerate() {
             let to = layer.make(name, 0o700)?;
             tree::copy(&copy.open(name)?, &to, kept.below(upper), None)?;
         }
-        // What has been put back is what the next checkpoint is held against.
-        Index::of(layer, &self.uppers)?.write(shelf, number, now(), true)
+        // What has been put back is what the next checkpoint, and the next look, is held against.
+        let index = self.all(layer)?;
+        index.write(shelf, SEEN)?;
+        index.write(shelf, &name(number))
+    }
+
+    fn all(&self, top: &Dir) -> io::Result<Index> {
+        let index = Index::of(top, self.uppers, None, Moment::now(true), usize::MAX)?;
+        index.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Index>> {
+        match Index::read(&self.shelf, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            done => done.map(Some),
+        }
     }
 }
 
-/// The chore of [`KeptLayer::save`] and [`KeptLayer::restore`].
+/// An index's, on the shelf.
+fn name(number: u32) -> String {
+    format!("{number}.index")
+}
+
+/// The chore of the orders.
 ///
 /// # Errors
 /// In words.
@@ -217,71 +355,4 @@ fn room(dir: &Dir) -> io::Result<u64> {
 fn now() -> i128 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)
-}
-
-#[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "folders of the test's alone")]
-mod tests {
-    use super::*;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::path::Path;
-
-    fn layer(dir: &Path) -> KeptLayer {
-        KeptLayer { dir: dir.to_owned(), uppers: vec!["image".to_owned()], users: None }
-    }
-
-    fn copied(saved: io::Result<Saved>) -> bool {
-        match saved.expect("saved") {
-            Saved::Copied { .. } => true,
-            Saved::Same => false,
-            Saved::Not(why) => panic!("{why}"),
-        }
-    }
-
-    #[test]
-    fn what_changes_is_copied_and_comes_back() {
-        let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
-        let top = dir.path().join("image");
-        fs::create_dir_all(top.join("d")).expect("made");
-        fs::write(top.join("d/f"), "one").expect("written");
-        let layer = layer(dir.path());
-        assert!(copied(layer.save(1, None, true)));
-        // The top itself.
-        fs::set_permissions(&top, Permissions::from_mode(0o700)).expect("changed");
-        assert!(copied(layer.save(2, Some(1), true)));
-        // A directory's attributes alone.
-        let has_attributes =
-            rustix::fs::setxattr(top.join("d"), c"user.a", b"b", rustix::fs::XattrFlags::empty())
-                .is_ok();
-        assert_eq!(copied(layer.save(3, Some(2), true)), has_attributes);
-        let last = if has_attributes { 3 } else { 2 };
-        fs::set_permissions(&top, Permissions::from_mode(0o755)).expect("changed");
-        fs::remove_dir_all(top.join("d")).expect("removed");
-        layer.restore(last).expect("put back");
-        assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o700);
-        assert_eq!(fs::read(top.join("d/f")).expect("there"), b"one");
-        let mut value = [0; 8];
-        let length = rustix::fs::getxattr(top.join("d"), c"user.a", &mut value);
-        assert_eq!(length.is_ok_and(|length| &value[..length] == b"b"), has_attributes);
-        layer.restore(1).expect("put back");
-        assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o755);
-    }
-
-    /// A mapped page that is written shows in no time of the file: what a living process could write is compared.
-    #[test]
-    fn what_a_process_could_write_is_never_settled() {
-        let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
-        fs::create_dir(dir.path().join("image")).expect("made");
-        fs::write(dir.path().join("image/m"), "A").expect("written");
-        let layer = layer(dir.path());
-        let shelf = Dir::top_itself(dir.path()).expect("there");
-        let index = Index::of(&shelf, &layer.uppers).expect("read");
-        let later = now() + 1_000_000_000;
-        let is_settled = |is_quiet| {
-            index.write(&shelf, 1, later, is_quiet).expect("written");
-            Index::read(&shelf, 1).expect("read").find(0, b"m").expect("there").is_settled
-        };
-        assert_eq!((is_settled(false), is_settled(true)), (false, true));
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::index::{Entry, Facts, Index};
 use runner_host::beneath::{Cursor, Dir, split};
+use runner_sandbox::Written;
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -33,12 +34,12 @@ impl Same {
 /// Finds out what has not changed since the copy was made.
 pub(super) fn unchanged(
     layer: &Dir,
-    uppers: &[String],
+    uppers: &[Written],
     index: &Index,
     before: Option<&(Dir, Index)>,
 ) -> io::Result<Same> {
     let (mut all, mut begins) = (Vec::new(), Vec::new());
-    for (upper, name) in uppers.iter().enumerate() {
+    for (upper, Written { name, .. }) in uppers.iter().enumerate() {
         begins.push(all.len());
         let entries = index.below(upper);
         let Some((copy, before)) = before else {

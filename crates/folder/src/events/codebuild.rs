@@ -133,6 +133,7 @@ impl<W: Write + Send> CodeBuild<W> {
             | EventBody::CommandSkipped { .. }
             | EventBody::Breakpoint(_)
             | EventBody::Checkpoint(_)
+            | EventBody::FilesChanged(_)
             | EventBody::Rewound(_)
             | EventBody::Logged { .. }
             | EventBody::Paused { .. }

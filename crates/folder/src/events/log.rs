@@ -137,6 +137,11 @@ impl LogWriter {
         self.lock().heads.output
     }
 
+    /// The folder of the build whose log it is.
+    pub fn dir(&self) -> &BuildDir {
+        &self.shared.dir
+    }
+
     /// The end of the output from there on, at most so many bytes of it.
     pub fn last_output(&self, begin: u64, most: usize) -> io::Result<String> {
         let end = self.output_length();

@@ -7,6 +7,7 @@
 //! events.jsonl    everything that happened (`core::event`), one line each
 //! output.log      the bytes its commands wrote
 //! reports/        reports of tests and coverage, a folder each
+//! changes/        what each run has changed in the files, where checkpoints are kept
 //! record.json     the final Build record; once it is there nothing changes any more
 //! control.sock    the owner's socket
 //! readonly/       what the container sees at /codebuild/readonly
@@ -274,6 +275,10 @@ impl BuildDir {
 
     pub fn output(&self) -> PathBuf {
         self.path.join("output.log")
+    }
+
+    pub fn changes(&self) -> PathBuf {
+        self.path.join("changes")
     }
 
     pub fn control_socket(&self) -> PathBuf {

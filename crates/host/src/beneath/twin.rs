@@ -48,6 +48,17 @@ impl Dir {
         Ok(attributes(&name_of(&one))? == attributes(&name_of(&two))?)
     }
 
+    /// An extended attribute of what has a name, of a link its own; nothing where it has none of that name.
+    pub fn attribute(&self, name: &[u8], attribute: &str) -> io::Result<Option<Vec<u8>>> {
+        let of = name_of(&itself(self, name)?);
+        let mut value = Vec::with_capacity(4 << 10);
+        match rustix::fs::getxattr(of, attribute, spare_capacity(&mut value)) {
+            Ok(_) => Ok(Some(value)),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Gives this directory what another one has.
     pub fn dress_as(&self, other: &Dir) -> io::Result<()> {
         dress(&other.0, &other.facts()?, &self.0)

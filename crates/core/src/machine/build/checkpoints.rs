@@ -6,17 +6,15 @@
 use super::held::{Freezing, Next};
 use super::running::Running;
 use super::{
-    BuildMachine, Effect, EventBody, Outcome, PhaseContext, State, Step, Timestamp, millis,
+    BuildMachine, Effect, EventBody, Notice, Outcome, PhaseContext, State, Step, Timestamp, millis,
 };
-use crate::debug::{Place, Rewind, RunRef, Then};
+use crate::debug::{NO_CHECKPOINTS, Place, Rewind, RunRef, Then};
 use crate::event::{CheckpointFacts, CheckpointKind, RewoundFacts, StopKind};
 use crate::machine::failures::Failures;
 use crate::machine::step::{CheckpointId, Gone, Kept, Unkept};
 use crate::machine::stops::Memory;
 use crate::phase::{Phase, Status};
 use std::time::Duration;
-
-const NOT_ASKED: &str = "no checkpoints: they are taken in builds with --break-on or --step, and not with --checkpoint off";
 
 /// What is kept of a build on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +23,8 @@ pub(super) struct Checkpoints {
     last: CheckpointId,
     /// Whether nothing can have changed since the last one.
     pub(super) is_fresh: bool,
+    /// Whether what the last run has changed is known, and nobody could change anything since.
+    pub(super) is_seen: bool,
     marks: Vec<Mark>,
 }
 
@@ -79,6 +79,15 @@ impl Checkpoints {
         Checkpoints { mode, ..Checkpoints::default() }
     }
 
+    /// Why there are none.
+    pub(super) fn lack(&self) -> Option<String> {
+        match &self.mode {
+            Mode::Off => Some(NO_CHECKPOINTS.to_owned()),
+            Mode::Never(why) => Some(format!("no checkpoints: {why}")),
+            Mode::On => None,
+        }
+    }
+
     pub(super) fn is_on(&self) -> bool {
         self.mode == Mode::On
     }
@@ -104,10 +113,8 @@ impl Checkpoints {
 
     /// The mark to go back to.
     fn find(&self, rewind: &Rewind, last: u32) -> Result<usize, String> {
-        match &self.mode {
-            Mode::Off => return Err(NOT_ASKED.to_owned()),
-            Mode::Never(why) => return Err(format!("no checkpoints: {why}")),
-            Mode::On => {}
+        if let Some(why) = self.lack() {
+            return Err(why);
         }
         let newest = self.newest(rewind.to.unwrap_or(RunRef::Back(1)), last)?;
         let at = if rewind.without_edits { self.first_of(newest) } else { newest };
@@ -170,7 +177,8 @@ impl BuildMachine {
         let id = self.checkpoints.last.next();
         self.checkpoints.last = id;
         let again = launch == Some(true);
-        step.effects.push(Effect::Checkpoint { id, again });
+        let (before, is_seen) = (self.commands + 1, self.checkpoints.is_seen);
+        step.effects.push(Effect::Checkpoint { id, before, again, is_seen });
         self.state = State::Saving(Box::new(Saving { id, running, is_launch: launch.is_some() }));
     }
 
@@ -204,13 +212,13 @@ impl BuildMachine {
         let run = self.commands + 1;
         let is_second =
             self.checkpoints.marks.last().is_some_and(|mark| mark.is_before(run, running));
-        let none = |why: String| CheckpointFacts {
+        let none = |why: String, ms: u64| CheckpointFacts {
             before: run,
             kind: CheckpointKind::None,
             why: Some(why),
             entries: 0,
             bytes: 0,
-            ms: 0,
+            ms,
         };
         let (facts, checkpoint) = match result {
             // The one before says the same.
@@ -218,10 +226,14 @@ impl BuildMachine {
             Ok(Kept { kind, why, entries, bytes, ms, .. }) => {
                 (CheckpointFacts { before: run, kind, why, entries, bytes, ms }, Ok(id))
             }
-            Err(Unkept::Now(why)) => (none(why.clone()), Err(why)),
+            Err(Unkept::Now { why, ms }) => (none(why.clone(), ms), Err(why)),
             Err(Unkept::Never(why)) => {
                 self.checkpoints.mode = Mode::Never(why.clone());
-                step.events.push(EventBody::Checkpoint(none(why)));
+                step.events.push(EventBody::Checkpoint(none(why.clone(), 0)));
+                if self.stops.all().any(|(_, _, breakpoint)| breakpoint.wants_changes()) {
+                    let text = format!("breakpoints `wrote:` are never come to: {why}");
+                    step.events.push(EventBody::Notice(Notice::warning(text)));
+                }
                 return;
             }
         };
@@ -303,6 +315,7 @@ impl BuildMachine {
         self.checkpoints.marks.truncate(self.checkpoints.first_of(at));
         self.checkpoints.marks.push(Mark { run: self.commands + 1, ..mark });
         self.checkpoints.is_fresh = true;
+        self.checkpoints.is_seen = false;
         match then {
             Then::Stop => self.hold(StopKind::Before, Next::Run(running), Vec::new(), now, step),
             Then::Resume => self.launch(running, false, now, step),

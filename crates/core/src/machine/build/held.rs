@@ -88,6 +88,7 @@ impl BuildMachine {
             Next::Setup { setting_up, .. } => (None, setting_up.command, setting_up.text.clone()),
         };
         self.checkpoints.is_fresh = false;
+        self.checkpoints.is_seen = false;
         let decisions = self.decisions(kind, &next);
         let mut scene = self.stops.scene().clone();
         if kind != StopKind::Failed {
@@ -177,12 +178,14 @@ impl BuildMachine {
     ) {
         let State::Evaluating { held, .. } = &self.state else { return };
         self.state = State::Held(held.clone());
+        let changed = facts.changed.clone();
         self.stops.evaluated(facts);
         step.events.push(EventBody::CommandEnded {
             command,
             outcome: outcome.clone(),
             duration_ms: millis(self.elapsed(now)),
         });
+        step.events.extend(changed.map(EventBody::FilesChanged));
         self.pauses.seen(now.boot);
         if !self.plan.limits.timeout_while_paused {
             self.stopwatch.stop(now.boot);

@@ -177,7 +177,7 @@ impl BuildMachine {
     /// What breakpoints need to know of runs.
     #[must_use]
     pub fn wants(&self) -> Wants {
-        self.stops.wants()
+        Wants { changes: self.checkpoints.is_on(), ..self.stops.wants() }
     }
 
     /// Why a breakpoint can never be come to, where that is so.
@@ -185,6 +185,11 @@ impl BuildMachine {
     /// # Errors
     /// One sentence.
     pub fn check(&self, breakpoint: &Breakpoint) -> Result<(), String> {
+        if breakpoint.wants_changes()
+            && let Some(why) = self.checkpoints.lack()
+        {
+            return Err(format!("what a run has written is not known: {why}"));
+        }
         self.plan.work.as_ref().map_or(Ok(()), |work| work.takes(breakpoint))
     }
 
@@ -260,7 +265,7 @@ impl BuildMachine {
             Input::SetBreakpoints { owner, breakpoints } => {
                 self.stops.set(&owner, &breakpoints, &mut step);
                 if self.is_in_command() {
-                    step.effects.push(Effect::Watch(self.stops.wants()));
+                    step.effects.push(Effect::Watch(self.wants()));
                 }
             }
             Input::Checkpointed { id, result } => self.checkpointed(id, result, now, &mut step),

@@ -191,7 +191,7 @@ impl BuildMachine {
             last_exit: self.last_exit,
             unset: unset.into_iter().map(|(name, _)| name).collect(),
             again: false,
-            wants: self.stops.wants(),
+            wants: self.wants(),
         }
     }
 
@@ -241,12 +241,15 @@ impl BuildMachine {
         self.melt(now, step);
         self.last_exit = exit_code(outcome);
         let elapsed = now.boot.saturating_sub(self.command_started);
+        let changed = facts.changed.clone();
+        self.checkpoints.is_seen = changed.as_ref().is_some_and(|changed| changed.why.is_none());
         self.stops.ran(outcome, elapsed, facts);
         step.events.push(EventBody::CommandEnded {
             command,
             outcome: outcome.clone(),
             duration_ms: millis(elapsed),
         });
+        step.events.extend(changed.map(EventBody::FilesChanged));
     }
 
     fn settle(

@@ -92,6 +92,7 @@ impl Law {
                 self.last = Some(rewound.place.phase.into());
             }
             EventBody::Checkpoint(_) => assert!(self.command.is_none() && self.stop.is_none()),
+            EventBody::FilesChanged(_) => assert!(self.command.is_none()),
             EventBody::Paused { pause, kind, stuck, stop, .. } => {
                 assert_eq!(stop.is_some(), *kind == PauseKind::Stop);
                 if let Some(stop) = stop {
@@ -241,7 +242,9 @@ fn no_order_of_inputs_breaks_the_law() {
                     Some(Effect::Checkpoint { id, .. }) => {
                         let never = random(30) == 0;
                         let none = never.then(|| Unkept::Never("so".to_owned()));
-                        let none = none.or((random(6) == 0).then(|| Unkept::Now("so".to_owned())));
+                        let none = none
+                            .or((random(6) == 0)
+                                .then(|| Unkept::Now { why: "so".to_owned(), ms: 1 }));
                         Input::Checkpointed { id, result: none.map_or_else(|| Ok(kept()), Err) }
                     }
                     _ if random(9) == 0 => Input::Rewound(Err(PhaseContext::default())),

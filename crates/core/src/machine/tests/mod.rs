@@ -231,7 +231,7 @@ impl Bed {
                 Effect::Freeze { .. } => self.log.push("freeze".to_owned()),
                 Effect::Thaw => self.log.push("thaw".to_owned()),
                 Effect::Cut { .. } => self.log.push("cut".to_owned()),
-                Effect::Checkpoint { id, again } => {
+                Effect::Checkpoint { id, again, .. } => {
                     self.saved.push((id, again));
                     let result = self.unkept.clone().map_or_else(|| Ok(kept()), Err);
                     self.send(Input::Checkpointed { id, result });

@@ -245,7 +245,7 @@ fn where_there_is_none_it_says_why() {
     assert_eq!(bed.kept(), [(1, CheckpointKind::None)], "it is reported once");
     let mut bed = Bed::to_keep(LIST, &["before:build:2", "failure"]);
     bed.drive(&[]);
-    bed.unkept = Some(Unkept::Now("too large".to_owned()));
+    bed.unkept = Some(Unkept::Now { why: "too large".to_owned(), ms: 1 });
     bed.decide(Decision::Resume, &["c"]);
     bed.refused(rewind("-1"), "no checkpoint before run 4: too large");
     bed.refused(rewind("3"), "--without-edits");

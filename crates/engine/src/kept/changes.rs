@@ -1,0 +1,311 @@
+//! What has changed in a layer between two looks at it, as the container sees it.
+//!
+//! A layer holds what differs from the layers below it: what is new in it may be new, or have been changed, or only be
+//! a directory that something was put into. Which of these it is, the layers below say.
+
+use super::index::{Entry, Facts, Index, Mark};
+use super::lower::Lower;
+use runner_core::changes::{Change, Kind, Op};
+use runner_host::beneath::{join, split};
+use runner_sandbox::Written;
+use rustix::fs::FileType;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
+
+/// All changes, renames first.
+pub(super) fn changes(uppers: &[Written], before: &Index, after: &Index) -> Vec<Change> {
+    let mut all = Vec::new();
+    for (upper, written) in uppers.iter().enumerate() {
+        let mut comparing = Comparing::new(before, after, upper, written);
+        comparing.compare();
+        let place = written.path.as_os_str().as_bytes();
+        all.extend(comparing.pair().into_iter().map(|found| found.at(place)));
+    }
+    // What is in a renamed directory is told by its new path.
+    all.sort_by_key(|change| !matches!(change.op, Op::Renamed(_)));
+    all
+}
+
+/// A change, by the path in its layer, and by what it could be known again under another.
+struct Found {
+    change: Change,
+    facts: Facts,
+    /// Whether what is gone was in the layer itself.
+    is_own: bool,
+}
+
+impl Found {
+    fn at(self, place: &[u8]) -> Change {
+        let whole = |path: &[u8]| match place {
+            b"/" => [b"/", path].concat(),
+            place => [place, b"/", path].concat(),
+        };
+        let op = match self.change.op {
+            Op::Renamed(from) => Op::Renamed(whole(&from)),
+            op => op,
+        };
+        Change { op, path: whole(&self.change.path), ..self.change }
+    }
+}
+
+struct Comparing<'i> {
+    before: &'i Index,
+    after: &'i Index,
+    upper: usize,
+    lower: Lower<'i>,
+    /// Directories that have another path, new and old.
+    moved: HashMap<Vec<u8>, Vec<u8>>,
+    /// The same, old and new.
+    moved_to: HashMap<Vec<u8>, Vec<u8>>,
+    /// Directories that are gone with all that was in them.
+    gone: HashSet<Vec<u8>>,
+    found: Vec<Found>,
+}
+
+impl<'i> Comparing<'i> {
+    fn new(before: &'i Index, after: &'i Index, upper: usize, written: &Written) -> Self {
+        Comparing {
+            before,
+            after,
+            upper,
+            lower: Lower::of(after, upper, written),
+            moved: HashMap::new(),
+            moved_to: HashMap::new(),
+            gone: HashSet::new(),
+            found: Vec::new(),
+        }
+    }
+
+    fn compare(&mut self) {
+        self.find_moved();
+        let (before, after) = (self.before, self.after);
+        for entry in after.below(self.upper).iter().filter(|entry| !entry.path.is_empty()) {
+            let old_path = through(&self.moved, &entry.path);
+            // What stood there before may have gone elsewhere, with its directory.
+            let is_left =
+                old_path == entry.path && through(&self.moved_to, &entry.path) != entry.path;
+            let known = before.find(self.upper, &old_path).filter(|_| !is_left);
+            if let Some(from) = self.moved.get(&entry.path).cloned() {
+                self.put(Op::Renamed(from), &entry.path, &entry.facts);
+                continue;
+            }
+            let was = known.filter(|known| !known.facts.is_whiteout());
+            match (was, entry.facts.is_whiteout()) {
+                (None, true) if known.is_none() && !is_left => self.hidden(&entry.path),
+                (None, true) => {}
+                (Some(was), true) => self.delete(&entry.path, &was.facts, true),
+                (Some(was), false) => self.same_name(was, entry),
+                (None, false) => self.new_name(entry, known.is_some() || is_left),
+            }
+        }
+        for entry in before.below(self.upper).iter().filter(|entry| !entry.path.is_empty()) {
+            let path = through(&self.moved_to, &entry.path);
+            if entry.facts.is_whiteout() || after.find(self.upper, &path).is_some() {
+                continue;
+            }
+            if self.gone.contains(split(&path).0) {
+                self.gone.extend(entry.facts.is_directory().then_some(path));
+            } else {
+                self.delete(&path, &entry.facts, true);
+            }
+        }
+    }
+
+    fn put(&mut self, op: Op, path: &[u8], facts: &Facts) {
+        let change = Change { op, kind: kind(facts), size: size(facts), path: path.to_vec() };
+        self.found.push(Found { change, facts: *facts, is_own: false });
+    }
+
+    fn delete(&mut self, path: &[u8], facts: &Facts, is_own: bool) {
+        if facts.is_directory() {
+            self.gone.insert(path.to_vec());
+        }
+        let (op, kind, size, path) = (Op::Deleted, kind(facts), size(facts), path.to_vec());
+        self.found.push(Found { change: Change { op, kind, size, path }, facts: *facts, is_own });
+    }
+
+    /// A name of the layers below that does not show any more.
+    fn hidden(&mut self, path: &[u8]) {
+        if let Some(facts) = self.lower.find_hidden(path) {
+            self.delete(path, &facts, false);
+        }
+    }
+
+    /// A directory that hides what is below its name.
+    fn hidden_in(&mut self, path: &[u8]) {
+        for (name, facts) in self.lower.all_hidden(path) {
+            let inner = join(path, &name);
+            if self.after.find(self.upper, &inner).is_none() {
+                self.delete(&inner, &facts, false);
+            }
+        }
+    }
+
+    fn same_name(&mut self, was: &Entry, is: &Entry) {
+        let (old, new) = (&was.facts, &is.facts);
+        if old.kind() != new.kind() {
+            self.gone.extend(old.is_directory().then(|| is.path.clone()));
+            return self.put(Op::Modified, &is.path, new);
+        }
+        let has_other_rights = (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid);
+        if new.is_directory() {
+            if is.mark == Mark::Opaque && was.mark != Mark::Opaque {
+                self.hidden_in(&is.path);
+            }
+            if has_other_rights {
+                self.put(Op::Attributes, &is.path, new);
+            }
+        } else if !new.is_as(old) {
+            let is_same_file =
+                (old.inode, old.size, old.modified) == (new.inode, new.size, new.modified);
+            if !is_same_file {
+                self.put(Op::Modified, &is.path, new);
+            } else if has_other_rights || old.links == new.links {
+                self.put(Op::Attributes, &is.path, new);
+            }
+        }
+    }
+
+    /// `was_hidden`: the layer had hidden what is below the name.
+    fn new_name(&mut self, entry: &Entry, was_hidden: bool) {
+        let (path, new) = (&entry.path, &entry.facts);
+        let below = match was_hidden {
+            true => None,
+            false => self.lower.find_hidden(path),
+        };
+        let Some(old) = below else { return self.put(Op::Added, path, new) };
+        if old.kind() != new.kind() {
+            return self.put(Op::Modified, path, new);
+        }
+        let is_same_file = (old.size, old.modified) == (new.size, new.modified);
+        match new.is_directory() {
+            true if entry.mark == Mark::Opaque => self.hidden_in(path),
+            true if old.mode != new.mode => self.put(Op::Attributes, path, new),
+            true => {}
+            false if is_same_file => self.put(Op::Attributes, path, new),
+            false => self.put(Op::Modified, path, new),
+        }
+    }
+
+    /// Finds the directories that have another path: those of the layers below by their marks, those of the layer
+    /// itself by their inodes and what is in them.
+    fn find_moved(&mut self) {
+        let (before, after) = (self.before, self.after);
+        let is_gone = |entry: &&Entry| {
+            let now = after.find(self.upper, &entry.path);
+            entry.facts.is_directory() && now.is_none_or(|now| now.facts.inode != entry.facts.inode)
+        };
+        let gone: HashMap<u64, &Entry> = before
+            .below(self.upper)
+            .iter()
+            .filter(is_gone)
+            .map(|it| (it.facts.inode, it))
+            .collect();
+        for entry in after.below(self.upper).iter().filter(|entry| entry.facts.is_directory()) {
+            let old_path = through(&self.moved, &entry.path);
+            let known = before.find(self.upper, &old_path);
+            if entry.path.is_empty() || known.is_some_and(|it| it.facts.inode == entry.facts.inode)
+            {
+                continue;
+            }
+            let from = match gone.get(&entry.facts.inode) {
+                Some(old) if self.is_moved(old, entry) => Some(old.path.clone()),
+                _ => match &entry.mark {
+                    Mark::Redirect(to) => Some(match to.strip_prefix(b"/") {
+                        Some(absolute) => absolute.to_vec(),
+                        None => join(split(&entry.path).0, to),
+                    }),
+                    Mark::None | Mark::Opaque => None,
+                },
+            };
+            if let Some(from) = from {
+                self.moved.insert(entry.path.clone(), from.clone());
+                self.moved_to.insert(from, entry.path.clone());
+            }
+        }
+    }
+
+    /// Whether a directory is the same under another path: an inode's number is soon given to another.
+    fn is_moved(&self, old: &Entry, new: &Entry) -> bool {
+        old.facts.modified == new.facts.modified
+            || children(self.before, self.upper, &old.path).any(|child| {
+                let now = self.after.find(self.upper, &join(&new.path, split(&child.path).1));
+                now.is_some_and(|now| now.facts.inode == child.facts.inode)
+            })
+    }
+
+    /// Makes a rename of what is gone under one path and new under another.
+    fn pair(mut self) -> Vec<Found> {
+        let key = |facts: &Facts| (kind(facts), facts.size, facts.modified);
+        let mut gone: HashMap<_, Vec<usize>> = HashMap::new();
+        for (at, found) in self.found.iter().enumerate() {
+            if found.change.op == Op::Deleted && !found.facts.is_directory() {
+                let inode = found.is_own.then_some(found.facts.inode);
+                gone.entry((inode, key(&found.facts))).or_default().push(at);
+            }
+        }
+        let mut is_paired = vec![false; self.found.len()];
+        // Whiteouts of directories that an overlay has marked as renamed.
+        for (at, found) in self.found.iter().enumerate() {
+            let is_from = found.change.kind == Kind::Directory && found.change.op == Op::Deleted;
+            is_paired[at] = is_from && self.moved_to.contains_key(&found.change.path);
+        }
+        for at in 0..self.found.len() {
+            let facts = self.found[at].facts;
+            if self.found[at].change.op != Op::Added {
+                continue;
+            }
+            let mut take = |inode| gone.get_mut(&(inode, key(&facts))).and_then(Vec::pop);
+            if let Some(from) = take(Some(facts.inode)).or_else(|| take(None)) {
+                is_paired[from] = true;
+                let path = self.found[from].change.path.clone();
+                self.found[at].change.op = Op::Renamed(path);
+            }
+        }
+        let mut is_paired = is_paired.into_iter();
+        self.found.retain(|_| !is_paired.next().unwrap_or_default());
+        self.found
+    }
+}
+
+/// Those in a directory.
+fn children<'i>(index: &'i Index, upper: usize, path: &[u8]) -> impl Iterator<Item = &'i Entry> {
+    let entries = index.below(upper);
+    // They stand together.
+    let begin =
+        entries.iter().position(|entry| !entry.path.is_empty() && split(&entry.path).0 == path);
+    let inner = begin.map_or(&entries[..0], |begin| &entries[begin..]);
+    let path = path.to_vec();
+    inner.iter().take_while(move |entry| split(&entry.path).0 == path)
+}
+
+/// A path as it is called where directories have other paths.
+fn through(moved: &HashMap<Vec<u8>, Vec<u8>>, path: &[u8]) -> Vec<u8> {
+    if moved.is_empty() {
+        return path.to_vec();
+    }
+    let mut above = path;
+    while !above.is_empty() {
+        if let Some(other) = moved.get(above) {
+            return [other, &path[above.len()..]].concat();
+        }
+        above = split(above).0;
+    }
+    path.to_vec()
+}
+
+fn kind(facts: &Facts) -> Kind {
+    match facts.kind() {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Link,
+        _ => Kind::Other,
+    }
+}
+
+fn size(facts: &Facts) -> u64 {
+    match facts.kind() {
+        FileType::RegularFile | FileType::Symlink => u64::try_from(facts.size).unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -1,0 +1,110 @@
+//! What the layers below one that is written to have at a path.
+
+use super::index::{Facts, Index, Mark};
+use runner_host::beneath::{Dir, join, split};
+use runner_sandbox::{Written, overlay_marks};
+use std::collections::BTreeMap;
+
+/// The layers below a directory that a container writes to. Neighbours share the way to them.
+pub(super) struct Lower<'i> {
+    index: &'i Index,
+    upper: usize,
+    tops: Vec<Dir>,
+    opaque: String,
+    /// The directory that was looked in last, with what each layer has of it.
+    at: Option<(Vec<u8>, Vec<Dir>)>,
+    /// What stands below a directory, by the path that shows; the last one.
+    way: Option<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl<'i> Lower<'i> {
+    /// `index` has the marks of the directories above. A layer that cannot be opened has nothing.
+    pub(super) fn of(index: &'i Index, upper: usize, written: &Written) -> Self {
+        let tops = written.lower.iter().filter_map(|path| Dir::top(path).ok()).collect();
+        let opaque = format!("{}opaque", overlay_marks());
+        Lower { index, upper, tops, opaque, at: None, way: None }
+    }
+
+    /// What is there under the name of a path that shows, whatever the directory at the path itself says.
+    pub(super) fn find_hidden(&mut self, path: &[u8]) -> Option<Facts> {
+        let below = self.beside(path)?;
+        self.stat(&below)
+    }
+
+    /// What is in the directory that is there below such a path.
+    pub(super) fn all_hidden(&mut self, path: &[u8]) -> BTreeMap<Vec<u8>, Facts> {
+        let mut all = BTreeMap::new();
+        let Some(below) = self.beside(path) else { return all };
+        for dir in self.directory(&below) {
+            for name in dir.names().unwrap_or_default() {
+                if let Ok(stat) = dir.stat(&name) {
+                    all.entry(name).or_insert(Facts::of(&stat));
+                }
+            }
+        }
+        all.retain(|_, facts| !facts.is_whiteout());
+        all
+    }
+
+    /// Where the layers below have what shows at a path; nothing where a directory above, or at it, hides them.
+    fn path(&mut self, path: &[u8]) -> Option<Vec<u8>> {
+        let beside = self.beside(path);
+        match self.index.find(self.upper, path).map(|entry| &entry.mark) {
+            Some(Mark::Opaque) => None,
+            Some(Mark::Redirect(to)) => match to.strip_prefix(b"/") {
+                Some(absolute) => Some(absolute.to_vec()),
+                None => Some(join(split(&beside?).0, to)),
+            },
+            Some(Mark::None) | None => beside,
+        }
+    }
+
+    /// Where its name stands in the directory above, as the layers below have that.
+    fn beside(&mut self, path: &[u8]) -> Option<Vec<u8>> {
+        let (above, name) = split(path);
+        if above.is_empty() {
+            return Some(name.to_vec());
+        }
+        if self.way.as_ref().is_none_or(|(known, _)| known != above) {
+            let below = self.path(above);
+            self.way = Some((above.to_vec(), below));
+        }
+        let (_, below) = self.way.as_ref()?;
+        Some(join(below.as_ref()?, name))
+    }
+
+    fn stat(&mut self, below: &[u8]) -> Option<Facts> {
+        let (above, name) = split(below);
+        let found = self.directory(above).iter().find_map(|dir| dir.stat(name).ok());
+        found.map(|stat| Facts::of(&stat)).filter(|facts| !facts.is_whiteout())
+    }
+
+    /// A directory of the layers below, in each that shows there, the topmost first.
+    fn directory(&mut self, below: &[u8]) -> &[Dir] {
+        if self.at.as_ref().is_none_or(|(known, _)| known != below) {
+            let mut here: Vec<Dir> = self.tops.iter().filter_map(|dir| dir.again().ok()).collect();
+            for name in below.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+                here = self.inner(&here, name);
+            }
+            self.at = Some((below.to_vec(), here));
+        }
+        self.at.as_ref().map_or(&[], |(_, dirs)| dirs)
+    }
+
+    fn inner(&self, layers: &[Dir], name: &[u8]) -> Vec<Dir> {
+        let mut found = Vec::new();
+        for layer in layers {
+            let Ok(stat) = layer.stat(name) else { continue };
+            if !Facts::of(&stat).is_directory() {
+                // It hides those below it.
+                break;
+            }
+            found.extend(layer.open(name).ok());
+            let is_opaque = layer.attribute(name, &self.opaque);
+            if is_opaque.ok().flatten().is_some_and(|value| value == b"y") {
+                break;
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,164 @@
+//! Layers in folders of the test's alone.
+#![allow(clippy::disallowed_methods, reason = "folders of the test's alone")]
+
+use super::*;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+fn layer(dir: &Path) -> KeptLayer {
+    let lower = vec![dir.join("lower")];
+    let image = Written { name: "image".to_owned(), path: "/".into(), lower };
+    KeptLayer { dir: dir.to_owned(), uppers: vec![image], users: None }
+}
+
+fn save(layer: &KeptLayer, number: u32, last: Option<u32>) -> io::Result<Saved> {
+    Ok(layer.save(Keep { number, last, is_quiet: true, is_seen: false })?.0)
+}
+
+/// What has changed since the last look.
+fn look(layer: &KeptLayer) -> String {
+    match layer.look(true).expect("looked") {
+        Looked::Changes(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn whiteout(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode};
+    rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0).expect("made");
+}
+
+fn copied(saved: io::Result<Saved>) -> bool {
+    match saved.expect("saved") {
+        Saved::Copied { .. } => true,
+        Saved::Same => false,
+        Saved::Not(why) => panic!("{why}"),
+    }
+}
+
+#[test]
+fn what_changes_is_copied_and_comes_back() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let top = dir.path().join("image");
+    fs::create_dir_all(top.join("d")).expect("made");
+    fs::write(top.join("d/f"), "one").expect("written");
+    let layer = layer(dir.path());
+    assert!(copied(save(&layer, 1, None)));
+    // The top itself.
+    fs::set_permissions(&top, Permissions::from_mode(0o700)).expect("changed");
+    assert!(copied(save(&layer, 2, Some(1))));
+    // A directory's attributes alone.
+    let has_attributes =
+        rustix::fs::setxattr(top.join("d"), c"user.a", b"b", rustix::fs::XattrFlags::empty())
+            .is_ok();
+    assert_eq!(copied(save(&layer, 3, Some(2))), has_attributes);
+    let last = if has_attributes { 3 } else { 2 };
+    fs::set_permissions(&top, Permissions::from_mode(0o755)).expect("changed");
+    fs::remove_dir_all(top.join("d")).expect("removed");
+    layer.restore(last).expect("put back");
+    assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o700);
+    assert_eq!(fs::read(top.join("d/f")).expect("there"), b"one");
+    let mut value = [0; 8];
+    let length = rustix::fs::getxattr(top.join("d"), c"user.a", &mut value);
+    assert_eq!(length.is_ok_and(|length| &value[..length] == b"b"), has_attributes);
+    layer.restore(1).expect("put back");
+    assert_eq!(fs::metadata(&top).expect("there").mode() & 0o7777, 0o755);
+}
+
+/// A mapped page that is written shows in no time of the file: what a living process could write is compared.
+#[test]
+fn what_a_process_could_write_is_never_settled() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    fs::create_dir(dir.path().join("image")).expect("made");
+    fs::write(dir.path().join("image/m"), "A").expect("written");
+    let layer = layer(dir.path());
+    let shelf = Dir::top_itself(dir.path()).expect("there");
+    let later = now() + 1_000_000_000;
+    let is_settled = |is_quiet| {
+        let moment = Moment { began: later, is_quiet };
+        let index = Index::of(&shelf, &layer.uppers, None, moment, 9).expect("read").expect("few");
+        index.write(&shelf, "1.index").expect("written");
+        Index::read(&shelf, "1.index").expect("read").find(0, b"m").expect("there").is_settled
+    };
+    assert_eq!((is_settled(false), is_settled(true)), (false, true));
+}
+
+#[test]
+fn what_has_changed_is_told_as_the_container_sees_it() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let (top, lower) = (dir.path().join("image"), dir.path().join("lower"));
+    fs::create_dir_all(lower.join("d")).expect("made");
+    fs::create_dir_all(lower.join("gone")).expect("made");
+    for name in ["a", "b", "d/x", "d/y", "old", "gone/f"] {
+        fs::write(lower.join(name), "lower").expect("written");
+    }
+    fs::create_dir(&top).expect("made");
+    let layer = layer(dir.path());
+    assert_eq!(layer.look(true).expect("looked"), Looked::First);
+    assert_eq!(look(&layer), "");
+    // New, changed, put into a directory that is there, removed, with another mode, renamed.
+    fs::write(top.join("new"), "1234").expect("written");
+    fs::write(top.join("a"), "changed").expect("written");
+    fs::create_dir(top.join("d")).expect("made");
+    fs::write(top.join("d/z"), "").expect("written");
+    whiteout(&top.join("d/x"));
+    whiteout(&top.join("gone"));
+    whiteout(&top.join("nothing"));
+    fs::copy(lower.join("b"), top.join("b")).expect("copied");
+    fs::copy(lower.join("old"), top.join("young")).expect("copied");
+    whiteout(&top.join("old"));
+    for (from, to) in [("b", "b"), ("old", "young")] {
+        let modified = fs::metadata(lower.join(from)).expect("there").modified().expect("known");
+        let file = fs::OpenOptions::new().write(true).open(top.join(to)).expect("open");
+        file.set_modified(modified).expect("set");
+    }
+    assert_eq!(
+        look(&layer),
+        "Rf 5 /young\t/old\nMf 7 /a\ntf 5 /b\nDd 0 /gone\nAf 4 /new\nDf 5 /d/x\nAf 0 /d/z\n"
+    );
+    // And again, of what is the layer's own.
+    fs::rename(top.join("new"), top.join("newer")).expect("renamed");
+    fs::write(top.join("a"), "once more").expect("written");
+    fs::remove_file(top.join("d/z")).expect("removed");
+    fs::set_permissions(top.join("b"), Permissions::from_mode(0o600)).expect("changed");
+    fs::remove_file(top.join("gone")).expect("removed");
+    fs::write(top.join("gone"), "x").expect("written");
+    assert_eq!(look(&layer), "Rf 4 /newer\t/new\nMf 9 /a\ntf 5 /b\nAf 1 /gone\nDf 0 /d/z\n");
+}
+
+#[test]
+fn a_directory_that_has_another_name_is_one_change() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let top = dir.path().join("image");
+    fs::create_dir_all(top.join("p/in")).expect("made");
+    for name in ["p/1", "p/2", "p/in/3"] {
+        fs::write(top.join(name), name).expect("written");
+    }
+    let layer = layer(dir.path());
+    assert_eq!(layer.look(true).expect("looked"), Looked::First);
+    fs::rename(top.join("p"), top.join("q")).expect("renamed");
+    fs::write(top.join("q/1"), "longer").expect("written");
+    fs::remove_file(top.join("q/2")).expect("removed");
+    fs::create_dir(top.join("p")).expect("made");
+    fs::write(top.join("p/1"), "p/1").expect("written");
+    assert_eq!(look(&layer), "Rd 0 /q\t/p\nAd 0 /p\nAf 3 /p/1\nMf 6 /q/1\nDf 3 /q/2\n");
+    // All of it.
+    fs::remove_dir_all(top.join("q")).expect("removed");
+    assert_eq!(look(&layer), "Dd 0 /q\n");
+}
+
+#[test]
+fn a_look_ends_where_there_is_too_much() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    fs::create_dir(dir.path().join("image")).expect("made");
+    for name in ["1", "2", "3"] {
+        fs::write(dir.path().join("image").join(name), "").expect("written");
+    }
+    let shelf = Dir::top_itself(dir.path()).expect("there");
+    let seen = |most| {
+        let uppers = layer(dir.path()).uppers;
+        Index::of(&shelf, &uppers, None, Moment::now(true), most).expect("read").is_some()
+    };
+    assert_eq!((seen(3), seen(4)), (false, true), "the top is one of them");
+}

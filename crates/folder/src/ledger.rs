@@ -1,0 +1,117 @@
+//! What each run of a build has changed in its files, as it is kept in the build's folder: a text for each run, and for
+//! each stop at which people have changed something.
+//!
+//! Written by `build` while a build runs; read by `src/cli`, also when the build has ended.
+
+use crate::state::BuildDir;
+use runner_core::changes::{Change, from_text};
+use runner_host::private::make_private;
+use runner_host::users;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// Most that is kept of a build, in bytes.
+const MOST: u64 = 20 << 20;
+/// Behind the number of the run that follows a stop.
+const STOP: &str = ".stop";
+
+/// When something was changed. One at the stop before a run comes before that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct At {
+    pub run: u32,
+    /// By the run itself.
+    pub is_run: bool,
+}
+
+impl At {
+    fn name(self) -> String {
+        format!("{}{}", self.run, if self.is_run { "" } else { STOP })
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        let (run, is_run) = match name.strip_suffix(STOP) {
+            Some(run) => (run, false),
+            None => (name, true),
+        };
+        Some(At { run: run.parse().ok()?, is_run })
+    }
+}
+
+/// The changes of one build.
+#[derive(Debug)]
+pub struct Ledger {
+    dir: PathBuf,
+    written: u64,
+}
+
+impl Ledger {
+    pub fn of(dir: &BuildDir) -> Self {
+        Ledger { dir: dir.changes(), written: 0 }
+    }
+
+    /// Keeps changes; whether there was room for them.
+    pub fn write(&mut self, at: At, changes: &str) -> io::Result<bool> {
+        let length = changes.len() as u64;
+        if self.written + length > MOST {
+            return Ok(false);
+        }
+        if changes.is_empty() {
+            return Ok(true);
+        }
+        make_private(&self.dir)?;
+        let path = self.dir.join(at.name());
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        users::give(&path)?;
+        file?.write_all(changes.as_bytes())?;
+        self.written += length;
+        Ok(true)
+    }
+
+    /// All that is kept, in the order in which it has happened.
+    pub fn all(&self) -> io::Result<Vec<At>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            all.extend(entry?.file_name().to_str().and_then(At::of));
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    pub fn read(&self, at: At) -> io::Result<Vec<Change>> {
+        let text = fs::read_to_string(self.dir.join(at.name()))?;
+        // A last line without its end is being written, or was torn by a kill.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        from_text(whole).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_read_in_its_order() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut ledger = Ledger { dir: dir.path().join("changes"), written: 0 };
+        assert_eq!(ledger.all().expect("read"), []);
+        let at = |run, is_run| At { run, is_run };
+        assert!(ledger.write(at(10, true), "Af 1 /a\n").expect("written"));
+        assert!(ledger.write(at(2, true), "Df 1 /a\n").expect("written"));
+        assert!(ledger.write(at(2, false), "Mf 1 /a\n").expect("written"));
+        assert!(ledger.write(at(2, false), "Mf 2 /a\nMf").expect("written"));
+        assert!(ledger.write(at(3, true), "").expect("nothing"));
+        let all = ledger.all().expect("read");
+        assert_eq!(all, [at(2, false), at(2, true), at(10, true)]);
+        let sizes: Vec<u64> =
+            ledger.read(all[0]).expect("read").iter().map(|change| change.size).collect();
+        assert_eq!(sizes, [1, 2]);
+        ledger.written = MOST;
+        assert!(!ledger.write(at(4, true), "Af 1 /a\n").expect("no room"));
+    }
+}

@@ -1,0 +1,136 @@
+//! What runs have changed in the files: `diff --run`, `blame`, `history`, and breakpoints at files.
+
+use super::debugger::wait_for_stops;
+use crate::common::{Bed, build, cases};
+use serde_json::Value;
+
+cases! {
+    [Containers, Image("busybox")] => what_each_run_has_changed, a_file_that_is_written_stops_the_build;
+    [Containers] => where_nothing_is_recorded;
+}
+
+fn changed(bed: &Bed, options: &[&str]) -> String {
+    bed.runner([&["diff"], options].concat()).code(0).stdout
+}
+
+fn what_each_run_has_changed() {
+    let bed = Bed::new();
+    for name in ["in", "gone", "old", "dir/deep"] {
+        bed.write(name, "source\n");
+    }
+    let commands = [
+        "echo more >> in; mkdir d; echo 1 > d/f; printf 12345 > new; ln -s new link; echo x > dir/x",
+        "rm gone; mv old young; chmod 600 dir/deep; rm new; echo \"$SECRET\" > \"/tmp/a $SECRET\"",
+        "mv d e; rm -r dir; mkdir dir; echo 1 > dir/deep",
+        "false",
+    ];
+    let options = ["--break-on", "failure", "--env", "SECRET=s3cret-word", "--mask", "SECRET"];
+    let running = bed.start(&build(&commands), &options);
+    wait_for_stops(&running, "because build:4 has failed", 1);
+    let first = "M        12 B  in\nA              d/\nA         2 B  dir/x\nA              link\n\
+                 A         5 B  new\nA         2 B  d/f\n";
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&changed(&bed, &["--run", "1"])), sorted(first));
+    let second = changed(&bed, &["--run", "build:2"]);
+    assert_eq!(
+        sorted(&second),
+        [
+            "A        12 B  /tmp/a ***",
+            "D         5 B  new",
+            "D         7 B  gone",
+            "R         7 B  old -> young",
+            "t         7 B  dir/deep",
+        ]
+    );
+    let third = changed(&bed, &["--run", "-2"]);
+    assert_eq!(
+        sorted(&third),
+        ["D         2 B  dir/x", "M         2 B  dir/deep", "R              d/ -> e/"]
+    );
+    assert_eq!(changed(&bed, &["--run", "-1"]), "");
+    // What was made and removed again is nothing; what was made and renamed is new.
+    let net = changed(&bed, &["--from", "1", "--", "d", "e", "new", "in"]);
+    assert_eq!(sorted(&net), ["A              e/", "A         2 B  e/f", "M        12 B  in"]);
+    // What people do is theirs, also when the build has ended.
+    bed.runner(["exec", "--", "sh", "-c", "echo >> in; echo > theirs"]).code(0);
+    bed.runner(["eval", "echo > evaluated"]).code(0);
+    bed.runner(["retry", "--text", "echo > last"]).code(0);
+    running.ends(0);
+    let blame = bed.runner(["blame", "in"]).code(0).stdout;
+    let runs: Vec<&str> =
+        blame.lines().map(|line| line.trim_start().split(' ').next().unwrap()).collect();
+    assert_eq!(runs, ["5", "1"], "{blame}");
+    assert!(blame.contains("  5  eval     M        13 B  in  echo > evaluated\n"), "{blame}");
+    assert!(
+        bed.runner(["blame", "gone"])
+            .stdout
+            .starts_with("   2  build:2  D         7 B  gone  rm gone")
+    );
+    assert!(bed.runner(["blame", "e/f"]).stdout.contains("R              d/ -> e/"));
+    bed.runner(["blame", "/etc/none"]).code(0).says("no run has changed /etc/none");
+    assert_eq!(changed(&bed, &["--run", "-1"]), "A         1 B  last\n");
+    bed.runner(["diff", "--run", "99"]).code(2).says("there is no run 99");
+    bed.runner(["diff", "--from", "3", "--to", "1"]).code(2).says("run 3 comes after run 1");
+    let runs: Value =
+        serde_json::from_str(&bed.runner(["history", "--format", "json"]).stdout).unwrap();
+    let counts = &runs[1]["changes"];
+    assert_eq!(
+        (
+            &counts["added"],
+            &counts["modified"],
+            &counts["deleted"],
+            &counts["renamed"],
+            &counts["bytes"]
+        ),
+        (&1.into(), &1.into(), &2.into(), &1.into(), &12.into())
+    );
+    assert!(bed.runner(["history"]).stdout.contains("copied   6 files  echo more"));
+}
+
+fn a_file_that_is_written_stops_the_build() {
+    let bed = Bed::new();
+    let commands = ["mkdir dist; echo > dist/a.js", "rm dist/a.js", "echo > /tmp/x", "true"];
+    let log = "wrote:dist/*.js log \"{run}\"";
+    let options = ["--break-on", "wrote:'/tmp/**'", "--break-on", log];
+    let running = bed.start(&build(&commands), &options);
+    wait_for_stops(&running, "before build:4", 1);
+    let logged: Vec<String> = bed
+        .events("logged")
+        .iter()
+        .map(|event| event["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(logged, ["1"], "to remove it is not to write it");
+    bed.runner(["break", "add", "wrote:late"]).code(0);
+    bed.runner(["retry", "--edit", "--text", "true"]).code(2);
+    bed.runner(["eval", "rm -f late; echo > late"]).code(0);
+    bed.runner(["resume"]).code(0);
+    running.ends(0);
+    bed.build(&build(&commands), &["--break-on", "wrote:x", "--checkpoint", "off"])
+        .code(2)
+        .says("known only with checkpoints");
+}
+
+fn where_nothing_is_recorded() {
+    let bed = Bed::host();
+    let commands = ["true", "false"];
+    let running = bed.start(&build(&commands), &["--break-on", "failure", "--checkpoint", "off"]);
+    wait_for_stops(&running, "because build:2 has failed", 1);
+    bed.runner(["break", "add", "wrote:x"]).code(2).says("no checkpoints: they are taken");
+    bed.runner(["abort"]).code(0);
+    running.ends(1);
+    bed.runner(["diff", "--run", "-1"]).code(2).says("no checkpoints: they are taken");
+    bed.runner(["blame", "x"]).code(2).says("no checkpoints: they are taken");
+    assert!(!bed.only().join("changes").exists());
+    let bed = Bed::host();
+    let options = ["--engine", "process", "--break-on", "failure", "--break-on", "wrote:x"];
+    let running = bed.start(&build(&commands), &options);
+    wait_for_stops(&running, "because build:2 has failed", 1);
+    running.stderr.wait_for("breakpoints `wrote:` are never come to: the engine is `process`");
+    bed.runner(["diff", "--run", "1"]).code(2).says("`--engine namespaces` has them");
+    bed.runner(["abort"]).code(0);
+    running.ends(1);
+}
