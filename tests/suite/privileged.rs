@@ -1,5 +1,6 @@
 //! `--privileged`: what it opens, to whom, and a Docker daemon in a build.
 
+use super::debugger::wait_for_stops;
 use crate::common::crafted::{Crafted, entry, shell, tar};
 use crate::common::{Bed, Running, build, cases, is_root, outcome, until};
 use nix::sys::signal::Signal;
@@ -12,7 +13,7 @@ cases! {
     [Root, Image("busybox")] => devices_and_groups_of_the_machine, a_list_of_its_own_without;
     [Containers, Image("busybox"), Pasta] => a_network_of_its_own;
     [Containers, Image("busybox")] => without_pasta, an_entrypoint_comes_first, without_privileges_no_entrypoint,
-        an_entrypoint_that_ends, an_entrypoint_that_is_not_there, an_entrypoint_is_stopped;
+        an_entrypoint_comes_again, an_entrypoint_that_ends, an_entrypoint_that_is_not_there, an_entrypoint_is_stopped;
     [Root, Pasta, Program("dockerd"), Program("docker"), Program("busybox"), Program("iptables")] =>
         a_docker_daemon_in_a_build, a_docker_daemon_when_the_runner_is_killed;
     [] => nothing_for_a_process;
@@ -253,6 +254,21 @@ fn an_entrypoint_comes_first() {
         "/tools\nword\nlives\na b yes dropped /tools:/bin:/codebuild/user/bin\n"
     );
     assert!(!outcome.stdout.contains("to nobody"), "{}", outcome.stdout);
+}
+
+/// What it has started is killed by a rewind, and started again.
+fn an_entrypoint_comes_again() {
+    let bed = Bed::new();
+    let script = "while :; do :; done & echo $! > /daemon; eval \"$@\"";
+    let image = with_entrypoint(&bed, script);
+    let options = [&with_image(&image, &ON_HOST_NETWORK)[..], &["--break-on", "failure"]].concat();
+    let running = bed.start(&build(&["true", "false"]), &options);
+    wait_for_stops(&running, "because build:2 has failed", 1);
+    bed.runner(["rewind"]).code(0);
+    let look = "ls -d /proc/$(cat /daemon) > /dev/null && echo lives";
+    assert_eq!(bed.runner(["eval", look]).code(0).stdout, "lives\n");
+    bed.runner(["abort"]).code(0);
+    running.ends(5);
 }
 
 fn without_privileges_no_entrypoint() {
