@@ -28,6 +28,7 @@ mod ends;
 mod engine;
 mod everyday;
 mod examples;
+mod fidelity;
 mod files;
 mod fixtures;
 mod floods;
@@ -179,6 +180,7 @@ fn differing() -> Vec<Case> {
         registries::cases(),
         rewinds::cases(),
         changes::cases(),
+        fidelity::cases(),
         rootless::cases(),
         secrets::cases(),
         session_log::cases(),

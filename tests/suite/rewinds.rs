@@ -1,7 +1,8 @@
-//! Time travel: what a build has written is kept before each command, and the build goes back.
+//! Time travel: what a build has written is kept before each command, and the build goes back. That all of it comes back is
+//! `fidelity`'s.
 
 use super::debugger::wait_for_stops;
-use crate::common::{Bed, Running, build, cases, image, until};
+use crate::common::{Bed, Running, build, cases, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -10,10 +11,7 @@ cases! {
     [Containers, Image("busybox")] => a_build_goes_back, what_comes_back_is_all_of_it,
         what_does_not_come_back_is_named, where_there_is_nothing_to_go_back_to, a_clean_retry,
         nothing_is_left_of_a_build_that_went_back;
-    [Containers, Program("git"), Program("perl")] => each_run_can_be_gone_back_to;
     [Containers] => the_image_host_goes_back;
-    [Extended, Containers, Image("debian"), Program("git"), Program("perl")] => with_other_images;
-    [Extended, Root, Containers, Program("git"), Program("perl")] => with_privileges;
 }
 
 /// All files there are, with what they are, in places that commands may write to.
@@ -190,101 +188,4 @@ fn the_image_host_goes_back() {
     assert_eq!(seen.code(0).stdout, "one\none\nx\n/usr/bin/env\n");
     bed.runner(["abort"]).code(0);
     running.ends(5);
-}
-
-/// All there is in the places that commands write to, without what differs from build to build.
-const STATE: &str = "( for top in /tmp /root /home /var/tmp $CODEBUILD_SRC_DIR; do cd $top; echo $top | sed 's/src[0-9]*//'; \
-    find . -xdev ! -path ./buildspec.yml ! -path '*/g/.git/index' \\( -type d -printf '%p d %m %U %G\\n' -o \
-    -printf '%p %y %m %U %G %l %n %s\\n' \\) | sort; \
-    find . -xdev -type f ! -path ./buildspec.yml ! -path '*/g/.git/index' -exec md5sum {} + | sort; done )";
-
-/// Commands that leave and change all kinds of things.
-const COMMANDS: [&str; 14] = [
-    "mkdir -p a/b/c; echo 1 > a/b/c/f; ln a/b/c/f a/hard; ln -s b/c a/soft; mkfifo a/pipe",
-    "echo 2 >> a/hard; sed -i s/source/changed/ in",
-    "mv a/b a/moved",
-    "chmod 2711 a/moved; chmod 4755 a/hard; touch -d @1000000000 a/hard; chmod 0 a/pipe",
-    "rm -r dir; mkdir dir; echo new > dir/new; mv other elsewhere",
-    "export GIT_AUTHOR_DATE=@1000000000+0000 GIT_COMMITTER_DATE=@1000000000+0000; git init -q g; cd g; \
-     echo 1 > f; git add f; git -c user.name=n -c user.email=e commit -qm m; mkdir d; git mv f d/f; cd ..",
-    "perl -e 'use Socket; socket(S,PF_UNIX,SOCK_STREAM,0); bind(S,sockaddr_un(\"a/sock\")) or die'",
-    "sleep 1000 & true",
-    "mkdir many; seq 200 | split -a 3 -l 1 - many/",
-    "rm many/aaa*; cp -a many more; mkdir -m 1777 /tmp/sticky",
-    "truncate -s 20M sparse; printf x | dd of=sparse bs=1 seek=9M conv=notrunc status=none; echo y > ~/h",
-    "find more -type f -exec chmod 600 {} +; find many -newer in -exec touch -d @1 {} +",
-    "rm -rf g/.git/logs more/*; ln -sf /nowhere a/soft; echo z > /var/tmp/z; mkdir -p /home/o/p",
-    "mv a a.old; cp -a a.old a; rm -rf a.old/moved",
-];
-
-/// A build without checkpoints tells how it is behind each command; one with them goes back to `every` so many of them.
-fn compare(image: Option<&str>, options: &[&str], every: usize) {
-    let bed = || {
-        let bed = image.map_or_else(Bed::host, Bed::with_image);
-        bed.write("in", "source\n");
-        bed.write("dir/old", "1");
-        bed.write("other/deep/f", "1");
-        bed
-    };
-    let plain = bed();
-    // Images have no git.
-    let is_there = |command: &&str| image.is_none() || !command.contains("git ");
-    let commands: Vec<&str> = COMMANDS.into_iter().filter(is_there).collect();
-    let told: Vec<&str> = commands.iter().flat_map(|command| [*command, STATE]).collect();
-    plain.build(&build(&[&[STATE], &told[..]].concat()), options).code(0);
-    let states = outputs(&plain);
-    assert_eq!(states.len(), commands.len() + 1);
-    let bed = bed();
-    let count = commands.len() + 1;
-    let commands = [&commands[..], &["exit 3"]].concat();
-    let running = bed.start(&build(&commands), &[&["--break-on", "failure"], options].concat());
-    wait_for_stops(&running, &format!("because build:{count} has failed"), 1);
-    is_as(&bed.runner(["eval", STATE]).code(0).stdout, &states[count - 1], "at its end");
-    for index in (0..count).rev().step_by(every) {
-        let place = format!("build:{}", index + 1);
-        bed.runner(["rewind", "--to", &place]).code(0);
-        let state = bed.runner(["eval", STATE]).code(0).stdout;
-        is_as(&state, &states[index], &place);
-    }
-    // And once more from there on.
-    bed.runner(["resume"]).code(0);
-    wait_for_stops(&running, &format!("because build:{count} has failed"), 2);
-    is_as(&bed.runner(["eval", STATE]).code(0).stdout, &states[count - 1], "at its end");
-    bed.runner(["abort"]).code(0);
-    running.ends(1);
-}
-
-/// Shows only what differs.
-#[track_caller]
-fn is_as(one: &str, other: &str, at: &str) {
-    let lacks = |one: &str, other: &str| -> Vec<String> {
-        one.lines().filter(|line| !other.lines().any(|o| o == *line)).map(str::to_owned).collect()
-    };
-    assert!(one == other, "{at}: {:?} for {:?}", lacks(one, other), lacks(other, one));
-}
-
-/// What each telling command of a build has written.
-fn outputs(bed: &Bed) -> Vec<String> {
-    let log = fs::read_to_string(bed.only().join("output.log")).unwrap();
-    let mut states: Vec<String> = Vec::new();
-    for line in log.split_inclusive('\n') {
-        if line == "/tmp\n" {
-            states.push(String::new());
-        }
-        states.last_mut().unwrap().push_str(line);
-    }
-    states
-}
-
-fn each_run_can_be_gone_back_to() {
-    compare(None, &[], 4);
-}
-
-fn with_other_images() {
-    compare(Some(&format!("rootfs:{}", image("debian").with_extension("tar").display())), &[], 1);
-}
-
-fn with_privileges() {
-    compare(None, &[], 1);
-    compare(None, &["--privileged"], 1);
 }

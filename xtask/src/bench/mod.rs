@@ -11,6 +11,7 @@ mod images;
 mod outputs;
 mod paused;
 
+mod rewinds;
 mod rootless;
 mod session;
 mod stops;
@@ -68,6 +69,7 @@ const PARTS: &[Part] = &[
     ("engines", session::measure_engines),
     ("paused", |bed, _| paused::measure(bed)),
     ("stops", |bed, _| stops::measure(bed)),
+    ("rewinds", rewinds::measure),
     ("pull", images::pull),
     ("layers", images::layers),
     ("forward", |bed, _| forward::forward(bed)),

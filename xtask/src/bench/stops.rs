@@ -118,11 +118,15 @@ fn now() -> f64 {
     since.as_secs_f64() % 86_400.0 * 1000.0
 }
 
-/// When events of a kind were logged.
-fn times(dir: &Path, kind: &str) -> std::io::Result<Vec<f64>> {
+/// Events of a kind.
+pub(super) fn events(dir: &Path, kind: &str) -> std::io::Result<Vec<serde_json::Value>> {
     let text = fs::read_to_string(dir.join("events.jsonl"))?;
     let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-    let events = lines.filter(|event: &serde_json::Value| event["type"] == kind);
+    Ok(lines.filter(|event: &serde_json::Value| event["type"] == kind).collect())
+}
+
+/// When events of a kind were logged.
+pub(super) fn times(dir: &Path, kind: &str) -> std::io::Result<Vec<f64>> {
     let time = |event: serde_json::Value| {
         let text = event["time"].as_str()?.split_once('T')?.1.trim_end_matches('Z').to_owned();
         let seconds = text
@@ -130,7 +134,7 @@ fn times(dir: &Path, kind: &str) -> std::io::Result<Vec<f64>> {
             .try_fold(0.0, |sum, part| part.parse::<f64>().ok().map(|part| sum * 60.0 + part));
         seconds.map(|seconds| seconds * 1000.0)
     };
-    Ok(events.filter_map(time).collect())
+    Ok(events(dir, kind)?.into_iter().filter_map(time).collect())
 }
 
 /// A connection to the control socket.

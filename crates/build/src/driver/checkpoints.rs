@@ -8,7 +8,7 @@ use super::housing::Housing;
 use super::inbox::Inbox;
 use super::shell::{Bookmark, Shell, ShellError, fault};
 use super::world::World;
-use runner_core::changes::{Change, Counts, from_text};
+use runner_core::changes::{Change, Counts, Op, from_text, to_text};
 use runner_core::debug::{Breakpoint, What};
 use runner_core::event::{BreakpointId, ChangedFacts, CheckpointKind, Lost, Notice};
 use runner_core::machine::{CheckpointId, Gone, Input, Kept, Unkept};
@@ -21,7 +21,7 @@ use runner_folder::state::BuildDir;
 use runner_sandbox::Living;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -44,14 +44,18 @@ pub(super) struct Taken {
     all: BTreeMap<CheckpointId, Point>,
     /// The one that what the build has written is held against.
     last: Option<Point>,
+    /// Whether the first one has been come to.
+    has_begun: bool,
     /// Whether there is a look that the next one is held against.
     has_looked: bool,
-    ledger: Ledger,
+    ledger: Arc<std::sync::Mutex<Ledger>>,
 }
 
 impl Taken {
     pub(super) fn of(dir: &BuildDir) -> Self {
-        Taken { all: BTreeMap::new(), last: None, has_looked: false, ledger: Ledger::of(dir) }
+        let ledger = Arc::new(std::sync::Mutex::new(Ledger::of(dir)));
+        let (all, last) = (BTreeMap::new(), None);
+        Taken { all, last, has_begun: false, has_looked: false, ledger }
     }
 }
 
@@ -126,6 +130,7 @@ impl Checkpoints {
         let began = Instant::now();
         let layer = container.layer().map_err(Unkept::Never)?;
         let mut taken = self.taken.lock().await;
+        taken.has_begun = true;
         let living = container.living().await;
         let last = taken.last.as_ref().map(|point| point.copy);
         let is_quiet = living.is_empty();
@@ -145,7 +150,7 @@ impl Checkpoints {
             taken.has_looked = looked != Looked::TooMuch;
             if let (Looked::Changes(text), true) = (looked, is_known) {
                 // Without it the next run's changes are still its own.
-                let _ = self.note(&mut taken, At { run: due.before, is_run: false }, &text);
+                let _ = self.note(&taken, At { run: due.before, is_run: false }, text).await;
             }
         }
         let (copy, entries, bytes) = match (saved, last) {
@@ -170,7 +175,9 @@ impl Checkpoints {
         let layer = container.layer().ok()?;
         let mut taken = self.taken.lock().await;
         // The first look is the first checkpoint's.
-        taken.last.as_ref()?;
+        if !taken.has_begun {
+            return None;
+        }
         let began = Instant::now();
         let is_quiet = container.living().await.is_empty();
         let looked = blocking(move || layer.look(is_quiet)).await;
@@ -178,10 +185,9 @@ impl Checkpoints {
         taken.has_looked = matches!(looked, Ok(Looked::First | Looked::Changes(_)));
         let found = match looked {
             Ok(Looked::Changes(text)) if is_known => {
-                let changes = from_text(&text).unwrap_or_default();
-                match self.note(&mut taken, At { run, is_run: true }, &text) {
-                    Ok(true) => Ok(changes),
-                    Ok(false) => {
+                match self.note(&taken, At { run, is_run: true }, text).await {
+                    Ok((changes, true)) => Ok(changes),
+                    Ok((_, false)) => {
                         Err("there is no room for more of what runs have changed".to_owned())
                     }
                     Err(error) => Err(format!("it cannot be kept: {error}")),
@@ -201,11 +207,25 @@ impl Checkpoints {
         Some(Seen { facts: ChangedFacts { command: run, counts, why, ms }, changes })
     }
 
-    /// Keeps changes, masked.
-    fn note(&self, taken: &mut Taken, at: At, text: &str) -> io::Result<bool> {
-        let mut text = text.to_owned();
-        self.world.secrets.get().mask_text(&mut text);
-        taken.ledger.write(at, &text)
+    /// Keeps changes, their names masked; the changes, and whether there was room for them.
+    async fn note(&self, taken: &Taken, at: At, text: String) -> io::Result<(Vec<Change>, bool)> {
+        let (ledger, secrets) = (Arc::clone(&taken.ledger), self.world.secrets.get());
+        blocking(move || {
+            let changes = from_text(&text).ok_or(io::ErrorKind::InvalidData)?;
+            let masked = |path: &[u8]| secrets.mask_bytes(path).into_owned();
+            let kept = changes.iter().map(|change| Change {
+                path: masked(&change.path),
+                op: match &change.op {
+                    Op::Renamed(from) => Op::Renamed(masked(from)),
+                    op => op.clone(),
+                },
+                ..*change
+            });
+            let text = to_text(&kept.collect::<Vec<_>>());
+            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok((changes, ledger.write(at, &text)?))
+        })
+        .await
     }
 
     /// Goes back to one.

@@ -1,0 +1,140 @@
+//! What going back costs: checkpoints as their number grows, the way back to one, and what is told of runs.
+
+use super::bed::{Bed, Docker, IMAGE};
+use super::stops::{events, times};
+use super::{median, quiet, text};
+use crate::Result;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// A breakpoint that is never hit: a build with one keeps checkpoints.
+const NEVER: [&str; 2] = ["--break-on", "failure if status == 77"];
+/// Files that the way back has to put back.
+const MANY: &str = "mkdir many; seq 1000 | split -a 4 -l 1 - many/";
+/// Files that a run has changed.
+const MORE: &str = "mkdir many; seq 20000 | split -a 4 -l 1 - many/";
+const TIMES: usize = 10;
+
+pub(super) fn measure(bed: &Bed, docker: Option<&Docker>) -> Result {
+    growth(bed)?;
+    way_back(bed, docker)?;
+    told(bed)
+}
+
+fn milliseconds(mut work: impl FnMut() -> Result) -> Result<f64> {
+    let begin = Instant::now();
+    work()?;
+    Ok(begin.elapsed().as_secs_f64() * 1000.0)
+}
+
+/// Each command writes one file.
+fn growth(bed: &Bed) -> Result {
+    println!(
+        "### Checkpoints\n\n| commands, each with one more file | more for each, ms |\n|---|---|"
+    );
+    for count in [1, 10, 100, 200] {
+        let commands: Vec<String> = (0..count).map(|at| format!("echo {at} > f{at}")).collect();
+        let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+        let spec = bed.buildspec("grows", &commands)?;
+        let without = [&NEVER[..], &["--checkpoint", "off"]].concat();
+        let (mut with_them, mut without_them) = (Vec::new(), Vec::new());
+        for _ in 0..TIMES / 2 {
+            with_them.push(milliseconds(|| bed.runner_run(&spec, &NEVER))?);
+            without_them.push(milliseconds(|| bed.runner_run(&spec, &without))?);
+        }
+        let more = (median(with_them) - median(without_them)) / f64::from(count);
+        println!("| {count} | {more:.2} |");
+    }
+    println!();
+    Ok(())
+}
+
+fn way_back(bed: &Bed, docker: Option<&Docker>) -> Result {
+    let failed = |error: std::io::Error| error.to_string();
+    let spec = bed.buildspec("back", &[MANY, "echo back; false"])?;
+    let mut command = bed.run_command(&spec, &["--image", &bed.image, "--break-on", "failure"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed)?;
+    let wait = || bed.runner().args(["wait", "--timeout", "60s"]).stdout(Stdio::null()).status();
+    while newest(bed).is_none_or(|dir| times(&dir, "paused").is_ok_and(|all| all.is_empty())) {
+        std::thread::yield_now();
+    }
+    for _ in 0..TIMES {
+        wait().map_err(failed)?;
+        quiet(bed.runner().args(["rewind", "--to", "build:2", "--resume"]))?;
+    }
+    wait().map_err(failed)?;
+    quiet(bed.runner().arg("abort"))?;
+    child.wait().map_err(failed)?;
+    let dir = newest(bed).ok_or("the build has left nothing")?;
+    let (asked, said) =
+        (times(&dir, "intervened").map_err(failed)?, times(&dir, "output").map_err(failed)?);
+    let back = said.iter().skip(1).zip(&asked).map(|(said, asked)| said - asked).collect();
+    let kept = events(&dir, "checkpoint").map_err(failed)?;
+    let taken = kept.iter().filter_map(|event| event["data"]["ms"].as_f64()).fold(0.0, f64::max);
+    let (back, ours) = (median(back), taken);
+    println!("### The way back, over 1,000 files\n\n| | median, ms |\n|---|---|");
+    println!("| the checkpoint that copies them | {ours:.1} |");
+    println!("| from the decision to rewind to the command's first output | {back:.1} |");
+    if let Some(docker) = docker {
+        let (commit, run) = by_docker(docker)?;
+        println!("| `docker commit` | {commit:.1} |\n| `docker run` of that | {run:.1} |");
+    }
+    println!();
+    Ok(())
+}
+
+fn by_docker(docker: &Docker) -> Result<(f64, f64)> {
+    let script = format!("mkdir /w; cd /w; {MANY}; echo; sleep 1000");
+    let args = ["run", "-d", "--network=none", IMAGE, "sh", "-c", &script];
+    let id = text(docker.command().args(args))?.trim().to_owned();
+    while text(docker.command().args(["logs", &id]))?.is_empty() {
+        std::thread::yield_now();
+    }
+    let (mut commits, mut runs) = (Vec::new(), Vec::new());
+    for _ in 0..TIMES / 2 {
+        commits.push(milliseconds(|| quiet(docker.command().args(["commit", &id, "bench:kept"])))?);
+        let again = ["run", "--rm", "--network=none", "bench:kept", "echo", "back"];
+        runs.push(milliseconds(|| quiet(docker.command().args(again)))?);
+    }
+    quiet(docker.command().args(["kill", &id]))?;
+    Ok((median(commits), median(runs)))
+}
+
+/// What runs have changed: found out when one has ended, and told later.
+fn told(bed: &Bed) -> Result {
+    let spec = bed.buildspec("more", &[MORE, "true"])?;
+    bed.runner_run(&spec, &[&["--image", &bed.image], &NEVER[..]].concat())?;
+    let dir = newest(bed).ok_or("the build has left nothing")?;
+    let found = events(&dir, "files_changed").map_err(|error| error.to_string())?;
+    let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let of = |arguments: &[&str]| -> Result<f64> {
+        let mut all = Vec::new();
+        for _ in 0..TIMES {
+            let mut command: Command = bed.runner();
+            command.args(arguments).stdout(Stdio::null());
+            all.push(milliseconds(|| quiet(&mut command))?);
+        }
+        Ok(median(all))
+    };
+    println!("### 20,000 files that one run has written\n\n| | ms |\n|---|---|");
+    for (what, event) in
+        ["found out behind the run", "behind the next, which changes nothing"].iter().zip(&found)
+    {
+        println!("| {what} | {} |", event["data"]["ms"]);
+    }
+    println!("| `runner diff --run 1` | {:.1} |", of(&["diff", "--run", "1", &id])?);
+    println!("| `runner blame` of one | {:.1} |", of(&["blame", &id, "many/aaaa"])?);
+    println!("| `runner history` | {:.1} |\n", of(&["history", &id])?);
+    Ok(())
+}
+
+/// The folder of the build that was begun last.
+fn newest(bed: &Bed) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(bed.dir.join("state/builds")).ok()?.flatten();
+    let begun = entries.filter_map(|entry| {
+        let meta = entry.path().join("meta.json").metadata().ok()?;
+        Some((meta.modified().ok()?, entry.path()))
+    });
+    begun.max().map(|(_, path)| path)
+}
