@@ -88,7 +88,7 @@ fn what_each_run_has_changed() {
         ),
         (&1.into(), &1.into(), &2.into(), &1.into(), &12.into())
     );
-    assert!(bed.runner(["history"]).stdout.contains("copied   6 files  echo more"));
+    assert!(bed.runner(["history"]).stdout.contains("copied  6 files  echo more"));
 }
 
 fn a_file_that_is_written_stops_the_build() {

@@ -259,7 +259,7 @@ fn an_entrypoint_comes_first() {
 /// What it has started is killed by a rewind, and started again.
 fn an_entrypoint_comes_again() {
     let bed = Bed::new();
-    let script = "while :; do :; done & echo $! > /daemon; eval \"$@\"";
+    let script = "shift; while :; do :; done & echo $! > /daemon; eval \"$@\"";
     let image = with_entrypoint(&bed, script);
     let options = [&with_image(&image, &ON_HOST_NETWORK)[..], &["--break-on", "failure"]].concat();
     let running = bed.start(&build(&["true", "false"]), &options);
