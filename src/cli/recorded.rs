@@ -48,7 +48,7 @@ struct Recorded {
 
 impl Recorded {
     fn of(known: &Known) -> Result<Self, CliError> {
-        let failed = |error| of_log(known, error);
+        let failed = |error: io::Error| of_log(known, &error);
         let rows = LogReader::open(&known.dir).and_then(rows).map_err(failed)?;
         let mut log = Follower::open(&known.dir).map_err(failed)?;
         let facts = log.catch_up().map_err(failed)?.map(|view| view.facts.clone());
@@ -114,7 +114,7 @@ fn lack(rows: &[Row]) -> String {
     why.map_or_else(|| NO_CHECKPOINTS.to_owned(), |why| format!("no checkpoints: {why}"))
 }
 
-fn of_log(known: &Known, error: io::Error) -> CliError {
+fn of_log(known: &Known, error: &io::Error) -> CliError {
     CliError::ours(format!("the log of build {}: {error}", known.id))
 }
 
@@ -141,7 +141,7 @@ pub(super) fn diff(build: Option<&str>, range: Range, paths: &[OsString]) -> Res
         say(&format!("what run {run} ({}) has changed is not known: {why}", row.place));
     }
     let mut all = Vec::new();
-    for at in recorded.ledger.all().map_err(|error| of_log(&known, error))? {
+    for at in recorded.ledger.all().map_err(|error| of_log(&known, &error))? {
         let row = inner.iter().find(|row| row.run == Some(at.run));
         let is_first = at.run == run(first);
         let is_edit = !at.is_run && (range.is_one || is_first);
@@ -188,7 +188,7 @@ pub(super) fn blame(args: &BlameArgs) -> Result<u8, CliError> {
     let recorded = Recorded::of(&known)?;
     let path = recorded.absolute(path);
     let mut lines = Vec::new();
-    for at in recorded.ledger.all().map_err(|error| of_log(&known, error))?.into_iter().rev() {
+    for at in recorded.ledger.all().map_err(|error| of_log(&known, &error))?.into_iter().rev() {
         let Some(row) = recorded.rows.iter().find(|row| row.run == Some(at.run)) else { continue };
         for change in recorded.read(at)?.iter().filter(|change| change.concerns(&path)) {
             let text = plain::lines(row.text.lines().next().unwrap_or_default()).into_owned();
