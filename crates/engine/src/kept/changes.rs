@@ -255,7 +255,11 @@ impl<'i> Comparing<'i> {
             if self.found[at].change.op != Op::Added {
                 continue;
             }
-            let mut take = |inode| gone.get_mut(&(inode, key(&facts))).and_then(Vec::pop);
+            let mut take = |inode: Option<u64>| {
+                let all = gone.get_mut(&(inode, key(&facts)))?;
+                // Sizes and times alone are often the same: which of several it was is not known then.
+                if inode.is_some() || all.len() == 1 { all.pop() } else { None }
+            };
             if let Some(from) = take(Some(facts.inode)).or_else(|| take(None)) {
                 is_paired[from] = true;
                 let path = self.found[from].change.path.clone();

@@ -93,6 +93,7 @@ fn what_has_changed_is_told_as_the_container_sees_it() {
     for name in ["a", "b", "d/x", "d/y", "old", "gone/f"] {
         fs::write(lower.join(name), "lower").expect("written");
     }
+    fs::write(lower.join("old"), "of old").expect("written");
     fs::create_dir(&top).expect("made");
     let layer = layer(dir.path());
     assert_eq!(layer.look(true).expect("looked"), Looked::First);
@@ -115,7 +116,7 @@ fn what_has_changed_is_told_as_the_container_sees_it() {
     }
     assert_eq!(
         look(&layer),
-        "Rf 5 /young\t/old\nMf 7 /a\ntf 5 /b\nDd 0 /gone\nAf 4 /new\nDf 5 /d/x\nAf 0 /d/z\n"
+        "Rf 6 /young\t/old\nMf 7 /a\ntf 5 /b\nDd 0 /gone\nAf 4 /new\nDf 5 /d/x\nAf 0 /d/z\n"
     );
     // And again, of what is the layer's own.
     fs::rename(top.join("new"), top.join("newer")).expect("renamed");
