@@ -156,7 +156,7 @@ fn services_that_are_not_offered() {
         (&["route53", "list-hosted-zones"], "UnknownOperationException"),
         (&["ec2", "describe-instances"], "UnknownOperationException"),
         (&["iam", "list-roles"], "InvalidAction"),
-        (&["logs", "describe-log-groups"], "UnknownOperationException"),
+        (&["logs", "describe-metric-filters"], "UnknownOperationException"),
         (&["cloudwatch", "list-metrics"], "UnknownOperationException"),
     ] {
         let mut command = endpoint.aws(&bed, arguments);

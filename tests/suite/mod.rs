@@ -71,6 +71,7 @@ mod rewinds;
 mod rootless;
 mod secrets;
 mod service;
+mod service_logs;
 mod session_log;
 mod sessions;
 mod snapshots;
@@ -118,6 +119,7 @@ fn alike() -> Vec<Case> {
         names::cases(),
         reports::cases(),
         service::cases(),
+        service_logs::cases(),
         snapshots::cases(),
         socat::cases(),
     ]

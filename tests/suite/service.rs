@@ -13,13 +13,13 @@ use std::path::PathBuf;
 
 cases! {
     [Containers] => builds_of_a_project, what_is_refused, a_build_outlives_a_killed_serve, a_stop_in_the_queue,
-        builds_of_others_are_indexed,
+        builds_of_others_are_indexed, a_paused_build_gives_its_place,
         buildspecs_that_lead_elsewhere, a_stop_at_once;
     [Containers, Python] => the_cli_and_its_session;
     [Python] => inputs_are_described_as_aws_does, botocore_reads_every_answer;
 }
 
-fn a_project(buildspec: &str) -> Value {
+pub(super) fn a_project(buildspec: &str) -> Value {
     json!({
         "name": "demo",
         "source": {"type": "NO_SOURCE", "buildspec": buildspec},
@@ -32,12 +32,12 @@ fn a_project(buildspec: &str) -> Value {
     })
 }
 
-fn spec(command: &str) -> String {
+pub(super) fn spec(command: &str) -> String {
     format!("version: 0.2\nphases:\n  build:\n    commands:\n      - {command}\n")
 }
 
 /// An endpoint with a project.
-fn served(bed: &Bed, command: &str, options: &[&str]) -> (Endpoint, Running) {
+pub(super) fn served(bed: &Bed, command: &str, options: &[&str]) -> (Endpoint, Running) {
     let mut all = vec!["--no-auth"];
     all.extend(options);
     let (endpoint, server) = Endpoint::serve(bed, &all);
@@ -46,7 +46,7 @@ fn served(bed: &Bed, command: &str, options: &[&str]) -> (Endpoint, Running) {
 }
 
 #[track_caller]
-fn call(endpoint: &Endpoint, name: &str, input: &Value) -> Value {
+pub(super) fn call(endpoint: &Endpoint, name: &str, input: &Value) -> Value {
     let (status, answer) = endpoint.call(&format!("CodeBuild_20161006.{name}"), input);
     assert_eq!(status, 200, "{name}: {answer}");
     answer
@@ -54,14 +54,14 @@ fn call(endpoint: &Endpoint, name: &str, input: &Value) -> Value {
 
 /// What a refused call is told: the code and the words.
 #[track_caller]
-fn refused(endpoint: &Endpoint, name: &str, input: &Value) -> (String, String) {
+pub(super) fn refused(endpoint: &Endpoint, name: &str, input: &Value) -> (String, String) {
     let (status, answer) = endpoint.call(&format!("CodeBuild_20161006.{name}"), input);
     assert_eq!(status, 400, "{name}: {answer}");
     let text = |member: &str| answer[member].as_str().unwrap().to_owned();
     (text("__type"), text("message"))
 }
 
-fn start(endpoint: &Endpoint, input: Value) -> String {
+pub(super) fn start(endpoint: &Endpoint, input: Value) -> String {
     let mut input = input;
     input["projectName"] = json!("demo");
     let build = &call(endpoint, "StartBuild", &input)["build"];
@@ -69,12 +69,12 @@ fn start(endpoint: &Endpoint, input: Value) -> String {
     build["id"].as_str().unwrap().to_owned()
 }
 
-fn record(endpoint: &Endpoint, id: &str) -> Value {
+pub(super) fn record(endpoint: &Endpoint, id: &str) -> Value {
     call(endpoint, "BatchGetBuilds", &json!({"ids": [id]}))["builds"][0].clone()
 }
 
 /// Waits for a build to be as wanted; the service is asked, since a build of the queue has no folder.
-fn until(endpoint: &Endpoint, id: &str, wanted: fn(&Value) -> bool) -> Value {
+pub(super) fn until(endpoint: &Endpoint, id: &str, wanted: fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     crate::common::until("the build", || {
         last = record(endpoint, id);
@@ -84,13 +84,13 @@ fn until(endpoint: &Endpoint, id: &str, wanted: fn(&Value) -> bool) -> Value {
 }
 
 /// Waits for a build to have a folder, and then to be paused.
-fn pauses(bed: &Bed, id: &str) {
+pub(super) fn pauses(bed: &Bed, id: &str) {
     let folder = bed.home().join("builds").join(id.rsplit_once(':').unwrap().1);
     crate::common::until("the build begins", || folder.exists());
     bed.runner(["wait", id, "--for", "paused"]).code(0);
 }
 
-fn has_ended(record: &Value) -> bool {
+pub(super) fn has_ended(record: &Value) -> bool {
     record["buildComplete"] == true
 }
 
@@ -236,9 +236,9 @@ fn what_is_refused() {
 fn a_build_outlives_a_killed_serve() {
     let bed = Bed::host();
     let options = ["--max-builds", "1"];
-    let (endpoint, mut server) = served(&bed, "codebuild-breakpoint", &options);
-    let paused = start(&endpoint, json!({"debugSessionEnabled": true}));
-    pauses(&bed, &paused);
+    let (endpoint, mut server) = served(&bed, "exec sleep 600", &options);
+    let runs = start(&endpoint, json!({}));
+    until(&endpoint, &runs, |record| record["currentPhase"] == "BUILD");
     let waits = start(&endpoint, json!({"buildspecOverride": spec("true")}));
     assert_eq!(record(&endpoint, &waits)["currentPhase"], "QUEUED");
     server.signal(Signal::SIGKILL);
@@ -247,14 +247,14 @@ fn a_build_outlives_a_killed_serve() {
     let mut all = vec!["--no-auth"];
     all.extend(options);
     let (endpoint, server) = Endpoint::serve(&bed, &all);
-    assert_eq!(record(&endpoint, &paused)["currentPhase"], "BUILD");
+    assert_eq!(record(&endpoint, &runs)["currentPhase"], "BUILD");
     assert_eq!(record(&endpoint, &waits)["currentPhase"], "QUEUED");
-    bed.runner(["resume", &paused]).code(0);
-    assert_eq!(until(&endpoint, &paused, has_ended)["buildStatus"], "SUCCEEDED");
+    call(&endpoint, "StopBuild", &json!({"id": runs}));
+    assert_eq!(until(&endpoint, &runs, has_ended)["buildStatus"], "STOPPED");
     let second = until(&endpoint, &waits, has_ended);
     assert_eq!((&second["buildStatus"], &second["buildNumber"]), (&json!("SUCCEEDED"), &json!(2)));
     let ids = call(&endpoint, "ListBuilds", &json!({}))["ids"].clone();
-    assert_eq!(ids, json!([waits, paused]), "each once");
+    assert_eq!(ids, json!([waits, runs]), "each once");
     server.signal(Signal::SIGTERM);
     server.ends(0);
 }
@@ -262,9 +262,8 @@ fn a_build_outlives_a_killed_serve() {
 fn a_stop_in_the_queue() {
     let bed = Bed::host();
     let (endpoint, server) =
-        served(&bed, "codebuild-breakpoint", &["--max-builds", "1", "--max-queued", "1"]);
-    let first = start(&endpoint, json!({"debugSessionEnabled": true}));
-    pauses(&bed, &first);
+        served(&bed, "exec sleep 600", &["--max-builds", "1", "--max-queued", "1"]);
+    let first = start(&endpoint, json!({}));
     let second = start(&endpoint, json!({}));
     let (code, text) = refused(&endpoint, "StartBuild", &json!({"projectName": "demo"}));
     assert_eq!(code, "AccountLimitExceededException", "{text}");
@@ -273,6 +272,21 @@ fn a_stop_in_the_queue() {
     assert_eq!(stopped["build"]["phases"][1]["phaseStatus"], "STOPPED");
     call(&endpoint, "StopBuild", &json!({"id": first}));
     assert_eq!(until(&endpoint, &first, has_ended)["buildStatus"], "STOPPED");
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+/// A build that waits for a person holds up no other, and goes on as soon as it may.
+fn a_paused_build_gives_its_place() {
+    let bed = Bed::host();
+    let (endpoint, server) = served(&bed, "codebuild-breakpoint", &["--max-builds", "1"]);
+    let paused = start(&endpoint, json!({"debugSessionEnabled": true}));
+    // Asked for before the first pauses, perhaps: whichever comes first, it runs.
+    let second = start(&endpoint, json!({"buildspecOverride": spec("true")}));
+    assert_eq!(until(&endpoint, &second, has_ended)["buildStatus"], "SUCCEEDED");
+    assert_eq!(record(&endpoint, &paused)["currentPhase"], "BUILD");
+    bed.runner(["resume", &paused]).code(0);
+    assert_eq!(until(&endpoint, &paused, has_ended)["buildStatus"], "SUCCEEDED");
     server.signal(Signal::SIGTERM);
     server.ends(0);
 }
@@ -321,7 +335,7 @@ fn the_cli_and_its_session() {
 }
 
 /// AWS's own description of a service, as its clients have it.
-fn described(service: &str) -> Value {
+pub(super) fn described(service: &str) -> Value {
     let mut found: Vec<PathBuf> = fs::read_dir(project().join("target/python/lib"))
         .unwrap()
         .map(|python| python.unwrap().path().join("site-packages/botocore/data").join(service))

@@ -1,47 +1,135 @@
 //! The folders of builds, as rows: what `runner run` has begun, and what is gone.
+//!
+//! A look costs what has changed: the folder of all builds is read when it is another than at the last look, and else only
+//! builds that lived then are.
 
-use crate::db::DbError;
-use crate::db::builds::{self, Build, State};
+use crate::db::builds::{self, Build, Indexed, State};
+use crate::db::{Db, DbError};
+use crate::record;
+use runner_core::event::EventBody;
+use runner_folder::events::LogReader;
 use runner_folder::state::{BuildDir, Home, Known, known};
+use runner_host::clock;
+use runner_host::private::remove_tree;
 use rusqlite::Connection;
+use serde_json::Value;
 use std::collections::HashSet;
 use std::fs;
-use std::time::UNIX_EPOCH;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
-/// Brings the rows up to the folders. Reads only what is new.
-pub(crate) fn refresh(connection: &Connection, home: &Home) -> Result<(), DbError> {
-    let failed =
-        |error: std::io::Error| DbError::Sqlite(format!("{}: {error}", home.builds().display()));
+/// How long the row of a build is kept that never had a folder, as long as folders are.
+const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// Changes within one tick of the clock of files look like one.
+const TICK: Duration = Duration::from_secs(2);
+
+/// What the last look has seen.
+#[derive(Default)]
+pub(crate) struct Looks(Mutex<Option<SystemTime>>);
+
+/// What is to be done with a row.
+enum Change {
+    New(Box<Build>),
+    Ended(String, Value),
+    Forgotten(String),
+}
+
+impl Looks {
+    /// Brings the rows up to the folders; blocks.
+    pub(crate) fn refresh(&self, db: &Db, home: &Home) -> Result<(), DbError> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        let changed = fs::metadata(home.builds()).and_then(|folder| folder.modified());
+        let changed = changed.map_err(|error| unread(home, &error))?;
+        let (changes, is_whole) = if *seen == Some(changed) {
+            (living(home, db.read_now(builds::live_of_others)?), true)
+        } else {
+            all(home, db)?
+        };
+        if !changes.is_empty() {
+            db.write_now(move |connection| apply(connection, changes))?;
+        }
+        // A folder that was changed just now may be changed again without looking so.
+        let is_still = now.duration_since(changed).is_ok_and(|age| age > TICK);
+        *seen = (is_still && is_whole).then_some(changed);
+        Ok(())
+    }
+}
+
+fn unread(home: &Home, error: &io::Error) -> DbError {
+    DbError::File(format!("{}: {error}", home.builds().display()))
+}
+
+fn apply(connection: &Connection, changes: Vec<Change>) -> Result<(), DbError> {
+    for change in changes {
+        match change {
+            Change::New(build) => builds::insert(connection, &build)?,
+            Change::Ended(uuid, record) => {
+                builds::end(connection, &uuid, &record, true)?;
+            }
+            Change::Forgotten(uuid) => builds::forget(connection, &uuid)?,
+        }
+    }
+    Ok(())
+}
+
+/// Of builds that lived at the last look.
+fn living(home: &Home, rows: Vec<Indexed>) -> Vec<Change> {
+    rows.into_iter().filter_map(|row| ended(home, row.uuid)).collect()
+}
+
+/// Of everything. What is there is read before what is known: a build of the service has its row first.
+/// Second: whether none was left for the next look.
+fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, bool), DbError> {
     let mut there = HashSet::new();
-    for entry in fs::read_dir(home.builds()).map_err(failed)? {
-        if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
+    for entry in fs::read_dir(home.builds()).map_err(|error| unread(home, &error))? {
+        let name = entry.map_err(|error| unread(home, &error))?.file_name();
+        if let Ok(name) = name.into_string()
             && !name.starts_with('.')
         {
             there.insert(name);
         }
     }
-    for (uuid, state, is_own) in builds::known(connection)? {
-        let has_folder = there.remove(&uuid);
-        match state {
-            State::Live if !is_own && has_folder => ended(connection, home, &uuid)?,
-            State::Live if !is_own => builds::delete(connection, &uuid)?,
-            State::Ended if !has_folder && !is_own => builds::delete(connection, &uuid)?,
-            // Those of the service end by the service's word, and some have never had a folder.
-            _ => {}
+    let now = clock::wall().epoch_millis();
+    let mut changes = Vec::new();
+    for row in db.read_now(builds::known)? {
+        let is_there = there.remove(&row.uuid) || BuildDir::of(home, &row.uuid).path().exists();
+        if is_there {
+            match row.state {
+                State::Live if !row.is_own => changes.extend(ended(home, row.uuid)),
+                _ => {}
+            }
+        } else if is_over(&row, now) {
+            changes.push(Change::Forgotten(row.uuid));
         }
     }
     let mut new: Vec<Build> = there.iter().filter_map(|uuid| found(home, uuid)).collect();
+    let is_whole = new.len() == there.len();
     new.sort_by(|a, b| a.requested.cmp(&b.requested).then_with(|| a.uuid.cmp(&b.uuid)));
-    new.iter().try_for_each(|build| builds::insert(connection, build))
+    changes.extend(new.into_iter().map(|build| Change::New(Box::new(build))));
+    Ok((changes, is_whole))
 }
 
-fn ended(connection: &Connection, home: &Home, uuid: &str) -> Result<(), DbError> {
-    if let Ok(Some(record)) = BuildDir::of(home, uuid).record()
-        && let Ok(record) = serde_json::to_value(&record)
-    {
-        builds::end(connection, uuid, &record)?;
+/// Whether the row of a build without a folder goes.
+fn is_over(row: &Indexed, now: i64) -> bool {
+    match row.state {
+        State::Gone => true,
+        // They have a folder to come, or an end.
+        State::Queued | State::Starting => false,
+        State::Live => !row.is_own,
+        State::Ended => row.has_folder || row.requested < now - KEPT_MS,
     }
-    Ok(())
+}
+
+/// What has become of a build of `runner run`.
+fn ended(home: &Home, uuid: String) -> Option<Change> {
+    let dir = BuildDir::of(home, &uuid);
+    match dir.record() {
+        Ok(Some(record)) => Some(Change::Ended(uuid, serde_json::to_value(&record).ok()?)),
+        Ok(None) if !dir.path().exists() => Some(Change::Forgotten(uuid)),
+        Ok(None) | Err(_) => None,
+    }
 }
 
 /// A build that no row tells of. One that cannot be read is none.
@@ -49,10 +137,15 @@ fn found(home: &Home, uuid: &str) -> Option<Build> {
     let Known { dir, .. } = known(home, uuid).ok()??;
     let meta = dir.meta().ok()??;
     let record = dir.record().ok()?;
-    let begun = || -> Option<i64> {
-        let time = fs::metadata(dir.path().join("meta.json")).ok()?.modified().ok()?;
-        i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+    let (begun, log) = match &record {
+        Some(record) => {
+            let log = (record.logs.group_name.clone(), record.logs.stream_name.clone());
+            ((record.start_time * 1000.0) as i64, Some(log))
+        }
+        // Before its first event it is about to begin.
+        None => begun(&dir)?,
     };
+    let log = log.unwrap_or_else(|| record::usual_log_names(&meta.project, uuid));
     Some(Build {
         uuid: uuid.to_owned(),
         seq: 0,
@@ -63,12 +156,33 @@ fn found(home: &Home, uuid: &str) -> Option<Build> {
             .as_ref()
             .map_or("IN_PROGRESS", |record| record.build_status.name())
             .to_owned(),
-        requested: record.as_ref().map_or_else(
-            || begun().unwrap_or_default(),
-            |record| (record.start_time * 1000.0) as i64,
-        ),
+        requested: begun,
         deadline: None,
         order: None,
         record: record.and_then(|record| serde_json::to_value(&record).ok()),
+        log: Some(log),
     })
+}
+
+/// When a build has begun, and where its log goes, by its first event.
+fn begun(dir: &BuildDir) -> Option<(i64, Option<(String, String)>)> {
+    let event = LogReader::open(dir).ok()?.next_event().ok()??;
+    let log = match event.body {
+        EventBody::BuildStarted(facts) => facts.logs.cloudwatch,
+        _ => None,
+    };
+    Some((event.time.epoch_millis(), log))
+}
+
+/// Removes what a killed `serve` has left of builds that were to be deleted.
+pub(crate) fn finish_deletions(db: &Db, home: &Home) -> Result<(), DbError> {
+    for build in db.read_now(|connection| builds::in_state(connection, State::Gone))? {
+        let dir = BuildDir::of(home, &build.uuid);
+        if dir.path().exists()
+            && let Err(error) = remove_tree(dir.path())
+        {
+            tracing::warn!(%error, "the folder of a deleted build stays");
+        }
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@
 
 pub mod db;
 mod index;
+pub mod logs;
 pub mod model;
 pub mod pages;
 pub mod project;

@@ -1,21 +1,48 @@
 //! Records of builds that the service has taken in: before they have a folder, and beside it. Pure.
 
 use crate::db::builds::Build;
+use crate::db::streams::PREFIX;
 use crate::project::text;
 use runner_core::arn::arn;
 use serde_json::{Map, Value, json};
 
-/// Where a build's log is, as CloudWatch Logs names it: group and stream.
+/// Where a build's log is, as CloudWatch Logs names it: group and stream. None where its project wants none there.
 #[must_use]
-pub fn log_names(project: &str, uuid: &str, order: Option<&Value>) -> (String, String) {
-    let config = order.map(|order| &order["project"]["logsConfig"]["cloudWatchLogs"]);
-    let member =
-        |name: &str| config.map(|config| text(&config[name])).filter(|text| !text.is_empty());
-    let group =
-        member("groupName").map_or_else(|| format!("/aws/codebuild/{project}"), str::to_owned);
-    let stream =
-        member("streamName").map_or_else(|| uuid.to_owned(), |stream| format!("{stream}/{uuid}"));
-    (group, stream)
+pub fn log_names(project: &str, uuid: &str, order: &Value) -> Option<(String, String)> {
+    let config = &order["project"]["logsConfig"]["cloudWatchLogs"];
+    if config["status"] == "DISABLED" {
+        return None;
+    }
+    let (mut group, mut stream) = usual_log_names(project, uuid);
+    if !text(&config["groupName"]).is_empty() {
+        text(&config["groupName"]).clone_into(&mut group);
+    }
+    if !text(&config["streamName"]).is_empty() {
+        stream = format!("{}/{uuid}", text(&config["streamName"]));
+    }
+    Some((group, stream))
+}
+
+/// The same where nothing is configured.
+#[must_use]
+pub fn usual_log_names(project: &str, uuid: &str) -> (String, String) {
+    (format!("{PREFIX}{project}"), uuid.to_owned())
+}
+
+/// Says in a record where its log can be read: here.
+fn tell_log(record: &mut Value, log: Option<&(String, String)>) {
+    let Some((group, stream)) = log else {
+        record["logs"] = json!({
+            "cloudWatchLogs": {"status": "DISABLED"},
+            "s3Logs": {"status": "DISABLED", "encryptionDisabled": false},
+        });
+        return;
+    };
+    let name = format!("log-group:{group}:log-stream:{stream}");
+    record["logs"]["groupName"] = json!(group);
+    record["logs"]["streamName"] = json!(stream);
+    record["logs"]["cloudWatchLogsArn"] = json!(arn("logs", &name));
+    record["logs"]["cloudWatchLogs"] = json!({"status": "ENABLED"});
 }
 
 /// The ARN of a build.
@@ -94,7 +121,11 @@ pub fn waiting(build: &Build) -> Value {
             "s3Logs": {"status": "DISABLED", "encryptionDisabled": false},
         }),
     );
-    Value::Object(record)
+    let mut record = Value::Object(record);
+    if build.log.is_none() {
+        tell_log(&mut record, None);
+    }
+    record
 }
 
 /// A build that has ended without a folder: in the queue, or because its process did not begin it.
@@ -122,10 +153,11 @@ pub fn never_begun(build: &Build, now: i64, status: &str, why: Option<&str>) -> 
 /// A folder's record, with what the service knows besides.
 #[must_use]
 pub fn joined(record: Value, build: &Build) -> Value {
+    let mut record = record;
+    tell_log(&mut record, build.log.as_ref());
     if build.order.is_none() {
         return record;
     }
-    let mut record = record;
     let begun = record["startTime"].clone();
     let own = asked(build);
     if let Value::Object(members) = &mut record {
@@ -150,12 +182,6 @@ pub fn joined(record: Value, build: &Build) -> Value {
             _ => {}
         }
     }
-    let (group, stream) = log_names(&build.project, &build.uuid, build.order.as_ref());
-    let name = format!("log-group:{group}:log-stream:{stream}");
-    record["logs"]["groupName"] = json!(group);
-    record["logs"]["streamName"] = json!(stream);
-    record["logs"]["cloudWatchLogsArn"] = json!(arn("logs", &name));
-    record["logs"]["cloudWatchLogs"] = json!({"status": "ENABLED"});
     record
 }
 
@@ -178,6 +204,7 @@ mod tests {
                 "source": {"type": "NO_SOURCE"}, "environment": {"image": "host"}, "timeoutInMinutes": 7,
             }})),
             record: None,
+            log: Some(("/aws/codebuild/demo".to_owned(), "u".to_owned())),
         }
     }
 

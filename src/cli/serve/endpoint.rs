@@ -128,6 +128,8 @@ async fn run(
             "warning: others can reach this address, and what they and you say to it is not encrypted",
         );
     }
+    // What starts now has an endpoint; where there is none, nothing has started.
+    service.take_up_all().map_err(OpenError::from)?;
     service.begin().await;
     tokio::select! {
         _ = signals.next() => {}

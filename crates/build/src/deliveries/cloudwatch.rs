@@ -4,8 +4,8 @@
 //! with growing pauses, for as long as the build runs; meanwhile the log waits on disk, not in memory.
 
 use super::Source;
-use super::lines::{Line, Lines};
 use runner_cloud::{Amazon, CLOUDWATCH_LOGS, CallError};
+use runner_folder::events::{Line, Lines};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;

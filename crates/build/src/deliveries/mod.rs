@@ -6,7 +6,6 @@
 //! and is in the log on disk all the same.
 
 mod cloudwatch;
-mod lines;
 mod object;
 
 use crate::driver::Deliveries;

@@ -3,10 +3,10 @@
 //! Compressed as it grows, into a file without a name, and put when it is whole.
 
 use super::Source;
-use super::lines::Lines;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use runner_cloud::s3::{Object, S3};
+use runner_folder::events::Lines;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,22 +12,39 @@ use std::io::{self, Write};
 /// Writes the log to `out`.
 pub struct CodeBuild<W: Write + Send> {
     out: io::BufWriter<W>,
-    /// Whether the last thing written ended its line.
-    at_line_start: bool,
-    /// Text of the command that runs, for the line that tells its failure.
-    command: String,
+    between: Between,
     /// Whether a person reads the lines at a terminal.
     is_for_people: bool,
 }
 
+/// What of the events so far decides how the next are written.
+#[derive(Clone, Debug)]
+pub(super) struct Between {
+    /// Whether the last thing written ended its line.
+    at_line_start: bool,
+    /// Text of the command that runs, for the line that tells its failure.
+    command: String,
+}
+
+impl Default for Between {
+    fn default() -> Self {
+        Between { at_line_start: true, command: String::new() }
+    }
+}
+
 impl<W: Write + Send> CodeBuild<W> {
     pub fn new(out: W) -> Self {
-        CodeBuild {
-            out: io::BufWriter::with_capacity(64 << 10, out),
-            at_line_start: true,
-            command: String::new(),
-            is_for_people: false,
-        }
+        Self::from(out, Between::default())
+    }
+
+    /// Goes on from where another has stopped.
+    pub(super) fn from(out: W, between: Between) -> Self {
+        let out = io::BufWriter::with_capacity(64 << 10, out);
+        CodeBuild { out, between, is_for_people: false }
+    }
+
+    pub(super) fn into_between(self) -> Between {
+        self.between
     }
 
     /// Takes what a terminal would act on out of our lines. What commands print stays as it is.
@@ -54,9 +71,9 @@ impl<W: Write + Send> CodeBuild<W> {
     }
 
     fn end_line(&mut self) -> io::Result<()> {
-        if !self.at_line_start {
+        if !self.between.at_line_start {
             self.out.write_all(b"\n")?;
-            self.at_line_start = true;
+            self.between.at_line_start = true;
         }
         Ok(())
     }
@@ -101,12 +118,12 @@ impl<W: Write + Send> CodeBuild<W> {
                 self.phase_ended(event, *phase, status.name(), contexts)
             }
             EventBody::CommandStarted { text, .. } => {
-                self.command.clone_from(text);
+                self.between.command.clone_from(text);
                 self.agent(event, &format!("Running command {text}"))
             }
             EventBody::Output { offset, length, .. } => {
                 let bytes = output.read(*offset, *length)?;
-                self.at_line_start = bytes.ends_with(b"\n");
+                self.between.at_line_start = bytes.ends_with(b"\n");
                 self.out.write_all(bytes)
             }
             EventBody::CommandEnded { outcome, .. } => {
@@ -115,7 +132,7 @@ impl<W: Write + Send> CodeBuild<W> {
                 match outcome {
                     Outcome::Exited(0) | Outcome::Cut => Ok(()),
                     Outcome::Exited(_) | Outcome::Signaled(_) | Outcome::NotStarted(_) => {
-                        let command = std::mem::take(&mut self.command);
+                        let command = std::mem::take(&mut self.between.command);
                         let text = format!("Command did not exit successfully {command} {outcome}");
                         self.agent(event, &text)
                     }

@@ -7,11 +7,13 @@
 
 mod codebuild;
 mod follower;
+mod lines;
 mod log;
 pub mod pump;
 mod reader;
 
 pub use codebuild::CodeBuild;
 pub use follower::Follower;
+pub use lines::{Line, Lines, LinesState};
 pub use log::{Growth, Heads, LogWriter};
 pub use reader::{LogReader, OutputReader};

@@ -25,7 +25,25 @@ pub struct LogReader {
 
 impl LogReader {
     pub fn open(dir: &BuildDir) -> io::Result<Self> {
-        Ok(LogReader { file: File::open(dir.events())?, position: 0, buffer: Vec::new(), used: 0 })
+        Self::open_at(dir, 0)
+    }
+
+    /// Begins at a place where another has been ([`Self::position`]).
+    pub fn open_at(dir: &BuildDir, position: u64) -> io::Result<Self> {
+        Ok(LogReader { file: File::open(dir.events())?, position, buffer: Vec::new(), used: 0 })
+    }
+
+    /// Begins at the first whole line among the last so many bytes.
+    pub fn open_near_end(dir: &BuildDir, bytes: u64) -> io::Result<Self> {
+        let mut reader = Self::open_at(dir, 0)?;
+        let length = reader.file.metadata()?.len();
+        let Some(begin) = length.checked_sub(bytes) else { return Ok(reader) };
+        let mut tail = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+        reader.file.read_exact_at(&mut tail, begin)?;
+        let line =
+            tail.iter().position(|&byte| byte == b'\n').map_or(length, |at| begin + at as u64 + 1);
+        reader.position = line;
+        Ok(reader)
     }
 
     /// The next event; `None` at the end so far, after which it may be asked again.

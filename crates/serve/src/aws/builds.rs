@@ -14,6 +14,9 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Logs that are kept open before it is looked which of them have ended.
+const FOLLOWED: usize = 64;
+
 /// A build.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
@@ -109,10 +112,23 @@ impl Builds {
             return known(ended, false);
         }
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !dir.path().exists() {
+            // It has been deleted; an open log would go on telling of it.
+            logs.remove(uuid);
+            return None;
+        }
+        if logs.len() >= FOLLOWED && !logs.contains_key(uuid) {
+            logs.retain(|uuid, _| is_live(&self.home, uuid));
+        }
         let made = record(follow(&mut logs, uuid, &dir).ok()??);
         let is_live = !made.build_complete;
         known(made, is_live)
     }
+}
+
+fn is_live(home: &Home, uuid: &str) -> bool {
+    let dir = BuildDir::of(home, uuid);
+    dir.path().exists() && !dir.has_record()
 }
 
 fn follow<'a>(

@@ -1,4 +1,4 @@
-//! AWS's calls, answered for the builds of this machine: Session Manager, ECS Exec, CodeBuild, STS, IAM,
+//! AWS's calls, answered for the builds of this machine: Session Manager, ECS Exec, CodeBuild, CloudWatch Logs, STS, IAM,
 //! CloudTrail.
 //!
 //! `calls` gets a request from the server (`crate::http`), `sigv4` says who sent it, `call` reads it and finds its
@@ -19,6 +19,7 @@ mod hidden;
 mod iam;
 mod judge;
 mod keys;
+mod logs;
 mod operations;
 mod others;
 mod page;

@@ -78,11 +78,42 @@ impl Resource {
         Resource { tags: vec![("codebuild:project", plain)], ..Resource::named(full) }
     }
 
-    /// A build of a project that has no folder.
-    pub(super) fn waiting(id: &str, project: &str) -> Self {
-        let mut resource = Resource::named(build_arn(id));
-        resource.names.push(arn("codebuild", &format!("project/{project}")));
-        resource.tags = vec![("codebuild:project", project.to_owned())];
+    /// A build of a project that has no folder yet: by the names that it will have.
+    pub(super) fn waiting(id: &str, project: &str, uuid: &str) -> Self {
+        let own = format!("{project}:{uuid}");
+        let (task, node) = names_of(uuid);
+        Resource {
+            names: vec![arn("codebuild", &format!("build/{own}")), project_named(project)],
+            also: vec![task, cluster_arn(CLUSTER), node],
+            tags: vec![("codebuild:project", project.to_owned()), ("codebuild:build", own)],
+            shown: build_arn(id),
+        }
+    }
+
+    /// A group of logs, with the projects whose logs are in it.
+    pub(super) fn log_group(arn: &str, projects: &[String]) -> Self {
+        let project_arns = projects.iter().map(|name| project_named(name));
+        Resource {
+            names: vec![arn.to_owned(), format!("{arn}:*")],
+            also: project_arns.collect(),
+            // Of one project it is that project's.
+            tags: match projects {
+                [project] => vec![("codebuild:project", project.clone())],
+                _ => Vec::new(),
+            },
+            shown: format!("{arn}:log-stream:"),
+        }
+    }
+
+    /// A stream of logs, which is that of a build, if it is there.
+    pub(super) fn log_stream(arn: &str, group: &str, build: Option<(&str, &str)>) -> Self {
+        let mut resource = Resource::named(arn.to_owned());
+        if let Some((project, uuid)) = build {
+            let of = Resource::waiting(&format!("{project}:{uuid}"), project, uuid);
+            resource.also = of.names.into_iter().chain(of.also).collect();
+            resource.tags = of.tags;
+        }
+        resource.also.push(group.to_owned());
         resource
     }
 
@@ -141,13 +172,23 @@ pub(super) fn task_arn(cluster: &str, id: &str) -> String {
 
 /// The ARN of a build's project.
 fn project_arn(known: &Known) -> String {
-    arn("codebuild", &format!("project/{}", known.record.project_name))
+    project_named(&known.record.project_name)
+}
+
+fn project_named(name: &str) -> String {
+    arn("codebuild", &format!("project/{name}"))
 }
 
 /// The ARN of a build as a managed node.
 fn node_arn(known: &Known) -> String {
-    let id: String = task_id(known).chars().take(17).collect();
-    arn("ssm", &format!("managed-instance/mi-{id}"))
+    names_of(&known.uuid).1
+}
+
+/// The ARNs of a build as a task and as a managed node.
+fn names_of(uuid: &str) -> (String, String) {
+    let task = uuid.replace('-', "");
+    let node: String = task.chars().take(17).collect();
+    (task_arn(CLUSTER, &task), arn("ssm", &format!("managed-instance/mi-{node}")))
 }
 
 fn build_arn(id: &str) -> String {

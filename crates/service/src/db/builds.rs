@@ -1,6 +1,7 @@
 //! Builds: those that wait, those that live, and an index of those that have ended.
 
 use super::DbError;
+use super::streams::NOT_ENDED;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
@@ -72,6 +73,8 @@ pub struct Build {
     pub order: Option<Value>,
     /// The final record.
     pub record: Option<Value>,
+    /// Its log's group and stream, as CloudWatch Logs names them.
+    pub log: Option<(String, String)>,
 }
 
 impl Build {
@@ -81,8 +84,7 @@ impl Build {
     }
 }
 
-const COLUMNS: &str =
-    "uuid, seq, project, number, state, status, requested, deadline, request, record";
+const COLUMNS: &str = "uuid, seq, project, number, state, status, requested, deadline, request, record, log_group, log_stream";
 
 fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
     let json = |at: usize| -> rusqlite::Result<Option<Value>> {
@@ -104,6 +106,7 @@ fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
         deadline: row.get(7)?,
         order: json(8)?,
         record: json(9)?,
+        log: Option::zip(row.get(10)?, row.get(11)?),
     })
 }
 
@@ -111,6 +114,11 @@ fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
 pub fn get(connection: &Connection, uuid: &str) -> Result<Option<Build>, DbError> {
     let text = format!("SELECT {COLUMNS} FROM build WHERE uuid = ?1");
     Ok(connection.prepare_cached(&text)?.query_row([uuid], build).optional()?)
+}
+
+/// The builds with these uuids, in their order.
+pub fn get_all(connection: &Connection, uuids: &[String]) -> Result<Vec<Option<Build>>, DbError> {
+    uuids.iter().map(|uuid| get(connection, uuid)).collect()
 }
 
 /// Those in a state, the first that was asked for first.
@@ -159,9 +167,11 @@ pub fn insert(connection: &Connection, build: &Build) -> Result<(), DbError> {
     let Build { uuid, project, number, state, status, requested, deadline, order, record, .. } =
         build;
     let origin = if order.is_some() { "serve" } else { "run" };
+    let (group, stream) = build.log.clone().unzip();
     let text = "INSERT INTO build
-        (uuid, seq, project, number, state, origin, status, requested, deadline, request, record)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        (uuid, seq, project, number, state, origin, status, requested, deadline, request, record,
+         log_group, log_stream, log_last, has_folder)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     connection.prepare_cached(text)?.execute(params![
         uuid,
         next_seq(connection)?,
@@ -174,8 +184,21 @@ pub fn insert(connection: &Connection, build: &Build) -> Result<(), DbError> {
         deadline,
         order.as_ref().map(|order| order.to_string().into_bytes()),
         record.as_ref().map(|record| record.to_string().into_bytes()),
+        group,
+        stream,
+        record.as_ref().map_or(NOT_ENDED, last_time),
+        order.is_none(),
     ])?;
     Ok(())
+}
+
+/// After which nothing of a build was logged, by its final record. The clock may have been set back meanwhile.
+fn last_time(record: &Value) -> i64 {
+    let phases = record["phases"].as_array().map_or(&[][..], Vec::as_slice);
+    let times = phases.iter().flat_map(|phase| [&phase["startTime"], &phase["endTime"]]);
+    let times = times.chain([&record["startTime"], &record["endTime"]]).filter_map(Value::as_f64);
+    // Times of records are cut.
+    times.fold(0.0, f64::max) as i64 * 1000 + 1000
 }
 
 /// Moves a build on, if it is where it is thought to be.
@@ -190,34 +213,68 @@ pub fn advance(
 }
 
 /// Notes the end of a build, once: whether it is news.
-pub fn end(connection: &Connection, uuid: &str, record: &Value) -> Result<bool, DbError> {
+pub fn end(
+    connection: &Connection,
+    uuid: &str,
+    record: &Value,
+    has_folder: bool,
+) -> Result<bool, DbError> {
     let status = record["buildStatus"].as_str().unwrap_or("FAULT");
-    let text = "UPDATE build SET state = 'ended', status = ?2, record = ?3
+    let text = "UPDATE build SET state = 'ended', status = ?2, record = ?3, log_last = ?4,
+          has_folder = max(has_folder, ?5)
         WHERE uuid = ?1 AND state IN ('queued', 'starting', 'live')";
     let json = record.to_string().into_bytes();
-    Ok(connection.prepare_cached(text)?.execute(params![uuid, status, json])? == 1)
+    let values = params![uuid, status, json, last_time(record), has_folder];
+    Ok(connection.prepare_cached(text)?.execute(values)? == 1)
 }
 
-/// Replaces what a final record says.
-pub fn rewrite(connection: &Connection, uuid: &str, record: &Value) -> Result<(), DbError> {
-    let json = record.to_string().into_bytes();
-    connection.execute("UPDATE build SET record = ?2 WHERE uuid = ?1", params![uuid, json])?;
+/// Sets when a build no longer waits.
+pub fn set_deadline(connection: &Connection, uuid: &str, deadline: i64) -> Result<(), DbError> {
+    let text = "UPDATE build SET deadline = ?2 WHERE uuid = ?1";
+    connection.prepare_cached(text)?.execute(params![uuid, deadline])?;
     Ok(())
 }
 
-/// Takes a build out that has ended.
-pub fn delete(connection: &Connection, uuid: &str) -> Result<(), DbError> {
-    connection.execute(
-        "UPDATE build SET state = 'gone', record = NULL, request = NULL WHERE uuid = ?1",
-        [uuid],
-    )?;
+/// Takes a build out whose folder is gone, whatever it was.
+pub fn forget(connection: &Connection, uuid: &str) -> Result<(), DbError> {
+    connection.prepare_cached("DELETE FROM build WHERE uuid = ?1")?.execute([uuid])?;
     Ok(())
 }
 
-/// All that is known, by uuid, for whoever looks at the folders.
-pub fn known(connection: &Connection) -> Result<Vec<(String, State, bool)>, DbError> {
-    let mut query = connection.prepare_cached("SELECT uuid, state, origin = 'serve' FROM build")?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+/// A row as whoever looks at the folders wants it.
+pub struct Indexed {
+    pub uuid: String,
+    pub state: State,
+    /// The service's own.
+    pub is_own: bool,
+    pub requested: i64,
+    pub has_folder: bool,
+}
+
+const ROW: &str = "uuid, state, origin = 'serve', requested, has_folder";
+
+fn indexed(row: &Row<'_>) -> rusqlite::Result<Indexed> {
+    Ok(Indexed {
+        uuid: row.get(0)?,
+        state: row.get(1)?,
+        is_own: row.get(2)?,
+        requested: row.get(3)?,
+        has_folder: row.get(4)?,
+    })
+}
+
+/// All that is known.
+pub fn known(connection: &Connection) -> Result<Vec<Indexed>, DbError> {
+    let mut query = connection.prepare_cached(&format!("SELECT {ROW} FROM build"))?;
+    let rows = query.query_map([], indexed)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Those of `runner run` that live.
+pub fn live_of_others(connection: &Connection) -> Result<Vec<Indexed>, DbError> {
+    let text = format!("SELECT {ROW} FROM build WHERE state = 'live' AND origin = 'run'");
+    let mut query = connection.prepare_cached(&text)?;
+    let rows = query.query_map([], indexed)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

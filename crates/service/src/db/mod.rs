@@ -6,6 +6,7 @@
 pub mod builds;
 mod open;
 pub mod projects;
+pub mod streams;
 pub mod tokens;
 mod writer;
 
@@ -24,17 +25,23 @@ pub const FILE: &str = "serve.db";
 /// A statement was not carried out, and nothing of its transaction.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DbError {
-    #[error("no space left on {0}")]
-    Full(PathBuf),
+    #[error("no space left on the disk of the database: free some there")]
+    Full,
     #[error("the database: {0}")]
     Sqlite(String),
+    /// A file beside it.
+    #[error("{0}")]
+    File(String),
     #[error("the database takes nothing now")]
     Closed,
 }
 
 impl From<rusqlite::Error> for DbError {
     fn from(error: rusqlite::Error) -> Self {
-        DbError::Sqlite(error.to_string())
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => DbError::Full,
+            _ => DbError::Sqlite(error.to_string()),
+        }
     }
 }
 
@@ -56,9 +63,10 @@ impl Db {
         let (connection, told) = open::prepare(&path)?;
         let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         configure(&reader)?;
-        let writer = Writer::start(connection, path.clone())?;
+        let writer = Writer::start(connection)?;
         let db = Db(Arc::new(Inner { path, reader: Mutex::new(reader), writer }));
-        Ok(Opened { db, told })
+        let is_restored = told.is_some();
+        Ok(Opened { db, told: told.unwrap_or_default(), is_restored })
     }
 
     /// Does some work in a transaction; answers when it is on disk. Work that fails leaves nothing.
@@ -134,14 +142,5 @@ impl Db {
     /// Leaves a copy beside the database, for the case that it breaks.
     pub fn back_up(&self) -> Result<(), DbError> {
         self.read_now(|connection| open::copy(connection, &open::beside(&self.0.path, "bak")))
-    }
-}
-
-/// What a failure of a transaction means.
-fn told(error: &rusqlite::Error, path: &Path) -> DbError {
-    let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-    match path.parent() {
-        Some(folder) if is_full => DbError::Full(folder.to_owned()),
-        _ => DbError::Sqlite(error.to_string()),
     }
 }

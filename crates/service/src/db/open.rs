@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Each makes the version of its place, counted from 1, from the one before.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// Bytes of a page, the smallest there is.
 const SMALLEST: u64 = 512;
 /// "runr"
@@ -19,6 +19,8 @@ const APPLICATION: i32 = 0x7275_6e72;
 pub struct Opened {
     pub db: Db,
     pub told: Vec<String>,
+    /// It is a copy of some time ago, or new in the place of a broken one.
+    pub is_restored: bool,
 }
 
 /// Why there is no database.
@@ -49,13 +51,13 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON")
 }
 
-/// A connection for the writer, to a database of this version, and what to tell.
-pub(super) fn prepare(path: &Path) -> Result<(Connection, Vec<String>), OpenError> {
+/// A connection for the writer, to a database of this version, and, where it was broken, what to tell.
+pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), OpenError> {
     match whole(path) {
-        Ok(connection) => Ok((connection, Vec::new())),
+        Ok(connection) => Ok((connection, None)),
         Err(OpenError::Sqlite(error)) if is_broken(&error) => {
             let told = put_aside(path)?;
-            Ok((whole(path)?, told))
+            Ok((whole(path)?, Some(told)))
         }
         Err(error) => Err(error),
     }
@@ -144,7 +146,7 @@ fn migrate(
 /// Copies the database to a place, which has it whole or as it was.
 pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), DbError> {
     let new = beside(to, "new");
-    let failed = |error: io::Error| DbError::Sqlite(format!("{}: {error}", to.display()));
+    let failed = |error: io::Error| DbError::File(format!("{}: {error}", to.display()));
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
@@ -182,7 +184,8 @@ fn put_aside(path: &Path) -> Result<Vec<String>, OpenError> {
     if backup.exists() && is_whole().unwrap_or(false) {
         fs::copy(&backup, path)?;
         told.push(
-            "its last copy is in its place: projects and queued builds since then are lost"
+            "its last copy is in its place: projects since then are lost, and builds that it has as waiting \
+             have ended: whether they have run it does not tell"
                 .to_owned(),
         );
     } else {
@@ -215,21 +218,24 @@ mod tests {
         let path = dir.path().join(super::super::FILE);
         let (connection, _) = prepare(&path).expect("a database");
         let before = tables(&connection);
-        let broken = [MIGRATIONS[0], "CREATE TABLE more (a); CREATE TABLE more (a);"];
-        migrate(&connection, &path, 1, &broken).expect_err("twice the same");
-        assert_eq!((tables(&connection), version(&connection).expect("a version")), (before, 1));
-        let mended = [MIGRATIONS[0], "CREATE TABLE more (a);"];
-        migrate(&connection, &path, 1, &mended).expect("migrated");
-        assert_eq!(
-            (tables(&connection), version(&connection).expect("a version")),
-            (before + 1, 2)
-        );
-        let copy = Connection::open(beside(&path, "v1.bak")).expect("a copy");
-        assert_eq!((tables(&copy), version(&copy).expect("a version")), (before, 1));
-        // This program knows the first only.
+        let known = MIGRATIONS.len();
+        let with = |more: &'static str| [MIGRATIONS, &[more]].concat();
+        let broken = with("CREATE TABLE more (a); CREATE TABLE more (a);");
+        migrate(&connection, &path, known, &broken).expect_err("twice the same");
+        let at =
+            |connection: &Connection| (tables(connection), version(connection).expect("a version"));
+        assert_eq!(at(&connection), (before, known));
+        migrate(&connection, &path, known, &with("CREATE TABLE more (a);")).expect("migrated");
+        assert_eq!(at(&connection), (before + 1, known + 1));
+        let copy = Connection::open(beside(&path, &format!("v{known}.bak"))).expect("a copy");
+        assert_eq!(at(&copy), (before, known));
+        // This program does not know the new one.
         drop(connection);
         let bytes = fs::read(&path).expect("a file");
-        assert!(matches!(prepare(&path), Err(OpenError::Newer { found: 2, .. })));
+        let found = known + 1;
+        assert!(
+            matches!(prepare(&path), Err(OpenError::Newer { found: newer, .. }) if newer == found)
+        );
         assert_eq!(fs::read(&path).expect("a file"), bytes, "a newer one is not touched");
     }
 
@@ -248,7 +254,7 @@ mod tests {
         drop(opened);
         for (bytes, kept) in [(vec![b'x'; 8192], 1), (b"short".to_vec(), 1)] {
             fs::write(&path, bytes).expect("a file");
-            let Opened { db, told } = Db::open(dir.path()).expect("a database");
+            let Opened { db, told, .. } = Db::open(dir.path()).expect("a database");
             assert_eq!(told.len(), 2, "{told:?}");
             let count = db
                 .read_now(|connection| -> Result<i64, DbError> {

@@ -1,9 +1,8 @@
 //! The one that writes: a thread, a queue of work, and one transaction for all that waits at a time.
 
-use super::{DbError, told};
+use super::DbError;
 use rusqlite::Connection;
 use std::io;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -22,9 +21,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, path: PathBuf) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection) -> io::Result<Self> {
         let (queue, work) = channel();
-        let run = move || Turns { connection, path }.run(&work);
+        let run = move || Turns { connection }.run(&work);
         let thread = Builder::new().name("database".to_owned()).spawn(run)?;
         Ok(Writer { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
@@ -49,7 +48,6 @@ impl Drop for Writer {
 
 struct Turns {
     connection: Connection,
-    path: PathBuf,
 }
 
 impl Turns {
@@ -76,7 +74,7 @@ impl Turns {
         let lost = done.err().map(|error| {
             // SQLite may have rolled back by itself.
             let _ = self.connection.execute_batch("ROLLBACK");
-            told(&error, &self.path)
+            DbError::from(error)
         });
         for tell in told_later {
             tell(lost.clone());

@@ -32,6 +32,13 @@ pub fn validate(service: Described, operation: &str, input: &Value) -> Result<()
     shape.map_or(Ok(()), |(_, shape)| check(shape, input))
 }
 
+/// An input without members that no description has, and without those that are null: as if they had not been sent.
+#[must_use]
+pub fn known(service: Described, operation: &str, input: &Value) -> Value {
+    let shape = inputs(service).iter().find(|(name, _)| *name == operation);
+    shape.map_or_else(|| input.clone(), |(_, shape)| shape::known(shape, input))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +74,17 @@ mod tests {
         assert!(has("Value null at 'environment.environmentVariables.1.member.value' failed"));
         let text = Problems::Constraints(problems.clone()).to_string();
         assert!(text.starts_with(&format!("{} validation errors detected: ", problems.len())));
+    }
+
+    #[test]
+    fn what_is_not_described_is_not_kept_however_deep() {
+        let input = json!({"name": "demo", "color": 1, "source": {"type": "GITHUB", "depth": {}, "location": null},
+            "environment": {"environmentVariables": [{"name": "A", "value": "", "secret": true}]}});
+        assert_eq!(
+            known(Described::CodeBuild, "CreateProject", &input),
+            json!({"name": "demo", "source": {"type": "GITHUB"},
+                "environment": {"environmentVariables": [{"name": "A", "value": ""}]}})
+        );
     }
 
     #[test]

@@ -148,6 +148,23 @@ pub(super) fn check(shape: &Shape, value: &Value) -> Result<(), Problems> {
     if walk.found.is_empty() { Ok(()) } else { Err(Problems::Constraints(walk.found)) }
 }
 
+/// A value with what its description knows, and nothing else.
+pub(super) fn known(shape: &Shape, value: &Value) -> Value {
+    match (shape, value) {
+        (Shape::Record(members), Value::Object(given)) => {
+            let known = members.iter().filter_map(|member| {
+                let value = given.get(member.name).filter(|value| !value.is_null())?;
+                Some((member.name.to_owned(), known(member.shape, value)))
+            });
+            Value::Object(known.collect())
+        }
+        (Shape::List { of, .. }, Value::Array(items)) => {
+            items.iter().map(|item| known(of, item)).collect()
+        }
+        _ => value.clone(),
+    }
+}
+
 struct Walk {
     found: Vec<String>,
 }

@@ -1,21 +1,25 @@
 //! The service: its database, its settings, and what is done with projects.
 
 pub mod queue;
+mod steady;
 
-use crate::db::builds;
+use crate::db::builds::{self, State};
 use crate::db::projects::{self, Order, Project};
 use crate::db::{Db, DbError, OpenError, Opened};
-use crate::index;
+use crate::index::{self, Looks};
+use crate::logs::Places;
+use crate::model::{Described, known};
 use crate::pages::Sealer;
-use crate::project;
+use crate::{project, record};
 use queue::{Launcher, Queue};
-use runner_folder::state::{Home, random};
+use runner_folder::state::{BuildDir, Home, random};
 use runner_host::clock;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use steady::Steady;
 
 /// Most projects of an account.
 const MOST: i64 = 5000;
@@ -56,12 +60,15 @@ pub struct Service {
     pub(crate) home: Home,
     pub(crate) settings: Settings,
     pub(crate) queue: Queue,
+    pub(crate) clock: Steady,
+    pub(crate) places: Arc<Mutex<Places>>,
+    looks: Arc<Looks>,
     sealer: Sealer,
 }
 
 impl Service {
     /// Opens that of a state folder, whose `serve.lock` the caller holds; and what there is to tell. `rebuilds`: the
-    /// index of builds is made anew.
+    /// index of builds is made anew. Nothing starts before [`Self::take_up_all`].
     ///
     /// # Errors
     /// There is no database to be had.
@@ -71,7 +78,7 @@ impl Service {
         launcher: Arc<dyn Launcher>,
         rebuilds: bool,
     ) -> Result<(Arc<Self>, Vec<String>), OpenError> {
-        let Opened { db, told } = Db::open(home.root())?;
+        let Opened { db, told, is_restored } = Db::open(home.root())?;
         let fresh = random::<32>()?;
         let key = db.write_now(move |connection| -> Result<Vec<u8>, DbError> {
             connection.execute("INSERT OR IGNORE INTO kv VALUES ('page-key', ?1)", [&fresh[..]])?;
@@ -83,25 +90,52 @@ impl Service {
             home: home.clone(),
             settings,
             queue: Queue::new(home, launcher)?,
+            clock: Steady::start(),
+            places: Arc::default(),
+            looks: Arc::default(),
             sealer: Sealer::new(key),
         });
         if rebuilds {
             service.db.write_now(builds::forget_found)?;
         }
-        service.refresh_now()?;
-        service.recover()?;
+        index::finish_deletions(&service.db, home)?;
+        service.looks.refresh(&service.db, home)?;
+        service.mend_queue(is_restored)?;
         Ok((service, told))
     }
 
-    fn refresh_now(&self) -> Result<(), DbError> {
+    /// Builds that wait, as they stand in a database of another day: no deadline is further away than when it was set,
+    /// whatever the clock has done since; and where the database is a copy of some time ago, what it has as waiting may
+    /// have run since then, and does not run again.
+    fn mend_queue(&self, is_restored: bool) -> Result<(), DbError> {
+        let now = self.clock.now();
         let home = self.home.clone();
-        self.db.write_now(move |connection| index::refresh(connection, &home))
+        self.db.write_now(move |connection| {
+            let mut waiting = builds::in_state(connection, State::Queued)?;
+            if is_restored {
+                waiting.extend(builds::in_state(connection, State::Starting)?);
+            }
+            for build in waiting {
+                let has_folder = BuildDir::of(&home, &build.uuid).path().exists();
+                if is_restored && has_folder {
+                    builds::advance(connection, &build.uuid, State::Queued, State::Starting)?;
+                } else if is_restored {
+                    let why = "the database was broken: its last copy does not tell whether this build has run";
+                    let record = record::never_begun(&build, now, "FAULT", Some(why));
+                    builds::end(connection, &build.uuid, &record, false)?;
+                } else if build.deadline.is_some_and(|at| at > now + queue::patience(&build)) {
+                    builds::set_deadline(connection, &build.uuid, now + queue::patience(&build))?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Takes note of builds that others have begun or removed.
     pub async fn refresh(&self) -> Result<(), DbError> {
-        let home = self.home.clone();
-        self.db.write(move |connection| index::refresh(connection, &home)).await
+        let (looks, db, home) = (Arc::clone(&self.looks), self.db.clone(), self.home.clone());
+        let looked = tokio::task::spawn_blocking(move || looks.refresh(&db, &home));
+        looked.await.unwrap_or(Err(DbError::Closed))
     }
 
     #[must_use]
@@ -122,7 +156,8 @@ impl Service {
     }
 
     pub async fn create_project(&self, name: &str, input: &Value) -> Result<Project, Fault> {
-        let given = self.checked(project::given(input)).await?;
+        let input = known(Described::CodeBuild, "CreateProject", input);
+        let given = self.checked(project::given(&input)).await?;
         let now = clock::wall().epoch_millis();
         let name = name.to_owned();
         let new = Project { name, given, created: now, modified: now, cache_epoch: 0 };
@@ -141,21 +176,26 @@ impl Service {
     }
 
     pub async fn update_project(&self, name: &str, input: &Value) -> Result<Project, Fault> {
-        let old = self.project(name).await?.ok_or_else(|| no_project(name))?;
-        let given = self.checked(project::updated(&old.given, input)).await?;
-        let input = input.clone();
-        let now = clock::wall().epoch_millis();
-        let change = move |connection: &Connection| {
-            // It may have changed since; what is checked is what is kept.
-            let current =
-                projects::get(connection, &old.name)?.ok_or_else(|| no_project(&old.name))?;
-            let is_same = current.given == old.given;
-            let given = if is_same { given } else { project::updated(&current.given, &input) };
-            let new = Project { given, modified: now.max(current.modified), ..current };
-            projects::put(connection, &new)?;
-            Ok(new)
-        };
-        self.db.write(change).await
+        let input = known(Described::CodeBuild, "UpdateProject", input);
+        loop {
+            let old = self.project(name).await?.ok_or_else(|| no_project(name))?;
+            let given = self.checked(project::updated(&old.given, &input)).await?;
+            let now = clock::wall().epoch_millis();
+            let change = move |connection: &Connection| {
+                let current =
+                    projects::get(connection, &old.name)?.ok_or_else(|| no_project(&old.name))?;
+                // What is checked is what is kept: where it has changed since, all of it is done again.
+                if current.given != old.given {
+                    return Ok(None);
+                }
+                let new = Project { given, modified: now.max(current.modified), ..current };
+                projects::put(connection, &new)?;
+                Ok::<_, Fault>(Some(new))
+            };
+            if let Some(new) = self.db.write(change).await? {
+                return Ok(new);
+            }
+        }
     }
 
     /// A project by the rules, its folders included.
@@ -166,7 +206,10 @@ impl Service {
         let folders = tokio::task::spawn_blocking(move || {
             crate::sources::problems(&sources, root.as_deref())
         });
-        found.extend(folders.await.unwrap_or_default());
+        match folders.await {
+            Ok(problems) => found.extend(problems),
+            Err(error) => found.push(format!("Invalid source: it cannot be looked at: {error}")),
+        }
         if found.is_empty() { Ok(given) } else { Err(Fault::Invalid(found.join("; "))) }
     }
 
@@ -212,6 +255,6 @@ pub(crate) fn no_project(name: &str) -> Fault {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
-        Fault::Db(DbError::Sqlite(error.to_string()))
+        Fault::Db(DbError::File(error.to_string()))
     }
 }

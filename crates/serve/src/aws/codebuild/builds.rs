@@ -1,6 +1,6 @@
 //! Builds as records: looked up, listed, stopped, deleted.
 
-use super::{Found, check_id, find, invalid, not_found, resource, service};
+use super::{Found, check_id, find, find_all, invalid, not_found, resource, service};
 use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
@@ -63,10 +63,7 @@ async fn named(
     endpoint: &Endpoint,
 ) -> Result<(Scope, Vec<Option<Found>>), Refusal> {
     ids.iter().try_for_each(|id| check_id(id))?;
-    let mut builds = Vec::with_capacity(ids.len());
-    for id in ids {
-        builds.push(find(id, endpoint).await?);
-    }
+    let builds = find_all(ids, endpoint).await?;
     let named = ids.iter().zip(&builds);
     let scope = Scope::of(named.map(|(id, found)| resource(id, found.as_ref())));
     Ok((scope, builds))
@@ -285,11 +282,11 @@ impl Input for BatchDeleteBuilds {
     ) -> Result<Value, Refusal> {
         let uuids = builds.into_iter().flatten().map(|found| found.uuid).collect();
         let deleted = service(endpoint)?.delete_builds(uuids).await?;
-        let alive: Vec<Value> = deleted
-            .alive
-            .iter()
-            .map(|arn| json!({"id": arn, "statusCode": "BUILD_IN_PROGRESS"}))
-            .collect();
-        Ok(json!({"buildsDeleted": deleted.gone, "buildsNotDeleted": alive}))
+        let alive = deleted.alive.iter().map(|arn| (arn, "BUILD_IN_PROGRESS"));
+        let failed = deleted.failed.iter().map(|(arn, why)| (arn, why.as_str()));
+        let not_deleted = alive.chain(failed).map(|(id, why)| json!({"id": id, "statusCode": why}));
+        Ok(json!({
+            "buildsDeleted": deleted.gone, "buildsNotDeleted": not_deleted.collect::<Vec<_>>(),
+        }))
     }
 }

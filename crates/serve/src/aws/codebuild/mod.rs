@@ -101,15 +101,46 @@ fn plain(id: &str) -> Option<&str> {
 
 /// The build of an id or an ARN.
 async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<Found>, Refusal> {
-    let Some((id, uuid)) = plain(id).and_then(|id| Some((id, id.rsplit_once(':')?.1))) else {
-        return Ok(None);
+    Ok(find_all(&[id.to_owned()], endpoint).await?.pop().flatten())
+}
+
+/// Those of ids or ARNs, in their order.
+async fn find_all(ids: &[String], endpoint: &Endpoint) -> Result<Vec<Option<Found>>, Refusal> {
+    let named: Vec<Option<(&str, &str)>> =
+        ids.iter().map(|id| plain(id).and_then(|id| Some((id, id.rsplit_once(':')?.1)))).collect();
+    let uuids = named.iter().map(|named| named.map_or("", |(_, uuid)| uuid).to_owned()).collect();
+    let rows = match &endpoint.service {
+        Some(service) => service.builds(uuids).await?,
+        None => vec![None; ids.len()],
     };
-    let mut row = match &endpoint.service {
-        Some(service) => service.build(uuid).await?,
-        None => None,
-    };
+    // All of them have one time to end.
+    let patience = tokio::time::Instant::now() + ENDING;
+    let mut found = Vec::with_capacity(ids.len());
+    for (named, row) in named.into_iter().zip(rows) {
+        found.push(match named {
+            Some((id, uuid)) => look(id, uuid, row, endpoint, patience).await?,
+            None => None,
+        });
+    }
+    Ok(found)
+}
+
+/// The build with this id, of which the service knows this.
+async fn look(
+    id: &str,
+    uuid: &str,
+    row: Option<Build>,
+    endpoint: &Endpoint,
+    patience: tokio::time::Instant,
+) -> Result<Option<Found>, Refusal> {
+    let mut row = row;
     if row.as_ref().is_some_and(|row| row.state == State::Gone || row.id() != id) {
         return Ok(None);
+    }
+    let has_ended = |row: &Build| row.state == State::Ended && row.record.is_some();
+    if row.as_ref().is_some_and(has_ended) {
+        // All there is to know.
+        return Ok(Some(Found { uuid: uuid.to_owned(), row, known: None }));
     }
     let known = endpoint.builds.get(uuid).await.filter(|known| known.record.id == id);
     if row.is_none() && known.is_none() {
@@ -120,7 +151,7 @@ async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<Found>, Refusal> {
         && row.as_ref().is_some_and(|row| row.order.is_some() && !row.state.has_ended())
     {
         // Its record is there, and its process is about to go: what follows from its end is part of the answer.
-        if let Ok(ended) = tokio::time::timeout(ENDING, end(service, uuid)).await {
+        if let Ok(ended) = tokio::time::timeout_at(patience, end(service, uuid)).await {
             row = ended?;
         }
     }
@@ -165,7 +196,10 @@ impl Found {
                     .as_ref()
                     .map_or_else(|| record.clone(), |row| record::joined(record.clone(), row)))
             }
-            (None, Some(row)) => Ok(row.record.clone().unwrap_or_else(|| record::waiting(row))),
+            (None, Some(row)) => match &row.record {
+                Some(ended) => Ok(record::joined(ended.clone(), row)),
+                None => Ok(record::waiting(row)),
+            },
             (None, None) => Ok(Value::Null),
         }
     }
@@ -175,7 +209,7 @@ impl Found {
 fn resource(id: &str, found: Option<&Found>) -> Resource {
     match found {
         Some(Found { known: Some(known), .. }) => Resource::build(id, Some(known)),
-        Some(found) => Resource::waiting(id, found.project()),
+        Some(found) => Resource::waiting(id, found.project(), &found.uuid),
         None => Resource::build(id, None),
     }
 }

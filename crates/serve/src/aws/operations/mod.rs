@@ -25,6 +25,7 @@ pub(super) use table::OPERATIONS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     CodeBuild,
+    Logs,
     Ssm,
     Ecs,
     Sts,
@@ -37,6 +38,7 @@ impl Service {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Service::CodeBuild => "codebuild",
+            Service::Logs => "logs",
             Service::Ssm => "ssm",
             Service::Ecs => "ecs",
             Service::Sts => "sts",
@@ -49,6 +51,7 @@ impl Service {
     fn title(self) -> &'static str {
         match self {
             Service::CodeBuild => "CodeBuild",
+            Service::Logs => "CloudWatch Logs",
             Service::Ssm => "SSM",
             Service::Ecs => "ECS",
             Service::Sts => "STS",
@@ -64,6 +67,7 @@ impl Service {
             "AmazonEC2ContainerServiceV20141113" => Some(Service::Ecs),
             "CodeBuild_20161006" => Some(Service::CodeBuild),
             "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101" => Some(Service::CloudTrail),
+            "Logs_20140328" => Some(Service::Logs),
             _ => None,
         }
     }
@@ -81,6 +85,7 @@ impl Service {
     fn validate(self, call: &Call) -> Result<(), Refusal> {
         let (described, code) = match self {
             Service::CodeBuild => (Described::CodeBuild, "InvalidInputException"),
+            Service::Logs => (Described::Logs, "InvalidParameterException"),
             Service::Ssm | Service::Ecs | Service::Sts | Service::Iam | Service::CloudTrail => {
                 return Ok(());
             }
@@ -97,7 +102,11 @@ impl Service {
     /// A refusal of a caller who may not, in this service's words.
     fn denied(self, text: String) -> Refusal {
         match self {
-            Service::CodeBuild | Service::Ssm | Service::Ecs | Service::CloudTrail => {
+            Service::CodeBuild
+            | Service::Logs
+            | Service::Ssm
+            | Service::Ecs
+            | Service::CloudTrail => {
                 Refusal::new("AccessDeniedException", text)
             }
             Service::Sts | Service::Iam => Refusal::new("AccessDenied", text).with_status(403),

@@ -2,7 +2,7 @@
 
 use super::{Effect, Operation, Perform, Service, perform};
 use crate::aws::iam::Of;
-use crate::aws::{cloudtrail, codebuild, ecs, iam, ssm, sts};
+use crate::aws::{cloudtrail, codebuild, ecs, iam, logs, ssm, sts};
 
 /// One that changes nothing.
 const fn reads(service: Service, action: &'static str, perform: Perform) -> Operation {
@@ -102,6 +102,10 @@ pub(in crate::aws) const OPERATIONS: &[Operation] = &[
     changes(Service::CodeBuild, "codebuild:DeleteFleet", perform::<codebuild::DeleteFleet>),
     reads(Service::CodeBuild, "codebuild:ListFleets", perform::<codebuild::ListFleets>),
     reads(Service::CodeBuild, "codebuild:BatchGetFleets", perform::<codebuild::BatchGetFleets>),
+    reads(Service::Logs, "logs:DescribeLogGroups", perform::<logs::DescribeLogGroups>),
+    reads(Service::Logs, "logs:DescribeLogStreams", perform::<logs::DescribeLogStreams>),
+    reads(Service::Logs, "logs:GetLogEvents", perform::<logs::GetLogEvents>),
+    reads(Service::Logs, "logs:FilterLogEvents", perform::<logs::FilterLogEvents>),
     changes(Service::Ssm, "ssm:StartSession", perform::<ssm::StartSession>),
     changes(Service::Ssm, "ssm:ResumeSession", perform::<ssm::ResumeSession>),
     changes(Service::Ssm, "ssm:TerminateSession", perform::<ssm::TerminateSession>),

@@ -67,6 +67,7 @@ fn samples(session: &str) -> Vec<Sample> {
     ]
     .into_iter()
     .chain(of_service())
+    .chain(of_logs())
     .chain(vec![
         sample("StartSession", &start, "codebuild:x is not connected", &[nowhere, document]),
         sample("ResumeSession", &told, "TokenValue", &[one]),
@@ -221,6 +222,35 @@ fn of_service() -> Vec<Sample> {
     ]
 }
 
+/// Those of logs: of the build that has ended, in whose record they are `x` and `y`.
+fn of_logs() -> Vec<Sample> {
+    let groups = &arn("logs", "log-group::log-stream:");
+    let (group, all) = (&arn("logs", "log-group:x"), &arn("logs", "log-group:x:*"));
+    let stream = &arn("logs", "log-group:x:log-stream:y");
+    let token = "InvalidParameterException";
+    vec![
+        sample(
+            "DescribeLogGroups",
+            &json!({"logGroupNamePrefix": "x"}),
+            r#""logGroupName":"x""#,
+            &[groups],
+        ),
+        sample(
+            "DescribeLogStreams",
+            &json!({"logGroupIdentifier": group}),
+            r#"{"logStreams":[]}"#,
+            &[group, all],
+        ),
+        sample(
+            "GetLogEvents",
+            &json!({"logGroupName": "x", "logStreamName": "y", "nextToken": "z"}),
+            token,
+            &[stream],
+        ),
+        sample("FilterLogEvents", &json!({"logGroupName": "x"}), r#"{"events":[]"#, &[group, all]),
+    ]
+}
+
 /// Starts nothing.
 struct Nobody;
 
@@ -275,6 +305,8 @@ impl Rig {
         std::fs::create_dir_all(build.path()).expect("a folder");
         let record = serde_json::from_value(record()).expect("a record");
         build.write_record(&record).expect("a record");
+        let meta = json!({"uuid": UUID, "project": "demo", "number": 1, "runnerPid": 1});
+        std::fs::write(build.path().join("meta.json"), meta.to_string()).expect("a file");
         let asked = Asks::default();
         let policy = Box::new(Always { verdict, asked: Arc::clone(&asked) });
         let keys = KeyPair::for_tests("AKIAEXAMPLE", "secret");
@@ -312,6 +344,7 @@ impl Rig {
     async fn call(&self, service: Service, name: &str, body: &str) -> (u16, String) {
         let head = match service {
             Service::CodeBuild => format!("X-Amz-Target: CodeBuild_20161006.{name}"),
+            Service::Logs => format!("X-Amz-Target: Logs_20140328.{name}"),
             Service::Ssm => format!("X-Amz-Target: AmazonSSM.{name}"),
             Service::Ecs => format!("X-Amz-Target: AmazonEC2ContainerServiceV20141113.{name}"),
             Service::CloudTrail => format!(
@@ -386,7 +419,11 @@ async fn a_policy_that_denies_denies_every_operation() {
         let (status, answer) = rig.call(row.service, row.name, &sample.body).await;
         let (code, wanted) = match row.service {
             Service::Sts | Service::Iam => ("AccessDenied", 403),
-            Service::CodeBuild | Service::Ssm | Service::Ecs | Service::CloudTrail => {
+            Service::CodeBuild
+            | Service::Logs
+            | Service::Ssm
+            | Service::Ecs
+            | Service::CloudTrail => {
                 ("AccessDeniedException", 400)
             }
         };
@@ -530,7 +567,8 @@ fn what_is_offered_in_words() {
     let told = offered();
     for part in [
         "BatchGetBuilds, ListBuilds, StopBuild, CreateProject, ",
-        "BatchGetFleets of CodeBuild; StartSession, ResumeSession, TerminateSession, DescribeSessions, \
+        "BatchGetFleets of CodeBuild; DescribeLogGroups, DescribeLogStreams, GetLogEvents, FilterLogEvents of \
+         CloudWatch Logs; StartSession, ResumeSession, TerminateSession, DescribeSessions, \
          GetConnectionStatus of SSM; ExecuteCommand, DescribeTasks, ListTasks, DescribeClusters, \
          ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy, \
          CreateUser, GetUser, ",
@@ -546,6 +584,7 @@ async fn what_is_not_in_the_table_is_not_offered() {
     let rig = Rig::start(Verdict::Allowed(None)).await;
     for (service, name, body) in [
         (Service::CodeBuild, "CreateWebhook", "{}"),
+        (Service::Logs, "StartLiveTail", "{}"),
         (Service::Ssm, "SendCommand", "{}"),
         (Service::Ssm, "startsession", "{}"),
         (Service::Ecs, "StopBuild", "{}"),

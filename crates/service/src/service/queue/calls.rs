@@ -1,15 +1,15 @@
 //! What calls do with builds: take them in, stop those that wait, try them again, delete them.
 
-use super::BuildDir;
-use crate::db::DbError;
 use crate::db::builds::{self, Build, State};
 use crate::db::projects::{self, Project};
 use crate::db::tokens::{self, Found, Token};
+use crate::db::{Db, DbError};
+use crate::model::{Described, known};
 use crate::project::{self, Merged};
 use crate::record;
 use crate::service::{Fault, Service, no_project};
 use crate::sources;
-use runner_folder::state::{Home, StateError};
+use runner_folder::state::{BuildDir, Home};
 use runner_host::clock;
 use runner_host::private::remove_tree;
 use rusqlite::Connection;
@@ -22,28 +22,53 @@ use std::sync::Arc;
 pub struct Deleted {
     pub gone: Vec<String>,
     pub alive: Vec<String>,
+    /// With why.
+    pub failed: Vec<(String, String)>,
 }
 
-/// A build that waits from now on.
+/// How long a build waits at most, in milliseconds.
+pub(crate) fn patience(build: &Build) -> i64 {
+    build.order.as_ref().map_or(0, patience_of)
+}
+
+fn patience_of(order: &Value) -> i64 {
+    order["project"]["queuedTimeoutInMinutes"].as_i64().unwrap_or(480) * 60_000
+}
+
+/// A build that waits from now on, by the clock on the wall and by that of deadlines.
 pub(super) fn queued(
     home: &Home,
     project: &str,
     order: Value,
-    now: i64,
-) -> Result<Build, StateError> {
-    let minutes = order["project"]["queuedTimeoutInMinutes"].as_i64().unwrap_or(480);
+    (now, steady): (i64, i64),
+) -> Result<Build, DbError> {
+    let number = home.next_number(project).map_err(|error| DbError::File(error.to_string()))?;
+    let uuid = uuid::Uuid::new_v4().to_string();
     Ok(Build {
-        uuid: uuid::Uuid::new_v4().to_string(),
+        log: record::log_names(project, &uuid, &order),
+        uuid,
         seq: 0,
         project: project.to_owned(),
-        number: i64::try_from(home.next_number(project)?).unwrap_or(i64::MAX),
+        number: i64::try_from(number).unwrap_or(i64::MAX),
         state: State::Queued,
         status: "IN_PROGRESS".to_owned(),
         requested: now,
-        deadline: Some(now + minutes * 60_000),
+        deadline: Some(steady + patience_of(&order)),
         order: Some(order),
         record: None,
     })
+}
+
+/// What is tried again uses no cache that was made useless since. A project that is gone has no caches to come.
+pub(super) fn renew_cache(
+    connection: &Connection,
+    project: &str,
+    order: &mut Value,
+) -> Result<(), DbError> {
+    if let Some(project) = projects::get(connection, project)? {
+        order["cacheEpoch"] = json!(project.cache_epoch);
+    }
+    Ok(())
 }
 
 impl Service {
@@ -57,6 +82,7 @@ impl Service {
         input: &Value,
         caller: &str,
     ) -> Result<Build, Fault> {
+        let input = &known(Described::CodeBuild, "StartBuild", input);
         let project = self.project(name).await?.ok_or_else(|| no_project(name))?;
         let invalid = |found: Vec<String>| Fault::Invalid(found.join("; "));
         let Merged { project: merged, has_sessions } =
@@ -121,7 +147,7 @@ impl Service {
         self: &Arc<Self>,
         operation: &'static str,
         project: Project,
-        order: Value,
+        mut order: Value,
         input: &Value,
         caller: &str,
     ) -> Result<Build, Fault> {
@@ -130,7 +156,7 @@ impl Service {
         }
         let token = token(operation, input, caller);
         let (home, settings) = (self.home.clone(), self.settings.clone());
-        let now = clock::wall().epoch_millis();
+        let now = (clock::wall().epoch_millis(), self.clock.now());
         let insert = move |connection: &Connection| -> Result<Build, Fault> {
             if let Some(token) = &token {
                 match tokens::find(connection, token)? {
@@ -165,8 +191,8 @@ impl Service {
                     "Cannot have more than {most} builds in queue for the account"
                 )));
             }
-            let build = queued(&home, &project.name, order, now)
-                .map_err(|error| DbError::Sqlite(error.to_string()))?;
+            order["cacheEpoch"] = json!(project.cache_epoch);
+            let build = queued(&home, &project.name, order, now)?;
             builds::insert(connection, &build)?;
             if let Some(token) = &token {
                 tokens::keep(connection, token, &build.uuid)?;
@@ -187,7 +213,7 @@ impl Service {
             match builds::get(connection, &uuid)? {
                 Some(build) if build.state == State::Queued => {
                     let record = record::never_begun(&build, now, "STOPPED", None);
-                    builds::end(connection, &uuid, &record)
+                    builds::end(connection, &uuid, &record, false)
                 }
                 _ => Ok(false),
             }
@@ -201,6 +227,11 @@ impl Service {
     pub async fn build(&self, uuid: &str) -> Result<Option<Build>, DbError> {
         let uuid = uuid.to_owned();
         self.db.read(move |connection| builds::get(connection, &uuid)).await
+    }
+
+    /// Those with these uuids, in their order.
+    pub async fn builds(&self, uuids: Vec<String>) -> Result<Vec<Option<Build>>, DbError> {
+        self.db.read(move |connection| builds::get_all(connection, &uuids)).await
     }
 
     pub async fn list_builds(
@@ -220,36 +251,47 @@ impl Service {
     /// Deletes those of these that have ended.
     pub async fn delete_builds(&self, uuids: Vec<String>) -> Result<Deleted, DbError> {
         self.refresh().await?;
-        let home = self.home.clone();
-        let delete = move |connection: &Connection| -> Result<_, DbError> {
+        let (db, home) = (self.db.clone(), self.home.clone());
+        let delete = move || {
             let mut deleted = Deleted::default();
-            let mut folders = Vec::new();
             for uuid in uuids {
-                let Some(build) = builds::get(connection, &uuid)? else { continue };
-                let arn = record::build_arn(&build.id());
-                match build.state {
-                    State::Gone => {}
-                    State::Ended => {
-                        builds::delete(connection, &uuid)?;
-                        folders.push(BuildDir::of(&home, &uuid));
-                        deleted.gone.push(arn);
-                    }
-                    State::Queued | State::Starting | State::Live => deleted.alive.push(arn),
-                }
+                delete_one(&db, &home, uuid, &mut deleted)?;
             }
-            Ok((deleted, folders))
+            Ok(deleted)
         };
-        let (deleted, folders) = self.db.write(delete).await?;
-        let remove = move || {
-            for dir in folders {
-                if let Err(error) = remove_tree(dir.path()) {
-                    tracing::warn!(%error, "the folder of a deleted build stays");
-                }
-            }
-        };
-        let _ = tokio::task::spawn_blocking(remove).await;
-        Ok(deleted)
+        let deleted = tokio::task::spawn_blocking(delete).await;
+        deleted.unwrap_or(Err(DbError::Closed))
     }
+}
+
+/// Deletes a build: first for all who ask, then its folder, then its row. Killed in between, the next `serve` goes on.
+fn delete_one(db: &Db, home: &Home, uuid: String, deleted: &mut Deleted) -> Result<(), DbError> {
+    let of = uuid.clone();
+    let build = db.write_now(move |connection| -> Result<_, DbError> {
+        let build = builds::get(connection, &of)?;
+        builds::advance(connection, &of, State::Ended, State::Gone)?;
+        Ok(build)
+    })?;
+    let Some(build) = build else { return Ok(()) };
+    let arn = record::build_arn(&build.id());
+    match build.state {
+        State::Gone => {}
+        State::Queued | State::Starting | State::Live => deleted.alive.push(arn),
+        State::Ended => match remove_tree(BuildDir::of(home, &uuid).path()) {
+            Ok(()) => {
+                db.write_now(move |connection| builds::forget(connection, &uuid))?;
+                deleted.gone.push(arn);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the folder of a build that is to be deleted stays");
+                db.write_now(move |connection| {
+                    builds::advance(connection, &uuid, State::Gone, State::Ended)
+                })?;
+                deleted.failed.push((arn, error.to_string()));
+            }
+        },
+    }
+    Ok(())
 }
 
 /// The token of a call, with a digest of the rest.

@@ -5,29 +5,37 @@
 //! that nothing has run, unless the process has noted in that file that its folder was there.
 
 mod calls;
+mod paused;
 mod processes;
+mod settle;
 #[cfg(test)]
 mod tests;
 
 pub use calls::Deleted;
+pub(crate) use calls::patience;
 pub use processes::BEGUN;
 
 use crate::db::DbError;
 use crate::db::builds::{self, Build, State};
 use crate::record;
 use crate::service::Service;
-use runner_folder::state::{BuildDir, Home};
-use runner_host::clock;
+use paused::Pauses;
+use runner_folder::state::Home;
 use runner_host::private::make_private;
 use rusqlite::Connection;
-use serde_json::{Value, json};
-use std::collections::HashSet;
+use serde_json::Value;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+
+/// When something that has failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often running builds are looked at for pauses while others wait.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What is to be started.
 #[derive(Debug)]
@@ -57,7 +65,8 @@ pub trait Launcher: Send + Sync {
 pub(crate) struct Queue {
     launcher: Arc<dyn Launcher>,
     starts: PathBuf,
-    running: Mutex<HashSet<String>>,
+    /// The service's builds that have a process, or are about to, by uuid; with those among them that can pause.
+    running: Mutex<HashMap<String, Option<Pauses>>>,
     is_draining: Mutex<bool>,
     changed: watch::Sender<u64>,
     /// Another deadline may be the next.
@@ -78,7 +87,7 @@ impl Queue {
         })
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<String, Option<Pauses>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,7 +110,8 @@ impl Service {
     pub(crate) fn turn(self: &Arc<Self>) {
         loop {
             let mut running = self.queue.running();
-            if self.queue.is_draining() || running.len() >= self.settings.max_builds {
+            if self.queue.is_draining() || !paused::has_room(&mut running, self.settings.max_builds)
+            {
                 return;
             }
             let next = self.db.write_now(|connection| -> Result<_, DbError> {
@@ -111,7 +121,7 @@ impl Service {
             });
             match next {
                 Ok(Some(build)) => {
-                    running.insert(build.uuid.clone());
+                    running.insert(build.uuid.clone(), self.pauses(&build));
                     drop(running);
                     if !self.run(build) {
                         // The next end or the next call tries again.
@@ -128,58 +138,38 @@ impl Service {
         }
     }
 
-    /// Notes a build's end, whatever was there of it, and goes on with the queue.
-    pub(crate) fn settle(self: &Arc<Self>, build: &Build, why: Option<&str>) {
-        let dir = BuildDir::of(&self.home, &build.uuid);
-        if dir.path().exists() && !dir.has_record() {
-            self.queue.launcher.sweep();
-        }
-        let record = match dir.record() {
-            Ok(Some(record)) => serde_json::to_value(&record).ok(),
-            Ok(None) | Err(_) => None,
-        };
-        let now = clock::wall().epoch_millis();
-        let record = match record {
-            Some(record) => record::joined(record, build),
-            None => {
-                let why = why.unwrap_or("the process of the build ended before the build began");
-                record::never_begun(build, now, "FAULT", Some(why))
-            }
-        };
-        let ended = build.clone();
-        let home = self.home.clone();
-        let noted =
-            self.db.write_now(move |connection| end(connection, &home, &ended, &record, now));
-        if let Err(error) = noted {
-            // It is live for the next `serve`, which does this again.
-            tracing::warn!(%error, "the end of a build is not noted");
-        }
-        self.queue.forget(&build.uuid);
-        self.turn();
-        self.queue.tell();
-    }
-
-    /// Ends builds that have waited too long, as long as the service lives.
+    /// Ends builds that have waited too long, and has those that wait take the places of paused ones, as long as the
+    /// service lives.
     pub async fn expire(self: &Arc<Self>) {
         loop {
-            let next = self.db.read(builds::next_deadline).await.unwrap_or_default();
-            let now = clock::wall().epoch_millis();
-            let left = next.map(|at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0)));
             let again = self.queue.waiting.notified();
-            match left {
-                Some(Duration::ZERO) => {
-                    let late = self.db.write(move |connection| late(connection, now)).await;
-                    if late.is_err() {
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                    self.queue.tell();
+            let next = match self.db.read(builds::next_deadline).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::warn!(%error, "the queue is looked at again");
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
                 }
-                // A clock that is set meanwhile is seen within a minute.
-                Some(left) => {
-                    let left = left.min(Duration::from_secs(60));
-                    let _ = tokio::time::timeout(left, again).await;
+            };
+            let Some(deadline) = next else {
+                again.await;
+                continue;
+            };
+            let now = self.clock.now();
+            if deadline <= now {
+                let late = self.db.write(move |connection| late(connection, now)).await;
+                if let Err(error) = late {
+                    tracing::warn!(%error, "builds wait longer than they are to");
+                    tokio::time::sleep(AGAIN).await;
                 }
-                None => again.await,
+                self.queue.tell();
+                continue;
+            }
+            let left = Duration::from_millis(u64::try_from(deadline - now).unwrap_or(0));
+            // While something waits: a pause is no event of the service's.
+            let left = if self.may_pause() { left.min(LOOK) } else { left };
+            if tokio::time::timeout(left, again).await.is_err() && self.may_pause() {
+                self.begin().await;
             }
         }
     }
@@ -197,49 +187,11 @@ impl Service {
     }
 }
 
-/// Notes an end, and, in the same transaction, the retry that follows from it.
-fn end(
-    connection: &Connection,
-    home: &Home,
-    build: &Build,
-    record: &Value,
-    now: i64,
-) -> Result<(), DbError> {
-    let mut record = record.clone();
-    let retry = retry_of(home, build, record["buildStatus"].as_str().unwrap_or_default(), now);
-    if let Some(next) = &retry {
-        record["autoRetryConfig"]["nextAutoRetry"] = json!(record::build_arn(&next.id()));
-    }
-    if builds::end(connection, &build.uuid, &record)?
-        && let Some(next) = retry
-    {
-        builds::insert(connection, &next)?;
-    }
-    Ok(())
-}
-
-/// The build that is tried next by itself.
-fn retry_of(home: &Home, build: &Build, status: &str, now: i64) -> Option<Build> {
-    let mut order = build.order.clone()?;
-    let config = &order["autoRetryConfig"];
-    let (limit, number) =
-        (config["autoRetryLimit"].as_i64()?, config["autoRetryNumber"].as_i64().unwrap_or(0));
-    if number >= limit || !matches!(status, "FAILED" | "FAULT" | "TIMED_OUT") {
-        return None;
-    }
-    order["autoRetryConfig"] = json!({
-        "autoRetryLimit": limit,
-        "autoRetryNumber": number + 1,
-        "previousAutoRetry": record::build_arn(&build.id()),
-    });
-    calls::queued(home, &build.project, order, now).ok()
-}
-
 fn late(connection: &Connection, now: i64) -> Result<(), DbError> {
     for build in builds::in_state(connection, State::Queued)? {
         if build.deadline.is_some_and(|deadline| deadline <= now) {
             let record = record::never_begun(&build, now, "TIMED_OUT", None);
-            builds::end(connection, &build.uuid, &record)?;
+            builds::end(connection, &build.uuid, &record, false)?;
         }
     }
     Ok(())

@@ -100,7 +100,7 @@ impl Service {
     }
 
     /// Takes up what another `serve` has left: builds that live are waited for, the others ended or queued again.
-    pub(crate) fn recover(self: &Arc<Self>) -> Result<(), DbError> {
+    pub fn take_up_all(self: &Arc<Self>) -> Result<(), DbError> {
         let own = self.db.read_now(|connection| -> Result<Vec<Build>, DbError> {
             let mut own = builds::in_state(connection, State::Starting)?;
             own.extend(builds::in_state(connection, State::Live)?);
@@ -108,13 +108,13 @@ impl Service {
             Ok(own)
         })?;
         for build in own {
-            self.queue.running().insert(build.uuid.clone());
+            self.queue.running().insert(build.uuid.clone(), self.pauses(&build));
             let service = Arc::clone(self);
             let take_up = move || service.take_up(&build);
             thread::Builder::new()
                 .name("build".to_owned())
                 .spawn(take_up)
-                .map_err(|error| DbError::Sqlite(error.to_string()))?;
+                .map_err(|error| DbError::File(format!("no thread for a build: {error}")))?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::service::{Fault, Settings};
+use serde_json::json;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tempfile::TempDir;
@@ -48,6 +49,7 @@ impl Rig {
             Settings { max_builds, max_queued: 1, source_root: None, no_privileges: Some("no") };
         let (service, told) = Service::open(&home, settings, launcher, false).expect("a service");
         assert_eq!(told, Vec::<String>::new());
+        service.take_up_all().expect("threads");
         (service, receiver)
     }
 }
@@ -167,6 +169,7 @@ fn left(service: &Service, state: State) -> String {
                     deadline: None,
                     order: Some(order),
                     record: None,
+                    log: None,
                 },
             )?;
             Ok(uuid)

@@ -1,43 +1,60 @@
 //! The log as CodeBuild's lines, each with its time.
 //!
-//! Fed with events; feeds `cloudwatch`, which takes a line for an event, and `object`, which takes
-//! the text.
+//! Fed with events. Copies of the log on CloudWatch Logs and on S3 are made of it, and what `runner serve` answers with
+//! as CloudWatch Logs: both cut the same text at the same places.
 
+use super::codebuild::Between;
+use super::{CodeBuild, OutputReader};
 use runner_core::event::Event;
-use runner_folder::events::{CodeBuild, OutputReader};
 use std::io;
 
 /// Most of a line that has no end yet, in bytes.
 const MAX_LINE: usize = 200 << 10;
 
 /// Takes events and gives out lines.
-pub(super) struct Lines {
+pub struct Lines {
     sink: CodeBuild<Vec<u8>>,
     /// The time of the last event, in milliseconds since 1970; lines never go back in time.
     time: u64,
 }
 
+/// Where [`Lines`] stand between two events.
+#[derive(Clone, Debug, Default)]
+pub struct LinesState {
+    sink: Between,
+    pub time: u64,
+}
+
 /// A line with its end, or a part of one that is too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) time: u64,
-    pub(super) text: String,
+pub struct Line {
+    pub time: u64,
+    pub text: String,
 }
 
 impl Lines {
-    pub(super) fn new() -> Self {
-        Lines { sink: CodeBuild::new(Vec::new()), time: 0 }
+    pub fn new() -> Self {
+        Self::from(LinesState::default())
+    }
+
+    /// Goes on from where others stood.
+    pub fn from(state: LinesState) -> Self {
+        Lines { sink: CodeBuild::from(Vec::new(), state.sink), time: state.time }
+    }
+
+    pub fn into_state(self) -> LinesState {
+        LinesState { sink: self.sink.into_between(), time: self.time }
     }
 
     /// What an event adds to the text.
-    pub(super) fn text(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<Vec<u8>> {
+    pub fn text(&mut self, event: &Event, output: &mut OutputReader) -> io::Result<Vec<u8>> {
         self.time = self.time.max(u64::try_from(event.time.epoch_millis()).unwrap_or(0));
         self.sink.event(event, output)?;
         Ok(std::mem::take(self.sink.flushed()?))
     }
 
     /// Cuts text into lines; what has no end yet stays in `rest`, unless `all` is wanted.
-    pub(super) fn cut(&self, rest: &mut Vec<u8>, all: bool, mut each: impl FnMut(Line)) {
+    pub fn cut(&self, rest: &mut Vec<u8>, all: bool, mut each: impl FnMut(Line)) {
         let mut from = 0;
         loop {
             let left = &rest[from..];
@@ -52,6 +69,12 @@ impl Lines {
             from += length;
         }
         rest.drain(..from);
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

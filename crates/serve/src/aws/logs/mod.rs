@@ -1,0 +1,107 @@
+//! CloudWatch Logs, as far as it is read: the logs of builds, where there is a service (`runner_service::logs`).
+
+mod events;
+mod lists;
+
+pub(super) use events::{FilterLogEvents, GetLogEvents};
+pub(super) use lists::{DescribeLogGroups, DescribeLogStreams};
+
+use super::call::Refusal;
+use super::endpoint::Endpoint;
+use super::resources::Resource;
+use runner_core::arn::{ACCOUNT, REGION, arn};
+use runner_service::Service;
+use runner_service::logs::LogError;
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new("InvalidParameterException", message)
+}
+
+fn bad_token() -> Refusal {
+    invalid("The specified nextToken is invalid.")
+}
+
+impl From<LogError> for Refusal {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::NoGroup | LogError::NoStream => {
+                Refusal::new("ResourceNotFoundException", error.to_string())
+            }
+            LogError::Db(error) => error.into(),
+            LogError::Read(..) => {
+                Refusal::new("InternalFailure", error.to_string()).with_status(500)
+            }
+        }
+    }
+}
+
+/// What only `runner serve` has.
+fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, Refusal> {
+    endpoint.service.as_ref().ok_or_else(|| {
+        let text =
+            "a build's own endpoint has no logs: `runner serve` has, and `runner logs` prints them";
+        Refusal::new("UnknownOperationException", text)
+    })
+}
+
+fn group_arn(group: &str) -> String {
+    arn("logs", &format!("log-group:{group}"))
+}
+
+fn stream_arn(group: &str, stream: &str) -> String {
+    arn("logs", &format!("log-group:{group}:log-stream:{stream}"))
+}
+
+/// A group, by its name or by its ARN.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    log_group_name: Option<String>,
+    log_group_identifier: Option<String>,
+}
+
+impl Group {
+    fn check(body: &Value) -> Result<(), Refusal> {
+        match (body["logGroupName"].is_null(), body["logGroupIdentifier"].is_null()) {
+            (false, false) => Err(Refusal::new(
+                "ValidationException",
+                "LogGroup name and LogGroup ARN are mutually exclusive parameters.",
+            )),
+            (true, true) => Err(invalid(
+                "1 validation error detected: Value null at 'logGroupName' failed to satisfy constraint: \
+                 Member must not be null",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its name. That of another account or region is one that nobody has.
+    fn name(&self) -> &str {
+        let named = self.log_group_name.as_deref().or(self.log_group_identifier.as_deref());
+        name_of(named.unwrap_or_default())
+    }
+
+    /// What is judged: the group, and where a rule denies, the projects whose logs it has.
+    async fn resource(&self, endpoint: &Endpoint) -> Result<Resource, Refusal> {
+        let name = self.name();
+        let projects = match &endpoint.service {
+            Some(service) => service.projects_of_group(name).await?,
+            None => Vec::new(),
+        };
+        Ok(Resource::log_group(&group_arn(name), &projects))
+    }
+}
+
+fn name_of(named: &str) -> &str {
+    let own = format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:");
+    let name = named.strip_prefix(&own).unwrap_or(named);
+    name.strip_suffix(":*").unwrap_or(name)
+}
+
+/// As many as are wanted, or as a page has.
+fn most(limit: Option<u64>, page: usize) -> usize {
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(page)
+}

@@ -1,0 +1,199 @@
+//! Lines of a group that match, of all its streams, in the order of their times.
+//!
+//! A stream is opened when its time has come, and read a piece at a time, so that what a request costs follows from what it
+//! looks at and not from what the group holds.
+
+use super::pattern::Pattern;
+use super::stream::{Entry, PAGE, Place, read_on};
+use super::{LogError, Reader};
+use crate::db::Db;
+use crate::db::streams::{self, Stream};
+use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::VecDeque;
+use std::io;
+
+/// Bytes of text that one request looks at.
+const LOOKS_AT: usize = 16 << 20;
+/// Bytes of a stream that are read at once.
+const PIECE: usize = 64 << 10;
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    pub group: String,
+    pub names: streams::Names,
+    /// From the first to the second, both included.
+    pub start: Option<i64>,
+    pub end: Option<i64>,
+    pub pattern: Pattern,
+    pub limit: usize,
+    /// Goes on behind this line.
+    pub after: Option<Key>,
+}
+
+/// The place of a line among those of all streams: its time, its stream, its number.
+pub type Key = (i64, u64, u64);
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Names of streams with their lines.
+    pub entries: Vec<(String, Key, Entry)>,
+    /// The last line that was looked at, where there may be more.
+    pub next: Option<Key>,
+}
+
+/// A number for a stream, the same after every start.
+#[must_use]
+pub fn number(stream: &Stream) -> u64 {
+    let digest = Sha256::digest(stream.uuid.as_bytes());
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// A stream that is being read.
+struct Cursor {
+    stream: Stream,
+    number: u64,
+    place: Place,
+    waiting: VecDeque<Entry>,
+    is_end: bool,
+}
+
+/// All streams of a request, as one.
+struct Merge<'a> {
+    filter: &'a Filter,
+    reader: &'a Reader,
+    /// Those whose time has not come, the first first.
+    later: VecDeque<Stream>,
+    open: Vec<Cursor>,
+    /// The line that waits first in each that is open.
+    order: BinaryHeap<Reverse<(Key, usize)>>,
+    /// Bytes that have been read.
+    looked: usize,
+}
+
+impl Filter {
+    pub(super) fn run(&self, db: &Db, reader: &Reader) -> Result<Found, LogError> {
+        let since = self.since();
+        let later = db.read_now(|connection| {
+            streams::between(connection, &self.group, &self.names, since, self.end)
+        })?;
+        let mut merge = Merge {
+            filter: self,
+            reader,
+            later: later.into(),
+            open: Vec::new(),
+            order: BinaryHeap::new(),
+            looked: 0,
+        };
+        let (mut found, mut bytes, mut last) = (Found::default(), 0, None);
+        while let Some((key, at)) = merge.first() {
+            if self.end.is_some_and(|end| key.0 > end) {
+                break;
+            }
+            let Some(entry) = merge.open[at].waiting.front() else { break };
+            let is_wanted = self.pattern.matches(&entry.text);
+            let size = entry.size();
+            let is_full = is_wanted
+                && (found.entries.len() == self.limit || bytes > 0 && bytes + size > PAGE);
+            if is_full || merge.looked >= LOOKS_AT && last.is_some() {
+                found.next = last;
+                break;
+            }
+            let entry = merge.take(at);
+            if let Some(entry) = entry.filter(|_| is_wanted) {
+                bytes += size;
+                found.entries.push((merge.open[at].stream.name.clone(), key, entry));
+            }
+            last = Some(key);
+        }
+        Ok(found)
+    }
+
+    /// From when on lines are of interest.
+    fn since(&self) -> Option<i64> {
+        let after = self.after.map(|(time, ..)| time);
+        self.start.max(after)
+    }
+
+    fn is_over(&self, key: Key) -> bool {
+        self.start.is_some_and(|start| key.0 < start)
+            || self.after.is_some_and(|after| key <= after)
+    }
+}
+
+impl Merge<'_> {
+    /// The first of all lines that wait, and the stream that has it.
+    fn first(&mut self) -> Option<(Key, usize)> {
+        loop {
+            let next = self.order.peek().map(|Reverse(first)| *first);
+            let is_due = |stream: &mut Stream| next.is_none_or(|(key, _)| stream.begun <= key.0);
+            match self.later.pop_front_if(is_due) {
+                Some(stream) => self.begin(stream),
+                None => return next,
+            }
+        }
+    }
+
+    fn begin(&mut self, stream: Stream) {
+        let since = self.filter.since().unwrap_or(0);
+        let place = self.reader.with(&stream.uuid, |index, dir| index.before(dir, since));
+        if let Some(place) = told(&stream, place) {
+            let number = number(&stream);
+            let waiting = VecDeque::new();
+            self.open.push(Cursor { stream, number, place, waiting, is_end: false });
+            self.fill(self.open.len() - 1);
+        }
+    }
+
+    /// Takes the first line of all, which this stream has.
+    fn take(&mut self, at: usize) -> Option<Entry> {
+        self.order.pop();
+        let entry = self.open[at].waiting.pop_front();
+        self.fill(at);
+        entry
+    }
+
+    /// Has a line of interest wait, if there is one.
+    fn fill(&mut self, at: usize) {
+        let cursor = &mut self.open[at];
+        loop {
+            while let Some(entry) = cursor.waiting.front() {
+                let key = (entry.time, cursor.number, entry.seq);
+                if !self.filter.is_over(key) {
+                    self.order.push(Reverse((key, at)));
+                    return;
+                }
+                cursor.waiting.pop_front();
+            }
+            if cursor.is_end {
+                // Nothing of it is kept but its name.
+                (cursor.place, cursor.waiting) = Default::default();
+                return;
+            }
+            let dir = self.reader.dir(&cursor.stream.uuid);
+            let read = read_on(&dir, &mut cursor.place, PIECE);
+            let failed = |error| LogError::Read(cursor.stream.uuid.clone(), error);
+            match told(&cursor.stream, read.map_err(failed)) {
+                Some(read) => {
+                    self.looked += read.bytes;
+                    cursor.is_end = read.is_end;
+                    cursor.waiting = read.entries.into();
+                }
+                None => cursor.is_end = true,
+            }
+        }
+    }
+}
+
+/// A log that cannot be read does not keep the others of its group.
+fn told<T>(stream: &Stream, read: Result<T, LogError>) -> Option<T> {
+    read.map_err(|error| match &error {
+        LogError::NoStream => {}
+        LogError::Read(_, error) if error.kind() == io::ErrorKind::NotFound => {}
+        _ => tracing::warn!(%error, stream = %stream.name, "a log is left out"),
+    })
+    .ok()
+}

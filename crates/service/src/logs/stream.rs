@@ -1,0 +1,325 @@
+//! One build's log as a stream of events.
+//!
+//! A line has a number, from 0, and a time, which never goes back; both follow from the build's files alone, so that they are
+//! the same after every start. Its [`Index`] knows places between lines.
+
+use runner_core::event::EventBody;
+use runner_folder::events::{Lines, LinesState, LogReader, OutputReader};
+use runner_folder::state::BuildDir;
+use std::collections::VecDeque;
+use std::io;
+
+/// Bytes of text from one place to the next.
+const STEP: usize = 256 << 10;
+/// Most bytes of a begun line that a place repeats, unless the last place is far away.
+const SHORT: usize = 4 << 10;
+const FAR: usize = 16 * STEP;
+/// Bytes of a page, as CloudWatch Logs counts them, and what each event counts besides its text.
+pub(super) const PAGE: usize = 1 << 20;
+pub(super) const OVERHEAD: usize = 26;
+/// Bytes at the end of the events among which the last line's is looked for.
+const TAIL: u64 = 64 << 10;
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub seq: u64,
+    /// Milliseconds since 1970.
+    pub time: i64,
+    pub text: String,
+}
+
+impl Entry {
+    pub(super) fn size(&self) -> usize {
+        self.text.len() + OVERHEAD
+    }
+}
+
+/// Between which times; from the first, and up to but without the second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Range {
+    pub start: Option<i64>,
+    pub end: Option<i64>,
+}
+
+impl Range {
+    fn is_before(self, time: i64) -> bool {
+        self.start.is_some_and(|start| time < start)
+    }
+
+    fn is_behind(self, time: i64) -> bool {
+        self.end.is_some_and(|end| time >= end)
+    }
+}
+
+/// Where a page lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Head,
+    Tail,
+    /// Begins with the line of this number.
+    Forward(u64),
+    /// Ends before it.
+    Backward(u64),
+}
+
+/// Some lines that follow one another.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    /// The number of the first line, and of the one behind the last.
+    pub first: u64,
+    pub next: u64,
+}
+
+/// A place between two events of the build's log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// In `events.jsonl`.
+    position: u64,
+    /// The number of the next line.
+    pub(super) seq: u64,
+    lines: LinesState,
+    /// What has no end yet.
+    rest: Vec<u8>,
+}
+
+impl Place {
+    /// No line behind it is of before.
+    fn time(&self) -> i64 {
+        i64::try_from(self.lines.time).unwrap_or(i64::MAX)
+    }
+}
+
+/// What has been read on.
+pub(super) struct Read {
+    pub(super) entries: Vec<Entry>,
+    pub(super) bytes: usize,
+    /// There is nothing more so far.
+    pub(super) is_end: bool,
+}
+
+/// Reads on from a place, events until they have added so many bytes, or until there is no more.
+pub(super) fn read_on(dir: &BuildDir, place: &mut Place, most: usize) -> io::Result<Read> {
+    let mut events = LogReader::open_at(dir, place.position)?;
+    let mut output = OutputReader::open(dir)?;
+    let mut lines = Lines::from(std::mem::take(&mut place.lines));
+    let mut read = Read { entries: Vec::new(), bytes: 0, is_end: false };
+    let mut read_all = || -> io::Result<()> {
+        while read.bytes < most {
+            let Some(event) = events.next_event()? else {
+                read.is_end = true;
+                return Ok(());
+            };
+            let text = lines.text(&event, &mut output)?;
+            read.bytes += text.len();
+            place.rest.extend(text);
+            let is_over = matches!(event.body, EventBody::BuildEnded { .. });
+            let (seq, entries) = (&mut place.seq, &mut read.entries);
+            lines.cut(&mut place.rest, is_over, |line| {
+                let time = i64::try_from(line.time).unwrap_or(i64::MAX);
+                entries.push(Entry { seq: *seq, time, text: line.text });
+                *seq += 1;
+            });
+            place.position = events.position();
+        }
+        Ok(())
+    };
+    let done = read_all();
+    place.lines = lines.into_state();
+    done.map(|()| read)
+}
+
+/// Places of a stream, in order.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    places: Vec<Place>,
+    /// How far it has been read.
+    end: Place,
+    /// Bytes of text since the last place.
+    since: usize,
+}
+
+impl Index {
+    /// Reads on until `is_enough` of the end so far, or until there is no more.
+    fn reach(&mut self, dir: &BuildDir, is_enough: impl Fn(&Place) -> bool) -> io::Result<()> {
+        while !is_enough(&self.end) {
+            // An error leaves what stands: the next look begins there.
+            let mut end = self.end.clone();
+            let read = read_on(dir, &mut end, STEP)?;
+            self.end = end;
+            self.since += read.bytes;
+            if self.since >= STEP && (self.end.rest.len() <= SHORT || self.since >= FAR) {
+                self.places.push(self.end.clone());
+                self.since = 0;
+            }
+            if read.is_end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last place behind which are all lines from this time on.
+    pub(super) fn before(&mut self, dir: &BuildDir, time: i64) -> io::Result<Place> {
+        self.reach(dir, |end| end.time() >= time)?;
+        Ok(self.nth(self.places.partition_point(|place| place.time() < time)))
+    }
+
+    /// The place of this number; the first of all is the beginning.
+    fn nth(&self, number: usize) -> Place {
+        number.checked_sub(1).map_or_else(Place::default, |at| self.places[at].clone())
+    }
+
+    pub(super) fn page(
+        &mut self,
+        dir: &BuildDir,
+        range: Range,
+        from: From,
+        limit: usize,
+    ) -> io::Result<Page> {
+        match from {
+            From::Head => self.forward(dir, range, None, limit),
+            From::Forward(seq) => self.forward(dir, range, Some(seq), limit),
+            From::Tail => self.backward(dir, range, None, limit),
+            From::Backward(seq) => self.backward(dir, range, Some(seq), limit),
+        }
+    }
+
+    fn forward(
+        &mut self,
+        dir: &BuildDir,
+        range: Range,
+        from: Option<u64>,
+        limit: usize,
+    ) -> io::Result<Page> {
+        let seq = from.unwrap_or(0);
+        self.reach(dir, |end| {
+            end.seq >= seq && range.start.is_none_or(|start| end.time() >= start)
+        })?;
+        let is_good = |place: &Place| {
+            place.seq <= seq || range.start.is_some_and(|start| place.time() < start)
+        };
+        let mut place = self.nth(self.places.partition_point(is_good));
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        'pages: loop {
+            let read = read_on(dir, &mut place, STEP)?;
+            for entry in read.entries {
+                if entry.seq < seq || range.is_before(entry.time) {
+                    continue;
+                }
+                bytes += entry.size();
+                let is_full = entries.len() == limit || bytes > PAGE && !entries.is_empty();
+                if is_full || range.is_behind(entry.time) {
+                    place.seq = entry.seq;
+                    break 'pages;
+                }
+                entries.push(entry);
+            }
+            if read.is_end {
+                break;
+            }
+        }
+        // Where nothing is, the next look begins at the same line.
+        let (first, next) = match (entries.first(), entries.last()) {
+            (Some(first), Some(last)) => (first.seq, last.seq + 1),
+            _ => (from.unwrap_or(place.seq), from.unwrap_or(place.seq)),
+        };
+        Ok(Page { entries, first, next })
+    }
+
+    /// The last lines of a range, from the end on a piece at a time.
+    fn backward(
+        &mut self,
+        dir: &BuildDir,
+        range: Range,
+        before: Option<u64>,
+        limit: usize,
+    ) -> io::Result<Page> {
+        self.reach(dir, |end| {
+            before.is_some_and(|seq| end.seq >= seq)
+                || range.end.is_some_and(|time| end.time() >= time)
+        })?;
+        let is_good = |place: &Place| {
+            before.is_none_or(|seq| place.seq < seq) && !range.is_behind(place.time())
+        };
+        let mut number = self.places.partition_point(is_good);
+        let mut stop = self.places.get(number).map_or(self.end.seq, |place| place.seq);
+        let (mut entries, mut bytes) = (VecDeque::new(), 0);
+        'pieces: loop {
+            let piece = self.piece(dir, number, stop)?;
+            for entry in piece.into_iter().rev() {
+                if before.is_some_and(|seq| entry.seq >= seq) || range.is_behind(entry.time) {
+                    continue;
+                }
+                bytes += entry.size();
+                let is_full = entries.len() == limit || bytes > PAGE && !entries.is_empty();
+                if is_full || range.is_before(entry.time) {
+                    break 'pieces;
+                }
+                entries.push_front(entry);
+            }
+            if number == 0 {
+                break;
+            }
+            stop = self.nth(number).seq;
+            number -= 1;
+        }
+        let none = before.unwrap_or(self.end.seq);
+        let (first, next) = match (entries.front(), entries.back()) {
+            (Some(first), Some(last)) => (first.seq, last.seq + 1),
+            _ => (none, none),
+        };
+        Ok(Page { entries: entries.into(), first, next })
+    }
+
+    /// The lines from a place on up to the line `stop`.
+    fn piece(&self, dir: &BuildDir, number: usize, stop: u64) -> io::Result<Vec<Entry>> {
+        let mut place = self.nth(number);
+        let mut all = Vec::new();
+        while place.seq < stop {
+            let read = read_on(dir, &mut place, STEP)?;
+            all.extend(read.entries);
+            if read.is_end {
+                break;
+            }
+        }
+        all.retain(|entry| entry.seq < stop);
+        Ok(all)
+    }
+}
+
+/// The time of the first line.
+pub(super) fn first_time(dir: &BuildDir) -> io::Result<Option<i64>> {
+    let mut place = Place::default();
+    loop {
+        // One event at a time.
+        let read = read_on(dir, &mut place, 1)?;
+        if let Some(first) = read.entries.first() {
+            return Ok(Some(first.time));
+        }
+        if read.is_end {
+            return Ok(None);
+        }
+    }
+}
+
+/// The time of the last event that adds to the text, as far as it is among the last.
+pub(super) fn last_time(dir: &BuildDir) -> io::Result<Option<i64>> {
+    let mut reader = LogReader::open_near_end(dir, TAIL)?;
+    let mut last = None;
+    while let Some(event) = reader.next_event()? {
+        let adds = matches!(
+            event.body,
+            EventBody::Agent { .. }
+                | EventBody::PhaseEnded { .. }
+                | EventBody::CommandStarted { .. }
+                | EventBody::CommandEnded { .. }
+                | EventBody::Output { .. }
+        );
+        if adds {
+            last = Some(event.time.epoch_millis());
+        }
+    }
+    Ok(last)
+}

@@ -1,0 +1,143 @@
+//! The ends of builds: what their folders tell of them, noted once.
+
+use super::{AGAIN, Build, calls};
+use crate::db::DbError;
+use crate::db::builds;
+use crate::record;
+use crate::service::Service;
+use runner_folder::state::{BuildDir, Home, MetaError};
+use runner_host::clock;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+/// How often a folder is looked at whose record is not there, or cannot be read now.
+const TRIES: u32 = 30;
+
+impl Service {
+    /// Notes a build's end, whatever was there of it, and goes on with the queue.
+    pub(super) fn settle(self: &Arc<Self>, build: &Build, why: Option<&str>) {
+        let (record, has_folder) = self.final_record(build, why);
+        let now = clock::wall().epoch_millis();
+        let deadline = self.clock.now();
+        loop {
+            let (ended, home, record) = (build.clone(), self.home.clone(), record.clone());
+            let noted = self.db.write_now(move |connection| {
+                end(connection, &home, &ended, record, has_folder, (now, deadline))
+            });
+            let Err(error) = noted else { break };
+            if self.queue.is_draining() {
+                // It is live for the next `serve`, which does this again.
+                tracing::warn!(%error, "the end of a build is not noted");
+                return;
+            }
+            tracing::warn!(%error, build = build.id(), "the end of a build is noted later");
+            thread::sleep(AGAIN);
+        }
+        self.queue.forget(&build.uuid);
+        self.turn();
+        self.queue.tell();
+    }
+
+    /// The record of a build whose process has gone, and whether it had a folder.
+    fn final_record(&self, build: &Build, why: Option<&str>) -> (Value, bool) {
+        let dir = BuildDir::of(&self.home, &build.uuid);
+        let mut unread = None;
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                thread::sleep(AGAIN);
+            }
+            if dir.path().exists() && !dir.has_record() {
+                self.queue.launcher.sweep();
+            }
+            match read(&dir) {
+                Ok(Some(record)) => return (record::joined(record, build), true),
+                Ok(None) if !dir.path().exists() => {
+                    unread = None;
+                    break;
+                }
+                // The sweep could not end it now.
+                Ok(None) => {}
+                Err(error) => {
+                    let is_passing = is_passing(&error);
+                    unread = Some(format!("the build's record cannot be read: {error}"));
+                    if !is_passing {
+                        break;
+                    }
+                }
+            }
+            if self.queue.is_draining() {
+                break;
+            }
+        }
+        let now = clock::wall().epoch_millis();
+        let why = unread.as_deref().or(why);
+        let why = why.unwrap_or("the process of the build ended before the build began");
+        (record::never_begun(build, now, "FAULT", Some(why)), dir.path().exists())
+    }
+}
+
+fn read(dir: &BuildDir) -> io::Result<Option<Value>> {
+    let record = dir.record()?.map(serde_json::to_value);
+    Ok(record.transpose()?)
+}
+
+/// Whether another try may do better: what is broken stays so.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    match error.get_ref().and_then(|why| why.downcast_ref::<MetaError>()) {
+        Some(MetaError::Damaged { source, .. }) => {
+            !matches!(source.kind(), InvalidData | UnexpectedEof)
+        }
+        Some(MetaError::Version(_)) | None => false,
+    }
+}
+
+/// Notes an end, and, in the same transaction, the retry that follows from it.
+fn end(
+    connection: &Connection,
+    home: &Home,
+    build: &Build,
+    mut record: Value,
+    has_folder: bool,
+    now: (i64, i64),
+) -> Result<(), DbError> {
+    let status = record["buildStatus"].as_str().unwrap_or_default();
+    // Noted already: a number is given once.
+    let is_news = builds::get(connection, &build.uuid)?.is_some_and(|row| !row.state.has_ended());
+    if !is_news {
+        return Ok(());
+    }
+    let retry = retry_of(connection, home, build, status, now)?;
+    if let Some(next) = &retry {
+        record["autoRetryConfig"]["nextAutoRetry"] = json!(record::build_arn(&next.id()));
+    }
+    builds::end(connection, &build.uuid, &record, has_folder)?;
+    retry.map_or(Ok(()), |next| builds::insert(connection, &next))
+}
+
+/// The build that is tried next by itself.
+fn retry_of(
+    connection: &Connection,
+    home: &Home,
+    build: &Build,
+    status: &str,
+    now: (i64, i64),
+) -> Result<Option<Build>, DbError> {
+    let Some(mut order) = build.order.clone() else { return Ok(None) };
+    let config = &order["autoRetryConfig"];
+    let limit = config["autoRetryLimit"].as_i64().unwrap_or(0);
+    let number = config["autoRetryNumber"].as_i64().unwrap_or(0);
+    if number >= limit || !matches!(status, "FAILED" | "FAULT" | "TIMED_OUT") {
+        return Ok(None);
+    }
+    order["autoRetryConfig"] = json!({
+        "autoRetryLimit": limit,
+        "autoRetryNumber": number + 1,
+        "previousAutoRetry": record::build_arn(&build.id()),
+    });
+    calls::renew_cache(connection, &build.project, &mut order)?;
+    calls::queued(home, &build.project, order, now).map(Some)
+}
