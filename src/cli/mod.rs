@@ -30,6 +30,7 @@ mod logs;
 mod on_stop;
 mod patch;
 mod project;
+mod projects;
 mod prompt;
 mod ps;
 mod reach;
@@ -142,6 +143,9 @@ enum Verb {
     AwsEnv(aws_env::AwsEnvArgs),
     /// Let AWS's clients at every build of this machine
     Serve(serve::ServeArgs),
+    /// Projects of `runner serve`
+    #[command(subcommand)]
+    Project(projects::ProjectVerb),
     /// Print what makes a shell complete this program's options and builds
     Completions(completions::CompletionsArgs),
     /// Write the manual, a page for each verb
@@ -231,6 +235,7 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::AwsEnv(args) => aws_env::aws_env(&args),
         Verb::Serve(args) => serve::serve(&args),
         Verb::Sessions(verb) => recordings::sessions(&verb),
+        Verb::Project(verb) => projects::project(&verb),
         Verb::Iam(verb) => iam::iam(&verb),
     }
 }

@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
 
 pub mod db;
+pub mod import;
 mod index;
 pub mod logs;
 pub mod model;

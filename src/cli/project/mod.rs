@@ -220,6 +220,11 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
+/// Reads a file that is named: no FIFO, and no more than there can be.
+pub(super) fn text_at(path: &Path) -> io::Result<String> {
+    open(path).and_then(text_of)
+}
+
 /// Reads a file as a hostile one: no FIFO, and no more than there can be.
 fn text_of(file: File) -> io::Result<String> {
     let metadata = file.metadata()?;

@@ -9,7 +9,7 @@ use endpoint::{ServeError, ServeRequest};
 use runner_engine::image::Swap;
 use runner_host::runtime::limit_hint;
 use runner_service::Settings;
-use runner_service::db::OpenError;
+use runner_service::db::{DbError, OpenError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -99,13 +99,7 @@ impl From<ServeError> for CliError {
             ServeError::State(error) => return error.into(),
             ServeError::Users(error) => return error.into(),
             ServeError::Runtime(error) => return error.into(),
-            ServeError::Database(OpenError::Newer { .. }) => {
-                Some("use the newer runner; this one has touched nothing")
-            }
-            ServeError::Database(OpenError::Io(ref error)) if limit_hint(error).is_some() => {
-                limit_hint(error)
-            }
-            ServeError::Database(_) => Some("set RUNNER_HOME to a directory on a local disk"),
+            ServeError::Database(error) => return no_database(error),
             ServeError::Another { .. } => {
                 Some("one is enough: it serves every build of this machine")
             }
@@ -114,4 +108,16 @@ impl From<ServeError> for CliError {
         };
         CliError::of(OURS, error).hints(hint)
     }
+}
+
+/// That there is no database to be had.
+pub(super) fn no_database(error: OpenError) -> CliError {
+    let hint = match &error {
+        OpenError::Newer { .. } => Some("use the newer runner; this one has touched nothing"),
+        OpenError::Other { .. } => Some("use the runner that serves, or stop it"),
+        OpenError::Io(error) if limit_hint(error).is_some() => limit_hint(error),
+        OpenError::Db(DbError::Full) => Some("free some space, or set RUNNER_HOME to a directory on another disk"),
+        _ => Some("set RUNNER_HOME to a directory on a local disk"),
+    };
+    CliError::of(OURS, error).hints(hint)
 }

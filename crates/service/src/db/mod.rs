@@ -45,6 +45,28 @@ impl From<rusqlite::Error> for DbError {
     }
 }
 
+/// A connection to the database that another process serves, of this program's version.
+pub(crate) fn open_served(folder: &Path) -> Result<Connection, OpenError> {
+    open::beside_server(&folder.join(FILE))
+}
+
+/// Does some work in a transaction of this connection; work that fails leaves nothing.
+pub(crate) fn transaction<T, E: From<DbError>>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(DbError::from)?;
+    let done = work(connection).and_then(|done| {
+        connection.execute_batch("COMMIT").map_err(DbError::from)?;
+        Ok(done)
+    });
+    if done.is_err() {
+        // SQLite may have rolled back by itself.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    done
+}
+
 /// The database, shared.
 #[derive(Clone)]
 pub struct Db(Arc<Inner>);

@@ -28,6 +28,8 @@ pub struct Opened {
 pub enum OpenError {
     #[error("{} is of version {found}, and this program knows {}", path.display(), MIGRATIONS.len())]
     Newer { path: PathBuf, found: usize },
+    #[error("{} is of version {found}, and this program knows {}: `runner serve` is another program", path.display(), MIGRATIONS.len())]
+    Other { path: PathBuf, found: usize },
     #[error("the file system of {} does not do what the database needs (locks and shared memory)", path.display())]
     FileSystem { path: PathBuf },
     #[error("cannot open the database: {0}")]
@@ -61,6 +63,18 @@ pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), 
         }
         Err(error) => Err(error),
     }
+}
+
+/// A connection beside that of a process that serves, which looks after all else.
+pub(super) fn beside_server(path: &Path) -> Result<Connection, OpenError> {
+    have_descriptors()?;
+    let connection = Connection::open(path)?;
+    let found = version(&connection)?;
+    if found != MIGRATIONS.len() {
+        return Err(OpenError::Other { path: path.to_owned(), found });
+    }
+    configure(&connection)?;
+    Ok(connection)
 }
 
 fn is_broken(error: &rusqlite::Error) -> bool {
