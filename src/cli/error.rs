@@ -174,9 +174,13 @@ impl From<LookupError> for CliError {
             LookupError::Ambiguous { ids, .. } | LookupError::NotUnique { ids, .. } => one_of(ids),
             LookupError::Ended { id, live } if live.is_empty() => vec![log_of(id)],
             LookupError::Ended { id, live } => vec![log_of(id), live_ones(live)],
-            LookupError::Unknown { live, .. } | LookupError::AllEnded { live, .. } => {
-                vec![live_ones(live)]
-            }
+            LookupError::Unknown { wanted, live } => vec![match waits(wanted) {
+                Some(id) => {
+                    format!("it waits in the queue of `runner serve`: runner wait {id} --for ended")
+                }
+                None => live_ones(live),
+            }],
+            LookupError::AllEnded { live, .. } => vec![live_ones(live)],
             LookupError::State(_) => Vec::new(),
         };
         match error {
@@ -184,6 +188,12 @@ impl From<LookupError> for CliError {
             other => CliError::of(USAGE, other).hints(hints),
         }
     }
+}
+
+/// The id of the build in the queue that is meant.
+fn waits(wanted: &str) -> Option<String> {
+    let home = runner_folder::state::Home::open().ok()?;
+    super::queued::named(&home, wanted).map(|one| one.id)
 }
 
 fn log_of(id: &str) -> String {

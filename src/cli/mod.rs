@@ -33,6 +33,7 @@ mod project;
 mod projects;
 mod prompt;
 mod ps;
+mod queued;
 mod reach;
 mod recordings;
 mod recorded;

@@ -3,9 +3,10 @@
 use super::course::Course;
 use super::error::{CliError, TIMED_OUT, USAGE, of_status};
 use super::home::open;
+use super::queued::{self, Became};
 use super::values::{self, Format};
 use clap::{Args, ValueEnum};
-use runner_core::phase::StatusCode;
+use runner_core::phase::{Status, StatusCode};
 use runner_core::record::Build;
 use runner_folder::state::{
     Changes, Home, Known, LookupError, Need, Waited, find, known, live_builds,
@@ -55,6 +56,17 @@ pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
     let home = open()?;
     let known = match find(&home, args.build.name(), Need::Any) {
         Err(LookupError::NoneLive) => started(&home, deadline)?,
+        Err(LookupError::Unknown { wanted, live }) => match queued::named(&home, &wanted) {
+            Some(one) => match queued::begins(&home, &one, deadline)? {
+                Became::Begun(known) => known,
+                Became::Ended => return left_the_queue(args, &one.id),
+                Became::TimeIsUp => {
+                    let message = format!("build {} waits: the time is up", one.id);
+                    return Err(CliError::new(TIMED_OUT, message));
+                }
+            },
+            None => return Err(LookupError::Unknown { wanted, live }.into()),
+        },
         found => found?,
     };
     let mut course = Course::of(&home, &known)?;
@@ -71,6 +83,19 @@ pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
         if !course.next(deadline)? {
             return Err(CliError::new(TIMED_OUT, format!("build {}: the time is up", known.id)));
         }
+    }
+}
+
+/// That of a build that has ended before it began.
+fn left_the_queue(args: &WaitArgs, id: &str) -> Result<u8, CliError> {
+    let message = format!("build {id} has ended in the queue of `runner serve`");
+    match args.what {
+        WaitFor::Ended if !args.exit_code => {
+            say(&message);
+            Ok(0)
+        }
+        WaitFor::Ended => Err(CliError::new(of_status(Status::Stopped), message)),
+        WaitFor::Paused => Err(CliError::new(1, message)),
     }
 }
 

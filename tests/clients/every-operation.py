@@ -10,7 +10,7 @@ import botocore.session
 from botocore.parsers import create_parser
 
 session = botocore.session.get_session()
-model = session.get_service_model("codebuild")
+models = {"codebuild": "CodeBuild_20161006.", "logs": "Logs_20140328."}
 parser = create_parser("json")
 problems = []
 
@@ -63,7 +63,8 @@ def broken(shape, value):
 
 
 def call(operation, body):
-    headers = {"X-Amz-Target": "CodeBuild_20161006." + operation.name}
+    prefix = models[operation.service_model.service_name]
+    headers = {"X-Amz-Target": prefix + operation.name}
     request = urllib.request.Request(sys.argv[1], json.dumps(body).encode(), headers)
     try:
         answer = urllib.request.urlopen(request)
@@ -108,12 +109,39 @@ real = {
     "environment": {"type": "LINUX_CONTAINER", "image": "host", "computeType": "BUILD_GENERAL1_SMALL"},
 }
 
-for name in sys.argv[2:]:
-    operation = model.operation_model(name)
+# What is looked up has been built by then.
+build_id, described = sys.argv[2], [name.split(":") for name in sys.argv[3:]]
+group, stream = "/aws/codebuild/" + build_id.split(":")[0], build_id.split(":")[1]
+answered = {
+    "BatchGetBuilds": {"ids": [build_id, "demo:x"]},
+    "BatchGetProjects": {"names": ["demo"]},
+    "CreateProject": {**real, "name": "every-one"},
+    "DescribeLogStreams": {"logGroupName": group},
+    "FilterLogEvents": {"logGroupName": group},
+    "GetLogEvents": {"logGroupName": group, "logStreamName": stream},
+    "InvalidateProjectCache": {"projectName": "demo"},
+    "ListBuildsForProject": {"projectName": "demo"},
+    "RetryBuild": {"id": build_id},
+    "StartBuild": {"projectName": "demo"},
+    "StopBuild": {"id": build_id},
+    "UpdateProject": {"name": "demo", "description": "new"},
+    "UpdateProjectVisibility": {
+        "projectArn": "arn:aws:codebuild:us-east-1:000000000000:project/demo",
+        "projectVisibility": "PRIVATE",
+    },
+}
+
+for service, name in described:
+    operation = session.get_service_model(service).operation_model(name)
     shape = operation.input_shape
-    errors = {error.name for error in operation.error_shapes} | {"SerializationException"}
+    wrong = {"codebuild": "InvalidInputException", "logs": "InvalidParameterException"}[service]
+    errors = {error.name for error in operation.error_shapes} | {"SerializationException", "ValidationException"}
     if name == "DeleteProject":
         continue
+    if name in answered:
+        status, error = read(operation, answered[name])
+        if status != 200:
+            problems.append(f"{name}: {status} {error}")
     for whole in (False, True):
         body = sample(shape, whole)
         for given in (body, {**body, **{key: real[key] for key in real if key in body}}):
@@ -124,8 +152,14 @@ for name in sys.argv[2:]:
             continue
         for bad in broken(shape, body):
             status, error = read(operation, bad)
-            if status != 400 or error.get("Code") != "InvalidInputException":
+            # Of two names for one thing, that both are there is said first.
+            if status != 400 or error.get("Code") not in (wrong, "ValidationException"):
                 problems.append(f"{name}: {status} {error} of {json.dumps(bad)[:200]}")
+
+# With what there is.
+status, error = read(session.get_service_model("codebuild").operation_model("BatchDeleteBuilds"), {"ids": [build_id]})
+if status != 200:
+    problems.append(f"BatchDeleteBuilds: {status} {error}")
 
 print("\n".join(problems[:40]))
 print("all read" if not problems else "not all read")

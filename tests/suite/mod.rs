@@ -71,6 +71,7 @@ mod rewinds;
 mod rootless;
 mod secrets;
 mod service;
+mod service_faults;
 mod service_logs;
 mod session_log;
 mod sessions;
@@ -119,6 +120,7 @@ fn alike() -> Vec<Case> {
         names::cases(),
         reports::cases(),
         service::cases(),
+        service_faults::cases(),
         service_logs::cases(),
         snapshots::cases(),
         socat::cases(),

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 cases! {
     [Containers] => builds_of_a_project, what_is_refused, a_build_outlives_a_killed_serve, a_stop_in_the_queue,
         builds_of_others_are_indexed, a_paused_build_gives_its_place,
-        buildspecs_that_lead_elsewhere, a_stop_at_once;
-    [Containers, Python] => the_cli_and_its_session;
-    [Python] => inputs_are_described_as_aws_does, botocore_reads_every_answer;
+        buildspecs_that_lead_elsewhere, a_stop_at_once, projects_are_imported;
+    [Containers, Python] => the_cli_and_its_session, botocore_reads_every_answer, terraforms_order_of_calls;
+    [Python] => inputs_are_described_as_aws_does;
 }
 
 pub(super) fn a_project(buildspec: &str) -> Value {
@@ -265,11 +265,17 @@ fn a_stop_in_the_queue() {
         served(&bed, "exec sleep 600", &["--max-builds", "1", "--max-queued", "1"]);
     let first = start(&endpoint, json!({}));
     let second = start(&endpoint, json!({}));
+    // Whoever looks from outside sees it wait.
+    assert!(bed.runner(["ps"]).code(0).stdout.contains("queued"));
+    assert!(bed.runner(["logs", &second]).code(2).stderr.contains("waits in the queue"));
+    let waits = ["wait", &second, "--for", "paused", "--timeout", "1s"];
+    bed.runner(waits).code(4);
     let (code, text) = refused(&endpoint, "StartBuild", &json!({"projectName": "demo"}));
     assert_eq!(code, "AccountLimitExceededException", "{text}");
     let stopped = call(&endpoint, "StopBuild", &json!({"id": second}));
     assert_eq!(stopped["build"]["buildStatus"], "STOPPED");
     assert_eq!(stopped["build"]["phases"][1]["phaseStatus"], "STOPPED");
+    assert!(bed.runner(["logs", &second]).code(2).stderr.contains("no build"));
     call(&endpoint, "StopBuild", &json!({"id": first}));
     assert_eq!(until(&endpoint, &first, has_ended)["buildStatus"], "STOPPED");
     server.signal(Signal::SIGTERM);
@@ -314,6 +320,44 @@ fn builds_of_others_are_indexed() {
     server.ends(0);
 }
 
+/// Whether `serve` runs or not; all of a file or nothing.
+fn projects_are_imported() {
+    let bed = Bed::host();
+    let named = |name: &str| {
+        let mut project = a_project(&spec("echo imported"));
+        project["name"] = json!(name);
+        project["badge"] = json!({"badgeEnabled": false});
+        project
+    };
+    let file = bed.write("web.json", json!({"projects": [named("web")]}).to_string());
+    let import = |more: &[&str]| {
+        let mut words = vec!["project", "import", file.to_str().unwrap()];
+        words.extend(more);
+        bed.runner(words)
+    };
+    assert!(import(&[]).code(0).stderr.contains("project web: imported"));
+    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
+    let id = call(&endpoint, "StartBuild", &json!({"projectName": "web"}))["build"]["id"].clone();
+    assert_eq!(until(&endpoint, id.as_str().unwrap(), has_ended)["buildStatus"], "SUCCEEDED");
+    assert!(import(&[]).code(2).stderr.contains("--replace"));
+    bed.write("web.json", json!({"projects": [named("web"), named("api")]}).to_string());
+    let told = import(&["--replace"]).code(0).stderr;
+    assert!(told.contains("web: replaced") && told.contains("api: imported"), "{told}");
+    let names = call(&endpoint, "ListProjects", &json!({}))["projects"].clone();
+    assert_eq!(names, json!(["api", "web"]));
+    let mut bad = named("bad");
+    bad["source"]["type"] = json!("SVN");
+    bad["timeoutInMinutes"] = json!(1);
+    bed.write("web.json", json!({"projects": [named("good"), bad]}).to_string());
+    let told = import(&[]).code(2).stderr;
+    for part in ["'source.type'", "'timeoutInMinutes'", "2 errors", "nothing was imported"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(call(&endpoint, "ListProjects", &json!({}))["projects"], names);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
 fn the_cli_and_its_session() {
     let bed = Bed::host();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);
@@ -330,6 +374,17 @@ fn the_cli_and_its_session() {
     assert_eq!(endpoint.ask(&bed, &status)["Status"], "connected");
     endpoint.ask(&bed, &["codebuild", "stop-build", "--id", &id]);
     bed.runner(["wait", &id, "--for", "ended"]).code(0);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+fn terraforms_order_of_calls() {
+    let bed = Bed::host();
+    let (endpoint, server) = Endpoint::serve(&bed, &[]);
+    let mut command = bed.other(python("python").to_str().unwrap());
+    endpoint.surround(&mut command);
+    command.arg(project().join("tests/clients/terraform.py"));
+    assert_eq!(outcome(&mut command).code(0).stdout, "as expected\n");
     server.signal(Signal::SIGTERM);
     server.ends(0);
 }
@@ -404,13 +459,25 @@ fn same(shape: &Shape, model: &Value, name: &str, above: &mut Vec<String>) {
 /// answer by the shape that it has for it.
 fn botocore_reads_every_answer() {
     let bed = Bed::host();
-    let (endpoint, server) =
-        Endpoint::serve(&bed, &["--no-auth", "--max-queued", "0", "--max-builds", "1"]);
+    let (endpoint, server) = served(&bed, "echo read", &["--max-queued", "9"]);
+    // Members that nobody knows are dropped, however deep: the build runs.
+    let id = start(
+        &endpoint,
+        json!({"cacheOverride": {"type": "NO_CACHE", "sort": 1}, "environmentVariablesOverride": [
+            {"name": "A", "value": "b", "secret": {}}]}),
+    );
+    assert_eq!(until(&endpoint, &id, has_ended)["buildStatus"], "SUCCEEDED");
     let mut command = bed.other(python("python").to_str().unwrap());
     endpoint.surround(&mut command);
-    let names: Vec<&str> = inputs(Described::CodeBuild).iter().map(|(name, _)| *name).collect();
+    let of = |service: Described, name: &str| {
+        inputs(service)
+            .iter()
+            .map(|(operation, _)| format!("{name}:{operation}"))
+            .collect::<Vec<_>>()
+    };
     let script = project().join("tests/clients/every-operation.py");
-    command.arg(script).arg(format!("http://{}", endpoint.address)).args(&names);
+    command.arg(script).arg(format!("http://{}", endpoint.address)).arg(&id);
+    command.args(of(Described::CodeBuild, "codebuild")).args(of(Described::Logs, "logs"));
     let done = outcome(&mut command).code(0);
     assert!(done.stdout.trim_start() == "all read\n", "{done:?}");
     server.signal(Signal::SIGTERM);

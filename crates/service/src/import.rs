@@ -114,7 +114,10 @@ pub fn put(
                 None => Imported::New(name.clone()),
                 Some(_) => Imported::Replaced(name.clone()),
             });
-            projects::put(connection, &Project { name, given, created, modified: now, cache_epoch })?;
+            projects::put(
+                connection,
+                &Project { name, given, created, modified: now, cache_epoch },
+            )?;
         }
         if there.is_empty() { Ok(done) } else { Err(ImportError::Exist(there)) }
     };
@@ -144,7 +147,8 @@ mod tests {
         let mut bad = answered("bad");
         bad["artifacts"]["location"] = json!("b");
         bad["serviceRole"] = json!("x");
-        let file = json!({"projects": [answered("good"), bad, {"name": "worse"}, answered("good")]});
+        let file =
+            json!({"projects": [answered("good"), bad, {"name": "worse"}, answered("good")]});
         let problems = read(&file).expect_err("refused");
         let has = |text: &str| problems.iter().any(|problem| problem.contains(text));
         assert!(has("bad: Invalid artifacts"), "{problems:?}");

@@ -4,6 +4,7 @@ mod table;
 
 use super::error::{CliError, OURS};
 use super::home::open;
+use super::queued;
 use super::values::Format;
 use clap::Args;
 use runner_client::{Client, ClientError};
@@ -11,6 +12,7 @@ use runner_core::phase::Status;
 use runner_core::plain;
 use runner_core::record::Build;
 use runner_folder::state::{Known, Unreadable, all_builds, listed_builds};
+use runner_service::db::builds::Waiting;
 use runner_wire::control::{Answer, Request};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -57,6 +59,7 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
     let (builds, unreadable) =
         if args.all { all_builds(&home)? } else { (listed_builds(&home)?, Vec::new()) };
     let mut rows: Vec<Row> = builds.iter().filter_map(row).collect();
+    rows.extend(queued::all(&home).into_iter().map(queued_row));
     rows.sort_by(|a, b| b.start_time.total_cmp(&a.start_time));
     rows.extend(unreadable.into_iter().map(unreadable_row));
     let text = match args.format {
@@ -68,6 +71,25 @@ pub(super) fn ps(args: &PsArgs) -> Result<u8, CliError> {
         }
     };
     super::answer(&text)
+}
+
+/// That of a build that waits in the queue of `runner serve`.
+fn queued_row(waiting: Waiting) -> Row {
+    let start_time = waiting.requested as f64 / 1000.0;
+    Row {
+        id: waiting.id,
+        project: waiting.project,
+        phase: "QUEUED".to_owned(),
+        command: None,
+        state: "queued".to_owned(),
+        sessions: 0,
+        time_left_s: None,
+        pause_left_s: None,
+        start_time,
+        duration_s: since(start_time),
+        reason: None,
+        endpoint: None,
+    }
 }
 
 /// A build as `ps` shows it, in JSON.

@@ -116,7 +116,9 @@ pub(super) fn no_database(error: OpenError) -> CliError {
         OpenError::Newer { .. } => Some("use the newer runner; this one has touched nothing"),
         OpenError::Other { .. } => Some("use the runner that serves, or stop it"),
         OpenError::Io(error) if limit_hint(error).is_some() => limit_hint(error),
-        OpenError::Db(DbError::Full) => Some("free some space, or set RUNNER_HOME to a directory on another disk"),
+        OpenError::Db(DbError::Full) => {
+            Some("free some space, or set RUNNER_HOME to a directory on another disk")
+        }
         _ => Some("set RUNNER_HOME to a directory on a local disk"),
     };
     CliError::of(OURS, error).hints(hint)

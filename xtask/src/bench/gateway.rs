@@ -103,7 +103,7 @@ pub(super) fn idle(bed: &Bed) -> Result {
 }
 
 /// Resident memory of a process, in KiB.
-fn resident(process: &Child) -> u64 {
+pub(super) fn resident(process: &Child) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)

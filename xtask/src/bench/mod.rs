@@ -13,6 +13,7 @@ mod paused;
 
 mod rewinds;
 mod rootless;
+mod service;
 mod session;
 mod stops;
 
@@ -79,6 +80,7 @@ const PARTS: &[Part] = &[
     ("echo", |bed, _| gateway::echo(bed)),
     ("download", |bed, _| gateway::download(bed)),
     ("idle", |bed, _| gateway::idle(bed)),
+    ("service", |bed, _| service::measure_service(bed)),
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.

@@ -129,6 +129,29 @@ pub fn in_state(connection: &Connection, state: State) -> Result<Vec<Build>, DbE
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// A build that waits, or is about to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// `<project>:<uuid>`.
+    pub id: String,
+    pub uuid: String,
+    pub project: String,
+    /// Milliseconds since 1970.
+    pub requested: i64,
+}
+
+/// Those that wait, the first first.
+pub fn waiting(connection: &Connection) -> Result<Vec<Waiting>, DbError> {
+    let text = "SELECT uuid, project, requested FROM build WHERE state IN ('queued', 'starting')
+        ORDER BY seq";
+    let mut query = connection.prepare_cached(text)?;
+    let rows = query.query_map([], |row| {
+        let (uuid, project): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok(Waiting { id: format!("{project}:{uuid}"), uuid, project, requested: row.get(2)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// The one that has waited longest.
 pub fn first_queued(connection: &Connection) -> Result<Option<Build>, DbError> {
     let text = format!("SELECT {COLUMNS} FROM build WHERE state = 'queued' ORDER BY seq LIMIT 1");

@@ -50,6 +50,19 @@ pub(crate) fn open_served(folder: &Path) -> Result<Connection, OpenError> {
     open::beside_server(&folder.join(FILE))
 }
 
+/// Builds that wait, as any process may see them; none where there is no database that this program knows.
+#[must_use]
+pub fn waiting(folder: &Path) -> Vec<builds::Waiting> {
+    let path = folder.join(FILE);
+    if !path.exists() {
+        return Vec::new();
+    }
+    let look = || -> Result<Vec<builds::Waiting>, OpenError> {
+        Ok(builds::waiting(&open::beside_server(&path)?)?)
+    };
+    look().unwrap_or_default()
+}
+
 /// Does some work in a transaction of this connection; work that fails leaves nothing.
 pub(crate) fn transaction<T, E: From<DbError>>(
     connection: &Connection,

@@ -219,3 +219,205 @@ fn a_build_starts_once_whenever_the_service_is_killed() {
         until(&service, &died, State::Ended).await;
     });
 }
+
+/// What a copy of some time ago has as waiting may have run since.
+#[test]
+fn a_restored_copy_starts_nothing() {
+    let rig = Rig::new();
+    let (service, _) = rig.serve(0, false);
+    let (waits, was_starting) = (left(&service, State::Queued), left(&service, State::Starting));
+    let has_run = left(&service, State::Queued);
+    service.close().expect("a copy");
+    drop(service);
+    std::fs::create_dir_all(rig.dir.path().join("builds").join(&has_run)).expect("a folder");
+    std::fs::write(rig.dir.path().join("serve.db"), vec![b'x'; 8192]).expect("a file");
+    let home = Home::at(rig.dir.path().to_path_buf()).expect("a state folder");
+    let (begun, starts) = channel();
+    let launcher = Arc::new(Held { begun: Mutex::new(begun), fails: false });
+    let settings =
+        Settings { max_builds: 9, max_queued: 9, source_root: None, no_privileges: None };
+    let (service, told) = Service::open(&home, settings, launcher, false).expect("a service");
+    assert_eq!(told.len(), 2, "{told:?}");
+    service.take_up_all().expect("threads");
+    block(async {
+        service.begin().await;
+        for uuid in [&waits, &was_starting] {
+            let build = until(&service, uuid, State::Ended).await;
+            let record = build.record.expect("a record");
+            let why = record["phases"][2]["contexts"][0]["message"].as_str().expect("why");
+            assert!(why.contains("does not tell whether this build has run"), "{why}");
+        }
+        service.drain();
+    });
+    assert!(starts.try_recv().is_err(), "nothing starts");
+}
+
+/// Nothing begins before it is taken up: whoever opens a service may find that it cannot listen.
+#[test]
+fn nothing_starts_before_it_is_taken_up() {
+    let rig = Rig::new();
+    let (service, _) = rig.serve(0, false);
+    left(&service, State::Starting);
+    left(&service, State::Queued);
+    drop(service);
+    let home = Home::at(rig.dir.path().to_path_buf()).expect("a state folder");
+    let (begun, starts) = channel();
+    let launcher = Arc::new(Held { begun: Mutex::new(begun), fails: false });
+    let settings =
+        Settings { max_builds: 9, max_queued: 9, source_root: None, no_privileges: None };
+    let (service, _) = Service::open(&home, settings, launcher, false).expect("a service");
+    drop(service);
+    assert!(starts.try_recv().is_err());
+}
+
+#[test]
+fn a_deadline_lies_no_further_away_than_it_can_have_been_set() {
+    let rig = Rig::new();
+    let (service, _) = rig.serve(0, false);
+    let uuid = left(&service, State::Queued);
+    let of = uuid.clone();
+    // Set by a clock that was a year ahead.
+    let year = 365 * 24 * 60 * 60 * 1000;
+    let far = service.clock.now() + year;
+    service
+        .db
+        .write_now(move |connection| builds::set_deadline(connection, &of, far))
+        .expect("set");
+    drop(service);
+    let (service, _) = rig.serve(0, false);
+    let build = block(service.build(&uuid)).expect("a look").expect("a build");
+    let deadline = build.deadline.expect("a deadline");
+    assert!(deadline <= service.clock.now() + patience(&build), "{deadline}");
+}
+
+/// A build that is deleted leaves no row; one that lives is not deleted.
+#[test]
+fn deleting() {
+    let rig = Rig::new();
+    let (service, _) = rig.serve(0, false);
+    let (ended, waits) = (left(&service, State::Queued), left(&service, State::Queued));
+    block(async {
+        service.refresh().await.expect("a look");
+        assert!(service.stop_queued(&ended).await.expect("an answer"));
+        let folder = rig.dir.path().join("builds").join(&ended);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let both = vec![ended.clone(), waits.clone()];
+        let deleted = service.delete_builds(both).await.expect("an answer");
+        assert_eq!((deleted.gone.len(), deleted.alive.len(), deleted.failed.len()), (1, 1, 0));
+        assert_eq!(service.build(&ended).await.expect("a look"), None);
+        assert!(service.build(&waits).await.expect("a look").is_some() && !folder.exists());
+    });
+}
+
+/// Rows go with folders, and those that never had one after a while.
+#[test]
+fn rows_do_not_stay_for_ever() {
+    let rig = Rig::new();
+    let (service, _) = rig.serve(0, false);
+    let uuid = left(&service, State::Queued);
+    block(async {
+        assert!(service.stop_queued(&uuid).await.expect("an answer"));
+        // It was asked for in 1970.
+        service.refresh().await.expect("a look");
+        assert_eq!(service.build(&uuid).await.expect("a look"), None);
+    });
+}
+
+/// Two changes at once: none is lost, and what is kept is what was checked.
+#[test]
+fn changes_of_a_project_do_not_pass_each_other() {
+    let rig = Rig::new();
+    let (service, _) = rig.serve(0, false);
+    block(async {
+        service.create_project("demo", &input()).await.expect("a project");
+        let (tags, limit) = (json!({"description": "new"}), json!({"concurrentBuildLimit": 3}));
+        let both = tokio::join!(
+            service.update_project("demo", &tags),
+            service.update_project("demo", &limit),
+        );
+        both.0.expect("changed");
+        both.1.expect("changed");
+        let project = service.project("demo").await.expect("a look").expect("a project");
+        assert_eq!(
+            (&project.given["description"], &project.given["concurrentBuildLimit"]),
+            (&json!("new"), &json!(3))
+        );
+    });
+}
+
+/// What a lot of builds costs is what is asked of them.
+#[test]
+fn ten_thousand_builds_and_a_thousand_that_wait() {
+    let rig = Rig::new();
+    let (service, _) = rig.serve(0, false);
+    let record = json!({"buildStatus": "SUCCEEDED", "endTime": 2.0, "phases": []});
+    let now = service.clock.now();
+    let last = service
+        .db
+        .write_now(move |connection| -> Result<String, DbError> {
+            let mut last = String::new();
+            for number in 0..11_000_i64 {
+                let has_ended = number < 10_000;
+                last = uuid::Uuid::new_v4().to_string();
+                builds::insert(
+                    connection,
+                    &Build {
+                        uuid: last.clone(),
+                        seq: 0,
+                        project: "demo".to_owned(),
+                        number,
+                        state: if has_ended { State::Ended } else { State::Queued },
+                        status: "SUCCEEDED".to_owned(),
+                        requested: now + number,
+                        deadline: Some(now + 1_000_000),
+                        order: Some(json!({"project": {}})),
+                        record: has_ended.then(|| record.clone()),
+                        log: Some(("/g".to_owned(), last.clone())),
+                    },
+                )?;
+            }
+            Ok(last)
+        })
+        .expect("builds");
+    block(async {
+        let (mut after, mut seen) = (None, 0);
+        loop {
+            let page = service.list_builds(None, true, after, 1000).await.expect("a page");
+            seen += page.len();
+            match page.last() {
+                Some((id, place)) => {
+                    assert!(after.is_some() || id.len() > 40);
+                    after = Some(*place);
+                }
+                None => break,
+            }
+        }
+        assert_eq!(seen, 11_000);
+        assert!(service.stop_queued(&last).await.expect("an answer"));
+    });
+    // No look goes through all of them.
+    let plans = service
+        .db
+        .read_now(|connection| -> Result<Vec<String>, DbError> {
+            let mut plans = Vec::new();
+            for text in [
+                "SELECT uuid FROM build WHERE state = 'queued' ORDER BY seq LIMIT 1",
+                "SELECT min(deadline) FROM build WHERE state = 'queued'",
+                "SELECT coalesce(max(seq), 0) + 1 FROM build",
+                "SELECT uuid FROM build WHERE state = 'live' AND origin = 'run'",
+                "SELECT uuid FROM build WHERE log_group = 'a' AND log_stream = 'b'",
+                "SELECT uuid FROM build WHERE log_group = 'a' AND log_last >= 1 AND requested <= 2",
+                "SELECT uuid FROM build WHERE state != 'gone' AND (requested, seq) < (1, 2) ORDER BY requested DESC, seq DESC LIMIT 4",
+            ] {
+                let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}"))?;
+                let rows = query.query_map([], |row| row.get::<_, String>(3))?;
+                plans.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+            Ok(plans)
+        })
+        .expect("plans");
+    assert!(
+        plans.iter().all(|plan| !plan.starts_with("SCAN build") || plan.contains("INDEX")),
+        "{plans:#?}"
+    );
+}

@@ -1,0 +1,60 @@
+//! Builds that wait in the queue of `runner serve`: they have no folder, and its database tells of them.
+
+use super::error::CliError;
+use runner_folder::state::{Changes, Home, Known, Waited, known};
+use runner_service::db::builds::Waiting;
+use runner_service::db::waiting;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether one waits no more that does not begin.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Those that have no folder yet.
+pub(super) fn all(home: &Home) -> Vec<Waiting> {
+    let mut all = waiting(home.root());
+    all.retain(|one| known(home, &one.uuid).ok().flatten().is_none());
+    all
+}
+
+/// The one that is meant: by its id, its uuid, or a prefix of either that only it has.
+pub(super) fn named(home: &Home, wanted: &str) -> Option<Waiting> {
+    let is_meant = |one: &Waiting| one.id.starts_with(wanted) || one.uuid.starts_with(wanted);
+    let mut found = all(home).into_iter().filter(is_meant);
+    let first = found.next().filter(|_| !wanted.is_empty())?;
+    found.next().is_none().then_some(first)
+}
+
+/// What has become of one.
+pub(super) enum Became {
+    Begun(Known),
+    /// It has ended in the queue.
+    Ended,
+    TimeIsUp,
+}
+
+/// Waits for one to begin.
+pub(super) fn begins(
+    home: &Home,
+    one: &Waiting,
+    deadline: Option<Instant>,
+) -> Result<Became, CliError> {
+    let failed = |error: io::Error| CliError::ours(format!("cannot wait for a build: {error}"));
+    let changes = Changes::of_builds(&home.builds()).map_err(failed)?;
+    loop {
+        let is_waiting = waiting(home.root()).iter().any(|other| other.uuid == one.uuid);
+        if let Ok(Some(begun)) = known(home, &one.uuid) {
+            return Ok(Became::Begun(begun));
+        }
+        if !is_waiting {
+            return Ok(Became::Ended);
+        }
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Ok(Became::TimeIsUp);
+        }
+        let look = now + LOOK;
+        let until = deadline.map_or(look, |deadline| deadline.min(look));
+        let (Waited::Changed(_) | Waited::TimeIsUp) = changes.wait(Some(until)).map_err(failed)?;
+    }
+}
