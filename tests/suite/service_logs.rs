@@ -6,10 +6,12 @@ use crate::common::{Bed, cases, outcome, project, python};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::process::Command;
 
 cases! {
     [Containers] => lines_of_a_build, a_log_is_followed, where_logs_are, what_is_not_there;
     [Containers, Python] => tailers_of_real_clients;
+    [Containers, Python, Extended] => awslogs_reads_a_log;
 }
 
 const GROUP: &str = "/aws/codebuild/demo";
@@ -237,7 +239,7 @@ fn what_is_not_there() {
     server.ends(0);
 }
 
-/// boto3 with its paginators and the loops of programs that follow builds, and awslogs.
+/// boto3 with its paginators and the loops of programs that follow builds.
 fn tailers_of_real_clients() {
     let bed = Bed::host();
     let (endpoint, server) = Endpoint::serve(&bed, &[]);
@@ -254,15 +256,28 @@ fn tailers_of_real_clients() {
     for (how, text) in read.as_object().unwrap() {
         assert_eq!(text, &json!(wanted), "{how}");
     }
-    let mut command = bed.other(python("awslogs").to_str().unwrap());
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+/// Installed for the occasion.
+fn awslogs_reads_a_log() {
+    let bed = Bed::host();
+    let place = bed.path("awslogs");
+    let mut pip = Command::new(python("python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&place);
+    outcome(pip.args(["awslogs==0.15.0", "termcolor==3.3.0"])).code(0);
+    let (endpoint, server) = served(&bed, "seq 40", &[]);
+    let id = start(&endpoint, json!({}));
+    until(&endpoint, &id, has_ended);
+    let mut command = bed.other(python("python").to_str().unwrap());
     endpoint.surround(&mut command);
+    command.env("PYTHONPATH", &place).args(["-c", "from awslogs.bin import main; main()"]);
     let url = format!("--aws-endpoint-url=http://{}", endpoint.address);
-    command
-        .args(["get", GROUP, "ALL", "--start=1h", "--no-group", "--no-stream", "--no-color"])
-        .arg(url);
-    let told = outcome(&mut command).code(0).stdout;
+    let asked = ["get", GROUP, "ALL", "--start=1h", "--no-group", "--no-stream", "--color=never"];
+    let told = outcome(command.args(asked).arg(url)).code(0).stdout;
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(words(&told), words(&wanted));
+    assert_eq!(words(&told), words(&bed.runner(["logs", &id]).code(0).stdout));
     server.signal(Signal::SIGTERM);
     server.ends(0);
 }
