@@ -4,6 +4,7 @@
 //! it is, the build is told over its control socket, and logs it: who shows the build reads it there.
 
 use runner_client::{ClientError, Link};
+use runner_core::agent::AgentConfig;
 use runner_folder::state::{BuildDir, Home, live_serve};
 use runner_serve::aws::{Access, Endpoint, KeyPair, Server, Users, bind};
 use runner_wire::control::Request;
@@ -19,10 +20,10 @@ pub(crate) struct Door {
 
 impl Door {
     /// For the build in this folder, which listens. Must be called in the runtime.
-    pub(crate) fn new(home: &Home, dir: &BuildDir) -> Self {
+    pub(crate) fn new(home: &Home, dir: &BuildDir, agent: AgentConfig) -> Self {
         let (shut, shut_rx) = oneshot::channel();
         let (home, dir) = (home.clone(), dir.clone());
-        Door { shut, task: tokio::spawn(open_and_wait(home, dir, shut_rx)) }
+        Door { shut, task: tokio::spawn(open_and_wait(home, dir, agent, shut_rx)) }
     }
 
     /// Closes it. Clients are told why.
@@ -33,9 +34,14 @@ impl Door {
     }
 }
 
-async fn open_and_wait(home: Home, dir: BuildDir, mut shut: oneshot::Receiver<String>) {
+async fn open_and_wait(
+    home: Home,
+    dir: BuildDir,
+    agent: AgentConfig,
+    mut shut: oneshot::Receiver<String>,
+) {
     let opened = tokio::select! {
-        opened = opened(&home, &dir) => opened,
+        opened = opened(&home, &dir, agent) => opened,
         _ = &mut shut => return,
     };
     let server = match opened {
@@ -52,8 +58,12 @@ async fn open_and_wait(home: Home, dir: BuildDir, mut shut: oneshot::Receiver<St
 }
 
 /// Opens it, and has the build told.
-async fn opened(home: &Home, dir: &BuildDir) -> Result<Option<Server>, ClientError> {
-    let (said, server) = match open(home).await {
+async fn opened(
+    home: &Home,
+    dir: &BuildDir,
+    agent: AgentConfig,
+) -> Result<Option<Server>, ClientError> {
+    let (said, server) = match open(home, agent).await {
         Ok((address, server)) => (Request::EndpointOpened { address }, server),
         Err(problem) => (Request::EndpointFailed { problem }, None),
     };
@@ -62,7 +72,7 @@ async fn opened(home: &Home, dir: &BuildDir) -> Result<Option<Server>, ClientErr
 }
 
 /// The address of the endpoint that serves this machine's builds, and the endpoint itself if it is ours.
-async fn open(home: &Home) -> Result<(String, Option<Server>), String> {
+async fn open(home: &Home, agent: AgentConfig) -> Result<(String, Option<Server>), String> {
     let keys = KeyPair::open(home).map_err(|error| error.to_string())?;
     if let Some(serving) = live_serve(home) {
         return Ok((serving.address, None));
@@ -72,6 +82,6 @@ async fn open(home: &Home) -> Result<(String, Option<Server>), String> {
         .await
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
-    let endpoint = Endpoint::new(home, keys, Access::Signed, users, None);
+    let endpoint = Endpoint::new(home, keys, Access::Signed, users, agent, None);
     Ok((address, Some(Server::start(listener, endpoint))))
 }

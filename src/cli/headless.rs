@@ -10,6 +10,7 @@ use super::say;
 use crate::door::Door;
 use runner_build::headless::{Answer, Refusal};
 use runner_build::{self as build, Begun, BuildRequest, Ended, Face, Opened};
+use runner_core::agent::AgentConfig;
 use runner_engine::Fut;
 use runner_folder::state::Home;
 use runner_host::stdio;
@@ -27,6 +28,7 @@ struct Asker {
     has_heard: bool,
     /// Whether AWS's clients are let in, and where.
     has_sessions: bool,
+    agent: AgentConfig,
     home: Option<Home>,
     door: Option<Door>,
     /// The lock of a service's start, held to the end: by it the service knows whether the build lives.
@@ -35,8 +37,14 @@ struct Asker {
 
 /// Runs the build; its exit code.
 pub(crate) fn main() -> u8 {
-    let mut asker =
-        Asker { has_heard: false, has_sessions: false, home: None, door: None, start: None };
+    let mut asker = Asker {
+        has_heard: false,
+        has_sessions: false,
+        agent: AgentConfig::default(),
+        home: None,
+        door: None,
+        start: None,
+    };
     match run(&mut asker) {
         Ok(code) => code,
         Err(error) if asker.has_heard => error.print(),
@@ -71,6 +79,7 @@ fn run(asker: &mut Asker) -> Result<u8, CliError> {
     let opened = Opened::open(&request, spec, &home)?;
     let rejected = opened.is_rejected();
     asker.has_sessions = request.sessions.is_enabled;
+    asker.agent = request.sessions.agent.clone();
     asker.home = Some(home.clone());
     let Ended { status, warnings } = build::run(request, opened, home, of_status, asker)?;
     for text in warnings {
@@ -149,7 +158,7 @@ impl Face for Asker {
             tracing::debug!(%error, "nobody hears which build this is");
         }
         if let Some(home) = self.home.as_ref().filter(|_| self.has_sessions) {
-            self.door = Some(Door::new(home, dir));
+            self.door = Some(Door::new(home, dir, self.agent.clone()));
         }
         Ok(())
     }

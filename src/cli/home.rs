@@ -2,8 +2,11 @@
 
 use super::error::CliError;
 use runner_build::sweep::{SweepReport, sweep};
+use runner_core::agent::AgentConfig;
 use runner_folder::state::Home;
 use runner_host::stdio::say;
+use runner_serve::aws::agent_config;
+use std::path::Path;
 
 /// Opens the state folder, puts right what killed runners have left, and says so.
 pub(super) fn open() -> Result<Home, CliError> {
@@ -19,6 +22,22 @@ pub(super) fn open() -> Result<Home, CliError> {
         say(&format!("warning: cannot put right {problem}"));
     }
     Ok(home)
+}
+
+/// How AWS's agent is configured on this host. What there is to say of the files is said, unless that is not wanted.
+pub(super) fn agent(
+    home: &Home,
+    named: Option<&Path>,
+    quiet: bool,
+) -> Result<AgentConfig, CliError> {
+    let (agent, notices) = agent_config(home, named).map_err(|error| {
+        CliError::usage(error.to_string())
+            .hint("docs/agent-config.md has every property and its values")
+    })?;
+    if !quiet {
+        notices.iter().for_each(|text| say(&format!("warning: {text}")));
+    }
+    Ok(agent)
 }
 
 /// Says what was put right.

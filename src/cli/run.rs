@@ -13,6 +13,7 @@ use runner_build::{
     self as build, BuildRequest, BuildspecFile, ContainerRequest, Ended, Opened, OutputsRequest,
     Service, Stub, Unusable, ValuesRequest,
 };
+use runner_core::agent::AgentConfig;
 use runner_core::env::Variables;
 use runner_core::phase::Status;
 use runner_core::plan::{self, BreakAction};
@@ -75,6 +76,9 @@ pub(super) fn run(args: RunArgs, typed: &[OsString]) -> Result<u8, CliError> {
 /// A buildspec as it is read for one build or for a batch.
 pub(super) type Parse =
     fn(&BuildspecFile, &[ProjectVariable]) -> Result<runner_build::Parsed, Unusable>;
+
+/// A session in which nothing happens for so long is closed, where nothing else is said.
+const IDLE: Duration = Duration::from_secs(20 * 60);
 
 /// What the options come to.
 pub(super) struct Asked {
@@ -158,6 +162,10 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
             "say where: --break-on failure, --step, or --enable-session for codebuild-breakpoint",
         ));
     }
+    let agent = match has_sessions || args.agent_config.is_some() {
+        true => super::home::agent(&home, args.agent_config.as_deref(), args.quiet)?,
+        false => AgentConfig::default(),
+    };
     let request = BuildRequest {
         project,
         directory: std::env::current_dir()
@@ -187,9 +195,11 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
         outputs,
         sessions: SessionOptions {
             is_enabled: has_sessions,
-            idle_timeout: args.session_idle_timeout,
+            idle_timeout: args.session_idle_timeout.unwrap_or(IDLE),
+            is_idle_given: args.session_idle_timeout.is_some(),
             longest: args.session_max_duration,
             log: args.session_log,
+            agent: agent.clone(),
         },
         skips,
         services: services(args.service, args.service_env, &args.image_map)?,
@@ -206,6 +216,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
         format: format(args.log_format),
         quiet: args.quiet,
         sessions: has_sessions,
+        agent,
         ends_pauses: request.limits.break_action == BreakAction::Stop,
         hints: request.hints,
         system,

@@ -129,15 +129,19 @@ pub(super) struct RunArgs {
     /// What this program does when the build is paused
     #[arg(long, value_enum, default_value_t = OnStopName::Wait)]
     pub(super) on_stop: OnStopName,
-    /// A session in which nothing happens for so long is closed
-    #[arg(long, value_name = "TIME", default_value = "20m", value_parser = values::duration)]
-    pub(super) session_idle_timeout: Duration,
+    /// A session in which nothing happens for so long is closed [default: 20m]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(super) session_idle_timeout: Option<Duration>,
     /// A session that was open for so long is closed, however busy it is
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(super) session_max_duration: Option<Duration>,
     /// Keep what sessions show, masked, and a line for each that begins or ends
     #[arg(long, value_name = "DIR")]
     pub(super) session_log: Option<PathBuf>,
+    /// How AWS's agent is configured, as amazon-ssm-agent.json (docs/agent-config.md) [default: that file in the state
+    /// folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) agent_config: Option<PathBuf>,
     /// Set a variable of the build, or pass the caller's own through
     #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     pub(super) env: Vec<(String, String)>,

@@ -1,7 +1,8 @@
 //! Whether somebody gets into a build, and by which ways.
 
-use super::{Report, Row, State, way};
+use super::{AgentLine, Report, Row, State, way};
 use runner_client::{Client, ClientError, goes_on};
+use runner_core::agent::{Effect, Origin, PROPERTIES};
 use runner_core::event::EventBody;
 use runner_folder::events::LogReader;
 use runner_folder::state::{Home, Known};
@@ -43,7 +44,19 @@ pub(crate) fn look(home: &Home, known: &Known) -> Report {
     } else {
         format!("no session to {} is possible", known.id)
     };
-    Report { works, verdict, rows }
+    let agent = if ended.is_none() { agent_config(known) } else { Vec::new() };
+    let given: Vec<String> = agent
+        .iter()
+        .filter(|line| line.from != Origin::Default.name())
+        .map(|line| {
+            let effect = line.no_effect.map(|why| format!(": no effect, {why}"));
+            format!("{} {} ({}{})", line.name, line.value, line.from, effect.unwrap_or_default())
+        })
+        .collect();
+    if !given.is_empty() {
+        rows.push(Row::ok("AWS's agent", given.join("; ")));
+    }
+    Report { works, verdict, rows, agent }
 }
 
 fn short(uuid: &str) -> &str {
@@ -98,6 +111,23 @@ fn sessions(known: &Known) -> Row {
         "codebuild-breakpoint does nothing, and AWS's clients are refused; attach and exec work",
         "start it again with --enable-session",
     )
+}
+
+/// How AWS's agent is configured for its sessions, property by property.
+fn agent_config(known: &Known) -> Vec<AgentLine> {
+    let asked = Client::connect(&known.dir).and_then(|mut client| client.ask(&Request::Agent));
+    // That nobody answers is another row.
+    let Ok(Answer::Agent { host, image }) = asked else { return Vec::new() };
+    let config = image.map_or_else(|| host.clone(), |layer| host.tightened(&layer).0);
+    let lines = PROPERTIES.iter().map(|property| {
+        let (value, origin) = config.value(property);
+        let no_effect = match property.effect {
+            Effect::Works => None,
+            Effect::None(why) => Some(why),
+        };
+        AgentLine { name: property.name, value, from: origin.name(), no_effect }
+    });
+    lines.collect()
 }
 
 /// Starts a program in the container, as a session does.

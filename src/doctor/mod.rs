@@ -72,4 +72,20 @@ pub(crate) struct Report {
     /// The same in words.
     pub(crate) verdict: String,
     pub(crate) rows: Vec<Row>,
+    /// How AWS's agent is configured for one build.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) agent: Vec<AgentLine>,
+}
+
+/// A property of AWS's agent.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AgentLine {
+    pub(crate) name: &'static str,
+    pub(crate) value: serde_json::Value,
+    /// The file that says so.
+    pub(crate) from: &'static str,
+    /// Why it does nothing here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_effect: Option<&'static str>,
 }

@@ -120,6 +120,11 @@ impl Channel {
 
     /// Does the handshake as a client that multiplexes; what the server asks in it.
     pub(crate) fn handshake(&mut self) -> Value {
+        self.handshake_with_message().0
+    }
+
+    /// The same, and what the person is told at its end.
+    pub(crate) fn handshake_with_message(&mut self) -> (Value, String) {
         let request = match self.hear() {
             Heard::Output { payload: Payload::HandshakeRequest, body, .. } => body,
             other => panic!("{other:?}"),
@@ -130,10 +135,13 @@ impl Channel {
         });
         self.input(Payload::HandshakeResponse, response.to_string().as_bytes());
         assert_eq!(self.hear(), Heard::Acknowledged(0));
-        let last = self.hear();
-        let is_complete = matches!(last, Heard::Output { payload: Payload::HandshakeComplete, .. });
-        assert!(is_complete, "{last:?}");
-        serde_json::from_slice(&request).unwrap()
+        let last = match self.hear() {
+            Heard::Output { payload: Payload::HandshakeComplete, body, .. } => body,
+            other => panic!("{other:?}"),
+        };
+        let last: Value = serde_json::from_slice(&last).unwrap();
+        let message = last["CustomerMessage"].as_str().unwrap().to_owned();
+        (serde_json::from_slice(&request).unwrap(), message)
     }
 
     /// Another socket for the same session.

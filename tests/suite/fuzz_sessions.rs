@@ -30,7 +30,8 @@ fn channels_survive_everything() {
         let (kind, properties) = kinds[random.below(kinds.len())].clone();
         let (session, target) = ("s".to_owned(), "t".to_owned());
         let seed = [random.next() as u8; 16];
-        let mut channel = Channel::new(Config { session, target, kind, properties, seed });
+        let message = String::new();
+        let mut channel = Channel::new(Config { session, target, kind, properties, message, seed });
         let mut time = Duration::ZERO;
         let (mut events, mut outgoing) = (0, 0);
         for step in 0..40 {

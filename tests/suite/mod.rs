@@ -73,6 +73,7 @@ mod secrets;
 mod service;
 mod service_faults;
 mod service_logs;
+mod session_documents;
 mod session_log;
 mod sessions;
 mod snapshots;

@@ -176,6 +176,7 @@ impl ValuesRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runner_core::agent::AgentConfig;
     use runner_core::plan::BreakAction;
     use runner_core::skip::Glob;
     use runner_core::spec::UserPhase;
@@ -230,8 +231,10 @@ mod tests {
             sessions: SessionOptions {
                 is_enabled: true,
                 idle_timeout: hour,
+                is_idle_given: false,
                 longest: None,
                 log: None,
+                agent: AgentConfig::default(),
             },
             skips: Skips {
                 commands: vec![Glob::new("docker *")],

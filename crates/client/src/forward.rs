@@ -57,7 +57,7 @@ pub fn forward(
 ) -> Result<Ended, ClientError> {
     let lost = ClientError::Lost;
     let ports = forwards.iter().map(|forward| forward.remote.to_string()).collect();
-    match client.ask(&Request::Forward { ports, name: None })? {
+    match client.ask(&Request::Forward { ports, name: None, denied: None })? {
         Answer::Opened { .. } => {}
         other => return Err(other.into()),
     }

@@ -21,17 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// Most of a hosts file that is read.
 const MAX_HOSTS: u64 = 1 << 20;
 
-/// Where AWS's machines find credentials, names and time.
-const FORBIDDEN: [IpAddr; 12] = [
+/// Where AWS's tasks, builds and pods find credentials: nobody's forwarding leads there.
+const CREDENTIALS: [IpAddr; 3] = [v4(170, 2), v4(170, 23), v6(0x23)];
+
+/// Where AWS's machines find credentials, names and time: the addresses that AWS's agent denies where nothing else is
+/// configured.
+pub const DENIED: [IpAddr; 9] = [
     v4(169, 254),
     v4(169, 253),
     v4(169, 123),
     v4(169, 250),
     v4(169, 251),
-    // Credentials of tasks and of builds, and those of pods.
-    v4(170, 2),
-    v4(170, 23),
-    v6(0x23),
     v6(0x254),
     v6(0x253),
     v6(0x123),
@@ -48,8 +48,9 @@ const fn v6(last: u16) -> IpAddr {
 
 /// Whether connections never go there, whatever name leads to it.
 #[must_use]
-pub fn is_forbidden(address: IpAddr) -> bool {
-    FORBIDDEN.contains(&address.to_canonical())
+pub fn is_forbidden(address: IpAddr, denied: &[IpAddr]) -> bool {
+    let address = address.to_canonical();
+    CREDENTIALS.contains(&address) || denied.iter().any(|denied| denied.to_canonical() == address)
 }
 
 /// What a person names as the other end.
@@ -110,10 +111,14 @@ pub enum DialError {
 }
 
 /// A stream socket, connected from inside the container; for TCP without delay of small messages.
-pub async fn dial(container: &dyn Container, remote: &Remote) -> Result<OwnedFd, DialError> {
+pub async fn dial(
+    container: &dyn Container,
+    remote: &Remote,
+    denied: &[IpAddr],
+) -> Result<OwnedFd, DialError> {
     let mut last = None;
     for listener in listeners(container, remote).await? {
-        if matches!(&listener, Listener::Tcp(address) if is_forbidden(address.ip())) {
+        if matches!(&listener, Listener::Tcp(address) if is_forbidden(address.ip(), denied)) {
             return Err(DialError::Forbidden(remote.clone()));
         }
         match tokio::time::timeout(PATIENCE, container.dial(&listener)).await {
@@ -213,10 +218,10 @@ mod tests {
     #[test]
     fn services_of_machines_are_no_place_to_go() {
         for text in ["169.254.169.254", "::ffff:169.254.170.2", "fd00:ec2::23", "fd00:ec2::254"] {
-            assert!(text.parse().is_ok_and(is_forbidden), "{text}");
+            assert!(text.parse().is_ok_and(|address| is_forbidden(address, &DENIED)), "{text}");
         }
         for text in ["169.254.1.1", "127.0.0.1", "fd00:ec2::1"] {
-            assert!(!text.parse().is_ok_and(is_forbidden), "{text}");
+            assert!(!text.parse().is_ok_and(|address| is_forbidden(address, &DENIED)), "{text}");
         }
     }
 

@@ -21,6 +21,47 @@ pub async fn resolve(container: &dyn Container, name: &str) -> Option<Ids> {
     find(&passwd, &group, name)
 }
 
+/// The account files of a container.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    passwd: String,
+    group: String,
+}
+
+impl Accounts {
+    pub async fn read(container: &dyn Container) -> Self {
+        let passwd = read(container, "/etc/passwd").await;
+        let group = read(container, "/etc/group").await;
+        Accounts { passwd, group }
+    }
+
+    /// Who a user is that has an entry.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Ids> {
+        entry(&self.passwd, name).and_then(|_| find(&self.passwd, &self.group, name))
+    }
+
+    #[must_use]
+    pub fn passwd(&self) -> &str {
+        &self.passwd
+    }
+
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// A number that no user and no group has.
+    #[must_use]
+    pub fn free_id(&self) -> u32 {
+        const OF_PEOPLE: std::ops::Range<u32> = 1000..60_000;
+        let lines = self.passwd.lines().chain(self.group.lines());
+        let taken = lines.filter_map(|line| line.split(':').nth(2)?.parse::<u32>().ok());
+        let last = taken.filter(|id| OF_PEOPLE.contains(id)).max();
+        last.map_or(1001, |last| last + 1)
+    }
+}
+
 /// Who an image's program runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageUser {

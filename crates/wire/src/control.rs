@@ -5,13 +5,15 @@
 //! [`Request::Files`] and [`Request::Forward`] by a stream of them.
 
 use crate::frame;
+use runner_core::agent::{AgentConfig, Layer};
 use runner_core::debug::{Client, Decision};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Version of this file; raised when an old peer would misunderstand.
-pub const PROTOCOL: u32 = 7;
+pub const PROTOCOL: u32 = 8;
 
 /// A client on a terminal says [`Request::Active`] no more often than this.
 pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
@@ -107,7 +109,12 @@ pub enum Request {
         /// The session's name in audit lines, where it has one beside its number.
         #[serde(default)]
         name: Option<String>,
+        /// Addresses that it connects to for nobody; the usual ones where none are given.
+        #[serde(default)]
+        denied: Option<Vec<IpAddr>>,
     },
+    /// How is AWS's agent configured? Answered by [`Answer::Agent`].
+    Agent,
     /// Connect to something that listens in the container. Only after [`Request::Forward`]; more than one
     /// may be under way.
     Dial {
@@ -153,6 +160,17 @@ pub struct Open {
     pub name: Option<String>,
     /// The client itself ends the session when nothing happens in it.
     pub keeps_time: bool,
+    /// A user whose session it is, in place of `user`.
+    pub run_as: Option<RunAs>,
+}
+
+/// A user of the container whose session it is: with a home, and never root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunAs {
+    /// Their name.
+    pub name: String,
+    /// Whether they are made where there is none of this name.
+    pub is_made: bool,
 }
 
 /// A terminal's size, in characters.
@@ -179,6 +197,13 @@ pub enum Answer {
     Status(Status),
     /// It is done.
     Done,
+    /// How AWS's agent is configured.
+    Agent {
+        /// What holds for endpoints of the build's own.
+        host: AgentConfig,
+        /// What the image says; none where it has no such file that can be read.
+        image: Option<Layer>,
+    },
     /// Where it stops.
     Breakpoints(Vec<BreakpointLine>),
     /// The text runs, under this number.
@@ -284,6 +309,9 @@ pub struct Status {
     pub has_container: bool,
     /// Seconds without input after which a session is closed.
     pub session_idle_s: u64,
+    /// Whether whoever started the build has said so.
+    #[serde(default)]
+    pub is_idle_given: bool,
     /// Seconds a session may be open.
     pub session_longest_s: Option<u64>,
     /// Length of `events.jsonl`, in bytes.

@@ -5,6 +5,7 @@
 
 use super::launch::Processes;
 use runner_build::sweep::sweep;
+use runner_core::agent::AgentConfig;
 use runner_engine::image::Swap;
 use runner_folder::state::{Home, ServeLock, Serving, StateError, live_serve};
 use runner_host::runtime::{self, NoRuntime};
@@ -31,6 +32,8 @@ pub(in crate::cli) struct ServeRequest {
     pub(in crate::cli) is_open: bool,
     /// The file of users; that of the state folder, if there is one, where none is named.
     pub(in crate::cli) users: Option<PathBuf>,
+    /// How AWS's agent is configured.
+    pub(in crate::cli) agent: AgentConfig,
     /// Of its projects and its queue.
     pub(in crate::cli) settings: Settings,
     pub(in crate::cli) image_map: Vec<Swap>,
@@ -115,7 +118,9 @@ async fn run(
     let listener = bind(request.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let access = if request.is_open { Access::Local } else { Access::Signed };
-    let endpoint = Endpoint::new(home, keys.clone(), access, users, Some(Arc::clone(service)));
+    let agent = request.agent.clone();
+    let endpoint =
+        Endpoint::new(home, keys.clone(), access, users, agent, Some(Arc::clone(service)));
     let server = Server::start(listener, endpoint);
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
     say(&format!("listening on http://{address}"));

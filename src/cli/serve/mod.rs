@@ -26,6 +26,10 @@ pub(super) struct ServeArgs {
     /// Users and their policies [default: iam.json in the state folder, if there is one]
     #[arg(long, value_name = "FILE")]
     iam: Option<PathBuf>,
+    /// How AWS's agent is configured, as amazon-ssm-agent.json (docs/agent-config.md) [default: that file in the state
+    /// folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    agent_config: Option<PathBuf>,
     /// Builds that run at once [default: the machine's processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     max_builds: Option<u16>,
@@ -80,16 +84,18 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
         source_root: args.source_root.clone(),
         no_privileges: args.no_auth.then_some(NO_PRIVILEGES),
     };
+    let home = super::home::open()?;
     let request = ServeRequest {
         listen: args.listen,
         is_open: args.no_auth,
         users: args.iam.clone(),
+        agent: super::home::agent(&home, args.agent_config.as_deref(), false)?,
         settings,
         image_map: args.image_map.clone(),
         upload: args.upload,
         rebuilds: args.rebuild_index,
     };
-    endpoint::serve(&request, &super::home::open()?)?;
+    endpoint::serve(&request, &home)?;
     Ok(0)
 }
 

@@ -5,9 +5,10 @@
 
 use super::connection::Connection;
 use crate::session::{Hub, OpenError};
-use runner_engine::dial::Remote;
+use runner_engine::dial::{DENIED, Remote};
 use runner_wire::control::{Answer, Request};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -18,6 +19,7 @@ pub(super) async fn serve(
     mut connection: Connection,
     ports: &[String],
     name: Option<String>,
+    denied: Option<Vec<IpAddr>>,
 ) -> io::Result<()> {
     let label = format!("port-forward {}", ports.join(" "));
     let mut presence = match hub.enter(label, name).await {
@@ -27,6 +29,7 @@ pub(super) async fn serve(
         }
     };
     connection.answer(&Answer::Opened { session: presence.number }).await?;
+    let denied: Arc<[IpAddr]> = denied.map_or_else(|| DENIED.into(), Into::into);
     // Dropped with this, and with them what they still wait for.
     let mut dials = JoinSet::new();
     loop {
@@ -34,9 +37,9 @@ pub(super) async fn serve(
             request = connection.request() => match request? {
                 None => return Ok(()),
                 Some(Request::Dial { id, remote }) => {
-                    let hub = Arc::clone(hub);
+                    let (hub, denied) = (Arc::clone(hub), Arc::clone(&denied));
                     dials.spawn(async move {
-                        let socket = dial(&hub, &remote).await;
+                        let socket = dial(&hub, &remote, &denied).await;
                         (id, remote, socket)
                     });
                 }
@@ -61,7 +64,7 @@ pub(super) async fn serve(
     }
 }
 
-async fn dial(hub: &Hub, remote: &str) -> Result<OwnedFd, String> {
+async fn dial(hub: &Hub, remote: &str, denied: &[IpAddr]) -> Result<OwnedFd, String> {
     let remote: Remote = remote.parse()?;
-    hub.dial(&remote).await.map_err(|error| error.message)
+    hub.dial(&remote, denied).await.map_err(|error| error.message)
 }

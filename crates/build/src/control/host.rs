@@ -136,6 +136,11 @@ impl Host {
                     self.inbox.send(Input::Stop { at_once: false }).await;
                     connection.answer(&Answer::Done).await?;
                 }
+                Request::Agent => {
+                    let image = self.hub.image_agent().await;
+                    let host = self.hub.options().agent.clone();
+                    connection.answer(&Answer::Agent { host, image }).await?;
+                }
                 Request::Watch => return self.watch(connection).await,
                 Request::WatchPauses => return self.watch_pauses(connection).await,
                 Request::EndpointOpened { address } => {
@@ -155,8 +160,8 @@ impl Host {
                     let session = self.hub.open_files().await;
                     return serve_session(connection, session, None).await;
                 }
-                Request::Forward { ports, name } => {
-                    return forward::serve(&self.hub, connection, &ports, name).await;
+                Request::Forward { ports, name, denied } => {
+                    return forward::serve(&self.hub, connection, &ports, name, denied).await;
                 }
                 // Belong to a session.
                 Request::Hello { .. }
@@ -199,6 +204,7 @@ impl Host {
             sessions_enabled: options.is_enabled,
             has_container: self.hub.has_container(),
             session_idle_s: options.idle_timeout.as_secs(),
+            is_idle_given: options.is_idle_given,
             session_longest_s: options.longest.map(|longest| longest.as_secs()),
             events: heads.events,
             output: heads.output,

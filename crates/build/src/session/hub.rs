@@ -5,14 +5,18 @@
 //! breakpoint, or else those of the last finished command.
 
 use super::guests::{Guests, Presence};
+use super::image_agent;
 use super::log::SessionLog;
 use super::program::{GRACE, Limits, Session, end};
 use super::recording::Recording;
 use super::refusal::{DEAF, LAST_RESORT, OpenError, refusal};
+use super::run_as;
 use super::transcript::Transcript;
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
+use runner_core::agent::{AgentConfig, Layer};
 use runner_core::env::DEFAULT_PATH;
+use runner_core::machine::Input;
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::Status;
 use runner_engine::dial::{self, Remote};
@@ -22,11 +26,13 @@ use runner_wire::control::{Open, Size};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// Shells a session may start, the most comfortable first.
 const SHELLS: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
@@ -44,10 +50,15 @@ pub struct SessionOptions {
     pub is_enabled: bool,
     /// A terminal session without input or output for so long is closed.
     pub idle_timeout: Duration,
+    /// Whether the caller has said so.
+    pub is_idle_given: bool,
     /// The longest a terminal session may be open.
     pub longest: Option<Duration>,
     /// Where transcripts go, where they are wanted.
     pub log: Option<PathBuf>,
+    /// How AWS's agent is configured on this host.
+    #[serde(default)]
+    pub agent: AgentConfig,
 }
 
 /// What a hub works with.
@@ -69,6 +80,11 @@ pub struct Hub {
     options: SessionOptions,
     container: Mutex<Option<Arc<dyn Container>>>,
     guests: Arc<Guests>,
+    inbox: Inbox,
+    /// The image's own configuration of AWS's agent, once somebody has asked.
+    image_agent: OnceCell<Option<Layer>>,
+    /// Users are made one after the other.
+    making: tokio::sync::Mutex<()>,
 }
 
 impl Hub {
@@ -78,6 +94,9 @@ impl Hub {
             snapshot: parts.snapshot,
             options: parts.options,
             container: Mutex::new(None),
+            inbox: parts.inbox.clone(),
+            image_agent: OnceCell::new(),
+            making: tokio::sync::Mutex::new(()),
             guests: Arc::new(Guests::new(parts.inbox, parts.build, parts.log)),
         }
     }
@@ -95,7 +114,22 @@ impl Hub {
                 .await
                 .ok_or_else(|| OpenError::ours(format!("the container has no user `{name}`")))?,
         };
-        let spec = self.exec_spec(&*container, request, user).await;
+        let run_as = match &request.run_as {
+            None => None,
+            Some(run_as) => {
+                let _one = self.making.lock().await;
+                Some(run_as::find(&*container, run_as).await?)
+            }
+        };
+        let (user, home) = match run_as {
+            Some((ids, home)) => (ids, Some(home)),
+            None => (user, None),
+        };
+        let mut spec = self.exec_spec(&*container, request, user).await;
+        if let Some(home) = home {
+            spec.env.retain(|variable| !variable.starts_with(b"HOME="));
+            spec.env.push(format!("HOME={home}").into_bytes());
+        }
         let label = String::from_utf8_lossy(&spec.argv.join(&b' ')).into_owned();
         let limits = Limits {
             idle: (!request.keeps_time).then_some(self.options.idle_timeout),
@@ -103,6 +137,21 @@ impl Hub {
         };
         let recorder = self.guests.log();
         self.start(&*container, spec, label, request.name.clone(), limits, recorder).await
+    }
+
+    /// What the image says of AWS's agent. The person at the build hears once what is wrong with it.
+    pub async fn image_agent(&self) -> Option<Layer> {
+        let container = self.container().ok()?;
+        let read = async {
+            let (layer, notice) = image_agent::read(&*container).await;
+            if let Some(notice) = notice {
+                self.inbox.send(Input::Notice(notice)).await;
+            }
+            Ok(layer)
+        };
+        // Of one that does not answer, nothing is known yet.
+        let read = self.image_agent.get_or_try_init(|| self.unless_deaf(read));
+        read.await.ok().cloned().flatten()
     }
 
     /// What no transcript and no audit line is to show.
@@ -140,9 +189,9 @@ impl Hub {
     }
 
     /// Connects to what listens in the container.
-    pub async fn dial(&self, remote: &Remote) -> Result<OwnedFd, OpenError> {
+    pub async fn dial(&self, remote: &Remote, denied: &[IpAddr]) -> Result<OwnedFd, OpenError> {
         let container = self.container()?;
-        let dialled = dial::dial(&*container, remote);
+        let dialled = dial::dial(&*container, remote, denied);
         self.unless_deaf(async {
             dialled.await.map_err(|error| OpenError::ours(error.to_string()))
         })

@@ -7,10 +7,12 @@
 
 mod guests;
 mod hub;
+mod image_agent;
 mod log;
 mod program;
 mod recording;
 mod refusal;
+mod run_as;
 mod tee;
 mod transcript;
 

@@ -84,7 +84,14 @@ pub fn read(text: &str, format: Format) -> Result<Map<String, Value>, Unread> {
         Format::Yaml => read_yaml(text).map_err(Unread::Malformed)?,
     };
     match value {
-        Value::Object(map) => Ok(map),
+        Value::Object(mut map) => {
+            // As YAML reads it without quotes.
+            if let Some(Value::Number(number)) = map.get("schemaVersion") {
+                let text = number.to_string();
+                map.insert("schemaVersion".to_owned(), Value::String(text));
+            }
+            Ok(map)
+        }
         _ => Err(Unread::Malformed("the content is to be a map".to_owned())),
     }
 }
@@ -213,7 +220,7 @@ mod tests {
 
     #[test]
     fn yaml_and_json_say_the_same() {
-        let yaml = "schemaVersion: '1.0'\ninputs:\n  runAsEnabled: true\n  idleSessionTimeout: \"20\"\n  n: 3\n  f: -2.5\n  v: 1.2.3\n  nothing:\n  list: [a, \"true\"]\n";
+        let yaml = "schemaVersion: 1.0\ninputs:\n  runAsEnabled: true\n  idleSessionTimeout: \"20\"\n  n: 3\n  f: -2.5\n  v: 1.2.3\n  nothing:\n  list: [a, \"true\"]\n";
         let map = read(yaml, Format::Yaml).expect("YAML");
         let wanted = json!({"schemaVersion": "1.0", "inputs": {"runAsEnabled": true, "idleSessionTimeout": "20",
             "n": 3, "f": -2.5, "v": "1.2.3", "nothing": null, "list": ["a", "true"]}});

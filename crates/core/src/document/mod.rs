@@ -2,19 +2,23 @@
 //!
 //! [`read`] makes a value of a text in JSON or YAML. [`Parameters`] are those that a document declares: they check what
 //! a caller gives and become [`Values`], which are put in the place of `{{ name }}`.
-//! [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
+//! [`Session`] reads documents of sessions. [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
 //! what is wrong with one is told all at once.
 
 mod builtin;
 mod content;
 mod parameters;
 mod pattern;
+mod preferences;
+mod session;
 mod values;
 
 pub use builtin::{BUILTINS, Builtin, builtin};
 pub use content::{Format, MAX_BYTES, Type, Unread, read, write};
 pub use parameters::{Given, Kind, Parameter, Parameters};
 pub use pattern::Pattern;
+pub use preferences::{Preferences, is_user};
+pub use session::{Resolved, Session, SessionKind, Wrong, check, schema};
 pub use values::Values;
 
 /// A text of others in a message: one line, and not much of it.

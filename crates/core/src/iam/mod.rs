@@ -8,7 +8,6 @@ mod condition;
 mod context;
 mod directory;
 mod evaluate;
-mod node;
 mod pattern;
 mod policy;
 mod statement;
@@ -17,47 +16,12 @@ mod template;
 mod tests;
 mod typed;
 
+pub use crate::placed::Problem;
 pub use context::Context;
 pub use directory::{AccessKey, Directory, Group, User};
 pub use evaluate::{Decision, Request, evaluate};
 pub use policy::Policy;
 pub use statement::{Effect, Statement};
 
-use crate::spec::Place;
-use std::fmt;
-
-/// Something that is wrong with a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where.
-    pub place: Place,
-    /// What, in a sentence without a full stop.
-    pub text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}: {}", self.place.line, self.place.column, self.text)
-    }
-}
-
-/// What is wrong with a document, as it is found.
-#[derive(Debug, Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn add(&mut self, place: Place, text: impl Into<String>) {
-        self.0.push(Problem { place, text: text.into() });
-    }
-
-    /// The value, if nothing was wrong with it; otherwise everything, in the text's order.
-    fn or<T>(mut self, value: Option<T>) -> Result<T, Vec<Problem>> {
-        match value {
-            Some(value) if self.0.is_empty() => Ok(value),
-            _ => {
-                self.0.sort_by_key(|problem| (problem.place.line, problem.place.column));
-                Err(self.0)
-            }
-        }
-    }
-}
+use crate::placed as node;
+use crate::placed::Problems;

@@ -37,6 +37,8 @@ pub struct Stored {
     pub owner: String,
     /// Number of the version that counts where none is asked for.
     pub default: u64,
+    /// The highest number that a version has had.
+    pub last: u64,
     /// By number; never empty.
     pub versions: Vec<StoredVersion>,
     #[serde(default)]
@@ -68,6 +70,7 @@ impl Stored {
             kind: kind.name().to_owned(),
             owner: owner.to_owned(),
             default: first.number,
+            last: first.number,
             versions: vec![first],
             tags: BTreeMap::new(),
             target_type: None,

@@ -4,6 +4,7 @@
 
 use super::call::Refusal;
 use runner_client::{ClientError, Link};
+use runner_core::agent::Layer;
 use runner_core::record::{Build, record};
 use runner_core::view::BuildView;
 use runner_folder::events::Follower;
@@ -148,6 +149,14 @@ impl Known {
     pub(super) async fn status(&self) -> Result<Status, ClientError> {
         match Link::connect(&self.dir).await?.ask(&Request::Status).await? {
             Answer::Status(status) => Ok(status),
+            other => Err(other.into()),
+        }
+    }
+
+    /// What its image says of AWS's agent.
+    pub(super) async fn image_agent(&self) -> Result<Option<Layer>, ClientError> {
+        match Link::connect(&self.dir).await?.ask(&Request::Agent).await? {
+            Answer::Agent { image, .. } => Ok(image),
             other => Err(other.into()),
         }
     }

@@ -10,6 +10,7 @@ use super::users::{Users, owner};
 use crate::gateway::{Audit, Clock, Gateway};
 use crate::http::{Ends, Visit};
 use http::request::Parts;
+use runner_core::agent::AgentConfig;
 use runner_core::arn::{ACCOUNT, REGION};
 use runner_core::iam::{self, Directory};
 use runner_core::mask::Secrets;
@@ -41,6 +42,7 @@ pub struct Endpoint {
     pub(super) policy: Box<dyn Policy>,
     owner: Caller,
     pub(super) users: Users,
+    pub(super) agent: AgentConfig,
     /// Projects and the queue, where there are any.
     pub(super) service: Option<Arc<Service>>,
     /// Tells that a user has called.
@@ -105,9 +107,10 @@ impl Endpoint {
         keys: KeyPair,
         access: Access,
         users: Users,
+        agent: AgentConfig,
         service: Option<Arc<Service>>,
     ) -> Arc<Self> {
-        Self::with_policy(home, keys, access, users, service, Box::new(UserPolicies))
+        Self::with_policy(home, keys, access, users, agent, service, Box::new(UserPolicies))
     }
 
     /// For callers that something else judges.
@@ -116,6 +119,7 @@ impl Endpoint {
         keys: KeyPair,
         access: Access,
         users: Users,
+        agent: AgentConfig,
         service: Option<Arc<Service>>,
         policy: Box<dyn Policy>,
     ) -> Arc<Self> {
@@ -136,6 +140,7 @@ impl Endpoint {
             policy,
             owner,
             users,
+            agent,
             service,
             user_called: Notify::new(),
             secrets: Mutex::default(),
@@ -161,7 +166,8 @@ impl Endpoint {
 
     /// Ends every session for this reason.
     pub async fn close(&self, reason: &str) {
-        self.gateway.close(reason).await;
+        let given = self.agent.is_given("Mgs.StopTimeoutMillis");
+        self.gateway.close(reason, given.then(|| self.agent.sessions_stop())).await;
     }
 
     /// Who makes a call.

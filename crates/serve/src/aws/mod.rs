@@ -6,6 +6,7 @@
 //! protocol wants it, and `audit` records both. Sessions are the `gateway`'s. Offered by `runner run --enable-session`, and by
 //! `runner serve`; the answers are the same.
 
+mod agent_files;
 mod audit;
 mod builds;
 mod call;
@@ -34,6 +35,7 @@ mod targets;
 mod users;
 
 pub use crate::http::bind;
+pub use agent_files::{AgentError, agent_config};
 pub use endpoint::{Access, Endpoint};
 pub use keys::{KeyPair, PROFILE};
 pub use server::Server;

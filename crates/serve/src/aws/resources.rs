@@ -6,6 +6,7 @@
 use super::builds::Known;
 use super::targets::{CLUSTER, TARGET, is_task, task_id};
 use runner_core::arn::{REGION, arn};
+use std::borrow::Cow;
 
 /// One thing, by its names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(super) struct Resource {
     /// Its other names, and those of what it belongs to: a rule that denies counts for these, too.
     pub(super) also: Vec<String>,
     /// Its tags.
-    pub(super) tags: Vec<(&'static str, String)>,
+    pub(super) tags: Vec<(Cow<'static, str>, String)>,
     /// How a refusal names it: as it was typed, whether or not it is there.
     pub(super) shown: String,
 }
@@ -50,6 +51,12 @@ impl Resource {
         })
     }
 
+    /// With these tags.
+    pub(super) fn tagged(mut self, tags: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.tags.extend(tags.into_iter().map(|(key, value)| (key.into(), value)));
+        self
+    }
+
     /// A build that CodeBuild was asked about. AWS's rules for these calls name projects.
     pub(super) fn build(id: &str, known: Option<&Known>) -> Self {
         match known {
@@ -75,7 +82,7 @@ impl Resource {
             arn("codebuild", &format!("project/{name}"))
         };
         let plain = full.rsplit('/').next().unwrap_or(name).to_owned();
-        Resource { tags: vec![("codebuild:project", plain)], ..Resource::named(full) }
+        Resource { tags: vec![("codebuild:project".into(), plain)], ..Resource::named(full) }
     }
 
     /// A build of a project that has no folder yet: by the names that it will have.
@@ -85,7 +92,10 @@ impl Resource {
         Resource {
             names: vec![arn("codebuild", &format!("build/{own}")), project_named(project)],
             also: vec![task, cluster_arn(CLUSTER), node],
-            tags: vec![("codebuild:project", project.to_owned()), ("codebuild:build", own)],
+            tags: vec![
+                ("codebuild:project".into(), project.to_owned()),
+                ("codebuild:build".into(), own),
+            ],
             shown: build_arn(id),
         }
     }
@@ -98,7 +108,7 @@ impl Resource {
             also: project_arns.collect(),
             // Of one project it is that project's.
             tags: match projects {
-                [project] => vec![("codebuild:project", project.clone())],
+                [project] => vec![("codebuild:project".into(), project.clone())],
                 _ => Vec::new(),
             },
             shown: format!("{arn}:log-stream:"),
@@ -153,10 +163,10 @@ impl Resource {
 }
 
 /// What a build is tagged with.
-pub(super) fn tags(known: &Known) -> Vec<(&'static str, String)> {
+pub(super) fn tags(known: &Known) -> Vec<(Cow<'static, str>, String)> {
     vec![
-        ("codebuild:project", known.record.project_name.clone()),
-        ("codebuild:build", known.record.id.clone()),
+        ("codebuild:project".into(), known.record.project_name.clone()),
+        ("codebuild:build".into(), known.record.id.clone()),
     ]
 }
 

@@ -2,20 +2,19 @@
 
 use super::builds::Known;
 use super::call::Refusal;
-use super::documents::{self, Parameters};
+use super::documents::{self, Asking, Found, PREFERENCES, Planned};
 use super::endpoint::{Endpoint, Origin};
 use super::operations::{DOCUMENT_CHECK, Input, Scope};
 use super::page::page;
 use super::policy::Context;
-use super::resources::Resource;
-use super::targets::{no_session, reachable, resolve};
+use super::resources::{Resource, last};
+use super::targets::{agent_of, no_session, reachable, resolve};
 use crate::gateway::{Asked, SessionFacts};
 use jiff::Timestamp;
+use runner_core::agent::AgentConfig;
+use runner_core::document::Given;
 use serde::Deserialize;
 use serde_json::{Value, json};
-
-/// What a session is when no document is named.
-const DEFAULT_DOCUMENT: &str = "SSM-SessionManagerRunShell";
 
 fn not_connected(message: impl Into<String>) -> Refusal {
     Refusal::new("TargetNotConnected", message)
@@ -26,7 +25,8 @@ fn not_connected(message: impl Into<String>) -> Refusal {
 pub(super) struct StartSession {
     target: String,
     document_name: Option<String>,
-    parameters: Option<Parameters>,
+    #[serde(default)]
+    parameters: Option<Given>,
     reason: Option<String>,
 }
 
@@ -44,11 +44,15 @@ impl Input for StartSession {
         }
         let known = resolve(&self.target, endpoint).await;
         let target = Resource::target(&self.target, known.as_ref().ok());
-        let scope = match self.document_name.as_deref().map(Resource::document) {
+        let named = match self.document_name.as_deref() {
+            Some(name) => Some(documents::resource(endpoint, name).await),
+            None => None,
+        };
+        let scope = match named {
             Some(document) => {
                 Scope::of([target, document]).when(vec![(DOCUMENT_CHECK, "true".to_owned())])
             }
-            None => Scope::of([target]).or_with(Resource::document(DEFAULT_DOCUMENT)),
+            None => Scope::of([target]).or_with(Resource::document(PREFERENCES)),
         };
         Ok((scope, known))
     }
@@ -61,20 +65,30 @@ impl Input for StartSession {
     ) -> Result<Value, Refusal> {
         let known = known.map_err(not_connected)?;
         let reached = reachable(&self.target, known).await.map_err(not_connected)?;
-        let document = self.document_name.as_deref();
-        let plan = documents::plan(document, &self.parameters.unwrap_or_default())?;
+        let agent = agent_of(&reached.known, endpoint).await.map_err(not_connected)?;
+        let named = self.document_name.as_deref();
+        let (planned, version) =
+            begin(named, self.parameters.as_ref(), &agent, origin, endpoint).await?;
+        let idle = match planned.idle {
+            _ if reached.is_idle_fixed => reached.idle,
+            Some(idle) if reached.is_idle_given => idle.min(reached.idle),
+            idle => idle.unwrap_or(reached.idle),
+        };
+        let longest = [planned.longest, reached.longest].into_iter().flatten().min();
         let asked = Asked {
             prefix: origin.caller.name.clone(),
             target: self.target,
-            document: self.document_name,
+            document: self.document_name.or_else(|| version.map(|_| PREFERENCES.to_owned())),
             reason: self.reason,
             owner: origin.caller.arn.clone(),
             user_id: origin.caller.user_id.clone(),
             key_id: origin.caller.key_id.clone(),
-            idle: reached.idle,
-            longest: reached.longest,
+            version,
+            idle,
+            longest,
+            workers: agent.session_workers(),
             build: reached.known.dir,
-            plan,
+            plan: planned.plan,
         };
         let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
         Ok(json!({
@@ -83,6 +97,42 @@ impl Input for StartSession {
             "StreamUrl": origin.stream_url(&session),
         }))
     }
+}
+
+/// What a session is to be, and which version of its document says so. Documents are read now, once for the session:
+/// what changes in them concerns later ones.
+async fn begin(
+    name: Option<&str>,
+    parameters: Option<&Given>,
+    agent: &AgentConfig,
+    origin: &Origin,
+    endpoint: &Endpoint,
+) -> Result<(Planned, Option<u64>), Refusal> {
+    let preferences = match documents::find(endpoint, PREFERENCES, Some("$LATEST")).await {
+        Ok(found) => Some(found),
+        // Until somebody makes it, defaults hold.
+        Err(refusal) if refusal.code == "InvalidDocument" => None,
+        Err(refusal) => return Err(refusal),
+    };
+    let document: Option<Found> = match name {
+        None => preferences.clone(),
+        Some(name) if last(name) == PREFERENCES => preferences.clone(),
+        Some(name) => Some(documents::find(endpoint, name, None).await?),
+    };
+    let tag = origin.caller.bound.as_ref().and_then(|bound| {
+        let user = bound.directory.user(&bound.user)?;
+        let tag = user.tags.iter().find(|(key, _)| key == "SSMSessionRunAs");
+        tag.map(|(_, value)| value.clone())
+    });
+    let none = Given::new();
+    let planned = documents::plan(&Asking {
+        document: document.as_ref(),
+        preferences: preferences.as_ref(),
+        parameters: parameters.unwrap_or(&none),
+        agent,
+        run_as: tag.as_deref(),
+    })?;
+    Ok((planned, document.map(|found| found.version)))
 }
 
 /// A session, with what rules can ask of it: who has started it, and where.
@@ -235,7 +285,7 @@ fn shape(facts: &SessionFacts) -> Value {
         "Target": facts.target,
         "Status": facts.status.name(),
         "StartDate": facts.started.epoch_seconds(),
-        "DocumentName": facts.document.as_deref().unwrap_or(DEFAULT_DOCUMENT),
+        "DocumentName": facts.document.as_deref().unwrap_or(PREFERENCES),
         "Owner": facts.owner,
         "AccessType": "Standard",
     });

@@ -6,6 +6,7 @@ use super::builds::Known;
 use super::call::Refusal;
 use super::endpoint::Endpoint;
 use crate::gateway::NoSession;
+use runner_core::agent::AgentConfig;
 use std::time::Duration;
 
 /// What is put before a build's uuid in a target.
@@ -27,7 +28,9 @@ fn task_of_target(target: &str) -> Option<String> {
 pub(super) fn no_session(error: &NoSession) -> Refusal {
     match error {
         NoSession::Unknown(_) => Refusal::new("DoesNotExistException", error.to_string()),
-        NoSession::TooMany(_) => Refusal::new("ThrottlingException", error.to_string()),
+        NoSession::TooMany(_) | NoSession::TooManyOfBuild(_) => {
+            Refusal::new("ThrottlingException", error.to_string())
+        }
         NoSession::Random(_) => {
             Refusal::new("InternalServerError", error.to_string()).with_status(500)
         }
@@ -39,6 +42,10 @@ pub(super) struct Reachable {
     pub(super) known: Known,
     /// How long a session may be without input.
     pub(super) idle: Duration,
+    /// Whether whoever started the build has said so.
+    pub(super) is_idle_given: bool,
+    /// Whether that holds whatever preferences say.
+    pub(super) is_idle_fixed: bool,
     /// The longest a session may be open.
     pub(super) longest: Option<Duration>,
 }
@@ -76,6 +83,7 @@ pub(super) async fn reachable(target: &str, known: Known) -> Result<Reachable, S
     let mut reachable = check(known).await.map_err(|why| not_connected(target, &why))?;
     if is_task(target) {
         reachable.idle = ECS_IDLE;
+        reachable.is_idle_fixed = true;
     }
     Ok(reachable)
 }
@@ -95,7 +103,17 @@ pub(super) async fn check(known: Known) -> Result<Reachable, String> {
     }
     let longest = status.session_longest_s.map(Duration::from_secs);
     let idle = Duration::from_secs(status.session_idle_s);
-    Ok(Reachable { known, idle, longest })
+    let is_idle_given = status.is_idle_given;
+    Ok(Reachable { known, idle, is_idle_given, is_idle_fixed: false, longest })
+}
+
+/// The agent's configuration in a build: that of this endpoint, and what the image adds.
+pub(super) async fn agent_of(known: &Known, endpoint: &Endpoint) -> Result<AgentConfig, String> {
+    let image = known.image_agent().await;
+    match image.map_err(|error| format!("build {}: {error}", known.record.id))? {
+        Some(layer) => Ok(endpoint.agent.tightened(&layer).0),
+        None => Ok(endpoint.agent.clone()),
+    }
 }
 
 #[cfg(test)]

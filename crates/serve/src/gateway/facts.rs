@@ -38,6 +38,9 @@ pub struct SessionFacts {
     pub id: String,
     pub target: String,
     pub document: Option<String>,
+    pub version: Option<u64>,
+    /// What its client is told when it begins.
+    pub notice: String,
     pub reason: Option<String>,
     pub owner: String,
     pub user_id: String,
@@ -99,7 +102,13 @@ impl Shared {
         let was = std::mem::replace(&mut facts.status, status);
         let details = match (was, status) {
             (SessionStatus::Disconnected, SessionStatus::Connected) => Details::SessionResumed,
-            (_, SessionStatus::Connected) => Details::SessionConnected,
+            (_, SessionStatus::Connected) => Details::SessionConnected {
+                document: facts.document.as_ref().map(|name| match facts.version {
+                    Some(version) => format!("{name}:{version}"),
+                    None => name.clone(),
+                }),
+                notice: Some(facts.notice.clone()).filter(|notice| !notice.is_empty()),
+            },
             (_, SessionStatus::Disconnected) => Details::SessionDisconnected,
             (_, SessionStatus::Terminated) => {
                 facts.ended = Some(clock::wall());

@@ -26,6 +26,6 @@ pub use audit::{
     Resource as AuditResource, Source, resource_name,
 };
 pub use facts::SessionFacts;
-pub use plan::{Destination, Outputs, SessionPlan, Work};
+pub use plan::{Destination, Outputs, SessionPlan, User, Work};
 pub use registry::{Asked, Gateway, NoSession};
 pub use time::Clock;

@@ -2,6 +2,7 @@
 
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::Value;
+use std::net::IpAddr;
 
 /// A session, as asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,13 +11,37 @@ pub struct SessionPlan {
     /// What the client is told about a port session; null otherwise.
     pub properties: Value,
     pub work: Work,
+    /// Who runs it; nobody in particular is root.
+    pub user: Option<User>,
+    /// Shown to the person when the session begins; empty for nothing.
+    pub message: String,
+    /// Addresses that connections never go to.
+    pub denied: Vec<IpAddr>,
+    /// Why it ends as soon as it has begun.
+    pub fails: Option<String>,
+}
+
+impl SessionPlan {
+    /// One of root's, without a word.
+    pub fn new(kind: SessionType, properties: Value, work: Work) -> Self {
+        let (message, denied) = (String::new(), Vec::new());
+        SessionPlan { kind, properties, work, user: None, message, denied, fails: None }
+    }
+}
+
+/// A user of the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    /// Made where there is none of this name.
+    pub is_made: bool,
 }
 
 /// What runs at this end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// The container's shell on a terminal.
-    Shell,
+    /// The container's shell on a terminal, with this typed first.
+    Shell { profile: String },
     /// This program on a terminal.
     Interactive(Vec<String>),
     /// This program without one.

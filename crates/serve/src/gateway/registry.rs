@@ -36,6 +36,8 @@ pub struct Asked {
     pub prefix: String,
     pub target: String,
     pub document: Option<String>,
+    /// Which version of the document counts, where there is one.
+    pub version: Option<u64>,
     pub reason: Option<String>,
     /// Who asks, as an ARN.
     pub owner: String,
@@ -49,6 +51,8 @@ pub struct Asked {
     pub longest: Option<Duration>,
     pub build: BuildDir,
     pub plan: SessionPlan,
+    /// How many sessions the build may have at once.
+    pub workers: usize,
 }
 
 /// There is no session.
@@ -58,6 +62,8 @@ pub enum NoSession {
     Unknown(String),
     #[error("{0} sessions are open at this endpoint already")]
     TooMany(usize),
+    #[error("{0} sessions are open in this build already: Mgs.SessionWorkersLimit")]
+    TooManyOfBuild(usize),
     #[error("no random bytes can be had: {0}")]
     Random(String),
 }
@@ -67,6 +73,7 @@ pub enum NoSession {
 pub(super) struct Handle {
     shared: Arc<Shared>,
     orders: mpsc::Sender<Order>,
+    build: BuildDir,
 }
 
 impl Handle {
@@ -126,11 +133,18 @@ impl Gateway {
         if table.open.len() >= self.most {
             return Err(NoSession::TooMany(self.most));
         }
+        let of_build =
+            table.open.values().filter(|open| open.build.path() == asked.build.path()).count();
+        if of_build >= asked.workers {
+            return Err(NoSession::TooManyOfBuild(asked.workers));
+        }
         let id = id::new(&asked.prefix).map_err(failed)?;
         let facts = SessionFacts {
             id: id.clone(),
             target: asked.target.clone(),
             document: asked.document,
+            version: asked.version,
+            notice: asked.plan.message.clone(),
             reason: asked.reason,
             owner: asked.owner,
             user_id: asked.user_id,
@@ -149,17 +163,18 @@ impl Gateway {
             target: asked.target,
             kind: asked.plan.kind,
             properties: asked.plan.properties.clone(),
+            message: asked.plan.message.clone(),
             seed: random::<16>().map_err(failed)?,
         });
         let task = SessionTask::new(
             Arc::clone(&shared),
             channel,
             order_rx,
-            asked.build,
-            asked.plan.work,
+            asked.build.clone(),
+            asked.plan,
             Limits { idle: asked.idle, longest: asked.longest },
         );
-        table.open.insert(id.clone(), Handle { shared, orders: order_tx });
+        table.open.insert(id.clone(), Handle { shared, orders: order_tx, build: asked.build });
         drop(table);
         self.open.send_modify(|count| *count += 1);
         let (gateway, name) = (Arc::clone(self), id.clone());
@@ -247,15 +262,16 @@ impl Gateway {
         list
     }
 
-    /// Ends every session for this reason; resolves when their clients have been told.
-    pub async fn close(&self, reason: &str) {
+    /// Ends every session for this reason; resolves when their clients have been told, and have had so long to take
+    /// what came before.
+    pub async fn close(&self, reason: &str, longest: Option<Duration>) {
         let handles: Vec<Handle> = self.table().open.values().cloned().collect();
         for handle in handles {
-            let _ = handle.orders.try_send(Order::ShutDown(reason.to_owned()));
+            let _ = handle.orders.try_send(Order::ShutDown(reason.to_owned(), longest));
         }
         let mut open = self.open.subscribe();
         // Longer than any session takes to say its last.
-        let longest = Duration::from_secs(4);
+        let longest = longest.unwrap_or(Duration::from_secs(2)) + Duration::from_secs(2);
         let _ = tokio::time::timeout(longest, open.wait_for(|count| *count == 0)).await;
     }
 }

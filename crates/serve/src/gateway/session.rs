@@ -7,7 +7,7 @@
 
 use super::agent::{Agent, Said};
 use super::facts::{SessionStatus, Shared};
-use super::plan::Work;
+use super::plan::SessionPlan;
 use super::socket::{LINGER, Received, Socket};
 use runner_core::time::in_words;
 use runner_folder::state::BuildDir;
@@ -46,8 +46,8 @@ pub(super) enum Order {
     Expect,
     /// End, for this reason; none where that is what the client wants.
     Terminate(String),
-    /// The same, and without waiting for a client that is not there.
-    ShutDown(String),
+    /// The same, and without waiting for a client that is not there; what was said last has so long to arrive.
+    ShutDown(String, Option<Duration>),
 }
 
 /// How far a session has come.
@@ -80,7 +80,7 @@ pub(super) struct SessionTask {
     agent: Option<Agent>,
     stage: Stage,
     build: BuildDir,
-    work: Work,
+    plan: SessionPlan,
     limits: Limits,
     started: Duration,
     /// When the client did something last.
@@ -97,7 +97,7 @@ impl SessionTask {
         channel: Channel,
         orders: mpsc::Receiver<Order>,
         build: BuildDir,
-        work: Work,
+        plan: SessionPlan,
         limits: Limits,
     ) -> Self {
         let now = shared.clock.now();
@@ -109,7 +109,7 @@ impl SessionTask {
             agent: None,
             stage: Stage::Waiting,
             build,
-            work,
+            plan,
             limits,
             started: now,
             active: now,
@@ -258,10 +258,10 @@ impl SessionTask {
             }
             Order::Expect => self.active = now.since,
             Order::Terminate(reason) => self.stop(&reason),
-            Order::ShutDown(reason) => match (&self.stage, &self.socket) {
+            Order::ShutDown(reason, drain) => match (&self.stage, &self.socket) {
                 // It has its own reason, and is about to tell it.
                 (Stage::Lingering { .. }, Some(_)) => {}
-                _ => self.stop(&reason),
+                _ => self.stop_within(&reason, drain.unwrap_or(DRAIN)),
             },
         }
     }
@@ -288,7 +288,7 @@ impl SessionTask {
                     let build = self.build.clone();
                     let mode = self.channel.is_multiplexed(&version);
                     self.agent =
-                        Some(Agent::start(&self.work, &version, mode, build, name, &self.shared));
+                        Some(Agent::start(&self.plan, &version, mode, build, name, &self.shared));
                     self.stage = Stage::Running;
                     self.active = now.since;
                     self.shared.set(SessionStatus::Connected);
@@ -353,11 +353,15 @@ impl SessionTask {
     /// The end from this side, told if there is somebody to tell. One that has ended already keeps its own
     /// reason.
     fn stop(&mut self, reason: &str) {
+        self.stop_within(reason, DRAIN);
+    }
+
+    fn stop_within(&mut self, reason: &str, drain: Duration) {
         if self.socket.is_none() {
             return self.over(reason);
         }
         self.end(reason);
-        let soon = self.shared.clock.now() + DRAIN;
+        let soon = self.shared.clock.now() + drain;
         if let Stage::Draining { until, .. } = &mut self.stage {
             *until = soon.min(*until);
         }

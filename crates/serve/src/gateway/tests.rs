@@ -55,15 +55,14 @@ impl Rig {
 
     /// A shell's session: its id and its first token.
     fn open(&self) -> (String, String) {
-        let plan = SessionPlan {
-            kind: SessionType::StandardStream,
-            properties: Value::Null,
-            work: Work::Shell,
-        };
+        let work = Work::Shell { profile: String::new() };
+        let plan = SessionPlan::new(SessionType::StandardStream, Value::Null, work);
         let asked = Asked {
             prefix: "test".to_owned(),
             target: "codebuild:build".to_owned(),
             document: None,
+            version: None,
+            workers: 1000,
             reason: None,
             owner: "me".to_owned(),
             user_id: "me".to_owned(),
@@ -426,7 +425,7 @@ async fn a_client_that_does_not_acknowledge_the_last_output() {
     assert_eq!(client.hear().await, last);
     assert_eq!(program.frame().await, None);
     let gateway = Arc::clone(&rig.gateway);
-    tokio::spawn(async move { gateway.close("the endpoint is being stopped").await });
+    tokio::spawn(async move { gateway.close("the endpoint is being stopped", None).await });
     settle().await;
     rig.turn(Duration::from_millis(1900)).await;
     // Sent again meanwhile.

@@ -9,7 +9,7 @@ use crate::aws::documents;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::{Resource, cluster_arn, last, task_arn};
-use crate::aws::targets::{CLUSTER, ECS_IDLE, check, no_session, task_id};
+use crate::aws::targets::{CLUSTER, ECS_IDLE, agent_of, check, no_session, task_id};
 use crate::gateway::Asked;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -90,16 +90,19 @@ async fn execute(
     endpoint: &Endpoint,
 ) -> Result<Value, Refusal> {
     let plan = documents::command(command).map_err(invalid)?;
-    let reachable = check(known).await.map_err(|why| {
+    let unreached = |why: String| {
         tracing::debug!(why, "a task that cannot be reached");
         let text = format!("The execute command agent cannot be reached: {why}.");
         Refusal::new("TargetNotConnectedException", text)
-    })?;
+    };
+    let reachable = check(known).await.map_err(unreached)?;
+    let agent = agent_of(&reachable.known, endpoint).await.map_err(unreached)?;
     let known = reachable.known;
     let asked = Asked {
         prefix: "ecs-execute-command".to_owned(),
         target: format!("ecs:{CLUSTER}_{}_{}", task_id(&known), runtime_id(&known)),
         document: None,
+        version: None,
         reason: None,
         owner: origin.caller.arn.clone(),
         user_id: origin.caller.user_id.clone(),
@@ -108,6 +111,7 @@ async fn execute(
         longest: reachable.longest,
         build: known.dir.clone(),
         plan,
+        workers: agent.session_workers(),
     };
     let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
     Ok(json!({

@@ -2,7 +2,7 @@
 
 use super::{Effect, Operation, Perform, Service, perform};
 use crate::aws::iam::Of;
-use crate::aws::{cloudtrail, codebuild, ecs, iam, logs, ssm, sts};
+use crate::aws::{cloudtrail, codebuild, documents, ecs, iam, logs, ssm, sts};
 
 /// One that changes nothing.
 const fn reads(service: Service, action: &'static str, perform: Perform) -> Operation {
@@ -111,6 +111,14 @@ pub(in crate::aws) const OPERATIONS: &[Operation] = &[
     changes(Service::Ssm, "ssm:TerminateSession", perform::<ssm::TerminateSession>),
     reads(Service::Ssm, "ssm:DescribeSessions", perform::<ssm::DescribeSessions>),
     reads(Service::Ssm, "ssm:GetConnectionStatus", perform::<ssm::GetConnectionStatus>),
+    changes(Service::Ssm, "ssm:CreateDocument", perform::<documents::CreateDocument>),
+    reads(Service::Ssm, "ssm:GetDocument", perform::<documents::GetDocument>),
+    reads(Service::Ssm, "ssm:DescribeDocument", perform::<documents::DescribeDocument>),
+    reads(Service::Ssm, "ssm:ListDocuments", perform::<documents::ListDocuments>),
+    reads(Service::Ssm, "ssm:ListDocumentVersions", perform::<documents::ListDocumentVersions>),
+    changes(Service::Ssm, "ssm:UpdateDocument", perform::<documents::UpdateDocument>),
+    changes(Service::Ssm, "ssm:UpdateDocumentDefaultVersion", perform::<documents::UpdateDocumentDefaultVersion>),
+    changes(Service::Ssm, "ssm:DeleteDocument", perform::<documents::DeleteDocument>),
     changes(Service::Ecs, "ecs:ExecuteCommand", perform::<ecs::ExecuteCommand>),
     reads(Service::Ecs, "ecs:DescribeTasks", perform::<ecs::DescribeTasks>),
     reads(Service::Ecs, "ecs:ListTasks", perform::<ecs::ListTasks>),

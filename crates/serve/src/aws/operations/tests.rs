@@ -8,6 +8,7 @@ use crate::aws::server::Server;
 use crate::aws::users::Users;
 use crate::gateway::{Asked, SessionPlan, Work};
 use crate::http::bind;
+use runner_core::agent::AgentConfig;
 use runner_core::arn::arn;
 use runner_folder::state::{BuildDir, Home};
 use runner_service::Settings;
@@ -54,6 +55,11 @@ fn samples(session: &str) -> Vec<Sample> {
     let start = json!({"Target": "codebuild:x", "DocumentName": "mine", "Parameters": command});
     let execute = json!({"task": TASK, "command": "sh", "interactive": true});
     let told = json!({"SessionId": session});
+    let new = &arn("ssm", "document/new");
+    let content = r#"{"schemaVersion": "1.0", "sessionType": "Standard_Stream"}"#;
+    let made = json!({"Name": "new", "DocumentType": "Session", "Content": content});
+    let name = json!({"Name": "new"});
+    let second = json!({"Name": "new", "DocumentVersion": "2"});
     let nobody_else = "arn:aws:iam::000000000000:user/nobody-else";
     vec![
         sample(
@@ -74,6 +80,14 @@ fn samples(session: &str) -> Vec<Sample> {
         sample("TerminateSession", &told, r#"{"SessionId":"#, &[one]),
         sample("DescribeSessions", &json!({"State": "Active"}), r#""Sessions":["#, &["*"]),
         sample("GetConnectionStatus", &json!({"Target": "x"}), "notconnected", &[nowhere]),
+        sample("CreateDocument", &made, r#""DocumentVersion":"1""#, &[new]),
+        sample("GetDocument", &name, "sessionType", &[new]),
+        sample("DescribeDocument", &name, r#""LatestVersion":"1""#, &[new]),
+        sample("ListDocuments", &json!({}), r#""DocumentIdentifiers":["#, &["*"]),
+        sample("ListDocumentVersions", &name, "IsDefaultVersion", &[new]),
+        sample("UpdateDocument", &made, "DuplicateDocumentContent", &[new]),
+        sample("UpdateDocumentDefaultVersion", &second, "InvalidDocumentVersion", &[new]),
+        sample("DeleteDocument", &name, "{}", &[new]),
         sample("ExecuteCommand", &execute, "execute command was not enabled", &[task]),
         sample("DescribeTasks", &json!({"tasks": [TASK]}), r#""lastStatus":"STOPPED""#, &[task]),
         sample("ListTasks", &json!({"cluster": "default"}), r#""taskArns":"#, &["*"]),
@@ -314,16 +328,23 @@ impl Rig {
         let served = home.clone();
         let service = tokio::task::spawn_blocking(move || waiting(&served)).await;
         let service = Some(service.expect("no panic"));
-        let endpoint = Endpoint::with_policy(&home, keys, Access::Local, users, service, policy);
-        let plan = SessionPlan {
-            kind: SessionType::StandardStream,
-            properties: Value::Null,
-            work: Work::Shell,
-        };
+        let endpoint = Endpoint::with_policy(
+            &home,
+            keys,
+            Access::Local,
+            users,
+            AgentConfig::default(),
+            service,
+            policy,
+        );
+        let work = Work::Shell { profile: String::new() };
+        let plan = SessionPlan::new(SessionType::StandardStream, Value::Null, work);
         let wanted = Asked {
             prefix: "ann".to_owned(),
             target: "codebuild:x".to_owned(),
             document: None,
+            version: None,
+            workers: 1000,
             reason: None,
             owner: "arn:aws:iam::000000000000:user/ann".to_owned(),
             user_id: "AIDAANN".to_owned(),

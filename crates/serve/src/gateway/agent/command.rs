@@ -92,13 +92,7 @@ impl Output {
 }
 
 impl Command {
-    pub(super) fn new(
-        build: BuildDir,
-        name: String,
-        argv: Vec<String>,
-        outputs: &Outputs,
-        tells_apart: bool,
-    ) -> Self {
+    pub(super) fn new(build: BuildDir, open: Open, outputs: &Outputs, tells_apart: bool) -> Self {
         // A client that knows nothing of errors and exit codes would drop them.
         let (merged, outputs) = match outputs {
             Outputs::Apart { stdout_prefix, stderr_prefix } if tells_apart => {
@@ -109,7 +103,7 @@ impl Command {
                 (true, vec![Output::new(Payload::Bytes, "")])
             }
         };
-        let open = Open { argv, merged, name: Some(name), keeps_time: true, ..Open::default() };
+        let open = Open { merged, ..open };
         Command {
             state: State::Opening(opening(build, open)),
             outputs,

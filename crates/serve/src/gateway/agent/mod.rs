@@ -9,12 +9,12 @@ mod ports;
 mod terminal;
 
 use super::facts::Shared;
-use super::plan::Work;
+use super::plan::{SessionPlan, Work};
 use command::Command;
 use ports::{Mode, Ports};
 use runner_client::{ClientError, Link};
 use runner_folder::state::BuildDir;
-use runner_wire::control::{Answer, Open, Request, Size};
+use runner_wire::control::{Answer, Open, Request, RunAs, Size};
 use runner_wire::ssm::Payload;
 use runner_wire::ssm::handshake::ClientVersion;
 use std::pin::Pin;
@@ -32,6 +32,8 @@ enum Kind {
     Terminal(Terminal),
     Command(Command),
     Ports(Ports),
+    /// Nothing: why.
+    Failed(String),
 }
 
 /// What it has to say.
@@ -45,19 +47,29 @@ pub(super) enum Said {
 impl Agent {
     /// Starts what was asked for.
     pub(super) fn start(
-        work: &Work,
+        plan: &SessionPlan,
         version: &ClientVersion,
         is_multiplexed: bool,
         build: BuildDir,
         name: String,
         session: &Arc<Shared>,
     ) -> Self {
-        Agent(match work {
-            Work::Shell => Kind::Terminal(Terminal::new(build, name, Vec::new())),
-            Work::Interactive(argv) => Kind::Terminal(Terminal::new(build, name, argv.clone())),
+        if let Some(reason) = &plan.fails {
+            return Agent(Kind::Failed(reason.clone()));
+        }
+        let run_as =
+            plan.user.as_ref().map(|user| RunAs { name: user.name.clone(), is_made: user.is_made });
+        let open = Open { name: Some(name.clone()), keeps_time: true, run_as, ..Open::default() };
+        Agent(match &plan.work {
+            Work::Shell { profile } => Kind::Terminal(Terminal::new(build, open, profile)),
+            Work::Interactive(argv) => {
+                let open = Open { argv: argv.clone(), ..open };
+                Kind::Terminal(Terminal::new(build, open, ""))
+            }
             Work::Command { argv, outputs } => {
                 let tells_apart = version.tells_outputs_apart();
-                Kind::Command(Command::new(build, name, argv.clone(), outputs, tells_apart))
+                let open = Open { argv: argv.clone(), ..open };
+                Kind::Command(Command::new(build, open, outputs, tells_apart))
             }
             Work::Ports { to, is_raw } => {
                 let mode = match (is_multiplexed, is_raw) {
@@ -65,7 +77,7 @@ impl Agent {
                     (false, true) => Mode::Raw,
                     (false, false) => Mode::Basic,
                 };
-                Kind::Ports(Ports::new(build, name, to, mode, Arc::clone(session)))
+                Kind::Ports(Ports::new(build, name, to, mode, &plan.denied, Arc::clone(session)))
             }
         })
     }
@@ -76,6 +88,7 @@ impl Agent {
             Kind::Terminal(terminal) => terminal.has_room(),
             Kind::Command(_) => true,
             Kind::Ports(ports) => ports.has_room(),
+            Kind::Failed(_) => true,
         }
     }
 
@@ -84,13 +97,14 @@ impl Agent {
             Kind::Terminal(terminal) => terminal.input(bytes),
             Kind::Command(command) => command.input(bytes),
             Kind::Ports(ports) => ports.input(bytes),
+            Kind::Failed(_) => {}
         }
     }
 
     pub(super) fn resize(&mut self, rows: u16, cols: u16) {
         match &mut self.0 {
             Kind::Terminal(terminal) => terminal.resize(Size { rows, cols }),
-            Kind::Command(_) | Kind::Ports(_) => {}
+            Kind::Command(_) | Kind::Ports(_) | Kind::Failed(_) => {}
         }
     }
 
@@ -98,7 +112,7 @@ impl Agent {
     pub(super) fn disconnected(&mut self) {
         match &mut self.0 {
             Kind::Ports(ports) => ports.disconnected(),
-            Kind::Terminal(_) | Kind::Command(_) => {}
+            Kind::Terminal(_) | Kind::Command(_) | Kind::Failed(_) => {}
         }
     }
 
@@ -109,6 +123,7 @@ impl Agent {
             Kind::Terminal(terminal) => terminal.next(room).await,
             Kind::Command(command) => command.next(room).await,
             Kind::Ports(ports) => ports.next(room).await,
+            Kind::Failed(reason) => Said::Ended(std::mem::take(reason)),
         }
     }
 }

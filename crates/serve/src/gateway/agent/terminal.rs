@@ -22,8 +22,7 @@ const SIZE: Size = Size { rows: 24, cols: 80 };
 
 pub(super) struct Terminal {
     build: BuildDir,
-    name: String,
-    argv: Vec<String>,
+    open: Open,
     state: State,
     size: Option<Size>,
     size_until: Instant,
@@ -52,15 +51,19 @@ struct Program {
 }
 
 impl Terminal {
-    pub(super) fn new(build: BuildDir, name: String, argv: Vec<String>) -> Self {
+    /// With `profile` typed before anything else.
+    pub(super) fn new(build: BuildDir, open: Open, profile: &str) -> Self {
+        let mut typed = profile.as_bytes().to_vec();
+        if !typed.is_empty() {
+            typed.push(b'\n');
+        }
         Terminal {
             build,
-            name,
-            argv,
+            open,
             state: State::Waiting,
             size: None,
             size_until: Instant::now() + PATIENCE,
-            typed: Vec::new(),
+            typed,
             asked: Vec::new(),
         }
     }
@@ -89,13 +92,8 @@ impl Terminal {
                     if self.size.is_none() {
                         tokio::time::sleep_until(self.size_until.into()).await;
                     }
-                    let open = Open {
-                        argv: self.argv.clone(),
-                        terminal: Some(self.size.unwrap_or(SIZE)),
-                        name: Some(self.name.clone()),
-                        keeps_time: true,
-                        ..Open::default()
-                    };
+                    let terminal = Some(self.size.unwrap_or(SIZE));
+                    let open = Open { terminal, ..self.open.clone() };
                     self.state = State::Opening(opening(self.build.clone(), open));
                 }
                 State::Opening(opening) => {

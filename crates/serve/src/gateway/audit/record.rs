@@ -74,8 +74,14 @@ pub struct Resource {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "event")]
 pub enum Details {
+    /// With the document and its version, and what the person was told of it.
     #[serde(rename = "SessionConnected")]
-    SessionConnected,
+    SessionConnected {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        document: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        notice: Option<String>,
+    },
     #[serde(rename = "SessionDisconnected")]
     SessionDisconnected,
     #[serde(rename = "SessionResumed")]
@@ -91,7 +97,7 @@ pub enum Details {
 impl Details {
     fn name(&self) -> &'static str {
         match self {
-            Details::SessionConnected => "SessionConnected",
+            Details::SessionConnected { .. } => "SessionConnected",
             Details::SessionDisconnected => "SessionDisconnected",
             Details::SessionResumed => "SessionResumed",
             Details::SessionEnded { .. } => "SessionEnded",

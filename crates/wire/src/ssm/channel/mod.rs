@@ -34,6 +34,8 @@ pub struct Config {
     pub kind: SessionType,
     /// Told to the client in the handshake: those of a port session, otherwise null.
     pub properties: Value,
+    /// Shown to the person when the handshake is done; empty for nothing.
+    pub message: String,
     /// Random; messages are named after it.
     pub seed: [u8; 16],
 }
@@ -358,7 +360,8 @@ impl Channel {
             Ok(version) => version,
             Err(reason) => return Event::Failed(reason),
         };
-        let text = handshake::complete(now.since.saturating_sub(self.asked_at), "");
+        let text =
+            handshake::complete(now.since.saturating_sub(self.asked_at), &self.config.message);
         self.number(Payload::HandshakeComplete, text.as_bytes(), now);
         self.phase = Phase::Open;
         self.is_silent = self.is_multiplexed(&version);

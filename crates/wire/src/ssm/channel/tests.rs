@@ -11,7 +11,14 @@ fn at(ms: u64) -> Now {
 
 fn channel(kind: SessionType, properties: Value) -> Channel {
     let (session, target) = ("alice-1".to_owned(), "codebuild:x".to_owned());
-    Channel::new(Config { session, target, kind, properties, seed: [7; 16] })
+    Channel::new(Config {
+        session,
+        target,
+        kind,
+        properties,
+        message: String::new(),
+        seed: [7; 16],
+    })
 }
 
 fn client(sequence: i64, payload: Payload, body: &[u8]) -> Vec<u8> {

@@ -18,6 +18,7 @@ use runner_wire::ssm::channel::CONNECT_FAILED;
 use runner_wire::ssm::message::{HEADER_LEN, buffer};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -65,6 +66,7 @@ impl Ports {
         name: String,
         to: &Destination,
         mode: Mode,
+        denied: &[IpAddr],
         session: Arc<Shared>,
     ) -> Self {
         let remote = match (to.host.as_str(), to.port) {
@@ -74,7 +76,11 @@ impl Ports {
             }
             (host, port) => format!("{host}:{port}"),
         };
-        let forward = Request::Forward { ports: vec![remote.clone()], name: Some(name) };
+        let forward = Request::Forward {
+            ports: vec![remote.clone()],
+            name: Some(name),
+            denied: Some(denied.to_vec()),
+        };
         let opening: Opening = Box::pin(async move {
             let mut link = Link::connect(&build).await?;
             match link.ask(&forward).await? {

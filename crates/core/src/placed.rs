@@ -1,19 +1,55 @@
-//! JSON that knows where each value stands.
+//! JSON that knows where each value stands, and what is wrong with it, by place.
 //!
 //! `serde_json` judges the syntax and the depth of the whole text first, so this reader meets well-formed text only.
 
-use super::Problems;
 use crate::spec::Place;
+use std::fmt;
+
+/// Something that is wrong with a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What, in a sentence without a full stop.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}: {}", self.place.line, self.place.column, self.text)
+    }
+}
+
+/// What is wrong with a document, as it is found.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(Vec<Problem>);
+
+impl Problems {
+    pub(crate) fn add(&mut self, place: Place, text: impl Into<String>) {
+        self.0.push(Problem { place, text: text.into() });
+    }
+
+    /// The value, if nothing was wrong with it; otherwise everything, in the text's order.
+    pub(crate) fn or<T>(mut self, value: Option<T>) -> Result<T, Vec<Problem>> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => {
+                self.0.sort_by_key(|problem| (problem.place.line, problem.place.column));
+                Err(self.0)
+            }
+        }
+    }
+}
 
 /// A value and where it begins.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) json: Json,
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) json: Json,
 }
 
 #[derive(Debug)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Null,
     Bool(bool),
     Number(String),
@@ -24,14 +60,14 @@ pub(super) enum Json {
 
 /// A name in a map, and its value.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) place: Place,
-    pub(super) name: String,
-    pub(super) node: Node,
+pub(crate) struct Member {
+    pub(crate) place: Place,
+    pub(crate) name: String,
+    pub(crate) node: Node,
 }
 
 /// Reads a text. Names that a map has twice are problems: which of the two counts depends on the reader.
-pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
+pub(crate) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
     if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let place = Place { line: number(error.line()), column: number(error.column()) };
@@ -151,7 +187,7 @@ impl Reader<'_> {
 
 impl Node {
     /// What kind of value it is, in words.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self.json {
             Json::Null => "null",
             Json::Bool(_) => "true or false",
@@ -163,7 +199,7 @@ impl Node {
     }
 
     /// Its members; a problem if it is no map.
-    pub(super) fn map(&self, what: &str, problems: &mut Problems) -> &[Member] {
+    pub(crate) fn map(&self, what: &str, problems: &mut Problems) -> &[Member] {
         match &self.json {
             Json::Map(members) => members,
             _ => {
@@ -174,7 +210,7 @@ impl Node {
     }
 
     /// Its items; a problem if it is no list.
-    pub(super) fn list(&self, what: &str, problems: &mut Problems) -> &[Node] {
+    pub(crate) fn list(&self, what: &str, problems: &mut Problems) -> &[Node] {
         match &self.json {
             Json::List(items) => items,
             _ => {
@@ -185,7 +221,7 @@ impl Node {
     }
 
     /// Its text; a problem if it is none.
-    pub(super) fn text(&self, what: &str, problems: &mut Problems) -> Option<&str> {
+    pub(crate) fn text(&self, what: &str, problems: &mut Problems) -> Option<&str> {
         match &self.json {
             Json::Text(text) => Some(text),
             _ => {
@@ -196,7 +232,7 @@ impl Node {
     }
 
     /// Its items where it is a list, else itself: most of IAM's lists may be a single value.
-    pub(super) fn one_or_more(&self) -> &[Node] {
+    pub(crate) fn one_or_more(&self) -> &[Node] {
         match &self.json {
             Json::List(items) => items,
             _ => std::slice::from_ref(self),
@@ -205,7 +241,7 @@ impl Node {
 }
 
 /// Tells the names of a map that are none of `known`.
-pub(super) fn only(members: &[Member], known: &[&str], what: &str, problems: &mut Problems) {
+pub(crate) fn only(members: &[Member], known: &[&str], what: &str, problems: &mut Problems) {
     for member in members.iter().filter(|member| !known.contains(&member.name.as_str())) {
         let text = format!("{what} has no `{}`, only {}", member.name, known.join(", "));
         problems.add(member.place, text);
@@ -213,6 +249,6 @@ pub(super) fn only(members: &[Member], known: &[&str], what: &str, problems: &mu
 }
 
 /// The value of a name.
-pub(super) fn member<'n>(members: &'n [Member], name: &str) -> Option<&'n Node> {
+pub(crate) fn member<'n>(members: &'n [Member], name: &str) -> Option<&'n Node> {
     members.iter().find(|member| member.name == name).map(|member| &member.node)
 }

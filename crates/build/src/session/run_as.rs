@@ -1,0 +1,115 @@
+//! Sessions that are another user's than root: `RunAs` of Session Manager, and the user `ssm-user`.
+//!
+//! Used by `hub` where a client asks for it. Who that is stands in the container's own account files, which are read as
+//! hostile; a user that has root's rights is none.
+
+use super::refusal::OpenError;
+use runner_core::document::is_user;
+use runner_core::env::DEFAULT_PATH;
+use runner_engine::users::Accounts;
+use runner_engine::{Container, Ends, ExecSpec, Ids, Stdio};
+use runner_wire::control::RunAs;
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+/// Makes a user as `useradd -m` does, by itself where that is missing, and lets them become root where the image has a
+/// place to say so, as AWS's agent does.
+const MAKE: &str = r#"name=$1 id=$2
+if command -v useradd >/dev/null 2>&1; then
+    useradd -m "$name" || exit
+else
+    printf '%s%s:x:%s:\n' "$4" "$name" "$id" >> /etc/group &&
+    printf '%s%s:x:%s:%s::/home/%s:/bin/sh\n' "$3" "$name" "$id" "$id" "$name" >> /etc/passwd &&
+    mkdir -p "/home/$name" && chown "$id:$id" "/home/$name" && chmod 700 "/home/$name" || exit
+fi
+rules=/etc/sudoers.d/ssm-agent-users
+if [ -d /etc/sudoers.d ] && ! [ -e "$rules" ]; then
+    umask 0337
+    printf '# User rules for %s\n%s ALL=(ALL) NOPASSWD:ALL\n' "$name" "$name" > "$rules"
+fi
+"#;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Most of what it says that is shown.
+const MOST: u64 = 1 << 10;
+
+/// Who a session's user is, and where their home is.
+///
+/// # Errors
+/// There is none, or none can be; in the words of AWS's agent where it has any.
+pub(super) async fn find(
+    container: &dyn Container,
+    run_as: &RunAs,
+) -> Result<(Ids, String), OpenError> {
+    let name = &run_as.name;
+    let missing =
+        || OpenError::ours(format!("failed to start pty since RunAs user {name} does not exist"));
+    if !is_user(name) {
+        return Err(missing());
+    }
+    if container.has_one_user() {
+        // Of this container: root is the only user it can have.
+        return Err(OpenError::ours("the agent must run as root to use RunAs"));
+    }
+    let mut accounts = Accounts::read(container).await;
+    if accounts.find(name).is_none() && run_as.is_made {
+        make(container, name, &accounts).await?;
+        accounts = Accounts::read(container).await;
+    }
+    let ids = accounts.find(name).ok_or_else(missing)?;
+    if ids.uid == 0 || ids.gid == 0 {
+        return Err(OpenError::ours(format!(
+            "the RunAs user {name} has the rights of root (uid {}, gid {}): name another one",
+            ids.uid, ids.gid
+        )));
+    }
+    Ok((ids, format!("/home/{name}")))
+}
+
+async fn make(container: &dyn Container, name: &str, accounts: &Accounts) -> Result<(), OpenError> {
+    let cannot = |why: &str| {
+        OpenError::ours(format!(
+            "cannot make the user {name} for this session ({why}): make the user in the image, or name another one by \
+             runAsEnabled and runAsDefaultUser"
+        ))
+    };
+    if container.is_shared() {
+        return Err(cannot("the build runs on this machine's own files, which have no such user"));
+    }
+    let gap = |text: &str| if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let id = accounts.free_id().to_string();
+    let argv = ["sh", "-c", MAKE, "make", name, &id, gap(accounts.passwd()), gap(accounts.group())];
+    let spec = ExecSpec {
+        argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        path: DEFAULT_PATH.as_bytes().to_vec(),
+        env: vec![format!("PATH={DEFAULT_PATH}").into_bytes()],
+        cwd: b"/".to_vec(),
+        cwd_or_root: true,
+        user: Ids::default(),
+        stdio: Stdio::Merged,
+        toolbox: false,
+        of_build: false,
+    };
+    let process = container.exec(spec).await.map_err(|error| cannot(&error.to_string()))?;
+    let Ends::Merged(pipe) = process.ends else { return Err(cannot("its output is not there")) };
+    let said = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        // What cannot be read was said for nobody.
+        let _ = File::from(pipe).take(MOST).read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).trim().to_owned()
+    });
+    let ended = tokio::time::timeout(PATIENCE, process.exit).await;
+    match ended {
+        Ok(Ok(Ok(exit))) if exit.shell_code() == 0 => Ok(()),
+        Ok(_) => {
+            let said = said.await.unwrap_or_default();
+            let line = said.lines().last().unwrap_or("useradd fails");
+            Err(cannot(&runner_core::plain::line(line)))
+        }
+        Err(_) => {
+            process.signals.send(nix::libc::SIGKILL, runner_engine::Reach::Session).await;
+            Err(cannot("it takes too long"))
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `amazon-ssm-agent.json`: how AWS's agent is configured, as far as it means something for a build.
+//!
+//! [`PROPERTIES`] is the one table of what there is, with the reason where something has no effect here. A [`Layer`] is
+//! what one file says; [`AgentConfig`] puts those of the host together, and [`AgentConfig::tightened`] adds that of an
+//! image, which is not trusted and can only make things stricter.
+
+mod layer;
+mod property;
+
+pub use crate::placed::Problem;
+pub use layer::{Layer, MAX_BYTES};
+pub use property::{Effect, PROPERTIES, Property};
+
+use property::FromImage;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Where the image has its own.
+pub const IN_IMAGE: &str = "/etc/amazon/ssm/amazon-ssm-agent.json";
+
+/// Which file a value is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The one that was named.
+    Named,
+    /// That of the state folder.
+    Home,
+    /// That of the image.
+    Image,
+    /// None.
+    Default,
+}
+
+impl Origin {
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Named => "--agent-config",
+            Origin::Home => "$RUNNER_HOME/amazon-ssm-agent.json",
+            Origin::Image => "the image",
+            Origin::Default => "default",
+        }
+    }
+}
+
+/// What holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentConfig(BTreeMap<String, (Value, Origin)>);
+
+impl AgentConfig {
+    /// What the files of the host say, the one that was named first.
+    #[must_use]
+    pub fn of_host(named: Option<Layer>, home: Option<Layer>) -> Self {
+        let mut values = BTreeMap::new();
+        for (layer, origin) in [(home, Origin::Home), (named, Origin::Named)] {
+            let given = layer.into_iter().flat_map(Layer::into_values);
+            values.extend(given.map(|(name, value)| (name, (value, origin))));
+        }
+        AgentConfig(values)
+    }
+
+    /// With what the file of an image may say, and the names of what it may not.
+    #[must_use]
+    pub fn tightened(&self, image: &Layer) -> (Self, Vec<&'static str>) {
+        let (mut config, mut ignored) = (self.clone(), Vec::new());
+        for property in PROPERTIES {
+            let Some(value) = image.get(property.name) else { continue };
+            let stricter = match property.from_image {
+                FromImage::Nothing => {
+                    ignored.push(property.name);
+                    continue;
+                }
+                FromImage::Presence => continue,
+                FromImage::Lower => {
+                    let most = self.number(property.name);
+                    value.as_u64().filter(|number| *number < most).map(Value::from)
+                }
+                FromImage::True => value.as_bool().filter(|flag| *flag).map(Value::from),
+                FromImage::More => {
+                    let mut all = self.denied_texts();
+                    let given = value.as_array().into_iter().flatten();
+                    let more = given.filter_map(Value::as_str).filter(|text| {
+                        text.parse::<IpAddr>().is_ok() && !all.iter().any(|have| have == text)
+                    });
+                    let more: Vec<String> = more.map(str::to_owned).collect();
+                    (!more.is_empty()).then(|| {
+                        all.extend(more);
+                        Value::from(all)
+                    })
+                }
+            };
+            if let Some(stricter) = stricter {
+                config.0.insert(property.name.to_owned(), (stricter, Origin::Image));
+            }
+        }
+        (config, ignored)
+    }
+
+    /// The value of a property, and which file it is from.
+    #[must_use]
+    pub fn value(&self, property: &Property) -> (Value, Origin) {
+        match self.0.get(property.name) {
+            Some((value, origin)) => (value.clone(), *origin),
+            None => (property.default_value(), Origin::Default),
+        }
+    }
+
+    /// Whether a file of the host says something of it.
+    #[must_use]
+    pub fn is_given(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|(_, origin)| *origin != Origin::Image)
+    }
+
+    fn get(&self, name: &str) -> Value {
+        let property = PROPERTIES.iter().find(|property| property.name == name);
+        property.map_or(Value::Null, |property| self.value(property).0)
+    }
+
+    /// A truth value, by its property's name.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.get(name).as_bool().unwrap_or_default()
+    }
+
+    /// A number, by its property's name.
+    #[must_use]
+    pub fn number(&self, name: &str) -> u64 {
+        self.get(name).as_u64().unwrap_or_default()
+    }
+
+    /// A text, by its property's name.
+    #[must_use]
+    pub fn text(&self, name: &str) -> String {
+        self.get(name).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Whether sessions are root's, as in CodeBuild, and run commands without a shell.
+    #[must_use]
+    pub fn container_mode(&self) -> bool {
+        self.flag("Agent.ContainerMode")
+    }
+
+    /// How many sessions one build may have.
+    #[must_use]
+    pub fn session_workers(&self) -> usize {
+        usize::try_from(self.number("Mgs.SessionWorkersLimit")).unwrap_or(usize::MAX)
+    }
+
+    /// How many scripts may run in one build at once.
+    #[must_use]
+    pub fn command_workers(&self) -> usize {
+        usize::try_from(self.number("Mds.CommandWorkersLimit")).unwrap_or(usize::MAX)
+    }
+
+    /// How long sessions have to tell their clients their last when the endpoint stops.
+    #[must_use]
+    pub fn sessions_stop(&self) -> Duration {
+        Duration::from_millis(self.number("Mgs.StopTimeoutMillis"))
+    }
+
+    /// How long scripts have when the endpoint stops.
+    #[must_use]
+    pub fn commands_stop(&self) -> Duration {
+        Duration::from_millis(self.number("Mds.StopTimeoutMillis"))
+    }
+
+    /// Addresses that port sessions never connect to, whatever name leads there.
+    #[must_use]
+    pub fn denied(&self) -> Vec<IpAddr> {
+        self.denied_texts().iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
+    fn denied_texts(&self) -> Vec<String> {
+        let value = self.get("Mgs.DeniedPortForwardingRemoteIPs");
+        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn layer(value: &Value) -> Layer {
+        Layer::read(&value.to_string()).expect("a layer").0
+    }
+
+    #[test]
+    fn the_named_file_counts_before_that_of_the_state_folder() {
+        let named = layer(&json!({"Mds": {"CommandWorkersLimit": 2}}));
+        let home =
+            layer(&json!({"mds": {"commandworkerslimit": 9}, "Agent": {"Region": "eu-west-1"}}));
+        let config = AgentConfig::of_host(Some(named), Some(home));
+        assert_eq!(
+            (config.command_workers(), config.text("Agent.Region")),
+            (2, "eu-west-1".to_owned())
+        );
+        assert_eq!(config.session_workers(), 1000);
+        assert!(config.container_mode() && config.is_given("Agent.Region"));
+        assert!(!config.is_given("Agent.ContainerMode"));
+        assert_eq!(config.denied().len(), 9);
+        assert_eq!(config.sessions_stop(), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn an_image_can_only_tighten() {
+        let host = AgentConfig::of_host(
+            Some(layer(&json!({
+                "Mgs": {"SessionWorkersLimit": 5, "DeniedPortForwardingRemoteIPs": ["10.0.0.1"]},
+                "Agent": {"ContainerMode": true},
+            }))),
+            None,
+        );
+        let (config, ignored) = host.tightened(&layer(&json!({
+            "Mgs": {"SessionWorkersLimit": 6, "DeniedPortForwardingRemoteIPs": ["10.0.0.2", "10.0.0.1"],
+                "StopTimeoutMillis": 1},
+            "Mds": {"CommandWorkersLimit": 1},
+            "Agent": {"ContainerMode": false, "Region": "x"},
+            "Kms": {"RequireKMSChallengeResponse": true, "Endpoint": "http://evil"},
+            "Profile": {"ShareProfile": "prod"},
+        })));
+        assert_eq!((config.session_workers(), config.command_workers()), (5, 1));
+        assert!(config.container_mode() && config.flag("Kms.RequireKMSChallengeResponse"));
+        let addresses: Vec<String> = config.denied().iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(config.sessions_stop(), Duration::from_secs(20));
+        assert_eq!(config.text("Agent.Region") + &config.text("Profile.ShareProfile"), "");
+        assert_eq!(
+            ignored,
+            ["Profile.ShareProfile", "Mgs.StopTimeoutMillis", "Agent.Region", "Kms.Endpoint"]
+        );
+        // Whatever it says, nothing of the host's gets weaker.
+        let (config, _) = host.tightened(&layer(&json!({
+            "Mgs": {"DeniedPortForwardingRemoteIPs": []},
+            "Kms": {"RequireKMSChallengeResponse": false},
+        })));
+        assert_eq!(config, host);
+    }
+}

@@ -1,0 +1,189 @@
+//! Every property that AWS's agent reads, and what becomes of it here.
+
+use serde_json::{Value, json};
+
+/// A property of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Property {
+    /// `SECTION.NAME`, as AWS's manual writes it.
+    pub name: &'static str,
+    pub(super) kind: Kind,
+    /// What it does here.
+    pub effect: Effect,
+    pub(super) from_image: FromImage,
+}
+
+/// What a property does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// What AWS's agent does with it.
+    Works,
+    /// Nothing, for this reason.
+    None(&'static str),
+}
+
+/// What values a property has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Flag(bool),
+    Number {
+        default: u64,
+        least: u64,
+        most: u64,
+    },
+    Text(&'static str),
+    /// One of these, the first by default.
+    Choice(&'static [&'static str]),
+    /// The name of a folder.
+    Folder(&'static str),
+    Texts(&'static [&'static str]),
+    /// Maps.
+    Maps,
+}
+
+/// What the file of an image can do to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FromImage {
+    Nothing,
+    /// Nothing, and it is expected there.
+    Presence,
+    Lower,
+    True,
+    More,
+}
+
+impl Property {
+    /// Its value where no file says anything.
+    #[must_use]
+    pub fn default_value(&self) -> Value {
+        match self.kind {
+            Kind::Flag(default) => json!(default),
+            Kind::Number { default, .. } => json!(default),
+            Kind::Text(default) | Kind::Folder(default) => json!(default),
+            Kind::Choice(choices) => json!(choices.first()),
+            Kind::Texts(default) => json!(default),
+            Kind::Maps => json!([]),
+        }
+    }
+}
+
+const ANY: u64 = u64::MAX;
+
+const fn flag(default: bool) -> Kind {
+    Kind::Flag(default)
+}
+
+const fn number(default: u64, least: u64, most: u64) -> Kind {
+    Kind::Number { default, least, most }
+}
+
+const fn works(name: &'static str, kind: Kind) -> Property {
+    Property { name, kind, effect: Effect::Works, from_image: FromImage::Nothing }
+}
+
+const fn none(name: &'static str, kind: Kind, why: &'static str) -> Property {
+    Property { name, kind, effect: Effect::None(why), from_image: FromImage::Nothing }
+}
+
+const fn image(property: Property, from_image: FromImage) -> Property {
+    Property { from_image, ..property }
+}
+
+const NOT_DIALLED: &str = "agent and service are one program here; nothing is dialled";
+const NO_STATE_MANAGER: &str = "there is no State Manager and no inventory";
+const NOT_LOGGED: &str = "sessions are not written to AWS yet; --session-log keeps them here";
+const NOT_ENCRYPTED: &str =
+    "sessions are not encrypted with a KMS key yet; those that ask for it are refused";
+const NO_DELIVERY: &str = "output is not written to AWS yet";
+const IGNORED_BY_AGENT: &str = "AWS's agent itself ignores it";
+const BUILDS_CREDENTIALS: &str = "scripts have the credentials of the build";
+const DEFAULT_YET: &str = "Run Command keeps to the default yet";
+const NO_UPDATES: &str = "the program is updated by whoever has installed it";
+const NO_TELEMETRY: &str = "there is no telemetry; nothing is sent";
+const NO_WORKERS: &str = "there are no worker processes";
+const NODE_IS_BUILD: &str = "the node is the build";
+
+/// Addresses that AWS's agent connects to for nobody.
+const DENIED: &[&str] = &[
+    "169.254.169.254",
+    "fd00:ec2::254",
+    "169.254.169.253",
+    "fd00:ec2::253",
+    "169.254.169.123",
+    "169.254.169.250",
+    "169.254.169.251",
+    "fd00:ec2::123",
+    "fd00:ec2::240",
+];
+
+/// All of them, by section.
+pub const PROPERTIES: &[Property] = &[
+    none("Profile.ShareCreds", flag(true), BUILDS_CREDENTIALS),
+    none("Profile.ShareProfile", Kind::Text(""), BUILDS_CREDENTIALS),
+    none("Profile.ForceUpdateCreds", flag(false), "no file with credentials is written"),
+    none(
+        "Profile.KeyAutoRotateDays",
+        number(0, 0, 365),
+        "there is no registration key; the machine's key pair is replaced by removing its file",
+    ),
+    image(none("Mds.CommandWorkersLimit", number(5, 1, ANY), DEFAULT_YET), FromImage::Lower),
+    none("Mds.CommandWorkerBufferLimit", number(5, 1, ANY), "the queue of a build holds 50"),
+    none("Mds.StopTimeoutMillis", number(20_000, 10_000, 1_000_000), DEFAULT_YET),
+    none("Mds.Endpoint", Kind::Text(""), NOT_DIALLED),
+    none("Mds.CommandRetryLimit", number(15, 1, 100), "a script is never run twice"),
+    none("Ssm.Endpoint", Kind::Text(""), NOT_DIALLED),
+    none(
+        "Ssm.HealthFrequencyMinutes",
+        number(5, 5, 60),
+        "whether a build is there is known at any time",
+    ),
+    none("Ssm.CustomInventoryDefaultLocation", Kind::Text(""), NO_STATE_MANAGER),
+    none("Ssm.AssociationFrequencyMinutes", number(10, 5, 60), NO_STATE_MANAGER),
+    none("Ssm.AssociationRetryLimit", number(5, 0, ANY), NO_STATE_MANAGER),
+    none("Ssm.AssociationLogsRetentionDurationHours", number(24, 8, ANY), NO_STATE_MANAGER),
+    none("Ssm.RunCommandLogsRetentionDurationHours", number(336, 8, ANY), DEFAULT_YET),
+    none("Ssm.SessionLogsRetentionDurationHours", number(336, 1, ANY), NOT_LOGGED),
+    none("Ssm.SessionLogsDestination", Kind::Choice(&["none", "disk"]), NOT_LOGGED),
+    none(
+        "Ssm.PluginLocalOutputCleanup",
+        Kind::Choice(&["", "after-execution", "after-upload"]),
+        DEFAULT_YET,
+    ),
+    none(
+        "Ssm.OrchestrationDirectoryCleanup",
+        Kind::Choice(&["", "clean-success", "clean-success-failed"]),
+        DEFAULT_YET,
+    ),
+    none("Mgs.Endpoint", Kind::Text(""), NOT_DIALLED),
+    none("Mgs.Region", Kind::Text(""), NOT_DIALLED),
+    works("Mgs.StopTimeoutMillis", number(20_000, 0, 1_000_000)),
+    image(works("Mgs.SessionWorkersLimit", number(1000, 1, ANY)), FromImage::Lower),
+    none("Mgs.SessionWorkerBufferLimit", number(1, 1, ANY), "no session waits for a place"),
+    image(works("Mgs.DeniedPortForwardingRemoteIPs", Kind::Texts(DENIED)), FromImage::More),
+    none("Agent.Region", Kind::Text(""), DEFAULT_YET),
+    none("Agent.OrchestrationRootDir", Kind::Folder("orchestration"), DEFAULT_YET),
+    image(works("Agent.ContainerMode", flag(true)), FromImage::Presence),
+    none("Agent.SelfUpdate", flag(false), NO_UPDATES),
+    none("Agent.SelfUpdateScheduleDay", number(7, 1, 7), NO_UPDATES),
+    none("Agent.TelemetryMetricsToCloudWatch", flag(false), NO_TELEMETRY),
+    none("Agent.TelemetryMetricsToSSM", flag(true), NO_TELEMETRY),
+    none("Agent.AuditExpirationDay", number(7, 3, 30), "the audit log is bounded by its size"),
+    none("Agent.LongRunningWorkerMonitorIntervalSeconds", number(60, 30, 1800), NO_WORKERS),
+    none("Agent.GoMaxProcForAgentWorker", number(0, 0, ANY), NO_WORKERS),
+    none("Agent.ForceFileIPC", flag(false), NO_WORKERS),
+    none("Os.Lang", Kind::Text("en-US"), DEFAULT_YET),
+    none("Os.Name", Kind::Text("linux"), DEFAULT_YET),
+    none("Os.Version", Kind::Text("1"), DEFAULT_YET),
+    none("S3.Endpoint", Kind::Text(""), NO_DELIVERY),
+    none("S3.Region", Kind::Text(""), IGNORED_BY_AGENT),
+    none("S3.LogBucket", Kind::Text(""), IGNORED_BY_AGENT),
+    none("S3.LogKey", Kind::Text(""), IGNORED_BY_AGENT),
+    none("Kms.Endpoint", Kind::Text(""), NOT_ENCRYPTED),
+    image(none("Kms.RequireKMSChallengeResponse", flag(false), NOT_ENCRYPTED), FromImage::True),
+    none(
+        "Identity.ConsumptionOrder",
+        Kind::Texts(&["OnPrem", "EC2", "CustomIdentity"]),
+        NODE_IS_BUILD,
+    ),
+    none("Identity.CustomIdentities", Kind::Maps, NODE_IS_BUILD),
+];

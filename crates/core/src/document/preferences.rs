@@ -1,0 +1,261 @@
+//! `inputs` of a session's document: what holds for sessions, whatever they run.
+
+use super::session::misspelt;
+use super::shown;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// What a document says of its sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preferences {
+    /// Where transcripts go on S3; empty for nowhere.
+    pub s3_bucket: String,
+    /// Before their keys.
+    pub s3_prefix: String,
+    /// The log group they go to; empty for none.
+    pub log_group: String,
+    /// The key that sessions are encrypted with; empty for none.
+    pub kms_key: String,
+    /// Whether sessions run as a user who is named: by a tag of the caller, or here.
+    pub run_as: bool,
+    /// That user where the caller has no such tag.
+    pub run_as_user: String,
+    /// How long nothing may happen.
+    pub idle: Option<Duration>,
+    /// How long a session may last.
+    pub longest: Option<Duration>,
+    /// What is typed when a shell begins.
+    pub shell_profile: String,
+}
+
+const KNOWN: [&str; 12] = [
+    "s3BucketName",
+    "s3KeyPrefix",
+    "s3EncryptionEnabled",
+    "cloudWatchLogGroupName",
+    "cloudWatchEncryptionEnabled",
+    "cloudWatchStreamingEnabled",
+    "kmsKeyId",
+    "runAsEnabled",
+    "runAsDefaultUser",
+    "idleSessionTimeout",
+    "maxSessionDuration",
+    "shellProfile",
+];
+
+impl Preferences {
+    /// Reads `inputs`. Where it is a `template`, texts with a placeholder may become anything.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, a sentence each.
+    pub fn read(inputs: &Value, template: bool) -> Result<Self, Vec<String>> {
+        let Value::Object(map) = inputs else {
+            return Err(vec!["inputs is to be a map".to_owned()]);
+        };
+        let mut reader = Reader { map, template, problems: Vec::new() };
+        reader.problems.extend(map.keys().filter_map(|name| misspelt(name, &KNOWN)));
+        reader.flag("s3EncryptionEnabled", true);
+        reader.flag("cloudWatchEncryptionEnabled", true);
+        reader.streaming();
+        let preferences = Preferences {
+            s3_bucket: reader.text("s3BucketName"),
+            s3_prefix: reader.text("s3KeyPrefix"),
+            log_group: reader.text("cloudWatchLogGroupName"),
+            kms_key: reader.text("kmsKeyId"),
+            run_as: reader.flag("runAsEnabled", false),
+            run_as_user: reader.user(),
+            idle: reader.minutes("idleSessionTimeout", 60),
+            longest: reader.minutes("maxSessionDuration", 1440),
+            shell_profile: reader.profile(),
+        };
+        if reader.problems.is_empty() { Ok(preferences) } else { Err(reader.problems) }
+    }
+
+    /// Where a transcript of its sessions is to go, in words.
+    #[must_use]
+    pub fn destinations(&self) -> Option<String> {
+        let group = match self.log_group.as_str() {
+            "" => None,
+            group => Some(format!("the log group {group}")),
+        };
+        let bucket = match self.s3_bucket.as_str() {
+            "" => None,
+            bucket => Some(format!("the bucket {bucket}")),
+        };
+        match (group, bucket) {
+            (Some(group), Some(bucket)) => Some(format!("{group} and {bucket}")),
+            (group, bucket) => group.or(bucket),
+        }
+    }
+}
+
+struct Reader<'m> {
+    map: &'m Map<String, Value>,
+    template: bool,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// What stands there, if it counts: nothing is the default, and a template is not looked at.
+    fn get(&self, name: &str) -> Option<&Value> {
+        let is_open =
+            |value: &Value| self.template && value.as_str().is_some_and(|text| text.contains("{{"));
+        self.map.get(name).filter(|value| !value.is_null() && !is_open(value))
+    }
+
+    fn text(&mut self, name: &str) -> String {
+        match self.get(name) {
+            None => String::new(),
+            Some(Value::String(text)) if !text.chars().any(char::is_control) => text.clone(),
+            Some(_) => {
+                self.problems.push(format!("{name} is to be a text of one line"));
+                String::new()
+            }
+        }
+    }
+
+    fn flag(&mut self, name: &str, default: bool) -> bool {
+        let known = match self.get(name) {
+            None => Some(default),
+            Some(Value::Bool(flag)) => Some(*flag),
+            Some(Value::String(text)) => match text.to_ascii_lowercase().as_str() {
+                "" => Some(default),
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            Some(_) => None,
+        };
+        known.unwrap_or_else(|| {
+            self.problems.push(format!("{name} is to be true or false"));
+            default
+        })
+    }
+
+    /// The one that AWS's agent takes as nothing but a truth value.
+    fn streaming(&mut self) {
+        let name = "cloudWatchStreamingEnabled";
+        if self.get(name).is_some_and(|value| !value.is_boolean()) {
+            self.problems.push(format!("{name} is to be true or false, without quotes"));
+        }
+    }
+
+    fn minutes(&mut self, name: &str, most: u64) -> Option<Duration> {
+        let minutes = match self.get(name)? {
+            Value::String(text) if text.is_empty() => return None,
+            Value::String(text) => text.trim().parse().ok(),
+            Value::Number(number) => number.as_u64(),
+            _ => None,
+        };
+        let minutes = minutes.filter(|minutes| (1..=most).contains(minutes));
+        if minutes.is_none() {
+            self.problems.push(format!("{name} is to be a number from 1 to {most}, in minutes"));
+        }
+        minutes.map(|minutes| Duration::from_secs(60 * minutes))
+    }
+
+    fn user(&mut self) -> String {
+        let name = self.text("runAsDefaultUser");
+        if !name.is_empty() && !is_user(&name) {
+            self.problems.push(format!("runAsDefaultUser {} is no user's name", shown(&name)));
+        }
+        name
+    }
+
+    fn profile(&mut self) -> String {
+        const MOST: usize = 512;
+        let profiles = match self.get("shellProfile") {
+            None => return String::new(),
+            Some(Value::Object(profiles)) => profiles.clone(),
+            Some(_) => {
+                self.problems.push("shellProfile is to be a map".to_owned());
+                return String::new();
+            }
+        };
+        self.problems.extend(profiles.keys().filter_map(|name| {
+            misspelt(name, &["linux", "windows"]).map(|what| format!("shellProfile: {what}"))
+        }));
+        match profiles.get("linux") {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) if text.chars().count() <= MOST && !text.contains('\0') => {
+                text.clone()
+            }
+            Some(_) => {
+                let what =
+                    format!("shellProfile.linux is to be a text of at most {MOST} characters");
+                self.problems.push(what);
+                String::new()
+            }
+        }
+    }
+}
+
+/// Whether a text can be the name of a user: one that `/etc/passwd` can hold, and no number.
+#[must_use]
+pub fn is_user(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_.@$-".contains(c);
+    (1..=256).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_input() {
+        let inputs = json!({
+            "s3BucketName": "b", "s3KeyPrefix": "p", "s3EncryptionEnabled": "true",
+            "cloudWatchLogGroupName": "g", "cloudWatchEncryptionEnabled": false,
+            "cloudWatchStreamingEnabled": true, "kmsKeyId": "k", "runAsEnabled": "True",
+            "runAsDefaultUser": "bob", "idleSessionTimeout": "1", "maxSessionDuration": 1440,
+            "shellProfile": {"linux": "cd /\nexport A=1", "windows": "date"}, "someOther": 7,
+        });
+        let read = Preferences::read(&inputs, false).expect("preferences");
+        let wanted = Preferences {
+            s3_bucket: "b".to_owned(),
+            s3_prefix: "p".to_owned(),
+            log_group: "g".to_owned(),
+            kms_key: "k".to_owned(),
+            run_as: true,
+            run_as_user: "bob".to_owned(),
+            idle: Some(Duration::from_secs(60)),
+            longest: Some(Duration::from_secs(86_400)),
+            shell_profile: "cd /\nexport A=1".to_owned(),
+        };
+        assert_eq!(read, wanted);
+        let destinations = read.destinations().expect("two");
+        assert_eq!(destinations, "the log group g and the bucket b");
+        // What the console writes where nothing is set.
+        let empty = json!({
+            "s3BucketName": "", "s3KeyPrefix": "", "s3EncryptionEnabled": true, "kmsKeyId": "",
+            "cloudWatchLogGroupName": "", "cloudWatchEncryptionEnabled": true, "maxSessionDuration": "",
+            "runAsEnabled": false, "runAsDefaultUser": "", "idleSessionTimeout": "20",
+            "shellProfile": {"windows": "", "linux": ""},
+        });
+        let read = Preferences::read(&empty, false).expect("preferences");
+        let idle = Some(Duration::from_secs(1200));
+        assert_eq!(read, Preferences { idle, ..Preferences::default() });
+    }
+
+    #[test]
+    fn values_that_are_none() {
+        for (name, value) in [
+            ("s3BucketName", json!(7)),
+            ("runAsEnabled", json!("yes")),
+            ("runAsDefaultUser", json!("bob smith")),
+            ("runAsDefaultUser", json!("1000")),
+            ("idleSessionTimeout", json!("61")),
+            ("idleSessionTimeout", json!("1.5")),
+            ("maxSessionDuration", json!(0)),
+            ("shellProfile", json!("bash")),
+            ("shellProfile", json!({"linux": "x".repeat(513)})),
+            ("shellProfile", json!({"linus": "x"})),
+        ] {
+            let problems = Preferences::read(&json!({name: value}), false).expect_err(name);
+            assert!(problems[0].contains(name), "{problems:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The host's own configuration of AWS's agent: the file that was named, and that of the state folder.
+
+use runner_core::agent::{AgentConfig, Layer, MAX_BYTES, Problem};
+use runner_folder::state::Home;
+use runner_host::users::with_tilde;
+use rustix::fs::OFlags;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Its name in the state folder.
+const NAME: &str = "amazon-ssm-agent.json";
+
+/// A file that cannot be used.
+#[derive(Debug)]
+pub struct AgentError {
+    path: PathBuf,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    Unreadable(io::Error),
+    Wrong(Vec<Problem>),
+}
+
+impl std::error::Error for AgentError {}
+
+impl fmt::Display for AgentError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = with_tilde(&self.path);
+        match &self.why {
+            Why::Unreadable(error) => write!(formatter, "cannot read {path}: {error}"),
+            Why::Wrong(problems) => {
+                let lines: Vec<String> =
+                    problems.iter().map(|problem| format!("{path}:{problem}")).collect();
+                formatter.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+/// What holds on this host, and what there is to say of the files, a sentence each.
+///
+/// # Errors
+/// A file cannot be read, or says what it cannot say; one that was named has to be there.
+pub fn agent_config(
+    home: &Home,
+    named: Option<&Path>,
+) -> Result<(AgentConfig, Vec<String>), AgentError> {
+    let mut notices = Vec::new();
+    let mut read = |path: &Path| -> Result<Option<Layer>, AgentError> {
+        let failed = |why| AgentError { path: path.to_path_buf(), why };
+        let Some(text) = text(path).map_err(|error| failed(Why::Unreadable(error)))? else {
+            return Ok(None);
+        };
+        let (layer, told) = Layer::read(&text).map_err(|problems| failed(Why::Wrong(problems)))?;
+        notices.extend(told.into_iter().map(|text| format!("{}: {text}", with_tilde(path))));
+        Ok(Some(layer))
+    };
+    let own = read(&home.root().join(NAME))?;
+    let named = match named {
+        None => None,
+        Some(path) => Some(read(path)?.ok_or_else(|| AgentError {
+            path: path.to_path_buf(),
+            why: Why::Unreadable(io::ErrorKind::NotFound.into()),
+        })?),
+    };
+    Ok((AgentConfig::of_host(named, own), notices))
+}
+
+/// What stands in a file, if it is there.
+fn text(path: &Path) -> io::Result<Option<String>> {
+    // Nothing waits for whoever is at the other end of a FIFO.
+    let flags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    match text.len() > MAX_BYTES {
+        true => Err(io::Error::other("it is longer than 64 KiB")),
+        false => Ok(Some(text)),
+    }
+}

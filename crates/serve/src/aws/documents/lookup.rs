@@ -1,0 +1,189 @@
+//! A document by its name, and a version of it.
+
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::Endpoint;
+use crate::aws::resources::{Resource, last};
+use runner_core::document::{self, Builtin, Format, Type, builtin};
+use runner_folder::state::{Documents, Stored, StoredVersion};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::io;
+
+/// The document whose `inputs` hold for all sessions whose own says nothing.
+pub(in crate::aws) const PREFERENCES: &str = "SSM-SessionManagerRunShell";
+
+/// A document.
+#[derive(Clone, Debug)]
+pub(super) enum Document {
+    Builtin(&'static Builtin),
+    Stored(Box<Stored>),
+}
+
+impl Document {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Document::Builtin(document) => document.name,
+            Document::Stored(document) => &document.name,
+        }
+    }
+
+    pub(super) fn kind(&self) -> Type {
+        match self {
+            Document::Builtin(document) => document.kind,
+            Document::Stored(document) => document.kind(),
+        }
+    }
+}
+
+/// A version of a document, with its content.
+#[derive(Clone, Debug)]
+pub(in crate::aws) struct Found {
+    pub(super) document: Document,
+    /// As it was given.
+    pub(super) text: String,
+    pub(super) format: Format,
+    /// What the text stands for.
+    pub(in crate::aws) content: Map<String, Value>,
+    pub(in crate::aws) version: u64,
+}
+
+impl Found {
+    pub(in crate::aws) fn name(&self) -> &str {
+        self.document.name()
+    }
+
+    pub(super) fn kind(&self) -> Type {
+        self.document.kind()
+    }
+}
+
+pub(super) fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().fold(String::new(), |mut hash, byte| {
+        // A text takes everything.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    })
+}
+
+/// Something is wrong with the files they are kept in.
+pub(super) fn broken(error: &io::Error) -> Refusal {
+    Refusal::new("InternalServerError", format!("documents cannot be kept or read: {error}"))
+        .with_status(500)
+}
+
+/// There is none of this name.
+pub(super) fn unknown(name: &str) -> Refusal {
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
+    Refusal::new("InvalidDocument", format!("Document with name {shown} does not exist."))
+}
+
+/// Does something with the documents where it may wait for a disk.
+pub(super) async fn with<T: Send + 'static>(
+    endpoint: &Endpoint,
+    work: impl FnOnce(&Documents) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let documents = Documents::of(&endpoint.home);
+    let done = tokio::task::spawn_blocking(move || work(&documents)).await;
+    done.unwrap_or_else(|error| Err(broken(&io::Error::other(error))))
+}
+
+/// The document of this name, or ARN.
+pub(super) fn known(documents: &Documents, name: &str) -> Result<Option<Document>, Refusal> {
+    let name = last(name);
+    if let Some(document) = builtin(name) {
+        return Ok(Some(Document::Builtin(document)));
+    }
+    let stored = documents.find(name).map_err(|error| broken(&error))?;
+    Ok(stored.map(|stored| Document::Stored(Box::new(stored))))
+}
+
+/// The version that a call asks for: `$LATEST`, `$DEFAULT`, a number or a version's own name; the default one where it
+/// asks for none.
+pub(super) fn version<'s>(
+    stored: &'s Stored,
+    asked: Option<&str>,
+    named: Option<&str>,
+) -> Result<&'s StoredVersion, Refusal> {
+    let by_number = match asked {
+        None if named.is_some() => None,
+        None | Some("$DEFAULT") => Some(stored.default),
+        Some("$LATEST") => stored.latest().map(|version| version.number),
+        // Zero is nobody's.
+        Some(number) => Some(number.parse().unwrap_or(0)),
+    };
+    let found = stored.versions.iter().find(|version| {
+        by_number.is_none_or(|number| version.number == number)
+            && named.is_none_or(|name| version.name.as_deref() == Some(name))
+    });
+    found.ok_or_else(|| {
+        let wanted = named.or(asked).unwrap_or("$DEFAULT");
+        let wanted: String = wanted.chars().filter(|c| !c.is_control()).take(128).collect();
+        let text = format!("Document {} has no version {wanted}.", stored.name);
+        Refusal::new("InvalidDocumentVersion", text)
+    })
+}
+
+/// A version of a document of this name, or ARN, with its content.
+pub(super) fn found(
+    documents: &Documents,
+    name: &str,
+    asked: Option<&str>,
+    named: Option<&str>,
+) -> Result<Found, Refusal> {
+    match known(documents, name)? {
+        None => Err(unknown(last(name))),
+        Some(Document::Builtin(document)) => {
+            if !matches!(asked, None | Some("$DEFAULT" | "$LATEST" | "1")) || named.is_some() {
+                let text = format!("Document {} has version 1 and no other.", document.name);
+                return Err(Refusal::new("InvalidDocumentVersion", text));
+            }
+            let content = document.content();
+            Ok(Found {
+                text: document::write(&content, Format::Json),
+                format: Format::Json,
+                content: content.as_object().cloned().unwrap_or_default(),
+                version: 1,
+                document: Document::Builtin(document),
+            })
+        }
+        Some(Document::Stored(stored)) => {
+            let version = version(&stored, asked, named)?;
+            let (number, format) = (version.number, version.format());
+            let text = documents.content(&stored.name, number).map_err(|error| broken(&error))?;
+            // Deleted in this moment.
+            let text = text.ok_or_else(|| unknown(&stored.name))?;
+            let content = document::read(&text, format)
+                .map_err(|error| Refusal::new("InvalidDocumentContent", error.to_string()))?;
+            Ok(Found { text, format, content, version: number, document: Document::Stored(stored) })
+        }
+    }
+}
+
+/// A version of a document of this name, or ARN: what a session or a command is to be.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub(in crate::aws) async fn find(
+    endpoint: &Endpoint,
+    name: &str,
+    asked: Option<&str>,
+) -> Result<Found, Refusal> {
+    let (name, asked) = (name.to_owned(), asked.map(str::to_owned));
+    with(endpoint, move |documents| found(documents, &name, asked.as_deref(), None)).await
+}
+
+/// A document as it is judged, with its tags.
+pub(in crate::aws) async fn resource(endpoint: &Endpoint, name: &str) -> Resource {
+    let resource = Resource::document(name);
+    let name = name.to_owned();
+    let tags = with(endpoint, move |documents| {
+        Ok(match known(documents, &name)? {
+            Some(Document::Stored(stored)) => stored.tags,
+            _ => std::collections::BTreeMap::new(),
+        })
+    });
+    // One that cannot be read has no tags; whoever may use it hears why.
+    let tags = tags.await.unwrap_or_default();
+    resource.tagged(tags)
+}

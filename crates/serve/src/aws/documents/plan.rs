@@ -1,0 +1,286 @@
+//! What a session with a document is to be: parameters put in, preferences applied.
+
+use super::lookup::Found;
+use crate::aws::call::Refusal;
+use crate::gateway::{Destination, Outputs, SessionPlan, User, Work};
+use runner_core::agent::AgentConfig;
+use runner_core::document::{Given, Preferences, Resolved, Session, SessionKind, Wrong, is_user};
+use runner_wire::ssm::handshake::SessionType;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What a session is asked for with.
+pub(in crate::aws) struct Asking<'a> {
+    /// The document that was named; none: a shell.
+    pub(in crate::aws) document: Option<&'a Found>,
+    /// The document with everybody's preferences, where there is one.
+    pub(in crate::aws) preferences: Option<&'a Found>,
+    pub(in crate::aws) parameters: &'a Given,
+    pub(in crate::aws) agent: &'a AgentConfig,
+    /// The caller's tag `SSMSessionRunAs`.
+    pub(in crate::aws) run_as: Option<&'a str>,
+}
+
+/// A session, and what its preferences say of its time.
+#[derive(Debug)]
+pub(in crate::aws) struct Planned {
+    pub(in crate::aws) plan: SessionPlan,
+    pub(in crate::aws) idle: Option<Duration>,
+    pub(in crate::aws) longest: Option<Duration>,
+}
+
+fn refuse(text: impl Into<String>) -> Refusal {
+    Refusal::new("InvalidDocument", text)
+}
+
+/// What a session is to be.
+///
+/// # Errors
+/// There is none like this: which parameter or preference is in the way.
+pub(in crate::aws) fn plan(asking: &Asking<'_>) -> Result<Planned, Refusal> {
+    let resolved = match asking.document {
+        Some(found) => resolved(found, asking.parameters)?,
+        // Nothing is named, and there is no document of this name: a shell.
+        None => {
+            if let Some(name) = asking.parameters.keys().next() {
+                let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
+                return Err(refuse(format!("parameter `{name}` is not defined; there are: none")));
+            }
+            let kind = SessionKind::StandardStream;
+            Resolved { kind, preferences: None, properties: Value::Null }
+        }
+    };
+    let preferences = match (resolved.preferences.clone(), asking.preferences) {
+        (Some(own), _) => own,
+        (None, Some(found)) => resolved_preferences(found)?.unwrap_or_default(),
+        (None, None) => Preferences::default(),
+    };
+    let mut plan = work(&resolved, asking.agent)?;
+    let elevated = resolved.properties.pointer("/linux/runAsElevated").is_some_and(is_true);
+    if resolved.kind == SessionKind::Port {
+        if preferences.destinations().is_some() {
+            "Port forwarding sessions are not logged.".clone_into(&mut plan.message);
+        }
+    } else {
+        if !preferences.kms_key.is_empty() {
+            return Err(refuse(format!(
+                "kmsKeyId asks for sessions that are encrypted with the key {}, which is not offered yet; take kmsKeyId \
+                 out of the document",
+                preferences.kms_key
+            )));
+        }
+        match user(&preferences, elevated, asking) {
+            Ok(user) => plan.user = user,
+            Err(Reason::Refused(refusal)) => return Err(refusal),
+            Err(Reason::AtStart(text)) => plan.fails = Some(text),
+        }
+        if let Some(destinations) = preferences.destinations() {
+            plan.message = format!(
+                "This session is not logged: sessions are not written to {destinations} yet."
+            );
+        }
+    }
+    if let Work::Shell { profile } = &mut plan.work {
+        profile.clone_from(&preferences.shell_profile);
+    }
+    Ok(Planned { plan, idle: preferences.idle, longest: preferences.longest })
+}
+
+/// The session of a document.
+fn session(found: &Found) -> Result<Session, Refusal> {
+    Session::read(&found.content).map_err(|wrong| {
+        let why = match wrong {
+            Wrong::Schema(text) => text,
+            Wrong::Content(problems) => problems.join("; "),
+        };
+        refuse(format!("Document {} is none of a session: {why}", found.name()))
+    })
+}
+
+fn resolved(found: &Found, parameters: &Given) -> Result<Resolved, Refusal> {
+    session(found)?
+        .resolve(parameters)
+        .map_err(|problems| refuse(format!("Document {}: {}", found.name(), problems.join("; "))))
+}
+
+fn resolved_preferences(found: &Found) -> Result<Option<Preferences>, Refusal> {
+    Ok(resolved(found, &Given::new())?.preferences)
+}
+
+/// Why a session has no user.
+enum Reason {
+    Refused(Refusal),
+    /// Told when the session begins, as AWS's agent tells it.
+    AtStart(String),
+}
+
+/// Who runs it; nobody in particular is root.
+fn user(
+    preferences: &Preferences,
+    elevated: bool,
+    asking: &Asking<'_>,
+) -> Result<Option<User>, Reason> {
+    if asking.agent.container_mode() {
+        return match preferences.run_as {
+            false => Ok(None),
+            true => Err(Reason::Refused(refuse(
+                "runAsEnabled asks for another user, but sessions are root's where Agent.ContainerMode is true, as in \
+                 CodeBuild: set it to false in a file for --agent-config, or take runAsEnabled out of the document",
+            ))),
+        };
+    }
+    if elevated {
+        return Ok(None);
+    }
+    if !preferences.run_as {
+        return Ok(Some(User { name: "ssm-user".to_owned(), is_made: true }));
+    }
+    let name = asking.run_as.unwrap_or(&preferences.run_as_user);
+    if name.is_empty() {
+        return Err(Reason::AtStart("please set the RunAs default user".to_owned()));
+    }
+    if !is_user(name) {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        let text = format!("failed to start pty since RunAs user {shown} does not exist");
+        return Err(Reason::AtStart(text));
+    }
+    Ok(Some(User { name: name.to_owned(), is_made: false }))
+}
+
+/// What runs, by the properties.
+fn work(resolved: &Resolved, agent: &AgentConfig) -> Result<SessionPlan, Refusal> {
+    let properties = &resolved.properties;
+    match resolved.kind {
+        SessionKind::StandardStream => {
+            Ok(on_terminal(SessionType::StandardStream, Work::Shell { profile: String::new() }))
+        }
+        SessionKind::InteractiveCommands => {
+            let work = Work::Interactive(argv(properties, agent)?);
+            Ok(on_terminal(SessionType::InteractiveCommands, work))
+        }
+        SessionKind::NonInteractiveCommands => {
+            let apart = text(properties, "separateOutputStream").unwrap_or_default();
+            let outputs = match apart.to_ascii_lowercase().as_str() {
+                "true" => Outputs::Apart {
+                    stdout_prefix: prefix(properties, "stdOutSeparatorPrefix")?,
+                    stderr_prefix: prefix(properties, "stdErrSeparatorPrefix")?,
+                },
+                "false" | "" => Outputs::Merged,
+                _ => return Err(refuse("separateOutputStream is to be true or false")),
+            };
+            let work = Work::Command { argv: argv(properties, agent)?, outputs };
+            Ok(on_terminal(SessionType::NonInteractiveCommands, work))
+        }
+        SessionKind::Port => ports(properties, agent),
+    }
+}
+
+/// A command of ECS.
+pub(in crate::aws) fn command(text: &str) -> Result<SessionPlan, String> {
+    Ok(on_terminal(SessionType::InteractiveCommands, Work::Interactive(words(text)?)))
+}
+
+fn on_terminal(kind: SessionType, work: Work) -> SessionPlan {
+    SessionPlan::new(kind, Value::Null, work)
+}
+
+fn is_true(value: &Value) -> bool {
+    value == &Value::Bool(true)
+        || value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("true"))
+}
+
+/// A property as text, in its place or in that of Linux.
+fn text(properties: &Value, name: &str) -> Option<String> {
+    let value = properties.get(name).or_else(|| properties.get("linux")?.get(name))?;
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// The program and its arguments: a shell's where the session is on a machine, as AWS's agent has it.
+fn argv(properties: &Value, agent: &AgentConfig) -> Result<Vec<String>, Refusal> {
+    let commands =
+        properties.pointer("/linux/commands").and_then(Value::as_str).unwrap_or_default();
+    let argv = match agent.container_mode() {
+        true => words(commands),
+        false if commands.trim().is_empty() => Err("the command is empty".to_owned()),
+        false if commands.contains('\0') => Err("the command has a NUL in it".to_owned()),
+        false => Ok(vec!["sh".to_owned(), "-c".to_owned(), commands.to_owned()]),
+    };
+    argv.map_err(refuse)
+}
+
+/// Parted as a shell does, and no more: no shell reads it.
+fn words(text: &str) -> Result<Vec<String>, String> {
+    let words = shlex::split(text).ok_or("the command's quotes do not match")?;
+    if words.first().is_none_or(String::is_empty) {
+        return Err("the command is empty".to_owned());
+    }
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err("the command has a NUL in it".to_owned());
+    }
+    Ok(words)
+}
+
+fn prefix(properties: &Value, name: &str) -> Result<String, Refusal> {
+    let prefix = text(properties, name).unwrap_or_default();
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "\r\n_:-".contains(c);
+    match prefix.len() <= 30 && prefix.chars().all(is_allowed) {
+        true => Ok(prefix),
+        false => {
+            Err(refuse(format!("{name} is to be at most 30 of 0-9 a-z A-Z _ : - and line ends")))
+        }
+    }
+}
+
+fn port(properties: &Value, name: &str, least: u16) -> Result<u16, Refusal> {
+    let text = text(properties, name).unwrap_or_default();
+    let is_plain = text.len() <= 5 && text.chars().all(|c| c.is_ascii_digit());
+    let number = text.parse().ok().filter(|port| is_plain && *port >= least);
+    number.ok_or_else(|| refuse(format!("{name} is to be a number from {least} to 65535")))
+}
+
+/// Connections to a port: all properties are texts. Without a type the session is one connection.
+fn ports(properties: &Value, agent: &AgentConfig) -> Result<SessionPlan, Refusal> {
+    let port_number = port(properties, "portNumber", 1)?;
+    let is_raw = text(properties, "type").is_none_or(|kind| kind.is_empty());
+    let mut told = json!({"portNumber": port_number.to_string()});
+    let mut host = String::new();
+    if !is_raw {
+        told["type"] = json!("LocalPortForwarding");
+        if text(properties, "localPortNumber").is_some_and(|text| !text.is_empty()) {
+            let local = port(properties, "localPortNumber", 0)?;
+            told["localPortNumber"] = json!(local.to_string());
+        }
+        if let Some(socket) = text(properties, "localUnixSocket").filter(|text| !text.is_empty()) {
+            if socket.contains('\0') {
+                return Err(refuse("localUnixSocket is to be the path of a socket"));
+            }
+            told["localUnixSocket"] = json!(socket);
+            told["localConnectionType"] = json!("unix");
+        }
+    }
+    if let Some(named) = text(properties, "host").filter(|text| !text.is_empty()) {
+        host = far(named, agent)?;
+        told["host"] = json!(host);
+    }
+    let work = Work::Ports { to: Destination { host, port: port_number }, is_raw };
+    let mut plan = SessionPlan::new(SessionType::Port, told, work);
+    plan.denied = agent.denied();
+    Ok(plan)
+}
+
+fn far(host: String, agent: &AgentConfig) -> Result<String, Refusal> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".:-_[]%".contains(c);
+    if host.len() > 253 || !host.chars().all(is_allowed) {
+        return Err(refuse("host is to be a host's name or address"));
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let denied = agent.denied();
+    if bare.parse().is_ok_and(|address| runner_engine::dial::is_forbidden(address, &denied)) {
+        return Err(refuse(format!("Forwarding to IP address {host} is forbidden.")));
+    }
+    Ok(host)
+}
