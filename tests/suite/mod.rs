@@ -69,6 +69,7 @@ mod registries;
 mod reports;
 mod rewinds;
 mod rootless;
+mod run_command;
 mod secrets;
 mod service;
 mod service_faults;
@@ -187,6 +188,7 @@ fn differing() -> Vec<Case> {
         changes::cases(),
         fidelity::cases(),
         rootless::cases(),
+        run_command::cases(),
         secrets::cases(),
         session_log::cases(),
         sessions::cases(),

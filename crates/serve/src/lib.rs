@@ -4,5 +4,6 @@
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
 
 pub mod aws;
+pub mod commands;
 pub mod gateway;
 pub mod http;

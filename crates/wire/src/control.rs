@@ -99,6 +99,10 @@ pub enum Request {
     },
     /// Start a program in the container and connect this client to it.
     Open(Open),
+    /// Run a script in the container and connect this client to it. As [`Request::Open`]; what it writes is masked.
+    Script(Script),
+    /// Which system does the container have?
+    Platform,
     /// Start the program that reads and writes files in the container and hand over its pipes, as with
     /// [`Request::Open`].
     Files,
@@ -173,6 +177,30 @@ pub struct RunAs {
     pub is_made: bool,
 }
 
+/// A script to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// The command it belongs to: a name for folders and audit lines.
+    pub command: String,
+    /// Its step, as well.
+    pub step: String,
+    /// What stands in its file.
+    pub text: String,
+    /// Where it runs, below the directory that programs are started in; empty: there.
+    pub directory: String,
+    /// Variables beside those that programs are started with, and instead of them.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A container's system, as its os-release says. Empty where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
 /// A terminal's size, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
@@ -211,6 +239,8 @@ pub enum Answer {
         /// As in the log's events.
         run: u32,
     },
+    /// Which system it is.
+    Platform(Platform),
     /// The variables by their names, those among them that are gone.
     Variables(Vec<VariableLine>),
     /// It cannot be done.
@@ -222,7 +252,7 @@ pub enum Answer {
     },
     /// The program runs. Descriptors come along, which do not block where they are of a terminal: the
     /// host's end of its terminal, which is read and written; or of its input, output and error; or of its
-    /// merged output alone.
+    /// merged output alone; of a script its output and its errors.
     Opened {
         /// Number of the session in the build.
         session: u64,
@@ -241,7 +271,8 @@ pub enum Answer {
     },
     /// The signal was sent, and the container is there to take it.
     Signalled,
-    /// Something a person at the program's terminal should know. Only to clients whose program has one.
+    /// Something a person at the program's terminal should know, or of a script what should be put to its errors. Only
+    /// to clients whose program is such.
     Told {
         /// One line.
         message: String,

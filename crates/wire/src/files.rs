@@ -294,6 +294,7 @@ pub fn stage_name(stage: u32) -> &'static str {
         stage::MAKE => "make it",
         stage::WRITE => "write it",
         stage::SET => "set its owner, mode or time",
+        stage::REMOVE => "remove it",
         _ => "make sense of it",
     }
 }
@@ -338,6 +339,12 @@ pub fn link_request(into: &mut Vec<u8>, path: &[u8], target: &[u8]) {
 /// Adds a `SET`; an empty path is the root itself.
 pub fn set_request(into: &mut Vec<u8>, node: &Node, path: &[u8]) {
     node_request(into, request::SET, node, path, b"");
+}
+
+/// Adds a `REMOVE`.
+pub fn remove_request(into: &mut Vec<u8>, path: &[u8]) {
+    head(into, request::REMOVE, path.len());
+    into.extend_from_slice(path);
 }
 
 fn node_request(into: &mut Vec<u8>, kind: u32, node: &Node, path: &[u8], target: &[u8]) {

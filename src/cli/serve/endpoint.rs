@@ -6,6 +6,7 @@
 use super::launch::Processes;
 use runner_build::sweep::sweep;
 use runner_core::agent::AgentConfig;
+use runner_core::time::in_words;
 use runner_engine::image::Swap;
 use runner_folder::state::{Home, ServeLock, Serving, StateError, live_serve};
 use runner_host::runtime::{self, NoRuntime};
@@ -121,7 +122,7 @@ async fn run(
     let agent = request.agent.clone();
     let endpoint =
         Endpoint::new(home, keys.clone(), access, users, agent, Some(Arc::clone(service)));
-    let server = Server::start(listener, endpoint);
+    let server = Server::start(listener, endpoint).waiting();
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
     say(&format!("listening on http://{address}"));
     say(&format!("credentials: {} (profile {PROFILE})", with_tilde(keys.path())));
@@ -143,6 +144,12 @@ async fn run(
     }
     service.drain();
     say("stopping; builds go on");
+    if let (running @ 1.., patience) = server.commands() {
+        let patience = in_words(patience);
+        say(&format!(
+            "commands that run: {running}; they have {patience}, or until you stop it again"
+        ));
+    }
     tokio::select! {
         () = server.close("the endpoint is being stopped; the build goes on") => {}
         _ = signals.next() => {}

@@ -60,6 +60,7 @@ AWS's clients see every build of this machine through it:
   aws codebuild batch-get-builds --ids ID          the record; list-builds, stop-build
   aws ssm start-session --target codebuild:UUID    a shell; commands, ports and SSH by document
   aws ecs execute-command --task UUID ...          the build as a task of the cluster `default`
+  aws ssm send-command --instance-ids mi-... ...   scripts in builds (docs/run-command.md)
 
 each with --endpoint-url, --region us-east-1 and the credentials that are named at the
 start, or those of a user of iam.json (docs/access-control.md), who may do what their

@@ -185,14 +185,14 @@ impl Drop for OnTerminal {
 }
 
 /// An endpoint, and the build that waits at its breakpoint.
-struct Place {
-    address: String,
-    target: String,
+pub(super) struct Place {
+    pub(super) address: String,
+    pub(super) target: String,
     server: Ended,
 }
 
 impl Place {
-    fn new(bed: &Bed) -> Result<Self> {
+    pub(super) fn new(bed: &Bed) -> Result<Self> {
         let failed = |error: std::io::Error| error.to_string();
         let mut server = bed
             .runner()

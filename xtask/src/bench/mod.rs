@@ -5,6 +5,7 @@
 //! its median is what counts. Peers that are not installed are named and left out.
 
 mod bed;
+mod command;
 mod forward;
 mod gateway;
 mod images;
@@ -81,6 +82,7 @@ const PARTS: &[Part] = &[
     ("download", |bed, _| gateway::download(bed)),
     ("idle", |bed, _| gateway::idle(bed)),
     ("service", |bed, _| service::measure_service(bed)),
+    ("command", |bed, _| command::measure(bed)),
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.

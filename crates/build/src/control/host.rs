@@ -156,6 +156,17 @@ impl Host {
                     let pauses = open.terminal.map(|_| Pauses::of(self.progress));
                     return serve_session(connection, session, pauses).await;
                 }
+                Request::Script(script) => {
+                    let session = self.hub.run(&script).await;
+                    return serve_session(connection, session, None).await;
+                }
+                Request::Platform => {
+                    let answer = match self.hub.platform().await {
+                        Ok(platform) => Answer::Platform(platform),
+                        Err(OpenError { code, message }) => Answer::Refused { code, message },
+                    };
+                    connection.answer(&answer).await?;
+                }
                 Request::Files => {
                     let session = self.hub.open_files().await;
                     return serve_session(connection, session, None).await;
@@ -264,6 +275,9 @@ impl Host {
     }
 }
 
+/// What is said of output that was not waited for.
+const NOT_KEPT: &str = "output of background processes after the end is not kept";
+
 /// What came of a request.
 fn answer<T>(done: Result<T, String>, is: impl FnOnce(T) -> Answer) -> Answer {
     match done {
@@ -356,6 +370,13 @@ async fn serve_session(
     tokio::select! {
         ending = course.end() => {
             let last = match ending {
+                Ending::Ran { code, is_cut } => {
+                    if is_cut {
+                        let message = NOT_KEPT.to_owned();
+                        let _ = send(&client, &Answer::Told { message }).await;
+                    }
+                    Answer::Exited { code }
+                }
                 Ending::Exited(code) => Answer::Exited { code },
                 Ending::Failed { code, message } => Answer::Refused { code, message },
                 Ending::Closed { message } => Answer::Closed { message },

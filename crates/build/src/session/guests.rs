@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
+/// Why, as long as a build is being stopped.
+pub(super) const STOPPING: &str = "the build is being stopped";
+
 /// Why all sessions are being closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Closing {
@@ -65,6 +68,11 @@ impl Guests {
     /// Why nobody is let in any more.
     pub(super) fn closed(&self) -> Option<Closing> {
         self.closing.borrow().clone()
+    }
+
+    /// Tells when all are to leave, to what is no client.
+    pub(super) fn closing(&self) -> watch::Receiver<Option<Closing>> {
+        self.closing.subscribe()
     }
 
     /// All are to leave. A reason that was given stays, unless this one says more.

@@ -4,28 +4,30 @@
 //! commands use. A session sees the variables and the directory of the process that waits at a
 //! breakpoint, or else those of the last finished command.
 
-use super::guests::{Guests, Presence};
+use super::guests::{Guests, Presence, STOPPING};
 use super::image_agent;
 use super::log::SessionLog;
-use super::program::{GRACE, Limits, Session, end};
+use super::program::{Course, GRACE, Limits, Session, end};
 use super::recording::Recording;
 use super::refusal::{DEAF, LAST_RESORT, OpenError, refusal};
 use super::run_as;
+use super::script::{self, ScriptCourse, ScriptFile};
 use super::transcript::Transcript;
 use crate::driver::inbox::Inbox;
 use crate::driver::{Breakpoints, Sessions, SharedSnapshot};
 use runner_core::agent::{AgentConfig, Layer};
 use runner_core::env::DEFAULT_PATH;
+use runner_core::exports;
 use runner_core::machine::Input;
 use runner_core::mask::SharedSecrets;
 use runner_core::phase::Status;
 use runner_engine::dial::{self, Remote};
 use runner_engine::{Container, ExecSpec, Fut, Ids, OpenMode, Stdio, files, users};
 use runner_wire::abi::TOOLBOX_PATH;
-use runner_wire::control::{Open, Size};
+use runner_wire::control::{Open, Platform, Script, Size};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,11 @@ use tokio::sync::OnceCell;
 const SHELLS: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
 /// `TERM` for a client that does not tell its own.
 const TERM: &str = "xterm-256color";
+
+/// Where a system says what it is. The first is often a link to the second.
+const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+/// So much of that is read.
+const MAX_OS_RELEASE: u64 = 64 << 10;
 
 /// How long something may take before the container is asked whether it is there.
 const LOOK: Duration = Duration::from_secs(1);
@@ -152,6 +159,64 @@ impl Hub {
         // Of one that does not answer, nothing is known yet.
         let read = self.image_agent.get_or_try_init(|| self.unless_deaf(read));
         read.await.ok().cloned().flatten()
+    }
+
+    /// Runs a script for a client.
+    pub async fn run(&self, script: &Script) -> Result<Session, OpenError> {
+        self.unless_deaf(self.start_script(script)).await
+    }
+
+    async fn start_script(&self, script: &Script) -> Result<Session, OpenError> {
+        let container = self.container()?;
+        let file = ScriptFile::put(&*container, script).await?;
+        let argv = vec!["sh".to_owned(), "-c".to_owned(), exports::quote(&file.path())];
+        let open = Open { argv, ..Open::default() };
+        let mut spec = self.exec_spec(&*container, &open, Ids::default()).await;
+        for (name, value) in &script.environment {
+            let start = format!("{name}=");
+            spec.env.retain(|variable| !variable.starts_with(start.as_bytes()));
+            spec.env.push(format!("{start}{value}").into_bytes());
+        }
+        if !script.directory.is_empty() {
+            spec.cwd_or_root = false;
+            spec.cwd = below(&spec.cwd, &script.directory);
+        }
+        let directory = String::from_utf8_lossy(&spec.cwd).into_owned();
+        let process = match container.exec(spec).await {
+            Ok(process) => process,
+            Err(error) => {
+                file.remove().await;
+                return Err(script::refused(&error, &directory));
+            }
+        };
+        let signals = process.signals.clone();
+        let (secrets, closing) = (self.guests.secrets(), self.guests.closing());
+        match ScriptCourse::connect(process, file, directory, &secrets, closing) {
+            Ok(running) => Ok(Session {
+                number: 0,
+                ends: running.ends,
+                controls: running.controls,
+                course: Course::Script(Box::new(running.course)),
+            }),
+            Err(error) => {
+                end(&signals).await;
+                Err(OpenError::ours(format!("cannot connect to the script: {error}")))
+            }
+        }
+    }
+
+    /// Which system the container has. What its files say is shown as they say it, without control characters.
+    pub async fn platform(&self) -> Result<Platform, OpenError> {
+        let container = self.container()?;
+        let read = async {
+            for path in OS_RELEASE {
+                if let Ok(fd) = container.open(Path::new(path), OpenMode::Read).await {
+                    return Ok(platform_of(fd));
+                }
+            }
+            Ok(Platform::default())
+        };
+        self.unless_deaf(read).await
     }
 
     /// What no transcript and no audit line is to show.
@@ -345,7 +410,7 @@ impl Sessions for Hub {
     }
 
     fn hang_up(&self) {
-        self.guests.send_off("the build is being stopped".to_owned(), false);
+        self.guests.send_off(STOPPING.to_owned(), false);
     }
 
     fn put_out(&self, message: String) -> Fut<'_, u64> {
@@ -366,6 +431,28 @@ impl Sessions for Hub {
             let _ = tokio::time::timeout(2 * GRACE, self.guests.all_gone()).await;
         })
     }
+}
+
+/// A directory, below another unless it is absolute.
+fn below(cwd: &[u8], directory: &str) -> Vec<u8> {
+    if directory.starts_with('/') {
+        return directory.as_bytes().to_vec();
+    }
+    [cwd, b"/", directory.as_bytes()].concat()
+}
+
+/// What an os-release file says.
+fn platform_of(fd: OwnedFd) -> Platform {
+    let mut text = Vec::new();
+    // What cannot be read says nothing.
+    let _ = std::fs::File::from(fd).take(MAX_OS_RELEASE).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let value = line.unwrap_or_default().trim().trim_matches(['"', '\'']);
+        value.chars().filter(|c| !c.is_control()).take(128).collect()
+    };
+    Platform { name: value("NAME"), version: value("VERSION_ID") }
 }
 
 /// The best shell the image has.

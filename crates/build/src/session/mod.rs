@@ -1,6 +1,7 @@
 //! Sessions: programs that somebody runs in a build's container beside the build.
 //!
-//! [`Hub`] opens them, whatever client they serve; `guests` knows who is in, `program` is one that runs;
+//! [`Hub`] opens them, whatever client they serve; `guests` knows who is in, `program` is one that runs, `script` one that
+//! nobody sits at;
 //! `control::host` connects it and a client of this program. [`SessionLog`] keeps what was shown
 //! and done.
 #![deny(clippy::disallowed_methods)]
@@ -13,6 +14,7 @@ mod program;
 mod recording;
 mod refusal;
 mod run_as;
+mod script;
 mod tee;
 mod transcript;
 

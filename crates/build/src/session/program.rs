@@ -6,6 +6,7 @@
 use super::guests::{Closing, Presence};
 use super::recording::Recording;
 use super::refusal::refusal;
+use super::script::ScriptCourse;
 use super::tee::Tee;
 use super::transcript::Transcript;
 use nix::sys::signal::Signal;
@@ -40,7 +41,23 @@ pub struct Session {
     /// What is to be handed over to the client: one end of the program's terminal, or those of its pipes.
     pub ends: Vec<OwnedFd>,
     pub controls: SessionControls,
-    pub course: SessionCourse,
+    pub course: Course,
+}
+
+/// What runs for a client, until it ends or is ended.
+pub enum Course {
+    Program(Box<SessionCourse>),
+    Script(Box<ScriptCourse>),
+}
+
+impl Course {
+    /// Resolves when it has ended and the client has, or can read, all it wrote.
+    pub async fn end(self) -> Ending {
+        match self {
+            Course::Program(course) => course.end().await,
+            Course::Script(course) => course.end().await,
+        }
+    }
 }
 
 /// What a client may do to a session's program.
@@ -75,6 +92,8 @@ pub struct SessionCourse {
 pub enum Ending {
     /// The program has ended by itself.
     Exited(u8),
+    /// A script has; whether some of its output was not waited for.
+    Ran { code: u8, is_cut: bool },
     /// The program could not be executed.
     Failed { code: u8, message: String },
     /// The session was ended from this side.
@@ -134,11 +153,16 @@ impl Session {
             closed: None,
         };
         let controls = SessionControls { terminal, recording, signals: process.signals, activity };
-        Ok(Session { number, ends, controls, course })
+        Ok(Session { number, ends, controls, course: Course::Program(Box::new(course)) })
     }
 }
 
 impl SessionControls {
+    /// Of a program without a terminal.
+    pub(super) fn of(signals: Signals) -> Self {
+        SessionControls { terminal: None, signals, activity: watch::Sender::new(()) }
+    }
+
     /// Something was typed or shown.
     pub fn active(&self) {
         self.activity.send_replace(());
@@ -242,7 +266,7 @@ impl SessionCourse {
         };
         self.presence.ended(match &ending {
             Ending::Closed { message } | Ending::Failed { message, .. } => message.clone(),
-            Ending::Exited(code) => format!("exit code {code}"),
+            Ending::Exited(code) | Ending::Ran { code, .. } => format!("exit code {code}"),
         });
         Some(ending)
     }

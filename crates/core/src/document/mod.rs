@@ -2,10 +2,13 @@
 //!
 //! [`read`] makes a value of a text in JSON or YAML. [`Parameters`] are those that a document declares: they check what
 //! a caller gives and become [`Values`], which are put in the place of `{{ name }}`.
-//! [`Session`] reads documents of sessions. [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
+//! [`Session`] reads documents of sessions, [`command`] those of commands, and [`command_run`] is the course of their
+//! steps. [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
 //! what is wrong with one is told all at once.
 
 mod builtin;
+pub mod command;
+pub mod command_run;
 mod content;
 mod parameters;
 mod pattern;

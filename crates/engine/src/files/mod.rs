@@ -226,6 +226,13 @@ impl Requests {
         self.pass()
     }
 
+    /// Removes a name; a directory's only where nothing is in it.
+    pub fn remove(&mut self, path: &[u8]) -> io::Result<()> {
+        check(path)?;
+        wire::remove_request(&mut self.gathered, path);
+        self.pass()
+    }
+
     pub fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
         wire::data_request(&mut self.gathered, bytes);
         self.pass()

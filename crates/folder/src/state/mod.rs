@@ -6,6 +6,7 @@
 mod batch_dir;
 mod build_dir;
 mod changes;
+mod commands;
 mod documents;
 mod home;
 mod lookup;
@@ -18,6 +19,10 @@ mod signing_key;
 pub use batch_dir::{BatchDir, OwnedBatch, listed_batches, prune_old_batches};
 pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
 pub use changes::{Changes, Waited};
+pub use commands::{
+    Command, CommandNode, CommandStep, Commands, Cut, FoundCommand, Invocation, OwnedCommand,
+    STOPPED, StepState,
+};
 pub use documents::{Documents, Stored, StoredVersion, Writing};
 pub use home::{Home, StateError};
 pub use lookup::{Known, LookupError, Need, Unreadable};

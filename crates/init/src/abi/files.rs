@@ -43,6 +43,9 @@ pub mod request {
     pub const END: u32 = 9;
     /// The file came to nothing at the runner's; what was there before stays. No body.
     pub const ABANDON: u32 = 10;
+    /// Remove a name: a file's, a link's, or that of a directory with nothing in it. Body: path. Answer: none, or one
+    /// `FAILED`.
+    pub const REMOVE: u32 = 11;
 }
 
 /// Program to runner.
@@ -118,6 +121,8 @@ pub mod stage {
     pub const WRITE: u32 = 7;
     /// Owner, mode or time could not be set.
     pub const SET: u32 = 8;
+    /// The name could not be removed.
+    pub const REMOVE: u32 = 9;
 }
 
 /// Bits of [`Facts::mode`] that tell what it is.

@@ -53,6 +53,7 @@ pub(crate) fn run() -> i32 {
             }
             request::END => taker.end(&mut places, &mut output),
             request::ABANDON => taker.abandon(&mut places),
+            request::REMOVE => taker.remove(&mut places, &mut output, body),
             request::MAKE | request::LINK | request::SET => match Node::read(body) {
                 Some(node) => taker.take(&mut places, &mut output, kind, &node),
                 None => output.failed(stage::REQUEST, Errno::INVAL, b""),

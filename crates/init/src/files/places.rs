@@ -100,7 +100,8 @@ impl Places {
         self.root.as_ref()
     }
 
-    fn forget(&mut self) {
+    /// Forgets the directory that was found last.
+    pub(super) fn forget(&mut self) {
         self.above.truncate(0);
         self.place = None;
     }

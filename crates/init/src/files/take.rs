@@ -6,7 +6,9 @@
 use super::Node;
 use super::output::Output;
 use super::places::{Places, Way, enter};
-use crate::abi::files::{DIRECTORY, Facts, KIND_MASK, REGULAR, SYMLINK, make, request, stage};
+use crate::abi::files::{
+    DIRECTORY, Facts, KIND_MASK, REGULAR, SYMLINK, is_path, make, request, stage,
+};
 use crate::digits;
 use crate::path::Path;
 use crate::sys::nodes;
@@ -85,7 +87,7 @@ impl Taker {
             }
             (request::LINK, _) => {
                 let mut target = Path::new();
-                if !crate::abi::files::is_path(node.target) || !target.set(node.target) {
+                if !is_path(node.target) || !target.set(node.target) {
                     return Err(TakeFailure(stage::REQUEST, Errno::INVAL));
                 }
                 link(root, &target, place, name).map_err(at(stage::MAKE))
@@ -153,6 +155,26 @@ impl Taker {
             return self.abandon(places);
         }
         self.file = None;
+    }
+
+    /// Removes a name; that of a directory only where nothing is in it.
+    pub(super) fn remove(&mut self, places: &mut Places, output: &mut Output, path: &[u8]) {
+        self.abandon(places);
+        if !is_path(path) || !self.path.set(path) {
+            return output.failed(stage::REQUEST, Errno::INVAL, b"");
+        }
+        let removed = match places.find(&self.path, Way::Strict) {
+            Ok(()) => places.place().ok_or(Errno::NOENT).and_then(|place| {
+                nodes::remove(place, self.path.last())
+                    .or_else(|_| nodes::remove_directory(place, self.path.last()))
+            }),
+            Err(errno) => Err(errno),
+        };
+        // It may have been the directory that was found last.
+        places.forget();
+        if let Err(errno) = removed {
+            output.failed(stage::REMOVE, errno, path);
+        }
     }
 
     /// Removes a file that did not become whole.

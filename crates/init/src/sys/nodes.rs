@@ -12,6 +12,7 @@ const O_CREAT: usize = 0o100;
 const O_EXCL: usize = 0o200;
 const AT_SYMLINK_NOFOLLOW: usize = 0x100;
 const AT_EMPTY_PATH: usize = 0x1000;
+const AT_REMOVEDIR: usize = 0x200;
 
 /// What statx(2) tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +190,14 @@ pub(crate) fn remove(directory: &Fd, path: &[u8]) -> Result<()> {
     let path = c_path(path)?;
     // SAFETY: `c_path` has seen the NUL.
     checked(unsafe { syscall(nr::UNLINKAT, [directory.arg(), path, 0, 0, 0, 0]) }).map(drop)
+}
+
+/// Removes a directory's name, where nothing is in it.
+pub(crate) fn remove_directory(directory: &Fd, path: &[u8]) -> Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: `c_path` has seen the NUL.
+    checked(unsafe { syscall(nr::UNLINKAT, [directory.arg(), path, AT_REMOVEDIR, 0, 0, 0]) })
+        .map(drop)
 }
 
 /// Puts a file in the place of what is under another name of the same directory.

@@ -7,6 +7,7 @@ use super::resources::Resource;
 use super::sigv4::{self, AuthError};
 use super::simulate::user_arn;
 use super::users::{Users, owner};
+use crate::commands::{Center, Settings};
 use crate::gateway::{Audit, Clock, Gateway};
 use crate::http::{Ends, Visit};
 use http::request::Parts;
@@ -36,6 +37,7 @@ pub enum Access {
 pub struct Endpoint {
     pub(super) builds: Builds,
     pub(super) gateway: Arc<Gateway>,
+    pub(super) commands: Arc<Center>,
     pub(super) home: Home,
     keys: KeyPair,
     access: Access,
@@ -134,6 +136,7 @@ impl Endpoint {
         Arc::new(Endpoint {
             builds: Builds::of(home),
             gateway: Gateway::new(Audit::of(home), Clock::Machine),
+            commands: Center::new(home, Settings::default()),
             home: home.clone(),
             keys,
             access,
@@ -164,10 +167,11 @@ impl Endpoint {
         secrets
     }
 
-    /// Ends every session for this reason.
-    pub async fn close(&self, reason: &str) {
+    /// Ends every session for this reason, and every command; for those that run it waits a while, where that is wanted.
+    pub async fn close(&self, reason: &str, waits: bool) {
         let given = self.agent.is_given("Mgs.StopTimeoutMillis");
-        self.gateway.close(reason, given.then(|| self.agent.sessions_stop())).await;
+        let longest = given.then(|| self.agent.sessions_stop());
+        tokio::join!(self.gateway.close(reason, longest), self.commands.close(waits));
     }
 
     /// Who makes a call.

@@ -51,6 +51,18 @@ impl Endpoint {
         ))
     }
 
+    /// Whether a caller may do something with one thing. What decides is not kept: this is asked of many.
+    pub(super) fn allows(
+        &self,
+        origin: &Origin,
+        action: &'static str,
+        resource: &Resource,
+    ) -> bool {
+        let context = Context::new();
+        let question = Question { action, resource, context: &context, facts: &origin.facts };
+        matches!(self.policy.judge(&origin.caller, &question), Verdict::Allowed(_))
+    }
+
     /// Where no document is named, the default one is judged only if nothing allows the call but statements that ask for
     /// the check of documents.
     fn with_default<'s>(

@@ -26,6 +26,7 @@ mod others;
 mod page;
 mod policy;
 mod resources;
+mod run_command;
 mod server;
 mod sigv4;
 mod simulate;

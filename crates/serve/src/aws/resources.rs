@@ -6,6 +6,7 @@
 use super::builds::Known;
 use super::targets::{CLUSTER, TARGET, is_task, task_id};
 use runner_core::arn::{REGION, arn};
+use runner_folder::state::CommandNode;
 use std::borrow::Cow;
 
 /// One thing, by its names.
@@ -143,7 +144,22 @@ impl Resource {
         }
     }
 
-    /// A build that a session is to be opened in.
+    /// A node that a command was sent to, whether or not its build is still there.
+    pub(super) fn node(node: &CommandNode) -> Self {
+        let build = arn("codebuild", &format!("build/{}", node.build));
+        let project = arn("codebuild", &format!("project/{}", node.project));
+        let task = task_arn(CLUSTER, &node.uuid.replace('-', ""));
+        Resource {
+            also: vec![build, project, task, cluster_arn(CLUSTER)],
+            tags: vec![
+                ("codebuild:project", node.project.clone()),
+                ("codebuild:build", node.build.clone()),
+            ],
+            ..Resource::named(arn("ssm", &format!("managed-instance/{}", node.id)))
+        }
+    }
+
+    /// A build that a session or a command is for.
     pub(super) fn target(target: &str, known: Option<&Known>) -> Self {
         if is_task(target) {
             let parts: Vec<&str> = target.split(['_', ':']).collect();
@@ -153,6 +169,14 @@ impl Resource {
             };
             return Resource::task(cluster, task, known);
         }
+        if target.starts_with(NODE) {
+            let named = Resource::named(arn("ssm", &format!("managed-instance/{target}")));
+            let Some(known) = known else { return named };
+            let other = Resource::build(target, Some(known));
+            let also = other.names.into_iter().chain(other.also);
+            let also = also.filter(|name| !named.names.contains(name)).collect();
+            return Resource { also, tags: other.tags, ..named };
+        }
         let typed = target.strip_prefix(TARGET).unwrap_or(target);
         let mut resource = Resource::build(typed, known);
         // Rules for sessions name machines, not projects; one that denies may.
@@ -160,6 +184,15 @@ impl Resource {
         resource.also.extend(project);
         resource
     }
+}
+
+/// How the id of a managed node begins.
+const NODE: &str = "mi-";
+
+/// A build's id as a managed node.
+pub(super) fn node_id(uuid: &str) -> String {
+    let digits: String = uuid.chars().filter(|c| *c != '-').take(17).collect();
+    format!("{NODE}{digits}")
 }
 
 /// What a build is tagged with.
@@ -196,9 +229,8 @@ fn node_arn(known: &Known) -> String {
 
 /// The ARNs of a build as a task and as a managed node.
 fn names_of(uuid: &str) -> (String, String) {
-    let task = uuid.replace('-', "");
-    let node: String = task.chars().take(17).collect();
-    (task_arn(CLUSTER, &task), arn("ssm", &format!("managed-instance/mi-{node}")))
+    let node = arn("ssm", &format!("managed-instance/{}", node_id(uuid)));
+    (task_arn(CLUSTER, &uuid.replace('-', "")), node)
 }
 
 fn build_arn(id: &str) -> String {
@@ -243,6 +275,34 @@ mod tests {
         for odd in ["ecs:", "ecs:x", "ecs:_", ""] {
             assert_eq!(Resource::target(odd, None).names.len(), 1, "{odd}");
         }
+    }
+
+    #[test]
+    fn nodes_have_all_names_of_their_builds() {
+        let node = CommandNode {
+            name: "codebuild:demo".to_owned(),
+            id: node_id("01234567-89ab-cdef-0123-456789abcdef"),
+            uuid: "01234567-89ab-cdef-0123-456789abcdef".to_owned(),
+            build: "demo:01234567-89ab-cdef-0123-456789abcdef".to_owned(),
+            project: "demo".to_owned(),
+        };
+        assert_eq!(node.id, "mi-0123456789abcdef0");
+        let own = format!("{REGION}:{ACCOUNT}");
+        let resource = Resource::node(&node);
+        assert_eq!(
+            resource.names,
+            [format!("arn:aws:ssm:{own}:managed-instance/mi-0123456789abcdef0")]
+        );
+        let (build, project) = (&node.build, &node.project);
+        for also in [
+            format!("arn:aws:codebuild:{own}:build/{build}"),
+            format!("arn:aws:codebuild:{own}:project/{project}"),
+            format!("arn:aws:ecs:{own}:task/default/0123456789abcdef0123456789abcdef"),
+        ] {
+            assert!(resource.also.contains(&also), "{also}");
+        }
+        // Where nobody finds it, it has the name that was typed.
+        assert_eq!(Resource::target("mi-x", None).names[0].rsplit('/').next(), Some("mi-x"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::endpoint::Endpoint;
 use crate::gateway::Channels;
 use crate::http;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -13,6 +14,8 @@ pub struct Server {
     endpoint: Arc<Endpoint>,
     http: http::Server,
     expelling: JoinHandle<()>,
+    /// Whether it lets commands that run come to their end.
+    waits: bool,
 }
 
 impl Server {
@@ -24,7 +27,21 @@ impl Server {
             vec![Box::new(channels), Box::new(Calls(Arc::clone(&endpoint)))];
         let keeper = Arc::clone(&endpoint);
         let expelling = tokio::spawn(async move { keeper.expel_users().await });
-        Server { endpoint, http: http::Server::start(listener, sites), expelling }
+        let commands = Arc::clone(&endpoint.commands);
+        tokio::spawn(async move { commands.sweep().await });
+        Server { endpoint, http: http::Server::start(listener, sites), expelling, waits: false }
+    }
+
+    /// Commands that are carried out, and how long they may go on once this is closed.
+    #[must_use]
+    pub fn commands(&self) -> (usize, Duration) {
+        self.endpoint.commands.running()
+    }
+
+    /// Lets commands that run come to their end before it closes, for as long as that may take.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        Server { waits: true, ..self }
     }
 
     /// Takes no more calls, tells every session why it ends, and waits, a little, until all have
@@ -32,7 +49,7 @@ impl Server {
     pub async fn close(&self, reason: &str) {
         self.http.close();
         self.expelling.abort();
-        self.endpoint.close(reason).await;
+        self.endpoint.close(reason, self.waits).await;
         self.http.settle().await;
     }
 }

@@ -17,12 +17,24 @@ pub(super) const CLUSTER: &str = "default";
 pub(super) const ECS_IDLE: Duration = Duration::from_secs(20 * 60);
 
 /// The uuid of the build that `ecs:<cluster>_<task>_<runtime>` names.
-fn task_of_target(target: &str) -> Option<String> {
+pub(super) fn task_of_target(target: &str) -> Option<String> {
     let mut parts = target.strip_prefix("ecs:")?.split('_');
     let (cluster, task, runtime) = (parts.next()?, parts.next()?, parts.next()?);
     let is_whole = cluster == CLUSTER && parts.next().is_none();
     let uuid = uuid::Uuid::try_parse(task).ok()?;
     (is_whole && runtime.starts_with(task)).then(|| uuid.hyphenated().to_string())
+}
+
+/// The beginning of the uuid of the build that is the managed node `mi-<17 digits>`.
+fn node_of_target(target: &str) -> Option<String> {
+    let digits = target.strip_prefix("mi-")?;
+    let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    if digits.len() != 17 || !digits.chars().all(is_digit) {
+        return None;
+    }
+    let (start, rest) = digits.split_at(8);
+    let parts = [start, rest.get(..4)?, rest.get(4..8)?, rest.get(8..)?];
+    Some(parts.join("-"))
 }
 
 pub(super) fn no_session(error: &NoSession) -> Refusal {
@@ -50,13 +62,15 @@ pub(super) struct Reachable {
     pub(super) longest: Option<Duration>,
 }
 
-/// The one live build that a target names: `codebuild:BUILD`, BUILD alone, or that of a task.
+/// The one live build that a target names: `codebuild:BUILD`, BUILD alone, that of a task, or that of a managed node.
 pub(super) async fn resolve(target: &str, endpoint: &Endpoint) -> Result<Known, String> {
     let found = if is_task(target) {
         match task_of_target(target) {
             Some(uuid) => endpoint.builds.find(&uuid).await,
             None => Err("it is not of the form ecs:CLUSTER_TASK_RUNTIME".to_owned()),
         }
+    } else if let Some(prefix) = node_of_target(target) {
+        endpoint.builds.find(&prefix).await
     } else {
         endpoint.builds.find(target.strip_prefix(TARGET).unwrap_or(target)).await
     };
@@ -135,6 +149,13 @@ mod tests {
             "ecs:default_../.._x",
         ] {
             assert_eq!(task_of_target(bad), None, "{bad}");
+        }
+        let node = node_of_target("mi-0123456789abcdef0");
+        assert_eq!(node.as_deref(), Some("01234567-89ab-cdef-0"));
+        for bad in
+            ["mi-", "mi-0123456789abcdef", "mi-0123456789abcdeg0", "mi-0123456789abcdef01", "x"]
+        {
+            assert_eq!(node_of_target(bad), None, "{bad}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Effect, Operation, Perform, Service, perform};
 use crate::aws::iam::Of;
-use crate::aws::{cloudtrail, codebuild, documents, ecs, iam, logs, ssm, sts};
+use crate::aws::{cloudtrail, codebuild, documents, ecs, iam, logs, run_command, ssm, sts};
 
 /// One that changes nothing.
 const fn reads(service: Service, action: &'static str, perform: Perform) -> Operation {
@@ -119,6 +119,12 @@ pub(in crate::aws) const OPERATIONS: &[Operation] = &[
     changes(Service::Ssm, "ssm:UpdateDocument", perform::<documents::UpdateDocument>),
     changes(Service::Ssm, "ssm:UpdateDocumentDefaultVersion", perform::<documents::UpdateDocumentDefaultVersion>),
     changes(Service::Ssm, "ssm:DeleteDocument", perform::<documents::DeleteDocument>),
+    changes(Service::Ssm, "ssm:SendCommand", perform::<run_command::SendCommand>),
+    changes(Service::Ssm, "ssm:CancelCommand", perform::<run_command::CancelCommand>),
+    reads(Service::Ssm, "ssm:ListCommands", perform::<run_command::ListCommands>),
+    reads(Service::Ssm, "ssm:ListCommandInvocations", perform::<run_command::ListCommandInvocations>),
+    reads(Service::Ssm, "ssm:GetCommandInvocation", perform::<run_command::GetCommandInvocation>),
+    reads(Service::Ssm, "ssm:DescribeInstanceInformation", perform::<run_command::DescribeInstanceInformation>),
     changes(Service::Ecs, "ecs:ExecuteCommand", perform::<ecs::ExecuteCommand>),
     reads(Service::Ecs, "ecs:DescribeTasks", perform::<ecs::DescribeTasks>),
     reads(Service::Ecs, "ecs:ListTasks", perform::<ecs::ListTasks>),

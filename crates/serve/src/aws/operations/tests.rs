@@ -9,7 +9,7 @@ use crate::aws::users::Users;
 use crate::gateway::{Asked, SessionPlan, Work};
 use crate::http::bind;
 use runner_core::agent::AgentConfig;
-use runner_core::arn::arn;
+use runner_core::arn::{REGION, arn};
 use runner_folder::state::{BuildDir, Home};
 use runner_service::Settings;
 use runner_service::queue::{Launcher, Process, Start};
@@ -88,6 +88,27 @@ fn samples(session: &str) -> Vec<Sample> {
         sample("UpdateDocument", &made, "DuplicateDocumentContent", &[new]),
         sample("UpdateDocumentDefaultVersion", &second, "InvalidDocumentVersion", &[new]),
         sample("DeleteDocument", &name, "{}", &[new]),
+        sample(
+            "SendCommand",
+            &json!({"DocumentName": "AWS-RunShellScript", "InstanceIds": ["x"]}),
+            "InvalidParameters",
+            &[&format!("arn:aws:ssm:{REGION}::document/AWS-RunShellScript"), nowhere],
+        ),
+        sample("CancelCommand", &json!({"CommandId": UUID}), "InvalidCommandId", &["*"]),
+        sample("ListCommands", &json!({}), r#"{"Commands":[]}"#, &["*"]),
+        sample("ListCommandInvocations", &json!({}), r#"{"CommandInvocations":[]}"#, &["*"]),
+        sample(
+            "GetCommandInvocation",
+            &json!({"CommandId": UUID, "InstanceId": "x"}),
+            "InvocationDoesNotExist",
+            &["*"],
+        ),
+        sample(
+            "DescribeInstanceInformation",
+            &json!({}),
+            r#"{"InstanceInformationList":[]}"#,
+            &["*"],
+        ),
         sample("ExecuteCommand", &execute, "execute command was not enabled", &[task]),
         sample("DescribeTasks", &json!({"tasks": [TASK]}), r#""lastStatus":"STOPPED""#, &[task]),
         sample("ListTasks", &json!({"cluster": "default"}), r#""taskArns":"#, &["*"]),

@@ -1,0 +1,357 @@
+//! The course of a document's steps on one node: which is next, and what each and all of them come to.
+//!
+//! Pure: [`Run::go_on`] says what to do, [`Run::ended`] takes how it ended.
+
+use super::command::{OnFailure, Script, Step, Work};
+
+/// Codes by which a script ends the document.
+const SUCCEED_AND_EXIT: i32 = 168;
+const FAIL_AND_EXIT: i32 = 169;
+/// By which it asks for a reboot.
+const REBOOT: i32 = 194;
+/// Of one that was killed.
+const KILLED: i32 = 137;
+/// Of one that is known no more of.
+const UNKNOWN: i32 = -1;
+
+/// How a step stands, or what it came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Not carried out, which is no failure.
+    Skipped,
+    /// Well.
+    Success,
+    /// Stopped by somebody.
+    Cancelled,
+    /// Not within its time.
+    TimedOut,
+    /// Badly.
+    Failed,
+}
+
+/// A step that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// The code that clients see.
+    pub code: i32,
+    /// What is put behind its output.
+    pub output: String,
+    /// What is put behind its errors.
+    pub errors: String,
+}
+
+/// How a script ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with a code as shells tell it.
+    Exited(i32),
+    /// Killed because its time was over.
+    TimedOut,
+    /// Killed because somebody has asked for that.
+    Cancelled,
+    /// It could not be started: code and reason.
+    NotStarted(i32, String),
+    /// It has gone with what it ran in, for this reason.
+    Gone(String),
+}
+
+/// What is next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next<'a> {
+    /// Run this script, and tell how it ended.
+    Run(&'a Step, &'a Script),
+    /// This step is over already.
+    Over(&'a Step, Ended),
+    /// All are over.
+    Done,
+}
+
+/// The course of a document's steps.
+#[derive(Debug)]
+pub struct Run {
+    steps: Vec<Step>,
+    at: usize,
+    /// No further step is carried out but the last, if it is one that always is.
+    is_exiting: bool,
+    /// No further step is carried out at all.
+    is_over: Option<Outcome>,
+    worst: Outcome,
+}
+
+impl Run {
+    /// Of these steps.
+    #[must_use]
+    pub fn new(steps: Vec<Step>) -> Self {
+        Run { steps, at: 0, is_exiting: false, is_over: None, worst: Outcome::Skipped }
+    }
+
+    /// What is next. Where it is a script, [`Self::ended`] is to be called before this is asked again.
+    pub fn go_on(&mut self) -> Next<'_> {
+        let at = self.at;
+        let Some(step) = self.steps.get(at) else { return Next::Done };
+        let skipped = self.is_over.is_some() || (self.is_exiting && !step.is_finally);
+        let ended = match &step.work {
+            _ if skipped => Ended::skipped(format!(
+                "Plugin with name {} and id {} skipped due to prior step with an exit condition",
+                step.plugin, step.name
+            )),
+            Work::Skip(text) => Ended::skipped(text.clone()),
+            Work::Fail(text) => {
+                let ended = Ended::failed(1, text.clone());
+                self.settle(at, ended)
+            }
+            Work::Script(script) if script.text.is_empty() => {
+                self.settle(at, Ended { outcome: Outcome::Success, code: 0, ..Ended::nothing() })
+            }
+            Work::Script(_) => {
+                let step = &self.steps[at];
+                let Work::Script(script) = &step.work else { return Next::Done };
+                return Next::Run(step, script);
+            }
+        };
+        self.at += 1;
+        self.worst = self.worst.max(ended.outcome);
+        Next::Over(&self.steps[at], ended)
+    }
+
+    /// The script that was next has ended.
+    pub fn ended(&mut self, end: End) -> Ended {
+        let at = self.at;
+        let ended = match end {
+            End::Exited(code) => self.exited(code),
+            End::TimedOut => Ended { outcome: Outcome::TimedOut, code: KILLED, ..Ended::nothing() },
+            End::Cancelled => {
+                self.is_over = Some(Outcome::Cancelled);
+                Ended { outcome: Outcome::Cancelled, code: KILLED, ..Ended::nothing() }
+            }
+            End::NotStarted(code, why) => Ended::failed(if code == 0 { 1 } else { code }, why),
+            End::Gone(why) => {
+                self.is_over = Some(Outcome::Failed);
+                Ended::failed(UNKNOWN, why)
+            }
+        };
+        let ended = self.settle(at, ended);
+        self.at += 1;
+        self.worst = self.worst.max(ended.outcome);
+        ended
+    }
+
+    /// What all of it comes to.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.worst {
+            // Where nothing was to be done, it is done.
+            Outcome::Skipped => Outcome::Success,
+            worst => worst,
+        }
+    }
+
+    fn exited(&mut self, code: i32) -> Ended {
+        match code {
+            0 => Ended { outcome: Outcome::Success, code, ..Ended::nothing() },
+            SUCCEED_AND_EXIT => {
+                self.is_exiting = true;
+                let output = exit_text(code, "succeeded");
+                Ended { outcome: Outcome::Success, code, output, errors: String::new() }
+            }
+            FAIL_AND_EXIT => {
+                self.is_exiting = true;
+                let output = exit_text(code, "failed");
+                Ended { outcome: Outcome::Failed, code, output, errors: failed_to_run(code) }
+            }
+            REBOOT => {
+                let errors = format!("{}\na build cannot be rebooted", failed_to_run(code));
+                Ended { outcome: Outcome::Failed, code, output: String::new(), errors }
+            }
+            code => Ended::failed(code, failed_to_run(code)),
+        }
+    }
+
+    /// Does what the step says about how it ended.
+    fn settle(&mut self, at: usize, mut ended: Ended) -> Ended {
+        let Some(step) = self.steps.get(at) else { return ended };
+        let has_failed = matches!(ended.outcome, Outcome::Failed | Outcome::TimedOut);
+        if has_failed
+            && self.is_over.is_none()
+            && !self.is_exiting
+            && step.on_failure != OnFailure::GoOn
+        {
+            self.is_exiting = true;
+            ended.output =
+                "Step was found to have onFailure property. Further document steps will be skipped.".to_owned();
+            if step.on_failure == OnFailure::SucceedAndExit {
+                (ended.outcome, ended.code) = (Outcome::Success, SUCCEED_AND_EXIT);
+            }
+        }
+        if ended.outcome == Outcome::Success && step.exits_on_success && !self.is_exiting {
+            self.is_exiting = true;
+            ended.output =
+                "Step was found to have onSuccess property. Further document steps will be skipped.".to_owned();
+        }
+        ended
+    }
+}
+
+impl Ended {
+    fn nothing() -> Self {
+        Ended { outcome: Outcome::Skipped, code: 0, output: String::new(), errors: String::new() }
+    }
+
+    fn skipped(output: String) -> Self {
+        Ended { output, ..Ended::nothing() }
+    }
+
+    fn failed(code: i32, errors: String) -> Self {
+        Ended { outcome: Outcome::Failed, code, output: String::new(), errors }
+    }
+}
+
+fn failed_to_run(code: i32) -> String {
+    format!("failed to run commands: exit status {code}")
+}
+
+fn exit_text(code: i32, marked: &str) -> String {
+    format!(
+        "Step exited with code {code}. Therefore, marking step as {marked}. Further document steps will be \
+         skipped."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{Command, SHELL_SCRIPT};
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// Runs steps, of which each is given how its script ends.
+    fn run(steps: &[(&str, Value, End)]) -> (Vec<Ended>, Outcome) {
+        let document: Vec<Value> = steps
+            .iter()
+            .map(|(name, more, _)| {
+                let mut step =
+                    json!({"action": SHELL_SCRIPT, "name": name, "inputs": {"runCommand": ["x"]}});
+                for (key, value) in more.as_object().into_iter().flatten() {
+                    step[key] = value.clone();
+                }
+                step
+            })
+            .collect();
+        let command = Command::read(&json!({"schemaVersion": "2.2", "mainSteps": document}))
+            .expect("a document");
+        let mut run = Run::new(command.steps(Value::clone));
+        let mut ended = Vec::new();
+        loop {
+            let over = match run.go_on() {
+                Next::Done => return (ended, run.outcome()),
+                Next::Over(_, over) => over,
+                Next::Run(step, _) => {
+                    let end = steps
+                        .iter()
+                        .find(|(name, ..)| *name == step.name)
+                        .expect("a step")
+                        .2
+                        .clone();
+                    run.ended(end)
+                }
+            };
+            ended.push(over);
+        }
+    }
+
+    fn seen(ended: &[Ended]) -> Vec<(Outcome, i32)> {
+        ended.iter().map(|ended| (ended.outcome, ended.code)).collect()
+    }
+
+    const NONE: Value = Value::Null;
+
+    #[test]
+    fn a_failed_step_does_not_stop_the_rest() {
+        let (ended, all) = run(&[("one", NONE, End::Exited(3)), ("two", NONE, End::Exited(0))]);
+        assert_eq!(seen(&ended), [(Outcome::Failed, 3), (Outcome::Success, 0)]);
+        assert_eq!(ended[0].errors, "failed to run commands: exit status 3");
+        assert_eq!(all, Outcome::Failed);
+    }
+
+    #[test]
+    fn codes_that_end_the_document() {
+        let (ended, all) = run(&[("one", NONE, End::Exited(168)), ("two", NONE, End::Exited(0))]);
+        assert_eq!(seen(&ended), [(Outcome::Success, 168), (Outcome::Skipped, 0)]);
+        assert_eq!(
+            ended[0].output,
+            "Step exited with code 168. Therefore, marking step as succeeded. Further document steps will be skipped."
+        );
+        assert_eq!(
+            ended[1].output,
+            "Plugin with name aws:runShellScript and id two skipped due to prior step with an exit condition"
+        );
+        assert_eq!(all, Outcome::Success);
+        let (ended, all) = run(&[("one", NONE, End::Exited(169)), ("two", NONE, End::Exited(0))]);
+        assert_eq!(seen(&ended), [(Outcome::Failed, 169), (Outcome::Skipped, 0)]);
+        assert!(ended[0].output.contains("marking step as failed"), "{ended:?}");
+        assert_eq!(all, Outcome::Failed);
+        let (ended, all) = run(&[("one", NONE, End::Exited(194))]);
+        assert!(ended[0].errors.ends_with("a build cannot be rebooted"), "{ended:?}");
+        assert_eq!((ended[0].code, all), (194, Outcome::Failed));
+    }
+
+    #[test]
+    fn what_steps_say_of_their_end() {
+        let exit = json!({"onFailure": "exit"});
+        let (ended, all) = run(&[("one", exit, End::Exited(1)), ("two", NONE, End::Exited(0))]);
+        assert_eq!(seen(&ended), [(Outcome::Failed, 1), (Outcome::Skipped, 0)]);
+        assert!(ended[0].output.starts_with("Step was found to have onFailure property."));
+        assert_eq!(all, Outcome::Failed);
+        let success = json!({"onFailure": "successAndExit"});
+        let (ended, all) = run(&[("one", success, End::Exited(1)), ("two", NONE, End::Exited(0))]);
+        assert_eq!(seen(&ended), [(Outcome::Success, 168), (Outcome::Skipped, 0)]);
+        assert_eq!(all, Outcome::Success);
+        let well = json!({"onSuccess": "exit"});
+        let (ended, all) = run(&[("one", well, End::Exited(0)), ("two", NONE, End::Exited(1))]);
+        assert_eq!(seen(&ended), [(Outcome::Success, 0), (Outcome::Skipped, 0)]);
+        assert_eq!(all, Outcome::Success);
+    }
+
+    #[test]
+    fn the_last_step_may_run_in_any_case() {
+        let (exit, finally) = (json!({"onFailure": "exit"}), json!({"finallyStep": true}));
+        let (ended, _) = run(&[
+            ("one", exit, End::Exited(1)),
+            ("two", NONE, End::Exited(0)),
+            ("end", finally, End::Exited(0)),
+        ]);
+        let wanted = [(Outcome::Failed, 1), (Outcome::Skipped, 0), (Outcome::Success, 0)];
+        assert_eq!(seen(&ended), wanted);
+    }
+
+    #[test]
+    fn ends_that_are_not_the_scripts() {
+        let finally = json!({"finallyStep": true});
+        let (ended, all) =
+            run(&[("one", NONE, End::Cancelled), ("end", finally.clone(), End::Exited(0))]);
+        assert_eq!(seen(&ended), [(Outcome::Cancelled, 137), (Outcome::Skipped, 0)]);
+        assert_eq!(all, Outcome::Cancelled);
+        let (ended, all) = run(&[("one", NONE, End::TimedOut), ("two", NONE, End::Exited(0))]);
+        assert_eq!(seen(&ended), [(Outcome::TimedOut, 137), (Outcome::Success, 0)]);
+        assert_eq!(all, Outcome::TimedOut);
+        let gone = End::Gone("the build has ended".into());
+        let (ended, all) = run(&[("one", NONE, gone), ("end", finally, End::Exited(0))]);
+        assert_eq!(seen(&ended), [(Outcome::Failed, -1), (Outcome::Skipped, 0)]);
+        assert_eq!((&*ended[0].errors, all), ("the build has ended", Outcome::Failed));
+        let (ended, _) = run(&[("one", NONE, End::NotStarted(0, "why".into()))]);
+        assert_eq!(seen(&ended), [(Outcome::Failed, 1)]);
+    }
+
+    #[test]
+    fn the_worst_counts() {
+        let (_, all) = run(&[
+            ("a", NONE, End::TimedOut),
+            ("b", NONE, End::Exited(1)),
+            ("c", NONE, End::Exited(0)),
+        ]);
+        assert_eq!(all, Outcome::Failed);
+        let unmet = json!({"precondition": {"StringEquals": ["platformType", "Windows"]}});
+        assert_eq!(run(&[("a", unmet, End::Exited(0))]).1, Outcome::Success);
+    }
+}

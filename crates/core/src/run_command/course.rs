@@ -1,0 +1,358 @@
+//! Which node of a command begins when, and which never will.
+//!
+//! Pure: [`Course::apply`] takes what has happened and says what is to be done. A node is let go once; nothing lets it
+//! go again, so a script is never run twice.
+
+use super::details::{Details, Standing, standing};
+
+/// What has happened. Nodes are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The command begins.
+    Begin,
+    /// The node does not answer.
+    Delayed(usize),
+    /// The node's script is about to run.
+    Begun(usize),
+    /// The node's script, or the wait for it, has ended so.
+    Ended(usize, Details),
+    /// What has not begun by now is not to begin.
+    Late,
+    /// Nothing more is to begin, since what begins it goes.
+    Stop,
+    /// Somebody wants it ended there.
+    Cancel(usize),
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Let it go: wait for a place at the node, then run.
+    Go(usize),
+    /// It is to wait no longer, and has ended.
+    Withdraw(usize),
+    /// End its script.
+    Kill(usize),
+    /// It stands otherwise now.
+    Changed(usize),
+}
+
+/// A command's course.
+#[derive(Debug)]
+pub struct Course {
+    nodes: Vec<Node>,
+    max_concurrency: usize,
+    max_errors: usize,
+    /// How many may go at once for now.
+    wave: usize,
+    /// Successes since that has grown.
+    succeeded: usize,
+    /// The first that has not been let go, and may be.
+    next: usize,
+    under_way: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    details: Details,
+    has_gone: bool,
+}
+
+impl Course {
+    /// Of so many nodes. With `ramps_up` few go first, and more as they succeed.
+    #[must_use]
+    pub fn new(nodes: usize, max_concurrency: usize, max_errors: usize, ramps_up: bool) -> Self {
+        Course {
+            nodes: vec![Node { details: Details::Pending, has_gone: false }; nodes],
+            max_concurrency: max_concurrency.max(1),
+            max_errors,
+            wave: if ramps_up { 1 } else { max_concurrency.max(1) },
+            succeeded: 0,
+            next: 0,
+            under_way: 0,
+        }
+    }
+
+    /// How a node stands.
+    #[must_use]
+    pub fn details(&self, node: usize) -> Option<Details> {
+        self.nodes.get(node).map(|node| node.details)
+    }
+
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.nodes.iter().all(|node| node.details.is_end())
+    }
+
+    /// How the command stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let details: Vec<Details> = self.nodes.iter().map(|node| node.details).collect();
+        standing(&details, self.max_errors)
+    }
+
+    /// Takes what has happened.
+    pub fn apply(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Begin => {}
+            Input::Delayed(node) => {
+                let has_gone = self.nodes.get(node).is_some_and(|node| node.has_gone);
+                if has_gone && self.details(node) == Some(Details::Pending) {
+                    self.set(node, Details::Delayed, &mut effects);
+                }
+            }
+            Input::Begun(node) => {
+                if self.is_waiting(node) {
+                    self.set(node, Details::InProgress, &mut effects);
+                }
+            }
+            Input::Ended(node, details) => self.end(node, details, &mut effects),
+            Input::Late => {
+                self.withdraw_all(Details::DeliveryTimedOut, &mut effects);
+            }
+            Input::Stop => {
+                self.withdraw_all(Details::Failed, &mut effects);
+            }
+            Input::Cancel(node) => match self.details(node) {
+                Some(Details::Pending | Details::Delayed) => {
+                    self.withdraw(node, Details::Cancelled, &mut effects);
+                }
+                Some(Details::InProgress) => {
+                    self.set(node, Details::Cancelling, &mut effects);
+                    effects.push(Effect::Kill(node));
+                }
+                _ => {}
+            },
+        }
+        self.let_go(&mut effects);
+        effects
+    }
+
+    fn is_waiting(&self, node: usize) -> bool {
+        matches!(self.details(node), Some(Details::Pending | Details::Delayed))
+    }
+
+    fn set(&mut self, node: usize, details: Details, effects: &mut Vec<Effect>) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.details = details;
+        }
+        effects.push(Effect::Changed(node));
+    }
+
+    fn end(&mut self, node: usize, details: Details, effects: &mut Vec<Effect>) {
+        let is_open = self.details(node).is_some_and(|before| !before.is_end());
+        if !is_open || !details.is_end() {
+            return;
+        }
+        self.set(node, details, effects);
+        if self.nodes[node].has_gone {
+            self.under_way -= 1;
+        }
+        if details == Details::Success {
+            self.succeeded += 1;
+            if self.succeeded >= self.wave {
+                self.wave = self.wave.saturating_mul(2).min(self.max_concurrency);
+                self.succeeded = 0;
+            }
+        }
+        let errors = self.nodes.iter().filter(|node| node.details.is_error()).count();
+        if errors > self.max_errors {
+            self.withdraw_all(Details::Terminated, effects);
+        }
+    }
+
+    fn withdraw_all(&mut self, details: Details, effects: &mut Vec<Effect>) {
+        for node in 0..self.nodes.len() {
+            if self.is_waiting(node) {
+                self.withdraw(node, details, effects);
+            }
+        }
+    }
+
+    fn withdraw(&mut self, node: usize, details: Details, effects: &mut Vec<Effect>) {
+        self.set(node, details, effects);
+        if self.nodes[node].has_gone {
+            self.under_way -= 1;
+            effects.push(Effect::Withdraw(node));
+        }
+    }
+
+    fn let_go(&mut self, effects: &mut Vec<Effect>) {
+        while self.under_way < self.wave.min(self.max_concurrency) {
+            let waits = |node: &Node| node.details == Details::Pending && !node.has_gone;
+            let Some(found) = self.nodes.iter().skip(self.next).position(waits) else { return };
+            let node = self.next + found;
+            self.next = node + 1;
+            self.nodes[node].has_gone = true;
+            self.under_way += 1;
+            effects.push(Effect::Go(node));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gone(effects: &[Effect]) -> Vec<usize> {
+        let node = |effect: &Effect| match effect {
+            Effect::Go(node) => Some(*node),
+            _ => None,
+        };
+        effects.iter().filter_map(node).collect()
+    }
+
+    #[test]
+    fn few_go_first_and_more_as_they_succeed() {
+        let mut course = Course::new(20, 8, 0, true);
+        assert_eq!(gone(&course.apply(Input::Begin)), [0]);
+        assert_eq!(gone(&course.apply(Input::Ended(0, Details::Success))), [1, 2]);
+        assert_eq!(gone(&course.apply(Input::Ended(1, Details::Success))), [3]);
+        assert_eq!(gone(&course.apply(Input::Ended(2, Details::Success))), [4, 5, 6]);
+        let mut all = Course::new(20, 8, 0, false);
+        assert_eq!(gone(&all.apply(Input::Begin)).len(), 8);
+    }
+
+    /// A tenth of fifty: it stops at the sixth.
+    #[test]
+    fn too_many_errors_stop_what_has_not_begun() {
+        let mut course = Course::new(50, 10, 5, false);
+        course.apply(Input::Begin);
+        for node in 0..10 {
+            course.apply(Input::Begun(node));
+        }
+        for node in 0..5 {
+            assert_eq!(gone(&course.apply(Input::Ended(node, Details::Failed))), [10 + node]);
+        }
+        course.apply(Input::Begun(10));
+        let effects = course.apply(Input::Ended(5, Details::ExecutionTimedOut));
+        assert_eq!(course.details(11), Some(Details::Terminated));
+        assert_eq!(course.details(10), Some(Details::InProgress), "it has begun");
+        assert!(effects.contains(&Effect::Withdraw(11)) && gone(&effects).is_empty());
+        for node in 6..=10 {
+            course.apply(Input::Ended(node, Details::Success));
+        }
+        assert!(course.is_over());
+        let standing = course.standing();
+        assert_eq!((standing.status, standing.counts.errors), ("Failed", 6));
+    }
+
+    #[test]
+    fn what_has_not_begun_in_time_never_does() {
+        let mut course = Course::new(3, 2, 0, false);
+        course.apply(Input::Begin);
+        course.apply(Input::Begun(0));
+        course.apply(Input::Delayed(1));
+        let effects = course.apply(Input::Late);
+        assert!(effects.contains(&Effect::Withdraw(1)) && gone(&effects).is_empty(), "{effects:?}");
+        assert_eq!(course.details(2), Some(Details::DeliveryTimedOut));
+        // Its node has answered at last.
+        assert!(course.apply(Input::Begun(1)).is_empty());
+        assert_eq!(course.details(1), Some(Details::DeliveryTimedOut));
+        course.apply(Input::Ended(0, Details::Success));
+        assert_eq!(course.standing().counts.delivery_timed_out, 2);
+        assert_eq!(course.standing().details, "Incomplete");
+    }
+
+    #[test]
+    fn cancelling() {
+        let mut course = Course::new(3, 2, 0, false);
+        course.apply(Input::Begin);
+        course.apply(Input::Begun(0));
+        let effects = course.apply(Input::Cancel(0));
+        assert!(effects.contains(&Effect::Kill(0)));
+        assert_eq!(course.details(0), Some(Details::Cancelling));
+        assert_eq!(course.standing().status, "Cancelling");
+        assert!(course.apply(Input::Cancel(0)).is_empty(), "it is on its way");
+        assert_eq!(gone(&course.apply(Input::Cancel(1))), [2], "its place is free");
+        course.apply(Input::Ended(0, Details::Cancelled));
+        course.apply(Input::Ended(2, Details::Success));
+        assert_eq!(course.standing().status, "Cancelled");
+        assert!(course.apply(Input::Cancel(2)).is_empty(), "it has ended");
+    }
+
+    /// Whatever happens in whatever order: nothing goes twice, no more than allowed at once, nothing goes or begins
+    /// after it has ended, and in the end all have.
+    #[test]
+    fn in_every_order() {
+        const ENDS: [Details; 5] = [
+            Details::Success,
+            Details::Failed,
+            Details::ExecutionTimedOut,
+            Details::Undeliverable,
+            Details::Cancelled,
+        ];
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % below as u64).unwrap_or(0)
+        };
+        for round in 0..3000 {
+            let count = random(12);
+            let (most, errors) = (1 + random(6), random(4));
+            let mut course = Course::new(count, most, errors, round % 2 == 0);
+            let (mut gone, mut under_way) = (vec![false; count], vec![false; count]);
+            let mut ended = vec![None; count];
+            let mut input = Input::Begin;
+            for turn in 0..10_000 {
+                assert!(turn < 9_999, "it goes on for ever");
+                let before: Vec<_> = (0..count).map(|node| course.details(node)).collect();
+                for effect in course.apply(input) {
+                    match effect {
+                        Effect::Go(node) => {
+                            assert!(!std::mem::replace(&mut gone[node], true), "twice");
+                            assert_eq!(course.details(node), Some(Details::Pending));
+                            under_way[node] = true;
+                        }
+                        Effect::Withdraw(node) => {
+                            assert!(std::mem::take(&mut under_way[node]));
+                            assert!(course.details(node).is_some_and(Details::is_end));
+                        }
+                        Effect::Kill(node) => {
+                            assert_eq!(course.details(node), Some(Details::Cancelling));
+                        }
+                        Effect::Changed(_) => {}
+                    }
+                }
+                for (node, before) in before.into_iter().enumerate() {
+                    let now = course.details(node);
+                    if before.is_some_and(Details::is_end) {
+                        assert_eq!(now, before, "an end is an end");
+                    }
+                    if now.is_some_and(Details::is_end) {
+                        under_way[node] = false;
+                        ended[node] = now;
+                    }
+                }
+                assert!(under_way.iter().filter(|is| **is).count() <= most);
+                let failed = ended.iter().flatten().filter(|details| details.is_error()).count();
+                if failed > errors {
+                    assert!((0..count).all(|node| course.details(node) != Some(Details::Pending)));
+                }
+                if course.is_over() {
+                    break;
+                }
+                let running: Vec<usize> = (0..count).filter(|node| under_way[*node]).collect();
+                let node = random(count);
+                // In the long run everything that runs ends.
+                input = match (if turn > 60 { 3 } else { random(9) }, running.as_slice()) {
+                    (0, _) => Input::Cancel(node),
+                    (1, _) if random(6) == 0 => Input::Late,
+                    (1, _) if random(6) == 0 => Input::Stop,
+                    (2, _) => Input::Delayed(node),
+                    (3..=5, [_, ..]) => {
+                        let node = running[random(running.len())];
+                        Input::Ended(node, ENDS[random(ENDS.len())])
+                    }
+                    (_, [_, ..]) => Input::Begun(running[random(running.len())]),
+                    _ => Input::Begin,
+                };
+            }
+            assert_eq!(course.standing().counts.completed, count);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! How invocations and commands stand, in AWS's words.
+
+use serde::{Deserialize, Serialize};
+
+/// How an invocation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Details {
+    /// It waits.
+    Pending,
+    /// Its script runs.
+    InProgress,
+    /// Its node does not answer.
+    Delayed,
+    /// It is being ended.
+    Cancelling,
+    /// Well.
+    Success,
+    /// Badly.
+    Failed,
+    /// Not within the document's time.
+    ExecutionTimedOut,
+    /// Not begun in time.
+    DeliveryTimedOut,
+    /// Its node ended before it began.
+    Undeliverable,
+    /// Not begun, since too many others have failed.
+    Terminated,
+    /// Ended, or not begun, because somebody has asked for that.
+    Cancelled,
+}
+
+impl Details {
+    /// As `StatusDetails` of an invocation.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Details::Pending => "Pending",
+            Details::InProgress => "InProgress",
+            Details::Delayed => "Delayed",
+            Details::Cancelling => "Cancelling",
+            Details::Success => "Success",
+            Details::Failed => "Failed",
+            Details::ExecutionTimedOut => "ExecutionTimedOut",
+            Details::DeliveryTimedOut => "DeliveryTimedOut",
+            Details::Undeliverable => "Undeliverable",
+            Details::Terminated => "Terminated",
+            Details::Cancelled => "Cancelled",
+        }
+    }
+
+    /// As `Status` of an invocation.
+    #[must_use]
+    pub fn status(self) -> &'static str {
+        match self {
+            Details::ExecutionTimedOut | Details::DeliveryTimedOut => "TimedOut",
+            Details::Undeliverable | Details::Terminated => "Failed",
+            other => other.name(),
+        }
+    }
+
+    /// Whether it stays so.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        !matches!(
+            self,
+            Details::Pending | Details::InProgress | Details::Delayed | Details::Cancelling
+        )
+    }
+
+    /// Whether it counts against the command's `MaxErrors`.
+    #[must_use]
+    pub fn is_error(self) -> bool {
+        matches!(self, Details::Failed | Details::ExecutionTimedOut)
+    }
+}
+
+/// Invocations of a command, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All.
+    pub targets: usize,
+    /// Those that have ended.
+    pub completed: usize,
+    /// Those that count as errors.
+    pub errors: usize,
+    /// Those not begun in time.
+    pub delivery_timed_out: usize,
+}
+
+/// How a command stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// `Status`.
+    pub status: &'static str,
+    /// `StatusDetails`.
+    pub details: &'static str,
+    /// Its invocations, counted.
+    pub counts: Counts,
+}
+
+/// How a command stands whose invocations stand like this.
+#[must_use]
+pub fn standing(invocations: &[Details], max_errors: usize) -> Standing {
+    let count = |is: fn(&Details) -> bool| invocations.iter().filter(|details| is(details)).count();
+    let counts = Counts {
+        targets: invocations.len(),
+        completed: count(|details| details.is_end()),
+        errors: count(|details| details.is_error()),
+        delivery_timed_out: count(|details| *details == Details::DeliveryTimedOut),
+    };
+    let any = |wanted: Details| invocations.contains(&wanted);
+    let all = |wanted: Details| invocations.iter().all(|details| *details == wanted);
+    let waits = |details: &Details| matches!(details, Details::Pending | Details::Delayed);
+    let (status, details) = if invocations.is_empty() {
+        ("Success", "NoInstancesInTag")
+    } else if counts.completed < counts.targets {
+        let running = if any(Details::Cancelling) {
+            "Cancelling"
+        } else if invocations.iter().all(waits) {
+            "Pending"
+        } else {
+            "InProgress"
+        };
+        (running, running)
+    } else if all(Details::Success) {
+        ("Success", "Success")
+    } else if counts.errors > max_errors {
+        ("Failed", "Failed")
+    } else if all(Details::DeliveryTimedOut) {
+        ("TimedOut", "DeliveryTimedOut")
+    } else if any(Details::Cancelled) {
+        ("Cancelled", "Cancelled")
+    } else {
+        ("Failed", "Incomplete")
+    };
+    Standing { status, details, counts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_the_table_has_it() {
+        use Details::{
+            Cancelled, Cancelling, Delayed, DeliveryTimedOut, ExecutionTimedOut, Failed,
+            InProgress, Pending, Success, Terminated, Undeliverable,
+        };
+        for (invocations, max_errors, status, details) in [
+            (&[][..], 0, "Success", "NoInstancesInTag"),
+            (&[Pending, Pending], 0, "Pending", "Pending"),
+            (&[Delayed], 0, "Pending", "Pending"),
+            (&[Pending, InProgress], 0, "InProgress", "InProgress"),
+            (&[Pending, Success], 0, "InProgress", "InProgress"),
+            (&[Success, Success], 0, "Success", "Success"),
+            (&[Failed], 0, "Failed", "Failed"),
+            (&[ExecutionTimedOut], 0, "Failed", "Failed"),
+            (&[Failed, Success], 1, "Failed", "Incomplete"),
+            (&[DeliveryTimedOut, DeliveryTimedOut], 0, "TimedOut", "DeliveryTimedOut"),
+            (&[DeliveryTimedOut, Success], 0, "Failed", "Incomplete"),
+            (&[Undeliverable], 0, "Failed", "Incomplete"),
+            (&[Failed, Terminated], 0, "Failed", "Failed"),
+            (&[Cancelling, Success], 0, "Cancelling", "Cancelling"),
+            (&[Cancelled, Success], 0, "Cancelled", "Cancelled"),
+        ] {
+            let standing = standing(invocations, max_errors);
+            assert_eq!((standing.status, standing.details), (status, details), "{invocations:?}");
+        }
+    }
+
+    #[test]
+    fn statuses_of_invocations() {
+        for (details, status, is_error) in [
+            (Details::Pending, "Pending", false),
+            (Details::InProgress, "InProgress", false),
+            (Details::Delayed, "Delayed", false),
+            (Details::Success, "Success", false),
+            (Details::Failed, "Failed", true),
+            (Details::ExecutionTimedOut, "TimedOut", true),
+            (Details::DeliveryTimedOut, "TimedOut", false),
+            (Details::Undeliverable, "Failed", false),
+            (Details::Terminated, "Failed", false),
+            (Details::Cancelled, "Cancelled", false),
+        ] {
+            assert_eq!((details.status(), details.is_error()), (status, is_error), "{details:?}");
+        }
+    }
+}

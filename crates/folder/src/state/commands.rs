@@ -1,0 +1,622 @@
+//! Commands of Run Command: what was asked for, how it stands at each node, and what its scripts have written.
+//!
+//! ```text
+//! commands/<id>/lock                            held by flock by the process that carries it out
+//! commands/<id>/cancel                          a pipe by which others ask that process to end it
+//! commands/<id>/command.json                    what was asked for; at its end how it stands everywhere
+//! commands/<id>/<node>/invocation.json          how it stands there; missing before anything has happened
+//! commands/<id>/<node>/<plugin>/<step>/stdout   all that the step has written, and stderr; cut.json, what answers have
+//! ```
+//!
+//! Readers take no lock. A command is there when its folder is, which gets its name when it is whole and locked. One
+//! that is not at its end and whose lock nobody holds was left by a process that is gone; nobody carries it on, so no
+//! script runs twice.
+
+use super::home::Home;
+use nix::sys::stat::Mode;
+use runner_core::run_command::Details;
+use runner_core::time::WallTime;
+use runner_host::private::{make_private, write_durably};
+use runner_host::users;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How the name of a folder begins that is not whole yet.
+const NEW: &str = ".new-";
+const COMMAND: &str = "command.json";
+const INVOCATION: &str = "invocation.json";
+const CUT: &str = "cut.json";
+const LOCK: &str = "lock";
+const CANCEL: &str = "cancel";
+/// There once the whole outputs are gone.
+const SWEPT: &str = "swept";
+/// No file of ours is longer.
+const MAX_FILE: u64 = 8 << 20;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Command {
+    pub id: String,
+    pub document: String,
+    /// As it was asked for; may be empty.
+    pub document_version: String,
+    pub comment: String,
+    pub parameters: BTreeMap<String, Vec<String>>,
+    /// Nodes and targets, as they were asked for.
+    pub instance_ids: Vec<String>,
+    pub targets: serde_json::Value,
+    pub requested: WallTime,
+    pub expires: WallTime,
+    pub timeout_s: u64,
+    pub max_concurrency: String,
+    pub max_errors: String,
+    pub errors_allowed: usize,
+    /// Who has asked, as an ARN.
+    pub owner: String,
+    pub nodes: Vec<CommandNode>,
+    pub steps: Vec<CommandStep>,
+    /// How it stands at each node, once it does so everywhere for good.
+    #[serde(default)]
+    pub ended: Option<Vec<Details>>,
+}
+
+/// A node that a command was sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandNode {
+    /// As answers name it: as it was asked for.
+    pub name: String,
+    /// Its id as a managed node, and the name of its folder.
+    pub id: String,
+    pub uuid: String,
+    pub build: String,
+    pub project: String,
+}
+
+/// A step of a command's document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandStep {
+    pub name: String,
+    pub plugin: String,
+    pub folder: String,
+}
+
+impl CommandStep {
+    /// Below a node's folder.
+    fn path(&self) -> PathBuf {
+        let plugin: String = self.plugin.chars().filter(char::is_ascii_alphanumeric).collect();
+        Path::new(&plugin).join(&self.folder)
+    }
+}
+
+/// How a command stands at one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Invocation {
+    pub details: Details,
+    /// What is to be said of it beside what its scripts have written.
+    #[serde(default)]
+    pub trace: String,
+    /// When the last thing happened.
+    pub changed: Option<WallTime>,
+    /// In the document's order; those that nothing has happened to are missing.
+    pub steps: Vec<StepState>,
+}
+
+impl Invocation {
+    /// Nothing has happened.
+    pub fn pending() -> Self {
+        let (trace, steps) = (String::new(), Vec::new());
+        Invocation { details: Details::Pending, trace, changed: None, steps }
+    }
+
+    /// Its process is gone.
+    fn left(mut self) -> Self {
+        if !self.details.is_end() {
+            self.details = Details::Failed;
+            STOPPED.clone_into(&mut self.trace);
+            for step in self.steps.iter_mut().filter(|step| step.ended.is_none()) {
+                step.status = "Failed".to_owned();
+                step.details = "Failed".to_owned();
+                step.ended = self.changed;
+            }
+        }
+        self
+    }
+}
+
+/// What is said of a command whose process is gone.
+pub const STOPPED: &str = "the endpoint was stopped";
+
+/// How a step stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepState {
+    pub status: String,
+    pub details: String,
+    pub code: i32,
+    pub started: Option<WallTime>,
+    pub ended: Option<WallTime>,
+}
+
+/// What a step has written, as answers have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cut {
+    pub output: String,
+    pub errors: String,
+    pub both: String,
+}
+
+/// All commands of a state folder.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    dir: PathBuf,
+}
+
+/// A command that this process carries out.
+#[derive(Debug)]
+pub struct OwnedCommand {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// A command as it is found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundCommand {
+    pub command: Command,
+    /// Whether a process carries it out.
+    pub is_live: bool,
+    dir: PathBuf,
+}
+
+impl Commands {
+    pub fn of(home: &Home) -> Self {
+        Commands { dir: home.root().join("commands") }
+    }
+
+    /// Begins one. It is whole on disk when this comes back.
+    pub fn create(&self, command: &Command) -> io::Result<OwnedCommand> {
+        let dir = self.folder(&command.id).ok_or(io::ErrorKind::InvalidInput)?;
+        let new = self.dir.join(format!("{NEW}{}", command.id));
+        make_private(&new)?;
+        let lock = private().open(new.join(LOCK))?;
+        users::give(&new.join(LOCK))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => error,
+            TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        })?;
+        nix::unistd::mkfifo(&new.join(CANCEL), Mode::S_IRUSR | Mode::S_IWUSR)?;
+        users::give(&new.join(CANCEL))?;
+        for node in &command.nodes {
+            make_private(&new.join(&node.id))?;
+        }
+        write_durably(&new.join(COMMAND), &serde_json::to_vec(command)?)?;
+        fs::rename(&new, &dir)?;
+        Ok(OwnedCommand { dir, _lock: lock })
+    }
+
+    /// Ids, the newest first. They begin with the time, so that their order is that of commands.
+    pub fn ids(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            if let Some(name) = entry?.file_name().to_str()
+                && is_id(name)
+            {
+                ids.push(name.to_owned());
+            }
+        }
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(ids)
+    }
+
+    /// The one with this id.
+    pub fn find(&self, id: &str) -> io::Result<Option<FoundCommand>> {
+        let Some(dir) = self.folder(id) else { return Ok(None) };
+        // Asked first: what its process has written before it let go is read after that.
+        let is_live = is_held(&dir)?;
+        let command = read::<Command>(&dir.join(COMMAND))?;
+        Ok(command.map(|command| FoundCommand { command, is_live, dir }))
+    }
+
+    /// Removes what is older: whole outputs, and records. What is left of it by somebody who removes as well, or
+    /// has no rights, is left.
+    pub fn sweep(&self, now: WallTime, outputs: Duration, records: Duration) -> io::Result<()> {
+        for name in self.names()? {
+            let dir = self.dir.join(&name);
+            let age = match name.strip_prefix(NEW) {
+                // Its process was killed before it was whole. A moment for one that is at it.
+                Some(id) if is_id(id) => age(id, now).map(|age| age > Duration::from_secs(3600)),
+                Some(_) => None,
+                None if is_id(&name) => age(&name, now).map(|age| age > records),
+                None => None,
+            };
+            match age {
+                Some(true) if !is_held(&dir)? => fs::remove_dir_all(&dir)?,
+                Some(false) if age_of(&name, now) > outputs && !dir.join(SWEPT).exists() => {
+                    if let Some(found) = self.find(&name)?.filter(|found| !found.is_live) {
+                        found.forget_outputs()?;
+                        private().open(dir.join(SWEPT))?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.collect())
+    }
+
+    fn folder(&self, id: &str) -> Option<PathBuf> {
+        is_id(id).then(|| self.dir.join(id))
+    }
+}
+
+impl OwnedCommand {
+    /// Keeps how it stands at a node. An end is kept over a power loss.
+    pub fn save(&self, node: &CommandNode, invocation: &Invocation) -> io::Result<()> {
+        let (path, text) =
+            (self.dir.join(&node.id).join(INVOCATION), serde_json::to_vec(invocation)?);
+        if invocation.details.is_end() {
+            return write_durably(&path, &text);
+        }
+        replace(&path, &text)
+    }
+
+    /// Keeps that it is over everywhere.
+    pub fn end(&self, command: &Command) -> io::Result<()> {
+        write_durably(&self.dir.join(COMMAND), &serde_json::to_vec(command)?)?;
+        match fs::remove_file(self.dir.join(CANCEL)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The pipe by which others ask for its end.
+    pub fn cancel_path(&self) -> PathBuf {
+        self.dir.join(CANCEL)
+    }
+
+    /// Files for what a step writes, behind what is there: output and errors.
+    pub fn outputs(&self, node: &CommandNode, step: &CommandStep) -> io::Result<[File; 2]> {
+        let dir = self.dir.join(&node.id).join(step.path());
+        make_private(&dir)?;
+        let open = |name: &str| {
+            let path = dir.join(name);
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            users::give(&path)?;
+            Ok::<_, io::Error>(file)
+        };
+        Ok([open("stdout")?, open("stderr")?])
+    }
+
+    /// Keeps what answers have of a step.
+    pub fn keep(&self, node: &CommandNode, step: &CommandStep, cut: &Cut) -> io::Result<()> {
+        let dir = self.dir.join(&node.id).join(step.path());
+        make_private(&dir)?;
+        replace(&dir.join(CUT), &serde_json::to_vec(cut)?)
+    }
+
+    /// The beginning of what a step has written.
+    pub fn beginning(
+        &self,
+        node: &CommandNode,
+        step: &CommandStep,
+        most: usize,
+    ) -> [(String, bool); 2] {
+        beginning(&self.dir.join(&node.id).join(step.path()), most)
+    }
+}
+
+impl FoundCommand {
+    /// How it stands at a node.
+    pub fn invocation(&self, node: &CommandNode) -> io::Result<Invocation> {
+        let path = self.dir.join(&node.id).join(INVOCATION);
+        let read = read::<Invocation>(&path)?.unwrap_or_else(Invocation::pending);
+        Ok(if self.is_live { read } else { read.left() })
+    }
+
+    /// How it stands at each.
+    pub fn details(&self) -> io::Result<Vec<Details>> {
+        match &self.command.ended {
+            Some(ended) => Ok(ended.clone()),
+            None => {
+                let nodes = self.command.nodes.iter();
+                nodes.map(|node| Ok(self.invocation(node)?.details)).collect()
+            }
+        }
+    }
+
+    /// What answers have of a step that is over.
+    pub fn cut(&self, node: &CommandNode, step: &CommandStep) -> io::Result<Option<Cut>> {
+        read(&self.dir.join(&node.id).join(step.path()).join(CUT))
+    }
+
+    /// The beginning of what a step has written so far.
+    pub fn beginning(
+        &self,
+        node: &CommandNode,
+        step: &CommandStep,
+        most: usize,
+    ) -> [(String, bool); 2] {
+        beginning(&self.dir.join(&node.id).join(step.path()), most)
+    }
+
+    /// Asks the process that carries it out to end it at these nodes. Where none does, it has ended.
+    pub fn cancel(&self, nodes: &[&CommandNode]) -> io::Result<()> {
+        let open =
+            OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(self.dir.join(CANCEL));
+        let mut pipe = match open {
+            // Nobody reads it, or it is gone.
+            Err(error) if error.raw_os_error() == Some(ENXIO) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            open => open?,
+        };
+        // One line a write: those are whole, whoever else writes.
+        for node in nodes {
+            pipe.write_all(format!("{}\n", node.id).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn forget_outputs(&self) -> io::Result<()> {
+        for node in &self.command.nodes {
+            for step in &self.command.steps {
+                for name in ["stdout", "stderr"] {
+                    let path = self.dir.join(&node.id).join(step.path()).join(name);
+                    match fs::remove_file(path) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+const O_NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
+const ENXIO: i32 = nix::errno::Errno::ENXIO as i32;
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+/// Nobody ever sees half of it.
+fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+    file.write_all(contents)?;
+    users::give(file.path())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Whether a process carries out what is in this folder.
+fn is_held(dir: &Path) -> io::Result<bool> {
+    let lock = match File::open(dir.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        lock => lock?,
+    };
+    // Given back at once.
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut text = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut text)?;
+    let damaged = |error| io::Error::other(format!("{} is damaged ({error})", path.display()));
+    serde_json::from_slice(&text).map(Some).map_err(damaged)
+}
+
+/// At most so many characters of each file, and whether it has more. What is missing is empty.
+fn beginning(dir: &Path, most: usize) -> [(String, bool); 2] {
+    ["stdout", "stderr"].map(|name| {
+        let Ok(file) = File::open(dir.join(name)) else { return Default::default() };
+        let mut bytes = Vec::new();
+        // The longest characters, and one more.
+        let bound = (most as u64 + 1) * 4;
+        if file.take(bound).read_to_end(&mut bytes).is_err() {
+            return Default::default();
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match text.char_indices().nth(most) {
+            Some((at, _)) => (text[..at].to_owned(), true),
+            None => (text.into_owned(), false),
+        }
+    })
+}
+
+/// Whether it can be an id: nothing that leads out of the folder.
+fn is_id(name: &str) -> bool {
+    let is_digit = |(at, c): (usize, char)| match at {
+        8 | 13 | 18 | 23 => c == '-',
+        _ => matches!(c, '0'..='9' | 'a'..='f'),
+    };
+    name.len() == 36 && name.chars().enumerate().all(is_digit)
+}
+
+/// How old the command with this id is. Ids begin with milliseconds since 1970.
+fn age(id: &str, now: WallTime) -> Option<Duration> {
+    let digits: String = id.chars().filter(|c| *c != '-').take(12).collect();
+    let made = u64::from_str_radix(&digits, 16).ok()?;
+    let now = u64::try_from(now.epoch_millis()).ok()?;
+    Some(Duration::from_millis(now.saturating_sub(made)))
+}
+
+fn age_of(id: &str, now: WallTime) -> Duration {
+    age(id, now).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0199f000-0000-7000-8000-00000000000a";
+
+    fn command(id: &str) -> Command {
+        Command {
+            id: id.to_owned(),
+            document: "AWS-RunShellScript".to_owned(),
+            document_version: String::new(),
+            comment: String::new(),
+            parameters: BTreeMap::new(),
+            instance_ids: Vec::new(),
+            targets: serde_json::Value::Null,
+            requested: WallTime(1),
+            expires: WallTime(2),
+            timeout_s: 3600,
+            max_concurrency: "50".to_owned(),
+            max_errors: "0".to_owned(),
+            errors_allowed: 0,
+            owner: "arn".to_owned(),
+            nodes: vec![CommandNode {
+                name: "codebuild:x".to_owned(),
+                id: "mi-0123456789abcdef0".to_owned(),
+                uuid: "x".to_owned(),
+                build: "demo:x".to_owned(),
+                project: "demo".to_owned(),
+            }],
+            steps: vec![CommandStep {
+                name: "aws:runShellScript".to_owned(),
+                plugin: "aws:runShellScript".to_owned(),
+                folder: "0.awsrunShellScript".to_owned(),
+            }],
+            ended: None,
+        }
+    }
+
+    fn commands() -> (tempfile::TempDir, Commands) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
+        let commands = Commands::of(&home);
+        (dir, commands)
+    }
+
+    #[test]
+    fn a_command_that_its_process_has_left_has_failed() {
+        let (_dir, commands) = commands();
+        assert!(commands.ids().expect("none").is_empty());
+        let asked = command(ID);
+        let node = &asked.nodes[0];
+        let owned = commands.create(&asked).expect("created");
+        let found = commands.find(ID).expect("read").expect("there");
+        assert!(found.is_live);
+        assert_eq!(found.command, asked);
+        assert_eq!(found.details().expect("read"), [Details::Pending]);
+        let mut invocation = Invocation { details: Details::InProgress, ..Invocation::pending() };
+        owned.save(node, &invocation).expect("saved");
+        assert_eq!(found.details().expect("read"), [Details::InProgress]);
+        drop(owned);
+        let found = commands.find(ID).expect("read").expect("there");
+        let left = found.invocation(node).expect("read");
+        assert_eq!((left.details, &*left.trace), (Details::Failed, STOPPED));
+        // What had ended has ended.
+        let other = command("0199f000-0000-7000-8000-00000000000b");
+        let owned = commands.create(&other).expect("created");
+        invocation.details = Details::Success;
+        owned.save(node, &invocation).expect("saved");
+        drop(owned);
+        let found = commands.find(&other.id).expect("read").expect("there");
+        assert_eq!(found.details().expect("read"), [Details::Success]);
+        assert_eq!(commands.ids().expect("ids"), [other.id.as_str(), ID]);
+    }
+
+    #[test]
+    fn outputs_are_kept_whole_and_read_from_the_beginning() {
+        let (dir, commands) = commands();
+        let asked = command(ID);
+        let (node, step) = (&asked.nodes[0], &asked.steps[0]);
+        let owned = commands.create(&asked).expect("created");
+        let [mut output, _] = owned.outputs(node, step).expect("files");
+        output.write_all("äöü!".as_bytes()).expect("written");
+        let found = commands.find(ID).expect("read").expect("there");
+        let [output, errors] = found.beginning(node, step, 3);
+        assert_eq!((output, errors), (("äöü".to_owned(), true), (String::new(), false)));
+        assert!(!found.beginning(node, step, 4)[0].1);
+        let path = "mi-0123456789abcdef0/awsrunShellScript/0.awsrunShellScript/stdout";
+        assert!(dir.path().join("commands").join(ID).join(path).is_file());
+        assert_eq!(found.cut(node, step).expect("read"), None);
+        let cut = Cut { output: "x".to_owned(), ..Cut::default() };
+        owned.keep(node, step, &cut).expect("kept");
+        assert_eq!(found.cut(node, step).expect("read"), Some(cut));
+    }
+
+    #[test]
+    fn what_is_old_goes() {
+        let (dir, commands) = commands();
+        let asked = command(ID);
+        let (node, step) = (&asked.nodes[0], &asked.steps[0]);
+        let owned = commands.create(&asked).expect("created");
+        drop(owned.outputs(node, step).expect("files"));
+        let hour = Duration::from_secs(3600);
+        let at = |hours: u32| {
+            let made = u64::from_str_radix("0199f0000000", 16).expect("a number");
+            WallTime(i64::try_from(made * 1000 + u64::from(hours) * 3_600_000_000).expect("fits"))
+        };
+        let folder = dir.path().join("commands").join(ID);
+        let stdout =
+            folder.join("mi-0123456789abcdef0/awsrunShellScript/0.awsrunShellScript/stdout");
+        // As long as its process lives, nothing does.
+        commands.sweep(at(900), hour, hour * 2).expect("swept");
+        assert!(stdout.exists());
+        drop(owned);
+        commands.sweep(at(1), hour, hour * 4).expect("swept");
+        assert!(stdout.exists());
+        commands.sweep(at(3), hour, hour * 4).expect("swept");
+        assert!(!stdout.exists() && folder.join(COMMAND).exists());
+        commands.sweep(at(5), hour, hour * 4).expect("swept");
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn an_end_is_asked_for_by_a_pipe() {
+        let (_dir, commands) = commands();
+        let asked = command(ID);
+        let node = &asked.nodes[0];
+        let owned = commands.create(&asked).expect("created");
+        let found = commands.find(ID).expect("read").expect("there");
+        // Nobody reads it yet.
+        found.cancel(&[node]).expect("said");
+        let reader = OpenOptions::new().read(true).write(true).open(owned.cancel_path());
+        let mut reader = reader.expect("the pipe");
+        found.cancel(&[node, node]).expect("said");
+        let mut line = [0; 42];
+        reader.read_exact(&mut line).expect("two lines");
+        assert_eq!(&line[..21], b"mi-0123456789abcdef0\n");
+        owned.end(&asked).expect("ended");
+        found.cancel(&[node]).expect("it has ended");
+        for odd in ["", "..", "x", "0199f000-0000-7000-8000-00000000000A"] {
+            assert_eq!(commands.find(odd).expect("none"), None, "{odd}");
+        }
+    }
+}

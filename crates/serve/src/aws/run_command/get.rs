@@ -1,0 +1,117 @@
+//! GetCommandInvocation.
+
+use super::{find, is_named, may_see, read, shape};
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use runner_core::run_command::cut;
+use runner_folder::state::{CommandStep, Cut, FoundCommand};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GetCommandInvocation {
+    command_id: String,
+    instance_id: String,
+    plugin_name: Option<String>,
+}
+
+fn not_there() -> Refusal {
+    Refusal::new(
+        "InvocationDoesNotExist",
+        "there is no such command, or it was not sent to that node",
+    )
+}
+
+impl Input for GetCommandInvocation {
+    type Subject = Option<FoundCommand>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        Ok((Scope::all(), find(&self.command_id, endpoint).await?))
+    }
+
+    async fn answer(
+        self,
+        found: Self::Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let found = found
+            .filter(|it| may_see(&it.command, "ssm:GetCommandInvocation", origin, endpoint))
+            .ok_or_else(not_there)?;
+        let named = found.command.nodes.iter().find(|node| is_named(node, &self.instance_id));
+        let node = named.ok_or_else(not_there)?.clone();
+        let step = step(&found.command.steps, self.plugin_name.as_deref())?;
+        let at = found.command.steps.iter().position(|one| one == step).unwrap_or_default();
+        let step = step.clone();
+        read(move || {
+            let invocation = found.invocation(&node)?;
+            let state = invocation.steps.get(at).cloned();
+            let mut state = state.unwrap_or_else(|| shape::unbegun(&invocation));
+            let is_alone = found.command.steps.len() == 1;
+            let mut cut = match found.cut(&node, &step)? {
+                Some(cut) => cut,
+                None => so_far(&found, &node, &step),
+            };
+            if cut.errors.is_empty() && invocation.details.is_end() {
+                // Why nothing has run, or was not kept.
+                cut.errors.clone_from(&invocation.trace);
+            }
+            if is_alone || (state.ended.is_none() && invocation.details.is_end()) {
+                invocation.details.status().clone_into(&mut state.status);
+                invocation.details.name().clone_into(&mut state.details);
+            }
+            let command = &found.command;
+            Ok(json!({
+                "CommandId": command.id,
+                "InstanceId": self.instance_id,
+                "Comment": command.comment,
+                "DocumentName": command.document,
+                "DocumentVersion": command.document_version,
+                "PluginName": step.name,
+                "ResponseCode": if state.ended.is_some() { state.code } else { -1 },
+                "ExecutionStartDateTime": shape::iso(state.started),
+                "ExecutionElapsedTime": shape::elapsed(&state),
+                "ExecutionEndDateTime": shape::iso(state.ended),
+                "Status": state.status,
+                "StatusDetails": state.details,
+                "StandardOutputContent": cut.output,
+                "StandardOutputUrl": "",
+                "StandardErrorContent": cut.errors,
+                "StandardErrorUrl": "",
+                "CloudWatchOutputConfig": {"CloudWatchLogGroupName": "", "CloudWatchOutputEnabled": false},
+            }))
+        })
+        .await
+    }
+}
+
+/// What a step that still runs has written.
+fn so_far(
+    found: &FoundCommand,
+    node: &runner_folder::state::CommandNode,
+    step: &CommandStep,
+) -> Cut {
+    let [(output, more), (errors, more_errors)] = found.beginning(node, step, cut::STDOUT);
+    Cut {
+        both: cut::both(&output, more, &errors, more_errors),
+        output: cut::content(&output, more, cut::STDOUT),
+        errors: cut::content(&errors, more_errors, cut::STDERR),
+    }
+}
+
+/// The step that is meant: of several one has to be named.
+fn step<'s>(steps: &'s [CommandStep], named: Option<&str>) -> Result<&'s CommandStep, Refusal> {
+    let names = || steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", ");
+    let wrong = |text: String| Refusal::new("InvalidPluginName", text);
+    match (steps, named.filter(|name| !name.is_empty())) {
+        ([only], None) => Ok(only),
+        (_, None) => Err(wrong(format!("PluginName: the document has several steps: {}", names()))),
+        (_, Some(name)) => {
+            steps.iter().find(|step| step.name == name || step.folder == name).ok_or_else(|| {
+                wrong(format!("PluginName: the document has only these steps: {}", names()))
+            })
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! ListCommands and ListCommandInvocations: the newest first, a page at a time.
+//!
+//! Ids are in the order of commands, so that records are read only until a page is full.
+
+use super::nodes::shown;
+use super::{find, invalid, is_named, may_see, read, shape};
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use jiff::Timestamp;
+use runner_core::run_command::{Details, Standing, standing};
+use runner_folder::state::{Command, CommandNode, FoundCommand};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Most of a page, and as many where nothing is said.
+const MOST: usize = 50;
+/// Records read at once.
+const AT_ONCE: usize = 32;
+
+/// A condition.
+#[derive(Clone, Debug, Deserialize)]
+struct Filter {
+    key: String,
+    value: String,
+}
+
+/// What both calls have.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Asked {
+    command_id: Option<String>,
+    instance_id: Option<String>,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+    #[serde(default)]
+    filters: Vec<Filter>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ListCommands {
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ListCommandInvocations {
+    #[serde(flatten)]
+    asked: Asked,
+    #[serde(default, rename = "Details")]
+    details: bool,
+}
+
+/// A condition that has been read.
+enum Test {
+    After(i64),
+    Before(i64),
+    Status(String),
+    Document(String),
+    /// Whether it is over.
+    Complete(bool),
+}
+
+const COMMAND_STATUSES: &[&str] = &[
+    "Pending",
+    "InProgress",
+    "Success",
+    "Cancelled",
+    "Failed",
+    "TimedOut",
+    "AccessDenied",
+    "DeliveryTimedOut",
+    "ExecutionTimedOut",
+    "Incomplete",
+    "NoInstancesInTag",
+    "LimitExceeded",
+];
+const INVOCATION_STATUSES: &[&str] = &[
+    "Pending",
+    "InProgress",
+    "Delayed",
+    "Success",
+    "Cancelled",
+    "Failed",
+    "TimedOut",
+    "AccessDenied",
+    "DeliveryTimedOut",
+    "ExecutionTimedOut",
+    "Undeliverable",
+    "InvalidPlatform",
+    "Terminated",
+];
+
+/// Conditions, of commands or of invocations.
+fn tests(filters: &[Filter], statuses: &[&str], has_stage: bool) -> Result<Vec<Test>, Refusal> {
+    let wrong = |text: String| Refusal::new("InvalidFilterKey", text);
+    if filters.len() > 5 {
+        return Err(invalid("Filters has at most 5 members"));
+    }
+    let test = |Filter { key, value }: &Filter| {
+        let moment = || {
+            let time = value.parse::<Timestamp>();
+            let text = || invalid(format!("Filters: {} is no time in ISO 8601", shown(value)));
+            time.map(Timestamp::as_microsecond).map_err(|_| text())
+        };
+        match key.as_str() {
+            "InvokedAfter" => moment().map(Test::After),
+            "InvokedBefore" => moment().map(Test::Before),
+            "Status" if statuses.contains(&value.as_str()) => Ok(Test::Status(value.clone())),
+            "Status" => Err(wrong(format!(
+                "Filters: Status is one of {}, not {}",
+                statuses.join(", "),
+                shown(value)
+            ))),
+            "DocumentName" => Ok(Test::Document(value.clone())),
+            "ExecutionStage" if has_stage => match value.as_str() {
+                "Complete" => Ok(Test::Complete(true)),
+                "Executing" => Ok(Test::Complete(false)),
+                _ => Err(wrong("Filters: ExecutionStage is Executing or Complete".to_owned())),
+            },
+            _ => Err(wrong(format!("Filters: there is no key {}", shown(key)))),
+        }
+    };
+    filters.iter().map(test).collect()
+}
+
+/// Whether a command, or an invocation that stands so, fits.
+fn fits(tests: &[Test], command: &Command, status: &str, details: &str, is_over: bool) -> bool {
+    tests.iter().all(|test| match test {
+        Test::After(time) => command.requested.0 >= *time,
+        Test::Before(time) => command.requested.0 <= *time,
+        Test::Status(wanted) => wanted == status || wanted == details,
+        Test::Document(name) => *name == command.document,
+        Test::Complete(wanted) => *wanted == is_over,
+    })
+}
+
+impl Asked {
+    fn most(&self) -> Result<usize, Refusal> {
+        match self.max_results.unwrap_or(MOST) {
+            most @ 1..=MOST => Ok(most),
+            _ => Err(invalid(format!("MaxResults is a number from 1 to {MOST}"))),
+        }
+    }
+
+    /// Ids of commands from the page's first on, and behind which of its nodes that begins.
+    async fn ids(&self, endpoint: &Endpoint) -> Result<(Vec<String>, Option<String>), Refusal> {
+        let store = endpoint.commands.store.clone();
+        let mut ids = match &self.command_id {
+            Some(id) => find(id, endpoint).await?.into_iter().map(|it| it.command.id).collect(),
+            None => read(move || store.ids()).await?,
+        };
+        let Some(token) = &self.next_token else { return Ok((ids, None)) };
+        let (id, node) = match token.split_once('/') {
+            Some((id, node)) => (id, Some(node.to_owned())),
+            None => (token.as_str(), None),
+        };
+        let unknown = || Refusal::new("InvalidNextToken", "NextToken is none of this list");
+        if uuid::Uuid::try_parse(id).is_err() {
+            return Err(unknown());
+        }
+        // One that has been removed meanwhile still says where to go on.
+        ids.retain(|one| if node.is_some() { one.as_str() <= id } else { one.as_str() < id });
+        let node = node.filter(|_| ids.first().is_some_and(|first| first == id));
+        Ok((ids, node))
+    }
+
+    fn is_at(&self, node: &CommandNode) -> bool {
+        self.instance_id.as_ref().is_none_or(|wanted| is_named(node, wanted))
+    }
+}
+
+/// Reads some records. One that cannot be read is left out, and said where this program talks about itself.
+async fn load(
+    ids: &[String],
+    endpoint: &Endpoint,
+) -> Result<Vec<(FoundCommand, Vec<Details>)>, Refusal> {
+    let (store, ids) = (endpoint.commands.store.clone(), ids.to_vec());
+    read(move || {
+        let one = |id: &String| {
+            let found = store.find(id).and_then(|found| match found {
+                Some(found) => found.details().map(|details| Some((found, details))),
+                None => Ok(None),
+            });
+            found.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot read a command");
+                None
+            })
+        };
+        Ok(ids.iter().filter_map(one).collect())
+    })
+    .await
+}
+
+impl Input for ListCommands {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::all(), ()))
+    }
+
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let asked = &self.asked;
+        let (most, tests) = (asked.most()?, tests(&asked.filters, COMMAND_STATUSES, true)?);
+        let (ids, _) = asked.ids(endpoint).await?;
+        let (mut items, mut last) = (Vec::new(), String::new());
+        for some in ids.chunks(AT_ONCE) {
+            for (found, details) in load(some, endpoint).await? {
+                let command = &found.command;
+                let Standing { status, details, counts } =
+                    standing(&details, command.errors_allowed);
+                let is_over = counts.completed == counts.targets;
+                let is_wanted = fits(&tests, command, status, details, is_over)
+                    && (asked.instance_id.is_none()
+                        || command.nodes.iter().any(|node| asked.is_at(node)))
+                    && may_see(command, "ssm:ListCommands", origin, endpoint);
+                if !is_wanted {
+                    continue;
+                }
+                if items.len() == most {
+                    return Ok(json!({"Commands": items, "NextToken": last}));
+                }
+                items.push(shape::command(command, &Standing { status, details, counts }));
+                last.clone_from(&command.id);
+            }
+        }
+        Ok(json!({"Commands": items}))
+    }
+}
+
+impl Input for ListCommandInvocations {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::all(), ()))
+    }
+
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let asked = &self.asked;
+        let (most, tests) = (asked.most()?, tests(&asked.filters, INVOCATION_STATUSES, false)?);
+        let (ids, mut behind) = asked.ids(endpoint).await?;
+        let (mut items, mut last) = (Vec::new(), String::new());
+        for some in ids.chunks(AT_ONCE) {
+            for (found, details) in load(some, endpoint).await? {
+                let command = &found.command;
+                if !may_see(command, "ssm:ListCommandInvocations", origin, endpoint) {
+                    continue;
+                }
+                let skipped = match behind.take() {
+                    Some(node) => {
+                        command.nodes.iter().position(|one| one.id == node).map_or(0, |at| at + 1)
+                    }
+                    None => 0,
+                };
+                let nodes = command.nodes.iter().zip(&details).skip(skipped);
+                for (node, details) in nodes {
+                    let (status, name) = (details.status(), details.name());
+                    if !asked.is_at(node) || !fits(&tests, command, status, name, details.is_end())
+                    {
+                        continue;
+                    }
+                    if items.len() == most {
+                        return Ok(json!({"CommandInvocations": items, "NextToken": last}));
+                    }
+                    last = format!("{}/{}", command.id, node.id);
+                    let (found, node, whole) = (found.clone(), node.clone(), self.details);
+                    items.push(read(move || row(&found, &node, whole)).await?);
+                }
+            }
+        }
+        Ok(json!({"CommandInvocations": items}))
+    }
+}
+
+/// An invocation, with its steps where those are wanted.
+fn row(found: &FoundCommand, node: &CommandNode, whole: bool) -> std::io::Result<Value> {
+    let invocation = found.invocation(node)?;
+    let mut plugins = Vec::new();
+    let steps = if whole { found.command.steps.as_slice() } else { &[] };
+    for (at, step) in steps.iter().enumerate() {
+        let state = invocation.steps.get(at).cloned();
+        let state = state.unwrap_or_else(|| shape::unbegun(&invocation));
+        let output = found.cut(node, step)?.map(|cut| cut.both).unwrap_or_default();
+        plugins.push(shape::plugin(&step.name, &state, &output));
+    }
+    Ok(shape::invocation(&found.command, node, &invocation, &plugins))
+}

@@ -1,0 +1,68 @@
+//! Run Command's calls: commands sent to builds, listed, read and cancelled; builds as managed nodes.
+//!
+//! `send` and `cancel` put them to `crate::commands`, which carries them out; the rest reads the state folder.
+
+mod cancel;
+mod document;
+mod get;
+mod instances;
+mod list;
+mod nodes;
+mod send;
+mod shape;
+
+pub(super) use cancel::CancelCommand;
+pub(super) use get::GetCommandInvocation;
+pub(super) use instances::DescribeInstanceInformation;
+pub(super) use list::{ListCommandInvocations, ListCommands};
+pub(super) use send::SendCommand;
+
+use super::call::Refusal;
+use super::endpoint::{Endpoint, Origin};
+use super::resources::Resource;
+use runner_folder::state::{Command, CommandNode, FoundCommand};
+use std::io;
+
+fn invalid(text: impl Into<String>) -> Refusal {
+    Refusal::new("ValidationException", text)
+}
+
+fn failed(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new("InternalServerError", error.to_string()).with_status(500)
+}
+
+/// Whether a caller names this node so.
+fn is_named(node: &CommandNode, wanted: &str) -> bool {
+    let bare = wanted.strip_prefix(super::targets::TARGET).unwrap_or(wanted);
+    wanted == node.name
+        || wanted == node.id
+        || bare == node.uuid
+        || bare == node.build
+        || super::targets::task_of_target(wanted).is_some_and(|uuid| uuid == node.uuid)
+}
+
+/// Reads the state folder, where that holds up nobody else.
+async fn read<T: Send + 'static>(
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(failed)?.map_err(failed)
+}
+
+/// The command with this id.
+async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<FoundCommand>, Refusal> {
+    if uuid::Uuid::try_parse(id).is_err() {
+        let shown: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
+        return Err(Refusal::new("InvalidCommandId", format!("`{shown}` is no id of a command")));
+    }
+    let (store, id) = (endpoint.commands.store.clone(), id.to_owned());
+    read(move || store.find(&id)).await
+}
+
+/// Whether a caller may see what another has sent: where the same action is allowed on each of its nodes.
+fn may_see(command: &Command, action: &'static str, origin: &Origin, endpoint: &Endpoint) -> bool {
+    if command.owner == origin.caller.arn || origin.caller.bound.is_none() {
+        return true;
+    }
+    command.nodes.iter().all(|node| endpoint.allows(origin, action, &Resource::node(node)))
+}

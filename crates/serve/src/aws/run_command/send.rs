@@ -1,0 +1,285 @@
+//! SendCommand.
+
+use super::document::{self, Found};
+use super::nodes::{self, Target, Wanted, as_value, shown};
+use super::{failed, invalid, shape};
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::resources::{Resource, node_id};
+use crate::aws::targets::check;
+use crate::commands::{NotSent, Order};
+use futures_util::future::join_all;
+use runner_core::arn::ACCOUNT;
+use runner_core::document::command::{self, Step, Work};
+use runner_core::document::{Given, Parameters};
+use runner_core::run_command::bound::Bound;
+use runner_core::run_command::{Details, standing};
+use runner_core::time::WallTime;
+use runner_folder::state::{BuildDir, Command, CommandNode, CommandStep, random};
+use runner_host::clock;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Seconds until a command is to have begun.
+const TIMEOUT: i64 = 3600;
+const TIMEOUTS: std::ops::RangeInclusive<i64> = 30..=2_592_000;
+/// The longest script, with parameters in it.
+const MAX_SCRIPT: usize = 1 << 20;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct SendCommand {
+    document_name: String,
+    document_version: Option<String>,
+    document_hash: Option<String>,
+    document_hash_type: Option<String>,
+    #[serde(default)]
+    instance_ids: Vec<String>,
+    #[serde(default)]
+    targets: Vec<Target>,
+    timeout_seconds: Option<i64>,
+    comment: Option<String>,
+    parameters: Option<Given>,
+    #[serde(rename = "OutputS3BucketName")]
+    bucket: Option<String>,
+    max_concurrency: Option<String>,
+    max_errors: Option<String>,
+    cloud_watch_output_config: Option<CloudWatch>,
+    service_role_arn: Option<String>,
+    notification_config: Option<Value>,
+    alarm_configuration: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CloudWatch {
+    #[serde(default)]
+    cloud_watch_output_enabled: bool,
+}
+
+/// What a request names.
+pub(crate) struct Subject {
+    document: Result<Found, Refusal>,
+    nodes: Vec<Wanted>,
+}
+
+impl Input for SendCommand {
+    type Subject = Subject;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Subject), Refusal> {
+        self.check()?;
+        let (home, name) = (endpoint.home.clone(), self.document_name.clone());
+        let version = self.document_version.clone();
+        let found =
+            tokio::task::spawn_blocking(move || document::find(&home, &name, version.as_deref()));
+        let document = found.await.unwrap_or_else(|error| Err(failed(error)));
+        let nodes = if self.targets.is_empty() {
+            nodes::by_name(&self.instance_ids, endpoint).await?
+        } else {
+            nodes::by_rules(&self.targets, endpoint).await?
+        };
+        let named = nodes.iter().map(|node| Resource::target(&node.name, node.known.as_ref().ok()));
+        let scope = Scope::of([Resource::document(&self.document_name)].into_iter().chain(named));
+        Ok((scope, Subject { document, nodes }))
+    }
+
+    async fn answer(
+        self,
+        subject: Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let document = subject.document?;
+        if let Some(hash) = self.document_hash.as_deref().filter(|hash| !hash.is_empty()) {
+            document.check_hash(hash, self.document_hash_type.as_deref())?;
+        }
+        let steps = self.steps(&document.content)?;
+        let (nodes, builds) = self.reachable(subject.nodes).await?;
+        let limit = |bound: Bound, given: &Option<String>, default: &str| {
+            let text = given.clone().unwrap_or_else(|| default.to_owned());
+            bound.of(&text, nodes.len()).map(|allowed| (text, allowed)).map_err(invalid)
+        };
+        let (max_concurrency, at_once) = limit(Bound::Concurrency, &self.max_concurrency, "50")?;
+        let (max_errors, errors_allowed) = limit(Bound::Errors, &self.max_errors, "0")?;
+        // Somebody who names builds wants all of them; a group is entered with care.
+        let ramps_up = !self.targets.is_empty() || self.max_concurrency.is_some();
+        let now = clock::wall();
+        let timeout_s = self.timeout_seconds.unwrap_or(TIMEOUT).unsigned_abs();
+        let step = |step: &Step| CommandStep {
+            name: step.name.clone(),
+            plugin: step.plugin.clone(),
+            folder: step.folder.clone(),
+        };
+        let command = Command {
+            id: new_id(now).map_err(failed)?,
+            document: self.document_name,
+            document_version: self.document_version.unwrap_or_default(),
+            comment: self.comment.unwrap_or_default(),
+            parameters: self.parameters.unwrap_or_default(),
+            instance_ids: self.instance_ids,
+            targets: as_value(&self.targets),
+            requested: now,
+            expires: later(now, Duration::from_secs(timeout_s) + all_of(&steps)),
+            timeout_s,
+            max_concurrency,
+            max_errors,
+            errors_allowed,
+            owner: origin.caller.arn.clone(),
+            nodes,
+            steps: steps.iter().map(step).collect(),
+            ended: None,
+        };
+        let begun = vec![Details::Pending; command.nodes.len()];
+        let answer = shape::command(&command, &standing(&begun, command.errors_allowed));
+        let order = Order { command, steps, builds, max_concurrency: at_once, ramps_up };
+        endpoint.commands.send(order).await.map_err(|error| not_sent(&error))?;
+        Ok(json!({"Command": answer}))
+    }
+}
+
+impl SendCommand {
+    /// What no build could make right.
+    fn check(&self) -> Result<(), Refusal> {
+        if self.instance_ids.is_empty() == self.targets.is_empty() {
+            return Err(invalid("either InstanceIds or Targets says which builds are meant"));
+        }
+        if self.timeout_seconds.is_some_and(|seconds| !TIMEOUTS.contains(&seconds)) {
+            return Err(invalid("TimeoutSeconds is a number from 30 to 2592000"));
+        }
+        if self.comment.as_ref().is_some_and(|comment| comment.chars().count() > 100) {
+            return Err(invalid("Comment has at most 100 characters"));
+        }
+        let is_there = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        if is_there(&self.bucket) {
+            return Err(Refusal::new(
+                "InvalidOutputFolder",
+                "OutputS3BucketName: output is not sent to S3; leave it out, the whole output is in the state \
+                 folder of runner, below commands",
+            ));
+        }
+        if self.cloud_watch_output_config.as_ref().is_some_and(|it| it.cloud_watch_output_enabled) {
+            return Err(invalid(
+                "CloudWatchOutputConfig: output is not sent to CloudWatch Logs; leave it out, the whole output \
+                 is in the state folder of runner, below commands",
+            ));
+        }
+        if is_there(&self.service_role_arn) {
+            let text = "ServiceRoleArn: there are no roles here; leave it out";
+            return Err(Refusal::new("InvalidRole", text));
+        }
+        if self.notification_config.as_ref().is_some_and(says_something) {
+            let text = "NotificationConfig: there is no SNS here; leave it out";
+            return Err(Refusal::new("InvalidNotificationConfig", text));
+        }
+        if self.alarm_configuration.as_ref().is_some_and(says_something) {
+            return Err(invalid("AlarmConfiguration: there are no alarms here; leave it out"));
+        }
+        Ok(())
+    }
+
+    /// The document's steps, with the parameters in them.
+    fn steps(&self, content: &Value) -> Result<Vec<Step>, Refusal> {
+        let name = shown(&self.document_name);
+        let unfit =
+            |what: String| Refusal::new("InvalidDocument", format!("Document {name}: {what}."));
+        let document = command::Command::read(content).map_err(unfit)?;
+        let parameters = Parameters::read(content.get("parameters"));
+        let parameters = parameters.map_err(|problems| unfit(problems.join("; ")))?;
+        let given = self.parameters.clone().unwrap_or_default();
+        let values = parameters.values(&given).map_err(|problems| {
+            let text = format!("Document {name}: {}.", problems.join("; "));
+            Refusal::new("InvalidParameters", text)
+        })?;
+        let steps = document.steps(|part| values.fill(part));
+        let length = |step: &Step| match &step.work {
+            Work::Script(script) => script.text.len(),
+            Work::Skip(_) | Work::Fail(_) => 0,
+        };
+        if steps.iter().any(|step| length(step) > MAX_SCRIPT) {
+            let text = format!("a script has more than {MAX_SCRIPT} bytes with its parameters");
+            return Err(Refusal::new("MaxDocumentSizeExceeded", text));
+        }
+        Ok(steps)
+    }
+
+    /// The nodes that scripts can be run at. One that was named and cannot refuses the call; others are left out.
+    async fn reachable(
+        &self,
+        wanted: Vec<Wanted>,
+    ) -> Result<(Vec<CommandNode>, Vec<BuildDir>), Refusal> {
+        let is_named = self.targets.is_empty();
+        let checked = wanted.into_iter().map(|Wanted { name, known }| async move {
+            match known {
+                Ok(known) => (name, check(known).await.map(|reachable| reachable.known)),
+                Err(why) => (name, Err(why)),
+            }
+        });
+        let (mut nodes, mut builds) = (Vec::new(), Vec::new());
+        for (name, checked) in join_all(checked).await {
+            match checked {
+                Ok(known) => {
+                    nodes.push(CommandNode {
+                        name,
+                        id: node_id(&known.uuid),
+                        uuid: known.uuid,
+                        build: known.record.id,
+                        project: known.record.project_name,
+                    });
+                    builds.push(known.dir);
+                }
+                Err(why) if is_named => {
+                    let name = shown(&name);
+                    return Err(Refusal::new(
+                        "InvalidInstanceId",
+                        format!(
+                            "Instances [[{name}]] not in a valid state for account {ACCOUNT}: {why}"
+                        ),
+                    ));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok((nodes, builds))
+    }
+}
+
+/// Whether a member that may be empty is not.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(is) => *is,
+        Value::String(text) => !text.is_empty(),
+        Value::Number(_) => true,
+        Value::Array(list) => list.iter().any(says_something),
+        Value::Object(map) => map.values().any(says_something),
+    }
+}
+
+/// How long all scripts may run.
+fn all_of(steps: &[Step]) -> Duration {
+    let timeout = |step: &Step| match &step.work {
+        Work::Script(script) => script.timeout,
+        Work::Skip(_) | Work::Fail(_) => Duration::ZERO,
+    };
+    steps.iter().map(timeout).sum()
+}
+
+fn later(time: WallTime, length: Duration) -> WallTime {
+    WallTime(time.0.saturating_add(i64::try_from(length.as_micros()).unwrap_or(i64::MAX)))
+}
+
+/// An id that begins with the time, so that ids are in the order of commands.
+fn new_id(now: WallTime) -> std::io::Result<String> {
+    let millis = u64::try_from(now.epoch_millis()).unwrap_or_default();
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random::<10>()?).into_uuid();
+    Ok(id.hyphenated().to_string())
+}
+
+fn not_sent(error: &NotSent) -> Refusal {
+    match error {
+        NotSent::TooMany(_) => Refusal::new("ThrottlingException", error.to_string()),
+        NotSent::Stopping | NotSent::Unkept(_) => failed(error),
+    }
+}

@@ -1,0 +1,154 @@
+//! Commands and invocations as answers have them.
+
+use runner_core::run_command::{Details, Standing};
+use runner_core::time::WallTime;
+use runner_folder::state::{Command, CommandNode, Invocation, StepState};
+use serde_json::{Map, Value, json};
+
+/// A command.
+pub(super) fn command(command: &Command, standing: &Standing) -> Value {
+    let counts = standing.counts;
+    let mut shape = json!({
+        "CommandId": command.id,
+        "DocumentName": command.document,
+        "DocumentVersion": command.document_version,
+        "Comment": command.comment,
+        "ExpiresAfter": command.expires.epoch_seconds(),
+        "Parameters": command.parameters,
+        "InstanceIds": command.instance_ids,
+        "Targets": command.targets,
+        "RequestedDateTime": command.requested.epoch_seconds(),
+        "Status": standing.status,
+        "StatusDetails": standing.details,
+        "OutputS3BucketName": "",
+        "OutputS3KeyPrefix": "",
+        "MaxConcurrency": command.max_concurrency,
+        "MaxErrors": command.max_errors,
+        "TargetCount": counts.targets,
+        "CompletedCount": counts.completed,
+        "ErrorCount": counts.errors,
+        "DeliveryTimedOutCount": counts.delivery_timed_out,
+        "TimeoutSeconds": command.timeout_s,
+    });
+    add(&mut shape, unused());
+    shape
+}
+
+/// A command at one node.
+pub(super) fn invocation(
+    command: &Command,
+    node: &CommandNode,
+    invocation: &Invocation,
+    plugins: &[Value],
+) -> Value {
+    let mut shape = json!({
+        "CommandId": command.id,
+        "InstanceId": node.name,
+        "InstanceName": node.build,
+        "Comment": command.comment,
+        "DocumentName": command.document,
+        "DocumentVersion": command.document_version,
+        "RequestedDateTime": command.requested.epoch_seconds(),
+        "Status": invocation.details.status(),
+        "StatusDetails": invocation.details.name(),
+        "TraceOutput": invocation.trace,
+        "StandardOutputUrl": "",
+        "StandardErrorUrl": "",
+        "CommandPlugins": plugins,
+    });
+    add(&mut shape, unused());
+    shape
+}
+
+/// A step of a command at one node.
+pub(super) fn plugin(name: &str, state: &StepState, output: &str) -> Value {
+    let mut shape = json!({
+        "Name": name,
+        "Status": state.status,
+        "StatusDetails": state.details,
+        "ResponseCode": state.code,
+        "Output": output,
+        "StandardOutputUrl": "",
+        "StandardErrorUrl": "",
+        "OutputS3Region": "",
+        "OutputS3BucketName": "",
+        "OutputS3KeyPrefix": "",
+    });
+    for (key, time) in
+        [("ResponseStartDateTime", state.started), ("ResponseFinishDateTime", state.ended)]
+    {
+        if let Some(time) = time {
+            shape[key] = json!(time.epoch_seconds());
+        }
+    }
+    shape
+}
+
+/// How a step stands of which nothing is known but how all of them do.
+pub(super) fn unbegun(invocation: &Invocation) -> StepState {
+    let details = match invocation.details {
+        Details::InProgress | Details::Cancelling => Details::Pending,
+        other => other,
+    };
+    StepState {
+        status: details.status().to_owned(),
+        details: details.name().to_owned(),
+        code: -1,
+        started: None,
+        ended: None,
+    }
+}
+
+/// `2020-02-19T18:18:03.419Z`; empty for what has not happened.
+pub(super) fn iso(time: Option<WallTime>) -> String {
+    let Some(time) = time else { return String::new() };
+    let text = time.to_string();
+    // Of the microseconds three digits.
+    format!("{}Z", text.get(..23).unwrap_or(&text))
+}
+
+/// `PT0.091S`; empty for what has not happened.
+pub(super) fn elapsed(state: &StepState) -> String {
+    match (state.started, state.ended) {
+        (Some(started), Some(ended)) => {
+            let millis = (ended.epoch_millis() - started.epoch_millis()).max(0);
+            format!("PT{}.{:03}S", millis / 1000, millis % 1000)
+        }
+        _ => String::new(),
+    }
+}
+
+/// What answers have, and is never used here.
+fn unused() -> Value {
+    json!({
+        "ServiceRole": "",
+        "NotificationConfig": {"NotificationArn": "", "NotificationEvents": [], "NotificationType": ""},
+        "CloudWatchOutputConfig": {"CloudWatchLogGroupName": "", "CloudWatchOutputEnabled": false},
+    })
+}
+
+fn add(shape: &mut Value, more: Value) {
+    if let (Value::Object(shape), Value::Object(more)) = (shape, more) {
+        let more: Map<String, Value> = more;
+        shape.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_lengths() {
+        let time = WallTime(1_582_136_283_419_999);
+        assert_eq!(iso(Some(time)), "2020-02-19T18:18:03.419Z");
+        assert_eq!(iso(None), "");
+        let mut state = unbegun(&Invocation::pending());
+        assert_eq!((elapsed(&state).as_str(), state.code), ("", -1));
+        state.started = Some(time);
+        state.ended = Some(WallTime(time.0 + 91_000));
+        assert_eq!(elapsed(&state), "PT0.091S");
+        state.ended = Some(WallTime(time.0 + 62_001_000));
+        assert_eq!(elapsed(&state), "PT62.001S");
+    }
+}

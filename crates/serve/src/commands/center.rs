@@ -1,0 +1,147 @@
+//! What carries commands out.
+
+use super::lanes::Lanes;
+use super::run::Run;
+use runner_core::document::command::Step;
+use runner_folder::state::{BuildDir, Command, Commands, Home};
+use runner_host::clock;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What the owner of a machine may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Scripts that run at a node at once.
+    pub workers: usize,
+    /// How long scripts may still run when this stops.
+    pub stop_timeout: Duration,
+    /// How long whole outputs are kept.
+    pub outputs_kept: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            workers: 5,
+            stop_timeout: Duration::from_secs(20),
+            outputs_kept: Duration::from_secs(336 * 3600),
+        }
+    }
+}
+
+/// How long records are kept.
+const RECORDS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A command that is wanted, with what it is to be done with.
+pub struct Order {
+    pub command: Command,
+    pub steps: Vec<Step>,
+    /// The folders of its nodes, in their order.
+    pub builds: Vec<BuildDir>,
+    pub max_concurrency: usize,
+    /// Whether few nodes begin first, and more as they succeed.
+    pub ramps_up: bool,
+}
+
+/// A command that is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSent {
+    #[error("as many commands wait at {0} as may")]
+    TooMany(String),
+    #[error("the endpoint is being stopped")]
+    Stopping,
+    #[error("cannot keep the command: {0}")]
+    Unkept(#[from] io::Error),
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stop {
+    No,
+    /// Nothing begins any more.
+    Begun,
+    /// What runs is ended.
+    Now,
+}
+
+/// Carries commands out, and keeps them.
+pub struct Center {
+    pub store: Commands,
+    settings: Settings,
+    lanes: Arc<Lanes>,
+    stop: watch::Sender<Stop>,
+    running: watch::Sender<usize>,
+}
+
+impl Center {
+    /// Of a state folder.
+    pub fn new(home: &Home, settings: Settings) -> Arc<Self> {
+        Arc::new(Center {
+            store: Commands::of(home),
+            settings,
+            lanes: Lanes::new(settings.workers.max(1)),
+            stop: watch::Sender::new(Stop::No),
+            running: watch::Sender::new(0),
+        })
+    }
+
+    /// Begins to carry a command out. It is on disk when this comes back.
+    pub async fn send(self: &Arc<Self>, order: Order) -> Result<(), NotSent> {
+        if *self.stop.borrow() != Stop::No {
+            return Err(NotSent::Stopping);
+        }
+        let mut lanes = Vec::new();
+        for node in &order.command.nodes {
+            let lane = self.lanes.enter(&node.uuid);
+            lanes.push(Some(lane.ok_or_else(|| NotSent::TooMany(node.name.clone()))?));
+        }
+        let (store, command) = (self.store.clone(), order.command.clone());
+        let created = tokio::task::spawn_blocking(move || store.create(&command));
+        let owned = created.await.map_err(io::Error::other)??;
+        let run = Run::new(order, owned, lanes, self.stop.subscribe())?;
+        self.running.send_modify(|count| *count += 1);
+        let center = Arc::clone(self);
+        tokio::spawn(async move {
+            run.run().await;
+            center.running.send_modify(|count| *count -= 1);
+            center.sweep().await;
+        });
+        Ok(())
+    }
+
+    /// Removes what is old.
+    pub async fn sweep(&self) {
+        let (store, settings) = (self.store.clone(), self.settings);
+        let swept = tokio::task::spawn_blocking(move || {
+            store.sweep(clock::wall(), settings.outputs_kept, RECORDS_KEPT)
+        });
+        if let Ok(Err(error)) = swept.await {
+            tracing::warn!(%error, "cannot remove old commands");
+        }
+    }
+
+    /// Commands that are carried out, and how long they may go on once this stops.
+    pub fn running(&self) -> (usize, Duration) {
+        (*self.running.borrow(), self.settings.stop_timeout)
+    }
+
+    /// Begins nothing any more; waits for what runs, where that is wanted, and ends it then.
+    pub async fn close(&self, waits: bool) {
+        self.stop.send_replace(Stop::Begun);
+        let mut running = self.running.subscribe();
+        // What ends with its build, which may be why this stops, is to be told so.
+        let patience = if waits { self.settings.stop_timeout } else { BRIEF };
+        let all = running.wait_for(|count| *count == 0);
+        let _ = tokio::time::timeout(patience, all).await;
+        self.stop.send_replace(Stop::Now);
+        // Longer than any script takes to be ended.
+        let _ = tokio::time::timeout(LAST, running.wait_for(|count| *count == 0)).await;
+    }
+}
+
+/// How long what runs is waited for where nobody wants to wait.
+const BRIEF: Duration = Duration::from_secs(1);
+/// How long the end of what runs may take.
+const LAST: Duration = Duration::from_secs(5);

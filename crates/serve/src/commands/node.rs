@@ -1,0 +1,266 @@
+//! A command at one node: waits for a place, then takes the document's steps in turn.
+
+use super::lanes::InLane;
+use super::script::{self, Ran, RunScript};
+use runner_client::{ClientError, Link};
+use runner_core::arn::REGION;
+use runner_core::document::command::{Script, Step};
+use runner_core::document::command_run::{End, Ended, Next, Outcome, Run};
+use runner_core::run_command::{Details, cut};
+use runner_folder::state::{BuildDir, CommandNode, CommandStep, Cut, OwnedCommand, StepState};
+use runner_host::clock;
+use runner_wire::control;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How long until a node that does not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What a node is told. Later ones are more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    Wait,
+    /// Run.
+    Begin,
+    /// End what runs: somebody wants that.
+    Cancel,
+    /// End what runs: this program stops.
+    Stop,
+    /// It is over, and has not begun.
+    Withdraw,
+}
+
+/// What a node says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// It does not answer.
+    Delayed(usize),
+    /// It could begin, and waits to be told so.
+    Ready(usize),
+    /// Its steps stand like this.
+    Steps(usize, Vec<StepState>),
+    /// It is over there.
+    Ended { node: usize, details: Details, trace: String, steps: Vec<StepState> },
+}
+
+/// Where it is.
+pub(super) struct At {
+    pub(super) node: CommandNode,
+    pub(super) command: String,
+}
+
+/// What is to be done at one node.
+pub(super) struct Work {
+    pub(super) number: usize,
+    pub(super) at: At,
+    pub(super) build: BuildDir,
+    pub(super) lane: InLane,
+    pub(super) steps: Arc<Vec<Step>>,
+    pub(super) names: Vec<CommandStep>,
+    pub(super) owned: Arc<OwnedCommand>,
+    pub(super) told: watch::Receiver<Told>,
+    pub(super) said: mpsc::Sender<Said>,
+}
+
+impl Work {
+    pub(super) async fn run(mut self) {
+        let mut told = self.told.clone();
+        let withdrawn = async {
+            // Its command has gone: so does this.
+            let _ = told.wait_for(|told| *told == Told::Withdraw).await;
+        };
+        let ready = tokio::select! {
+            () = withdrawn => return,
+            ready = self.ready() => ready,
+        };
+        let (place, link) = match ready {
+            Ok(ready) => ready,
+            Err(why) => return self.end(Details::Undeliverable, why, Vec::new()).await,
+        };
+        if self.said.send(Said::Ready(self.number)).await.is_err() {
+            return;
+        }
+        let told = self.told.wait_for(|told| *told > Told::Wait).await.map(|told| *told);
+        if !told.is_ok_and(|told| told != Told::Withdraw) {
+            return;
+        }
+        let (details, trace, steps) = self.carry_out(link).await;
+        drop(place);
+        self.end(details, trace, steps).await;
+    }
+
+    /// A place there, and a connection to it; or why there is none.
+    async fn ready(&self) -> Result<(tokio::sync::OwnedSemaphorePermit, Link), String> {
+        let ended = || "the build has ended".to_owned();
+        let place = self.lane.place().await.ok_or_else(ended)?;
+        loop {
+            match Link::connect(&self.build).await {
+                Ok(link) => return Ok((place, link)),
+                Err(ClientError::Silent | ClientError::Stopped { .. }) => {
+                    let _ = self.said.send(Said::Delayed(self.number)).await;
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error @ ClientError::Refused { .. }) => return Err(error.to_string()),
+                Err(_) => return Err(ended()),
+            }
+        }
+    }
+
+    async fn end(self, details: Details, trace: String, steps: Vec<StepState>) {
+        let said = Said::Ended { node: self.number, details, trace, steps };
+        let _ = self.said.send(said).await;
+    }
+
+    /// Takes the steps in turn; what they come to.
+    async fn carry_out(&mut self, link: Link) -> (Details, String, Vec<StepState>) {
+        let all = Arc::clone(&self.steps);
+        let mut run = Run::new(all.to_vec());
+        let (mut states, mut link, mut trace) = (Vec::new(), Some(link), String::new());
+        let mut is_stopped = false;
+        loop {
+            let started = clock::wall();
+            let mut state = StepState {
+                status: "InProgress".to_owned(),
+                details: "InProgress".to_owned(),
+                code: -1,
+                started: Some(started),
+                ended: None,
+            };
+            let Some(name) = self.names.get(states.len()).cloned() else { break };
+            let (ended, notes) = match run.go_on() {
+                Next::Done => break,
+                Next::Over(_, ended) => (ended, Ran::default()),
+                Next::Run(step, script) => {
+                    let (step, script) = (step.clone(), script.clone());
+                    states.push(state.clone());
+                    self.say(&states).await;
+                    states.pop();
+                    let (end, ran) = self.script(&name, &step, &script, link.take()).await;
+                    is_stopped |= ran.is_stopped;
+                    (run.ended(end), ran)
+                }
+            };
+            state.ended = Some(clock::wall());
+            state.code = ended.code;
+            (state.status, state.details) = step_status(ended.outcome);
+            if let Some(error) = &notes.unkept {
+                trace = format!("a part of the output is not kept: {error}");
+            }
+            self.keep(&name, ended, notes).await;
+            states.push(state);
+            if states.len() < all.len() {
+                self.say(&states).await;
+            }
+        }
+        let details = match run.outcome() {
+            Outcome::Success | Outcome::Skipped => Details::Success,
+            Outcome::Failed => Details::Failed,
+            Outcome::TimedOut => Details::ExecutionTimedOut,
+            Outcome::Cancelled => Details::Cancelled,
+        };
+        if is_stopped {
+            runner_folder::state::STOPPED.clone_into(&mut trace);
+        }
+        (details, trace, states)
+    }
+
+    async fn say(&self, states: &[StepState]) {
+        let _ = self.said.send(Said::Steps(self.number, states.to_vec())).await;
+    }
+
+    async fn script(
+        &mut self,
+        name: &CommandStep,
+        step: &Step,
+        script: &Script,
+        link: Option<Link>,
+    ) -> (End, Ran) {
+        let (owned, node, of_step) = (Arc::clone(&self.owned), self.at.node.clone(), name.clone());
+        let opened = tokio::task::spawn_blocking(move || owned.outputs(&node, &of_step));
+        let files = match opened.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(files) => files,
+            Err(error) => {
+                let why = format!("cannot keep the output of the script: {error}");
+                return (End::NotStarted(1, why), Ran::default());
+            }
+        };
+        let link = match link {
+            Some(link) => link,
+            None => match Link::connect(&self.build).await {
+                Ok(link) => link,
+                Err(_) => return (End::Gone("the build has ended".to_owned()), Ran::default()),
+            },
+        };
+        let environment = [
+            ("AWS_SSM_INSTANCE_ID", &*self.at.node.name),
+            ("AWS_SSM_REGION_NAME", REGION),
+            ("SSM_COMMAND_ID", &*self.at.command),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let of_step = script.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let asked = control::Script {
+            command: self.at.command.clone(),
+            step: step.folder.clone(),
+            text: script.text.clone(),
+            directory: script.directory.clone(),
+            environment: environment.into_iter().chain(of_step).collect(),
+        };
+        let run =
+            RunScript { link, asked, files, timeout: script.timeout, told: self.told.clone() };
+        script::run(run).await
+    }
+
+    /// Keeps what answers have of a step that is over.
+    async fn keep(&self, name: &CommandStep, ended: Ended, ran: Ran) {
+        let (owned, node, step) = (Arc::clone(&self.owned), self.at.node.clone(), name.clone());
+        let id = self.at.command.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            let Ran { files, notes, .. } = ran;
+            let [mut output, mut errors] = match files {
+                Some(files) => files,
+                None if ended.output.is_empty() && ended.errors.is_empty() => return Ok(()),
+                None => owned.outputs(&node, &step)?.map(script::Output::new),
+            };
+            add(&mut output, &ended.output)?;
+            for note in notes.iter().chain([&ended.errors]) {
+                add(&mut errors, note)?;
+            }
+            let [(output, more), (errors, more_errors)] =
+                owned.beginning(&node, &step, cut::STDOUT);
+            let cut = Cut {
+                both: cut::both(&output, more, &errors, more_errors),
+                output: cut::content(&output, more, cut::STDOUT),
+                errors: cut::content(&errors, more_errors, cut::STDERR),
+            };
+            owned.keep(&node, &step, &cut)
+        });
+        let kept = kept.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = kept {
+            tracing::warn!(%error, command = %id, "cannot keep what a command has written");
+        }
+    }
+}
+
+/// Adds a line to what a script has written.
+fn add(file: &mut script::Output, text: &str) -> io::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let start = if file.is_at_line_start { "" } else { "\n" };
+    file.is_at_line_start = text.ends_with('\n');
+    file.file.write_all(format!("{start}{text}").as_bytes())
+}
+
+/// Status and details of a step, in AWS's words.
+fn step_status(outcome: Outcome) -> (String, String) {
+    let (status, details) = match outcome {
+        Outcome::Skipped => ("Success", "Skipped"),
+        Outcome::Success => ("Success", "Success"),
+        Outcome::Cancelled => ("Cancelled", "Cancelled"),
+        Outcome::TimedOut => ("TimedOut", "ExecutionTimedOut"),
+        Outcome::Failed => ("Failed", "Failed"),
+    };
+    (status.to_owned(), details.to_owned())
+}

@@ -1,0 +1,244 @@
+//! One command, from its beginning to its end: does what its course says, and keeps how it stands.
+//!
+//! The only writer of the command's records. Nodes tell it what happens; whether a node begins is decided here, so that
+//! one that was withdrawn never does.
+
+use super::center::{Order, Stop};
+use super::lanes::InLane;
+use super::node::{At, Said, Told, Work};
+use runner_core::document::command::Step;
+use runner_core::run_command::{Course, Details, Effect, Input};
+use runner_folder::state::{BuildDir, Command, Invocation, OwnedCommand, STOPPED};
+use runner_host::clock;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::unix::pipe::{OpenOptions, Receiver};
+use tokio::sync::{mpsc, watch};
+
+/// A command that is being carried out.
+pub(super) struct Run {
+    command: Command,
+    owned: Arc<OwnedCommand>,
+    course: Course,
+    nodes: Vec<Node>,
+    steps: Arc<Vec<Step>>,
+    cancels: Lines<BufReader<Receiver>>,
+    said: mpsc::Receiver<Said>,
+    to_us: mpsc::Sender<Said>,
+    stop: watch::Receiver<Stop>,
+    late_at: tokio::time::Instant,
+}
+
+/// What happens to a command.
+enum Happened {
+    Said(Said),
+    /// What has not begun is not to begin.
+    Late,
+    /// Somebody wants it ended at this node.
+    Cancel(String),
+    Stop(Stop),
+}
+
+struct Node {
+    build: BuildDir,
+    invocation: Invocation,
+    lane: Option<InLane>,
+    told: watch::Sender<Told>,
+}
+
+impl Run {
+    pub(super) fn new(
+        order: Order,
+        owned: OwnedCommand,
+        lanes: Vec<Option<InLane>>,
+        stop: watch::Receiver<Stop>,
+    ) -> io::Result<Self> {
+        // For writing as well: it has no end then, however many come and go.
+        let cancels = OpenOptions::new().read_write(true).open_receiver(owned.cancel_path())?;
+        let (to_us, said) = mpsc::channel(16);
+        let Order { command, steps, builds, max_concurrency, ramps_up } = order;
+        let count = command.nodes.len();
+        let course = Course::new(count, max_concurrency, command.errors_allowed, ramps_up);
+        let node = |(build, lane)| Node {
+            build,
+            invocation: Invocation::pending(),
+            lane,
+            told: watch::Sender::new(Told::Wait),
+        };
+        Ok(Run {
+            late_at: tokio::time::Instant::now() + Duration::from_secs(command.timeout_s),
+            nodes: builds.into_iter().zip(lanes).map(node).collect(),
+            command,
+            owned: Arc::new(owned),
+            course,
+            steps: Arc::new(steps),
+            cancels: BufReader::new(cancels).lines(),
+            said,
+            to_us,
+            stop,
+        })
+    }
+
+    pub(super) async fn run(mut self) {
+        self.apply(Input::Begin, "").await;
+        let mut is_late = false;
+        let mut stop = Stop::No;
+        while !self.course.is_over() {
+            match self.next(is_late, stop).await {
+                Happened::Said(said) => self.hear(said).await,
+                Happened::Late => {
+                    is_late = true;
+                    self.apply(Input::Late, "").await;
+                }
+                Happened::Cancel(id) => self.cancel(&id).await,
+                Happened::Stop(now) => {
+                    stop = now;
+                    self.apply(Input::Stop, STOPPED).await;
+                    if stop == Stop::Now {
+                        (0..self.nodes.len()).for_each(|node| self.tell(node, Told::Stop));
+                    }
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    /// The next thing that happens. Nothing is lost where the wait is given up.
+    async fn next(&mut self, is_late: bool, stop: Stop) -> Happened {
+        tokio::select! {
+            Some(said) = self.said.recv() => Happened::Said(said),
+            () = tokio::time::sleep_until(self.late_at), if !is_late => Happened::Late,
+            Ok(Some(id)) = self.cancels.next_line() => Happened::Cancel(id),
+            now = further(&mut self.stop, stop) => Happened::Stop(now),
+        }
+    }
+
+    async fn cancel(&mut self, id: &str) {
+        if let Some(node) = self.command.nodes.iter().position(|node| node.id == id) {
+            self.apply(Input::Cancel(node), "").await;
+        }
+    }
+
+    async fn hear(&mut self, said: Said) {
+        match said {
+            Said::Delayed(node) => self.apply(Input::Delayed(node), "").await,
+            Said::Ready(node) => {
+                self.apply(Input::Begun(node), "").await;
+                if self.course.details(node) == Some(Details::InProgress) {
+                    self.tell(node, Told::Begin);
+                }
+            }
+            Said::Steps(node, steps) => {
+                if let Some(at) = self.nodes.get_mut(node) {
+                    at.invocation.steps = steps;
+                }
+                self.save(node).await;
+            }
+            Said::Ended { node, details, trace, steps } => {
+                if let Some(at) = self.nodes.get_mut(node) {
+                    at.invocation.steps = steps;
+                    at.lane = None;
+                }
+                self.apply(Input::Ended(node, details), &trace).await;
+            }
+        }
+    }
+
+    /// Takes what has happened, and does what follows. Of invocations that end by it, this is said.
+    async fn apply(&mut self, input: Input, trace: &str) {
+        for effect in self.course.apply(input) {
+            match effect {
+                Effect::Go(node) => self.go(node),
+                Effect::Withdraw(node) => self.tell(node, Told::Withdraw),
+                Effect::Kill(node) => self.tell(node, Told::Cancel),
+                Effect::Changed(node) => {
+                    let details = self.course.details(node).unwrap_or(Details::Failed);
+                    if let Some(at) = self.nodes.get_mut(node) {
+                        at.invocation.details = details;
+                        if details.is_end() {
+                            trace.clone_into(&mut at.invocation.trace);
+                            at.lane = None;
+                        }
+                    }
+                    if details == Details::InProgress {
+                        // It goes on while this is written.
+                        self.tell(node, Told::Begin);
+                    }
+                    self.save(node).await;
+                }
+            }
+        }
+    }
+
+    fn tell(&self, node: usize, what: Told) {
+        if let Some(at) = self.nodes.get(node) {
+            at.told.send_if_modified(|told| {
+                // What is told later is more.
+                let is_more = what > *told;
+                if is_more {
+                    *told = what;
+                }
+                is_more
+            });
+        }
+    }
+
+    fn go(&mut self, node: usize) {
+        let Some(at) = self.nodes.get_mut(node) else { return };
+        let (Some(place), Some(lane)) = (self.command.nodes.get(node), at.lane.take()) else {
+            return;
+        };
+        let work = Work {
+            number: node,
+            at: At { node: place.clone(), command: self.command.id.clone() },
+            build: at.build.clone(),
+            lane,
+            steps: Arc::clone(&self.steps),
+            names: self.command.steps.clone(),
+            owned: Arc::clone(&self.owned),
+            told: at.told.subscribe(),
+            said: self.to_us.clone(),
+        };
+        tokio::spawn(work.run());
+    }
+
+    /// Keeps how it stands at a node.
+    async fn save(&mut self, node: usize) {
+        let (Some(at), Some(place)) = (self.nodes.get_mut(node), self.command.nodes.get(node))
+        else {
+            return;
+        };
+        at.invocation.changed = Some(clock::wall());
+        let (owned, place) = (Arc::clone(&self.owned), place.clone());
+        let invocation = at.invocation.clone();
+        let saved = tokio::task::spawn_blocking(move || owned.save(&place, &invocation));
+        if let Ok(Err(error)) = saved.await {
+            tracing::warn!(%error, command = %self.command.id, "cannot keep how a command stands");
+        }
+    }
+
+    /// It is over everywhere.
+    async fn end(mut self) {
+        let count = self.command.nodes.len();
+        self.command.ended = (0..count).map(|node| self.course.details(node)).collect();
+        let (owned, command) = (self.owned, self.command);
+        let id = command.id.clone();
+        let kept = tokio::task::spawn_blocking(move || owned.end(&command));
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(%error, command = %id, "cannot keep that a command has ended");
+        }
+    }
+}
+
+/// How far a stop has come, once that is further.
+async fn further(stop: &mut watch::Receiver<Stop>, than: Stop) -> Stop {
+    let now = stop.wait_for(|now| *now > than).await.map(|now| *now);
+    match now {
+        Ok(now) => now,
+        // Who would tell has gone.
+        Err(_) if than < Stop::Now => Stop::Now,
+        Err(_) => std::future::pending().await,
+    }
+}

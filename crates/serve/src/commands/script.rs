@@ -1,0 +1,245 @@
+//! One script: runs it in a build and keeps what it writes, until it ends or is to end.
+
+use super::node::Told;
+use nix::sys::signal::Signal;
+use runner_client::{ClientError, Link};
+use runner_core::document::command_run::End;
+use runner_wire::control::{Answer, Request, Script};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Bytes read at once, and kept in memory at most.
+const CHUNK: usize = 64 << 10;
+/// What the script's pipes are made to hold, where the machine lets us.
+const PIPE: usize = 256 << 10;
+/// How long a script has between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long its build may take to say that it is dead.
+const DEAD: Duration = Duration::from_secs(5);
+/// What is said of a build that says no more.
+const HAS_ENDED: &str = "the build has ended";
+
+/// A script to run.
+pub(super) struct RunScript {
+    pub(super) link: Link,
+    pub(super) asked: Script,
+    pub(super) files: [File; 2],
+    pub(super) timeout: Duration,
+    pub(super) told: watch::Receiver<Told>,
+}
+
+/// What is left of a script beside how it ended.
+#[derive(Debug, Default)]
+pub(super) struct Ran {
+    pub(super) files: Option<[Output; 2]>,
+    /// Lines for its errors.
+    pub(super) notes: Vec<String>,
+    /// Why not all it wrote is kept.
+    pub(super) unkept: Option<String>,
+    /// It was ended because this program stops.
+    pub(super) is_stopped: bool,
+}
+
+/// A file that one of its outputs goes to.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) file: File,
+    pub(super) is_at_line_start: bool,
+    failed: Option<String>,
+}
+
+impl Output {
+    pub(super) fn new(file: File) -> Self {
+        Output { file, is_at_line_start: true, failed: None }
+    }
+
+    /// Keeps bytes. Where that fails the script goes on: what it does is worth more than what it says.
+    fn write(&mut self, bytes: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        match self.file.write_all(bytes) {
+            Ok(()) => self.is_at_line_start = bytes.ends_with(b"\n"),
+            Err(error) => self.failed = Some(error.to_string()),
+        }
+    }
+}
+
+/// Runs it.
+pub(super) async fn run(run: RunScript) -> (End, Ran) {
+    let RunScript { mut link, asked, files, timeout, mut told } = run;
+    let mut ran = Ran::default();
+    let outputs = files.map(Output::new);
+    let request = Request::Script(asked);
+    let opened = tokio::select! {
+        opened = link.ask(&request) => opened,
+        why = is_to_end(&mut told) => {
+            // The build ends what it has started when its client goes.
+            drop(link);
+            ran.files = Some(outputs);
+            ran.is_stopped = why == Why::Stopped;
+            return (why.end(), ran);
+        }
+    };
+    let fds = match opened {
+        Ok(Answer::Opened { .. }) => link.take_fds(),
+        Ok(other) => return not_run(ClientError::from(other), outputs, ran),
+        Err(error) => return not_run(error, outputs, ran),
+    };
+    let copies = match copies(fds, outputs) {
+        Ok(copies) => copies,
+        Err(error) => return (End::NotStarted(1, error.to_string()), ran),
+    };
+    let end = follow(link, timeout, told, &mut ran).await;
+    let mut kept = Vec::new();
+    for mut copy in copies {
+        // Its writer is gone; where that is the one that hangs, what there is has to do.
+        match tokio::time::timeout(DEAD, &mut copy).await {
+            Ok(Ok(output)) => kept.push(output),
+            _ => copy.abort(),
+        }
+    }
+    ran.unkept = kept.iter().find_map(|output: &Output| output.failed.clone());
+    ran.files = kept.try_into().ok();
+    (end, ran)
+}
+
+fn not_run(error: ClientError, outputs: [Output; 2], mut ran: Ran) -> (End, Ran) {
+    ran.files = Some(outputs);
+    let end = match error {
+        // As exit codes of ours are told; there are none in AWS's words.
+        ClientError::Refused { code: 125, message } => End::NotStarted(1, message),
+        ClientError::Refused { code, message } => End::NotStarted(code.into(), message),
+        // It may have run: it is not tried again.
+        error @ (ClientError::Silent | ClientError::Stopped { .. }) => End::Gone(error.to_string()),
+        _ => End::Gone(HAS_ENDED.to_owned()),
+    };
+    (end, ran)
+}
+
+/// Why a script is ended from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Late,
+    Cancelled,
+    Stopped,
+}
+
+impl Why {
+    fn end(self) -> End {
+        match self {
+            Why::Late => End::TimedOut,
+            Why::Cancelled => End::Cancelled,
+            Why::Stopped => End::Gone(runner_folder::state::STOPPED.to_owned()),
+        }
+    }
+}
+
+/// Resolves when somebody wants it ended.
+async fn is_to_end(told: &mut watch::Receiver<Told>) -> Why {
+    match told.wait_for(|told| *told >= Told::Cancel).await.map(|told| *told) {
+        Ok(Told::Cancel) => Why::Cancelled,
+        // Its command has gone.
+        _ => Why::Stopped,
+    }
+}
+
+/// Follows it to its end.
+async fn follow(
+    mut link: Link,
+    timeout: Duration,
+    mut told: watch::Receiver<Told>,
+    ran: &mut Ran,
+) -> End {
+    let mut until = Instant::now() + timeout;
+    // Why it is being ended, and how far that is.
+    let mut why: Option<Why> = None;
+    let mut is_killed = false;
+    loop {
+        tokio::select! {
+            frame = link.next() => {
+                let answer = match frame {
+                    Ok(Some(body)) => serde_json::from_slice(&body).ok(),
+                    Ok(None) | Err(_) => return why.map_or(End::Gone(HAS_ENDED.to_owned()), Why::end),
+                };
+                let end = match answer {
+                    Some(Answer::Told { message }) => {
+                        ran.notes.push(message);
+                        continue;
+                    }
+                    Some(Answer::Exited { code }) => End::Exited(code.into()),
+                    Some(Answer::Refused { code, message }) => End::NotStarted(code.into(), message),
+                    Some(Answer::Closed { message }) => End::Gone(message),
+                    _ => continue,
+                };
+                return why.map_or(end, Why::end);
+            }
+            () = tokio::time::sleep_until(until) => match why {
+                None => {
+                    why = Some(Why::Late);
+                    until = signal(&link, Signal::SIGTERM, GRACE).await;
+                }
+                Some(_) if !is_killed => {
+                    is_killed = true;
+                    until = signal(&link, Signal::SIGKILL, DEAD).await;
+                }
+                // Nobody says so; dropping the link ends it if anything can.
+                Some(why) => return why.end(),
+            },
+            ended = is_to_end(&mut told), if why.is_none() => {
+                ran.is_stopped = ended == Why::Stopped;
+                why = Some(ended);
+                until = signal(&link, Signal::SIGTERM, GRACE).await;
+            }
+        }
+    }
+}
+
+/// Sends a signal to its process group; until when to wait for what comes of it.
+async fn signal(link: &Link, signal: Signal, wait: Duration) -> Instant {
+    // One that is not taken is followed by the next step.
+    let request = Request::Signal(signal as i32);
+    let sent = link.send(&request);
+    let _ = tokio::time::timeout(wait, sent).await;
+    Instant::now() + wait
+}
+
+/// Keeps what it writes.
+fn copies(fds: Vec<OwnedFd>, outputs: [Output; 2]) -> io::Result<Vec<JoinHandle<Output>>> {
+    if fds.len() != outputs.len() {
+        return Err(io::Error::other("the script's pipes did not come along"));
+    }
+    let mut copies = Vec::new();
+    for (fd, output) in fds.into_iter().zip(outputs) {
+        // Larger pipes are fewer changes between processes; without them it works as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(&fd, PIPE);
+        copies.push(tokio::spawn(copy(Receiver::from_owned_fd(fd)?, output)));
+    }
+    Ok(copies)
+}
+
+async fn copy(mut from: Receiver, mut to: Output) -> Output {
+    let mut space = vec![0; CHUNK];
+    loop {
+        let read = match from.read(&mut space).await {
+            Ok(read @ 1..) => read,
+            Ok(0) | Err(_) => return to,
+        };
+        // Disks may make whoever writes wait.
+        let written = tokio::task::spawn_blocking(move || {
+            to.write(&space[..read]);
+            (to, space)
+        });
+        (to, space) = match written.await {
+            Ok(back) => back,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+    }
+}
