@@ -16,9 +16,9 @@ cases! {
 const STATE: &str = "( for top in /tmp /root /home /var/tmp $CODEBUILD_SRC_DIR; do cd $top; echo $top | sed 's/src[0-9]*//'; \
     find . -xdev ! -path ./buildspec.yml ! -path '*/g/.git/index' \\( -type d -printf '%p d %m %U %G\\n' -o \
     -printf '%p %y %m %U %G %l %n %s\\n' \\) | sort; \
-    find . -xdev -type f ! -path ./buildspec.yml ! -path '*/g/.git/index' -exec md5sum {} + | sort; \
+    find . -xdev -type f ! -path ./buildspec.yml ! -path '*/g/.git/index' -exec md5sum {} + | sort; done; cd $CODEBUILD_SRC_DIR; \
     test $(uname -m) != x86_64 || find . -xdev -type f ! -path '*/g/.git/*' | sort | perl -ne 'chomp; $k = \"user.mark\"; $b = \"\\0\" x 9; \
-    $n = syscall(191, $_, $k, $b, 9); print \"$_ has \", substr($b, 0, $n), \"\\n\" if $n > 0'; done )";
+    $n = syscall(191, $_, $k, $b, 9); print \"$_ has \", substr($b, 0, $n), \"\\n\" if $n > 0' )";
 
 /// Commands that leave and change all kinds of things.
 const COMMANDS: [&str; 14] = [

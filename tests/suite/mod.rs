@@ -190,6 +190,7 @@ fn differing() -> Vec<Case> {
         rootless::cases(),
         run_command::cases(),
         secrets::cases(),
+        session_documents::cases(),
         session_log::cases(),
         sessions::cases(),
         stranger::cases(),

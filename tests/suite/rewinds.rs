@@ -64,7 +64,7 @@ fn what_comes_back_is_all_of_it() {
     let commands = [
         "echo x > a; ln a b; ln -s a c; mkdir -p e/f; chmod 2750 e; mkfifo p; rm dir/gone; mv dir/kept dir/new; \
          chmod 600 /etc/passwd; mkdir /var/empty; echo y > /var/empty/z; chmod 4755 a; \
-         touch -d '2001-01-01 00:00' a e; mkdir /root/r; chmod 000 /root/r; head -c 3000000 /dev/zero > big",
+         touch -d '2001-01-01 00:00:00' a e; mkdir /root/r; chmod 000 /root/r; head -c 3000000 /dev/zero > big",
         &format!("({TREE}) > /dev/shm/tree; cat /dev/shm/tree"),
         "rm -rf a c e p dir /root/r /var/empty; echo more >> b; mkdir c; echo >> /etc/passwd; echo x > big",
         "false",

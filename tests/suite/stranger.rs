@@ -86,7 +86,7 @@ fn own_buildspecs_raise_no_false_alarm() {
                 ahead.push(path);
             } else if name.contains(".y") && name != "local.yml" {
                 looked_at += 1;
-                let report = bed.runner(["check", path.to_str().unwrap()]).code(0).stderr;
+                let report = bed.runner(["check", path.to_str().unwrap()]).code(0).stdout;
                 let names = report.split("nothing in the buildspec sets ").skip(1);
                 told.extend(names.map(|rest| rest.split([';', '\n']).next().unwrap().to_owned()));
             }

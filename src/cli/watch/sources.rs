@@ -396,6 +396,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "nobody else shapes the folder of the test")]
     fn a_second_walk_takes_no_second_watch() {
         let dir = tempfile::tempdir().expect("a directory");
         let source = runner_host::beneath::real(dir.path()).expect("its path");

@@ -160,7 +160,12 @@ impl Session {
 impl SessionControls {
     /// Of a program without a terminal.
     pub(super) fn of(signals: Signals) -> Self {
-        SessionControls { terminal: None, signals, activity: watch::Sender::new(()) }
+        SessionControls {
+            terminal: None,
+            recording: None,
+            signals,
+            activity: watch::Sender::new(()),
+        }
     }
 
     /// Something was typed or shown.

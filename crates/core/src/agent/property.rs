@@ -167,7 +167,11 @@ pub const PROPERTIES: &[Property] = &[
     none("Agent.SelfUpdateScheduleDay", number(7, 1, 7), NO_UPDATES),
     none("Agent.TelemetryMetricsToCloudWatch", flag(false), NO_TELEMETRY),
     none("Agent.TelemetryMetricsToSSM", flag(true), NO_TELEMETRY),
-    none("Agent.AuditExpirationDay", number(7, 3, 30), "the audit log is bounded by its size"),
+    none(
+        "Agent.AuditExpirationDay",
+        number(7, 3, 30),
+        "the audit keeps 30 days, and no more than its bound",
+    ),
     none("Agent.LongRunningWorkerMonitorIntervalSeconds", number(60, 30, 1800), NO_WORKERS),
     none("Agent.GoMaxProcForAgentWorker", number(0, 0, ANY), NO_WORKERS),
     none("Agent.ForceFileIPC", flag(false), NO_WORKERS),

@@ -152,8 +152,8 @@ impl Resource {
         Resource {
             also: vec![build, project, task, cluster_arn(CLUSTER)],
             tags: vec![
-                ("codebuild:project", node.project.clone()),
-                ("codebuild:build", node.build.clone()),
+                ("codebuild:project".into(), node.project.clone()),
+                ("codebuild:build".into(), node.build.clone()),
             ],
             ..Resource::named(arn("ssm", &format!("managed-instance/{}", node.id)))
         }

@@ -106,9 +106,7 @@ impl Service {
             | Service::Logs
             | Service::Ssm
             | Service::Ecs
-            | Service::CloudTrail => {
-                Refusal::new("AccessDeniedException", text)
-            }
+            | Service::CloudTrail => Refusal::new("AccessDeniedException", text),
             Service::Sts | Service::Iam => Refusal::new("AccessDenied", text).with_status(403),
         }
     }

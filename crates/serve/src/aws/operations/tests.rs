@@ -465,9 +465,7 @@ async fn a_policy_that_denies_denies_every_operation() {
             | Service::Logs
             | Service::Ssm
             | Service::Ecs
-            | Service::CloudTrail => {
-                ("AccessDeniedException", 400)
-            }
+            | Service::CloudTrail => ("AccessDeniedException", 400),
         };
         assert_eq!(status, wanted, "{}: {answer}", row.name);
         let text = format!("is not authorized to perform: {} on resource: ", row.action);

@@ -115,7 +115,7 @@ fn fits(rule: &Target, known: &Known, of_project: &[(String, String)]) -> bool {
         key => {
             let key = key.strip_prefix("tag:").unwrap_or(key);
             let own = tags(known);
-            let own = own.iter().map(|(key, value)| (*key, value.as_str()));
+            let own = own.iter().map(|(key, value)| (key.as_ref(), value.as_str()));
             let theirs = of_project.iter().map(|(key, value)| (key.as_str(), value.as_str()));
             let mut all = own.chain(theirs);
             all.any(|(name, value)| name == key && rule.values.iter().any(|wanted| wanted == value))
