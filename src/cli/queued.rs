@@ -3,7 +3,7 @@
 use super::error::CliError;
 use runner_folder::state::{Changes, Home, Known, Waited, known};
 use runner_service::db::builds::Waiting;
-use runner_service::db::waiting;
+use runner_service::db::{still_waiting, waiting};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,9 @@ pub(super) fn begins(
     let failed = |error: io::Error| CliError::ours(format!("cannot wait for a build: {error}"));
     let changes = Changes::of_builds(&home.builds()).map_err(failed)?;
     loop {
-        let is_waiting = waiting(home.root()).iter().any(|other| other.uuid == one.uuid);
+        // A database that cannot be read now is looked at again.
+        let is_waiting = still_waiting(home.root())
+            .map_or(true, |all| all.iter().any(|other| other.uuid == one.uuid));
         if let Ok(Some(begun)) = known(home, &one.uuid) {
             return Ok(Became::Begun(begun));
         }

@@ -233,7 +233,7 @@ pub(super) fn bytes(count: u64) -> String {
     if count < 1024 {
         return format!("{count} B");
     }
-    let (mut tenths, mut unit) = (count.saturating_mul(10) / 1024, 0);
+    let (mut tenths, mut unit) = (u128::from(count) * 10 / 1024, 0);
     while tenths >= 10_240 && unit + 1 < UNITS.len() {
         (tenths, unit) = (tenths / 1024, unit + 1);
     }
@@ -252,7 +252,7 @@ mod tests {
             (1024, "1.0 KiB"),
             (1536, "1.5 KiB"),
             (1 << 20, "1.0 MiB"),
-            (u64::MAX, "1801.4 PiB"),
+            (u64::MAX, "16383.9 PiB"),
         ] {
             assert_eq!(bytes(count), text);
         }

@@ -3,7 +3,7 @@
 use crate::common::endpoint::Endpoint;
 use crate::common::{Bed, Outcome, Running, build, cases, list, outcome, python, until};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -117,19 +117,6 @@ fn commands_by_the_cli() {
     bed.resume(running);
 }
 
-/// A document as the state folder has it.
-fn keep_document(bed: &Bed, name: &str, content: &Value) {
-    let folder = bed.home().join("documents").join(name);
-    fs::create_dir_all(&folder).unwrap();
-    fs::set_permissions(bed.home().join("documents"), PermissionsExt::from_mode(0o700)).unwrap();
-    let version = json!({"number": 1, "name": null, "format": "JSON", "hash": "x", "schema": "2.2",
-        "description": null, "created": 0});
-    let document = json!({"name": name, "type": "Command", "owner": "x", "default": 1,
-        "versions": [version]});
-    fs::write(folder.join("1"), content.to_string()).unwrap();
-    fs::write(folder.join("document.json"), document.to_string()).unwrap();
-}
-
 fn steps_and_what_they_come_to() {
     let bed = Bed::new();
     let step = |name: &str, command: &str| json!({"action": "aws:runShellScript", "name": name, "inputs": {"runCommand": [command]}});
@@ -144,10 +131,10 @@ fn steps_and_what_they_come_to() {
         "parameters": {"code": {"type": "String", "allowedPattern": "[0-9]"}},
         "mainSteps": [step("first", "echo '{{ code }}' | cat"), second, third, step("fourth", "x"), last],
     });
-    keep_document(&bed, "several", &several);
     let (running, endpoint, uuid) = paused(&bed);
     let script = "
 node = sys.argv[2]
+ssm.create_document(Name='several', Content=sys.argv[3], DocumentType='Command', DocumentFormat='JSON')
 c = send([node], document='several', parameters={'code': ['3']})
 end = ended(c, node, 'last')
 seen = [(get(c, node, step)['StatusDetails'], get(c, node, step)['ResponseCode'])
@@ -177,7 +164,7 @@ status, code, output, errors = one('sleep 1000 & echo $! > /tmp/child; echo here
 is_equal((status, output), ('Success', 'here\\n'))
 assert 'not kept' in errors, errors
 ";
-    run(&bed, &endpoint, script, &[&node(&uuid)]);
+    run(&bed, &endpoint, script, &[&node(&uuid), &several.to_string()]);
     bed.runner(["exec", "--", "sh", "-c", "kill $(cat /tmp/child)"]).code(0);
     bed.resume(running);
 }

@@ -304,14 +304,14 @@ fn sessions_of_other_users() {
     let shell = |wanted: &str| {
         let mut channel = Channel::open(&place.start("", &json!({})));
         channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#);
-        typed(&mut channel, "echo \"I am $(id -un) $(id -G) $HOME.\"\n");
+        typed(&mut channel, "echo \"I am $(id -un) $HOME, of $(id -G).\"\n");
         channel.wait_for(wanted);
     };
-    shell("I am ssm-user 1235 /home/ssm-user.");
-    let made = "stat -c '%a %u' /home/ssm-user /etc/sudoers.d/ssm-agent-users; grep -c ssm-user /etc/passwd";
+    shell("I am ssm-user /home/ssm-user, of ");
+    let made = "stat -c '%a %U' /home/ssm-user /etc/sudoers.d/ssm-agent-users; grep -c ssm-user /etc/passwd";
     let looked = place.bed.runner(["exec", "--", "sh", "-c", made]).code(0);
-    assert_eq!(looked.stdout, "700 1235\n440 0\n1\n");
-    shell("I am ssm-user 1235 /home/ssm-user.");
+    assert_eq!(looked.stdout, "700 ssm-user\n440 root\n1\n");
+    shell("I am ssm-user /home/ssm-user, of ");
     let run_as = |user: &str| {
         document(
             "Standard_Stream",
@@ -319,7 +319,7 @@ fn sessions_of_other_users() {
         )
     };
     create(&place, "SSM-SessionManagerRunShell", &run_as("bob"));
-    shell("I am bob 1234 77 /home/bob.");
+    shell("I am bob /home/bob, of 1234 77.");
     for (user, wanted) in [
         ("nobody-here", "failed to start pty since RunAs user nobody-here does not exist"),
         ("", "please set the RunAs default user"),

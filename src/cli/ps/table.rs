@@ -180,13 +180,13 @@ mod tests {
         for (width, wanted) in [
             (
                 100,
-                "shop:0b5e1234  paused  PRE_BUILD  07/13 13:33  1:02:03  1         12:34 (pause)  make test m…",
+                "shop:0b5e1234  paused  PRE_BUILD  07/13 13:33  1:02:03  1         12:34 (pause)  make test make tes…",
             ),
             (
                 80,
                 "shop:0b5e1234  paused  PRE_BUILD  1:02:03  12:34 (pause)  make test make test m…",
             ),
-            (50, "shop:0b5e1234  paused  12:34 (pause)  make test ma…"),
+            (50, "shop:0b5e1234  paused  12:34 (pause)  make test m…"),
             (37, "shop:0b5e1234  paused  make test mak…"),
             (20, "shop:0b5e1234  paus…"),
         ] {

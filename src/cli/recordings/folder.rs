@@ -139,8 +139,9 @@ impl Kept {
         }
         let Some(path) = &self.cast else { return Ok(String::new()) };
         let mut text = String::new();
-        for line in BufReader::new(File::open(path)?).lines().skip(1) {
-            if let Some(event) = Event::parse(&line?)
+        // The last line of one that was cut off may be no text.
+        for line in BufReader::new(File::open(path)?).split(b'\n').skip(1) {
+            if let Some(event) = Event::parse(&String::from_utf8_lossy(&line?))
                 && let runner_core::recording::Shown::Output(shown) = event.shown
             {
                 text.push_str(&shown);

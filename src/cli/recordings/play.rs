@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// hidden cursor.
 const RESET: &[u8] = b"\x1b[0m\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\x1b[?25h\r\n";
 
+/// Longest rest in a recording.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// How fast.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -40,6 +43,10 @@ pub(super) fn play(file: File, pace: Pace) -> io::Result<u8> {
     let played = all(&mut lines, pace, keys.is_some());
     let mut out = io::stdout();
     let _ = out.write_all(RESET).and_then(|()| out.flush());
+    if keys.is_some() {
+        // What the terminal has answered to the recording is nothing that was typed.
+        let _ = nix::sys::termios::tcflush(io::stdin(), nix::sys::termios::FlushArg::TCIFLUSH);
+    }
     drop(keys);
     played.map(|()| 0)
 }
@@ -54,7 +61,7 @@ fn all(lines: &mut BufReader<File>, pace: Pace, has_keys: bool) -> io::Result<()
             return Ok(());
         }
         let Some(event) = Event::parse(&String::from_utf8_lossy(&line)) else { continue };
-        let passed = event.at.saturating_sub(last).min(pace.longest).div_f64(pace.speed);
+        let passed = event.at.saturating_sub(last).min(pace.longest).min(DAY).div_f64(pace.speed);
         last = event.at;
         if rest(passed, has_keys)? {
             return Ok(());

@@ -58,6 +58,7 @@ pub struct SessionOptions {
     /// A terminal session without input or output for so long is closed.
     pub idle_timeout: Duration,
     /// Whether the caller has said so.
+    #[serde(default)]
     pub is_idle_given: bool,
     /// The longest a terminal session may be open.
     pub longest: Option<Duration>,

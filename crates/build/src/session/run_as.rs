@@ -58,7 +58,7 @@ pub(super) async fn find(
         accounts = Accounts::read(container).await;
     }
     let ids = accounts.find(name).ok_or_else(missing)?;
-    if ids.uid == 0 || ids.gid == 0 {
+    if ids.uid == 0 || ids.gid == 0 || ids.groups.contains(&0) {
         return Err(OpenError::ours(format!(
             "the RunAs user {name} has the rights of root (uid {}, gid {}): name another one",
             ids.uid, ids.gid
@@ -103,7 +103,10 @@ async fn make(container: &dyn Container, name: &str, accounts: &Accounts) -> Res
     match ended {
         Ok(Ok(Ok(exit))) if exit.shell_code() == 0 => Ok(()),
         Ok(_) => {
-            let said = said.await.unwrap_or_default();
+            // What it has left behind may keep its output open.
+            process.signals.send(nix::libc::SIGKILL, runner_engine::Reach::Session).await;
+            let said = tokio::time::timeout(PATIENCE, said).await;
+            let said = said.ok().and_then(Result::ok).unwrap_or_default();
             let line = said.lines().last().unwrap_or("useradd fails");
             Err(cannot(&runner_core::plain::line(line)))
         }

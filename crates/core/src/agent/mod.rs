@@ -168,6 +168,13 @@ impl AgentConfig {
         Duration::from_millis(self.number("Mds.StopTimeoutMillis"))
     }
 
+    /// How long whole outputs of commands are kept.
+    #[must_use]
+    pub fn command_outputs_kept(&self) -> Duration {
+        let hours = self.number("Ssm.RunCommandLogsRetentionDurationHours");
+        Duration::from_secs(hours.saturating_mul(3600))
+    }
+
     /// Addresses that port sessions never connect to, whatever name leads there.
     #[must_use]
     pub fn denied(&self) -> Vec<IpAddr> {
@@ -224,7 +231,7 @@ mod tests {
             "Kms": {"RequireKMSChallengeResponse": true, "Endpoint": "http://evil"},
             "Profile": {"ShareProfile": "prod"},
         })));
-        assert_eq!((config.session_workers(), config.command_workers()), (5, 1));
+        assert_eq!((config.session_workers(), config.command_workers()), (5, 5));
         assert!(config.container_mode() && config.flag("Kms.RequireKMSChallengeResponse"));
         let addresses: Vec<String> = config.denied().iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.0.0.1", "10.0.0.2"]);
@@ -232,7 +239,13 @@ mod tests {
         assert_eq!(config.text("Agent.Region") + &config.text("Profile.ShareProfile"), "");
         assert_eq!(
             ignored,
-            ["Profile.ShareProfile", "Mgs.StopTimeoutMillis", "Agent.Region", "Kms.Endpoint"]
+            [
+                "Profile.ShareProfile",
+                "Mds.CommandWorkersLimit",
+                "Mgs.StopTimeoutMillis",
+                "Agent.Region",
+                "Kms.Endpoint"
+            ]
         );
         // Whatever it says, nothing of the host's gets weaker.
         let (config, _) = host.tightened(&layer(&json!({

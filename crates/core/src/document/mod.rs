@@ -29,3 +29,16 @@ fn shown(text: &str) -> String {
     let plain: String = text.chars().filter(|c| !c.is_control()).take(128).collect();
     format!("`{plain}`")
 }
+
+/// A name that is nearly one that means something: whoever wrote it would miss what it was to do.
+fn misspelt(name: &str, known: &[&str]) -> Option<String> {
+    const NEAR: usize = 2;
+    if known.contains(&name) || name.len() > 64 {
+        return None;
+    }
+    let plain = name.to_lowercase();
+    let distance = |known: &str| strsim::damerau_levenshtein(&plain, &known.to_lowercase());
+    let nearest = known.iter().map(|known| (distance(known), known)).min()?;
+    (nearest.0 <= NEAR)
+        .then(|| format!("{} is not known; it is written {}", shown(name), nearest.1))
+}

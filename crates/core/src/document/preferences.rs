@@ -1,7 +1,6 @@
 //! `inputs` of a session's document: what holds for sessions, whatever they run.
 
-use super::session::misspelt;
-use super::shown;
+use super::{misspelt, shown};
 use serde_json::{Map, Value};
 use std::time::Duration;
 

@@ -1,8 +1,12 @@
 //! Documents of sessions: schema 1.0.
 
+use super::command::Command;
 use super::preferences::Preferences;
-use super::{Given, Parameters, Type, shown};
+use super::{Given, Parameters, Type, misspelt, shown};
 use serde_json::{Map, Value};
+
+/// Longest document with its parameters.
+const MAX_RESOLVED: usize = 1 << 20;
 
 /// Which kind of session it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +128,10 @@ impl Session {
     /// Everything that is wrong with them, or with what they make of the document, a sentence each.
     pub fn resolve(&self, given: &Given) -> Result<Resolved, Vec<String>> {
         let values = self.parameters.values(given)?;
+        let is_short = |part: &Value| values.fits(part, MAX_RESOLVED);
+        if !self.inputs.iter().chain([&self.properties]).all(is_short) {
+            return Err(vec!["the document is too long with these parameters".to_owned()]);
+        }
         let inputs = self.inputs.as_ref().map(|inputs| values.fill(inputs));
         let preferences = inputs.map(|inputs| Preferences::read(&inputs, false)).transpose()?;
         Ok(Resolved { kind: self.kind, preferences, properties: values.fill(&self.properties) })
@@ -145,6 +153,8 @@ pub fn check(kind: Type, content: &Map<String, Value>) -> Result<(), Wrong> {
             }
             if !content.contains_key("runtimeConfig") && !content.contains_key("mainSteps") {
                 problems.push("there are no steps".to_owned());
+            } else if let Err(problem) = Command::read(&Value::Object(content.clone())) {
+                problems.push(problem);
             }
             if problems.is_empty() { Ok(()) } else { Err(Wrong::Content(problems)) }
         }
@@ -176,19 +186,6 @@ fn check_schema(content: &Map<String, Value>, kind: Type) -> Result<(), Wrong> {
             offered.join(", ")
         ))),
     }
-}
-
-/// A name that is nearly one that means something: whoever wrote it would miss what it was to do.
-pub(super) fn misspelt(name: &str, known: &[&str]) -> Option<String> {
-    const NEAR: usize = 2;
-    if known.contains(&name) || name.len() > 64 {
-        return None;
-    }
-    let plain = name.to_lowercase();
-    let distance = |known: &str| strsim::damerau_levenshtein(&plain, &known.to_lowercase());
-    let nearest = known.iter().map(|known| (distance(known), known)).min()?;
-    (nearest.0 <= NEAR)
-        .then(|| format!("{} is not known; it is written {}", shown(name), nearest.1))
 }
 
 /// What is missing for a session of this kind.

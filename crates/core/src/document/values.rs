@@ -36,6 +36,13 @@ impl Values {
         }
     }
 
+    /// Whether a part stays within so many bytes with the values in it: a short document may name a long value often.
+    #[must_use]
+    pub fn fits(&self, part: &Value, most: usize) -> bool {
+        let longest = self.0.values().map(|value| value.to_string().len()).max().unwrap_or(0);
+        size(part, longest) <= most
+    }
+
     /// A text with the values in it, literally: what a value holds means there what it means, also to a shell. Only
     /// `$$` in a value becomes `$`, as in AWS's agent.
     #[must_use]
@@ -64,6 +71,22 @@ impl Values {
     fn whole(&self, text: &str) -> Option<&Value> {
         let (name, len) = placeholder(text)?;
         self.0.get(name).filter(|_| len == text.len())
+    }
+}
+
+/// At most so many bytes, with values of this length.
+fn size(part: &Value, longest: usize) -> usize {
+    let text =
+        |text: &str| text.len().saturating_add(text.matches("{{").count().saturating_mul(longest));
+    match part {
+        Value::String(value) => text(value),
+        Value::Array(items) => {
+            items.iter().fold(0, |sum: usize, item| sum.saturating_add(size(item, longest)))
+        }
+        Value::Object(map) => {
+            map.values().fold(0, |sum: usize, item| sum.saturating_add(size(item, longest)))
+        }
+        _ => 0,
     }
 }
 

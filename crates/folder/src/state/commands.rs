@@ -234,6 +234,7 @@ impl Commands {
     /// Removes what is older: whole outputs, and records. What is left of it by somebody who removes as well, or
     /// has no rights, is left.
     pub fn sweep(&self, now: WallTime, outputs: Duration, records: Duration) -> io::Result<()> {
+        let mut failed: Option<io::Error> = None;
         for name in self.names()? {
             let dir = self.dir.join(&name);
             let age = match name.strip_prefix(NEW) {
@@ -244,15 +245,21 @@ impl Commands {
                 None => None,
             };
             match age {
-                Some(true) if !is_held(&dir)? => fs::remove_dir_all(&dir)?,
+                // One that cannot be swept keeps no other from it.
+                Some(true) => failed = failed.or(remove(&dir).err()),
                 Some(false) if age_of(&name, now) > outputs && !dir.join(SWEPT).exists() => {
-                    if let Some(found) = self.find(&name)?.filter(|found| !found.is_live) {
-                        found.forget_outputs()?;
-                        private().open(dir.join(SWEPT))?;
-                    }
+                    failed = failed.or(self.forget(&name, &dir).err());
                 }
                 _ => {}
             }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn forget(&self, name: &str, dir: &Path) -> io::Result<()> {
+        if let Some(found) = self.find(name)?.filter(|found| !found.is_live) {
+            found.forget_outputs()?;
+            private().open(dir.join(SWEPT))?;
         }
         Ok(())
     }
@@ -411,6 +418,18 @@ fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     users::give(file.path())?;
     file.persist(path)?;
     Ok(())
+}
+
+/// Removes the folder of a command that nobody carries out.
+fn remove(dir: &Path) -> io::Result<()> {
+    if is_held(dir)? {
+        return Ok(());
+    }
+    match fs::remove_dir_all(dir) {
+        // Another endpoint sweeps as well.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// Whether a process carries out what is in this folder.

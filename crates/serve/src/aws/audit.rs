@@ -99,7 +99,9 @@ impl Endpoint {
             // What was read is no part of it.
             Ok(_) if is_read_only => record,
             Ok(answer) => record.answered(shown.elements(answer)),
-            Err(refusal) => record.failed(refusal.code, &shown.text(&refusal.message)),
+            Err(refusal) => {
+                record.failed(refusal.code, &shown.message(refusal.code, &refusal.message))
+            }
         };
         let has_changed = !is_read_only && answer.is_ok();
         if origin.caller.bound.is_some() && !has_changed {

@@ -27,7 +27,7 @@ impl Site for Calls {
     }
 }
 
-async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) -> Answer {
+async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Arc<Endpoint>) -> Answer {
     let (parts, body) = request.into_parts();
     if !call::is_one(&parts) {
         return match others::service(&parts) {
@@ -61,13 +61,21 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Endpoint) 
         }
     };
     iam::named(&mut call, &origin);
-    let answer = match endpoint.accountable(&call, &origin) {
-        Ok(()) => (call.operation.perform)(&call, &origin, endpoint).await,
-        Err(refusal) => Err(refusal),
-    };
-    endpoint.look_after(&origin.caller);
-    endpoint.record(&call, &origin, &asked, &answer);
-    call::write(protocol, Some(call.operation), &answer, &asked.request_id)
+    let endpoint = Arc::clone(endpoint);
+    let performing = tokio::spawn(async move {
+        let answer = match endpoint.accountable(&call, &origin) {
+            Ok(()) => (call.operation.perform)(&call, &origin, &endpoint).await,
+            Err(refusal) => Err(refusal),
+        };
+        endpoint.look_after(&origin.caller);
+        endpoint.record(&call, &origin, &asked, &answer);
+        call::write(protocol, Some(call.operation), &answer, &asked.request_id)
+    });
+    // A client that goes before the answer leaves a record all the same.
+    performing.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a call was not answered");
+        plain(StatusCode::INTERNAL_SERVER_ERROR, "this is a fault of the runner itself")
+    })
 }
 
 /// What a request calls its operation, whether or not there is one.

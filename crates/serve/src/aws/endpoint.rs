@@ -133,10 +133,15 @@ impl Endpoint {
             key_id: keys.id.clone(),
             bound: None,
         };
+        let settings = Settings {
+            workers: agent.command_workers(),
+            stop_timeout: agent.commands_stop(),
+            outputs_kept: agent.command_outputs_kept(),
+        };
         Arc::new(Endpoint {
             builds: Builds::of(home),
             gateway: Gateway::new(Audit::of(home), Clock::Machine),
-            commands: Center::new(home, Settings::default()),
+            commands: Center::new(home, settings),
             home: home.clone(),
             keys,
             access,

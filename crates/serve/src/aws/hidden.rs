@@ -10,7 +10,7 @@ const MAX_TEXT: usize = 4 << 10;
 /// The same of documents.
 const MAX_CONTENT: usize = 1 << 10;
 /// Requests and answers that are longer than this altogether are shown by their length.
-const MAX_BYTES: usize = 64 << 10;
+const MAX_BYTES: usize = 16 << 10;
 /// Members that are secrets wherever they stand, in lower case.
 const SECRETS: [&str; 5] =
     ["tokenvalue", "secretaccesskey", "sessiontoken", "authorization", "password"];
@@ -51,7 +51,15 @@ impl<'s> Shown<'s> {
         }
     }
 
-    pub(super) fn text(&self, text: &str) -> String {
+    /// Why a call was refused. Where parameters are hidden, so are texts that may repeat them.
+    pub(super) fn message(&self, code: &str, text: &str) -> String {
+        match self.action {
+            "ssm:SendCommand" if !code.starts_with("AccessDenied") => HIDDEN.to_owned(),
+            _ => self.text(text),
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         self.secrets.mask_text(&mut text);
         text

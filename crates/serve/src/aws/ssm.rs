@@ -52,7 +52,10 @@ impl Input for StartSession {
             Some(document) => {
                 Scope::of([target, document]).when(vec![(DOCUMENT_CHECK, "true".to_owned())])
             }
-            None => Scope::of([target]).or_with(Resource::document(PREFERENCES)),
+            None => {
+                let preferences = documents::resource(endpoint, PREFERENCES).await;
+                Scope::of([target]).or_with(preferences)
+            }
         };
         Ok((scope, known))
     }

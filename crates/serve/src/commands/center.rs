@@ -21,16 +21,6 @@ pub struct Settings {
     pub outputs_kept: Duration,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            workers: 5,
-            stop_timeout: Duration::from_secs(20),
-            outputs_kept: Duration::from_secs(336 * 3600),
-        }
-    }
-}
-
 /// How long records are kept.
 const RECORDS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 

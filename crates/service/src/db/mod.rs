@@ -53,14 +53,19 @@ pub(crate) fn open_served(folder: &Path) -> Result<Connection, OpenError> {
 /// Builds that wait, as any process may see them; none where there is no database that this program knows.
 #[must_use]
 pub fn waiting(folder: &Path) -> Vec<builds::Waiting> {
+    still_waiting(folder).unwrap_or_default()
+}
+
+/// The same, for those who must not take a database that cannot be read for an empty one.
+///
+/// # Errors
+/// It cannot be read now.
+pub fn still_waiting(folder: &Path) -> Result<Vec<builds::Waiting>, OpenError> {
     let path = folder.join(FILE);
     if !path.exists() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let look = || -> Result<Vec<builds::Waiting>, OpenError> {
-        Ok(builds::waiting(&open::beside_server(&path)?)?)
-    };
-    look().unwrap_or_default()
+    Ok(builds::waiting(&open::beside_server(&path)?)?)
 }
 
 /// Does some work in a transaction of this connection; work that fails leaves nothing.

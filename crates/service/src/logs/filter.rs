@@ -75,7 +75,7 @@ struct Merge<'a> {
 }
 
 impl Filter {
-    pub(super) fn run(&self, db: &Db, reader: &Reader) -> Result<Found, LogError> {
+    pub(crate) fn run(&self, db: &Db, reader: &Reader) -> Result<Found, LogError> {
         let since = self.since();
         let later = db.read_now(|connection| {
             streams::between(connection, &self.group, &self.names, since, self.end)

@@ -132,7 +132,7 @@ pub(super) fn read_on(dir: &BuildDir, place: &mut Place, most: usize) -> io::Res
 
 /// Places of a stream, in order.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     places: Vec<Place>,
     /// How far it has been read.
     end: Place,
@@ -171,7 +171,7 @@ impl Index {
         number.checked_sub(1).map_or_else(Place::default, |at| self.places[at].clone())
     }
 
-    pub(super) fn page(
+    pub(crate) fn page(
         &mut self,
         dir: &BuildDir,
         range: Range,

@@ -1,5 +1,6 @@
 //! The service: its database, its settings, and what is done with projects.
 
+mod logs;
 pub mod queue;
 mod steady;
 

@@ -329,10 +329,7 @@ fn a_run_stands_still_in_its_middle() {
         stood_still.then(|| bed.send(frozen(command)));
         bed.send(ended(command));
         bed.until_command();
-        assert_eq!(
-            (bed.at().as_str(), &bed.stop().breakpoints[..]),
-            ("before build:1", &[breakpoint][..])
-        );
+        assert_eq!((bed.at().as_str(), &bed.stop().breakpoints[..]), ("after", &[breakpoint][..]));
     }
 
     // What cannot stand still is told.

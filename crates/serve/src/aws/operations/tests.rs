@@ -609,7 +609,9 @@ fn what_is_offered_in_words() {
         "BatchGetBuilds, ListBuilds, StopBuild, CreateProject, ",
         "BatchGetFleets of CodeBuild; DescribeLogGroups, DescribeLogStreams, GetLogEvents, FilterLogEvents of \
          CloudWatch Logs; StartSession, ResumeSession, TerminateSession, DescribeSessions, \
-         GetConnectionStatus of SSM; ExecuteCommand, DescribeTasks, ListTasks, DescribeClusters, \
+         GetConnectionStatus, CreateDocument, ",
+        "SendCommand, CancelCommand, ListCommands, ListCommandInvocations, GetCommandInvocation, \
+         DescribeInstanceInformation of SSM; ExecuteCommand, DescribeTasks, ListTasks, DescribeClusters, \
          ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy, \
          CreateUser, GetUser, ",
         "DeleteGroupPolicy of IAM; LookupEvents of CloudTrail",
@@ -625,7 +627,7 @@ async fn what_is_not_in_the_table_is_not_offered() {
     for (service, name, body) in [
         (Service::CodeBuild, "CreateWebhook", "{}"),
         (Service::Logs, "StartLiveTail", "{}"),
-        (Service::Ssm, "SendCommand", "{}"),
+        (Service::Ssm, "ListAssociations", "{}"),
         (Service::Ssm, "startsession", "{}"),
         (Service::Ecs, "StopBuild", "{}"),
         (Service::Sts, "", "Action=GetSessionToken&Version=2011-06-15"),

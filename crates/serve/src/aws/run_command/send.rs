@@ -4,6 +4,7 @@ use super::document::{self, Found};
 use super::nodes::{self, Target, Wanted, as_value, shown};
 use super::{failed, invalid, shape};
 use crate::aws::call::Refusal;
+use crate::aws::documents;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::{Resource, node_id};
@@ -81,7 +82,8 @@ impl Input for SendCommand {
             nodes::by_rules(&self.targets, endpoint).await?
         };
         let named = nodes.iter().map(|node| Resource::target(&node.name, node.known.as_ref().ok()));
-        let scope = Scope::of([Resource::document(&self.document_name)].into_iter().chain(named));
+        let of = documents::resource(endpoint, &self.document_name).await;
+        let scope = Scope::of([of].into_iter().chain(named));
         Ok((scope, Subject { document, nodes }))
     }
 
@@ -192,15 +194,14 @@ impl SendCommand {
             let text = format!("Document {name}: {}.", problems.join("; "));
             Refusal::new("InvalidParameters", text)
         })?;
-        let steps = document.steps(|part| values.fill(part));
-        let length = |step: &Step| match &step.work {
-            Work::Script(script) => script.text.len(),
-            Work::Skip(_) | Work::Fail(_) => 0,
+        let too_long = || {
+            let text = format!("the document has more than {MAX_SCRIPT} bytes with its parameters");
+            Refusal::new("MaxDocumentSizeExceeded", text)
         };
-        if steps.iter().any(|step| length(step) > MAX_SCRIPT) {
-            let text = format!("a script has more than {MAX_SCRIPT} bytes with its parameters");
-            return Err(Refusal::new("MaxDocumentSizeExceeded", text));
+        if !values.fits(content, MAX_SCRIPT) {
+            return Err(too_long());
         }
+        let steps = document.steps(|part| values.fill(part));
         Ok(steps)
     }
 

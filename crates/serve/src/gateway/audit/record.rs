@@ -74,11 +74,12 @@ pub struct Resource {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "event")]
 pub enum Details {
-    /// With the document and its version, and what the person was told of it.
     #[serde(rename = "SessionConnected")]
     SessionConnected {
+        /// Its document and the version of it.
         #[serde(skip_serializing_if = "Option::is_none")]
         document: Option<String>,
+        /// What its client was told, such as that it is not logged.
         #[serde(skip_serializing_if = "Option::is_none")]
         notice: Option<String>,
     },

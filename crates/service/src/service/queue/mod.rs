@@ -121,8 +121,14 @@ impl Service {
             });
             match next {
                 Ok(Some(build)) => {
-                    running.insert(build.uuid.clone(), self.pauses(&build));
+                    let pauses = self.pauses(&build);
+                    let may_pause = pauses.is_some();
+                    running.insert(build.uuid.clone(), pauses);
                     drop(running);
+                    if may_pause {
+                        // Who looks for pauses may be asleep till a deadline.
+                        self.queue.waiting.notify_one();
+                    }
                     if !self.run(build) {
                         // The next end or the next call tries again.
                         return;

@@ -1,6 +1,6 @@
 //! Processes of builds: their start, and those that a killed `serve` has left.
 
-use super::{Queue, Start};
+use super::{AGAIN, Queue, Start};
 use crate::db::DbError;
 use crate::db::builds::{self, Build, State};
 use crate::service::Service;
@@ -9,7 +9,7 @@ use runner_host::users;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -121,15 +121,13 @@ impl Service {
 
     fn take_up(self: &Arc<Self>, build: &Build) {
         let path = self.queue.lock_file(&build.uuid);
-        let lock = OpenOptions::new().read(true).append(true).open(&path);
-        if let Ok(lock) = &lock
-            && matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
-        {
-            // It lives: its end is when it lets go.
-            if BuildDir::of(&self.home, &build.uuid).path().exists() {
-                self.is_live(&build.uuid);
+        // Only a lock that is missing, or that is to be had, says that there is no process.
+        while let Err(error) = self.wait_for(&path, build) {
+            if self.queue.is_draining() {
+                return;
             }
-            let _ = lock.lock();
+            tracing::warn!(%error, build = build.id(), "whether a build lives is looked at again");
+            thread::sleep(AGAIN);
         }
         let dir = BuildDir::of(&self.home, &build.uuid);
         let has_begun = build.state == State::Live
@@ -143,6 +141,26 @@ impl Service {
         self.wait_again(build.uuid.clone());
         self.turn();
         self.queue.tell();
+    }
+
+    /// Waits for the end of a build's process, if there is one.
+    fn wait_for(self: &Arc<Self>, path: &Path, build: &Build) -> io::Result<()> {
+        let lock = match OpenOptions::new().read(true).append(true).open(path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match lock.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => {
+                // It lives: its end is when it lets go.
+                if BuildDir::of(&self.home, &build.uuid).path().exists() {
+                    self.is_live(&build.uuid);
+                }
+                lock.lock()
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// Starts what waits since the last `serve`.

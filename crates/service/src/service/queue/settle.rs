@@ -19,7 +19,10 @@ const TRIES: u32 = 30;
 impl Service {
     /// Notes a build's end, whatever was there of it, and goes on with the queue.
     pub(super) fn settle(self: &Arc<Self>, build: &Build, why: Option<&str>) {
-        let (record, has_folder) = self.final_record(build, why);
+        let Some((record, has_folder)) = self.final_record(build, why) else {
+            // It is live for the next `serve`, which does this again.
+            return;
+        };
         let now = clock::wall().epoch_millis();
         let deadline = self.clock.now();
         loop {
@@ -41,8 +44,9 @@ impl Service {
         self.queue.tell();
     }
 
-    /// The record of a build whose process has gone, and whether it had a folder.
-    fn final_record(&self, build: &Build, why: Option<&str>) -> (Value, bool) {
+    /// The record of a build whose process has gone, and whether it had a folder; none where that is for the next `serve`
+    /// to find out.
+    fn final_record(&self, build: &Build, why: Option<&str>) -> Option<(Value, bool)> {
         let dir = BuildDir::of(&self.home, &build.uuid);
         let mut unread = None;
         for attempt in 0..TRIES {
@@ -53,7 +57,7 @@ impl Service {
                 self.queue.launcher.sweep();
             }
             match read(&dir) {
-                Ok(Some(record)) => return (record::joined(record, build), true),
+                Ok(Some(record)) => return Some((record::joined(record, build), true)),
                 Ok(None) if !dir.path().exists() => {
                     unread = None;
                     break;
@@ -69,13 +73,13 @@ impl Service {
                 }
             }
             if self.queue.is_draining() {
-                break;
+                return None;
             }
         }
         let now = clock::wall().epoch_millis();
         let why = unread.as_deref().or(why);
         let why = why.unwrap_or("the process of the build ended before the build began");
-        (record::never_begun(build, now, "FAULT", Some(why)), dir.path().exists())
+        Some((record::never_begun(build, now, "FAULT", Some(why)), dir.path().exists()))
     }
 }
 

@@ -1,0 +1,127 @@
+//! The logs of builds: streams are found in the database, and read by `crate::logs`.
+
+use super::Service;
+use crate::db::streams::{self, Stream};
+use crate::db::{Db, DbError};
+use crate::logs::{Described, Filter, Found, From, LogError, Page, Range, Reader, has_group};
+use std::sync::Arc;
+
+impl Service {
+    fn reader(&self) -> Reader {
+        Reader::new(self.home.clone(), Arc::clone(&self.places))
+    }
+
+    /// Reads the database and logs where that holds up nobody else.
+    async fn read_logs<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Db, &Reader) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        self.refresh().await?;
+        let (db, reader) = (self.db.clone(), self.reader());
+        let read = tokio::task::spawn_blocking(move || read(&db, &reader));
+        read.await.unwrap_or(Err(LogError::Db(DbError::Closed)))
+    }
+
+    /// Names of groups with the times of their beginning, in the order of their bytes.
+    pub async fn log_groups(
+        &self,
+        wanted: streams::Groups,
+        after: Option<String>,
+        most: usize,
+    ) -> Result<Vec<(String, i64)>, LogError> {
+        self.read_logs(move |db, _| {
+            Ok(db.read_now(|connection| {
+                streams::groups(connection, &wanted, after.as_deref(), most)
+            })?)
+        })
+        .await
+    }
+
+    /// The projects of which a group has logs, for whoever judges.
+    pub async fn projects_of_group(&self, group: &str) -> Result<Vec<String>, DbError> {
+        let group = group.to_owned();
+        self.db.read(move |connection| streams::projects(connection, &group)).await
+    }
+
+    /// The stream of this name, if there is one, for whoever judges.
+    pub async fn log_stream(&self, group: &str, name: &str) -> Result<Option<Stream>, DbError> {
+        self.refresh().await?;
+        let (group, name) = (group.to_owned(), name.to_owned());
+        self.db.read(move |connection| streams::get(connection, &group, &name)).await
+    }
+
+    /// Streams of a group.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub async fn log_streams(
+        &self,
+        wanted: streams::Wanted,
+        after: Option<streams::After>,
+        most: usize,
+    ) -> Result<Vec<(Described, streams::After)>, LogError> {
+        self.read_logs(move |db, reader| {
+            has_group(db, &wanted.group)?;
+            let (mut found, mut after) = (Vec::new(), after);
+            while found.len() < most {
+                let some = db.read_now(|connection| {
+                    streams::list(connection, &wanted, after.as_ref(), most)
+                })?;
+                let is_last = some.len() < most;
+                for stream in some {
+                    let place = stream.after(wanted.order);
+                    if found.len() < most && reader.is_there(&stream.uuid) {
+                        found.push((reader.described(stream), place.clone()));
+                    }
+                    if found.len() < most {
+                        after = Some(place);
+                    }
+                }
+                if is_last {
+                    break;
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Lines of one stream.
+    ///
+    /// # Errors
+    /// There is no such stream.
+    pub async fn log_events(
+        &self,
+        group: String,
+        name: String,
+        range: Range,
+        from: From,
+        limit: usize,
+    ) -> Result<Page, LogError> {
+        self.read_logs(move |db, reader| {
+            let stream = db.read_now(|connection| streams::get(connection, &group, &name))?;
+            match stream.filter(|stream| reader.is_there(&stream.uuid)) {
+                Some(stream) => {
+                    reader.with(&stream.uuid, |index, dir| index.page(dir, range, from, limit))
+                }
+                None => {
+                    has_group(db, &group)?;
+                    Err(LogError::NoStream)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Lines of a group that match.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub async fn filter_log_events(&self, filter: Filter) -> Result<Found, LogError> {
+        self.read_logs(move |db, reader| {
+            has_group(db, &filter.group)?;
+            filter.run(db, reader)
+        })
+        .await
+    }
+}
