@@ -7,6 +7,7 @@ use crate::model::{Described, known, validate};
 use crate::project::{self, merge};
 use runner_folder::state::Home;
 use runner_host::clock;
+use runner_host::stdio::say;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -125,7 +126,9 @@ pub fn put(
         let connection = db::open_served(home.root())?;
         return db::transaction(&connection, put);
     }
-    Db::open(home.root())?.db.write_now(put)
+    let opened = Db::open(home.root())?;
+    opened.told.iter().for_each(|line| say(line));
+    opened.db.write_now(put)
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, bool), DbError> {
     for entry in fs::read_dir(home.builds()).map_err(|error| unread(home, &error))? {
         let name = entry.map_err(|error| unread(home, &error))?.file_name();
         if let Ok(name) = name.into_string()
-            && !name.starts_with('.')
+            && is_uuid(&name)
         {
             there.insert(name);
         }
@@ -109,6 +109,11 @@ fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, bool), DbError> {
     new.sort_by(|a, b| a.requested.cmp(&b.requested).then_with(|| a.uuid.cmp(&b.uuid)));
     changes.extend(new.into_iter().map(|build| Change::New(Box::new(build))));
     Ok((changes, is_whole))
+}
+
+/// Whether a folder can be a build's: what else lies there is looked at by nobody.
+fn is_uuid(name: &str) -> bool {
+    name.len() == 36 && name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// Whether the row of a build without a folder goes.

@@ -11,6 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 /// Within this time a file can change and show the same times: the kernel's clock of files is coarse.
 const COARSE: i128 = 20_000_000;
 
+/// Bytes that all paths of a layer may have together: one deep tree of long names would fill the memory.
+const MOST_PATHS: usize = 32 << 20;
+
 /// Files of the runner's in the container, which it writes itself before each command.
 const OURS: [&[u8]; 3] = [
     b"/codebuild/output/tmp/script.sh",
@@ -145,7 +148,7 @@ impl Index {
         moment: Moment,
         most: usize,
     ) -> io::Result<Option<Self>> {
-        let mut index = Index::default();
+        let (mut index, mut bytes) = (Index::default(), 0);
         let prefix = overlay_marks();
         let marks = (format!("{prefix}opaque"), format!("{prefix}redirect"));
         for (upper, Written { name, path: place, .. }) in uppers.iter().enumerate() {
@@ -172,7 +175,8 @@ impl Index {
                 };
                 let is_settled = moment.settles(&facts);
                 index.add(Entry { upper, path: item.path.to_vec(), facts, is_settled, mark });
-                match index.entries.len() > most {
+                bytes += item.path.len();
+                match index.entries.len() > most || bytes > MOST_PATHS {
                     true => Err(End::Full),
                     false => Ok(()),
                 }

@@ -4,7 +4,7 @@ use super::DbError;
 use super::streams::NOT_ENDED;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How far a build is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,6 +255,17 @@ pub fn end(
 pub fn set_deadline(connection: &Connection, uuid: &str, deadline: i64) -> Result<(), DbError> {
     let text = "UPDATE build SET deadline = ?2 WHERE uuid = ?1";
     connection.prepare_cached(text)?.execute(params![uuid, deadline])?;
+    Ok(())
+}
+
+/// Has a build not tried again by itself.
+pub fn without_retries(connection: &Connection, build: &Build) -> Result<(), DbError> {
+    let Some(mut order) = build.order.clone() else { return Ok(()) };
+    order["autoRetryConfig"]["autoRetryLimit"] = json!(0);
+    let text = "UPDATE build SET request = ?2 WHERE uuid = ?1";
+    connection
+        .prepare_cached(text)?
+        .execute(params![build.uuid, order.to_string().into_bytes()])?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ pub mod streams;
 pub mod tokens;
 mod writer;
 
-pub use open::{OpenError, Opened};
+pub use open::{OpenError, Opened, unmark};
 
 use open::configure;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -105,7 +105,8 @@ impl Db {
         configure(&reader)?;
         let writer = Writer::start(connection)?;
         let db = Db(Arc::new(Inner { path, reader: Mutex::new(reader), writer }));
-        let is_restored = told.is_some();
+        let is_restored =
+            db.read_now(|connection| open::has_mark(connection).map_err(DbError::from))?;
         Ok(Opened { db, told: told.unwrap_or_default(), is_restored })
     }
 

@@ -12,6 +12,12 @@ use std::path::{Path, PathBuf};
 const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// Bytes of a page, the smallest there is.
 const SMALLEST: u64 = 512;
+/// Of a copy, until it has the database's name.
+const RESTORING: &str = "restoring";
+/// Stands in `kv` of a copy of some time ago, until its builds have been put right.
+const RESTORED: &str = "restored";
+const RESTORED_WORDS: &str = "its last copy is in its place: projects since then are lost, and builds that it has as waiting \
+     have ended: whether they have run it does not tell";
 /// "runr"
 const APPLICATION: i32 = 0x7275_6e72;
 
@@ -55,6 +61,12 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// A connection for the writer, to a database of this version, and, where it was broken, what to tell.
 pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), OpenError> {
+    let ready = beside(path, RESTORING);
+    if !path.exists() && is_marked(&ready) {
+        // Whoever has put the broken one aside was killed before the copy was in its place.
+        fs::rename(&ready, path)?;
+        return Ok((whole(path)?, Some(vec![RESTORED_WORDS.to_owned()])));
+    }
     match whole(path) {
         Ok(connection) => Ok((connection, None)),
         Err(OpenError::Sqlite(error)) if is_broken(&error) => {
@@ -172,8 +184,52 @@ pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), DbError> {
     fs::rename(&new, to).map_err(failed)
 }
 
+/// Marks a copy, before it has the database's name, as one of some time ago: whoever opens it next must know, even if
+/// this process is killed.
+fn mark(path: &Path) -> Result<(), OpenError> {
+    let copy = Connection::open(path)?;
+    // One file, with nothing beside it.
+    copy.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
+    copy.execute("INSERT OR REPLACE INTO kv VALUES (?1, '')", [RESTORED])?;
+    drop(copy);
+    fs::File::open(path)?.sync_all()?;
+    Ok(())
+}
+
+fn is_marked(path: &Path) -> bool {
+    let look = || -> rusqlite::Result<bool> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        has_mark(&Connection::open_with_flags(path, flags)?)
+    };
+    path.exists() && look().unwrap_or(false)
+}
+
+/// Whether a database is a copy that nobody has put right yet.
+pub(super) fn has_mark(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) > 0 FROM kv WHERE k = ?1", [RESTORED], |row| row.get(0))
+}
+
+/// It has been put right.
+pub fn unmark(connection: &Connection) -> Result<(), DbError> {
+    connection.execute("DELETE FROM kv WHERE k = ?1", [RESTORED])?;
+    Ok(())
+}
+
 /// Puts a broken database aside, and the last copy in its place, if that is whole.
 fn put_aside(path: &Path) -> Result<Vec<String>, OpenError> {
+    let backup = beside(path, "bak");
+    let is_whole = || -> rusqlite::Result<bool> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let copy = Connection::open_with_flags(&backup, flags)?;
+        let health: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        Ok(health == "ok" && version(&copy)? > 0)
+    };
+    let ready = beside(path, RESTORING);
+    let has_copy = backup.exists() && is_whole().unwrap_or(false);
+    if has_copy {
+        fs::copy(&backup, &ready)?;
+        mark(&ready)?;
+    }
     let now = runner_host::clock::wall().epoch_millis() / 1000;
     let aside = format!("broken-{now}");
     for (file, to) in [
@@ -188,20 +244,9 @@ fn put_aside(path: &Path) -> Result<Vec<String>, OpenError> {
     }
     let mut told =
         vec![format!("the database was broken; it is {} now", beside(path, &aside).display())];
-    let backup = beside(path, "bak");
-    let is_whole = || -> rusqlite::Result<bool> {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let copy = Connection::open_with_flags(&backup, flags)?;
-        let health: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        Ok(health == "ok" && version(&copy)? > 0)
-    };
-    if backup.exists() && is_whole().unwrap_or(false) {
-        fs::copy(&backup, path)?;
-        told.push(
-            "its last copy is in its place: projects since then are lost, and builds that it has as waiting \
-             have ended: whether they have run it does not tell"
-                .to_owned(),
-        );
+    if has_copy {
+        fs::rename(&ready, path)?;
+        told.push(RESTORED_WORDS.to_owned());
     } else {
         told.push("there is no whole copy of it: projects and queued builds are lost".to_owned());
     }
@@ -266,7 +311,8 @@ mod tests {
             .expect("written");
         opened.db.back_up().expect("a copy");
         drop(opened);
-        for (bytes, kept) in [(vec![b'x'; 8192], 1), (b"short".to_vec(), 1)] {
+        // With the mark of a copy beside it.
+        for (bytes, kept) in [(vec![b'x'; 8192], 2), (b"short".to_vec(), 2)] {
             fs::write(&path, bytes).expect("a file");
             let Opened { db, told, .. } = Db::open(dir.path()).expect("a database");
             assert_eq!(told.len(), 2, "{told:?}");
@@ -277,6 +323,14 @@ mod tests {
                 .expect("a count");
             assert_eq!(count, kept);
         }
+        // As where the process was killed before the copy was in its place, and nothing beside it is of another file.
+        fs::copy(beside(&path, "bak"), beside(&path, RESTORING)).expect("a copy");
+        mark(&beside(&path, RESTORING)).expect("marked");
+        for file in [path.clone(), with(&path, "-wal"), with(&path, "-shm")] {
+            let _ = fs::remove_file(file);
+        }
+        let Opened { told, is_restored, .. } = Db::open(dir.path()).expect("a database");
+        assert!(is_restored && told.len() == 1, "{told:?}");
         fs::remove_file(beside(&path, "bak")).expect("gone");
         fs::write(&path, vec![b'x'; 8192]).expect("a file");
         let Opened { told, .. } = Db::open(dir.path()).expect("a database");

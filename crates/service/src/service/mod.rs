@@ -6,7 +6,7 @@ mod steady;
 
 use crate::db::builds::{self, State};
 use crate::db::projects::{self, Order, Project};
-use crate::db::{Db, DbError, OpenError, Opened};
+use crate::db::{Db, DbError, OpenError, Opened, unmark};
 use crate::index::{self, Looks};
 use crate::logs::Places;
 use crate::model::{Described, known};
@@ -127,6 +127,15 @@ impl Service {
                 } else if build.deadline.is_some_and(|at| at > now + queue::patience(&build)) {
                     builds::set_deadline(connection, &build.uuid, now + queue::patience(&build))?;
                 }
+            }
+            if is_restored {
+                for state in [State::Starting, State::Live] {
+                    for build in builds::in_state(connection, state)? {
+                        // Its retry may have run already.
+                        builds::without_retries(connection, &build)?;
+                    }
+                }
+                unmark(connection)?;
             }
             Ok(())
         })
