@@ -52,17 +52,26 @@ pub(super) struct Ran {
 pub(super) struct Output {
     pub(super) file: File,
     pub(super) is_at_line_start: bool,
+    written: u64,
     failed: Option<String>,
 }
 
+/// Most of one output that is kept: a script that says the same for hours would fill the disk of the endpoint.
+const MOST_OUTPUT: u64 = 256 << 20;
+
 impl Output {
     pub(super) fn new(file: File) -> Self {
-        Output { file, is_at_line_start: true, failed: None }
+        Output { file, is_at_line_start: true, written: 0, failed: None }
     }
 
     /// Keeps bytes. Where that fails the script goes on: what it does is worth more than what it says.
     fn write(&mut self, bytes: &[u8]) {
         if self.failed.is_some() {
+            return;
+        }
+        self.written = self.written.saturating_add(bytes.len() as u64);
+        if self.written > MOST_OUTPUT {
+            self.failed = Some(format!("it is longer than {} MiB; the rest is not kept", MOST_OUTPUT >> 20));
             return;
         }
         match self.file.write_all(bytes) {
