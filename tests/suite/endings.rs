@@ -31,7 +31,7 @@ fn a_failure_is_summed_up() {
             .chain(["runner:   | | <b>".to_owned()])
             .collect::<Vec<_>>()
     );
-    assert!(lines[failed + 12].contains(" run --break-on failure, then "), "{lines:?}");
+    assert!(lines[failed + 12].contains("the same with --break-on failure, then "), "{lines:?}");
     assert!(lines.last().unwrap().contains(": FAILED: "), "{lines:?}");
     assert!(!bed.build(FAILS, &["--no-hints"]).code(1).stderr.contains("--break-on"));
     let quiet = bed.build(FAILS, &["--quiet"]).code(1);
