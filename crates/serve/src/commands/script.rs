@@ -71,7 +71,8 @@ impl Output {
         }
         self.written = self.written.saturating_add(bytes.len() as u64);
         if self.written > MOST_OUTPUT {
-            self.failed = Some(format!("it is longer than {} MiB; the rest is not kept", MOST_OUTPUT >> 20));
+            self.failed =
+                Some(format!("it is longer than {} MiB; the rest is not kept", MOST_OUTPUT >> 20));
             return;
         }
         match self.file.write_all(bytes) {
