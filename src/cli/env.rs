@@ -8,6 +8,7 @@ use runner_client::Client;
 use runner_core::exports::quote;
 use runner_core::plain;
 use runner_folder::state::{Known, Need, find};
+use runner_host::stdio::say;
 use runner_wire::control::{Answer, Request, VariableLine};
 use serde::Serialize;
 
@@ -48,6 +49,9 @@ pub(super) fn env(args: &EnvArgs) -> Result<u8, CliError> {
     let known = find(&open()?, args.build.name(), Need::Live)?;
     let mut all = variables(&known)?;
     all.retain(|line| if args.changed { line.is_changed } else { line.value.is_some() });
+    if args.changed && all.is_empty() && args.format == Format::Text {
+        say("the last command has changed no variable");
+    }
     let text = match args.format {
         Format::Text => all.iter().map(|line| shown(line, args.changed)).collect(),
         Format::Json => {

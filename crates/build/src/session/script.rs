@@ -1,4 +1,4 @@
-//! A script that runs for a client: in a file of its own, with its output masked on the way.
+//! Runs a script for a client: puts it into a file in the container, and masks its output.
 //!
 //! Started by `hub`. It is no session: nobody sits there, so it neither keeps the build from ending nor a pause.
 //! What it writes passes through here, since the client keeps it.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a build has no checkpoints where nobody has asked for any.
+/// Why a build that neither stops nor was given `--checkpoint` has no checkpoints.
 pub const NO_CHECKPOINTS: &str = "no checkpoints: they are taken in builds with --break-on or --step, and not with --checkpoint off";
 
 /// Back to before a run.

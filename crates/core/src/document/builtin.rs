@@ -132,7 +132,7 @@ fn non_interactive() -> Value {
             "command": {"type": "String", "description": "(Required) The command to run without a terminal"},
             "separateOutputStream": {
                 "type": "String",
-                "description": "(Optional) Whether output and errors are told apart",
+                "description": "(Optional) Whether output and errors are sent separately",
                 "default": "false",
                 "allowedPattern": "(?i)true|false",
             },

@@ -4,7 +4,7 @@
 //! a caller gives and become [`Values`], which are put in the place of `{{ name }}`.
 //! [`Session`] reads documents of sessions, [`command`] those of commands, and [`command_run`] is the course of their
 //! steps. [`BUILTINS`] are the documents that are always there. Texts come from callers of the endpoint and are read as hostile;
-//! what is wrong with one is told all at once.
+//! a refused document names all its problems at once.
 
 mod builtin;
 pub mod command;
@@ -30,7 +30,7 @@ fn shown(text: &str) -> String {
     format!("`{plain}`")
 }
 
-/// A name that is nearly one that means something: whoever wrote it would miss what it was to do.
+/// The known name that an unknown one was probably meant to be: a typo that is ignored silently drops a setting.
 fn misspelt(name: &str, known: &[&str]) -> Option<String> {
     const NEAR: usize = 2;
     if known.contains(&name) || name.len() > 64 {

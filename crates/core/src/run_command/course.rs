@@ -33,7 +33,7 @@ pub enum Effect {
     Withdraw(usize),
     /// End its script.
     Kill(usize),
-    /// It stands otherwise now.
+    /// Its status has changed.
     Changed(usize),
 }
 

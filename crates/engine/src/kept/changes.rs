@@ -21,7 +21,7 @@ pub(super) fn changes(uppers: &[Written], before: &Index, after: &Index) -> Vec<
         let place = written.path.as_os_str().as_bytes();
         all.extend(comparing.pair().into_iter().map(|found| found.at(place)));
     }
-    // What is in a renamed directory is told by its new path.
+    // Changes inside a renamed directory are listed under its new path.
     all.sort_by_key(|change| !matches!(change.op, Op::Renamed(_)));
     all
 }

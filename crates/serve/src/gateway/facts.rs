@@ -93,7 +93,7 @@ impl Shared {
         }
     }
 
-    /// It stands otherwise now.
+    /// Changes the session's status, and records it.
     pub(super) fn set(&self, status: SessionStatus) {
         let mut facts = self.lock();
         if facts.status == status {
