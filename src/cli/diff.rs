@@ -67,7 +67,7 @@ pub(super) struct DiffArgs {
 
 const HELP: &str = "\
 Compares the source as the build sees it now with the source on this machine: A is new, M has changed, D is gone.
-The build must be live. What git keeps in .git is left out, and so are owners and times. What cannot be compared is
+Without --run and --from the build must be live. What git keeps in .git is left out, and so are owners and times. What cannot be compared is
 named, and the exit status is 3.
 
 --run and --from compare the files of the whole container before and behind runs: A, M and D, R was

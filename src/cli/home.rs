@@ -24,7 +24,7 @@ pub(super) fn open() -> Result<Home, CliError> {
     Ok(home)
 }
 
-/// How AWS's agent is configured on this host. What there is to say of the files is said, unless that is not wanted.
+/// How AWS's agent is configured on this host. Warnings about the files are printed, unless quiet.
 pub(super) fn agent(
     home: &Home,
     named: Option<&Path>,

@@ -171,7 +171,7 @@ impl<'a> Prompt<'a> {
             _ => {}
         }
         let words = words(verb, line, &self.known.id)?;
-        // A process of its own has the terminal and its signals for a while. What it comes to it says itself.
+        // Another process has the terminal and its signals meanwhile, and prints its result.
         let ran = super::once_more().args(&words[1..]).status();
         let ran = ran.map_err(|error| CliError::ours(format!("{verb}: {error}")))?;
         self.is_interrupted();

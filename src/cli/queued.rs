@@ -2,8 +2,9 @@
 
 use super::error::CliError;
 use runner_folder::state::{Changes, Home, Known, Waited, known};
+use runner_host::stdio::say;
 use runner_service::db::builds::Waiting;
-use runner_service::db::{still_waiting, waiting};
+use runner_service::db::waiting;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,10 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Those that have no folder yet.
 pub(super) fn all(home: &Home) -> Vec<Waiting> {
-    let mut all = waiting(home.root());
+    let mut all = waiting(home.root()).unwrap_or_else(|error| {
+        say(&format!("warning: the queue of `runner serve` is not shown: {error}"));
+        Vec::new()
+    });
     all.retain(|one| known(home, &one.uuid).ok().flatten().is_none());
     all
 }
@@ -30,7 +34,8 @@ pub(super) enum Became {
     Begun(Known),
     /// It has ended in the queue.
     Ended,
-    TimeIsUp,
+    /// Why it could not be seen whether it still waits, where it could not.
+    TimeIsUp(Option<String>),
 }
 
 /// Waits for one to begin.
@@ -43,8 +48,10 @@ pub(super) fn begins(
     let changes = Changes::of_builds(&home.builds()).map_err(failed)?;
     loop {
         // A database that cannot be read now is looked at again.
-        let is_waiting = still_waiting(home.root())
-            .map_or(true, |all| all.iter().any(|other| other.uuid == one.uuid));
+        let (is_waiting, unseen) = match waiting(home.root()) {
+            Ok(all) => (all.iter().any(|other| other.uuid == one.uuid), None),
+            Err(error) => (true, Some(error.to_string())),
+        };
         if let Ok(Some(begun)) = known(home, &one.uuid) {
             return Ok(Became::Begun(begun));
         }
@@ -53,7 +60,7 @@ pub(super) fn begins(
         }
         let now = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return Ok(Became::TimeIsUp);
+            return Ok(Became::TimeIsUp(unseen));
         }
         let look = now + LOOK;
         let until = deadline.map_or(look, |deadline| deadline.min(look));

@@ -5,6 +5,7 @@ use super::error::CliError;
 use super::history::{Row, rows};
 use super::home::open;
 use clap::Args;
+use indicatif::BinaryBytes;
 use runner_core::changes::{Change, Counts, Kind, Op, net};
 use runner_core::debug::{NO_CHECKPOINTS, RunRef};
 use runner_core::event::CheckpointKind;
@@ -95,7 +96,7 @@ impl Recorded {
     fn line(&self, change: &Change) -> String {
         let Change { op, kind, size, path } = change;
         let size = match kind {
-            Kind::File => bytes(*size),
+            Kind::File => BinaryBytes(*size).to_string(),
             Kind::Directory | Kind::Link | Kind::Other => String::new(),
         };
         let name = self.name(path, *kind);
@@ -182,7 +183,7 @@ pub(super) fn blame(args: &BlameArgs) -> Result<u8, CliError> {
     let (build, path) = match &args.words[..] {
         [path] => (None, path),
         [build, path] => (Some(build.to_string_lossy()), path),
-        _ => return Ok(super::error::USAGE),
+        _ => return Err(CliError::usage("name a path")),
     };
     let known = find(&open()?, build.as_deref(), Need::Reading)?;
     let recorded = Recorded::of(&known)?;
@@ -213,7 +214,7 @@ pub(super) fn blame(args: &BlameArgs) -> Result<u8, CliError> {
     super::answer(lines.iter().map(line).collect::<String>())
 }
 
-/// `3 added, 1 changed, 2 deleted, 1 renamed, 1.2 MiB`
+/// `3 added, 1 changed, 2 deleted, 1 renamed, 1.20 MiB`
 pub(super) fn total(counts: &Counts) -> String {
     let Counts { added, modified, deleted, renamed, .. } = *counts;
     let parts =
@@ -223,21 +224,8 @@ pub(super) fn total(counts: &Counts) -> String {
     if parts.is_empty() {
         return "nothing has changed".to_owned();
     }
-    parts.extend((counts.bytes > 0).then(|| bytes(counts.bytes)));
+    parts.extend((counts.bytes > 0).then(|| BinaryBytes(counts.bytes).to_string()));
     parts.join(", ")
-}
-
-/// `12 B`, `1.5 MiB`
-pub(super) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    let (mut tenths, mut unit) = (u128::from(count) * 10 / 1024, 0);
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        (tenths, unit) = (tenths / 1024, unit + 1);
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
 #[cfg(test)]
@@ -245,23 +233,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_short() {
-        for (count, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            (1 << 20, "1.0 MiB"),
-            (u64::MAX, "16383.9 PiB"),
-        ] {
-            assert_eq!(bytes(count), text);
-        }
-    }
-
-    #[test]
     fn counts_are_told_in_a_few_words() {
         let counts = Counts { added: 3, modified: 0, deleted: 1, renamed: 0, bytes: 2048 };
-        assert_eq!(total(&counts), "3 added, 1 deleted, 2.0 KiB");
+        assert_eq!(total(&counts), "3 added, 1 deleted, 2.00 KiB");
         assert_eq!(total(&Counts::default()), "nothing has changed");
     }
 }

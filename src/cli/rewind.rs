@@ -42,10 +42,10 @@ pub(super) struct RewindArgs {
 }
 
 /// What comes back and what does not.
-const NOT_BACK: &str = "Back come: files of the image, of the sources, of /tmp and the homes, with owners, modes, attributes and
+const NOT_BACK: &str = "What comes back: files of the image, of the sources, of /tmp and the homes, with owners, modes, attributes and
 links; exported variables, the directory, CODEBUILD_* variables; phase, place, retries, status.
 
-Back come not: running processes, which are killed and named; functions, aliases and options of shells;
+What does not: running processes, which are killed and named; functions, aliases and options of shells;
 what went out to networks, registries and buckets; files of --mount SRC:DST:rw and of this machine, which show
 as they are now; what containers of --service and a Docker daemon in the build keep; /dev/shm and IPC; mounts; the build's time.";
 

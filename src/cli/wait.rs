@@ -60,8 +60,10 @@ pub(super) fn wait(args: &WaitArgs) -> Result<u8, CliError> {
             Some(one) => match queued::begins(&home, &one, deadline)? {
                 Became::Begun(known) => known,
                 Became::Ended => return left_the_queue(args, &one.id),
-                Became::TimeIsUp => {
-                    let message = format!("build {} waits: the time is up", one.id);
+                Became::TimeIsUp(unseen) => {
+                    let unseen = unseen.map(|why| format!(" (its queue cannot be read: {why})"));
+                    let unseen = unseen.unwrap_or_default();
+                    let message = format!("build {} waits: the time is up{unseen}", one.id);
                     return Err(CliError::new(TIMED_OUT, message));
                 }
             },

@@ -70,7 +70,7 @@ struct Way<'a> {
     first: &'a [&'a str],
     has_more: bool,
     has_cache: bool,
-    /// It goes back to each so-manieth run.
+    /// It goes back to every Nth run.
     every: usize,
 }
 
@@ -117,6 +117,11 @@ impl Way<'_> {
         plain.build(&told, &words(&self.options(&plain, &[]))).code(0);
         let states = outputs(&plain);
         assert_eq!(states.len(), commands.len() + 1);
+        // The numbers of the calls are those of this architecture.
+        if cfg!(target_arch = "x86_64") {
+            let has_any = |state: &String| state.contains("./a/hard has set");
+            assert!(states.iter().any(has_any), "attributes are looked at");
+        }
         let bed = self.bed();
         let count = commands.len() + 1;
         let commands = [&commands[..], &["exit 3"]].concat();
@@ -153,7 +158,7 @@ fn is_as(one: &str, other: &str, at: &str) {
     assert!(one == other, "{at}: {:?} for {:?}", lacks(one, other), lacks(other, one));
 }
 
-/// What each telling command of a build has written.
+/// What each STATE command has printed.
 fn outputs(bed: &Bed) -> Vec<String> {
     // One that has filled a cache has written nothing.
     let builds = bed.home().join("builds");

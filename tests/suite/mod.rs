@@ -6,6 +6,7 @@ mod artifacts_faults;
 mod aws_cli;
 mod bad_input;
 mod batch;
+mod beside;
 mod cache;
 mod cache_buckets;
 mod callers;
@@ -194,6 +195,7 @@ fn differing() -> Vec<Case> {
         session_log::cases(),
         sessions::cases(),
         stranger::cases(),
+        beside::cases(),
         strangers::cases(),
         sudo::cases(),
         toolbox::cases(),

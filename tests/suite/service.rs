@@ -52,7 +52,7 @@ pub(super) fn call(endpoint: &Endpoint, name: &str, input: &Value) -> Value {
     answer
 }
 
-/// What a refused call is told: the code and the words.
+/// The answer to a refused call: the code and the words.
 #[track_caller]
 pub(super) fn refused(endpoint: &Endpoint, name: &str, input: &Value) -> (String, String) {
     let (status, answer) = endpoint.call(&format!("CodeBuild_20161006.{name}"), input);
@@ -265,7 +265,7 @@ fn a_stop_in_the_queue() {
         served(&bed, "exec sleep 600", &["--max-builds", "1", "--max-queued", "1"]);
     let first = start(&endpoint, json!({}));
     let second = start(&endpoint, json!({}));
-    // Whoever looks from outside sees it wait.
+    // Other commands show that it waits.
     assert!(bed.runner(["ps"]).code(0).stdout.contains("queued"));
     assert!(bed.runner(["logs", &second]).code(2).stderr.contains("waits in the queue"));
     let waits = ["wait", &second, "--for", "paused", "--timeout", "1s"];

@@ -47,7 +47,7 @@ fn kills(rounds: usize) {
                 crate::common::until("a folder", || folder.exists());
                 ids.insert(id);
             }
-            // While it writes: whoever asked has heard nothing, and asks again.
+            // While it writes: the caller got no answer and asks again.
             _ => {}
         }
         std::thread::scope(|scope| {
@@ -110,7 +110,7 @@ fn one_serves_a_folder() {
     bed.runner(["serve", "--listen", &address]).code(3);
 }
 
-/// A disk of its own, until this goes.
+/// A separate disk, until this goes.
 struct Disk(std::path::PathBuf);
 
 impl Drop for Disk {

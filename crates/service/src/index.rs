@@ -133,7 +133,11 @@ fn ended(home: &Home, uuid: String) -> Option<Change> {
     match dir.record() {
         Ok(Some(record)) => Some(Change::Ended(uuid, serde_json::to_value(&record).ok()?)),
         Ok(None) if !dir.path().exists() => Some(Change::Forgotten(uuid)),
-        Ok(None) | Err(_) => None,
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(%error, %uuid, "the record of a build cannot be read");
+            None
+        }
     }
 }
 

@@ -157,7 +157,7 @@ pub(super) fn check(reading: &Reading, says_so: bool) -> Result<bool, CliError> 
     };
     let path = std::fs::canonicalize(&reading.dir).map_err(failed)?.join(super::NAME);
     let path = path.display().to_string();
-    // A text that nobody trusts has nothing looked at.
+    // Files are read only for a text that is trusted.
     let is_of_interest =
         says_so || trusted.get(&path).is_some_and(|allowed| allowed.is_of(&reading.text));
     let files = if is_of_interest { named::files(&reading.settings) } else { Files::new() };

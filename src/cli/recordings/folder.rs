@@ -3,12 +3,14 @@
 use crate::cli::error::CliError;
 use jiff::Timestamp;
 use runner_core::plain;
-use runner_core::recording::{Event, Header};
+use runner_core::recording::{Event, Header, Shown};
+use runner_host::beneath::Dir;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest line of a recording.
@@ -22,7 +24,7 @@ pub(super) struct Folder {
 }
 
 /// A session that is kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Kept {
     /// Its id, or its build's and a number.
     pub(super) name: String,
@@ -32,9 +34,10 @@ pub(super) struct Kept {
     pub(super) length: Option<Duration>,
     /// What ended it.
     pub(super) how: Option<String>,
-    /// With its times, where it was a terminal.
-    pub(super) cast: Option<PathBuf>,
-    pub(super) text: Option<PathBuf>,
+    /// Whether its times are there: it was a terminal.
+    pub(super) has_cast: bool,
+    pub(super) has_text: bool,
+    dir: Arc<Dir>,
 }
 
 /// A line about a session.
@@ -50,27 +53,38 @@ struct Note {
     how: Option<String>,
 }
 
+/// Lines of a file, none longer than [`MAX_LINE`].
+fn lines(file: File) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+    let mut reader = BufReader::new(file);
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(Ok(line)),
+            Err(error) => Some(Err(error)),
+        }
+    })
+}
+
 impl Folder {
     /// Reads what there is of each session. Lines and files that are something else are left out.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
+        let dir = Arc::new(Dir::top(path)?);
         let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
-        for entry in fs::read_dir(path)? {
-            let file = entry?.path();
-            let Some(name) = file.file_stem().and_then(|name| name.to_str()) else { continue };
-            let kind = file.extension().and_then(|kind| kind.to_str());
-            let is_file = fs::symlink_metadata(&file).is_ok_and(|data| data.is_file());
-            let one = || Kept { name: name.to_owned(), ..Kept::default() };
+        for file in dir.names()? {
+            let Ok(file) = String::from_utf8(file) else { continue };
+            let Some((name, kind)) = file.rsplit_once('.') else { continue };
+            if !matches!(kind, "log" | "cast") {
+                continue;
+            }
+            let one = || Kept::named(name, &dir);
+            let one = kept.entry(name.to_owned()).or_insert_with(one);
             match kind {
-                Some("log") if is_file => {
-                    kept.entry(name.to_owned()).or_insert_with(one).text = Some(file.clone());
-                }
-                Some("cast") if is_file => {
-                    kept.entry(name.to_owned()).or_insert_with(one).cast = Some(file.clone());
-                }
-                _ => {}
+                "log" => one.has_text = true,
+                _ => one.has_cast = true,
             }
         }
-        match File::open(path.join("sessions.jsonl")) {
+        match dir.file("sessions.jsonl") {
             Ok(file) => notes(file, &mut kept)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -86,7 +100,7 @@ impl Folder {
 
 /// Adds what the lines say of sessions of which something is kept.
 fn notes(file: File, kept: &mut BTreeMap<String, Kept>) -> io::Result<()> {
-    for line in BufReader::new(file).split(b'\n') {
+    for line in lines(file) {
         let Ok(note) = serde_json::from_slice::<Note>(&line?) else { continue };
         let numbered = format!("{}-{}", note.build, note.session);
         let name = note.session_id.filter(|id| kept.contains_key(id)).unwrap_or(numbered);
@@ -107,15 +121,32 @@ fn notes(file: File, kept: &mut BTreeMap<String, Kept>) -> io::Result<()> {
 }
 
 impl Kept {
-    /// What the recording itself says, where no line does.
+    fn named(name: &str, dir: &Arc<Dir>) -> Self {
+        Kept {
+            name: name.to_owned(),
+            build: None,
+            program: None,
+            began: None,
+            length: None,
+            how: None,
+            has_cast: false,
+            has_text: false,
+            dir: Arc::clone(dir),
+        }
+    }
+
+    fn file(&self, kind: &str) -> io::Result<File> {
+        self.dir.file(format!("{}.{kind}", self.name))
+    }
+
+    /// What the recording itself says, where no line does. One that cannot be read is listed all the same.
     fn look(&mut self) {
-        let Some(path) = self.cast.as_ref().filter(|_| self.began.is_none()) else { return };
-        let Ok(file) = File::open(path) else { return };
-        let mut line = String::new();
-        let read = BufReader::new(file).take(MAX_LINE).read_line(&mut line);
-        if read.is_ok()
-            && let Ok(header) = Header::parse(&line)
-        {
+        if self.began.is_some() || !self.has_cast {
+            return;
+        }
+        let first = self.file("cast").ok().and_then(|file| lines(file).next()?.ok());
+        let header = first.and_then(|line| Header::parse(&String::from_utf8_lossy(&line)).ok());
+        if let Some(header) = header {
             self.began = header.timestamp.and_then(|time| Timestamp::from_second(time).ok());
             self.program = header.title;
         }
@@ -123,30 +154,33 @@ impl Kept {
 
     /// The file with its times.
     pub(super) fn recording(&self) -> Result<File, CliError> {
-        let Some(path) = &self.cast else {
-            let name = plain::line(&self.name).into_owned();
+        let name = plain::line(&self.name);
+        if !self.has_cast {
             return Err(CliError::usage(format!("{name} was no terminal, so no times were kept"))
                 .hint("`runner sessions show` prints it"));
-        };
-        File::open(path)
-            .map_err(|error| CliError::ours(format!("cannot read {}: {error}", path.display())))
+        }
+        self.file("cast").map_err(|error| {
+            CliError::ours(format!("cannot read the recording of {name}: {error}"))
+        })
     }
 
     /// All that was shown.
     pub(super) fn shown(&self) -> io::Result<String> {
-        if let Some(path) = &self.text {
-            return Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned());
+        let mut shown = String::new();
+        if self.has_text {
+            for line in lines(self.file("log")?) {
+                shown.push_str(&String::from_utf8_lossy(&line?));
+            }
+            return Ok(shown);
         }
-        let Some(path) = &self.cast else { return Ok(String::new()) };
-        let mut text = String::new();
         // The last line of one that was cut off may be no text.
-        for line in BufReader::new(File::open(path)?).split(b'\n').skip(1) {
+        for line in lines(self.file("cast")?).skip(1) {
             if let Some(event) = Event::parse(&String::from_utf8_lossy(&line?))
-                && let runner_core::recording::Shown::Output(shown) = event.shown
+                && let Shown::Output(text) = event.shown
             {
-                text.push_str(&shown);
+                shown.push_str(&text);
             }
         }
-        Ok(text)
+        Ok(shown)
     }
 }

@@ -243,8 +243,8 @@ fn row(kept: &Kept) -> serde_json::Value {
         "started": kept.began.map(|time| time.to_string()),
         "seconds": kept.length.map(|length| length.as_secs_f64()),
         "end": kept.how,
-        "recording": kept.cast,
-        "transcript": kept.text,
+        "recording": kept.has_cast.then(|| format!("{}.cast", kept.name)),
+        "transcript": kept.has_text.then(|| format!("{}.log", kept.name)),
     })
 }
 

@@ -100,7 +100,7 @@ impl Processes {
         Ok(request)
     }
 
-    /// The file that a project names, read through no link that leads out of its source; taken out of the project.
+    /// The file that a project names, read through no link; taken out of the project.
     fn buildspec(&self, project: &mut Value) -> Result<Option<BuildspecFile>, String> {
         let named = project["source"]["buildspec"].as_str();
         let Some(name) = named.filter(|name| !name.is_empty() && !is_inline(name)) else {

@@ -50,7 +50,7 @@ pub(super) struct ServeArgs {
     rebuild_index: bool,
 }
 
-/// Whoever reaches the port may be a program that the caller does not know.
+/// Any program on this machine can reach the port.
 const NO_PRIVILEGES: &str = "runner serve --no-auth starts no builds with privileges";
 
 const HELP: &str = "\

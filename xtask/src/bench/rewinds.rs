@@ -1,4 +1,4 @@
-//! What going back costs: checkpoints as their number grows, the way back to one, and what is told of runs.
+//! What going back costs: checkpoints as their number grows, the way back to one, and what the record of runs costs.
 
 use super::bed::{Bed, Docker, IMAGE};
 use super::stops::{events, times};

@@ -149,8 +149,8 @@ impl Checkpoints {
             let is_known = taken.has_looked;
             taken.has_looked = looked != Looked::TooMuch;
             if let (Looked::Changes(text), true) = (looked, is_known) {
-                // Without it the next run's changes are still its own.
-                let _ = self.note(&taken, At { run: due.before, is_run: false }, text).await;
+                let noted = self.note(&taken, At { run: due.before, is_run: false }, text).await;
+                self.tell_unless_kept(due.before, noted).await;
             }
         }
         let (copy, entries, bytes) = match (saved, last) {
@@ -226,6 +226,17 @@ impl Checkpoints {
             Ok((changes, ledger.write(at, &text)?))
         })
         .await
+    }
+
+    /// Warns where what people have changed at a stop is not in the record.
+    async fn tell_unless_kept(&self, run: u32, noted: io::Result<(Vec<Change>, bool)>) {
+        let why = match noted {
+            Ok((_, true)) => return,
+            Ok((_, false)) => "there is no room for more".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let text = format!("what was changed at the stop before run {run} is not recorded: {why}");
+        self.inbox.send(Input::Notice(Notice::warning(text))).await;
     }
 
     /// Goes back to one.

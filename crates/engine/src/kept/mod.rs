@@ -65,7 +65,7 @@ pub enum Saved {
     Not(String),
 }
 
-/// What was seen of it since it was looked at before.
+/// What has changed in it since the last look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Looked {
     /// It is looked at for the first time, or again after there was too much.
@@ -80,7 +80,9 @@ impl Looked {
     /// In words.
     #[must_use]
     pub fn too_much() -> String {
-        format!("the build has written more than {MOST_SEEN} files")
+        format!(
+            "the build has written more than {MOST_SEEN} files, or paths that are too long together"
+        )
     }
 }
 

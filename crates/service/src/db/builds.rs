@@ -258,7 +258,7 @@ pub fn set_deadline(connection: &Connection, uuid: &str, deadline: i64) -> Resul
     Ok(())
 }
 
-/// Has a build not tried again by itself.
+/// Sets a build's automatic retries to none.
 pub fn without_retries(connection: &Connection, build: &Build) -> Result<(), DbError> {
     let Some(mut order) = build.order.clone() else { return Ok(()) };
     order["autoRetryConfig"]["autoRetryLimit"] = json!(0);
@@ -275,7 +275,7 @@ pub fn forget(connection: &Connection, uuid: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// A row as whoever looks at the folders wants it.
+/// What the index needs of a row.
 pub struct Indexed {
     pub uuid: String,
     pub state: State,

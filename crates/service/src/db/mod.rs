@@ -50,17 +50,11 @@ pub(crate) fn open_served(folder: &Path) -> Result<Connection, OpenError> {
     open::beside_server(&folder.join(FILE))
 }
 
-/// Builds that wait, as any process may see them; none where there is no database that this program knows.
-#[must_use]
-pub fn waiting(folder: &Path) -> Vec<builds::Waiting> {
-    still_waiting(folder).unwrap_or_default()
-}
-
-/// The same, for those who must not take a database that cannot be read for an empty one.
+/// Builds that wait, as any process may see them; none where there is no database.
 ///
 /// # Errors
-/// It cannot be read now.
-pub fn still_waiting(folder: &Path) -> Result<Vec<builds::Waiting>, OpenError> {
+/// It cannot be read now, or is of another version.
+pub fn waiting(folder: &Path) -> Result<Vec<builds::Waiting>, OpenError> {
     let path = folder.join(FILE);
     if !path.exists() {
         return Ok(Vec::new());

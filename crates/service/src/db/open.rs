@@ -63,7 +63,7 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), OpenError> {
     let ready = beside(path, RESTORING);
     if !path.exists() && is_marked(&ready) {
-        // Whoever has put the broken one aside was killed before the copy was in its place.
+        // The process that put the broken one aside was killed before the copy was in its place.
         fs::rename(&ready, path)?;
         return Ok((whole(path)?, Some(vec![RESTORED_WORDS.to_owned()])));
     }
@@ -80,7 +80,10 @@ pub(super) fn prepare(path: &Path) -> Result<(Connection, Option<Vec<String>>), 
 /// A connection beside that of a process that serves, which looks after all else.
 pub(super) fn beside_server(path: &Path) -> Result<Connection, OpenError> {
     have_descriptors()?;
-    let connection = Connection::open(path)?;
+    // Not made: a server that is just starting makes its own.
+    let flags =
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
     let found = version(&connection)?;
     if found != MIGRATIONS.len() {
         return Err(OpenError::Other { path: path.to_owned(), found });
@@ -184,8 +187,8 @@ pub(super) fn copy(connection: &Connection, to: &Path) -> Result<(), DbError> {
     fs::rename(&new, to).map_err(failed)
 }
 
-/// Marks a copy, before it has the database's name, as one of some time ago: whoever opens it next must know, even if
-/// this process is killed.
+/// Marks a copy, before it has the database's name, as one of some time ago: the next process to open it must know, even if
+/// this one is killed.
 fn mark(path: &Path) -> Result<(), OpenError> {
     let copy = Connection::open(path)?;
     // One file, with nothing beside it.

@@ -93,7 +93,11 @@ impl Filter {
             if self.end.is_some_and(|end| key.0 > end) {
                 break;
             }
-            let Some(entry) = merge.open[at].waiting.front() else { break };
+            let Some(entry) = merge.open[at].waiting.front() else {
+                debug_assert!(false, "a stream in the order has a line");
+                merge.order.pop();
+                continue;
+            };
             let is_wanted = self.pattern.matches(&entry.text);
             let size = entry.size();
             let is_full = is_wanted
@@ -156,7 +160,7 @@ impl Merge<'_> {
         entry
     }
 
-    /// Has a line of interest wait, if there is one.
+    /// Reads on until a wanted line waits, or the end.
     fn fill(&mut self, at: usize) {
         let cursor = &mut self.open[at];
         loop {

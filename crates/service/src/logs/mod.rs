@@ -1,7 +1,7 @@
 //! The logs of builds, as CloudWatch Logs shows logs: groups, streams, events.
 //!
-//! Nothing is copied: an event is a line of CodeBuild's log, cut from the build's own files when somebody asks. Of a stream stands in
-//! memory where its lines begin, one place for each quarter of a megabyte, so that who follows a log costs what is new.
+//! Nothing is copied: an event is a line of CodeBuild's log, cut from the build's own files when somebody asks. For each stream,
+//! one place in a quarter of a megabyte is remembered, so that following a log costs only what is new.
 
 mod filter;
 mod pattern;
@@ -117,7 +117,7 @@ pub(crate) fn has_group(db: &Db, group: &str) -> Result<(), LogError> {
 impl Reader {
     pub(crate) fn described(&self, stream: Stream) -> Described {
         let dir = self.dir(&stream.uuid);
-        // One that cannot be read is there all the same; whoever reads it hears why.
+        // One that cannot be read is there all the same; reading it says why.
         let first = stream::first_time(&dir).unwrap_or_default();
         let last = stream::last_time(&dir).unwrap_or_default();
         Described { stream, first, last: last.or(first) }

@@ -80,12 +80,12 @@ pub(super) struct Place {
     /// The number of the next line.
     pub(super) seq: u64,
     lines: LinesState,
-    /// What has no end yet.
+    /// The begun line, without its end.
     rest: Vec<u8>,
 }
 
 impl Place {
-    /// No line behind it is of before.
+    /// No later line has an earlier time.
     fn time(&self) -> i64 {
         i64::try_from(self.lines.time).unwrap_or(i64::MAX)
     }

@@ -37,13 +37,13 @@ impl Service {
         .await
     }
 
-    /// The projects of which a group has logs, for whoever judges.
+    /// The projects of which a group has logs, for the check of rights.
     pub async fn projects_of_group(&self, group: &str) -> Result<Vec<String>, DbError> {
         let group = group.to_owned();
         self.db.read(move |connection| streams::projects(connection, &group)).await
     }
 
-    /// The stream of this name, if there is one, for whoever judges.
+    /// The stream of this name, if there is one, for the check of rights.
     pub async fn log_stream(&self, group: &str, name: &str) -> Result<Option<Stream>, DbError> {
         self.refresh().await?;
         let (group, name) = (group.to_owned(), name.to_owned());

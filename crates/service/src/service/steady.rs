@@ -1,4 +1,4 @@
-//! A clock that no one sets: what the clock on the wall said when the service began, and the time since.
+//! A clock that nobody can set: what the clock on the wall said when the service began, and the time since.
 //!
 //! Deadlines are kept by it. A clock on the wall that is set meanwhile ends no build early and keeps none.
 

@@ -42,7 +42,7 @@ impl From<LogError> for Refusal {
 fn service(endpoint: &Endpoint) -> Result<&Arc<Service>, Refusal> {
     endpoint.service.as_ref().ok_or_else(|| {
         let text =
-            "a build's own endpoint has no logs: `runner serve` has, and `runner logs` prints them";
+            "a build's own endpoint has no logs: `runner serve` has them, and `runner logs` prints them";
         Refusal::new("UnknownOperationException", text)
     })
 }
@@ -78,7 +78,7 @@ impl Group {
         }
     }
 
-    /// Its name. That of another account or region is one that nobody has.
+    /// Its name. An ARN of another account or region matches no group.
     fn name(&self) -> &str {
         let named = self.log_group_name.as_deref().or(self.log_group_identifier.as_deref());
         name_of(named.unwrap_or_default())

@@ -126,7 +126,7 @@ impl Service {
                     running.insert(build.uuid.clone(), pauses);
                     drop(running);
                     if may_pause {
-                        // Who looks for pauses may be asleep till a deadline.
+                        // `expire` may sleep until the next deadline.
                         self.queue.waiting.notify_one();
                     }
                     if !self.run(build) {
@@ -165,7 +165,7 @@ impl Service {
             if deadline <= now {
                 let late = self.db.write(move |connection| late(connection, now)).await;
                 if let Err(error) = late {
-                    tracing::warn!(%error, "builds wait longer than they are to");
+                    tracing::warn!(%error, "builds are past their deadline and cannot be ended now");
                     tokio::time::sleep(AGAIN).await;
                 }
                 self.queue.tell();

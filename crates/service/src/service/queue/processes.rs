@@ -131,7 +131,11 @@ impl Service {
         }
         let dir = BuildDir::of(&self.home, &build.uuid);
         let has_begun = build.state == State::Live
-            || fs::read_to_string(&path).is_ok_and(|text| text.contains(BEGUN));
+            || fs::read_to_string(&path).map_or_else(
+                // One that cannot be read may say that the build has begun.
+                |error| error.kind() != io::ErrorKind::NotFound,
+                |text| text.contains(BEGUN),
+            );
         if dir.path().exists() || has_begun {
             self.settle(build, Some("the build's folder is gone"));
             return;
