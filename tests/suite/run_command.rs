@@ -432,6 +432,7 @@ print(c)
     bed.runner(["exec", "--", "mkfifo", "/tmp/go"]).code(0);
     let sent = run(&bed, &endpoint, script, &[&node]);
     server.signal(Signal::SIGTERM);
+    server.stderr.wait_for("commands that run: 1");
     bed.runner(["exec", "--", "sh", "-c", "echo x > /tmp/go"]).code(0);
     server.ends(0);
     let (endpoint, server) = Endpoint::serve(&bed, &[]);

@@ -111,7 +111,7 @@ fn every_call_about_documents() {
             ["get_document", {"Name": "show"}],
         ]),
     );
-    for (at, (pointer, wanted)) in [
+    let wanted = [
         ("/Code", "InvalidDocument"),
         ("/DocumentDescription/DocumentVersion", "1"),
         ("/Message", "the content is that of version 1"),
@@ -141,10 +141,9 @@ fn every_call_about_documents() {
         ("/Message", "Document with name nothing does not exist."),
         ("", "{}"),
         ("/Code", "InvalidDocument"),
-    ]
-    .iter()
-    .enumerate()
-    {
+    ];
+    assert_eq!(answers.len(), wanted.len());
+    for (at, (pointer, wanted)) in wanted.iter().enumerate() {
         let found = answers[at].pointer(pointer).unwrap_or(&Value::Null);
         let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
         assert!(found.starts_with(wanted), "{at}: {pointer} {wanted}: {}", answers[at]);

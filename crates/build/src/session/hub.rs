@@ -274,7 +274,7 @@ impl Hub {
             tokio::select! {
                 done = &mut asked => return done,
                 () = tokio::time::sleep(LOOK) => {
-                    // That there is none is told by whoever needs one.
+                    // Without a container, the request itself reports that.
                     if let Ok(container) = self.container()
                         && !container.answers().await
                     {

@@ -95,24 +95,21 @@ async fn make(container: &dyn Container, name: &str, accounts: &Accounts) -> Res
     let Ends::Merged(pipe) = process.ends else { return Err(cannot("its output is not there")) };
     let said = tokio::task::spawn_blocking(move || {
         let mut bytes = Vec::new();
-        // What cannot be read was said for nobody.
+        // Output that cannot be read is left out of the message.
         let _ = File::from(pipe).take(MOST).read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).trim().to_owned()
     });
     let ended = tokio::time::timeout(PATIENCE, process.exit).await;
+    // What it has left behind may keep its output open, and does not go on in the build.
+    process.signals.send(nix::libc::SIGKILL, runner_engine::Reach::Session).await;
     match ended {
         Ok(Ok(Ok(exit))) if exit.shell_code() == 0 => Ok(()),
         Ok(_) => {
-            // What it has left behind may keep its output open.
-            process.signals.send(nix::libc::SIGKILL, runner_engine::Reach::Session).await;
             let said = tokio::time::timeout(PATIENCE, said).await;
             let said = said.ok().and_then(Result::ok).unwrap_or_default();
             let line = said.lines().last().unwrap_or("useradd fails");
             Err(cannot(&runner_core::plain::line(line)))
         }
-        Err(_) => {
-            process.signals.send(nix::libc::SIGKILL, runner_engine::Reach::Session).await;
-            Err(cannot("it takes too long"))
-        }
+        Err(_) => Err(cannot("it takes too long")),
     }
 }

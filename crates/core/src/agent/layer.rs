@@ -1,4 +1,4 @@
-//! One file: read as AWS's agent reads it, and told more of.
+//! Reads one file as AWS's agent does, and reports more problems.
 //!
 //! Names count whatever their case, as there. A value of another type makes the file unusable, as there. A number out of
 //! range is the default, as there, and said.
@@ -55,7 +55,7 @@ impl Reader {
         let mut sections: Vec<&str> = PROPERTIES.iter().map(Property::section).collect();
         sections.dedup();
         for member in root.map("the configuration", &mut self.problems) {
-            // As AWS's agent: the older files have a section for it that nobody reads.
+            // Unknown sections are no error, as in AWS's agent.
             let Some(section) =
                 sections.iter().find(|name| name.eq_ignore_ascii_case(&member.name))
             else {
@@ -100,6 +100,10 @@ impl Reader {
                     }
                     (Ok(_), _) | (Err(_), true) => {
                         return self.out_of_range(name, text, "below", least, default);
+                    }
+                    // More than any number there is.
+                    (Err(_), false) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                        return self.out_of_range(name, text, "above", most, default);
                     }
                     (Err(_), false) => return self.wrong(property, node),
                 }

@@ -45,7 +45,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FromImage {
     Nothing,
-    /// Nothing, and it is expected there.
+    /// Nothing, without a notice: images commonly set it.
     Presence,
     Lower,
     True,
@@ -103,7 +103,7 @@ const NO_TELEMETRY: &str = "there is no telemetry; nothing is sent";
 const NO_WORKERS: &str = "there are no worker processes";
 const NODE_IS_BUILD: &str = "the node is the build";
 
-/// Addresses that AWS's agent connects to for nobody.
+/// Addresses to which AWS's agent forwards no port.
 const DENIED: &[&str] = &[
     "169.254.169.254",
     "fd00:ec2::254",

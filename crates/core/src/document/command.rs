@@ -203,6 +203,7 @@ fn by_plugin(content: &Value) -> Result<Vec<Raw>, String> {
             let id = inputs.get("id").and_then(Value::as_str).unwrap_or(&default).to_owned();
             let name = if is_alone { plugin.clone() } else { id.clone() };
             let folder = folder(&id)?;
+            is_plugin(plugin)?;
             steps.push(Raw {
                 name,
                 folder,
@@ -220,6 +221,15 @@ fn by_plugin(content: &Value) -> Result<Vec<Raw>, String> {
     Ok(steps)
 }
 
+/// Refuses what can be no plugin: its letters and digits are the name of a folder.
+fn is_plugin(name: &str) -> Result<(), String> {
+    let has_any = name.chars().any(|c| c.is_ascii_alphanumeric());
+    match has_any && name.len() <= 128 {
+        true => Ok(()),
+        false => Err(format!("{} is no name of a plugin", super::shown(name))),
+    }
+}
+
 /// Steps of schema 2.x.
 fn main_steps(content: &Value) -> Result<Vec<Raw>, String> {
     let list =
@@ -231,6 +241,7 @@ fn main_steps(content: &Value) -> Result<Vec<Raw>, String> {
         let name =
             text("name").ok_or_else(|| format!("{} is to be a text", at("name")))?.to_owned();
         let plugin = text("action").ok_or_else(|| format!("{} is to be a text", at("action")))?;
+        is_plugin(plugin)?;
         let on_failure = match text("onFailure") {
             None => OnFailure::GoOn,
             Some("exit") => OnFailure::Exit,

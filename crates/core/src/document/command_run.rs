@@ -11,7 +11,7 @@ const FAIL_AND_EXIT: i32 = 169;
 const REBOOT: i32 = 194;
 /// Of one that was killed.
 const KILLED: i32 = 137;
-/// Of one that is known no more of.
+/// Of a script whose end is unknown.
 const UNKNOWN: i32 = -1;
 
 /// How a step stands, or what it came to.

@@ -116,12 +116,6 @@ impl Session {
         self.kind
     }
 
-    /// The parameters it takes.
-    #[must_use]
-    pub fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
     /// Puts parameters in.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! ```text
 //! documents/<name>/document.json  what is known of it and of its versions
 //! documents/<name>/<number>       content of a version, as it was given
-//! documents/~lock                 held by flock by whoever changes one; no name has a `~`
+//! documents/~lock                 locked with flock during a change; names of documents have no `~`
 //! ```
 //!
 //! Several processes use them: a `runner serve`, and the endpoint of each build. Readers take no lock. A document is
@@ -219,7 +219,7 @@ fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Whether it can be a document's: nothing that leads out of the folder, nor to a file of its own.
+/// Whether it can be a document's: no path out of the folder, and not `~lock`.
 fn is_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     (3..=128).contains(&name.len()) && name.chars().all(is_plain)

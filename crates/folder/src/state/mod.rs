@@ -21,7 +21,7 @@ pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
 pub use changes::{Changes, Waited};
 pub use commands::{
     Command, CommandNode, CommandStep, Commands, Cut, FoundCommand, Invocation, OwnedCommand,
-    STOPPED, StepState,
+    STOPPED, StepOutputs, StepState,
 };
 pub use documents::{Documents, Stored, StoredVersion, Writing};
 pub use home::{Home, StateError};

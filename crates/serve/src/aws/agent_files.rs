@@ -73,7 +73,7 @@ pub fn agent_config(
 
 /// What stands in a file, if it is there.
 fn text(path: &Path) -> io::Result<Option<String>> {
-    // Nothing waits for whoever is at the other end of a FIFO.
+    // Opening a FIFO would wait for its other end.
     let flags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

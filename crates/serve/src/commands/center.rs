@@ -24,6 +24,15 @@ pub struct Settings {
 /// How long records are kept.
 const RECORDS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Counts a command as one that runs, until it goes, however that is.
+struct Running<'c>(&'c watch::Sender<usize>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
 /// A command that is wanted, with what it is to be done with.
 pub struct Order {
     pub command: Command,
@@ -94,8 +103,9 @@ impl Center {
         self.running.send_modify(|count| *count += 1);
         let center = Arc::clone(self);
         tokio::spawn(async move {
+            let running = Running(&center.running);
             run.run().await;
-            center.running.send_modify(|count| *count -= 1);
+            drop(running);
             center.sweep().await;
         });
         Ok(())
@@ -107,7 +117,8 @@ impl Center {
         let swept = tokio::task::spawn_blocking(move || {
             store.sweep(clock::wall(), settings.outputs_kept, RECORDS_KEPT)
         });
-        if let Ok(Err(error)) = swept.await {
+        let swept = swept.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = swept {
             tracing::warn!(%error, "cannot remove old commands");
         }
     }
@@ -121,7 +132,7 @@ impl Center {
     pub async fn close(&self, waits: bool) {
         self.stop.send_replace(Stop::Begun);
         let mut running = self.running.subscribe();
-        // What ends with its build, which may be why this stops, is to be told so.
+        // The build may be ending: its scripts then record that as their reason.
         let patience = if waits { self.settings.stop_timeout } else { BRIEF };
         let all = running.wait_for(|count| *count == 0);
         let _ = tokio::time::timeout(patience, all).await;

@@ -6,8 +6,8 @@ use runner_client::{ClientError, Link};
 use runner_core::arn::REGION;
 use runner_core::document::command::{Script, Step};
 use runner_core::document::command_run::{End, Ended, Next, Outcome, Run};
-use runner_core::run_command::{Details, cut};
-use runner_folder::state::{BuildDir, CommandNode, CommandStep, Cut, OwnedCommand, StepState};
+use runner_core::run_command::Details;
+use runner_folder::state::{BuildDir, CommandNode, CommandStep, OwnedCommand, StepState};
 use runner_host::clock;
 use runner_wire::control;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 /// How long until a node that does not answer is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What a node is told. Later ones are more.
+/// Orders to a node. A later one replaces those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Told {
     Wait,
@@ -37,7 +37,7 @@ pub(super) enum Told {
 pub(super) enum Said {
     /// It does not answer.
     Delayed(usize),
-    /// It could begin, and waits to be told so.
+    /// It has a place and a connection, and waits for Begin.
     Ready(usize),
     /// Its steps stand like this.
     Steps(usize, Vec<StepState>),
@@ -178,7 +178,7 @@ impl Work {
         link: Option<Link>,
     ) -> (End, Ran) {
         let (owned, node, of_step) = (Arc::clone(&self.owned), self.at.node.clone(), name.clone());
-        let opened = tokio::task::spawn_blocking(move || owned.outputs(&node, &of_step));
+        let opened = tokio::task::spawn_blocking(move || owned.step(&node, &of_step).files());
         let files = match opened.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(files) => files,
             Err(error) => {
@@ -190,11 +190,13 @@ impl Work {
             Some(link) => link,
             None => match Link::connect(&self.build).await {
                 Ok(link) => link,
-                Err(_) => return (End::Gone("the build has ended".to_owned()), Ran::default()),
+                Err(error) => {
+                    return script::not_run(error, files.map(script::Output::new), Ran::default());
+                }
             },
         };
         let environment = [
-            ("AWS_SSM_INSTANCE_ID", &*self.at.node.name),
+            ("AWS_SSM_INSTANCE_ID", &*self.at.node.id),
             ("AWS_SSM_REGION_NAME", REGION),
             ("SSM_COMMAND_ID", &*self.at.command),
         ];
@@ -217,24 +219,19 @@ impl Work {
         let (owned, node, step) = (Arc::clone(&self.owned), self.at.node.clone(), name.clone());
         let id = self.at.command.clone();
         let kept = tokio::task::spawn_blocking(move || {
-            let Ran { files, notes, .. } = ran;
+            let Ran { files, notes, unkept, .. } = ran;
+            let outputs = owned.step(&node, &step);
+            let has_none = ended.output.is_empty() && ended.errors.is_empty();
             let [mut output, mut errors] = match files {
                 Some(files) => files,
-                None if ended.output.is_empty() && ended.errors.is_empty() => return Ok(()),
-                None => owned.outputs(&node, &step)?.map(script::Output::new),
+                None if has_none && notes.is_empty() && unkept.is_none() => return Ok(()),
+                None => outputs.files()?.map(script::Output::new),
             };
             add(&mut output, &ended.output)?;
             for note in notes.iter().chain([&ended.errors]) {
                 add(&mut errors, note)?;
             }
-            let [(output, more), (errors, more_errors)] =
-                owned.beginning(&node, &step, cut::STDOUT);
-            let cut = Cut {
-                both: cut::both(&output, more, &errors, more_errors),
-                output: cut::content(&output, more, cut::STDOUT),
-                errors: cut::content(&errors, more_errors, cut::STDERR),
-            };
-            owned.keep(&node, &step, &cut)
+            outputs.keep()
         });
         let kept = kept.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = kept {

@@ -124,12 +124,7 @@ impl Run {
     async fn hear(&mut self, said: Said) {
         match said {
             Said::Delayed(node) => self.apply(Input::Delayed(node), "").await,
-            Said::Ready(node) => {
-                self.apply(Input::Begun(node), "").await;
-                if self.course.details(node) == Some(Details::InProgress) {
-                    self.tell(node, Told::Begin);
-                }
-            }
+            Said::Ready(node) => self.apply(Input::Begun(node), "").await,
             Said::Steps(node, steps) => {
                 if let Some(at) = self.nodes.get_mut(node) {
                     at.invocation.steps = steps;
@@ -175,7 +170,7 @@ impl Run {
     fn tell(&self, node: usize, what: Told) {
         if let Some(at) = self.nodes.get(node) {
             at.told.send_if_modified(|told| {
-                // What is told later is more.
+                // An order never replaces a later one.
                 let is_more = what > *told;
                 if is_more {
                     *told = what;
@@ -214,7 +209,8 @@ impl Run {
         let (owned, place) = (Arc::clone(&self.owned), place.clone());
         let invocation = at.invocation.clone();
         let saved = tokio::task::spawn_blocking(move || owned.save(&place, &invocation));
-        if let Ok(Err(error)) = saved.await {
+        let saved = saved.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = saved {
             tracing::warn!(%error, command = %self.command.id, "cannot keep how a command stands");
         }
     }
@@ -226,7 +222,8 @@ impl Run {
         let (owned, command) = (self.owned, self.command);
         let id = command.id.clone();
         let kept = tokio::task::spawn_blocking(move || owned.end(&command));
-        if let Ok(Err(error)) = kept.await {
+        let kept = kept.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = kept {
             tracing::warn!(%error, command = %id, "cannot keep that a command has ended");
         }
     }
@@ -237,7 +234,7 @@ async fn further(stop: &mut watch::Receiver<Stop>, than: Stop) -> Stop {
     let now = stop.wait_for(|now| *now > than).await.map(|now| *now);
     match now {
         Ok(now) => now,
-        // Who would tell has gone.
+        // The center is gone.
         Err(_) if than < Stop::Now => Stop::Now,
         Err(_) => std::future::pending().await,
     }

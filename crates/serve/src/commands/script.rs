@@ -52,7 +52,8 @@ pub(super) struct Ran {
 pub(super) struct Output {
     pub(super) file: File,
     pub(super) is_at_line_start: bool,
-    written: u64,
+    /// Bytes that may still be kept.
+    room: u64,
     failed: Option<String>,
 }
 
@@ -61,7 +62,7 @@ const MOST_OUTPUT: u64 = 256 << 20;
 
 impl Output {
     pub(super) fn new(file: File) -> Self {
-        Output { file, is_at_line_start: true, written: 0, failed: None }
+        Output { file, is_at_line_start: true, room: MOST_OUTPUT, failed: None }
     }
 
     /// Keeps bytes. Where that fails the script goes on: what it does is worth more than what it says.
@@ -69,12 +70,12 @@ impl Output {
         if self.failed.is_some() {
             return;
         }
-        self.written = self.written.saturating_add(bytes.len() as u64);
-        if self.written > MOST_OUTPUT {
+        let Some(room) = self.room.checked_sub(bytes.len() as u64) else {
             self.failed =
                 Some(format!("it is longer than {} MiB; the rest is not kept", MOST_OUTPUT >> 20));
             return;
-        }
+        };
+        self.room = room;
         match self.file.write_all(bytes) {
             Ok(()) => self.is_at_line_start = bytes.ends_with(b"\n"),
             Err(error) => self.failed = Some(error.to_string()),
@@ -110,21 +111,25 @@ pub(super) async fn run(run: RunScript) -> (End, Ran) {
     let end = follow(link, timeout, told, &mut ran).await;
     let mut kept = Vec::new();
     for mut copy in copies {
-        // Its writer is gone; where that is the one that hangs, what there is has to do.
+        // The script has ended. A copy that still hangs is given up.
         match tokio::time::timeout(DEAD, &mut copy).await {
             Ok(Ok(output)) => kept.push(output),
-            _ => copy.abort(),
+            _ => {
+                copy.abort();
+                ran.unkept = Some("it could not be written in time".to_owned());
+            }
         }
     }
-    ran.unkept = kept.iter().find_map(|output: &Output| output.failed.clone());
+    let failed = kept.iter().find_map(|output: &Output| output.failed.clone());
+    ran.unkept = ran.unkept.or(failed);
     ran.files = kept.try_into().ok();
     (end, ran)
 }
 
-fn not_run(error: ClientError, outputs: [Output; 2], mut ran: Ran) -> (End, Ran) {
+pub(super) fn not_run(error: ClientError, outputs: [Output; 2], mut ran: Ran) -> (End, Ran) {
     ran.files = Some(outputs);
     let end = match error {
-        // As exit codes of ours are told; there are none in AWS's words.
+        // 125 is this program's code for its own failures; clients of AWS get 1.
         ClientError::Refused { code: 125, message } => End::NotStarted(1, message),
         ClientError::Refused { code, message } => End::NotStarted(code.into(), message),
         // It may have run: it is not tried again.
@@ -200,7 +205,7 @@ async fn follow(
                     is_killed = true;
                     until = signal(&link, Signal::SIGKILL, DEAD).await;
                 }
-                // Nobody says so; dropping the link ends it if anything can.
+                // The build does not answer: dropping the link asks it to kill the script.
                 Some(why) => return why.end(),
             },
             ended = is_to_end(&mut told), if why.is_none() => {
@@ -214,7 +219,7 @@ async fn follow(
 
 /// Sends a signal to its process group; until when to wait for what comes of it.
 async fn signal(link: &Link, signal: Signal, wait: Duration) -> Instant {
-    // One that is not taken is followed by the next step.
+    // If it is not delivered, the next signal follows after the wait.
     let request = Request::Signal(signal as i32);
     let sent = link.send(&request);
     let _ = tokio::time::timeout(wait, sent).await;
@@ -242,7 +247,7 @@ async fn copy(mut from: Receiver, mut to: Output) -> Output {
             Ok(read @ 1..) => read,
             Ok(0) | Err(_) => return to,
         };
-        // Disks may make whoever writes wait.
+        // Writing to a disk may block.
         let written = tokio::task::spawn_blocking(move || {
             to.write(&space[..read]);
             (to, space)
@@ -251,5 +256,26 @@ async fn copy(mut from: Receiver, mut to: Output) -> Output {
             Ok(back) => back,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek};
+
+    #[test]
+    fn an_output_has_a_bound_and_says_so() {
+        let file = tempfile::tempfile().expect("a file");
+        let mut output = Output { room: 10, ..Output::new(file) };
+        output.write(b"12345678\n");
+        assert_eq!((&output.failed, output.is_at_line_start), (&None, true));
+        output.write(b"ab");
+        output.write(b"c");
+        assert!(output.failed.as_ref().is_some_and(|why| why.contains("is not kept")));
+        let mut text = String::new();
+        output.file.rewind().expect("rewound");
+        output.file.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "12345678\n");
     }
 }

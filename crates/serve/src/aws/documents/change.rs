@@ -344,7 +344,7 @@ impl DeleteDocument {
         }
         stored.versions.retain(|version| version.number != number);
         writing.save(&stored, None).map_err(|error| broken(&error))?;
-        // Without a word about it in the document nobody finds it.
+        // The document no longer lists this version: a file that stays is never read.
         let _ = writing.remove_content(&stored.name, number);
         Ok(json!({}))
     }

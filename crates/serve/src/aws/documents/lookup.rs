@@ -183,7 +183,7 @@ pub(in crate::aws) async fn resource(endpoint: &Endpoint, name: &str) -> Resourc
             _ => std::collections::BTreeMap::new(),
         })
     });
-    // One that cannot be read has no tags; whoever may use it hears why.
+    // One that cannot be read has no tags; the call itself then reports the error.
     let tags = tags.await.unwrap_or_default();
     resource.tagged(tags)
 }

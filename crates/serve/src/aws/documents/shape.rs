@@ -74,7 +74,7 @@ pub(super) fn listed(stored: &Stored, version: &StoredVersion) -> Value {
     shape
 }
 
-/// The same of AWS's own.
+/// The only version of a document of AWS.
 pub(super) fn only(builtin: &Builtin) -> Value {
     json!({
         "Name": builtin.name,

@@ -1,11 +1,11 @@
 //! CancelCommand.
 
 use super::nodes::shown;
-use super::{find, is_named, may_see, read};
+use super::{is_id, is_named, read, seen};
 use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
-use runner_folder::state::{CommandNode, FoundCommand};
+use runner_folder::state::CommandNode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,20 +18,16 @@ pub(crate) struct CancelCommand {
 }
 
 impl Input for CancelCommand {
-    type Subject = Option<FoundCommand>;
+    type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
-        Ok((Scope::all(), find(&self.command_id, endpoint).await?))
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        is_id(&self.command_id)?;
+        Ok((Scope::all(), ()))
     }
 
-    async fn answer(
-        self,
-        found: Self::Subject,
-        origin: &Origin,
-        endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
-        let found = found
-            .filter(|it| may_see(&it.command, "ssm:CancelCommand", origin, endpoint))
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let found = seen(&self.command_id, "ssm:CancelCommand", origin, endpoint)
+            .await?
             .ok_or_else(|| Refusal::new("InvalidCommandId", "there is no such command"))?;
         let nodes = self.nodes(&found.command.nodes)?;
         if found.is_live {

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 /// A document of the type Command, in one version.
 pub(super) struct Found {
     pub(super) content: Value,
-    /// SHA-256 of it as it was given; none of those that are always there.
+    /// SHA-256 of the text as it was given; None for AWS's documents.
     hash: Option<String>,
 }
 

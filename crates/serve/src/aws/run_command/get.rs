@@ -1,11 +1,10 @@
 //! GetCommandInvocation.
 
-use super::{find, is_named, may_see, read, shape};
+use super::{is_id, is_named, read, seen, shape};
 use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
-use runner_core::run_command::cut;
-use runner_folder::state::{CommandStep, Cut, FoundCommand};
+use runner_folder::state::CommandStep;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,34 +24,30 @@ fn not_there() -> Refusal {
 }
 
 impl Input for GetCommandInvocation {
-    type Subject = Option<FoundCommand>;
+    type Subject = ();
 
-    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
-        Ok((Scope::all(), find(&self.command_id, endpoint).await?))
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        is_id(&self.command_id)?;
+        Ok((Scope::all(), ()))
     }
 
-    async fn answer(
-        self,
-        found: Self::Subject,
-        origin: &Origin,
-        endpoint: &Endpoint,
-    ) -> Result<Value, Refusal> {
-        let found = found
-            .filter(|it| may_see(&it.command, "ssm:GetCommandInvocation", origin, endpoint))
-            .ok_or_else(not_there)?;
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let action = "ssm:GetCommandInvocation";
+        let found =
+            seen(&self.command_id, action, origin, endpoint).await?.ok_or_else(not_there)?;
         let named = found.command.nodes.iter().find(|node| is_named(node, &self.instance_id));
         let node = named.ok_or_else(not_there)?.clone();
-        let step = step(&found.command.steps, self.plugin_name.as_deref())?;
-        let at = found.command.steps.iter().position(|one| one == step).unwrap_or_default();
+        let (at, step) = step(&found.command.steps, self.plugin_name.as_deref())?;
         let step = step.clone();
         read(move || {
             let invocation = found.invocation(&node)?;
             let state = invocation.steps.get(at).cloned();
             let mut state = state.unwrap_or_else(|| shape::unbegun(&invocation));
             let is_alone = found.command.steps.len() == 1;
-            let mut cut = match found.cut(&node, &step)? {
+            let outputs = found.step(&node, &step);
+            let mut cut = match outputs.kept()? {
                 Some(cut) => cut,
-                None => so_far(&found, &node, &step),
+                None => outputs.so_far()?,
             };
             if cut.errors.is_empty() && invocation.details.is_end() {
                 // Why nothing has run, or was not kept.
@@ -87,29 +82,19 @@ impl Input for GetCommandInvocation {
     }
 }
 
-/// What a step that still runs has written.
-fn so_far(
-    found: &FoundCommand,
-    node: &runner_folder::state::CommandNode,
-    step: &CommandStep,
-) -> Cut {
-    let [(output, more), (errors, more_errors)] = found.beginning(node, step, cut::STDOUT);
-    Cut {
-        both: cut::both(&output, more, &errors, more_errors),
-        output: cut::content(&output, more, cut::STDOUT),
-        errors: cut::content(&errors, more_errors, cut::STDERR),
-    }
-}
-
 /// The step that is meant: of several one has to be named.
-fn step<'s>(steps: &'s [CommandStep], named: Option<&str>) -> Result<&'s CommandStep, Refusal> {
+fn step<'s>(
+    steps: &'s [CommandStep],
+    named: Option<&str>,
+) -> Result<(usize, &'s CommandStep), Refusal> {
     let names = || steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", ");
     let wrong = |text: String| Refusal::new("InvalidPluginName", text);
     match (steps, named.filter(|name| !name.is_empty())) {
-        ([only], None) => Ok(only),
+        ([only], None) => Ok((0, only)),
         (_, None) => Err(wrong(format!("PluginName: the document has several steps: {}", names()))),
         (_, Some(name)) => {
-            steps.iter().find(|step| step.name == name || step.folder == name).ok_or_else(|| {
+            let mut all = steps.iter().enumerate();
+            all.find(|(_, step)| step.name == name || step.folder == name).ok_or_else(|| {
                 wrong(format!("PluginName: the document has only these steps: {}", names()))
             })
         }

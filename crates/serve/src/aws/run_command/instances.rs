@@ -1,7 +1,7 @@
 //! DescribeInstanceInformation: live builds as managed nodes.
 
-use super::invalid;
 use super::nodes::shown;
+use super::{invalid, is_build};
 use crate::aws::builds::Known;
 use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
@@ -152,9 +152,8 @@ fn fits(filter: &Filter, node: &Node) -> bool {
     let is = |value: &str| filter.values.iter().any(|wanted| wanted == value);
     match filter.key.as_str() {
         "InstanceIds" | "SourceIds" => {
-            is(&node.id)
-                || is(&format!("codebuild:{}", node.known.uuid))
-                || is(&node.known.record.id)
+            let Known { uuid, record, .. } = &node.known;
+            filter.values.iter().any(|value| is_build(value, uuid, &record.id))
         }
         "PingStatus" => is(node.ping()),
         "PlatformTypes" => is("Linux"),
@@ -184,7 +183,6 @@ fn shape(node: &Node) -> Value {
         "RegistrationDate": node.known.record.start_time,
         "ResourceType": "ManagedInstance",
         "Name": node.known.record.id,
-        "IPAddress": "127.0.0.1",
         "ComputerName": node.known.uuid,
         "SourceId": node.id,
         "SourceType": "AWS::SSM::ManagedInstance",

@@ -19,7 +19,8 @@ pub(super) use send::SendCommand;
 
 use super::call::Refusal;
 use super::endpoint::{Endpoint, Origin};
-use super::resources::Resource;
+use super::resources::{Resource, node_id};
+use super::targets::{TARGET, task_of_target};
 use runner_folder::state::{Command, CommandNode, FoundCommand};
 use std::io;
 
@@ -33,12 +34,16 @@ fn failed(error: impl std::fmt::Display) -> Refusal {
 
 /// Whether a caller names this node so.
 fn is_named(node: &CommandNode, wanted: &str) -> bool {
-    let bare = wanted.strip_prefix(super::targets::TARGET).unwrap_or(wanted);
-    wanted == node.name
-        || wanted == node.id
-        || bare == node.uuid
-        || bare == node.build
-        || super::targets::task_of_target(wanted).is_some_and(|uuid| uuid == node.uuid)
+    wanted == node.name || is_build(wanted, &node.uuid, &node.build)
+}
+
+/// Whether this is one of a build's names: as a node, by its uuid or its id with or without `codebuild:`, as a task.
+fn is_build(wanted: &str, uuid: &str, id: &str) -> bool {
+    let bare = wanted.strip_prefix(TARGET).unwrap_or(wanted);
+    wanted == node_id(uuid)
+        || bare == uuid
+        || bare == id
+        || task_of_target(wanted).is_some_and(|task| task == uuid)
 }
 
 /// Reads the state folder, where that holds up nobody else.
@@ -49,14 +54,31 @@ async fn read<T: Send + 'static>(
     read.map_err(failed)?.map_err(failed)
 }
 
-/// The command with this id.
-async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<FoundCommand>, Refusal> {
+/// Refuses what can be no id of a command.
+fn is_id(id: &str) -> Result<(), Refusal> {
     if uuid::Uuid::try_parse(id).is_err() {
         let shown: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
         return Err(Refusal::new("InvalidCommandId", format!("`{shown}` is no id of a command")));
     }
+    Ok(())
+}
+
+/// The command with this id.
+async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<FoundCommand>, Refusal> {
+    is_id(id)?;
     let (store, id) = (endpoint.commands.store.clone(), id.to_owned());
     read(move || store.find(&id)).await
+}
+
+/// The command with this id, if the caller may do this with it.
+async fn seen(
+    id: &str,
+    action: &'static str,
+    origin: &Origin,
+    endpoint: &Endpoint,
+) -> Result<Option<FoundCommand>, Refusal> {
+    let found = find(id, endpoint).await?;
+    Ok(found.filter(|found| may_see(&found.command, action, origin, endpoint)))
 }
 
 /// Whether a caller may see what another has sent: where the same action is allowed on each of its nodes.
@@ -64,5 +86,7 @@ fn may_see(command: &Command, action: &'static str, origin: &Origin, endpoint: &
     if command.owner == origin.caller.arn || origin.caller.bound.is_none() {
         return true;
     }
-    command.nodes.iter().all(|node| endpoint.allows(origin, action, &Resource::node(node)))
+    // One that was sent to no node is nobody else's.
+    !command.nodes.is_empty()
+        && command.nodes.iter().all(|node| endpoint.allows(origin, action, &Resource::node(node)))
 }

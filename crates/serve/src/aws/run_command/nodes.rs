@@ -1,6 +1,6 @@
 //! Which builds a command is for: by their names, or by what they are tagged with.
 
-use super::invalid;
+use super::{invalid, is_build};
 use crate::aws::builds::Known;
 use crate::aws::call::Refusal;
 use crate::aws::endpoint::Endpoint;
@@ -109,7 +109,9 @@ async fn of_project(known: &Known, endpoint: &Endpoint) -> Vec<(String, String)>
 fn fits(rule: &Target, known: &Known, of_project: &[(String, String)]) -> bool {
     let any = |is: &dyn Fn(&str) -> bool| rule.values.iter().any(|value| is(value));
     match rule.key.as_str() {
-        "InstanceIds" | "instanceids" => any(&|value| is_build(known, value)),
+        "InstanceIds" | "instanceids" => {
+            any(&|value| is_build(value, &known.uuid, &known.record.id))
+        }
         "resource-groups:Name" => any(&|value| value == known.record.project_name),
         "resource-groups:ResourceTypeFilters" => any(&|value| value == NODES),
         key => {
@@ -121,11 +123,6 @@ fn fits(rule: &Target, known: &Known, of_project: &[(String, String)]) -> bool {
             all.any(|(name, value)| name == key && rule.values.iter().any(|wanted| wanted == value))
         }
     }
-}
-
-fn is_build(known: &Known, name: &str) -> bool {
-    let bare = name.strip_prefix(crate::aws::targets::TARGET).unwrap_or(name);
-    name == node_id(&known.uuid) || bare == known.uuid || bare == known.record.id
 }
 
 pub(super) fn shown(text: &str) -> String {

@@ -84,7 +84,7 @@ pub(super) fn plugin(name: &str, state: &StepState, output: &str) -> Value {
     shape
 }
 
-/// How a step stands of which nothing is known but how all of them do.
+/// The state of a step without a record, derived from its invocation.
 pub(super) fn unbegun(invocation: &Invocation) -> StepState {
     let details = match invocation.details {
         Details::InProgress | Details::Cancelling => Details::Pending,

@@ -12,6 +12,10 @@
 //! that is not at its end and whose lock nobody holds was left by a process that is gone; nobody carries it on, so no
 //! script runs twice.
 
+mod outputs;
+
+pub use outputs::{Cut, StepOutputs};
+
 use super::home::Home;
 use nix::sys::stat::Mode;
 use runner_core::run_command::Details;
@@ -31,7 +35,6 @@ use std::time::Duration;
 const NEW: &str = ".new-";
 const COMMAND: &str = "command.json";
 const INVOCATION: &str = "invocation.json";
-const CUT: &str = "cut.json";
 const LOCK: &str = "lock";
 const CANCEL: &str = "cancel";
 /// There once the whole outputs are gone.
@@ -89,14 +92,6 @@ pub struct CommandStep {
     pub folder: String,
 }
 
-impl CommandStep {
-    /// Below a node's folder.
-    fn path(&self) -> PathBuf {
-        let plugin: String = self.plugin.chars().filter(char::is_ascii_alphanumeric).collect();
-        Path::new(&plugin).join(&self.folder)
-    }
-}
-
 /// How a command stands at one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -145,15 +140,6 @@ pub struct StepState {
     pub code: i32,
     pub started: Option<WallTime>,
     pub ended: Option<WallTime>,
-}
-
-/// What a step has written, as answers have it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Cut {
-    pub output: String,
-    pub errors: String,
-    pub both: String,
 }
 
 /// All commands of a state folder.
@@ -206,18 +192,8 @@ impl Commands {
 
     /// Ids, the newest first. They begin with the time, so that their order is that of commands.
     pub fn ids(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            if let Some(name) = entry?.file_name().to_str()
-                && is_id(name)
-            {
-                ids.push(name.to_owned());
-            }
-        }
+        let mut ids = self.names()?;
+        ids.retain(|name| is_id(name));
         ids.sort_unstable_by(|a, b| b.cmp(a));
         Ok(ids)
     }
@@ -231,23 +207,25 @@ impl Commands {
         Ok(command.map(|command| FoundCommand { command, is_live, dir }))
     }
 
-    /// Removes what is older: whole outputs, and records. What is left of it by somebody who removes as well, or
-    /// has no rights, is left.
+    /// Removes what is older: whole outputs, and records. What another process removes meanwhile is no error.
     pub fn sweep(&self, now: WallTime, outputs: Duration, records: Duration) -> io::Result<()> {
         let mut failed: Option<io::Error> = None;
         for name in self.names()? {
             let dir = self.dir.join(&name);
-            let age = match name.strip_prefix(NEW) {
+            let is_old = match name.strip_prefix(NEW) {
                 // Its process was killed before it was whole. A moment for one that is at it.
                 Some(id) if is_id(id) => age(id, now).map(|age| age > Duration::from_secs(3600)),
                 Some(_) => None,
                 None if is_id(&name) => age(&name, now).map(|age| age > records),
                 None => None,
             };
-            match age {
+            match is_old {
                 // One that cannot be swept keeps no other from it.
                 Some(true) => failed = failed.or(remove(&dir).err()),
-                Some(false) if age_of(&name, now) > outputs && !dir.join(SWEPT).exists() => {
+                Some(false)
+                    if age(&name, now).unwrap_or_default() > outputs
+                        && !dir.join(SWEPT).exists() =>
+                {
                     failed = failed.or(self.forget(&name, &dir).err());
                 }
                 _ => {}
@@ -269,8 +247,10 @@ impl Commands {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.collect())
+        let name = |entry: io::Result<fs::DirEntry>| {
+            entry.map(|entry| entry.file_name().into_string().ok()).transpose()
+        };
+        entries.filter_map(name).collect()
     }
 
     fn folder(&self, id: &str) -> Option<PathBuf> {
@@ -303,34 +283,9 @@ impl OwnedCommand {
         self.dir.join(CANCEL)
     }
 
-    /// Files for what a step writes, behind what is there: output and errors.
-    pub fn outputs(&self, node: &CommandNode, step: &CommandStep) -> io::Result<[File; 2]> {
-        let dir = self.dir.join(&node.id).join(step.path());
-        make_private(&dir)?;
-        let open = |name: &str| {
-            let path = dir.join(name);
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-            users::give(&path)?;
-            Ok::<_, io::Error>(file)
-        };
-        Ok([open("stdout")?, open("stderr")?])
-    }
-
-    /// Keeps what answers have of a step.
-    pub fn keep(&self, node: &CommandNode, step: &CommandStep, cut: &Cut) -> io::Result<()> {
-        let dir = self.dir.join(&node.id).join(step.path());
-        make_private(&dir)?;
-        replace(&dir.join(CUT), &serde_json::to_vec(cut)?)
-    }
-
-    /// The beginning of what a step has written.
-    pub fn beginning(
-        &self,
-        node: &CommandNode,
-        step: &CommandStep,
-        most: usize,
-    ) -> [(String, bool); 2] {
-        beginning(&self.dir.join(&node.id).join(step.path()), most)
+    /// What a step has written at a node.
+    pub fn step(&self, node: &CommandNode, step: &CommandStep) -> StepOutputs {
+        StepOutputs::of(&self.dir, node, step)
     }
 }
 
@@ -353,19 +308,9 @@ impl FoundCommand {
         }
     }
 
-    /// What answers have of a step that is over.
-    pub fn cut(&self, node: &CommandNode, step: &CommandStep) -> io::Result<Option<Cut>> {
-        read(&self.dir.join(&node.id).join(step.path()).join(CUT))
-    }
-
-    /// The beginning of what a step has written so far.
-    pub fn beginning(
-        &self,
-        node: &CommandNode,
-        step: &CommandStep,
-        most: usize,
-    ) -> [(String, bool); 2] {
-        beginning(&self.dir.join(&node.id).join(step.path()), most)
+    /// What a step has written at a node.
+    pub fn step(&self, node: &CommandNode, step: &CommandStep) -> StepOutputs {
+        StepOutputs::of(&self.dir, node, step)
     }
 
     /// Asks the process that carries it out to end it at these nodes. Where none does, it has ended.
@@ -378,7 +323,7 @@ impl FoundCommand {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             open => open?,
         };
-        // One line a write: those are whole, whoever else writes.
+        // One write a line: short writes to a pipe are never mixed with those of others.
         for node in nodes {
             pipe.write_all(format!("{}\n", node.id).as_bytes())?;
         }
@@ -388,13 +333,7 @@ impl FoundCommand {
     fn forget_outputs(&self) -> io::Result<()> {
         for node in &self.command.nodes {
             for step in &self.command.steps {
-                for name in ["stdout", "stderr"] {
-                    let path = self.dir.join(&node.id).join(step.path()).join(name);
-                    match fs::remove_file(path) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                        _ => {}
-                    }
-                }
+                self.step(node, step).forget()?;
             }
         }
         Ok(())
@@ -457,24 +396,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     serde_json::from_slice(&text).map(Some).map_err(damaged)
 }
 
-/// At most so many characters of each file, and whether it has more. What is missing is empty.
-fn beginning(dir: &Path, most: usize) -> [(String, bool); 2] {
-    ["stdout", "stderr"].map(|name| {
-        let Ok(file) = File::open(dir.join(name)) else { return Default::default() };
-        let mut bytes = Vec::new();
-        // The longest characters, and one more.
-        let bound = (most as u64 + 1) * 4;
-        if file.take(bound).read_to_end(&mut bytes).is_err() {
-            return Default::default();
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        match text.char_indices().nth(most) {
-            Some((at, _)) => (text[..at].to_owned(), true),
-            None => (text.into_owned(), false),
-        }
-    })
-}
-
 /// Whether it can be an id: nothing that leads out of the folder.
 fn is_id(name: &str) -> bool {
     let is_digit = |(at, c): (usize, char)| match at {
@@ -492,17 +413,13 @@ fn age(id: &str, now: WallTime) -> Option<Duration> {
     Some(Duration::from_millis(now.saturating_sub(made)))
 }
 
-fn age_of(id: &str, now: WallTime) -> Duration {
-    age(id, now).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const ID: &str = "0199f000-0000-7000-8000-00000000000a";
 
-    fn command(id: &str) -> Command {
+    pub(super) fn command(id: &str) -> Command {
         Command {
             id: id.to_owned(),
             document: "AWS-RunShellScript".to_owned(),
@@ -571,32 +488,12 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_kept_whole_and_read_from_the_beginning() {
-        let (dir, commands) = commands();
-        let asked = command(ID);
-        let (node, step) = (&asked.nodes[0], &asked.steps[0]);
-        let owned = commands.create(&asked).expect("created");
-        let [mut output, _] = owned.outputs(node, step).expect("files");
-        output.write_all("äöü!".as_bytes()).expect("written");
-        let found = commands.find(ID).expect("read").expect("there");
-        let [output, errors] = found.beginning(node, step, 3);
-        assert_eq!((output, errors), (("äöü".to_owned(), true), (String::new(), false)));
-        assert!(!found.beginning(node, step, 4)[0].1);
-        let path = "mi-0123456789abcdef0/awsrunShellScript/0.awsrunShellScript/stdout";
-        assert!(dir.path().join("commands").join(ID).join(path).is_file());
-        assert_eq!(found.cut(node, step).expect("read"), None);
-        let cut = Cut { output: "x".to_owned(), ..Cut::default() };
-        owned.keep(node, step, &cut).expect("kept");
-        assert_eq!(found.cut(node, step).expect("read"), Some(cut));
-    }
-
-    #[test]
     fn what_is_old_goes() {
         let (dir, commands) = commands();
         let asked = command(ID);
         let (node, step) = (&asked.nodes[0], &asked.steps[0]);
         let owned = commands.create(&asked).expect("created");
-        drop(owned.outputs(node, step).expect("files"));
+        drop(owned.step(node, step).files().expect("files"));
         let hour = Duration::from_secs(3600);
         let at = |hours: u32| {
             let made = u64::from_str_radix("0199f0000000", 16).expect("a number");
