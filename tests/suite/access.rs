@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 cases! {
     [Containers, Image("busybox"), Python] => a_build_is_denied_under_all_its_names;
     [Python] => users_do_what_their_policies_say;
-    [Python] => users_are_made_by_the_cli;
+    [Python] => users_are_made_by_the_cli, a_user_who_is_made_again;
     [] => files_of_users_that_are_wrong;
 }
 
@@ -67,8 +67,20 @@ fn users_do_what_their_policies_say() {
     ]);
     let mut eve = user("eve", &allowed);
     eve["keys"][0]["active"] = json!(false);
-    let users = json!({"users": [user("ann", &allowed), eve]}).to_string();
+    // A key that stands in AWS's files, whatever they say today.
+    let mut dev = user("dev", &allowed);
+    dev["keys"] = json!([{"aws-profile": "work"}]);
+    let users = json!({"users": [user("ann", &allowed), eve, dev]}).to_string();
     write_users(&bed, &users);
+    let files = |id: &str| {
+        let text = format!(
+            "[other]\naws_access_key_id = x\n[work]\naws_access_key_id = {id}\n\
+             aws_secret_access_key = the-secret-of-dev\n"
+        );
+        fs::create_dir_all(bed.path("home/.aws")).unwrap();
+        fs::write(bed.path("home/.aws/credentials"), text).unwrap();
+    };
+    files("AKIAOTHEROTHEROTHER");
     let (endpoint, server) = Endpoint::serve(&bed, &[]);
     let (ann, eve) = ("arn:aws:iam::000000000000:user/ann", "arn:aws:iam::000000000000:user/eve");
     let actions = ["codebuild:ListBuilds", "ecs:ListTasks", "ecs:ListClusters"];
@@ -87,6 +99,17 @@ fn users_do_what_their_policies_say() {
         ]),
     );
     assert_eq!(answers[0]["Arn"], ann);
+    let as_dev = json!([
+        ["dev", "sts", "get_caller_identity", {}],
+        ["dev", "codebuild", "list_builds", {}],
+        ["dev", "ecs", "list_clusters", {}],
+    ]);
+    assert_eq!(call(&bed, &endpoint, &as_dev)[0]["Code"], "InvalidClientTokenId");
+    files("AKIADEVAAAAAAAAAAAAA");
+    let of_dev = call(&bed, &endpoint, &as_dev);
+    assert_eq!(of_dev[0]["Arn"], "arn:aws:iam::000000000000:user/dev", "{of_dev:?}");
+    assert_eq!(of_dev[1], json!({"ids": []}));
+    assert_eq!(of_dev[2]["Code"], "AccessDeniedException");
     assert!(answers[0]["UserId"].as_str().unwrap().starts_with("AIDA"), "{answers:?}");
     assert_eq!(answers[1], json!({"ids": []}));
     let refused = |at: usize, why: &str| {
@@ -176,7 +199,7 @@ fn users_do_what_their_policies_say() {
     let answers = call(&bed, &endpoint, &json!([["ann", "codebuild", "list_builds", {}]]));
     assert_eq!(answers[0], json!({"ids": []}));
     let said = server.stderr.text();
-    assert_eq!(said.matches("Effect is Allow or Deny, not `Perhaps`").count(), 4, "{said}");
+    assert_eq!(said.matches("Effect is Allow or Deny, not `Perhaps`").count(), 6, "{said}");
     assert!(said.contains("the users stay as they were") && said.contains("iam.json:1:"), "{said}");
     server.signal(Signal::SIGTERM);
     server.ends(0);
@@ -246,6 +269,39 @@ fn users_are_made_by_the_cli() {
     // The secret was shown once: neither a list nor the audit has it.
     let audit = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();
     assert!(!audit.contains(key["SecretAccessKey"].as_str().unwrap()));
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+/// What one of this name has done before is somebody else's.
+fn a_user_who_is_made_again() {
+    let bed = Bed::new();
+    let (endpoint, server) = Endpoint::serve(&bed, &[]);
+    let script = "
+import boto3, json, sys
+def client(service, **keys): return boto3.client(service, endpoint_url=sys.argv[1], region_name='us-east-1', **keys)
+iam = client('iam')
+policy = {'Version': '2012-10-17', 'Statement': {'Effect': 'Allow', 'Action': 'ssm:*', 'Resource': '*'}}
+def made():
+    user = iam.create_user(UserName='ann')['User']
+    iam.put_user_policy(UserName='ann', PolicyName='p', PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName='ann')['AccessKey']
+    ssm = client('ssm', aws_access_key_id=key['AccessKeyId'], aws_secret_access_key=key['SecretAccessKey'])
+    return user['UserId'], key['AccessKeyId'], ssm
+id, key, ssm = made()
+sent = ssm.send_command(DocumentName='AWS-RunShellScript', Parameters={'commands': ['secret']},
+    Targets=[{'Key': 'tag:x', 'Values': ['y']}])['Command']['CommandId']
+assert [one['CommandId'] for one in ssm.list_commands()['Commands']] == [sent]
+iam.delete_access_key(UserName='ann', AccessKeyId=key)
+iam.delete_user_policy(UserName='ann', PolicyName='p')
+iam.delete_user(UserName='ann')
+other, _, ssm = made()
+assert id != other and iam.list_users()['Users'][0]['UserId'] == other, (id, other)
+assert ssm.list_commands()['Commands'] == []
+";
+    let mut program = bed.other(python("python3").to_str().unwrap());
+    endpoint.surround(&mut program);
+    outcome(program.args(["-c", script, &format!("http://{}", endpoint.address)])).code(0);
     server.signal(Signal::SIGTERM);
     server.ends(0);
 }

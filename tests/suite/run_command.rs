@@ -11,7 +11,7 @@ use std::path::PathBuf;
 cases! {
     [Containers, Image("busybox"), Python] => commands_by_the_cli, steps_and_what_they_come_to,
         what_is_refused, output_is_masked_and_cut, ends_by_others, targets_by_tag_and_project,
-        a_build_is_denied_as_a_node, an_endpoint_that_is_killed, an_endpoint_that_is_stopped;
+        a_build_is_denied_as_a_node, the_agents_configuration, an_endpoint_that_is_killed, an_endpoint_that_is_stopped;
     [Containers, Image("busybox"), Python, Extended] => fifty_builds;
 }
 
@@ -348,6 +348,65 @@ is_equal(ssm.list_commands(CommandId=c)['Commands'][0]['StatusDetails'], 'Failed
     first.ends(0);
     second.ends(0);
     stop(server);
+}
+
+/// By the host's file and by the image's, which can only tighten; for all endpoints of a build together.
+fn the_agents_configuration() {
+    let bed = Bed::new();
+    let commands = [
+        "mkdir -p /etc/amazon/ssm; mkfifo /tmp/go",
+        "printf 'NAME=\"Test\"\\nVERSION_ID=7\\n' > /etc/os-release",
+        "echo '{\"Mds\": {\"CommandWorkersLimit\": 1}, \"Os\": {\"Lang\": \"xx\"}}' \
+            > /etc/amazon/ssm/amazon-ssm-agent.json",
+        "codebuild-breakpoint",
+    ];
+    let running = bed.paused(&build(&commands), &[]);
+    let own = Endpoint::of_notice(&running);
+    let config = json!({
+        "Mds": {"CommandWorkersLimit": 3},
+        "Agent": {"Region": "eu-west-9", "OrchestrationRootDir": "out"},
+        "Profile": {"ShareProfile": "work"},
+        "Ssm": {"PluginLocalOutputCleanup": "after-execution"},
+        "Os": {"Name": "other"},
+    });
+    let file = bed.write("agent.json", &config.to_string());
+    let (endpoint, server) =
+        Endpoint::serve(&bed, &["--agent-config", file.to_str().unwrap()]);
+    let node = node(&uuid(&bed.live()));
+    let script = "
+node = sys.argv[2]
+own = boto3.client('ssm', endpoint_url=sys.argv[3], region_name='us-east-1')
+first = own.send_command(DocumentName='AWS-RunShellScript', InstanceIds=[node], Parameters={'commands':
+    ['echo first >> /tmp/order; echo here; read x < /tmp/go; echo end >> /tmp/order']})['Command']['CommandId']
+while 'here' not in get(first, node)['StandardOutputContent']: time.sleep(0.02)
+# Its place is taken, whichever endpoint has sent it.
+second = send([node], ['echo second >> /tmp/order; cat /tmp/order',
+    'echo $AWS_SSM_REGION_NAME $AWS_PROFILE $AWS_SSM_PLATFORM_NAME $AWS_SSM_PLATFORM_VERSION'])
+for _ in range(5): is_equal(get(second, node)['Status'], 'Pending')
+opened = send([node], ['echo x > /tmp/none'], TimeoutSeconds=30)
+ssm.cancel_command(CommandId=opened)
+is_equal(ended(opened, node)['Status'], 'Cancelled')
+print(second)
+";
+    let address = format!("http://{}", own.address);
+    let sent = run(&bed, &endpoint, script, &[&node, &address]);
+    bed.runner(["exec", "--", "sh", "-c", "echo x > /tmp/go"]).code(0);
+    let script = "
+got = ended(sys.argv[3].strip(), sys.argv[2])
+is_equal(got['StandardOutputContent'], 'first\nend\nsecond\neu-west-9 work Test 7\n')
+";
+    run(&bed, &endpoint, script, &[&node, &sent.stdout]);
+    let folder = bed.home().join("commands").join(sent.stdout.trim());
+    let step = folder.join(&node).join("out/awsrunShellScript/0.awsrunShellScript");
+    until("the whole output is gone", || !step.join("stdout").exists());
+    assert!(step.join("cut.json").is_file());
+    let record = fs::read_to_string(folder.join("command.json")).unwrap();
+    assert!(record.contains(r#""name":"other""#), "{record}");
+    stop(server);
+    let audit = fs::read_to_string(bed.home().join("audit.jsonl")).unwrap();
+    let ends = audit.lines().filter(|line| line.contains("\"CommandFinished\""));
+    assert_eq!(ends.filter(|line| line.contains(sent.stdout.trim())).count(), 1, "{audit}");
+    bed.resume(running);
 }
 
 /// A rule about a project or a task counts for its builds as nodes.

@@ -13,6 +13,8 @@ use std::os::unix::fs::DirBuilderExt;
 cases! {
     [Containers, Image("busybox"), Python] => every_call_about_documents;
     [Containers, Image("busybox")] => sessions_with_preferences, an_image_cannot_loosen;
+    // The shortest time that a preference can say is a minute.
+    [Extended, Containers, Image("busybox")] => preferences_end_sessions;
     // The files of the test image are root's: nobody else adds users to them.
     [Root, Users, Image("busybox")] => sessions_of_other_users;
     [] => files_of_the_agent_that_are_wrong;
@@ -213,6 +215,27 @@ fn sessions_with_preferences() {
         let (status, answer) = refused(&place, &json!({}));
         assert_eq!(status, 400, "{answer}");
         assert!(answer["message"].as_str().unwrap().contains(wanted), "{answer}");
+    }
+    place.ends();
+}
+
+/// One in which nothing happens, and one that is open for as long as its document allows.
+fn preferences_end_sessions() {
+    let place = Place::new();
+    let inputs = |idle: &str, longest: &str| {
+        let inputs = json!({"idleSessionTimeout": idle, "maxSessionDuration": longest});
+        document("Standard_Stream", &json!({"inputs": inputs}))
+    };
+    create(&place, "SSM-SessionManagerRunShell", &inputs("1", "1440"));
+    create(&place, "short", &inputs("60", "1"));
+    let mut short = Channel::open(&place.start("short", &json!({})));
+    let mut idle = Channel::open(&place.start("", &json!({})));
+    for (channel, wanted) in [
+        (&mut short, "closed: it was open for as long as a session may be"),
+        (&mut idle, "closed: nothing happened for 1 minute"),
+    ] {
+        let reason = channel.wait_for_close();
+        assert!(reason.contains(wanted), "{reason}");
     }
     place.ends();
 }

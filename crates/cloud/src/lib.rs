@@ -9,9 +9,11 @@
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
 
 pub mod ecr;
+mod files;
 mod patience;
 pub mod s3;
 
+pub use files::KeysInFiles;
 pub use runner_core::arn::{ACCOUNT, REGION};
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;

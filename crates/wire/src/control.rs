@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Version of this file; raised when an old peer would misunderstand.
-pub const PROTOCOL: u32 = 8;
+pub const PROTOCOL: u32 = 9;
 
 /// A client on a terminal says [`Request::Active`] no more often than this.
 pub const ACTIVITY_PACE: Duration = Duration::from_millis(250);
@@ -99,6 +99,12 @@ pub enum Request {
     },
     /// Start a program in the container and connect this client to it.
     Open(Open),
+    /// A place for a script, for as long as this connection lives: answered once fewer run than that, by
+    /// [`Answer::Done`]. The image may want fewer still.
+    ScriptPlace {
+        /// How many scripts may run in the build at once.
+        limit: usize,
+    },
     /// Run a script in the container and connect this client to it. As [`Request::Open`]; what it writes is masked.
     Script(Script),
     /// Which system does the container have?

@@ -7,7 +7,7 @@ use super::connection::{Connection, Frames, send};
 use super::forward;
 use crate::driver::Progress;
 use crate::driver::inbox::{Change, Inbox};
-use crate::session::{DEAF, Ending, Hub, OpenError, Session, SessionControls};
+use crate::session::{DEAF, Ending, Hub, OpenError, Place, Session, SessionControls};
 use runner_core::debug::{self, Decision, ParseError, Who};
 use runner_core::event::BreakpointId;
 use runner_core::machine::Input;
@@ -78,8 +78,18 @@ impl Host {
             _ => return Ok(()),
         };
         connection.answer(&Answer::Hello { protocol: PROTOCOL, version }).await?;
+        // Held until the connection ends.
+        let mut held: Option<Place> = None;
         while let Some(request) = connection.request().await? {
             match request {
+                Request::ScriptPlace { limit } => {
+                    tokio::select! {
+                        place = self.hub.script_place(limit) => drop(held.replace(place)),
+                        // Its client has gone, or says what is not its turn to say.
+                        _ = connection.next() => return Ok(()),
+                    }
+                    connection.answer(&Answer::Done).await?;
+                }
                 Request::Status => {
                     let status = self.status();
                     connection.answer(&Answer::Status(status)).await?;

@@ -8,6 +8,7 @@ use super::guests::{Guests, Presence, STOPPING};
 use super::image_agent;
 use super::log::SessionLog;
 use super::program::{Course, GRACE, Limits, Session, end};
+use super::places::{Place, Places};
 use super::recording::Recording;
 use super::refusal::{DEAF, LAST_RESORT, OpenError, refusal};
 use super::run_as;
@@ -93,6 +94,9 @@ pub struct Hub {
     image_agent: OnceCell<Option<Layer>>,
     /// Users are made one after the other.
     making: tokio::sync::Mutex<()>,
+    /// Which system the container has, once a script has been run.
+    platform: OnceCell<Platform>,
+    places: Arc<Places>,
 }
 
 impl Hub {
@@ -105,6 +109,8 @@ impl Hub {
             inbox: parts.inbox.clone(),
             image_agent: OnceCell::new(),
             making: tokio::sync::Mutex::new(()),
+            platform: OnceCell::new(),
+            places: Places::new(),
             guests: Arc::new(Guests::new(parts.inbox, parts.build, parts.log)),
         }
     }
@@ -162,6 +168,14 @@ impl Hub {
         read.await.ok().cloned().flatten()
     }
 
+    /// A place for a script: where fewer run than the client says, and than the image does.
+    pub async fn script_place(&self, limit: usize) -> Place {
+        let image = self.image_agent().await;
+        let host = self.options.agent.with_command_workers(limit);
+        let config = image.map_or(host.clone(), |image| host.tightened(&image).0);
+        self.places.enter(config.command_workers()).await
+    }
+
     /// Runs a script for a client.
     pub async fn run(&self, script: &Script) -> Result<Session, OpenError> {
         self.unless_deaf(self.start_script(script)).await
@@ -173,7 +187,13 @@ impl Hub {
         let argv = vec!["sh".to_owned(), "-c".to_owned(), exports::quote(&file.path())];
         let open = Open { argv, ..Open::default() };
         let mut spec = self.exec_spec(&*container, &open, Ids::default()).await;
-        for (name, value) in &script.environment {
+        let platform = self.platform.get_or_try_init(|| self.read_platform(&*container)).await?;
+        let platform = [
+            ("AWS_SSM_PLATFORM_NAME", &platform.name),
+            ("AWS_SSM_PLATFORM_VERSION", &platform.version),
+        ];
+        let platform = platform.map(|(name, value)| (name.to_owned(), value.clone()));
+        for (name, value) in platform.iter().chain(&script.environment) {
             let start = format!("{name}=");
             spec.env.retain(|variable| !variable.starts_with(start.as_bytes()));
             spec.env.push(format!("{start}{value}").into_bytes());
@@ -209,13 +229,19 @@ impl Hub {
     /// Which system the container has. What its files say is shown as they say it, without control characters.
     pub async fn platform(&self) -> Result<Platform, OpenError> {
         let container = self.container()?;
+        let read = self.platform.get_or_try_init(|| self.read_platform(&*container)).await;
+        read.cloned()
+    }
+
+    async fn read_platform(&self, container: &dyn Container) -> Result<Platform, OpenError> {
         let read = async {
             for path in OS_RELEASE {
                 if let Ok(fd) = container.open(Path::new(path), OpenMode::Read).await {
-                    return Ok(platform_of(fd));
+                    let read = tokio::task::spawn_blocking(move || platform_of(fd)).await;
+                    return Ok(read.unwrap_or_default());
                 }
             }
-            Ok(Platform::default())
+            Ok(Platform { name: "Linux".to_owned(), version: String::new() })
         };
         self.unless_deaf(read).await
     }
@@ -448,12 +474,14 @@ fn platform_of(fd: OwnedFd) -> Platform {
     // What cannot be read says nothing.
     let _ = std::fs::File::from(fd).take(MAX_OS_RELEASE).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
-    let value = |key: &str| {
+    let value = |key: &str| -> String {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         let value = line.unwrap_or_default().trim().trim_matches(['"', '\'']);
         value.chars().filter(|c| !c.is_control()).take(128).collect()
     };
-    Platform { name: value("NAME"), version: value("VERSION_ID") }
+    // A system that does not say is one all the same.
+    let name = Some(value("NAME")).filter(|name| !name.is_empty());
+    Platform { name: name.unwrap_or_else(|| "Linux".to_owned()), version: value("VERSION_ID") }
 }
 
 /// The best shell the image has.

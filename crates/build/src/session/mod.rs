@@ -10,6 +10,7 @@ mod guests;
 mod hub;
 mod image_agent;
 mod log;
+mod places;
 mod program;
 mod recording;
 mod refusal;
@@ -20,5 +21,6 @@ mod transcript;
 
 pub use hub::{Hub, HubParts, SessionOptions};
 pub use log::{LogDir, SessionLog};
+pub use places::Place;
 pub use program::{Ending, Session, SessionControls};
 pub use refusal::{DEAF, OpenError};

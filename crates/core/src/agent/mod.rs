@@ -12,6 +12,7 @@ pub use layer::{Layer, MAX_BYTES};
 pub use property::{Effect, PROPERTIES, Property};
 
 use property::FromImage;
+use crate::run_command::Details;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -150,6 +151,15 @@ impl AgentConfig {
         usize::try_from(self.number("Mgs.SessionWorkersLimit")).unwrap_or(usize::MAX)
     }
 
+    /// With another number of scripts that may run in one build at once.
+    #[must_use]
+    pub fn with_command_workers(&self, limit: usize) -> Self {
+        let mut config = self.clone();
+        let value = (Value::from(limit), Origin::Home);
+        config.0.insert("Mds.CommandWorkersLimit".to_owned(), value);
+        config
+    }
+
     /// How many scripts may run in one build at once.
     #[must_use]
     pub fn command_workers(&self) -> usize {
@@ -173,6 +183,59 @@ impl AgentConfig {
     pub fn command_outputs_kept(&self) -> Duration {
         let hours = self.number("Ssm.RunCommandLogsRetentionDurationHours");
         Duration::from_secs(hours.saturating_mul(3600))
+    }
+
+    /// The Region that scripts are told, where a file says one.
+    #[must_use]
+    pub fn region(&self) -> Option<String> {
+        Some(self.text("Agent.Region")).filter(|region| !region.is_empty())
+    }
+
+    /// The profile of AWS's files that scripts are told to use.
+    #[must_use]
+    pub fn shared_profile(&self) -> Option<String> {
+        let profile = self.text("Profile.ShareProfile");
+        (self.flag("Profile.ShareCreds") && !profile.is_empty()).then_some(profile)
+    }
+
+    /// The folder at a node that outputs of commands lie in, where a file says one.
+    #[must_use]
+    pub fn orchestration_folder(&self) -> Option<String> {
+        let name = "Agent.OrchestrationRootDir";
+        self.is_given(name).then(|| self.text(name))
+    }
+
+    /// Whether whole outputs of a command are removed when it has ended like this, rather than later.
+    #[must_use]
+    pub fn removes_outputs(&self, how: Details, is_uploaded: bool) -> bool {
+        let by_plugin = match self.text("Ssm.PluginLocalOutputCleanup").as_str() {
+            "after-execution" => true,
+            "after-upload" => is_uploaded,
+            _ => false,
+        };
+        by_plugin
+            || match self.text("Ssm.OrchestrationDirectoryCleanup").as_str() {
+                "clean-success" => how == Details::Success,
+                "clean-success-failed" => {
+                    matches!(how, Details::Success | Details::Failed | Details::ExecutionTimedOut)
+                }
+                _ => false,
+            }
+    }
+
+    /// What AWS's agent says of the system it is on.
+    #[must_use]
+    pub fn system(&self) -> BTreeMap<String, String> {
+        let names = [("lang", "Os.Lang"), ("name", "Os.Name"), ("version", "Os.Version")];
+        names.map(|(short, name)| (short.to_owned(), self.text(name))).into()
+    }
+
+    /// How long older files of the audit are kept, where a file says it.
+    #[must_use]
+    pub fn audit_kept(&self) -> Option<Duration> {
+        let name = "Agent.AuditExpirationDay";
+        let days = self.number(name);
+        self.is_given(name).then(|| Duration::from_secs(days.saturating_mul(24 * 3600)))
     }
 
     /// Addresses that port sessions never connect to, whatever name leads there.
@@ -215,6 +278,48 @@ mod tests {
     }
 
     #[test]
+    fn what_run_command_takes_of_it() {
+        let plain = AgentConfig::default();
+        assert_eq!((plain.region(), plain.shared_profile()), (None, None));
+        assert_eq!((plain.orchestration_folder(), plain.audit_kept()), (None, None));
+        assert_eq!(plain.system().get("lang").map(String::as_str), Some("en-US"));
+        let said = |value: Value| AgentConfig::of_host(Some(layer(&value)), None);
+        let config = said(json!({
+            "Profile": {"ShareProfile": "dev"},
+            "Agent": {"Region": "eu-west-1", "OrchestrationRootDir": "out", "AuditExpirationDay": 3},
+            "Os": {"Name": "other"},
+        }));
+        assert_eq!(config.region().as_deref(), Some("eu-west-1"));
+        assert_eq!(config.shared_profile().as_deref(), Some("dev"));
+        assert_eq!(config.orchestration_folder().as_deref(), Some("out"));
+        assert_eq!(config.audit_kept(), Some(Duration::from_secs(3 * 24 * 3600)));
+        assert_eq!(config.system().get("name").map(String::as_str), Some("other"));
+        let config = said(json!({"Profile": {"ShareProfile": "dev", "ShareCreds": false}}));
+        assert_eq!(config.shared_profile(), None);
+        let all = [Details::Success, Details::Failed, Details::ExecutionTimedOut, Details::Cancelled];
+        for (section, uploaded, wanted) in [
+            (json!({}), true, [false; 4]),
+            (json!({"PluginLocalOutputCleanup": "after-execution"}), false, [true; 4]),
+            (json!({"PluginLocalOutputCleanup": "after-upload"}), false, [false; 4]),
+            (json!({"PluginLocalOutputCleanup": "after-upload"}), true, [true; 4]),
+            (
+                json!({"OrchestrationDirectoryCleanup": "clean-success"}),
+                false,
+                [true, false, false, false],
+            ),
+            (
+                json!({"OrchestrationDirectoryCleanup": "clean-success-failed"}),
+                false,
+                [true, true, true, false],
+            ),
+        ] {
+            let config = said(json!({"Ssm": section}));
+            let removed = all.map(|how| config.removes_outputs(how, uploaded));
+            assert_eq!(removed, wanted, "{section}");
+        }
+    }
+
+    #[test]
     fn an_image_can_only_tighten() {
         let host = AgentConfig::of_host(
             Some(layer(&json!({
@@ -231,7 +336,7 @@ mod tests {
             "Kms": {"RequireKMSChallengeResponse": true, "Endpoint": "http://evil"},
             "Profile": {"ShareProfile": "prod"},
         })));
-        assert_eq!((config.session_workers(), config.command_workers()), (5, 5));
+        assert_eq!((config.session_workers(), config.command_workers()), (5, 1));
         assert!(config.container_mode() && config.flag("Kms.RequireKMSChallengeResponse"));
         let addresses: Vec<String> = config.denied().iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.0.0.1", "10.0.0.2"]);
@@ -241,7 +346,6 @@ mod tests {
             ignored,
             [
                 "Profile.ShareProfile",
-                "Mds.CommandWorkersLimit",
                 "Mgs.StopTimeoutMillis",
                 "Agent.Region",
                 "Kms.Endpoint"

@@ -96,8 +96,6 @@ const NOT_ENCRYPTED: &str =
     "sessions are not encrypted with a KMS key yet; those that ask for it are refused";
 const NO_DELIVERY: &str = "output is not written to AWS yet";
 const IGNORED_BY_AGENT: &str = "AWS's agent itself ignores it";
-const BUILDS_CREDENTIALS: &str = "scripts have the credentials of the build";
-const DEFAULT_YET: &str = "Run Command keeps to the default yet";
 const NO_UPDATES: &str = "you update the program the way you installed it";
 const NO_TELEMETRY: &str = "there is no telemetry; nothing is sent";
 const NO_WORKERS: &str = "there are no worker processes";
@@ -118,15 +116,15 @@ const DENIED: &[&str] = &[
 
 /// All of them, by section.
 pub const PROPERTIES: &[Property] = &[
-    none("Profile.ShareCreds", flag(true), BUILDS_CREDENTIALS),
-    none("Profile.ShareProfile", Kind::Text(""), BUILDS_CREDENTIALS),
+    works("Profile.ShareCreds", flag(true)),
+    works("Profile.ShareProfile", Kind::Text("")),
     none("Profile.ForceUpdateCreds", flag(false), "no file with credentials is written"),
     none(
         "Profile.KeyAutoRotateDays",
         number(0, 0, 365),
         "there is no registration key; the machine's key pair is replaced by removing its file",
     ),
-    works("Mds.CommandWorkersLimit", number(5, 1, ANY)),
+    image(works("Mds.CommandWorkersLimit", number(5, 1, ANY)), FromImage::Lower),
     none("Mds.CommandWorkerBufferLimit", number(5, 1, ANY), "the queue of a build holds 50"),
     works("Mds.StopTimeoutMillis", number(20_000, 10_000, 1_000_000)),
     none("Mds.Endpoint", Kind::Text(""), NOT_DIALLED),
@@ -144,15 +142,13 @@ pub const PROPERTIES: &[Property] = &[
     works("Ssm.RunCommandLogsRetentionDurationHours", number(336, 8, ANY)),
     none("Ssm.SessionLogsRetentionDurationHours", number(336, 1, ANY), NOT_LOGGED),
     none("Ssm.SessionLogsDestination", Kind::Choice(&["none", "disk"]), NOT_LOGGED),
-    none(
+    works(
         "Ssm.PluginLocalOutputCleanup",
         Kind::Choice(&["", "after-execution", "after-upload"]),
-        DEFAULT_YET,
     ),
-    none(
+    works(
         "Ssm.OrchestrationDirectoryCleanup",
         Kind::Choice(&["", "clean-success", "clean-success-failed"]),
-        DEFAULT_YET,
     ),
     none("Mgs.Endpoint", Kind::Text(""), NOT_DIALLED),
     none("Mgs.Region", Kind::Text(""), NOT_DIALLED),
@@ -160,24 +156,20 @@ pub const PROPERTIES: &[Property] = &[
     image(works("Mgs.SessionWorkersLimit", number(1000, 1, ANY)), FromImage::Lower),
     none("Mgs.SessionWorkerBufferLimit", number(1, 1, ANY), "no session waits for a place"),
     image(works("Mgs.DeniedPortForwardingRemoteIPs", Kind::Texts(DENIED)), FromImage::More),
-    none("Agent.Region", Kind::Text(""), DEFAULT_YET),
-    none("Agent.OrchestrationRootDir", Kind::Folder("orchestration"), DEFAULT_YET),
+    works("Agent.Region", Kind::Text("")),
+    works("Agent.OrchestrationRootDir", Kind::Folder("orchestration")),
     image(works("Agent.ContainerMode", flag(true)), FromImage::Presence),
     none("Agent.SelfUpdate", flag(false), NO_UPDATES),
     none("Agent.SelfUpdateScheduleDay", number(7, 1, 7), NO_UPDATES),
     none("Agent.TelemetryMetricsToCloudWatch", flag(false), NO_TELEMETRY),
     none("Agent.TelemetryMetricsToSSM", flag(true), NO_TELEMETRY),
-    none(
-        "Agent.AuditExpirationDay",
-        number(7, 3, 30),
-        "the audit keeps 30 days, and no more than its bound",
-    ),
+    works("Agent.AuditExpirationDay", number(7, 3, 30)),
     none("Agent.LongRunningWorkerMonitorIntervalSeconds", number(60, 30, 1800), NO_WORKERS),
     none("Agent.GoMaxProcForAgentWorker", number(0, 0, ANY), NO_WORKERS),
     none("Agent.ForceFileIPC", flag(false), NO_WORKERS),
-    none("Os.Lang", Kind::Text("en-US"), DEFAULT_YET),
-    none("Os.Name", Kind::Text("linux"), DEFAULT_YET),
-    none("Os.Version", Kind::Text("1"), DEFAULT_YET),
+    works("Os.Lang", Kind::Text("en-US")),
+    works("Os.Name", Kind::Text("linux")),
+    works("Os.Version", Kind::Text("1")),
     none("S3.Endpoint", Kind::Text(""), NO_DELIVERY),
     none("S3.Region", Kind::Text(""), IGNORED_BY_AGENT),
     none("S3.LogBucket", Kind::Text(""), IGNORED_BY_AGENT),

@@ -25,10 +25,14 @@ pub struct Directory {
 pub struct User {
     /// As it stands in ARNs and in ids of sessions.
     pub name: String,
+    /// What outlasts the name: another user of the same name has another one. Users written by hand may have none.
+    pub id: Option<String>,
     /// Keys and values.
     pub tags: Vec<(String, String)>,
     /// What they sign with.
     pub keys: Vec<AccessKey>,
+    /// Profiles of the host's AWS files whose keys they sign with as well.
+    pub profiles: Vec<KeyProfile>,
     /// Their own.
     pub policies: Vec<Policy>,
     /// The names of their groups.
@@ -44,6 +48,21 @@ pub struct AccessKey {
     pub secret: String,
     /// Whether it may be used.
     pub is_active: bool,
+}
+
+/// An access key that stands in the host's AWS files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyProfile {
+    /// The profile's name.
+    pub name: String,
+    /// Whether it may be used.
+    pub is_active: bool,
+}
+
+/// One of the two.
+enum Key {
+    Own(AccessKey),
+    Profile(Place, KeyProfile),
 }
 
 impl fmt::Debug for AccessKey {
@@ -104,6 +123,14 @@ impl Directory {
         user.keys.get(*key).filter(|key| key.is_active).map(|key| (user, key))
     }
 
+    /// Profiles of the host's AWS files whose keys may be used, and whose they are.
+    pub fn profiles(&self) -> impl Iterator<Item = (&User, &str)> {
+        self.users.iter().flat_map(|user| {
+            let active = user.profiles.iter().filter(|profile| profile.is_active);
+            active.map(move |profile| (user, profile.name.as_str()))
+        })
+    }
+
     /// What holds for a user: their own policies and those of their groups.
     pub fn policies<'d>(&'d self, user: &'d User) -> impl Iterator<Item = &'d Policy> {
         let groups = self.groups.iter().filter(|group| user.groups.contains(&group.name));
@@ -138,6 +165,7 @@ impl Reader<'_> {
         self.unique("user", users.iter().map(|(place, user)| (*place, user.name.as_str())));
         self.apart(&users, reserved);
         let keys = self.keys_of_all(&users);
+        self.unique_profiles_and_ids(&users);
         let groups = groups.into_iter().map(|(_, group)| group).collect();
         Directory { users: users.into_iter().map(|(_, user)| user).collect(), groups, keys }
     }
@@ -151,7 +179,7 @@ impl Reader<'_> {
     }
 
     fn user(&mut self, node: &Node, groups: &[&str]) -> Option<(Place, User)> {
-        const KNOWN: [&str; 5] = ["name", "tags", "keys", "policies", "groups"];
+        const KNOWN: [&str; 6] = ["name", "id", "tags", "keys", "policies", "groups"];
         let members = node.map("a user", self.problems);
         only(members, &KNOWN, "a user", self.problems);
         let (place, name) = self.name(node, members, "a user")?;
@@ -161,7 +189,21 @@ impl Reader<'_> {
             tags.extend(value.map(|value| (tag.name.clone(), value.to_owned())));
         }
         let keys = member(members, "keys").map_or(&[][..], |node| node.list("keys", self.problems));
-        let keys = keys.iter().filter_map(|node| self.key(node)).collect();
+        let (mut own, mut profiles) = (Vec::new(), Vec::new());
+        for node in keys {
+            match self.key(node) {
+                None => {}
+                Some(Key::Own(key)) => own.push(key),
+                Some(Key::Profile(place, profile)) => {
+                    if profiles.iter().any(|one: &KeyProfile| one.name == profile.name) {
+                        let text = format!("the profile {} is there twice", profile.name);
+                        self.problems.add(place, text);
+                    }
+                    profiles.push(profile);
+                }
+            }
+        }
+        let id = member(members, "id").and_then(|node| self.id(node));
         let policies = self.policies(members, &format!("user {name}"));
         let mut in_groups = Vec::new();
         let list = member(members, "groups");
@@ -172,7 +214,18 @@ impl Reader<'_> {
             }
             in_groups.push(group.to_owned());
         }
-        Some((place, User { name, tags, keys, policies, groups: in_groups }))
+        let groups = in_groups;
+        Some((place, User { name, id, tags, keys: own, profiles, policies, groups }))
+    }
+
+    fn id(&mut self, node: &Node) -> Option<String> {
+        let id = node.text("an id", self.problems)?;
+        let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
+        if !(16..=128).contains(&id.len()) || !id.chars().all(is_part) {
+            let text = "a user's id has 16 to 128 capital letters and digits, AIDA and others";
+            self.problems.add(node.place, text);
+        }
+        Some(id.to_owned())
     }
 
     fn name(&mut self, node: &Node, members: &[Member], what: &str) -> Option<(Place, String)> {
@@ -203,17 +256,9 @@ impl Reader<'_> {
         policies.iter().map(read).collect()
     }
 
-    fn key(&mut self, node: &Node) -> Option<AccessKey> {
+    fn key(&mut self, node: &Node) -> Option<Key> {
         let members = node.map("a key", self.problems);
-        only(members, &["id", "secret", "active"], "a key", self.problems);
-        let mut text = |name: &str| match member(members, name) {
-            Some(node) => node.text(name, self.problems).map(|text| (node.place, text.to_owned())),
-            None => {
-                self.problems.add(node.place, format!("a key has its {name}"));
-                None
-            }
-        };
-        let (id, secret) = (text("id"), text("secret"));
+        only(members, &["id", "secret", "aws-profile", "active"], "a key", self.problems);
         let is_active = match member(members, "active").map(|node| (node.place, &node.json)) {
             None => true,
             Some((_, Json::Bool(is_active))) => *is_active,
@@ -222,6 +267,25 @@ impl Reader<'_> {
                 false
             }
         };
+        if let Some(profile) = member(members, "aws-profile") {
+            if member(members, "id").is_some() || member(members, "secret").is_some() {
+                let text = "a key has an id and a secret, or an aws-profile that has them";
+                self.problems.add(profile.place, text);
+            }
+            let name = profile.text("aws-profile", self.problems)?.to_owned();
+            if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
+                self.problems.add(profile.place, "aws-profile is the name of a profile");
+            }
+            return Some(Key::Profile(profile.place, KeyProfile { name, is_active }));
+        }
+        let mut text = |name: &str| match member(members, name) {
+            Some(node) => node.text(name, self.problems).map(|text| (node.place, text.to_owned())),
+            None => {
+                self.problems.add(node.place, format!("a key has its {name}"));
+                None
+            }
+        };
+        let (id, secret) = (text("id"), text("secret"));
         let ((id_place, id), (secret_place, secret)) = (id?, secret?);
         if !(16..=128).contains(&id.len()) || !id.chars().all(|c| c.is_ascii_alphanumeric()) {
             let text = "a key's id has 16 to 128 letters and digits, AKIA and others";
@@ -231,7 +295,7 @@ impl Reader<'_> {
             let text = format!("a secret has at least {MIN_SECRET} characters and no blanks");
             self.problems.add(secret_place, text);
         }
-        Some(AccessKey { id, secret, is_active })
+        Some(Key::Own(AccessKey { id, secret, is_active }))
     }
 
     /// Tells names that another has, whatever the case of their letters.
@@ -268,6 +332,24 @@ impl Reader<'_> {
                     );
                     self.problems.add(*place, text);
                 }
+            }
+        }
+    }
+
+    /// A profile's key is one user's, and so is an id.
+    fn unique_profiles_and_ids(&mut self, users: &[(Place, User)]) {
+        let (mut profiles, mut ids) = (HashMap::new(), HashMap::new());
+        for (at, (place, user)) in users.iter().enumerate() {
+            for profile in &user.profiles {
+                if profiles.insert(&profile.name, at).is_some_and(|other| other != at) {
+                    let text = format!("the profile {} is another user's already", profile.name);
+                    self.problems.add(*place, text);
+                }
+            }
+            if let Some(id) = &user.id
+                && ids.insert(id, at).is_some()
+            {
+                self.problems.add(*place, format!("the id {id} is there twice"));
             }
         }
     }

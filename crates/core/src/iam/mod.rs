@@ -18,7 +18,7 @@ mod typed;
 
 pub use crate::placed::Problem;
 pub use context::Context;
-pub use directory::{AccessKey, Directory, Group, User};
+pub use directory::{AccessKey, Directory, Group, KeyProfile, User};
 pub use evaluate::{Decision, Request, evaluate};
 pub use policy::Policy;
 pub use statement::{Effect, Statement};

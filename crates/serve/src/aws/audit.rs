@@ -1,6 +1,6 @@
 //! What the audit has of a call: a record in CloudTrail's form, without what is not to be read.
 
-use super::call::{Call, Refusal};
+use super::call::{Call, Named, Refusal};
 use super::endpoint::{Endpoint, Origin};
 use super::hidden::Shown;
 use super::operations::{Effect, Operation};
@@ -59,21 +59,30 @@ impl Endpoint {
     /// Makes sure that a call which has to leave a record can leave one.
     ///
     /// # Errors
-    /// It cannot, and the caller is a user.
-    pub(super) fn accountable(&self, call: &Call, origin: &Origin) -> Result<(), Refusal> {
+    /// It cannot, and the caller is a user; or their calls come faster than records are kept of.
+    pub(super) async fn accountable(&self, call: &Call, origin: &Origin) -> Result<(), Refusal> {
         let is_user = origin.caller.bound.is_some();
-        if !is_user || !ACCOUNTABLE.contains(&call.operation.action) {
+        let Operation { action, effect, service, .. } = *call.operation;
+        if is_user
+            && effect == Effect::Changes
+            && !self.gateway.audit.may_change(&origin.caller.key_id)
+        {
+            let text = "Rate exceeded: with one key at most five calls a second change something, after the first \
+                        thousand";
+            return Err(Refusal::new(service.throttled(), text));
+        }
+        if !is_user || !ACCOUNTABLE.contains(&action) {
             return Ok(());
         }
-        self.gateway.audit.reserve().map_err(|error| {
-            tracing::warn!(%error, action = call.operation.action, "a call cannot be audited");
+        self.gateway.audit.reserve().await.map_err(|error| {
+            tracing::warn!(%error, action, "a call cannot be audited");
             let text = "the call is not carried out: it cannot be audited (the disk of the endpoint may be full)";
             Refusal::new("InternalServerError", text).with_status(500)
         })
     }
 
     /// Records what was asked for, and how it was answered.
-    pub(super) fn record(
+    pub(super) async fn record(
         &self,
         call: &Call,
         origin: &Origin,
@@ -107,27 +116,36 @@ impl Endpoint {
         if origin.caller.bound.is_some() && !has_changed {
             audit.write_of_user(&origin.caller.key_id, record);
         } else {
-            audit.write(&record);
+            audit.write(record);
         }
+        // Before it is answered.
+        audit.written().await;
     }
 
     /// Records a call that could not be read, or of something that is not offered.
-    pub(super) fn record_unread(&self, name: &str, origin: &Origin, asked: &Asked, why: &Refusal) {
-        let (service, name) = name.rsplit_once('.').unwrap_or(("unknown", name));
+    pub(super) async fn record_unread(
+        &self,
+        name: &Named,
+        origin: &Origin,
+        asked: &Asked,
+        why: &Refusal,
+    ) {
         let record = asked
-            .record(identity(origin), &plain(service), &plain(name))
+            .record(identity(origin), &plain(&name.service), &plain(&name.operation))
             .failed(why.code, &why.message);
         match &origin.caller.bound {
             Some(_) => self.gateway.audit.write_of_user(&origin.caller.key_id, record),
-            None => self.gateway.audit.write(&record),
+            None => self.gateway.audit.write(record),
         }
+        self.gateway.audit.written().await;
     }
 
     /// Records a call that was not let in.
-    pub(super) fn record_refused(&self, name: &str, asked: &Asked, why: &Refusal) {
-        let (service, name) = name.rsplit_once('.').unwrap_or(("unknown", name));
-        let record = asked.record(Identity::unknown(), &plain(service), &plain(name));
+    pub(super) async fn record_refused(&self, name: &Named, asked: &Asked, why: &Refusal) {
+        let record =
+            asked.record(Identity::unknown(), &plain(&name.service), &plain(&name.operation));
         self.gateway.audit.write_refused(record.failed(why.code, &why.message));
+        self.gateway.audit.written().await;
     }
 }
 

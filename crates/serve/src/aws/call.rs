@@ -84,6 +84,42 @@ pub(super) fn protocol(parts: &Parts) -> Protocol {
     }
 }
 
+/// What a request calls its operation, whether or not there is one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// As actions are named, where the service is known.
+    pub(super) service: String,
+    pub(super) operation: String,
+}
+
+/// How a request names what it asks for.
+pub(super) fn named(parts: &Parts, protocol: Protocol, body: &[u8]) -> Named {
+    let (prefix, operation) = match protocol {
+        Protocol::Json => {
+            let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+            target.and_then(|target| target.rsplit_once('.')).map(both).unwrap_or_default()
+        }
+        Protocol::Cbor => {
+            let path = parts.uri.path().trim_start_matches("/service/");
+            path.split_once("/operation/").map(both).unwrap_or_default()
+        }
+        Protocol::Query | Protocol::Ec2 => {
+            let fields = form(body);
+            let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+            let known = Service::of_version(&text("Version")).map(Service::name);
+            let signed = || others::service(parts).unwrap_or_default();
+            (known.map_or_else(signed, str::to_owned), text("Action"))
+        }
+    };
+    let service = Service::of_target(&prefix).map_or(prefix, |known| known.name().to_owned());
+    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
+    Named { service: or(service, "unknown"), operation: or(operation, parts.uri.path()) }
+}
+
+fn both((one, other): (&str, &str)) -> (String, String) {
+    (one.to_owned(), other.to_owned())
+}
+
 /// Reads a call.
 pub(super) fn read(parts: &Parts, protocol: Protocol, body: &[u8]) -> Result<Call, Refusal> {
     let unreadable = |error: String| Refusal::new("SerializationException", error);
@@ -273,5 +309,34 @@ fn xml(operation: Option<&Operation>, answer: &Result<Value, Refusal>, id: &str)
             refusal.code,
             escaped(&refusal.message)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also of calls that cannot be read or are refused.
+    #[test]
+    fn what_calls_name() {
+        let named = |headers: &[(&str, &str)], path: &str, protocol, body: &str| {
+            let request = http::Request::builder().uri(path);
+            let request =
+                headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let (parts, ()) = request.body(()).expect("a request").into_parts();
+            let Named { service, operation } = super::named(&parts, protocol, body.as_bytes());
+            format!("{service}:{operation}")
+        };
+        let query = "Action=CreateUser&Version=2010-05-08&UserName=x";
+        assert_eq!(named(&[], "/", Protocol::Query, query), "iam:CreateUser");
+        let query = "Version=2011-06-15&Action=AssumeRole";
+        assert_eq!(named(&[], "/", Protocol::Query, query), "sts:AssumeRole");
+        assert_eq!(named(&[], "/", Protocol::Query, ""), "unknown:/");
+        let target = [("x-amz-target", "AmazonSSM.Nothing")];
+        assert_eq!(named(&target, "/", Protocol::Json, ""), "ssm:Nothing");
+        let target = [("x-amz-target", "Other_1.Nothing")];
+        assert_eq!(named(&target, "/", Protocol::Json, ""), "Other_1:Nothing");
+        let path = "/service/CodeBuild_20161006/operation/Nothing";
+        assert_eq!(named(&[], path, Protocol::Cbor, ""), "codebuild:Nothing");
     }
 }

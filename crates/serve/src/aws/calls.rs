@@ -9,7 +9,6 @@ use super::iam;
 use super::others;
 use super::sigv4::AuthError;
 use crate::http::{Answer, Answering, Site, Visit, plain, read_body};
-use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -46,7 +45,7 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Arc<Endpoi
         Ok(caller) => caller,
         Err(error) => {
             let refusal = refusal(error, protocol);
-            endpoint.record_refused(named(&parts), &asked, &refusal);
+            endpoint.record_refused(&call::named(&parts, protocol, &body), &asked, &refusal).await;
             return call::write(protocol, None, &Err(refusal), &asked.request_id);
         }
     };
@@ -56,19 +55,20 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Arc<Endpoi
     let mut call = match call::read(&parts, protocol, &body) {
         Ok(call) => call,
         Err(refusal) => {
-            endpoint.record_unread(named(&parts), &origin, &asked, &refusal);
+            let named = call::named(&parts, protocol, &body);
+            endpoint.record_unread(&named, &origin, &asked, &refusal).await;
             return call::write(protocol, None, &Err(refusal), &asked.request_id);
         }
     };
     iam::named(&mut call, &origin);
     let endpoint = Arc::clone(endpoint);
     let performing = tokio::spawn(async move {
-        let answer = match endpoint.accountable(&call, &origin) {
+        let answer = match endpoint.accountable(&call, &origin).await {
             Ok(()) => (call.operation.perform)(&call, &origin, &endpoint).await,
             Err(refusal) => Err(refusal),
         };
         endpoint.look_after(&origin.caller);
-        endpoint.record(&call, &origin, &asked, &answer);
+        endpoint.record(&call, &origin, &asked, &answer).await;
         call::write(protocol, Some(call.operation), &answer, &asked.request_id)
     });
     // A client that goes before the answer leaves a record all the same.
@@ -78,19 +78,10 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Arc<Endpoi
     })
 }
 
-/// What a request calls its operation, whether or not there is one.
-fn named(parts: &Parts) -> &str {
-    text(parts, "x-amz-target").unwrap_or_else(|| parts.uri.path())
-}
-
 /// A POST request that names no operation.
 fn not_a_call() -> Answer {
     let refusal = call::unknown(None, "(no X-Amz-Target)");
     call::write(Protocol::Json, None, &Err(refusal), &uuid::Uuid::new_v4().to_string())
-}
-
-fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
-    parts.headers.get(name)?.to_str().ok()
 }
 
 /// In the words that clients of AWS know.

@@ -111,6 +111,8 @@ impl Input for LookupEvents {
         let lookup = self.lookup()?;
         let gateway = Arc::clone(&endpoint.gateway);
         let failed = |text: String| Refusal::new("InternalFailure", text).with_status(500);
+        // What has happened in sessions up to now is on its way.
+        gateway.audit.written().await;
         let found = tokio::task::spawn_blocking(move || gateway.audit.lookup(&lookup))
             .await
             .map_err(|error| failed(error.to_string()))?

@@ -3,11 +3,12 @@
 use super::builds::Builds;
 use super::keys::KeyPair;
 use super::policy::{Bound, Caller, Policy, UserPolicies, identified, user_id};
+use super::profiles;
 use super::resources::Resource;
 use super::sigv4::{self, AuthError};
 use super::simulate::user_arn;
 use super::users::{Users, owner};
-use crate::commands::{Center, Settings};
+use crate::commands::Center;
 use crate::gateway::{Audit, Clock, Gateway};
 use crate::http::{Ends, Visit};
 use http::request::Parts;
@@ -20,6 +21,7 @@ use runner_folder::state::{Home, live_builds};
 use runner_host::clock;
 use runner_service::Service;
 use runner_wire::ssm::message;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
@@ -43,7 +45,7 @@ pub struct Endpoint {
     access: Access,
     pub(super) policy: Box<dyn Policy>,
     owner: Caller,
-    pub(super) users: Users,
+    pub(super) users: Arc<Users>,
     pub(super) agent: AgentConfig,
     /// Projects and the queue, where there are any.
     pub(super) service: Option<Arc<Service>>,
@@ -51,6 +53,8 @@ pub struct Endpoint {
     user_called: Notify,
     /// The keys' secrets, of the users as they were last.
     secrets: Mutex<Option<(Arc<Directory>, Secrets)>>,
+    /// Secrets of keys in AWS's files that calls were signed with, by the keys' ids.
+    in_files: Mutex<BTreeMap<String, String>>,
 }
 
 /// Where a call comes from.
@@ -133,25 +137,22 @@ impl Endpoint {
             key_id: keys.id.clone(),
             bound: None,
         };
-        let settings = Settings {
-            workers: agent.command_workers(),
-            stop_timeout: agent.commands_stop(),
-            outputs_kept: agent.command_outputs_kept(),
-        };
+        let gateway = Gateway::new(Audit::kept(home, agent.audit_kept()), Clock::Machine);
         Arc::new(Endpoint {
             builds: Builds::of(home),
-            gateway: Gateway::new(Audit::of(home), Clock::Machine),
-            commands: Center::new(home, settings),
+            commands: Center::new(home, &agent, Arc::clone(&gateway.audit)),
+            gateway,
             home: home.clone(),
             keys,
             access,
             policy,
             owner,
-            users,
+            users: Arc::new(users),
             agent,
             service,
             user_called: Notify::new(),
             secrets: Mutex::default(),
+            in_files: Mutex::default(),
         })
     }
 
@@ -164,7 +165,9 @@ impl Endpoint {
         {
             return secrets.clone();
         }
+        let in_files = self.in_files.lock().unwrap_or_else(PoisonError::into_inner);
         let all = directory.secrets().chain([self.keys.secret.as_str()]);
+        let all = all.chain(in_files.values().map(String::as_str));
         // Fails for more bytes than a file of users may have.
         let secrets =
             Secrets::new(all.map(|secret| secret.as_bytes().to_vec())).unwrap_or_default();
@@ -172,11 +175,26 @@ impl Endpoint {
         secrets
     }
 
+    /// Keeps a secret out of the audit that stands in no file of users.
+    fn hide(&self, id: &str, secret: &str) {
+        let mut in_files = self.in_files.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_files.get(id).is_some_and(|known| known == secret) {
+            return;
+        }
+        if in_files.len() >= MOST_IN_FILES {
+            in_files.clear();
+        }
+        in_files.insert(id.to_owned(), secret.to_owned());
+        drop(in_files);
+        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Ends every session for this reason, and every command; for those that run it waits a while, where that is wanted.
     pub async fn close(&self, reason: &str, waits: bool) {
         let given = self.agent.is_given("Mgs.StopTimeoutMillis");
         let longest = given.then(|| self.agent.sessions_stop());
         tokio::join!(self.gateway.close(reason, longest), self.commands.close(waits));
+        self.gateway.audit.written().await;
     }
 
     /// Who makes a call.
@@ -186,7 +204,7 @@ impl Endpoint {
         body: &[u8],
         visit: &Visit,
     ) -> Result<Caller, AuthError> {
-        let verified = self.signer(parts, body);
+        let verified = self.signer(parts, body).await;
         if verified.is_ok() || self.access == Access::Signed {
             return verified;
         }
@@ -199,27 +217,24 @@ impl Endpoint {
     }
 
     /// Who has signed a call: the owner, or one of the users.
-    fn signer(&self, parts: &Parts, body: &[u8]) -> Result<Caller, AuthError> {
+    async fn signer(&self, parts: &Parts, body: &[u8]) -> Result<Caller, AuthError> {
         let now = SystemTime::now();
         let claimed = sigv4::claimed(parts).map(|(id, _)| id).filter(|id| *id != self.keys.id);
         if let Some(id) = claimed {
             let directory = self.users.current();
             if let Some((user, key)) = directory.of_key(id) {
-                let secret = sigv4::Key { id, secret: &key.secret };
-                sigv4::verify(parts, body, secret, now)?;
-                return Ok(Caller {
-                    name: user.name.clone(),
-                    arn: user_arn(&user.name),
-                    user_id: user_id(&user.name),
-                    key_id: id.to_owned(),
-                    bound: Some(Bound {
-                        user: user.name.clone(),
-                        directory: Arc::clone(&directory),
-                    }),
-                });
+                sigv4::verify(parts, body, sigv4::Key::lasting(id, &key.secret), now)?;
+                return Ok(signed_by(user, id, &directory));
+            }
+            if let Some((user, key)) = profiles::of_key(&directory, id).await {
+                let secret = key.secret_access_key();
+                let whole = sigv4::Key { id, secret, token: key.session_token() };
+                sigv4::verify(parts, body, whole, now)?;
+                self.hide(id, secret);
+                return Ok(signed_by(user, id, &directory));
             }
         }
-        let own = sigv4::Key { id: &self.keys.id, secret: &self.keys.secret };
+        let own = sigv4::Key::lasting(&self.keys.id, &self.keys.secret);
         sigv4::verify(parts, body, own, now).map(|()| self.owner.clone())
     }
 
@@ -269,10 +284,29 @@ impl Endpoint {
         let directory = self.users.current();
         let mut open = self.gateway.list(true);
         open.retain(|facts| facts.key_id != self.owner.key_id);
-        for facts in open.iter().filter(|facts| directory.of_key(&facts.key_id).is_none()) {
-            let _ = self.gateway.terminate(&facts.id, "the user's key is no longer good").await;
+        for facts in &open {
+            let key = &facts.key_id;
+            let owner = match directory.of_key(key) {
+                Some((user, _)) => Some(user),
+                None => profiles::of_key(&directory, key).await.map(|(user, _)| user),
+            };
+            // Another user may have got the name meanwhile, and the key with it.
+            if owner.is_none_or(|user| user_id(user) != facts.user_id) {
+                let _ = self.gateway.terminate(&facts.id, "the user's key is no longer good").await;
+            }
         }
         !open.is_empty()
+    }
+}
+
+/// A user who has signed a call.
+fn signed_by(user: &iam::User, key: &str, directory: &Arc<Directory>) -> Caller {
+    Caller {
+        name: user.name.clone(),
+        arn: user_arn(&user.name),
+        user_id: user_id(user),
+        key_id: key.to_owned(),
+        bound: Some(Bound { user: user.name.clone(), directory: Arc::clone(directory) }),
     }
 }
 
@@ -285,6 +319,9 @@ fn reapers(home: &Home) -> Vec<u32> {
 
 /// How often users are looked for who are no longer there, while they have sessions.
 const EXPELLED: Duration = Duration::from_secs(30);
+
+/// Keys in AWS's files whose secrets are remembered.
+const MOST_IN_FILES: usize = 100;
 
 /// Longest body of a call.
 pub(super) const MAX_BODY: usize = 4 * message::MAX_PAYLOAD;

@@ -33,7 +33,7 @@ impl Endpoint {
                 return Ok(());
             }
             // Who has begun it may go on with it, as long as nothing says otherwise.
-            Err(Against::Nothing(_)) if scope.begun_by.as_ref() == Some(&origin.caller.arn) => {
+            Err(Against::Nothing(_)) if scope.begun_by.as_ref() == Some(&origin.caller.user_id) => {
                 origin.decided(Some("the caller has begun it".to_owned()));
                 return Ok(());
             }

@@ -25,6 +25,12 @@ pub(super) fn new_pair() -> io::Result<(String, String)> {
     Ok((format!("AKIA{id}"), secret))
 }
 
+/// The id of a new user.
+pub(super) fn new_user_id() -> io::Result<String> {
+    let letter = |byte: &u8| char::from(LETTERS[usize::from(byte & 31)]);
+    Ok(format!("AIDA{}", random::<17>()?.iter().map(letter).collect::<String>()))
+}
+
 /// An access key and its secret.
 #[derive(Clone)]
 pub struct KeyPair {

@@ -25,6 +25,7 @@ mod operations;
 mod others;
 mod page;
 mod policy;
+mod profiles;
 mod resources;
 mod run_command;
 mod server;

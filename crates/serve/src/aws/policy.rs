@@ -30,8 +30,13 @@ pub(super) struct Bound {
     pub(super) user: String,
 }
 
-/// The id of a user: the same for one name, always.
-pub(super) fn user_id(name: &str) -> String {
+/// The id of a user: their own, or, where the file has none, the same for one name, always.
+pub(super) fn user_id(user: &User) -> String {
+    user.id.clone().unwrap_or_else(|| id_of_name(&user.name))
+}
+
+/// The id of a user whose file says nothing of it.
+pub(super) fn id_of_name(name: &str) -> String {
     format!("AIDA{}", letters_of(&format!("a user of runner: {name}")))
 }
 
@@ -112,7 +117,7 @@ pub(super) fn tagged(context: &mut iam::Context, resource: &Resource) {
 /// Adds what is known of a user whoever asks: who they are, and their tags.
 pub(super) fn identified(context: &mut iam::Context, user: &User, arn: &str) {
     context.set("aws:username", user.name.as_str());
-    context.set("aws:userid", user_id(&user.name));
+    context.set("aws:userid", user_id(user));
     context.set("aws:PrincipalArn", arn);
     context.set("aws:PrincipalType", "User");
     for (key, value) in &user.tags {

@@ -4,7 +4,7 @@
 //! the two signatures are compared. Keys and the chain of signatures come from `aws-sigv4`.
 
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http::request::Parts;
 use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime};
@@ -32,6 +32,15 @@ pub(super) enum AuthError {
 pub(super) struct Key<'k> {
     pub(super) id: &'k str,
     pub(super) secret: &'k str,
+    /// What belongs to a key that is good for a while.
+    pub(super) token: Option<&'k str>,
+}
+
+impl<'k> Key<'k> {
+    /// One that is good for ever.
+    pub(super) fn lasting(id: &'k str, secret: &'k str) -> Self {
+        Key { id, secret, token: None }
+    }
 }
 
 /// The key and the Region that a request says it is signed with and for. Nothing of it is verified.
@@ -70,7 +79,13 @@ pub(super) fn verify(
     let [id, day, region, service, "aws4_request"] = scope[..] else {
         return Err(incomplete("Credential is to be KEY/DATE/REGION/SERVICE/aws4_request"));
     };
-    if id != keys.id || parts.headers.contains_key("x-amz-security-token") {
+    let token = parts.headers.get("x-amz-security-token").map(HeaderValue::as_bytes);
+    let is_known = match (token, keys.token) {
+        (None, None) => true,
+        (Some(shown), Some(wanted)) => same(shown, wanted.as_bytes()),
+        _ => false,
+    };
+    if id != keys.id || !is_known {
         return Err(AuthError::UnknownKey);
     }
     let date = text(&parts.headers, "x-amz-date").ok_or_else(|| incomplete("no X-Amz-Date"))?;
@@ -194,7 +209,7 @@ mod tests {
     const BODY: &[u8] = br#"{"Target":"codebuild:x"}"#;
 
     fn keys() -> Key<'static> {
-        Key { id: "AKIAEXAMPLE", secret: "secret" }
+        Key::lasting("AKIAEXAMPLE", "secret")
     }
 
     fn time() -> SystemTime {
@@ -203,7 +218,12 @@ mod tests {
 
     /// As a client that uses the real library signs it.
     fn signed(secret: &str, uri: &str, at: SystemTime) -> Parts {
-        let identity = Credentials::new("AKIAEXAMPLE", secret, None, None, "test").into();
+        signed_with(secret, None, uri, at)
+    }
+
+    fn signed_with(secret: &str, token: Option<&str>, uri: &str, at: SystemTime) -> Parts {
+        let token = token.map(str::to_owned);
+        let identity = Credentials::new("AKIAEXAMPLE", secret, token, None, "test").into();
         let params = SigningParams::builder()
             .identity(&identity)
             .region("us-east-1")
@@ -237,6 +257,20 @@ mod tests {
                 Ok(()),
                 "{uri}"
             );
+        }
+    }
+
+    #[test]
+    fn a_key_for_a_while_comes_with_its_token() {
+        let verified = |shown: Option<&str>, wanted: Option<&'static str>| {
+            let key = Key { token: wanted, ..keys() };
+            verify(&signed_with("secret", shown, "/", time()), BODY, key, time())
+        };
+        assert_eq!(verified(Some("token"), Some("token")), Ok(()));
+        for (shown, wanted) in
+            [(None, Some("token")), (Some("other"), Some("token")), (Some("token"), None)]
+        {
+            assert_eq!(verified(shown, wanted), Err(AuthError::UnknownKey), "{shown:?}");
         }
     }
 
@@ -284,7 +318,7 @@ mod tests {
         let mut other = good();
         other.headers.remove("authorization");
         assert_eq!(verify(&other, BODY, keys(), time()), Err(AuthError::Missing));
-        let stranger = Key { id: "AKIAOTHER", secret: "secret" };
+        let stranger = Key::lasting("AKIAOTHER", "secret");
         assert_eq!(verify(&good(), BODY, stranger, time()), Err(AuthError::UnknownKey));
         for text in [
             "Bearer x",

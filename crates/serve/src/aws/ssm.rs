@@ -146,10 +146,10 @@ fn session(id: &str, endpoint: &Endpoint) -> Scope {
             let context: Context = vec![
                 ("ssm:resourceTag/aws:ssmmessages:session-id", facts.user_id.clone()),
                 ("ssm:resourceTag/aws:ssmmessages:target-id", facts.target.clone()),
-                ("aws:ResourceTag/aws:ssmmessages:session-id", facts.user_id),
+                ("aws:ResourceTag/aws:ssmmessages:session-id", facts.user_id.clone()),
                 ("aws:ResourceTag/aws:ssmmessages:target-id", facts.target),
             ];
-            scope.when(context).begun_by(facts.owner)
+            scope.when(context).begun_by(facts.user_id)
         }
         None => scope,
     }

@@ -1,25 +1,16 @@
 //! What carries commands out.
 
 use super::lanes::Lanes;
-use super::run::Run;
+use super::run::{Around, Run};
+use crate::gateway::Audit;
 use runner_core::document::command::Step;
 use runner_folder::state::{BuildDir, Command, Commands, Home};
 use runner_host::clock;
 use std::io;
+use runner_core::agent::AgentConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// What the owner of a machine may set.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Scripts that run at a node at once.
-    pub workers: usize,
-    /// How long scripts may still run when this stops.
-    pub stop_timeout: Duration,
-    /// How long whole outputs are kept.
-    pub outputs_kept: Duration,
-}
 
 /// How long records are kept.
 const RECORDS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -68,7 +59,8 @@ pub(super) enum Stop {
 /// Carries commands out, and keeps them.
 pub struct Center {
     pub store: Commands,
-    settings: Settings,
+    agent: AgentConfig,
+    audit: Arc<Audit>,
     lanes: Arc<Lanes>,
     stop: watch::Sender<Stop>,
     running: watch::Sender<usize>,
@@ -76,11 +68,12 @@ pub struct Center {
 
 impl Center {
     /// Of a state folder.
-    pub fn new(home: &Home, settings: Settings) -> Arc<Self> {
+    pub fn new(home: &Home, agent: &AgentConfig, audit: Arc<Audit>) -> Arc<Self> {
         Arc::new(Center {
             store: Commands::of(home),
-            settings,
-            lanes: Lanes::new(settings.workers.max(1)),
+            lanes: Lanes::new(agent.command_workers().max(1)),
+            agent: agent.clone(),
+            audit,
             stop: watch::Sender::new(Stop::No),
             running: watch::Sender::new(0),
         })
@@ -99,7 +92,8 @@ impl Center {
         let (store, command) = (self.store.clone(), order.command.clone());
         let created = tokio::task::spawn_blocking(move || store.create(&command));
         let owned = created.await.map_err(io::Error::other)??;
-        let run = Run::new(order, owned, lanes, self.stop.subscribe())?;
+        let around = Around { agent: self.agent.clone(), audit: Arc::clone(&self.audit) };
+        let run = Run::new(order, owned, lanes, self.stop.subscribe(), around)?;
         self.running.send_modify(|count| *count += 1);
         let center = Arc::clone(self);
         tokio::spawn(async move {
@@ -113,10 +107,9 @@ impl Center {
 
     /// Removes what is old.
     pub async fn sweep(&self) {
-        let (store, settings) = (self.store.clone(), self.settings);
-        let swept = tokio::task::spawn_blocking(move || {
-            store.sweep(clock::wall(), settings.outputs_kept, RECORDS_KEPT)
-        });
+        let (store, kept) = (self.store.clone(), self.agent.command_outputs_kept());
+        let swept =
+            tokio::task::spawn_blocking(move || store.sweep(clock::wall(), kept, RECORDS_KEPT));
         let swept = swept.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = swept {
             tracing::warn!(%error, "cannot remove old commands");
@@ -125,7 +118,7 @@ impl Center {
 
     /// Commands that are carried out, and how long they may go on once this stops.
     pub fn running(&self) -> (usize, Duration) {
-        (*self.running.borrow(), self.settings.stop_timeout)
+        (*self.running.borrow(), self.agent.commands_stop())
     }
 
     /// Begins nothing any more; waits for what runs, where that is wanted, and ends it then.
@@ -133,7 +126,7 @@ impl Center {
         self.stop.send_replace(Stop::Begun);
         let mut running = self.running.subscribe();
         // The build may be ending: its scripts then record that as their reason.
-        let patience = if waits { self.settings.stop_timeout } else { BRIEF };
+        let patience = if waits { self.agent.commands_stop() } else { BRIEF };
         let all = running.wait_for(|count| *count == 0);
         let _ = tokio::time::timeout(patience, all).await;
         self.stop.send_replace(Stop::Now);

@@ -55,6 +55,11 @@ impl Lanes {
 }
 
 impl InLane {
+    /// How many scripts may run at the node at once.
+    pub(super) fn workers(&self) -> usize {
+        self.lanes.workers
+    }
+
     /// A place to run, in the order of arrival.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()

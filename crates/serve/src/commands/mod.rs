@@ -11,4 +11,4 @@ mod node;
 mod run;
 mod script;
 
-pub use center::{Center, NotSent, Order, Settings};
+pub use center::{Center, NotSent, Order};

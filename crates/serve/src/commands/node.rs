@@ -3,7 +3,6 @@
 use super::lanes::InLane;
 use super::script::{self, Ran, RunScript};
 use runner_client::{ClientError, Link};
-use runner_core::arn::REGION;
 use runner_core::document::command::{Script, Step};
 use runner_core::document::command_run::{End, Ended, Next, Outcome, Run};
 use runner_core::run_command::Details;
@@ -62,6 +61,8 @@ pub(super) struct Work {
     pub(super) owned: Arc<OwnedCommand>,
     pub(super) told: watch::Receiver<Told>,
     pub(super) said: mpsc::Sender<Said>,
+    /// For its scripts, beside those that say where they are.
+    pub(super) variables: Vec<(String, String)>,
 }
 
 impl Work {
@@ -96,7 +97,7 @@ impl Work {
         let ended = || "the build has ended".to_owned();
         let place = self.lane.place().await.ok_or_else(ended)?;
         loop {
-            match Link::connect(&self.build).await {
+            match self.link().await {
                 Ok(link) => return Ok((place, link)),
                 Err(ClientError::Silent | ClientError::Stopped { .. }) => {
                     let _ = self.said.send(Said::Delayed(self.number)).await;
@@ -105,6 +106,19 @@ impl Work {
                 Err(error @ ClientError::Refused { .. }) => return Err(error.to_string()),
                 Err(_) => return Err(ended()),
             }
+        }
+    }
+
+    /// A connection by which the build lets a script run beside those of others.
+    async fn link(&self) -> Result<Link, ClientError> {
+        let mut link = Link::connect(&self.build).await?;
+        link.send(&control::Request::ScriptPlace { limit: self.lane.workers() }).await?;
+        // However long others take: what is asked for next finds out whether the build answers.
+        let frame = link.next().await?.ok_or(ClientError::Closed)?;
+        match serde_json::from_slice(&frame) {
+            Ok(control::Answer::Done) => Ok(link),
+            Ok(other) => Err(other.into()),
+            Err(error) => Err(ClientError::Lost(error.into())),
         }
     }
 
@@ -188,26 +202,36 @@ impl Work {
         };
         let link = match link {
             Some(link) => link,
-            None => match Link::connect(&self.build).await {
-                Ok(link) => link,
-                Err(error) => {
-                    return script::not_run(error, files.map(script::Output::new), Ran::default());
+            None => {
+                let mut told = self.told.clone();
+                let linked = tokio::select! {
+                    linked = self.link() => linked,
+                    why = script::is_to_end(&mut told) => {
+                        return script::never_run(why, files.map(script::Output::new));
+                    }
+                };
+                match linked {
+                    Ok(link) => link,
+                    Err(error) => {
+                        let outputs = files.map(script::Output::new);
+                        return script::not_run(error, outputs, Ran::default());
+                    }
                 }
-            },
+            }
         };
         let environment = [
             ("AWS_SSM_INSTANCE_ID", &*self.at.node.id),
-            ("AWS_SSM_REGION_NAME", REGION),
             ("SSM_COMMAND_ID", &*self.at.command),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = environment.into_iter().chain(self.variables.iter().cloned());
         let of_step = script.environment.iter().map(|(name, value)| (name.clone(), value.clone()));
         let asked = control::Script {
             command: self.at.command.clone(),
             step: step.folder.clone(),
             text: script.text.clone(),
             directory: script.directory.clone(),
-            environment: environment.into_iter().chain(of_step).collect(),
+            environment: environment.chain(of_step).collect(),
         };
         let run =
             RunScript { link, asked, files, timeout: script.timeout, told: self.told.clone() };

@@ -6,6 +6,9 @@
 use super::center::{Order, Stop};
 use super::lanes::InLane;
 use super::node::{At, Said, Told, Work};
+use crate::gateway::{Audit, Identity, Record};
+use runner_core::agent::AgentConfig;
+use runner_core::arn::REGION;
 use runner_core::document::command::Step;
 use runner_core::run_command::{Course, Details, Effect, Input};
 use runner_folder::state::{BuildDir, Command, Invocation, OwnedCommand, STOPPED};
@@ -29,6 +32,13 @@ pub(super) struct Run {
     to_us: mpsc::Sender<Said>,
     stop: watch::Receiver<Stop>,
     late_at: tokio::time::Instant,
+    around: Around,
+}
+
+/// What commands are carried out with.
+pub(super) struct Around {
+    pub(super) agent: AgentConfig,
+    pub(super) audit: Arc<Audit>,
 }
 
 /// What happens to a command.
@@ -54,6 +64,7 @@ impl Run {
         owned: OwnedCommand,
         lanes: Vec<Option<InLane>>,
         stop: watch::Receiver<Stop>,
+        around: Around,
     ) -> io::Result<Self> {
         // For writing as well: it has no end then, however many come and go.
         let cancels = OpenOptions::new().read_write(true).open_receiver(owned.cancel_path())?;
@@ -78,6 +89,7 @@ impl Run {
             said,
             to_us,
             stop,
+            around,
         })
     }
 
@@ -150,6 +162,7 @@ impl Run {
                 Effect::Kill(node) => self.tell(node, Told::Cancel),
                 Effect::Changed(node) => {
                     let details = self.course.details(node).unwrap_or(Details::Failed);
+                    let has_ended = details.is_end();
                     if let Some(at) = self.nodes.get_mut(node) {
                         at.invocation.details = details;
                         if details.is_end() {
@@ -162,8 +175,31 @@ impl Run {
                         self.tell(node, Told::Begin);
                     }
                     self.save(node).await;
+                    if has_ended {
+                        self.has_ended(node, details);
+                    }
                 }
             }
+        }
+    }
+
+    /// Records the end at a node, and removes its outputs where they are to be removed at once.
+    fn has_ended(&self, node: usize, details: Details) {
+        let (Some(at), Some(place)) = (self.nodes.get(node), self.command.nodes.get(node)) else {
+            return;
+        };
+        let command = &self.command;
+        let who = Identity::user(&command.owner, &command.owner_id, &command.owner_key);
+        let code = at.invocation.steps.last().map_or(-1, |step| step.code);
+        self.around.audit.write(Record::command(who, &command.id, &place.name, details.name(), code));
+        if self.around.agent.removes_outputs(details, false) {
+            let (owned, place) = (Arc::clone(&self.owned), place.clone());
+            let steps = command.steps.clone();
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = owned.forget(&place, &steps) {
+                    tracing::warn!(%error, "cannot remove what a command has written");
+                }
+            });
         }
     }
 
@@ -195,6 +231,7 @@ impl Run {
             owned: Arc::clone(&self.owned),
             told: at.told.subscribe(),
             said: self.to_us.clone(),
+            variables: variables(&self.around.agent),
         };
         tokio::spawn(work.run());
     }
@@ -227,6 +264,13 @@ impl Run {
             tracing::warn!(%error, command = %id, "cannot keep that a command has ended");
         }
     }
+}
+
+/// Variables of scripts that the agent's configuration says.
+fn variables(agent: &AgentConfig) -> Vec<(String, String)> {
+    let region = agent.region().unwrap_or_else(|| REGION.to_owned());
+    let profile = agent.shared_profile().map(|profile| ("AWS_PROFILE".to_owned(), profile));
+    [("AWS_SSM_REGION_NAME".to_owned(), region)].into_iter().chain(profile).collect()
 }
 
 /// How far a stop has come, once that is further.

@@ -94,9 +94,7 @@ pub(super) async fn run(run: RunScript) -> (End, Ran) {
         why = is_to_end(&mut told) => {
             // The build ends what it has started when its client goes.
             drop(link);
-            ran.files = Some(outputs);
-            ran.is_stopped = why == Why::Stopped;
-            return (why.end(), ran);
+            return never_run(why, outputs);
         }
     };
     let fds = match opened {
@@ -126,6 +124,12 @@ pub(super) async fn run(run: RunScript) -> (End, Ran) {
     (end, ran)
 }
 
+/// What a script is that was ended before it ran.
+pub(super) fn never_run(why: Why, outputs: [Output; 2]) -> (End, Ran) {
+    let is_stopped = why == Why::Stopped;
+    (why.end(), Ran { files: Some(outputs), is_stopped, ..Ran::default() })
+}
+
 pub(super) fn not_run(error: ClientError, outputs: [Output; 2], mut ran: Ran) -> (End, Ran) {
     ran.files = Some(outputs);
     let end = match error {
@@ -141,7 +145,7 @@ pub(super) fn not_run(error: ClientError, outputs: [Output; 2], mut ran: Ran) ->
 
 /// Why a script is ended from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+pub(super) enum Why {
     Late,
     Cancelled,
     Stopped,
@@ -158,7 +162,7 @@ impl Why {
 }
 
 /// Resolves when somebody wants it ended.
-async fn is_to_end(told: &mut watch::Receiver<Told>) -> Why {
+pub(super) async fn is_to_end(told: &mut watch::Receiver<Told>) -> Why {
     match told.wait_for(|told| *told >= Told::Cancel).await.map(|told| *told) {
         Ok(Told::Cancel) => Why::Cancelled,
         // Its command has gone.

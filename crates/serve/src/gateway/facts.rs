@@ -133,7 +133,7 @@ impl Shared {
         let who = Identity::user(&facts.owner, &facts.user_id, &facts.key_id);
         let record = Record::session(who, &facts.id, &facts.target, details);
         drop(facts);
-        self.audit.write(&record);
+        self.audit.write(record);
     }
 
     /// So many bytes have come from the client.

@@ -163,6 +163,33 @@ fn files_that_are_refused() {
             "a secret",
         ),
         (format!(r#"{{"users": [{{"name": "a", "keys": [{key}, {key}]}}]}}"#), "there twice"),
+        (
+            r#"{"users": [{"name": "a", "keys": [{"aws-profile": "x", "secret": "0123456789abcdef"}]}]}"#
+                .to_owned(),
+            "an id and a secret, or an aws-profile",
+        ),
+        (
+            r#"{"users": [{"name": "a", "keys": [{"aws-profile": ""}]}]}"#.to_owned(),
+            "aws-profile is the name",
+        ),
+        (
+            r#"{"users": [{"name": "a", "keys": [{"aws-profile": "x"}, {"aws-profile": "x"}]}]}"#
+                .to_owned(),
+            "profile x is there twice",
+        ),
+        (
+            r#"{"users": [{"name": "a", "keys": [{"aws-profile": "x"}]},
+                {"name": "b", "keys": [{"aws-profile": "x"}]}]}"#
+                .to_owned(),
+            "another user's already",
+        ),
+        (r#"{"users": [{"name": "a", "id": "a b"}]}"#.to_owned(), "a user's id has 16"),
+        (
+            r#"{"users": [{"name": "a", "id": "AIDAAAAAAAAAAAAAA"},
+                {"name": "b", "id": "AIDAAAAAAAAAAAAAA"}]}"#
+                .to_owned(),
+            "there twice",
+        ),
         (ANN.replace("Deny", "Denied"), "6:51: Effect is Allow or Deny, not `Denied`"),
     ] {
         let found = parse(&text);

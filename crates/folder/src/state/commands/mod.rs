@@ -5,7 +5,7 @@
 //! commands/<id>/cancel                          a pipe by which others ask that process to end it
 //! commands/<id>/command.json                    what was asked for; at its end how it stands everywhere
 //! commands/<id>/<node>/invocation.json          how it stands there; missing before anything has happened
-//! commands/<id>/<node>/<plugin>/<step>/stdout   all that the step has written, and stderr; cut.json, what answers have
+//! commands/<id>/<node>/<plugin>/<step>/stdout   (or below a folder of the node's, by the agent's configuration) all that the step has written, and stderr; cut.json, what answers have
 //! ```
 //!
 //! Readers take no lock. A command is there when its folder is, which gets its name when it is whole and locked. One
@@ -61,8 +61,18 @@ pub struct Command {
     pub max_concurrency: String,
     pub max_errors: String,
     pub errors_allowed: usize,
-    /// Who has asked, as an ARN.
+    /// Who has asked, as an ARN; the id that outlasts their name, and the key they have asked with.
     pub owner: String,
+    #[serde(default)]
+    pub owner_id: String,
+    #[serde(default)]
+    pub owner_key: String,
+    /// A folder at each node that its plugins' folders lie in; empty for the node's own.
+    #[serde(default)]
+    pub root: String,
+    /// What AWS's agent would say of the system it is on.
+    #[serde(default)]
+    pub system: BTreeMap<String, String>,
     pub nodes: Vec<CommandNode>,
     pub steps: Vec<CommandStep>,
     /// How it stands at each node, once it does so everywhere for good.
@@ -152,6 +162,7 @@ pub struct Commands {
 #[derive(Debug)]
 pub struct OwnedCommand {
     dir: PathBuf,
+    root: String,
     _lock: File,
 }
 
@@ -187,7 +198,7 @@ impl Commands {
         }
         write_durably(&new.join(COMMAND), &serde_json::to_vec(command)?)?;
         fs::rename(&new, &dir)?;
-        Ok(OwnedCommand { dir, _lock: lock })
+        Ok(OwnedCommand { dir, root: command.root.clone(), _lock: lock })
     }
 
     /// Ids, the newest first. They begin with the time, so that their order is that of commands.
@@ -285,7 +296,12 @@ impl OwnedCommand {
 
     /// What a step has written at a node.
     pub fn step(&self, node: &CommandNode, step: &CommandStep) -> StepOutputs {
-        StepOutputs::of(&self.dir, node, step)
+        StepOutputs::of(&self.dir, &self.root, node, step)
+    }
+
+    /// Removes the whole outputs at a node; what answers have of them stays.
+    pub fn forget(&self, node: &CommandNode, steps: &[CommandStep]) -> io::Result<()> {
+        steps.iter().try_for_each(|step| self.step(node, step).forget())
     }
 }
 
@@ -310,7 +326,7 @@ impl FoundCommand {
 
     /// What a step has written at a node.
     pub fn step(&self, node: &CommandNode, step: &CommandStep) -> StepOutputs {
-        StepOutputs::of(&self.dir, node, step)
+        StepOutputs::of(&self.dir, &self.command.root, node, step)
     }
 
     /// Asks the process that carries it out to end it at these nodes. Where none does, it has ended.
@@ -435,6 +451,10 @@ mod tests {
             max_errors: "0".to_owned(),
             errors_allowed: 0,
             owner: "arn".to_owned(),
+            owner_id: "AIDA".to_owned(),
+            owner_key: "AKIA".to_owned(),
+            root: String::new(),
+            system: BTreeMap::new(),
             nodes: vec![CommandNode {
                 name: "codebuild:x".to_owned(),
                 id: "mi-0123456789abcdef0".to_owned(),

@@ -28,9 +28,14 @@ pub struct Cut {
 pub struct StepOutputs(PathBuf);
 
 impl StepOutputs {
-    pub(super) fn of(command: &Path, node: &CommandNode, step: &CommandStep) -> Self {
+    pub(super) fn of(
+        command: &Path,
+        root: &str,
+        node: &CommandNode,
+        step: &CommandStep,
+    ) -> Self {
         let plugin: String = step.plugin.chars().filter(char::is_ascii_alphanumeric).collect();
-        StepOutputs(command.join(&node.id).join(plugin).join(&step.folder))
+        StepOutputs(command.join(&node.id).join(root).join(plugin).join(&step.folder))
     }
 
     /// Files for what the step writes, behind what is there: output and errors.
@@ -107,7 +112,7 @@ mod tests {
     fn outputs_are_kept_whole_and_read_from_the_beginning() {
         let dir = tempfile::tempdir().expect("a folder");
         let asked = command("x");
-        let outputs = StepOutputs::of(dir.path(), &asked.nodes[0], &asked.steps[0]);
+        let outputs = StepOutputs::of(dir.path(), "", &asked.nodes[0], &asked.steps[0]);
         assert_eq!(outputs.so_far().expect("read"), Cut::default());
         let [mut output, _] = outputs.files().expect("files");
         output.write_all("äöü!".as_bytes()).expect("written");
@@ -124,6 +129,8 @@ mod tests {
         outputs.forget().expect("removed");
         assert!(!dir.path().join(path).exists());
         assert_eq!(outputs.kept().expect("read"), Some(kept));
+        let other = StepOutputs::of(dir.path(), "root", &asked.nodes[0], &asked.steps[0]);
+        assert!(other.0.ends_with("root/awsrunShellScript/0.awsrunShellScript"));
         // What cannot be read is no empty output.
         fs::create_dir(dir.path().join(path)).expect("a folder");
         assert!(outputs.so_far().is_err());

@@ -41,7 +41,7 @@ impl Document {
 pub(in crate::aws) struct Found {
     pub(super) document: Document,
     /// As it was given.
-    pub(super) text: String,
+    pub(in crate::aws) text: String,
     pub(super) format: Format,
     /// What the text stands for.
     pub(in crate::aws) content: Map<String, Value>,
@@ -53,12 +53,17 @@ impl Found {
         self.document.name()
     }
 
-    pub(super) fn kind(&self) -> Type {
+    pub(in crate::aws) fn kind(&self) -> Type {
         self.document.kind()
+    }
+
+    /// Whether somebody has put it here.
+    pub(in crate::aws) fn is_stored(&self) -> bool {
+        matches!(self.document, Document::Stored(_))
     }
 }
 
-pub(super) fn hash(text: &str) -> String {
+pub(in crate::aws) fn hash(text: &str) -> String {
     Sha256::digest(text).iter().fold(String::new(), |mut hash, byte| {
         // A text takes everything.
         let _ = write!(hash, "{byte:02x}");
@@ -124,6 +129,9 @@ pub(super) fn version<'s>(
     })
 }
 
+/// How often a document is read that changes meanwhile.
+const READS: usize = 5;
+
 /// A version of a document of this name, or ARN, with its content.
 pub(super) fn found(
     documents: &Documents,
@@ -131,6 +139,26 @@ pub(super) fn found(
     asked: Option<&str>,
     named: Option<&str>,
 ) -> Result<Found, Refusal> {
+    for _ in 0..READS {
+        if let Some(found) = found_once(documents, name, asked, named)? {
+            return Ok(found);
+        }
+    }
+    let text = format!(
+        "Document {} cannot be read: its content is not the one that its document.json describes",
+        last(name)
+    );
+    Err(broken(&io::Error::other(text)))
+}
+
+/// As `found`; none where what is known of it and its content do not belong together: it is deleted, or made anew, in this
+/// moment.
+fn found_once(
+    documents: &Documents,
+    name: &str,
+    asked: Option<&str>,
+    named: Option<&str>,
+) -> Result<Option<Found>, Refusal> {
     match known(documents, name)? {
         None => Err(unknown(last(name))),
         Some(Document::Builtin(document)) => {
@@ -139,23 +167,25 @@ pub(super) fn found(
                 return Err(Refusal::new("InvalidDocumentVersion", text));
             }
             let content = document.content();
-            Ok(Found {
+            Ok(Some(Found {
                 text: document::write(&content, Format::Json),
                 format: Format::Json,
                 content: content.as_object().cloned().unwrap_or_default(),
                 version: 1,
                 document: Document::Builtin(document),
-            })
+            }))
         }
         Some(Document::Stored(stored)) => {
             let version = version(&stored, asked, named)?;
             let (number, format) = (version.number, version.format());
             let text = documents.content(&stored.name, number).map_err(|error| broken(&error))?;
-            // Deleted in this moment.
-            let text = text.ok_or_else(|| unknown(&stored.name))?;
+            let Some(text) = text.filter(|text| hash(text) == version.hash) else {
+                return Ok(None);
+            };
             let content = document::read(&text, format)
                 .map_err(|error| Refusal::new("InvalidDocumentContent", error.to_string()))?;
-            Ok(Found { text, format, content, version: number, document: Document::Stored(stored) })
+            let document = Document::Stored(stored);
+            Ok(Some(Found { text, format, content, version: number, document }))
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// The fields of a call, under the names that lists are flattened to.
 pub(super) type Fields = BTreeMap<String, String>;
@@ -155,9 +156,14 @@ impl<A: Administer> Input for Of<A> {
     }
 
     async fn answer(self, asked: Asked, _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
-        match A::CHANGES {
-            true => endpoint.users.change(|document| A::perform(&asked, document)),
-            false => A::perform(&asked, &mut endpoint.users.document()?),
-        }
+        let users = Arc::clone(&endpoint.users);
+        // Files are locked and written.
+        let done = tokio::task::spawn_blocking(move || match A::CHANGES {
+            true => users.change(|document| A::perform(&asked, document)),
+            false => A::perform(&asked, &mut users.document()?),
+        });
+        done.await.unwrap_or_else(|error| {
+            Err(Refusal::new("ServiceFailure", error.to_string()).with_status(500))
+        })
     }
 }

@@ -14,6 +14,11 @@ pub(super) fn no_such(what: &str) -> Refusal {
     Refusal::new("NoSuchEntity", format!("there is no {what}")).with_status(404)
 }
 
+pub(super) fn no_randomness(error: &std::io::Error) -> Refusal {
+    let text = format!("no random bytes can be had: {error}");
+    Refusal::new("ServiceFailure", text).with_status(500)
+}
+
 pub(super) fn conflict(code: &'static str, text: String) -> Refusal {
     Refusal::new(code, text).with_status(409)
 }

@@ -48,11 +48,12 @@ impl Administer for GetGroup {
     fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
         let name = asked.group()?;
         document.group(name)?;
-        let users = within(document, name).into_iter().map(|user| {
-            let shape = users::shape(&user);
-            (user, shape)
-        });
-        let mut answer = asked.page("Users", users.collect())?;
+        let mut shaped = Vec::new();
+        for user in within(document, name) {
+            let shape = users::shape(&user, document.user(&user).ok().as_deref());
+            shaped.push((user, shape));
+        }
+        let mut answer = asked.page("Users", shaped)?;
         answer["Group"] = shape(name);
         Ok(answer)
     }

@@ -1,7 +1,7 @@
 //! Access keys of users.
 
 use super::administer::{About, Administer, Asked, invalid};
-use super::document::{Document, conflict, no_such, part};
+use super::document::{Document, conflict, no_randomness, no_such, part};
 use crate::aws::call::Refusal;
 use crate::aws::keys::new_pair;
 use serde_json::{Map, Value, json};
@@ -41,10 +41,7 @@ impl Administer for CreateAccessKey {
             let text = format!("{name} has {MAX_KEYS} access keys, which is the most there are");
             return Err(conflict("LimitExceeded", text));
         }
-        let (id, secret) = new_pair().map_err(|error| {
-            let text = format!("no random bytes can be had: {error}");
-            Refusal::new("ServiceFailure", text).with_status(500)
-        })?;
+        let (id, secret) = new_pair().map_err(|error| no_randomness(&error))?;
         keys.push(json!({"id": id, "secret": secret}));
         Ok(json!({"AccessKey": {
             "UserName": name, "AccessKeyId": id, "Status": "Active", "SecretAccessKey": secret,
@@ -64,11 +61,13 @@ impl Administer for ListAccessKeys {
     fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
         let name = asked.user()?;
         let keys = keys(document.user(name)?)?;
+        // One of a profile has the id that AWS's files give it, today.
         let shape = |key: &Value| {
-            let id = key["id"].as_str().unwrap_or_default();
-            (id.to_owned(), json!({"UserName": name, "AccessKeyId": id, "Status": status(key)}))
+            let id = key["id"].as_str()?;
+            let shape = json!({"UserName": name, "AccessKeyId": id, "Status": status(key)});
+            Some((id.to_owned(), shape))
         };
-        asked.page("AccessKeyMetadata", keys.iter().map(shape).collect())
+        asked.page("AccessKeyMetadata", keys.iter().filter_map(shape).collect())
     }
 }
 

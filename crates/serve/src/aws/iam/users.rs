@@ -1,9 +1,10 @@
 //! Users and their tags.
 
 use super::administer::{About, Administer, Asked, invalid};
-use super::document::{Document, conflict, names, no_such, part, texts};
+use super::document::{Document, conflict, names, no_randomness, no_such, part, texts};
 use crate::aws::call::Refusal;
-use crate::aws::policy::user_id;
+use crate::aws::keys::new_user_id;
+use crate::aws::policy::id_of_name;
 use crate::aws::simulate::user_arn;
 use crate::aws::users::owner;
 use serde_json::{Map, Value, json};
@@ -11,10 +12,11 @@ use serde_json::{Map, Value, json};
 /// Most tags of a user.
 const MAX_TAGS: usize = 50;
 
-pub(super) fn shape(name: &str) -> Value {
-    json!({
-        "Path": "/", "UserName": name, "UserId": user_id(name), "Arn": user_arn(name),
-    })
+/// A user, by what the file has of them; nothing where it is the owner.
+pub(super) fn shape(name: &str, user: Option<&Map<String, Value>>) -> Value {
+    let id = user.and_then(|user| user.get("id")?.as_str().map(str::to_owned));
+    let id = id.unwrap_or_else(|| id_of_name(name));
+    json!({"Path": "/", "UserName": name, "UserId": id, "Arn": user_arn(name)})
 }
 
 fn tags(user: &Map<String, Value>) -> Vec<(String, Value)> {
@@ -26,7 +28,7 @@ fn tags(user: &Map<String, Value>) -> Vec<(String, Value)> {
 }
 
 fn shape_with_tags(name: &str, user: &Map<String, Value>) -> Value {
-    let mut shape = shape(name);
+    let mut shape = shape(name, Some(user));
     let tags: Vec<Value> = tags(user).into_iter().map(|(_, tag)| tag).collect();
     if !tags.is_empty() {
         shape["Tags"] = Value::Array(tags);
@@ -65,6 +67,9 @@ impl Administer for CreateUser {
         asked.without(&["PermissionsBoundary"])?;
         let name = asked.user()?;
         let user = document.add("users", name)?;
+        // What one of this name has done before is not this one's.
+        let id = new_user_id().map_err(|error| no_randomness(&error))?;
+        user.insert("id".to_owned(), json!(id));
         put_tags(asked, user)?;
         Ok(json!({"User": shape_with_tags(name, user)}))
     }
@@ -84,7 +89,7 @@ impl Administer for GetUser {
         match document.user(name) {
             Ok(user) => Ok(json!({"User": shape_with_tags(name, user)})),
             // They stand in no file.
-            Err(_) if name == owner().0 => Ok(json!({"User": shape(name)})),
+            Err(_) if name == owner().0 => Ok(json!({"User": shape(name, None)})),
             Err(error) => Err(error),
         }
     }
@@ -100,8 +105,9 @@ impl Administer for ListUsers {
     }
 
     fn perform(asked: &Asked, document: &mut Document) -> Result<Value, Refusal> {
-        let users = document.users().filter_map(|user| user["name"].as_str());
-        asked.page("Users", users.map(|name| (name.to_owned(), shape(name))).collect())
+        let named = document.users().filter_map(|user| Some((user["name"].as_str()?, user)));
+        let shaped = named.map(|(name, user)| (name.to_owned(), shape(name, Some(user))));
+        asked.page("Users", shaped.collect())
     }
 }
 
@@ -118,7 +124,7 @@ impl Administer for DeleteUser {
         let has_keys =
             user.get("keys").and_then(Value::as_array).is_some_and(|keys| !keys.is_empty());
         let rest = match () {
-            () if has_keys => "access keys",
+            () if has_keys => "access keys (one with aws-profile is removed from the file itself)",
             () if !names(user, "policies").is_empty() => "policies",
             () if !texts(user, "groups").is_empty() => "groups",
             () => {

@@ -99,6 +99,14 @@ impl Service {
         })
     }
 
+    /// The code for calls that come too fast.
+    pub(super) fn throttled(self) -> &'static str {
+        match self {
+            Service::Sts | Service::Iam => "Throttling",
+            _ => "ThrottlingException",
+        }
+    }
+
     /// A refusal of a caller who may not, in this service's words.
     fn denied(self, text: String) -> Refusal {
         match self {
@@ -157,7 +165,7 @@ pub(super) fn offered() -> &'static str {
 pub(super) struct Scope {
     resources: Vec<Resource>,
     pub(super) context: Context,
-    /// Who has begun it, as an ARN: what no rule allows or denies them they may.
+    /// The id of the user who has begun it: what no rule allows or denies them they may.
     pub(super) begun_by: Option<String>,
     /// A document that nobody has named, for rules that ask for [`DOCUMENT_CHECK`].
     pub(super) or_with: Option<Resource>,
@@ -187,8 +195,8 @@ impl Scope {
     }
 
     /// Begun by this caller.
-    pub(super) fn begun_by(self, arn: String) -> Self {
-        Scope { begun_by: Some(arn), ..self }
+    pub(super) fn begun_by(self, user_id: String) -> Self {
+        Scope { begun_by: Some(user_id), ..self }
     }
 
     /// With this document, where only rules that ask for its check allow the rest.

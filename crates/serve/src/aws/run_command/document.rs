@@ -1,12 +1,11 @@
 //! The document that a command is made of.
 
 use crate::aws::call::Refusal;
+use crate::aws::documents;
+use crate::aws::endpoint::Endpoint;
 use crate::aws::resources::last;
-use runner_core::document::{self, Type, builtin};
-use runner_folder::state::{Documents, Home};
+use runner_core::document::Type;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 
 /// A document of the type Command, in one version.
 pub(super) struct Found {
@@ -27,48 +26,23 @@ fn none(name: &str) -> Refusal {
 }
 
 /// Finds one by its name or its ARN, and a version: `$LATEST`, `$DEFAULT`, a number, or none.
-pub(super) fn find(home: &Home, named: &str, version: Option<&str>) -> Result<Found, Refusal> {
-    let name = last(named);
+pub(super) async fn find(
+    endpoint: &Endpoint,
+    named: &str,
+    version: Option<&str>,
+) -> Result<Found, Refusal> {
     let version = version.filter(|version| !version.is_empty());
-    let unknown = || {
-        let shown = version.unwrap_or_default();
-        let text = format!("Document {name} has no version {shown}.");
-        Refusal::new("InvalidDocumentVersion", text)
-    };
-    let of_type = |kind: Type| match kind {
-        Type::Command => Ok(()),
-        Type::Session => Err(Refusal::new(
-            "InvalidDocument",
-            format!("Document {name} is for sessions; ssm start-session takes it."),
-        )),
-    };
-    if let Some(builtin) = builtin(name) {
-        of_type(builtin.kind)?;
-        return match version {
-            None | Some("$LATEST" | "$DEFAULT" | "1") => {
-                Ok(Found { content: builtin.content(), hash: None })
-            }
-            Some(_) => Err(unknown()),
-        };
+    let found = documents::find(endpoint, named, version).await.map_err(|refusal| {
+        // What is there for commands is worth more than that this is not.
+        if refusal.code == "InvalidDocument" { none(last(named)) } else { refusal }
+    })?;
+    if found.kind() == Type::Session {
+        let text =
+            format!("Document {} is for sessions; ssm start-session takes it.", found.name());
+        return Err(Refusal::new("InvalidDocument", text));
     }
-    let failed = |error: std::io::Error| super::failed(error);
-    let documents = Documents::of(home);
-    let stored = documents.find(name).map_err(failed)?.ok_or_else(|| none(name))?;
-    of_type(stored.kind())?;
-    let number = match version {
-        None | Some("$DEFAULT") => stored.default,
-        Some("$LATEST") => stored.latest().map_or(stored.default, |version| version.number),
-        Some(number) => number.parse().map_err(|_| unknown())?,
-    };
-    let version = stored.version(number).ok_or_else(unknown)?;
-    let text = documents.content(name, number).map_err(failed)?.ok_or_else(|| none(name))?;
-    let content = document::read(&text, version.format())
-        .map_err(|error| Refusal::new("InvalidDocument", format!("Document {name}: {error}.")))?;
-    let mut hash = String::new();
-    for byte in Sha256::digest(text.as_bytes()) {
-        let _ = write!(hash, "{byte:02x}");
-    }
-    Ok(Found { content: Value::Object(content), hash: Some(hash) })
+    let hash = found.is_stored().then(|| documents::hash(&found.text));
+    Ok(Found { content: Value::Object(found.content), hash })
 }
 
 impl Found {

@@ -83,7 +83,7 @@ async fn seen(
 
 /// Whether a caller may see what another has sent: where the same action is allowed on each of its nodes.
 fn may_see(command: &Command, action: &'static str, origin: &Origin, endpoint: &Endpoint) -> bool {
-    if command.owner == origin.caller.arn || origin.caller.bound.is_none() {
+    if command.owner_id == origin.caller.user_id || origin.caller.bound.is_none() {
         return true;
     }
     // One that was sent to no node is nobody else's.

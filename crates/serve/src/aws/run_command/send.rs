@@ -71,11 +71,8 @@ impl Input for SendCommand {
 
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Subject), Refusal> {
         self.check()?;
-        let (home, name) = (endpoint.home.clone(), self.document_name.clone());
-        let version = self.document_version.clone();
-        let found =
-            tokio::task::spawn_blocking(move || document::find(&home, &name, version.as_deref()));
-        let document = found.await.unwrap_or_else(|error| Err(failed(error)));
+        let version = self.document_version.as_deref();
+        let document = document::find(endpoint, &self.document_name, version).await;
         let nodes = if self.targets.is_empty() {
             nodes::by_name(&self.instance_ids, endpoint).await?
         } else {
@@ -129,6 +126,10 @@ impl Input for SendCommand {
             max_errors,
             errors_allowed,
             owner: origin.caller.arn.clone(),
+            owner_id: origin.caller.user_id.clone(),
+            owner_key: origin.caller.key_id.clone(),
+            root: endpoint.agent.orchestration_folder().unwrap_or_default(),
+            system: endpoint.agent.system(),
             nodes,
             steps: steps.iter().map(step).collect(),
             ended: None,

@@ -2,12 +2,14 @@
 //!
 //! Records of calls come from `aws`, those of sessions from `facts`. No line holds a token, a secret key, or anything that
 //! was typed or shown in a session. A stranger can cause any number of refusals, so refusals go to a second file at a
-//! limited rate and push nothing out of the first. So do calls of users that change nothing: each key has its own rate.
+//! limited rate and push nothing out of the first. So do calls of users: each key has a rate for those that change nothing, beyond
+//! which they leave no record, and one for those that change something, beyond which they are not carried out.
 
 mod backwards;
 mod lookup;
 mod record;
 mod segments;
+mod writer;
 
 pub use lookup::{Attribute, Lookup, LookupError, MAX_FOUND, resource_name};
 pub(super) use record::Details;
@@ -17,25 +19,29 @@ use lookup::Found;
 use runner_folder::state::Home;
 use runner_host::clock;
 use segments::Segments;
+use writer::{Files, Writer};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Lines of strangers that are written at once, and how long until there is room for one more.
 const STRANGERS: Limit = Limit { burst: 100, pause: Duration::from_secs(1) };
 /// The same for each key of a user, for calls that change nothing.
 const USERS: Limit = Limit { burst: 1000, pause: Duration::from_millis(50) };
+/// The same for calls that change something. Such a record has to be written, so the call waits for its turn instead.
+const CHANGES: Limit = Limit { burst: 1000, pause: Duration::from_millis(200) };
 /// Keys of users whose rates are remembered: those that were heard last. A key without a rate has a full one.
 const MOST_KEYS: usize = 1000;
 
 /// The records in the state folder, for the owner alone: `audit.jsonl`, and `refused.jsonl`.
 #[derive(Debug)]
 pub struct Audit {
-    done: Segments,
-    refused: Segments,
+    files: Arc<Files>,
+    writer: Writer,
     strangers: Mutex<Rate>,
-    users: Mutex<BTreeMap<String, Rate>>,
+    users: Rates,
+    changes: Rates,
     /// When each key's last lookup was recorded.
     lookups: Mutex<BTreeMap<String, Duration>>,
 }
@@ -43,33 +49,38 @@ pub struct Audit {
 impl Audit {
     /// The one of a state folder. Nothing is opened before the first line.
     pub fn of(home: &Home) -> Self {
+        Audit::kept(home, None)
+    }
+
+    /// As `of`; files that were put aside longer ago than this are removed.
+    pub fn kept(home: &Home, kept: Option<Duration>) -> Self {
+        let done = Segments::done(home.root(), kept);
+        let files = Arc::new(Files { done, refused: Segments::refused(home.root()) });
         Audit {
-            done: Segments::done(home.root()),
-            refused: Segments::refused(home.root()),
+            writer: Writer::new(Arc::clone(&files)),
+            files,
             strangers: Mutex::new(Rate::full(STRANGERS, clock::boot())),
-            users: Mutex::default(),
+            users: Rates::of(USERS),
+            changes: Rates::of(CHANGES),
             lookups: Mutex::default(),
         }
     }
 
-    /// Writes what happened. A line that cannot be written is said where this program talks about itself: a full disk
-    /// does not lock the owner out of their builds.
-    pub fn write(&self, record: &Record) {
-        written(&self.done, record);
+    /// Writes what happened.
+    pub fn write(&self, record: Record) {
+        self.writer.done(record);
     }
 
     /// Writes a call of a user that has changed nothing, unless there were too many with this key.
     pub fn write_of_user(&self, key: &str, mut record: Record) {
-        let now = clock::boot();
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if users.len() >= MOST_KEYS && !users.contains_key(key) {
-            users.retain(|_, rate| !rate.is_full(now));
-        }
-        let rate = users.entry(key.to_owned()).or_insert_with(|| Rate::full(USERS, now));
-        let Some(left_out) = rate.take(now) else { return };
-        drop(users);
+        let Some(left_out) = self.users.take(key) else { return };
         record.left_out(left_out);
-        written(&self.done, &record);
+        self.writer.done(record);
+    }
+
+    /// Whether a user may change something with this key, now.
+    pub fn may_change(&self, key: &str) -> bool {
+        self.changes.take(key).is_some()
     }
 
     /// Writes a refusal of a caller who has not shown who they are, unless there were too many.
@@ -78,15 +89,25 @@ impl Audit {
         let Some(left_out) = rate.take(clock::boot()) else { return };
         drop(rate);
         record.left_out(left_out);
-        written(&self.refused, &record);
+        self.writer.refused(record);
+    }
+
+    /// Removes files that were put aside too long ago.
+    pub fn sweep(&self) {
+        self.writer.sweep();
     }
 
     /// Sees to it that the next line can be written.
     ///
     /// # Errors
     /// There is no room for it, or the file cannot be opened.
-    pub fn reserve(&self) -> io::Result<()> {
-        self.done.reserve()
+    pub async fn reserve(&self) -> io::Result<()> {
+        self.writer.reserve().await
+    }
+
+    /// Resolves when all that was to be written is.
+    pub async fn written(&self) {
+        self.writer.written().await;
     }
 
     /// Whether a lookup with this key is recorded: one a minute. Whoever follows the audit would fill it otherwise.
@@ -107,13 +128,30 @@ impl Audit {
     /// # Errors
     /// The token is not of this lookup, or a file cannot be read.
     pub fn lookup(&self, lookup: &Lookup) -> Result<Found, LookupError> {
-        lookup.find(&self.done, &self.refused)
+        lookup.find(&self.files.done, &self.files.refused)
     }
 }
 
-fn written(segments: &Segments, record: &Record) {
-    if let Err(error) = segments.append(record) {
-        tracing::warn!(%error, path = %segments.path().display(), "cannot write an audit record");
+/// A rate for each key.
+#[derive(Debug)]
+struct Rates {
+    limit: Limit,
+    keys: Mutex<BTreeMap<String, Rate>>,
+}
+
+impl Rates {
+    fn of(limit: Limit) -> Self {
+        Rates { limit, keys: Mutex::default() }
+    }
+
+    /// Takes one of a key's, as [`Rate::take`].
+    fn take(&self, key: &str) -> Option<u64> {
+        let now = clock::boot();
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= MOST_KEYS && !keys.contains_key(key) {
+            keys.retain(|_, rate| !rate.is_full(now));
+        }
+        keys.entry(key.to_owned()).or_insert_with(|| Rate::full(self.limit, now)).take(now)
     }
 }
 
@@ -186,6 +224,33 @@ mod tests {
         now += second * 100_000;
         let written = (0..1000).filter(|_| rate.take(now).is_some()).count();
         assert_eq!(written, STRANGERS.burst as usize);
+    }
+
+    #[test]
+    fn changes_have_a_rate_for_each_key() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let audit = Audit::of(&Home::at(dir.path().to_path_buf()).expect("a home"));
+        let done = (0..CHANGES.burst * 2).filter(|_| audit.may_change("ann")).count();
+        // The clock goes on meanwhile.
+        assert!((CHANGES.burst as usize..CHANGES.burst as usize * 2).contains(&done), "{done}");
+        assert!(audit.may_change("eve"));
+    }
+
+    #[tokio::test]
+    async fn records_are_written_in_their_order_and_by_then() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let audit = Audit::of(&Home::at(dir.path().to_path_buf()).expect("a home"));
+        audit.written().await;
+        audit.reserve().await.expect("room");
+        for name in ["A", "B", "C"] {
+            audit.write(Record::call(Identity::unknown(), "ssm", name));
+        }
+        audit.written().await;
+        let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).expect("a file");
+        let name = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).expect("a record")["eventName"].clone()
+        };
+        assert_eq!(text.lines().map(name).collect::<Vec<_>>(), ["A", "B", "C"]);
     }
 
     #[test]

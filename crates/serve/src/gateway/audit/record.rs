@@ -70,7 +70,7 @@ pub struct Resource {
     pub r#type: &'static str,
 }
 
-/// What happened in a session or a command.
+/// What happened in a session.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "event")]
 pub enum Details {
@@ -190,6 +190,13 @@ impl Record {
         }
         let record = Record::new(who, "ssm", name, "AwsServiceEvent");
         Record { service_event_details: Some(shown), ..record }
+    }
+
+    /// The end of a command at a target.
+    pub fn command(who: Identity, id: &str, target: &str, status: &str, code: i32) -> Self {
+        let details = json!({"commandId": id, "target": target, "status": status, "code": code});
+        let record = Record::new(who, "ssm", "CommandFinished", "AwsServiceEvent");
+        Record { service_event_details: Some(details), ..record }
     }
 
     #[must_use]

@@ -33,12 +33,14 @@ pub(super) struct Segments {
     most_bytes: u64,
     /// Older ones that are kept at most.
     most_segments: usize,
+    /// For how long.
+    kept: Duration,
 }
 
 impl Segments {
-    /// Of what was done: at most a gigabyte.
-    pub(super) fn done(dir: &Path) -> Self {
-        Segments::new(dir, "audit", 16 << 20, 64)
+    /// Of what was done: at most a gigabyte, and thirty days where nothing else is said.
+    pub(super) fn done(dir: &Path, kept: Option<Duration>) -> Self {
+        Segments { kept: kept.unwrap_or(KEPT), ..Segments::new(dir, "audit", 16 << 20, 64) }
     }
 
     /// Of what was refused to strangers.
@@ -48,7 +50,8 @@ impl Segments {
 
     fn new(dir: &Path, stem: &'static str, most_bytes: u64, most_segments: usize) -> Self {
         let path = dir.join(format!("{stem}.jsonl"));
-        Segments { dir: dir.to_path_buf(), stem, path, most_bytes, most_segments }
+        let dir = dir.to_path_buf();
+        Segments { dir, stem, path, most_bytes, most_segments, kept: KEPT }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -124,16 +127,30 @@ impl Segments {
         let aside = self.numbered(next);
         fs::rename(&self.path, &aside)?;
         older.insert(0, (next, aside));
+        self.remove_old(&older)
+    }
+
+    /// Removes of these, the newest first, what is too old or too many.
+    fn remove_old(&self, older: &[(u64, PathBuf)]) -> io::Result<()> {
         let now = SystemTime::now();
         for (index, (_, path)) in older.iter().enumerate() {
             let is_old = fs::symlink_metadata(path)
                 .and_then(|data| data.modified())
-                .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > KEPT));
+                .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > self.kept));
             if is_old || index >= self.most_segments {
-                fs::remove_file(path)?;
+                match fs::remove_file(path) {
+                    // Another endpoint has.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
         }
         Ok(())
+    }
+
+    /// Removes what is too old already.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        self.remove_old(&self.older()?)
     }
 
     fn numbered(&self, number: u64) -> PathBuf {

@@ -1,0 +1,63 @@
+//! How many scripts of Run Command run in a build at once, whichever endpoints have sent them.
+
+use std::sync::Arc;
+use tokio::sync::{Mutex, watch};
+
+/// Scripts that have a place.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// Those who wait do so in the order in which they came.
+    turn: Mutex<()>,
+    taken: watch::Sender<usize>,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub struct Place(Arc<Places>);
+
+impl Places {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Places { turn: Mutex::new(()), taken: watch::Sender::new(0) })
+    }
+
+    /// A place, once fewer than this many are taken.
+    pub(super) async fn enter(self: &Arc<Self>, limit: usize) -> Place {
+        let _turn = self.turn.lock().await;
+        let mut taken = self.taken.subscribe();
+        // The sender lives as long as this does.
+        let _ = taken.wait_for(|taken| *taken < limit.max(1)).await;
+        self.taken.send_modify(|taken| *taken += 1);
+        Place(Arc::clone(self))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.send_modify(|taken| *taken -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn places_are_given_in_order_up_to_the_limit() {
+        let places = Places::new();
+        let now = |limit| places.enter(limit).now_or_never();
+        let (one, two) = (now(2), now(2));
+        assert!(one.is_some() && two.is_some() && now(2).is_none());
+        // A lower limit counts what others have, too; one who has given up keeps nobody waiting.
+        let mut low = Box::pin(places.enter(1));
+        assert!((&mut low).now_or_never().is_none());
+        drop(one);
+        assert!((&mut low).now_or_never().is_none());
+        let mut next = Box::pin(places.enter(2));
+        assert!((&mut next).now_or_never().is_none(), "the first comes first");
+        drop(low);
+        assert!((&mut next).now_or_never().is_some());
+        drop(two);
+        assert!(now(1).is_some());
+    }
+}

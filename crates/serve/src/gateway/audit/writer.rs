@@ -1,0 +1,117 @@
+//! The one thread that writes records: their file is locked, and a disk may be slow, so nobody who answers calls does it.
+//!
+//! Records are written in the order in which they were given.
+
+use super::record::Record;
+use super::segments::Segments;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::oneshot;
+
+/// The two files.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) done: Segments,
+    pub(super) refused: Segments,
+}
+
+enum Job {
+    Done(Box<Record>),
+    Refused(Box<Record>),
+    /// Room for the next line.
+    Reserve(oneshot::Sender<io::Result<()>>),
+    /// Removes what is too old.
+    Sweep,
+    /// All before it is written.
+    Barrier(oneshot::Sender<()>),
+}
+
+/// Hands records to the thread, which begins with the first of them and ends with this.
+#[derive(Debug)]
+pub(super) struct Writer {
+    files: Arc<Files>,
+    jobs: OnceLock<Option<Sender<Job>>>,
+}
+
+impl Writer {
+    pub(super) fn new(files: Arc<Files>) -> Self {
+        Writer { files, jobs: OnceLock::new() }
+    }
+
+    pub(super) fn done(&self, record: Record) {
+        self.give(Job::Done(Box::new(record)));
+    }
+
+    pub(super) fn refused(&self, record: Record) {
+        self.give(Job::Refused(Box::new(record)));
+    }
+
+    pub(super) fn sweep(&self) {
+        self.give(Job::Sweep);
+    }
+
+    /// Takes the room for a line.
+    pub(super) async fn reserve(&self) -> io::Result<()> {
+        let (done, is_done) = oneshot::channel();
+        self.give(Job::Reserve(done));
+        is_done.await.map_err(io::Error::other)?
+    }
+
+    /// Resolves when all that was given is written.
+    pub(super) async fn written(&self) {
+        if self.jobs.get().is_some() {
+            let (done, is_done) = oneshot::channel();
+            self.give(Job::Barrier(done));
+            let _ = is_done.await;
+        }
+    }
+
+    fn give(&self, job: Job) {
+        let jobs = self.jobs.get_or_init(|| {
+            let (jobs, queue) = channel();
+            let files = Arc::clone(&self.files);
+            let thread = std::thread::Builder::new().name("audit".to_owned());
+            let started = thread.spawn(move || write_all(&files, &queue));
+            started.is_ok().then_some(jobs)
+        });
+        // Where no thread can be had, it is done here.
+        match jobs {
+            None => perform(&self.files, job),
+            Some(jobs) => {
+                if let Err(lost) = jobs.send(job) {
+                    perform(&self.files, lost.0);
+                }
+            }
+        }
+    }
+}
+
+fn write_all(files: &Files, queue: &Receiver<Job>) {
+    while let Ok(job) = queue.recv() {
+        perform(files, job);
+    }
+}
+
+fn perform(files: &Files, job: Job) {
+    match job {
+        Job::Done(record) => append(&files.done, &record),
+        Job::Refused(record) => append(&files.refused, &record),
+        Job::Sweep => {
+            if let Err(error) = files.done.sweep() {
+                tracing::warn!(%error, "cannot remove old audit records");
+            }
+        }
+        // Who has asked may have gone.
+        Job::Reserve(done) => drop(done.send(files.done.reserve())),
+        Job::Barrier(done) => drop(done.send(())),
+    }
+}
+
+/// A line that cannot be written is said where this program talks about itself: a full disk does not lock the owner out of
+/// their builds.
+fn append(segments: &Segments, record: &Record) {
+    if let Err(error) = segments.append(record) {
+        tracing::warn!(%error, path = %segments.path().display(), "cannot write an audit record");
+    }
+}
