@@ -102,7 +102,7 @@ fn users_do_what_their_policies_say() {
     let as_dev = json!([
         ["dev", "sts", "get_caller_identity", {}],
         ["dev", "codebuild", "list_builds", {}],
-        ["dev", "ecs", "list_clusters", {}],
+        ["dev", "ecs", "list_tasks", {}],
     ]);
     assert_eq!(call(&bed, &endpoint, &as_dev)[0]["Code"], "InvalidClientTokenId");
     files("AKIADEVAAAAAAAAAAAAA");

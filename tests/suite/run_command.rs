@@ -183,7 +183,7 @@ refused('InvalidInstanceId', words % 'mi-0123456789abcdef0', send, ['mi-01234567
 refused('DuplicateInstanceId', 'twice', send, ['codebuild:' + sys.argv[3], node], ['true'])
 refused('InvalidDocument', 'AWS-RunShellScript', send, [node], document='AWS-RunRemoteScript')
 refused('InvalidDocument', 'session', send, [node], document='AWS-StartSSHSession')
-refused('InvalidDocumentVersion', 'version 7', send, [node], ['true'], DocumentVersion='7')
+refused('InvalidDocumentVersion', 'version 1 and no other', send, [node], ['true'], DocumentVersion='7')
 refused('InvalidParameters', 'executionTimeout', send, [node], ['true'], parameters={'executionTimeout': ['0x']})
 refused('InvalidParameters', 'commands', send, [node])
 refused('InvalidParameters', 'other', send, [node], ['true'], parameters={'other': ['x']})
@@ -370,8 +370,7 @@ fn the_agents_configuration() {
         "Os": {"Name": "other"},
     });
     let file = bed.write("agent.json", &config.to_string());
-    let (endpoint, server) =
-        Endpoint::serve(&bed, &["--agent-config", file.to_str().unwrap()]);
+    let (endpoint, server) = Endpoint::serve(&bed, &["--agent-config", file.to_str().unwrap()]);
     let node = node(&uuid(&bed.live()));
     let script = "
 node = sys.argv[2]
@@ -393,7 +392,7 @@ print(second)
     bed.runner(["exec", "--", "sh", "-c", "echo x > /tmp/go"]).code(0);
     let script = "
 got = ended(sys.argv[3].strip(), sys.argv[2])
-is_equal(got['StandardOutputContent'], 'first\nend\nsecond\neu-west-9 work Test 7\n')
+is_equal(got['StandardOutputContent'], 'first\\nend\\nsecond\\neu-west-9 work Test 7\\n')
 ";
     run(&bed, &endpoint, script, &[&node, &sent.stdout]);
     let folder = bed.home().join("commands").join(sent.stdout.trim());

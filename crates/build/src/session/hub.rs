@@ -7,8 +7,8 @@
 use super::guests::{Guests, Presence, STOPPING};
 use super::image_agent;
 use super::log::SessionLog;
-use super::program::{Course, GRACE, Limits, Session, end};
 use super::places::{Place, Places};
+use super::program::{Course, GRACE, Limits, Session, end};
 use super::recording::Recording;
 use super::refusal::{DEAF, LAST_RESORT, OpenError, refusal};
 use super::run_as;

@@ -11,8 +11,8 @@ pub use crate::placed::Problem;
 pub use layer::{Layer, MAX_BYTES};
 pub use property::{Effect, PROPERTIES, Property};
 
-use property::FromImage;
 use crate::run_command::Details;
+use property::FromImage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -296,7 +296,8 @@ mod tests {
         assert_eq!(config.system().get("name").map(String::as_str), Some("other"));
         let config = said(json!({"Profile": {"ShareProfile": "dev", "ShareCreds": false}}));
         assert_eq!(config.shared_profile(), None);
-        let all = [Details::Success, Details::Failed, Details::ExecutionTimedOut, Details::Cancelled];
+        let all =
+            [Details::Success, Details::Failed, Details::ExecutionTimedOut, Details::Cancelled];
         for (section, uploaded, wanted) in [
             (json!({}), true, [false; 4]),
             (json!({"PluginLocalOutputCleanup": "after-execution"}), false, [true; 4]),
@@ -344,12 +345,7 @@ mod tests {
         assert_eq!(config.text("Agent.Region") + &config.text("Profile.ShareProfile"), "");
         assert_eq!(
             ignored,
-            [
-                "Profile.ShareProfile",
-                "Mgs.StopTimeoutMillis",
-                "Agent.Region",
-                "Kms.Endpoint"
-            ]
+            ["Profile.ShareProfile", "Mgs.StopTimeoutMillis", "Agent.Region", "Kms.Endpoint"]
         );
         // Whatever it says, nothing of the host's gets weaker.
         let (config, _) = host.tightened(&layer(&json!({

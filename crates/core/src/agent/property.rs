@@ -142,10 +142,7 @@ pub const PROPERTIES: &[Property] = &[
     works("Ssm.RunCommandLogsRetentionDurationHours", number(336, 8, ANY)),
     none("Ssm.SessionLogsRetentionDurationHours", number(336, 1, ANY), NOT_LOGGED),
     none("Ssm.SessionLogsDestination", Kind::Choice(&["none", "disk"]), NOT_LOGGED),
-    works(
-        "Ssm.PluginLocalOutputCleanup",
-        Kind::Choice(&["", "after-execution", "after-upload"]),
-    ),
+    works("Ssm.PluginLocalOutputCleanup", Kind::Choice(&["", "after-execution", "after-upload"])),
     works(
         "Ssm.OrchestrationDirectoryCleanup",
         Kind::Choice(&["", "clean-success", "clean-success-failed"]),

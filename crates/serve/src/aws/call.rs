@@ -321,8 +321,9 @@ mod tests {
     fn what_calls_name() {
         let named = |headers: &[(&str, &str)], path: &str, protocol, body: &str| {
             let request = http::Request::builder().uri(path);
-            let request =
-                headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let request = headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = request.body(()).expect("a request").into_parts();
             let Named { service, operation } = super::named(&parts, protocol, body.as_bytes());
             format!("{service}:{operation}")

@@ -4,8 +4,8 @@
 //! the two signatures are compared. Keys and the chain of signatures come from `aws-sigv4`.
 
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
-use http::{HeaderMap, HeaderValue};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime};
 

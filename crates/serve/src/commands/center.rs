@@ -3,11 +3,11 @@
 use super::lanes::Lanes;
 use super::run::{Around, Run};
 use crate::gateway::Audit;
+use runner_core::agent::AgentConfig;
 use runner_core::document::command::Step;
 use runner_folder::state::{BuildDir, Command, Commands, Home};
 use runner_host::clock;
 use std::io;
-use runner_core::agent::AgentConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;

@@ -219,10 +219,8 @@ impl Work {
                 }
             }
         };
-        let environment = [
-            ("AWS_SSM_INSTANCE_ID", &*self.at.node.id),
-            ("SSM_COMMAND_ID", &*self.at.command),
-        ];
+        let environment =
+            [("AWS_SSM_INSTANCE_ID", &*self.at.node.id), ("SSM_COMMAND_ID", &*self.at.command)];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment = environment.into_iter().chain(self.variables.iter().cloned());
         let of_step = script.environment.iter().map(|(name, value)| (name.clone(), value.clone()));

@@ -191,7 +191,13 @@ impl Run {
         let command = &self.command;
         let who = Identity::user(&command.owner, &command.owner_id, &command.owner_key);
         let code = at.invocation.steps.last().map_or(-1, |step| step.code);
-        self.around.audit.write(Record::command(who, &command.id, &place.name, details.name(), code));
+        self.around.audit.write(Record::command(
+            who,
+            &command.id,
+            &place.name,
+            details.name(),
+            code,
+        ));
         if self.around.agent.removes_outputs(details, false) {
             let (owned, place) = (Arc::clone(&self.owned), place.clone());
             let steps = command.steps.clone();

@@ -28,12 +28,7 @@ pub struct Cut {
 pub struct StepOutputs(PathBuf);
 
 impl StepOutputs {
-    pub(super) fn of(
-        command: &Path,
-        root: &str,
-        node: &CommandNode,
-        step: &CommandStep,
-    ) -> Self {
+    pub(super) fn of(command: &Path, root: &str, node: &CommandNode, step: &CommandStep) -> Self {
         let plugin: String = step.plugin.chars().filter(char::is_ascii_alphanumeric).collect();
         StepOutputs(command.join(&node.id).join(root).join(plugin).join(&step.folder))
     }

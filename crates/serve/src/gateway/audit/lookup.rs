@@ -222,15 +222,16 @@ mod tests {
         }
     }
 
-    #[test]
-    fn records_are_found_the_newest_first_by_any_attribute() {
+    #[tokio::test]
+    async fn records_are_found_the_newest_first_by_any_attribute() {
         let dir = tempfile::tempdir().expect("a folder");
         let audit = audit(dir.path());
         assert_eq!(pages(&audit, Lookup { most: 5, ..Lookup::default() }), [Vec::<String>::new()]);
         for (user, name, project) in [("ann", "A", "p"), ("bob", "B", "p"), ("ann", "C", "q/r")] {
-            audit.write(&call(user, name, project));
+            audit.write(call(user, name, project));
         }
         audit.write_refused(Record::call(Identity::unknown(), "ssm", "D"));
+        audit.written().await;
         // Written by a version that has another form, and half of a line.
         let path = dir.path().join("audit.jsonl");
         let text = std::fs::read_to_string(&path).expect("a file");
@@ -257,20 +258,22 @@ mod tests {
         assert_eq!(pages(&audit, late).concat().concat(), "");
     }
 
-    #[test]
-    fn pages_go_on_where_the_last_has_ended_whatever_is_written_meanwhile() {
+    #[tokio::test]
+    async fn pages_go_on_where_the_last_has_ended_whatever_is_written_meanwhile() {
         let dir = tempfile::tempdir().expect("a folder");
         let audit = audit(dir.path());
         for number in 0..7 {
-            audit.write(&call("ann", &number.to_string(), "p"));
+            audit.write(call("ann", &number.to_string(), "p"));
         }
+        audit.written().await;
         let lookup = Lookup { most: 3, ..Lookup::default() };
         let first = audit.lookup(&lookup).expect("a page");
         let token = first.next.expect("another page");
         // The file is put aside, and another has its name.
         std::fs::rename(dir.path().join("audit.jsonl"), dir.path().join("audit.1.jsonl"))
             .expect("renamed");
-        audit.write(&call("ann", "new", "p"));
+        audit.write(call("ann", "new", "p"));
+        audit.written().await;
         let rest = pages(&audit, Lookup { token: Some(token.clone()), ..lookup.clone() });
         assert_eq!(rest.concat().concat(), "3210");
         assert_eq!(pages(&audit, lookup.clone()).concat().concat(), "new6543210");

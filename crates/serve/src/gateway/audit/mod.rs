@@ -19,11 +19,11 @@ use lookup::Found;
 use runner_folder::state::Home;
 use runner_host::clock;
 use segments::Segments;
-use writer::{Files, Writer};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use writer::{Files, Writer};
 
 /// Lines of strangers that are written at once, and how long until there is room for one more.
 const STRANGERS: Limit = Limit { burst: 100, pause: Duration::from_secs(1) };
