@@ -325,7 +325,7 @@ mod tests {
                 .iter()
                 .fold(request, |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = request.body(()).expect("a request").into_parts();
-            let Named { service, operation } = super::named(&parts, protocol, body.as_bytes());
+            let Named { service, operation } = named(&parts, protocol, body.as_bytes());
             format!("{service}:{operation}")
         };
         let query = "Action=CreateUser&Version=2010-05-08&UserName=x";
