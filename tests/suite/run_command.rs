@@ -369,7 +369,7 @@ fn the_agents_configuration() {
         "Ssm": {"PluginLocalOutputCleanup": "after-execution"},
         "Os": {"Name": "other"},
     });
-    let file = bed.write("agent.json", &config.to_string());
+    let file = bed.write("agent.json", config.to_string());
     let (endpoint, server) = Endpoint::serve(&bed, &["--agent-config", file.to_str().unwrap()]);
     let node = node(&uuid(&bed.live()));
     let script = "
