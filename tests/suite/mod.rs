@@ -23,6 +23,7 @@ mod debugger;
 mod debugger_faces;
 mod doctor;
 mod documents;
+mod ecs;
 mod elsewhere;
 mod endings;
 mod ends;
@@ -112,6 +113,7 @@ fn alike() -> Vec<Case> {
         check::cases(),
         corpus::cases(),
         documents::cases(),
+        ecs::cases(),
         endings::cases(),
         everyday::cases(),
         fixtures::cases(),

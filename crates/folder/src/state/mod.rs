@@ -6,6 +6,7 @@
 mod batch_dir;
 mod build_dir;
 mod changes;
+mod clusters;
 mod commands;
 mod documents;
 mod home;
@@ -19,6 +20,10 @@ mod signing_key;
 pub use batch_dir::{BatchDir, OwnedBatch, listed_batches, prune_old_batches};
 pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
 pub use changes::{Changes, Waited};
+pub use clusters::{
+    Cluster, Clusters, DEFAULT as DEFAULT_CLUSTER, MOST as MOST_CLUSTERS, Table as ClusterTable,
+    Task,
+};
 pub use commands::{
     Command, CommandNode, CommandStep, Commands, Cut, FoundCommand, Invocation, OwnedCommand,
     STOPPED, StepOutputs, StepState,

@@ -8,7 +8,11 @@ use runner_core::agent::Layer;
 use runner_core::record::{Build, record};
 use runner_core::view::BuildView;
 use runner_folder::events::Follower;
-use runner_folder::state::{self, BuildDir, Home, Need, StateError, all_builds, live_builds};
+use runner_folder::state::{
+    self, BuildDir, Clusters, DEFAULT_CLUSTER, Home, Need, StateError, Task, all_builds,
+    live_builds,
+};
+use runner_host::clock;
 use runner_wire::control::{Answer, Request, Status};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -26,6 +30,8 @@ pub(super) struct Known {
     pub(super) uuid: String,
     /// It has not ended.
     pub(super) is_live: bool,
+    /// What it is as a task.
+    pub(super) task: Task,
 }
 
 /// The builds of one state folder.
@@ -33,11 +39,28 @@ pub(super) struct Known {
 pub(super) struct Builds {
     home: Home,
     logs: Arc<Mutex<HashMap<String, Follower>>>,
+    pub(super) clusters: Arc<Clusters>,
 }
 
 impl Builds {
     pub(super) fn of(home: &Home) -> Self {
-        Builds { home: home.clone(), logs: Arc::default() }
+        let clusters = Arc::new(Clusters::of(home));
+        Builds { home: home.clone(), logs: Arc::default(), clusters }
+    }
+
+    /// What a build is as a task. Where that cannot be read there is no such build: rules about its cluster and its tags
+    /// would not hold.
+    pub(super) fn task(&self, uuid: &str) -> Option<Task> {
+        match self.clusters.current() {
+            Ok(table) => {
+                let new = || Task::new(DEFAULT_CLUSTER, clock::wall());
+                Some(table.tasks.get(uuid).cloned().unwrap_or_else(new))
+            }
+            Err(error) => {
+                tracing::error!(%error, "the clusters cannot be read, so no build can be shown");
+                None
+            }
+        }
     }
 
     /// The build with this uuid.
@@ -105,8 +128,10 @@ impl Builds {
 
     fn one(&self, uuid: &str) -> Option<Known> {
         let dir = BuildDir::of(&self.home, uuid);
+        let task = self.task(uuid)?;
         let known = |record, is_live| {
-            Some(Known { record, dir: dir.clone(), uuid: uuid.to_owned(), is_live })
+            let (dir, uuid) = (dir.clone(), uuid.to_owned());
+            Some(Known { record, dir, uuid, is_live, task: task.clone() })
         };
         if let Some(ended) = dir.record().ok()? {
             self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(uuid);

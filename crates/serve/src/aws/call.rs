@@ -241,7 +241,7 @@ pub(super) fn write(
         Protocol::Json => ("application/x-amz-json-1.1", body.to_string().into_bytes()),
         Protocol::Cbor => ("application/cbor", cbor::encode(&body, is_time)),
         Protocol::Query => ("text/xml", xml(operation, answer, id).into_bytes()),
-        Protocol::Ec2 => ("text/xml", ec2(answer, id).into_bytes()),
+        Protocol::Ec2 => ("text/xml", ec2(operation, answer, id).into_bytes()),
     };
     let mut response = Response::new(Full::new(Bytes::from(bytes)));
     *response.status_mut() =
@@ -261,10 +261,17 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Nothing of it is offered: errors alone.
-fn ec2(answer: &Result<Value, Refusal>, id: &str) -> String {
+fn ec2(operation: Option<&Operation>, answer: &Result<Value, Refusal>, id: &str) -> String {
     let (code, message) = match answer {
-        Ok(_) => ("", ""),
+        Ok(value) => {
+            let name = operation.map_or("", |operation| operation.name);
+            let space = "xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"";
+            let fields = elements(value, "item");
+            // Only of an operation that is offered: its name is plain.
+            return format!(
+                "<{name}Response {space}><requestId>{id}</requestId>{fields}</{name}Response>"
+            );
+        }
         Err(refusal) => (refusal.code, refusal.message.as_str()),
     };
     format!(
@@ -274,14 +281,14 @@ fn ec2(answer: &Result<Value, Refusal>, id: &str) -> String {
     )
 }
 
-/// A value as XML: members under their names, items of lists as `member`.
-fn elements(value: &Value) -> String {
-    let element = |name: &str, value: &Value| format!("<{name}>{}</{name}>", elements(value));
+/// A value as XML: members under their names, items of lists as `item` says.
+fn elements(value: &Value, item: &str) -> String {
+    let element = |name: &str, value: &Value| format!("<{name}>{}</{name}>", elements(value, item));
     match value {
         Value::Object(members) => {
             members.iter().map(|(name, value)| element(name, value)).collect()
         }
-        Value::Array(items) => items.iter().map(|item| element("member", item)).collect(),
+        Value::Array(items) => items.iter().map(|one| element(item, one)).collect(),
         Value::String(text) => escaped(text),
         other => other.to_string(),
     }
@@ -295,7 +302,7 @@ fn xml(operation: Option<&Operation>, answer: &Result<Value, Refusal>, id: &str)
     match answer {
         Ok(value) => {
             let operation = operation.map_or("", |operation| operation.name);
-            let fields = elements(value);
+            let fields = elements(value, "member");
             // Only of an operation that is offered: its name is plain.
             format!(
                 "<{operation}Response {space}><{operation}Result>{fields}</{operation}Result>\

@@ -24,7 +24,7 @@ impl Endpoint {
     ) -> Result<(), String> {
         origin.is_about(scope.resources());
         let judged = match &scope.or_with {
-            None => self.all(origin, action, scope.resources(), &scope.context),
+            None => self.all(origin, action, scope.resources(), &scope.context, &scope.requested),
             Some(besides) => self.with_default(origin, action, scope, besides),
         };
         let (resource, why) = match judged {
@@ -59,7 +59,8 @@ impl Endpoint {
         resource: &Resource,
     ) -> bool {
         let context = Context::new();
-        let question = Question { action, resource, context: &context, facts: &origin.facts };
+        let (context, facts) = (&context, &origin.facts);
+        let question = Question { action, resource, context, requested: &[], facts };
         matches!(self.policy.judge(&origin.caller, &question), Verdict::Allowed(_))
     }
 
@@ -77,10 +78,11 @@ impl Endpoint {
             context.push((DOCUMENT_CHECK, is_checked.to_string()));
             context
         };
-        match self.all(origin, action, scope.resources(), &checked(false)) {
+        let requested = &scope.requested;
+        match self.all(origin, action, scope.resources(), &checked(false), requested) {
             Err(Against::Nothing(_)) => {
                 let resources = scope.resources().iter().chain([document]);
-                self.all(origin, action, resources, &checked(true))
+                self.all(origin, action, resources, &checked(true), requested)
             }
             judged => judged,
         }
@@ -93,10 +95,12 @@ impl Endpoint {
         action: &'static str,
         resources: impl IntoIterator<Item = &'s Resource>,
         context: &Context,
+        requested: &[(String, String)],
     ) -> Result<Option<String>, Against<'s>> {
         let (mut allowed, mut against) = (None, None);
         for resource in resources {
-            let question = Question { action, resource, context, facts: &origin.facts };
+            let facts = &origin.facts;
+            let question = Question { action, resource, context, requested, facts };
             match self.policy.judge(&origin.caller, &question) {
                 Verdict::Allowed(by) => allowed = allowed.or(by),
                 Verdict::Denied(by) => return Err(Against::Statement(resource, by)),

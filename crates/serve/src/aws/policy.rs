@@ -61,6 +61,8 @@ pub(super) struct Question<'q> {
     pub(super) resource: &'q Resource,
     /// What the operation knows.
     pub(super) context: &'q Context,
+    /// What the request has named itself: tags that it gives.
+    pub(super) requested: &'q [(String, String)],
     /// What the call itself tells: who, from where, when. Empty for the owner.
     pub(super) facts: &'q iam::Context,
 }
@@ -92,6 +94,9 @@ impl Policy for UserPolicies {
         let Some(user) = bound.directory.user(&bound.user) else { return Verdict::NotAllowed };
         let mut context = question.facts.clone();
         for (key, value) in question.context {
+            context.set(key, value.as_str());
+        }
+        for (key, value) in question.requested {
             context.set(key, value.as_str());
         }
         tagged(&mut context, question.resource);

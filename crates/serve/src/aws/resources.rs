@@ -4,9 +4,9 @@
 //! that was typed: a caller who may not ask is refused whether or not it is there.
 
 use super::builds::Known;
-use super::targets::{CLUSTER, TARGET, is_task, task_id};
+use super::targets::{CLUSTER, TARGET, is_task, parts_of_task, task_id};
 use runner_core::arn::{REGION, arn};
-use runner_folder::state::CommandNode;
+use runner_folder::state::{CommandNode, Task};
 use std::borrow::Cow;
 
 /// One thing, by its names.
@@ -64,8 +64,8 @@ impl Resource {
             Some(known) => Resource {
                 names: vec![known.record.arn.clone(), project_arn(known)],
                 also: vec![
-                    task_arn(CLUSTER, &task_id(known)),
-                    cluster_arn(CLUSTER),
+                    task_arn(&known.task.cluster, &task_id(known)),
+                    cluster_arn(&known.task.cluster),
                     node_arn(known),
                 ],
                 tags: tags(known),
@@ -86,18 +86,35 @@ impl Resource {
         Resource { tags: vec![("codebuild:project".into(), plain)], ..Resource::named(full) }
     }
 
-    /// A build of a project that has no folder yet: by the names that it will have.
-    pub(super) fn waiting(id: &str, project: &str, uuid: &str) -> Self {
+    /// A build of a project that has no folder yet: by the names that it will have, and as a task.
+    pub(super) fn waiting(id: &str, project: &str, uuid: &str, as_task: Option<&Task>) -> Self {
         let own = format!("{project}:{uuid}");
-        let (task, node) = names_of(uuid);
+        let cluster = as_task.map_or(CLUSTER, |task| &task.cluster);
+        let (task, node) = names_of(uuid, cluster);
+        let mut tags = vec![
+            ("codebuild:project".into(), project.to_owned()),
+            ("codebuild:build".into(), own.clone()),
+        ];
+        tags.extend(as_task.into_iter().flat_map(tags_of_task));
         Resource {
             names: vec![arn("codebuild", &format!("build/{own}")), project_named(project)],
-            also: vec![task, cluster_arn(CLUSTER), node],
-            tags: vec![
-                ("codebuild:project".into(), project.to_owned()),
-                ("codebuild:build".into(), own),
-            ],
+            also: vec![task, cluster_arn(cluster), node],
+            tags,
             shown: build_arn(id),
+        }
+    }
+
+    /// The same, where ECS was asked about it.
+    pub(super) fn waiting_task(shown: &str, project: &str, uuid: &str, task: &Task) -> Self {
+        let of = Resource::waiting("", project, uuid, Some(task));
+        let (names, also) = (of.names, of.also);
+        let mut also = also.into_iter();
+        let own = also.next().into_iter().collect();
+        Resource {
+            names: own,
+            also: names.into_iter().chain(also).collect(),
+            tags: of.tags,
+            shown: task_arn(&task.cluster, last(shown)),
         }
     }
 
@@ -117,10 +134,14 @@ impl Resource {
     }
 
     /// A stream of logs, which is that of a build, if it is there.
-    pub(super) fn log_stream(arn: &str, group: &str, build: Option<(&str, &str)>) -> Self {
+    pub(super) fn log_stream(
+        arn: &str,
+        group: &str,
+        build: Option<(&str, &str, Option<Task>)>,
+    ) -> Self {
         let mut resource = Resource::named(arn.to_owned());
-        if let Some((project, uuid)) = build {
-            let of = Resource::waiting(&format!("{project}:{uuid}"), project, uuid);
+        if let Some((project, uuid, task)) = build {
+            let of = Resource::waiting(&format!("{project}:{uuid}"), project, uuid, task.as_ref());
             resource.also = of.names.into_iter().chain(of.also).collect();
             resource.tags = of.tags;
         }
@@ -131,6 +152,11 @@ impl Resource {
     /// A build that ECS was asked about: a task of this cluster.
     pub(super) fn task(cluster: &str, task: &str, known: Option<&Known>) -> Self {
         let id = known.map_or_else(|| last(task).to_owned(), task_id);
+        // One that is in another cluster is judged there as well.
+        let elsewhere = known.filter(|known| known.task.cluster != last(cluster));
+        let elsewhere = elsewhere.into_iter().flat_map(|known| {
+            [task_arn(&known.task.cluster, &id), cluster_arn(&known.task.cluster)]
+        });
         Resource {
             names: vec![task_arn(cluster, &id)],
             also: known
@@ -138,6 +164,7 @@ impl Resource {
                 .into_iter()
                 .flatten()
                 .chain([cluster_arn(cluster)])
+                .chain(elsewhere)
                 .collect(),
             tags: known.map(tags).unwrap_or_default(),
             shown: task_arn(cluster, last(task)),
@@ -145,16 +172,19 @@ impl Resource {
     }
 
     /// A node that a command was sent to, whether or not its build is still there.
-    pub(super) fn node(node: &CommandNode) -> Self {
+    pub(super) fn node(node: &CommandNode, as_task: Option<&Task>) -> Self {
+        let cluster = as_task.map_or(CLUSTER, |task| &task.cluster);
         let build = arn("codebuild", &format!("build/{}", node.build));
         let project = arn("codebuild", &format!("project/{}", node.project));
-        let task = task_arn(CLUSTER, &node.uuid.replace('-', ""));
+        let task = task_arn(cluster, &node.uuid.replace('-', ""));
+        let mut tags = vec![
+            ("codebuild:project".into(), node.project.clone()),
+            ("codebuild:build".into(), node.build.clone()),
+        ];
+        tags.extend(as_task.into_iter().flat_map(tags_of_task));
         Resource {
-            also: vec![build, project, task, cluster_arn(CLUSTER)],
-            tags: vec![
-                ("codebuild:project".into(), node.project.clone()),
-                ("codebuild:build".into(), node.build.clone()),
-            ],
+            also: vec![build, project, task, cluster_arn(cluster)],
+            tags,
             ..Resource::named(arn("ssm", &format!("managed-instance/{}", node.id)))
         }
     }
@@ -162,11 +192,7 @@ impl Resource {
     /// A build that a session or a command is for.
     pub(super) fn target(target: &str, known: Option<&Known>) -> Self {
         if is_task(target) {
-            let parts: Vec<&str> = target.split(['_', ':']).collect();
-            let (cluster, task) = match parts[..] {
-                [_, cluster, task, ..] => (cluster, task),
-                _ => (CLUSTER, target),
-            };
+            let (cluster, task) = parts_of_task(target).unwrap_or((CLUSTER, target));
             return Resource::task(cluster, task, known);
         }
         if target.starts_with(NODE) {
@@ -190,17 +216,23 @@ impl Resource {
 const NODE: &str = "mi-";
 
 /// A build's id as a managed node.
-pub(super) fn node_id(uuid: &str) -> String {
+#[must_use]
+pub fn node_id(uuid: &str) -> String {
     let digits: String = uuid.chars().filter(|c| *c != '-').take(17).collect();
     format!("{NODE}{digits}")
 }
 
 /// What a build is tagged with.
 pub(super) fn tags(known: &Known) -> Vec<(Cow<'static, str>, String)> {
-    vec![
+    let own: [(Cow<'static, str>, String); 2] = [
         ("codebuild:project".into(), known.record.project_name.clone()),
         ("codebuild:build".into(), known.record.id.clone()),
-    ]
+    ];
+    own.into_iter().chain(tags_of_task(&known.task)).collect()
+}
+
+fn tags_of_task(task: &Task) -> impl Iterator<Item = (Cow<'static, str>, String)> {
+    task.tags.iter().map(|(key, value)| (key.clone().into(), value.clone()))
 }
 
 /// The ARN of a cluster, by its name or its ARN.
@@ -224,13 +256,13 @@ fn project_named(name: &str) -> String {
 
 /// The ARN of a build as a managed node.
 fn node_arn(known: &Known) -> String {
-    names_of(&known.uuid).1
+    names_of(&known.uuid, CLUSTER).1
 }
 
 /// The ARNs of a build as a task and as a managed node.
-fn names_of(uuid: &str) -> (String, String) {
+fn names_of(uuid: &str, cluster: &str) -> (String, String) {
     let node = arn("ssm", &format!("managed-instance/{}", node_id(uuid)));
-    (task_arn(CLUSTER, &uuid.replace('-', "")), node)
+    (task_arn(cluster, &uuid.replace('-', "")), node)
 }
 
 fn build_arn(id: &str) -> String {
@@ -288,7 +320,7 @@ mod tests {
         };
         assert_eq!(node.id, "mi-0123456789abcdef0");
         let own = format!("{REGION}:{ACCOUNT}");
-        let resource = Resource::node(&node);
+        let resource = Resource::node(&node, None);
         assert_eq!(
             resource.names,
             [format!("arn:aws:ssm:{own}:managed-instance/mi-0123456789abcdef0")]

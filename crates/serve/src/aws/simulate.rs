@@ -6,12 +6,18 @@
 use super::builds::{Builds, Known};
 use super::policy::{identified, tagged};
 use super::resources::{Resource, last};
-use super::targets::CLUSTER;
 use super::users::{Users, owner};
+use runner_cloud::{Amazon, Identity};
 use runner_core::arn::ACCOUNT;
 use runner_core::iam::{self, Decision, Directory, Policy};
 use runner_folder::state::Home;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The name of the role that tasks have.
+pub(super) const ROLE: &str = "runner-build";
+/// How long credentials may take to be found.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What is asked.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +45,8 @@ pub struct Simulated {
 /// Whose policies are asked.
 pub(super) enum Subject<'d> {
     Owner,
+    /// The role that tasks have: this program itself, and whoever it calls AWS as.
+    Role,
     User(&'d iam::User),
     Group(&'d iam::Group),
     /// Nobody's in particular.
@@ -55,6 +63,7 @@ impl<'d> Subject<'d> {
     pub(super) fn named(arn: &str, directory: &'d Directory) -> Option<Self> {
         let rest = arn.strip_prefix("arn:aws:iam::")?.strip_prefix(ACCOUNT)?;
         match rest.strip_prefix(':')?.split_once('/')? {
+            ("role", ROLE) => Some(Subject::Role),
             ("user", name) if name == owner().0 => Some(Subject::Owner),
             ("user", name) => directory.user(name).map(Subject::User),
             ("group", name) => directory.group(name).map(Subject::Group),
@@ -64,7 +73,7 @@ impl<'d> Subject<'d> {
 
     fn policies(&self, directory: &'d Directory) -> Vec<&'d Policy> {
         match self {
-            Subject::Owner => Vec::new(),
+            Subject::Owner | Subject::Role => Vec::new(),
             Subject::User(user) => directory.policies(user).collect(),
             Subject::Group(group) => group.policies.iter().collect(),
             Subject::Policies(policies) => policies.iter().collect(),
@@ -99,6 +108,10 @@ pub(super) async fn ask<'d>(
     asked: &Simulation,
 ) -> Vec<Simulated> {
     let policies = subject.policies(directory);
+    let has_identity = match subject {
+        Subject::Role => has_identity().await,
+        _ => false,
+    };
     let keys: BTreeSet<&str> = policies.iter().flat_map(|policy| policy.keys()).collect();
     let mut answers = Vec::with_capacity(asked.actions.len() * asked.resources.len());
     for name in &asked.resources {
@@ -110,6 +123,7 @@ pub(super) async fn ask<'d>(
             let request = iam::Request::new(action, &resource.names, &resource.also, &context);
             let (decision, by) = match subject {
                 Subject::Owner => ("allowed", None),
+                Subject::Role => (of_role(action, has_identity), None),
                 _ => decided(&iam::evaluate(policies.iter().copied(), &request)),
             };
             answers.push(Simulated {
@@ -122,6 +136,24 @@ pub(super) async fn ask<'d>(
         }
     }
     answers
+}
+
+/// What the role of tasks may: what happens inside this program, and at AWS what whoever this program calls it as may, which
+/// nobody but AWS knows.
+fn of_role(action: &str, has_identity: bool) -> &'static str {
+    let service = action.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    match service.as_str() {
+        "ssmmessages" => "allowed",
+        "kms" | "s3" | "logs" if has_identity => "allowed",
+        _ => "implicitDeny",
+    }
+}
+
+/// Whether this program has credentials for AWS.
+async fn has_identity() -> bool {
+    let amazon = Amazon::load(&Identity::Default).await;
+    let asked = tokio::time::timeout(SOON, amazon.credentials()).await;
+    matches!(asked, Ok(Ok(_)))
 }
 
 fn decided(decision: &Decision<'_>) -> (&'static str, Option<String>) {
@@ -145,7 +177,9 @@ async fn resource(arn: &str, builds: &Builds) -> Resource {
     };
     let found: Option<&Known> = known.as_ref();
     let mut resource = match found {
-        Some(known) if arn.contains(":ecs:") => Resource::task(CLUSTER, arn, Some(known)),
+        Some(known) if arn.contains(":ecs:") => {
+            Resource::task(&known.task.cluster, arn, Some(known))
+        }
         Some(known) => Resource::build(arn, Some(known)),
         None => Resource::default(),
     };

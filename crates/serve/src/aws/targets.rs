@@ -11,18 +11,23 @@ use std::time::Duration;
 
 /// What is put before a build's uuid in a target.
 pub(super) const TARGET: &str = "codebuild:";
-/// The one cluster there is: the one that is meant where none is named.
-pub(super) const CLUSTER: &str = "default";
+/// The cluster that is meant where none is named.
+pub(super) const CLUSTER: &str = runner_folder::state::DEFAULT_CLUSTER;
 /// Sessions in tasks end after this long without input, whatever is configured.
 pub(super) const ECS_IDLE: Duration = Duration::from_secs(20 * 60);
 
-/// The uuid of the build that `ecs:<cluster>_<task>_<runtime>` names.
-pub(super) fn task_of_target(target: &str) -> Option<String> {
-    let mut parts = target.strip_prefix("ecs:")?.split('_');
-    let (cluster, task, runtime) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_whole = cluster == CLUSTER && parts.next().is_none();
+/// The cluster and the task of `ecs:<cluster>_<task>_<runtime>`. Names of clusters may have underscores.
+pub(super) fn parts_of_task(target: &str) -> Option<(&str, &str)> {
+    let mut parts = target.strip_prefix("ecs:")?.rsplitn(3, '_');
+    let (runtime, task, cluster) = (parts.next()?, parts.next()?, parts.next()?);
+    (runtime.starts_with(task) && !cluster.is_empty()).then_some((cluster, task))
+}
+
+/// The cluster, and the uuid of the build, that `ecs:<cluster>_<task>_<runtime>` names.
+pub(super) fn task_of_target(target: &str) -> Option<(&str, String)> {
+    let (cluster, task) = parts_of_task(target)?;
     let uuid = uuid::Uuid::try_parse(task).ok()?;
-    (is_whole && runtime.starts_with(task)).then(|| uuid.hyphenated().to_string())
+    Some((cluster, uuid.hyphenated().to_string()))
 }
 
 /// The beginning of the uuid of the build that is the managed node `mi-<17 digits>`.
@@ -66,7 +71,11 @@ pub(super) struct Reachable {
 pub(super) async fn resolve(target: &str, endpoint: &Endpoint) -> Result<Known, String> {
     let found = if is_task(target) {
         match task_of_target(target) {
-            Some(uuid) => endpoint.builds.find(&uuid).await,
+            Some((cluster, uuid)) => endpoint.builds.find(&uuid).await.and_then(|known| {
+                let why = format!("the task is one of the cluster {}", known.task.cluster);
+                let is_there = known.task.cluster == cluster;
+                is_there.then_some(known).ok_or(why)
+            }),
             None => Err("it is not of the form ecs:CLUSTER_TASK_RUNTIME".to_owned()),
         }
     } else if let Some(prefix) = node_of_target(target) {
@@ -139,13 +148,15 @@ mod tests {
         let task = "0123456789abcdef0123456789abcdef";
         let good = format!("ecs:default_{task}_{task}-0123456789");
         let uuid = "01234567-89ab-cdef-0123-456789abcdef".to_owned();
-        assert_eq!(task_of_target(&good), Some(uuid));
+        assert_eq!(task_of_target(&good), Some(("default", uuid.clone())));
+        let other = format!("ecs:my_own_{task}_{task}-1");
+        assert_eq!(task_of_target(&other), Some(("my_own", uuid)));
         for bad in [
             "ecs:",
             "codebuild:x",
-            &format!("ecs:other_{task}_{task}-1"),
+            &format!("ecs:_{task}_{task}-1"),
             &format!("ecs:default_{task}_x"),
-            &format!("{good}_x"),
+            &format!("ecs:default_{task}"),
             "ecs:default_../.._x",
         ] {
             assert_eq!(task_of_target(bad), None, "{bad}");

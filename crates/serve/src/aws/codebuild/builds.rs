@@ -65,7 +65,7 @@ async fn named(
     ids.iter().try_for_each(|id| check_id(id))?;
     let builds = find_all(ids, endpoint).await?;
     let named = ids.iter().zip(&builds);
-    let scope = Scope::of(named.map(|(id, found)| resource(id, found.as_ref())));
+    let scope = Scope::of(named.map(|(id, found)| resource(id, found.as_ref(), endpoint)));
     Ok((scope, builds))
 }
 
@@ -189,7 +189,7 @@ impl Input for StopBuild {
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
         check_id(&self.id)?;
         let found = find(&self.id, endpoint).await?;
-        Ok((Scope::of([resource(&self.id, found.as_ref())]), found))
+        Ok((Scope::of([resource(&self.id, found.as_ref(), endpoint)]), found))
     }
 
     async fn answer(
@@ -198,24 +198,34 @@ impl Input for StopBuild {
         _: &Origin,
         endpoint: &Endpoint,
     ) -> Result<Value, Refusal> {
-        let gone = || not_found(format!("Build {} does not exist", self.id));
-        let found = found.ok_or_else(gone)?;
-        let found = match begun(found, &self.id, endpoint).await? {
-            Some(found) => found,
-            None => return Err(gone()),
-        };
-        let runs = match (&found.known, &found.row) {
-            (Some(known), _) => known.is_live,
-            // Its process runs, and has written nothing yet.
-            (None, Some(row)) => row.state == State::Live,
-            (None, None) => false,
-        };
-        if runs {
-            stop(&BuildDir::of(&endpoint.home, &found.uuid)).await?;
-        }
-        let found = find(&self.id, endpoint).await?.ok_or_else(gone)?;
+        let found = stopped(found, &self.id, endpoint).await?;
         Ok(json!({"build": found.shape()?}))
     }
+}
+
+/// Stops a build, whether or not it still waits.
+pub(in crate::aws) async fn stop_build(id: &str, endpoint: &Endpoint) -> Result<(), Refusal> {
+    let found = find(id, endpoint).await?;
+    stopped(found, id, endpoint).await.map(drop)
+}
+
+async fn stopped(found: Option<Found>, id: &str, endpoint: &Endpoint) -> Result<Found, Refusal> {
+    let gone = || not_found(format!("Build {id} does not exist"));
+    let found = found.ok_or_else(gone)?;
+    let found = match begun(found, id, endpoint).await? {
+        Some(found) => found,
+        None => return Err(gone()),
+    };
+    let runs = match (&found.known, &found.row) {
+        (Some(known), _) => known.is_live,
+        // Its process runs, and has written nothing yet.
+        (None, Some(row)) => row.state == State::Live,
+        (None, None) => false,
+    };
+    if runs {
+        stop(&BuildDir::of(&endpoint.home, &found.uuid)).await?;
+    }
+    find(id, endpoint).await?.ok_or_else(gone)
 }
 
 /// Asks a build to stop. One that has gone meanwhile has ended, too.

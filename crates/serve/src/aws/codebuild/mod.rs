@@ -8,6 +8,7 @@ mod fixed;
 mod projects;
 mod starts;
 
+pub(super) use builds::stop_build;
 pub(super) use builds::{
     BatchDeleteBuilds, BatchGetBuilds, ListBuilds, ListBuildsForProject, StopBuild,
 };
@@ -206,10 +207,13 @@ impl Found {
 }
 
 /// What is judged where a build is named.
-fn resource(id: &str, found: Option<&Found>) -> Resource {
+fn resource(id: &str, found: Option<&Found>, endpoint: &Endpoint) -> Resource {
     match found {
         Some(Found { known: Some(known), .. }) => Resource::build(id, Some(known)),
-        Some(found) => Resource::waiting(id, found.project(), &found.uuid),
+        Some(found) => {
+            let task = endpoint.builds.task(&found.uuid);
+            Resource::waiting(id, found.project(), &found.uuid, task.as_ref())
+        }
         None => Resource::build(id, None),
     }
 }

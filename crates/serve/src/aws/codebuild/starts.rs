@@ -60,7 +60,7 @@ impl Input for RetryBuild {
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
         let id = self.id()?;
         let found = find(id, endpoint).await?;
-        Ok((Scope::of([resource(id, found.as_ref())]), found))
+        Ok((Scope::of([resource(id, found.as_ref(), endpoint)]), found))
     }
 
     async fn answer(

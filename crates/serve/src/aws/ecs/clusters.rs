@@ -1,31 +1,92 @@
-//! The one cluster there is.
+//! Clusters: a name with tags and what holds for sessions in its tasks.
 
-use super::{invalid, paged};
+use super::{changed, configuration, invalid, paged, tags};
 use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::policy::Context;
 use crate::aws::resources::{Resource, cluster_arn, last};
 use crate::aws::targets::CLUSTER;
+use runner_folder::state::{Cluster, ClusterTable, MOST_CLUSTERS};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
-/// Whether a cluster is the one there is.
-fn is_here(cluster: &str) -> bool {
-    cluster == CLUSTER || cluster == cluster_arn(CLUSTER)
+/// Most clusters in one call, as in AWS.
+const MOST: usize = 100;
+
+/// The clusters there are.
+pub(super) fn table(endpoint: &Endpoint) -> Result<Arc<ClusterTable>, Refusal> {
+    endpoint.builds.clusters.current().map_err(|error| super::broken(&error))
 }
 
-/// Checks that a cluster is the one there is.
-pub(super) fn check_cluster(name: Option<&str>) -> Result<(), Refusal> {
-    match name.is_none_or(is_here) {
-        true => Ok(()),
-        false => Err(Refusal::new("ClusterNotFoundException", "Cluster not found.")),
+pub(super) fn not_found() -> Refusal {
+    Refusal::new("ClusterNotFoundException", "Cluster not found.")
+}
+
+/// The name of a cluster that may be named by its ARN; none for the ARN of another account or Region.
+pub(super) fn name_of(cluster: Option<&str>) -> Option<&str> {
+    let named = cluster.filter(|name| !name.is_empty()).unwrap_or(CLUSTER);
+    match named.starts_with("arn:") {
+        true => Some(last(named)).filter(|name| cluster_arn(name) == named),
+        false => Some(named),
     }
+}
+
+/// The cluster that a call means.
+pub(super) fn find(cluster: Option<&str>, endpoint: &Endpoint) -> Result<Cluster, Refusal> {
+    let name = name_of(cluster).ok_or_else(not_found)?;
+    table(endpoint)?.cluster(name).ok_or_else(not_found)
 }
 
 /// What rules can ask of an operation in a cluster.
 pub(super) fn in_cluster(name: &str) -> Context {
     vec![("ecs:cluster", cluster_arn(name))]
+}
+
+/// A cluster as it is judged, with its tags where it is there.
+pub(super) fn resource(name: &str, endpoint: &Endpoint) -> Resource {
+    let found = name_of(Some(name)).and_then(|name| table(endpoint).ok()?.cluster(name));
+    Resource::cluster(name).tagged(found.map(|cluster| cluster.tags).unwrap_or_default())
+}
+
+/// What DescribeClusters can be asked to show.
+const PARTS: [&str; 5] = ["ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "STATISTICS", "TAGS"];
+
+/// A cluster, with these parts of what is known of it.
+fn shape(cluster: &Cluster, running: usize, include: &[impl AsRef<str>]) -> Value {
+    let shows = |part: &str| include.iter().any(|name| name.as_ref() == part);
+    let mut shape = json!({
+        "clusterArn": cluster_arn(&cluster.name),
+        "clusterName": cluster.name,
+        "status": "ACTIVE",
+        // This machine.
+        "registeredContainerInstancesCount": 1,
+        "runningTasksCount": running,
+        "pendingTasksCount": 0,
+        "activeServicesCount": 0,
+        "capacityProviders": [],
+        "defaultCapacityProviderStrategy": [],
+        "tags": if shows("TAGS") { tags::shape(&cluster.tags) } else { json!([]) },
+        "settings": match (&cluster.settings, shows("SETTINGS")) {
+            (Some(settings), true) => settings.clone(),
+            _ => json!([]),
+        },
+        "statistics": [],
+    });
+    if shows("ATTACHMENTS") {
+        shape["attachments"] = json!([]);
+    }
+    if let (Some(configuration), true) = (&cluster.configuration, shows("CONFIGURATIONS")) {
+        shape["configuration"] = configuration.clone();
+    }
+    shape
+}
+
+/// Builds that run in a cluster.
+async fn running(name: &str, endpoint: &Endpoint) -> Result<usize, Refusal> {
+    let live = endpoint.builds.live().await?;
+    Ok(live.iter().filter(|known| known.task.cluster == name).count())
 }
 
 #[derive(Deserialize)]
@@ -42,19 +103,19 @@ impl Input for ListClusters {
         Ok((Scope::all(), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
-        let arns = [cluster_arn(CLUSTER)];
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let arns: Vec<String> =
+            table(endpoint)?.names().iter().map(|name| cluster_arn(name)).collect();
         paged("clusterArns", &arns, self.next_token.as_deref(), self.max_results)
     }
 }
-
-/// Most clusters in one call, as in AWS.
-const MOST: usize = 100;
 
 #[derive(Deserialize)]
 pub(crate) struct DescribeClusters {
     #[serde(default)]
     clusters: Vec<String>,
+    #[serde(default)]
+    include: Vec<String>,
 }
 
 impl DescribeClusters {
@@ -68,30 +129,169 @@ impl DescribeClusters {
 impl Input for DescribeClusters {
     type Subject = ();
 
-    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
         if self.clusters.len() > MOST {
             return Err(invalid(format!("clusters can contain at most {MOST} names")));
         }
-        Ok((Scope::of(self.named().into_iter().map(Resource::cluster)), ()))
+        Ok((Scope::of(self.named().into_iter().map(|name| resource(name, endpoint))), ()))
     }
 
     async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        if self.include.iter().any(|name| !PARTS.contains(&name.as_str())) {
+            return Err(invalid(format!("include lists some of {}.", PARTS.join(", "))));
+        }
+        let table = table(endpoint)?;
         let (mut clusters, mut failures) = (Vec::new(), Vec::new());
         for name in self.named() {
-            if is_here(name) {
-                clusters.push(json!({
-                    "clusterArn": cluster_arn(CLUSTER),
-                    "clusterName": CLUSTER,
-                    "status": "ACTIVE",
-                    "registeredContainerInstancesCount": 1,
-                    "runningTasksCount": endpoint.builds.live().await?.len(),
-                    "pendingTasksCount": 0,
-                    "activeServicesCount": 0,
-                }));
-            } else {
-                failures.push(json!({"arn": cluster_arn(last(name)), "reason": "MISSING"}));
+            match name_of(Some(name)).and_then(|name| table.cluster(name)) {
+                Some(cluster) => {
+                    let running = running(&cluster.name, endpoint).await?;
+                    clusters.push(shape(&cluster, running, &self.include));
+                }
+                None => failures.push(json!({"arn": cluster_arn(name), "reason": "MISSING"})),
             }
         }
         Ok(json!({"clusters": clusters, "failures": failures}))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    (1..=255).contains(&name.len()) && name.chars().all(is_part)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateCluster {
+    cluster_name: Option<String>,
+    #[serde(default)]
+    tags: Vec<tags::Tag>,
+    settings: Option<Value>,
+    configuration: Option<Value>,
+}
+
+impl CreateCluster {
+    fn name(&self) -> &str {
+        self.cluster_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(CLUSTER)
+    }
+}
+
+impl Input for CreateCluster {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        if !is_name(self.name()) {
+            return Err(invalid(
+                "clusterName has 1 to 255 letters, digits, hyphens and underscores.",
+            ));
+        }
+        let requested = tags::in_request(&self.tags);
+        Ok((Scope::of([Resource::cluster(self.name())]).when_also(requested), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        if let Some(configuration) = &self.configuration {
+            configuration::check(configuration)?;
+        }
+        let new = Cluster {
+            name: self.name().to_owned(),
+            tags: tags::checked(&self.tags)?,
+            configuration: self.configuration,
+            settings: self.settings,
+        };
+        let made = changed(endpoint, move |table| {
+            match table.cluster(&new.name) {
+                None if table.names().len() > MOST_CLUSTERS => {
+                    let text = format!("there are at most {MOST_CLUSTERS} clusters.");
+                    return Err(Refusal::new("ClientException", text));
+                }
+                None => table.add(new.clone()),
+                // The same once more is that one.
+                Some(there) if there == new => {}
+                Some(there) if there == (Cluster { name: CLUSTER.to_owned(), ..Cluster::default() }) => {
+                    if let Some(cluster) = table.cluster_mut(CLUSTER) {
+                        *cluster = new.clone();
+                    }
+                }
+                Some(_) => {
+                    return Err(invalid(
+                        "Arguments on this idempotent request are inconsistent with arguments used in previous \
+                         request(s): the cluster is there with others; update-cluster changes it.",
+                    ));
+                }
+            }
+            Ok(new)
+        })
+        .await?;
+        let running = running(&made.name, endpoint).await?;
+        Ok(json!({"cluster": shape(&made, running, &PARTS)}))
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct UpdateCluster {
+    cluster: String,
+    settings: Option<Value>,
+    configuration: Option<Value>,
+}
+
+impl Input for UpdateCluster {
+    type Subject = ();
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([resource(&self.cluster, endpoint)]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        if let Some(configuration) = &self.configuration {
+            configuration::check(configuration)?;
+        }
+        let name = name_of(Some(&self.cluster)).ok_or_else(not_found)?.to_owned();
+        let made = changed(endpoint, move |table| {
+            let cluster = table.cluster_mut(&name).ok_or_else(not_found)?;
+            if let Some(configuration) = self.configuration {
+                cluster.configuration = Some(configuration);
+            }
+            if let Some(settings) = self.settings {
+                cluster.settings = Some(settings);
+            }
+            Ok(cluster.clone())
+        })
+        .await?;
+        let running = running(&made.name, endpoint).await?;
+        Ok(json!({"cluster": shape(&made, running, &PARTS)}))
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct DeleteCluster {
+    cluster: String,
+}
+
+impl Input for DeleteCluster {
+    type Subject = ();
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([resource(&self.cluster, endpoint)]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let name = name_of(Some(&self.cluster)).ok_or_else(not_found)?.to_owned();
+        if name == CLUSTER {
+            return Err(invalid("The cluster default is always there."));
+        }
+        if running(&name, endpoint).await? > 0 {
+            let text = "The Cluster cannot be deleted while Tasks are active.";
+            return Err(Refusal::new("ClusterContainsTasksException", text));
+        }
+        let gone = changed(endpoint, move |table| {
+            let cluster = table.cluster(&name).ok_or_else(not_found)?;
+            table.remove(&name);
+            Ok(cluster)
+        })
+        .await?;
+        let mut shape = shape(&gone, 0, &PARTS);
+        shape["status"] = json!("INACTIVE");
+        Ok(json!({"cluster": shape}))
     }
 }

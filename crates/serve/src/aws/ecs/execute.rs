@@ -1,6 +1,7 @@
 //! ExecuteCommand: a session with a command in a task.
 
-use super::clusters::{check_cluster, in_cluster};
+use super::clusters::{find as find_cluster, in_cluster};
+use super::configuration::{self, Exec, Logging};
 use super::tasks::{container_arn, find, runtime_id};
 use super::{CONTAINER, invalid};
 use crate::aws::builds::Known;
@@ -10,7 +11,8 @@ use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::{Resource, cluster_arn, last, task_arn};
 use crate::aws::targets::{CLUSTER, ECS_IDLE, agent_of, check, no_session, task_id};
-use crate::gateway::Asked;
+use crate::gateway::{Asked, SessionPlan};
+use runner_folder::state::Cluster;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -30,6 +32,23 @@ async fn named(task: &str, endpoint: &Endpoint) -> Result<Known, String> {
     }
 }
 
+/// The same in a cluster.
+async fn named_in(
+    cluster: Option<&str>,
+    task: &str,
+    endpoint: &Endpoint,
+) -> Result<(Cluster, Known), Refusal> {
+    let cluster = find_cluster(cluster, endpoint)?;
+    let known = named(task, endpoint).await.map_err(invalid)?;
+    let own = &known.task.cluster;
+    match *own == cluster.name {
+        true => Ok((cluster, known)),
+        false => Err(invalid(format!(
+            "The specified task was not found: it is one of the cluster {own}."
+        ))),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExecuteCommand {
@@ -42,57 +61,60 @@ pub(crate) struct ExecuteCommand {
 }
 
 impl Input for ExecuteCommand {
-    type Subject = Result<Known, Refusal>;
+    type Subject = Result<(Cluster, Known), Refusal>;
 
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
         if !self.interactive {
             return Err(invalid("Interactive is the only mode supported currently."));
         }
-        let known = match check_cluster(self.cluster.as_deref()) {
-            Ok(()) => named(&self.task, endpoint).await.map_err(invalid),
-            Err(refusal) => Err(refusal),
-        };
+        let found = named_in(self.cluster.as_deref(), &self.task, endpoint).await;
         let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
-        let task = Resource::task(cluster, &self.task, known.as_ref().ok());
+        let known = found.as_ref().ok().map(|(_, known)| known);
+        let task = Resource::task(cluster, &self.task, known);
         let container = self.container.as_deref().unwrap_or(CONTAINER);
         let mut context = in_cluster(cluster);
         context.push(("ecs:container-name", container.to_owned()));
         context.extend(task.names.first().map(|arn| ("ecs:task", arn.clone())));
-        if let Ok(known) = &known {
+        if let Some(known) = known {
             let is_enabled = known.record.debug_session.session_enabled;
             context.push(("ecs:enable-execute-command", is_enabled.to_string()));
         }
-        Ok((Scope::of([task]).when(context), known))
+        Ok((Scope::of([task]).when(context), found))
     }
 
     async fn answer(
         self,
-        known: Self::Subject,
+        found: Self::Subject,
         origin: &Origin,
         endpoint: &Endpoint,
     ) -> Result<Value, Refusal> {
-        let known = known?;
+        let (cluster, known) = found?;
         if self.container.is_some_and(|container| container != CONTAINER) {
             return Err(invalid(format!("The task has one container, `{CONTAINER}`.")));
         }
         if !known.is_live || !known.record.debug_session.session_enabled {
             return Err(invalid(NOT_ENABLED));
         }
-        execute(known, &self.command, origin, endpoint).await
+        execute(&cluster, known, &self.command, origin, endpoint).await
     }
 }
 
 /// Opens a session with a command.
 async fn execute(
+    cluster: &Cluster,
     known: Known,
     command: &str,
     origin: &Origin,
     endpoint: &Endpoint,
 ) -> Result<Value, Refusal> {
-    let plan = documents::command(command).map_err(invalid)?;
+    let mut plan = documents::command(command).map_err(invalid)?;
+    logged(&mut plan, &known, &configuration::exec(cluster.configuration.as_ref())?)?;
     let unreached = |why: String| {
         tracing::debug!(why, "a task that cannot be reached");
-        let text = format!("The execute command agent cannot be reached: {why}.");
+        // Tools know the first two sentences.
+        let text = format!(
+            "The execute command failed due to an internal error. Try again later. ({why})"
+        );
         Refusal::new("TargetNotConnectedException", text)
     };
     let reachable = check(known).await.map_err(unreached)?;
@@ -100,7 +122,7 @@ async fn execute(
     let known = reachable.known;
     let asked = Asked {
         prefix: "ecs-execute-command".to_owned(),
-        target: format!("ecs:{CLUSTER}_{}_{}", task_id(&known), runtime_id(&known)),
+        target: format!("ecs:{}_{}_{}", cluster.name, task_id(&known), runtime_id(&known)),
         document: None,
         version: None,
         reason: None,
@@ -115,8 +137,8 @@ async fn execute(
     };
     let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
     Ok(json!({
-        "clusterArn": cluster_arn(CLUSTER),
-        "taskArn": task_arn(CLUSTER, &task_id(&known)),
+        "clusterArn": cluster_arn(&cluster.name),
+        "taskArn": task_arn(&cluster.name, &task_id(&known)),
         "containerName": CONTAINER,
         "containerArn": container_arn(&known),
         "interactive": true,
@@ -126,4 +148,39 @@ async fn execute(
             "tokenValue": token,
         },
     }))
+}
+
+/// Has the session logged and encrypted as its cluster says.
+fn logged(plan: &mut SessionPlan, known: &Known, exec: &Exec) -> Result<(), Refusal> {
+    if !exec.kms_key_id.is_empty() {
+        return Err(invalid(format!(
+            "The cluster's kmsKeyId asks for sessions that are encrypted with the key {}, which is not offered yet.",
+            exec.kms_key_id
+        )));
+    }
+    if let Some(place) = destination(known, exec) {
+        plan.message =
+            format!("This session is not logged: sessions are not written to {place} yet.");
+    }
+    Ok(())
+}
+
+/// Where its cluster wants the session logged, in words.
+fn destination(known: &Known, exec: &Exec) -> Option<String> {
+    let group = |name: &str| format!("the log group {name}");
+    match (exec.logging, &exec.log_configuration) {
+        (Logging::None, _) | (Logging::Override, None) => None,
+        (Logging::Default, _) => {
+            let logs = &known.record.logs.cloud_watch_logs;
+            let own = logs.group_name.as_deref().filter(|_| logs.status == "ENABLED");
+            own.map(group)
+        }
+        (Logging::Override, Some(log)) => {
+            match (log.cloud_watch_log_group_name.as_str(), log.s3_bucket_name.as_str()) {
+                ("", bucket) => Some(format!("the bucket {bucket}")),
+                (name, "") => Some(group(name)),
+                (name, bucket) => Some(format!("{} and the bucket {bucket}", group(name))),
+            }
+        }
+    }
 }

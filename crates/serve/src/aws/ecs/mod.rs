@@ -1,21 +1,71 @@
 //! ECS: a build as a task with one container and an agent that runs commands in it.
 
 mod clusters;
+mod configuration;
+mod definition;
 mod execute;
+mod start;
+mod tags;
 mod tasks;
 
-pub(super) use clusters::{DescribeClusters, ListClusters};
+pub(super) use clusters::{
+    CreateCluster, DeleteCluster, DescribeClusters, ListClusters, UpdateCluster,
+};
+pub(super) use definition::DescribeTaskDefinition;
 pub(super) use execute::ExecuteCommand;
+pub(super) use start::{CreateService, RunTask, StartTask, StopTask, UpdateService};
+pub(super) use tags::{ListTagsForResource, TagResource, UntagResource};
 pub(super) use tasks::{DescribeTasks, ListTasks};
 
 use super::call::Refusal;
+use super::endpoint::Endpoint;
 use super::page::page;
+use runner_folder::state::ClusterTable;
 use serde_json::{Value, json};
+use std::io;
+use std::sync::Arc;
 
 /// The one container of a task.
 const CONTAINER: &str = "build";
 /// Most items of a page.
 const PAGE: usize = 100;
+
+/// The role that tasks have.
+const ROLE_ARN: &str = "arn:aws:iam::000000000000:role/runner-build";
+
+/// Something is wrong with the file they are kept in.
+fn broken(error: &io::Error) -> Refusal {
+    Refusal::new("ServerException", error.to_string()).with_status(500)
+}
+
+/// A change of the clusters that was not made.
+enum NotChanged {
+    Refused(Refusal),
+    Broken(io::Error),
+}
+
+impl From<io::Error> for NotChanged {
+    fn from(error: io::Error) -> Self {
+        NotChanged::Broken(error)
+    }
+}
+
+/// Changes the clusters and tasks there are, where that holds up nobody else.
+async fn changed<T: Send + 'static>(
+    endpoint: &Endpoint,
+    change: impl FnOnce(&mut ClusterTable) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let clusters = Arc::clone(&endpoint.builds.clusters);
+    let done = tokio::task::spawn_blocking(move || {
+        clusters.change(|table| change(table).map_err(NotChanged::Refused))
+    });
+    match done.await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(NotChanged::Refused(refusal))) => Err(refusal),
+        Ok(Err(NotChanged::Broken(error))) => Err(broken(&error)),
+        Err(error) => Err(broken(&io::Error::other(error))),
+    }
+}
 
 fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::new("InvalidParameterException", message)

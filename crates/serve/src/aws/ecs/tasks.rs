@@ -1,15 +1,18 @@
 //! Builds as tasks: described and listed.
 
-use super::clusters::{check_cluster, in_cluster};
+use super::clusters::{find as find_cluster, in_cluster, name_of};
 use super::{CONTAINER, invalid, paged};
 use crate::aws::builds::Known;
 use crate::aws::call::Refusal;
+use crate::aws::ec2::SUBNET;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::{Resource, cluster_arn, last, tags, task_arn};
 use crate::aws::targets::{CLUSTER, check, task_id};
 use runner_core::arn::arn;
+use runner_folder::state::Task;
 use runner_host::clock;
+use runner_service::db::builds::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,6 +23,75 @@ const LAUNCH_TYPES: [&str; 4] = ["EC2", "FARGATE", LAUNCH_TYPE, "MANAGED_INSTANC
 /// How long a task that has ended is listed.
 const STOPPED_FOR_S: f64 = 3600.0;
 
+/// A build as ECS knows it.
+pub(in crate::aws) enum TaskFound {
+    Known(Box<Known>),
+    /// It has no folder yet.
+    Waiting(Box<Waiting>),
+}
+
+/// A build that waits in the queue, or is being started.
+pub(in crate::aws) struct Waiting {
+    uuid: String,
+    project: String,
+    requested_ms: i64,
+    task: Task,
+}
+
+/// The build of a task's id or ARN, also one that still waits.
+pub(super) async fn found(task: &str, endpoint: &Endpoint) -> Result<Option<TaskFound>, Refusal> {
+    if let Some(known) = find(task, endpoint).await {
+        return Ok(Some(TaskFound::Known(Box::new(known))));
+    }
+    let (Some(service), Ok(uuid)) = (&endpoint.service, uuid::Uuid::try_parse(last(task))) else {
+        return Ok(None);
+    };
+    let uuid = uuid.hyphenated().to_string();
+    let row = service.builds(vec![uuid.clone()]).await?.pop().flatten();
+    let row = row.filter(|row| matches!(row.state, State::Queued | State::Starting | State::Live));
+    Ok(row.zip(endpoint.builds.task(&uuid)).map(|(row, task)| {
+        let (project, requested_ms) = (row.project, row.requested);
+        TaskFound::Waiting(Box::new(Waiting { uuid, project, requested_ms, task }))
+    }))
+}
+
+impl TaskFound {
+    pub(super) fn uuid(&self) -> &str {
+        match self {
+            TaskFound::Known(known) => &known.uuid,
+            TaskFound::Waiting(waiting) => &waiting.uuid,
+        }
+    }
+
+    /// As CodeBuild names it.
+    pub(super) fn id(&self) -> String {
+        match self {
+            TaskFound::Known(known) => known.record.id.clone(),
+            TaskFound::Waiting(waiting) => format!("{}:{}", waiting.project, waiting.uuid),
+        }
+    }
+
+    /// Whether it is one of this cluster.
+    pub(super) fn is_in(&self, cluster: &str) -> bool {
+        let own = match self {
+            TaskFound::Known(known) => &known.task.cluster,
+            TaskFound::Waiting(waiting) => &waiting.task.cluster,
+        };
+        name_of(Some(cluster)).is_some_and(|name| name == own)
+    }
+
+    /// As it is judged, whether or not it is there.
+    pub(super) fn resource(found: Option<&Self>, cluster: &str, task: &str) -> Resource {
+        match found {
+            Some(TaskFound::Waiting(it)) => {
+                Resource::waiting_task(task, &it.project, &it.uuid, &it.task)
+            }
+            Some(TaskFound::Known(known)) => Resource::task(cluster, task, Some(known)),
+            None => Resource::task(cluster, task, None),
+        }
+    }
+}
+
 /// What AWS adds to a task's id to name its container's run: ten digits.
 pub(super) fn runtime_id(known: &Known) -> String {
     let digits = uuid::Uuid::try_parse(&known.uuid).map_or(0, |uuid| uuid.as_u64_pair().1);
@@ -27,7 +99,8 @@ pub(super) fn runtime_id(known: &Known) -> String {
 }
 
 pub(super) fn container_arn(known: &Known) -> String {
-    arn("ecs", &format!("container/{CLUSTER}/{}/{}", task_id(known), known.uuid))
+    let cluster = &known.task.cluster;
+    arn("ecs", &format!("container/{cluster}/{}/{}", task_id(known), known.uuid))
 }
 
 /// The build of a task's id or ARN.
@@ -43,36 +116,37 @@ pub(crate) struct DescribeTasks {
 
 impl Input for DescribeTasks {
     /// What each task names.
-    type Subject = Vec<Option<Known>>;
+    type Subject = Vec<Option<TaskFound>>;
 
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
         if self.tasks.is_empty() || self.tasks.len() > 100 {
             return Err(invalid("Tasks is to have 1 to 100 items."));
         }
-        let is_here = check_cluster(self.cluster.as_deref()).is_ok();
-        let mut found = Vec::with_capacity(self.tasks.len());
-        for task in &self.tasks {
-            found.push(if is_here { find(task, endpoint).await } else { None });
-        }
         let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
-        let named = self.tasks.iter().zip(&found);
-        let resources = named.map(|(task, known)| Resource::task(cluster, task, known.as_ref()));
-        Ok((Scope::of(resources).when(in_cluster(cluster)), found))
+        let mut all = Vec::with_capacity(self.tasks.len());
+        for task in &self.tasks {
+            let found = found(task, endpoint).await?;
+            all.push(found.filter(|found| found.is_in(cluster)));
+        }
+        let named = self.tasks.iter().zip(&all);
+        let resources =
+            named.map(|(task, found)| TaskFound::resource(found.as_ref(), cluster, task));
+        Ok((Scope::of(resources).when(in_cluster(cluster)), all))
     }
 
     async fn answer(
         self,
         found: Self::Subject,
         _: &Origin,
-        _: &Endpoint,
+        endpoint: &Endpoint,
     ) -> Result<Value, Refusal> {
-        check_cluster(self.cluster.as_deref())?;
+        let cluster = find_cluster(self.cluster.as_deref(), endpoint)?;
         let (mut tasks, mut failures) = (Vec::new(), Vec::new());
-        for (task, known) in self.tasks.iter().zip(found) {
-            match known {
-                Some(known) => tasks.push(shape(known).await),
+        for (task, found) in self.tasks.iter().zip(found) {
+            match found {
+                Some(found) => tasks.push(shape(found).await),
                 None => {
-                    let arn = task_arn(CLUSTER, last(task));
+                    let arn = task_arn(&cluster.name, last(task));
                     failures.push(json!({"arn": arn, "reason": "MISSING"}));
                 }
             }
@@ -81,39 +155,81 @@ impl Input for DescribeTasks {
     }
 }
 
-async fn shape(known: Known) -> Value {
+/// A task as answers have it.
+pub(super) async fn shape(found: TaskFound) -> Value {
+    match found {
+        TaskFound::Known(known) => shape_of(*known).await,
+        TaskFound::Waiting(waiting) => shape_of_waiting(&waiting),
+    }
+}
+
+/// What of a task its cluster and its project say.
+fn common(uuid: &str, project: &str, task: &Task) -> Value {
+    let id = uuid.replace('-', "");
+    json!({
+        "taskArn": task_arn(&task.cluster, &id),
+        "clusterArn": cluster_arn(&task.cluster),
+        "taskDefinitionArn": arn("ecs", &format!("task-definition/{project}:1")),
+        "group": format!("build:{project}"),
+        "launchType": LAUNCH_TYPE,
+        "platformFamily": "Linux",
+        "overrides": {"containerOverrides": [], "inferenceAcceleratorOverrides": []},
+        "attachments": [{
+            "id": uuid,
+            "type": "ElasticNetworkInterface",
+            "status": "ATTACHED",
+            "details": [{"name": "subnetId", "value": SUBNET}],
+        }],
+    })
+}
+
+fn shape_of_waiting(waiting: &Waiting) -> Value {
+    let Waiting { uuid, project, requested_ms, task } = waiting;
+    let mut shape = common(uuid, project, task);
+    let tags = [("codebuild:project", project.as_str())].into_iter();
+    let tags = tags.chain(task.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let tags: Vec<Value> = tags.map(|(key, value)| json!({"key": key, "value": value})).collect();
+    // Milliseconds of this century are exact.
+    let created = std::time::Duration::from_millis(requested_ms.unsigned_abs()).as_secs_f64();
+    let more = json!({
+        "startedBy": task.started_by,
+        "lastStatus": "PROVISIONING",
+        "desiredStatus": "RUNNING",
+        "createdAt": created,
+        "tags": tags,
+        "containers": [],
+    });
+    merge(&mut shape, more);
+    shape
+}
+
+fn merge(shape: &mut Value, more: Value) {
+    if let (Value::Object(shape), Value::Object(more)) = (shape, more) {
+        shape.extend(more);
+    }
+}
+
+async fn shape_of(known: Known) -> Value {
     let record = known.record.clone();
-    let (id, runtime) = (task_id(&known), runtime_id(&known));
+    let runtime = runtime_id(&known);
     let container = container_arn(&known);
     let is_live = known.is_live;
     let status = if is_live { "RUNNING" } else { "STOPPED" };
     let tags = tags(&known).into_iter().map(|(key, value)| json!({"key": key, "value": value}));
     let tags: Vec<Value> = tags.collect();
-    let agent = match is_live {
-        false => "STOPPED",
-        true => match check(known).await {
-            Ok(_) => "RUNNING",
-            Err(_) => "PENDING",
-        },
-    };
-    let mut managed = json!({"name": "ExecuteCommandAgent", "lastStatus": agent});
-    if agent == "RUNNING" {
-        managed["lastStartedAt"] = json!(record.start_time);
-    }
-    let task_arn = task_arn(CLUSTER, &id);
-    let mut task = json!({
-        "taskArn": task_arn,
-        "clusterArn": cluster_arn(CLUSTER),
-        "taskDefinitionArn": arn("ecs", &format!("task-definition/{}:1", record.project_name)),
-        "group": format!("build:{}", record.project_name),
-        "startedBy": record.initiator,
-        "launchType": LAUNCH_TYPE,
+    let mut task = common(&known.uuid, &record.project_name, &known.task);
+    let started_by = known.task.started_by.clone().unwrap_or_else(|| record.initiator.clone());
+    let task_arn = task["taskArn"].clone();
+    let managed = agent(known).await;
+    let is_enabled = record.debug_session.session_enabled;
+    let more = json!({
+        "startedBy": started_by,
         "lastStatus": status,
         "desiredStatus": status,
         "connectivity": if is_live { "CONNECTED" } else { "DISCONNECTED" },
         "createdAt": record.start_time,
         "startedAt": record.start_time,
-        "enableExecuteCommand": record.debug_session.session_enabled,
+        "enableExecuteCommand": is_enabled,
         "tags": tags,
         "containers": [{
             "containerArn": container,
@@ -123,15 +239,29 @@ async fn shape(known: Known) -> Value {
             "runtimeId": runtime,
             "lastStatus": status,
             "networkInterfaces": [],
-            "managedAgents": if record.debug_session.session_enabled { json!([managed]) } else { json!([]) },
+            "managedAgents": if is_enabled { json!([managed]) } else { json!([]) },
         }],
     });
+    merge(&mut task, more);
     if let Some(ended) = record.end_time {
         task["stoppedAt"] = json!(ended);
         task["stoppedReason"] =
             json!(format!("the build has ended: {}", record.build_status.name()));
     }
     task
+}
+
+/// What runs commands in it, and why it does not.
+async fn agent(known: Known) -> Value {
+    let (is_live, started) = (known.is_live, known.record.start_time);
+    let name = "ExecuteCommandAgent";
+    match (is_live, check(known).await) {
+        (true, Ok(_)) => json!({"name": name, "lastStatus": "RUNNING", "lastStartedAt": started}),
+        (true, Err(why)) => json!({"name": name, "lastStatus": "PENDING", "reason": why}),
+        (false, _) => {
+            json!({"name": name, "lastStatus": "STOPPED", "reason": "the build has ended"})
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -151,7 +281,6 @@ pub(crate) struct ListTasks {
 impl ListTasks {
     /// Checks the filters.
     fn check(&self) -> Result<(), Refusal> {
-        check_cluster(self.cluster.as_deref())?;
         if self.service_name.is_some() {
             // Builds are tasks that nobody keeps running.
             return Err(Refusal::new("ServiceNotFoundException", "Service not found."));
@@ -173,7 +302,10 @@ impl ListTasks {
     fn wants(&self, known: &Known) -> bool {
         let record = &known.record;
         self.family.as_ref().is_none_or(|family| record.project_name == *family)
-            && self.started_by.as_ref().is_none_or(|by| record.initiator == *by)
+            && self
+                .started_by
+                .as_ref()
+                .is_none_or(|by| known.task.started_by.as_ref().unwrap_or(&record.initiator) == by)
             && self.launch_type.as_ref().is_none_or(|name| name == LAUNCH_TYPE)
     }
 }
@@ -187,6 +319,7 @@ impl Input for ListTasks {
     }
 
     async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let cluster = find_cluster(self.cluster.as_deref(), endpoint)?;
         self.check()?;
         let mut builds = match self.desired_status.as_deref() {
             None | Some("RUNNING") => endpoint.builds.live().await?,
@@ -194,9 +327,9 @@ impl Input for ListTasks {
             Some("STOPPED") => stopped(endpoint).await?,
             Some(_) => return Err(invalid("desiredStatus is RUNNING, PENDING or STOPPED.")),
         };
-        builds.retain(|known| self.wants(known));
+        builds.retain(|known| known.task.cluster == cluster.name && self.wants(known));
         let arns: Vec<String> =
-            builds.iter().map(|known| task_arn(CLUSTER, &task_id(known))).collect();
+            builds.iter().map(|known| task_arn(&cluster.name, &task_id(known))).collect();
         paged("taskArns", &arns, self.next_token.as_deref(), self.max_results)
     }
 }

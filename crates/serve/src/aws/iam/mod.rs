@@ -8,6 +8,7 @@ mod document;
 mod groups;
 mod keys;
 mod policies;
+mod roles;
 mod simulations;
 mod users;
 
@@ -22,6 +23,7 @@ pub(super) use policies::{
     DeleteGroupPolicy, DeleteUserPolicy, GetGroupPolicy, GetUserPolicy, ListGroupPolicies,
     ListUserPolicies, PutGroupPolicy, PutUserPolicy,
 };
+pub(super) use roles::GetRole;
 pub(super) use simulations::{SimulateCustomPolicy, SimulatePrincipalPolicy};
 pub(super) use users::{
     CreateUser, DeleteUser, GetUser, ListUserTags, ListUsers, TagUser, UntagUser,

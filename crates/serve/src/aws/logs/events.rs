@@ -40,7 +40,10 @@ impl Input for GetLogEvents {
             None => None,
         };
         let arn = stream_arn(group, &self.log_stream_name);
-        let build = found.as_ref().map(|stream| (stream.project.as_str(), stream.uuid.as_str()));
+        let build = found.as_ref().map(|stream| {
+            let task = endpoint.builds.task(&stream.uuid);
+            (stream.project.as_str(), stream.uuid.as_str(), task)
+        });
         Ok((Scope::of([Resource::log_stream(&arn, &group_arn(group), build)]), found))
     }
 

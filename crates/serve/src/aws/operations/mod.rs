@@ -31,6 +31,7 @@ pub(super) enum Service {
     Sts,
     Iam,
     CloudTrail,
+    Ec2,
 }
 
 impl Service {
@@ -44,6 +45,7 @@ impl Service {
             Service::Sts => "sts",
             Service::Iam => "iam",
             Service::CloudTrail => "cloudtrail",
+            Service::Ec2 => "ec2",
         }
     }
 
@@ -57,6 +59,7 @@ impl Service {
             Service::Sts => "STS",
             Service::Iam => "IAM",
             Service::CloudTrail => "CloudTrail",
+            Service::Ec2 => "EC2",
         }
     }
 
@@ -77,6 +80,7 @@ impl Service {
         match version {
             "2011-06-15" => Some(Service::Sts),
             "2010-05-08" => Some(Service::Iam),
+            "2016-11-15" => Some(Service::Ec2),
             _ => None,
         }
     }
@@ -86,9 +90,12 @@ impl Service {
         let (described, code) = match self {
             Service::CodeBuild => (Described::CodeBuild, "InvalidInputException"),
             Service::Logs => (Described::Logs, "InvalidParameterException"),
-            Service::Ssm | Service::Ecs | Service::Sts | Service::Iam | Service::CloudTrail => {
-                return Ok(());
-            }
+            Service::Ssm
+            | Service::Ecs
+            | Service::Sts
+            | Service::Iam
+            | Service::CloudTrail
+            | Service::Ec2 => return Ok(()),
         };
         validate(described, call.operation.name, &call.body).map_err(|problems| {
             let code = match problems {
@@ -116,6 +123,7 @@ impl Service {
             | Service::Ecs
             | Service::CloudTrail => Refusal::new("AccessDeniedException", text),
             Service::Sts | Service::Iam => Refusal::new("AccessDenied", text).with_status(403),
+            Service::Ec2 => Refusal::new("UnauthorizedOperation", text).with_status(403),
         }
     }
 }
@@ -165,6 +173,8 @@ pub(super) fn offered() -> &'static str {
 pub(super) struct Scope {
     resources: Vec<Resource>,
     pub(super) context: Context,
+    /// Condition keys whose names the request has made: tags that it gives.
+    pub(super) requested: Vec<(String, String)>,
     /// The id of the user who has begun it: what no rule allows or denies them they may.
     pub(super) begun_by: Option<String>,
     /// A document that nobody has named, for rules that ask for [`DOCUMENT_CHECK`].
@@ -181,7 +191,8 @@ impl Scope {
         if resources.is_empty() {
             resources.push(Resource::all());
         }
-        Scope { resources, context: Context::new(), begun_by: None, or_with: None }
+        let (context, requested) = (Context::new(), Vec::new());
+        Scope { resources, context, requested, begun_by: None, or_with: None }
     }
 
     /// Of an operation that names nothing.
@@ -192,6 +203,11 @@ impl Scope {
     /// With condition keys of this operation alone.
     pub(super) fn when(self, context: Context) -> Self {
         Scope { context, ..self }
+    }
+
+    /// With condition keys that the request has made.
+    pub(super) fn when_also(self, requested: Vec<(String, String)>) -> Self {
+        Scope { requested, ..self }
     }
 
     /// Begun by this caller.

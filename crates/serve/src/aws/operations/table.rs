@@ -2,7 +2,7 @@
 
 use super::{Effect, Operation, Perform, Service, perform};
 use crate::aws::iam::Of;
-use crate::aws::{cloudtrail, codebuild, documents, ecs, iam, logs, run_command, ssm, sts};
+use crate::aws::{cloudtrail, codebuild, documents, ec2, ecs, iam, logs, run_command, ssm, sts};
 
 /// One that changes nothing.
 const fn reads(service: Service, action: &'static str, perform: Perform) -> Operation {
@@ -142,9 +142,22 @@ pub(in crate::aws) const OPERATIONS: &[Operation] = &[
     reads(Service::Ecs, "ecs:ListTasks", perform::<ecs::ListTasks>),
     reads(Service::Ecs, "ecs:DescribeClusters", perform::<ecs::DescribeClusters>),
     reads(Service::Ecs, "ecs:ListClusters", perform::<ecs::ListClusters>),
+    changes(Service::Ecs, "ecs:CreateCluster", perform::<ecs::CreateCluster>),
+    changes(Service::Ecs, "ecs:UpdateCluster", perform::<ecs::UpdateCluster>),
+    changes(Service::Ecs, "ecs:DeleteCluster", perform::<ecs::DeleteCluster>),
+    changes(Service::Ecs, "ecs:TagResource", perform::<ecs::TagResource>),
+    changes(Service::Ecs, "ecs:UntagResource", perform::<ecs::UntagResource>),
+    reads(Service::Ecs, "ecs:ListTagsForResource", perform::<ecs::ListTagsForResource>),
+    changes(Service::Ecs, "ecs:RunTask", perform::<ecs::RunTask>),
+    changes(Service::Ecs, "ecs:StartTask", perform::<ecs::StartTask>),
+    changes(Service::Ecs, "ecs:StopTask", perform::<ecs::StopTask>),
+    reads(Service::Ecs, "ecs:DescribeTaskDefinition", perform::<ecs::DescribeTaskDefinition>),
+    changes(Service::Ecs, "ecs:CreateService", perform::<ecs::CreateService>),
+    changes(Service::Ecs, "ecs:UpdateService", perform::<ecs::UpdateService>),
     reads(Service::Sts, "sts:GetCallerIdentity", perform::<sts::GetCallerIdentity>),
     reads(Service::Iam, "iam:SimulatePrincipalPolicy", perform::<iam::SimulatePrincipalPolicy>),
     reads(Service::Iam, "iam:SimulateCustomPolicy", perform::<iam::SimulateCustomPolicy>),
+    reads(Service::Iam, "iam:GetRole", perform::<iam::GetRole>),
     changes(Service::Iam, "iam:CreateUser", perform::<Of<iam::CreateUser>>),
     reads(Service::Iam, "iam:GetUser", perform::<Of<iam::GetUser>>),
     reads(Service::Iam, "iam:ListUsers", perform::<Of<iam::ListUsers>>),
@@ -172,4 +185,6 @@ pub(in crate::aws) const OPERATIONS: &[Operation] = &[
     reads(Service::Iam, "iam:ListGroupPolicies", perform::<Of<iam::ListGroupPolicies>>),
     changes(Service::Iam, "iam:DeleteGroupPolicy", perform::<Of<iam::DeleteGroupPolicy>>),
     reads(Service::CloudTrail, "cloudtrail:LookupEvents", perform::<cloudtrail::LookupEvents>),
+    reads(Service::Ec2, "ec2:DescribeSubnets", perform::<ec2::DescribeSubnets>),
+    reads(Service::Ec2, "ec2:DescribeVpcEndpoints", perform::<ec2::DescribeVpcEndpoints>),
 ];

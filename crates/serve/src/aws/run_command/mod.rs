@@ -43,7 +43,7 @@ fn is_build(wanted: &str, uuid: &str, id: &str) -> bool {
     wanted == node_id(uuid)
         || bare == uuid
         || bare == id
-        || task_of_target(wanted).is_some_and(|task| task == uuid)
+        || task_of_target(wanted).is_some_and(|(_, task)| task == uuid)
 }
 
 /// Reads the state folder, where that holds up nobody else.
@@ -88,5 +88,10 @@ fn may_see(command: &Command, action: &'static str, origin: &Origin, endpoint: &
     }
     // One that was sent to no node is nobody else's.
     !command.nodes.is_empty()
-        && command.nodes.iter().all(|node| endpoint.allows(origin, action, &Resource::node(node)))
+        && command.nodes.iter().all(|node| {
+            // Where that cannot be read nothing is shown.
+            endpoint.builds.task(&node.uuid).is_some_and(|task| {
+                endpoint.allows(origin, action, &Resource::node(node, Some(&task)))
+            })
+        })
 }

@@ -131,7 +131,7 @@ impl Rig {
             Service::CloudTrail => format!(
                 "X-Amz-Target: com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.{name}"
             ),
-            Service::Sts | Service::Iam => {
+            Service::Sts | Service::Iam | Service::Ec2 => {
                 "Content-Type: application/x-www-form-urlencoded".to_owned()
             }
         };
@@ -200,6 +200,7 @@ async fn a_policy_that_denies_denies_every_operation() {
         let (status, answer) = rig.call(row.service, row.name, &sample.body).await;
         let (code, wanted) = match row.service {
             Service::Sts | Service::Iam => ("AccessDenied", 403),
+            Service::Ec2 => ("UnauthorizedOperation", 403),
             Service::CodeBuild
             | Service::Logs
             | Service::Ssm
@@ -249,8 +250,9 @@ async fn every_operation_leaves_its_line_in_the_audit() {
             for member in ["eventTime", "eventID", "requestID"] {
                 assert!(line[member].is_string(), "{line}");
             }
-            let is_denied =
-                line["errorCode"].as_str().is_some_and(|code| code.starts_with("AccessDenied"));
+            let is_denied = line["errorCode"].as_str().is_some_and(|code| {
+                code.starts_with("AccessDenied") || code == "UnauthorizedOperation"
+            });
             assert_eq!(is_denied, is_refused, "{line}");
             let has_read = row.effect == Effect::Reads || line["errorCode"].is_string();
             assert!(!has_read || line["responseElements"].is_null(), "{line}");
@@ -351,9 +353,10 @@ fn what_is_offered_in_words() {
          GetConnectionStatus, CreateDocument, ",
         "SendCommand, CancelCommand, ListCommands, ListCommandInvocations, GetCommandInvocation, \
          DescribeInstanceInformation of SSM; ExecuteCommand, DescribeTasks, ListTasks, DescribeClusters, \
-         ListClusters of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy, \
+         ListClusters, CreateCluster, ",
+        "UpdateService of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy, GetRole, \
          CreateUser, GetUser, ",
-        "DeleteGroupPolicy of IAM; LookupEvents of CloudTrail",
+        "DeleteGroupPolicy of IAM; LookupEvents of CloudTrail; DescribeSubnets, DescribeVpcEndpoints of EC2",
     ] {
         assert!(told.contains(part), "{told}");
     }

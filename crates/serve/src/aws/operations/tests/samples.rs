@@ -95,6 +95,9 @@ pub(super) fn samples(session: &str) -> Vec<Sample> {
         sample("ListTasks", &json!({"cluster": "default"}), r#""taskArns":"#, &["*"]),
         sample("DescribeClusters", &json!({}), r#""runningTasksCount":0"#, &[cluster]),
         sample("ListClusters", &json!({}), r#""clusterArns":"#, &["*"]),
+    ])
+    .chain(of_ecs())
+    .chain(vec![
         Sample {
             body: "Action=GetCallerIdentity&Version=2011-06-15".to_owned(),
             ..sample("GetCallerIdentity", &json!({}), "<GetCallerIdentityResult>", &["*"])
@@ -111,10 +114,83 @@ pub(super) fn samples(session: &str) -> Vec<Sample> {
                 .to_owned(),
             ..sample("SimulateCustomPolicy", &json!({}), "<EvalDecision>implicitDeny<", &["*"])
         },
+        Sample {
+            body: "Action=GetRole&Version=2010-05-08&RoleName=runner-build".to_owned(),
+            ..sample(
+                "GetRole",
+                &json!({}),
+                "<RoleName>runner-build<",
+                &["arn:aws:iam::000000000000:role/runner-build"],
+            )
+        },
     ])
     .chain(of_users())
     .chain(vec![sample("LookupEvents", &json!({"MaxResults": 1}), r#"{"Events":[{"#, &["*"])])
+    .chain(vec![
+        Sample {
+            body: "Action=DescribeSubnets&Version=2016-11-15&SubnetId.1=subnet-00000000".to_owned(),
+            ..sample("DescribeSubnets", &json!({}), "<vpcId>vpc-00000000<", &["*"])
+        },
+        Sample {
+            body: "Action=DescribeVpcEndpoints&Version=2016-11-15".to_owned(),
+            ..sample(
+                "DescribeVpcEndpoints",
+                &json!({}),
+                "<vpcEndpointSet></vpcEndpointSet>",
+                &["*"],
+            )
+        },
+    ])
     .collect()
+}
+
+/// Those of clusters, and of tasks that are to be.
+fn of_ecs() -> Vec<Sample> {
+    let web = &arn("ecs", "cluster/web");
+    let task = &arn("ecs", &format!("task/default/{TASK}"));
+    let family = &arn("ecs", "task-definition/demo:1");
+    let service = &arn("ecs", "service/default/web");
+    let configured = json!({"executeCommandConfiguration": {"logging": "NONE"}});
+    let tagged = json!({"resourceArn": web, "tags": [{"key": "team", "value": "web"}]});
+    vec![
+        sample("CreateCluster", &json!({"clusterName": "web"}), r#""clusterName":"web""#, &[web]),
+        sample(
+            "UpdateCluster",
+            &json!({"cluster": "web", "configuration": configured}),
+            r#""logging":"NONE""#,
+            &[web],
+        ),
+        sample("DeleteCluster", &json!({"cluster": "web"}), r#""status":"INACTIVE""#, &[web]),
+        sample("TagResource", &tagged, "resource was not found", &[web]),
+        sample("UntagResource", &json!({"resourceArn": task, "tagKeys": ["team"]}), "{}", &[task]),
+        sample("ListTagsForResource", &json!({"resourceArn": task}), r#"{"tags":[]}"#, &[task]),
+        sample(
+            "RunTask",
+            &json!({"taskDefinition": "demo"}),
+            "TaskDefinition not found",
+            &[family],
+        ),
+        sample(
+            "StartTask",
+            &json!({"taskDefinition": "demo", "containerInstances": ["x"]}),
+            "TaskDefinition not found",
+            &[family],
+        ),
+        sample("StopTask", &json!({"task": TASK}), r#""lastStatus":"STOPPED""#, &[task]),
+        sample(
+            "DescribeTaskDefinition",
+            &json!({"taskDefinition": "demo:1"}),
+            r#""initProcessEnabled":true"#,
+            &[family],
+        ),
+        sample(
+            "CreateService",
+            &json!({"serviceName": "web", "enableExecuteCommand": true}),
+            "There are no services",
+            &[service],
+        ),
+        sample("UpdateService", &json!({"service": "web"}), "There are no services", &[service]),
+    ]
 }
 
 /// Those of users and groups, as they follow upon another.

@@ -1,0 +1,285 @@
+//! RunTask, StartTask and StopTask: builds of a project, by the names that ECS has for that. Services are judged and refused.
+
+use super::clusters::{find, in_cluster};
+use super::tasks::{TaskFound, found};
+use super::{CONTAINER, changed, invalid, tags, tasks};
+use crate::aws::call::Refusal;
+use crate::aws::codebuild;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::policy::Context;
+use crate::aws::resources::{Resource, last};
+use crate::aws::targets::CLUSTER;
+use runner_core::arn::arn;
+use runner_folder::state::Task;
+use runner_host::clock;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Most tasks of one call, as in AWS.
+const MOST: usize = 10;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunTask {
+    task_definition: String,
+    cluster: Option<String>,
+    count: Option<usize>,
+    #[serde(default)]
+    enable_execute_command: bool,
+    #[serde(default)]
+    overrides: Overrides,
+    #[serde(default)]
+    tags: Vec<tags::Tag>,
+    started_by: Option<String>,
+    client_token: Option<String>,
+}
+
+/// What of a task's definition is to be otherwise.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Overrides {
+    #[serde(default)]
+    container_overrides: Vec<ContainerOverride>,
+}
+
+#[derive(Deserialize)]
+struct ContainerOverride {
+    name: Option<String>,
+    #[serde(default)]
+    environment: Vec<Variable>,
+    command: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    name: String,
+    #[serde(default)]
+    value: String,
+}
+
+/// The project that a task definition is: FAMILY, FAMILY:1 or its ARN.
+pub(super) fn project_of(definition: &str) -> Option<&str> {
+    match last(definition).split_once(':') {
+        None => Some(last(definition)),
+        Some((family, "1")) => Some(family),
+        Some(_) => None,
+    }
+}
+
+/// A task definition as it is judged.
+pub(super) fn definition(named: &str) -> Resource {
+    if named.starts_with("arn:") {
+        return Resource::named(named.to_owned());
+    }
+    let revision = if named.contains(':') { "" } else { ":1" };
+    Resource::named(arn("ecs", &format!("task-definition/{named}{revision}")))
+}
+
+pub(super) fn no_definition() -> Refusal {
+    Refusal::new("ClientException", "TaskDefinition not found.")
+}
+
+/// What rules can ask where something is started.
+fn context(cluster: Option<&str>, is_enabled: bool) -> Context {
+    let mut context = in_cluster(cluster.unwrap_or(CLUSTER));
+    // Also where the request does not say it: nothing is switched on then.
+    context.push(("ecs:enable-execute-command", is_enabled.to_string()));
+    context
+}
+
+impl RunTask {
+    /// As StartBuild takes it.
+    fn build(&self, project: &str, number: usize) -> Result<Value, Refusal> {
+        let mut variables = Vec::new();
+        for one in &self.overrides.container_overrides {
+            if one.name.as_deref().is_some_and(|name| name != CONTAINER) {
+                return Err(invalid(format!("The task has one container, `{CONTAINER}`.")));
+            }
+            if one.command.is_some() {
+                return Err(invalid(
+                    "command: a build's commands stand in its buildspec; start-build can give another.",
+                ));
+            }
+            variables.extend(one.environment.iter().map(
+                |Variable { name, value }| json!({"name": name, "value": value, "type": "PLAINTEXT"}),
+            ));
+        }
+        let mut build = json!({
+            "projectName": project,
+            "debugSessionEnabled": self.enable_execute_command,
+        });
+        if !variables.is_empty() {
+            build["environmentVariablesOverride"] = json!(variables);
+        }
+        if let Some(token) = &self.client_token {
+            build["idempotencyToken"] = json!(format!("{token}-{number}"));
+        }
+        Ok(build)
+    }
+}
+
+impl Input for RunTask {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        let context = context(self.cluster.as_deref(), self.enable_execute_command);
+        let mut resource = definition(&self.task_definition);
+        // What is denied of the project is denied of its tasks.
+        if let Some(project) = project_of(&self.task_definition) {
+            resource.also.extend(Resource::project(project).names);
+        }
+        Ok((Scope::of([resource]).when(context).when_also(tags::in_request(&self.tags)), ()))
+    }
+
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let cluster = find(self.cluster.as_deref(), endpoint)?;
+        let count = self.count.unwrap_or(1);
+        if !(1..=MOST).contains(&count) {
+            return Err(invalid(format!("count is a number from 1 to {MOST}.")));
+        }
+        let new_tags = tags::checked(&self.tags)?;
+        let project = project_of(&self.task_definition).ok_or_else(no_definition)?;
+        let service = endpoint.service.as_ref().ok_or_else(|| {
+            let text = "a build's own endpoint starts nothing: `runner serve` does, builds of its projects";
+            Refusal::new("UnsupportedFeatureException", text)
+        })?;
+        if service.project(project).await?.is_none() {
+            return Err(no_definition());
+        }
+        let mut uuids = Vec::with_capacity(count);
+        for number in 0..count {
+            let build = self.build(project, number)?;
+            let started = service.start_build(project, &build, &origin.caller.name).await;
+            match started {
+                Ok(build) => uuids.push(build.uuid),
+                // What has been started is answered with; what has not is a failure.
+                Err(fault) if uuids.is_empty() => {
+                    let refusal = Refusal::from(fault);
+                    return Err(Refusal { code: "ClientException", ..refusal });
+                }
+                Err(_) => break,
+            }
+        }
+        let (placed, started_by) = (uuids.clone(), self.started_by.clone());
+        changed(endpoint, move |table| {
+            for uuid in placed {
+                let new = Task::new(&cluster.name, clock::wall());
+                let task = table.tasks.entry(uuid).or_insert(new);
+                task.cluster.clone_from(&cluster.name);
+                task.tags.extend(new_tags.clone());
+                task.started_by.clone_from(&started_by);
+            }
+            Ok(())
+        })
+        .await?;
+        let mut started = Vec::with_capacity(count);
+        for uuid in &uuids {
+            if let Some(task) = found(uuid, endpoint).await? {
+                started.push(tasks::shape(task).await);
+            }
+        }
+        let left = (uuids.len()..count).map(
+            |_| json!({"arn": definition(&self.task_definition).shown, "reason": "RESOURCE:QUEUE"}),
+        );
+        Ok(json!({"tasks": started, "failures": left.collect::<Vec<_>>()}))
+    }
+}
+
+/// As RunTask, on machines that the caller names. There is this one.
+#[derive(Deserialize)]
+pub(crate) struct StartTask(RunTask);
+
+impl Input for StartTask {
+    type Subject = ();
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        self.0.subject(endpoint).await
+    }
+
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        self.0.answer((), origin, endpoint).await
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct StopTask {
+    cluster: Option<String>,
+    task: String,
+}
+
+impl Input for StopTask {
+    type Subject = Option<TaskFound>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
+        let task = found(last(&self.task), endpoint).await?;
+        let resource = TaskFound::resource(task.as_ref(), cluster, &self.task);
+        let task = task.filter(|task| task.is_in(cluster));
+        Ok((Scope::of([resource]).when(in_cluster(cluster)), task))
+    }
+
+    async fn answer(
+        self,
+        task: Self::Subject,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        find(self.cluster.as_deref(), endpoint)?;
+        let missing = || invalid("The referenced task was not found.");
+        let task = task.ok_or_else(missing)?;
+        codebuild::stop_build(&task.id(), endpoint).await?;
+        let task = found(task.uuid(), endpoint).await?.ok_or_else(missing)?;
+        Ok(json!({"task": tasks::shape(task).await}))
+    }
+}
+
+/// CreateService and UpdateService: judged, and then refused.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateService {
+    cluster: Option<String>,
+    #[serde(alias = "service")]
+    service_name: String,
+    #[serde(default)]
+    enable_execute_command: bool,
+}
+
+pub(crate) type UpdateService = CreateService;
+
+impl Input for CreateService {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
+        let service = format!("service/{}/{}", last(cluster), last(&self.service_name));
+        let context = context(self.cluster.as_deref(), self.enable_execute_command);
+        Ok((Scope::of([Resource::named(arn("ecs", &service))]).when(context), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
+        Err(invalid(
+            "There are no services: a build ends, and nobody starts it again. run-task starts one, of a project of \
+             `runner serve`.",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_definitions_are_projects() {
+        for (named, wanted) in [
+            ("demo", Some("demo")),
+            ("demo:1", Some("demo")),
+            ("arn:aws:ecs:us-east-1:000000000000:task-definition/demo:1", Some("demo")),
+            ("demo:2", None),
+        ] {
+            assert_eq!(project_of(named), wanted, "{named}");
+        }
+        assert!(definition("demo").shown.ends_with(":task-definition/demo:1"));
+        assert!(definition("demo:1").shown.ends_with(":task-definition/demo:1"));
+    }
+}

@@ -1,0 +1,40 @@
+//! The one role there is: that of tasks, which stands for this program and for whoever it calls AWS as.
+
+use super::document::no_such;
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::resources::Resource;
+use crate::aws::simulate::ROLE;
+use runner_core::arn::ACCOUNT;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::aws) struct GetRole {
+    role_name: String,
+}
+
+impl Input for GetRole {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        let arn = format!("arn:aws:iam::{ACCOUNT}:role/{}", self.role_name);
+        Ok((Scope::of([Resource::named(arn)]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, _: &Endpoint) -> Result<Value, Refusal> {
+        if self.role_name != ROLE {
+            return Err(no_such(&format!("role with the name {}", self.role_name)));
+        }
+        Ok(json!({"Role": {
+            "Path": "/",
+            "RoleName": ROLE,
+            "RoleId": "AROARUNNERBUILD00000",
+            "Arn": format!("arn:aws:iam::{ACCOUNT}:role/{ROLE}"),
+            "CreateDate": "2026-01-01T00:00:00Z",
+            "Description": "what builds and sessions do at AWS: as whom this program is signed in there",
+        }}))
+    }
+}
