@@ -1,6 +1,6 @@
 //! Whether somebody gets into a build, and by which ways.
 
-use super::{AgentLine, Report, Row, State, way};
+use super::{AgentLine, Report, Row, State, diagnostics, node, way};
 use runner_client::{Client, ClientError, goes_on};
 use runner_core::agent::{Effect, Origin, PROPERTIES};
 use runner_core::event::EventBody;
@@ -23,8 +23,13 @@ pub(crate) fn look(home: &Home, known: &Known) -> Report {
         let (live, answers) = owner(known);
         let agent = if answers { agent(known) } else { not_asked("agent") };
         let works = agent.state == State::Ok;
-        rows.extend([live, sessions(known), agent]);
+        rows.extend([live, node::names(home, known), sessions(known), agent]);
+        if works {
+            rows.push(node::shell(known));
+        }
         rows.extend(way::look(home, known));
+        rows.push(node::users(home));
+        rows.extend(node::identity(home, way::address(home, known).as_deref()));
         works
     };
     rows.push(program(
@@ -33,12 +38,12 @@ pub(crate) fn look(home: &Home, known: &Known) -> Report {
         "runner attach and runner exec need no AWS CLI",
         "install it: pip install awscli, or AWS's own installer",
     ));
-    rows.push(program(
+    rows.push(node::dated(program(
         "session-manager-plugin",
         "session-manager-plugin",
         "aws ssm start-session does not work; runner attach does",
         "install AWS's package session-manager-plugin",
-    ));
+    )));
     let verdict = if works {
         format!("sessions to {} work: runner attach {}", known.id, short(&known.uuid))
     } else {
@@ -56,7 +61,8 @@ pub(crate) fn look(home: &Home, known: &Known) -> Report {
     if !given.is_empty() {
         rows.push(Row::ok("AWS's agent", given.join("; ")));
     }
-    Report { works, verdict, rows, agent }
+    let diagnostics = diagnostics::of(&rows);
+    Report { works, verdict, rows, agent, diagnostics }
 }
 
 fn short(uuid: &str) -> &str {

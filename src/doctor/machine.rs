@@ -116,7 +116,7 @@ impl Trial {
                      runner run --engine process"
                 .to_owned(),
         };
-        Report { works, verdict, rows, agent: Vec::new() }
+        Report { works, verdict, rows, agent: Vec::new(), diagnostics: Vec::new() }
     }
 
     /// Starts a container as a build would, and runs something in it.

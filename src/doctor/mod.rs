@@ -6,7 +6,9 @@
 //! read only to say what would mend a failure.
 
 pub(crate) mod build;
+mod diagnostics;
 pub(crate) mod machine;
+mod node;
 mod way;
 
 use serde::Serialize;
@@ -75,6 +77,9 @@ pub(crate) struct Report {
     /// How AWS's agent is configured for one build.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) agent: Vec<AgentLine>,
+    /// The same rows as AWS's `ssm-cli get-diagnostics` has them.
+    #[serde(rename = "DiagnosticsOutput", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) diagnostics: Vec<diagnostics::Diagnosis>,
 }
 
 /// A property of AWS's agent.

@@ -16,6 +16,11 @@ const CREDENTIALS: &str = "credentials";
 /// What follows where AWS's clients find no way in.
 const CONSEQUENCE: &str = "AWS's clients find no way in; runner attach and runner exec do";
 
+/// Where AWS's clients find the build, as far as anybody says so.
+pub(super) fn address(home: &Home, known: &Known) -> Option<String> {
+    own(known).or_else(|| live_serve(home).map(|serve| serve.address))
+}
+
 /// Calls whoever serves the build.
 pub(super) fn look(home: &Home, known: &Known) -> [Row; 2] {
     // One that was opened for this build is what its notice names.

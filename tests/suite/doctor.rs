@@ -330,9 +330,27 @@ fn a_build_with_sessions() {
     let running = bed.paused(&build(&["codebuild-breakpoint"]), &[]);
     let uuid = bed.live().file_name().unwrap().to_str().unwrap().to_owned();
     let (report, code) = of_build(&bed, &uuid[..8]);
-    for name in ["build", "sessions", "agent", "endpoint", "credentials"] {
+    for name in
+        ["build", "node", "sessions", "agent", "shell", "endpoint", "credentials", "users", "AWS"]
+    {
         is(&report, name, "ok");
     }
+    let node = row(&report, "node")["found"].as_str().unwrap();
+    assert!(node.contains("mi-") && node.ends_with("of cluster default"), "{node}");
+    let checks = report["DiagnosticsOutput"].as_array().unwrap();
+    let of =
+        |check: &str| checks.iter().find(|one| one["Check"] == check).unwrap()["Status"].clone();
+    assert_eq!((of("node"), of("EC2 IMDS")), (Value::from("Success"), Value::from("Skipped")));
+    // What reaches for AWS would reach its own endpoint.
+    let found = row(&report, "endpoint")["found"].as_str().unwrap().to_owned();
+    let url = found.split_whitespace().next().unwrap();
+    let mut command = bed.command(["doctor", &uuid, "--format", "json"]);
+    let (looped, _) = self::report(command.env("AWS_ENDPOINT_URL", url));
+    is(&looped, "loop", "limited");
+    let iam = bed.home().join("iam.json");
+    fs::write(&iam, "{").unwrap();
+    fs::set_permissions(&iam, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    is(&of_build(&bed, &uuid).0, "users", "missing");
     assert_eq!(code, 0, "{report:#}");
     bed.resume(running);
 }

@@ -1,0 +1,64 @@
+//! What was found of a build, in the form of AWS's `ssm-cli get-diagnostics`, for programs that read that.
+
+use super::{Row, State};
+use serde::Serialize;
+
+/// A check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Diagnosis {
+    check: String,
+    /// `Success`, `Failed` or `Skipped`.
+    status: &'static str,
+    note: String,
+}
+
+/// What AWS's tool checks, and why that is nothing here.
+const SKIPPED: [(&str, &str); 5] = [
+    ("EC2 IMDS", "a build is no machine of EC2"),
+    ("Connectivity to ssm endpoint", "agent and service are one program"),
+    ("Connectivity to ec2messages endpoint", "agent and service are one program"),
+    ("Connectivity to ssmmessages endpoint", "agent and service are one program"),
+    ("Connectivity to monitoring endpoint", "there is no telemetry"),
+];
+
+/// Of rows.
+pub(super) fn of(rows: &[Row]) -> Vec<Diagnosis> {
+    let found = rows.iter().map(|row| {
+        let status = match row.state {
+            State::Ok => "Success",
+            State::Limited | State::Missing => "Failed",
+        };
+        let parts = [Some(row.found.clone()), row.consequence.clone(), row.mend.clone()];
+        let parts: Vec<String> =
+            parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        Diagnosis { check: row.name.to_owned(), status, note: parts.join("; ") }
+    });
+    let skipped = SKIPPED.map(|(check, why)| Diagnosis {
+        check: check.to_owned(),
+        status: "Skipped",
+        note: why.to_owned(),
+    });
+    found.chain(skipped).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_as_awss_tool_has_them() {
+        let rows = [
+            Row::ok("node", "mi-1"),
+            Row::new("shell", State::Limited, "none", "no shell", "install one"),
+        ];
+        let all = of(&rows);
+        let text = serde_json::to_value(&all[..2]).expect("JSON");
+        let wanted = serde_json::json!([
+            {"Check": "node", "Status": "Success", "Note": "mi-1"},
+            {"Check": "shell", "Status": "Failed", "Note": "none; no shell; install one"},
+        ]);
+        assert_eq!(text, wanted);
+        assert!(all[2..].iter().all(|one| one.status == "Skipped"));
+    }
+}
