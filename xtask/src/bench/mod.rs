@@ -9,6 +9,7 @@ mod command;
 mod forward;
 mod gateway;
 mod images;
+mod judged;
 mod outputs;
 mod paused;
 
@@ -83,6 +84,7 @@ const PARTS: &[Part] = &[
     ("idle", |bed, _| gateway::idle(bed)),
     ("service", |bed, _| service::measure_service(bed)),
     ("command", |bed, _| command::measure(bed)),
+    ("judged", |bed, _| judged::measure(bed)),
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.
