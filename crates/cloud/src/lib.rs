@@ -3,7 +3,7 @@
 //! Used by `secrets` and by `credentials`. Credentials, Region and endpoints come from where every
 //! AWS tool takes them: variables, profiles, sso-session, credential_process, containers, instances.
 //! Two services of one small protocol do not earn an SDK each (design decision 27): a call is a JSON
-//! post signed by `aws-sigv4`. S3 does (`s3`). Proxy variables are honoured.
+//! post signed by `aws-sigv4`, and S3 (`s3`) is a few requests more. Proxy variables are honoured.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
@@ -12,6 +12,8 @@ pub mod ecr;
 mod files;
 mod patience;
 pub mod s3;
+mod sign;
+mod transport;
 
 pub use files::KeysInFiles;
 pub use runner_core::arn::{ACCOUNT, REGION};
@@ -21,23 +23,18 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4::SigningParams;
-use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
-use aws_smithy_http_client::{Builder, Connector};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings};
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::service_config::ServiceConfigKey;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sign::Scope;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Mutex;
+use transport::{CONNECT, ChainClient, READ, Reach};
 
-const CONNECT: Duration = Duration::from_secs(5);
-const READ: Duration = Duration::from_secs(30);
 /// How often a call is made before its failure counts, and the pause before the second one.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -66,6 +63,8 @@ pub const SECRETS_MANAGER: Service = Service {
     target: "secretsmanager",
 };
 
+const S3_SERVICE: Service =
+    Service { name: "s3", id: "s3", variable: "AWS_ENDPOINT_URL_S3", target: "" };
 const ECR: Service = Service {
     name: "ecr",
     id: "ecr",
@@ -98,12 +97,14 @@ pub enum Identity {
 }
 
 /// AWS, as somebody.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Amazon {
     config: SdkConfig,
-    connector: Connector,
+    client: Result<reqwest::Client, String>,
     /// Another Region than the configured one.
     region: Option<String>,
+    /// The credentials that were found last.
+    found: Arc<Mutex<Option<Credentials>>>,
 }
 
 /// Why a call came to nothing.
@@ -120,28 +121,13 @@ pub enum CallError {
     Unreachable { endpoint: String, problem: String },
 }
 
-/// What this machine trusts, and the caller.
-fn trusting() -> TlsContext {
-    let store = TrustStore::default();
-    let add = |store: TrustStore, pem: &String| store.with_pem_certificate(pem.as_bytes());
-    let store = runner_host::trust::certificates().iter().fold(store, add);
-    TlsContext::builder().with_trust_store(store).build().unwrap_or_default()
-}
+/// Credentials that end so soon are asked for again.
+const SOON: Duration = Duration::from_secs(60);
 
 impl Amazon {
     /// Looks up the configuration. No call is made.
     pub async fn load(identity: &Identity) -> Self {
-        let settings =
-            HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(READ).build();
-        let tls = || Provider::Rustls(CryptoMode::Ring);
-        let client = Builder::new().build_with_connector_fn(move |settings, _| {
-            let builder = Connector::builder().proxy_config(ProxyConfig::from_env());
-            let builder = match settings {
-                Some(settings) => builder.connector_settings(settings.clone()),
-                None => builder,
-            };
-            builder.tls_provider(tls()).tls_context(trusting()).build()
-        });
+        let client = SharedHttpClient::new(ChainClient::default());
         let mut loader =
             aws_config::defaults(BehaviorVersion::latest()).http_client(client.clone());
         match identity {
@@ -158,13 +144,13 @@ impl Amazon {
                 loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
             }
         }
-        let connector = Connector::builder()
-            .connector_settings(settings)
-            .sleep_impl(TokioSleep::new())
-            .proxy_config(ProxyConfig::from_env())
-            .tls_provider(tls())
-            .build();
-        Amazon { config: loader.load().await, connector, region: None }
+        let reach = Reach { connect: Some(CONNECT), read: Some(READ), is_proxied: true };
+        Amazon {
+            config: loader.load().await,
+            client: reach.client(),
+            region: None,
+            found: Arc::default(),
+        }
     }
 
     /// The same in another Region.
@@ -179,11 +165,20 @@ impl Amazon {
 
     /// Credentials that are good now.
     pub async fn credentials(&self) -> Result<Credentials, CallError> {
+        // Many ask at once: one of them looks, and the others wait for it.
+        let mut found = self.found.lock().await;
+        let until = SystemTime::now() + SOON;
+        let is_good = |found: &Credentials| found.expiry().is_none_or(|expiry| expiry > until);
+        if let Some(good) = found.as_ref().filter(|found| is_good(found)) {
+            return Ok(good.clone());
+        }
         let provider = self
             .config
             .credentials_provider()
             .ok_or_else(|| CallError::Credentials("none are configured".to_owned()))?;
-        provider.provide_credentials().await.map_err(|error| CallError::Credentials(chain(&error)))
+        let provided = provider.provide_credentials().await;
+        let provided = provided.map_err(|error| CallError::Credentials(chain(&error)))?;
+        Ok(found.insert(provided).clone())
     }
 
     /// Calls an operation. What may succeed at another time is tried again.
@@ -215,32 +210,43 @@ impl Amazon {
         credentials: &Credentials,
     ) -> Result<Value, CallError> {
         let call = Call { service, operation, body, credentials };
-        post(&self.connector, &self.endpoint(service), self.region(), call).await
+        post(&self.client, &self.endpoint(service), self.region(), call).await
     }
 
     /// Where a service is: as configured for it, or for all, or where AWS has it.
     fn endpoint(&self, service: Service) -> String {
-        let own = std::env::var(service.variable).ok().filter(|url| !url.is_empty());
-        let configured = || self.configured_endpoint(service.id);
-        let everywhere = || self.config.endpoint_url().map(str::to_owned);
-        own.or_else(configured).or_else(everywhere).unwrap_or_else(|| {
+        self.configured(service).unwrap_or_else(|| {
             let region = self.region();
-            let suffix =
-                if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-            format!("https://{}.{region}.{suffix}", service.name)
+            format!("https://{}.{region}.{}", service.name, domain(region))
         })
+    }
+
+    /// Where variables and configuration files say that a service is.
+    fn configured(&self, service: Service) -> Option<String> {
+        let own = std::env::var(service.variable).ok().filter(|url| !url.is_empty());
+        let of_service = || {
+            let key = ServiceConfigKey::builder()
+                .service_id(service.id)
+                .env("AWS_ENDPOINT_URL")
+                .profile("endpoint_url")
+                .build();
+            self.config.service_config()?.load_config(key.ok()?)
+        };
+        let of_all = || self.config.endpoint_url().map(str::to_owned);
+        own.or_else(of_service).or_else(of_all)
     }
 }
 
-impl Amazon {
-    /// What configuration files have for a service.
-    fn configured_endpoint(&self, service_id: &str) -> Option<String> {
-        let key = ServiceConfigKey::builder()
-            .service_id(service_id)
-            .env("AWS_ENDPOINT_URL")
-            .profile("endpoint_url")
-            .build();
-        self.config.service_config()?.load_config(key.ok()?)
+/// The domain below which AWS's services are in a Region.
+fn domain(region: &str) -> &'static str {
+    match region.split('-').next() {
+        Some("cn") => "amazonaws.com.cn",
+        _ if region.starts_with("us-iso-") => "c2s.ic.gov",
+        _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
+        _ if region.starts_with("us-isof-") => "csp.hci.ic.gov",
+        _ if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
+        _ if region.starts_with("eusc-") => "amazonaws.eu",
+        _ => "amazonaws.com",
     }
 }
 
@@ -280,20 +286,14 @@ pub async fn call_here(
     body: &Value,
     credentials: &Credentials,
 ) -> Result<Value, CallError> {
-    let settings =
-        HttpConnectorSettings::builder().connect_timeout(CONNECT).read_timeout(CONNECT).build();
-    let connector = Connector::builder()
-        .connector_settings(settings)
-        .sleep_impl(TokioSleep::new())
-        .proxy_config(ProxyConfig::disabled())
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build();
-    post(&connector, endpoint, REGION, Call { service, operation, body, credentials }).await
+    let reach = Reach { connect: Some(CONNECT), read: Some(CONNECT), is_proxied: false };
+    let call = Call { service, operation, body, credentials };
+    post(&reach.client(), endpoint, REGION, call).await
 }
 
 /// Signs a call, makes it, reads the answer.
 async fn post(
-    connector: &Connector,
+    client: &Result<reqwest::Client, String>,
     endpoint: &str,
     region: &str,
     call: Call<'_>,
@@ -303,43 +303,23 @@ async fn post(
         endpoint: endpoint.to_owned(),
         problem: problem.to_string(),
     };
-    let uri = format!("{}/", endpoint.trim_end_matches('/'));
-    let body = body.to_string();
+    let client = client.as_ref().map_err(|problem| unreachable(problem))?;
     let mut request = http::Request::builder()
         .method("POST")
-        .uri(&uri)
+        .uri(format!("{}/", endpoint.trim_end_matches('/')))
         .header("content-type", "application/x-amz-json-1.1")
         .header("x-amz-target", format!("{}.{operation}", service.target))
-        .body(SdkBody::from(body.as_str()))
+        .body(Bytes::from(body.to_string()))
         .map_err(|error| unreachable(&error))?;
-    let identity = credentials.clone().into();
-    let parameters = SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name(service.name)
-        .time(SystemTime::now())
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| unreachable(&error))?
-        .into();
-    let headers: Vec<(String, String)> = request
-        .headers()
-        .iter()
-        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-        .collect();
-    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let signable =
-        SignableRequest::new("POST", &uri, headers, SignableBody::Bytes(body.as_bytes()))
-            .map_err(|error| unreachable(&error))?;
-    let (instructions, _) =
-        sign(signable, &parameters).map_err(|error| unreachable(&error))?.into_parts();
-    instructions.apply_to_request_http1x(&mut request);
-    let request = request.try_into().map_err(|error| unreachable(&chain(&error)))?;
-    let response = connector.call(request).await.map_err(|error| unreachable(&chain(&error)))?;
+    let scope = Scope { credentials, region, service: service.name };
+    scope.sign(&mut request).map_err(|problem| unreachable(&problem))?;
+    let request =
+        reqwest::Request::try_from(request).map_err(|error| unreachable(&chain(&error)))?;
+    let mut response =
+        client.execute(request).await.map_err(|error| unreachable(&chain(&error)))?;
     let status = response.status().as_u16();
-    let mut body = ByteStream::new(response.into_body());
     let mut answer = Vec::new();
-    while let Some(bytes) = body.try_next().await.map_err(|error| unreachable(&chain(&error)))? {
+    while let Some(bytes) = response.chunk().await.map_err(|error| unreachable(&chain(&error)))? {
         if answer.len() + bytes.len() > MAX_ANSWER {
             return Err(unreachable(&"the answer is too large"));
         }

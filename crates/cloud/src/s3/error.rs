@@ -1,10 +1,7 @@
 //! What S3 refuses, said so that it can be mended.
 
-use super::super::chain;
 use super::Object;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use std::error::Error;
+use super::request::Failure;
 
 /// A call came to nothing, after all that may help was tried again.
 #[derive(Debug, thiserror::Error)]
@@ -31,25 +28,8 @@ enum Cause {
 }
 
 impl S3Error {
-    pub(super) fn new<E>(
-        doing: &'static str,
-        object: &Object,
-        error: &SdkError<E, HttpResponse>,
-    ) -> Self
-    where
-        E: Error + ProvideErrorMetadata + 'static,
-    {
-        let response = error.raw_response();
-        let status = response.map(|response| response.status().as_u16());
-        let header = |name| response.and_then(|response| response.headers().get(name));
-        let (code, message) = match error {
-            SdkError::ServiceError(refusal) => {
-                let refusal = refusal.err();
-                let code = refusal.code().unwrap_or_default().to_owned();
-                (code, refusal.message().unwrap_or_default().to_owned())
-            }
-            _ => (String::new(), chain(error)),
-        };
+    pub(super) fn new(doing: &'static str, object: &Object, failure: Failure) -> Self {
+        let Failure { status, code, message, region, .. } = failure;
         let problem = match (status, code.as_str(), message.as_str()) {
             (Some(status), "", "") => format!("the server answers {status}"),
             (None, _, message) => message.to_owned(),
@@ -57,10 +37,8 @@ impl S3Error {
             (_, code, "") => code.to_owned(),
             (_, code, message) => format!("{code}: {message}"),
         };
-        let region =
-            header("x-amz-bucket-region").filter(|_| matches!(status, Some(301 | 307 | 400)));
         let cause = match (region, status) {
-            (Some(region), _) => Cause::Region(region.to_owned()),
+            (Some(region), _) => Cause::Region(region),
             (None, None) => Cause::Silence,
             (None, Some(500..)) => Cause::Busy,
             (None, Some(_)) => cause_of(&code),

@@ -5,31 +5,28 @@
 //! for the rest. What is fetched goes on where a connection was cut. Memory holds a few parts,
 //! whatever the size of the object.
 
+mod download;
 mod error;
 mod removal;
+mod request;
 mod upload;
+mod xml;
 
 pub use error::S3Error;
 pub use removal::{Doomed, Looked};
 
-use super::patience::Patient;
-use super::{Amazon, CONNECT};
-use aws_sdk_s3::Client;
-use aws_sdk_s3::config::StalledStreamProtectionConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use bytes::Bytes;
+pub use download::Download;
+
+use super::Amazon;
+use http::Method;
+use request::{Client, Request};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How long a server may be silent before a request is made again: as long as the SDK itself waits for an
-/// answer that has stopped coming.
-const SILENCE: Duration = Duration::from_secs(20);
-/// How often in a row a download is taken up again, and the pause before.
-const RESUMPTIONS: u32 = 4;
+/// The pause before something is tried again that went well in part.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// `s3://bucket/prefix`.
@@ -109,7 +106,7 @@ pub struct Listed {
 /// S3, as somebody.
 #[derive(Clone, Debug)]
 pub struct S3 {
-    client: Client,
+    client: Arc<Client>,
     /// Uploads that are being thrown away.
     aborts: Arc<Mutex<JoinSet<()>>>,
 }
@@ -117,51 +114,7 @@ pub struct S3 {
 impl S3 {
     /// With the credentials, Region and endpoint that every AWS tool finds. No call is made.
     pub fn new(amazon: &Amazon) -> Self {
-        let config = &amazon.config;
-        let own = std::env::var("AWS_ENDPOINT_URL_S3").is_ok_and(|url| !url.is_empty());
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).build();
-        // Requests are watched over by `Patient`: in one piece, as they are here, a body is gone at once as
-        // far as the SDK can see.
-        let answers = StalledStreamProtectionConfig::enabled()
-            .upload_enabled(false)
-            .grace_period(SILENCE)
-            .build();
-        let mut builder = aws_sdk_s3::config::Builder::from(config)
-            .timeout_config(timeouts)
-            .stalled_stream_protection(answers);
-        if let Some(client) = config.http_client() {
-            builder = builder.http_client(Patient { client, silence: SILENCE });
-        }
-        if config.region().is_none() {
-            builder = builder.region(aws_sdk_s3::config::Region::new(super::REGION));
-        }
-        // A server that is not AWS's has no name for each bucket.
-        let is_elsewhere =
-            own || config.endpoint_url().is_some() || amazon.configured_endpoint("s3").is_some();
-        let builder = builder.force_path_style(is_elsewhere);
-        S3 { client: Client::from_conf(builder.build()), aborts: Arc::default() }
-    }
-
-    /// Begins to fetch an object; `None` where there is none.
-    pub async fn get(&self, object: &Object) -> Result<Option<Download>, S3Error> {
-        let request = self.client.get_object().bucket(&object.bucket).key(&object.key);
-        let answer = match request.send().await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let error = S3Error::new("fetch", object, &error);
-                return if error.is_missing_object() { Ok(None) } else { Err(error) };
-            }
-        };
-        Ok(Some(Download {
-            client: self.client.clone(),
-            object: object.clone(),
-            etag: answer.e_tag.clone(),
-            metadata: answer.metadata.clone().unwrap_or_default(),
-            length: answer.content_length.and_then(|length| u64::try_from(length).ok()),
-            at: 0,
-            failures: 0,
-            body: Some(answer.body),
-        }))
+        S3 { client: Arc::new(Client::new(amazon)), aborts: Arc::default() }
     }
 
     /// The objects whose keys begin with `prefix`, in the order of their keys.
@@ -179,20 +132,40 @@ impl S3 {
         mut visit: impl FnMut(Listed),
     ) -> Result<(), S3Error> {
         let place = Object { bucket: bucket.into(), key: prefix.into(), ..Object::default() };
-        let mut pages =
-            self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| S3Error::new("list", &place, &error))?;
-            for entry in page.contents.unwrap_or_default() {
-                let Some(key) = entry.key else { continue };
-                visit(Listed {
-                    key,
-                    size: entry.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-                    modified: entry.last_modified.as_ref().map_or(0, DateTime::secs),
-                });
+        let mut next = None;
+        loop {
+            let mut request =
+                Request::new(Method::GET, bucket, "").query("list-type", 2).query("prefix", prefix);
+            if let Some(token) = &next {
+                request = request.query("continuation-token", token);
+            }
+            let answer = self.client.call(&request).await;
+            let answer = answer.map_err(|failure| S3Error::new("list", &place, failure))?;
+            let page = xml::objects(&answer.body)
+                .map_err(|problem| S3Error::odd("list", &place, problem))?;
+            page.listed.into_iter().for_each(&mut visit);
+            match page.next {
+                // A server that begins again from the front would be asked for ever.
+                token if token == next => return Ok(()),
+                token => next = token,
             }
         }
-        Ok(())
+    }
+
+    /// The algorithm that a bucket encrypts objects by, such as `aws:kms`; `None` where it does not.
+    pub async fn bucket_encryption(&self, bucket: &str) -> Result<Option<String>, S3Error> {
+        let place = Object { bucket: bucket.into(), ..Object::default() };
+        let request = Request::new(Method::GET, bucket, "").query("encryption", "");
+        let doing = "look up the encryption of";
+        match self.client.call(&request).await {
+            Ok(answer) => {
+                xml::algorithm(&answer.body).map_err(|problem| S3Error::odd(doing, &place, problem))
+            }
+            Err(failure) if failure.code == "ServerSideEncryptionConfigurationNotFoundError" => {
+                Ok(None)
+            }
+            Err(failure) => Err(S3Error::new(doing, &place, failure)),
+        }
     }
 
     /// Waits until what was begun and given up is thrown away at the server, too.
@@ -200,72 +173,6 @@ impl S3 {
         let mut aborts =
             std::mem::take(&mut *self.aborts.lock().unwrap_or_else(PoisonError::into_inner));
         while aborts.join_next().await.is_some() {}
-    }
-}
-
-/// An object on its way here.
-pub struct Download {
-    client: Client,
-    object: Object,
-    etag: Option<String>,
-    metadata: std::collections::HashMap<String, String>,
-    length: Option<u64>,
-    at: u64,
-    failures: u32,
-    body: Option<ByteStream>,
-}
-
-impl Download {
-    /// Bytes of the whole object, where the server tells.
-    pub fn length(&self) -> Option<u64> {
-        self.length
-    }
-
-    /// The metadata it was put with.
-    pub fn metadata(&self, name: &str) -> Option<&str> {
-        self.metadata.get(name).map(String::as_str)
-    }
-
-    /// The next bytes; `None` when all have come. A connection that breaks is made again, from there
-    /// on and for the same object only.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, S3Error> {
-        loop {
-            let problem = match &mut self.body {
-                Some(body) => match body.next().await {
-                    Some(Ok(bytes)) => {
-                        self.at += bytes.len() as u64;
-                        self.failures = 0;
-                        return Ok(Some(bytes));
-                    }
-                    None if self.length.is_none_or(|length| length == self.at) => return Ok(None),
-                    None => "the answer ended early".to_owned(),
-                    Some(Err(error)) => super::chain(&error),
-                },
-                None => String::new(),
-            };
-            self.failures += 1;
-            if self.failures > RESUMPTIONS {
-                return Err(S3Error::cut("fetch", &self.object, self.at, self.length, problem));
-            }
-            tracing::debug!(at = self.at, problem, "taking up a download again");
-            tokio::time::sleep(PAUSE * self.failures).await;
-            self.resume().await?;
-        }
-    }
-
-    async fn resume(&mut self) -> Result<(), S3Error> {
-        let answer = self
-            .client
-            .get_object()
-            .bucket(&self.object.bucket)
-            .key(&self.object.key)
-            .range(format!("bytes={}-", self.at))
-            .set_if_match(self.etag.clone())
-            .send()
-            .await
-            .map_err(|error| S3Error::new("fetch", &self.object, &error))?;
-        self.body = Some(answer.body);
-        Ok(())
     }
 }
 

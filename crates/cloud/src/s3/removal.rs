@@ -4,10 +4,12 @@
 //! Used by `outputs::cache` for caches in buckets. An object is removed only if it is still the one that was
 //! looked at, where the server knows that condition; others remove it whatever it is by then.
 
-use super::{Object, PAUSE, S3, S3Error};
-use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use std::collections::{HashMap, HashSet};
+use super::download::header;
+use super::request::Request;
+use super::{Object, PAUSE, S3, S3Error, xml};
+use aws_smithy_types::date_time::Format;
+use http::{HeaderMap, Method};
+use std::collections::HashSet;
 
 /// S3 removes so many objects at one request.
 const BATCH: usize = 1000;
@@ -22,13 +24,13 @@ pub struct Looked {
     pub modified: Option<i64>,
     /// Differs where the object differs.
     pub etag: Option<String>,
-    metadata: HashMap<String, String>,
+    headers: HeaderMap,
 }
 
 impl Looked {
     /// The metadata it was put with.
     pub fn metadata(&self, name: &str) -> Option<&str> {
-        self.metadata.get(name).map(String::as_str)
+        header(&self.headers, &format!("x-amz-meta-{name}"))
     }
 }
 
@@ -62,19 +64,21 @@ pub struct Begun {
 impl S3 {
     /// What there is to know of an object without its bytes; `None` where there is none.
     pub async fn look(&self, object: &Object) -> Result<Option<Looked>, S3Error> {
-        let request = self.client.head_object().bucket(&object.bucket).key(&object.key);
-        let answer = match request.send().await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let error = S3Error::new("look at", object, &error);
+        let request = Request::new(Method::HEAD, &object.bucket, &object.key);
+        let headers = match self.client.call(&request).await {
+            Ok(answer) => answer.headers,
+            Err(failure) => {
+                let error = S3Error::new("look at", object, failure);
                 return if error.is_missing_object() { Ok(None) } else { Err(error) };
             }
         };
+        let size = header(&headers, "content-length").and_then(|size| size.parse().ok());
+        let modified = header(&headers, "last-modified");
         Ok(Some(Looked {
-            size: answer.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-            modified: answer.last_modified.as_ref().map(DateTime::secs),
-            etag: answer.e_tag,
-            metadata: answer.metadata.unwrap_or_default(),
+            size: size.unwrap_or(0),
+            modified: modified.and_then(|time| xml::seconds(time, Format::HttpDate)),
+            etag: header(&headers, "etag").map(str::to_owned),
+            headers,
         }))
     }
 
@@ -121,29 +125,19 @@ impl S3 {
             1 => object(first),
             count => object(&format!("{first} and {} more", count - 1)),
         };
-        let own = |error: &dyn std::error::Error| S3Error::odd("remove", &all, error.to_string());
-        let mut objects = Vec::with_capacity(batch.len());
-        for Doomed { key, etag } in batch {
-            let one = ObjectIdentifier::builder().key(key).set_e_tag(etag.clone()).build();
-            objects.push(one.map_err(|error| own(&error))?);
-        }
-        let delete = Delete::builder().set_objects(Some(objects)).build();
-        let answer = self
-            .client
-            .delete_objects()
-            .bucket(bucket)
-            .delete(delete.map_err(|error| own(&error))?)
-            .send()
-            .await
-            .map_err(|error| S3Error::new("remove", &all, &error))?;
-        let gone = answer.deleted.unwrap_or_default().into_iter().filter_map(|gone| gone.key);
-        removal.gone.extend(gone);
+        // S3 demands a checksum of this body.
+        let request = Request::new(Method::POST, bucket, "")
+            .query("delete", "")
+            .body(xml::deletion(batch).into())
+            .checked();
+        let answer = self.client.call(&request).await;
+        let answer = answer.map_err(|failure| S3Error::new("remove", &all, failure))?;
+        let answer =
+            xml::deleted(&answer.body).map_err(|problem| S3Error::odd("remove", &all, problem))?;
+        removal.gone.extend(answer.gone);
         let mut passing = Vec::new();
         let mut told = HashSet::new();
-        for problem in answer.errors.unwrap_or_default() {
-            let key = problem.key.unwrap_or_default();
-            let (code, message) =
-                (problem.code.unwrap_or_default(), problem.message.unwrap_or_default());
+        for xml::Problem { key, code, message } in answer.problems {
             told.insert(key.clone());
             match code.as_str() {
                 // Somebody else was faster, and it is as it was to be.
@@ -173,28 +167,23 @@ impl S3 {
     pub async fn begun(&self, bucket: &str, prefix: &str) -> Result<Vec<Begun>, S3Error> {
         let place = Object { bucket: bucket.into(), key: prefix.into(), ..Object::default() };
         let mut begun = Vec::new();
-        let (mut key, mut id) = (None, None);
+        let mut next: Option<(String, String)> = None;
         loop {
-            let page = self
-                .client
-                .list_multipart_uploads()
-                .bucket(bucket)
-                .prefix(prefix)
-                .set_key_marker(key)
-                .set_upload_id_marker(id)
-                .send()
-                .await
-                .map_err(|error| S3Error::new("list the uploads of", &place, &error))?;
-            begun.extend(page.uploads.unwrap_or_default().into_iter().filter_map(|upload| {
-                Some(Begun {
-                    key: upload.key?,
-                    id: upload.upload_id?,
-                    since: upload.initiated.as_ref().map(DateTime::secs)?,
-                })
-            }));
-            (key, id) = (page.next_key_marker, page.next_upload_id_marker);
-            if page.is_truncated != Some(true) || key.is_none() {
-                return Ok(begun);
+            let mut request =
+                Request::new(Method::GET, bucket, "").query("uploads", "").query("prefix", prefix);
+            if let Some((key, id)) = &next {
+                request = request.query("key-marker", key).query("upload-id-marker", id);
+            }
+            let doing = "list the uploads of";
+            let answer = self.client.call(&request).await;
+            let answer = answer.map_err(|failure| S3Error::new(doing, &place, failure))?;
+            let page = xml::uploads(&answer.body)
+                .map_err(|problem| S3Error::odd(doing, &place, problem))?;
+            begun.extend(page.begun);
+            match page.next {
+                // A server that begins again from the front would be asked for ever.
+                marker if marker == next => return Ok(begun),
+                marker => next = marker,
             }
         }
     }
@@ -202,16 +191,12 @@ impl S3 {
     /// Throws away what has come of an upload.
     pub async fn abandon(&self, bucket: &str, upload: &Begun) -> Result<(), S3Error> {
         let object = Object { bucket: bucket.into(), key: upload.key.clone(), ..Object::default() };
-        let request = self
-            .client
-            .abort_multipart_upload()
-            .bucket(bucket)
-            .key(&upload.key)
-            .upload_id(&upload.id);
-        match request.send().await {
+        let request =
+            Request::new(Method::DELETE, bucket, &upload.key).query("uploadId", &upload.id);
+        match self.client.call(&request).await {
             Ok(_) => Ok(()),
-            Err(error) => {
-                let error = S3Error::new("throw away the upload of", &object, &error);
+            Err(failure) => {
+                let error = S3Error::new("throw away the upload of", &object, failure);
                 // Completed, or thrown away, by somebody else.
                 if error.code == "NoSuchUpload" { Ok(()) } else { Err(error) }
             }

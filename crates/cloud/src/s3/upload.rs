@@ -1,12 +1,12 @@
 //! An object on its way to S3: in one request where it is small, else in parts, several at a time.
 
-use super::{Object, S3, S3Error};
-use aws_sdk_s3::Client;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use super::download::header;
+use super::request::{CRC32, Client, Request};
+use super::{Object, S3, S3Error, xml};
 use bytes::Bytes;
-use std::collections::HashMap;
+use http::Method;
 use std::io::{self, Read};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use tokio::task::JoinSet;
 
 /// Size of the first parts.
@@ -51,24 +51,32 @@ impl S3 {
         told: OnProgress<'_>,
     ) -> Result<(), S3Error> {
         let length = body.len() as u64;
-        self.client
-            .put_object()
-            .bucket(&object.bucket)
-            .key(&object.key)
-            .set_content_type(object.content_type.clone())
-            .set_content_encoding(object.content_encoding.clone())
-            .set_metadata(metadata(object))
-            .body(body.into())
-            .send()
-            .await
-            .map_err(|error| S3Error::new("put", object, &error))?;
+        let request = described(Method::PUT, object).body(body);
+        let request = if self.client.checks { request.checked() } else { request };
+        let sent = self.client.call(&request).await;
+        sent.map_err(|failure| S3Error::new("put", object, failure))?;
         told(length);
         Ok(())
     }
 }
 
-fn metadata(object: &Object) -> Option<HashMap<String, String>> {
-    (!object.metadata.is_empty()).then(|| object.metadata.iter().cloned().collect())
+/// A request that names what the object is put with.
+fn described(method: Method, object: &Object) -> Request<'_> {
+    let request = Request::new(method, &object.bucket, &object.key)
+        .header("content-type", object.content_type.as_deref())
+        .header("content-encoding", object.content_encoding.as_deref());
+    object.metadata.iter().fold(request, |request, (name, value)| {
+        request.header(format!("x-amz-meta-{name}"), Some(value))
+    })
+}
+
+/// A part that has arrived.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) number: u64,
+    pub(super) etag: String,
+    /// Its checksum as the server has it.
+    pub(super) crc32: Option<String>,
 }
 
 /// Reads the next part; shorter than `size` only at the end.
@@ -104,20 +112,12 @@ struct Upload<'s> {
 
 impl<'s> Upload<'s> {
     async fn begin(s3: &'s S3, object: &Object) -> Result<Self, S3Error> {
-        let begun = s3
-            .client
-            .create_multipart_upload()
-            .bucket(&object.bucket)
-            .key(&object.key)
-            .set_content_type(object.content_type.clone())
-            .set_content_encoding(object.content_encoding.clone())
-            .set_metadata(metadata(object))
-            .send()
-            .await
-            .map_err(|error| S3Error::new("put", object, &error))?;
-        let id = begun
-            .upload_id
-            .ok_or_else(|| S3Error::own(object, "the server names no upload".to_owned()))?;
+        let request = described(Method::POST, object)
+            .query("uploads", "")
+            .header("x-amz-checksum-algorithm", s3.client.checks.then_some("CRC32"));
+        let begun = s3.client.call(&request).await;
+        let begun = begun.map_err(|failure| S3Error::new("put", object, failure))?;
+        let id = xml::upload_id(&begun.body).map_err(|problem| S3Error::own(object, problem))?;
         Ok(Upload { s3, object: object.clone(), id, is_complete: false })
     }
 
@@ -126,7 +126,7 @@ impl<'s> Upload<'s> {
         first: Bytes,
         mut body: Option<R>,
         told: OnProgress<'_>,
-    ) -> Result<Vec<CompletedPart>, S3Error> {
+    ) -> Result<Vec<Part>, S3Error> {
         let mut sending = JoinSet::new();
         let mut parts = Vec::new();
         let mut sent = 0;
@@ -141,10 +141,10 @@ impl<'s> Upload<'s> {
                     return Err(S3Error::own(&self.object, problem));
                 }
                 let work = send_part(
-                    self.s3.client.clone(),
+                    Arc::clone(&self.s3.client),
                     self.object.clone(),
                     self.id.clone(),
-                    i32::try_from(number).unwrap_or(i32::MAX),
+                    number,
                     part,
                 );
                 sending.spawn(async move { (size, work.await) });
@@ -162,22 +162,16 @@ impl<'s> Upload<'s> {
             number += 1;
             part = read_part(&mut body, part_size(number), &self.object).await?;
         }
-        parts.sort_unstable_by_key(|part| part.part_number);
+        parts.sort_unstable_by_key(|part| part.number);
         Ok(parts)
     }
 
-    async fn complete(mut self, parts: Vec<CompletedPart>) -> Result<(), S3Error> {
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        self.s3
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.object.bucket)
-            .key(&self.object.key)
-            .upload_id(&self.id)
-            .multipart_upload(parts)
-            .send()
-            .await
-            .map_err(|error| S3Error::new("put", &self.object, &error))?;
+    async fn complete(mut self, parts: Vec<Part>) -> Result<(), S3Error> {
+        let request = Request::new(Method::POST, &self.object.bucket, &self.object.key)
+            .query("uploadId", &self.id)
+            .body(xml::completion(&parts).into());
+        let completed = self.s3.client.call(&request).await;
+        completed.map_err(|failure| S3Error::new("put", &self.object, failure))?;
         self.is_complete = true;
         Ok(())
     }
@@ -190,15 +184,13 @@ impl Drop for Upload<'_> {
         if self.is_complete {
             return;
         }
-        let request = self
-            .s3
-            .client
-            .abort_multipart_upload()
-            .bucket(&self.object.bucket)
-            .key(&self.object.key)
-            .upload_id(&self.id);
+        let client = Arc::clone(&self.s3.client);
+        let (object, id) = (self.object.clone(), self.id.clone());
         let abort = async move {
-            if let Err(error) = request.send().await {
+            let request =
+                Request::new(Method::DELETE, &object.bucket, &object.key).query("uploadId", &id);
+            if let Err(failure) = client.call(&request).await {
+                let error = S3Error::new("throw away the upload of", &object, failure);
                 tracing::warn!(%error, "the parts of an upload stay behind");
             }
         };
@@ -207,29 +199,24 @@ impl Drop for Upload<'_> {
 }
 
 async fn send_part(
-    client: Client,
+    client: Arc<Client>,
     object: Object,
     upload: String,
-    number: i32,
+    number: u64,
     body: Bytes,
-) -> Result<CompletedPart, S3Error> {
-    let sent = client
-        .upload_part()
-        .bucket(&object.bucket)
-        .key(&object.key)
-        .upload_id(upload)
-        .part_number(number)
-        .body(body.into())
-        .send()
-        .await
-        .map_err(|error| S3Error::new("put", &object, &error))?;
-    Ok(CompletedPart::builder()
-        .part_number(number)
-        .set_e_tag(sent.e_tag)
-        .set_checksum_crc32(sent.checksum_crc32)
-        .set_checksum_crc32_c(sent.checksum_crc32_c)
-        .set_checksum_crc64_nvme(sent.checksum_crc64_nvme)
-        .build())
+) -> Result<Part, S3Error> {
+    let request = Request::new(Method::PUT, &object.bucket, &object.key)
+        .query("partNumber", number)
+        .query("uploadId", &upload)
+        .body(body);
+    let request = if client.checks { request.checked() } else { request };
+    let sent = client.call(&request).await;
+    let sent = sent.map_err(|failure| S3Error::new("put", &object, failure))?;
+    let etag = header(&sent.headers, "etag").map(str::to_owned);
+    let etag =
+        etag.ok_or_else(|| S3Error::own(&object, "the server gives a part no ETag".to_owned()))?;
+    let crc32 = header(&sent.headers, CRC32).map(str::to_owned);
+    Ok(Part { number, etag, crc32 })
 }
 
 #[cfg(test)]

@@ -1,0 +1,62 @@
+//! Signatures, version 4.
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4::SigningParams;
+use bytes::Bytes;
+use std::time::SystemTime;
+
+/// What a signature is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) credentials: &'a Credentials,
+    pub(super) region: &'a str,
+    /// The service's name in signatures.
+    pub(super) service: &'a str,
+}
+
+impl Scope<'_> {
+    /// Signs a request with its body. Errors are of requests that no server could take.
+    pub(super) fn sign(self, request: &mut http::Request<Bytes>) -> Result<(), String> {
+        let identity = self.credentials.clone().into();
+        let parameters = SigningParams::builder()
+            .identity(&identity)
+            .region(self.region)
+            .name(self.service)
+            .time(SystemTime::now())
+            .settings(settings(self.service))
+            .build()
+            .map_err(|error| error.to_string())?
+            .into();
+        let mut headers = Vec::with_capacity(request.headers().len());
+        for (name, value) in request.headers() {
+            let value = value.to_str().map_err(|_| format!("the header {name} is not ASCII"))?;
+            headers.push((name.as_str(), value));
+        }
+        let signable = SignableRequest::new(
+            request.method().as_str(),
+            request.uri().to_string(),
+            headers.into_iter(),
+            SignableBody::Bytes(request.body()),
+        );
+        let signable = signable.map_err(|error| error.to_string())?;
+        let (instructions, _) =
+            sign(signable, &parameters).map_err(|error| error.to_string())?.into_parts();
+        instructions.apply_to_request_http1x(request);
+        Ok(())
+    }
+}
+
+/// S3 takes keys as they are, where others normalise paths, and wants the body's digest among the headers.
+fn settings(service: &str) -> SigningSettings {
+    let mut settings = SigningSettings::default();
+    if service == "s3" {
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    }
+    settings
+}

@@ -1,0 +1,113 @@
+//! HTTP to AWS, for calls of our own and for the chain that finds credentials.
+//!
+//! One client library for both and for registries (docs/adr/0230). Redirects are not followed: AWS answers with
+//! them where a Region is wrong, and a signature is good for one address.
+
+use super::chain;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use reqwest::redirect::Policy;
+use reqwest::{Body, Certificate, Client};
+use runner_host::trust::certificates;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const READ: Duration = Duration::from_secs(30);
+
+/// How a client reaches servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Reach {
+    pub(super) connect: Option<Duration>,
+    /// How long a server may be silent, from the request's first byte on.
+    pub(super) read: Option<Duration>,
+    /// Whether `HTTPS_PROXY` and its like are honoured.
+    pub(super) is_proxied: bool,
+}
+
+impl Reach {
+    /// A client that reaches servers so. It trusts what this machine and the caller trust.
+    pub(super) fn client(self) -> Result<Client, String> {
+        // The first one that is installed stays; all of this program are the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let trusted: Result<Vec<Certificate>, _> =
+            certificates().iter().map(|pem| Certificate::from_pem(pem.as_bytes())).collect();
+        let mut builder = Client::builder()
+            .redirect(Policy::none())
+            .tls_certs_merge(trusted.map_err(|error| chain(&error))?)
+            .user_agent(concat!("runner/", env!("CARGO_PKG_VERSION")));
+        if let Some(connect) = self.connect {
+            builder = builder.connect_timeout(connect);
+        }
+        if let Some(read) = self.read {
+            builder = builder.read_timeout(read);
+        }
+        if !self.is_proxied {
+            builder = builder.no_proxy();
+        }
+        builder.build().map_err(|error| chain(&error))
+    }
+}
+
+/// The HTTP client of the chain that finds credentials.
+#[derive(Debug, Default)]
+pub(super) struct ChainClient {
+    /// One client for each pair of timeouts: most providers have the same.
+    clients: Mutex<HashMap<Reach, Client>>,
+}
+
+impl HttpClient for ChainClient {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let (connect, read) = (settings.connect_timeout(), settings.read_timeout());
+        let reach = Reach { connect, read, is_proxied: true };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match clients.get(&reach) {
+            Some(client) => Ok(client.clone()),
+            None => reach.client(),
+        };
+        if let Ok(client) = &client {
+            clients.insert(reach, client.clone());
+        }
+        SharedHttpConnector::new(ChainConnector(client))
+    }
+}
+
+/// A client, or why there is none.
+#[derive(Debug)]
+struct ChainConnector(Result<Client, String>);
+
+impl HttpConnector for ChainConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let client = self.0.clone();
+        HttpConnectorFuture::new(async move {
+            let client = client.map_err(|problem| ConnectorError::user(problem.into()))?;
+            let request =
+                request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let request = reqwest::Request::try_from(request.map(Body::wrap))
+                .map_err(|error| ConnectorError::user(error.into()))?;
+            let response = client.execute(request).await.map_err(connector_error)?;
+            let response = http::Response::from(response).map(SdkBody::from_body_1_x);
+            HttpResponse::try_from(response).map_err(|error| ConnectorError::user(error.into()))
+        })
+    }
+}
+
+fn connector_error(error: reqwest::Error) -> ConnectorError {
+    if error.is_timeout() {
+        ConnectorError::timeout(error.into())
+    } else if error.is_builder() {
+        ConnectorError::user(error.into())
+    } else {
+        ConnectorError::io(error.into())
+    }
+}
