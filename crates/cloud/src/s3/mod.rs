@@ -145,6 +145,7 @@ impl S3 {
                 .map_err(|problem| S3Error::odd("list", &place, problem))?;
             page.listed.into_iter().for_each(&mut visit);
             match page.next {
+                None => return Ok(()),
                 // A server that begins again from the front would be asked for ever.
                 token if token == next => return Ok(()),
                 token => next = token,

@@ -181,6 +181,7 @@ impl S3 {
                 .map_err(|problem| S3Error::odd(doing, &place, problem))?;
             begun.extend(page.begun);
             match page.next {
+                None => return Ok(begun),
                 // A server that begins again from the front would be asked for ever.
                 marker if marker == next => return Ok(begun),
                 marker => next = marker,
