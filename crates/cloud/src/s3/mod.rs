@@ -43,6 +43,11 @@ impl Location {
         let rest = text.strip_prefix("s3://")?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
+        if bucket.ends_with("--x-s3") {
+            let text =
+                format!("`{bucket}` is a directory bucket (S3 Express), which is not supported");
+            return Some(Err(text));
+        }
         if !(3..=255).contains(&bucket.len()) || !bucket.chars().all(is_name) {
             let text =
                 format!("`{bucket}` cannot be the name of a bucket: write s3://BUCKET/PREFIX");
@@ -192,7 +197,14 @@ mod tests {
             assert_eq!(parse(text), Some(Ok(wanted.to_owned())), "{text}");
         }
         assert_eq!(parse("out"), None);
-        for bad in ["s3://", "s3://x", "s3:///prefix", "s3://Bucket/x", "s3://bu cket"] {
+        for bad in [
+            "s3://",
+            "s3://x",
+            "s3:///prefix",
+            "s3://Bucket/x",
+            "s3://bu cket",
+            "s3://b--usw2-az1--x-s3/x",
+        ] {
             assert!(matches!(parse(bad), Some(Err(_))), "{bad}");
         }
         let location = Location { bucket: "b".into(), prefix: "a/b".into() };
