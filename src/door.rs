@@ -7,6 +7,7 @@ use runner_client::{ClientError, Link};
 use runner_core::agent::AgentConfig;
 use runner_folder::state::{BuildDir, Home, live_serve};
 use runner_serve::aws::{Access, Endpoint, KeyPair, Server, Users, bind};
+use runner_serve::page::{Followers, Page};
 use runner_wire::control::Request;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;
@@ -34,6 +35,9 @@ impl Door {
     }
 }
 
+/// An endpoint of our own, and who follows the build there.
+type Open = (Server, Followers);
+
 async fn open_and_wait(
     home: Home,
     dir: BuildDir,
@@ -52,7 +56,9 @@ async fn open_and_wait(
         }
     };
     let reason = shut.await.unwrap_or_default();
-    if let Some(server) = server {
+    if let Some((server, followers)) = server {
+        // Nobody can ask any more once it is closed.
+        followers.hear().await;
         server.close(&reason).await;
     }
 }
@@ -62,7 +68,7 @@ async fn opened(
     home: &Home,
     dir: &BuildDir,
     agent: AgentConfig,
-) -> Result<Option<Server>, ClientError> {
+) -> Result<Option<Open>, ClientError> {
     let (said, server) = match open(home, agent).await {
         Ok((address, server)) => (Request::EndpointOpened { address }, server),
         Err(problem) => (Request::EndpointFailed { problem }, None),
@@ -72,7 +78,7 @@ async fn opened(
 }
 
 /// The address of the endpoint that serves this machine's builds, and the endpoint itself if it is ours.
-async fn open(home: &Home, agent: AgentConfig) -> Result<(String, Option<Server>), String> {
+async fn open(home: &Home, agent: AgentConfig) -> Result<(String, Option<Open>), String> {
     let keys = KeyPair::open(home).map_err(|error| error.to_string())?;
     if let Some(serving) = live_serve(home) {
         return Ok((serving.address, None));
@@ -83,5 +89,8 @@ async fn open(home: &Home, agent: AgentConfig) -> Result<(String, Option<Server>
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
     let endpoint = Endpoint::new(home, keys, Access::Signed, users, agent, None);
-    Ok((address, Some(Server::start(listener, endpoint))))
+    let page = Page::of(&endpoint);
+    let followers = page.followers();
+    let server = Server::start(listener, endpoint, vec![Box::new(page)]);
+    Ok((address, Some((server, followers))))
 }

@@ -62,7 +62,7 @@ pub(super) fn aws_env(args: &AwsEnvArgs) -> Result<u8, CliError> {
 }
 
 /// Where AWS's clients find the build, or every build.
-fn address(home: &Home, build: Option<&str>) -> Result<String, CliError> {
+pub(super) fn address(home: &Home, build: Option<&str>) -> Result<String, CliError> {
     let serve = live_serve(home).map(|serving| serving.address);
     if let (None, Some(address)) = (build, &serve) {
         return Ok(address.clone());

@@ -28,6 +28,7 @@ mod iam;
 mod image;
 mod logs;
 mod on_stop;
+mod page;
 mod patch;
 mod project;
 mod projects;
@@ -142,6 +143,8 @@ enum Verb {
     Image(Box<image::ImageVerb>),
     /// Print what AWS's clients need to find a build here, for a shell's eval
     AwsEnv(aws_env::AwsEnvArgs),
+    /// Print a link that opens a page with builds, logs and terminals in a browser
+    Page(page::PageArgs),
     /// Let AWS's clients at every build of this machine
     Serve(serve::ServeArgs),
     /// Projects of `runner serve`
@@ -234,6 +237,7 @@ fn perform(verb: Verb, typed: &[OsString]) -> Result<u8, CliError> {
         Verb::Completions(args) => completions::completions(&args),
         Verb::Man(args) => completions::man(&args),
         Verb::AwsEnv(args) => aws_env::aws_env(&args),
+        Verb::Page(args) => page::page(&args),
         Verb::Serve(args) => serve::serve(&args),
         Verb::Sessions(verb) => recordings::sessions(&verb),
         Verb::Project(verb) => projects::project(&verb),

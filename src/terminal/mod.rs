@@ -29,7 +29,7 @@ pub(crate) use face::{Face, LogFormat, Shown};
 pub(crate) use json::Json;
 pub(crate) use notices::rewound_lines;
 pub(crate) use scene::stop_lines;
-pub(crate) use ways::{no_proxy, word};
+pub(crate) use ways::{is_ci, no_proxy, page_link, word};
 
 use gate::Gate;
 use runner_core::event::Event;

@@ -236,7 +236,8 @@ impl WaysIn {
             Some(Ok(address)) => {
                 let one = self.aws(address).map(|line| format!("  aws          {line}"));
                 let two = self.aws_by_variables().map(|line| format!("  aws, short   {line}"));
-                one.into_iter().chain(two).collect()
+                let page = self.page(address).map(|link| format!("  page         {link}"));
+                one.into_iter().chain(two).chain(page).collect()
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What a person at this machine can type to get at a build.
 
 use runner_cloud::REGION;
-use runner_folder::state::Home;
+use runner_folder::state::{Home, LinkFor, PageLinks};
 use runner_serve::aws::{KeyPair, PROFILE};
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The ways into a paused build that work on this machine now.
@@ -18,6 +20,8 @@ pub(super) struct WaysIn {
     pub(super) ends_pauses: bool,
     /// What AWS's clients are called with, where they are let in.
     aws: Option<Aws>,
+    /// Where links to the page are made.
+    home: Option<Home>,
 }
 
 /// What a call of AWS's client is made of, but for the address.
@@ -40,7 +44,8 @@ impl WaysIn {
         program.push_str(&own_name());
         let build = uuid.get(..8).unwrap_or(uuid).to_owned();
         let aws = aws.then(|| Aws { uuid: uuid.to_owned(), credentials: KeyPair::place(home) });
-        WaysIn { program, build, keys, ends_pauses: false, aws }
+        let home = aws.as_ref().map(|_| home.clone());
+        WaysIn { program, build, keys, ends_pauses: false, aws, home }
     }
 
     /// Whether AWS's clients are let in.
@@ -59,6 +64,12 @@ impl WaysIn {
         ))
     }
 
+    /// A fresh link to the page, where a browser of this machine can open it.
+    pub(super) fn page(&self, address: &str) -> Option<String> {
+        let (home, uuid) = (self.home.as_ref()?, &self.aws.as_ref()?.uuid);
+        page_link(home, address, LinkFor::Owner, Some(uuid)).ok().flatten()
+    }
+
     /// The same in two steps, of which the first is for the shell and all its further calls.
     pub(super) fn aws_by_variables(&self) -> Option<String> {
         let Aws { uuid, .. } = self.aws.as_ref()?;
@@ -72,8 +83,30 @@ impl WaysIn {
     pub(super) fn for_tests(aws: bool) -> Self {
         let (program, build) = ("runner".to_owned(), "u".to_owned());
         let aws = aws.then(|| Aws { uuid: "u".to_owned(), credentials: "/keys".into() });
-        WaysIn { program, build, keys: false, ends_pauses: false, aws }
+        WaysIn { program, build, keys: false, ends_pauses: false, aws, home: None }
     }
+}
+
+/// A fresh link to the page at an endpoint's address, and to a build there. None where it would stand in the log of a CI
+/// system, and where the page is not for: at an address that others reach.
+pub(crate) fn page_link(
+    home: &Home,
+    address: &str,
+    r#for: LinkFor,
+    build: Option<&str>,
+) -> io::Result<Option<String>> {
+    let is_loopback = |address: SocketAddr| address.ip().is_loopback();
+    if is_ci() || !address.parse().is_ok_and(is_loopback) {
+        return Ok(None);
+    }
+    let token = PageLinks::of(home).make(r#for)?;
+    let build = build.map_or_else(String::new, |build| format!("&b={build}"));
+    Ok(Some(format!("http://{address}/#t={token}{build}")))
+}
+
+/// Whether what is printed stands in the log of a CI system.
+pub(crate) fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()))
 }
 
 /// What keeps a client that was told of a proxy from asking it for an address of this machine.

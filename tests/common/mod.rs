@@ -2,6 +2,7 @@
 
 pub(crate) mod aws;
 mod bed;
+pub(crate) mod browser;
 pub(crate) mod channel;
 pub(crate) mod crafted;
 pub(crate) mod daemon;
@@ -15,9 +16,11 @@ pub(crate) mod podman;
 mod process;
 mod pty;
 pub(crate) mod registry;
+pub(crate) mod relay;
 pub(crate) mod site;
 pub(crate) mod times;
 pub(crate) mod virtual_machine;
+pub(crate) mod visitor;
 
 pub(crate) use bed::{Bed, Outcome, build, list, outcome, write_program};
 pub(crate) use process::{Running, Stream};
@@ -70,6 +73,10 @@ pub(crate) enum Need {
     Python,
     /// Those of `tests/clients`, and node to run them.
     Clients,
+    /// Debian's chromium and its driver.
+    Browser,
+    /// What the page is made with, installed by `cargo xtask packages`.
+    Web,
     /// qemu, and the kernel that `cargo xtask packages` has put below `target`.
     VirtualMachine,
 }
@@ -124,6 +131,12 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         Need::Clients if !has("node") || !clients().join("ws").is_dir() => {
             Some("the packages of tests/clients (cargo xtask packages)".to_owned())
         }
+        Need::Web if !project().join("target/web/node_modules/axe-core").is_dir() => {
+            Some("the packages of web (cargo xtask packages)".to_owned())
+        }
+        Need::Browser if !browser::is_there() => {
+            Some("chromium and chromium-driver (cargo xtask packages)".to_owned())
+        }
         Need::Python if !has_python() => {
             Some("the packages of tests/requirements.txt (cargo xtask packages)".to_owned())
         }
@@ -143,6 +156,8 @@ pub(crate) fn missing(needs: &[Need]) -> Option<String> {
         | Need::Node
         | Need::Python
         | Need::Clients
+        | Need::Browser
+        | Need::Web
         | Need::Users
         | Need::Root
         | Need::Image(_)

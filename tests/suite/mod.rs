@@ -62,6 +62,8 @@ mod named_files;
 mod names;
 mod network;
 mod output;
+mod page;
+mod page_guards;
 mod places;
 mod privileged;
 mod process;
@@ -123,6 +125,8 @@ fn alike() -> Vec<Case> {
         hostile_registries::cases(),
         logs::cases(),
         names::cases(),
+        page::cases(),
+        page_guards::cases(),
         reports::cases(),
         service::cases(),
         service_faults::cases(),

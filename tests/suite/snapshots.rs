@@ -26,6 +26,7 @@ const STEADY: &[(&str, &str)] = &[
         "12345678-0000-0000-0000-000000000000",
     ),
     (r"\b(attach|resume|stop|aws-env) [0-9a-f]{8}\b", "$1 12345678"),
+    (r"#t=[0-9a-f]{64}", "#t=TOKEN"),
     (r"/output/src\d+", "/output/src1"),
     (r"Linux \S+", "Linux 6.18"),
     (r"Podman \S+", "Podman 4.3"),

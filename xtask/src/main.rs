@@ -6,6 +6,7 @@
 //! - `packages`: install the Debian, Python and Node packages, and the kernel, that tests, images and
 //!   benchmarks use.
 //! - `bench`: the figures of docs/performance.md.
+//! - `web`: web/dist, the page that is embedded, made of web/src; `test` says otherwise whether it still is.
 //! - `picture`: docs/walk.svg, drawn from the program itself; the test that does it says otherwise whether it is
 //!   still true.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its caller")]
@@ -20,6 +21,7 @@ mod packages;
 mod python;
 mod rootless;
 mod test;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -38,12 +40,14 @@ fn main() -> ExitCode {
         Some("picture") => run(cargo()
             .args(["test", "--test", "e2e", "--quiet", "--", "the_picture_is_of_this_program"])
             .env("RUNNER_PICTURE", "1")),
+        Some("web") => web::build(),
         Some("packages") => packages::install(packages::ALL)
             .and_then(|()| python::install())
             .and_then(|()| node::install())
+            .and_then(|()| web::check())
             .and_then(|()| kernel::install()),
         _ => Err(
-            "usage: cargo xtask test [--extended] | images [NAME]... | packages | bench [TABLE]... | picture"
+            "usage: cargo xtask test [--extended] | images [NAME]... | packages | bench [TABLE]... | picture | web"
                 .to_owned(),
         ),
     };

@@ -8,9 +8,12 @@ pub(crate) const ALL: &[&str] = &[
     "apache2-utils",
     "binutils",
     "busybox-static",
+    "chromium",
+    "chromium-driver",
     "docker-registry",
     "docker.io",
     "fakeroot",
+    "fonts-dejavu-core",
     "gcc",
     "gcc-multilib",
     "gdb",
@@ -41,7 +44,6 @@ pub(crate) const ALL: &[&str] = &[
 /// Programs that `cargo xtask test --extended` tries behind the walls.
 pub(crate) const EXTENDED: &[&str] = &[
     "cargo",
-    "chromium",
     "default-jdk-headless",
     "golang-go",
     "linux-perf",

@@ -3,7 +3,7 @@
 //! The tests run as every user there is for them, even after a failure: one run shows all there is to mend.
 
 use crate::packages::{self, has};
-use crate::{Result, cargo, images, is_root, kernel, node, python, root, rootless};
+use crate::{Result, cargo, images, is_root, kernel, node, python, root, rootless, web};
 use std::process::Command;
 
 /// Version of the policy checker; its answers change with it.
@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     }
     python::install()?;
     node::install()?;
+    web::check()?;
     kernel::install()?;
     if is_root() {
         images::build(&[])?;

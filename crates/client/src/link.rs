@@ -4,10 +4,11 @@
 
 use super::connection::{ClientError, silence};
 use super::incoming::Incoming;
+use runner_core::debug;
 use runner_folder::state::BuildDir;
 use runner_host::duplex::Duplex;
 use runner_host::private::ShortPath;
-use runner_wire::control::{Answer, Request, encode};
+use runner_wire::control::{Answer, PROTOCOL, Request, encode};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -33,6 +34,11 @@ pub struct Link {
 
 impl Link {
     pub async fn connect(dir: &BuildDir) -> Result<Self, ClientError> {
+        Self::connect_as(dir, debug::Client::Cli).await
+    }
+
+    /// Connects for one that decides by something else than a verb.
+    pub async fn connect_as(dir: &BuildDir, by: debug::Client) -> Result<Self, ClientError> {
         let path = dir.control_socket();
         let connect = async {
             let short = ShortPath::new(&path)?;
@@ -50,7 +56,8 @@ impl Link {
             incoming: Incoming::new(),
             is_drained: AtomicBool::new(false),
         };
-        match link.ask(&Request::hello(env!("CARGO_PKG_VERSION"))).await? {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        match link.ask(&Request::Hello { protocol: PROTOCOL, version, client: by }).await? {
             Answer::Hello { .. } => Ok(link),
             other => Err(other.into()),
         }

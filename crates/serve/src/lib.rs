@@ -7,3 +7,5 @@ pub mod aws;
 pub mod commands;
 pub mod gateway;
 pub mod http;
+pub mod page;
+pub mod recordings;

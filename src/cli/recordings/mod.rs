@@ -1,19 +1,18 @@
 //! `runner sessions`: what `--session-log` has kept, listed, read, played and given away.
 
-mod folder;
 mod play;
 
 use super::error::{CliError, OURS};
 use super::home::open;
 use super::values::{self, Format};
 use clap::{Args, Subcommand, ValueEnum};
-use folder::{Folder, Kept};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use play::{Pace, play};
 use runner_core::plain;
 use runner_core::time::in_words;
 use runner_host::stdio::{self, Out, is_gone};
+use runner_serve::recordings::{Folder, Kept};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -120,10 +119,21 @@ pub(super) fn sessions(verb: &SessionsVerb) -> Result<u8, CliError> {
                 let text = "a recording is played on a terminal; `runner sessions show` prints it";
                 return Err(CliError::usage(text));
             }
-            play(kept.recording()?, pace).map_err(|error| failed(&kept.name, &error))
+            play(recording(&kept)?, pace).map_err(|error| failed(&kept.name, &error))
         }
         SessionsVerb::Export(args) => export(args),
     }
+}
+
+/// The file with a session's times.
+fn recording(kept: &Kept) -> Result<File, CliError> {
+    let name = plain::line(&kept.name);
+    if !kept.has_cast {
+        return Err(CliError::usage(format!("{name} was no terminal, so no times were kept"))
+            .hint("`runner sessions show` prints it"));
+    }
+    kept.recording()
+        .map_err(|error| CliError::ours(format!("cannot read the recording of {name}: {error}")))
 }
 
 fn failed(name: &str, error: &io::Error) -> CliError {
@@ -261,7 +271,7 @@ fn export(args: &ExportArgs) -> Result<u8, CliError> {
     let kept = args.which.find()?;
     let failed = |error| failed(&kept.name, &error);
     let mut text: Box<dyn Read> = match args.format {
-        Form::Cast => Box::new(kept.recording()?),
+        Form::Cast => Box::new(recording(&kept)?),
         Form::Text => Box::new(io::Cursor::new(plain::shown(&kept.shown().map_err(failed)?))),
     };
     match &args.output {

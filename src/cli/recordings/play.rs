@@ -1,9 +1,9 @@
 //! A recording on this terminal, in its time.
 
-use super::folder::MAX_LINE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_client::RawMode;
 use runner_core::recording::{Event, Header, Shown};
+use runner_serve::recordings::MAX_LINE;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsFd;

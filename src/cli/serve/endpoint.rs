@@ -4,16 +4,18 @@
 //! they go on.
 
 use super::launch::Processes;
+use crate::terminal::page_link;
 use runner_build::sweep::sweep;
 use runner_core::agent::AgentConfig;
 use runner_core::time::in_words;
 use runner_engine::image::Swap;
-use runner_folder::state::{Home, ServeLock, Serving, StateError, live_serve};
+use runner_folder::state::{Home, LinkFor, ServeLock, Serving, StateError, live_serve};
 use runner_host::runtime::{self, NoRuntime};
 use runner_host::signals::{STOPS, SignalStream, Signals};
 use runner_host::stdio::say;
 use runner_host::users::with_tilde;
 use runner_serve::aws::{Access, Endpoint, KeyPair, PROFILE, Server, Users, UsersError, bind};
+use runner_serve::page::Page;
 use runner_service::db::OpenError;
 use runner_service::{Service, Settings};
 use std::io;
@@ -122,10 +124,12 @@ async fn run(
     let agent = request.agent.clone();
     let endpoint =
         Endpoint::new(home, keys.clone(), access, users, agent, Some(Arc::clone(service)));
-    let server = Server::start(listener, endpoint).waiting();
+    let page = Box::new(Page::of(&endpoint));
+    let server = Server::start(listener, endpoint, vec![page]).waiting();
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;
     say(&format!("listening on http://{address}"));
     say(&format!("credentials: {} (profile {PROFILE})", with_tilde(keys.path())));
+    say_page(home, address);
     if request.is_open {
         say("warning: --no-auth: every program that runs as you, outside of builds, may use it");
     }
@@ -155,6 +159,16 @@ async fn run(
         _ = signals.next() => {}
     }
     Ok(())
+}
+
+/// Says how a browser gets at the page.
+fn say_page(home: &Home, address: SocketAddr) {
+    match page_link(home, &reachable(address).to_string(), LinkFor::Owner, None) {
+        Ok(Some(link)) => say(&format!("page: {link}")),
+        // Nobody is to find it in a log, or nobody can reach it there.
+        Ok(None) => {}
+        Err(error) => say(&format!("warning: there is no link to the page: {error}")),
+    }
 }
 
 /// The address as programs on this machine reach it.

@@ -130,6 +130,8 @@ pub enum Client {
     Key,
     /// A command in the container.
     Shell,
+    /// The page in a browser.
+    Page,
     /// An editor, by the name it has given itself.
     Dap(String),
 }
@@ -149,6 +151,7 @@ impl fmt::Display for Client {
             Client::Cli => formatter.write_str("cli"),
             Client::Key => formatter.write_str("key"),
             Client::Shell => formatter.write_str("shell"),
+            Client::Page => formatter.write_str("page"),
             Client::Dap(name) => write!(formatter, "dap:{name}"),
         }
     }
@@ -159,6 +162,7 @@ impl From<String> for Client {
         match text.as_str() {
             "key" => Client::Key,
             "shell" => Client::Shell,
+            "page" => Client::Page,
             _ => text.strip_prefix("dap:").map_or(Client::Cli, Client::dap),
         }
     }

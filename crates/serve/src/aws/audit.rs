@@ -4,6 +4,7 @@ use super::call::{Call, Named, Refusal};
 use super::endpoint::{Endpoint, Origin};
 use super::hidden::Shown;
 use super::operations::{Effect, Operation};
+use super::owner::Deed;
 use crate::gateway::{AuditResource, Identity, Record, Source};
 use crate::http::Ends;
 use http::request::Parts;
@@ -120,6 +121,28 @@ impl Endpoint {
         }
         // Before it is answered.
         audit.written().await;
+    }
+
+    /// Records what was done at the page and is no operation of AWS's.
+    pub(super) async fn record_deed(
+        &self,
+        origin: &Origin,
+        asked: &Asked,
+        deed: Deed,
+        parameters: Value,
+        refusal: Option<&Refusal>,
+    ) {
+        let judged = origin.judged();
+        let resources = judged.resources.into_iter().filter_map(resource).collect();
+        let record = asked
+            .record(identity(origin), "runner", deed.name)
+            .asking(parameters, deed.is_read_only)
+            .judged(resources, judged.by);
+        self.gateway.audit.write(match refusal {
+            None => record,
+            Some(refusal) => record.failed(refusal.code, &refusal.message),
+        });
+        self.gateway.audit.written().await;
     }
 
     /// Records a call that could not be read, or of something that is not offered.

@@ -24,12 +24,12 @@ const FOLLOWED: usize = 64;
 
 /// A build.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) record: Build,
-    pub(super) dir: BuildDir,
-    pub(super) uuid: String,
+pub(crate) struct Known {
+    pub(crate) record: Build,
+    pub(crate) dir: BuildDir,
+    pub(crate) uuid: String,
     /// It has not ended.
-    pub(super) is_live: bool,
+    pub(crate) is_live: bool,
     /// What it is as a task.
     pub(super) task: Task,
 }
@@ -171,7 +171,7 @@ fn follow<'a>(
 
 impl Known {
     /// How it stands, from its owner.
-    pub(super) async fn status(&self) -> Result<Status, ClientError> {
+    pub(crate) async fn status(&self) -> Result<Status, ClientError> {
         match Link::connect(&self.dir).await?.ask(&Request::Status).await? {
             Answer::Status(status) => Ok(status),
             other => Err(other.into()),

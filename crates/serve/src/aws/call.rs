@@ -6,10 +6,10 @@
 
 use super::operations::{self, Operation, Service, offered};
 use super::others;
+use crate::http::{Answer, Body};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
 use runner_wire::cbor;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -41,18 +41,18 @@ impl Call {
 
 /// A call that is answered with an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) code: &'static str,
-    pub(super) message: String,
-    pub(super) status: u16,
+pub(crate) struct Refusal {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) status: u16,
 }
 
 impl Refusal {
-    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Refusal { code, message: message.into(), status: 400 }
     }
 
-    pub(super) fn with_status(mut self, status: u16) -> Self {
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
         self.status = status;
         self
     }
@@ -177,7 +177,8 @@ pub(super) fn unknown(service: Option<Service>, operation: &str) -> Refusal {
     Refusal::new(code, format!("{shown} is not offered by this endpoint, which has {offered}"))
 }
 
-fn form(body: &[u8]) -> Value {
+/// Fields as forms and addresses have them.
+pub(crate) fn form(body: &[u8]) -> Value {
     let text = String::from_utf8_lossy(body);
     let fields = text.split('&').filter_map(|pair| pair.split_once('='));
     fields.map(|(name, value)| (decoded(name), Value::String(decoded(value)))).collect()
@@ -230,7 +231,7 @@ pub(super) fn write(
     operation: Option<&Operation>,
     answer: &Result<Value, Refusal>,
     id: &str,
-) -> Response<Full<Bytes>> {
+) -> Answer {
     let (status, body) = match answer {
         Ok(value) => (200, value.clone()),
         Err(refusal) => {
@@ -243,7 +244,7 @@ pub(super) fn write(
         Protocol::Query => ("text/xml", xml(operation, answer, id).into_bytes()),
         Protocol::Ec2 => ("text/xml", ec2(operation, answer, id).into_bytes()),
     };
-    let mut response = Response::new(Full::new(Bytes::from(bytes)));
+    let mut response = Response::new(Body::from(Bytes::from(bytes)));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

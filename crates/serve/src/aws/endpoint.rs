@@ -197,6 +197,11 @@ impl Endpoint {
         self.gateway.audit.written().await;
     }
 
+    /// Who everything here belongs to.
+    pub(super) fn owner(&self) -> &Caller {
+        &self.owner
+    }
+
     /// Who makes a call.
     pub(super) async fn authenticate(
         &self,

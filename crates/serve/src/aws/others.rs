@@ -5,10 +5,10 @@
 //! nor the gateway reads.
 
 use super::operations::offered;
+use crate::http::{Answer, Body};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
 
 /// How a service writes its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) fn service(parts: &Parts) -> Option<String> {
 }
 
 /// Says that a service is not offered, in its own way.
-pub(super) fn refuse(service: &str, method: &Method) -> Response<Full<Bytes>> {
+pub(super) fn refuse(service: &str, method: &Method) -> Answer {
     let shape = match service {
         "s3" | "s3express" => Shape::S3,
         "s3control" | "cloudfront" | "route53" => Shape::Xml,
@@ -62,7 +62,7 @@ pub(super) fn refuse(service: &str, method: &Method) -> Response<Full<Bytes>> {
         ),
     };
     let body = if *method == Method::HEAD { Bytes::new() } else { Bytes::from(body) };
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -19,12 +19,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves until it is closed.
-    pub fn start(listener: TcpListener, endpoint: Arc<Endpoint>) -> Self {
-        let channels = Channels(Arc::clone(&endpoint.gateway));
+    /// Serves until it is closed, with other sites beside it, which are offered each request first.
+    pub fn start(
+        listener: TcpListener,
+        endpoint: Arc<Endpoint>,
+        beside: Vec<Box<dyn http::Site>>,
+    ) -> Self {
+        let mut sites = beside;
         // A request for a websocket is a call of nothing, so those are looked for first.
-        let sites: Vec<Box<dyn http::Site>> =
-            vec![Box::new(channels), Box::new(Calls(Arc::clone(&endpoint)))];
+        sites.push(Box::new(Channels(Arc::clone(&endpoint.gateway))));
+        sites.push(Box::new(Calls(Arc::clone(&endpoint))));
         let keeper = Arc::clone(&endpoint);
         let expelling = tokio::spawn(async move { keeper.expel_users().await });
         let commands = Arc::clone(&endpoint.commands);

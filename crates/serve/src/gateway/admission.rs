@@ -4,9 +4,8 @@
 
 use super::registry::Gateway;
 use super::socket::{Received, Socket};
-use crate::http::{Answer, Answering, Site, Visit, plain};
+use crate::http::{Answer, Answering, Body, Site, Visit, plain};
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::UPGRADE;
 use hyper::{Request, StatusCode};
@@ -57,7 +56,7 @@ pub(super) fn upgrade(
         .filter(|id| !id.is_empty() && id.len() <= 96)
         .ok_or("there is no such channel")?
         .to_owned();
-    let response = create_response_with_body(&request, || Full::new(Bytes::new()))
+    let response = create_response_with_body(&request, || Body::from(Bytes::new()))
         .map_err(|error| error.to_string())?;
     let place = gateway.waiting_place(&session).ok_or("there is no place to wait")?;
     let upgrade = hyper::upgrade::on(&mut request);

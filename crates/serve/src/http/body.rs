@@ -18,6 +18,11 @@ pub struct Unread {
 }
 
 impl Unread {
+    /// The status and the text.
+    pub fn into_parts(self) -> (StatusCode, String) {
+        (self.status, self.text)
+    }
+
     /// What the client hears.
     pub fn answer(&self) -> Answer {
         plain(self.status, &self.text)

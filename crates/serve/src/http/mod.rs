@@ -14,7 +14,7 @@ mod site;
 mod tests;
 mod trust;
 
-pub use answer::{Answer, plain};
-pub use body::read_body;
+pub use answer::{Answer, Body, plain};
+pub use body::{Unread, read_body};
 pub use server::{Server, bind};
 pub use site::{Answering, Ends, Site, Visit};

@@ -117,7 +117,7 @@ impl Rig {
         let (session, _) = endpoint.gateway.open(wanted).expect("a session");
         let listener = bind("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let server = Server::start(listener, Arc::clone(&endpoint));
+        let server = Server::start(listener, Arc::clone(&endpoint), Vec::new());
         Rig { address, endpoint, session, asked, home: dir, _server: server }
     }
 

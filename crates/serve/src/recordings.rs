@@ -1,8 +1,6 @@
-//! A folder of kept sessions, as `--session-log` writes it.
+//! A folder of kept sessions, as `--session-log` writes it: read by `runner sessions` and by the page.
 
-use crate::cli::error::CliError;
 use jiff::Timestamp;
-use runner_core::plain;
 use runner_core::recording::{Event, Header, Shown};
 use runner_host::beneath::Dir;
 use serde::Deserialize;
@@ -14,29 +12,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest line of a recording.
-pub(super) const MAX_LINE: u64 = 16 << 20;
+pub const MAX_LINE: u64 = 16 << 20;
 
 /// What is kept in a folder.
-pub(super) struct Folder {
-    pub(super) path: PathBuf,
+pub struct Folder {
+    pub path: PathBuf,
     /// The newest first.
-    pub(super) kept: Vec<Kept>,
+    pub kept: Vec<Kept>,
 }
 
 /// A session that is kept.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub struct Kept {
     /// Its id, or its build's and a number.
-    pub(super) name: String,
-    pub(super) build: Option<String>,
-    pub(super) program: Option<String>,
-    pub(super) began: Option<Timestamp>,
-    pub(super) length: Option<Duration>,
+    pub name: String,
+    pub build: Option<String>,
+    pub program: Option<String>,
+    pub began: Option<Timestamp>,
+    pub length: Option<Duration>,
     /// What ended it.
-    pub(super) how: Option<String>,
+    pub how: Option<String>,
     /// Whether its times are there: it was a terminal.
-    pub(super) has_cast: bool,
-    pub(super) has_text: bool,
+    pub has_cast: bool,
+    pub has_text: bool,
     dir: Arc<Dir>,
 }
 
@@ -68,7 +66,7 @@ fn lines(file: File) -> impl Iterator<Item = io::Result<Vec<u8>>> {
 
 impl Folder {
     /// Reads what there is of each session. Lines and files that are something else are left out.
-    pub(super) fn read(path: &Path) -> io::Result<Self> {
+    pub fn read(path: &Path) -> io::Result<Self> {
         let dir = Arc::new(Dir::top(path)?);
         let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
         for file in dir.names()? {
@@ -152,20 +150,13 @@ impl Kept {
         }
     }
 
-    /// The file with its times.
-    pub(super) fn recording(&self) -> Result<File, CliError> {
-        let name = plain::line(&self.name);
-        if !self.has_cast {
-            return Err(CliError::usage(format!("{name} was no terminal, so no times were kept"))
-                .hint("`runner sessions show` prints it"));
-        }
-        self.file("cast").map_err(|error| {
-            CliError::ours(format!("cannot read the recording of {name}: {error}"))
-        })
+    /// The file with its times, of one that has them.
+    pub fn recording(&self) -> io::Result<File> {
+        self.file("cast")
     }
 
     /// All that was shown.
-    pub(super) fn shown(&self) -> io::Result<String> {
+    pub fn shown(&self) -> io::Result<String> {
         let mut shown = String::new();
         if self.has_text {
             for line in lines(self.file("log")?) {

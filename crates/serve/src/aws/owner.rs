@@ -1,0 +1,104 @@
+//! What the page asks for. Who is at it has a link that only the owner can make, so it is asked in the owner's name, and
+//! judged and recorded as a call that is signed.
+
+use super::audit::Asked;
+use super::builds::Known;
+use super::call::{Call, Refusal};
+use super::endpoint::{Endpoint, Origin};
+use super::operations::{self, Scope, Service};
+use super::resources::Resource;
+use crate::http::Visit;
+use http::request::Parts;
+use runner_folder::state::Home;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The owner, asking for one thing.
+#[derive(Clone)]
+pub(crate) struct Owner(Arc<Asker>);
+
+struct Asker {
+    origin: Origin,
+    asked: Asked,
+}
+
+/// Something that AWS has no operation for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deed {
+    /// As the audit names it.
+    pub(crate) name: &'static str,
+    pub(crate) action: &'static str,
+    pub(crate) is_read_only: bool,
+}
+
+impl Endpoint {
+    /// Who asks from the page.
+    pub(crate) fn at_page(&self, parts: &Parts, visit: &Visit) -> Owner {
+        let caller = self.owner().clone();
+        let facts = self.facts(&caller, parts, visit.ends);
+        let origin = Origin::new(caller, visit.host.clone(), facts);
+        Owner(Arc::new(Asker { origin, asked: Asked::of(parts, visit.ends) }))
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The build with this uuid.
+    pub(crate) async fn known(&self, uuid: &str) -> Option<Known> {
+        self.builds.get(uuid).await
+    }
+
+    /// Performs one of CodeBuild's operations.
+    pub(crate) async fn codebuild(
+        &self,
+        owner: &Owner,
+        name: &str,
+        body: Value,
+        is_recorded: bool,
+    ) -> Result<Value, Refusal> {
+        let operation = operations::find(Service::CodeBuild, name)
+            .ok_or_else(|| Refusal::new("InternalFailure", format!("no operation {name}")))?;
+        let call = Call { operation, body };
+        let answer = (operation.perform)(&call, &owner.0.origin, self).await;
+        if is_recorded || answer.is_err() {
+            self.record(&call, &owner.0.origin, &owner.0.asked, &answer).await;
+        }
+        answer
+    }
+
+    /// Whether something may be done with a build.
+    ///
+    /// # Errors
+    /// It may not; that is recorded.
+    pub(crate) async fn permit(
+        &self,
+        owner: &Owner,
+        deed: Deed,
+        known: &Known,
+    ) -> Result<(), Refusal> {
+        let scope = Scope::of([Resource::build(&known.record.id, Some(known))]);
+        let judged = self.judge(&owner.0.origin, deed.action, &scope);
+        let judged = judged.map_err(|text| Refusal::new("AccessDeniedException", text));
+        if let Err(refusal) = &judged {
+            self.note(owner, deed, known, Value::Null, Some(refusal)).await;
+        }
+        judged
+    }
+
+    /// Records what was done with a build, or why not.
+    pub(crate) async fn note(
+        &self,
+        owner: &Owner,
+        deed: Deed,
+        known: &Known,
+        with: Value,
+        refusal: Option<&Refusal>,
+    ) {
+        let mut parameters = json!({"id": known.record.id});
+        if !with.is_null() {
+            parameters["with"] = with;
+        }
+        self.record_deed(&owner.0.origin, &owner.0.asked, deed, parameters, refusal).await;
+    }
+}

@@ -1,0 +1,185 @@
+//! Builds: listed, looked at, and what is done with them.
+
+use super::Page;
+use super::reply::{Refused, done, json};
+use super::routes::Asked;
+use crate::aws::{Deed, Known, Refusal};
+use crate::http::Answer;
+use runner_client::{ClientError, Link};
+use runner_core::changes::Op;
+use runner_core::debug::{Client, Decision};
+use runner_folder::ledger::Ledger;
+use runner_wire::control::{Answer as Said, Request};
+use serde_json::{Value, json};
+use std::io;
+use std::sync::Arc;
+
+/// Builds of one page of the list.
+const PAGE: usize = 50;
+/// What of a record a list shows.
+const SHOWN: [&str; 8] = [
+    "id",
+    "buildNumber",
+    "startTime",
+    "endTime",
+    "buildStatus",
+    "currentPhase",
+    "projectName",
+    "initiator",
+];
+const RESUME: Deed =
+    Deed { name: "ResumeBuild", action: "runner:ResumeBuild", is_read_only: false };
+
+const PAUSE: Deed = Deed { name: "PauseBuild", action: "runner:PauseBuild", is_read_only: false };
+const DECIDE: Deed = Deed { name: "Decide", action: "runner:Decide", is_read_only: false };
+const GET_VARIABLES: Deed =
+    Deed { name: "GetVariables", action: "runner:GetVariables", is_read_only: true };
+/// Most changed files of a run that are named.
+const MOST_CHANGES: usize = 1000;
+
+impl Page {
+    /// Some builds, the newest first.
+    pub(super) async fn list(&self, asked: &Asked) -> Result<Answer, Refused> {
+        asked.may_act()?;
+        let is_first = asked.visitor.looks_first("builds".to_owned());
+        let ask = |name, body| self.endpoint.codebuild(&asked.owner, name, body, is_first);
+        let (list, mut body) = match asked.text("project") {
+            Some(project) => ("ListBuildsForProject", json!({"projectName": project})),
+            None => ("ListBuilds", json!({})),
+        };
+        if let Some(after) = asked.text("after") {
+            body["nextToken"] = json!(after);
+        }
+        let mut listed = ask(list, body).await?;
+        let ids: Vec<Value> = match listed["ids"].take() {
+            Value::Array(ids) => ids,
+            _ => Vec::new(),
+        };
+        let mut builds = Vec::new();
+        for some in ids.chunks(PAGE) {
+            let got = ask("BatchGetBuilds", json!({"ids": some})).await?;
+            builds.extend(got["builds"].as_array().into_iter().flatten().map(brief));
+        }
+        json(&json!({"builds": builds, "next": listed["nextToken"]}))
+    }
+
+    /// All that is known of one.
+    pub(super) async fn build(&self, known: &Known) -> Result<Answer, Refused> {
+        json(&json!({
+            "record": known.record,
+            "isLive": known.is_live,
+            "folder": known.dir.path(),
+        }))
+    }
+
+    /// Does something with one.
+    pub(super) async fn act(
+        &self,
+        asked: &Asked,
+        known: &Known,
+        verb: &str,
+        body: Value,
+    ) -> Result<Answer, Refused> {
+        match verb {
+            "stop" => {
+                self.perform(asked, "StopBuild", known).await?;
+                Ok(done())
+            }
+            "retry-build" => {
+                let begun = self.perform(asked, "RetryBuild", known).await?;
+                json(&json!({"id": begun["build"]["id"]}))
+            }
+            "resume" => self.tell(asked, known, RESUME, Request::Resume, Value::Null).await,
+            "pause" => self.tell(asked, known, PAUSE, Request::Pause, Value::Null).await,
+            "decide" => {
+                let decision = serde_json::from_value::<Decision>(body);
+                let decision = decision.map_err(|error| Refused::bad(error.to_string()))?;
+                // Not the text: a secret may stand in it.
+                let with = json!({"decision": decision.kind().verb()});
+                self.tell(asked, known, DECIDE, Request::Decide(decision), with).await
+            }
+            _ => Err(Refused::not_found("there is nothing here")),
+        }
+    }
+
+    /// Asks a build's owner for something, as a verb does.
+    pub(super) async fn tell(
+        &self,
+        asked: &Asked,
+        known: &Known,
+        deed: Deed,
+        request: Request,
+        with: Value,
+    ) -> Result<Answer, Refused> {
+        let (endpoint, owner) = (Arc::clone(&self.endpoint), asked.owner.clone());
+        let known = known.clone();
+        whole(async move {
+            endpoint.permit(&owner, deed, &known).await?;
+            let told =
+                async { Link::connect_as(&known.dir, Client::Page).await?.ask(&request).await };
+            let told: Result<Said, ClientError> = told.await;
+            let refusal =
+                told.as_ref().err().map(|error| Refusal::new("Refused", error.to_string()));
+            endpoint.note(&owner, deed, &known, with, refusal.as_ref()).await;
+            told?;
+            Ok(done())
+        })
+        .await
+    }
+
+    /// Has CodeBuild's operation performed.
+    async fn perform(
+        &self,
+        asked: &Asked,
+        name: &'static str,
+        known: &Known,
+    ) -> Result<Value, Refused> {
+        let (endpoint, owner) = (Arc::clone(&self.endpoint), asked.owner.clone());
+        let body = json!({"id": known.record.id});
+        whole(async move { Ok(endpoint.codebuild(&owner, name, body, true).await?) }).await
+    }
+
+    /// The variables of a live build's next command, without secrets.
+    pub(super) async fn variables(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+        asked.may_act()?;
+        self.endpoint.permit(&asked.owner, GET_VARIABLES, known).await?;
+        let said = async { Link::connect(&known.dir).await?.ask(&Request::Variables).await };
+        let Said::Variables(all) = said.await? else { return json(&Value::Null) };
+        if asked.visitor.looks_first(format!("variables {}", known.uuid)) {
+            self.endpoint.note(&asked.owner, GET_VARIABLES, known, Value::Null, None).await;
+        }
+        let all = all.into_iter().map(|line| json!({"name": line.name, "value": line.value, "before": line.before, "isChanged": line.is_changed}));
+        json(&all.collect::<Vec<_>>())
+    }
+
+    /// What runs have changed in the files, as far as that was kept.
+    pub(super) async fn changes(&self, known: &Known) -> Result<Answer, Refused> {
+        let dir = known.dir.clone();
+        let read = tokio::task::spawn_blocking(move || -> io::Result<Vec<Value>> {
+            let ledger = Ledger::of(&dir);
+            ledger.all()?.into_iter().map(|at| {
+                let changes = ledger.read(at)?;
+                let shown = changes.iter().take(MOST_CHANGES).map(|change| {
+                    let from = match &change.op {
+                        Op::Renamed(from) => Some(String::from_utf8_lossy(from).into_owned()),
+                        _ => None,
+                    };
+                    json!({"op": change.op.letter().to_string(), "path": String::from_utf8_lossy(&change.path), "from": from, "size": change.size})
+                });
+                Ok(json!({"run": at.run, "isRun": at.is_run, "count": changes.len(), "changes": shown.collect::<Vec<_>>()}))
+            }).collect()
+        });
+        json(&read.await.map_err(io::Error::other)??)
+    }
+}
+
+fn brief(record: &Value) -> Value {
+    SHOWN.iter().map(|name| ((*name).to_owned(), record[*name].clone())).collect()
+}
+
+/// Does something to its end: a client that goes before the answer leaves a record all the same.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::spawn(work).await.map_err(io::Error::other)?
+}

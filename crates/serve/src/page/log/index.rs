@@ -1,0 +1,336 @@
+//! Where the rows of one build's log lie.
+//!
+//! Read on from where it was read last, under the lock of whoever asks. In memory stand the parts, one mark for many rows
+//! and the times of output, never the output.
+
+use super::rows::{self, Cut, Style};
+use super::sections::{Sections, millis};
+use runner_core::event::EventBody;
+use runner_folder::events::{LogReader, OutputReader};
+use runner_folder::state::BuildDir;
+use serde::Serialize;
+use std::io;
+
+/// Rows between two marks.
+const STEP: u64 = 256;
+/// Bytes read at once.
+const BLOCK: u64 = 256 << 10;
+/// Output within so many milliseconds has one time.
+const TICK: i64 = 100;
+/// Most rows, and about the most bytes of them, that are given out at once.
+const MOST_ROWS: u64 = 1000;
+const MOST_BYTES: usize = 1 << 20;
+
+/// A place in the output, with what is needed to read rows from there on.
+#[derive(Clone, Debug)]
+struct Mark {
+    row: u64,
+    offset: u64,
+    style: Style,
+}
+
+/// One build's log.
+#[derive(Debug)]
+pub(super) struct Index {
+    dir: BuildDir,
+    reader: LogReader,
+    output: OutputReader,
+    pub(super) sections: Sections,
+    marks: Vec<Mark>,
+    /// Where output of which time begins.
+    times: Vec<(u64, i64)>,
+    /// Where the row begins that is not whole yet, and its number.
+    open: u64,
+    row: u64,
+    style: Style,
+    /// How far output reaches.
+    end: u64,
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in super::super) struct Row {
+    pub(super) text: String,
+    pub(super) time: i64,
+}
+
+/// Some rows, one after the other.
+#[derive(Clone, Debug, Serialize)]
+pub(in super::super) struct Rows {
+    from: u64,
+    /// What sets the colours that the first begins with.
+    style: String,
+    rows: Vec<Row>,
+}
+
+impl Index {
+    pub(super) fn open(dir: &BuildDir) -> io::Result<Self> {
+        Ok(Index {
+            dir: dir.clone(),
+            reader: LogReader::open(dir)?,
+            output: OutputReader::open(dir)?,
+            sections: Sections::default(),
+            marks: Vec::new(),
+            times: Vec::new(),
+            open: 0,
+            row: 0,
+            style: Style::default(),
+            end: 0,
+        })
+    }
+
+    /// How many rows there are; one that is not whole yet counts.
+    pub(super) fn rows(&self) -> u64 {
+        self.row + u64::from(self.open < self.end)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// How much of the log has been read, in bytes of its events.
+    pub(super) fn position(&self) -> u64 {
+        self.reader.position()
+    }
+
+    /// Reads on.
+    pub(super) fn catch_up(&mut self) -> io::Result<()> {
+        while let Some(event) = self.reader.next_event()? {
+            if let EventBody::Output { offset, length, .. } = event.body {
+                self.sections.seq = event.seq;
+                self.sections.last = millis(event.time);
+                let time = millis(event.time);
+                if self.times.last().is_none_or(|(_, last)| time - last >= TICK) {
+                    self.times.push((offset, time));
+                }
+                self.end = offset + length;
+                // Many small ones are read at once.
+                if self.end - self.open >= BLOCK {
+                    self.scan()?;
+                }
+                continue;
+            }
+            if self.open < self.end && begins(&event.body) {
+                self.scan()?;
+                self.close();
+            }
+            if let EventBody::CommandStarted { .. } = event.body {
+                self.style = Style::default();
+                if let Some(mark) = self.marks.last_mut().filter(|mark| mark.row == self.row) {
+                    mark.style = Style::default();
+                }
+            }
+            let row = self.rows();
+            if self.sections.take(&event, row) && self.marks.last().is_none_or(|it| it.row < row) {
+                self.mark();
+            }
+        }
+        self.scan()
+    }
+
+    /// Finds the rows of what has come.
+    fn scan(&mut self) -> io::Result<()> {
+        let mut at = self.open;
+        while at < self.end {
+            let length = (self.end - at).min(BLOCK);
+            let block = self.output.read(at, length)?;
+            let mut used = 0;
+            while let Some(Cut { length, .. }) = rows::cut(&block[used..]) {
+                if self.row.is_multiple_of(STEP)
+                    && self.marks.last().is_none_or(|it| it.row < self.row)
+                {
+                    let (row, offset) = (self.row, at + used as u64);
+                    self.marks.push(Mark { row, offset, style: self.style.clone() });
+                }
+                self.style.take(&block[used..used + length]);
+                used += length;
+                self.row += 1;
+            }
+            at += used as u64;
+            self.open = at;
+            if used == 0 {
+                break;
+            }
+        }
+        if self.open < self.end && self.row.is_multiple_of(STEP) {
+            self.mark();
+        }
+        Ok(())
+    }
+
+    /// Ends the row that is not whole: what follows is another part's.
+    fn close(&mut self) {
+        if self.open < self.end {
+            if let Ok(rest) = self.output.read(self.open, self.end - self.open) {
+                self.style.take(rest);
+            }
+            self.open = self.end;
+            self.row += 1;
+            self.mark();
+        }
+    }
+
+    /// Notes where the next row begins.
+    fn mark(&mut self) {
+        if self.marks.last().is_none_or(|mark| mark.row < self.row) {
+            let style = self.style.clone();
+            self.marks.push(Mark { row: self.row, offset: self.open, style });
+        }
+    }
+
+    /// Rows from one on.
+    pub(super) fn read(&mut self, from: u64, count: u64) -> io::Result<Rows> {
+        let mut found = Rows { from, style: String::new(), rows: Vec::new() };
+        let (mut bytes, mut is_first) = (0, true);
+        let last = from.saturating_add(count.min(MOST_ROWS)).min(self.rows());
+        self.walk(from, |row| {
+            if row.number >= last || bytes > MOST_BYTES {
+                return false;
+            }
+            if std::mem::take(&mut is_first) {
+                found.style = row.style.text();
+            }
+            bytes += row.text.len();
+            let text = String::from_utf8_lossy(row.text).into_owned();
+            found.rows.push(Row { text, time: row.time });
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// Shows each row from one on, as long as more are wanted.
+    fn walk(&mut self, from: u64, each: impl FnMut(Found<'_>) -> bool) -> io::Result<()> {
+        let (last, end) = (self.rows(), self.end);
+        let places = Places { marks: &self.marks, times: &self.times, last, end };
+        places.walk(&mut self.output, from, each)
+    }
+
+    /// The log as it is now, to be gone through while others read on.
+    pub(super) fn snapshot(&self) -> io::Result<Snapshot> {
+        let (marks, output) = (self.marks.clone(), OutputReader::open(&self.dir)?);
+        Ok(Snapshot { marks, last: self.rows(), end: self.end, output })
+    }
+
+    /// Where the output of a part lies.
+    pub(super) fn range(&mut self, section: usize) -> io::Result<(u64, u64)> {
+        let row = |at: usize| self.sections.all.get(at).map(|section| section.row);
+        let (first, last) = (row(section), row(section + 1).unwrap_or_else(|| self.rows()));
+        let Some(first) = first else { return Err(io::ErrorKind::NotFound.into()) };
+        let offset = |row: u64| {
+            let at = self.marks.partition_point(|mark| mark.row < row);
+            self.marks.get(at).filter(|mark| mark.row == row).map_or(self.end, |mark| mark.offset)
+        };
+        Ok((offset(first), offset(last)))
+    }
+
+    pub(super) fn dir(&self) -> &BuildDir {
+        &self.dir
+    }
+}
+
+/// A log as it was at one time.
+pub(super) struct Snapshot {
+    marks: Vec<Mark>,
+    last: u64,
+    end: u64,
+    output: OutputReader,
+}
+
+impl Snapshot {
+    /// Shows each row, as long as more are wanted; without its time.
+    pub(super) fn walk(&mut self, each: impl FnMut(Found<'_>) -> bool) -> io::Result<()> {
+        let places = Places { marks: &self.marks, times: &[], last: self.last, end: self.end };
+        places.walk(&mut self.output, 0, each)
+    }
+}
+
+/// Where rows lie.
+struct Places<'a> {
+    marks: &'a [Mark],
+    times: &'a [(u64, i64)],
+    /// How many rows there are, and how far output reaches.
+    last: u64,
+    end: u64,
+}
+
+impl Places<'_> {
+    fn walk(
+        &self,
+        output: &mut OutputReader,
+        from: u64,
+        mut each: impl FnMut(Found<'_>) -> bool,
+    ) -> io::Result<()> {
+        let at = self.marks.partition_point(|mark| mark.row <= from);
+        let Some(mark) = at.checked_sub(1).and_then(|at| self.marks.get(at)) else { return Ok(()) };
+        let (mut number, mut offset, mut style) = (mark.row, mark.offset, mark.style.clone());
+        let mut next = at;
+        while number < self.last {
+            // A row ends where the next part begins, whatever its bytes say.
+            let border = self.marks.get(next).map_or(self.end, |mark| mark.offset);
+            let length = (border - offset).min(BLOCK);
+            let is_rest = offset + length == border;
+            let block = output.read(offset, length)?;
+            let mut used = 0;
+            while used < block.len() {
+                let rest = &block[used..];
+                let cut = match rows::cut(rest) {
+                    Some(cut) => cut,
+                    None if is_rest => Cut { length: rest.len(), text: rest.len() },
+                    None => break,
+                };
+                if number >= from {
+                    let time = time_of(self.times, offset + used as u64);
+                    let text = &rest[..cut.text];
+                    if !each(Found { number, text, style: &style, time }) {
+                        return Ok(());
+                    }
+                }
+                style.take(&rest[..cut.length]);
+                used += cut.length;
+                number += 1;
+            }
+            offset += used as u64;
+            if offset == border {
+                match self.marks.get(next) {
+                    Some(mark) if mark.row == number => {
+                        style.clone_from(&mark.style);
+                        next += 1;
+                    }
+                    _ => return Ok(()),
+                }
+            } else if used == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A row that was come by.
+pub(super) struct Found<'a> {
+    pub(super) number: u64,
+    pub(super) text: &'a [u8],
+    pub(super) style: &'a Style,
+    pub(super) time: i64,
+}
+
+/// Whether a part begins with it, so that the row before ends.
+fn begins(body: &EventBody) -> bool {
+    !matches!(
+        body,
+        EventBody::PhaseEnded { .. }
+            | EventBody::Progress(_)
+            | EventBody::SessionOpened { .. }
+            | EventBody::SessionClosed { .. }
+            | EventBody::Resumed { .. }
+            | EventBody::EndpointOpened { .. }
+            | EventBody::EndpointFailed { .. }
+            | EventBody::Breakpoint(_)
+            | EventBody::Checkpoint(_)
+    )
+}
+
+fn time_of(times: &[(u64, i64)], offset: u64) -> i64 {
+    let at = times.partition_point(|(from, _)| *from <= offset);
+    at.checked_sub(1).and_then(|at| times.get(at)).map_or(0, |(_, time)| *time)
+}

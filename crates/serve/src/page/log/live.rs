@@ -1,0 +1,27 @@
+//! Waiting until a live build's log has grown.
+
+use runner_client::Link;
+use runner_folder::state::BuildDir;
+use runner_wire::control::{Answer, Request};
+use std::time::Duration;
+
+/// How long a request waits before it is answered with nothing new: shorter than what is between two machines would cut.
+const LONGEST: Duration = Duration::from_secs(25);
+
+/// Waits until the log's events are longer than so many bytes, the build has ended, or it has taken long.
+pub(in super::super) async fn wait(dir: &BuildDir, seen: u64) {
+    // Whatever happens to the build: what there is of its log is looked at again.
+    let _ = tokio::time::timeout(LONGEST, grown(dir, seen)).await;
+}
+
+async fn grown(dir: &BuildDir, seen: u64) -> Option<()> {
+    let mut link = Link::connect(dir).await.ok()?;
+    link.send(&Request::Watch).await.ok()?;
+    while let Some(frame) = link.next().await.ok()? {
+        match serde_json::from_slice(&frame).ok()? {
+            Answer::Status(status) if status.events <= seen => {}
+            _ => return Some(()),
+        }
+    }
+    None
+}

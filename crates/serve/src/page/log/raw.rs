@@ -1,0 +1,123 @@
+//! A whole log as text, as `runner logs` prints it, or the output of one part.
+//!
+//! Made by a thread that waits while the client does not read; in memory stand a few blocks.
+
+use super::search::visible;
+use bytes::Bytes;
+use runner_folder::events::{CodeBuild, LogReader, OutputReader};
+use runner_folder::state::BuildDir;
+use std::io::{self, Write};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// Blocks that wait for the client.
+const WAITING: usize = 4;
+/// Bytes of one.
+const BLOCK: usize = 64 << 10;
+/// Most of a line that is looked at as a whole.
+const LINE: usize = 1 << 20;
+
+/// What of a log is wanted.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Raw {
+    pub(in super::super) dir: BuildDir,
+    /// These bytes of the output alone.
+    pub(in super::super) range: Option<(u64, u64)>,
+    /// Without what a terminal would act on.
+    pub(in super::super) is_plain: bool,
+}
+
+/// Begins to make it.
+pub(in super::super) fn raw(
+    wanted: Raw,
+    permit: OwnedSemaphorePermit,
+) -> mpsc::Receiver<io::Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let mut out = Out { sender, block: Vec::new(), line: wanted.is_plain.then(Vec::new) };
+        let made = wanted.write(&mut out).and_then(|()| out.end());
+        if let Err(error) = made {
+            // Nobody is there to hear it where the client has gone.
+            let _ = out.sender.blocking_send(Err(error));
+        }
+    });
+    receiver
+}
+
+impl Raw {
+    fn write(&self, out: &mut Out) -> io::Result<()> {
+        let mut output = OutputReader::open(&self.dir)?;
+        let Some((mut from, to)) = self.range else {
+            let mut log = LogReader::open(&self.dir)?;
+            let mut sink = CodeBuild::new(out);
+            while let Some(event) = log.next_event()? {
+                sink.event(&event, &mut output)?;
+            }
+            sink.flushed()?;
+            return Ok(());
+        };
+        while from < to {
+            let length = (to - from).min(BLOCK as u64);
+            out.write_all(output.read(from, length)?)?;
+            from += length;
+        }
+        Ok(())
+    }
+}
+
+struct Out {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    block: Vec<u8>,
+    /// The line that is not whole yet, where sequences are taken out.
+    line: Option<Vec<u8>>,
+}
+
+impl Out {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for part in bytes.chunks(BLOCK) {
+            self.block.extend_from_slice(part);
+            if self.block.len() >= BLOCK {
+                self.send()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let block = Bytes::from(std::mem::take(&mut self.block));
+        self.sender.blocking_send(Ok(block)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn end_line(&mut self, line: &[u8]) -> io::Result<()> {
+        let text = String::from_utf8_lossy(line);
+        self.put(visible(&text).as_bytes())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if let Some(line) = self.line.take() {
+            self.end_line(&line)?;
+        }
+        if self.block.is_empty() { Ok(()) } else { self.send() }
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(mut line) = self.line.take() else {
+            return self.put(bytes).map(|()| bytes.len());
+        };
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            line.extend_from_slice(part);
+            if part.ends_with(b"\n") || line.len() > LINE {
+                self.end_line(&line)?;
+                line.clear();
+            }
+        }
+        self.line = Some(line);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

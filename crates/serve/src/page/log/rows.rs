@@ -1,0 +1,124 @@
+//! Rows: output cut into pieces that a browser can show, each with the colours that it begins with.
+//!
+//! A row is a line, or a piece of one that is too long. Where rows begin depends on the bytes alone, so that a row has one
+//! number for all times.
+
+use std::mem;
+
+/// Most bytes of a row.
+pub(super) const MOST: usize = 4096;
+/// Most bytes of what sets the colours.
+const MOST_STYLE: usize = 120;
+
+/// The first row of some bytes: its length, and that of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) length: usize,
+    pub(super) text: usize,
+}
+
+/// Cuts off the first row; `None` where it may go on behind the bytes.
+pub(super) fn cut(bytes: &[u8]) -> Option<Cut> {
+    let look = &bytes[..bytes.len().min(MOST)];
+    if let Some(at) = look.iter().position(|&byte| byte == b'\n') {
+        return Some(Cut { length: at + 1, text: at });
+    }
+    if bytes.len() <= MOST {
+        return None;
+    }
+    let is_inside = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
+    // No character is cut, unless it is none.
+    let at = (MOST - 3..=MOST).rev().find(|at| !is_inside(at)).unwrap_or(MOST);
+    Some(Cut { length: at, text: at })
+}
+
+/// What has been set of colours and the like by all that came before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Style {
+    /// The sequences that set it.
+    set: Vec<u8>,
+    /// A sequence that has begun.
+    open: Vec<u8>,
+}
+
+impl Style {
+    /// Takes in what follows.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        if self.open.is_empty() && !bytes.contains(&0x1b) {
+            return;
+        }
+        for &byte in bytes {
+            match (self.open.len(), byte) {
+                (_, 0x1b) => self.open = vec![byte],
+                (0, _) => {}
+                (1, b'[') => self.open.push(byte),
+                (1, _) => self.open.clear(),
+                (_, b'0'..=b'9' | b';' | b':') if self.open.len() < MOST_STYLE => {
+                    self.open.push(byte);
+                }
+                (_, b'm') => {
+                    self.open.push(byte);
+                    let sequence = mem::take(&mut self.open);
+                    self.apply(&sequence);
+                }
+                _ => self.open.clear(),
+            }
+        }
+    }
+
+    fn apply(&mut self, sequence: &[u8]) {
+        let parameters = &sequence[2..sequence.len() - 1];
+        if parameters.is_empty() || parameters == b"0" || parameters == b"00" {
+            self.set.clear();
+            return;
+        }
+        if parameters.starts_with(b"0;") || self.set.len() + sequence.len() > MOST_STYLE {
+            // What was set first is most likely overridden.
+            self.set.clear();
+        }
+        self.set.extend_from_slice(sequence);
+    }
+
+    /// What sets the same anew.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.set).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_lines_or_pieces() {
+        assert_eq!(cut(b"one\ntwo"), Some(Cut { length: 4, text: 3 }));
+        assert_eq!(cut(b"\n"), Some(Cut { length: 1, text: 0 }));
+        assert_eq!(cut(b"two"), None);
+        assert_eq!(cut(b""), None);
+        let long = [b'x'; 10_000];
+        assert_eq!(cut(&long), Some(Cut { length: MOST, text: MOST }));
+        assert_eq!(cut(&long[..MOST]), None);
+        let wide = "\u{1f600}".repeat(2000);
+        let found = cut(&wide.as_bytes()[1..]).expect("a row");
+        assert!(found.length <= MOST && wide.is_char_boundary(1 + found.length));
+        // Bytes that are no text at all are cut all the same.
+        assert_eq!(cut(&[0x80; 10_000]).expect("a row").length, MOST);
+    }
+
+    #[test]
+    fn colours_are_carried_over() {
+        let style = |texts: &[&str]| {
+            let mut style = Style::default();
+            texts.iter().for_each(|text| style.take(text.as_bytes()));
+            style.text()
+        };
+        assert_eq!(style(&["\x1b[31mred\n", "\x1b[1mbold"]), "\x1b[31m\x1b[1m");
+        assert_eq!(style(&["\x1b[31mred\x1b[0m"]), "");
+        assert_eq!(style(&["\x1b[31m\x1b[m"]), "");
+        // Across the border of rows.
+        assert_eq!(style(&["\x1b[3", "2mgreen"]), "\x1b[32m");
+        assert_eq!(style(&["\x1b[2Jx\x1b]0;title\x07"]), "");
+        let many = "\x1b[31m".repeat(1000);
+        assert!(style(&[&many]).len() <= MOST_STYLE);
+    }
+}

@@ -1,0 +1,173 @@
+//! Search over a whole log: its output, and the heads of its parts.
+
+use super::index::Snapshot;
+use regex_lite::{Regex, RegexBuilder};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Longest text that is searched for.
+const LONGEST: usize = 1000;
+/// Most places that are named; all are counted.
+const MOST: usize = 10_000;
+
+/// What is searched for.
+#[derive(Debug)]
+pub(in super::super) struct Query {
+    regex: Regex,
+    /// The text in bytes, where it is one of ASCII alone.
+    literal: Option<Vec<u8>>,
+    is_lower: bool,
+    /// Nobody waits for it any more.
+    is_over: Arc<AtomicBool>,
+}
+
+/// Whoever waits for the answer; when they go, the search ends.
+#[derive(Debug)]
+pub(in super::super) struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default, Serialize)]
+pub(in super::super) struct Hits {
+    count: u64,
+    rows: Vec<u64>,
+    /// Places of parts in the list.
+    sections: Vec<usize>,
+}
+
+impl Query {
+    /// A text in any case, or a pattern.
+    ///
+    /// # Errors
+    /// It is no pattern, or too long.
+    pub(in super::super) fn new(text: &str, is_regex: bool) -> Result<(Self, Waiting), String> {
+        if text.is_empty() || text.len() > LONGEST {
+            return Err(format!("a search is for 1 to {LONGEST} bytes"));
+        }
+        let pattern = if is_regex { Cow::from(text) } else { regex_lite::escape(text).into() };
+        let is_lower = !text.chars().any(char::is_uppercase);
+        let regex = RegexBuilder::new(&pattern).case_insensitive(is_lower).build();
+        let regex = regex.map_err(|error| error.to_string())?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let waiting = Waiting(Arc::clone(&is_over));
+        let literal = (!is_regex && text.is_ascii()).then(|| text.as_bytes().to_vec());
+        Ok((Query { regex, literal, is_lower, is_over }, waiting))
+    }
+
+    /// What fits of heads of parts.
+    pub(super) fn heads<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Hits {
+        let mut hits = Hits::default();
+        for (at, text) in texts.enumerate() {
+            if self.fits(text) {
+                hits.count += 1;
+                hits.sections.push(at);
+            }
+        }
+        hits.sections.truncate(MOST);
+        hits
+    }
+
+    /// What fits of rows, beside it.
+    pub(super) fn run(&self, mut hits: Hits, mut log: Snapshot) -> io::Result<Hits> {
+        log.walk(|row| {
+            if self.may_fit(row.text) {
+                let text = String::from_utf8_lossy(row.text);
+                if self.fits(&visible(&text)) {
+                    hits.count += 1;
+                    if hits.rows.len() < MOST {
+                        hits.rows.push(row.number);
+                    }
+                }
+            }
+            !self.is_over.load(Ordering::Relaxed)
+        })?;
+        Ok(hits)
+    }
+
+    fn fits(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+
+    /// Whether a row is worth to be looked at: most have not even the first letter, or no sequences between letters.
+    fn may_fit(&self, row: &[u8]) -> bool {
+        let Some(literal) = &self.literal else { return true };
+        if row.contains(&0x1b) {
+            return true;
+        }
+        let Some((first, rest)) = literal.split_first() else { return true };
+        let is_same = |a: u8, b: u8| match self.is_lower {
+            true => a.eq_ignore_ascii_case(&b),
+            false => a == b,
+        };
+        let Some(most) = row.len().checked_sub(rest.len()) else { return false };
+        let starts = row[..most].iter().enumerate().filter(|(_, byte)| is_same(**byte, *first));
+        let mut found = starts.map(|(at, _)| &row[at + 1..at + 1 + rest.len()]);
+        found.any(|part| part.iter().zip(rest).all(|(a, b)| is_same(*a, *b)))
+    }
+}
+
+/// A row's text without what a terminal would act on.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains('\x1b') {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        shown.push_str(before);
+        rest = behind(after);
+    }
+    shown.push_str(rest);
+    shown.into()
+}
+
+/// What follows a sequence whose escape character has been taken off.
+fn behind(text: &str) -> &str {
+    let mut chars = text.char_indices();
+    match chars.next() {
+        None => "",
+        Some((_, '[')) => {
+            let end = chars.find(|(_, c)| ('\x40'..='\x7e').contains(c));
+            end.map_or("", |(at, _)| &text[at + 1..])
+        }
+        Some((_, ']' | 'P' | '^' | '_' | 'X')) => {
+            let end = chars.find(|(_, c)| matches!(c, '\x07' | '\x1b'));
+            match end {
+                None => "",
+                Some((at, '\x07')) => &text[at + 1..],
+                Some((at, _)) => text[at + 1..].strip_prefix('\\').unwrap_or(&text[at + 1..]),
+            }
+        }
+        Some((_, first)) => &text[first.len_utf8()..],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_sees() {
+        for (text, wanted) in [
+            ("plain", "plain"),
+            ("\x1b[31mred\x1b[0m text", "red text"),
+            ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x07 end", "link end"),
+            ("\x1b]52;c;aGk=\x07x", "x"),
+            ("cut \x1b[3", "cut "),
+            ("\x1b", ""),
+            ("\x1bMup", "up"),
+            ("\x1b]never", ""),
+            ("\x1b\u{e4}x", "x"),
+        ] {
+            assert_eq!(visible(text), wanted, "{text:?}");
+        }
+    }
+}

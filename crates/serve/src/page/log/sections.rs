@@ -1,0 +1,268 @@
+//! A build's log by what happened: phases, commands, and what else people should know, each with where its output begins.
+//!
+//! Fed with events, the same for a log that grows and for one that is read at once.
+
+use runner_core::event::{Event, EventBody, Outcome, PauseId, StopFacts, Stuck};
+use runner_core::phase::{Block, Phase, PhaseContext, Status};
+use runner_core::report::ReportFacts;
+use runner_core::time::WallTime;
+use serde::Serialize;
+use std::collections::HashMap;
+
+/// Most of a text that stands in a head.
+const MOST_TEXT: usize = 16 << 10;
+/// Most reports of a build that are shown.
+const MOST_REPORTS: usize = 100;
+
+/// A part of the log: its head, and the rows below it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Section {
+    /// The first row below its head.
+    pub(super) row: u64,
+    /// Milliseconds since 1970.
+    time: i64,
+    #[serde(flatten)]
+    kind: Kind,
+    /// Of the event that has changed it last.
+    #[serde(skip)]
+    seq: u64,
+}
+
+/// What a part is of.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
+enum Kind {
+    Phase {
+        phase: Phase,
+        status: Option<Status>,
+        duration_ms: Option<u64>,
+        contexts: Vec<PhaseContext>,
+    },
+    Command {
+        command: u32,
+        block: Block,
+        index: u32,
+        text: String,
+        line: Option<u32>,
+        /// How it ended, as the log has it.
+        outcome: Option<String>,
+        has_failed: bool,
+        code: Option<i32>,
+        duration_ms: Option<u64>,
+    },
+    Note {
+        /// `note`, `warning`, `error`, `agent`, `pause`, `person`.
+        level: &'static str,
+        text: String,
+        hint: Option<String>,
+    },
+}
+
+/// A pause that is open.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Pause {
+    #[serde(skip)]
+    id: PauseId,
+    time: i64,
+    command: u32,
+    text: String,
+    directory: String,
+    stuck: Option<Stuck>,
+    stop: Option<Box<StopFacts>>,
+}
+
+/// All parts so far, and how the build stands.
+#[derive(Debug, Default)]
+pub(super) struct Sections {
+    pub(super) all: Vec<Section>,
+    /// Of phases and commands that have not ended, by their places in the list.
+    phase: Option<usize>,
+    commands: HashMap<u32, usize>,
+    /// The command that was begun last, and its text.
+    command: String,
+    pub(super) pauses: Vec<Pause>,
+    pub(super) sessions: usize,
+    pub(super) reports: Vec<ReportFacts>,
+    pub(super) end: Option<(Status, Option<String>)>,
+    /// Of the last event.
+    pub(super) seq: u64,
+    pub(super) started: Option<i64>,
+    pub(super) last: i64,
+}
+
+impl Sections {
+    /// Takes in an event, but for output; `row` is the next one. Whether a part has begun.
+    pub(super) fn take(&mut self, event: &Event, row: u64) -> bool {
+        let before = self.all.len();
+        self.seq = event.seq;
+        self.last = event.time.epoch_millis();
+        let begin = |kind| Section { row, time: event.time.epoch_millis(), kind, seq: event.seq };
+        match &event.body {
+            EventBody::BuildStarted(_) => self.started = Some(self.last),
+            EventBody::PhaseStarted { phase } => {
+                if *phase == Phase::Completed {
+                    return false;
+                }
+                self.phase = Some(before);
+                let (phase, contexts) = (*phase, Vec::new());
+                self.all.push(begin(Kind::Phase {
+                    phase,
+                    status: None,
+                    duration_ms: None,
+                    contexts,
+                }));
+            }
+            EventBody::PhaseEnded { phase: _, status, contexts, duration_ms } => {
+                self.end_phase(event.seq, *status, contexts, *duration_ms);
+            }
+            EventBody::CommandStarted { command, block, index, text, line, .. } => {
+                self.commands.insert(*command, before);
+                self.command = cut(text);
+                self.all.push(begin(Kind::Command {
+                    command: *command,
+                    block: *block,
+                    index: *index,
+                    text: cut(text),
+                    line: *line,
+                    outcome: None,
+                    has_failed: false,
+                    code: None,
+                    duration_ms: None,
+                }));
+            }
+            EventBody::CommandEnded { command, outcome, duration_ms } => {
+                self.end_command(event.seq, *command, outcome, *duration_ms);
+            }
+            EventBody::BuildEnded { status, reason } => {
+                self.end = Some((*status, reason.clone()));
+                self.pauses.clear();
+                self.sessions = 0;
+            }
+            EventBody::Report(facts) => {
+                if self.reports.len() < MOST_REPORTS {
+                    self.reports.push((**facts).clone());
+                }
+            }
+            EventBody::SessionOpened { .. } => self.sessions += 1,
+            EventBody::SessionClosed { .. } => self.sessions = self.sessions.saturating_sub(1),
+            EventBody::Resumed { pause, .. } => self.pauses.retain(|open| open.id != *pause),
+            body => {
+                if let EventBody::Paused { .. } = body {
+                    self.pause(event);
+                }
+                if let Some((level, text, hint)) = note(body) {
+                    let text = cut(&text);
+                    self.all.push(begin(Kind::Note { level, text, hint }));
+                }
+            }
+        }
+        self.all.len() > before
+    }
+
+    fn pause(&mut self, event: &Event) {
+        let EventBody::Paused { pause, command, directory, stuck, stop, .. } = &event.body else {
+            return;
+        };
+        let of_stop = stop.as_ref().map(|stop| cut(&stop.text));
+        self.pauses.push(Pause {
+            id: *pause,
+            time: event.time.epoch_millis(),
+            command: *command,
+            text: of_stop.unwrap_or_else(|| self.command.clone()),
+            directory: directory.clone(),
+            stuck: stuck.clone(),
+            stop: stop.clone(),
+        });
+    }
+
+    fn end_phase(&mut self, seq: u64, status: Status, contexts: &[PhaseContext], duration_ms: u64) {
+        let Some(section) = self.phase.take().and_then(|at| self.all.get_mut(at)) else { return };
+        section.seq = seq;
+        if let Kind::Phase { status: is, contexts: why, duration_ms: took, .. } = &mut section.kind
+        {
+            *is = Some(status);
+            *took = Some(duration_ms);
+            *why = contexts.to_vec();
+            // AWS gives a phase that went well one without anything in it.
+            why.retain(|context| !context.message.is_empty());
+        }
+    }
+
+    fn end_command(&mut self, seq: u64, command: u32, ended: &Outcome, took: u64) {
+        let Some(at) = self.commands.remove(&command) else { return };
+        let Some(section) = self.all.get_mut(at) else { return };
+        section.seq = seq;
+        if let Kind::Command { outcome, has_failed, code, duration_ms, .. } = &mut section.kind {
+            *outcome = Some(ended.to_string());
+            *has_failed = !ended.succeeded() && *ended != Outcome::Cut;
+            *duration_ms = Some(took);
+            if let Outcome::Exited(is) = ended {
+                *code = Some(*is);
+            }
+        }
+    }
+
+    /// Those that have changed after an event, with their places in the list.
+    pub(super) fn since(&self, seq: u64) -> Vec<(usize, &Section)> {
+        self.all.iter().enumerate().filter(|(_, section)| section.seq > seq).collect()
+    }
+
+    /// Texts of heads, to be searched.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|section| match &section.kind {
+            Kind::Phase { phase, .. } => phase.name(),
+            Kind::Command { text, .. } | Kind::Note { text, .. } => text,
+        })
+    }
+}
+
+/// What of an event a person should know, how much it matters, and how it is mended.
+fn note(body: &EventBody) -> Option<(&'static str, String, Option<String>)> {
+    let text = match body {
+        EventBody::Notice(notice) => {
+            let level = match notice.level {
+                runner_core::event::NoticeLevel::Note => "note",
+                runner_core::event::NoticeLevel::Warning => "warning",
+                runner_core::event::NoticeLevel::Error => "error",
+            };
+            return Some((level, notice.text.clone(), notice.hint.clone()));
+        }
+        EventBody::Agent { text } => return Some(("agent", text.clone(), None)),
+        EventBody::Paused { directory, stuck, .. } => {
+            let text = match stuck {
+                Some(stuck) => format!("paused: {}", stuck.reason),
+                None => format!("paused in {directory}"),
+            };
+            return Some(("pause", text, None));
+        }
+        EventBody::Intervened(done) => {
+            let what = done.what.verb();
+            match &done.text {
+                Some(text) => format!("{} ({}): {what}: {text}", done.by.user, done.by.client),
+                None => format!("{} ({}): {what}", done.by.user, done.by.client),
+            }
+        }
+        EventBody::CommandSkipped { text, .. } => format!("skipped: {text}"),
+        EventBody::Logged { text, .. } => text.clone(),
+        EventBody::Rewound(facts) => {
+            format!("rewound to before run {} ({})", facts.to, facts.place)
+        }
+        EventBody::ArtifactStored(stored) => {
+            return Some(("note", format!("artifact: {}", stored.location), None));
+        }
+        _ => return None,
+    };
+    Some(("person", text, None))
+}
+
+fn cut(text: &str) -> String {
+    let end = text.floor_char_boundary(MOST_TEXT);
+    text[..end].to_owned()
+}
+
+/// The time of an event in milliseconds since 1970.
+pub(super) fn millis(time: WallTime) -> i64 {
+    time.epoch_millis()
+}

@@ -1,0 +1,112 @@
+//! The page: builds, their logs and terminals, in a browser of the caller's.
+//!
+//! A site beside AWS's calls (`crate::http`). A link, made by a program of the caller, opens it once (`links` in
+//! `runner_folder`); from there on a browser shows who it is by a cookie and a key (`visitors`). `guard` has the rules on
+//! where requests come from and what answers forbid, `assets` the page itself, `log` a build's log by rows. What a visitor
+//! has done is asked of `aws`, which judges and records it. docs/trust-zones.md has what each rule is against.
+
+mod assets;
+mod builds;
+mod farewell;
+mod guard;
+mod log;
+mod recordings;
+mod reply;
+mod routes;
+mod secret;
+mod shells;
+mod terminals;
+mod ticket;
+mod visitors;
+
+pub use farewell::Followers;
+
+use crate::aws::Endpoint;
+use crate::http::{Answer, Answering, Site, Visit, plain};
+use http::{HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use log::Logs;
+use runner_folder::state::PageLinks;
+use std::sync::Arc;
+use terminals::Terminals;
+use tokio::sync::Semaphore;
+use visitors::Visitors;
+
+/// Looks through whole logs at once.
+const SCANS: usize = 2;
+/// Logs that are being downloaded.
+const DOWNLOADS: usize = 8;
+
+/// The page of an endpoint.
+pub struct Page {
+    endpoint: Arc<Endpoint>,
+    links: PageLinks,
+    visitors: Visitors,
+    logs: Logs,
+    terminals: Terminals,
+    followers: Followers,
+    scans: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+}
+
+impl Page {
+    pub fn of(endpoint: &Arc<Endpoint>) -> Self {
+        Page {
+            endpoint: Arc::clone(endpoint),
+            links: PageLinks::of(endpoint.home()),
+            visitors: Visitors::default(),
+            logs: Logs::default(),
+            terminals: Terminals::default(),
+            followers: Followers::default(),
+            scans: Arc::new(Semaphore::new(SCANS)),
+            downloads: Arc::new(Semaphore::new(DOWNLOADS)),
+        }
+    }
+}
+
+impl Page {
+    /// Who follows builds.
+    pub fn followers(&self) -> Followers {
+        self.followers.clone()
+    }
+}
+
+impl Site for Page {
+    fn takes(&self, request: &Request<Incoming>) -> bool {
+        let path = request.uri().path();
+        if path == "/" {
+            // What is signed is a call of some service of AWS's.
+            let is_signed = request.headers().contains_key(http::header::AUTHORIZATION);
+            return request.method() == Method::GET
+                && !is_signed
+                && request.uri().query().is_none();
+        }
+        path.starts_with("/ui/") || path.starts_with("/assets/")
+    }
+
+    fn allows(&self, origin: &HeaderValue, host: &str) -> bool {
+        origin.as_bytes().strip_prefix(b"http://") == Some(host.as_bytes())
+    }
+
+    fn answer<'a>(&'a self, request: Request<Incoming>, visit: &'a Visit) -> Answering<'a> {
+        Box::pin(async move {
+            if let Err(why) = guard::is_from_here(visit.ends, request.headers()) {
+                return guard::close(plain(StatusCode::FORBIDDEN, why));
+            }
+            self.answer_one(request, visit).await
+        })
+    }
+}
+
+impl Page {
+    async fn answer_one(&self, request: Request<Incoming>, visit: &Visit) -> Answer {
+        let path = request.uri().path();
+        if path == "/" {
+            return assets::index();
+        }
+        if let Some(name) = path.strip_prefix("/assets/") {
+            return assets::asset(name, request.headers());
+        }
+        guard::close(self.route(request, visit).await.unwrap_or_else(|refusal| refusal.answer()))
+    }
+}

@@ -1,0 +1,100 @@
+//! Sessions of a build that were kept (`--session-log`), to be played.
+
+use super::Page;
+use super::reply::{Refused, json};
+use super::routes::Asked;
+use crate::aws::{Deed, Known};
+use crate::http::{Answer, Body};
+use crate::recordings::{Folder, Kept};
+use bytes::Bytes;
+use http::{HeaderValue, Response};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const GET_RECORDING: Deed =
+    Deed { name: "GetRecording", action: "runner:GetRecording", is_read_only: true };
+/// Bytes sent at once, and how many such blocks wait.
+const BLOCK: usize = 64 << 10;
+const WAITING: usize = 4;
+
+impl Page {
+    /// Those of a build.
+    pub(super) async fn recordings(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+        let kept = self.kept(asked, known).await?;
+        let shown = kept.iter().map(|one| {
+            json!({
+                "name": one.name,
+                "program": one.program,
+                "began": one.began.map(Timestamp::as_millisecond),
+                "length": one.length.as_ref().map(Duration::as_millis),
+                "how": one.how,
+            })
+        });
+        json(&shown.collect::<Vec<Value>>())
+    }
+
+    /// One of them, as it lies there.
+    pub(super) async fn recording(
+        &self,
+        asked: &Asked,
+        known: &Known,
+        name: &str,
+    ) -> Result<Answer, Refused> {
+        let kept = self.kept(asked, known).await?;
+        let found = kept.into_iter().find(|one| one.name == name);
+        let found = found.ok_or_else(|| Refused::not_found("there is no such recording"))?;
+        let permit = Arc::clone(&self.downloads).try_acquire_owned();
+        let permit = permit.map_err(|_| Refused::busy())?;
+        self.endpoint
+            .note(&asked.owner, GET_RECORDING, known, json!({"recording": name}), None)
+            .await;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            if let Err(error) = send(&found, &sender) {
+                // Nobody is there to hear it where the client has gone.
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        let mut answer = Response::new(Body::Parts(receiver));
+        let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+        answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        Ok(answer)
+    }
+
+    /// Sessions of a build of which the times were kept. What they show is the owner's alone to see.
+    async fn kept(&self, asked: &Asked, known: &Known) -> Result<Vec<Kept>, Refused> {
+        asked.may_act()?;
+        self.endpoint.permit(&asked.owner, GET_RECORDING, known).await?;
+        let (home, uuid) = (self.endpoint.home().clone(), known.uuid.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let Some(path) = home.last_session_log() else { return Ok(Vec::new()) };
+            let mut kept = match Folder::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                read => read?.kept,
+            };
+            kept.retain(|one| one.has_cast && one.build.as_ref() == Some(&uuid));
+            Ok::<_, io::Error>(kept)
+        });
+        Ok(read.await.map_err(io::Error::other)??)
+    }
+}
+
+fn send(kept: &Kept, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+    let mut file = kept.recording()?;
+    loop {
+        let mut block = vec![0; BLOCK];
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            return Ok(());
+        }
+        block.truncate(read);
+        if to.blocking_send(Ok(Bytes::from(block))).is_err() {
+            return Ok(());
+        }
+    }
+}

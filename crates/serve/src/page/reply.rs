@@ -1,0 +1,88 @@
+//! Answers to the page's scripts.
+
+use crate::aws::Refusal;
+use crate::http::{Answer, Body, Unread, plain};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode};
+use runner_client::ClientError;
+use serde::Serialize;
+use std::io;
+
+/// Why something is not done.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) text: String,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Refused { status, text: text.into() }
+    }
+
+    pub(super) fn not_found(text: impl Into<String>) -> Self {
+        Refused::new(StatusCode::NOT_FOUND, text)
+    }
+
+    pub(super) fn bad(text: impl Into<String>) -> Self {
+        Refused::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    pub(super) fn forbidden(text: impl Into<String>) -> Self {
+        Refused::new(StatusCode::FORBIDDEN, text)
+    }
+
+    pub(super) fn busy() -> Self {
+        Refused::new(StatusCode::TOO_MANY_REQUESTS, "too much at once; try again")
+    }
+
+    pub(super) fn answer(&self) -> Answer {
+        plain(self.status, &self.text)
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let status = StatusCode::from_u16(refusal.status);
+        Refused::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), refusal.message)
+    }
+}
+
+impl From<Unread> for Refused {
+    fn from(unread: Unread) -> Self {
+        let (status, text) = unread.into_parts();
+        Refused::new(status, text)
+    }
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        let status = match error.kind() {
+            io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refused::new(status, error.to_string())
+    }
+}
+
+impl From<ClientError> for Refused {
+    fn from(error: ClientError) -> Self {
+        Refused::new(StatusCode::CONFLICT, error.to_string())
+    }
+}
+
+/// Something as JSON.
+pub(super) fn json(value: &impl Serialize) -> Result<Answer, Refused> {
+    let text = serde_json::to_vec(value).map_err(io::Error::other)?;
+    let mut answer = Response::new(Body::from(Bytes::from(text)));
+    let kind = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    Ok(answer)
+}
+
+/// That it is done.
+pub(super) fn done() -> Answer {
+    let mut answer = Response::new(Body::from(Bytes::new()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}

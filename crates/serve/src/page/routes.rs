@@ -1,0 +1,298 @@
+//! What the page's scripts ask for, by its path.
+
+use super::Page;
+use super::guard;
+use super::log::{Query, Raw, raw, wait};
+use super::reply::{Refused, done, json};
+use super::terminals::is_websocket;
+use super::visitors::Visitor;
+use crate::aws::{Deed, Known, Owner, form};
+use crate::http::{Answer, Body, Visit, read_body};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use runner_folder::state::LinkFor;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Longest body of a request.
+const MAX_BODY: usize = 256 << 10;
+/// The header with a visitor's key.
+const KEY: &str = "x-runner-key";
+/// Looking at a log.
+const GET_LOG: Deed = Deed { name: "GetLog", action: "logs:GetLogEvents", is_read_only: true };
+
+/// A request of a visitor.
+pub(super) struct Asked {
+    pub(super) visitor: Arc<Visitor>,
+    pub(super) owner: Owner,
+    pub(super) query: Value,
+}
+
+impl Asked {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.query[name].as_str().filter(|text| !text.is_empty())
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, Refused> {
+        let number = self.text(name).map(str::parse).transpose();
+        number.map_err(|_| Refused::bad(format!("{name} is to be a number")))
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        self.text(name).is_some()
+    }
+
+    /// Whether more than looking is allowed.
+    pub(super) fn may_act(&self) -> Result<(), Refused> {
+        match self.visitor.is_owner() {
+            true => Ok(()),
+            false => Err(Refused::forbidden("this link is for looking only")),
+        }
+    }
+}
+
+impl Page {
+    pub(super) async fn route(
+        &self,
+        request: Request<Incoming>,
+        visit: &Visit,
+    ) -> Result<Answer, Refused> {
+        if is_websocket(request.headers()) {
+            return self.join(request, visit).await;
+        }
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let path: Vec<&str> = path.split('/').skip(2).collect();
+        let changes = parts.method != Method::GET;
+        if changes && !guard::is_of_page(&parts.headers, &visit.host) {
+            return Err(Refused::forbidden("this is for the page itself to ask for"));
+        }
+        if let (&Method::POST, ["session"]) = (&parts.method, &path[..]) {
+            let body = read_body(body, MAX_BODY).await;
+            return self.enter(&body.map_err(Refused::from)?, visit).await;
+        }
+        let query = form(parts.uri.query().unwrap_or_default().as_bytes());
+        let visitor = self.visitor(&parts.headers, &query, &path, visit)?;
+        let _kept = visit.guest.keep();
+        let owner = self.endpoint.at_page(&parts, visit);
+        let asked = Asked { visitor, owner, query };
+        let body = match changes {
+            true => {
+                let body = read_body(body, MAX_BODY).await.map_err(Refused::from)?;
+                if body.is_empty() {
+                    Value::Null
+                } else {
+                    serde_json::from_slice(&body)
+                        .map_err(|error| Refused::bad(error.to_string()))?
+                }
+            }
+            false => Value::Null,
+        };
+        match (parts.method.as_str(), &path[..]) {
+            ("GET", ["session"]) => self.who(&asked),
+            ("DELETE", ["session"]) => {
+                let (cookie, key) = self.shown(&parts.headers, visit).unwrap_or_default();
+                self.visitors.leave(&cookie, &key);
+                Ok(done())
+            }
+            ("GET", ["builds"]) => self.list(&asked).await,
+            (method, ["builds", uuid, rest @ ..]) => {
+                let known = self.known(&asked, uuid).await?;
+                self.of_build(&asked, method, &known, rest, body).await
+            }
+            _ => Err(Refused::not_found("there is nothing here")),
+        }
+    }
+
+    /// Takes a link, and says how the browser shows from now on who it is.
+    async fn enter(&self, body: &[u8], visit: &Visit) -> Result<Answer, Refused> {
+        #[derive(Deserialize)]
+        struct Shown {
+            token: String,
+        }
+        let Shown { token } =
+            serde_json::from_slice(body).map_err(|error| Refused::bad(error.to_string()))?;
+        let links = self.links.clone();
+        let taken = tokio::task::spawn_blocking(move || links.take(&token)).await;
+        let taken = taken.map_err(std::io::Error::other)??;
+        let may = taken.ok_or_else(|| {
+            let text = "the link was used already, or is older than ten minutes; runner page prints a new one";
+            Refused::new(StatusCode::UNAUTHORIZED, text)
+        })?;
+        let shown = self.visitors.enter(may)?;
+        let mut answer = json(&json!({"key": shown.key}))?;
+        let cookie = format!(
+            "{}={}; HttpOnly; SameSite=Strict; Path=/ui",
+            cookie_name(&visit.host),
+            shown.cookie
+        );
+        let cookie = HeaderValue::from_str(&cookie).map_err(std::io::Error::other)?;
+        answer.headers_mut().insert(http::header::SET_COOKIE, cookie);
+        Ok(answer)
+    }
+
+    fn shown(&self, headers: &HeaderMap, visit: &Visit) -> Option<(String, String)> {
+        let key = headers.get(KEY).and_then(|key| key.to_str().ok()).unwrap_or_default();
+        Some((cookie(headers, &cookie_name(&visit.host))?.to_owned(), key.to_owned()))
+    }
+
+    fn visitor(
+        &self,
+        headers: &HeaderMap,
+        query: &Value,
+        path: &[&str],
+        visit: &Visit,
+    ) -> Result<Arc<Visitor>, Refused> {
+        let (cookie, key) = self.shown(headers, visit).ok_or_else(unknown)?;
+        let found = match (query["ticket"].as_str(), path) {
+            (Some(ticket), ["builds", uuid, "raw"]) => {
+                self.visitors.with_ticket(&cookie, ticket, uuid)
+            }
+            _ => self.visitors.find(&cookie, &key),
+        };
+        found.ok_or_else(unknown)
+    }
+
+    fn who(&self, asked: &Asked) -> Result<Answer, Refused> {
+        let build = match &asked.visitor.may {
+            LinkFor::Owner => None,
+            LinkFor::Reader(build) => Some(build),
+        };
+        json(&json!({"owner": asked.visitor.is_owner(), "build": build}))
+    }
+
+    /// The build that is meant, if the visitor may look at it.
+    async fn known(&self, asked: &Asked, uuid: &str) -> Result<Known, Refused> {
+        let gone = || Refused::not_found("there is no such build");
+        if !asked.visitor.sees(uuid) {
+            return Err(Refused::forbidden("this link is for another build"));
+        }
+        let known = self.endpoint.known(uuid).await.ok_or_else(gone)?;
+        self.endpoint.permit(&asked.owner, GET_LOG, &known).await?;
+        if asked.visitor.looks_first(format!("log {uuid}")) {
+            self.endpoint.note(&asked.owner, GET_LOG, &known, Value::Null, None).await;
+        }
+        Ok(known)
+    }
+
+    async fn of_build(
+        &self,
+        asked: &Asked,
+        method: &str,
+        known: &Known,
+        path: &[&str],
+        body: Value,
+    ) -> Result<Answer, Refused> {
+        match (method, path) {
+            ("GET", []) => self.build(known).await,
+            ("GET", ["log"]) => self.log(asked, known).await,
+            ("GET", ["rows"]) => {
+                let from = asked.number("from")?.unwrap_or(0);
+                let count = asked.number("n")?.unwrap_or(200);
+                json(&self.logs.of(&known.uuid).rows(&known.dir, from, count).await?)
+            }
+            ("GET", ["search"]) => self.search(asked, known).await,
+            ("GET", ["raw"]) => self.raw(asked, known).await,
+            ("GET", ["variables"]) => self.variables(asked, known).await,
+            ("GET", ["reports"]) => json(&self.logs.of(&known.uuid).reports(&known.dir).await?),
+            ("GET", ["recordings"]) => self.recordings(asked, known).await,
+            ("GET", ["recordings", name]) => self.recording(asked, known, name).await,
+            ("GET", ["changes"]) => self.changes(known).await,
+            ("GET", ["terminals"]) => json(&self.terminals.of(&known.uuid)),
+            ("POST", ["terminals"]) => {
+                asked.may_act()?;
+                self.open_shell(asked, known, body).await
+            }
+            ("POST", ["ticket"]) => {
+                json(&json!({"ticket": asked.visitor.tickets.make(&known.uuid)?}))
+            }
+            ("POST", [verb]) => {
+                asked.may_act()?;
+                self.act(asked, known, verb, body).await
+            }
+            _ => Err(Refused::not_found("there is nothing here")),
+        }
+    }
+
+    /// What has come since a version of the log; where there is nothing, it may be waited for.
+    async fn log(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+        let since = asked.number("since")?.unwrap_or(0);
+        let asking = self.followers.asks(asked.visitor.id, &known.uuid);
+        let log = self.logs.of(&known.uuid);
+        let mut news = log.news(&known.dir, since).await?;
+        if asked.is_set("wait") && !news.is_new(since) && !news.is_over() {
+            let waits = Arc::clone(&asked.visitor.waits);
+            let _place = waits.try_acquire_owned().map_err(|_| Refused::busy())?;
+            wait(&known.dir, news.position).await;
+            news = log.news(&known.dir, since).await?;
+        }
+        asking.told(news.is_over());
+        let mut answer = serde_json::to_value(&news).map_err(std::io::Error::other)?;
+        if !news.is_over()
+            && let Ok(status) = known.status().await
+        {
+            answer["left"] = json!(status.time_left_s);
+            answer["pauseLeft"] = json!(status.pause_left_s);
+            answer["hasContainer"] = json!(status.has_container);
+            answer["sessionsEnabled"] = json!(status.sessions_enabled);
+        }
+        json(&answer)
+    }
+
+    async fn search(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+        let text = asked.text("q").unwrap_or_default();
+        let (query, _waiting) = Query::new(text, asked.is_set("regex")).map_err(Refused::bad)?;
+        let _place = turn(&self.scans).await?;
+        json(&self.logs.of(&known.uuid).search(&known.dir, query).await?)
+    }
+
+    async fn raw(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+        let range = match asked.number("section")? {
+            None => None,
+            Some(at) => {
+                let at = usize::try_from(at).map_err(std::io::Error::other)?;
+                Some(self.logs.of(&known.uuid).range(&known.dir, at).await?)
+            }
+        };
+        let permit = Arc::clone(&self.downloads).try_acquire_owned();
+        let permit = permit.map_err(|_| Refused::busy())?;
+        let wanted = Raw { dir: known.dir.clone(), range, is_plain: asked.is_set("plain") };
+        let mut answer = Response::new(Body::Parts(raw(wanted, permit)));
+        let headers = answer.headers_mut();
+        let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(http::header::CONTENT_TYPE, kind);
+        if asked.is_set("save") {
+            let name = format!("attachment; filename=\"{}.log\"", known.uuid);
+            let name = HeaderValue::from_str(&name).map_err(std::io::Error::other)?;
+            headers.insert(http::header::CONTENT_DISPOSITION, name);
+        }
+        Ok(answer)
+    }
+}
+
+/// A place among those who do something heavy.
+async fn turn(places: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {
+    Arc::clone(places).acquire_owned().await.map_err(|_| Refused::busy())
+}
+
+pub(super) fn unknown() -> Refused {
+    let text = "this browser is not known here, or not any more; runner page prints a link";
+    Refused::new(StatusCode::UNAUTHORIZED, text)
+}
+
+/// The cookie's name: browsers send cookies to every port of a host.
+pub(super) fn cookie_name(host: &str) -> String {
+    let port = host.rsplit_once(':').map_or("80", |(_, port)| port);
+    format!("runner_{port}")
+}
+
+/// The value of a cookie. Where there are two of one name, none is right.
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(http::header::COOKIE).iter();
+    let pairs = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+    let mut values = pairs.filter_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='));
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
+}

@@ -1,0 +1,327 @@
+//! One terminal: its program, what it has shown last, and who looks at it.
+
+use super::seats::{Number, Seat, Seats};
+use bytes::Bytes;
+use runner_client::{ClientError, Link};
+use runner_core::plain;
+use runner_host::clock;
+use runner_host::duplex::Duplex;
+use runner_wire::control::{ACTIVITY_PACE, Answer, Request, Size};
+use serde_json::{Value, json};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Bytes of what was shown last.
+const KEPT: usize = 256 << 10;
+/// Bytes read at once.
+const CHUNK: usize = 16 << 10;
+/// Bytes that were typed and that the program has not taken. What comes beyond is dropped, and that is said.
+const TYPED: usize = 1 << 20;
+/// More than a terminal ever holds.
+const REST: usize = 1 << 20;
+
+/// What a browser is sent.
+#[derive(Clone, Debug)]
+pub(super) enum Out {
+    Shown(Bytes),
+    Said(String),
+}
+
+/// What a terminal is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    Join { number: Number, seat: Seat, to: mpsc::Sender<Out> },
+    Leave(Number),
+    Type(Number, Bytes),
+    Size(Number, Size),
+    Ask(Number),
+    Grant(Number, Number),
+    Refuse(Number, Number),
+    End(Number),
+}
+
+pub(super) struct Terminal {
+    link: Link,
+    terminal: Duplex,
+    orders: mpsc::Receiver<Order>,
+    seats: Seats,
+    viewers: HashMap<Number, mpsc::Sender<Out>>,
+    count: Arc<AtomicU64>,
+    kept: VecDeque<u8>,
+    typed: Vec<u8>,
+    size: Size,
+    /// When the build was told last that something happens.
+    active: Duration,
+}
+
+/// What has happened.
+enum Next {
+    Order(Option<Order>),
+    Frame(Result<Option<Vec<u8>>, ClientError>),
+    Readable,
+    Writable,
+    Look,
+}
+
+impl Terminal {
+    pub(super) fn new(
+        mut link: Link,
+        size: Size,
+        orders: mpsc::Receiver<Order>,
+        count: Arc<AtomicU64>,
+    ) -> Result<Self, ClientError> {
+        let terminal = link.take_fds().pop();
+        let terminal =
+            terminal.ok_or_else(|| io::Error::other("the program's terminal did not come along"));
+        let terminal = terminal.and_then(Duplex::new).map_err(ClientError::Lost)?;
+        Ok(Terminal {
+            link,
+            terminal,
+            orders,
+            seats: Seats::default(),
+            viewers: HashMap::new(),
+            count,
+            kept: VecDeque::new(),
+            typed: Vec::new(),
+            size,
+            active: Duration::ZERO,
+        })
+    }
+
+    /// Until the program has ended, or nobody can come any more.
+    pub(super) async fn run(mut self) {
+        let reason = loop {
+            match self.next().await {
+                Next::Order(None) => break "the endpoint has ended".to_owned(),
+                Next::Order(Some(Order::End(number))) if self.seats.drives(number) => {
+                    break "ended by its driver".to_owned();
+                }
+                Next::Order(Some(order)) => self.obey(order).await,
+                Next::Frame(frame) => match ended(frame) {
+                    Ok(Some(reason)) => {
+                        self.drain();
+                        break reason;
+                    }
+                    Ok(None) => {}
+                    Err(told) => self.show(format!("\r\nrunner: {told}\r\n").into_bytes()),
+                },
+                Next::Readable => {
+                    if !self.read() {
+                        // The build says in a moment how it has ended.
+                        let frame = self.link.next().await;
+                        break ended(frame).ok().flatten().unwrap_or_default();
+                    }
+                    self.is_active().await;
+                }
+                Next::Writable => self.write(),
+                Next::Look => {
+                    if self.seats.look(clock::boot()) {
+                        self.tell_all();
+                    }
+                }
+            }
+        };
+        let said = json!({"ended": reason}).to_string();
+        for viewer in self.viewers.values() {
+            // One that does not read hears it from the list.
+            let _ = viewer.try_send(Out::Said(said.clone()));
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        let driver = self.seats.driver().and_then(|number| self.viewers.get(&number)).cloned();
+        let deadline = self.seats.deadline();
+        let has_typed = !self.typed.is_empty();
+        let (orders, link, terminal) = (&mut self.orders, &mut self.link, &self.terminal);
+        tokio::select! {
+            order = orders.recv() => Next::Order(order),
+            frame = link.next() => Next::Frame(frame),
+            () = readable(terminal, driver) => Next::Readable,
+            () = writable(terminal), if has_typed => Next::Writable,
+            () = until(deadline) => Next::Look,
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Join { number, seat, to } => {
+                for old in self.seats.join(number, seat) {
+                    // Two tabs of one name would take it from each other for ever.
+                    self.say(old, &json!({"elsewhere": true}));
+                    self.viewers.remove(&old);
+                }
+                self.viewers.insert(number, to);
+                self.show_kept(number);
+                self.tell_all();
+            }
+            Order::Leave(number) => {
+                self.leave(number);
+                self.tell_all();
+            }
+            Order::Type(number, bytes) if self.seats.drives(number) => {
+                if self.typed.len() + bytes.len() > TYPED {
+                    let said = "dropped: the program does not read what is typed";
+                    self.say(number, &json!({"notice": said}));
+                    return;
+                }
+                self.typed.extend_from_slice(&bytes);
+                self.write();
+                self.is_active().await;
+            }
+            Order::Size(number, size) if self.seats.drives(number) => {
+                self.size = size;
+                let _ = self.link.send(&Request::Resize(size)).await;
+                self.tell_all();
+            }
+            Order::Ask(number) => {
+                self.seats.ask(number);
+                self.tell_all();
+            }
+            Order::Grant(by, to) => {
+                self.seats.grant(by, to);
+                self.tell_all();
+            }
+            Order::Refuse(by, to) => {
+                if self.seats.refuse(by, to) {
+                    self.say(to, &json!({"notice": "the driver goes on driving"}));
+                }
+                self.tell_all();
+            }
+            // Of who only looks.
+            Order::Type(..) | Order::Size(..) | Order::End(_) => {}
+        }
+    }
+
+    fn leave(&mut self, number: Number) {
+        self.viewers.remove(&number);
+        self.seats.leave(number, clock::boot());
+    }
+
+    fn write(&mut self) {
+        // Of a program that has gone nobody takes anything.
+        let taken = self.terminal.write_now(&self.typed).unwrap_or(Some(self.typed.len()));
+        self.typed.drain(..taken.unwrap_or(0));
+    }
+
+    /// Reads once what is there; whether the terminal is still open.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; CHUNK];
+        match self.terminal.read_now(&mut buffer) {
+            Ok(None) => true,
+            // EIO: the last process that had it open is gone.
+            Ok(Some(0)) | Err(_) => false,
+            Ok(Some(read)) => {
+                self.show(buffer[..read].to_vec());
+                true
+            }
+        }
+    }
+
+    /// What a program that has ended has left in its terminal.
+    fn drain(&mut self) {
+        let mut left = REST;
+        let mut buffer = vec![0; CHUNK];
+        while let Ok(Some(read @ 1..)) = self.terminal.read_now(&mut buffer)
+            && left > 0
+        {
+            self.show(buffer[..read].to_vec());
+            left = left.saturating_sub(read);
+        }
+    }
+
+    /// Shows something to all. Who does not read is let go: they come back and are shown what is kept.
+    fn show(&mut self, bytes: Vec<u8>) {
+        self.kept.extend(&bytes);
+        let beyond = self.kept.len().saturating_sub(KEPT);
+        self.kept.drain(..beyond);
+        let bytes = Bytes::from(bytes);
+        let slow = self.viewers.iter().filter_map(|(number, viewer)| {
+            viewer.try_send(Out::Shown(bytes.clone())).is_err().then_some(*number)
+        });
+        for number in slow.collect::<Vec<_>>() {
+            self.leave(number);
+        }
+    }
+
+    fn show_kept(&mut self, number: Number) {
+        let kept: Vec<u8> = self.kept.iter().copied().collect();
+        self.say(number, &json!({"replay": kept.len()}));
+        if let Some(viewer) = self.viewers.get(&number)
+            && !kept.is_empty()
+        {
+            let _ = viewer.try_send(Out::Shown(Bytes::from(kept)));
+        }
+    }
+
+    fn say(&self, number: Number, what: &Value) {
+        if let Some(viewer) = self.viewers.get(&number) {
+            let _ = viewer.try_send(Out::Said(what.to_string()));
+        }
+    }
+
+    /// Tells each how it stands.
+    fn tell_all(&self) {
+        self.count.store(self.seats.count() as u64, Ordering::Relaxed);
+        for number in self.viewers.keys() {
+            let view = self.seats.view(*number);
+            let asking = if view.drives { self.seats.asking() } else { &[] };
+            self.say(
+                *number,
+                &json!({
+                    "drives": view.drives,
+                    "hasAsked": view.has_asked,
+                    "hasDriver": self.seats.has_driver(),
+                    "viewers": self.seats.count(),
+                    "asking": asking,
+                    "rows": self.size.rows,
+                    "cols": self.size.cols,
+                }),
+            );
+        }
+    }
+
+    /// Tells the build now and then that the session is in use.
+    async fn is_active(&mut self) {
+        let now = clock::boot();
+        if now.saturating_sub(self.active) >= ACTIVITY_PACE {
+            self.active = now;
+            let _ = self.link.send(&Request::Active).await;
+        }
+    }
+}
+
+/// Readable, and the driver reads what it is sent: a program that floods waits for that one alone.
+async fn readable(terminal: &Duplex, driver: Option<mpsc::Sender<Out>>) {
+    if let Some(driver) = driver {
+        // One that has gone holds up nobody.
+        drop(driver.reserve().await);
+    }
+    // An error is found by the next read.
+    drop(terminal.readable().await);
+}
+
+async fn writable(terminal: &Duplex) {
+    drop(terminal.writable().await);
+}
+
+async fn until(deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.saturating_sub(clock::boot())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Why it has ended, if that is what a frame says; what the build tells the person as an error.
+fn ended(frame: Result<Option<Vec<u8>>, ClientError>) -> Result<Option<String>, String> {
+    let Ok(Some(body)) = frame else { return Ok(Some("the build has ended".to_owned())) };
+    match serde_json::from_slice(&body) {
+        Ok(Answer::Told { message }) => Err(plain::line(&message).into_owned()),
+        Ok(Answer::Exited { code }) => Ok(Some(format!("the shell has ended with {code}"))),
+        Ok(Answer::Closed { message }) => Ok(Some(message)),
+        _ => Ok(None),
+    }
+}

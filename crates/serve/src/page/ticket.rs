@@ -1,0 +1,60 @@
+//! Tickets: by one a browser itself fetches a file, without the key, which only scripts can show.
+
+use super::secret::Digest;
+use runner_host::clock;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a ticket is good for.
+const LIFE: Duration = Duration::from_secs(60);
+/// Tickets of one visitor at once; the first makes room.
+const MOST: usize = 64;
+
+/// Those of a visitor.
+#[derive(Debug, Default)]
+pub(super) struct Tickets(Mutex<Vec<Ticket>>);
+
+#[derive(Debug)]
+struct Ticket {
+    digest: Digest,
+    /// Of the build it is for.
+    uuid: String,
+    until: Duration,
+}
+
+impl Tickets {
+    /// A new one, for the log of a build.
+    pub(super) fn make(&self, uuid: &str) -> io::Result<String> {
+        let (digest, text) = Digest::new()?;
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tickets.len() >= MOST {
+            tickets.remove(0);
+        }
+        tickets.push(Ticket { digest, uuid: uuid.to_owned(), until: clock::boot() + LIFE });
+        Ok(text)
+    }
+
+    /// Whether it is one; it is none from then on.
+    pub(super) fn take(&self, text: &str, uuid: &str) -> bool {
+        let (digest, now) = (Digest::of(text), clock::boot());
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.retain(|ticket| now < ticket.until);
+        let found = tickets.iter().position(|it| it.digest.is(digest) && it.uuid == uuid);
+        found.map(|at| tickets.remove(at)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_good_once_and_for_one_build() {
+        let tickets = Tickets::default();
+        let text = tickets.make("u").expect("a ticket");
+        assert!(!tickets.take(&text, "v") && !tickets.take("", "u"));
+        assert!(tickets.take(&text, "u"));
+        assert!(!tickets.take(&text, "u"));
+    }
+}

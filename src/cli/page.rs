@@ -1,0 +1,53 @@
+//! `runner page`: a fresh link to the page.
+
+use super::aws_env::address;
+use super::error::{CliError, OURS, USAGE};
+use super::home::open;
+use crate::terminal::{is_ci, page_link};
+use clap::Args;
+use runner_folder::state::{LinkFor, Need, find};
+
+/// Options of `runner page`.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct PageArgs {
+    #[command(flatten)]
+    build: super::builds::BuildArg,
+    /// A link for looking at the build, and at no other: for somebody else at this machine
+    #[arg(long)]
+    read_only: bool,
+}
+
+const HELP: &str = "\
+The page is that of `runner serve`, or of a build with --enable-session as long as it lives. A link opens it once, within
+ten minutes; the browser is known for twelve hours from then on. It opens on this machine alone; from another one:
+
+  ssh -L 4599:127.0.0.1:4599 MACHINE        and the link as it is";
+
+/// Prints a link.
+pub(super) fn page(args: &PageArgs) -> Result<u8, CliError> {
+    if is_ci() {
+        let text =
+            "a link to the page is not printed under CI=true: whoever reads the log could open it";
+        return Err(CliError::new(USAGE, text));
+    }
+    let home = open()?;
+    let address = address(&home, args.build.name())?;
+    let need = if args.read_only { Need::Reading } else { Need::Any };
+    let uuid = match (args.build.name(), args.read_only) {
+        (None, false) => None,
+        (name, _) => Some(find(&home, name, need)?.uuid),
+    };
+    let r#for = match (&uuid, args.read_only) {
+        (Some(uuid), true) => LinkFor::Reader(uuid.clone()),
+        _ => LinkFor::Owner,
+    };
+    let link = page_link(&home, &address, r#for, uuid.as_deref());
+    match link.map_err(|error| CliError::new(OURS, format!("no link can be made: {error}")))? {
+        Some(link) => super::answer(format!("{link}\n")),
+        None => Err(CliError::usage(format!(
+            "the endpoint listens on {address}, where others reach it"
+        ))
+        .hint("the page is for this machine alone: runner serve without --listen")),
+    }
+}

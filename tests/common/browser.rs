@@ -1,0 +1,215 @@
+//! A real browser, Debian's chromium, driven over WebDriver.
+
+use super::{Bed, PATIENCE, Running, until};
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+/// How an element is named in WebDriver's answers.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// A browser with one window. It ends when it goes out of scope.
+pub(crate) struct Browser {
+    port: u16,
+    session: String,
+    _driver: Running,
+}
+
+impl Browser {
+    /// With a window of so many pixels.
+    pub(crate) fn new(bed: &Bed, width: u32, height: u32) -> Self {
+        Self::with(bed, width, height, &[])
+    }
+
+    /// With more options.
+    pub(crate) fn with(bed: &Bed, width: u32, height: u32, more: &[&str]) -> Self {
+        let mut command = bed.other("chromedriver");
+        command.args(["--port=0", "--log-level=SEVERE"]).env("TMPDIR", bed.path("home"));
+        let driver = Running::spawn(command);
+        let port = driver.stdout.number_after("started successfully on port ");
+        let profile = tempfile::tempdir_in(bed.path("home")).unwrap().keep();
+        let mut arguments = vec![
+            "--headless=new".to_owned(),
+            // Its own walls need what root has dropped in some places; it visits pages of ours alone.
+            "--no-sandbox".to_owned(),
+            "--disable-dev-shm-usage".to_owned(),
+            "--disable-gpu".to_owned(),
+            "--disable-background-networking".to_owned(),
+            "--no-first-run".to_owned(),
+            format!("--user-data-dir={}", profile.display()),
+            format!("--window-size={width},{height}"),
+        ];
+        arguments.extend(more.iter().map(|&option| option.to_owned()));
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "browserName": "chrome",
+            "unhandledPromptBehavior": "ignore",
+            "goog:loggingPrefs": {"browser": "ALL"},
+            "goog:chromeOptions": {"args": arguments},
+        }}});
+        let begun = ask(port, "POST", "/session", &wanted);
+        let session = begun["sessionId"].as_str().unwrap_or_else(|| panic!("{begun}")).to_owned();
+        let browser = Browser { port, session, _driver: driver };
+        // A window that is narrower than browsers make them is a phone's.
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
+        browser.devtools("Emulation.setDeviceMetricsOverride", &size);
+        browser
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        ask(self.port, method, &format!("/session/{}{path}", self.session), body)
+    }
+
+    /// A command of the browser's own protocol.
+    pub(crate) fn devtools(&self, name: &str, parameters: &Value) -> Value {
+        self.call("POST", "/goog/cdp/execute", &json!({"cmd": name, "params": parameters}))
+    }
+
+    pub(crate) fn open(&self, address: &str) {
+        self.call("POST", "/url", &json!({"url": address}));
+    }
+
+    pub(crate) fn reload(&self) {
+        self.call("POST", "/refresh", &json!({}));
+    }
+
+    /// What a script returns.
+    pub(crate) fn run(&self, script: &str) -> Value {
+        self.call("POST", "/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// What a script's promise comes to.
+    pub(crate) fn run_async(&self, script: &str) -> Value {
+        let script = format!(
+            "const done = arguments[arguments.length - 1]; (async () => {{ {script} }})().then(done, (e) => done('error: ' + e));"
+        );
+        self.call("POST", "/execute/async", &json!({"script": script, "args": []}))
+    }
+
+    /// Waits until a script returns something true.
+    #[track_caller]
+    pub(crate) fn wait(&self, script: &str) {
+        let mut shown = String::new();
+        let begin = std::time::Instant::now();
+        until(script, || {
+            let is_so = self.run(script) == true;
+            if !is_so && begin.elapsed() > PATIENCE / 10 && shown.is_empty() {
+                shown = self.text();
+                eprintln!("waits for {script}; the page says:\n{shown}\n{}", self.messages());
+            }
+            is_so
+        });
+    }
+
+    /// Waits until the page has a text.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str) {
+        self.wait(&format!("return document.body.innerText.includes({})", json!(text)));
+    }
+
+    /// All that can be read on the page.
+    pub(crate) fn text(&self) -> String {
+        self.run("return document.body.innerText").as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Clicks on the first element that fits.
+    #[track_caller]
+    pub(crate) fn click(&self, selector: &str) {
+        self.wait(&format!("return !!document.querySelector({})", json!(selector)));
+        let found =
+            self.call("POST", "/element", &json!({"using": "css selector", "value": selector}));
+        let element = found[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {found}"));
+        self.call("POST", &format!("/element/{element}/click"), &json!({}));
+    }
+
+    /// Clicks on the button that says this.
+    #[track_caller]
+    pub(crate) fn press(&self, text: &str) {
+        let text = json!(text);
+        let script = format!(
+            "const found = [...document.querySelectorAll('button')].find((it) => it.textContent === {text} && it.offsetParent);
+             found?.click(); return !!found"
+        );
+        self.wait(&script);
+    }
+
+    /// Types where the focus is.
+    pub(crate) fn type_keys(&self, text: &str) {
+        let keys = text.chars().flat_map(|c| {
+            [json!({"type": "keyDown", "value": c}), json!({"type": "keyUp", "value": c})]
+        });
+        let actions = json!({"actions": [{"type": "key", "id": "keys", "actions": keys.collect::<Vec<_>>()}]});
+        self.call("POST", "/actions", &actions);
+    }
+
+    /// What the browser has complained of: refused by a policy, thrown, not found. That a server has gone is none of it.
+    pub(crate) fn messages(&self) -> String {
+        let log = self.call("POST", "/se/log", &json!({"type": "browser"}));
+        let lines = log.as_array().into_iter().flatten();
+        let texts = lines.filter_map(|line| line["message"].as_str());
+        texts
+            .filter(|text| !text.contains("net::ERR_CONNECTION"))
+            .map(|text| format!("{text}\n"))
+            .collect()
+    }
+
+    /// Keeps a picture of it, where `RUNNER_TEST_PICTURES` names a folder.
+    pub(crate) fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("RUNNER_TEST_PICTURES") else { return };
+        let picture = self.call("GET", "/screenshot", &Value::Null);
+        let bytes = base64::engine::general_purpose::STANDARD.decode(picture.as_str().unwrap());
+        std::fs::write(std::path::Path::new(&folder).join(name), bytes.unwrap()).unwrap();
+    }
+
+    pub(crate) fn scheme(&self, scheme: &str) {
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.devtools("Emulation.setEmulatedMedia", &features);
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Its processes end with the session; the driver alone would leave them.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.call("DELETE", "", &Value::Null);
+        }));
+    }
+}
+
+/// Asks the driver; what it answers with.
+#[track_caller]
+fn ask(port: u16, method: &str, path: &str, body: &Value) -> Value {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    // It keeps connections open, whatever it is asked for.
+    let mut stream = BufReader::new(stream);
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let begin = head.len();
+        assert!(stream.read_line(&mut head).unwrap() > 0, "{method} {path}: {head:?}");
+        if let Some(value) = head[begin..].to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    let mut answer: Value = serde_json::from_slice(&body).unwrap();
+    assert!(head.contains(" 200 "), "{method} {path}: {answer}");
+    answer["value"].take()
+}
+
+/// Whether there is one.
+pub(crate) fn is_there() -> bool {
+    let runs = |program: &str| {
+        let found = Command::new(program).arg("--version").output();
+        found.is_ok_and(|output| output.status.success())
+    };
+    runs("chromium") && runs("chromedriver")
+}

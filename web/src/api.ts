@@ -1,0 +1,172 @@
+// What is asked of the runner. The cookie goes out by itself; the key does not, so that no other port of this machine
+// ever gets both.
+
+const KEY = "runner-key";
+
+export class Failed extends Error {
+  constructor(
+    readonly status: number,
+    text: string,
+  ) {
+    super(text);
+  }
+}
+
+// No answer at all.
+export class Lost extends Error {}
+
+export async function enter(token: string): Promise<void> {
+  const answer = await send("POST", "/ui/session", { token });
+  const { key } = (await answer.json()) as { key: string };
+  localStorage.setItem(KEY, key);
+}
+
+export function key(): string {
+  return localStorage.getItem(KEY) ?? "";
+}
+
+export function forget(): void {
+  localStorage.removeItem(KEY);
+}
+
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return (await (await send("GET", `/ui/${path}`, undefined, signal)).json()) as T;
+}
+
+export async function getText(path: string): Promise<string> {
+  return (await send("GET", `/ui/${path}`)).text();
+}
+
+export async function post<T>(path: string, body: unknown = {}): Promise<T | null> {
+  const answer = await send("POST", `/ui/${path}`, body);
+  return answer.status === 204 ? null : ((await answer.json()) as T);
+}
+
+async function send(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, {
+      method,
+      headers: { "X-Runner-Key": key(), ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: signal ?? null,
+      credentials: "same-origin",
+      cache: "no-store",
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Lost("no connection to the runner");
+  }
+  if (!answer.ok) throw new Failed(answer.status, (await answer.text()).trim());
+  return answer;
+}
+
+export interface Brief {
+  id: string;
+  buildNumber: number;
+  startTime: number;
+  endTime?: number;
+  buildStatus: string;
+  currentPhase: string;
+  projectName: string;
+  initiator?: string;
+}
+
+export interface Phase {
+  phaseType: string;
+  phaseStatus?: string;
+  startTime: number;
+  endTime?: number;
+  durationInSeconds?: number;
+  contexts?: { statusCode: string; message: string }[];
+}
+
+export interface Artifacts {
+  location: string;
+  sha256sum?: string;
+  artifactIdentifier?: string;
+}
+
+export interface Build extends Brief {
+  arn: string;
+  buildComplete: boolean;
+  resolvedSourceVersion?: string;
+  phases: Phase[];
+  source: { location: string; buildspec: string };
+  environment: { image: string; environmentVariables: { name: string; value: string; type?: string }[] };
+  exportedEnvironmentVariables: { name: string; value: string }[];
+  artifacts: Artifacts;
+  secondaryArtifacts?: Artifacts[];
+  reports?: unknown[];
+  debugSession: { sessionEnabled: boolean };
+  buildBatchArn?: string;
+  interventions?: unknown[];
+}
+
+export interface Section {
+  at: number;
+  row: number;
+  time: number;
+  kind: "phase" | "command" | "note";
+  phase?: string;
+  status?: string;
+  durationMs?: number | null;
+  contexts?: { statusCode: string; message: string }[];
+  command?: number;
+  block?: string;
+  text?: string;
+  line?: number | null;
+  outcome?: string | null;
+  hasFailed?: boolean;
+  code?: number | null;
+  level?: string;
+  hint?: string | null;
+}
+
+export interface Stop {
+  kind: string;
+  run: number;
+  text: string;
+  decisions: string[];
+  line?: number;
+  scene?: { failure?: string; output?: string };
+}
+
+export interface Pause {
+  time: number;
+  command: number;
+  text: string;
+  directory: string;
+  stuck?: { reason: string; hasShell: boolean } | null;
+  stop?: Stop | null;
+}
+
+export interface News {
+  version: number;
+  rows: number;
+  bytes: number;
+  sections: Section[];
+  count: number;
+  pauses: Pause[];
+  sessions: number;
+  started: number | null;
+  last: number;
+  status: string | null;
+  reason: string | null;
+  left?: number | null;
+  pauseLeft?: number | null;
+  hasContainer?: boolean;
+  sessionsEnabled?: boolean;
+}
+
+export interface Rows {
+  from: number;
+  style: string;
+  rows: { text: string; time: number }[];
+}
+
+export interface Hits {
+  count: number;
+  rows: number[];
+  sections: number[];
+}
