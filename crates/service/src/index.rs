@@ -26,7 +26,15 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// What the last look has seen.
 #[derive(Default)]
-pub(crate) struct Looks(Mutex<Option<SystemTime>>);
+pub(crate) struct Looks(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// When the folder of all builds had been changed then.
+    changed: Option<SystemTime>,
+    /// Folders that told nothing yet, or that are damaged: they are looked at again, and no other for their sake.
+    unread: Vec<String>,
+}
 
 /// What is to be done with a row.
 enum Change {
@@ -42,17 +50,27 @@ impl Looks {
         let now = SystemTime::now();
         let changed = fs::metadata(home.builds()).and_then(|folder| folder.modified());
         let changed = changed.map_err(|error| unread(home, &error))?;
-        let (changes, is_whole) = if *seen == Some(changed) {
-            (living(home, db.read_now(builds::live_of_others)?), true)
+        let changes = if seen.changed == Some(changed) {
+            let mut changes = living(home, db.read_now(builds::live_of_others)?);
+            let (new, unread) = read_all(home, std::mem::take(&mut seen.unread));
+            seen.unread = unread;
+            changes.extend(new);
+            changes
         } else {
-            all(home, db)?
+            let (changes, unread) = all(home, db)?;
+            seen.unread = unread;
+            changes
         };
-        if !changes.is_empty() {
-            db.write_now(move |connection| apply(connection, changes))?;
+        if !changes.is_empty()
+            && let Err(error) = db.write_now(move |connection| apply(connection, changes))
+        {
+            // The next look finds all of them again.
+            *seen = Seen::default();
+            return Err(error);
         }
         // A folder that was changed just now may be changed again without looking so.
         let is_still = now.duration_since(changed).is_ok_and(|age| age > TICK);
-        *seen = (is_still && is_whole).then_some(changed);
+        seen.changed = is_still.then_some(changed);
         Ok(())
     }
 }
@@ -80,8 +98,8 @@ fn living(home: &Home, rows: Vec<Indexed>) -> Vec<Change> {
 }
 
 /// Of everything. What is there is read before what is known: a build of the service has its row first.
-/// Second: whether none was left for the next look.
-fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, bool), DbError> {
+/// Second: what is left for the next look.
+fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, Vec<String>), DbError> {
     let mut there = HashSet::new();
     for entry in fs::read_dir(home.builds()).map_err(|error| unread(home, &error))? {
         let name = entry.map_err(|error| unread(home, &error))?.file_name();
@@ -104,11 +122,22 @@ fn all(home: &Home, db: &Db) -> Result<(Vec<Change>, bool), DbError> {
             changes.push(Change::Forgotten(row.uuid));
         }
     }
-    let mut new: Vec<Build> = there.iter().filter_map(|uuid| found(home, uuid)).collect();
-    let is_whole = new.len() == there.len();
+    let (new, unread) = read_all(home, there.into_iter().collect());
+    changes.extend(new);
+    Ok((changes, unread))
+}
+
+/// Builds that no row tells of, the oldest first, and those of which there is nothing to tell yet.
+fn read_all(home: &Home, uuids: Vec<String>) -> (Vec<Change>, Vec<String>) {
+    let (mut new, mut unread) = (Vec::new(), Vec::new());
+    for uuid in uuids {
+        match found(home, &uuid) {
+            Some(build) => new.push(build),
+            None => unread.push(uuid),
+        }
+    }
     new.sort_by(|a, b| a.requested.cmp(&b.requested).then_with(|| a.uuid.cmp(&b.uuid)));
-    changes.extend(new.into_iter().map(|build| Change::New(Box::new(build))));
-    Ok((changes, is_whole))
+    (new.into_iter().map(|build| Change::New(Box::new(build))).collect(), unread)
 }
 
 /// Whether a folder can be a build's: what else lies there is looked at by nobody.

@@ -8,6 +8,7 @@ use runner_core::event::{Event, EventBody, Outcome};
 use runner_core::phase::{Phase, PhaseContext};
 use runner_core::plain;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 /// Writes the log to `out`.
 pub struct CodeBuild<W: Write + Send> {
@@ -22,13 +23,13 @@ pub struct CodeBuild<W: Write + Send> {
 pub(super) struct Between {
     /// Whether the last thing written ended its line.
     at_line_start: bool,
-    /// Text of the command that runs, for the line that tells its failure.
-    command: String,
+    /// Text of the command that runs, for the line that tells its failure. Shared by all who go on from here.
+    command: Arc<str>,
 }
 
 impl Default for Between {
     fn default() -> Self {
-        Between { at_line_start: true, command: String::new() }
+        Between { at_line_start: true, command: Arc::default() }
     }
 }
 
@@ -118,7 +119,7 @@ impl<W: Write + Send> CodeBuild<W> {
                 self.phase_ended(event, *phase, status.name(), contexts)
             }
             EventBody::CommandStarted { text, .. } => {
-                self.between.command.clone_from(text);
+                self.between.command = Arc::from(text.as_str());
                 self.agent(event, &format!("Running command {text}"))
             }
             EventBody::Output { offset, length, .. } => {

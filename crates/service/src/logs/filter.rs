@@ -16,8 +16,10 @@ use std::io;
 
 /// Bytes of text that one request looks at.
 const LOOKS_AT: usize = 16 << 20;
-/// Bytes of a stream that are read at once.
+/// Bytes of a stream that are read at once, where few are open.
 const PIECE: usize = 64 << 10;
+/// And the least, where many are: what waits in all of them is bounded by what a request looks at.
+const SMALLEST: usize = 1 << 10;
 
 /// What is looked for.
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ struct Merge<'a> {
     open: Vec<Cursor>,
     /// The line that waits first in each that is open.
     order: BinaryHeap<Reverse<(Key, usize)>>,
-    /// Bytes that have been read.
+    /// Bytes of lines that have been taken: what was read of others waits, and would be read again by the next request.
     looked: usize,
 }
 
@@ -156,12 +158,14 @@ impl Merge<'_> {
     fn take(&mut self, at: usize) -> Option<Entry> {
         self.order.pop();
         let entry = self.open[at].waiting.pop_front();
+        self.looked += entry.as_ref().map_or(0, Entry::size);
         self.fill(at);
         entry
     }
 
     /// Reads on until a wanted line waits, or the end.
     fn fill(&mut self, at: usize) {
+        let piece = (LOOKS_AT / 4 / self.open.len()).clamp(SMALLEST, PIECE);
         let cursor = &mut self.open[at];
         loop {
             while let Some(entry) = cursor.waiting.front() {
@@ -178,11 +182,10 @@ impl Merge<'_> {
                 return;
             }
             let dir = self.reader.dir(&cursor.stream.uuid);
-            let read = read_on(&dir, &mut cursor.place, PIECE);
+            let read = read_on(&dir, &mut cursor.place, piece);
             let failed = |error| LogError::Read(cursor.stream.uuid.clone(), error);
             match told(&cursor.stream, read.map_err(failed)) {
                 Some(read) => {
-                    self.looked += read.bytes;
                     cursor.is_end = read.is_end;
                     cursor.waiting = read.entries.into();
                 }

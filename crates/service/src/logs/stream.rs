@@ -7,6 +7,7 @@ use runner_core::event::EventBody;
 use runner_folder::events::{Lines, LinesState, LogReader, OutputReader};
 use runner_folder::state::BuildDir;
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
 
 /// Bytes of text from one place to the next.
@@ -141,9 +142,14 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Reads on until `is_enough` of the end so far, or until there is no more.
-    fn reach(&mut self, dir: &BuildDir, is_enough: impl Fn(&Place) -> bool) -> io::Result<()> {
-        while !is_enough(&self.end) {
+    /// Reads on until `is_enough` of the end so far, or what was there at first: a build may write faster than this reads.
+    pub(super) fn reach(
+        &mut self,
+        dir: &BuildDir,
+        is_enough: impl Fn(&Place) -> bool,
+    ) -> io::Result<()> {
+        let length = fs::metadata(dir.events())?.len();
+        while !is_enough(&self.end) && self.end.position < length {
             // An error leaves what stands: the next look begins there.
             let mut end = self.end.clone();
             let read = read_on(dir, &mut end, STEP)?;

@@ -51,6 +51,23 @@ fn log(dir: &BuildDir, count: i64, length: usize) -> LogWriter {
     log
 }
 
+/// A build whose log is in the group `/g`.
+fn row(uuid: &str, begun: i64, record: Value) -> Build {
+    Build {
+        uuid: uuid.to_owned(),
+        seq: 0,
+        project: "demo".to_owned(),
+        number: 1,
+        state: if record == Value::Null { State::Live } else { State::Ended },
+        status: "IN_PROGRESS".to_owned(),
+        requested: begun,
+        deadline: None,
+        order: None,
+        record: Some(record).filter(|record| !record.is_null()),
+        log: Some(("/g".to_owned(), format!("s/{uuid}"))),
+    }
+}
+
 fn all() -> Range {
     Range::default()
 }
@@ -163,23 +180,10 @@ fn lines_of_a_group_are_in_the_order_of_their_times() {
     let db = Db::open(rig.dir.path()).expect("a database").db;
     let (one, two) = (UUID.to_owned(), UUID.replace('0', "f"));
     let old = UUID.replace('0', "e");
-    let live = |uuid: &str, begun: i64, record: Value| Build {
-        uuid: uuid.to_owned(),
-        seq: 0,
-        project: "demo".to_owned(),
-        number: 1,
-        state: if record == Value::Null { State::Live } else { State::Ended },
-        status: "IN_PROGRESS".to_owned(),
-        requested: begun,
-        deadline: None,
-        order: None,
-        record: Some(record).filter(|record| !record.is_null()),
-        log: Some(("/g".to_owned(), format!("s/{uuid}"))),
-    };
     let rows = [
-        live(&one, 1000, Value::Null),
-        live(&two, 1001, Value::Null),
-        live(&old, 1, json!({"endTime": 0.5})),
+        row(&one, 1000, Value::Null),
+        row(&two, 1001, Value::Null),
+        row(&old, 1, json!({"endTime": 0.5})),
     ];
     db.write_now(move |connection| rows.iter().try_for_each(|row| builds::insert(connection, row)))
         .expect("rows");
@@ -220,6 +224,58 @@ fn lines_of_a_group_are_in_the_order_of_their_times() {
     assert_eq!(run(Filter { names, limit: 1000, ..asked.clone() }), 50);
     let names = streams::Names::These(vec![format!("s/{one}"), "none".to_owned()]);
     assert_eq!(run(Filter { names, limit: 1000, ..asked }), 50);
+}
+
+/// What waits in other streams is not what a request has looked at: else each of them would tell one line.
+#[test]
+fn a_page_of_many_streams_is_a_whole_one() {
+    const STREAMS: usize = 300;
+    let rig = Rig::new();
+    let db = Db::open(rig.dir.path()).expect("a database").db;
+    let uuids: Vec<String> =
+        (0..STREAMS).map(|number| format!("{number:08}{}", &UUID[8..])).collect();
+    let rows: Vec<Build> = uuids.iter().map(|uuid| row(uuid, 1000, Value::Null)).collect();
+    db.write_now(move |connection| rows.iter().try_for_each(|row| builds::insert(connection, row)))
+        .expect("rows");
+    for uuid in &uuids {
+        let log = LogWriter::create(&rig.build(uuid), format!("demo:{uuid}")).expect("a log");
+        for number in 0..3 {
+            let line = format!("{}\n", "x".repeat(30_000));
+            log.append_output(1, line.as_bytes(), at(1000 + number)).expect("written");
+        }
+    }
+    let reader = Reader { home: rig.home(), places: Arc::default() };
+    let asked = Filter {
+        group: "/g".to_owned(),
+        names: streams::Names::All,
+        start: None,
+        end: None,
+        pattern: Pattern::default(),
+        limit: 20,
+        after: None,
+    };
+    let found = asked.run(&db, &reader).expect("found");
+    assert_eq!(found.entries.len(), 20);
+    // A request that finds nothing comes to an end as well, far from where it has begun.
+    let pattern = Pattern::parse("nothing").expect("a pattern");
+    let found = Filter { pattern, ..asked }.run(&db, &reader).expect("found");
+    assert!(found.next.is_some_and(|(time, ..)| time > 1000), "{:?}", found.next);
+}
+
+/// A look at a log that grows faster than it is read comes to an end.
+#[test]
+fn the_end_is_where_it_was() {
+    let rig = Rig::new();
+    let dir = rig.build(UUID);
+    let log = log(&dir, 10, 100);
+    let looks = std::cell::Cell::new(0);
+    let grows = |_: &stream::Place| {
+        looks.set(looks.get() + 1);
+        assert!(looks.get() < 50, "it has no end");
+        log.append_output(1, &[b'x'; 300 << 10], at(5000)).expect("written");
+        false
+    };
+    Index::default().reach(&dir, grows).expect("read");
 }
 
 #[test]
