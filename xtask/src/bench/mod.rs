@@ -4,6 +4,7 @@
 //! other, so that a machine that slows down slows all of them; the ratio is taken round by round and
 //! its median is what counts. Peers that are not installed are named and left out.
 
+mod batch;
 mod bed;
 mod command;
 mod forward;
@@ -12,7 +13,6 @@ mod images;
 mod judged;
 mod outputs;
 mod paused;
-
 mod rewinds;
 mod rootless;
 mod service;
@@ -82,6 +82,7 @@ const PARTS: &[Part] = &[
     ("echo", |bed, _| gateway::echo(bed)),
     ("download", |bed, _| gateway::download(bed)),
     ("idle", |bed, _| gateway::idle(bed)),
+    ("batch", |bed, _| batch::measure_batch(bed)),
     ("service", |bed, _| service::measure_service(bed)),
     ("command", |bed, _| command::measure(bed)),
     ("judged", |bed, _| judged::measure(bed)),
