@@ -68,8 +68,8 @@ fn run(asker: &mut Asker) -> Result<u8, CliError> {
         asker.start =
             Some(taken.map_err(|error| CliError::ours(format!("cannot keep the lock: {error}")))?);
     }
-    if let Some(member) = &request.member {
-        end_with(member.owner)?;
+    if let Some(owner) = request.member.as_ref().and_then(|member| member.owner) {
+        end_with(owner)?;
     }
     std::env::set_current_dir(&request.directory).map_err(|error| {
         CliError::usage(format!("directory {}: {error}", request.directory.display()))

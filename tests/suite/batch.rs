@@ -1,5 +1,6 @@
 //! `runner batch`: several builds of one buildspec.
 
+use super::service_faults::Disk;
 use crate::common::{Bed, Running, build, cases, image, list, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,7 +12,8 @@ use std::process::Command;
 cases! {
     [Containers, Image("busybox")] => twelve_with_two_failures, three_by_three, two_hundred_files_in_four_parts,
         a_paused_build_and_a_source_that_changes, an_owner_that_is_killed, a_build_that_is_killed,
-        all_stop_at_once, what_people_and_programs_see, files_of_a_build_are_its_own;
+        a_build_that_a_person_stops, all_stop_at_once, what_people_and_programs_see, files_of_a_build_are_its_own;
+    [Containers, Root] => a_full_disk;
     [] => nothing_runs_that_is_not_sound, who_waits_for_whom, what_needs_trust;
 }
 
@@ -265,6 +267,36 @@ fn a_build_that_is_killed() {
     told.sort();
     assert_eq!(told, ["FAULT", "STOPPED", "SUCCEEDED"]);
     assert_eq!(record["buildBatchStatus"], "FAILED");
+}
+
+/// Who waits for it never runs; the others go on.
+fn a_build_that_a_person_stops() {
+    let bed = Bed::new();
+    let running = two_paused(&bed);
+    let live = list(&bed.home().join("live"));
+    bed.runner(["stop", &live[0]]).code(0);
+    running.stderr.wait_for("STOPPED after");
+    bed.runner(["resume", &live[1]]).code(0);
+    running.ends(5);
+    let record = record(&bed);
+    let mut told: Vec<String> = statuses(&record).into_values().collect();
+    told.sort();
+    assert_eq!(told, ["STOPPED", "STOPPED", "SUCCEEDED"]);
+    assert_eq!(record["buildBatchStatus"], "FAILED");
+}
+
+/// There is no space for the copy of the source: no build begins, and nothing of it stays.
+fn a_full_disk() {
+    let bed = Bed::host();
+    let disk = Disk::for_home(&bed, 8);
+    fs::create_dir_all(bed.source()).unwrap();
+    fs::write(bed.source().join("large"), vec![b'x'; 12 << 20]).unwrap();
+    bed.write("buildspec.yml", graph("true", &[("a", &[]), ("b", &["a"])]));
+    let full = bed.runner(["batch"]).code(3).says("cannot copy the source for the batch");
+    full.says("No space left").says("RUNNER_HOME");
+    assert_eq!(record(&bed)["buildBatchStatus"], "FAULT");
+    assert_eq!(list(&bed.home().join("builds")), [""; 0]);
+    drop(disk);
 }
 
 fn all_stop_at_once() {

@@ -76,6 +76,7 @@ mod rootless;
 mod run_command;
 mod secrets;
 mod service;
+mod service_batches;
 mod service_faults;
 mod service_logs;
 mod session_documents;
@@ -129,6 +130,7 @@ fn alike() -> Vec<Case> {
         page_guards::cases(),
         reports::cases(),
         service::cases(),
+        service_batches::cases(),
         service_faults::cases(),
         service_logs::cases(),
         snapshots::cases(),

@@ -467,6 +467,16 @@ fn botocore_reads_every_answer() {
             {"name": "A", "value": "b", "secret": {}}]}),
     );
     assert_eq!(until(&endpoint, &id, has_ended)["buildStatus"], "SUCCEEDED");
+    let mut with_batches =
+        a_project(&(spec("echo read") + "batch:\n  build-list: [{identifier: a}]\n"));
+    with_batches["buildBatchConfig"] = json!({"serviceRole": with_batches["serviceRole"]});
+    call(&endpoint, "UpdateProject", &with_batches);
+    let batch =
+        &call(&endpoint, "StartBuildBatch", &json!({"projectName": "demo"}))["buildBatch"]["id"];
+    crate::common::until("the batch", || {
+        let batches = call(&endpoint, "BatchGetBuildBatches", &json!({"ids": [batch]}));
+        batches["buildBatches"][0]["buildBatchStatus"] == "SUCCEEDED"
+    });
     let mut command = bed.other(python("python").to_str().unwrap());
     endpoint.surround(&mut command);
     let of = |service: Described, name: &str| {
@@ -477,6 +487,7 @@ fn botocore_reads_every_answer() {
     };
     let script = project().join("tests/clients/every-operation.py");
     command.arg(script).arg(format!("http://{}", endpoint.address)).arg(&id);
+    command.arg(batch.as_str().unwrap());
     command.args(of(Described::CodeBuild, "codebuild")).args(of(Described::Logs, "logs"));
     let done = outcome(&mut command).code(0);
     assert!(done.stdout.trim_start() == "all read\n", "{done:?}");

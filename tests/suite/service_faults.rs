@@ -111,7 +111,19 @@ fn one_serves_a_folder() {
 }
 
 /// A separate disk, until this goes.
-struct Disk(std::path::PathBuf);
+pub(super) struct Disk(std::path::PathBuf);
+
+impl Disk {
+    /// One of so many megabytes for the state folder of a bed.
+    pub(super) fn for_home(bed: &Bed, megabytes: u32) -> Self {
+        fs::create_dir_all(bed.home()).unwrap();
+        let options = format!("size={megabytes}m,mode=700");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(bed.home());
+        assert!(mount.status().unwrap().success());
+        Disk(bed.home())
+    }
+}
 
 impl Drop for Disk {
     fn drop(&mut self) {
@@ -122,14 +134,7 @@ impl Drop for Disk {
 /// Nothing is half done, reads go on, and with space all goes on.
 fn a_full_disk() {
     let bed = Bed::host();
-    fs::create_dir_all(bed.home()).unwrap();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs"])
-        .arg(bed.home())
-        .status()
-        .unwrap();
-    assert!(mounted.success());
-    let disk = Disk(bed.home());
+    let disk = Disk::for_home(&bed, 8);
     let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
     call(&endpoint, "CreateProject", &a_project(&spec("true")));
     let filler = bed.home().join("filler");

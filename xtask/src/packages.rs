@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 /// What tests and images use. Without one of them the tests that need it are not run.
 pub(crate) const ALL: &[&str] = &[
     "apache2-utils",
+    "awscli",
     "binutils",
     "busybox-static",
     "chromium",

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 /// Copies of a request's sources, the primary one first.
-pub(crate) struct Sources {
-    pub(crate) frozen: Vec<Frozen>,
+pub struct Sources {
+    pub frozen: Vec<Frozen>,
     /// What the caller may not read, which is not in them.
-    pub(crate) left_out: Vec<PathBuf>,
+    pub left_out: Vec<PathBuf>,
 }
 
 /// Copies them. Ends early, with [`io::ErrorKind::Interrupted`], when `stop` is set.
-pub(crate) fn freeze(
+pub fn freeze(
     request: &BuildRequest,
     home: &Home,
     dir: &BatchDir,

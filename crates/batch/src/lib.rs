@@ -15,4 +15,5 @@ mod freeze;
 mod owner;
 
 pub use face::{Begun, Face, Started};
+pub use freeze::{Sources, freeze};
 pub use owner::{BatchError, BatchRequest, ChildRequest, Over, run};

@@ -12,6 +12,7 @@ use runner_core::phase::Status;
 use runner_folder::state::{BatchDir, BuildDir, Home, OwnedBatch, StateError, prune_old_batches};
 use runner_host::clock;
 use runner_host::named::Named;
+use runner_host::private::remove_tree;
 use runner_host::signals::Signals;
 use std::io;
 use std::os::fd::AsFd;
@@ -95,10 +96,12 @@ pub fn run(
     let (dir, owned) = BatchDir::create(home, &uuid)?;
     let batch = Batch::new(request, home, dir.clone(), owned, uuid)?;
     let result = batch.run(face, &sender, &inbox, &stop, record.as_ref());
-    if let Err(error) = &result
-        && let Err(error) = close(&dir, error)
-    {
-        tracing::warn!(%error, "the record of a batch that could not go on stays as it is");
+    if let Err(error) = &result {
+        // The copy may have the space that the record needs; what stays of it now is told below.
+        let _ = remove_tree(&dir.sources());
+        if let Err(error) = close(&dir, error) {
+            tracing::warn!(%error, "the record of a batch that could not go on stays as it is");
+        }
     }
     if let Err(error) = dir.retire() {
         tracing::warn!(%error, "the batch's copy of the source stays");
@@ -209,6 +212,8 @@ impl<'h> Batch<'h> {
                             process.stop();
                         }
                     }
+                    // A batch of this owner combines nothing.
+                    Effect::Combine => {}
                     Effect::Finish(status) => finished = Some(status),
                 }
             }
@@ -270,7 +275,7 @@ impl<'h> Batch<'h> {
                 number: self.facts.number,
                 identifier: planned.identifier.clone(),
             },
-            owner: std::process::id(),
+            owner: Some(std::process::id()),
             frozen: frozen.to_vec(),
             shard: planned.shard,
         };

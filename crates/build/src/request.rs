@@ -81,8 +81,8 @@ pub struct Member {
     /// The second half of the build's id, which the batch has chosen.
     pub uuid: Uuid,
     pub batch: BatchMember,
-    /// The process that owns the batch: the build does not outlive it.
-    pub owner: u32,
+    /// The process that owns the batch, where the build does not outlive it.
+    pub owner: Option<u32>,
     /// Copies of the sources that all builds of the batch see, the primary one first.
     pub frozen: Vec<Frozen>,
     /// Which part of the tests is its.
@@ -252,7 +252,7 @@ mod tests {
             member: Some(Member {
                 uuid: Uuid::nil(),
                 batch: BatchMember::default(),
-                owner: 1,
+                owner: Some(1),
                 frozen: vec![Frozen { dir: "/copy".into(), facts: SourceFacts::default() }],
                 shard: Some(Shard { index: 1, count: 2 }),
             }),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
 
+pub mod batch;
 pub mod db;
 pub mod import;
 mod index;

@@ -51,14 +51,29 @@ pub fn build_arn(id: &str) -> String {
     arn("codebuild", &format!("build/{id}"))
 }
 
-fn seconds(ms: i64) -> Value {
+pub(crate) fn seconds(ms: i64) -> Value {
     json!(ms as f64 / 1000.0)
 }
 
 /// What is known of a build by what was asked for.
-fn asked(build: &Build) -> Map<String, Value> {
+fn asked_of(build: &Build) -> Map<String, Value> {
     let empty = json!({});
     let order = build.order.as_ref().unwrap_or(&empty);
+    let own = json!({
+        "id": build.id(),
+        "arn": build_arn(&build.id()),
+        "buildNumber": build.number,
+        "startTime": seconds(build.requested),
+        "projectName": build.project,
+        "buildBatchArn": order["batch"]["arn"],
+        "autoRetryConfig": order["autoRetryConfig"],
+    });
+    let own = own.as_object().cloned().unwrap_or_default();
+    asked(order).into_iter().chain(own).filter(|(_, value)| !value.is_null()).collect()
+}
+
+/// What stands in an order of a build or of a batch.
+pub(crate) fn asked(order: &Value) -> Map<String, Value> {
     let project = &order["project"];
     let or = |value: &Value, other: Value| if value.is_null() { other } else { value.clone() };
     let mut environment = project["environment"].as_object().cloned().unwrap_or_default();
@@ -66,11 +81,6 @@ fn asked(build: &Build) -> Map<String, Value> {
     environment.entry("imagePullCredentialsType").or_insert(json!("CODEBUILD"));
     environment.entry("environmentVariables").or_insert(json!([]));
     let all = json!({
-        "id": build.id(),
-        "arn": build_arn(&build.id()),
-        "buildNumber": build.number,
-        "startTime": seconds(build.requested),
-        "projectName": build.project,
         "initiator": or(&order["initiator"], json!("unknown")),
         "source": project["source"],
         "sourceVersion": project["sourceVersion"],
@@ -83,7 +93,6 @@ fn asked(build: &Build) -> Map<String, Value> {
         "queuedTimeoutInMinutes": or(&project["queuedTimeoutInMinutes"], json!(480)),
         "encryptionKey": or(&project["encryptionKey"], json!(arn("kms", "alias/aws/s3"))),
         "vpcConfig": project["vpcConfig"],
-        "autoRetryConfig": order["autoRetryConfig"],
     });
     let members = all.as_object().cloned().unwrap_or_default();
     members.into_iter().filter(|(_, value)| !value.is_null()).collect()
@@ -97,7 +106,7 @@ fn done(name: &str, status: &str, from: i64, to: i64) -> Value {
 /// A build that waits, or that has no folder yet.
 #[must_use]
 pub fn waiting(build: &Build) -> Value {
-    let mut record = asked(build);
+    let mut record = asked_of(build);
     let at = build.requested;
     let mut put = |name: &str, value: Value| record.insert(name.to_owned(), value);
     put("buildStatus", json!("IN_PROGRESS"));
@@ -159,7 +168,7 @@ pub fn joined(record: Value, build: &Build) -> Value {
         return record;
     }
     let begun = record["startTime"].clone();
-    let own = asked(build);
+    let own = asked_of(build);
     if let Value::Object(members) = &mut record {
         members.extend(own);
     }

@@ -9,7 +9,9 @@ use runner_build::sweep::sweep;
 use runner_core::agent::AgentConfig;
 use runner_core::time::in_words;
 use runner_engine::image::Swap;
-use runner_folder::state::{Home, LinkFor, ServeLock, Serving, StateError, live_serve};
+use runner_folder::state::{
+    Home, LinkFor, ServeLock, Serving, StateError, live_serve, prune_old_batches,
+};
 use runner_host::runtime::{self, NoRuntime};
 use runner_host::signals::{STOPS, SignalStream, Signals};
 use runner_host::stdio::say;
@@ -22,10 +24,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often what killed runners have left is put right meanwhile.
 const SWEEP: Duration = Duration::from_secs(15);
+/// And how often folders of old batches are removed.
+const PRUNE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -183,9 +187,19 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 async fn tidy(home: &Home) {
+    let mut pruned: Option<Instant> = None;
     loop {
         tokio::time::sleep(SWEEP).await;
         let home = home.clone();
+        if pruned.is_none_or(|last| last.elapsed() > PRUNE) {
+            pruned = Some(Instant::now());
+            let home = home.clone();
+            // What goes wrong is tried again the next time.
+            let _ = tokio::task::spawn_blocking(move || {
+                prune_old_batches(&home, SystemTime::now());
+            })
+            .await;
+        }
         let swept = tokio::task::spawn_blocking(move || sweep(&home));
         for uuid in swept.await.ok().and_then(Result::ok).unwrap_or_default().ended {
             say(&format!(

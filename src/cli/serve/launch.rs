@@ -1,22 +1,34 @@
 //! How the service's builds become builds of this program: a project, as `--project-json` reads it, in a process as
 //! `run --detach` starts it.
 
+use super::batch::InBatch;
 use crate::cli::error::CliError;
 use crate::cli::{project, run};
 use runner_build::headless::{self, Answer, Refusal};
 use runner_build::sweep::sweep;
 use runner_build::{Accepted, BuildRequest, BuildspecFile};
+use runner_client::Client;
 use runner_engine::image::Swap;
-use runner_folder::state::Home;
+use runner_folder::state::{BuildDir, Home};
 use runner_host::private::make_private;
+use runner_service::batch::{Planned, Rejected};
 use runner_service::project::{is_inline, is_privileged};
 use runner_service::queue::{Launcher, Process, Start};
 use runner_service::sources;
+use runner_wire::control::Request;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Stdio;
+
+/// What a build has otherwise than its project.
+#[derive(Default)]
+pub(super) struct Words {
+    pub(super) buildspec: Option<BuildspecFile>,
+    pub(super) source: Option<PathBuf>,
+    pub(super) artifacts: Option<PathBuf>,
+}
 
 /// Starts builds for the service.
 pub(super) struct Processes {
@@ -31,7 +43,7 @@ pub(super) struct Processes {
 
 impl Launcher for Processes {
     fn launch(&self, start: &Start, lock: File) -> Result<Process, String> {
-        let request = self.request(start)?;
+        let request = self.ready(start)?;
         let failed =
             |error: std::io::Error| format!("cannot start a process for the build: {error}");
         let mut child = headless::spawn(&request, Stdio::from(lock)).map_err(failed)?;
@@ -52,6 +64,19 @@ impl Launcher for Processes {
         }
     }
 
+    fn stop(&self, uuid: &str) -> Result<(), String> {
+        let dir = BuildDir::of(&self.home, uuid);
+        match Client::connect(&dir).and_then(|mut client| client.ask(&Request::Stop)) {
+            Ok(_) => Ok(()),
+            Err(_) if !dir.is_under_way() => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn plan(&self, start: &Start) -> Result<Planned, Rejected> {
+        self.read_plan(start)
+    }
+
     fn sweep(&self) {
         if let Err(error) = sweep(&self.home) {
             tracing::warn!(%error, "what killed runners have left stays");
@@ -60,7 +85,21 @@ impl Launcher for Processes {
 }
 
 impl Processes {
-    fn request(&self, start: &Start) -> Result<BuildRequest, String> {
+    /// What a build is asked for with, and what it needs done before.
+    fn ready(&self, start: &Start) -> Result<BuildRequest, String> {
+        match InBatch::of(&start.order)? {
+            Some(member) => self.member_request(start, &member),
+            None => self.request(start, start.order["project"].clone(), Words::default()),
+        }
+    }
+
+    /// A request, of a project as it is for this build.
+    pub(super) fn request(
+        &self,
+        start: &Start,
+        mut project: Value,
+        words: Words,
+    ) -> Result<BuildRequest, String> {
         // A row may be of another day: of a `serve` that allowed more, or of folders that were others.
         let mut found = sources::problems(&start.order["project"], self.source_root.as_deref());
         if let (Some(why), true) = (self.no_privileges, is_privileged(&start.order["project"])) {
@@ -69,14 +108,20 @@ impl Processes {
         if !found.is_empty() {
             return Err(found.join("; "));
         }
-        let mut project = start.order["project"].clone();
-        let buildspec = self.buildspec(&mut project)?;
+        let buildspec = match words.buildspec {
+            Some(file) => {
+                forget_buildspec(&mut project);
+                Some(file)
+            }
+            None => self.buildspec(&mut project)?,
+        };
         let name = project["name"].as_str().unwrap_or_default();
         let shown = format!("project {name}");
-        let words = self.words(&start.order)?;
+        let mut typed = self.words(&project, start.order["sessions"] == true, words.source)?;
+        typed.extend(words.artifacts.map(|place| joined("--artifacts=", &place)));
         let told = |error: CliError| error.message;
         let (mut args, mut extras) =
-            project::of_project(&shown, project.to_string(), words).map_err(told)?;
+            project::of_project(&shown, project.to_string(), typed).map_err(told)?;
         args.image_map.clone_from(&self.image_map);
         if let Some(file) = &buildspec {
             // What is wrong with it, the build itself says.
@@ -108,23 +153,26 @@ impl Processes {
         };
         let folder = self.folder(&project["source"])?;
         let file = BuildspecFile::named_in(&folder, &folder, name);
-        if let Some(source) = project["source"].as_object_mut() {
-            source.remove("buildspec");
-        }
+        forget_buildspec(project);
         Ok(Some(file))
     }
 
     /// What would be typed for it besides the project.
-    fn words(&self, order: &Value) -> Result<Vec<OsString>, String> {
-        let project = &order["project"];
+    fn words(
+        &self,
+        project: &Value,
+        sessions: bool,
+        source: Option<PathBuf>,
+    ) -> Result<Vec<OsString>, String> {
         let mut words: Vec<OsString> = ["--quiet", "--detach"].map(OsString::from).to_vec();
-        if order["sessions"] == true {
+        if sessions {
             words.push("--enable-session".into());
         }
         if self.upload {
             words.push("--upload".into());
         }
-        words.push(joined("--source=", &self.folder(&project["source"])?));
+        let source = source.map_or_else(|| self.folder(&project["source"]), Ok)?;
+        words.push(joined("--source=", &source));
         for source in project["secondarySources"].as_array().into_iter().flatten() {
             let id = source["sourceIdentifier"].as_str().unwrap_or_default();
             words.push(joined(&format!("--secondary-source={id}="), &self.folder(source)?));
@@ -133,7 +181,7 @@ impl Processes {
     }
 
     /// The folder of a source; an empty one where there is none.
-    fn folder(&self, source: &Value) -> Result<PathBuf, String> {
+    pub(super) fn folder(&self, source: &Value) -> Result<PathBuf, String> {
         if source["type"] == "NO_SOURCE" {
             let empty = self.home.root().join("no-source");
             make_private(&empty).map_err(|error| format!("{}: {error}", empty.display()))?;
@@ -141,6 +189,12 @@ impl Processes {
         }
         let location = source["location"].as_str().unwrap_or_default();
         sources::folder(location, self.source_root.as_deref())
+    }
+}
+
+fn forget_buildspec(project: &mut Value) {
+    if let Some(source) = project["source"].as_object_mut() {
+        source.remove("buildspec");
     }
 }
 

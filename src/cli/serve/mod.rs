@@ -1,5 +1,7 @@
 //! `runner serve`.
 
+mod batch;
+mod combine;
 mod endpoint;
 mod launch;
 
@@ -57,6 +59,8 @@ const HELP: &str = "\
 AWS's clients see every build of this machine through it:
 
   aws codebuild create-project, start-build ...    projects and a queue (docs/service.md)
+  aws codebuild start-build-batch ...              batches of a project's buildspec
+  aws logs tail /aws/codebuild/PROJECT --follow    their logs, as they are written
   aws codebuild batch-get-builds --ids ID          the record; list-builds, stop-build
   aws ssm start-session --target codebuild:UUID    a shell; commands, ports and SSH by document
   aws ecs execute-command --task UUID ...          the build as a task of the cluster `default`

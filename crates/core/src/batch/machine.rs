@@ -7,6 +7,8 @@ use super::plan::BatchPlan;
 use super::record::{BatchPhase, BatchPhaseStatus, BatchPhaseType, BuildSummary};
 use crate::phase::{PhaseContext, Status};
 use crate::time::WallTime;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// So many times as many builds as may run at once may be alive, those that are paused included.
 const ALIVE: usize = 4;
@@ -24,6 +26,8 @@ pub enum Input {
     Stop,
     /// The batch's time is up.
     TimeIsUp,
+    /// What the builds have left is put together, or is not.
+    Combined(Status),
 }
 
 /// What is to be done.
@@ -33,12 +37,15 @@ pub enum Effect {
     Start(usize),
     /// Stop it; once more where it has been told before.
     Stop(usize),
+    /// All have succeeded: put together what they have left, and say so ([`Input::Combined`]). Only of a batch that
+    /// combines.
+    Combine,
     /// The batch is over.
     Finish(Status),
 }
 
 /// How a build of the batch stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stand {
     /// It waits for others, or for a place.
     Pending,
@@ -54,7 +61,7 @@ pub enum Stand {
 }
 
 /// Why nothing is started any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Ending {
     FastFail,
     Stopped,
@@ -82,7 +89,7 @@ pub enum NotRetried {
 }
 
 /// A build of the batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Child {
     stand: Stand,
     /// The batch itself has stopped it because of another one's failure.
@@ -93,10 +100,12 @@ struct Child {
 }
 
 /// A batch on its way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BatchMachine {
     plan: BatchPlan,
     most: usize,
+    /// Whether artifacts of its builds are put together.
+    combines: bool,
     children: Vec<Child>,
     ending: Option<Ending>,
     phases: Vec<BatchPhase>,
@@ -119,6 +128,7 @@ impl BatchMachine {
         let mut machine = BatchMachine {
             plan,
             most: most.max(1),
+            combines: false,
             children,
             ending: None,
             phases: Vec::new(),
@@ -129,31 +139,71 @@ impl BatchMachine {
         machine
     }
 
+    /// The same, whose builds leave artifacts that are put together.
+    #[must_use]
+    pub fn combining(self, combines: bool) -> Self {
+        BatchMachine { combines, ..self }
+    }
+
+    /// Takes the plan of a batch that was asked for before there was one. A build that the batch had before, by its name,
+    /// keeps its earlier runs. `arn` names new ones.
+    pub fn expand(&mut self, plan: BatchPlan, mut arn: impl FnMut(usize) -> String, now: WallTime) {
+        if !self.is_in(BatchPhaseType::DownloadBatchspec) {
+            return;
+        }
+        let names = self.plan.builds.iter().map(|build| build.identifier.clone());
+        let mut before: HashMap<String, Child> = names.zip(self.children.drain(..)).collect();
+        let children = plan.builds.iter().enumerate().map(|(at, build)| {
+            before.remove(&build.identifier).unwrap_or_else(|| Child {
+                stand: Stand::Pending,
+                is_cut: false,
+                arn: arn(at),
+                requested: now,
+                prior: Vec::new(),
+            })
+        });
+        self.children = children.collect();
+        self.plan = plan;
+    }
+
     /// The source and the plan are there: the first builds are to start.
     pub fn begin(&mut self, now: WallTime) -> Vec<Effect> {
         if !self.is_in(BatchPhaseType::DownloadBatchspec) {
             return Vec::new();
         }
+        if self.ending.is_some() {
+            return self.reject(Status::Stopped, None, now);
+        }
         self.next(BatchPhaseType::InProgress, now);
         self.go_on(now)
     }
 
-    /// There is no plan to follow, or no source.
-    pub fn reject(&mut self, context: PhaseContext, now: WallTime) -> Vec<Effect> {
+    /// There is no plan to follow, or no source. One that was to end meanwhile ends as that.
+    pub fn reject(
+        &mut self,
+        status: Status,
+        context: Option<PhaseContext>,
+        now: WallTime,
+    ) -> Vec<Effect> {
         if !self.is_in(BatchPhaseType::DownloadBatchspec) {
             return Vec::new();
         }
         self.children.iter_mut().for_each(|child| child.stand = Stand::Left);
         if let Some(phase) = self.phases.last_mut() {
-            phase.contexts.push(context);
+            phase.contexts.extend(context);
         }
-        self.finish(Status::Failed, now)
+        let status = match (self.ending, status) {
+            (Some(_), _) => self.outcome(),
+            (None, Status::Succeeded | Status::InProgress) => Status::Fault,
+            (None, status) => status,
+        };
+        self.finish(status, now)
     }
 
     /// Takes an input.
     pub fn apply(&mut self, input: Input, now: WallTime) -> Vec<Effect> {
         if !self.is_in(BatchPhaseType::InProgress) {
-            return Vec::new();
+            return self.apply_around(input, now);
         }
         let mut effects = Vec::new();
         match input {
@@ -162,9 +212,34 @@ impl BatchMachine {
             Input::Ended(at, status) => effects = self.ended(at, status),
             Input::Stop => effects = self.end(Ending::Stopped),
             Input::TimeIsUp => effects = self.end(Ending::TimedOut),
+            Input::Combined(_) => {}
         }
         effects.extend(self.go_on(now));
         effects
+    }
+
+    /// Takes an input before there are builds, or after them. Who works on it then is stopped by the batch's owner.
+    fn apply_around(&mut self, input: Input, now: WallTime) -> Vec<Effect> {
+        let is_combining = self.is_in(BatchPhaseType::CombineArtifacts);
+        match input {
+            Input::Combined(status) if is_combining => {
+                let status = match (self.ending, status) {
+                    (Some(_), _) => self.outcome(),
+                    (None, Status::InProgress) => Status::Fault,
+                    (None, status) => status,
+                };
+                self.close(status.into(), now);
+                self.mark(status, now)
+            }
+            Input::Stop | Input::TimeIsUp
+                if is_combining || self.is_in(BatchPhaseType::DownloadBatchspec) =>
+            {
+                let why = if input == Input::Stop { Ending::Stopped } else { Ending::TimedOut };
+                self.ending.get_or_insert(why);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn pause(&mut self, at: usize, paused: bool) {
@@ -288,12 +363,38 @@ impl BatchMachine {
     }
 
     fn finish(&mut self, status: Status, now: WallTime) -> Vec<Effect> {
-        self.status = status;
         self.close(status.into(), now);
         if status == Status::Succeeded {
             self.open(BatchPhaseType::CombineArtifacts, now);
+            if self.combines {
+                return vec![Effect::Combine];
+            }
             self.close(BatchPhaseStatus::Succeeded, now);
         }
+        self.mark(status, now)
+    }
+
+    /// Ends a batch of which nobody can tell any more how its builds stand.
+    pub fn fault(&mut self, context: PhaseContext, now: WallTime) {
+        if self.status != Status::InProgress {
+            return;
+        }
+        for child in &mut self.children {
+            child.stand = match child.stand {
+                Stand::Pending => Stand::Left,
+                Stand::Running { .. } => Stand::Ended(Status::Fault),
+                ended => ended,
+            };
+        }
+        self.close(BatchPhaseStatus::Fault, now);
+        if let Some(phase) = self.phases.last_mut() {
+            phase.contexts.push(context);
+        }
+        self.mark(Status::Fault, now);
+    }
+
+    fn mark(&mut self, status: Status, now: WallTime) -> Vec<Effect> {
+        self.status = status;
         self.phases.push(BatchPhase::mark(status.into(), now));
         vec![Effect::Finish(status)]
     }
@@ -369,10 +470,34 @@ impl BatchMachine {
         self.children.get(at).map(|child| child.stand)
     }
 
+    /// The build whose present run has this name.
+    #[must_use]
+    pub fn place_of(&self, arn: &str) -> Option<usize> {
+        self.children.iter().position(|child| child.arn == arn)
+    }
+
+    /// The name of a build's present run.
+    #[must_use]
+    pub fn arn(&self, at: usize) -> Option<&str> {
+        self.children.get(at).map(|child| child.arn.as_str())
+    }
+
     /// How the batch stands.
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// Whether nothing is started any more, and what runs is to stop.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some() && self.status == Status::InProgress
+    }
+
+    /// Whether a person has stopped it, and its last builds are just ending.
+    #[must_use]
+    pub fn is_being_stopped(&self) -> bool {
+        self.ending == Some(Ending::Stopped) && self.status == Status::InProgress
     }
 
     /// Its phases so far.

@@ -27,7 +27,7 @@ impl Default for Restrictions {
 }
 
 /// The builds of a batch, and how they hang together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchPlan {
     /// Whether one failure stops the others.
     pub fast_fail: bool,
@@ -36,7 +36,7 @@ pub struct BatchPlan {
 }
 
 /// One build of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedBuild {
     /// Its name in the batch.
     pub identifier: String,
@@ -51,7 +51,7 @@ pub struct PlannedBuild {
 }
 
 /// What a build of a batch has that others have not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in the buildspec")]
 pub struct Settings {
     pub buildspec: Option<String>,

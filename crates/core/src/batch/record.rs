@@ -184,16 +184,18 @@ impl BatchPhase {
     }
 
     /// The end of a batch.
-    pub(super) fn mark(kind: BatchPhaseType, now: WallTime) -> Self {
+    #[must_use]
+    pub fn mark(kind: BatchPhaseType, now: WallTime) -> Self {
         BatchPhase { phase_status: None, ..Self::open(kind, now) }
     }
 
+    /// Ends it.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "seconds, not negative"
     )]
-    pub(super) fn end_at(&mut self, now: WallTime) {
+    pub fn end_at(&mut self, now: WallTime) {
         let end = now.epoch_seconds().max(self.start_time);
         self.end_time = Some(end);
         self.duration_in_seconds = Some((end - self.start_time) as u64);
@@ -201,7 +203,9 @@ impl BatchPhase {
 }
 
 impl BuildSummary {
-    pub(super) fn new(arn: &str, requested: WallTime, status: &str, identifier: &str) -> Self {
+    /// A run, how it stands as AWS names it: a [`Status`], or `PENDING`.
+    #[must_use]
+    pub fn new(arn: &str, requested: WallTime, status: &str, identifier: &str) -> Self {
         let is_over = !matches!(status, "PENDING" | "IN_PROGRESS");
         let none = || SummaryArtifact {
             r#type: "no_artifacts".to_owned(),
@@ -254,20 +258,27 @@ pub struct BatchFacts {
     pub session_enabled: bool,
 }
 
-impl BuildBatch {
-    /// The record of a batch as it stands.
+impl BatchMachine {
+    /// Its builds, as a record has them.
     #[must_use]
-    pub fn of(facts: &BatchFacts, machine: &BatchMachine) -> Self {
-        let builds = &machine.plan().builds;
+    pub fn groups(&self) -> Vec<BuildGroup> {
+        let builds = &self.plan().builds;
         let name = |at: &usize| builds[*at].identifier.clone();
         let groups = builds.iter().enumerate().map(|(at, build)| BuildGroup {
             identifier: build.identifier.clone(),
             depends_on: build.depends_on.iter().map(name).collect(),
             ignore_failure: build.ignore_failure,
-            current_build_summary: machine.summary(at),
-            prior_build_summary_list: machine.prior(at).to_vec(),
+            current_build_summary: self.summary(at),
+            prior_build_summary_list: self.prior(at).to_vec(),
         });
-        let groups: Vec<BuildGroup> = groups.collect();
+        groups.collect()
+    }
+}
+
+impl BuildBatch {
+    /// The record of a batch as it stands.
+    #[must_use]
+    pub fn of(facts: &BatchFacts, machine: &BatchMachine) -> Self {
         let phases = machine.phases();
         let complete = machine.status() != Status::InProgress;
         let cache = facts.cache.clone();
@@ -311,7 +322,7 @@ impl BuildBatch {
                 restrictions: BatchRestrictions { maximum_builds_allowed: facts.most_builds },
                 timeout_in_mins: facts.batch_timeout_s.div_ceil(60),
             },
-            build_groups: groups,
+            build_groups: machine.groups(),
             debug_session_enabled: facts.session_enabled,
             report_arns: Vec::new(),
         }

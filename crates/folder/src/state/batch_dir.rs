@@ -4,9 +4,12 @@
 //! lock            held by flock as long as the batch's owner lives
 //! record.json     the BuildBatch record, as the batch stands; whole at any time
 //! source/         the tree that its builds see, a folder a source; gone when it has ended
+//! source.json     what there is to say of it, once it is whole; of a batch of `runner serve`
+//! artifacts/      what its builds have left, where that is put together; of such a batch
 //! ```
 //!
-//! Listed in `live-batches/` until it has ended, as builds are in `live/`. Its builds have their own folders.
+//! Listed in `live-batches/` until it has ended, as builds are in `live/`. Its builds have their own folders. A batch of
+//! `runner serve` has no owner: it is in that one's database, has neither lock nor record here, and is not listed.
 
 use super::home::{Home, StateError};
 use runner_core::batch::BuildBatch;
@@ -66,6 +69,14 @@ impl BatchDir {
         }
     }
 
+    /// The folder of a batch that is in a database, made where there is none.
+    pub fn of_service(home: &Home, uuid: &str) -> io::Result<Self> {
+        let dir = Self::of(home, uuid);
+        make_private(&batches(home))?;
+        make_private(&dir.path)?;
+        Ok(dir)
+    }
+
     /// Takes a batch over whose owner is dead; `None` while it lives.
     pub fn take_over(&self) -> io::Result<Option<OwnedBatch>> {
         let lock = lock_file(&self.path.join("lock"))?;
@@ -83,6 +94,32 @@ impl BatchDir {
     /// Where the trees are that its builds see.
     pub fn sources(&self) -> PathBuf {
         self.path.join("source")
+    }
+
+    /// What there is to say of the trees, once they are whole.
+    pub fn source_facts(&self) -> PathBuf {
+        self.path.join("source.json")
+    }
+
+    /// Where a build leaves artifacts that are put together.
+    pub fn artifacts(&self, identifier: &str) -> PathBuf {
+        self.path.join("artifacts").join(identifier)
+    }
+
+    /// Where they are put together.
+    pub fn combined(&self) -> PathBuf {
+        self.path.join("combined")
+    }
+
+    /// Removes what nobody needs of a batch that is in a database, once it has succeeded.
+    pub fn release(&self) -> io::Result<()> {
+        match fs::remove_file(self.source_facts()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        remove_tree(&self.sources())?;
+        remove_tree(&self.combined())?;
+        remove_tree(&self.path.join("artifacts"))
     }
 
     /// Writes the record; the final one so that it outlasts the machine's end.

@@ -14,13 +14,15 @@ use serde_json::Value;
 const MAX_TEXT: usize = 200;
 /// Operations by which a user has something done in a build: none is carried out that leaves no record. What ends
 /// something is carried out anyway.
-const ACCOUNTABLE: [&str; 6] = [
+const ACCOUNTABLE: [&str; 8] = [
     "ssm:StartSession",
     "ssm:ResumeSession",
     "ssm:SendCommand",
     "ecs:ExecuteCommand",
     "codebuild:StartBuild",
     "codebuild:RetryBuild",
+    "codebuild:StartBuildBatch",
+    "codebuild:RetryBuildBatch",
 ];
 /// Not recorded at each call.
 const LOOKUP: &str = "cloudtrail:LookupEvents";
@@ -179,6 +181,7 @@ fn resource(arn: String) -> Option<AuditResource> {
     let kind = rest.split_once('/').map_or(rest, |(kind, _)| kind);
     let kind = match (service, kind) {
         ("codebuild", "build") => "AWS::CodeBuild::Build",
+        ("codebuild", "build-batch") => "AWS::CodeBuild::BuildBatch",
         ("codebuild", "project") => "AWS::CodeBuild::Project",
         ("ecs", "task") => "AWS::ECS::Task",
         ("ecs", "cluster") => "AWS::ECS::Cluster",

@@ -118,6 +118,24 @@ impl Resource {
         }
     }
 
+    /// A batch, by its project and its uuid where it is there.
+    pub(super) fn batch(id: &str, found: Option<(&str, &str)>) -> Self {
+        let shown = match is_arn(id) {
+            true => id.to_owned(),
+            false => arn("codebuild", &format!("build-batch/{id}")),
+        };
+        let Some((project, uuid)) = found else { return Resource::named(shown) };
+        Resource {
+            names: vec![
+                arn("codebuild", &format!("build-batch/{project}:{uuid}")),
+                project_named(project),
+            ],
+            tags: vec![("codebuild:project".into(), project.to_owned())],
+            shown,
+            ..Resource::default()
+        }
+    }
+
     /// A group of logs, with the projects whose logs are in it.
     pub(super) fn log_group(arn: &str, projects: &[String]) -> Self {
         let project_arns = projects.iter().map(|name| project_named(name));

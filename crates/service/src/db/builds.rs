@@ -1,10 +1,11 @@
 //! Builds: those that wait, those that live, and an index of those that have ended.
 
-use super::DbError;
 use super::streams::NOT_ENDED;
+use super::{DbError, projects};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// How far a build is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,13 @@ impl Build {
     pub fn id(&self) -> String {
         format!("{}:{}", self.project, self.uuid)
     }
+
+    /// The batch that it belongs to, by its uuid, and its name in there.
+    #[must_use]
+    pub fn batch(&self) -> Option<(&str, &str)> {
+        let member = &self.order.as_ref()?["batch"];
+        Some((member["uuid"].as_str()?, member["identifier"].as_str()?))
+    }
 }
 
 const COLUMNS: &str = "uuid, seq, project, number, state, status, requested, deadline, request, record, log_group, log_stream";
@@ -152,30 +160,62 @@ pub fn waiting(connection: &Connection) -> Result<Vec<Waiting>, DbError> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The one that has waited longest.
+/// The one that has waited longest. Builds of batches wait for their project's limit as well, and let others pass.
 pub fn first_queued(connection: &Connection) -> Result<Option<Build>, DbError> {
-    let text = format!("SELECT {COLUMNS} FROM build WHERE state = 'queued' ORDER BY seq LIMIT 1");
-    Ok(connection.prepare_cached(&text)?.query_row([], build).optional()?)
+    let mut full: HashMap<String, bool> = HashMap::new();
+    let text =
+        "SELECT uuid, project, batch IS NOT NULL FROM build WHERE state = 'queued' ORDER BY seq";
+    let mut query = connection.prepare_cached(text)?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let (uuid, project, is_of_batch): (String, String, bool) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        let is_full = match full.get(&project) {
+            _ if !is_of_batch => false,
+            Some(known) => *known,
+            None => {
+                let is_full = is_full(connection, &project)?;
+                full.insert(project, is_full);
+                is_full
+            }
+        };
+        if !is_full {
+            return get(connection, &uuid);
+        }
+    }
+    Ok(None)
 }
 
-/// How many wait.
+/// Whether as many builds of a project run as it allows.
+fn is_full(connection: &Connection, project: &str) -> Result<bool, DbError> {
+    let Some(project) = projects::get(connection, project)? else { return Ok(false) };
+    let Some(limit) = project.given["concurrentBuildLimit"].as_i64() else { return Ok(false) };
+    let text = "SELECT count(*) FROM build WHERE state IN ('starting', 'live') AND project = ?1
+        AND origin = 'serve'";
+    let running: i64 =
+        connection.prepare_cached(text)?.query_row([project.name], |row| row.get(0))?;
+    Ok(running >= limit)
+}
+
+/// How many wait, those of batches aside: no limit refuses a batch.
 pub fn queued(connection: &Connection) -> Result<usize, DbError> {
-    let text = "SELECT count(*) FROM build WHERE state = 'queued'";
+    let text = "SELECT count(*) FROM build WHERE state = 'queued' AND batch IS NULL";
     let count: i64 = connection.prepare_cached(text)?.query_row([], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// How many of a project's builds wait or live, those of `runner run` aside.
+/// How many of a project's builds wait or live, those of `runner run` aside, and those of batches that wait.
 pub fn active(connection: &Connection, project: &str) -> Result<usize, DbError> {
     let text = "SELECT count(*) FROM build WHERE state IN ('queued', 'starting', 'live')
-        AND project = ?1 AND origin = 'serve'";
+        AND project = ?1 AND origin = 'serve' AND (batch IS NULL OR state != 'queued')";
     let count: i64 = connection.prepare_cached(text)?.query_row([project], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// The earliest time at which one no longer waits.
+/// The earliest time at which one no longer waits, or a batch's time is up.
 pub fn next_deadline(connection: &Connection) -> Result<Option<i64>, DbError> {
-    let text = "SELECT min(deadline) FROM build WHERE state = 'queued'";
+    let text = "SELECT min(deadline) FROM (SELECT min(deadline) AS deadline FROM build WHERE state = 'queued'
+        UNION ALL SELECT min(deadline) FROM batch WHERE state = 'live')";
     Ok(connection.prepare_cached(text)?.query_row([], |row| row.get(0))?)
 }
 
@@ -193,8 +233,8 @@ pub fn insert(connection: &Connection, build: &Build) -> Result<(), DbError> {
     let (group, stream) = build.log.clone().unzip();
     let text = "INSERT INTO build
         (uuid, seq, project, number, state, origin, status, requested, deadline, request, record,
-         log_group, log_stream, log_last, has_folder)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+         log_group, log_stream, log_last, has_folder, batch)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
     connection.prepare_cached(text)?.execute(params![
         uuid,
         next_seq(connection)?,
@@ -211,6 +251,7 @@ pub fn insert(connection: &Connection, build: &Build) -> Result<(), DbError> {
         stream,
         record.as_ref().map_or(NOT_ENDED, last_time),
         order.is_none(),
+        build.batch().map(|(uuid, _)| uuid),
     ])?;
     Ok(())
 }

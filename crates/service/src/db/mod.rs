@@ -3,6 +3,7 @@
 //! Whatever is answered is on disk before: a transaction of the writer ends with a sync, which all that wait share.
 //! Statements stand in one file a table.
 
+pub mod batches;
 pub mod builds;
 mod open;
 pub mod projects;

@@ -19,6 +19,13 @@ pub(super) const INPUTS: &[(&str, &Shape)] = &[
     ("BatchDeleteBuilds", &BATCH_DELETE_BUILDS_INPUT),
     ("ListBuilds", &LIST_BUILDS_INPUT),
     ("ListBuildsForProject", &LIST_BUILDS_FOR_PROJECT_INPUT),
+    ("StartBuildBatch", &START_BUILD_BATCH_INPUT),
+    ("StopBuildBatch", &STOP_BUILD_BATCH_INPUT),
+    ("RetryBuildBatch", &RETRY_BUILD_BATCH_INPUT),
+    ("BatchGetBuildBatches", &BATCH_GET_BUILD_BATCHES_INPUT),
+    ("ListBuildBatches", &LIST_BUILD_BATCHES_INPUT),
+    ("ListBuildBatchesForProject", &LIST_BUILD_BATCHES_FOR_PROJECT_INPUT),
+    ("DeleteBuildBatch", &DELETE_BUILD_BATCH_INPUT),
     ("ListCuratedEnvironmentImages", &LIST_CURATED_ENVIRONMENT_IMAGES_INPUT),
     ("ListSharedProjects", &LIST_SHARED_PROJECTS_INPUT),
     ("ListSharedReportGroups", &LIST_SHARED_REPORT_GROUPS_INPUT),
@@ -38,6 +45,7 @@ const ARTIFACT_NAMESPACE: Shape = Choice(&["NONE", "BUILD_ID"]);
 const ARTIFACT_PACKAGING: Shape = Choice(&["NONE", "ZIP"]);
 const ARTIFACTS_TYPE: Shape = Choice(&["CODEPIPELINE", "S3", "NO_ARTIFACTS"]);
 const BATCH_DELETE_BUILDS_INPUT: Shape = Record(&[required("ids", &BUILD_IDS)]);
+const BATCH_GET_BUILD_BATCHES_INPUT: Shape = Record(&[required("ids", &BUILD_BATCH_IDS)]);
 const BATCH_GET_BUILDS_INPUT: Shape = Record(&[required("ids", &BUILD_IDS)]);
 const BATCH_GET_FLEETS_INPUT: Shape = Record(&[required("names", &FLEET_NAMES)]);
 const BATCH_GET_PROJECTS_INPUT: Shape = Record(&[required("names", &PROJECT_NAMES)]);
@@ -49,6 +57,8 @@ const BATCH_RESTRICTIONS: Shape = Record(&[
     optional("fleetsAllowed", &FLEETS_ALLOWED),
 ]);
 const BUCKET_OWNER_ACCESS: Shape = Choice(&["NONE", "READ_ONLY", "FULL"]);
+const BUILD_BATCH_FILTER: Shape = Record(&[optional("status", &STATUS_TYPE)]);
+const BUILD_BATCH_IDS: Shape = list(&NON_EMPTY_STRING, 0, 100);
 const BUILD_IDS: Shape = list(&NON_EMPTY_STRING, 1, 100);
 const BUILD_STATUS_CONFIG: Shape =
     Record(&[optional("context", &STRING), optional("targetUrl", &STRING)]);
@@ -122,6 +132,7 @@ const CREATE_PROJECT_INPUT: Shape = Record(&[
     optional("autoRetryLimit", &WRAPPER_INT),
 ]);
 const CREDENTIAL_PROVIDER_TYPE: Shape = Choice(&["SECRETS_MANAGER"]);
+const DELETE_BUILD_BATCH_INPUT: Shape = Record(&[required("id", &NON_EMPTY_STRING)]);
 const DELETE_FLEET_INPUT: Shape = Record(&[required("arn", &NON_EMPTY_STRING)]);
 const DELETE_PROJECT_INPUT: Shape = Record(&[required("name", &NON_EMPTY_STRING)]);
 const DELETE_RESOURCE_POLICY_INPUT: Shape = Record(&[required("resourceArn", &NON_EMPTY_STRING)]);
@@ -181,6 +192,19 @@ const HOST_KERNEL: Shape = Choice(&["LINUX_KERNEL_4", "LINUX_KERNEL_6", "LINUX_K
 const IMAGE_PULL_CREDENTIALS_TYPE: Shape = Choice(&["CODEBUILD", "SERVICE_ROLE"]);
 const INVALIDATE_PROJECT_CACHE_INPUT: Shape = Record(&[required("projectName", &NON_EMPTY_STRING)]);
 const KEY_INPUT: Shape = matching(1, 127, Pattern::Tag);
+const LIST_BUILD_BATCHES_FOR_PROJECT_INPUT: Shape = Record(&[
+    optional("projectName", &NON_EMPTY_STRING),
+    optional("filter", &BUILD_BATCH_FILTER),
+    optional("maxResults", &PAGE_SIZE),
+    optional("sortOrder", &SORT_ORDER_TYPE),
+    optional("nextToken", &STRING),
+]);
+const LIST_BUILD_BATCHES_INPUT: Shape = Record(&[
+    optional("filter", &BUILD_BATCH_FILTER),
+    optional("maxResults", &PAGE_SIZE),
+    optional("sortOrder", &SORT_ORDER_TYPE),
+    optional("nextToken", &STRING),
+]);
 const LIST_BUILDS_FOR_PROJECT_INPUT: Shape = Record(&[
     required("projectName", &NON_EMPTY_STRING),
     optional("sortOrder", &SORT_ORDER_TYPE),
@@ -302,6 +326,11 @@ const REGISTRY_CREDENTIAL: Shape = Record(&[
     required("credential", &NON_EMPTY_STRING),
     required("credentialProvider", &CREDENTIAL_PROVIDER_TYPE),
 ]);
+const RETRY_BUILD_BATCH_INPUT: Shape = Record(&[
+    optional("id", &NON_EMPTY_STRING),
+    optional("idempotencyToken", &STRING),
+    optional("retryType", &Choice(&["RETRY_ALL_BUILDS", "RETRY_FAILED_BUILDS"])),
+]);
 const RETRY_BUILD_INPUT: Shape =
     Record(&[optional("id", &NON_EMPTY_STRING), optional("idempotencyToken", &STRING)]);
 const S3_LOGS_CONFIG: Shape = Record(&[
@@ -332,6 +361,39 @@ const SOURCE_TYPE: Shape = Choice(&[
     "BITBUCKET",
     "GITHUB_ENTERPRISE",
     "NO_SOURCE",
+]);
+const START_BUILD_BATCH_INPUT: Shape = Record(&[
+    required("projectName", &NON_EMPTY_STRING),
+    optional("secondarySourcesOverride", &PROJECT_SOURCES),
+    optional("secondarySourcesVersionOverride", &PROJECT_SECONDARY_SOURCE_VERSIONS),
+    optional("sourceVersion", &STRING),
+    optional("artifactsOverride", &PROJECT_ARTIFACTS),
+    optional("secondaryArtifactsOverride", &PROJECT_ARTIFACTS_LIST),
+    optional("environmentVariablesOverride", &ENVIRONMENT_VARIABLES),
+    optional("sourceTypeOverride", &SOURCE_TYPE),
+    optional("sourceLocationOverride", &STRING),
+    optional("sourceAuthOverride", &SOURCE_AUTH),
+    optional("gitCloneDepthOverride", &GIT_CLONE_DEPTH),
+    optional("gitSubmodulesConfigOverride", &GIT_SUBMODULES_CONFIG),
+    optional("buildspecOverride", &STRING),
+    optional("insecureSslOverride", &WRAPPER_BOOLEAN),
+    optional("reportBuildBatchStatusOverride", &WRAPPER_BOOLEAN),
+    optional("environmentTypeOverride", &ENVIRONMENT_TYPE),
+    optional("imageOverride", &NON_EMPTY_STRING),
+    optional("computeTypeOverride", &COMPUTE_TYPE),
+    optional("certificateOverride", &STRING),
+    optional("cacheOverride", &PROJECT_CACHE),
+    optional("serviceRoleOverride", &NON_EMPTY_STRING),
+    optional("privilegedModeOverride", &WRAPPER_BOOLEAN),
+    optional("buildTimeoutInMinutesOverride", &BUILD_TIME_OUT),
+    optional("queuedTimeoutInMinutesOverride", &TIME_OUT),
+    optional("encryptionKeyOverride", &NON_EMPTY_STRING),
+    optional("idempotencyToken", &STRING),
+    optional("logsConfigOverride", &LOGS_CONFIG),
+    optional("registryCredentialOverride", &REGISTRY_CREDENTIAL),
+    optional("imagePullCredentialsTypeOverride", &IMAGE_PULL_CREDENTIALS_TYPE),
+    optional("buildBatchConfigOverride", &PROJECT_BUILD_BATCH_CONFIG),
+    optional("debugSessionEnabled", &WRAPPER_BOOLEAN),
 ]);
 const START_BUILD_INPUT: Shape = Record(&[
     required("projectName", &NON_EMPTY_STRING),
@@ -369,7 +431,10 @@ const START_BUILD_INPUT: Shape = Record(&[
     optional("autoRetryLimitOverride", &WRAPPER_INT),
     optional("hostKernelOverride", &HOST_KERNEL),
 ]);
+const STOP_BUILD_BATCH_INPUT: Shape = Record(&[required("id", &NON_EMPTY_STRING)]);
 const STOP_BUILD_INPUT: Shape = Record(&[required("id", &NON_EMPTY_STRING)]);
+const STATUS_TYPE: Shape =
+    Choice(&["SUCCEEDED", "FAILED", "FAULT", "TIMED_OUT", "IN_PROGRESS", "STOPPED"]);
 const STRING: Shape = text(0, usize::MAX);
 const SUBNETS: Shape = list(&NON_EMPTY_STRING, 0, 16);
 const TAG: Shape = Record(&[optional("key", &KEY_INPUT), optional("value", &VALUE_INPUT)]);

@@ -9,6 +9,7 @@ pub use order::{Merged, merge, overridden_privileges};
 
 use crate::db::projects::Project;
 use runner_core::arn::{ACCOUNT, REGION, arn};
+use runner_core::spec::MOST_BUILDS;
 use serde_json::{Map, Value, json};
 
 /// Most automatic retries of a build, as in AWS.
@@ -144,6 +145,26 @@ pub fn problems(project: &Value) -> Vec<String> {
         found.push("Invalid concurrentBuildLimit: it has to be at least 1".to_owned());
     }
     role(text(&project["serviceRole"]), &mut found);
+    found.extend(batch_problems(&project["buildBatchConfig"]));
+    found
+}
+
+/// What is wrong with what a project says of its batches.
+pub(crate) fn batch_problems(config: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    if !config["serviceRole"].is_null() {
+        role(text(&config["serviceRole"]), &mut found);
+    }
+    let mut number = |value: &Value, name: &str, (least, most): (i64, i64)| {
+        if value.as_i64().is_some_and(|value| !(least..=most).contains(&value)) {
+            found.push(format!(
+                "Invalid buildBatchConfig: {name} has to be between {least} and {most}"
+            ));
+        }
+    };
+    number(&config["timeoutInMins"], "timeoutInMins", (5, 2160));
+    let most = i64::try_from(MOST_BUILDS).unwrap_or(i64::MAX);
+    number(&config["restrictions"]["maximumBuildsAllowed"], "maximumBuildsAllowed", (1, most));
     found
 }
 

@@ -16,6 +16,8 @@ const WHOLE: &[(&str, &str)] = &[
     ("queuedTimeoutInMinutesOverride", "queuedTimeoutInMinutes"),
     ("encryptionKeyOverride", "encryptionKey"),
     ("autoRetryLimitOverride", "autoRetryLimit"),
+    ("buildTimeoutInMinutesOverride", "timeoutInMinutes"),
+    ("buildBatchConfigOverride", "buildBatchConfig"),
     ("sourceVersion", "sourceVersion"),
 ];
 const SOURCE: &[(&str, &str)] = &[
@@ -26,6 +28,7 @@ const SOURCE: &[(&str, &str)] = &[
     ("buildspecOverride", "buildspec"),
     ("insecureSslOverride", "insecureSsl"),
     ("reportBuildStatusOverride", "reportBuildStatus"),
+    ("reportBuildBatchStatusOverride", "reportBuildStatus"),
     ("buildStatusConfigOverride", "buildStatusConfig"),
 ];
 const ENVIRONMENT: &[(&str, &str)] = &[

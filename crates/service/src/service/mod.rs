@@ -1,5 +1,8 @@
 //! The service: its database, its settings, and what is done with projects.
 
+mod batches;
+#[cfg(test)]
+mod kills;
 mod logs;
 pub mod queue;
 mod steady;
@@ -100,6 +103,7 @@ impl Service {
             service.db.write_now(builds::forget_found)?;
         }
         index::finish_deletions(&service.db, home)?;
+        batches::finish_deletions(&service.db, home)?;
         service.looks.refresh(&service.db, home)?;
         service.mend_queue(is_restored)?;
         Ok((service, told))
@@ -110,8 +114,10 @@ impl Service {
     /// have run since then, and does not run again.
     fn mend_queue(&self, is_restored: bool) -> Result<(), DbError> {
         let now = self.clock.now();
+        let wall = clock::wall().epoch_millis();
         let home = self.home.clone();
         self.db.write_now(move |connection| {
+            batches::mend(connection, is_restored, (wall, now))?;
             let mut waiting = builds::in_state(connection, State::Queued)?;
             if is_restored {
                 waiting.extend(builds::in_state(connection, State::Starting)?);

@@ -1,13 +1,18 @@
-//! CodeBuild: builds as records, projects, and what cannot be had on one machine.
+//! CodeBuild: builds as records, projects, batches, and what cannot be had on one machine.
 //!
 //! Builds that lie in folders are answered for by every endpoint; projects and the queue only where there is a service
 //! (`runner_service`), in `runner serve`.
 
+mod batches;
 mod builds;
 mod fixed;
 mod projects;
 mod starts;
 
+pub(super) use batches::{
+    BatchGetBuildBatches, DeleteBuildBatch, ListBuildBatches, ListBuildBatchesForProject,
+    RetryBuildBatch, StartBuildBatch, StopBuildBatch,
+};
 pub(super) use builds::stop_build;
 pub(super) use builds::{
     BatchDeleteBuilds, BatchGetBuilds, ListBuilds, ListBuildsForProject, StopBuild,
@@ -94,9 +99,14 @@ fn check_id(id: &str) -> Result<(), Refusal> {
 
 /// The id of an id or an ARN; none of an ARN that is none of here.
 fn plain(id: &str) -> Option<&str> {
+    plain_of(id, "build")
+}
+
+/// The same of another kind of thing.
+fn plain_of<'a>(id: &'a str, kind: &str) -> Option<&'a str> {
     match id.strip_prefix("arn:") {
         None => Some(id),
-        Some(_) => id.strip_prefix(&format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:build/")),
+        Some(_) => id.strip_prefix(&format!("arn:aws:codebuild:{REGION}:{ACCOUNT}:{kind}/")),
     }
 }
 

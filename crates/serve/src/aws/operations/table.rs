@@ -56,6 +56,25 @@ pub(in crate::aws) const OPERATIONS: &[Operation] = &[
         "codebuild:BatchDeleteBuilds",
         perform::<codebuild::BatchDeleteBuilds>,
     ),
+    changes(Service::CodeBuild, "codebuild:StartBuildBatch", perform::<codebuild::StartBuildBatch>),
+    changes(Service::CodeBuild, "codebuild:StopBuildBatch", perform::<codebuild::StopBuildBatch>),
+    changes(Service::CodeBuild, "codebuild:RetryBuildBatch", perform::<codebuild::RetryBuildBatch>),
+    reads(
+        Service::CodeBuild,
+        "codebuild:BatchGetBuildBatches",
+        perform::<codebuild::BatchGetBuildBatches>,
+    ),
+    reads(Service::CodeBuild, "codebuild:ListBuildBatches", perform::<codebuild::ListBuildBatches>),
+    reads(
+        Service::CodeBuild,
+        "codebuild:ListBuildBatchesForProject",
+        perform::<codebuild::ListBuildBatchesForProject>,
+    ),
+    changes(
+        Service::CodeBuild,
+        "codebuild:DeleteBuildBatch",
+        perform::<codebuild::DeleteBuildBatch>,
+    ),
     changes(Service::CodeBuild, "codebuild:DeleteProject", perform::<codebuild::DeleteProject>),
     reads(
         Service::CodeBuild,

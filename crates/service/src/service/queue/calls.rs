@@ -1,5 +1,7 @@
 //! What calls do with builds: take them in, stop those that wait, try them again, delete them.
 
+use super::settle::{End, note};
+use crate::batch::{COMBINE, DOWNLOAD};
 use crate::db::builds::{self, Build, State};
 use crate::db::projects::{self, Project};
 use crate::db::tokens::{self, Found, Token};
@@ -7,8 +9,8 @@ use crate::db::{Db, DbError};
 use crate::model::{Described, known};
 use crate::project::{self, Merged};
 use crate::record;
+use crate::service::batches::Follow;
 use crate::service::{Fault, Service, no_project};
-use crate::sources;
 use runner_folder::state::{BuildDir, Home};
 use runner_host::clock;
 use runner_host::private::remove_tree;
@@ -36,14 +38,14 @@ fn patience_of(order: &Value) -> i64 {
 }
 
 /// A build that waits from now on, by the clock on the wall and by that of deadlines.
-pub(super) fn queued(
+pub(crate) fn queued(
     home: &Home,
     project: &str,
+    uuid: String,
     order: Value,
     (now, steady): (i64, i64),
 ) -> Result<Build, DbError> {
     let number = home.next_number(project).map_err(|error| DbError::File(error.to_string()))?;
-    let uuid = uuid::Uuid::new_v4().to_string();
     Ok(Build {
         log: record::log_names(project, &uuid, &order),
         uuid,
@@ -59,8 +61,18 @@ pub(super) fn queued(
     })
 }
 
+/// The uuid of a build or a batch to come.
+pub(crate) fn new_uuid() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// Whether all that a build does is done for its batch.
+fn has_no_command(build: &Build) -> bool {
+    matches!(build.batch(), Some((_, DOWNLOAD | COMBINE)))
+}
+
 /// What is tried again uses no cache that was made useless since. A project that is gone has no caches to come.
-pub(super) fn renew_cache(
+pub(crate) fn renew_cache(
     connection: &Connection,
     project: &str,
     order: &mut Value,
@@ -87,21 +99,8 @@ impl Service {
         let invalid = |found: Vec<String>| Fault::Invalid(found.join("; "));
         let Merged { project: merged, has_sessions } =
             project::merge(name, &project.given, input).map_err(invalid)?;
-        if let (Some(why), Some(member)) =
-            (self.settings.no_privileges, project::overridden_privileges(&merged, input))
-        {
-            return Err(Fault::Invalid(format!("Invalid {member}: {why}")));
-        }
-        let root = self.settings.source_root.clone();
-        let checked = merged.clone();
-        let folders =
-            tokio::task::spawn_blocking(move || sources::problems(&checked, root.as_deref())).await;
-        let found = folders.map_err(|error| {
-            Fault::Invalid(format!("Invalid source: it cannot be looked at: {error}"))
-        })?;
-        if !found.is_empty() {
-            return Err(invalid(found));
-        }
+        self.check_privileges(&merged, input)?;
+        self.check_sources(&merged).await?;
         let order = json!({
             "project": merged,
             "sessions": has_sessions,
@@ -131,6 +130,13 @@ impl Service {
                 old.id()
             )));
         };
+        if let Some((batch, _)) = old.batch() {
+            return Err(Fault::Invalid(format!(
+                "Build {} belongs to batch {}:{batch}, and RetryBuildBatch runs it again",
+                old.id(),
+                old.project
+            )));
+        }
         if let (Some(why), true) =
             (self.settings.no_privileges, project::is_privileged(&order["project"]))
         {
@@ -158,21 +164,9 @@ impl Service {
         let (home, settings) = (self.home.clone(), self.settings.clone());
         let now = (clock::wall().epoch_millis(), self.clock.now());
         let insert = move |connection: &Connection| -> Result<Build, Fault> {
-            if let Some(token) = &token {
-                match tokens::find(connection, token)? {
-                    Found::Nothing => {}
-                    Found::Same(uuid) => {
-                        let made = builds::get(connection, &uuid)?;
-                        return made
-                            .ok_or_else(|| Fault::NotFound(format!("Build {uuid} is gone")));
-                    }
-                    Found::Other => {
-                        let token = &token.token;
-                        return Err(Fault::Invalid(format!(
-                            "Idempotency token {token} was used with other parameters"
-                        )));
-                    }
-                }
+            if let Some(uuid) = made_before(connection, token.as_ref())? {
+                let made = builds::get(connection, &uuid)?;
+                return made.ok_or_else(|| Fault::NotFound(format!("Build {uuid} is gone")));
             }
             let project = projects::get(connection, &project.name)?
                 .ok_or_else(|| no_project(&project.name))?;
@@ -192,7 +186,7 @@ impl Service {
                 )));
             }
             order["cacheEpoch"] = json!(project.cache_epoch);
-            let build = queued(&home, &project.name, order, now)?;
+            let build = queued(&home, &project.name, new_uuid(), order, now)?;
             builds::insert(connection, &build)?;
             if let Some(token) = &token {
                 tokens::keep(connection, token, &build.uuid)?;
@@ -206,21 +200,30 @@ impl Service {
     }
 
     /// Ends a build that waits: whether it did.
-    pub async fn stop_queued(&self, uuid: &str) -> Result<bool, DbError> {
-        let uuid = uuid.to_owned();
-        let now = clock::wall().epoch_millis();
-        let stop = move |connection: &Connection| -> Result<bool, DbError> {
-            match builds::get(connection, &uuid)? {
-                Some(build) if build.state == State::Queued => {
-                    let record = record::never_begun(&build, now, "STOPPED", None);
-                    builds::end(connection, &uuid, &record, false)
+    pub async fn stop_queued(self: &Arc<Self>, uuid: &str) -> Result<bool, DbError> {
+        let (of, home) = (uuid.to_owned(), self.home.clone());
+        let now = (clock::wall().epoch_millis(), self.clock.now());
+        let stop = move |connection: &Connection| -> Result<Option<Follow>, DbError> {
+            match builds::get(connection, &of)? {
+                // What it does before it begins may take long, and it has no command that could be waited for.
+                Some(build) if build.state == State::Starting && has_no_command(&build) => {
+                    Ok(Some(Follow { to_stop: vec![of], ..Follow::default() }))
                 }
-                _ => Ok(false),
+                Some(build) if build.state == State::Queued => {
+                    let record = record::never_begun(&build, now.0, "STOPPED", None);
+                    let end = End { build: &build, record, has_folder: false, planned: None };
+                    note(connection, &home, end, now).map(Some)
+                }
+                _ => Ok(None),
             }
         };
         let stopped = self.db.write(stop).await;
         self.queue.tell();
-        stopped
+        let Some(follow) = stopped? else { return Ok(false) };
+        if self.follow(follow) {
+            self.begin().await;
+        }
+        Ok(true)
     }
 
     /// The build with this uuid, as far as the service knows it.
@@ -265,7 +268,12 @@ impl Service {
 }
 
 /// Deletes a build: first for all who ask, then its folder, then its row. Killed in between, the next `serve` goes on.
-fn delete_one(db: &Db, home: &Home, uuid: String, deleted: &mut Deleted) -> Result<(), DbError> {
+pub(crate) fn delete_one(
+    db: &Db,
+    home: &Home,
+    uuid: String,
+    deleted: &mut Deleted,
+) -> Result<(), DbError> {
     let of = uuid.clone();
     let build = db.write_now(move |connection| -> Result<_, DbError> {
         let build = builds::get(connection, &of)?;
@@ -294,8 +302,24 @@ fn delete_one(db: &Db, home: &Home, uuid: String, deleted: &mut Deleted) -> Resu
     Ok(())
 }
 
+/// What the same call has made before.
+pub(crate) fn made_before(
+    connection: &Connection,
+    token: Option<&Token>,
+) -> Result<Option<String>, Fault> {
+    let Some(token) = token else { return Ok(None) };
+    match tokens::find(connection, token)? {
+        Found::Nothing => Ok(None),
+        Found::Same(uuid) => Ok(Some(uuid)),
+        Found::Other => Err(Fault::Invalid(format!(
+            "Idempotency token {} was used with other parameters",
+            token.token
+        ))),
+    }
+}
+
 /// The token of a call, with a digest of the rest.
-fn token(operation: &'static str, input: &Value, caller: &str) -> Option<Token> {
+pub(crate) fn token(operation: &'static str, input: &Value, caller: &str) -> Option<Token> {
     let token = input["idempotencyToken"].as_str()?.to_owned();
     let mut rest = input.clone();
     rest.as_object_mut()?.remove("idempotencyToken");

@@ -7,20 +7,26 @@
 mod calls;
 mod paused;
 mod processes;
-mod settle;
+pub(crate) mod settle;
 #[cfg(test)]
 mod tests;
 
 pub use calls::Deleted;
-pub(crate) use calls::patience;
+pub(crate) use calls::{delete_one, made_before, new_uuid, patience, queued, renew_cache, token};
 pub use processes::BEGUN;
+pub(crate) use settle::{End, note};
 
+use crate::batch::{Planned, Rejected};
 use crate::db::DbError;
+use crate::db::batches;
 use crate::db::builds::{self, Build, State};
 use crate::record;
 use crate::service::Service;
+use crate::service::batches::{Follow, step};
 use paused::Pauses;
+use runner_core::batch::Input;
 use runner_folder::state::Home;
+use runner_host::clock;
 use runner_host::private::make_private;
 use rusqlite::Connection;
 use serde_json::Value;
@@ -28,6 +34,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -42,8 +49,10 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Start {
     pub uuid: String,
     pub number: u64,
-    /// `project`, as a project of CodeBuild's with the overrides in it, `sessions`, `initiator`.
+    /// `project`, as a project of CodeBuild's with the overrides in it, `sessions`, `initiator`, `batch`.
     pub order: Value,
+    /// Set when it is no longer to begin.
+    pub is_to_stop: Arc<AtomicBool>,
 }
 
 /// Waits for a process to end.
@@ -57,16 +66,37 @@ pub trait Launcher: Send + Sync {
     /// None has begun; why.
     fn launch(&self, start: &Start, lock: File) -> Result<Process, String>;
 
+    /// Asks a build that lives to stop; blocks until it has heard it.
+    ///
+    /// # Errors
+    /// It has not, and may hear it later.
+    fn stop(&self, uuid: &str) -> Result<(), String>;
+
+    /// Reads which builds a batch has, from the source that the build `start` has got.
+    ///
+    /// # Errors
+    /// It has none; why.
+    fn plan(&self, start: &Start) -> Result<Planned, Rejected>;
+
     /// Ends in their folders what killed runners have left.
     fn sweep(&self);
+}
+
+/// A build that has a process, or is about to.
+struct Running {
+    /// Where it can pause.
+    pauses: Option<Pauses>,
+    is_to_stop: Arc<AtomicBool>,
 }
 
 /// What runs, and who hears of changes.
 pub(crate) struct Queue {
     launcher: Arc<dyn Launcher>,
     starts: PathBuf,
-    /// The service's builds that have a process, or are about to, by uuid; with those among them that can pause.
-    running: Mutex<HashMap<String, Option<Pauses>>>,
+    /// The service's builds that have a process, or are about to, by uuid.
+    running: Mutex<HashMap<String, Running>>,
+    /// How many of them can pause: asked where nobody may wait for the lock, which is held while the database is written.
+    can_pause: AtomicUsize,
     is_draining: Mutex<bool>,
     changed: watch::Sender<u64>,
     /// Another deadline may be the next.
@@ -81,21 +111,47 @@ impl Queue {
             launcher,
             starts,
             running: Mutex::default(),
+            can_pause: AtomicUsize::new(0),
             is_draining: Mutex::new(false),
             changed: watch::Sender::new(0),
             waiting: Notify::new(),
         })
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<String, Option<Pauses>>> {
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<String, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self) {
+    fn insert(&self, running: &mut HashMap<String, Running>, uuid: String, run: Running) {
+        self.can_pause.fetch_add(usize::from(run.pauses.is_some()), Ordering::AcqRel);
+        running.insert(uuid, run);
+    }
+
+    fn remove(&self, uuid: &str) {
+        let gone = self.running().remove(uuid);
+        let could_pause = gone.is_some_and(|run| run.pauses.is_some());
+        self.can_pause.fetch_sub(usize::from(could_pause), Ordering::AcqRel);
+    }
+
+    /// Whether somebody wants a build to stop.
+    fn is_to_stop(&self, uuid: &str) -> bool {
+        self.running().get(uuid).is_some_and(|run| run.is_to_stop.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn tell(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    fn is_draining(&self) -> bool {
+    /// Another deadline may be the next.
+    pub(crate) fn waits(&self) {
+        self.waiting.notify_one();
+    }
+
+    pub(crate) fn plan(&self, start: &Start) -> Result<Planned, Rejected> {
+        self.launcher.plan(start)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
         *self.is_draining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,9 +177,9 @@ impl Service {
             });
             match next {
                 Ok(Some(build)) => {
-                    let pauses = self.pauses(&build);
-                    let may_pause = pauses.is_some();
-                    running.insert(build.uuid.clone(), pauses);
+                    let run = self.running(&build);
+                    let may_pause = run.pauses.is_some();
+                    self.queue.insert(&mut running, build.uuid.clone(), run);
                     drop(running);
                     if may_pause {
                         // `expire` may sleep until the next deadline.
@@ -163,10 +219,19 @@ impl Service {
             };
             let now = self.clock.now();
             if deadline <= now {
-                let late = self.db.write(move |connection| late(connection, now)).await;
-                if let Err(error) = late {
-                    tracing::warn!(%error, "builds are past their deadline and cannot be ended now");
-                    tokio::time::sleep(AGAIN).await;
+                let home = self.home.clone();
+                let times = (clock::wall().epoch_millis(), now);
+                let late = self.db.write(move |connection| late(connection, &home, times)).await;
+                match late {
+                    Ok(follow) => {
+                        if self.follow(follow) {
+                            self.begin().await;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "builds are past their deadline and cannot be ended now");
+                        tokio::time::sleep(AGAIN).await;
+                    }
                 }
                 self.queue.tell();
                 continue;
@@ -193,12 +258,21 @@ impl Service {
     }
 }
 
-fn late(connection: &Connection, now: i64) -> Result<(), DbError> {
+/// Ends what has waited too long, and batches that take too long.
+fn late(connection: &Connection, home: &Home, now: (i64, i64)) -> Result<Follow, DbError> {
+    let mut follow = Follow::default();
+    let is_late = |deadline: Option<i64>| deadline.is_some_and(|deadline| deadline <= now.1);
     for build in builds::in_state(connection, State::Queued)? {
-        if build.deadline.is_some_and(|deadline| deadline <= now) {
-            let record = record::never_begun(&build, now, "TIMED_OUT", None);
-            builds::end(connection, &build.uuid, &record, false)?;
+        if is_late(build.deadline) {
+            let record = record::never_begun(&build, now.0, "TIMED_OUT", None);
+            let end = End { build: &build, record, has_folder: false, planned: None };
+            follow.join(note(connection, home, end, now)?);
         }
     }
-    Ok(())
+    for batch in batches::in_state(connection, State::Live)? {
+        if is_late(batch.deadline) {
+            follow.join(step::stopped(connection, home, batch, Input::TimeIsUp, now)?);
+        }
+    }
+    Ok(follow)
 }

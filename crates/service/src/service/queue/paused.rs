@@ -3,11 +3,13 @@
 //! A build that waits for a person has nothing to do. It takes its place again at once when it goes on, so that
 //! for a while more may run than there are places; all in all never more than four times as many live.
 
-use super::Build;
+use super::{Build, Running};
 use crate::service::Service;
 use runner_folder::events::Follower;
 use runner_folder::state::BuildDir;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Builds that live, paused or not, for each place.
 const MOST: usize = 4;
@@ -30,7 +32,7 @@ impl Pauses {
 }
 
 /// Whether another may start.
-pub(super) fn has_room(running: &mut HashMap<String, Option<Pauses>>, places: usize) -> bool {
+pub(super) fn has_room(running: &mut HashMap<String, Running>, places: usize) -> bool {
     if running.len() < places {
         return true;
     }
@@ -38,21 +40,22 @@ pub(super) fn has_room(running: &mut HashMap<String, Option<Pauses>>, places: us
         return false;
     }
     let mut busy = running.len();
-    for pauses in running.values_mut().flatten() {
+    for pauses in running.values_mut().filter_map(|run| run.pauses.as_mut()) {
         busy -= usize::from(pauses.is_paused());
     }
     busy < places
 }
 
 impl Service {
-    /// What looks whether a build is paused, where it can be.
-    pub(super) fn pauses(&self, build: &Build) -> Option<Pauses> {
+    /// A build that is about to run.
+    pub(super) fn running(&self, build: &Build) -> Running {
         let has_sessions = build.order.as_ref().is_some_and(|order| order["sessions"] == true);
-        has_sessions.then(|| Pauses { dir: BuildDir::of(&self.home, &build.uuid), log: None })
+        let pauses = || Pauses { dir: BuildDir::of(&self.home, &build.uuid), log: None };
+        Running { pauses: has_sessions.then(pauses), is_to_stop: Arc::default() }
     }
 
     /// Whether one that runs can pause.
     pub(super) fn may_pause(&self) -> bool {
-        self.queue.running().values().any(Option::is_some)
+        self.queue.can_pause.load(Ordering::Acquire) > 0
     }
 }

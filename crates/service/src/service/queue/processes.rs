@@ -4,6 +4,7 @@ use super::{AGAIN, Queue, Start};
 use crate::db::DbError;
 use crate::db::builds::{self, Build, State};
 use crate::service::Service;
+use crate::service::batches::step;
 use runner_folder::state::BuildDir;
 use runner_host::users;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -11,6 +12,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 /// What a process writes into the file of its lock once its build has a folder.
@@ -33,7 +35,7 @@ impl Queue {
     pub(super) fn forget(&self, uuid: &str) {
         // A lock that nobody holds and no row asks for does no harm.
         let _ = fs::remove_file(self.lock_file(uuid));
-        self.running().remove(uuid);
+        self.remove(uuid);
     }
 }
 
@@ -67,16 +69,15 @@ impl Service {
     }
 
     /// Starts a build and waits for its end; why there was none.
-    fn started(&self, build: &Build) -> Option<String> {
+    fn started(self: &Arc<Self>, build: &Build) -> Option<String> {
         let lock = match self.queue.lock(&build.uuid) {
             Ok(lock) => lock,
             Err(error) => return Some(format!("cannot make the lock of its start: {error}")),
         };
-        let start = Start {
-            uuid: build.uuid.clone(),
-            number: u64::try_from(build.number).unwrap_or_default(),
-            order: build.order.clone().unwrap_or_default(),
-        };
+        let start = self.start(build);
+        if start.is_to_stop.load(Ordering::Acquire) {
+            return Some("it was stopped before it began".to_owned());
+        }
         match self.queue.launcher.launch(&start, lock) {
             Ok(process) => {
                 self.is_live(&build.uuid);
@@ -87,16 +88,80 @@ impl Service {
         }
     }
 
-    fn is_live(&self, uuid: &str) {
-        let uuid = uuid.to_owned();
+    /// What is to be started of a build.
+    pub(crate) fn start(&self, build: &Build) -> Start {
+        let running = self.queue.running();
+        let run = running.get(&build.uuid);
+        Start {
+            uuid: build.uuid.clone(),
+            number: u64::try_from(build.number).unwrap_or_default(),
+            order: build.order.clone().unwrap_or_default(),
+            is_to_stop: run.map(|run| Arc::clone(&run.is_to_stop)).unwrap_or_default(),
+        }
+    }
+
+    fn is_live(self: &Arc<Self>, uuid: &str) {
+        let of = uuid.to_owned();
         let noted = self.db.write_now(move |connection| {
-            builds::advance(connection, &uuid, State::Starting, State::Live)
+            builds::advance(connection, &of, State::Starting, State::Live)
         });
         if let Err(error) = noted {
             // Its folder says so, too.
             tracing::warn!(%error, "a build is not noted as live");
         }
         self.queue.tell();
+        if self.queue.is_to_stop(uuid) {
+            // It was asked for while it began.
+            self.stop_all(vec![uuid.to_owned()]);
+        }
+    }
+
+    /// Has builds stop, those that are about to begin as well. Whoever asks need not wait for it.
+    pub(crate) fn stop_all(self: &Arc<Self>, uuids: Vec<String>) {
+        if uuids.is_empty() {
+            return;
+        }
+        for uuid in &uuids {
+            if let Some(run) = self.queue.running().get(uuid) {
+                run.is_to_stop.store(true, Ordering::Release);
+            }
+        }
+        let service = Arc::clone(self);
+        let stop = move || {
+            let mut left = uuids;
+            loop {
+                left.retain(|uuid| !service.stop_one(uuid));
+                if left.is_empty() || service.queue.is_draining() {
+                    return;
+                }
+                thread::sleep(AGAIN);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("stop".to_owned()).spawn(stop) {
+            tracing::warn!(%error, "builds are not stopped");
+        }
+    }
+
+    /// Asks a build to stop: whether nothing is left to be asked.
+    fn stop_one(&self, uuid: &str) -> bool {
+        match self.db.read_now(|connection| builds::get(connection, uuid)) {
+            Ok(Some(build)) if build.state == State::Live => {}
+            // It is about to begin, perhaps in a process of another `serve`'s.
+            Ok(Some(build)) if build.state == State::Starting => {
+                if !BuildDir::of(&self.home, uuid).path().exists() {
+                    return false;
+                }
+            }
+            Ok(_) => return true,
+            Err(_) => return false,
+        }
+        match self.queue.launcher.stop(uuid) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, %uuid, "a build is asked to stop again");
+                !self.queue.running().contains_key(uuid)
+            }
+        }
     }
 
     /// Takes up what another `serve` has left: builds that live are waited for, the others ended or queued again.
@@ -108,7 +173,8 @@ impl Service {
             Ok(own)
         })?;
         for build in own {
-            self.queue.running().insert(build.uuid.clone(), self.pauses(&build));
+            let run = self.running(&build);
+            self.queue.insert(&mut self.queue.running(), build.uuid.clone(), run);
             let service = Arc::clone(self);
             let take_up = move || service.take_up(&build);
             thread::Builder::new()
@@ -116,6 +182,8 @@ impl Service {
                 .spawn(take_up)
                 .map_err(|error| DbError::File(format!("no thread for a build: {error}")))?;
         }
+        // What another one was to stop.
+        self.stop_all(self.db.read_now(step::to_stop)?);
         Ok(())
     }
 

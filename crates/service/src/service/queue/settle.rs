@@ -1,10 +1,12 @@
 //! The ends of builds: what their folders tell of them, noted once.
 
 use super::{AGAIN, Build, calls};
+use crate::batch::{Planned, Rejected};
 use crate::db::DbError;
 use crate::db::builds;
 use crate::record;
 use crate::service::Service;
+use crate::service::batches::{Follow, step};
 use runner_folder::state::{BuildDir, Home, MetaError};
 use runner_host::clock;
 use rusqlite::Connection;
@@ -23,14 +25,20 @@ impl Service {
             // It is live for the next `serve`, which does this again.
             return;
         };
-        let now = clock::wall().epoch_millis();
-        let deadline = self.clock.now();
-        loop {
+        let now = (clock::wall().epoch_millis(), self.clock.now());
+        let planned = Arc::new(self.planned(build, &record));
+        let follow = loop {
             let (ended, home, record) = (build.clone(), self.home.clone(), record.clone());
+            let planned = Arc::clone(&planned);
             let noted = self.db.write_now(move |connection| {
-                end(connection, &home, &ended, record, has_folder, (now, deadline))
+                let planned = (*planned).as_ref();
+                let end = End { build: &ended, record, has_folder, planned };
+                note(connection, &home, end, now)
             });
-            let Err(error) = noted else { break };
+            let error = match noted {
+                Ok(follow) => break follow,
+                Err(error) => error,
+            };
             if self.queue.is_draining() {
                 // It is live for the next `serve`, which does this again.
                 tracing::warn!(%error, "the end of a build is not noted");
@@ -38,8 +46,9 @@ impl Service {
             }
             tracing::warn!(%error, build = build.id(), "the end of a build is noted later");
             thread::sleep(AGAIN);
-        }
+        };
         self.queue.forget(&build.uuid);
+        self.follow(follow);
         self.turn();
         self.queue.tell();
     }
@@ -77,6 +86,9 @@ impl Service {
             }
         }
         let now = clock::wall().epoch_millis();
+        if self.queue.is_to_stop(&build.uuid) && !dir.path().exists() {
+            return Some((record::never_begun(build, now, "STOPPED", None), false));
+        }
         let why = unread.as_deref().or(why);
         let why = why.unwrap_or("the process of the build ended before the build began");
         Some((record::never_begun(build, now, "FAULT", Some(why)), dir.path().exists()))
@@ -99,27 +111,38 @@ fn is_passing(error: &io::Error) -> bool {
     }
 }
 
-/// Notes an end, and, in the same transaction, the retry that follows from it.
-fn end(
+/// An end that is to be noted.
+pub(crate) struct End<'a> {
+    pub(crate) build: &'a Build,
+    pub(crate) record: Value,
+    pub(crate) has_folder: bool,
+    /// What the source says of its batch, where the build has got it.
+    pub(crate) planned: Option<&'a Result<Planned, Rejected>>,
+}
+
+/// Notes an end, and, in the same transaction, what follows from it: a retry, or the next builds of its batch.
+pub(crate) fn note(
     connection: &Connection,
     home: &Home,
-    build: &Build,
-    mut record: Value,
-    has_folder: bool,
+    end: End<'_>,
     now: (i64, i64),
-) -> Result<(), DbError> {
+) -> Result<Follow, DbError> {
+    let End { build, mut record, has_folder, planned } = end;
     let status = record["buildStatus"].as_str().unwrap_or_default();
     // Noted already: a number is given once.
     let is_news = builds::get(connection, &build.uuid)?.is_some_and(|row| !row.state.has_ended());
     if !is_news {
-        return Ok(());
+        return Ok(Follow::default());
     }
     let retry = retry_of(connection, home, build, status, now)?;
     if let Some(next) = &retry {
         record["autoRetryConfig"]["nextAutoRetry"] = json!(record::build_arn(&next.id()));
     }
     builds::end(connection, &build.uuid, &record, has_folder)?;
-    retry.map_or(Ok(()), |next| builds::insert(connection, &next))
+    if let Some(next) = retry {
+        builds::insert(connection, &next)?;
+    }
+    step::ended(connection, home, build, &record, planned, now)
 }
 
 /// The build that is tried next by itself.
@@ -143,5 +166,5 @@ fn retry_of(
         "previousAutoRetry": record::build_arn(&build.id()),
     });
     calls::renew_cache(connection, &build.project, &mut order)?;
-    calls::queued(home, &build.project, order, now).map(Some)
+    calls::queued(home, &build.project, calls::new_uuid(), order, now).map(Some)
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::service::{Fault, Settings};
+use runner_core::phase::{PhaseContext, Status, StatusCode};
 use serde_json::json;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -25,6 +26,15 @@ impl Launcher for Held {
             let _ = ended.recv();
             drop(lock);
         }))
+    }
+
+    fn stop(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn plan(&self, _: &Start) -> Result<Planned, Rejected> {
+        let context = PhaseContext::new(StatusCode::YamlFileError, "none");
+        Err(Rejected { status: Status::Failed, context })
     }
 
     fn sweep(&self) {}

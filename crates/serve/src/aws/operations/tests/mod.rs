@@ -12,8 +12,10 @@ use crate::gateway::{Asked, SessionPlan, Work};
 use crate::http::bind;
 use runner_core::agent::AgentConfig;
 use runner_core::arn::arn;
+use runner_core::phase::{PhaseContext, Status, StatusCode};
 use runner_folder::state::{BuildDir, Home};
 use runner_service::Settings;
+use runner_service::batch::{Planned, Rejected};
 use runner_service::queue::{Launcher, Process, Start};
 use runner_wire::ssm::handshake::SessionType;
 use samples::{TASK, UUID, samples};
@@ -31,6 +33,15 @@ struct Nobody;
 impl Launcher for Nobody {
     fn launch(&self, _: &Start, _: std::fs::File) -> Result<Process, String> {
         Err("nobody is there".to_owned())
+    }
+
+    fn stop(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn plan(&self, _: &Start) -> Result<Planned, Rejected> {
+        let context = PhaseContext::new(StatusCode::YamlFileError, "nobody is there");
+        Err(Rejected { status: Status::Failed, context })
     }
 
     fn sweep(&self) {}

@@ -270,6 +270,7 @@ fn of_service() -> Vec<Sample> {
     let fleets = json!({"name": "fleet", "baseCapacity": 1, "environmentType": "LINUX_CONTAINER",
         "computeType": "BUILD_GENERAL1_SMALL"});
     let policy = json!({"resourceArn": web_arn, "policy": "{}"});
+    let web_batch = &arn("codebuild", "build-batch/web:x");
     let about = |member: &str, value: &str| json!({member: value});
     vec![
         sample("CreateProject", &web(), r#""lastModified":"#, &[web_arn]),
@@ -296,6 +297,23 @@ fn of_service() -> Vec<Sample> {
             &json!({"ids": ["demo:x"]}),
             r#""buildsDeleted":[]"#,
             &[&arn("codebuild", "build/demo:x")],
+        ),
+        sample("StartBuildBatch", &name, "must have a batch configuration", &[web_arn]),
+        sample("StopBuildBatch", &json!({"id": "web:x"}), "does not exist", &[web_batch]),
+        sample("RetryBuildBatch", &json!({"id": "web:x"}), "does not exist", &[web_batch]),
+        sample(
+            "BatchGetBuildBatches",
+            &json!({"ids": ["web:x", web_batch]}),
+            r#""buildBatchesNotFound":["web:x","arn:aws"#,
+            &[web_batch, web_batch],
+        ),
+        sample("ListBuildBatches", &json!({}), r#"{"ids":[]}"#, &["*"]),
+        sample("ListBuildBatchesForProject", &name, r#"{"ids":[]}"#, &[web_arn]),
+        sample(
+            "DeleteBuildBatch",
+            &json!({"id": "web:x"}),
+            r#""statusCode":"SUCCEEDED""#,
+            &[web_batch],
         ),
         sample("DeleteProject", &about("name", "web"), "{}", &[web_arn]),
         sample("ListCuratedEnvironmentImages", &json!({}), r#""platforms":["#, &["*"]),

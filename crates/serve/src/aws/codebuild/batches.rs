@@ -1,0 +1,301 @@
+//! Batches: started, stopped, tried again, looked up, listed, deleted.
+
+use super::{invalid, not_found, plain_of, service};
+use crate::aws::call::Refusal;
+use crate::aws::endpoint::{Endpoint, Origin};
+use crate::aws::operations::{Input, Scope};
+use crate::aws::resources::Resource;
+use runner_service::batch::record::{first, shown};
+use runner_service::db::batches::{Batch, Filter};
+use runner_service::db::builds::State;
+use runner_service::project::name_of;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Batches of one page of a list.
+const PAGE: usize = 100;
+
+/// The id of an id or an ARN, which has to be one of a batch; none of an ARN that is none of here.
+fn plain(id: &str) -> Result<Option<&str>, Refusal> {
+    match plain_of(id, "build-batch") {
+        Some(plain) if !plain.contains(':') => {
+            Err(invalid(format!("Invalid build batch ID provided: {id}")))
+        }
+        found => Ok(found),
+    }
+}
+
+/// The batches of ids or ARNs, in their order.
+async fn find_all(ids: &[String], endpoint: &Endpoint) -> Result<Vec<Option<Batch>>, Refusal> {
+    let mut named = Vec::with_capacity(ids.len());
+    for id in ids {
+        named.push(plain(id)?);
+    }
+    let uuid = |id: &Option<&str>| id.and_then(|id| id.rsplit(':').next()).unwrap_or("").to_owned();
+    let found = match &endpoint.service {
+        Some(service) => service.batches(named.iter().map(uuid).collect()).await?,
+        None => vec![None; ids.len()],
+    };
+    let is_meant = |(id, batch): (Option<&str>, Option<Batch>)| {
+        batch.filter(|batch| batch.state != State::Gone && Some(batch.id().as_str()) == id)
+    };
+    Ok(named.into_iter().zip(found).map(is_meant).collect())
+}
+
+async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<Batch>, Refusal> {
+    Ok(find_all(&[id.to_owned()], endpoint).await?.pop().flatten())
+}
+
+fn missing(id: &str) -> Refusal {
+    not_found(format!("Build batch {id} does not exist"))
+}
+
+/// What is judged where a batch is named.
+fn resource(id: &str, found: Option<&Batch>) -> Resource {
+    Resource::batch(id, found.map(|batch| (batch.project.as_str(), batch.uuid.as_str())))
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::aws) struct StartBuildBatch(Value);
+
+impl StartBuildBatch {
+    fn named(&self) -> &str {
+        self.0["projectName"].as_str().unwrap_or_default()
+    }
+}
+
+impl Input for StartBuildBatch {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(self.named())]), ()))
+    }
+
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        let name = name_of(self.named())
+            .ok_or_else(|| not_found(format!("Project cannot be found: {}", self.named())))?;
+        let batch = service.start_batch(name, &self.0, &origin.caller.name).await?;
+        Ok(json!({"buildBatch": first(&batch)}))
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::aws) struct StopBuildBatch {
+    id: String,
+}
+
+impl Input for StopBuildBatch {
+    type Subject = Option<Batch>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let found = find(&self.id, endpoint).await?;
+        Ok((Scope::of([resource(&self.id, found.as_ref())]), found))
+    }
+
+    async fn answer(
+        self,
+        found: Self::Subject,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        let found = found.ok_or_else(|| missing(&self.id))?;
+        let stopped = service.stop_batch(&found.uuid).await?;
+        let stopped = stopped.ok_or_else(|| missing(&self.id))?;
+        Ok(json!({"buildBatch": shown(&stopped)}))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::aws) struct RetryBuildBatch(Value);
+
+impl RetryBuildBatch {
+    fn id(&self) -> Result<&str, Refusal> {
+        self.0["id"].as_str().ok_or_else(|| invalid("Build batch ID is required"))
+    }
+}
+
+impl Input for RetryBuildBatch {
+    type Subject = Option<Batch>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let id = self.id()?;
+        let found = find(id, endpoint).await?;
+        Ok((Scope::of([resource(id, found.as_ref())]), found))
+    }
+
+    async fn answer(
+        self,
+        found: Self::Subject,
+        origin: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        let id = self.id()?;
+        let found = found.ok_or_else(|| missing(id))?;
+        let batch = service.retry_batch(&found, &self.0, &origin.caller.name).await?;
+        Ok(json!({"buildBatch": shown(&batch)}))
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::aws) struct BatchGetBuildBatches {
+    ids: Vec<String>,
+}
+
+impl Input for BatchGetBuildBatches {
+    type Subject = Vec<Option<Batch>>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let found = find_all(&self.ids, endpoint).await?;
+        let named = self.ids.iter().zip(&found);
+        let scope = Scope::of(named.map(|(id, found)| resource(id, found.as_ref())));
+        Ok((scope, found))
+    }
+
+    async fn answer(
+        self,
+        batches: Self::Subject,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        service(endpoint)?;
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for (id, batch) in self.ids.into_iter().zip(batches) {
+            match batch {
+                Some(batch) => found.push(shown(&batch)),
+                None => missing.push(id),
+            }
+        }
+        Ok(json!({"buildBatches": found, "buildBatchesNotFound": missing}))
+    }
+}
+
+/// What of batches a list has, and how it goes on.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    #[serde(default)]
+    filter: Option<Value>,
+    max_results: Option<usize>,
+    sort_order: Option<String>,
+    next_token: Option<String>,
+}
+
+impl Listed {
+    async fn page(self, project: Option<String>, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        let status = self.filter.as_ref().and_then(|filter| filter["status"].as_str());
+        let filter = Filter { project, status: status.map(str::to_owned) };
+        let is_descending = self.sort_order.as_deref() != Some("ASCENDING");
+        let kind = format!("batches {filter:?} {is_descending}");
+        let none = || invalid("nextToken is none of this list");
+        let token = self.next_token.as_deref();
+        let after = token.map(|token| service.sealer().open(&kind, token).ok_or_else(none));
+        let most = self.max_results.unwrap_or(PAGE).min(PAGE);
+        let mut page =
+            service.list_batches(filter, is_descending, after.transpose()?, most + 1).await?;
+        let has_more = page.len() > most;
+        page.truncate(most);
+        let mut answer = json!({});
+        if let Some((_, after)) = page.last().filter(|_| has_more) {
+            answer["nextToken"] = json!(service.sealer().seal(&kind, after));
+        }
+        answer["ids"] = page.into_iter().map(|(id, _)| id).collect();
+        Ok(answer)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(in crate::aws) struct ListBuildBatches(Listed);
+
+impl Input for ListBuildBatches {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::all(), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        self.0.page(None, endpoint).await
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::aws) struct ListBuildBatchesForProject {
+    #[serde(default)]
+    project_name: Option<String>,
+    #[serde(flatten)]
+    listed: Listed,
+}
+
+impl ListBuildBatchesForProject {
+    fn named(&self) -> Result<&str, Refusal> {
+        self.project_name.as_deref().ok_or_else(|| invalid("Project name is required"))
+    }
+}
+
+impl Input for ListBuildBatchesForProject {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        Ok((Scope::of([Resource::project(self.named()?)]), ()))
+    }
+
+    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let named = self.named()?;
+        let gone =
+            || not_found(format!("Project cannot be found: {}", Resource::project(named).shown));
+        let name = name_of(named).ok_or_else(gone)?.to_owned();
+        let is_there = service(endpoint)?.project(&name).await?.is_some();
+        let is_first = self.listed.next_token.is_none();
+        let missing = gone();
+        let answer = self.listed.page(Some(name), endpoint).await?;
+        // Batches outlive their projects.
+        let is_empty = answer["ids"].as_array().is_none_or(Vec::is_empty);
+        if is_empty && is_first && !is_there { Err(missing) } else { Ok(answer) }
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::aws) struct DeleteBuildBatch {
+    id: String,
+}
+
+impl Input for DeleteBuildBatch {
+    type Subject = Option<Batch>;
+
+    async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
+        let found = find(&self.id, endpoint).await?;
+        Ok((Scope::of([resource(&self.id, found.as_ref())]), found))
+    }
+
+    async fn answer(
+        self,
+        found: Self::Subject,
+        _: &Origin,
+        endpoint: &Endpoint,
+    ) -> Result<Value, Refusal> {
+        let service = service(endpoint)?;
+        let Some(found) = found else {
+            // That one is not there is no error.
+            return Ok(
+                json!({"statusCode": "SUCCEEDED", "buildsDeleted": [], "buildsNotDeleted": []}),
+            );
+        };
+        let deleted = service.delete_batch(&found.uuid).await?;
+        let is_done = deleted.alive.is_empty() && deleted.failed.is_empty();
+        let alive = deleted.alive.iter().map(|arn| (arn, "BUILD_IN_PROGRESS"));
+        let failed = deleted.failed.iter().map(|(arn, why)| (arn, why.as_str()));
+        let not_deleted = alive.chain(failed).map(|(id, why)| json!({"id": id, "statusCode": why}));
+        Ok(json!({
+            "statusCode": if is_done { "SUCCEEDED" } else { "BUILD_IN_PROGRESS" },
+            "buildsDeleted": deleted.gone, "buildsNotDeleted": not_deleted.collect::<Vec<_>>(),
+        }))
+    }
+}

@@ -1,0 +1,34 @@
+//! Batches as data: how far one is, what its builds are asked for with, its record. Pure.
+
+pub mod order;
+pub mod record;
+
+pub use crate::db::batches::{Progress, Single};
+
+use runner_core::batch::BatchPlan;
+use runner_core::phase::{PhaseContext, Status};
+
+/// The build that gets the source and reads which builds there are.
+pub const DOWNLOAD: &str = "DOWNLOAD_SOURCE";
+/// The build that puts together what the others have left.
+pub const COMBINE: &str = "COMBINE_ARTIFACTS";
+
+/// What the source says of a batch.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub plan: BatchPlan,
+    pub commit: Option<String>,
+}
+
+/// Why a batch has no builds.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub status: Status,
+    pub context: PhaseContext,
+}
+
+/// The uuid in the ARN of a build.
+#[must_use]
+pub fn uuid_of(arn: &str) -> &str {
+    arn.rsplit(':').next().unwrap_or_default()
+}

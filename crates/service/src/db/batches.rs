@@ -1,0 +1,238 @@
+//! Batches: those that live, and those that have ended.
+
+use super::DbError;
+use super::builds::State;
+use runner_core::batch::{BatchMachine, BuildSummary};
+use runner_core::phase::Status;
+use runner_core::time::WallTime;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A batch.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub uuid: String,
+    pub seq: i64,
+    pub project: String,
+    pub number: i64,
+    /// Live, ended or gone.
+    pub state: State,
+    /// As AWS names it.
+    pub status: String,
+    /// Milliseconds since 1970, as all times here.
+    pub requested: i64,
+    /// When its time is up.
+    pub deadline: Option<i64>,
+    /// What is to be built (`batch::order`).
+    pub order: Value,
+    pub progress: Progress,
+}
+
+/// How far a batch is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    pub machine: BatchMachine,
+    pub download: Single,
+    pub combine: Option<Single>,
+    /// The commit that all builds are of.
+    pub commit: Option<String>,
+    /// When a person has stopped it.
+    pub stopped: Option<WallTime>,
+    pub reports: BTreeSet<String>,
+    /// Where builds have left artifacts, by their ARNs.
+    pub places: BTreeMap<String, String>,
+    /// What has become of all of them, put together.
+    pub artifacts: Option<Value>,
+}
+
+/// A build that stands in no buildspec.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Single {
+    pub arn: String,
+    pub requested: WallTime,
+    pub status: Status,
+    pub prior: Vec<BuildSummary>,
+}
+
+impl Single {
+    #[must_use]
+    pub fn new(arn: String, requested: WallTime) -> Self {
+        Single { arn, requested, status: Status::InProgress, prior: Vec::new() }
+    }
+
+    /// Its run, as a record has it.
+    #[must_use]
+    pub fn summary(&self, identifier: &str) -> BuildSummary {
+        BuildSummary::new(&self.arn, self.requested, self.status.name(), identifier)
+    }
+
+    /// The same, to be run anew.
+    #[must_use]
+    pub fn again(&self, arn: String, requested: WallTime, identifier: &str) -> Self {
+        let mut prior = self.prior.clone();
+        prior.push(self.summary(identifier));
+        Single { arn, requested, status: Status::InProgress, prior }
+    }
+}
+
+impl Batch {
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}:{}", self.project, self.uuid)
+    }
+}
+
+const COLUMNS: &str =
+    "uuid, seq, project, number, state, status, requested, deadline, request, progress";
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {
+    let bytes: Vec<u8> = row.get(at)?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let kind = rusqlite::types::Type::Blob;
+        rusqlite::Error::FromSqlConversionFailure(at, kind, Box::new(error))
+    })
+}
+
+fn batch(row: &Row<'_>) -> rusqlite::Result<Batch> {
+    Ok(Batch {
+        uuid: row.get(0)?,
+        seq: row.get(1)?,
+        project: row.get(2)?,
+        number: row.get(3)?,
+        state: row.get(4)?,
+        status: row.get(5)?,
+        requested: row.get(6)?,
+        deadline: row.get(7)?,
+        order: json(row, 8)?,
+        progress: json(row, 9)?,
+    })
+}
+
+/// The batch with this uuid, deleted or not.
+pub fn get(connection: &Connection, uuid: &str) -> Result<Option<Batch>, DbError> {
+    let text = format!("SELECT {COLUMNS} FROM batch WHERE uuid = ?1");
+    Ok(connection.prepare_cached(&text)?.query_row([uuid], batch).optional()?)
+}
+
+/// The batches with these uuids, in their order.
+pub fn get_all(connection: &Connection, uuids: &[String]) -> Result<Vec<Option<Batch>>, DbError> {
+    uuids.iter().map(|uuid| get(connection, uuid)).collect()
+}
+
+/// Those in a state, the first that was asked for first.
+pub fn in_state(connection: &Connection, state: State) -> Result<Vec<Batch>, DbError> {
+    let text = format!("SELECT {COLUMNS} FROM batch WHERE state = ?1 ORDER BY seq");
+    let mut query = connection.prepare_cached(&text)?;
+    let rows = query.query_map([state], batch)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Uuids of those that have succeeded.
+pub fn succeeded(connection: &Connection) -> Result<Vec<String>, DbError> {
+    let text = "SELECT uuid FROM batch WHERE state = 'ended' AND status = 'SUCCEEDED'";
+    let mut query = connection.prepare_cached(text)?;
+    let rows = query.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Takes a batch in; its `seq` is given here.
+pub fn insert(connection: &Connection, batch: &Batch) -> Result<(), DbError> {
+    let Batch { uuid, project, number, state, status, requested, deadline, .. } = batch;
+    let text = "INSERT INTO batch
+        (uuid, seq, project, number, state, status, requested, deadline, request, progress)
+        VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM batch), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    connection.prepare_cached(text)?.execute(params![
+        uuid,
+        project,
+        number,
+        state,
+        status,
+        requested,
+        deadline,
+        batch.order.to_string().into_bytes(),
+        written(&batch.progress)?,
+    ])?;
+    Ok(())
+}
+
+fn written(progress: &Progress) -> Result<Vec<u8>, DbError> {
+    serde_json::to_vec(progress).map_err(|error| DbError::Sqlite(error.to_string()))
+}
+
+/// Keeps how far a batch is now, and what is to be built of it.
+pub fn put(connection: &Connection, batch: &Batch) -> Result<(), DbError> {
+    let text =
+        "UPDATE batch SET state = ?2, status = ?3, deadline = ?4, request = ?5, progress = ?6
+        WHERE uuid = ?1";
+    connection.prepare_cached(text)?.execute(params![
+        batch.uuid,
+        batch.state,
+        batch.status,
+        batch.deadline,
+        batch.order.to_string().into_bytes(),
+        written(&batch.progress)?,
+    ])?;
+    Ok(())
+}
+
+/// Takes a batch out whose folder is gone.
+pub fn forget(connection: &Connection, uuid: &str) -> Result<(), DbError> {
+    connection.prepare_cached("DELETE FROM batch WHERE uuid = ?1")?.execute([uuid])?;
+    Ok(())
+}
+
+/// Takes those out that have ended, and were asked for before this time.
+pub fn forget_old(connection: &Connection, before: i64) -> Result<(), DbError> {
+    let text = "DELETE FROM batch WHERE state = 'ended' AND requested < ?1";
+    connection.prepare_cached(text)?.execute([before])?;
+    Ok(())
+}
+
+/// The builds that a batch has or has had, by their uuids.
+pub fn builds(connection: &Connection, uuid: &str) -> Result<Vec<String>, DbError> {
+    let text = "SELECT uuid FROM build WHERE batch = ?1 ORDER BY seq";
+    let mut query = connection.prepare_cached(text)?;
+    let rows = query.query_map([uuid], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// What of them a list has.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub project: Option<String>,
+    /// As AWS names it.
+    pub status: Option<String>,
+}
+
+/// What a list goes on behind.
+pub type After = (i64, i64);
+
+/// Ids in the order in which they were asked for, with what the list goes on behind.
+pub fn list(
+    connection: &Connection,
+    filter: &Filter,
+    is_descending: bool,
+    after: Option<After>,
+    most: usize,
+) -> Result<Vec<(String, After)>, DbError> {
+    let (than, way) = if is_descending { ("<", "DESC") } else { (">", "ASC") };
+    let whose = if filter.project.is_some() { "project = ?1" } else { "?1 IS NULL" };
+    let text = format!(
+        "SELECT project, uuid, requested, seq FROM batch
+         WHERE {whose} AND state != 'gone' AND (?5 IS NULL OR status = ?5)
+           AND (?2 IS NULL OR (requested, seq) {than} (?2, ?3))
+         ORDER BY requested {way}, seq {way} LIMIT ?4"
+    );
+    let (requested, seq) = after.unzip();
+    let mut query = connection.prepare_cached(&text)?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let values = params![filter.project, requested, seq, most, filter.status];
+    let rows = query.query_map(values, |row| {
+        let (project, uuid): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok((format!("{project}:{uuid}"), (row.get(2)?, row.get(3)?)))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}

@@ -1,0 +1,420 @@
+//! Batches: taken in, stopped, tried again, deleted; and what their source says of them.
+
+pub(crate) mod step;
+#[cfg(test)]
+mod tests;
+
+use crate::batch::{DOWNLOAD, Planned, Progress, Rejected, Single, order};
+use crate::db::batches::{self, After, Batch, Filter};
+use crate::db::builds::{Build, State};
+use crate::db::{Db, DbError, projects, tokens};
+use crate::model::{Described, known};
+use crate::project;
+use crate::record;
+use crate::service::queue::{self, Deleted};
+use crate::service::{Fault, Service, no_project};
+use crate::sources;
+use runner_core::batch::{BatchMachine, BatchPlan, Input, RetryType};
+use runner_core::phase::{PhaseContext, Status, StatusCode};
+use runner_folder::state::{BatchDir, Home};
+use runner_host::clock;
+use runner_host::private::remove_tree;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use step::wall;
+
+/// How long the row of a batch is kept that has ended, as long as its folder is.
+const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// What is to be done once a change is on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Follow {
+    /// Builds that are to be asked to stop.
+    pub(crate) to_stop: Vec<String>,
+    /// Batches whose source nobody needs any more.
+    pub(crate) over: Vec<String>,
+    /// Whether something new waits.
+    pub(crate) has_new: bool,
+}
+
+impl Follow {
+    pub(crate) fn join(&mut self, other: Follow) {
+        self.to_stop.extend(other.to_stop);
+        self.over.extend(other.over);
+        self.has_new |= other.has_new;
+    }
+}
+
+impl Service {
+    /// Does what follows from a change; whether something new waits.
+    pub(crate) fn follow(self: &Arc<Self>, follow: Follow) -> bool {
+        self.stop_all(follow.to_stop);
+        for uuid in follow.over {
+            release(&self.home, &uuid);
+        }
+        if follow.has_new {
+            // `expire` may sleep until the next deadline.
+            self.queue.waits();
+        }
+        follow.has_new
+    }
+
+    /// Takes a batch in. `name` is of the project; `caller` is who asks.
+    ///
+    /// # Errors
+    /// There is none, and nothing has changed.
+    pub async fn start_batch(
+        self: &Arc<Self>,
+        name: &str,
+        input: &Value,
+        caller: &str,
+    ) -> Result<Batch, Fault> {
+        let input = &known(Described::CodeBuild, "StartBuildBatch", input);
+        let project = self.project(name).await?.ok_or_else(|| no_project(name))?;
+        let invalid = |found: Vec<String>| Fault::Invalid(found.join("; "));
+        let order = order::of_batch(name, &project.given, input, caller).map_err(invalid)?;
+        self.check_privileges(&order["project"], input)?;
+        self.check_sources(&order["project"]).await?;
+        self.take_batch_in(name, order, input, caller).await
+    }
+
+    /// Refuses privileges where no build has any.
+    pub(crate) fn check_privileges(&self, project: &Value, input: &Value) -> Result<(), Fault> {
+        match (self.settings.no_privileges, project::overridden_privileges(project, input)) {
+            (Some(why), Some(member)) => Err(Fault::Invalid(format!("Invalid {member}: {why}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at the folders that a project names.
+    pub(crate) async fn check_sources(&self, project: &Value) -> Result<(), Fault> {
+        let root = self.settings.source_root.clone();
+        let project = project.clone();
+        let looked =
+            tokio::task::spawn_blocking(move || sources::problems(&project, root.as_deref()));
+        match looked.await {
+            Ok(found) if found.is_empty() => Ok(()),
+            Ok(found) => Err(Fault::Invalid(found.join("; "))),
+            Err(error) => {
+                Err(Fault::Invalid(format!("Invalid source: it cannot be looked at: {error}")))
+            }
+        }
+    }
+
+    async fn take_batch_in(
+        self: &Arc<Self>,
+        name: &str,
+        mut order: Value,
+        input: &Value,
+        caller: &str,
+    ) -> Result<Batch, Fault> {
+        if self.queue.is_draining() {
+            return Err(Fault::Stopping);
+        }
+        let token = queue::token("StartBuildBatch", input, caller);
+        let (home, name) = (self.home.clone(), name.to_owned());
+        let now = (clock::wall().epoch_millis(), self.clock.now());
+        let insert = move |connection: &Connection| -> Result<(Batch, Follow), Fault> {
+            if let Some(uuid) = queue::made_before(connection, token.as_ref())? {
+                let made = batches::get(connection, &uuid)?;
+                let gone = || Fault::NotFound(format!("Build batch {uuid} is gone"));
+                return made.map(|batch| (batch, Follow::default())).ok_or_else(gone);
+            }
+            let project = projects::get(connection, &name)?.ok_or_else(|| no_project(&name))?;
+            order["cacheEpoch"] = json!(project.cache_epoch);
+            batches::forget_old(connection, now.0 - KEPT_MS)?;
+            let batch = new_batch(&home, &name, order, now)?;
+            batches::insert(connection, &batch)?;
+            if let Some(token) = &token {
+                tokens::keep(connection, token, &batch.uuid)?;
+            }
+            let follow = step::begun(connection, &home, batch.clone(), false, now)?;
+            Ok((batch, follow))
+        };
+        let (batch, follow) = self.db.write(insert).await?;
+        self.follow(follow);
+        self.begin().await;
+        Ok(batch)
+    }
+
+    /// Ends a batch: it is over at once, though its last builds are just ending.
+    pub async fn stop_batch(self: &Arc<Self>, uuid: &str) -> Result<Option<Batch>, DbError> {
+        let (of, home) = (uuid.to_owned(), self.home.clone());
+        let now = (clock::wall().epoch_millis(), self.clock.now());
+        let stop = move |connection: &Connection| -> Result<Follow, DbError> {
+            match batches::get(connection, &of)? {
+                // One that is told again is not told twice: a second stop would wait for nothing.
+                Some(batch) if batch.progress.machine.is_being_stopped() => Ok(Follow::default()),
+                Some(batch) if batch.state == State::Live => {
+                    step::stopped(connection, &home, batch, Input::Stop, now)
+                }
+                _ => Ok(Follow::default()),
+            }
+        };
+        let follow = self.db.write(stop).await?;
+        self.follow(follow);
+        self.queue.tell();
+        self.batch(uuid).await
+    }
+
+    /// Tries a batch again, which keeps its id and its number.
+    pub async fn retry_batch(
+        self: &Arc<Self>,
+        old: &Batch,
+        input: &Value,
+        caller: &str,
+    ) -> Result<Batch, Fault> {
+        if self.queue.is_draining() {
+            return Err(Fault::Stopping);
+        }
+        let what = match input["retryType"].as_str() {
+            Some("RETRY_FAILED_BUILDS") => RetryType::Failed,
+            _ => RetryType::All,
+        };
+        self.check_privileges(&old.order["project"], &json!({}))?;
+        self.check_sources(&old.order["project"]).await?;
+        let token = queue::token("RetryBuildBatch", input, caller);
+        let (uuid, home) = (old.uuid.clone(), self.home.clone());
+        let has_source = BatchDir::of(&self.home, &uuid).sources().exists();
+        let now = (clock::wall().epoch_millis(), self.clock.now());
+        let retry = move |connection: &Connection| -> Result<Follow, Fault> {
+            if queue::made_before(connection, token.as_ref())?.is_some() {
+                return Ok(Follow::default());
+            }
+            let gone = || Fault::NotFound(format!("Build batch {uuid} is gone"));
+            let mut batch = batches::get(connection, &uuid)?.ok_or_else(gone)?;
+            let keeps_source = retried(&mut batch, what, has_source, now)?;
+            queue::renew_cache(connection, &batch.project.clone(), &mut batch.order)?;
+            batches::put(connection, &batch)?;
+            if let Some(token) = &token {
+                tokens::keep(connection, token, &batch.uuid)?;
+            }
+            Ok(step::begun(connection, &home, batch, keeps_source, now)?)
+        };
+        let follow = self.db.write(retry).await?;
+        self.follow(follow);
+        self.begin().await;
+        let gone = || Fault::NotFound(format!("Build batch {} is gone", old.id()));
+        self.batch(&old.uuid).await?.ok_or_else(gone)
+    }
+
+    /// The batch with this uuid.
+    pub async fn batch(&self, uuid: &str) -> Result<Option<Batch>, DbError> {
+        let uuid = uuid.to_owned();
+        self.db.read(move |connection| batches::get(connection, &uuid)).await
+    }
+
+    /// Those with these uuids, in their order.
+    pub async fn batches(&self, uuids: Vec<String>) -> Result<Vec<Option<Batch>>, DbError> {
+        self.db.read(move |connection| batches::get_all(connection, &uuids)).await
+    }
+
+    pub async fn list_batches(
+        &self,
+        filter: Filter,
+        is_descending: bool,
+        after: Option<After>,
+        most: usize,
+    ) -> Result<Vec<(String, After)>, DbError> {
+        let list = move |connection: &Connection| {
+            batches::list(connection, &filter, is_descending, after, most)
+        };
+        self.db.read(list).await
+    }
+
+    /// Deletes a batch with its builds, if all have ended; which it has, and which live.
+    pub async fn delete_batch(&self, uuid: &str) -> Result<Deleted, DbError> {
+        let (db, home, uuid) = (self.db.clone(), self.home.clone(), uuid.to_owned());
+        let deleted = tokio::task::spawn_blocking(move || delete(&db, &home, &uuid)).await;
+        deleted.unwrap_or(Err(DbError::Closed))
+    }
+
+    /// What the source says of a batch, where this build has got it.
+    pub(crate) fn planned(
+        self: &Arc<Self>,
+        build: &Build,
+        record: &Value,
+    ) -> Option<Result<Planned, Rejected>> {
+        let (uuid, identifier) = build.batch()?;
+        if identifier != DOWNLOAD || record["buildStatus"] != "SUCCEEDED" {
+            return None;
+        }
+        let batch = match self.db.read_now(|connection| batches::get(connection, uuid)) {
+            Ok(batch) => batch?,
+            Err(error) => return Some(Err(unread(&error.to_string()))),
+        };
+        let planned = self.queue.plan(&self.start(build));
+        Some(planned.and_then(|planned| self.check_plan(batch, planned)))
+    }
+
+    /// Looks at what every build of a plan is asked for with, before the first one begins.
+    fn check_plan(&self, mut batch: Batch, planned: Planned) -> Result<Planned, Rejected> {
+        batch.progress.commit.clone_from(&planned.commit);
+        let mut found: Vec<String> = Vec::new();
+        for build in &planned.plan.builds {
+            match order::child(&batch, build) {
+                Err(problems) => found.extend(problems),
+                Ok(order) => {
+                    let root = self.settings.source_root.as_deref();
+                    found.extend(sources::problems(&order["project"], root));
+                }
+            }
+        }
+        found.dedup();
+        if found.is_empty() {
+            return Ok(planned);
+        }
+        let context = PhaseContext::new(StatusCode::ClientError, found.join("; "));
+        Err(Rejected { status: Status::Failed, context })
+    }
+}
+
+fn unread(why: &str) -> Rejected {
+    let context = PhaseContext::new(StatusCode::InternalServiceError, why);
+    Rejected { status: Status::Fault, context }
+}
+
+fn new_batch(home: &Home, project: &str, order: Value, now: (i64, i64)) -> Result<Batch, DbError> {
+    let failed = |error: std::io::Error| DbError::File(error.to_string());
+    let number =
+        home.next_batch_number(project).map_err(|error| DbError::File(error.to_string()))?;
+    let number =
+        i64::try_from(number).map_err(|_| failed(std::io::ErrorKind::InvalidData.into()))?;
+    let asked = wall(now);
+    let machine = BatchMachine::new(BatchPlan::default(), Vec::new(), usize::MAX, asked);
+    let arn = record::build_arn(&format!("{project}:{}", queue::new_uuid()));
+    Ok(Batch {
+        uuid: queue::new_uuid(),
+        seq: 0,
+        project: project.to_owned(),
+        number,
+        state: State::Live,
+        status: Status::InProgress.name().to_owned(),
+        requested: now.0,
+        deadline: Some(now.1 + order::patience(&order)),
+        progress: Progress {
+            machine: machine.combining(order::combines(&order)),
+            download: Single::new(arn, asked),
+            combine: None,
+            commit: None,
+            stopped: None,
+            reports: std::collections::BTreeSet::new(),
+            places: std::collections::BTreeMap::new(),
+            artifacts: None,
+        },
+        order,
+    })
+}
+
+/// A batch that is to be run again; whether the source that it has is used.
+fn retried(
+    batch: &mut Batch,
+    what: RetryType,
+    has_source: bool,
+    now: (i64, i64),
+) -> Result<bool, Fault> {
+    let project = batch.project.clone();
+    let new = || record::build_arn(&format!("{project}:{}", queue::new_uuid()));
+    let progress = &mut batch.progress;
+    let keeps_source = what == RetryType::Failed && progress.download.status == Status::Succeeded;
+    if keeps_source && !has_source {
+        return Err(Fault::Invalid(
+            "Invalid retryType: the source of this batch is not kept any more: RETRY_ALL_BUILDS"
+                .to_owned(),
+        ));
+    }
+    let again = progress.machine.retry(what, |_| new(), wall(now));
+    again.map_err(|error| Fault::Invalid(format!("Invalid build batch: {error}")))?;
+    if !keeps_source {
+        progress.download = progress.download.again(new(), wall(now), DOWNLOAD);
+    }
+    (progress.combine, progress.artifacts, progress.stopped) = (None, None, None);
+    batch.state = State::Live;
+    batch.deadline = Some(now.1 + order::patience(&batch.order));
+    Ok(keeps_source)
+}
+
+/// Deletes a batch: first for all who ask, then its builds, then its folder, then its row. Killed in between, the next
+/// `serve` goes on.
+fn delete(db: &Db, home: &Home, uuid: &str) -> Result<Deleted, DbError> {
+    let mut deleted = Deleted::default();
+    let of = uuid.to_owned();
+    let found = db.write_now(move |connection| -> Result<_, DbError> {
+        let Some(mut batch) = batches::get(connection, &of)? else { return Ok(None) };
+        if batch.state == State::Ended {
+            batch.state = State::Gone;
+            batches::put(connection, &batch)?;
+        }
+        Ok(Some((batch, batches::builds(connection, &of)?)))
+    })?;
+    let Some((batch, builds)) = found else { return Ok(deleted) };
+    if batch.state != State::Gone {
+        deleted.alive.push(crate::batch::record::arn_of(&batch));
+        return Ok(deleted);
+    }
+    for build in builds {
+        queue::delete_one(db, home, build, &mut deleted)?;
+    }
+    if deleted.failed.is_empty() && deleted.alive.is_empty() {
+        remove(db, home, uuid)?;
+    } else {
+        let of = uuid.to_owned();
+        db.write_now(move |connection| -> Result<(), DbError> {
+            let Some(mut batch) = batches::get(connection, &of)? else { return Ok(()) };
+            batch.state = State::Ended;
+            batches::put(connection, &batch)
+        })?;
+    }
+    Ok(deleted)
+}
+
+fn remove(db: &Db, home: &Home, uuid: &str) -> Result<(), DbError> {
+    let dir = BatchDir::of(home, uuid);
+    if let Err(error) = remove_tree(dir.path()) {
+        tracing::warn!(%error, "the folder of a deleted batch stays");
+    }
+    let of = uuid.to_owned();
+    db.write_now(move |connection| batches::forget(connection, &of))
+}
+
+/// Removes what a killed `serve` has left of batches that were to be deleted, and sources that nobody needs any more.
+pub(super) fn finish_deletions(db: &Db, home: &Home) -> Result<(), DbError> {
+    for batch in db.read_now(|connection| batches::in_state(connection, State::Gone))? {
+        delete(db, home, &batch.uuid)?;
+    }
+    for uuid in db.read_now(batches::succeeded)? {
+        release(home, &uuid);
+    }
+    Ok(())
+}
+
+/// Removes what nobody needs of a batch that has succeeded.
+fn release(home: &Home, uuid: &str) {
+    if let Err(error) = BatchDir::of(home, uuid).release() {
+        tracing::warn!(%error, "the source of a batch stays");
+    }
+}
+
+/// Batches in a database of another day: no time is up later than when it was set. In a copy of some time ago nobody can
+/// tell how they stand.
+pub(super) fn mend(
+    connection: &Connection,
+    is_restored: bool,
+    now: (i64, i64),
+) -> Result<(), DbError> {
+    for mut batch in batches::in_state(connection, State::Live)? {
+        if is_restored {
+            let why = "the database was broken: its last copy does not tell how this batch stands";
+            let context = PhaseContext::new(StatusCode::InternalServiceError, why);
+            batch.progress.machine.fault(context, wall(now));
+            batch.state = State::Ended;
+            batch.deadline = None;
+            Status::Fault.name().clone_into(&mut batch.status);
+        } else if let Some(deadline) = batch.deadline {
+            batch.deadline = Some(deadline.min(now.1 + order::patience(&batch.order)));
+        }
+        batches::put(connection, &batch)?;
+    }
+    Ok(())
+}

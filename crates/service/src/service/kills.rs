@@ -1,0 +1,242 @@
+//! Kills at any time of any write: what was answered stands, and nothing stands twice.
+//!
+//! The service runs in a process, this test program once more, which says what it was answered. Its builds wait: their starts
+//! over kills are tried with real processes (`tests/suite/service_faults.rs`).
+
+use super::queue::{Launcher, Process, Start};
+use super::{Service, Settings};
+use crate::batch::{Planned, Rejected};
+use crate::db::DbError;
+use crate::db::builds::State;
+use runner_core::phase::{PhaseContext, Status, StatusCode};
+use runner_folder::state::Home;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+/// Says to this program that it is the one that is killed: the state folder, and how often that has been so.
+const FOLDER: &str = "RUNNER_TEST_KILLED_IN";
+const ROUND: &str = "RUNNER_TEST_KILLED_ROUND";
+const ROUNDS: usize = 50;
+/// The same with `cargo xtask test --extended`.
+const LONG_NIGHT: usize = 500;
+
+struct Nobody;
+
+impl Launcher for Nobody {
+    fn launch(&self, _: &Start, _: File) -> Result<Process, String> {
+        Err("nobody is there".to_owned())
+    }
+
+    fn stop(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn plan(&self, _: &Start) -> Result<Planned, Rejected> {
+        let context = PhaseContext::new(StatusCode::YamlFileError, "nobody is there");
+        Err(Rejected { status: Status::Failed, context })
+    }
+
+    fn sweep(&self) {}
+}
+
+fn open(folder: &Path) -> Arc<Service> {
+    let home = Home::at(folder.to_path_buf()).expect("a state folder");
+    let settings =
+        Settings { max_builds: 0, max_queued: 100_000, source_root: None, no_privileges: None };
+    let (service, told) =
+        Service::open(&home, settings, Arc::new(Nobody), false).expect("a service");
+    assert_eq!(told, Vec::<String>::new(), "the database is whole");
+    service
+}
+
+fn project() -> Value {
+    json!({
+        "source": {"type": "NO_SOURCE", "buildspec": "version: 0.2\n"},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "environment": {"type": "LINUX_CONTAINER", "image": "host", "computeType": "BUILD_GENERAL1_SMALL"},
+        "serviceRole": "arn:aws:iam::123456789012:role/builds",
+        "buildBatchConfig": {"serviceRole": "arn:aws:iam::123456789012:role/batches"},
+    })
+}
+
+fn block<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+/// Every kind of write, one after the other, each said when it was answered.
+async fn work(service: &Arc<Service>, round: &str) {
+    let say = |text: String| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "did {text}").and_then(|()| out.flush()).expect("somebody reads");
+    };
+    for number in 0.. {
+        let name = format!("p{round}-{number}");
+        service.create_project(&name, &project()).await.expect("a project");
+        say(format!("create {name}"));
+        let change = json!({"description": name});
+        service.update_project(&name, &change).await.expect("changed");
+        say(format!("update {name}"));
+        let token = json!({"idempotencyToken": name});
+        let build = service.start_build(&name, &token, "me").await.expect("a build");
+        say(format!("start {name} {}", build.uuid));
+        let batch = service.start_batch(&name, &token, "me").await.expect("a batch");
+        say(format!("batch {name} {}", batch.uuid));
+        if number % 2 == 0 {
+            assert!(service.stop_queued(&build.uuid).await.expect("an answer"));
+            say(format!("stop {name} {}", build.uuid));
+            service.stop_batch(&batch.uuid).await.expect("an answer");
+            say(format!("stopbatch {name} {}", batch.uuid));
+        }
+        if number % 4 == 0 {
+            service.delete_builds(vec![build.uuid.clone()]).await.expect("an answer");
+            say(format!("delete {name} {}", build.uuid));
+            let batch = service.batch(&batch.uuid).await.expect("a look").expect("a batch");
+            service.retry_batch(&batch, &json!({}), "me").await.expect("again");
+            say(format!("retrybatch {name} {}", batch.uuid));
+            service.invalidate_cache(&name).await.expect("an answer");
+            say(format!("invalidate {name}"));
+        }
+        if number % 8 == 0 {
+            service.delete_project(&name).await.expect("an answer");
+            say(format!("remove {name}"));
+        }
+    }
+}
+
+/// What was answered, by the names of projects: the last answer of each kind, with the uuid that it told.
+type Answers = BTreeMap<String, BTreeMap<String, String>>;
+
+/// One life of the service, which ends in the middle of something; what it was answered.
+fn life(folder: &Path, round: usize, answers: &mut Answers) {
+    let program = std::env::current_exe().expect("this program");
+    let mut child = Command::new(program)
+        .args([
+            "--exact",
+            "service::kills::what_was_answered_stands",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(FOLDER, folder)
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a process");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut note = |line: String| {
+        let mut words = line.strip_prefix("did ").unwrap_or_default().split(' ').map(str::to_owned);
+        if let (Some(kind), Some(name)) = (words.next(), words.next()) {
+            answers.entry(name).or_default().insert(kind, words.next().unwrap_or_default());
+            return true;
+        }
+        false
+    };
+    // Each life is killed behind another answer, and a little later than the last one that was killed behind it.
+    let mut left = 1 + round % 13;
+    while left > 0 {
+        let line = lines.next().expect("it lives").expect("a line");
+        left -= usize::from(note(line));
+    }
+    let begin = std::time::Instant::now();
+    while begin.elapsed().as_micros() < 300 * (round / 13) as u128 {
+        std::hint::spin_loop();
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    for line in lines.map_while(Result::ok) {
+        note(line);
+    }
+}
+
+#[test]
+fn what_was_answered_stands() {
+    if let (Some(folder), Ok(round)) = (std::env::var_os(FOLDER), std::env::var(ROUND)) {
+        return block(work(&open(folder.as_ref()), &round));
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut answers = Answers::new();
+    let began = std::time::Instant::now();
+    let is_long = std::env::var_os("RUNNER_EXTENDED").is_some_and(|value| value == "1");
+    for round in 0..if is_long { LONG_NIGHT } else { ROUNDS } {
+        life(dir.path(), round, &mut answers);
+    }
+    let service = open(dir.path());
+    block(async {
+        for (name, did) in &answers {
+            stands(&service, name, did).await;
+            // Tokens are good for five minutes.
+            if began.elapsed() < std::time::Duration::from_secs(240) {
+                asks_again(&service, name, did).await;
+            }
+        }
+    });
+    // Nobody got a number twice.
+    let twice: i64 = service
+        .db
+        .read_now(|connection: &Connection| -> Result<i64, DbError> {
+            let text = "SELECT count(*) FROM (SELECT 1 FROM build GROUP BY project, number HAVING count(*) > 1)";
+            Ok(connection.query_row(text, [], |row| row.get(0))?)
+        })
+        .expect("a count");
+    assert_eq!(twice, 0);
+    let kinds: BTreeSet<&String> = answers.values().flat_map(BTreeMap::keys).collect();
+    assert_eq!(kinds.len(), 10, "{kinds:?}");
+}
+
+/// Looks whether what was answered of a project is so. What was being done when the service was killed may be done or not.
+async fn stands(service: &Arc<Service>, name: &str, did: &BTreeMap<String, String>) {
+    let project = service.project(name).await.expect("a look");
+    if did.contains_key("remove") {
+        assert!(project.is_none(), "{name}");
+    } else if let Some(project) = &project {
+        let is_changed = project.given["description"] == name;
+        assert!(is_changed || !did.contains_key("update"), "{name}: {project:?}");
+        assert!(project.cache_epoch > 0 || !did.contains_key("invalidate"), "{name}");
+    } else {
+        // It was just being removed.
+        assert!(did.contains_key("invalidate"), "{name} is lost");
+    }
+    if let Some(uuid) = did.get("start") {
+        let build = service.build(uuid).await.expect("a look");
+        match build {
+            None => assert!(did.contains_key("stop"), "{name}: its build is lost"),
+            Some(build) if did.contains_key("delete") => {
+                assert_eq!(build.state, State::Gone, "{name}");
+            }
+            Some(build) if did.contains_key("stop") => assert!(build.state.has_ended(), "{name}"),
+            Some(_) => {}
+        }
+    }
+    if let Some(uuid) = did.get("batch") {
+        let batch = service.batch(uuid).await.expect("a look").expect("a batch");
+        let phases = batch.progress.machine.phases().len();
+        if did.contains_key("retrybatch") {
+            assert_eq!((batch.state, phases), (State::Live, 5), "{name}");
+        } else if did.contains_key("stopbatch") {
+            assert!(batch.state == State::Ended || phases == 5, "{name}");
+        }
+        // The build that gets its source is there, once.
+        let waits = crate::batch::uuid_of(&batch.progress.download.arn);
+        assert!(service.build(waits).await.expect("a look").is_some(), "{name}");
+    }
+}
+
+/// Who got no answer asks again, and gets what there is.
+async fn asks_again(service: &Arc<Service>, name: &str, did: &BTreeMap<String, String>) {
+    let is_there = service.project(name).await.expect("a look").is_some();
+    if is_there && !did.contains_key("delete") {
+        let token = json!({"idempotencyToken": name});
+        let again = service.start_build(name, &token, "me").await.expect("a build");
+        let known = did.get("start").is_none_or(|uuid| *uuid == again.uuid);
+        assert!(known, "{name}: another build of one token");
+        let batch = service.start_batch(name, &token, "me").await.expect("a batch");
+        assert!(did.get("batch").is_none_or(|uuid| *uuid == batch.uuid), "{name}: another batch");
+    }
+}
