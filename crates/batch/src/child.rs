@@ -1,6 +1,7 @@
 //! One build of a batch: `runner __build` in a process that does not outlive the owner, and the thread that
 //! follows its log.
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner_build::headless::{self, Answer, Refusal};
 use runner_build::{BuildRequest, sweep};
 use runner_core::phase::Status;
@@ -8,7 +9,7 @@ use runner_folder::events::Follower;
 use runner_folder::state::{BuildDir, Changes, Home};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,11 +81,17 @@ pub(crate) fn start(request: &BuildRequest, followed: Followed) -> io::Result<Pr
     Ok(process)
 }
 
+/// Whether a process has ended.
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut ready = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
 impl Followed {
     fn follow(self, mut child: Child) {
         let refusal = match headless::answer(&mut child) {
             Ok(Some(Answer::Started { .. })) => {
-                self.watch();
+                self.watch(&child);
                 None
             }
             Ok(Some(Answer::Failed(refusal))) => Some(refusal),
@@ -116,13 +123,16 @@ impl Followed {
         let _ = self.inbox.send(message);
     }
 
-    /// Follows the log until the build's process has let go of it.
-    fn watch(&self) {
-        // Without it the end is seen, and pauses are not.
+    /// Follows the log until the build's process has let go of it, or has ended.
+    fn watch(&self, child: &Child) {
+        // Without them the end is seen, and pauses are not.
         let Ok(changes) = Changes::of_build(self.dir.path(), self.dir.listing()) else { return };
+        let Ok(process) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else { return };
         let mut log: Option<Follower> = None;
         let (mut is_paused, mut last) = (false, None);
         loop {
+            // Asked before the log is read: all that it has written is read then.
+            let is_over = has_ended(&process);
             if log.is_none() {
                 log = Follower::open(&self.dir).ok();
             }
@@ -141,8 +151,11 @@ impl Followed {
             if has_changed && !self.has_grown.swap(true, Ordering::AcqRel) {
                 self.send(Message::Grown(self.at));
             }
-            // A build that has just written is alive.
-            if !has_changed && !self.dir.is_owned() || changes.wait(None).is_err() {
+            // What it has changed may all have been seen before it let go: nothing but its end tells that then.
+            if is_over
+                || !has_changed && !self.dir.is_owned()
+                || changes.wait_or(None, Some(process.as_fd())).is_err()
+            {
                 return;
             }
         }
