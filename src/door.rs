@@ -4,9 +4,10 @@
 //! it is, the build is told over its control socket, and logs it: who shows the build reads it there.
 
 use runner_client::{ClientError, Link};
+use runner_cloud::Identity;
 use runner_core::agent::AgentConfig;
 use runner_folder::state::{BuildDir, Home, live_serve};
-use runner_serve::aws::{Access, Endpoint, KeyPair, Server, Users, bind};
+use runner_serve::aws::{Access, Endpoint, EndpointParts, KeyPair, Server, Users, bind};
 use runner_serve::page::{Followers, Page};
 use runner_wire::control::Request;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -88,7 +89,9 @@ async fn open(home: &Home, agent: AgentConfig) -> Result<(String, Option<Open>),
         .await
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
-    let endpoint = Endpoint::new(home, keys, Access::Signed, users, agent, None);
+    let (access, service, identity) = (Access::Signed, None, Identity::Default);
+    let parts = EndpointParts { keys, access, users, agent, service, identity };
+    let endpoint = Endpoint::new(home, parts);
     let page = Page::of(&endpoint);
     let followers = page.followers();
     let server = Server::start(listener, endpoint, vec![Box::new(page)]);

@@ -4,6 +4,7 @@
 use super::daemon::Daemon;
 use super::{Bed, Outcome, outcome, python, until};
 use rustix::event::{PollFd, PollFlags};
+use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -53,6 +54,58 @@ pub(crate) fn cli(arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
+/// A call of one of the JSON services, without a program in between.
+pub(crate) fn call(service: &str, target: &str, body: &Value) -> (u16, Value) {
+    let mut server = TcpStream::connect(("127.0.0.1", aws())).unwrap();
+    let (id, region, body) = (KEYS[0].1, KEYS[2].1, body.to_string());
+    write!(
+        server,
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {target}\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential={id}/20260101/{region}/{service}/aws4_request, \
+         SignedHeaders=host, Signature=0\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let (head, mut answer) = read_head(&mut server).unwrap();
+    server.read_to_end(&mut answer).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_slice(&answer).unwrap_or_default())
+}
+
+/// A new key of KMS; its ARN.
+pub(crate) fn kms_key() -> String {
+    let (status, made) = call("kms", "TrentService.CreateKey", &json!({}));
+    assert_eq!(status, 200, "{made}");
+    made["KeyMetadata"]["Arn"].as_str().unwrap().to_owned()
+}
+
+/// A new log group, encrypted or not.
+pub(crate) fn log_group(name: &str, is_encrypted: bool) {
+    let mut group = json!({"logGroupName": name});
+    if is_encrypted {
+        group["kmsKeyId"] = json!(kms_key());
+    }
+    let (status, made) = call("logs", "Logs_20140328.CreateLogGroup", &group);
+    assert_eq!(status, 200, "{made}");
+}
+
+/// The messages of a log stream so far.
+pub(crate) fn log_events(group: &str, stream: &str) -> Vec<String> {
+    let asked = json!({"logGroupName": group, "logStreamName": stream, "startFromHead": true});
+    let (_, found) = call("logs", "Logs_20140328.GetLogEvents", &asked);
+    let events = found["events"].as_array().cloned().unwrap_or_default();
+    events.iter().map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Programs of a bed find the services by these variables, by way of a port.
+pub(crate) fn variables(port: u16) -> Vec<(String, String)> {
+    let endpoint = ("AWS_ENDPOINT_URL".to_owned(), format!("http://127.0.0.1:{port}"));
+    let keys = KEYS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let no_machine = ("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned());
+    keys.chain([endpoint, no_machine]).collect()
+}
+
 /// A new bucket.
 pub(crate) fn bucket(name: &str) -> String {
     cli(&["s3", "mb", &format!("s3://{name}")]);
@@ -62,7 +115,7 @@ pub(crate) fn bucket(name: &str) -> String {
 /// The keys in a bucket, in their order.
 pub(crate) fn keys(bucket: &str) -> Vec<String> {
     let text = cli(&["s3api", "list-objects-v2", "--bucket", bucket, "--output", "json"]);
-    let list: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let list: Value = serde_json::from_slice(&text).unwrap_or_default();
     let objects = list["Contents"].as_array().cloned().unwrap_or_default();
     objects.iter().map(|object| object["Key"].as_str().unwrap().to_owned()).collect()
 }
@@ -91,7 +144,7 @@ pub(crate) fn put(bucket: &str, key: &str, metadata: &[(&str, &str)], body: &str
 /// Uploads that were begun and neither completed nor thrown away.
 pub(crate) fn half_uploads(bucket: &str) -> usize {
     let text = cli(&["s3api", "list-multipart-uploads", "--bucket", bucket, "--output", "json"]);
-    let list: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let list: Value = serde_json::from_slice(&text).unwrap_or_default();
     list["Uploads"].as_array().map_or(0, Vec::len)
 }
 

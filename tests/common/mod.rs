@@ -27,6 +27,7 @@ pub(crate) use process::{Running, Stream};
 pub(crate) use pty::{Terminal, screen_of};
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 /// How long anything may take before a test calls it hung, on a machine that has other things to do as well.
@@ -183,7 +184,7 @@ fn is_extended() -> bool {
 
 fn has_rust() -> bool {
     // `rustc 1.95.0 (59807616e 2026-04-14)`
-    let Ok(found) = std::process::Command::new("rustc").arg("--version").output() else {
+    let Ok(found) = Command::new("rustc").arg("--version").output() else {
         return false;
     };
     let found = String::from_utf8_lossy(&found.stdout);
@@ -196,8 +197,7 @@ fn has_rust() -> bool {
 
 fn has_gcc_32() -> bool {
     // What it does not find it names without a place.
-    let found =
-        std::process::Command::new("gcc").args(["-m32", "-print-file-name=libgcc.a"]).output();
+    let found = Command::new("gcc").args(["-m32", "-print-file-name=libgcc.a"]).output();
     found.is_ok_and(|output| output.stdout.starts_with(b"/"))
 }
 
@@ -212,7 +212,7 @@ fn has_fuse() -> bool {
 
 /// Whether an ordinary user may make a user namespace here.
 fn has_namespaces() -> bool {
-    let unshare = || std::process::Command::new("unshare").args(["--user", "true"]).status();
+    let unshare = || Command::new("unshare").args(["--user", "true"]).status();
     is_root() || unshare().is_ok_and(|status| status.success())
 }
 
@@ -229,6 +229,17 @@ pub(crate) fn python(program: &str) -> PathBuf {
     project().join("target/python/bin").join(program)
 }
 
+/// awslogs, installed for the occasion below a folder.
+pub(crate) fn awslogs(bed: &Bed) -> Command {
+    let place = bed.path("awslogs");
+    let mut pip = Command::new(python("python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&place);
+    outcome(pip.args(["awslogs==0.15.0", "termcolor==3.3.0"])).code(0);
+    let mut command = bed.other(python("python").to_str().unwrap());
+    command.env("PYTHONPATH", &place).args(["-c", "from awslogs.bin import main; main()"]);
+    command
+}
+
 /// A file of the tests' packages for Node.
 pub(crate) fn node(path: &str) -> PathBuf {
     project().join("target/node").join(path)
@@ -240,7 +251,7 @@ pub(crate) fn clients() -> PathBuf {
 }
 
 fn has_python() -> bool {
-    let python = std::process::Command::new(python("python")).arg("--version").output();
+    let python = Command::new(python("python")).arg("--version").output();
     python.is_ok_and(|output| output.status.success())
 }
 

@@ -31,7 +31,16 @@ fn channels_survive_everything() {
         let (session, target) = ("s".to_owned(), "t".to_owned());
         let seed = [random.next() as u8; 16];
         let message = String::new();
-        let mut channel = Channel::new(Config { session, target, kind, properties, message, seed });
+        let mut channel = Channel::new(Config {
+            session,
+            target,
+            kind,
+            properties,
+            message,
+            seed,
+            key: None,
+            is_held: false,
+        });
         let mut time = Duration::ZERO;
         let (mut events, mut outgoing) = (0, 0);
         for step in 0..40 {

@@ -81,6 +81,7 @@ mod service_faults;
 mod service_logs;
 mod session_documents;
 mod session_log;
+mod session_uploads;
 mod sessions;
 mod snapshots;
 mod socat;
@@ -201,6 +202,7 @@ fn differing() -> Vec<Case> {
         secrets::cases(),
         session_documents::cases(),
         session_log::cases(),
+        session_uploads::cases(),
         sessions::cases(),
         stranger::cases(),
         beside::cases(),

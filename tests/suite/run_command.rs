@@ -192,7 +192,7 @@ refused('InvalidNotificationConfig', 'NotificationConfig', send, [node], ['true'
     NotificationConfig={'NotificationArn': 'arn:x'})
 refused('ValidationException', 'AlarmConfiguration', send, [node], ['true'],
     AlarmConfiguration={'Alarms': [{'Name': 'x'}]})
-refused('InvalidOutputFolder', 'OutputS3BucketName', send, [node], ['true'], OutputS3BucketName='abc')
+refused('InvalidOutputFolder', 'OutputS3BucketName', send, [node], ['true'], OutputS3BucketName='a/b')
 refused('ValidationException', 'MaxConcurrency', send, None, ['true'],
     Targets=[{'Key': 'tag:x', 'Values': ['y']}], MaxConcurrency='101%')
 refused('ValidationException', 'InstanceIds or Targets', send, None, ['true'])

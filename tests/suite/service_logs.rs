@@ -2,11 +2,10 @@
 
 use super::service::{a_project, call, has_ended, pauses, served, spec, start, until};
 use crate::common::endpoint::Endpoint;
-use crate::common::{Bed, cases, outcome, project, python};
+use crate::common::{Bed, awslogs, cases, outcome, project, python};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::process::Command;
 
 cases! {
     [Containers] => lines_of_a_build, a_log_is_followed, where_logs_are, what_is_not_there;
@@ -264,16 +263,11 @@ fn tailers_of_real_clients() {
 /// Installed for the occasion.
 fn awslogs_reads_a_log() {
     let bed = Bed::host();
-    let place = bed.path("awslogs");
-    let mut pip = Command::new(python("python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&place);
-    outcome(pip.args(["awslogs==0.15.0", "termcolor==3.3.0"])).code(0);
+    let mut command = awslogs(&bed);
     let (endpoint, server) = served(&bed, "seq 40", &[]);
     let id = start(&endpoint, json!({}));
     until(&endpoint, &id, has_ended);
-    let mut command = bed.other(python("python").to_str().unwrap());
     endpoint.surround(&mut command);
-    command.env("PYTHONPATH", &place).args(["-c", "from awslogs.bin import main; main()"]);
     let url = format!("--aws-endpoint-url=http://{}", endpoint.address);
     let asked = ["get", GROUP, "ALL", "--start=1h", "--no-group", "--no-stream", "--color=never"];
     let told = outcome(command.args(asked).arg(url)).code(0).stdout;

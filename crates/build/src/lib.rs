@@ -65,7 +65,7 @@ use runner_engine::image::{Image, Store};
 use runner_engine::leftover::{Folder, Leavings};
 use runner_engine::{ContainerSpec, UserMount};
 use runner_folder::events::LogWriter;
-use runner_folder::state::{BuildDir, Home, Meta, Owned, SCHEMA, pid_namespace, prune_old};
+use runner_folder::state::{BuildDir, Home, Meta, Owned, SCHEMA, Spool, pid_namespace, prune_old};
 use runner_host::clock;
 use runner_host::runtime;
 use runner_host::signals::Signals;
@@ -240,6 +240,7 @@ impl Build {
             options: self.request.sessions.clone(),
             build: self.identity.uuid.to_string(),
             log: session_log.map(|log| Arc::new(log) as Arc<dyn SessionLog>),
+            spool: Spool::of_build(self.dir.path()),
         }));
         let listener = host::bind(&self.dir.control_socket())
             .map_err(failed("listen on the control socket"))?;

@@ -10,6 +10,8 @@
 
 pub mod ecr;
 mod files;
+pub mod kms;
+pub mod logs;
 mod patience;
 pub mod s3;
 mod sign;
@@ -54,6 +56,13 @@ pub struct Service {
     target: &'static str,
 }
 
+impl Service {
+    /// The variable that names another endpoint.
+    pub fn variable(self) -> &'static str {
+        self.variable
+    }
+}
+
 pub const PARAMETER_STORE: Service =
     Service { name: "ssm", id: "ssm", variable: "AWS_ENDPOINT_URL_SSM", target: "AmazonSSM" };
 pub const SECRETS_MANAGER: Service = Service {
@@ -63,8 +72,6 @@ pub const SECRETS_MANAGER: Service = Service {
     target: "secretsmanager",
 };
 
-const S3_SERVICE: Service =
-    Service { name: "s3", id: "s3", variable: "AWS_ENDPOINT_URL_S3", target: "" };
 const ECR: Service = Service {
     name: "ecr",
     id: "ecr",
@@ -77,12 +84,18 @@ pub const CODEBUILD: Service = Service {
     variable: "AWS_ENDPOINT_URL_CODEBUILD",
     target: "CodeBuild_20161006",
 };
+/// Called by `s3`, which has another form; here for its endpoint.
+pub const SIMPLE_STORAGE: Service =
+    Service { name: "s3", id: "s3", variable: "AWS_ENDPOINT_URL_S3", target: "" };
 pub const CLOUDWATCH_LOGS: Service = Service {
     name: "logs",
     id: "cloudwatch_logs",
     variable: "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
     target: "Logs_20140328",
 };
+
+pub const KMS: Service =
+    Service { name: "kms", id: "kms", variable: "AWS_ENDPOINT_URL_KMS", target: "TrentService" };
 
 /// Whose credentials are used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +118,8 @@ pub struct Amazon {
     region: Option<String>,
     /// The credentials that were found last.
     found: Arc<Mutex<Option<Credentials>>>,
+    /// Where services are that nothing else has an endpoint for, by name.
+    endpoints: Vec<(&'static str, String)>,
 }
 
 /// Why a call came to nothing.
@@ -150,12 +165,21 @@ impl Amazon {
             client: reach.client(),
             region: None,
             found: Arc::default(),
+            endpoints: Vec::new(),
         }
     }
 
     /// The same in another Region.
     pub fn in_region(self, region: &str) -> Self {
         Amazon { region: Some(region.to_owned()), ..self }
+    }
+
+    /// With an endpoint for a service that no variable and no file names one for; an empty one counts for nothing.
+    pub fn with_endpoint(mut self, service: Service, url: &str) -> Self {
+        if !url.is_empty() {
+            self.endpoints.push((service.name, url.to_owned()));
+        }
+        self
     }
 
     pub fn region(&self) -> &str {
@@ -214,15 +238,15 @@ impl Amazon {
     }
 
     /// Where a service is: as configured for it, or for all, or where AWS has it.
-    fn endpoint(&self, service: Service) -> String {
-        self.configured(service).unwrap_or_else(|| {
+    pub fn endpoint(&self, service: Service) -> String {
+        self.given_endpoint(service).unwrap_or_else(|| {
             let region = self.region();
             format!("https://{}.{region}.{}", service.name, domain(region))
         })
     }
 
-    /// Where variables and configuration files say that a service is.
-    fn configured(&self, service: Service) -> Option<String> {
+    /// The same where it is not AWS's own.
+    pub fn given_endpoint(&self, service: Service) -> Option<String> {
         let own = std::env::var(service.variable).ok().filter(|url| !url.is_empty());
         let of_service = || {
             let key = ServiceConfigKey::builder()
@@ -232,8 +256,12 @@ impl Amazon {
                 .build();
             self.config.service_config()?.load_config(key.ok()?)
         };
+        let here = || {
+            let mut here = self.endpoints.iter();
+            here.find(|(name, _)| *name == service.name).map(|(_, url)| url.clone())
+        };
         let of_all = || self.config.endpoint_url().map(str::to_owned);
-        own.or_else(of_service).or_else(of_all)
+        own.or_else(of_service).or_else(here).or_else(of_all)
     }
 }
 

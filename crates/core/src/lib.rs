@@ -17,7 +17,7 @@
 //! them, [`gitignore`] says what git leaves out, [`installed`] holds those of an image without such commands against what is asked for, [`mask`]
 //! takes secrets out of output, [`report`] reads test and coverage reports, [`project`] project files, [`hints`]
 //! advises on failures, [`skip`] leaves parts out, [`arn`] names things as AWS does, [`iam`] decides who may do
-//! what, [`document`] reads documents of Systems Manager, [`agent`] the configuration of its agent, [`run_command`] says which nodes of a command begin, [`patch`] puts a command's new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for
+//! what, [`document`] reads documents of Systems Manager, [`destination`] says where AWS keeps what sessions show, [`agent`] the configuration of its agent, [`run_command`] says which nodes of a command begin, [`patch`] puts a command's new text back into the buildspec, [`unified`] shows how texts differ, [`plain`] makes texts of others fit for
 //! a terminal, [`time`] has the two clocks' values. There is no
 //! clock, file, socket or process in here; `clippy.toml` beside this crate sees to that.
 #![deny(clippy::disallowed_methods)]
@@ -28,6 +28,7 @@ pub mod artifact;
 pub mod batch;
 pub mod changes;
 pub mod debug;
+pub mod destination;
 pub mod document;
 pub mod env;
 pub mod event;

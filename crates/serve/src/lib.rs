@@ -5,6 +5,7 @@
 
 pub mod aws;
 pub mod commands;
+pub mod deliveries;
 pub mod gateway;
 pub mod http;
 pub mod page;

@@ -172,6 +172,8 @@ pub struct Open {
     pub keeps_time: bool,
     /// A user whose session it is, in place of `user`.
     pub run_as: Option<RunAs>,
+    /// Whether what is shown is kept, masked, in the state folder's `sessions-log`, below `name`.
+    pub spooled: bool,
 }
 
 /// A user of the container whose session it is: with a home, and never root.

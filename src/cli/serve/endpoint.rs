@@ -6,6 +6,7 @@
 use super::launch::Processes;
 use crate::terminal::page_link;
 use runner_build::sweep::sweep;
+use runner_cloud::Identity;
 use runner_core::agent::AgentConfig;
 use runner_core::time::in_words;
 use runner_engine::image::Swap;
@@ -16,7 +17,9 @@ use runner_host::runtime::{self, NoRuntime};
 use runner_host::signals::{STOPS, SignalStream, Signals};
 use runner_host::stdio::say;
 use runner_host::users::with_tilde;
-use runner_serve::aws::{Access, Endpoint, KeyPair, PROFILE, Server, Users, UsersError, bind};
+use runner_serve::aws::{
+    Access, Endpoint, EndpointParts, KeyPair, PROFILE, Server, Users, UsersError, bind,
+};
 use runner_serve::page::Page;
 use runner_service::db::OpenError;
 use runner_service::{Service, Settings};
@@ -126,8 +129,15 @@ async fn run(
     let address = listener.local_addr().map_err(failed)?;
     let access = if request.is_open { Access::Local } else { Access::Signed };
     let agent = request.agent.clone();
-    let endpoint =
-        Endpoint::new(home, keys.clone(), access, users, agent, Some(Arc::clone(service)));
+    let parts = EndpointParts {
+        keys: keys.clone(),
+        access,
+        users,
+        agent,
+        service: Some(Arc::clone(service)),
+        identity: Identity::Default,
+    };
+    let endpoint = Endpoint::new(home, parts);
     let page = Box::new(Page::of(&endpoint));
     let server = Server::start(listener, endpoint, vec![page]).waiting();
     lock.announce(&Serving { address: reachable(address).to_string(), pid: std::process::id() })?;

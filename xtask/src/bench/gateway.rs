@@ -3,8 +3,9 @@
 //! The client is one of our own, in this process; AWS's plugin takes part where it is on PATH.
 
 use super::bed::{Bed, Ended};
-use super::{Contender, measure};
-use crate::{Result, packages};
+use super::outputs::Moto;
+use super::{Contender, measure, quiet};
+use crate::{Result, packages, root};
 use pty_process::blocking::{Command as PtyCommand, Pty};
 use runner_wire::smux;
 use runner_wire::ssm::message::{Head, Id, encode, parse};
@@ -53,6 +54,40 @@ pub(super) fn echo(bed: &Bed) -> Result {
     measure("One key and its echo, through the gateway", 300, &mut contenders)?;
     drop(contenders);
     drop((channel, place, paused));
+    Ok(())
+}
+
+/// The same in sessions that are kept: by `--session-log` here, and beside that streamed to CloudWatch Logs.
+pub(super) fn logged(bed: &Bed) -> Result {
+    let moto = Moto::start()?;
+    let kept = bed.dir.join("kept").display().to_string();
+    let (paused, _) = bed.paused_in(&["--image", &bed.image, "--session-log", &kept], &[])?;
+    let place = Place::with(bed, &moto.variables())?;
+    let mut aws = Command::new(root().join("target/python/bin/aws"));
+    aws.args(["logs", "create-log-group", "--log-group-name", "bench"]).envs(moto.variables());
+    quiet(&mut aws)?;
+    let up = |mut channel: Channel| -> Result<Channel> {
+        while !channel.shown.ends_with(b"up\n") {
+            channel.hear()?;
+        }
+        Ok(channel)
+    };
+    let command = json!({"command": [format!("sh -c '{ECHO}'")]});
+    let mut here = up(place.session("AWS-StartInteractiveCommand", &command)?)?;
+    let document = json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": {
+        "cloudWatchLogGroupName": "bench", "cloudWatchStreamingEnabled": true,
+        "cloudWatchEncryptionEnabled": false}});
+    let document = json!({"Name": "SSM-SessionManagerRunShell", "DocumentType": "Session",
+        "Content": document.to_string()});
+    place.call("AmazonSSM.CreateDocument", &document)?;
+    let mut streamed = up(place.session("AWS-StartInteractiveCommand", &command)?)?;
+    let mut contenders = [
+        Contender::timed("kept here, and streamed to CloudWatch Logs", || streamed.round_trip()),
+        Contender::timed("kept here", || here.round_trip()),
+    ];
+    measure("One key and its echo, in sessions that are kept", 300, &mut contenders)?;
+    drop(contenders);
+    drop((here, streamed, place, paused, moto));
     Ok(())
 }
 
@@ -193,10 +228,16 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(bed: &Bed) -> Result<Self> {
+        Self::with(bed, &[])
+    }
+
+    /// With variables of its own.
+    fn with(bed: &Bed, variables: &[(&'static str, String)]) -> Result<Self> {
         let failed = |error: std::io::Error| error.to_string();
         let mut server = bed
             .runner()
             .args(["serve", "--listen", "127.0.0.1:0", "--no-auth"])
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
@@ -218,12 +259,18 @@ impl Place {
         if !document.is_empty() {
             body["DocumentName"] = json!(document);
         }
+        let session = self.call("AmazonSSM.StartSession", &body)?;
+        session["TokenValue"].as_str().ok_or_else(|| session.to_string())?;
+        Ok(session)
+    }
+
+    fn call(&self, target: &str, body: &Value) -> Result<Value> {
         let body = body.to_string();
         let talk = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(&self.address)?;
             let request = format!(
-                "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: AmazonSSM.StartSession\r\nConnection: \
-                 close\r\nContent-Length: {}\r\n\r\n{body}",
+                "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: {target}\r\nConnection: close\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
                 self.address,
                 body.len()
             );
@@ -234,9 +281,10 @@ impl Place {
         };
         let answer = talk().map_err(|error| error.to_string())?;
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let session: Value = serde_json::from_str(body).map_err(|error| error.to_string())?;
-        session["TokenValue"].as_str().ok_or_else(|| answer.clone())?;
-        Ok(session)
+        match answer.starts_with("HTTP/1.1 200") {
+            true => serde_json::from_str(body).map_err(|error| error.to_string()),
+            false => Err(answer),
+        }
     }
 
     fn session(&self, document: &str, parameters: &Value) -> Result<Channel> {

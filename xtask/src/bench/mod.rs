@@ -80,6 +80,7 @@ const PARTS: &[Part] = &[
     ("cache", |bed, _| outputs::cache(bed)),
     ("s3", |bed, _| outputs::s3(bed)),
     ("echo", |bed, _| gateway::echo(bed)),
+    ("logged", |bed, _| gateway::logged(bed)),
     ("download", |bed, _| gateway::download(bed)),
     ("idle", |bed, _| gateway::idle(bed)),
     ("batch", |bed, _| batch::measure_batch(bed)),

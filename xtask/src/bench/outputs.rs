@@ -123,36 +123,52 @@ pub(super) fn cache(bed: &Bed) -> Result {
     measure(&format!("A cache of {FILES} files"), 1, &mut contenders)
 }
 
+/// AWS's services, as moto's server plays them.
+pub(super) struct Moto {
+    port: u16,
+    _server: Ended,
+}
+
+impl Moto {
+    pub(super) fn start() -> Result<Self> {
+        python::install()?;
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(failed)?.port();
+        let mut server = Command::new(root().join("target/python/bin/moto_server"))
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map(Ended)
+            .map_err(failed)?;
+        let said = server.0.stderr.take().ok_or("no standard error")?;
+        let mut lines = BufReader::new(said).lines();
+        lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.contains("Running on")))
+            .ok_or("no server")?
+            .map_err(failed)?;
+        // It never waits for us.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Moto { port, _server: server })
+    }
+
+    /// By what programs find it.
+    pub(super) fn variables(&self) -> [(&'static str, String); 4] {
+        [
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+            ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
+        ]
+    }
+}
+
 /// A whole build that uploads one file, beside AWS's CLI, against moto's server.
 pub(super) fn s3(bed: &Bed) -> Result {
-    python::install()?;
     let bin = root().join("target/python/bin");
-    let port =
-        TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(failed)?.port();
-    let mut server = Command::new(bin.join("moto_server"))
-        .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map(Ended)
-        .map_err(failed)?;
-    let said = server.0.stderr.take().ok_or("no standard error")?;
-    let mut lines = BufReader::new(said).lines();
-    lines
-        .find(|line| line.as_ref().is_ok_and(|line| line.contains("Running on")))
-        .ok_or("no server")?
-        .map_err(failed)?;
-    // It never waits for us.
-    std::thread::spawn(move || lines.for_each(drop));
-    let aws = |command: &mut Command| {
-        command
-            .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .env("AWS_DEFAULT_REGION", "us-east-1")
-            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
-        quiet(command)
-    };
+    let moto = Moto::start()?;
+    let aws = |command: &mut Command| quiet(command.envs(moto.variables()));
     let cli = || Command::new(bin.join("aws"));
     aws(cli().args(["s3", "mb", "s3://bench"]))?;
     let source = bed.dir.join("upload");

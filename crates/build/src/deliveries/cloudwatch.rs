@@ -4,7 +4,7 @@
 //! with growing pauses, for as long as the build runs; meanwhile the log waits on disk, not in memory.
 
 use super::Source;
-use runner_cloud::{Amazon, CLOUDWATCH_LOGS, CallError};
+use runner_cloud::{Amazon, CallError, logs};
 use runner_folder::events::{Line, Lines};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -26,67 +26,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A log stream, as somebody.
 pub(super) struct Stream {
     amazon: Amazon,
-    group: String,
-    stream: String,
-    is_there: bool,
+    stream: logs::Stream,
 }
 
 impl Stream {
     pub(super) fn new(amazon: Amazon, group: String, stream: String) -> Self {
-        Stream { amazon, group, stream, is_there: false }
-    }
-
-    async fn call(&self, operation: &str, body: Value) -> Result<Value, CallError> {
-        self.amazon.call(CLOUDWATCH_LOGS, operation, &body).await
-    }
-
-    /// Makes the stream, and the group where that is missing.
-    async fn make(&mut self) -> Result<(), CallError> {
-        if self.is_there {
-            return Ok(());
-        }
-        let names = json!({"logGroupName": self.group, "logStreamName": self.stream});
-        let made = match self.call("CreateLogStream", names.clone()).await {
-            Err(error) if error.has_code("ResourceNotFoundException") => {
-                let group = json!({"logGroupName": self.group});
-                match self.call("CreateLogGroup", group).await {
-                    Err(error) if !error.has_code("ResourceAlreadyExistsException") => {
-                        return Err(error);
-                    }
-                    _ => {}
-                }
-                self.call("CreateLogStream", names).await
-            }
-            done => done,
-        };
-        match made {
-            Err(error) if !error.has_code("ResourceAlreadyExistsException") => Err(error),
-            _ => {
-                self.is_there = true;
-                Ok(())
-            }
-        }
+        Stream { amazon, stream: logs::Stream::new(group, stream, true) }
     }
 
     async fn put(&mut self, batch: &[Line]) -> Result<(), CallError> {
-        self.make().await?;
         let events: Vec<Value> = batch
             .iter()
             .map(|line| json!({"timestamp": line.time, "message": line.text}))
             .collect();
-        let body = json!({
-            "logGroupName": self.group,
-            "logStreamName": self.stream,
-            "logEvents": events,
-        });
-        let answer = self.call("PutLogEvents", body).await?;
-        match answer.get("rejectedLogEventsInfo") {
-            None | Some(Value::Null) => Ok(()),
-            Some(info) => Err(CallError::Service {
-                code: "rejectedLogEventsInfo".to_owned(),
-                message: info.to_string(),
-            }),
-        }
+        self.stream.put(&self.amazon, &events).await
     }
 
     /// The same, as often as it takes.

@@ -24,6 +24,7 @@ use runner_core::mask::SharedSecrets;
 use runner_core::phase::Status;
 use runner_engine::dial::{self, Remote};
 use runner_engine::{Container, ExecSpec, Fut, Ids, OpenMode, Stdio, files, users};
+use runner_folder::state::Spool;
 use runner_wire::abi::TOOLBOX_PATH;
 use runner_wire::control::{Open, Platform, Script, Size};
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,16 @@ pub struct HubParts {
     pub build: String,
     /// Where transcripts go, where they are wanted.
     pub log: Option<Arc<dyn SessionLog>>,
+    /// Where what is to go to AWS waits.
+    pub spool: Option<Spool>,
+}
+
+/// Where what a session shows is kept.
+#[derive(Clone, Copy)]
+struct Keeping<'a> {
+    log: Option<&'a dyn SessionLog>,
+    /// Also for AWS, in the state folder.
+    is_spooled: bool,
 }
 
 /// Opens and ends sessions.
@@ -97,6 +108,7 @@ pub struct Hub {
     /// Which system the container has, once a script has been run.
     platform: OnceCell<Platform>,
     places: Arc<Places>,
+    spool: Option<Spool>,
 }
 
 impl Hub {
@@ -111,6 +123,7 @@ impl Hub {
             making: tokio::sync::Mutex::new(()),
             platform: OnceCell::new(),
             places: Places::new(),
+            spool: parts.spool,
             guests: Arc::new(Guests::new(parts.inbox, parts.build, parts.log)),
         }
     }
@@ -149,8 +162,8 @@ impl Hub {
             idle: (!request.keeps_time).then_some(self.options.idle_timeout),
             longest: self.options.longest,
         };
-        let recorder = self.guests.log();
-        self.start(&*container, spec, label, request.name.clone(), limits, recorder).await
+        let keeping = Keeping { log: self.guests.log(), is_spooled: request.spooled };
+        self.start(&*container, spec, label, request.name.clone(), limits, keeping).await
     }
 
     /// What the image says of AWS's agent. The person at the build hears once what is wrong with it.
@@ -271,7 +284,8 @@ impl Hub {
         let (_, cwd) = self.context();
         let spec = files::exec_spec(&*container, cwd);
         let limits = Limits { idle: None, longest: None };
-        self.start(&*container, spec, "cp".to_owned(), None, limits, None).await
+        let keeping = Keeping { log: None, is_spooled: false };
+        self.start(&*container, spec, "cp".to_owned(), None, limits, keeping).await
     }
 
     /// A client that connects to what listens in the container is there.
@@ -318,7 +332,7 @@ impl Hub {
         label: String,
         id: Option<String>,
         limits: Limits,
-        recorder: Option<&dyn SessionLog>,
+        keeping: Keeping<'_>,
     ) -> Result<Session, OpenError> {
         let name = String::from_utf8_lossy(&spec.argv[0]).into_owned();
         let size = match spec.stdio {
@@ -329,9 +343,8 @@ impl Hub {
         let signals = process.signals.clone();
         let presence = self.guests.enter(label.clone(), id.clone()).await;
         let number = presence.number;
-        let transcript =
-            recorder.map(|log| self.transcript(log, id.as_deref(), number, size, &label));
-        let failed = match transcript.transpose() {
+        let transcript = self.transcript(keeping, id.as_deref(), number, size, &label);
+        let failed = match transcript {
             Ok(transcript) => match Session::new(presence, name, process, limits, transcript) {
                 Ok(session) => return Ok(session),
                 Err(error) => format!("cannot connect to the session's program: {error}"),
@@ -342,24 +355,36 @@ impl Hub {
         Err(OpenError::ours(failed))
     }
 
-    /// The transcript of a session that begins.
+    /// The transcript of a session that begins, where one is kept.
     fn transcript(
         &self,
-        log: &dyn SessionLog,
-        name: Option<&str>,
+        keeping: Keeping<'_>,
+        id: Option<&str>,
         number: u64,
         size: Option<Size>,
         program: &str,
-    ) -> io::Result<Transcript> {
+    ) -> io::Result<Option<Transcript>> {
         // Names of other programs become names of files; users' names stand in them (docs/access-control.md).
         let is_part = |c: char| c.is_ascii_alphanumeric() || "_.@=,+-".contains(c);
         let is_plain = |name: &&str| !name.starts_with('.') && name.chars().all(is_part);
-        let name = name.filter(is_plain).map_or_else(|| self.guests.name_of(number), str::to_owned);
-        let transcript = Transcript::new(self.guests.secrets(), log.transcript(&name)?);
-        let Some(size) = size else { return Ok(transcript) };
+        let name = id.filter(is_plain).map_or_else(|| self.guests.name_of(number), str::to_owned);
+        let mut files: Vec<Box<dyn io::Write + Send>> = Vec::new();
+        if let Some(log) = keeping.log {
+            files.push(log.transcript(&name)?);
+        }
+        if keeping.is_spooled {
+            let spool = self.spool.as_ref().zip(id);
+            let (spool, id) = spool.ok_or_else(|| io::Error::other("it has no name"))?;
+            files.push(Box::new(spool.write_text(id)?));
+        }
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let transcript = Transcript::new(self.guests.secrets(), files);
+        let (Some(size), Some(log)) = (size, keeping.log) else { return Ok(Some(transcript)) };
         let program = self.guests.masked(program);
         let recording = Recording::begin(log.recording(&name)?, size, &program)?;
-        Ok(transcript.with(Arc::new(recording)))
+        Ok(Some(transcript.with(Arc::new(recording))))
     }
 
     /// The container, while new guests are let in.

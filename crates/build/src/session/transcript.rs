@@ -13,13 +13,13 @@ pub(super) struct Transcript {
     secrets: SharedSecrets,
     maskers: Vec<Masker>,
     masked: Vec<u8>,
-    to: Box<dyn Write + Send>,
+    to: Vec<Box<dyn Write + Send>>,
     /// Of a terminal.
     recording: Option<Arc<Recording>>,
 }
 
 impl Transcript {
-    pub(super) fn new(secrets: SharedSecrets, to: Box<dyn Write + Send>) -> Self {
+    pub(super) fn new(secrets: SharedSecrets, to: Vec<Box<dyn Write + Send>>) -> Self {
         Transcript { secrets, maskers: Vec::new(), masked: Vec::new(), to, recording: None }
     }
 
@@ -45,7 +45,7 @@ impl Transcript {
         if let Some(recording) = &self.recording {
             recording.shows(shown)?;
         }
-        self.to.write_all(shown)
+        self.to.iter_mut().try_for_each(|to| to.write_all(shown))
     }
 }
 
@@ -57,7 +57,7 @@ impl Drop for Transcript {
             if let Some(recording) = &self.recording {
                 let _ = recording.shows(&rest);
             }
-            let _ = self.to.write_all(&rest);
+            let _ = self.to.iter_mut().try_for_each(|to| to.write_all(&rest));
         }
         if let Some(recording) = &self.recording {
             let _ = recording.ends();
@@ -89,7 +89,8 @@ mod tests {
     fn secrets_are_masked_in_each_stream() {
         let secrets = Secrets::new([b"hunter2".to_vec()]).expect("a secret");
         let kept = Kept::default();
-        let mut transcript = Transcript::new(SharedSecrets::new(secrets), Box::new(kept.clone()));
+        let mut transcript =
+            Transcript::new(SharedSecrets::new(secrets), vec![Box::new(kept.clone())]);
         for (stream, bytes) in [(0, "<hun"), (1, "[hunt"), (0, "ter2>"), (1, "er2]"), (0, "hunt")] {
             transcript.write(stream, bytes.as_bytes()).expect("kept");
         }

@@ -119,6 +119,7 @@ impl S3Error {
                 let action = match self.doing {
                     "fetch" | "look at" => "s3:GetObject",
                     "list" => "s3:ListBucket",
+                    "look at the encryption of" => "s3:GetEncryptionConfiguration",
                     // A condition on what is removed asks for the right to read it.
                     "remove" => "s3:DeleteObject and s3:GetObject",
                     "list the uploads of" => "s3:ListBucketMultipartUploads",

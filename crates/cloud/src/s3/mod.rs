@@ -84,6 +84,8 @@ pub struct Object {
     pub content_encoding: Option<String>,
     /// Without `x-amz-meta-`.
     pub metadata: Vec<(String, String)>,
+    /// Whether the bucket's owner is to have it, whoever puts it.
+    pub is_owners: bool,
 }
 
 impl Object {
@@ -162,7 +164,7 @@ impl S3 {
     pub async fn bucket_encryption(&self, bucket: &str) -> Result<Option<String>, S3Error> {
         let place = Object { bucket: bucket.into(), ..Object::default() };
         let request = Request::new(Method::GET, bucket, "").query("encryption", "");
-        let doing = "look up the encryption of";
+        let doing = "look at the encryption of";
         match self.client.call(&request).await {
             Ok(answer) => {
                 xml::algorithm(&answer.body).map_err(|problem| S3Error::odd(doing, &place, problem))

@@ -64,7 +64,8 @@ impl S3 {
 fn described(method: Method, object: &Object) -> Request<'_> {
     let request = Request::new(method, &object.bucket, &object.key)
         .header("content-type", object.content_type.as_deref())
-        .header("content-encoding", object.content_encoding.as_deref());
+        .header("content-encoding", object.content_encoding.as_deref())
+        .header("x-amz-acl", object.is_owners.then_some("bucket-owner-full-control"));
     object.metadata.iter().fold(request, |request, (name, value)| {
         request.header(format!("x-amz-meta-{name}"), Some(value))
     })

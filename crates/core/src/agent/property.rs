@@ -91,10 +91,7 @@ const fn image(property: Property, from_image: FromImage) -> Property {
 
 const NOT_DIALLED: &str = "agent and service are one program here; nothing is dialled";
 const NO_STATE_MANAGER: &str = "there is no State Manager and no inventory";
-const NOT_LOGGED: &str = "sessions are not written to AWS yet; --session-log keeps them here";
-const NOT_ENCRYPTED: &str =
-    "sessions are not encrypted with a KMS key yet; those that ask for it are refused";
-const NO_DELIVERY: &str = "output is not written to AWS yet";
+const NOT_KEPT: &str = "what waits for AWS is kept until it has arrived, at most seven days; --session-log keeps sessions here";
 const IGNORED_BY_AGENT: &str = "AWS's agent itself ignores it";
 const NO_UPDATES: &str = "you update the program the way you installed it";
 const NO_TELEMETRY: &str = "there is no telemetry; nothing is sent";
@@ -140,8 +137,8 @@ pub const PROPERTIES: &[Property] = &[
     none("Ssm.AssociationRetryLimit", number(5, 0, ANY), NO_STATE_MANAGER),
     none("Ssm.AssociationLogsRetentionDurationHours", number(24, 8, ANY), NO_STATE_MANAGER),
     works("Ssm.RunCommandLogsRetentionDurationHours", number(336, 8, ANY)),
-    none("Ssm.SessionLogsRetentionDurationHours", number(336, 1, ANY), NOT_LOGGED),
-    none("Ssm.SessionLogsDestination", Kind::Choice(&["none", "disk"]), NOT_LOGGED),
+    none("Ssm.SessionLogsRetentionDurationHours", number(336, 1, ANY), NOT_KEPT),
+    none("Ssm.SessionLogsDestination", Kind::Choice(&["none", "disk"]), NOT_KEPT),
     works("Ssm.PluginLocalOutputCleanup", Kind::Choice(&["", "after-execution", "after-upload"])),
     works(
         "Ssm.OrchestrationDirectoryCleanup",
@@ -167,12 +164,12 @@ pub const PROPERTIES: &[Property] = &[
     works("Os.Lang", Kind::Text("en-US")),
     works("Os.Name", Kind::Text("linux")),
     works("Os.Version", Kind::Text("1")),
-    none("S3.Endpoint", Kind::Text(""), NO_DELIVERY),
+    works("S3.Endpoint", Kind::Text("")),
     none("S3.Region", Kind::Text(""), IGNORED_BY_AGENT),
     none("S3.LogBucket", Kind::Text(""), IGNORED_BY_AGENT),
     none("S3.LogKey", Kind::Text(""), IGNORED_BY_AGENT),
-    none("Kms.Endpoint", Kind::Text(""), NOT_ENCRYPTED),
-    image(none("Kms.RequireKMSChallengeResponse", flag(false), NOT_ENCRYPTED), FromImage::True),
+    works("Kms.Endpoint", Kind::Text("")),
+    image(works("Kms.RequireKMSChallengeResponse", flag(false)), FromImage::True),
     none(
         "Identity.ConsumptionOrder",
         Kind::Texts(&["OnPrem", "EC2", "CustomIdentity"]),

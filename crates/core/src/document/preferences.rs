@@ -1,18 +1,15 @@
 //! `inputs` of a session's document: what holds for sessions, whatever they run.
 
 use super::{misspelt, shown};
+use crate::destination::{Bucket, Destinations, Form, LogGroup};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// What a document says of its sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preferences {
-    /// Where transcripts go on S3; empty for nowhere.
-    pub s3_bucket: String,
-    /// Before their keys.
-    pub s3_prefix: String,
-    /// The log group they go to; empty for none.
-    pub log_group: String,
+    /// Where transcripts go.
+    pub logs: Destinations,
     /// The key that sessions are encrypted with; empty for none.
     pub kms_key: String,
     /// Whether sessions run as a user who is named: by a tag of the caller, or here.
@@ -53,13 +50,8 @@ impl Preferences {
         };
         let mut reader = Reader { map, template, problems: Vec::new() };
         reader.problems.extend(map.keys().filter_map(|name| misspelt(name, &KNOWN)));
-        reader.flag("s3EncryptionEnabled", true);
-        reader.flag("cloudWatchEncryptionEnabled", true);
-        reader.streaming();
         let preferences = Preferences {
-            s3_bucket: reader.text("s3BucketName"),
-            s3_prefix: reader.text("s3KeyPrefix"),
-            log_group: reader.text("cloudWatchLogGroupName"),
+            logs: reader.logs(),
             kms_key: reader.text("kmsKeyId"),
             run_as: reader.flag("runAsEnabled", false),
             run_as_user: reader.user(),
@@ -68,23 +60,6 @@ impl Preferences {
             shell_profile: reader.profile(),
         };
         if reader.problems.is_empty() { Ok(preferences) } else { Err(reader.problems) }
-    }
-
-    /// Where a transcript of its sessions is to go, in words.
-    #[must_use]
-    pub fn destinations(&self) -> Option<String> {
-        let group = match self.log_group.as_str() {
-            "" => None,
-            group => Some(format!("the log group {group}")),
-        };
-        let bucket = match self.s3_bucket.as_str() {
-            "" => None,
-            bucket => Some(format!("the bucket {bucket}")),
-        };
-        match (group, bucket) {
-            (Some(group), Some(bucket)) => Some(format!("{group} and {bucket}")),
-            (group, bucket) => group.or(bucket),
-        }
     }
 }
 
@@ -131,11 +106,30 @@ impl Reader<'_> {
         })
     }
 
+    fn logs(&mut self) -> Destinations {
+        let is_named = |name: &String| !name.is_empty();
+        let (name, prefix) = (self.text("s3BucketName"), self.text("s3KeyPrefix"));
+        let must_be_encrypted = self.flag("s3EncryptionEnabled", true);
+        let bucket = Some(name).filter(is_named);
+        let bucket = bucket.map(|name| Bucket { name, prefix, must_be_encrypted });
+        let name = self.text("cloudWatchLogGroupName");
+        let must_be_encrypted = self.flag("cloudWatchEncryptionEnabled", true);
+        let form = if self.streams() { Form::Json } else { Form::AtEnd };
+        let group = Some(name).filter(is_named);
+        let group = group.map(|name| LogGroup { name, must_be_encrypted, is_made: false, form });
+        Destinations { group, bucket }
+    }
+
     /// The one that AWS's agent takes as nothing but a truth value.
-    fn streaming(&mut self) {
+    fn streams(&mut self) -> bool {
         let name = "cloudWatchStreamingEnabled";
-        if self.get(name).is_some_and(|value| !value.is_boolean()) {
-            self.problems.push(format!("{name} is to be true or false, without quotes"));
+        match self.get(name) {
+            None => false,
+            Some(Value::Bool(streams)) => *streams,
+            Some(_) => {
+                self.problems.push(format!("{name} is to be true or false, without quotes"));
+                false
+            }
         }
     }
 
@@ -214,9 +208,19 @@ mod tests {
         });
         let read = Preferences::read(&inputs, false).expect("preferences");
         let wanted = Preferences {
-            s3_bucket: "b".to_owned(),
-            s3_prefix: "p".to_owned(),
-            log_group: "g".to_owned(),
+            logs: Destinations {
+                group: Some(LogGroup {
+                    name: "g".to_owned(),
+                    must_be_encrypted: false,
+                    is_made: false,
+                    form: Form::Json,
+                }),
+                bucket: Some(Bucket {
+                    name: "b".to_owned(),
+                    prefix: "p".to_owned(),
+                    must_be_encrypted: true,
+                }),
+            },
             kms_key: "k".to_owned(),
             run_as: true,
             run_as_user: "bob".to_owned(),
@@ -225,8 +229,6 @@ mod tests {
             shell_profile: "cd /\nexport A=1".to_owned(),
         };
         assert_eq!(read, wanted);
-        let destinations = read.destinations().expect("two");
-        assert_eq!(destinations, "the log group g and the bucket b");
         // What the console writes where nothing is set.
         let empty = json!({
             "s3BucketName": "", "s3KeyPrefix": "", "s3EncryptionEnabled": true, "kmsKeyId": "",

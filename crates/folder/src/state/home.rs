@@ -11,6 +11,7 @@
 //! caches             folders of caches that builds have used, each ended by NUL
 //! images/            unpacked root file systems
 //! documents/<name>/  one folder a document of sessions or commands (`documents`)
+//! sessions-log/<id>/  output on its way to AWS (`spool`)
 //! signing-key        by which caches are known that this user's runner has made (`signing_key`)
 //! ```
 //!

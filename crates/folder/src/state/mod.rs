@@ -17,6 +17,7 @@ mod retention;
 mod serving;
 mod session_log;
 mod signing_key;
+mod spool;
 
 pub use batch_dir::{BatchDir, OwnedBatch, listed_batches, prune_old_batches};
 pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
@@ -37,3 +38,4 @@ pub use page_links::{LinkFor, PageLinks};
 pub use random::random;
 pub use retention::prune_old;
 pub use serving::{ServeLock, Serving, live_serve};
+pub use spool::{Job, JobOf, OwnedJob, Source, Spool};

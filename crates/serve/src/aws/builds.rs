@@ -48,6 +48,11 @@ impl Builds {
         Builds { home: home.clone(), logs: Arc::default(), clusters }
     }
 
+    /// The state folder they are in.
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// What a build is as a task. Where that cannot be read there is no such build: rules about its cluster and its tags
     /// would not hold.
     pub(super) fn task(&self, uuid: &str) -> Option<Task> {

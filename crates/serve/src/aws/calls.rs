@@ -7,7 +7,7 @@ use super::call::{self, Protocol, Refusal};
 use super::endpoint::{Endpoint, MAX_BODY, Origin};
 use super::iam;
 use super::others;
-use super::sigv4::AuthError;
+use super::sigv4::{self, AuthError};
 use crate::http::{Answer, Answering, Site, Visit, plain, read_body};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -51,7 +51,8 @@ async fn answer(request: Request<Incoming>, visit: &Visit, endpoint: &Arc<Endpoi
     };
     let _kept = visit.guest.keep();
     let facts = endpoint.facts(&caller, &parts, visit.ends);
-    let origin = Origin::new(caller, visit.host.clone(), facts);
+    let region = sigv4::claimed(&parts).map(|(_, region)| region);
+    let origin = Origin::new(caller, visit.host.clone(), region, facts);
     let mut call = match call::read(&parts, protocol, &body) {
         Ok(call) => call,
         Err(refusal) => {

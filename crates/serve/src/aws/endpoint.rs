@@ -1,6 +1,7 @@
 //! The endpoint: what services answer with, and who may call.
 
 use super::builds::Builds;
+use super::delivered;
 use super::keys::KeyPair;
 use super::policy::{Bound, Caller, Policy, UserPolicies, identified, user_id};
 use super::profiles;
@@ -9,9 +10,11 @@ use super::sigv4::{self, AuthError};
 use super::simulate::user_arn;
 use super::users::{Users, owner};
 use crate::commands::Center;
+use crate::deliveries::{self, Deliveries};
 use crate::gateway::{Audit, Clock, Gateway};
 use crate::http::{Ends, Visit};
 use http::request::Parts;
+use runner_cloud::Identity;
 use runner_core::agent::AgentConfig;
 use runner_core::arn::{ACCOUNT, REGION};
 use runner_core::iam::{self, Directory};
@@ -35,11 +38,24 @@ pub enum Access {
     Local,
 }
 
+/// What an endpoint is made of.
+pub struct EndpointParts {
+    pub keys: KeyPair,
+    pub access: Access,
+    pub users: Users,
+    pub agent: AgentConfig,
+    /// Projects and the queue, where there are any.
+    pub service: Option<Arc<Service>>,
+    /// As whom AWS is called.
+    pub identity: Identity,
+}
+
 /// What answers.
 pub struct Endpoint {
     pub(super) builds: Builds,
     pub(super) gateway: Arc<Gateway>,
     pub(super) commands: Arc<Center>,
+    pub(super) deliveries: Arc<Deliveries>,
     pub(super) home: Home,
     keys: KeyPair,
     access: Access,
@@ -63,6 +79,8 @@ pub(super) struct Origin {
     pub(super) caller: Caller,
     /// The endpoint as the caller knows it.
     pub(super) host: String,
+    /// The Region that the call was signed for.
+    pub(super) region: String,
     /// What the call tells, by condition keys. Empty for the owner.
     pub(super) facts: iam::Context,
     /// What the audit is to have of it.
@@ -77,8 +95,14 @@ pub(super) struct Judged {
 }
 
 impl Origin {
-    pub(super) fn new(caller: Caller, host: String, facts: iam::Context) -> Self {
-        Origin { caller, host, facts, judged: Mutex::default() }
+    pub(super) fn new(
+        caller: Caller,
+        host: String,
+        region: Option<&str>,
+        facts: iam::Context,
+    ) -> Self {
+        let region = region.unwrap_or(REGION).to_owned();
+        Origin { caller, host, region, facts, judged: Mutex::default() }
     }
 
     /// Keeps what the call is about.
@@ -108,27 +132,17 @@ impl Origin {
 
 impl Endpoint {
     /// For the builds of a state folder.
-    pub fn new(
-        home: &Home,
-        keys: KeyPair,
-        access: Access,
-        users: Users,
-        agent: AgentConfig,
-        service: Option<Arc<Service>>,
-    ) -> Arc<Self> {
-        Self::with_policy(home, keys, access, users, agent, service, Box::new(UserPolicies))
+    pub fn new(home: &Home, parts: EndpointParts) -> Arc<Self> {
+        Self::with_policy(home, parts, Box::new(UserPolicies))
     }
 
     /// For callers that something else judges.
     pub(super) fn with_policy(
         home: &Home,
-        keys: KeyPair,
-        access: Access,
-        users: Users,
-        agent: AgentConfig,
-        service: Option<Arc<Service>>,
+        parts: EndpointParts,
         policy: Box<dyn Policy>,
     ) -> Arc<Self> {
+        let EndpointParts { keys, access, users, agent, service, identity } = parts;
         let (name, plain) = owner();
         let owner = Caller {
             arn: user_arn(&name),
@@ -137,11 +151,19 @@ impl Endpoint {
             key_id: keys.id.clone(),
             bound: None,
         };
-        let gateway = Gateway::new(Audit::kept(home, agent.audit_kept()), Clock::Machine);
+        let audit = Arc::new(Audit::kept(home, agent.audit_kept()));
+        let sending = deliveries::Settings {
+            identity,
+            s3_endpoint: agent.text("S3.Endpoint"),
+            kms_endpoint: agent.text("Kms.Endpoint"),
+        };
+        let hears = delivered::hears(&audit, home, &agent);
+        let deliveries = Deliveries::new(home, sending, hears);
         Arc::new(Endpoint {
             builds: Builds::of(home),
-            commands: Center::new(home, &agent, Arc::clone(&gateway.audit)),
-            gateway,
+            commands: Center::new(home, &agent, Arc::clone(&audit), Arc::clone(&deliveries)),
+            gateway: Gateway::new(audit, Arc::clone(&deliveries), Clock::Machine),
+            deliveries,
             home: home.clone(),
             keys,
             access,
@@ -194,6 +216,7 @@ impl Endpoint {
         let given = self.agent.is_given("Mgs.StopTimeoutMillis");
         let longest = given.then(|| self.agent.sessions_stop());
         tokio::join!(self.gateway.close(reason, longest), self.commands.close(waits));
+        self.deliveries.close().await;
         self.gateway.audit.written().await;
     }
 

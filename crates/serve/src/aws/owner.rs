@@ -36,7 +36,7 @@ impl Endpoint {
     pub(crate) fn at_page(&self, parts: &Parts, visit: &Visit) -> Owner {
         let caller = self.owner().clone();
         let facts = self.facts(&caller, parts, visit.ends);
-        let origin = Origin::new(caller, visit.host.clone(), facts);
+        let origin = Origin::new(caller, visit.host.clone(), None, facts);
         Owner(Arc::new(Asker { origin, asked: Asked::of(parts, visit.ends) }))
     }
 

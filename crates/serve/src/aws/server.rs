@@ -14,6 +14,7 @@ pub struct Server {
     endpoint: Arc<Endpoint>,
     http: http::Server,
     expelling: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
     /// Whether it lets commands that run come to their end.
     waits: bool,
 }
@@ -33,7 +34,12 @@ impl Server {
         let expelling = tokio::spawn(async move { keeper.expel_users().await });
         let commands = Arc::clone(&endpoint.commands);
         tokio::spawn(async move { commands.sweep().await });
-        Server { endpoint, http: http::Server::start(listener, sites), expelling, waits: false }
+        if let Ok(address) = listener.local_addr() {
+            endpoint.deliveries.listens_at(address);
+        }
+        let sweeping = tokio::spawn(Arc::clone(&endpoint.deliveries).sweep());
+        let http = http::Server::start(listener, sites);
+        Server { endpoint, http, expelling, sweeping, waits: false }
     }
 
     /// Commands that are carried out, and how long they may go on once this is closed.
@@ -53,6 +59,7 @@ impl Server {
     pub async fn close(&self, reason: &str) {
         self.http.close();
         self.expelling.abort();
+        self.sweeping.abort();
         self.endpoint.close(reason, self.waits).await;
         self.http.settle().await;
     }

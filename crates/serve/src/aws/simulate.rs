@@ -4,6 +4,7 @@
 //! their names and tags, so that the answer is the one that a call would get.
 
 use super::builds::{Builds, Known};
+use super::keys::KeyPair;
 use super::policy::{identified, tagged};
 use super::resources::{Resource, last};
 use super::users::{Users, owner};
@@ -109,7 +110,7 @@ pub(super) async fn ask<'d>(
 ) -> Vec<Simulated> {
     let policies = subject.policies(directory);
     let has_identity = match subject {
-        Subject::Role => has_identity().await,
+        Subject::Role => has_identity(builds.home()).await,
         _ => false,
     };
     let keys: BTreeSet<&str> = policies.iter().flat_map(|policy| policy.keys()).collect();
@@ -149,11 +150,14 @@ fn of_role(action: &str, has_identity: bool) -> &'static str {
     }
 }
 
-/// Whether this program has credentials for AWS.
-async fn has_identity() -> bool {
+/// Whether this program has credentials for AWS. The machine's own pair, which is found where AWS's clients are told of it,
+/// is none.
+async fn has_identity(home: &Home) -> bool {
     let amazon = Amazon::load(&Identity::Default).await;
     let asked = tokio::time::timeout(SOON, amazon.credentials()).await;
-    matches!(asked, Ok(Ok(_)))
+    let Ok(Ok(found)) = asked else { return false };
+    let own = KeyPair::existing(home).ok().flatten();
+    own.is_none_or(|own| own.id != found.access_key_id())
 }
 
 fn decided(decision: &Decision<'_>) -> (&'static str, Option<String>) {

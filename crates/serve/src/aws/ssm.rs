@@ -89,7 +89,8 @@ impl Input for StartSession {
             version,
             idle,
             longest,
-            workers: agent.session_workers(),
+            agent,
+            region: origin.region.clone(),
             build: reached.known.dir,
             plan: planned.plan,
         };
@@ -245,7 +246,7 @@ impl Input for DescribeSessions {
         }
         let page = page(&sessions, |facts| &facts.id, self.next_token.as_deref(), most)
             .ok_or_else(|| Refusal::new("InvalidNextToken", "NextToken is none of this list"))?;
-        let mut answer = json!({"Sessions": page.items.iter().map(shape).collect::<Vec<_>>()});
+        let mut answer = json!({"Sessions": page.items.iter().map(|facts| shape(facts, endpoint)).collect::<Vec<_>>()});
         if let Some(next) = page.next {
             answer["NextToken"] = json!(next);
         }
@@ -282,7 +283,7 @@ fn test(filter: &Filter) -> Result<Test, Refusal> {
     })
 }
 
-fn shape(facts: &SessionFacts) -> Value {
+fn shape(facts: &SessionFacts, endpoint: &Endpoint) -> Value {
     let mut shape = json!({
         "SessionId": facts.id,
         "Target": facts.target,
@@ -303,6 +304,15 @@ fn shape(facts: &SessionFacts) -> Value {
     }
     if !facts.details.is_empty() {
         shape["Details"] = json!(facts.details);
+    }
+    if let Some(bucket) = &facts.logs.bucket {
+        let key = bucket.key(&format!("{}.log", facts.id));
+        shape["OutputUrl"]["S3OutputUrl"] =
+            json!(endpoint.deliveries.object_url(&bucket.name, &key));
+    }
+    if let Some(group) = &facts.logs.group {
+        let url = endpoint.deliveries.stream_url(&group.name, &facts.id);
+        shape["OutputUrl"]["CloudWatchOutputUrl"] = json!(url);
     }
     shape
 }

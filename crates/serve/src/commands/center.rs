@@ -2,6 +2,7 @@
 
 use super::lanes::Lanes;
 use super::run::{Around, Run};
+use crate::deliveries::Deliveries;
 use crate::gateway::Audit;
 use runner_core::agent::AgentConfig;
 use runner_core::document::command::Step;
@@ -64,11 +65,17 @@ pub struct Center {
     lanes: Arc<Lanes>,
     stop: watch::Sender<Stop>,
     running: watch::Sender<usize>,
+    deliveries: Arc<Deliveries>,
 }
 
 impl Center {
     /// Of a state folder.
-    pub fn new(home: &Home, agent: &AgentConfig, audit: Arc<Audit>) -> Arc<Self> {
+    pub fn new(
+        home: &Home,
+        agent: &AgentConfig,
+        audit: Arc<Audit>,
+        deliveries: Arc<Deliveries>,
+    ) -> Arc<Self> {
         Arc::new(Center {
             store: Commands::of(home),
             lanes: Lanes::new(agent.command_workers().max(1)),
@@ -76,6 +83,7 @@ impl Center {
             audit,
             stop: watch::Sender::new(Stop::No),
             running: watch::Sender::new(0),
+            deliveries,
         })
     }
 
@@ -92,7 +100,11 @@ impl Center {
         let (store, command) = (self.store.clone(), order.command.clone());
         let created = tokio::task::spawn_blocking(move || store.create(&command));
         let owned = created.await.map_err(io::Error::other)??;
-        let around = Around { agent: self.agent.clone(), audit: Arc::clone(&self.audit) };
+        let around = Around {
+            agent: self.agent.clone(),
+            audit: Arc::clone(&self.audit),
+            deliveries: Arc::clone(&self.deliveries),
+        };
         let run = Run::new(order, owned, lanes, self.stop.subscribe(), around)?;
         self.running.send_modify(|count| *count += 1);
         let center = Arc::clone(self);

@@ -6,6 +6,7 @@
 //! `script` runs one of them, as a client of the build's control socket. `lanes` bounds what runs at a node at once.
 
 mod center;
+mod delivery;
 mod lanes;
 mod node;
 mod run;

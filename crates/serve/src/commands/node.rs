@@ -1,7 +1,9 @@
 //! A command at one node: waits for a place, then takes the document's steps in turn.
 
+use super::delivery::Delivery;
 use super::lanes::InLane;
 use super::script::{self, Ran, RunScript};
+use crate::deliveries::Writing;
 use runner_client::{ClientError, Link};
 use runner_core::document::command::{Script, Step};
 use runner_core::document::command_run::{End, Ended, Next, Outcome, Run};
@@ -63,6 +65,7 @@ pub(super) struct Work {
     pub(super) said: mpsc::Sender<Said>,
     /// For its scripts, beside those that say where they are.
     pub(super) variables: Vec<(String, String)>,
+    pub(super) delivery: Delivery,
 }
 
 impl Work {
@@ -133,6 +136,7 @@ impl Work {
         let mut run = Run::new(all.to_vec());
         let (mut states, mut link, mut trace) = (Vec::new(), Some(link), String::new());
         let mut is_stopped = false;
+        let mut writing: Option<Arc<Writing>> = None;
         loop {
             let started = clock::wall();
             let mut state = StepState {
@@ -151,7 +155,17 @@ impl Work {
                     states.push(state.clone());
                     self.say(&states).await;
                     states.pop();
-                    let (end, ran) = self.script(&name, &step, &script, link.take()).await;
+                    let number = states.len();
+                    writing = match self.delivery.begin(&self.at.node, &name, number).await {
+                        Ok(writing) => writing.map(Arc::new),
+                        Err(error) => {
+                            trace = format!("the output is not sent to AWS: {error}");
+                            None
+                        }
+                    };
+                    let link = link.take();
+                    let (end, ran) =
+                        self.script(&name, &step, &script, link, writing.clone()).await;
                     is_stopped |= ran.is_stopped;
                     (run.ended(end), ran)
                 }
@@ -163,6 +177,9 @@ impl Work {
                 trace = format!("a part of the output is not kept: {error}");
             }
             self.keep(&name, ended, notes).await;
+            if let Some(writing) = writing.take() {
+                writing.ended();
+            }
             states.push(state);
             if states.len() < all.len() {
                 self.say(&states).await;
@@ -190,6 +207,7 @@ impl Work {
         step: &Step,
         script: &Script,
         link: Option<Link>,
+        writing: Option<Arc<Writing>>,
     ) -> (End, Ran) {
         let (owned, node, of_step) = (Arc::clone(&self.owned), self.at.node.clone(), name.clone());
         let opened = tokio::task::spawn_blocking(move || owned.step(&node, &of_step).files());
@@ -231,8 +249,14 @@ impl Work {
             directory: script.directory.clone(),
             environment: environment.chain(of_step).collect(),
         };
-        let run =
-            RunScript { link, asked, files, timeout: script.timeout, told: self.told.clone() };
+        let run = RunScript {
+            link,
+            asked,
+            files,
+            timeout: script.timeout,
+            told: self.told.clone(),
+            writing,
+        };
         script::run(run).await
     }
 

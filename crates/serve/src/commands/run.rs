@@ -4,8 +4,10 @@
 //! one that was withdrawn never does.
 
 use super::center::{Order, Stop};
+use super::delivery::Delivery;
 use super::lanes::InLane;
 use super::node::{At, Said, Told, Work};
+use crate::deliveries::Deliveries;
 use crate::gateway::{Audit, Identity, Record};
 use runner_core::agent::AgentConfig;
 use runner_core::arn::REGION;
@@ -39,6 +41,7 @@ pub(super) struct Run {
 pub(super) struct Around {
     pub(super) agent: AgentConfig,
     pub(super) audit: Arc<Audit>,
+    pub(super) deliveries: Arc<Deliveries>,
 }
 
 /// What happens to a command.
@@ -198,7 +201,8 @@ impl Run {
             details.name(),
             code,
         ));
-        if self.around.agent.removes_outputs(details, false) {
+        // What AWS is to have goes when it has it.
+        if command.destinations.is_empty() && self.around.agent.removes_outputs(details, false) {
             let (owned, place) = (Arc::clone(&self.owned), place.clone());
             let steps = command.steps.clone();
             tokio::task::spawn_blocking(move || {
@@ -238,6 +242,7 @@ impl Run {
             told: at.told.subscribe(),
             said: self.to_us.clone(),
             variables: variables(&self.around.agent),
+            delivery: Delivery::of(&self.command, &self.around.deliveries),
         };
         tokio::spawn(work.run());
     }

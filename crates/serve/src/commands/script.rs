@@ -1,6 +1,7 @@
 //! One script: runs it in a build and keeps what it writes, until it ends or is to end.
 
 use super::node::Told;
+use crate::deliveries::Writing;
 use nix::sys::signal::Signal;
 use runner_client::{ClientError, Link};
 use runner_core::document::command_run::End;
@@ -8,6 +9,7 @@ use runner_wire::control::{Answer, Request, Script};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -33,6 +35,8 @@ pub(super) struct RunScript {
     pub(super) files: [File; 2],
     pub(super) timeout: Duration,
     pub(super) told: watch::Receiver<Told>,
+    /// Hears that there is more for AWS.
+    pub(super) writing: Option<Arc<Writing>>,
 }
 
 /// What is left of a script beside how it ended.
@@ -85,7 +89,7 @@ impl Output {
 
 /// Runs it.
 pub(super) async fn run(run: RunScript) -> (End, Ran) {
-    let RunScript { mut link, asked, files, timeout, mut told } = run;
+    let RunScript { mut link, asked, files, timeout, mut told, writing } = run;
     let mut ran = Ran::default();
     let outputs = files.map(Output::new);
     let request = Request::Script(asked);
@@ -102,7 +106,7 @@ pub(super) async fn run(run: RunScript) -> (End, Ran) {
         Ok(other) => return not_run(ClientError::from(other), outputs, ran),
         Err(error) => return not_run(error, outputs, ran),
     };
-    let copies = match copies(fds, outputs) {
+    let copies = match copies(fds, outputs, writing.as_ref()) {
         Ok(copies) => copies,
         Err(error) => return (End::NotStarted(1, error.to_string()), ran),
     };
@@ -231,7 +235,11 @@ async fn signal(link: &Link, signal: Signal, wait: Duration) -> Instant {
 }
 
 /// Keeps what it writes.
-fn copies(fds: Vec<OwnedFd>, outputs: [Output; 2]) -> io::Result<Vec<JoinHandle<Output>>> {
+fn copies(
+    fds: Vec<OwnedFd>,
+    outputs: [Output; 2],
+    writing: Option<&Arc<Writing>>,
+) -> io::Result<Vec<JoinHandle<Output>>> {
     if fds.len() != outputs.len() {
         return Err(io::Error::other("the script's pipes did not come along"));
     }
@@ -239,12 +247,13 @@ fn copies(fds: Vec<OwnedFd>, outputs: [Output; 2]) -> io::Result<Vec<JoinHandle<
     for (fd, output) in fds.into_iter().zip(outputs) {
         // Larger pipes are fewer changes between processes; without them it works as well.
         let _ = rustix::pipe::fcntl_setpipe_size(&fd, PIPE);
-        copies.push(tokio::spawn(copy(Receiver::from_owned_fd(fd)?, output)));
+        let from = Receiver::from_owned_fd(fd)?;
+        copies.push(tokio::spawn(copy(from, output, writing.cloned())));
     }
     Ok(copies)
 }
 
-async fn copy(mut from: Receiver, mut to: Output) -> Output {
+async fn copy(mut from: Receiver, mut to: Output, writing: Option<Arc<Writing>>) -> Output {
     let mut space = vec![0; CHUNK];
     loop {
         let read = match from.read(&mut space).await {
@@ -260,6 +269,9 @@ async fn copy(mut from: Receiver, mut to: Output) -> Output {
             Ok(back) => back,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
+        if let Some(writing) = &writing {
+            writing.wrote();
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 use super::audit::{Audit, Details, Identity, Record};
 use super::time::Clock;
 use super::token::Token;
+use runner_core::destination::Destinations;
 use runner_core::time::WallTime;
 use runner_host::clock;
 use std::io;
@@ -51,6 +52,10 @@ pub struct SessionFacts {
     /// Why it ended.
     pub details: String,
     pub longest: Option<Duration>,
+    /// Where AWS keeps what it shows.
+    pub logs: Destinations,
+    /// The key of AWS KMS that it is encrypted with.
+    pub key: Option<String>,
 }
 
 /// What a session's task and everybody else share.
@@ -108,6 +113,7 @@ impl Shared {
                     None => name.clone(),
                 }),
                 notice: Some(facts.notice.clone()).filter(|notice| !notice.is_empty()),
+                kms_key_id: facts.key.clone(),
             },
             (_, SessionStatus::Disconnected) => Details::SessionDisconnected,
             (_, SessionStatus::Terminated) => {
@@ -122,6 +128,18 @@ impl Shared {
             (_, SessionStatus::Connecting) => return,
         };
         self.record(facts, &details);
+    }
+
+    /// What its client is told when it begins, and where what it shows is kept.
+    pub(super) fn begins_with(&self, notice: &str, logs: Destinations) {
+        let mut facts = self.lock();
+        notice.clone_into(&mut facts.notice);
+        facts.logs = logs;
+    }
+
+    /// What it shows is not kept where it is to be.
+    pub(super) fn not_logged(&self, why: &str) {
+        self.record(self.lock(), &Details::SessionNotLogged { why: why.to_owned() });
     }
 
     /// Somebody connects through a forwarded port.

@@ -12,6 +12,7 @@ mod audit;
 mod facts;
 mod id;
 mod plan;
+mod preparation;
 mod registry;
 mod session;
 mod socket;
@@ -22,7 +23,7 @@ mod token;
 
 pub use admission::{Channels, PATH};
 pub use audit::{
-    Attribute, Audit, HIDDEN, Identity, Lookup, LookupError, MAX_FOUND, Record,
+    Attribute, Audit, Details, HIDDEN, Identity, Lookup, LookupError, MAX_FOUND, Record,
     Resource as AuditResource, Source, resource_name,
 };
 pub use facts::SessionFacts;

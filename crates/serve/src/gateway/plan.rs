@@ -1,5 +1,6 @@
 //! What a session is to be: made from a call by `aws::documents`, carried out by `agent`.
 
+use runner_core::destination::Destinations;
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -19,13 +20,18 @@ pub struct SessionPlan {
     pub denied: Vec<IpAddr>,
     /// Why it ends as soon as it has begun.
     pub fails: Option<String>,
+    /// Where AWS keeps what it shows.
+    pub logs: Destinations,
+    /// The key of AWS KMS that it is encrypted with.
+    pub key: Option<String>,
 }
 
 impl SessionPlan {
     /// One of root's, without a word.
     pub fn new(kind: SessionType, properties: Value, work: Work) -> Self {
         let (message, denied) = (String::new(), Vec::new());
-        SessionPlan { kind, properties, work, user: None, message, denied, fails: None }
+        let (logs, key) = (Destinations::default(), None);
+        SessionPlan { kind, properties, work, user: None, message, denied, fails: None, logs, key }
     }
 }
 

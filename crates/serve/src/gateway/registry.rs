@@ -6,9 +6,12 @@ use super::audit::{Audit, Identity, Record};
 use super::facts::{SessionFacts, SessionStatus, Shared};
 use super::id;
 use super::plan::SessionPlan;
+use super::preparation::Preparation;
 use super::session::{Limits, Order, SessionTask};
 use super::socket::Socket;
 use super::time::Clock;
+use crate::deliveries::Deliveries;
+use runner_core::agent::AgentConfig;
 use runner_folder::state::BuildDir;
 use runner_folder::state::random;
 use runner_host::clock;
@@ -51,8 +54,10 @@ pub struct Asked {
     pub longest: Option<Duration>,
     pub build: BuildDir,
     pub plan: SessionPlan,
-    /// How many sessions the build may have at once.
-    pub workers: usize,
+    /// What holds for AWS's agent in the build.
+    pub agent: AgentConfig,
+    /// The Region that its client has signed for.
+    pub region: String,
 }
 
 /// There is no session.
@@ -92,6 +97,7 @@ pub struct Gateway {
     lost: Arc<Places<String>>,
     open: watch::Sender<usize>,
     pub audit: Arc<Audit>,
+    deliveries: Arc<Deliveries>,
     clock: Clock,
 }
 
@@ -102,14 +108,15 @@ struct Table {
 }
 
 impl Gateway {
-    pub fn new(audit: Audit, clock: Clock) -> Arc<Self> {
+    pub fn new(audit: Arc<Audit>, deliveries: Arc<Deliveries>, clock: Clock) -> Arc<Self> {
         Arc::new(Gateway {
             sessions: Mutex::default(),
             most: share(SESSIONS.0, SESSIONS.1),
             waiting: Places::new(WAITING.0, WAITING.1),
             lost: Places::new(LOST, LOST),
             open: watch::Sender::new(0),
-            audit: Arc::new(audit),
+            audit,
+            deliveries,
             clock,
         })
     }
@@ -135,10 +142,12 @@ impl Gateway {
         }
         let of_build =
             table.open.values().filter(|open| open.build.path() == asked.build.path()).count();
-        if of_build >= asked.workers {
-            return Err(NoSession::TooManyOfBuild(asked.workers));
+        let workers = asked.agent.session_workers();
+        if of_build >= workers {
+            return Err(NoSession::TooManyOfBuild(workers));
         }
         let id = id::new(&asked.prefix).map_err(failed)?;
+        let preparation = Preparation::new(&id, &asked, &self.deliveries).map_err(failed)?;
         let facts = SessionFacts {
             id: id.clone(),
             target: asked.target.clone(),
@@ -154,6 +163,8 @@ impl Gateway {
             status: SessionStatus::Connecting,
             details: String::new(),
             longest: asked.longest,
+            logs: asked.plan.logs.clone(),
+            key: asked.plan.key.clone(),
         };
         let shared = Arc::new(Shared::new(facts, Arc::clone(&self.audit), self.clock.clone()));
         let text = shared.new_token().map_err(failed)?;
@@ -165,6 +176,8 @@ impl Gateway {
             properties: asked.plan.properties.clone(),
             message: asked.plan.message.clone(),
             seed: random::<16>().map_err(failed)?,
+            key: preparation.key(),
+            is_held: preparation.takes_time(),
         });
         let task = SessionTask::new(
             Arc::clone(&shared),
@@ -173,6 +186,7 @@ impl Gateway {
             asked.build.clone(),
             asked.plan,
             Limits { idle: asked.idle, longest: asked.longest },
+            preparation,
         );
         table.open.insert(id.clone(), Handle { shared, orders: order_tx, build: asked.build });
         drop(table);

@@ -7,19 +7,29 @@
 
 use super::agent::{Agent, Said};
 use super::facts::{SessionStatus, Shared};
-use super::plan::SessionPlan;
+use super::plan::{SessionPlan, Work};
+use super::preparation::{Begun, Preparation, Prepared, Preparing};
 use super::socket::{LINGER, Received, Socket};
+use crate::deliveries::Writing;
+use runner_core::plain;
 use runner_core::time::in_words;
 use runner_folder::state::BuildDir;
 use runner_host::clock;
 use runner_wire::ssm::channel::{Now, Room};
-use runner_wire::ssm::{Channel, Event, Phase};
+use runner_wire::ssm::handshake::ClientVersion;
+use runner_wire::ssm::{Channel, Event, Payload, Phase};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How long a client may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(15);
+/// What is said where something takes longer.
+const NOT_ANSWERED: &str = "the client has not answered the handshake";
+const NOT_ENCRYPTED: &str = "The session could not be encrypted in time.";
+const NOT_CHECKED: &str = "Couldn't start the session because AWS has not said in time whether its log is encrypted there.";
+/// What AWS's agent says.
+const ENCRYPTED: &str = "This session is encrypted using AWS KMS.";
 /// How long what was sent last may take to be acknowledged where a session was ended from this side. A program
 /// that ends by itself leaves its client as long as a session may be idle: whoever has stopped their terminal
 /// for a while is still to see everything.
@@ -54,9 +64,10 @@ pub(super) enum Order {
 enum Stage {
     /// Nobody has shown the token yet.
     Waiting,
-    /// A client was asked who it is.
+    /// A client was asked who it is, or something else is waited for, so long; what is said then.
     Handshake {
         until: Duration,
+        late: &'static str,
     },
     /// Something runs.
     Running,
@@ -89,6 +100,11 @@ pub(super) struct SessionTask {
     heard: Duration,
     /// It has been asked since then whether it is still there.
     is_asked: bool,
+    preparation: Preparation,
+    /// What is waited for before it begins, or while it goes on.
+    preparing: Option<Preparing>,
+    /// Tells that there is more for AWS, where AWS keeps what is shown.
+    writing: Option<Writing>,
 }
 
 impl SessionTask {
@@ -99,6 +115,7 @@ impl SessionTask {
         build: BuildDir,
         plan: SessionPlan,
         limits: Limits,
+        preparation: Preparation,
     ) -> Self {
         let now = shared.clock.now();
         SessionTask {
@@ -115,6 +132,9 @@ impl SessionTask {
             active: now,
             heard: now,
             is_asked: false,
+            preparation,
+            preparing: None,
+            writing: None,
         }
     }
 
@@ -143,6 +163,7 @@ impl SessionTask {
                 },
                 received = receive(self.socket.as_deref_mut()) => self.received(received),
                 said = listen(self.agent.as_mut(), room) => self.said(said),
+                prepared = prepare(self.preparing.as_mut()) => self.prepared(prepared),
                 () = clock.until(wake) => self.look(),
             }
         }
@@ -174,7 +195,7 @@ impl SessionTask {
         let mut wake = match self.stage {
             // A token's life ends unseen; it is looked at now and then.
             Stage::Waiting => self.shared.clock.now() + Duration::from_secs(5),
-            Stage::Handshake { until } | Stage::Lingering { until } => until,
+            Stage::Handshake { until, .. } | Stage::Lingering { until } => until,
             Stage::Draining { until, .. } if self.socket.is_some() => until,
             Stage::Running | Stage::Draining { .. } | Stage::Over => {
                 let idle = self.active + self.limits.idle;
@@ -201,8 +222,9 @@ impl SessionTask {
             Stage::Waiting if !self.shared.expects_somebody() => {
                 self.over("nobody has connected");
             }
-            Stage::Handshake { until } if time >= *until => {
-                self.stop("the client has not answered the handshake");
+            Stage::Handshake { until, late } if time >= *until => {
+                let late = *late;
+                self.stop(late);
             }
             Stage::Lingering { until } if time >= *until => self.stage = Stage::Over,
             Stage::Running | Stage::Draining { .. } => {
@@ -247,7 +269,12 @@ impl SessionTask {
                 self.channel.attach(now);
                 match &mut self.stage {
                     Stage::Waiting => {
-                        self.stage = Stage::Handshake { until: now.since + HANDSHAKE };
+                        // The client calls AWS KMS meanwhile, several times where it must.
+                        let (longest, late) = match self.preparation.key() {
+                            Some(_) => (2 * HANDSHAKE, NOT_ENCRYPTED),
+                            None => (HANDSHAKE, NOT_ANSWERED),
+                        };
+                        self.stage = Stage::Handshake { until: now.since + longest, late };
                     }
                     Stage::Draining { until, .. } => *until = (*until).max(now.since + DRAIN),
                     _ => {}
@@ -283,17 +310,19 @@ impl SessionTask {
         };
         for event in self.channel.receive(&bytes, now, room) {
             match event {
-                Event::Ready(version) => {
-                    let name = self.channel.config().session.clone();
-                    let build = self.build.clone();
-                    let mode = self.channel.is_multiplexed(&version);
-                    self.agent =
-                        Some(Agent::start(&self.plan, &version, mode, build, name, &self.shared));
-                    self.stage = Stage::Running;
-                    self.active = now.since;
-                    self.shared.set(SessionStatus::Connected);
+                Event::Key(key) => match self.preparation.read_key(key) {
+                    Ok(preparing) => self.await_this(preparing, NOT_ENCRYPTED),
+                    Err(reason) => self.stop(&reason),
+                },
+                Event::Answered => {
+                    let preparing = self.preparation.begin();
+                    self.await_this(preparing, NOT_CHECKED);
                 }
-                Event::Failed(reason) => self.end(&reason),
+                Event::Ready(version) => self.begin(&version),
+                Event::Failed(reason) => {
+                    let reason = self.preparation.explained(&reason);
+                    self.stop(&reason);
+                }
                 Event::Bytes(bytes) => {
                     self.active = now.since;
                     self.shared.took(bytes.len());
@@ -317,6 +346,74 @@ impl SessionTask {
         }
     }
 
+    /// Something runs from here on.
+    fn begin(&mut self, version: &ClientVersion) {
+        let name = self.channel.config().session.clone();
+        let (build, mode) = (self.build.clone(), self.channel.is_multiplexed(version));
+        let is_spooled = self.writing.is_some();
+        let (plan, shared) = (&self.plan, &self.shared);
+        self.agent = Some(Agent::start(plan, version, mode, build, name, shared, is_spooled));
+        self.stage = Stage::Running;
+        self.active = self.now().since;
+        // Its client may be gone meanwhile, and comes back to it.
+        if self.socket.is_some() {
+            self.shared.set(SessionStatus::Connected);
+        }
+    }
+
+    /// Waits for something, but not for long.
+    fn await_this(&mut self, preparing: Preparing, late: &'static str) {
+        self.preparing = Some(preparing);
+        self.stage = Stage::Handshake { until: self.now().since + HANDSHAKE, late };
+    }
+
+    fn prepared(&mut self, prepared: Prepared) {
+        self.preparing = None;
+        let now = self.now();
+        match prepared {
+            Prepared::Key(Ok(cipher)) => {
+                self.channel.encrypt(*cipher, self.preparation.proof(), now);
+                let until = now.since + HANDSHAKE;
+                self.stage = Stage::Handshake { until, late: NOT_ENCRYPTED };
+            }
+            Prepared::Key(Err(reason)) => self.stop(&reason),
+            Prepared::Begun(begun) => self.begun(*begun),
+            Prepared::Late(notices) => self.found_late(&notices),
+        }
+    }
+
+    fn begun(&mut self, begun: Begun) {
+        if let Some(reason) = begun.refusal {
+            return self.stop(&reason);
+        }
+        for notice in &begun.notices {
+            self.shared.not_logged(notice);
+        }
+        let is_encrypted = self.preparation.key().is_some().then_some(ENCRYPTED);
+        let said = Some(self.plan.message.as_str()).filter(|said| !said.is_empty());
+        let notices = begun.notices.iter().map(String::as_str);
+        let all: Vec<&str> = said.into_iter().chain(is_encrypted).chain(notices).collect();
+        let message = all.join(" ");
+        self.shared.begins_with(&message, begun.to);
+        self.writing = begun.writing;
+        self.preparing = begun.rest;
+        if let Some(Event::Ready(version)) = self.channel.complete(&message, self.now()) {
+            self.begin(&version);
+        }
+    }
+
+    /// Says what was not known when the session began.
+    fn found_late(&mut self, notices: &[String]) {
+        for notice in notices {
+            self.shared.not_logged(notice);
+        }
+        let is_on_terminal = matches!(self.plan.work, Work::Shell { .. } | Work::Interactive(_));
+        if is_on_terminal && !notices.is_empty() && matches!(self.stage, Stage::Running) {
+            let line = format!("\r\nrunner: {}\r\n", plain::line(&notices.join(" ")));
+            self.channel.number(Payload::Bytes, line.as_bytes(), self.now());
+        }
+    }
+
     /// The client is gone; it may come back with another socket.
     fn lost(&mut self) {
         self.socket = None;
@@ -332,6 +429,9 @@ impl SessionTask {
         match said {
             Said::Output(payload, message) => {
                 self.shared.gave(message.len());
+                if let Some(writing) = &self.writing {
+                    writing.wrote();
+                }
                 self.channel.send(payload, message, self.now());
             }
             Said::Ended(reason) => self.end(&reason),
@@ -345,6 +445,8 @@ impl SessionTask {
         }
         // What still runs ends with its connection.
         self.agent = None;
+        self.writing = None;
+        self.preparing = None;
         self.shared.ends_because(reason);
         let until = self.shared.clock.now() + self.limits.idle;
         self.stage = Stage::Draining { reason: reason.to_owned(), until };
@@ -370,6 +472,8 @@ impl SessionTask {
     /// It is over, and there is nobody to tell.
     fn over(&mut self, reason: &str) {
         self.agent = None;
+        self.writing = None;
+        self.preparing = None;
         self.shared.ends_because(reason);
         self.stage = Stage::Over;
     }
@@ -378,6 +482,13 @@ impl SessionTask {
 async fn receive(socket: Option<&mut Socket>) -> Received {
     match socket {
         Some(socket) => socket.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn prepare(preparing: Option<&mut Preparing>) -> Prepared {
+    match preparing {
+        Some(preparing) => preparing.await,
         None => std::future::pending().await,
     }
 }

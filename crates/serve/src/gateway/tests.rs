@@ -5,10 +5,13 @@ use super::admission::upgrade;
 use super::facts::SessionStatus;
 use super::session::{LOST_AFTER, PING_AFTER};
 use super::*;
+use crate::deliveries::{Deliveries, Settings};
 use futures_util::{SinkExt, StreamExt};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use runner_cloud::Identity;
+use runner_core::agent::AgentConfig;
 use runner_folder::state::{BuildDir, Home};
 use runner_wire::control::{self, Answer, Open, PROTOCOL, Request, Size};
 use runner_wire::frame::Decoder;
@@ -49,7 +52,10 @@ impl Rig {
         std::fs::create_dir(build.path()).expect("a folder");
         let owner = UnixListener::bind(build.control_socket()).expect("a socket");
         let (hands, clock) = watch::channel(1000 * SECOND);
-        let gateway = Gateway::new(Audit::of(&home), Clock::Turned(clock));
+        let (s3_endpoint, kms_endpoint) = (String::new(), String::new());
+        let settings = Settings { identity: Identity::Environment, s3_endpoint, kms_endpoint };
+        let deliveries = Deliveries::new(&home, settings, Box::new(|_, _| ()));
+        let gateway = Gateway::new(Arc::new(Audit::of(&home)), deliveries, Clock::Turned(clock));
         Rig { gateway, hands, owner, build, _home: dir }
     }
 
@@ -62,7 +68,8 @@ impl Rig {
             target: "codebuild:build".to_owned(),
             document: None,
             version: None,
-            workers: 1000,
+            agent: AgentConfig::default(),
+            region: "us-east-1".to_owned(),
             reason: None,
             owner: "me".to_owned(),
             user_id: "me".to_owned(),

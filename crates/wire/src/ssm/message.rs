@@ -60,6 +60,10 @@ pub enum Payload {
     HandshakeResponse,
     /// The server's last word on it.
     HandshakeComplete,
+    /// What the client is to show that it has the session's key by.
+    ChallengeRequest,
+    /// The client's answer to that.
+    ChallengeResponse,
     /// One of [`super::channel::Flag`].
     Flag,
     /// What a program writes as errors.
@@ -79,6 +83,8 @@ impl Payload {
             Payload::HandshakeRequest => 5,
             Payload::HandshakeResponse => 6,
             Payload::HandshakeComplete => 7,
+            Payload::ChallengeRequest => 8,
+            Payload::ChallengeResponse => 9,
             Payload::Flag => 10,
             Payload::StdErr => 11,
             Payload::ExitCode => 12,
@@ -94,6 +100,8 @@ impl Payload {
             5 => Payload::HandshakeRequest,
             6 => Payload::HandshakeResponse,
             7 => Payload::HandshakeComplete,
+            8 => Payload::ChallengeRequest,
+            9 => Payload::ChallengeResponse,
             10 => Payload::Flag,
             11 => Payload::StdErr,
             12 => Payload::ExitCode,

@@ -5,10 +5,12 @@
 //! and which of the client's traps each rule answers, stand where the rule is.
 
 pub mod channel;
+mod cipher;
 pub mod handshake;
 pub mod message;
 mod receiver;
 mod sender;
 
 pub use channel::{Channel, Config, Event, Phase};
+pub use cipher::Cipher;
 pub use message::{HEADER_LEN, Kind, Message, Payload, RejectedMessage};

@@ -7,7 +7,7 @@ use super::xml;
 use crate::patience::{self, patiently};
 use crate::sign::Scope;
 use crate::transport::{CONNECT, Reach};
-use crate::{Amazon, CallError, MAX_ANSWER, S3_SERVICE, chain, domain};
+use crate::{Amazon, CallError, MAX_ANSWER, SIMPLE_STORAGE, chain, domain};
 use aws_smithy_types::checksum_config::RequestChecksumCalculation;
 use aws_smithy_types::retry::RetryConfig;
 use base64::Engine;
@@ -286,7 +286,7 @@ impl Client {
         }
         let key = encoded(key, true);
         // A server that is not AWS's has no name for each bucket.
-        if let Some(endpoint) = self.amazon.configured(S3_SERVICE) {
+        if let Some(endpoint) = self.amazon.given_endpoint(SIMPLE_STORAGE) {
             return Ok(format!("{}/{bucket}/{key}", endpoint.trim_end_matches('/')));
         }
         let (region, config) = (self.amazon.region(), &self.amazon.config);

@@ -8,6 +8,7 @@ fn client(region: &str) -> Client {
         client: Err("none is needed".to_owned()),
         region: Some(region.to_owned()),
         found: <_>::default(),
+        endpoints: Vec::new(),
     })
 }
 

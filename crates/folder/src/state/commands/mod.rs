@@ -5,6 +5,7 @@
 //! commands/<id>/cancel                          a pipe by which others ask that process to end it
 //! commands/<id>/command.json                    what was asked for; at its end how it stands everywhere
 //! commands/<id>/<node>/invocation.json          how it stands there; missing before anything has happened
+//! commands/<id>/<node>/delivery                 why its output is not in AWS yet
 //! commands/<id>/<node>/<plugin>/<step>/stdout   (or below a folder of the node's, by the agent's configuration) all that the step has written, and stderr; cut.json, what answers have
 //! ```
 //!
@@ -12,12 +13,14 @@
 //! that is not at its end and whose lock nobody holds was left by a process that is gone; nobody carries it on, so no
 //! script runs twice.
 
+mod delivery;
 mod outputs;
 
 pub use outputs::{Cut, StepOutputs};
 
 use super::home::Home;
 use nix::sys::stat::Mode;
+use runner_core::destination::Destinations;
 use runner_core::run_command::Details;
 use runner_core::time::WallTime;
 use runner_host::private::{make_private, write_durably};
@@ -61,6 +64,9 @@ pub struct Command {
     pub max_concurrency: String,
     pub max_errors: String,
     pub errors_allowed: usize,
+    /// Where AWS keeps what it writes.
+    #[serde(default)]
+    pub destinations: Destinations,
     /// Who has asked, as an ARN; the id that outlasts their name, and the key they have asked with.
     pub owner: String,
     #[serde(default)]
@@ -100,6 +106,19 @@ pub struct CommandStep {
     pub name: String,
     pub plugin: String,
     pub folder: String,
+}
+
+impl CommandStep {
+    /// Where its outputs are, below its node; the same here and in a bucket.
+    pub fn path(&self) -> String {
+        let plugin: String = self.plugin.chars().filter(char::is_ascii_alphanumeric).collect();
+        format!("{plugin}/{}", self.folder)
+    }
+
+    /// Its name in those of log streams.
+    pub fn stream(&self) -> String {
+        self.name.replace([':', '*'], "-")
+    }
 }
 
 /// How a command stands at one node.
@@ -303,6 +322,11 @@ impl OwnedCommand {
     pub fn forget(&self, node: &CommandNode, steps: &[CommandStep]) -> io::Result<()> {
         steps.iter().try_for_each(|step| self.step(node, step).forget())
     }
+
+    /// The file that is locked as long as it is carried out, below the state folder.
+    pub fn lock_path(command: &str) -> PathBuf {
+        Path::new("commands").join(command).join(LOCK)
+    }
 }
 
 impl FoundCommand {
@@ -310,7 +334,9 @@ impl FoundCommand {
     pub fn invocation(&self, node: &CommandNode) -> io::Result<Invocation> {
         let path = self.dir.join(&node.id).join(INVOCATION);
         let read = read::<Invocation>(&path)?.unwrap_or_else(Invocation::pending);
-        Ok(if self.is_live { read } else { read.left() })
+        let mut read = if self.is_live { read } else { read.left() };
+        delivery::add(&self.dir.join(&node.id), &mut read.trace);
+        Ok(read)
     }
 
     /// How it stands at each.
@@ -450,6 +476,7 @@ mod tests {
             max_concurrency: "50".to_owned(),
             max_errors: "0".to_owned(),
             errors_allowed: 0,
+            destinations: Destinations::default(),
             owner: "arn".to_owned(),
             owner_id: "AIDA".to_owned(),
             owner_key: "AKIA".to_owned(),

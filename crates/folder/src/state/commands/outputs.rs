@@ -1,6 +1,6 @@
 //! What a step of a command has written at a node: its two outputs whole, and what answers have of them.
 
-use super::{CommandNode, CommandStep, read, replace};
+use super::{Command, CommandNode, CommandStep, read, replace};
 use runner_core::run_command::cut;
 use runner_host::private::make_private;
 use runner_host::users;
@@ -29,8 +29,18 @@ pub struct StepOutputs(PathBuf);
 
 impl StepOutputs {
     pub(super) fn of(command: &Path, root: &str, node: &CommandNode, step: &CommandStep) -> Self {
-        let plugin: String = step.plugin.chars().filter(char::is_ascii_alphanumeric).collect();
-        StepOutputs(command.join(&node.id).join(root).join(plugin).join(&step.folder))
+        StepOutputs(command.join(&node.id).join(root).join(step.path()))
+    }
+
+    /// Of what a step writes: each file's name, and where it is below the state folder.
+    pub fn sources(
+        command: &Command,
+        node: &CommandNode,
+        step: &CommandStep,
+    ) -> [(String, PathBuf); 2] {
+        let dir = Path::new("commands").join(&command.id);
+        let dir = StepOutputs::of(&dir, &command.root, node, step).0;
+        NAMES.map(|name| (name.to_owned(), dir.join(name)))
     }
 
     /// Files for what the step writes, behind what is there: output and errors.

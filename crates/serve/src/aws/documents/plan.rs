@@ -58,26 +58,16 @@ pub(in crate::aws) fn plan(asking: &Asking<'_>) -> Result<Planned, Refusal> {
     let mut plan = work(&resolved, asking.agent)?;
     let elevated = resolved.properties.pointer("/linux/runAsElevated").is_some_and(is_true);
     if resolved.kind == SessionKind::Port {
-        if preferences.destinations().is_some() {
+        if !preferences.logs.is_empty() {
             "Port forwarding sessions are not logged.".clone_into(&mut plan.message);
         }
     } else {
-        if !preferences.kms_key.is_empty() {
-            return Err(refuse(format!(
-                "kmsKeyId asks for sessions that are encrypted with the key {}, which is not offered yet; take kmsKeyId \
-                 out of the document",
-                preferences.kms_key
-            )));
-        }
+        plan.key = Some(preferences.kms_key.clone()).filter(|key| !key.is_empty());
+        plan.logs = preferences.logs.clone();
         match user(&preferences, elevated, asking) {
             Ok(user) => plan.user = user,
             Err(Reason::Refused(refusal)) => return Err(refusal),
             Err(Reason::AtStart(text)) => plan.fails = Some(text),
-        }
-        if let Some(destinations) = preferences.destinations() {
-            plan.message = format!(
-                "This session is not logged: sessions are not written to {destinations} yet."
-            );
         }
     }
     if let Work::Shell { profile } = &mut plan.work {

@@ -140,20 +140,19 @@ fn preferences_hold_where_a_document_says_nothing() {
 }
 
 #[test]
-fn nothing_claims_more_than_it_does() {
+fn ports_are_neither_logged_nor_encrypted() {
     let agent = AgentConfig::default();
-    let logs = json!({"cloudWatchLogGroupName": "g", "s3BucketName": "b"});
-    let shell = planned(None, &[], Some(&logs), &agent, None).expect("a plan").plan;
-    assert!(shell.message.starts_with("This session is not logged: "), "{}", shell.message);
-    assert!(shell.message.contains("the log group g and the bucket b"));
+    let inputs = json!({
+        "cloudWatchLogGroupName": "g", "s3BucketName": "b", "kmsKeyId": "alias/x"
+    });
+    let shell = planned(None, &[], Some(&inputs), &agent, None).expect("a plan").plan;
+    let names = (shell.logs.group.map(|group| group.name), shell.logs.bucket.map(|it| it.name));
+    assert_eq!(names, (Some("g".to_owned()), Some("b".to_owned())));
+    assert_eq!((shell.key.as_deref(), shell.message.as_str()), (Some("alias/x"), ""));
     let ssh = of_name("AWS-StartSSHSession");
-    let ports = planned(Some(&ssh), &[], Some(&logs), &agent, None).expect("a plan").plan;
+    let ports = planned(Some(&ssh), &[], Some(&inputs), &agent, None).expect("a plan").plan;
     assert_eq!(ports.message, "Port forwarding sessions are not logged.");
-    let key = json!({"kmsKeyId": "alias/x"});
-    let refused = planned(None, &[], Some(&key), &agent, None).expect_err("refused");
-    assert!(refused.message.contains("kmsKeyId") && refused.message.contains("alias/x"));
-    // Ports are never encrypted, at AWS neither.
-    assert!(planned(Some(&ssh), &[], Some(&key), &agent, None).is_ok());
+    assert!(ports.logs.is_empty() && ports.key.is_none());
 }
 
 #[test]

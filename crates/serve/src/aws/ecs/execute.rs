@@ -133,7 +133,8 @@ async fn execute(
         longest: reachable.longest,
         build: known.dir.clone(),
         plan,
-        workers: agent.session_workers(),
+        agent,
+        region: origin.region.clone(),
     };
     let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
     Ok(json!({

@@ -39,6 +39,8 @@ impl Input for GetCommandInvocation {
         let node = named.ok_or_else(not_there)?.clone();
         let (at, step) = step(&found.command.steps, self.plugin_name.as_deref())?;
         let step = step.clone();
+        let [output_url, errors_url] =
+            shape::urls(&found.command, &node, &step, &endpoint.deliveries);
         read(move || {
             let invocation = found.invocation(&node)?;
             let state = invocation.steps.get(at).cloned();
@@ -72,10 +74,10 @@ impl Input for GetCommandInvocation {
                 "Status": state.status,
                 "StatusDetails": state.details,
                 "StandardOutputContent": cut.output,
-                "StandardOutputUrl": "",
+                "StandardOutputUrl": output_url,
                 "StandardErrorContent": cut.errors,
-                "StandardErrorUrl": "",
-                "CloudWatchOutputConfig": {"CloudWatchLogGroupName": "", "CloudWatchOutputEnabled": false},
+                "StandardErrorUrl": errors_url,
+                "CloudWatchOutputConfig": shape::cloud_watch(command),
             }))
         })
         .await

@@ -281,7 +281,7 @@ fn row(found: &FoundCommand, node: &CommandNode, whole: bool) -> std::io::Result
         let state = invocation.steps.get(at).cloned();
         let state = state.unwrap_or_else(|| shape::unbegun(&invocation));
         let output = found.step(node, step).kept()?.map(|cut| cut.both).unwrap_or_default();
-        plugins.push(shape::plugin(&step.name, &state, &output));
+        plugins.push(shape::plugin(&found.command, node, step, &state, &output));
     }
     Ok(shape::invocation(&found.command, node, &invocation, &plugins))
 }

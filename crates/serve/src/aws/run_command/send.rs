@@ -11,7 +11,9 @@ use crate::aws::resources::{Resource, node_id};
 use crate::aws::targets::check;
 use crate::commands::{NotSent, Order};
 use futures_util::future::join_all;
-use runner_core::arn::ACCOUNT;
+use runner_cloud::s3::Location;
+use runner_core::arn::{ACCOUNT, arn};
+use runner_core::destination::{Bucket, Destinations, Form, LogGroup};
 use runner_core::document::command::{self, Step, Work};
 use runner_core::document::{Given, Parameters};
 use runner_core::run_command::bound::Bound;
@@ -45,6 +47,8 @@ pub(crate) struct SendCommand {
     parameters: Option<Given>,
     #[serde(rename = "OutputS3BucketName")]
     bucket: Option<String>,
+    #[serde(rename = "OutputS3KeyPrefix")]
+    prefix: Option<String>,
     max_concurrency: Option<String>,
     max_errors: Option<String>,
     cloud_watch_output_config: Option<CloudWatch>,
@@ -58,6 +62,8 @@ pub(crate) struct SendCommand {
 struct CloudWatch {
     #[serde(default)]
     cloud_watch_output_enabled: bool,
+    #[serde(default)]
+    cloud_watch_log_group_name: String,
 }
 
 /// What a request names.
@@ -94,6 +100,8 @@ impl Input for SendCommand {
         if let Some(hash) = self.document_hash.as_deref().filter(|hash| !hash.is_empty()) {
             document.check_hash(hash, self.document_hash_type.as_deref())?;
         }
+        let destinations = self.destinations()?;
+        may_write(&destinations, origin, endpoint)?;
         let steps = self.steps(&document.content)?;
         let (nodes, builds) = self.reachable(subject.nodes).await?;
         let limit = |bound: Bound, given: &Option<String>, default: &str| {
@@ -125,6 +133,7 @@ impl Input for SendCommand {
             max_concurrency,
             max_errors,
             errors_allowed,
+            destinations,
             owner: origin.caller.arn.clone(),
             owner_id: origin.caller.user_id.clone(),
             owner_key: origin.caller.key_id.clone(),
@@ -155,19 +164,6 @@ impl SendCommand {
             return Err(invalid("Comment has at most 100 characters"));
         }
         let is_there = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        if is_there(&self.bucket) {
-            return Err(Refusal::new(
-                "InvalidOutputFolder",
-                "OutputS3BucketName: output is not sent to S3; leave it out, the whole output is in the state \
-                 folder of runner, below commands",
-            ));
-        }
-        if self.cloud_watch_output_config.as_ref().is_some_and(|it| it.cloud_watch_output_enabled) {
-            return Err(invalid(
-                "CloudWatchOutputConfig: output is not sent to CloudWatch Logs; leave it out, the whole output \
-                 is in the state folder of runner, below commands",
-            ));
-        }
         if is_there(&self.service_role_arn) {
             let text = "ServiceRoleArn: there are no roles here; leave it out";
             return Err(Refusal::new("InvalidRole", text));
@@ -180,6 +176,47 @@ impl SendCommand {
             return Err(invalid("AlarmConfiguration: there are no alarms here; leave it out"));
         }
         Ok(())
+    }
+
+    /// Where AWS is to keep what is written.
+    fn destinations(&self) -> Result<Destinations, Refusal> {
+        let bucket = self.bucket.clone().filter(|name| !name.is_empty());
+        let prefix = self.prefix.clone().unwrap_or_default();
+        if let Some(name) = &bucket {
+            let unfit = |text: &str| Err(Refusal::new("InvalidOutputFolder", text));
+            if let Some(Err(why)) = Location::parse(&format!("s3://{name}")) {
+                return unfit(&format!("OutputS3BucketName: {why}"));
+            }
+            if name.contains('/') {
+                return unfit("OutputS3BucketName is the name of a bucket alone");
+            }
+            if prefix.chars().count() > 500 || prefix.chars().any(char::is_control) {
+                return unfit(
+                    "OutputS3KeyPrefix has at most 500 characters, and no control characters",
+                );
+            }
+        }
+        let bucket = bucket.map(|name| Bucket { name, prefix, must_be_encrypted: false });
+        let config = self.cloud_watch_output_config.as_ref();
+        let config = config.filter(|config| config.cloud_watch_output_enabled);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
+        let group = match config.map(|config| config.cloud_watch_log_group_name.as_str()) {
+            None => None,
+            Some("") => {
+                let name = self.document_name.chars();
+                let name: String = name.map(|c| if is_part(c) { c } else { '.' }).collect();
+                Some(format!("/aws/ssm/{name}"))
+            }
+            Some(name) if name.len() <= 512 && name.chars().all(is_part) => Some(name.to_owned()),
+            Some(_) => {
+                return Err(invalid(
+                    "CloudWatchLogGroupName has 1 to 512 of a-z A-Z 0-9 _ - / . #",
+                ));
+            }
+        };
+        let (must_be_encrypted, is_made, form) = (false, true, Form::Text);
+        let group = group.map(|name| LogGroup { name, must_be_encrypted, is_made, form });
+        Ok(Destinations { group, bucket })
     }
 
     /// The document's steps, with the parameters in them.
@@ -245,6 +282,30 @@ impl SendCommand {
         }
         Ok((nodes, builds))
     }
+}
+
+/// Output goes to AWS with the rights of this machine's owner: whom policies bind needs the same there.
+fn may_write(to: &Destinations, origin: &Origin, endpoint: &Endpoint) -> Result<(), Refusal> {
+    let bucket = to.bucket.as_ref().map(|bucket| {
+        let object = format!("arn:aws:s3:::{}/{}", bucket.name, bucket.key("*"));
+        ("s3:PutObject", object)
+    });
+    let group = to.group.as_ref().map(|group| {
+        let group = arn("logs", &format!("log-group:{}:*", group.name));
+        ("logs:PutLogEvents", group)
+    });
+    for (action, resource) in bucket.into_iter().chain(group) {
+        if !endpoint.allows(origin, action, &Resource::named(resource.clone())) {
+            let who = &origin.caller.arn;
+            return Err(Refusal::new(
+                "AccessDeniedException",
+                format!(
+                    "User: {who} is not authorized to perform: {action} on resource: {resource}"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a member that may be empty is not.

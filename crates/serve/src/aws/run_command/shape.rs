@@ -1,8 +1,9 @@
 //! Commands and invocations as answers have them.
 
+use crate::deliveries::Deliveries;
 use runner_core::run_command::{Details, Standing};
 use runner_core::time::WallTime;
-use runner_folder::state::{Command, CommandNode, Invocation, StepState};
+use runner_folder::state::{Command, CommandNode, CommandStep, Invocation, StepState};
 use serde_json::{Map, Value, json};
 
 /// A command.
@@ -20,8 +21,6 @@ pub(super) fn command(command: &Command, standing: &Standing) -> Value {
         "RequestedDateTime": command.requested.epoch_seconds(),
         "Status": standing.status,
         "StatusDetails": standing.details,
-        "OutputS3BucketName": "",
-        "OutputS3KeyPrefix": "",
         "MaxConcurrency": command.max_concurrency,
         "MaxErrors": command.max_errors,
         "TargetCount": counts.targets,
@@ -30,8 +29,35 @@ pub(super) fn command(command: &Command, standing: &Standing) -> Value {
         "DeliveryTimedOutCount": counts.delivery_timed_out,
         "TimeoutSeconds": command.timeout_s,
     });
+    let bucket = command.destinations.bucket.as_ref();
+    shape["OutputS3BucketName"] = json!(bucket.map_or("", |bucket| &bucket.name));
+    shape["OutputS3KeyPrefix"] = json!(bucket.map_or("", |bucket| &bucket.prefix));
     add(&mut shape, unused());
+    shape["CloudWatchOutputConfig"] = cloud_watch(command);
     shape
+}
+
+/// The log group of a command.
+pub(super) fn cloud_watch(command: &Command) -> Value {
+    let group = command.destinations.group.as_ref();
+    json!({
+        "CloudWatchLogGroupName": group.map_or("", |group| &group.name),
+        "CloudWatchOutputEnabled": group.is_some(),
+    })
+}
+
+/// Where output and errors of a step are in its bucket, for people; empty without one.
+pub(super) fn urls(
+    command: &Command,
+    node: &CommandNode,
+    step: &CommandStep,
+    deliveries: &Deliveries,
+) -> [String; 2] {
+    let Some(bucket) = &command.destinations.bucket else { return Default::default() };
+    ["stdout", "stderr"].map(|name| {
+        let key = bucket.key(&format!("{}/{}/{}/{name}", command.id, node.id, step.path()));
+        deliveries.object_url(&bucket.name, &key)
+    })
 }
 
 /// A command at one node.
@@ -57,13 +83,27 @@ pub(super) fn invocation(
         "CommandPlugins": plugins,
     });
     add(&mut shape, unused());
+    shape["CloudWatchOutputConfig"] = cloud_watch(command);
     shape
 }
 
 /// A step of a command at one node.
-pub(super) fn plugin(name: &str, state: &StepState, output: &str) -> Value {
+pub(super) fn plugin(
+    command: &Command,
+    node: &CommandNode,
+    step: &CommandStep,
+    state: &StepState,
+    output: &str,
+) -> Value {
+    // As at AWS: with the command and the node in it, and without the step.
+    let prefix = command.destinations.bucket.as_ref().map(|bucket| {
+        let path = step.path();
+        let plugin = path.split('/').next().unwrap_or_default();
+        bucket.key(&format!("{}/{}/{plugin}", command.id, node.id))
+    });
+    let bucket = command.destinations.bucket.as_ref();
     let mut shape = json!({
-        "Name": name,
+        "Name": step.name,
         "Status": state.status,
         "StatusDetails": state.details,
         "ResponseCode": state.code,
@@ -71,8 +111,8 @@ pub(super) fn plugin(name: &str, state: &StepState, output: &str) -> Value {
         "StandardOutputUrl": "",
         "StandardErrorUrl": "",
         "OutputS3Region": "",
-        "OutputS3BucketName": "",
-        "OutputS3KeyPrefix": "",
+        "OutputS3BucketName": bucket.map_or("", |bucket| &bucket.name),
+        "OutputS3KeyPrefix": prefix.unwrap_or_default(),
     });
     for (key, time) in
         [("ResponseStartDateTime", state.started), ("ResponseFinishDateTime", state.ended)]
@@ -123,7 +163,6 @@ fn unused() -> Value {
     json!({
         "ServiceRole": "",
         "NotificationConfig": {"NotificationArn": "", "NotificationEvents": [], "NotificationType": ""},
-        "CloudWatchOutputConfig": {"CloudWatchLogGroupName": "", "CloudWatchOutputEnabled": false},
     })
 }
 

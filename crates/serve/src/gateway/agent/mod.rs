@@ -45,7 +45,7 @@ pub(super) enum Said {
 }
 
 impl Agent {
-    /// Starts what was asked for.
+    /// Starts what was asked for; `spooled` says that AWS is to have what it shows.
     pub(super) fn start(
         plan: &SessionPlan,
         version: &ClientVersion,
@@ -53,13 +53,15 @@ impl Agent {
         build: BuildDir,
         name: String,
         session: &Arc<Shared>,
+        spooled: bool,
     ) -> Self {
         if let Some(reason) = &plan.fails {
             return Agent(Kind::Failed(reason.clone()));
         }
         let run_as =
             plan.user.as_ref().map(|user| RunAs { name: user.name.clone(), is_made: user.is_made });
-        let open = Open { name: Some(name.clone()), keeps_time: true, run_as, ..Open::default() };
+        let open =
+            Open { name: Some(name.clone()), keeps_time: true, run_as, spooled, ..Open::default() };
         Agent(match &plan.work {
             Work::Shell { profile } => Kind::Terminal(Terminal::new(build, open, profile)),
             Work::Interactive(argv) => {

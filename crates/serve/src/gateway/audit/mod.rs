@@ -12,7 +12,7 @@ mod segments;
 mod writer;
 
 pub use lookup::{Attribute, Lookup, LookupError, MAX_FOUND, resource_name};
-pub(super) use record::Details;
+pub use record::Details;
 pub use record::{HIDDEN, Identity, Record, Resource, Source};
 
 use lookup::Found;

@@ -82,7 +82,19 @@ pub enum Details {
         /// What its client was told, such as that it is not logged.
         #[serde(skip_serializing_if = "Option::is_none")]
         notice: Option<String>,
+        /// The key of AWS KMS that it is encrypted with.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kms_key_id: Option<String>,
     },
+    /// What it shows is not, or not yet, where it is to be kept.
+    #[serde(rename = "SessionNotLogged")]
+    SessionNotLogged { why: String },
+    /// What it has shown is kept there.
+    #[serde(rename = "SessionLogged")]
+    SessionLogged { to: String },
+    /// The same of what a command has written at a node.
+    #[serde(rename = "CommandOutputNotSent")]
+    CommandOutputNotSent { why: String },
     #[serde(rename = "SessionDisconnected")]
     SessionDisconnected,
     #[serde(rename = "SessionResumed")]
@@ -99,6 +111,9 @@ impl Details {
     fn name(&self) -> &'static str {
         match self {
             Details::SessionConnected { .. } => "SessionConnected",
+            Details::SessionNotLogged { .. } => "SessionNotLogged",
+            Details::SessionLogged { .. } => "SessionLogged",
+            Details::CommandOutputNotSent { .. } => "CommandOutputNotSent",
             Details::SessionDisconnected => "SessionDisconnected",
             Details::SessionResumed => "SessionResumed",
             Details::SessionEnded { .. } => "SessionEnded",

@@ -3,7 +3,8 @@
 //! The caller says what has happened ([`Channel::attach`], [`Channel::receive`], [`Channel::tick`])
 //! and sends what [`Channel::next_outgoing`] gives out.
 
-use super::handshake::{self, ClientVersion, SessionType};
+use super::cipher::Cipher;
+use super::handshake::{self, Answered, ClientVersion, DataKey, KmsKey, SessionType};
 use super::message::{self, Head, Id, Kind, Message, Payload};
 use super::receiver::{Receiver, Turn};
 use super::sender::Sender;
@@ -38,6 +39,10 @@ pub struct Config {
     pub message: String,
     /// Random; messages are named after it.
     pub seed: [u8; 16],
+    /// What the session is encrypted with.
+    pub key: Option<KmsKey>,
+    /// Whether the handshake ends only when [`Channel::complete`] says so.
+    pub is_held: bool,
 }
 
 /// What time it is.
@@ -65,6 +70,10 @@ pub enum Phase {
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The client has had a data key made; [`Channel::encrypt`] goes on with what is in it.
+    Key(DataKey),
+    /// The client has done its part; [`Channel::complete`] goes on.
+    Answered,
     /// The handshake is done.
     Ready(ClientVersion),
     /// The handshake has failed; why.
@@ -93,6 +102,21 @@ pub struct Room {
     pub for_input: bool,
 }
 
+/// How far the handshake has come.
+#[derive(Debug)]
+enum Shake {
+    /// The client was asked who it is.
+    Asked,
+    /// It has had a data key made.
+    Keyed(ClientVersion),
+    /// It is to show that it has the data key, by these bytes.
+    Challenged(ClientVersion, Vec<u8>),
+    /// It has done its part.
+    Answered(ClientVersion),
+    /// It knows of no handshake, and has begun.
+    Skipped,
+}
+
 /// The server's end of a data channel.
 #[derive(Debug)]
 pub struct Channel {
@@ -109,6 +133,8 @@ pub struct Channel {
     held: Option<Duration>,
     made: u64,
     asked_at: Duration,
+    shake: Shake,
+    cipher: Option<Cipher>,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +164,8 @@ impl Channel {
             held: None,
             made: 0,
             asked_at: Duration::ZERO,
+            shake: Shake::Asked,
+            cipher: None,
         }
     }
 
@@ -162,7 +190,11 @@ impl Channel {
         if self.phase == Phase::New {
             self.phase = Phase::Handshake;
             self.asked_at = now.since;
-            let text = handshake::request(self.config.kind, &self.config.properties);
+            let text = handshake::request(
+                self.config.kind,
+                &self.config.properties,
+                self.config.key.as_ref(),
+            );
             self.number(Payload::HandshakeRequest, text.as_bytes(), now);
         } else {
             self.outgoing.extend(self.sender.attached(now.since));
@@ -211,6 +243,11 @@ impl Channel {
     pub fn send(&mut self, payload: Payload, mut message: Vec<u8>, now: Now) {
         if message.len() <= message::HEADER_LEN {
             return;
+        }
+        if let Some(cipher) = &mut self.cipher
+            && matches!(payload, Payload::Bytes | Payload::StdErr | Payload::ExitCode)
+        {
+            cipher.seal(&mut message, message::HEADER_LEN);
         }
         let sequence = self.sender.next_sequence();
         // The first message of a direction is marked. Nobody looks.
@@ -293,8 +330,14 @@ impl Channel {
     }
 
     fn numbered(&mut self, message: &Message<'_>, now: Now, for_input: bool) -> Vec<Event> {
-        // Only bytes wait for somebody to take them.
-        let is_ready = for_input || message.payload != Payload::Bytes;
+        if let Some(event) = self.begins_unasked(message.payload) {
+            // Not acknowledged: it comes again when somebody takes it.
+            return vec![event];
+        }
+        // Only bytes wait for somebody to take them, and any input where a session has not begun.
+        let has_begun = self.phase != Phase::Handshake || !matches!(self.shake, Shake::Skipped);
+        let is_ready = (for_input || message.payload != Payload::Bytes)
+            && (has_begun || !is_input(message.payload));
         let turn = self.receiver.turn(message.sequence, message.payload, message.body, is_ready);
         let mut events = Vec::new();
         match turn {
@@ -323,23 +366,46 @@ impl Channel {
     }
 
     fn take(&mut self, payload: Payload, body: &[u8], now: Now, events: &mut Vec<Event>) {
-        let is_input = matches!(payload, Payload::Bytes | Payload::Size);
-        let has_terminal = matches!(
-            self.config.kind,
-            SessionType::StandardStream | SessionType::InteractiveCommands
-        );
-        if self.phase == Phase::Handshake && is_input && has_terminal {
-            // A client that knows of no handshake (ssm-session, the first plugins) and simply begins.
+        if self.skips_handshake(payload) {
             self.phase = Phase::Open;
             events.push(Event::Ready(ClientVersion::default()));
         }
         events.extend(self.event(payload, body, now));
     }
 
+    /// A client that knows of no handshake (ssm-session, the first plugins) and simply begins.
+    fn skips_handshake(&self, payload: Payload) -> bool {
+        let has_terminal = matches!(
+            self.config.kind,
+            SessionType::StandardStream | SessionType::InteractiveCommands
+        );
+        self.phase == Phase::Handshake
+            && matches!(self.shake, Shake::Asked)
+            && is_input(payload)
+            && has_terminal
+    }
+
+    /// What comes of such a client where a session does not begin at once.
+    fn begins_unasked(&mut self, payload: Payload) -> Option<Event> {
+        if !self.skips_handshake(payload) {
+            return None;
+        }
+        if self.config.key.is_some() {
+            let reason = "this session is encrypted, which the client does not support";
+            return Some(Event::Failed(reason.to_owned()));
+        }
+        if !self.config.is_held {
+            return None;
+        }
+        self.shake = Shake::Skipped;
+        Some(Event::Answered)
+    }
+
     fn event(&mut self, payload: Payload, body: &[u8], now: Now) -> Option<Event> {
         match (self.phase, payload) {
-            (Phase::Handshake, Payload::HandshakeResponse) => Some(self.response(body, now)),
-            (Phase::Open, Payload::Bytes) if !body.is_empty() => Some(Event::Bytes(body.to_vec())),
+            (Phase::Handshake, Payload::HandshakeResponse) => self.response(body, now),
+            (Phase::Handshake, Payload::ChallengeResponse) => self.proved(body, now),
+            (Phase::Open, Payload::Bytes) if !body.is_empty() => Some(self.bytes(body)),
             (Phase::Open, Payload::Size) => {
                 let size: Size = serde_json::from_slice(body).ok()?;
                 let side = |n: u32| u16::try_from(n.max(1)).unwrap_or(u16::MAX);
@@ -355,11 +421,88 @@ impl Channel {
         }
     }
 
-    fn response(&mut self, body: &[u8], now: Now) -> Event {
-        let version = match handshake::response(body) {
-            Ok(version) => version,
-            Err(reason) => return Event::Failed(reason),
+    fn bytes(&self, body: &[u8]) -> Event {
+        match &self.cipher {
+            None => Event::Bytes(body.to_vec()),
+            Some(cipher) => match cipher.open(body) {
+                Some(bytes) => Event::Bytes(bytes),
+                None => Event::Failed("what the client has sent cannot be decrypted".to_owned()),
+            },
+        }
+    }
+
+    fn response(&mut self, body: &[u8], now: Now) -> Option<Event> {
+        if !matches!(self.shake, Shake::Asked) {
+            return None;
+        }
+        let Answered { version, data_key } = match handshake::response(body) {
+            Ok(answered) => answered,
+            Err(reason) => return Some(Event::Failed(reason)),
         };
+        if self.config.key.is_none() {
+            return Some(self.answered(version, now));
+        }
+        let Some(data_key) = data_key else {
+            let reason =
+                "the client has had no key made for this session, which is to be encrypted";
+            return Some(Event::Failed(reason.to_owned()));
+        };
+        self.shake = Shake::Keyed(version);
+        Some(Event::Key(data_key))
+    }
+
+    /// Goes on with the session's keys: the client is to show that it has them as well. `proof` is random.
+    pub fn encrypt(&mut self, mut cipher: Cipher, proof: &[u8], now: Now) {
+        let Shake::Keyed(version) = &self.shake else { return };
+        self.shake = Shake::Challenged(version.clone(), proof.to_vec());
+        let mut sealed = proof.to_vec();
+        cipher.seal(&mut sealed, 0);
+        self.cipher = Some(cipher);
+        let text = handshake::challenge(&sealed);
+        self.number(Payload::ChallengeRequest, text.as_bytes(), now);
+    }
+
+    /// Whether the client has shown that.
+    fn proved(&mut self, body: &[u8], now: Now) -> Option<Event> {
+        let Shake::Challenged(version, proof) = &self.shake else { return None };
+        let opened = handshake::challenge_response(body);
+        let opened = opened.and_then(|sealed| self.cipher.as_ref()?.open(&sealed));
+        if opened.as_ref() != Some(proof) {
+            let reason = "the client has not shown that it has the session's key";
+            return Some(Event::Failed(reason.to_owned()));
+        }
+        let version = version.clone();
+        Some(self.answered(version, now))
+    }
+
+    fn answered(&mut self, version: ClientVersion, now: Now) -> Event {
+        self.shake = Shake::Answered(version.clone());
+        if self.config.is_held {
+            return Event::Answered;
+        }
+        self.open(version, now)
+    }
+
+    /// Ends a handshake that was held, with this to show to the person. `None` where it is not at its end.
+    pub fn complete(&mut self, message: &str, now: Now) -> Option<Event> {
+        if self.phase != Phase::Handshake {
+            return None;
+        }
+        match &self.shake {
+            Shake::Answered(version) => {
+                let version = version.clone();
+                message.clone_into(&mut self.config.message);
+                Some(self.open(version, now))
+            }
+            Shake::Skipped => {
+                self.phase = Phase::Open;
+                Some(Event::Ready(ClientVersion::default()))
+            }
+            Shake::Asked | Shake::Keyed(_) | Shake::Challenged(..) => None,
+        }
+    }
+
+    fn open(&mut self, version: ClientVersion, now: Now) -> Event {
         let text =
             handshake::complete(now.since.saturating_sub(self.asked_at), &self.config.message);
         self.number(Payload::HandshakeComplete, text.as_bytes(), now);
@@ -409,6 +552,11 @@ impl Channel {
         id[8] = id[8] & 0x3f | 0x80;
         Id(id)
     }
+}
+
+/// What a client types, or says of its terminal.
+fn is_input(payload: Payload) -> bool {
+    matches!(payload, Payload::Bytes | Payload::Size)
 }
 
 #[cfg(test)]

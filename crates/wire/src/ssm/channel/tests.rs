@@ -1,6 +1,7 @@
 //! The channel against a client as the real one behaves.
 
 use super::*;
+use crate::ssm::cipher::tests::{of_agent, of_client};
 use crate::ssm::message::{encode, parse};
 
 const ROOM: Room = Room { to_answer: true, for_input: true };
@@ -9,16 +10,21 @@ fn at(ms: u64) -> Now {
     Now { since: Duration::from_millis(ms), wall_ms: 1_700_000_000_000 + ms }
 }
 
-fn channel(kind: SessionType, properties: Value) -> Channel {
-    let (session, target) = ("alice-1".to_owned(), "codebuild:x".to_owned());
-    Channel::new(Config {
-        session,
-        target,
+fn config(kind: SessionType, properties: Value) -> Config {
+    Config {
+        session: "alice-1".to_owned(),
+        target: "codebuild:x".to_owned(),
         kind,
         properties,
         message: String::new(),
         seed: [7; 16],
-    })
+        key: None,
+        is_held: false,
+    }
+}
+
+fn channel(kind: SessionType, properties: Value) -> Channel {
+    Channel::new(config(kind, properties))
 }
 
 fn client(sequence: i64, payload: Payload, body: &[u8]) -> Vec<u8> {
@@ -298,4 +304,108 @@ fn a_client_whose_connection_is_not_made_yet() {
     assert_eq!(sent(&mut channel), ["3 two"]);
     channel.tick(channel_deadline(&channel));
     assert_eq!(sent(&mut channel), ["2 one"]);
+}
+
+/// A session that is encrypted, up to the data key, and what its client has sent.
+fn keyed() -> Channel {
+    let key = KmsKey { id: "k".to_owned(), challenge: "cmFuZG9t".to_owned() };
+    let mut channel = Channel::new(Config {
+        key: Some(key),
+        is_held: true,
+        ..config(SessionType::StandardStream, Value::Null)
+    });
+    channel.attach(at(0));
+    assert_eq!(sent(&mut channel), ["0 HandshakeRequest"]);
+    let body = r#"{"ClientVersion":"1.2.0.0","ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":1},
+        {"ActionType":"KMSEncryption","ActionStatus":1,"ActionResult":{"KMSCipherTextKey":"a2V5"}}]}"#;
+    let answer = client(0, Payload::HandshakeResponse, body.as_bytes());
+    let events = channel.receive(&answer, at(1), ROOM);
+    let key = DataKey { sealed: b"key".to_vec(), has_challenge: false };
+    assert_eq!(events, [Event::Key(key)]);
+    channel.encrypt(of_agent(), b"proof", at(2));
+    channel
+}
+
+/// The body of the last frame on its way to the client.
+fn last_body(channel: &mut Channel) -> Vec<u8> {
+    let frames: Vec<Bytes> = std::iter::from_fn(|| channel.next_outgoing()).collect();
+    parse(frames.last().expect("a frame")).expect("sound").body.to_vec()
+}
+
+#[test]
+fn an_encrypted_session() {
+    let (mut channel, mut peer) = (keyed(), of_client());
+    let asked = last_body(&mut channel);
+    let mut proof =
+        peer.open(&handshake::challenge_response(&asked).expect("a challenge")).expect("ours");
+    assert_eq!(proof, b"proof");
+    peer.seal(&mut proof, 0);
+    let answer = handshake::challenge(&proof);
+    let answer = client(1, Payload::ChallengeResponse, answer.as_bytes());
+    // A client cannot have the handshake ended by saying the same twice.
+    assert_eq!(channel.complete("early", at(3)), None);
+    assert_eq!(channel.receive(&answer, at(3), ROOM), [Event::Answered]);
+    let ready = channel.complete("This session is encrypted using AWS KMS.", at(4));
+    assert!(matches!(ready, Some(Event::Ready(_))));
+    let complete = String::from_utf8(last_body(&mut channel)).expect("a text");
+    assert!(complete.contains("encrypted using AWS KMS"), "{complete}");
+    channel.number(Payload::Bytes, b"shown", at(5));
+    let shown = last_body(&mut channel);
+    assert_eq!(peer.open(&shown).as_deref(), Some(&b"shown"[..]));
+    // What is sent again is the same to the bit.
+    channel.tick(at(2_000));
+    assert_eq!(last_body(&mut channel), shown);
+    let mut typed = b"typed".to_vec();
+    peer.seal(&mut typed, 0);
+    let events = channel.receive(&client(2, Payload::Bytes, &typed), at(2_001), ROOM);
+    assert_eq!(events, [Event::Bytes(b"typed".to_vec())]);
+    // The terminal's size travels in the clear; bytes in the clear are an end.
+    let size = client(3, Payload::Size, br#"{"rows":24,"cols":80}"#);
+    assert_eq!(channel.receive(&size, at(2_002), ROOM), [Event::Size { rows: 24, cols: 80 }]);
+    let events = channel.receive(&client(4, Payload::Bytes, b"clear"), at(2_003), ROOM);
+    assert!(matches!(&events[..], [Event::Failed(why)] if why.contains("decrypted")), "{events:?}");
+}
+
+#[test]
+fn clients_without_the_key() {
+    for sealed in [&b"nonsense"[..], b""] {
+        let mut channel = keyed();
+        let answer = handshake::challenge(sealed);
+        let answer = client(1, Payload::ChallengeResponse, answer.as_bytes());
+        let events = channel.receive(&answer, at(3), ROOM);
+        assert!(
+            matches!(&events[..], [Event::Failed(why)] if why.contains("has the session's key"))
+        );
+        assert_eq!(channel.phase(), Phase::Handshake);
+    }
+    // One that begins in the clear, and one that has had no key made.
+    let mut secret = config(SessionType::StandardStream, Value::Null);
+    secret.key = Some(KmsKey { id: "k".to_owned(), challenge: String::new() });
+    for message in [client(0, Payload::Bytes, b"id"), response("1.2.0.0")] {
+        let mut channel = Channel::new(secret.clone());
+        channel.attach(at(0));
+        let events = channel.receive(&message, at(1), ROOM);
+        assert!(matches!(&events[..], [Event::Failed(_)]), "{events:?}");
+    }
+}
+
+#[test]
+fn a_session_that_does_not_begin_at_once() {
+    let held = Config { is_held: true, ..config(SessionType::StandardStream, Value::Null) };
+    let mut channel = Channel::new(held.clone());
+    channel.attach(at(0));
+    assert_eq!(channel.receive(&response("1.2.0.0"), at(1), ROOM), [Event::Answered]);
+    assert_eq!((channel.phase(), channel.room()), (Phase::Handshake, 0));
+    assert!(matches!(channel.complete("word", at(2)), Some(Event::Ready(_))));
+    assert_eq!(channel.complete("word", at(2)), None);
+    // A client that knows of no handshake sends again what nobody took.
+    let mut channel = Channel::new(held);
+    channel.attach(at(0));
+    sent(&mut channel);
+    let size = client(0, Payload::Size, br#"{"rows":1,"cols":2}"#);
+    assert_eq!(channel.receive(&size, at(1), ROOM), [Event::Answered]);
+    assert_eq!(channel.receive(&size, at(2), ROOM), []);
+    assert!(sent(&mut channel).is_empty());
+    assert!(matches!(channel.complete("", at(3)), Some(Event::Ready(_))));
+    assert_eq!(channel.receive(&size, at(4), ROOM), [Event::Size { rows: 1, cols: 2 }]);
 }

@@ -4,12 +4,14 @@ mod samples;
 
 use super::*;
 use crate::aws::endpoint::Access;
+use crate::aws::endpoint::EndpointParts;
 use crate::aws::keys::KeyPair;
 use crate::aws::policy::{Caller, Policy, Question, Verdict};
 use crate::aws::server::Server;
 use crate::aws::users::Users;
 use crate::gateway::{Asked, SessionPlan, Work};
 use crate::http::bind;
+use runner_cloud::Identity;
 use runner_core::agent::AgentConfig;
 use runner_core::arn::arn;
 use runner_core::phase::{PhaseContext, Status, StatusCode};
@@ -99,15 +101,10 @@ impl Rig {
         let served = home.clone();
         let service = tokio::task::spawn_blocking(move || waiting(&served)).await;
         let service = Some(service.expect("no panic"));
-        let endpoint = Endpoint::with_policy(
-            &home,
-            keys,
-            Access::Local,
-            users,
-            AgentConfig::default(),
-            service,
-            policy,
-        );
+        let (access, agent) = (Access::Local, AgentConfig::default());
+        let identity = Identity::Environment;
+        let parts = EndpointParts { keys, access, users, agent, service, identity };
+        let endpoint = Endpoint::with_policy(&home, parts, policy);
         let work = Work::Shell { profile: String::new() };
         let plan = SessionPlan::new(SessionType::StandardStream, Value::Null, work);
         let wanted = Asked {
@@ -115,7 +112,8 @@ impl Rig {
             target: "codebuild:x".to_owned(),
             document: None,
             version: None,
-            workers: 1000,
+            agent: AgentConfig::default(),
+            region: "us-east-1".to_owned(),
             reason: None,
             owner: "arn:aws:iam::000000000000:user/ann".to_owned(),
             user_id: "AIDAANN".to_owned(),

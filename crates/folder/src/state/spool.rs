@@ -1,0 +1,371 @@
+//! Output on its way to AWS: what is still to be sent, and how far it has come.
+//!
+//! ```text
+//! sessions-log/<id>/job.json  where it goes, and what has arrived
+//! sessions-log/<id>/lock      locked with flock by the process that sends it
+//! sessions-log/<id>/text      what a session has shown, masked; locked with flock by the build as long as it writes
+//! ```
+//!
+//! A folder gets its name when it is whole and locked, so that whoever finds one without a lock may take it over: its
+//! process is gone. What is no session's lies in other folders of the state folder, and is only named here.
+
+use super::home::Home;
+use runner_core::destination::Destinations;
+use runner_core::destination::events::Context;
+use runner_core::time::WallTime;
+use runner_host::private::{make_private, write_durably};
+use runner_host::users;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How the name of a folder begins that is not whole yet. No session's id begins so.
+const NEW: &str = "~new-";
+const JOB: &str = "job.json";
+const LOCK: &str = "lock";
+const TEXT: &str = "text";
+const MAX_JOB: u64 = 1 << 20;
+/// A folder that has not become whole for so long never will.
+const LEFT: Duration = Duration::from_secs(3600);
+
+/// What is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// A session's id, or a name of its own.
+    pub id: String,
+    pub of: JobOf,
+    pub to: Destinations,
+    /// Who and what, for events and for the audit.
+    pub context: Context,
+    /// The owner's id that outlasts their name, and the key they have called with.
+    pub user_id: String,
+    pub key_id: String,
+    pub sources: Vec<Source>,
+    /// The file, below the state folder, that is locked as long as more may be written.
+    pub writer: PathBuf,
+    pub made: WallTime,
+    /// What was said last of what is in the way.
+    #[serde(default)]
+    pub problem: String,
+}
+
+/// Whose output it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum JobOf {
+    Session,
+    /// A command's at one of its nodes.
+    Command {
+        id: String,
+        node: String,
+    },
+}
+
+/// A file that is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// Below the state folder.
+    pub path: PathBuf,
+    /// Its key in the bucket.
+    pub key: String,
+    /// Its stream in the log group.
+    pub stream: String,
+    /// Bytes of it that the log group has.
+    #[serde(default)]
+    pub sent: u64,
+    /// Whether the log group has all of it.
+    #[serde(default)]
+    pub is_streamed: bool,
+    /// Whether the bucket has it.
+    #[serde(default)]
+    pub is_stored: bool,
+}
+
+impl Source {
+    pub fn new(path: PathBuf, key: String, stream: String) -> Self {
+        Source { path, key, stream, sent: 0, is_streamed: false, is_stored: false }
+    }
+}
+
+impl Job {
+    /// Whether everything has arrived.
+    pub fn is_done(&self) -> bool {
+        let has_group = self.to.group.is_some();
+        let has_bucket = self.to.bucket.is_some();
+        self.sources
+            .iter()
+            .all(|source| (!has_group || source.is_streamed) && (!has_bucket || source.is_stored))
+    }
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    root: PathBuf,
+}
+
+/// A job that nobody else sends.
+#[derive(Debug)]
+pub struct OwnedJob {
+    /// As it was when it was taken.
+    pub job: Job,
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Spool {
+    pub fn of(home: &Home) -> Self {
+        Spool { root: home.root().to_path_buf() }
+    }
+
+    /// Of the state folder that a build's folder stands in.
+    pub fn of_build(build: &Path) -> Option<Self> {
+        Some(Spool { root: build.parent()?.parent()?.to_path_buf() })
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.root.join("sessions-log")
+    }
+
+    fn folder(&self, id: &str) -> io::Result<PathBuf> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "_.@=,+-".contains(c);
+        let is_name = !id.is_empty() && id.len() <= 128 && !id.starts_with('.');
+        match is_name && id.chars().all(is_part) {
+            true => Ok(self.dir().join(id)),
+            false => {
+                Err(io::Error::other(format!("`{}` cannot be a file's name", id.escape_debug())))
+            }
+        }
+    }
+
+    /// Where a session's text is, below the state folder.
+    pub fn text_of(id: &str) -> PathBuf {
+        Path::new("sessions-log").join(id).join(TEXT)
+    }
+
+    /// Makes the folder of a job, which is the caller's to send.
+    pub fn begin(&self, job: Job) -> io::Result<OwnedJob> {
+        let folder = self.folder(&job.id)?;
+        make_private(&self.dir())?;
+        let new = self.dir().join(format!("{NEW}{}", job.id));
+        make_private(&new)?;
+        let lock = open_lock(&new)?;
+        lock.try_lock()?;
+        write_durably(&new.join(JOB), &serde_json::to_vec(&job)?)?;
+        fs::rename(&new, &folder)?;
+        Ok(OwnedJob { job, root: self.root.clone(), _lock: lock })
+    }
+
+    /// A file for what a session shows, locked until it is closed.
+    pub fn write_text(&self, id: &str) -> io::Result<File> {
+        let folder = self.folder(id)?;
+        let path = folder.join(TEXT);
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+        // Somebody who looks whether it is locked may hold it for a moment.
+        file.lock()?;
+        users::give(&path)?;
+        Ok(file)
+    }
+
+    /// Jobs whose processes are gone, which are the caller's from here on.
+    pub fn left(&self, now: WallTime) -> io::Result<Vec<OwnedJob>> {
+        let entries = match fs::read_dir(self.dir()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut left = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(NEW) {
+                remove_half_made(&path, now);
+                continue;
+            }
+            // One that cannot be taken now can be another time.
+            match self.take(&path) {
+                Ok(Some(job)) => left.push(job),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, path = %path.display(), "cannot take up a log");
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    fn take(&self, folder: &Path) -> io::Result<Option<OwnedJob>> {
+        let lock = match File::open(folder.join(LOCK)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            lock => lock?,
+        };
+        if !is_ours(&lock)? {
+            return Ok(None);
+        }
+        let file = match File::open(folder.join(JOB)) {
+            // Sent, and removed in this very moment or by somebody who was killed in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let _ = fs::remove_dir_all(folder);
+                return Ok(None);
+            }
+            file => file?,
+        };
+        let mut text = String::new();
+        file.take(MAX_JOB).read_to_string(&mut text)?;
+        let job = serde_json::from_str(&text)?;
+        Ok(Some(OwnedJob { job, root: self.root.clone(), _lock: lock }))
+    }
+}
+
+/// Locks a file that nobody else has locked; whether that is so.
+fn is_ours(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn open_lock(folder: &Path) -> io::Result<File> {
+    let path = folder.join(LOCK);
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    users::give(&path)?;
+    Ok(lock)
+}
+
+/// Of a process that was killed before it had named the folder.
+fn remove_half_made(path: &Path, now: WallTime) {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    let Ok(modified) = modified else { return };
+    let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+    let left = i64::try_from(LEFT.as_micros()).unwrap_or(i64::MAX);
+    if now.0.saturating_sub(since) > left {
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+impl OwnedJob {
+    fn folder(&self) -> PathBuf {
+        self.root.join("sessions-log").join(&self.job.id)
+    }
+
+    /// Keeps how far it has come. A power loss may take that back, and something is sent twice then.
+    pub fn save(&self, job: &Job) -> io::Result<()> {
+        let path = self.folder().join(JOB);
+        let new = self.folder().join(format!("{JOB}.new"));
+        fs::write(&new, serde_json::to_vec(job)?)?;
+        users::give(&new)?;
+        fs::rename(&new, &path)
+    }
+
+    /// Everything has arrived, or nothing more is tried.
+    pub fn remove(&self) -> io::Result<()> {
+        // The job first: without it there is nothing to take up.
+        fs::remove_file(self.folder().join(JOB))?;
+        fs::remove_dir_all(self.folder())
+    }
+
+    /// Whether something may still be written.
+    pub fn is_written_to(&self) -> io::Result<bool> {
+        match File::open(self.root.join(&self.job.writer)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            file => match file?.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(error)) => Err(error),
+            },
+        }
+    }
+
+    /// At most so many bytes of a source from there on, and when it was written last; nothing of one that is missing.
+    pub fn read(&self, source: usize, from: u64, most: usize) -> io::Result<(Vec<u8>, WallTime)> {
+        let Some(mut file) = self.open(source)? else {
+            return Ok((Vec::new(), self.job.made));
+        };
+        let modified = file.metadata()?.modified()?;
+        let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(from))?;
+        file.take(most as u64).read_to_end(&mut bytes)?;
+        Ok((bytes, WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))))
+    }
+
+    /// A source as a whole; `None` where it is missing.
+    pub fn open(&self, source: usize) -> io::Result<Option<File>> {
+        let Some(source) = self.job.sources.get(source) else { return Ok(None) };
+        match File::open(self.root.join(&source.path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => file.map(Some),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn job(id: &str) -> Job {
+        Job {
+            id: id.to_owned(),
+            of: JobOf::Session,
+            to: Destinations::default(),
+            context: Context::default(),
+            user_id: String::new(),
+            key_id: String::new(),
+            sources: vec![Source::new(Spool::text_of(id), "p/x.log".to_owned(), id.to_owned())],
+            writer: Spool::text_of(id),
+            made: WallTime(1_000_000),
+            problem: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_job_is_of_one_process_until_that_is_gone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = Home::at(dir.path().join("home")).expect("a home");
+        let spool = Spool::of(&home);
+        assert!(spool.left(WallTime(0)).expect("read").is_empty());
+        let owned = spool.begin(job("ann.x@y-1")).expect("begun");
+        // Twice is an error, and no second owner.
+        assert!(spool.begin(job("ann.x@y-1")).is_err());
+        assert!(spool.left(WallTime(0)).expect("read").is_empty());
+        assert_eq!(owned.read(0, 0, 9).expect("nothing yet").0, b"");
+        assert!(!owned.is_written_to().expect("nobody"));
+        let mut text = spool.write_text("ann.x@y-1").expect("a file");
+        assert!(spool.write_text("ann.x@y-1").is_err());
+        text.write_all(b"0123456789").expect("written");
+        assert!(owned.is_written_to().expect("the build"));
+        assert_eq!(owned.read(0, 2, 3).expect("read").0, b"234");
+        drop(text);
+        assert!(!owned.is_written_to().expect("nobody"));
+        let mut further = owned.job.clone();
+        further.sources[0].sent = 5;
+        owned.save(&further).expect("saved");
+        // Its process is killed.
+        drop(owned);
+        let mut left = spool.left(WallTime(0)).expect("read");
+        let owned = left.pop().expect("one");
+        assert_eq!((owned.job.sources[0].sent, left.len()), (5, 0));
+        assert!(spool.left(WallTime(0)).expect("read").is_empty());
+        owned.remove().expect("removed");
+        assert!(spool.left(WallTime(0)).expect("read").is_empty());
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_none() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let spool = Spool { root: dir.path().to_path_buf() };
+        for id in ["", ".", "..", "../x", "a/b", "a\nb", "~new-x", ".hidden", &"x".repeat(129)] {
+            assert!(spool.begin(job(id)).is_err(), "{id:?}");
+            assert!(spool.write_text(id).is_err(), "{id:?}");
+        }
+    }
+}

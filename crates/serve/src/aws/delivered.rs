@@ -1,0 +1,71 @@
+//! What becomes of output on its way to AWS, for those who look: the audit, and the records of commands.
+
+use crate::deliveries::{Hears, Outcome};
+use crate::gateway::{Audit, Details, Identity, Record};
+use runner_core::agent::AgentConfig;
+use runner_folder::state::{Commands, Home, Job, JobOf};
+use std::sync::Arc;
+
+/// Keeps what becomes of jobs.
+pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hears {
+    let (audit, commands) = (Arc::clone(audit), Commands::of(home));
+    let (home, agent) = (home.clone(), agent.clone());
+    Box::new(move |job, outcome| {
+        let who = Identity::user(&job.context.owner, &job.user_id, &job.key_id);
+        let details = match (&job.of, outcome) {
+            (JobOf::Session, Outcome::Arrived) => Details::SessionLogged { to: job.to.words() },
+            (JobOf::Session, _) => Details::SessionNotLogged { why: why(outcome) },
+            (JobOf::Command { id, node }, outcome) => {
+                let told = why(outcome);
+                if let Err(error) = commands.note_delivery(id, node, &told) {
+                    tracing::warn!(%error, command = id, "cannot note what has become of output");
+                }
+                match outcome {
+                    Outcome::Arrived => {
+                        clean(job, &commands, &home, &agent);
+                        return;
+                    }
+                    _ => Details::CommandOutputNotSent { why: told },
+                }
+            }
+        };
+        warn(job, outcome);
+        audit.write(Record::session(who, &job.context.session, &job.context.target, &details));
+    })
+}
+
+/// Removes the output of a command that has arrived, where it is not to stay.
+fn clean(job: &Job, commands: &Commands, home: &Home, agent: &AgentConfig) {
+    let JobOf::Command { id, node } = &job.of else { return };
+    let Ok(Some(found)) = commands.find(id) else { return };
+    let Some(node) = found.command.nodes.iter().find(|known| known.id == *node) else { return };
+    let details = found.invocation(node).map(|invocation| invocation.details);
+    if !details.is_ok_and(|details| details.is_end() && agent.removes_outputs(details, true)) {
+        return;
+    }
+    for source in &job.sources {
+        if let Err(error) = std::fs::remove_file(home.root().join(&source.path))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "cannot remove what a command has written");
+        }
+    }
+}
+
+/// Why output has not arrived; nothing where it has.
+fn why(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Arrived => String::new(),
+        Outcome::Delayed(problem) => format!("not yet: {problem}"),
+        Outcome::GivenUp(problem) => format!("given up after seven days: {problem}"),
+    }
+}
+
+fn warn(job: &Job, outcome: &Outcome) {
+    let (id, to) = (&job.id, job.to.words());
+    match outcome {
+        Outcome::Arrived => {}
+        Outcome::Delayed(problem) => tracing::warn!(id, to, problem, "a log waits for AWS"),
+        Outcome::GivenUp(problem) => tracing::warn!(id, to, problem, "a log is given up"),
+    }
+}

@@ -1,0 +1,67 @@
+//! What a step of a command writes, on its way to AWS.
+
+use crate::deliveries::{Deliveries, Writing};
+use runner_core::arn::REGION;
+use runner_core::destination::events::Context;
+use runner_folder::state::{
+    Command, CommandNode, CommandStep, Job, JobOf, OwnedCommand, Source, StepOutputs,
+};
+use runner_host::clock;
+use std::sync::Arc;
+
+/// Sends what steps of one command write.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    deliveries: Arc<Deliveries>,
+    command: Arc<Command>,
+}
+
+impl Delivery {
+    pub(super) fn of(command: &Command, deliveries: &Arc<Deliveries>) -> Self {
+        Delivery { deliveries: Arc::clone(deliveries), command: Arc::new(command.clone()) }
+    }
+
+    /// Begins with a step at a node. Nothing where nobody wants that; and where it cannot be begun, why.
+    pub(super) async fn begin(
+        &self,
+        node: &CommandNode,
+        step: &CommandStep,
+        number: usize,
+    ) -> Result<Option<Writing>, String> {
+        if self.command.destinations.is_empty() {
+            return Ok(None);
+        }
+        let job = self.job(node, step, number);
+        self.deliveries.begin(job).await.map(Some).map_err(|error| error.to_string())
+    }
+
+    fn job(&self, node: &CommandNode, step: &CommandStep, number: usize) -> Job {
+        let Command { id, destinations: to, owner, owner_id, owner_key, .. } = &*self.command;
+        let source = |(name, path): (String, _)| {
+            let key = format!("{id}/{}/{}/{name}", node.id, step.path());
+            let key = to.bucket.as_ref().map_or_else(String::new, |bucket| bucket.key(&key));
+            Source::new(path, key, format!("{id}/{}/{}/{name}", node.id, step.stream()))
+        };
+        Job {
+            id: format!("{id}-{}-{number}", node.id),
+            of: JobOf::Command { id: id.clone(), node: node.id.clone() },
+            to: to.clone(),
+            context: Context {
+                session: id.clone(),
+                target: node.name.clone(),
+                owner: owner.clone(),
+                user: "root".to_owned(),
+                region: REGION.to_owned(),
+            },
+            user_id: owner_id.clone(),
+            key_id: owner_key.clone(),
+            sources: StepOutputs::sources(&self.command, node, step)
+                .into_iter()
+                .map(source)
+                .collect(),
+            writer: OwnedCommand::lock_path(id),
+            made: clock::wall(),
+            problem: String::new(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether a session may begin whose transcript goes to these places: the texts are those of AWS's agent, but for a cause
+//! that it does not tell.
+
+use super::Deliveries;
+use runner_cloud::{CLOUDWATCH_LOGS, SIMPLE_STORAGE, logs};
+use runner_core::destination::{Bucket, Destinations, LogGroup};
+
+/// What is known of places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Why nothing may begin.
+    pub refusal: Option<String>,
+    /// What the person is to know: sentences.
+    pub notices: Vec<String>,
+    /// Those places that there are.
+    pub to: Destinations,
+}
+
+const NO_KEY: &str = "We couldn't start the session because encryption is not set up on the selected CloudWatch \
+                      Logs log group. Either encrypt the log group or choose an option to enable logging without \
+                      encryption.";
+const NO_ENCRYPTION: &str = "We couldn't start the session because encryption is not set up on the selected Amazon \
+                             S3 bucket. Either encrypt the bucket or choose an option to enable logging without \
+                             encryption.";
+
+/// What is known of one place.
+enum Found {
+    Fine,
+    /// Nothing is to begin.
+    Refused(String),
+    /// It does not take anything.
+    Missing(String),
+}
+
+impl Deliveries {
+    pub(super) async fn checked(&self, to: Destinations) -> Checked {
+        let mut checked = Checked { to: to.clone(), ..Checked::default() };
+        let (group, bucket) = tokio::join!(
+            async {
+                match &to.group {
+                    Some(group) => self.group(group).await,
+                    None => Found::Fine,
+                }
+            },
+            async {
+                match &to.bucket {
+                    Some(bucket) => self.bucket(bucket).await,
+                    None => Found::Fine,
+                }
+            },
+        );
+        if let Found::Missing(_) = group {
+            checked.to.group = None;
+        }
+        if let Found::Missing(_) = bucket {
+            checked.to.bucket = None;
+        }
+        let is_nowhere = checked.to.is_empty();
+        for found in [group, bucket] {
+            match found {
+                Found::Fine => {}
+                Found::Refused(why) => {
+                    checked.refusal.get_or_insert(why);
+                }
+                Found::Missing(why) => {
+                    let place = if is_nowhere { "" } else { " there" };
+                    checked.notices.push(format!("This session is not logged{place}: {why}."));
+                }
+            }
+        }
+        checked
+    }
+
+    async fn group(&self, group: &LogGroup) -> Found {
+        let name = &group.name;
+        let failed = |error: &str| {
+            Found::Refused(format!(
+                "Couldn't start the session because we are unable to validate encryption on CloudWatch Logs log group \
+                 {name}. Error: {error}"
+            ))
+        };
+        let cloud = match self.cloud(CLOUDWATCH_LOGS).await {
+            Ok(cloud) => cloud,
+            Err(error) if group.must_be_encrypted => return failed(&error),
+            Err(error) => return Found::Missing(error),
+        };
+        match logs::group(&cloud.amazon, name).await {
+            Ok(None) if group.is_made && !group.must_be_encrypted => Found::Fine,
+            Ok(None) => Found::Missing(format!("log group {name} does not exist")),
+            Ok(Some(found)) if group.must_be_encrypted && !found.has_key => {
+                Found::Refused(NO_KEY.to_owned())
+            }
+            Ok(Some(_)) => Found::Fine,
+            Err(error) if group.must_be_encrypted => failed(&error.to_string()),
+            // Who may not look may still be allowed to write.
+            Err(error) => {
+                tracing::debug!(%error, group = name, "cannot look for a log group");
+                Found::Fine
+            }
+        }
+    }
+
+    async fn bucket(&self, bucket: &Bucket) -> Found {
+        let failed = |error: &str| {
+            Found::Refused(format!(
+                "Couldn't start the session because we are unable to validate encryption on Amazon S3 bucket. Error: \
+                 {error}"
+            ))
+        };
+        let cloud = match self.cloud(SIMPLE_STORAGE).await {
+            Ok(cloud) => cloud,
+            Err(error) if bucket.must_be_encrypted => return failed(&error),
+            Err(error) => return Found::Missing(error),
+        };
+        if !bucket.must_be_encrypted {
+            return Found::Fine;
+        }
+        match cloud.s3.bucket_encryption(&bucket.name).await {
+            Ok(Some(_)) => Found::Fine,
+            Ok(None) => Found::Refused(NO_ENCRYPTION.to_owned()),
+            Err(error) => failed(&error.to_string()),
+        }
+    }
+}

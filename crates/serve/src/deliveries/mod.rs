@@ -1,0 +1,266 @@
+//! What sessions show and commands write, on its way to AWS.
+//!
+//! Fed by `gateway` and `commands` with jobs that lie in the state folder (`folder::state::spool`) until all of them
+//! has arrived: a process that is killed loses nothing, and the next endpoint goes on. Nothing here is waited for, but
+//! where somebody asks for a session that is to be logged in an encrypted place only.
+
+mod check;
+mod cloud;
+mod send;
+
+pub use check::Checked;
+pub use cloud::SealedKey;
+
+use cloud::Cloud;
+use runner_cloud::Identity;
+use runner_core::destination::{Destinations, Form};
+use runner_folder::state::{Home, Job, OwnedJob, Spool};
+use runner_host::clock;
+use send::Sending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OnceCell, Semaphore, watch};
+
+/// How long what is new waits for more.
+const GATHER: Duration = Duration::from_secs(1);
+/// Pauses between attempts.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// How long it is tried at all.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long what is under way may take when the endpoint ends. The rest stays for the next one.
+const GRACE: Duration = Duration::from_secs(3);
+/// How often jobs are looked for that other processes have left.
+const LOOK: Duration = Duration::from_secs(300);
+/// Jobs of other processes that are sent at once.
+const AT_ONCE: usize = 4;
+/// How often a writer is looked for whose session has ended, and how long.
+const LET_GO: Duration = Duration::from_millis(50);
+const LET_GO_LONGEST: Duration = Duration::from_secs(10);
+
+/// Who calls AWS, and where.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub identity: Identity,
+    /// `S3.Endpoint` and `Kms.Endpoint` of the agent's configuration; empty for AWS's own.
+    pub s3_endpoint: String,
+    pub kms_endpoint: String,
+}
+
+/// What has become of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it has arrived.
+    Arrived,
+    /// It is tried again; what is in the way.
+    Delayed(String),
+    /// It is no longer tried.
+    GivenUp(String),
+}
+
+/// Hears what becomes of jobs.
+pub type Hears = Box<dyn Fn(&Job, &Outcome) + Send + Sync>;
+
+/// How a job's output stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Grows with what is written.
+    written: u64,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    No,
+    /// As soon as its writer lets go.
+    Soon,
+    Now,
+}
+
+/// Tells how a job's output stands. One that is dropped says that it ends.
+#[derive(Debug)]
+pub struct Writing(watch::Sender<Progress>);
+
+impl Writing {
+    /// Something was written.
+    pub fn wrote(&self) {
+        self.0.send_modify(|progress| progress.written += 1);
+    }
+
+    /// Nothing more will be.
+    pub fn ended(&self) {
+        self.0.send_modify(|progress| progress.end = End::Now);
+    }
+}
+
+/// All that is on its way to AWS from this endpoint.
+pub struct Deliveries {
+    spool: Spool,
+    home: Home,
+    settings: Settings,
+    cloud: OnceCell<Cloud>,
+    /// Where this endpoint listens.
+    own: Mutex<Vec<SocketAddr>>,
+    hears: Hears,
+    active: watch::Sender<usize>,
+    is_closing: watch::Sender<bool>,
+    places: Semaphore,
+}
+
+impl Deliveries {
+    pub fn new(home: &Home, settings: Settings, hears: Hears) -> Arc<Self> {
+        Arc::new(Deliveries {
+            spool: Spool::of(home),
+            home: home.clone(),
+            settings,
+            cloud: OnceCell::new(),
+            own: Mutex::default(),
+            hears,
+            active: watch::Sender::new(0),
+            is_closing: watch::Sender::new(false),
+            places: Semaphore::new(AT_ONCE),
+        })
+    }
+
+    /// The endpoint listens there: AWS is elsewhere.
+    pub fn listens_at(&self, address: SocketAddr) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).push(address);
+    }
+
+    /// Looks whether something may go to these places.
+    pub fn check(self: &Arc<Self>, to: Destinations) -> watch::Receiver<Option<Checked>> {
+        let (checked, seen) = watch::channel(None);
+        let deliveries = Arc::clone(self);
+        tokio::spawn(async move {
+            let found = deliveries.checked(to).await;
+            checked.send_replace(Some(found));
+        });
+        seen
+    }
+
+    /// Begins to send what is written from now on.
+    pub async fn begin(self: &Arc<Self>, job: Job) -> io::Result<Writing> {
+        let spool = self.spool.clone();
+        let begun = tokio::task::spawn_blocking(move || spool.begin(job));
+        let owned = begun.await.map_err(io::Error::other)??;
+        let progress = watch::Sender::new(Progress::default());
+        self.spawn(owned, progress.subscribe(), false);
+        Ok(Writing(progress))
+    }
+
+    /// Goes on with what other processes have left, now and later.
+    pub async fn sweep(self: Arc<Self>) {
+        loop {
+            let spool = self.spool.clone();
+            let left = tokio::task::spawn_blocking(move || spool.left(clock::wall())).await;
+            match left.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(left) => {
+                    for owned in left {
+                        let ends = Progress { written: 0, end: End::Soon };
+                        self.spawn(owned, watch::Sender::new(ends).subscribe(), true);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot look for logs that were left"),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Lets what is under way arrive, for a moment.
+    pub async fn close(&self) {
+        self.is_closing.send_replace(true);
+        let mut active = self.active.subscribe();
+        let _ = tokio::time::timeout(GRACE, active.wait_for(|count| *count == 0)).await;
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        owned: OwnedJob,
+        progress: watch::Receiver<Progress>,
+        is_left: bool,
+    ) {
+        self.active.send_modify(|count| *count += 1);
+        let deliveries = Arc::clone(self);
+        tokio::spawn(async move {
+            let counted = Counted(&deliveries.active);
+            deliveries.deliver(owned, progress, is_left).await;
+            drop(counted);
+        });
+    }
+
+    async fn deliver(
+        &self,
+        owned: OwnedJob,
+        mut progress: watch::Receiver<Progress>,
+        is_left: bool,
+    ) {
+        let form = owned.job.to.group.as_ref().map(|group| group.form);
+        let grows = matches!(form, Some(Form::Json | Form::Text));
+        let mut sending = Sending::new(owned);
+        let mut closing = self.is_closing.subscribe();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Seen before anything is read, so that nothing is taken for the end too early.
+            let seen = *progress.borrow_and_update();
+            let is_over = seen.end != End::No || progress.has_changed().is_err();
+            if !is_over && !grows {
+                let _ = progress.changed().await;
+                continue;
+            }
+            let sent = {
+                // Those of this process wait for nobody.
+                let _place = if is_left { self.places.acquire().await.ok() } else { None };
+                match is_over && seen.end != End::Now {
+                    true => sending.send_last(self).await,
+                    false => sending.send(self, is_over).await,
+                }
+            };
+            match sent {
+                Ok(()) if is_over => return self.ended(sending, &Outcome::Arrived).await,
+                Ok(()) => {
+                    pause = FIRST_PAUSE;
+                    let _ = progress.changed().await;
+                    // Others may follow. The end waits for nothing.
+                    let over = progress.wait_for(|progress| progress.end != End::No);
+                    let _ = tokio::time::timeout(GATHER, over).await;
+                }
+                Err(problem) => {
+                    let job = sending.job();
+                    let age = clock::wall().0.saturating_sub(job.made.0);
+                    if age > i64::try_from(LONGEST.as_micros()).unwrap_or(i64::MAX) {
+                        let outcome = Outcome::GivenUp(problem);
+                        return self.ended(sending, &outcome).await;
+                    }
+                    if sending.is_new(&problem).await {
+                        (self.hears)(sending.job(), &Outcome::Delayed(problem));
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        // The next endpoint goes on.
+                        _ = closing.wait_for(|closing| *closing) => return,
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn ended(&self, sending: Sending, outcome: &Outcome) {
+        (self.hears)(sending.job(), outcome);
+        if let Err(error) = sending.remove().await {
+            tracing::warn!(%error, "cannot remove a log that was sent");
+        }
+    }
+}
+
+/// One that is counted as long as it lives.
+struct Counted<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}

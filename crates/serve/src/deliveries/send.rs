@@ -1,0 +1,166 @@
+//! One job on its way: its sources to a log group and to a bucket.
+
+use super::{Deliveries, LET_GO, LET_GO_LONGEST};
+use runner_cloud::logs::Stream;
+use runner_cloud::s3::Object;
+use runner_cloud::{CLOUDWATCH_LOGS, SIMPLE_STORAGE};
+use runner_core::destination::events::{self, Batch};
+use runner_core::time::WallTime;
+use runner_folder::state::{Job, OwnedJob};
+use runner_host::clock;
+use serde_json::json;
+use std::io;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A job that is being sent.
+pub(super) struct Sending {
+    owned: Arc<OwnedJob>,
+    /// As it stands; the file may be a step behind.
+    job: Job,
+    streams: Vec<Stream>,
+}
+
+impl Sending {
+    pub(super) fn new(owned: OwnedJob) -> Self {
+        let job = owned.job.clone();
+        let streams = match &job.to.group {
+            None => Vec::new(),
+            Some(group) => job
+                .sources
+                .iter()
+                .map(|source| Stream::new(group.name.clone(), source.stream.clone(), group.is_made))
+                .collect(),
+        };
+        Sending { owned: Arc::new(owned), job, streams }
+    }
+
+    pub(super) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Works with the files on a thread that may block.
+    async fn with_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&OwnedJob) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let owned = Arc::clone(&self.owned);
+        let done = tokio::task::spawn_blocking(move || work(&owned)).await;
+        done.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| error.to_string())
+    }
+
+    /// Waits until nobody writes any more; that does not become so is an error.
+    async fn until_let_go(&self) -> Result<(), String> {
+        let until = Instant::now() + LET_GO_LONGEST;
+        while self.with_files(OwnedJob::is_written_to).await? {
+            if Instant::now() >= until {
+                return Err("more is still being written".to_owned());
+            }
+            tokio::time::sleep(LET_GO).await;
+        }
+        Ok(())
+    }
+
+    /// Sends what there is once nobody writes any more.
+    pub(super) async fn send_last(&mut self, to: &Deliveries) -> Result<(), String> {
+        self.until_let_go().await?;
+        self.send(to, true).await
+    }
+
+    async fn save(&self) -> Result<(), String> {
+        let job = self.job.clone();
+        self.with_files(move |owned| owned.save(&job)).await
+    }
+
+    /// Keeps what is in the way; whether it was not known.
+    pub(super) async fn is_new(&mut self, problem: &str) -> bool {
+        if self.job.problem == problem {
+            return false;
+        }
+        problem.clone_into(&mut self.job.problem);
+        // Then it is told once more another time.
+        let _ = self.save().await;
+        true
+    }
+
+    pub(super) async fn remove(self) -> io::Result<()> {
+        let owned = self.owned;
+        let removed = tokio::task::spawn_blocking(move || owned.remove()).await;
+        removed.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// Sends what is new, and all of it where nothing more comes. One place that fails keeps nothing from the other.
+    pub(super) async fn send(&mut self, to: &Deliveries, is_over: bool) -> Result<(), String> {
+        let mut problems: Vec<String> = Vec::new();
+        for source in 0..self.job.sources.len() {
+            if self.job.to.group.is_some() && !self.job.sources[source].is_streamed {
+                problems.extend(self.stream(to, source, is_over).await.err());
+            }
+            if self.job.to.bucket.is_some() && is_over && !self.job.sources[source].is_stored {
+                problems.extend(self.store(to, source).await.err());
+            }
+        }
+        problems.dedup();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    async fn stream(&mut self, to: &Deliveries, at: usize, is_over: bool) -> Result<(), String> {
+        let Some(group) = self.job.to.group.clone() else { return Ok(()) };
+        let named = |error: String| format!("log group {}: {error}", group.name);
+        let cloud = to.cloud(CLOUDWATCH_LOGS).await.map_err(named)?;
+        loop {
+            let from = self.job.sources[at].sent;
+            let (bytes, written) =
+                self.with_files(move |owned| owned.read(at, from, events::MOST)).await?;
+            let is_all = is_over && bytes.len() < events::MOST;
+            let time = clock::wall().min(written);
+            let batch = events::batch(&bytes, is_all, group.form, &self.job.context, time);
+            if !batch.messages.is_empty()
+                && let Some(stream) = self.streams.get_mut(at)
+            {
+                let events = as_events(&batch, time);
+                let put = stream.put(&cloud.amazon, &events).await;
+                put.map_err(|error| named(error.to_string()))?;
+            }
+            self.job.sources[at].sent += batch.bytes as u64;
+            let is_at_end = batch.bytes == bytes.len();
+            self.job.sources[at].is_streamed = is_all && is_at_end;
+            if batch.bytes > 0 || self.job.sources[at].is_streamed {
+                self.save().await?;
+            }
+            if batch.bytes == 0 || is_at_end {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn store(&mut self, to: &Deliveries, at: usize) -> Result<(), String> {
+        let Some(bucket) = self.job.to.bucket.clone() else { return Ok(()) };
+        let cloud = to.cloud(SIMPLE_STORAGE).await;
+        let cloud = cloud.map_err(|error| format!("bucket {}: {error}", bucket.name))?;
+        let file = self.with_files(move |owned| owned.open(at)).await?;
+        let length = file.as_ref().and_then(|file| file.metadata().ok());
+        let length = length.map_or(0, |metadata| metadata.len());
+        if let Some(file) = file.filter(|_| length > 0) {
+            let object = Object {
+                bucket: bucket.name.clone(),
+                key: self.job.sources[at].key.clone(),
+                content_type: Some("text/plain".to_owned()),
+                is_owners: true,
+                ..Object::default()
+            };
+            let put = cloud.s3.put(&object, file, &|_| ()).await;
+            put.map_err(|error| match error.hint() {
+                Some(hint) => format!("{error} ({hint})"),
+                None => error.to_string(),
+            })?;
+        }
+        self.job.sources[at].is_stored = true;
+        self.save().await
+    }
+}
+
+fn as_events(batch: &Batch, time: WallTime) -> Vec<serde_json::Value> {
+    let event = |message: &String| json!({"timestamp": time.epoch_millis(), "message": message});
+    batch.messages.iter().map(event).collect()
+}
