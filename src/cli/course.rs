@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// How long a build that has ended may take until its owner has let go of it, which waits for its readers.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// How long behind the last change a build is looked at once more.
+const AGAIN: Duration = Duration::from_millis(300);
+
 /// A build that is followed.
 pub(super) struct Course<'a> {
     home: &'a Home,
@@ -26,6 +29,8 @@ pub(super) struct Course<'a> {
     record: Option<Build>,
     /// Until when the owner of a build that has ended is waited for.
     settles: Option<Instant>,
+    /// When to look once more behind a change: the kernel tells of a lock's end a moment before it is free.
+    again: Option<Instant>,
 }
 
 impl<'a> Course<'a> {
@@ -43,6 +48,7 @@ impl<'a> Course<'a> {
             pauses: 0,
             record: None,
             settles: None,
+            again: None,
         };
         course.look()?;
         Ok(course)
@@ -59,13 +65,20 @@ impl<'a> Course<'a> {
         until: Option<Instant>,
         other: Option<BorrowedFd<'_>>,
     ) -> Result<bool, CliError> {
-        let first = until.into_iter().chain(self.settles).min();
+        let first = until.into_iter().chain(self.settles).chain(self.again).min();
         match self.changes.wait_or(first, other) {
             Ok(Waited::TimeIsUp) if self.settles.is_some() && self.settles == first => {
                 self.look().map(|()| true)
             }
+            Ok(Waited::TimeIsUp) if self.again.is_some() && self.again == first => {
+                self.again = None;
+                self.look().map(|()| true)
+            }
             Ok(Waited::TimeIsUp) => Ok(false),
-            Ok(Waited::Changed(_)) => self.look().map(|()| true),
+            Ok(Waited::Changed(_)) => {
+                self.again = Some(Instant::now() + AGAIN);
+                self.look().map(|()| true)
+            }
             Err(error) => Err(not_followed(self.known, &error)),
         }
     }
@@ -95,6 +108,10 @@ impl<'a> Course<'a> {
                 super::home::tell(&report);
             }
             self.read().map_err(|error| not_followed(self.known, &error))?;
+            // Somebody else ends it.
+            if !dir.has_record() && dir.is_owned() {
+                return Ok(());
+            }
             if !dir.has_record() {
                 return Err(CliError::ours(format!(
                     "build {} was killed, and cannot be ended",

@@ -22,7 +22,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What ends a program of a person's.
 const ENDS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -124,7 +124,8 @@ fn follow(dir: &BuildDir, changes: &Changes) -> io::Result<Follower> {
     loop {
         match Follower::open(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_owned() => {
-                changes.wait(None)?;
+                // A lock is free a moment after the kernel has told of it.
+                changes.wait(Some(Instant::now() + Duration::from_secs(1)))?;
             }
             done => return done,
         }

@@ -98,6 +98,10 @@ impl Browser {
                 shown = self.text();
                 eprintln!("waits for {script}; the page says:\n{shown}\n{}", self.messages());
             }
+            if !is_so {
+                // Each look is a connection to the driver.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
             is_so
         });
     }
@@ -149,7 +153,7 @@ impl Browser {
         let lines = log.as_array().into_iter().flatten();
         let texts = lines.filter_map(|line| line["message"].as_str());
         texts
-            .filter(|text| !text.contains("net::ERR_CONNECTION"))
+            .filter(|text| !GONE.iter().any(|gone| text.contains(gone)))
             .map(|text| format!("{text}\n"))
             .collect()
     }
@@ -176,6 +180,10 @@ impl Drop for Browser {
         }));
     }
 }
+
+/// What a browser says of a server that has gone.
+const GONE: [&str; 3] =
+    ["net::ERR_CONNECTION", "net::ERR_EMPTY_RESPONSE", "net::ERR_INCOMPLETE_CHUNKED_ENCODING"];
 
 /// Asks the driver; what it answers with.
 #[track_caller]

@@ -7,6 +7,9 @@ use crate::common::visitor::Link;
 use crate::common::{Bed, Running, build, cases, project};
 use nix::sys::signal::Signal;
 
+/// The list is there, with a build that has failed: the word alone stands in its filter, too.
+const FAILED: &str = "return !!document.querySelector('td .state.failed')";
+
 cases! {
     [Containers, Image("busybox"), Browser] => a_pause_and_its_end, a_failure_and_a_hostile_log, a_stop_and_what_follows,
         two_browsers_at_one_shell;
@@ -66,7 +69,7 @@ fn a_failure_and_a_hostile_log() {
     let (_, server) = Endpoint::serve(&bed, &[]);
     let browser = Browser::new(&bed, 1000, 700);
     browser.open(&address(&Link::of(&bed, &[])));
-    browser.wait_for("failed");
+    browser.wait(FAILED);
     browser.picture("list.png");
     browser.click("td a");
     // The first failure is open and in view.
@@ -227,7 +230,7 @@ fn for_everybody() {
     let axe = axe.unwrap();
     let browser = Browser::new(&bed, 1000, 700);
     browser.open(&address(&Link::of(&bed, &[])));
-    browser.wait_for("failed");
+    browser.wait(FAILED);
     let check = |place: &str| {
         for scheme in ["light", "dark"] {
             browser.scheme(scheme);

@@ -58,7 +58,12 @@ impl Stream {
             "logStreamName": self.name,
             "logEvents": events,
         });
-        let answer = amazon.call(CLOUDWATCH_LOGS, "PutLogEvents", &body).await?;
+        let answer = amazon.call(CLOUDWATCH_LOGS, "PutLogEvents", &body).await;
+        if answer.as_ref().is_err_and(|error| error.has_code("ResourceNotFoundException")) {
+            // Removed meanwhile: made again at the next attempt.
+            self.is_there = false;
+        }
+        let answer = answer?;
         match answer.get("rejectedLogEventsInfo") {
             None | Some(Value::Null) => Ok(()),
             Some(info) => Err(CallError::Service {

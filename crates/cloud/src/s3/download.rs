@@ -89,6 +89,8 @@ impl Download {
                     return self.check().map(|()| None);
                 }
                 Ok(None) => "the answer ended early".to_owned(),
+                // All of it is here; that the connection did not end well does not matter.
+                Err(_) if self.length == Some(self.at) => return self.check().map(|()| None),
                 Err(problem) => problem,
             };
             self.failures += 1;
@@ -121,6 +123,12 @@ impl Download {
         // A server that knows no ranges begins again from the front.
         if self.at > 0 && response.status() != http::StatusCode::PARTIAL_CONTENT {
             let problem = "the server sends the whole object where a part was asked for";
+            return Err(S3Error::cut("fetch", &self.object, self.at, self.length, problem));
+        }
+        let range = header(response.headers(), "content-range");
+        let wanted = format!("bytes {}-", self.at);
+        if self.at > 0 && !range.is_some_and(|range| range.starts_with(&wanted)) {
+            let problem = format!("the server sends another part than was asked for: {range:?}");
             return Err(S3Error::cut("fetch", &self.object, self.at, self.length, problem));
         }
         self.response = response;

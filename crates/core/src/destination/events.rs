@@ -86,9 +86,14 @@ fn cut(text: &[u8], most: usize, is_all: bool) -> usize {
     (0..4).map(|back| most - back).find(|at| !goes_on(at)).unwrap_or(most)
 }
 
-/// As it is, with the ends of lines that CloudWatch Logs shows well.
+/// As it is, with the ends of lines that CloudWatch Logs shows well. What is no text becomes `?`, so that it does not
+/// grow beyond what one call takes.
 fn plain(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).replace("\r\n", "\n")
+    let shown: String = text
+        .utf8_chunks()
+        .flat_map(|chunk| [chunk.valid(), if chunk.invalid().is_empty() { "" } else { "?" }])
+        .collect();
+    shown.replace("\r\n", "\n")
 }
 
 /// One line of JSON, with what is for a terminal alone taken out.
@@ -162,6 +167,9 @@ mod tests {
                     let batch = of(window, done + window.len() == text.len(), form);
                     assert!(batch.bytes > 0 && batch.messages.len() <= 4);
                     done += batch.bytes;
+                    // Most that one call of CloudWatch Logs takes.
+                    let size: usize = batch.messages.iter().map(|it| it.len() + 26).sum();
+                    assert!(form == Form::Json || size <= 1 << 20, "{size}");
                     for message in batch.messages {
                         assert!(message.len() <= 3 * TEXT);
                         assert!(

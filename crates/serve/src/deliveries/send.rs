@@ -128,7 +128,9 @@ impl Sending {
             if batch.bytes > 0 || self.job.sources[at].is_streamed {
                 self.save().await?;
             }
-            if batch.bytes == 0 || is_at_end {
+            // A window that was full may have more behind it.
+            let is_last = is_at_end && bytes.len() < events::MOST;
+            if batch.bytes == 0 || is_last {
                 return Ok(());
             }
         }

@@ -309,6 +309,11 @@ impl SessionTask {
             for_input: self.agent.as_ref().is_some_and(Agent::has_room),
         };
         for event in self.channel.receive(&bytes, now, room) {
+            let begins = matches!(event, Event::Key(_) | Event::Answered | Event::Ready(_));
+            if begins && !matches!(self.stage, Stage::Handshake { .. }) {
+                // It was ended while its client answered.
+                continue;
+            }
             match event {
                 Event::Key(key) => match self.preparation.read_key(key) {
                     Ok(preparing) => self.await_this(preparing, NOT_ENCRYPTED),

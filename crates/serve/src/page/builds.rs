@@ -178,7 +178,7 @@ fn brief(record: &Value) -> Value {
 }
 
 /// Does something to its end: a client that goes before the answer leaves a record all the same.
-async fn whole<T: Send + 'static>(
+pub(super) async fn whole<T: Send + 'static>(
     work: impl Future<Output = Result<T, Refused>> + Send + 'static,
 ) -> Result<T, Refused> {
     tokio::spawn(work).await.map_err(io::Error::other)?

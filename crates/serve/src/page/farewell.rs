@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// How long they have to ask once more.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Who has not asked for so long has gone.
-const GONE: Duration = Duration::from_secs(2);
+const GONE: Duration = Duration::from_secs(3);
 /// Most who are known to follow.
 const MOST: usize = 256;
 
@@ -40,8 +40,9 @@ impl Followers {
             loop {
                 let changed = self.0.changed.notified();
                 let now = clock::boot();
-                let is_there =
-                    |since: &Option<Duration>| since.is_none_or(|since| now - since < GONE);
+                let is_there = |since: &Option<Duration>| {
+                    since.is_none_or(|since| now.saturating_sub(since) < GONE)
+                };
                 if !self.lock().values().any(is_there) {
                     return;
                 }

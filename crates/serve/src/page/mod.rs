@@ -93,6 +93,11 @@ impl Site for Page {
             if let Err(why) = guard::is_from_here(visit.ends, request.headers()) {
                 return guard::close(plain(StatusCode::FORBIDDEN, why));
             }
+            if visit.host.split(':').next().is_some_and(|it| it.eq_ignore_ascii_case("localhost")) {
+                // Somebody else may listen at the same port of `::1`, where browsers look first.
+                let why = "open the page at 127.0.0.1, not at localhost";
+                return guard::close(plain(StatusCode::FORBIDDEN, why));
+            }
             self.answer_one(request, visit).await
         })
     }

@@ -1,6 +1,7 @@
 //! Shells that are opened at the page, and those who come to them.
 
 use super::Page;
+use super::builds::whole;
 use super::guard;
 use super::reply::{Refused, json};
 use super::routes::{Asked, cookie, cookie_name, unknown};
@@ -39,13 +40,18 @@ impl Page {
         }
         let wanted = serde_json::from_value(body);
         let Wanted { rows, cols } = wanted.map_err(|error| Refused::bad(error.to_string()))?;
-        self.endpoint.permit(&asked.owner, OPEN_SHELL, known).await?;
         let size = Size { rows: rows.clamp(1, 1000), cols: cols.clamp(1, 1000) };
-        let started = self.terminals.start(&known.dir, &known.uuid, size).await;
-        let refusal =
-            started.as_ref().err().map(|error| Refusal::new("Refused", error.to_string()));
-        self.endpoint.note(&asked.owner, OPEN_SHELL, known, Value::Null, refusal.as_ref()).await;
-        json(&json!({"id": started?}))
+        let (endpoint, owner) = (Arc::clone(&self.endpoint), asked.owner.clone());
+        let (terminals, known) = (self.terminals.clone(), known.clone());
+        whole(async move {
+            endpoint.permit(&owner, OPEN_SHELL, &known).await?;
+            let started = terminals.start(&known.dir, &known.uuid, size).await;
+            let refusal =
+                started.as_ref().err().map(|error| Refusal::new("Refused", error.to_string()));
+            endpoint.note(&owner, OPEN_SHELL, &known, Value::Null, refusal.as_ref()).await;
+            json(&json!({"id": started?}))
+        })
+        .await
     }
 
     /// Lets a browser to a shell, by a websocket. It can send no header of its own: its key comes as a protocol.

@@ -60,8 +60,14 @@ struct Variable {
 
 /// The project that a task definition is: FAMILY, FAMILY:1 or its ARN.
 pub(super) fn project_of(definition: &str) -> Option<&str> {
-    match last(definition).split_once(':') {
-        None => Some(last(definition)),
+    let name = match definition.starts_with("arn:") {
+        true => definition.strip_prefix(&arn("ecs", "task-definition/"))?,
+        false => definition,
+    };
+    match name.split_once(':') {
+        // What is judged and what is started are one name.
+        _ if name.contains('/') => None,
+        None => Some(name),
         Some((family, "1")) => Some(family),
         Some(_) => None,
     }
@@ -69,6 +75,9 @@ pub(super) fn project_of(definition: &str) -> Option<&str> {
 
 /// A task definition as it is judged.
 pub(super) fn definition(named: &str) -> Resource {
+    if let Some(project) = project_of(named) {
+        return Resource::named(arn("ecs", &format!("task-definition/{project}:1")));
+    }
     if named.starts_with("arn:") {
         return Resource::named(named.to_owned());
     }
@@ -276,6 +285,9 @@ mod tests {
             ("demo:1", Some("demo")),
             ("arn:aws:ecs:us-east-1:000000000000:task-definition/demo:1", Some("demo")),
             ("demo:2", None),
+            ("demo/secret", None),
+            ("arn:aws:ecs:us-east-1:000000000000:task-definition/demo:1/secret", None),
+            ("arn:aws:ecs:eu-west-1:000000000000:task-definition/demo", None),
         ] {
             assert_eq!(project_of(named), wanted, "{named}");
         }

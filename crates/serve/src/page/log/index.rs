@@ -13,6 +13,8 @@ use std::io;
 
 /// Rows between two marks.
 const STEP: u64 = 256;
+/// Bytes between two marks, at least.
+const APART: u64 = 16 << 10;
 /// Bytes read at once.
 const BLOCK: u64 = 256 << 10;
 /// Output within so many milliseconds has one time.
@@ -136,10 +138,9 @@ impl Index {
             let block = self.output.read(at, length)?;
             let mut used = 0;
             while let Some(Cut { length, .. }) = rows::cut(&block[used..]) {
-                if self.row.is_multiple_of(STEP)
-                    && self.marks.last().is_none_or(|it| it.row < self.row)
+                let (row, offset) = (self.row, at + used as u64);
+                if row.is_multiple_of(STEP) && self.marks.last().is_none_or(|it| is_far(it, offset))
                 {
-                    let (row, offset) = (self.row, at + used as u64);
                     self.marks.push(Mark { row, offset, style: self.style.clone() });
                 }
                 self.style.take(&block[used..used + length]);
@@ -152,7 +153,8 @@ impl Index {
                 break;
             }
         }
-        if self.open < self.end && self.row.is_multiple_of(STEP) {
+        let is_far = self.marks.last().is_none_or(|it| is_far(it, self.open));
+        if self.open < self.end && self.row.is_multiple_of(STEP) && is_far {
             self.mark();
         }
         Ok(())
@@ -214,7 +216,8 @@ impl Index {
     /// Where the output of a part lies.
     pub(super) fn range(&mut self, section: usize) -> io::Result<(u64, u64)> {
         let row = |at: usize| self.sections.all.get(at).map(|section| section.row);
-        let (first, last) = (row(section), row(section + 1).unwrap_or_else(|| self.rows()));
+        let (first, last) =
+            (row(section), section.checked_add(1).and_then(row).unwrap_or_else(|| self.rows()));
         let Some(first) = first else { return Err(io::ErrorKind::NotFound.into()) };
         let offset = |row: u64| {
             let at = self.marks.partition_point(|mark| mark.row < row);
@@ -333,4 +336,8 @@ fn begins(body: &EventBody) -> bool {
 fn time_of(times: &[(u64, i64)], offset: u64) -> i64 {
     let at = times.partition_point(|(from, _)| *from <= offset);
     at.checked_sub(1).and_then(|at| times.get(at)).map_or(0, |(_, time)| *time)
+}
+/// Whether a mark is worth its room: short rows have few.
+fn is_far(last: &Mark, offset: u64) -> bool {
+    offset.saturating_sub(last.offset) >= APART
 }

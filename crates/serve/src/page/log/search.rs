@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest text that is searched for.
 const LONGEST: usize = 1000;
+/// Most bytes of a compiled pattern: a short text can make a long one.
+const LARGEST: usize = 256 << 10;
 /// Most places that are named; all are counted.
 const MOST: usize = 10_000;
 
@@ -54,7 +56,8 @@ impl Query {
         }
         let pattern = if is_regex { Cow::from(text) } else { regex_lite::escape(text).into() };
         let is_lower = !text.chars().any(char::is_uppercase);
-        let regex = RegexBuilder::new(&pattern).case_insensitive(is_lower).build();
+        let regex =
+            RegexBuilder::new(&pattern).case_insensitive(is_lower).size_limit(LARGEST).build();
         let regex = regex.map_err(|error| error.to_string())?;
         let is_over = Arc::new(AtomicBool::new(false));
         let waiting = Waiting(Arc::clone(&is_over));
@@ -66,6 +69,9 @@ impl Query {
     pub(super) fn heads<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Hits {
         let mut hits = Hits::default();
         for (at, text) in texts.enumerate() {
+            if self.is_over.load(Ordering::Relaxed) {
+                break;
+            }
             if self.fits(text) {
                 hits.count += 1;
                 hits.sections.push(at);

@@ -6,7 +6,7 @@ mod tests;
 
 use crate::batch::{DOWNLOAD, Planned, Progress, Rejected, Single, order};
 use crate::db::batches::{self, After, Batch, Filter};
-use crate::db::builds::{Build, State};
+use crate::db::builds::{self, Build, State};
 use crate::db::{Db, DbError, projects, tokens};
 use crate::model::{Described, known};
 use crate::project;
@@ -183,7 +183,16 @@ impl Service {
                 return Ok(Follow::default());
             }
             let gone = || Fault::NotFound(format!("Build batch {uuid} is gone"));
-            let mut batch = batches::get(connection, &uuid)?.ok_or_else(gone)?;
+            let found = batches::get(connection, &uuid)?;
+            let mut batch = found.filter(|batch| batch.state != State::Gone).ok_or_else(gone)?;
+            for of in batches::builds(connection, &uuid)? {
+                // Of a batch whose database was broken: its source is in use.
+                let build = builds::get(connection, &of)?;
+                if build.is_some_and(|build| build.state.has_process()) {
+                    let text = "Invalid build batch: not all of its builds have ended";
+                    return Err(Fault::Invalid(text.to_owned()));
+                }
+            }
             let keeps_source = retried(&mut batch, what, has_source, now)?;
             queue::renew_cache(connection, &batch.project.clone(), &mut batch.order)?;
             batches::put(connection, &batch)?;
@@ -362,8 +371,11 @@ fn delete(db: &Db, home: &Home, uuid: &str) -> Result<Deleted, DbError> {
         let of = uuid.to_owned();
         db.write_now(move |connection| -> Result<(), DbError> {
             let Some(mut batch) = batches::get(connection, &of)? else { return Ok(()) };
-            batch.state = State::Ended;
-            batches::put(connection, &batch)
+            if batch.state == State::Gone {
+                batch.state = State::Ended;
+                batches::put(connection, &batch)?;
+            }
+            Ok(())
         })?;
     }
     Ok(deleted)

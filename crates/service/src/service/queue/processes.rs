@@ -172,8 +172,13 @@ impl Service {
             own.retain(|build| build.order.is_some());
             Ok(own)
         })?;
+        // What another one was to stop.
+        let to_stop = self.db.read_now(step::to_stop)?;
         for build in own {
             let run = self.running(&build);
+            if to_stop.contains(&build.uuid) {
+                run.is_to_stop.store(true, Ordering::Release);
+            }
             self.queue.insert(&mut self.queue.running(), build.uuid.clone(), run);
             let service = Arc::clone(self);
             let take_up = move || service.take_up(&build);
@@ -182,8 +187,7 @@ impl Service {
                 .spawn(take_up)
                 .map_err(|error| DbError::File(format!("no thread for a build: {error}")))?;
         }
-        // What another one was to stop.
-        self.stop_all(self.db.read_now(step::to_stop)?);
+        self.stop_all(to_stop);
         Ok(())
     }
 
@@ -204,7 +208,7 @@ impl Service {
                 |error| error.kind() != io::ErrorKind::NotFound,
                 |text| text.contains(BEGUN),
             );
-        if dir.path().exists() || has_begun {
+        if dir.path().exists() || has_begun || self.queue.is_to_stop(&build.uuid) {
             self.settle(build, Some("the build's folder is gone"));
             return;
         }
