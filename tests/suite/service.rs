@@ -1,7 +1,7 @@
 //! The local CodeBuild: projects, the queue, and builds of both, over kills of `serve`.
 
 use crate::common::endpoint::Endpoint;
-use crate::common::{Bed, Running, cases, outcome, project, python};
+use crate::common::{Bed, Running, aws, cases, outcome, project, python};
 use flate2::read::GzDecoder;
 use nix::sys::signal::Signal;
 use runner_service::model::shape::{Member, Pattern, Shape};
@@ -14,7 +14,8 @@ use std::path::PathBuf;
 cases! {
     [Containers] => builds_of_a_project, what_is_refused, a_build_outlives_a_killed_serve, a_stop_in_the_queue,
         builds_of_others_are_indexed, a_paused_build_gives_its_place,
-        buildspecs_that_lead_elsewhere, a_stop_at_once, projects_are_imported;
+        buildspecs_that_lead_elsewhere, a_stop_at_once, projects_are_imported, artifacts_stay_here;
+    [Containers, Python] => artifacts_go_where_the_project_says;
     [Containers, Python] => the_cli_and_its_session, botocore_reads_every_answer, terraforms_order_of_calls;
     [Python] => inputs_are_described_as_aws_does;
 }
@@ -92,6 +93,54 @@ pub(super) fn pauses(bed: &Bed, id: &str) {
 
 pub(super) fn has_ended(record: &Value) -> bool {
     record["buildComplete"] == true
+}
+
+/// A project whose builds leave two kinds of artifacts in this bucket.
+fn with_artifacts(bucket: &str) -> Value {
+    let spec = "version: 0.2\nphases:\n  build:\n    commands:\n      - echo one > one; echo two > two\n\
+        artifacts:\n  files: [one]\n  secondary-artifacts:\n    more:\n      files: [two]\n";
+    let place =
+        |name: &str| json!({"type": "S3", "location": bucket, "name": name, "packaging": "NONE"});
+    let mut project = a_project(spec);
+    project["artifacts"] = place("first");
+    let mut more = place("second");
+    more["artifactIdentifier"] = json!("more");
+    project["secondaryArtifacts"] = json!([more]);
+    project
+}
+
+/// Nothing is uploaded unasked, and nothing is lost.
+fn artifacts_stay_here() {
+    let bed = Bed::host();
+    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth"]);
+    call(&endpoint, "CreateProject", &with_artifacts("a-bucket"));
+    let id = start(&endpoint, json!({}));
+    let whole = until(&endpoint, &id, has_ended);
+    assert_eq!(whole["buildStatus"], "SUCCEEDED", "{whole:#}");
+    let kept = bed.home().join("builds").join(id.rsplit_once(':').unwrap().1).join("artifacts");
+    assert_eq!(fs::read_to_string(kept.join("first/one")).unwrap(), "one\n");
+    assert_eq!(fs::read_to_string(kept.join("second/two")).unwrap(), "two\n");
+    let place = whole["artifacts"]["location"].as_str().unwrap();
+    assert!(place.starts_with(kept.to_str().unwrap()), "{place}");
+    let note = format!("the artifacts stay in {}", kept.display());
+    let events = bed.runner(["events", &id]).code(0).stdout;
+    assert!(events.contains(&note) && events.contains("runner serve --upload"), "{events}");
+    assert!(server.stderr.text().contains(&note), "{}", server.stderr.text());
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
+}
+
+fn artifacts_go_where_the_project_says() {
+    let bed = Bed::host().with_variables(aws::variables(aws::aws()));
+    let bucket = aws::bucket(&format!("of-a-service-{}", std::process::id()));
+    let (endpoint, server) = Endpoint::serve(&bed, &["--no-auth", "--upload"]);
+    call(&endpoint, "CreateProject", &with_artifacts(&bucket));
+    let id = start(&endpoint, json!({}));
+    let whole = until(&endpoint, &id, has_ended);
+    assert_eq!(whole["buildStatus"], "SUCCEEDED", "{whole:#}");
+    assert_eq!(aws::keys(&bucket), ["first/one", "second/two"]);
+    server.signal(Signal::SIGTERM);
+    server.ends(0);
 }
 
 /// A caller who may start builds names files of its source, and nothing behind them.

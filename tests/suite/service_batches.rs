@@ -3,7 +3,7 @@
 use super::service::{a_project, call, record, refused, until as build_is};
 use super::service_faults::Disk;
 use crate::common::endpoint::Endpoint;
-use crate::common::{Bed, Running, cases, outcome};
+use crate::common::{Bed, Running, aws, cases, outcome};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,9 @@ use std::process::Command;
 
 cases! {
     [Containers] => a_graph_and_its_retry, a_killed_serve_goes_on, a_batch_that_is_stopped, what_is_no_batch,
-        lists_and_deletion;
+        lists_and_deletion, batches_of_the_command_line;
     [Containers, Program("unzip")] => artifacts_are_put_together;
+    [Containers, Python] => what_is_put_together_is_uploaded;
     [Containers, Root] => a_full_disk;
     [Containers, Root, Program("/usr/bin/aws")] => the_second_cli_of_aws;
     [Containers, Root, Program("npm"), Extended] => awss_client_for_javascript;
@@ -334,6 +335,84 @@ fn artifacts_are_put_together() {
     let list = call(&endpoint, "ListBuilds", &json!({}));
     let log = bed.runner(["logs", &text(&list["ids"][0])]).code(0).stdout;
     assert!(log.contains("same: several builds have left it; that of two is kept"), "{log}");
+    ended(server);
+}
+
+/// One object for all, and a second one for each build that has secondary artifacts.
+fn what_is_put_together_is_uploaded() {
+    let bed = Bed::host().with_variables(aws::variables(aws::aws()));
+    let bucket = aws::bucket(&format!("of-a-batch-{}", std::process::id()));
+    let place =
+        |name: &str| json!({"type": "S3", "location": bucket, "name": name, "packaging": "ZIP"});
+    let mut more = place("more.zip");
+    more["artifactIdentifier"] = json!("more");
+    more["namespaceType"] = json!("BUILD_ID");
+    let project = json!({
+        "artifacts": place("all.zip"),
+        "secondaryArtifacts": [more],
+        "buildBatchConfig": {"serviceRole": ROLE, "combineArtifacts": true},
+    });
+    let secondary =
+        "  secondary-artifacts:\n    more:\n      base-directory: out\n      files: [same]\nbatch:";
+    let (endpoint, server) =
+        served(&bed, &PARTS.replace("batch:", secondary), &project, &["--upload"]);
+    let whole = ends(&endpoint, &text(&start(&endpoint, json!({}))["id"]));
+    assert_eq!(whole["buildBatchStatus"], "SUCCEEDED", "{whole:#}");
+    assert_eq!(whole["artifacts"]["location"], format!("arn:aws:s3:::{bucket}/all.zip"));
+    let keys = aws::keys(&bucket);
+    let (all, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| *key == "all.zip");
+    assert_eq!((all.len(), others.len()), (1, 2), "{keys:?}");
+    assert!(others.iter().all(|key| key.ends_with("/more.zip")), "{keys:?}");
+    ended(server);
+}
+
+/// What `runner batch` has begun is its own: looked up, listed and deleted like any other, and neither stopped nor run
+/// again by `serve`.
+fn batches_of_the_command_line() {
+    let bed = Bed::host();
+    let spec = "version: 0.2\nphases: {build: {commands: [codebuild-breakpoint]}}\nbatch: {build-list: [{identifier: a}]}\n";
+    let (endpoint, server) = served(&bed, spec, &json!({}), &[]);
+    let own = text(&start(&endpoint, json!({}))["id"]);
+    ends(&endpoint, &own);
+    let options = ["batch", "--project", "other", "--enable-session"];
+    let other = Running::spawn(bed.command(options));
+    other.stderr.wait_until("the pause", |said| {
+        String::from_utf8_lossy(said).contains("is paused at a breakpoint")
+    });
+    let listed = |more: Value| call(&endpoint, "ListBuildBatches", &more)["ids"].clone();
+    let id = text(&listed(json!({}))[0]);
+    assert!(id.starts_with("other:"), "{id}");
+    assert_eq!(listed(json!({"sortOrder": "ASCENDING"})), json!([own, id]));
+    let mut page = json!({"maxResults": 1});
+    let first = call(&endpoint, "ListBuildBatches", &page);
+    page["nextToken"] = first["nextToken"].clone();
+    let second = call(&endpoint, "ListBuildBatches", &page);
+    assert_eq!((&first["ids"], &second["ids"]), (&json!([id]), &json!([own])));
+    assert!(second.get("nextToken").is_none(), "{second}");
+    assert_eq!(listed(json!({"filter": {"status": "IN_PROGRESS"}})), json!([id]));
+    let of_project =
+        call(&endpoint, "ListBuildBatchesForProject", &json!({"projectName": "other"}));
+    assert_eq!(of_project["ids"], json!([id]));
+    let live = batch(&endpoint, &id);
+    assert_eq!(
+        (&live["buildBatchStatus"], &live["complete"]),
+        (&json!("IN_PROGRESS"), &json!(false))
+    );
+    let (_, why) = refused(&endpoint, "StopBuildBatch", &json!({"id": id}));
+    assert!(why.contains("was begun by `runner batch`, and only that can stop it"), "{why}");
+    let (_, why) = refused(&endpoint, "RetryBuildBatch", &json!({"id": id}));
+    assert!(why.contains("only that can run it again"), "{why}");
+    let alive = call(&endpoint, "DeleteBuildBatch", &json!({"id": id}));
+    assert_eq!(alive["statusCode"], "BUILD_IN_PROGRESS");
+    bed.runner(["resume", "other"]).code(0);
+    other.ends(0);
+    assert_eq!(statuses(&batch(&endpoint, &id)), has(&[("a", "SUCCEEDED")]));
+    let deleted = call(&endpoint, "DeleteBuildBatch", &json!({"id": id}));
+    assert_eq!(deleted["statusCode"], "SUCCEEDED", "{deleted}");
+    assert_eq!(deleted["buildsDeleted"].as_array().unwrap().len(), 1, "{deleted}");
+    assert_eq!(listed(json!({})), json!([own]));
+    let uuid = id.rsplit_once(':').unwrap().1;
+    assert!(!bed.home().join("batches").join(uuid).exists());
     ended(server);
 }
 

@@ -498,6 +498,9 @@ impl Build {
             let text = format!("image {named}: {image} is in its place (--image-map)");
             inbox.send(Input::Notice(Notice::note(text))).await;
         }
+        for note in self.request.accepted.iter().flat_map(|accepted| &accepted.notes) {
+            inbox.send(Input::Notice(Notice::note(note.clone()))).await;
+        }
         if let Some(tools) = &self.opened.home_tools {
             let notices = hints::home_tools(tools);
             for notice in notices {

@@ -72,6 +72,9 @@ pub struct Accepted {
     pub uuid: Uuid,
     pub number: u64,
     pub initiator: String,
+    /// What its log says at the start.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What a build has of the batch that it belongs to.
@@ -256,7 +259,12 @@ mod tests {
                 frozen: vec![Frozen { dir: "/copy".into(), facts: SourceFacts::default() }],
                 shard: Some(Shard { index: 1, count: 2 }),
             }),
-            accepted: Some(Accepted { uuid: Uuid::nil(), number: 3, initiator: "ann".to_owned() }),
+            accepted: Some(Accepted {
+                uuid: Uuid::nil(),
+                number: 3,
+                initiator: "ann".to_owned(),
+                notes: vec!["kept".to_owned()],
+            }),
         }
     }
 

@@ -121,7 +121,8 @@ impl Processes {
         let project = start.order["project"].clone();
         let frozen = frozen(dir)?;
         let buildspec = self.member_buildspec(&project, member.buildspec.as_deref(), &frozen)?;
-        let mut request = self.request(start, project, Words { buildspec, ..Words::default() })?;
+        let words = Words { buildspec, combines: member.combines, ..Words::default() };
+        let mut request = self.request(start, project, words)?;
         if member.is_stranger && request.container.replaces.is_none() {
             request.container.asker = Asker::Stranger { hint: STRANGER.to_owned() };
         }
@@ -164,6 +165,7 @@ impl Processes {
             buildspec: Some(BuildspecFile::inline(combined.buildspec())),
             source: Some(combined.dir),
             artifacts: (!self.upload).then(|| dir.path().join("out")),
+            ..Words::default()
         };
         self.request(start, project, words)
     }

@@ -11,6 +11,7 @@ use runner_client::Client;
 use runner_engine::image::Swap;
 use runner_folder::state::{BuildDir, Home};
 use runner_host::private::make_private;
+use runner_host::stdio::say;
 use runner_service::batch::{Planned, Rejected};
 use runner_service::project::{is_inline, is_privileged};
 use runner_service::queue::{Launcher, Process, Start};
@@ -28,6 +29,8 @@ pub(super) struct Words {
     pub(super) buildspec: Option<BuildspecFile>,
     pub(super) source: Option<PathBuf>,
     pub(super) artifacts: Option<PathBuf>,
+    /// The batch has a place for the primary artifacts.
+    pub(super) combines: bool,
 }
 
 /// Starts builds for the service.
@@ -118,10 +121,29 @@ impl Processes {
         let name = project["name"].as_str().unwrap_or_default();
         let shown = format!("project {name}");
         let mut typed = self.words(&project, start.order["sessions"] == true, words.source)?;
-        typed.extend(words.artifacts.map(|place| joined("--artifacts=", &place)));
+        let mut notes = Vec::new();
+        let place = words.artifacts.or_else(|| {
+            self.leaves_artifacts(&project, words.combines).then(|| {
+                let dir = BuildDir::of(&self.home, &start.uuid);
+                notes.push(format!(
+                    "the artifacts stay in {}, as long as the build's folder does; `runner serve --upload` sends them \
+                     where the project says",
+                    dir.artifacts().display()
+                ));
+                dir.artifacts()
+            })
+        });
+        typed.extend(place.map(|place| joined("--artifacts=", &place)));
         let told = |error: CliError| error.message;
         let (mut args, mut extras) =
             project::of_project(&shown, project.to_string(), typed).map_err(told)?;
+        let held_back = project::held_back(&args, &extras).map_err(told)?;
+        if !held_back.is_empty() {
+            notes.push(format!(
+                "not written to AWS, as the project has it: {}; `runner serve --upload` does",
+                held_back.join(", ")
+            ));
+        }
         args.image_map.clone_from(&self.image_map);
         if let Some(file) = &buildspec {
             // What is wrong with it, the build itself says.
@@ -129,13 +151,16 @@ impl Processes {
             extras.is_silent = true;
         }
         let asked = run::ask(args, extras, BuildspecFile::parse).map_err(told)?;
+        for note in &notes {
+            say(&format!("build {name}:{}: {note}", start.uuid));
+        }
         let uuid = start.uuid.parse().map_err(|error| format!("{}: {error}", start.uuid))?;
         let initiator = start.order["initiator"].as_str().unwrap_or("unknown").to_owned();
         let mut request = asked.request;
         if let Some(file) = buildspec {
             request.buildspec = file;
         }
-        request.accepted = Some(Accepted { uuid, number: start.number, initiator });
+        request.accepted = Some(Accepted { uuid, number: start.number, initiator, notes });
         if let Some(cache) = &mut request.outputs.cache
             && let Some(epoch) = start.order["cacheEpoch"].as_i64().filter(|epoch| *epoch > 0)
         {
@@ -143,6 +168,14 @@ impl Processes {
             cache.project = format!("{}@{epoch}", cache.project);
         }
         Ok(request)
+    }
+
+    /// Whether artifacts that a project sends to AWS are left in the build's folder.
+    fn leaves_artifacts(&self, project: &Value, combines: bool) -> bool {
+        let secondary = project["secondaryArtifacts"].as_array().into_iter().flatten();
+        let primary = (!combines).then_some(&project["artifacts"]);
+        !self.upload
+            && primary.into_iter().chain(secondary).any(|artifacts| artifacts["type"] == "S3")
     }
 
     /// The file that a project names, read through no link; taken out of the project.

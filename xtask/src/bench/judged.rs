@@ -4,7 +4,7 @@
 use super::bed::Bed;
 use super::gateway::Place;
 use super::{Contender, measure as compare};
-use crate::{Result, root};
+use crate::{Result, python, root};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::fs;
@@ -30,6 +30,7 @@ for line in sys.stdin:
 
 pub(super) fn measure(bed: &Bed) -> Result {
     let failed = |error: std::io::Error| error.to_string();
+    python::install()?;
     let paused = bed.paused()?;
     let users = bed.dir.join("state/iam.json");
     fs::write(&users, policies().to_string()).map_err(failed)?;

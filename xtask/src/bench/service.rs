@@ -104,8 +104,10 @@ fn lookups(served: &mut Served) -> Result {
         let others = &others;
         move || {
             let begin = Instant::now();
-            others.borrow_mut().call(name, &input)?;
-            Ok(begin.elapsed())
+            let answer = others.borrow_mut().exchange("CodeBuild_20161006", name, &input)?;
+            // Reading the JSON is the client's work, and this client is a debug build.
+            let took = begin.elapsed();
+            answer.value(name).map(|_| took)
         }
     };
     let mut contenders = [
@@ -216,13 +218,18 @@ impl Served {
     }
 
     fn call_of(&mut self, service: &str, name: &str, input: &Value) -> Result<Value> {
+        self.exchange(service, name, input)?.value(name)
+    }
+
+    /// Sends a call and reads all of its answer.
+    fn exchange(&mut self, service: &str, name: &str, input: &Value) -> Result<Received> {
         let body = input.to_string();
         let request = format!(
             "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: {service}.{name}\r\nContent-Length: {}\r\n\r\n{body}",
             self.address,
             body.len()
         );
-        let mut talk = || -> std::io::Result<(String, Vec<u8>)> {
+        let mut talk = || -> std::io::Result<Received> {
             self.stream.get_mut().write_all(request.as_bytes())?;
             let (mut head, mut length) = (String::new(), 0);
             loop {
@@ -239,11 +246,22 @@ impl Served {
             }
             let mut body = vec![0; length];
             self.stream.read_exact(&mut body)?;
-            Ok((head, body))
+            Ok(Received { is_ok: head.starts_with("HTTP/1.1 200"), body })
         };
-        let (head, body) = talk().map_err(|error| format!("{name}: {error}"))?;
+        talk().map_err(|error| format!("{name}: {error}"))
+    }
+}
+
+/// An answer as it came.
+struct Received {
+    is_ok: bool,
+    body: Vec<u8>,
+}
+
+impl Received {
+    fn value(&self, name: &str) -> Result<Value> {
         let answer: Value =
-            serde_json::from_slice(&body).map_err(|error| format!("{name}: {error}"))?;
-        if head.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(format!("{name}: {answer}")) }
+            serde_json::from_slice(&self.body).map_err(|error| format!("{name}: {error}"))?;
+        if self.is_ok { Ok(answer) } else { Err(format!("{name}: {answer}")) }
     }
 }

@@ -42,6 +42,16 @@ pub struct BuildBatch {
     pub report_arns: Vec<String>,
 }
 
+impl BuildBatch {
+    /// The ARNs of the builds that it has or has had.
+    pub fn builds(&self) -> impl Iterator<Item = &str> {
+        let all = self.build_groups.iter().flat_map(|group| {
+            group.prior_build_summary_list.iter().chain([&group.current_build_summary])
+        });
+        all.map(|summary| summary.arn.as_str())
+    }
+}
+
 /// What a project says of its batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -17,7 +17,7 @@ use runner_host::private::{make_private, remove_half_written, remove_tree, write
 use runner_host::users;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -144,6 +144,11 @@ impl BatchDir {
         }
     }
 
+    /// Removes all there is of a batch that has ended.
+    pub fn remove(&self) -> io::Result<()> {
+        remove_tree(&self.path)
+    }
+
     /// Removes what only a live batch needs, with what an owner that was killed has half written, and takes it off
     /// the list.
     pub fn retire(&self) -> io::Result<()> {
@@ -169,6 +174,26 @@ fn batches(home: &Home) -> PathBuf {
 
 fn listings(home: &Home) -> PathBuf {
     home.root().join("live-batches")
+}
+
+/// Tells one writing of a record from the next, which is another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written(SystemTime, u64);
+
+/// Batches that have a record, by their uuids.
+pub fn batches_with_records(home: &Home) -> Result<Vec<(String, Written)>, StateError> {
+    let folder = batches(home);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        // There has never been one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StateError::new("list", &folder, error)),
+    };
+    let written = |uuid: String| {
+        let record = fs::metadata(folder.join(&uuid).join(RECORD)).ok()?;
+        Some((uuid, Written(record.modified().ok()?, record.ino())))
+    };
+    Ok(entries.filter_map(|entry| written(entry.ok()?.file_name().into_string().ok()?)).collect())
 }
 
 /// Batches that are listed as live.

@@ -7,6 +7,7 @@
 //! events.jsonl    everything that happened (`core::event`), one line each
 //! output.log      the bytes its commands wrote
 //! reports/        reports of tests and coverage, a folder each
+//! artifacts/      artifacts that a project of `runner serve` would send to AWS
 //! changes/        what each run has changed in the files, where checkpoints are kept
 //! record.json     the final Build record; once it is there nothing changes any more
 //! control.sock    the owner's socket
@@ -275,6 +276,10 @@ impl BuildDir {
 
     pub fn output(&self) -> PathBuf {
         self.path.join("output.log")
+    }
+
+    pub fn artifacts(&self) -> PathBuf {
+        self.path.join("artifacts")
     }
 
     pub fn changes(&self) -> PathBuf {

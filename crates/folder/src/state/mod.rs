@@ -19,7 +19,9 @@ mod session_log;
 mod signing_key;
 mod spool;
 
-pub use batch_dir::{BatchDir, OwnedBatch, listed_batches, prune_old_batches};
+pub use batch_dir::{
+    BatchDir, OwnedBatch, Written, batches_with_records, listed_batches, prune_old_batches,
+};
 pub use build_dir::{BuildDir, Meta, MetaError, Owned, SCHEMA, pid_namespace};
 pub use changes::{Changes, Waited};
 pub use clusters::{

@@ -130,6 +130,16 @@ pub fn in_state(connection: &Connection, state: State) -> Result<Vec<Batch>, DbE
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Those that live past their deadline, the first that was asked for first.
+pub fn late(connection: &Connection, now: i64) -> Result<Vec<Batch>, DbError> {
+    let text = format!(
+        "SELECT {COLUMNS} FROM batch WHERE state = 'live' AND deadline <= ?1 ORDER BY deadline, seq"
+    );
+    let mut query = connection.prepare_cached(&text)?;
+    let rows = query.query_map([now], batch)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Uuids of those that have succeeded.
 pub fn succeeded(connection: &Connection) -> Result<Vec<String>, DbError> {
     let text = "SELECT uuid FROM batch WHERE state = 'ended' AND status = 'SUCCEEDED'";

@@ -137,6 +137,16 @@ pub fn in_state(connection: &Connection, state: State) -> Result<Vec<Build>, DbE
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Those that have waited until their deadline, the first that was asked for first.
+pub fn late(connection: &Connection, now: i64) -> Result<Vec<Build>, DbError> {
+    let text = format!(
+        "SELECT {COLUMNS} FROM build WHERE state = 'queued' AND deadline <= ?1 ORDER BY deadline, seq"
+    );
+    let mut query = connection.prepare_cached(&text)?;
+    let rows = query.query_map([now], build)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// A build that waits, or is about to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
@@ -160,12 +170,35 @@ pub fn waiting(connection: &Connection) -> Result<Vec<Waiting>, DbError> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+const QUEUED: &str =
+    "SELECT uuid, project, batch IS NOT NULL FROM build WHERE state = 'queued' ORDER BY seq";
+const QUEUED_SINGLE: &str = "SELECT count(*) FROM build WHERE state = 'queued' AND batch IS NULL";
+const RUNNING_OF_PROJECT: &str = "SELECT count(*) FROM build
+    WHERE state IN ('queued', 'starting', 'live') AND project = ?1 AND origin = 'serve' AND state != 'queued'";
+const ACTIVE_OF_PROJECT: &str = "SELECT count(*) FROM build
+    WHERE state IN ('queued', 'starting', 'live') AND project = ?1 AND origin = 'serve'
+    AND (batch IS NULL OR state != 'queued')";
+const NEXT_DEADLINE: &str = "SELECT min(deadline) FROM
+    (SELECT min(deadline) AS deadline FROM build WHERE state = 'queued'
+    UNION ALL SELECT min(deadline) FROM batch WHERE state = 'live')";
+const NEXT_SEQ: &str = "SELECT coalesce(max(seq), 0) + 1 FROM build";
+const LIVE_OF_OTHERS: &str = "SELECT uuid, state, origin = 'serve', requested, has_folder FROM build WHERE state = 'live' AND origin = 'run'";
+/// What is asked so often that none of it may go through all builds.
+#[cfg(test)]
+pub(crate) const OFTEN: [&str; 7] = [
+    QUEUED,
+    QUEUED_SINGLE,
+    RUNNING_OF_PROJECT,
+    ACTIVE_OF_PROJECT,
+    NEXT_DEADLINE,
+    NEXT_SEQ,
+    LIVE_OF_OTHERS,
+];
+
 /// The one that has waited longest. Builds of batches wait for their project's limit as well, and let others pass.
 pub fn first_queued(connection: &Connection) -> Result<Option<Build>, DbError> {
     let mut full: HashMap<String, bool> = HashMap::new();
-    let text =
-        "SELECT uuid, project, batch IS NOT NULL FROM build WHERE state = 'queued' ORDER BY seq";
-    let mut query = connection.prepare_cached(text)?;
+    let mut query = connection.prepare_cached(QUEUED)?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let (uuid, project, is_of_batch): (String, String, bool) =
@@ -190,39 +223,33 @@ pub fn first_queued(connection: &Connection) -> Result<Option<Build>, DbError> {
 fn is_full(connection: &Connection, project: &str) -> Result<bool, DbError> {
     let Some(project) = projects::get(connection, project)? else { return Ok(false) };
     let Some(limit) = project.given["concurrentBuildLimit"].as_i64() else { return Ok(false) };
-    let text = "SELECT count(*) FROM build WHERE state IN ('starting', 'live') AND project = ?1
-        AND origin = 'serve'";
-    let running: i64 =
-        connection.prepare_cached(text)?.query_row([project.name], |row| row.get(0))?;
+    let running: i64 = connection
+        .prepare_cached(RUNNING_OF_PROJECT)?
+        .query_row([project.name], |row| row.get(0))?;
     Ok(running >= limit)
 }
 
 /// How many wait, those of batches aside: no limit refuses a batch.
 pub fn queued(connection: &Connection) -> Result<usize, DbError> {
-    let text = "SELECT count(*) FROM build WHERE state = 'queued' AND batch IS NULL";
-    let count: i64 = connection.prepare_cached(text)?.query_row([], |row| row.get(0))?;
+    let count: i64 = connection.prepare_cached(QUEUED_SINGLE)?.query_row([], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// How many of a project's builds wait or live, those of `runner run` aside, and those of batches that wait.
 pub fn active(connection: &Connection, project: &str) -> Result<usize, DbError> {
-    let text = "SELECT count(*) FROM build WHERE state IN ('queued', 'starting', 'live')
-        AND project = ?1 AND origin = 'serve' AND (batch IS NULL OR state != 'queued')";
-    let count: i64 = connection.prepare_cached(text)?.query_row([project], |row| row.get(0))?;
+    let count: i64 =
+        connection.prepare_cached(ACTIVE_OF_PROJECT)?.query_row([project], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// The earliest time at which one no longer waits, or a batch's time is up.
 pub fn next_deadline(connection: &Connection) -> Result<Option<i64>, DbError> {
-    let text = "SELECT min(deadline) FROM (SELECT min(deadline) AS deadline FROM build WHERE state = 'queued'
-        UNION ALL SELECT min(deadline) FROM batch WHERE state = 'live')";
-    Ok(connection.prepare_cached(text)?.query_row([], |row| row.get(0))?)
+    Ok(connection.prepare_cached(NEXT_DEADLINE)?.query_row([], |row| row.get(0))?)
 }
 
 /// The place in the queue of whatever comes next.
 fn next_seq(connection: &Connection) -> Result<i64, DbError> {
-    let text = "SELECT coalesce(max(seq), 0) + 1 FROM build";
-    Ok(connection.prepare_cached(text)?.query_row([], |row| row.get(0))?)
+    Ok(connection.prepare_cached(NEXT_SEQ)?.query_row([], |row| row.get(0))?)
 }
 
 /// Takes a build in, behind all others; its `seq` is given here.
@@ -326,8 +353,6 @@ pub struct Indexed {
     pub has_folder: bool,
 }
 
-const ROW: &str = "uuid, state, origin = 'serve', requested, has_folder";
-
 fn indexed(row: &Row<'_>) -> rusqlite::Result<Indexed> {
     Ok(Indexed {
         uuid: row.get(0)?,
@@ -340,15 +365,15 @@ fn indexed(row: &Row<'_>) -> rusqlite::Result<Indexed> {
 
 /// All that is known.
 pub fn known(connection: &Connection) -> Result<Vec<Indexed>, DbError> {
-    let mut query = connection.prepare_cached(&format!("SELECT {ROW} FROM build"))?;
+    let mut query = connection
+        .prepare_cached("SELECT uuid, state, origin = 'serve', requested, has_folder FROM build")?;
     let rows = query.query_map([], indexed)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Those of `runner run` that live.
 pub fn live_of_others(connection: &Connection) -> Result<Vec<Indexed>, DbError> {
-    let text = format!("SELECT {ROW} FROM build WHERE state = 'live' AND origin = 'run'");
-    let mut query = connection.prepare_cached(&text)?;
+    let mut query = connection.prepare_cached(LIVE_OF_OTHERS)?;
     let rows = query.query_map([], indexed)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -67,6 +67,7 @@ pub struct Service {
     pub(crate) clock: Steady,
     pub(crate) places: Arc<Mutex<Places>>,
     looks: Arc<Looks>,
+    records: Arc<batches::Records>,
     sealer: Sealer,
 }
 
@@ -97,6 +98,7 @@ impl Service {
             clock: Steady::start(),
             places: Arc::default(),
             looks: Arc::default(),
+            records: Arc::default(),
             sealer: Sealer::new(key),
         });
         if rebuilds {
@@ -191,7 +193,11 @@ impl Service {
         self.db.write(make).await
     }
 
-    pub async fn update_project(&self, name: &str, input: &Value) -> Result<Project, Fault> {
+    pub async fn update_project(
+        self: &Arc<Self>,
+        name: &str,
+        input: &Value,
+    ) -> Result<Project, Fault> {
         let input = known(Described::CodeBuild, "UpdateProject", input);
         loop {
             let old = self.project(name).await?.ok_or_else(|| no_project(name))?;
@@ -209,6 +215,8 @@ impl Service {
                 Ok::<_, Fault>(Some(new))
             };
             if let Some(new) = self.db.write(change).await? {
+                // A higher limit may have room for a build of a batch that waits.
+                self.begin().await;
                 return Ok(new);
             }
         }

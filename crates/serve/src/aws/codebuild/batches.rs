@@ -5,6 +5,7 @@ use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::Resource;
+use runner_core::batch::BuildBatch;
 use runner_service::batch::record::{first, shown};
 use runner_service::db::batches::{Batch, Filter};
 use runner_service::db::builds::State;
@@ -25,24 +26,83 @@ fn plain(id: &str) -> Result<Option<&str>, Refusal> {
     }
 }
 
+/// A batch, by what is known of it.
+pub(in crate::aws) enum Known {
+    /// In the service's database.
+    Row(Box<Batch>),
+    /// Begun by `runner batch`, which is its owner: its record as it stands.
+    Record(Box<BuildBatch>),
+}
+
+impl Known {
+    fn id(&self) -> String {
+        match self {
+            Known::Row(batch) => batch.id(),
+            Known::Record(record) => record.id.clone(),
+        }
+    }
+
+    fn project(&self) -> &str {
+        match self {
+            Known::Row(batch) => &batch.project,
+            Known::Record(record) => &record.project_name,
+        }
+    }
+
+    fn uuid(&self) -> &str {
+        match self {
+            Known::Row(batch) => &batch.uuid,
+            Known::Record(record) => record.id.rsplit(':').next().unwrap_or_default(),
+        }
+    }
+
+    fn shape(&self) -> Result<Value, Refusal> {
+        match self {
+            Known::Row(batch) => Ok(shown(batch)),
+            Known::Record(record) => serde_json::to_value(record).map_err(|error| {
+                Refusal::new("InternalServerException", error.to_string()).with_status(500)
+            }),
+        }
+    }
+
+    /// What only the service's own can do.
+    fn own(self, what: &str) -> Result<Batch, Refusal> {
+        match self {
+            Known::Row(batch) => Ok(*batch),
+            Known::Record(record) => Err(invalid(format!(
+                "Build batch {} was begun by `runner batch`, and only that can {what}",
+                record.id
+            ))),
+        }
+    }
+}
+
 /// The batches of ids or ARNs, in their order.
-async fn find_all(ids: &[String], endpoint: &Endpoint) -> Result<Vec<Option<Batch>>, Refusal> {
+async fn find_all(ids: &[String], endpoint: &Endpoint) -> Result<Vec<Option<Known>>, Refusal> {
     let mut named = Vec::with_capacity(ids.len());
     for id in ids {
         named.push(plain(id)?);
     }
+    let Some(service) = &endpoint.service else {
+        return Ok(ids.iter().map(|_| None).collect());
+    };
     let uuid = |id: &Option<&str>| id.and_then(|id| id.rsplit(':').next()).unwrap_or("").to_owned();
-    let found = match &endpoint.service {
-        Some(service) => service.batches(named.iter().map(uuid).collect()).await?,
-        None => vec![None; ids.len()],
+    let uuids: Vec<String> = named.iter().map(uuid).collect();
+    let rows = service.batches(uuids.clone()).await?;
+    let without = uuids.into_iter().zip(&rows).filter(|(_, row)| row.is_none());
+    let mut records =
+        service.found_batches(without.map(|(uuid, _)| uuid).collect()).await?.into_iter();
+    let is_meant = |(id, row): (Option<&str>, Option<Batch>)| {
+        let known = match row {
+            Some(row) => (row.state != State::Gone).then(|| Known::Row(Box::new(row))),
+            None => records.next().flatten().map(|record| Known::Record(Box::new(record))),
+        };
+        known.filter(|known| Some(known.id().as_str()) == id)
     };
-    let is_meant = |(id, batch): (Option<&str>, Option<Batch>)| {
-        batch.filter(|batch| batch.state != State::Gone && Some(batch.id().as_str()) == id)
-    };
-    Ok(named.into_iter().zip(found).map(is_meant).collect())
+    Ok(named.into_iter().zip(rows).map(is_meant).collect())
 }
 
-async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<Batch>, Refusal> {
+async fn find(id: &str, endpoint: &Endpoint) -> Result<Option<Known>, Refusal> {
     Ok(find_all(&[id.to_owned()], endpoint).await?.pop().flatten())
 }
 
@@ -51,8 +111,8 @@ fn missing(id: &str) -> Refusal {
 }
 
 /// What is judged where a batch is named.
-fn resource(id: &str, found: Option<&Batch>) -> Resource {
-    Resource::batch(id, found.map(|batch| (batch.project.as_str(), batch.uuid.as_str())))
+fn resource(id: &str, found: Option<&Known>) -> Resource {
+    Resource::batch(id, found.map(|batch| (batch.project(), batch.uuid())))
 }
 
 #[derive(Deserialize)]
@@ -87,7 +147,7 @@ pub(in crate::aws) struct StopBuildBatch {
 }
 
 impl Input for StopBuildBatch {
-    type Subject = Option<Batch>;
+    type Subject = Option<Known>;
 
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
         let found = find(&self.id, endpoint).await?;
@@ -101,7 +161,7 @@ impl Input for StopBuildBatch {
         endpoint: &Endpoint,
     ) -> Result<Value, Refusal> {
         let service = service(endpoint)?;
-        let found = found.ok_or_else(|| missing(&self.id))?;
+        let found = found.ok_or_else(|| missing(&self.id))?.own("stop it")?;
         let stopped = service.stop_batch(&found.uuid).await?;
         let stopped = stopped.ok_or_else(|| missing(&self.id))?;
         Ok(json!({"buildBatch": shown(&stopped)}))
@@ -119,7 +179,7 @@ impl RetryBuildBatch {
 }
 
 impl Input for RetryBuildBatch {
-    type Subject = Option<Batch>;
+    type Subject = Option<Known>;
 
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
         let id = self.id()?;
@@ -135,7 +195,7 @@ impl Input for RetryBuildBatch {
     ) -> Result<Value, Refusal> {
         let service = service(endpoint)?;
         let id = self.id()?;
-        let found = found.ok_or_else(|| missing(id))?;
+        let found = found.ok_or_else(|| missing(id))?.own("run it again")?;
         let batch = service.retry_batch(&found, &self.0, &origin.caller.name).await?;
         Ok(json!({"buildBatch": shown(&batch)}))
     }
@@ -147,7 +207,7 @@ pub(in crate::aws) struct BatchGetBuildBatches {
 }
 
 impl Input for BatchGetBuildBatches {
-    type Subject = Vec<Option<Batch>>;
+    type Subject = Vec<Option<Known>>;
 
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
         let found = find_all(&self.ids, endpoint).await?;
@@ -166,7 +226,7 @@ impl Input for BatchGetBuildBatches {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for (id, batch) in self.ids.into_iter().zip(batches) {
             match batch {
-                Some(batch) => found.push(shown(&batch)),
+                Some(batch) => found.push(batch.shape()?),
                 None => missing.push(id),
             }
         }
@@ -268,7 +328,7 @@ pub(in crate::aws) struct DeleteBuildBatch {
 }
 
 impl Input for DeleteBuildBatch {
-    type Subject = Option<Batch>;
+    type Subject = Option<Known>;
 
     async fn subject(&self, endpoint: &Endpoint) -> Result<(Scope, Self::Subject), Refusal> {
         let found = find(&self.id, endpoint).await?;
@@ -288,7 +348,10 @@ impl Input for DeleteBuildBatch {
                 json!({"statusCode": "SUCCEEDED", "buildsDeleted": [], "buildsNotDeleted": []}),
             );
         };
-        let deleted = service.delete_batch(&found.uuid).await?;
+        let deleted = match &found {
+            Known::Row(batch) => service.delete_batch(&batch.uuid).await?,
+            Known::Record(record) => service.delete_found_batch(record).await?,
+        };
         let is_done = deleted.alive.is_empty() && deleted.failed.is_empty();
         let alive = deleted.alive.iter().map(|arn| (arn, "BUILD_IN_PROGRESS"));
         let failed = deleted.failed.iter().map(|(arn, why)| (arn, why.as_str()));

@@ -1,5 +1,6 @@
 //! Batches: taken in, stopped, tried again, deleted; and what their source says of them.
 
+mod found;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use step::wall;
+
+pub(crate) use found::Records;
 
 /// How long the row of a batch is kept that has ended, as long as its folder is.
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
@@ -219,7 +222,8 @@ impl Service {
         self.db.read(move |connection| batches::get_all(connection, &uuids)).await
     }
 
-    pub async fn list_batches(
+    /// A page of the list of those that have a row.
+    async fn list_own_batches(
         &self,
         filter: Filter,
         is_descending: bool,

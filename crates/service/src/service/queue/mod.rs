@@ -261,18 +261,13 @@ impl Service {
 /// Ends what has waited too long, and batches that take too long.
 fn late(connection: &Connection, home: &Home, now: (i64, i64)) -> Result<Follow, DbError> {
     let mut follow = Follow::default();
-    let is_late = |deadline: Option<i64>| deadline.is_some_and(|deadline| deadline <= now.1);
-    for build in builds::in_state(connection, State::Queued)? {
-        if is_late(build.deadline) {
-            let record = record::never_begun(&build, now.0, "TIMED_OUT", None);
-            let end = End { build: &build, record, has_folder: false, planned: None };
-            follow.join(note(connection, home, end, now)?);
-        }
+    for build in builds::late(connection, now.1)? {
+        let record = record::never_begun(&build, now.0, "TIMED_OUT", None);
+        let end = End { build: &build, record, has_folder: false, planned: None };
+        follow.join(note(connection, home, end, now)?);
     }
-    for batch in batches::in_state(connection, State::Live)? {
-        if is_late(batch.deadline) {
-            follow.join(step::stopped(connection, home, batch, Input::TimeIsUp, now)?);
-        }
+    for batch in batches::late(connection, now.1)? {
+        follow.join(step::stopped(connection, home, batch, Input::TimeIsUp, now)?);
     }
     Ok(follow)
 }

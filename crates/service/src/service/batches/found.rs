@@ -1,0 +1,143 @@
+//! Batches of `runner batch`, which have an owner and no row: what their folders tell of them.
+
+use crate::db::DbError;
+use crate::db::batches::{After, Filter};
+use crate::db::builds;
+use crate::service::Service;
+use crate::service::queue::Deleted;
+use runner_core::batch::BuildBatch;
+use runner_folder::state::{BatchDir, Home, StateError, Written, batches_with_records};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the lists want of such batches, as their records stood at the last look.
+#[derive(Default)]
+pub(crate) struct Records(Mutex<HashMap<String, Summary>>);
+
+struct Summary {
+    written: Written,
+    id: String,
+    project: String,
+    status: &'static str,
+    after: After,
+}
+
+impl Records {
+    /// What a page of a list has of them, in no order. Only records that are new since the last look are read; blocks.
+    fn listed(
+        &self,
+        home: &Home,
+        filter: &Filter,
+        is_descending: bool,
+        after: Option<After>,
+    ) -> Result<Vec<(String, After)>, StateError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut there = HashSet::new();
+        for (uuid, written) in batches_with_records(home)? {
+            if known.get(&uuid).is_none_or(|summary| summary.written != written)
+                && let Some(record) = read(home, &uuid)
+            {
+                known.insert(uuid.clone(), summary(&uuid, &record, written));
+            }
+            there.insert(uuid);
+        }
+        known.retain(|uuid, _| there.contains(uuid));
+        let is_wanted = |summary: &&Summary| {
+            filter.project.as_ref().is_none_or(|project| *project == summary.project)
+                && filter.status.as_ref().is_none_or(|status| status == summary.status)
+                && after.is_none_or(|after| (summary.after < after) == is_descending)
+                && Some(summary.after) != after
+        };
+        Ok(known
+            .values()
+            .filter(is_wanted)
+            .map(|summary| (summary.id.clone(), summary.after))
+            .collect())
+    }
+}
+
+fn summary(uuid: &str, record: &BuildBatch, written: Written) -> Summary {
+    // Rows count upwards from one, so these are apart from them, and from one another.
+    let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).take(15).collect();
+    let place = i64::from_str_radix(&digits, 16).unwrap_or_default();
+    Summary {
+        written,
+        id: record.id.clone(),
+        project: record.project_name.clone(),
+        status: record.build_batch_status.name(),
+        after: ((record.start_time * 1000.0) as i64, -1 - place),
+    }
+}
+
+/// The record of such a batch. One that cannot be read is none.
+fn read(home: &Home, uuid: &str) -> Option<BuildBatch> {
+    match BatchDir::of(home, uuid).record() {
+        Ok(record) => record.filter(|record| record.id.ends_with(uuid)),
+        Err(error) => {
+            tracing::warn!(%error, %uuid, "the record of a batch cannot be read");
+            None
+        }
+    }
+}
+
+impl Service {
+    /// The records of those of these uuids that `runner batch` has begun, in their order.
+    pub async fn found_batches(
+        &self,
+        uuids: Vec<String>,
+    ) -> Result<Vec<Option<BuildBatch>>, DbError> {
+        let home = self.home.clone();
+        let look = move || {
+            // Nothing else names a folder.
+            let named = |uuid: &String| uuid::Uuid::try_parse(uuid).ok();
+            let record = |uuid: uuid::Uuid| read(&home, &uuid.hyphenated().to_string());
+            uuids.iter().map(|uuid| named(uuid).and_then(record)).collect()
+        };
+        tokio::task::spawn_blocking(look).await.map_err(|_| DbError::Closed)
+    }
+
+    /// A page of the list of all batches: ids, with what the list goes on behind.
+    pub async fn list_batches(
+        &self,
+        filter: Filter,
+        is_descending: bool,
+        after: Option<After>,
+        most: usize,
+    ) -> Result<Vec<(String, After)>, DbError> {
+        let mut page = self.list_own_batches(filter.clone(), is_descending, after, most).await?;
+        let (home, records) = (self.home.clone(), Arc::clone(&self.records));
+        let look = move || records.listed(&home, &filter, is_descending, after);
+        let found = tokio::task::spawn_blocking(look).await.map_err(|_| DbError::Closed)?;
+        page.extend(found.map_err(|error| DbError::File(error.to_string()))?);
+        page.sort_by_key(|(_, after)| *after);
+        if is_descending {
+            page.reverse();
+        }
+        page.truncate(most);
+        Ok(page)
+    }
+
+    /// Deletes such a batch with its builds, if it has ended.
+    pub async fn delete_found_batch(&self, record: &BuildBatch) -> Result<Deleted, DbError> {
+        let uuid = |arn: &str| arn.rsplit(':').next().unwrap_or_default().to_owned();
+        let dir = BatchDir::of(&self.home, &uuid(&record.id));
+        if !record.complete {
+            return Ok(Deleted { alive: vec![record.arn.clone()], ..Deleted::default() });
+        }
+        let builds: Vec<String> = record.builds().map(uuid).collect();
+        self.refresh().await?;
+        let known = {
+            let builds = builds.clone();
+            self.db.read(move |connection| builds::get_all(connection, &builds)).await?
+        };
+        let is_known = builds.into_iter().zip(known).filter_map(|(uuid, row)| row.map(|_| uuid));
+        let deleted = self.delete_builds(is_known.collect()).await?;
+        if deleted.alive.is_empty() && deleted.failed.is_empty() {
+            let removed = tokio::task::spawn_blocking(move || dir.remove()).await;
+            removed
+                .map_err(|_| DbError::Closed)?
+                .map_err(|error| DbError::File(format!("the batch's folder stays: {error}")))?;
+        }
+        Ok(deleted)
+    }
+}
