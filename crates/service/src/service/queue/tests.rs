@@ -420,7 +420,9 @@ fn ten_thousand_builds_and_a_thousand_that_wait() {
             ];
             for text in builds::OFTEN.into_iter().chain(logs) {
                 let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}"))?;
-                let rows = query.query_map([], |row| row.get::<_, String>(3))?;
+                let values = vec!["demo"; query.parameter_count()];
+                let values = rusqlite::params_from_iter(values);
+                let rows = query.query_map(values, |row| row.get::<_, String>(3))?;
                 plans.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
             }
             Ok(plans)
