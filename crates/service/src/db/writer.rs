@@ -53,21 +53,23 @@ struct Turns {
 impl Turns {
     fn run(&self, queue: &Receiver<Work>) {
         while let Ok(first) = queue.recv() {
-            let group: Vec<Work> =
-                std::iter::once(first).chain(queue.try_iter().take(GROUP - 1)).collect();
-            self.turn(group);
+            self.turn(first, queue);
         }
     }
 
-    fn turn(&self, group: Vec<Work>) {
-        let mut told_later: Vec<Tell> = Vec::with_capacity(group.len());
+    /// Does a work, and with it what has come meanwhile: what follows from a work shares its write to the disk.
+    fn turn(&self, first: Work, queue: &Receiver<Work>) {
+        let mut told_later: Vec<Tell> = Vec::new();
         let done = self.connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
-            for work in group {
+            let mut next = Some(first);
+            while let Some(work) = next {
                 self.connection.execute_batch("SAVEPOINT work")?;
                 let (is_done, tell) = work(&self.connection);
                 told_later.push(tell);
                 let end = if is_done { "RELEASE work" } else { "ROLLBACK TO work; RELEASE work" };
                 self.connection.execute_batch(end)?;
+                let has_room = told_later.len() < GROUP;
+                next = has_room.then(|| queue.try_recv().ok()).flatten();
             }
             self.connection.execute_batch("COMMIT")
         });

@@ -191,28 +191,24 @@ impl Found {
     }
 
     /// As it stands.
-    fn shape(&self) -> Result<Value, Refusal> {
+    fn shape(self) -> Result<Value, Refusal> {
         let failed = |error: serde_json::Error| {
             Refusal::new("InternalServerException", error.to_string()).with_status(500)
         };
-        if let Some(row) = &self.row
-            && let Some(ended) = row.record.as_ref().filter(|_| row.order.is_some())
-        {
-            return Ok(ended.clone());
-        }
-        match (&self.known, &self.row) {
-            (Some(known), row) => {
-                let record = serde_json::to_value(&known.record).map_err(failed)?;
-                Ok(row
-                    .as_ref()
-                    .map_or_else(|| record.clone(), |row| record::joined(record.clone(), row)))
-            }
-            (None, Some(row)) => match &row.record {
-                Some(ended) => Ok(record::joined(ended.clone(), row)),
-                None => Ok(record::waiting(row)),
-            },
-            (None, None) => Ok(Value::Null),
-        }
+        let Found { mut row, known, .. } = self;
+        let ended = row.as_mut().and_then(|row| row.record.take());
+        let record = match (ended, &row, known) {
+            // A final record of the service's own is whole.
+            (Some(ended), Some(row), _) if row.order.is_some() => return Ok(ended),
+            (_, _, Some(known)) => serde_json::to_value(&known.record).map_err(failed)?,
+            (Some(ended), _, None) => ended,
+            (None, Some(row), None) => return Ok(record::waiting(row)),
+            (None, None, None) => Value::Null,
+        };
+        Ok(match &row {
+            Some(row) => record::joined(record, row),
+            None => record,
+        })
     }
 }
 

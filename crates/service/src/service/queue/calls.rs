@@ -193,7 +193,10 @@ impl Service {
             }
             Ok(build)
         };
-        let build = self.db.write(insert).await?;
+        // Where there is room, its row and its start are one write to the disk.
+        let (build, ()) = tokio::join!(self.db.write(insert), self.begin());
+        let build = build?;
+        // The start may have looked before the row was there.
         self.begin().await;
         self.queue.waiting.notify_one();
         Ok(build)
