@@ -237,7 +237,9 @@ impl Drop for Bed {
             let mut files = list(&dir);
             files.sort();
             // Where it has any.
-            files.retain(|name| !["artifacts", "reports", "services", "changes"].contains(&name.as_str()));
+            files.retain(|name| {
+                !["artifacts", "reports", "services", "changes"].contains(&name.as_str())
+            });
             assert_eq!(
                 files,
                 ["events.jsonl", "lock", "meta.json", "output.log", "record.json"],
