@@ -5,7 +5,7 @@ use super::error::{CliError, OURS, USAGE};
 use super::home::open;
 use crate::terminal::{is_ci, page_link};
 use clap::Args;
-use runner_folder::state::{LinkFor, Need, find};
+use runner_folder::state::{LinkFor, Need, find, live_serve};
 
 /// Options of `runner page`.
 #[derive(Debug, Args)]
@@ -32,12 +32,18 @@ pub(super) fn page(args: &PageArgs) -> Result<u8, CliError> {
         return Err(CliError::new(USAGE, text));
     }
     let home = open()?;
-    let address = address(&home, args.build.name())?;
     let need = if args.read_only { Need::Reading } else { Need::Any };
-    let uuid = match (args.build.name(), args.read_only) {
+    let known = match (args.build.name(), args.read_only) {
         (None, false) => None,
-        (name, _) => Some(find(&home, name, need)?.uuid),
+        (name, _) => Some(find(&home, name, need)?),
     };
+    // The endpoint of a build that has ended has ended with it.
+    let has_ended = known.as_ref().is_some_and(|known| !known.is_live);
+    let address = match live_serve(&home).filter(|_| has_ended) {
+        Some(serving) => serving.address,
+        None => address(&home, args.build.name())?,
+    };
+    let uuid = known.map(|known| known.uuid);
     let r#for = match (&uuid, args.read_only) {
         (Some(uuid), true) => LinkFor::Reader(uuid.clone()),
         _ => LinkFor::Owner,

@@ -7,6 +7,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
+/// Debian's name for it; the driver looks for another browser's first.
+const PROGRAM: &str = "chromium";
 /// How an element is named in WebDriver's answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -46,7 +48,7 @@ impl Browser {
             "browserName": "chrome",
             "unhandledPromptBehavior": "ignore",
             "goog:loggingPrefs": {"browser": "ALL"},
-            "goog:chromeOptions": {"args": arguments},
+            "goog:chromeOptions": {"args": arguments, "binary": super::program(PROGRAM)},
         }}});
         let begun = ask(port, "POST", "/session", &wanted);
         let session = begun["sessionId"].as_str().unwrap_or_else(|| panic!("{begun}")).to_owned();
@@ -57,8 +59,14 @@ impl Browser {
         browser
     }
 
+    #[track_caller]
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
-        ask(self.port, method, &format!("/session/{}{path}", self.session), body)
+        let answer = self.try_call(method, path, body);
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    fn try_call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
+        try_ask(self.port, method, &format!("/session/{}{path}", self.session), body)
     }
 
     /// A command of the browser's own protocol.
@@ -120,11 +128,20 @@ impl Browser {
     /// Clicks on the first element that fits.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
+        let find = json!({"using": "css selector", "value": selector});
         self.wait(&format!("return !!document.querySelector({})", json!(selector)));
-        let found =
-            self.call("POST", "/element", &json!({"using": "css selector", "value": selector}));
-        let element = found[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {found}"));
-        self.call("POST", &format!("/element/{element}/click"), &json!({}));
+        until(selector, || {
+            let clicked = self.try_call("POST", "/element", &find).and_then(|found| {
+                let element = found[ELEMENT].as_str().unwrap_or_default();
+                self.try_call("POST", &format!("/element/{element}/click"), &json!({}))
+            });
+            match clicked {
+                Ok(_) => true,
+                // The page has drawn it anew in between.
+                Err(error) if FLEETING.iter().any(|it| error["error"] == *it) => false,
+                Err(error) => panic!("{selector}: {error}"),
+            }
+        });
     }
 
     /// Clicks on the button that says this.
@@ -145,6 +162,23 @@ impl Browser {
         });
         let actions = json!({"actions": [{"type": "key", "id": "keys", "actions": keys.collect::<Vec<_>>()}]});
         self.call("POST", "/actions", &actions);
+    }
+
+    /// Lets pages do what a person would be asked about.
+    pub(crate) fn allow(&self, name: &str) {
+        let permission = json!({"descriptor": {"name": name}, "state": "granted"});
+        self.call("POST", "/permissions", &permission);
+    }
+
+    /// What keeps people out of the page as it is now, by axe-core.
+    pub(crate) fn barriers(&self) -> Value {
+        let axe = super::project().join("target/web/node_modules/axe-core/axe.min.js");
+        self.run(&std::fs::read_to_string(axe).unwrap());
+        self.run_async(
+            "const found = await axe.run(document, {resultTypes: ['violations']});
+             return found.violations.filter((it) => ['serious', 'critical'].includes(it.impact))
+                 .map((it) => `${it.id}: ${it.nodes.map((node) => node.html).join(' ')}`);",
+        )
     }
 
     /// What the browser has complained of: refused by a policy, thrown, not found. That a server has gone is none of it.
@@ -185,11 +219,27 @@ impl Drop for Browser {
 const GONE: [&str; 3] =
     ["net::ERR_CONNECTION", "net::ERR_EMPTY_RESPONSE", "net::ERR_INCOMPLETE_CHUNKED_ENCODING"];
 
+/// What the driver says of an element that was there a moment ago.
+const FLEETING: [&str; 4] = [
+    "stale element reference",
+    "no such element",
+    "element not interactable",
+    "element click intercepted",
+];
+
 /// Asks the driver; what it answers with.
 #[track_caller]
 fn ask(port: u16, method: &str, path: &str, body: &Value) -> Value {
+    let answer = try_ask(port, method, path, body);
+    answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+#[track_caller]
+fn try_ask(port: u16, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // A browser that hangs is a test that fails, with the place where.
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
@@ -209,8 +259,8 @@ fn ask(port: u16, method: &str, path: &str, body: &Value) -> Value {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
     let mut answer: Value = serde_json::from_slice(&body).unwrap();
-    assert!(head.contains(" 200 "), "{method} {path}: {answer}");
-    answer["value"].take()
+    let value = answer["value"].take();
+    if head.contains(" 200 ") { Ok(value) } else { Err(value) }
 }
 
 /// Whether there is one.
@@ -219,5 +269,5 @@ pub(crate) fn is_there() -> bool {
         let found = Command::new(program).arg("--version").output();
         found.is_ok_and(|output| output.status.success())
     };
-    runs("chromium") && runs("chromedriver")
+    runs(PROGRAM) && runs("chromedriver")
 }

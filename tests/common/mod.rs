@@ -174,8 +174,17 @@ pub(crate) fn is_root() -> bool {
 }
 
 fn has(program: &str) -> bool {
+    program_of(program).is_some()
+}
+
+/// Where a program is that is on PATH.
+pub(crate) fn program(name: &str) -> PathBuf {
+    program_of(name).unwrap_or_else(|| panic!("no program {name}"))
+}
+
+fn program_of(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
 fn is_extended() -> bool {

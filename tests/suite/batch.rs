@@ -26,7 +26,7 @@ fn command(bed: &Bed, buildspec: &str, options: &[&str]) -> Command {
     command
 }
 
-fn start(bed: &Bed, buildspec: &str, options: &[&str]) -> Running {
+pub(super) fn start(bed: &Bed, buildspec: &str, options: &[&str]) -> Running {
     Running::spawn(command(bed, buildspec, options))
 }
 
@@ -53,7 +53,7 @@ fn statuses(record: &Value) -> BTreeMap<String, String> {
 }
 
 /// The uuid of a build, by its name in the batch.
-fn uuid(record: &Value, name: &str) -> String {
+pub(super) fn uuid(record: &Value, name: &str) -> String {
     let groups = record["buildGroups"].as_array().unwrap();
     let group = groups.iter().find(|it| it["identifier"] == name).unwrap();
     let arn = group["currentBuildSummary"]["arn"].as_str().unwrap();
@@ -76,7 +76,7 @@ fn outputs(bed: &Bed) -> Vec<(String, String)> {
 }
 
 /// A graph whose builds run this command, one line a build: its name, and whom it waits for.
-fn graph(text: &str, builds: &[(&str, &[&str])]) -> String {
+pub(super) fn graph(text: &str, builds: &[(&str, &[&str])]) -> String {
     let tasks = builds
         .iter()
         .map(|(name, on)| format!("    - {{identifier: {name}, depend-on: {on:?}}}\n"));

@@ -62,7 +62,7 @@ fn serving(bed: &Bed, options: &[&str]) -> (Running, u16) {
 }
 
 /// A port-forward that takes connections, and where.
-fn forwarding(bed: &Bed, ports: &[&str]) -> (Running, Vec<String>) {
+pub(super) fn forwarding(bed: &Bed, ports: &[&str]) -> (Running, Vec<String>) {
     let running = Running::spawn(bed.command(["port-forward"].iter().chain(ports)));
     running.stdout.wait_until("its ports", |bytes| {
         bytes.iter().filter(|&&byte| byte == b'\n').count() == ports.len()

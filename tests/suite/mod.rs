@@ -63,6 +63,9 @@ mod names;
 mod network;
 mod output;
 mod page;
+mod page_batches;
+mod page_faults;
+mod page_forwards;
 mod page_guards;
 mod places;
 mod privileged;
@@ -128,6 +131,9 @@ fn alike() -> Vec<Case> {
         logs::cases(),
         names::cases(),
         page::cases(),
+        page_batches::cases(),
+        page_faults::cases(),
+        page_forwards::cases(),
         page_guards::cases(),
         reports::cases(),
         service::cases(),

@@ -2,14 +2,17 @@
 
 use crate::common::endpoint::Endpoint;
 use crate::common::visitor::{Link, Visitor, ask};
-use crate::common::{Bed, Running, build, cases, list};
+use crate::common::{Bed, Running, build, cases, list, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 cases! {
     [] => a_link_is_good_once, a_ci_system_gets_no_link, cookie_and_key_belong_together,
         other_pages_are_refused, sockets_are_of_the_page, what_a_browser_may_do, the_page_is_no_way_to_calls;
-    [Containers, Image("busybox")] => a_reader_looks_at_one_build, what_is_done_is_recorded;
+    [Containers, Image("busybox")] => a_reader_looks_at_one_build, what_is_done_is_recorded,
+        one_visitor_leaves_room;
 }
 
 struct Place {
@@ -282,5 +285,33 @@ fn what_is_done_is_recorded() {
         .collect();
     let wanted = [("GetLog", false), ("StopBuild", false), ("ResumeBuild", true)];
     assert_eq!(names, wanted.map(|(name, failed)| (name.to_owned(), failed)));
+    place.ends();
+}
+
+/// By a visitor who takes all there is of something: many downloads that are never read.
+fn one_visitor_leaves_room() {
+    let place = Place::new();
+    let long = "head -c 50000000 /dev/zero | tr '\\0' x";
+    place.bed.build(&build(&[long]), &[]).code(0);
+    let uuid = place.bed.only().file_name().unwrap().to_str().unwrap().to_owned();
+    let (greedy, other) = (place.enter(), place.enter());
+    let path = format!("/ui/builds/{uuid}/raw");
+    let open = |visitor: &Visitor| {
+        let mut stream = TcpStream::connect(&visitor.address).unwrap();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\nX-Runner-Key: {}\r\n\r\n",
+            visitor.address, visitor.cookie, visitor.key
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (String::from_utf8_lossy(&status[9..]).into_owned(), stream)
+    };
+    let held: Vec<_> = (0..40).map(|_| open(&greedy)).collect();
+    assert!(held.iter().any(|(status, _)| status == "429"), "there is an end to it");
+    assert_eq!(open(&other).0, "200", "it is the visitor's own end");
+    // A place that is given back is free again.
+    drop(held);
+    until("a place is free", || open(&greedy).0 == "200");
     place.ends();
 }

@@ -23,7 +23,12 @@ cases! {
 const ROLE: &str = "arn:aws:iam::123456789012:role/batches";
 
 /// An endpoint with a project whose source is the bed's, with this buildspec.
-fn served(bed: &Bed, buildspec: &str, more: &Value, options: &[&str]) -> (Endpoint, Running) {
+pub(super) fn served(
+    bed: &Bed,
+    buildspec: &str,
+    more: &Value,
+    options: &[&str],
+) -> (Endpoint, Running) {
     let root = bed.source();
     fs::create_dir_all(&root).unwrap();
     fs::write(root.join("buildspec.yml"), buildspec).unwrap();
@@ -38,7 +43,7 @@ fn served(bed: &Bed, buildspec: &str, more: &Value, options: &[&str]) -> (Endpoi
     (endpoint, server)
 }
 
-fn start(endpoint: &Endpoint, more: Value) -> Value {
+pub(super) fn start(endpoint: &Endpoint, more: Value) -> Value {
     let mut input = more;
     input["projectName"] = json!("demo");
     call(endpoint, "StartBuildBatch", &input)["buildBatch"].clone()
@@ -48,7 +53,7 @@ fn batch(endpoint: &Endpoint, id: &str) -> Value {
     call(endpoint, "BatchGetBuildBatches", &json!({"ids": [id]}))["buildBatches"][0].clone()
 }
 
-fn until(endpoint: &Endpoint, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(super) fn until(endpoint: &Endpoint, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     crate::common::until("the batch", || {
         last = batch(endpoint, id);
@@ -57,7 +62,7 @@ fn until(endpoint: &Endpoint, id: &str, wanted: impl Fn(&Value) -> bool) -> Valu
     last
 }
 
-fn ends(endpoint: &Endpoint, id: &str) -> Value {
+pub(super) fn ends(endpoint: &Endpoint, id: &str) -> Value {
     until(endpoint, id, |batch| batch["complete"] == true)
 }
 
@@ -78,7 +83,7 @@ fn has(wanted: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 /// The id of a build of a batch.
-fn id_of(batch: &Value, name: &str) -> String {
+pub(super) fn id_of(batch: &Value, name: &str) -> String {
     let groups = batch["buildGroups"].as_array().unwrap();
     let group = groups.iter().find(|it| it["identifier"] == name).unwrap();
     text(&group["currentBuildSummary"]["arn"]).split_once(":build/").unwrap().1.to_owned()
@@ -94,7 +99,7 @@ fn ended(server: Running) {
     server.ends(0);
 }
 
-const GRAPH: &str = "\
+pub(super) const GRAPH: &str = "\
 version: 0.2
 phases:
   build:

@@ -44,10 +44,10 @@ export function parse(row: string, from: Look): { pieces: Piece[]; look: Look } 
     if (next >= row.length) break;
     const c = row[next]!;
     if (c === "\r") {
-      line.column = 0;
+      line.home();
       at = next + 1;
     } else if (c === "\b") {
-      line.column = Math.max(0, line.column - 1);
+      line.back();
       at = next + 1;
     } else {
       const found = sequence(row, next);
@@ -68,52 +68,75 @@ function findControl(row: string, from: number): number {
   return row.length;
 }
 
-// Where a row is overwritten: progress bars go back to its beginning.
+// What a row comes to. As long as it only grows it is a list of pieces; once it is overwritten, as progress bars do, it is a
+// list of characters, so that each character costs the same however often it is gone back to.
 class Line {
-  column = 0;
-  private parts: { from: number; text: string; look: Look }[] = [];
-  private length = 0;
+  private parts: Piece[] = [];
+  // With holes where nothing was written.
+  private cells: Cell[] | null = null;
+  private column = 0;
+  private isBack = false;
 
   write(raw: string, look: Look): void {
     const text = raw.replace(CONTROLS, "").replace(TURNING, "\ufffd");
     if (!text) return;
-    const end = this.column + text.length;
-    if (this.column < this.length) this.cut(this.column, end);
-    else if (this.column > this.length) {
-      this.parts.push({ from: this.length, text: " ".repeat(this.column - this.length), look: PLAIN });
+    if (!this.cells && !this.isBack) {
+      this.parts.push({ text, look });
+      return;
     }
-    this.parts.push({ from: this.column, text, look });
-    this.column = end;
-    this.length = Math.max(this.length, end);
+    const cells = this.spread();
+    for (const c of text) cells[this.column++] = { c, look };
+  }
+
+  // To the beginning; most rows that end so are never written to again.
+  home(): void {
+    this.isBack = true;
+    this.column = 0;
+  }
+
+  back(): void {
+    this.spread();
+    this.column = Math.max(0, this.column - 1);
   }
 
   erase(how: string): void {
     if (how === "" || how === "0") {
-      this.cut(this.column, Infinity);
-      this.length = Math.min(this.length, this.column);
+      const cells = this.spread();
+      cells.length = Math.min(cells.length, this.column);
     } else if (how === "2") {
-      this.parts = [];
-      this.length = 0;
+      this.spread();
+      this.cells = [];
     }
   }
 
-  private cut(from: number, to: number): void {
-    const kept: typeof this.parts = [];
-    for (const part of this.parts) {
-      const end = part.from + part.text.length;
-      if (end <= from || part.from >= to) kept.push(part);
-      else {
-        if (part.from < from) kept.push({ ...part, text: part.text.slice(0, from - part.from) });
-        if (end > to) kept.push({ ...part, from: to, text: part.text.slice(to - part.from) });
-      }
-    }
-    this.parts = kept;
+  private spread(): Cell[] {
+    if (this.cells) return this.cells;
+    const cells: Cell[] = [];
+    for (const { text, look } of this.parts) for (const c of text) cells.push({ c, look });
+    if (!this.isBack) this.column = cells.length;
+    this.parts = [];
+    return (this.cells = cells);
   }
 
   pieces(): Piece[] {
-    return this.parts.sort((a, b) => a.from - b.from).map(({ text, look }) => ({ text, look }));
+    if (!this.cells) return this.parts;
+    const pieces: Piece[] = [];
+    for (let at = 0; at < this.cells.length; at++) {
+      const { c, look } = this.cells[at] ?? BLANK;
+      const last = pieces.at(-1);
+      if (last?.look === look) last.text += c;
+      else pieces.push({ text: c, look });
+    }
+    return pieces;
   }
 }
+
+interface Cell {
+  c: string;
+  look: Look;
+}
+
+const BLANK: Cell = { c: " ", look: PLAIN };
 
 interface Sequence {
   kind: "sgr" | "erase" | "link" | "other";

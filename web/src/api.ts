@@ -2,6 +2,9 @@
 // ever gets both.
 
 const KEY = "runner-key";
+// The runner answers a request that waits within 25 seconds. A connection that is dead without a word, as after a sleep, is
+// one that is lost.
+const LONGEST = 40_000;
 
 export class Failed extends Error {
   constructor(
@@ -29,8 +32,35 @@ export function forget(): void {
   localStorage.removeItem(KEY);
 }
 
+// What will be asked for in any case, asked for before it is known who is here: one way less until something is to be seen.
+const early = new Map<string, Promise<unknown>>();
+
+export function ahead(path: string): void {
+  const got = get(path);
+  got.catch(() => undefined);
+  early.set(path, got);
+}
+
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  return (await (await send("GET", `/ui/${path}`, undefined, signal)).json()) as T;
+  const got = early.get(path);
+  if (got) {
+    early.delete(path);
+    return got as Promise<T>;
+  }
+  const answer = await send("GET", `/ui/${path}`, undefined, signal);
+  try {
+    return (await answer.json()) as T;
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Lost("no connection to the runner");
+  }
+}
+
+// Asks for something that may take until there is news.
+export function wait<T>(path: string, signal: AbortSignal): Promise<T> {
+  return get<T>(path, AbortSignal.any([signal, AbortSignal.timeout(LONGEST)])).catch((error: unknown) => {
+    throw error instanceof DOMException && error.name === "TimeoutError" ? new Lost("no connection to the runner") : error;
+  });
 }
 
 export async function getText(path: string): Promise<string> {
@@ -70,6 +100,7 @@ export interface Brief {
   currentPhase: string;
   projectName: string;
   initiator?: string;
+  buildBatchArn?: string;
 }
 
 export interface Phase {
@@ -99,7 +130,6 @@ export interface Build extends Brief {
   secondaryArtifacts?: Artifacts[];
   reports?: unknown[];
   debugSession: { sessionEnabled: boolean };
-  buildBatchArn?: string;
   interventions?: unknown[];
 }
 
@@ -141,6 +171,13 @@ export interface Pause {
   stop?: Stop | null;
 }
 
+// A port of this machine that leads into the build.
+export interface Forward {
+  local: string;
+  remote: string;
+  address: string;
+}
+
 export interface News {
   version: number;
   rows: number;
@@ -157,6 +194,9 @@ export interface News {
   pauseLeft?: number | null;
   hasContainer?: boolean;
   sessionsEnabled?: boolean;
+  forwards?: Forward[];
+  // Of a build that has ended.
+  record?: Build;
 }
 
 export interface Rows {

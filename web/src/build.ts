@@ -1,7 +1,7 @@
 // One build: how it stands, its log, and what can be done with it.
 
-import { type Build, Failed, Lost, type News, type Pause, type Section, get, getText, post } from "./api.js";
-import { button, el, replace, say } from "./dom.js";
+import { type Build, Failed, type Forward, Lost, type News, type Pause, type Section, get, getText, post, wait } from "./api.js";
+import { button, el, redraw, replace, say } from "./dom.js";
 import { LogView, firstLine } from "./log.js";
 import { type Visitor, closed } from "./page.js";
 import { type Tab, tabs } from "./tabs.js";
@@ -9,6 +9,13 @@ import { duration, mark, moment, word } from "./words.js";
 
 const PACE = 200;
 const AGAIN = 2000;
+// The clock of a page that is looked at stands still for so long only where its machine sleeps.
+const SLEPT = 10_000;
+
+// The beginning of a build's log.
+export function firstLook(uuid: string): string {
+  return `builds/${uuid}/log?since=0`;
+}
 
 export class BuildPage {
   readonly element = el("main", { class: "build" });
@@ -17,7 +24,8 @@ export class BuildPage {
   private readonly lost = el("div", { class: "lost", hidden: true }, "No connection to the runner. It is tried again; what is here stays.");
   private readonly names = el("div", { class: "tabs", role: "tablist", "aria-label": "Build" });
   private readonly panel = el("div", { class: "panel", role: "tabpanel", id: "panel", "aria-label": "Log" });
-  private readonly problem = el("div", { class: "problem", role: "alert", hidden: true });
+  private readonly ports = el("p", { class: "ports", hidden: true });
+  private readonly wrong = el("div", { class: "problem", role: "alert", hidden: true });
   private readonly log: LogView;
   private readonly all: Tab[];
   private tab = "log";
@@ -30,6 +38,14 @@ export class BuildPage {
   private readonly clock = window.setInterval(() => this.tick(), 1000);
   private pauseEnds: number | null = null;
   private state = "";
+  private poll = new AbortController();
+  private ticked = Date.now();
+  private drawn = "";
+  private readonly took = el("span");
+  private readonly facts = el("span", { class: "facts" });
+  // Ports as they were last shown, and those of them where HTTP is served.
+  private forwards: Forward[] = [];
+  private serving = new Set<string>();
 
   constructor(
     private readonly uuid: string,
@@ -49,7 +65,7 @@ export class BuildPage {
       command: command ? Number(command[1]) : null,
     });
     this.all = [{ name: "log", title: "Log", show: () => this.log.element, close: () => undefined }, ...tabs(this)];
-    this.element.append(this.head, this.lost, this.problem, this.bar, this.names, this.panel);
+    this.element.append(this.head, this.lost, this.wrong, this.bar, this.ports, this.names, this.panel);
     this.show(this.all.some((tab) => tab.name === place) ? place : "log");
     void this.follow();
   }
@@ -96,8 +112,8 @@ export class BuildPage {
   }
 
   press(key: string): boolean {
-    const tab = this.all[Number(key) - 1];
-    if (/^[1-9]$/.test(key) && tab) {
+    const tab = this.shown[(Number(key) + 9) % 10];
+    if (/^[0-9]$/.test(key) && tab) {
       this.go(tab.name);
       return true;
     }
@@ -113,28 +129,37 @@ export class BuildPage {
   show(name: string): void {
     if (this.tab !== name) this.all.find((tab) => tab.name === this.tab)?.hide?.();
     this.tab = name;
-    replace(this.names, ...this.all.map((tab) => el("button", {
-      type: "button",
-      role: "tab",
-      id: `tab-${tab.name}`,
-      "aria-selected": String(tab.name === name),
-      "aria-controls": "panel",
-      tabindex: tab.name === name ? 0 : -1,
-      click: () => this.go(tab.name),
-      keydown: (event: KeyboardEvent) => this.beside(event),
-    }, tab.title)));
+    this.drawNames();
     const tab = this.all.find((tab) => tab.name === name)!;
     this.panel.setAttribute("aria-label", tab.title);
     replace(this.panel, tab.show());
     if (name === "log") this.log.tick();
   }
 
+  private get shown(): Tab[] {
+    return this.all.filter((tab) => tab.isThere?.() !== false || tab.name === this.tab);
+  }
+
+  private drawNames(): void {
+    redraw(this.names, ...this.shown.map((tab) => el("button", {
+      type: "button",
+      role: "tab",
+      id: `tab-${tab.name}`,
+      "aria-selected": String(tab.name === this.tab),
+      "aria-controls": "panel",
+      tabindex: tab.name === this.tab ? 0 : -1,
+      click: () => this.go(tab.name),
+      keydown: (event: KeyboardEvent) => this.beside(event),
+    }, tab.title)));
+  }
+
   private beside(event: KeyboardEvent): void {
     const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
     if (!step) return;
     event.preventDefault();
-    const at = this.all.findIndex((tab) => tab.name === this.tab);
-    const next = this.all[(at + step + this.all.length) % this.all.length]!;
+    const all = this.shown;
+    const at = all.findIndex((tab) => tab.name === this.tab);
+    const next = all[(at + step + all.length) % all.length]!;
     this.go(next.name);
     document.getElementById(`tab-${next.name}`)?.focus();
   }
@@ -143,7 +168,8 @@ export class BuildPage {
     let isFirst = true;
     while (!this.isClosed) {
       try {
-        const news = await get<News>(`builds/${this.uuid}/log?since=${this.version}${isFirst ? "" : "&wait=1"}`, this.abort.signal);
+        this.poll = new AbortController();
+        const news = await wait<News>(isFirst ? firstLook(this.uuid) : `builds/${this.uuid}/log?since=${this.version}&wait=1`, AbortSignal.any([this.abort.signal, this.poll.signal]));
         isFirst = false;
         const isNew = news.version !== this.version || this.news === null;
         this.version = news.version;
@@ -154,19 +180,26 @@ export class BuildPage {
         if (wasLost) say("connected again");
         if (isNew) {
           this.log.take(news);
-          if (!this.build || news.sections.some((section) => section.kind === "phase") || news.status) {
-            // An endpoint that ends with its build may be gone before it is asked for the record.
+          if (news.record) this.build = news.record;
+          if (!this.folder || (!news.record && news.sections.some((section) => section.kind === "phase"))) {
             await this.read().catch((error: unknown) => {
-              if (!this.build || news.status === null) throw error;
+              if (!this.build) throw error;
             });
           }
           for (const tab of this.all) tab.news?.();
         }
         this.draw();
+        this.listForwards(news.forwards ?? []);
         if (news.status !== null) return;
         await pause(PACE);
       } catch (error) {
         if (this.isClosed) return;
+        if (this.poll.signal.aborted) continue;
+        if (error instanceof Failed && error.status === 425) {
+          this.queued(error.message);
+          await pause(AGAIN);
+          continue;
+        }
         if (error instanceof Failed && error.status === 401) return this.unknown(error);
         if (error instanceof Failed && error.status < 500 && error.status !== 429) return this.gone(error.message);
         if (this.lost.hidden) say("no connection to the runner");
@@ -186,6 +219,15 @@ export class BuildPage {
     replace(this.lost, "The build has ended, and what has served this page with it. The rest of its log: ", el("code", {}, `runner logs ${this.uuid.slice(0, 8)}`), ", or the page of ", el("code", {}, "runner serve"));
   }
 
+  // One that has not begun has no log yet.
+  private queued(why: string): void {
+    if (this.drawn === why) return;
+    this.drawn = why;
+    say(why);
+    document.title = `· ${why}`;
+    replace(this.head, this.visitor.owner ? el("a", { href: "#", class: "up" }, "Builds") : null, el("h1", {}, this.uuid.slice(0, 8)), el("span", { class: "state pending" }, why));
+  }
+
   // The endpoint has been started anew, or this browser has been silent for long. What is here stays.
   private unknown(error: Failed): void {
     if (!this.news) return closed(error);
@@ -202,9 +244,13 @@ export class BuildPage {
     const got = await get<{ record: Build; folder: string }>(`builds/${this.uuid}`, this.abort.signal);
     this.build = got.record;
     this.folder = got.folder;
+    if (this.names.childElementCount !== this.shown.length) this.drawNames();
   }
 
   private tick(): void {
+    // This machine has slept: what was asked before may never be answered.
+    if (Date.now() - this.ticked > SLEPT) this.poll.abort();
+    this.ticked = Date.now();
     if (this.news && this.news.status === null) {
       this.draw();
       if (this.tab === "log") this.log.tick();
@@ -222,11 +268,18 @@ export class BuildPage {
     }
     document.title = `${mark(state)} ${build.projectName} #${build.buildNumber} ${word(state)}`;
     const took = (news.status ? (build.endTime ?? news.last / 1000) : Date.now() / 1000) - build.startTime;
-    replace(this.head,
+    this.took.textContent = duration(took * 1000);
+    const paused = news.pauses[0];
+    if (paused) this.facts.textContent = this.factsOf(paused, news);
+    // What only counts seconds is the same otherwise: it is neither read out anew nor taken from under a hand.
+    const drawn = JSON.stringify([state, news.sessions, news.reason, news.pauses, news.hasContainer, build.buildNumber, build.startTime]);
+    if (drawn === this.drawn) return;
+    this.drawn = drawn;
+    redraw(this.head,
       this.visitor.owner ? el("a", { href: "#", class: "up" }, "Builds") : null,
       el("h1", {}, `${build.projectName} `, el("small", {}, `#${build.buildNumber}`)),
       el("span", { class: `state ${state.toLowerCase()}` }, el("span", { "aria-hidden": "true" }, `${mark(state)} `), word(state)),
-      el("span", { class: "facts" }, `${moment(build.startTime * 1000)} · ${duration(took * 1000)}${news.sessions ? ` · ${news.sessions} connected` : ""}`),
+      el("span", { class: "facts" }, `${moment(build.startTime * 1000)} · `, this.took, news.sessions ? ` · ${news.sessions} connected` : ""),
       this.visitor.owner ? null : el("span", { class: "facts" }, "looking only"),
       this.visitor.owner && !news.status && !news.pauses.length ? button("Stop", () => void this.act("stop"), { class: "stop" }) : null,
       news.status && news.reason ? el("p", { class: "reason" }, news.reason) : null);
@@ -238,14 +291,35 @@ export class BuildPage {
     this.bar.hidden = !paused;
     this.element.classList.toggle("is-paused", !!paused);
     if (!paused) return;
-    const focus = document.activeElement instanceof HTMLElement && this.bar.contains(document.activeElement) ? document.activeElement.textContent : null;
-    replace(this.bar,
-      el("div", { class: "why" }, el("strong", {}, "Paused "), el("code", {}, firstLine(paused.text)), el("span", { class: "facts" }, this.facts(paused, news))),
+    redraw(this.bar,
+      el("div", { class: "why" }, el("strong", {}, "Paused "), el("code", {}, firstLine(paused.text)), this.facts),
       this.visitor.owner ? el("div", { class: "deeds" }, ...this.deeds(paused, news)) : null);
-    if (focus) [...this.bar.querySelectorAll("button")].find((button) => button.textContent === focus)?.focus();
   }
 
-  private facts(paused: Pause, news: News): string {
+  private listForwards(forwards: Forward[]): void {
+    if (JSON.stringify(forwards) === JSON.stringify(this.forwards)) return;
+    this.forwards = forwards;
+    this.drawForwards();
+    if (forwards.length) void this.lookForHttp();
+  }
+
+  private async lookForHttp(): Promise<void> {
+    const serving = await get<string[]>(`builds/${this.uuid}/forwards`, this.abort.signal).catch(() => []);
+    this.serving = new Set(serving);
+    this.drawForwards();
+  }
+
+  // Ports of this machine that lead into the build, as links where HTTP is served there.
+  private drawForwards(): void {
+    this.ports.hidden = this.forwards.length === 0;
+    const isServed = ({ local }: Forward) => this.serving.has(local);
+    redraw(this.ports, "Forwarded", ...this.forwards.map((one) => el("span", {},
+      isServed(one) ? el("a", { href: `http://${one.address}/`, target: "_blank", rel: "noopener noreferrer" }, `http://${one.address}/`) : el("code", {}, one.address),
+      el("span", { class: "facts" }, ` → ${one.remote}`))),
+      this.forwards.every(isServed) ? null : button("Look for HTTP again", () => void this.lookForHttp()));
+  }
+
+  private factsOf(paused: Pause, news: News): string {
     const parts = [`in ${paused.directory}`];
     const failure = paused.stop?.scene?.failure;
     if (failure) parts.push(firstLine(failure));
@@ -289,16 +363,21 @@ export class BuildPage {
 
   // Asks for something; what is wrong with it is shown.
   async act(what: string, body: unknown = {}): Promise<boolean> {
-    this.problem.hidden = true;
+    this.wrong.hidden = true;
     try {
       await post(`builds/${this.uuid}/${what}`, body);
       return true;
     } catch (error) {
       if (error instanceof Failed && error.status === 401) closed(error);
-      this.problem.hidden = false;
-      replace(this.problem, (error as Error).message, button("×", () => (this.problem.hidden = true), { "aria-label": "Close" }));
+      this.problem((error as Error).message);
       return false;
     }
+  }
+
+  // Shows what has not been done, and why.
+  problem(text: string): void {
+    this.wrong.hidden = false;
+    replace(this.wrong, text, button("×", () => (this.wrong.hidden = true), { "aria-label": "Close" }));
   }
 
   private async raw(how: string): Promise<void> {

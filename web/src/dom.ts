@@ -32,6 +32,16 @@ export function replace<E extends Element>(element: E, ...children: Child[]): E 
   return fill(element, ...children);
 }
 
+// The same in place of what is there. The keyboard's focus stays on the same thing.
+export function redraw<E extends Element>(element: E, ...children: Child[]): E {
+  const focus = document.activeElement;
+  const is = (one: Element) => `${one.tagName} ${one.id} ${one.getAttribute("href")} ${one.getAttribute("aria-label")} ${one.textContent}`;
+  const name = focus && focus !== element && element.contains(focus) ? is(focus) : null;
+  replace(element, ...children);
+  if (name !== null) [...element.querySelectorAll<HTMLElement>("a, button, [tabindex]")].find((one) => is(one) === name)?.focus({ preventScroll: true });
+  return element;
+}
+
 export function button(text: string, click: () => void, props: Props = {}): HTMLButtonElement {
   return el("button", { type: "button", click, ...props }, text);
 }

@@ -58,7 +58,11 @@ export class ListPage {
   };
 
   private async older(): Promise<void> {
-    const got = await get<{ builds: Brief[]; next: string | null }>(`builds?after=${encodeURIComponent(this.next ?? "")}`);
+    const got = await get<{ builds: Brief[]; next: string | null }>(`builds?after=${encodeURIComponent(this.next ?? "")}`).catch((error: Error) => {
+      this.told.className = "told bad";
+      this.told.textContent = error.message;
+    });
+    if (!got) return;
     this.hasOlder = true;
     this.next = got.next;
     for (const build of got.builds) this.builds.set(build.id, build);
@@ -87,6 +91,7 @@ function row(build: Brief): HTMLElement {
   const state = build.buildStatus;
   return el("tr", {},
     el("td", {}, el("span", { class: `state ${state.toLowerCase()}` }, el("span", { "aria-hidden": "true" }, `${mark(state)} `), word(state === "IN_PROGRESS" ? build.currentPhase : state))),
-    el("td", {}, el("a", { href: `#/b/${uuid}` }, `${build.projectName}:${uuid.slice(0, 8)}`)),
+    el("td", {}, el("a", { href: `#/b/${uuid}` }, `${build.projectName}:${uuid.slice(0, 8)}`),
+      build.buildBatchArn ? el("a", { class: "of-batch", href: `#/b/${uuid}/batch` }, "batch") : null),
     el("td", {}, build.buildNumber), el("td", {}, moment(build.startTime * 1000)), el("td", {}, duration(took * 1000)), el("td", {}, build.initiator ?? ""));
 }

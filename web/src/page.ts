@@ -1,7 +1,7 @@
 // The page: who is here, and what the address names.
 
-import { Failed, Lost, enter, get, key } from "./api.js";
-import { BuildPage } from "./build.js";
+import { Failed, Lost, ahead, enter, get, key } from "./api.js";
+import { BuildPage, firstLook } from "./build.js";
 import { el, replace } from "./dom.js";
 import { ListPage } from "./list.js";
 
@@ -40,6 +40,8 @@ async function start(): Promise<void> {
 }
 
 async function look(): Promise<void> {
+  const [, kind, build] = place().split("/");
+  if (kind === "b" && build) ahead(firstLook(build));
   try {
     visitor = await get<Visitor>("session");
   } catch (error) {
@@ -67,9 +69,19 @@ function message(title: string, text: string, ...more: Node[]): void {
   replace(app, el("main", { class: "message" }, el("h1", {}, title), el("p", {}, text), ...more));
 }
 
+// What the address names. One that was typed, or cut off, may be no text in this form.
+function place(): string {
+  const hash = location.hash.slice(1);
+  try {
+    return decodeURIComponent(hash);
+  } catch {
+    return hash;
+  }
+}
+
 function route(): void {
   if (!visitor) return;
-  const [, kind, build, ...rest] = decodeURIComponent(location.hash.slice(1)).split("/");
+  const [, kind, build, ...rest] = place().split("/");
   const uuid = kind === "b" ? build : visitor.build;
   const name = uuid ? `b/${uuid}` : "list";
   if (name === shown && view?.moved?.(rest)) return;

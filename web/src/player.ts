@@ -79,7 +79,8 @@ export class Player implements Tab {
 
   private async open(one: Kept): Promise<void> {
     this.stop();
-    const text = await getText(`builds/${this.page.id}/recordings/${encodeURIComponent(one.name)}`);
+    const text = await getText(`builds/${this.page.id}/recordings/${encodeURIComponent(one.name)}`).catch((error: Error) => this.page.problem(error.message));
+    if (text === undefined) return;
     this.moments = read(text);
     this.last = this.moments.at(-1)?.at ?? 0;
     this.range.max = String(this.last);

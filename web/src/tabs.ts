@@ -1,8 +1,9 @@
 // The tabs beside the log.
 
 import { type Section, Failed, get } from "./api.js";
+import { Batch } from "./batch.js";
 import type { BuildPage } from "./build.js";
-import { type Child, button, el, replace } from "./dom.js";
+import { type Child, button, el, redraw, replace } from "./dom.js";
 import { firstLine } from "./log.js";
 import { Player } from "./player.js";
 import { Shell } from "./shell.js";
@@ -15,13 +16,15 @@ export interface Tab {
   hide?(): void;
   news?(): void;
   close(): void;
+  // Whether this build has it; without a word it does.
+  isThere?(): boolean;
 }
 
 export function tabs(page: BuildPage): Tab[] {
   const still = (name: string, title: string, show: () => HTMLElement): Tab => ({ name, title, show, close: () => undefined });
   const all: Tab[] = [
     new Shell(page),
-    still("phases", "Phases", () => phases(page)),
+    new Phases(page),
     still("history", "History", () => late(() => history(page))),
     still("reports", "Reports", () => late(() => reports(page))),
     still("artifacts", "Artifacts", () => artifacts(page)),
@@ -30,6 +33,7 @@ export function tabs(page: BuildPage): Tab[] {
   if (page.visitor.owner) {
     all.splice(3, 0, still("environment", "Environment", () => late(() => environment(page))));
     all.splice(6, 0, new Player(page));
+    all.push(new Batch(page));
   }
   return all;
 }
@@ -41,27 +45,46 @@ function late(make: () => Promise<Node>): HTMLElement {
   return place;
 }
 
-function table(name: string, heads: string[], rows: Child[][]): HTMLElement {
+export function table(name: string, heads: string[], rows: Child[][]): HTMLElement {
   return el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": name },
     el("table", {}, el("thead", {}, el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)))),
       el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", {}, cell)))))));
 }
 
-function state(status: string): HTMLElement {
+export function state(status: string): HTMLElement {
   return el("span", { class: `state ${status.toLowerCase()}` }, `${mark(status)} ${word(status)}`);
 }
 
-function phases(page: BuildPage): HTMLElement {
-  const all = (page.record?.phases ?? []).filter((phase) => phase.phaseType !== "COMPLETED");
-  const end = (phase: { endTime?: number }) => phase.endTime ?? Date.now() / 1000;
-  const longest = Math.max(0.001, ...all.map((phase) => end(phase) - phase.startTime));
-  const rows = all.map((phase) => {
-    const took = end(phase) - phase.startTime;
-    const why = (phase.contexts ?? []).filter((context) => context.message).map((context) => `${context.statusCode}: ${context.message}`).join("\n");
-    return [phase.phaseType, state(phase.phaseStatus ?? "IN_PROGRESS"), moment(phase.startTime * 1000), duration(took * 1000),
-      el("meter", { min: 0, max: longest, value: took, "aria-label": `${phase.phaseType} took ${duration(took * 1000)}` }), why];
-  });
-  return table("Phases", ["Phase", "Status", "Start", "Duration", "", "Context"], rows);
+// As the log has them, so that it goes along with it.
+class Phases implements Tab {
+  readonly name = "phases";
+  readonly title = "Phases";
+  private readonly element = el("div");
+
+  constructor(private readonly page: BuildPage) {}
+
+  show(): HTMLElement {
+    this.news();
+    return this.element;
+  }
+
+  news(): void {
+    const all = this.page.sections.filter((section) => section?.kind === "phase");
+    const isOver = !!this.page.latest?.status;
+    const took = (phase: Section) => phase.durationMs ?? (isOver ? 0 : Date.now() - phase.time);
+    const longest = Math.max(1, ...all.map(took));
+    const rows = all.map((phase) => {
+      const name = phase.phase ?? "";
+      const why = (phase.contexts ?? []).filter((context) => context.message).map((context) => `${context.statusCode}: ${context.message}`).join("\n");
+      return [name, state(phase.status ?? "IN_PROGRESS"), moment(phase.time), duration(took(phase)),
+        el("meter", { min: 0, max: longest, value: took(phase), "aria-label": `${name} took ${duration(took(phase))}` }), why];
+    });
+    redraw(this.element, table("Phases", ["Phase", "Status", "Start", "Duration", "", "Context"], rows));
+  }
+
+  close(): void {
+    // Nothing is held.
+  }
 }
 
 interface Changes {
@@ -77,12 +100,14 @@ async function history(page: BuildPage): Promise<Node> {
   const changes = await get<Changes[]>(`builds/${page.id}/changes`);
   const runs = page.sections.filter((section) => section?.kind === "command");
   if (runs.length === 0) return el("p", { class: "told" }, "No command has run yet.");
+  const ofRun = new Map<number, Changes[]>();
+  for (const one of changes) ofRun.set(one.run, [...(ofRun.get(one.run) ?? []), one]);
   const canRewind = page.visitor.owner && page.latest?.pauses[0]?.stop?.decisions.includes("rewind");
   const rows = runs.map((run) => {
     const ended = run.outcome ? (run.hasFailed ? "FAILED" : "SUCCEEDED") : "IN_PROGRESS";
     const go = canRewind ? button("Rewind to before", () => void page.act("decide", { decision: "rewind", to: String(run.command), then: "stop" })) : null;
     return [run.command ?? "", place(page, run), state(ended), run.durationMs == null ? "" : duration(run.durationMs),
-      el("a", { href: `#/b/${page.id}/${run.command}` }, el("code", {}, firstLine(run.text).slice(0, 200))), files(changes.filter((one) => one.run === run.command)), go];
+      el("a", { href: `#/b/${page.id}/${run.command}` }, el("code", {}, firstLine(run.text).slice(0, 200))), files(ofRun.get(run.command ?? -1) ?? []), go];
   });
   return table("Runs", ["Run", "Place", "Outcome", "Duration", "Command", "Files", ""], rows);
 }

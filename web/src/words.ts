@@ -30,6 +30,7 @@ const MARKS: Record<string, string> = {
   STOPPED: "■",
   IN_PROGRESS: "●",
   PAUSED: "‖",
+  PENDING: "○",
 };
 
 // A state as a mark and a word, so that its colour is not needed.

@@ -57,7 +57,9 @@ pub fn forward(
 ) -> Result<Ended, ClientError> {
     let lost = ClientError::Lost;
     let ports = forwards.iter().map(|forward| forward.remote.to_string()).collect();
-    match client.ask(&Request::Forward { ports, name: None, denied: None })? {
+    let locals = forwards.iter().map(|forward| Ok(forward.local()?.to_string()));
+    let locals = locals.collect::<io::Result<_>>().map_err(lost)?;
+    match client.ask(&Request::Forward { ports, name: None, denied: None, locals })? {
         Answer::Opened { .. } => {}
         other => return Err(other.into()),
     }

@@ -8,7 +8,7 @@ use runner_core::changes::{Change, from_text};
 use runner_host::private::make_private;
 use runner_host::users;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -83,6 +83,24 @@ impl Ledger {
         Ok(all)
     }
 
+    /// The first changes of one, at most so many, and how many there are. Only those stand in memory.
+    pub fn first(&self, at: At, most: usize) -> io::Result<(Vec<Change>, usize)> {
+        let file = fs::File::open(self.dir.join(at.name()))?;
+        let mut lines = BufReader::new(file.take(MOST));
+        let (mut first, mut count, mut line) = (Vec::new(), 0, String::new());
+        loop {
+            line.clear();
+            lines.read_line(&mut line)?;
+            if !line.ends_with('\n') {
+                return Ok((first, count));
+            }
+            if first.len() < most {
+                first.extend(from_text(&line).ok_or(io::ErrorKind::InvalidData)?);
+            }
+            count += 1;
+        }
+    }
+
     pub fn read(&self, at: At) -> io::Result<Vec<Change>> {
         let text = fs::read_to_string(self.dir.join(at.name()))?;
         // A last line without its end is being written, or was torn by a kill.
@@ -111,6 +129,9 @@ mod tests {
         let sizes: Vec<u64> =
             ledger.read(all[0]).expect("read").iter().map(|change| change.size).collect();
         assert_eq!(sizes, [1, 2]);
+        let (first, count) = ledger.first(all[0], 1).expect("read");
+        assert_eq!((first.len(), first[0].size, count), (1, 1, 2));
+        assert_eq!(ledger.first(all[0], 9).expect("read").0.len(), 2);
         ledger.written = MOST;
         assert!(!ledger.write(at(4, true), "Af 1 /a\n").expect("no room"));
     }

@@ -122,6 +122,9 @@ pub enum Request {
         /// Addresses that it connects to for nobody; the usual ones where none are given.
         #[serde(default)]
         denied: Option<Vec<IpAddr>>,
+        /// Where it listens on its machine for each of them, as `ADDRESS:PORT`; empty where nobody knows.
+        #[serde(default)]
+        locals: Vec<String>,
     },
     /// How is AWS's agent configured? Answered by [`Answer::Agent`].
     Agent,
@@ -321,6 +324,15 @@ pub struct VariableLine {
     pub is_changed: bool,
 }
 
+/// A port of this machine that leads into a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardLine {
+    /// `ADDRESS:PORT` of this machine.
+    pub local: String,
+    /// What listens in the container, as it was asked for.
+    pub remote: String,
+}
+
 /// How a build stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -353,6 +365,9 @@ pub struct Status {
     pub is_idle_given: bool,
     /// Seconds a session may be open.
     pub session_longest_s: Option<u64>,
+    /// Ports of this machine that lead into it.
+    #[serde(default)]
+    pub forwards: Vec<ForwardLine>,
     /// Length of `events.jsonl`, in bytes.
     pub events: u64,
     /// Length of `output.log`, in bytes.

@@ -23,7 +23,7 @@ const DOWNLOAD: usize = 256 << 20;
 /// Sessions that do nothing.
 const IDLE: usize = 100;
 /// A program that sends every byte back, on a terminal that does not.
-const ECHO: &str = "stty raw -echo; echo up; exec cat";
+pub(super) const ECHO: &str = "stty raw -echo; echo up; exec cat";
 
 /// From a key that is pressed to its sign, through attach and through the gateway, beside a program that
 /// does no more than relay a terminal.
@@ -171,13 +171,13 @@ fn fetch(port: u16) -> Result<Duration> {
 }
 
 /// A program on a terminal, which sends back what it gets.
-struct OnTerminal {
+pub(super) struct OnTerminal {
     pty: Pty,
     child: Child,
 }
 
 impl OnTerminal {
-    fn new(command: &Command, typed: &str) -> Result<Self> {
+    pub(super) fn new(command: &Command, typed: &str) -> Result<Self> {
         let text = |error: pty_process::Error| error.to_string();
         let (pty, pts) = pty_process::blocking::open().map_err(text)?;
         pty.resize(pty_process::Size::new(24, 80)).map_err(text)?;
@@ -203,7 +203,7 @@ impl OnTerminal {
         Ok(terminal)
     }
 
-    fn round_trip(&mut self) -> Result<Duration> {
+    pub(super) fn round_trip(&mut self) -> Result<Duration> {
         let begin = Instant::now();
         let mut byte = [0];
         let talk = self.pty.write_all(b"x").and_then(|()| self.pty.read_exact(&mut byte));

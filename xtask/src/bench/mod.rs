@@ -6,12 +6,14 @@
 
 mod batch;
 mod bed;
+mod browser;
 mod command;
 mod forward;
 mod gateway;
 mod images;
 mod judged;
 mod outputs;
+mod page;
 mod paused;
 mod rewinds;
 mod rootless;
@@ -87,6 +89,7 @@ const PARTS: &[Part] = &[
     ("service", |bed, _| service::measure_service(bed)),
     ("command", |bed, _| command::measure(bed)),
     ("judged", |bed, _| judged::measure(bed)),
+    ("page", |bed, _| page::measure(bed)),
 ];
 
 /// Measures everything, or the tables that are named; prints them in Markdown.

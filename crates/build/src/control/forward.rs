@@ -6,28 +6,44 @@
 use super::connection::Connection;
 use crate::session::{Hub, OpenError};
 use runner_engine::dial::{DENIED, Remote};
-use runner_wire::control::{Answer, Request};
+use runner_wire::control::{Answer, ForwardLine, Request};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
+/// What a client forwards, and where it listens for that, as far as it says.
+pub(super) struct Ports {
+    pub(super) remotes: Vec<String>,
+    pub(super) locals: Vec<String>,
+}
+
+impl Ports {
+    fn lines(&self) -> Vec<ForwardLine> {
+        let pairs = self.locals.iter().cloned().zip(self.remotes.iter().cloned());
+        pairs.map(|(local, remote)| ForwardLine { local, remote }).collect()
+    }
+}
+
 /// Serves one client until it goes or the build ends.
 pub(super) async fn serve(
     hub: &Arc<Hub>,
     mut connection: Connection,
-    ports: &[String],
+    ports: Ports,
     name: Option<String>,
     denied: Option<Vec<IpAddr>>,
 ) -> io::Result<()> {
-    let label = format!("port-forward {}", ports.join(" "));
+    let label = format!("port-forward {}", ports.remotes.join(" "));
+    // Clients that see the session find its ports, and none of them once it has ended.
+    let listed = hub.list_forwards(ports.lines());
     let mut presence = match hub.enter(label, name).await {
         Ok(presence) => presence,
         Err(OpenError { code, message }) => {
             return connection.answer(&Answer::Refused { code, message }).await;
         }
     };
+    let _listed = listed;
     connection.answer(&Answer::Opened { session: presence.number }).await?;
     let denied: Arc<[IpAddr]> = denied.map_or_else(|| DENIED.into(), Into::into);
     // Dropped with this, and with them what they still wait for.

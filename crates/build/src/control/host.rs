@@ -4,7 +4,7 @@
 //! client is handed the ends of its terminal or of its pipes.
 
 use super::connection::{Connection, Frames, send};
-use super::forward;
+use super::forward::{self, Ports};
 use crate::driver::Progress;
 use crate::driver::inbox::{Change, Inbox};
 use crate::session::{DEAF, Ending, Hub, OpenError, Place, Session, SessionControls};
@@ -181,8 +181,9 @@ impl Host {
                     let session = self.hub.open_files().await;
                     return serve_session(connection, session, None).await;
                 }
-                Request::Forward { ports, name, denied } => {
-                    return forward::serve(&self.hub, connection, &ports, name, denied).await;
+                Request::Forward { ports, name, denied, locals } => {
+                    let ports = Ports { remotes: ports, locals };
+                    return forward::serve(&self.hub, connection, ports, name, denied).await;
                 }
                 // Belong to a session.
                 Request::Hello { .. }
@@ -227,6 +228,7 @@ impl Host {
             session_idle_s: options.idle_timeout.as_secs(),
             is_idle_given: options.is_idle_given,
             session_longest_s: options.longest.map(|longest| longest.as_secs()),
+            forwards: self.hub.forwards(),
             events: heads.events,
             output: heads.output,
         }

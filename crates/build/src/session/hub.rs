@@ -4,6 +4,7 @@
 //! commands use. A session sees the variables and the directory of the process that waits at a
 //! breakpoint, or else those of the last finished command.
 
+use super::forwards::{Forwards, Listed};
 use super::guests::{Guests, Presence, STOPPING};
 use super::image_agent;
 use super::log::SessionLog;
@@ -26,7 +27,7 @@ use runner_engine::dial::{self, Remote};
 use runner_engine::{Container, ExecSpec, Fut, Ids, OpenMode, Stdio, files, users};
 use runner_folder::state::Spool;
 use runner_wire::abi::TOOLBOX_PATH;
-use runner_wire::control::{Open, Platform, Script, Size};
+use runner_wire::control::{ForwardLine, Open, Platform, Script, Size};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::io::{self, Read};
@@ -108,6 +109,7 @@ pub struct Hub {
     /// Which system the container has, once a script has been run.
     platform: OnceCell<Platform>,
     places: Arc<Places>,
+    forwards: Arc<Forwards>,
     spool: Option<Spool>,
 }
 
@@ -123,6 +125,7 @@ impl Hub {
             making: tokio::sync::Mutex::new(()),
             platform: OnceCell::new(),
             places: Places::new(),
+            forwards: Arc::default(),
             spool: parts.spool,
             guests: Arc::new(Guests::new(parts.inbox, parts.build, parts.log)),
         }
@@ -292,6 +295,16 @@ impl Hub {
     pub async fn enter(&self, label: String, name: Option<String>) -> Result<Presence, OpenError> {
         self.container()?;
         Ok(self.guests.enter(label, name).await)
+    }
+
+    /// Has ports of this machine listed that lead into the build.
+    pub fn list_forwards(&self, lines: Vec<ForwardLine>) -> Listed {
+        self.forwards.list(lines)
+    }
+
+    /// Those that are listed.
+    pub fn forwards(&self) -> Vec<ForwardLine> {
+        self.forwards.all()
     }
 
     /// Connects to what listens in the container.

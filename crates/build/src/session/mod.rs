@@ -6,6 +6,7 @@
 //! and done.
 #![deny(clippy::disallowed_methods)]
 
+mod forwards;
 mod guests;
 mod hub;
 mod image_agent;

@@ -10,6 +10,7 @@ use super::resources::Resource;
 use crate::http::Visit;
 use http::request::Parts;
 use runner_folder::state::Home;
+use runner_service::db::builds::State;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -49,6 +50,13 @@ impl Endpoint {
         self.builds.get(uuid).await
     }
 
+    /// Whether the build with this uuid waits in the queue: it has no folder yet.
+    pub(crate) async fn waits(&self, uuid: &str) -> bool {
+        let Some(service) = &self.service else { return false };
+        let found = service.build(uuid).await.ok().flatten();
+        found.is_some_and(|row| matches!(row.state, State::Queued | State::Starting))
+    }
+
     /// Performs one of CodeBuild's operations.
     pub(crate) async fn codebuild(
         &self,
@@ -82,6 +90,29 @@ impl Endpoint {
         let judged = judged.map_err(|text| Refusal::new("AccessDeniedException", text));
         if let Err(refusal) = &judged {
             self.note(owner, deed, known, Value::Null, Some(refusal)).await;
+        }
+        judged
+    }
+
+    /// Whether something may be done with a batch that the service does not know. A refusal is recorded, and the deed as well
+    /// where that is wanted.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(crate) async fn permit_batch(
+        &self,
+        owner: &Owner,
+        deed: Deed,
+        id: &str,
+        is_recorded: bool,
+    ) -> Result<(), Refusal> {
+        let scope = Scope::of([Resource::batch(id, id.rsplit_once(':'))]);
+        let judged = self.judge(&owner.0.origin, deed.action, &scope);
+        let judged = judged.map_err(|text| Refusal::new("AccessDeniedException", text));
+        if is_recorded || judged.is_err() {
+            let (origin, asked) = (&owner.0.origin, &owner.0.asked);
+            let refusal = judged.as_ref().err();
+            self.record_deed(origin, asked, deed, json!({"id": id}), refusal).await;
         }
         judged
     }

@@ -6,7 +6,7 @@ use super::routes::Asked;
 use crate::aws::{Deed, Known, Refusal};
 use crate::http::Answer;
 use runner_client::{ClientError, Link};
-use runner_core::changes::Op;
+use runner_core::changes::{Change, Op};
 use runner_core::debug::{Client, Decision};
 use runner_folder::ledger::Ledger;
 use runner_wire::control::{Answer as Said, Request};
@@ -15,9 +15,9 @@ use std::io;
 use std::sync::Arc;
 
 /// Builds of one page of the list.
-const PAGE: usize = 50;
+pub(super) const PAGE: usize = 50;
 /// What of a record a list shows.
-const SHOWN: [&str; 8] = [
+const SHOWN: [&str; 9] = [
     "id",
     "buildNumber",
     "startTime",
@@ -26,6 +26,7 @@ const SHOWN: [&str; 8] = [
     "currentPhase",
     "projectName",
     "initiator",
+    "buildBatchArn",
 ];
 const RESUME: Deed =
     Deed { name: "ResumeBuild", action: "runner:ResumeBuild", is_read_only: false };
@@ -34,8 +35,11 @@ const PAUSE: Deed = Deed { name: "PauseBuild", action: "runner:PauseBuild", is_r
 const DECIDE: Deed = Deed { name: "Decide", action: "runner:Decide", is_read_only: false };
 const GET_VARIABLES: Deed =
     Deed { name: "GetVariables", action: "runner:GetVariables", is_read_only: true };
-/// Most changed files of a run that are named.
+/// Most changed files of a run that are named, and most bytes of all names.
 const MOST_CHANGES: usize = 1000;
+const MOST_BYTES: usize = 1 << 20;
+/// Most runs whose changes are looked at.
+const MOST_RUNS: usize = 10_000;
 
 impl Page {
     /// Some builds, the newest first.
@@ -82,11 +86,13 @@ impl Page {
     ) -> Result<Answer, Refused> {
         match verb {
             "stop" => {
-                self.perform(asked, "StopBuild", known).await?;
+                self.perform(asked, "StopBuild", json!({"id": known.record.id})).await?;
                 Ok(done())
             }
+            "stop-batch" | "retry-batch" => self.of_batch(asked, known, verb, &body).await,
             "retry-build" => {
-                let begun = self.perform(asked, "RetryBuild", known).await?;
+                let input = json!({"id": known.record.id});
+                let begun = self.perform(asked, "RetryBuild", input).await?;
                 json(&json!({"id": begun["build"]["id"]}))
             }
             "resume" => self.tell(asked, known, RESUME, Request::Resume, Value::Null).await,
@@ -128,14 +134,13 @@ impl Page {
     }
 
     /// Has CodeBuild's operation performed.
-    async fn perform(
+    pub(super) async fn perform(
         &self,
         asked: &Asked,
         name: &'static str,
-        known: &Known,
+        body: Value,
     ) -> Result<Value, Refused> {
         let (endpoint, owner) = (Arc::clone(&self.endpoint), asked.owner.clone());
-        let body = json!({"id": known.record.id});
         whole(async move { Ok(endpoint.codebuild(&owner, name, body, true).await?) }).await
     }
 
@@ -152,28 +157,38 @@ impl Page {
         json(&all.collect::<Vec<_>>())
     }
 
-    /// What runs have changed in the files, as far as that was kept.
-    pub(super) async fn changes(&self, known: &Known) -> Result<Answer, Refused> {
+    /// What runs have changed in the files, as far as that was kept: of each the first, of all so many.
+    pub(super) async fn changes(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+        let _turn = self.turn(asked).await?;
         let dir = known.dir.clone();
-        let read = tokio::task::spawn_blocking(move || -> io::Result<Vec<Value>> {
-            let ledger = Ledger::of(&dir);
-            ledger.all()?.into_iter().map(|at| {
-                let changes = ledger.read(at)?;
-                let shown = changes.iter().take(MOST_CHANGES).map(|change| {
-                    let from = match &change.op {
-                        Op::Renamed(from) => Some(String::from_utf8_lossy(from).into_owned()),
-                        _ => None,
-                    };
-                    json!({"op": change.op.letter().to_string(), "path": String::from_utf8_lossy(&change.path), "from": from, "size": change.size})
-                });
-                Ok(json!({"run": at.run, "isRun": at.is_run, "count": changes.len(), "changes": shown.collect::<Vec<_>>()}))
-            }).collect()
-        });
+        let read = tokio::task::spawn_blocking(move || changes(&Ledger::of(&dir)));
         json(&read.await.map_err(io::Error::other)??)
     }
 }
 
-fn brief(record: &Value) -> Value {
+fn changes(ledger: &Ledger) -> io::Result<Vec<Value>> {
+    let mut left = MOST_BYTES;
+    let mut shown = |change: &Change| {
+        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let from = match &change.op {
+            Op::Renamed(from) => Some(text(from)),
+            _ => None,
+        };
+        let path = text(&change.path);
+        left = left.checked_sub(path.len() + from.as_ref().map_or(0, String::len))?;
+        let op = change.op.letter().to_string();
+        Some(json!({"op": op, "path": path, "from": from, "size": change.size}))
+    };
+    let all = ledger.all()?.into_iter().take(MOST_RUNS).map(|at| {
+        let (first, count) = ledger.first(at, MOST_CHANGES)?;
+        let first: Vec<Value> = first.iter().map_while(&mut shown).collect();
+        Ok(json!({"run": at.run, "isRun": at.is_run, "count": count, "changes": first}))
+    });
+    all.collect()
+}
+
+/// What a list shows of a record.
+pub(super) fn brief(record: &Value) -> Value {
     SHOWN.iter().map(|name| ((*name).to_owned(), record[*name].clone())).collect()
 }
 
@@ -182,4 +197,34 @@ pub(super) async fn whole<T: Send + 'static>(
     work: impl Future<Output = Result<T, Refused>> + Send + 'static,
 ) -> Result<T, Refused> {
     tokio::spawn(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_folder::ledger::At;
+    use runner_folder::state::{BuildDir, Home};
+    use std::fs;
+
+    #[test]
+    fn changes_are_named_within_bounds_and_all_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path().to_owned()).expect("a home");
+        let dir = BuildDir::of(&home, "u");
+        fs::create_dir_all(dir.path()).expect("a folder");
+        let mut ledger = Ledger::of(&dir);
+        let name = "x".repeat(1000);
+        let many: String = (0..3000).map(|n| format!("Af 1 /{name}{n:04}\n")).collect();
+        for run in 1..=4 {
+            assert!(ledger.write(At { run, is_run: true }, &many).expect("written"));
+        }
+        let shown = changes(&ledger).expect("read");
+        let counts: Vec<_> = shown.iter().map(|run| run["count"].as_u64()).collect();
+        assert_eq!(counts, [Some(3000); 4]);
+        let named: Vec<_> =
+            shown.iter().map(|run| run["changes"].as_array().map_or(0, Vec::len)).collect();
+        assert_eq!((named[0], named[3]), (MOST_CHANGES, 0), "{named:?}");
+        let length = serde_json::to_string(&shown).expect("JSON").len();
+        assert!(length < 2 * MOST_BYTES, "{length}");
+    }
 }

@@ -6,8 +6,10 @@
 //! has done is asked of `aws`, which judges and records it. docs/trust-zones.md has what each rule is against.
 
 mod assets;
+mod batches;
 mod builds;
 mod farewell;
+mod forwards;
 mod guard;
 mod log;
 mod recordings;
@@ -35,7 +37,7 @@ use visitors::Visitors;
 /// Looks through whole logs at once.
 const SCANS: usize = 2;
 /// Logs that are being downloaded.
-const DOWNLOADS: usize = 8;
+const DOWNLOADS: usize = 32;
 
 /// The page of an endpoint.
 pub struct Page {

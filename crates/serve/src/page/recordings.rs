@@ -11,7 +11,6 @@ use http::{HeaderValue, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -47,14 +46,13 @@ impl Page {
         let kept = self.kept(asked, known).await?;
         let found = kept.into_iter().find(|one| one.name == name);
         let found = found.ok_or_else(|| Refused::not_found("there is no such recording"))?;
-        let permit = Arc::clone(&self.downloads).try_acquire_owned();
-        let permit = permit.map_err(|_| Refused::busy())?;
+        let places = self.download(asked)?;
         self.endpoint
             .note(&asked.owner, GET_RECORDING, known, json!({"recording": name}), None)
             .await;
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _places = places;
             if let Err(error) = send(&found, &sender) {
                 // Nobody is there to hear it where the client has gone.
                 let _ = sender.blocking_send(Err(error));

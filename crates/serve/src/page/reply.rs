@@ -36,6 +36,11 @@ impl Refused {
         Refused::new(StatusCode::TOO_MANY_REQUESTS, "too much at once; try again")
     }
 
+    /// Of a build that has not begun: it is to be asked for again.
+    pub(super) fn waits() -> Self {
+        Refused::new(StatusCode::TOO_EARLY, "the build waits in the queue")
+    }
+
     pub(super) fn answer(&self) -> Answer {
         plain(self.status, &self.text)
     }

@@ -1,6 +1,7 @@
 //! What the page's scripts ask for, by its path.
 
 use super::Page;
+use super::forwards::shown;
 use super::guard;
 use super::log::{Query, Raw, raw, wait};
 use super::reply::{Refused, done, json};
@@ -14,7 +15,7 @@ use runner_folder::state::LinkFor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Longest body of a request.
 const MAX_BODY: usize = 256 << 10;
@@ -22,6 +23,9 @@ const MAX_BODY: usize = 256 << 10;
 const KEY: &str = "x-runner-key";
 /// Looking at a log.
 const GET_LOG: Deed = Deed { name: "GetLog", action: "logs:GetLogEvents", is_read_only: true };
+
+/// Places of a visitor and of all, which are given back when this goes.
+pub(super) type Places = [OwnedSemaphorePermit; 2];
 
 /// A request of a visitor.
 pub(super) struct Asked {
@@ -169,7 +173,10 @@ impl Page {
         if !asked.visitor.sees(uuid) {
             return Err(Refused::forbidden("this link is for another build"));
         }
-        let known = self.endpoint.known(uuid).await.ok_or_else(gone)?;
+        let Some(known) = self.endpoint.known(uuid).await else {
+            let waits = asked.visitor.is_owner() && self.endpoint.waits(uuid).await;
+            return Err(if waits { Refused::waits() } else { gone() });
+        };
         self.endpoint.permit(&asked.owner, GET_LOG, &known).await?;
         if asked.visitor.looks_first(format!("log {uuid}")) {
             self.endpoint.note(&asked.owner, GET_LOG, &known, Value::Null, None).await;
@@ -199,7 +206,9 @@ impl Page {
             ("GET", ["reports"]) => json(&self.logs.of(&known.uuid).reports(&known.dir).await?),
             ("GET", ["recordings"]) => self.recordings(asked, known).await,
             ("GET", ["recordings", name]) => self.recording(asked, known, name).await,
-            ("GET", ["changes"]) => self.changes(known).await,
+            ("GET", ["changes"]) => self.changes(asked, known).await,
+            ("GET", ["batch"]) => self.batch(asked, known).await,
+            ("GET", ["forwards"]) => self.forwards(asked, known).await,
             ("GET", ["terminals"]) => json(&self.terminals.of(&known.uuid)),
             ("POST", ["terminals"]) => {
                 asked.may_act()?;
@@ -237,6 +246,15 @@ impl Page {
             answer["pauseLeft"] = json!(status.pause_left_s);
             answer["hasContainer"] = json!(status.has_container);
             answer["sessionsEnabled"] = json!(status.sessions_enabled);
+            if asked.visitor.is_owner() {
+                answer["forwards"] = json!(shown(&status));
+            }
+        }
+        // An endpoint that ends with its build is gone before it could be asked for this.
+        if news.is_over()
+            && let Some(ended) = self.endpoint.known(&known.uuid).await
+        {
+            answer["record"] = json!(ended.record);
         }
         json(&answer)
     }
@@ -244,7 +262,7 @@ impl Page {
     async fn search(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
         let text = asked.text("q").unwrap_or_default();
         let (query, _waiting) = Query::new(text, asked.is_set("regex")).map_err(Refused::bad)?;
-        let _place = turn(&self.scans).await?;
+        let _turn = self.turn(asked).await?;
         json(&self.logs.of(&known.uuid).search(&known.dir, query).await?)
     }
 
@@ -256,10 +274,9 @@ impl Page {
                 Some(self.logs.of(&known.uuid).range(&known.dir, at).await?)
             }
         };
-        let permit = Arc::clone(&self.downloads).try_acquire_owned();
-        let permit = permit.map_err(|_| Refused::busy())?;
+        let places = self.download(asked)?;
         let wanted = Raw { dir: known.dir.clone(), range, is_plain: asked.is_set("plain") };
-        let mut answer = Response::new(Body::Parts(raw(wanted, permit)));
+        let mut answer = Response::new(Body::Parts(raw(wanted, places)));
         let headers = answer.headers_mut();
         let kind = HeaderValue::from_static("text/plain; charset=utf-8");
         headers.insert(http::header::CONTENT_TYPE, kind);
@@ -272,9 +289,23 @@ impl Page {
     }
 }
 
-/// A place among those who do something heavy.
-async fn turn(places: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {
-    Arc::clone(places).acquire_owned().await.map_err(|_| Refused::busy())
+impl Page {
+    /// A place among those who download something: the visitor's own, and one of all.
+    pub(super) fn download(&self, asked: &Asked) -> Result<Places, Refused> {
+        let place = |places: &Arc<Semaphore>| {
+            Arc::clone(places).try_acquire_owned().map_err(|_| Refused::busy())
+        };
+        Ok([place(&asked.visitor.downloads)?, place(&self.downloads)?])
+    }
+
+    /// Waits for a place among those who look through something whole. A visitor waits for their last look first, so that
+    /// one who asks for many holds up nobody else.
+    pub(super) async fn turn(&self, asked: &Asked) -> Result<Places, Refused> {
+        let place = async |places: &Arc<Semaphore>| {
+            Arc::clone(places).acquire_owned().await.map_err(|_| Refused::busy())
+        };
+        Ok([place(&asked.visitor.scan).await?, place(&self.scans).await?])
+    }
 }
 
 pub(super) fn unknown() -> Refused {

@@ -24,6 +24,8 @@ const MOST: usize = 64;
 const WAITS: usize = 64;
 /// Terminals that one visitor is connected to.
 const SOCKETS: usize = 64;
+/// Files that one visitor downloads: others find a place whatever one does with theirs.
+const DOWNLOADS: usize = 4;
 /// Things of which a visitor's first look is recorded.
 const MOST_SEEN: usize = 4096;
 
@@ -46,6 +48,9 @@ pub(super) struct Visitor {
     pub(super) may: LinkFor,
     pub(super) waits: Arc<Semaphore>,
     pub(super) sockets: Arc<Semaphore>,
+    pub(super) downloads: Arc<Semaphore>,
+    /// The one look through something whole that is a visitor's.
+    pub(super) scan: Arc<Semaphore>,
     pub(super) tickets: Tickets,
     seen: Mutex<HashSet<String>>,
 }
@@ -66,6 +71,8 @@ impl Visitors {
             may,
             waits: Arc::new(Semaphore::new(WAITS)),
             sockets: Arc::new(Semaphore::new(SOCKETS)),
+            downloads: Arc::new(Semaphore::new(DOWNLOADS)),
+            scan: Arc::new(Semaphore::new(1)),
             tickets: Tickets::default(),
             seen: Mutex::default(),
         });

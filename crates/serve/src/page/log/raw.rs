@@ -2,12 +2,13 @@
 //!
 //! Made by a thread that waits while the client does not read; in memory stand a few blocks.
 
+use super::super::routes::Places;
 use super::search::visible;
 use bytes::Bytes;
 use runner_folder::events::{CodeBuild, LogReader, OutputReader};
 use runner_folder::state::BuildDir;
 use std::io::{self, Write};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// Blocks that wait for the client.
 const WAITING: usize = 4;
@@ -27,13 +28,10 @@ pub(in super::super) struct Raw {
 }
 
 /// Begins to make it.
-pub(in super::super) fn raw(
-    wanted: Raw,
-    permit: OwnedSemaphorePermit,
-) -> mpsc::Receiver<io::Result<Bytes>> {
+pub(in super::super) fn raw(wanted: Raw, places: Places) -> mpsc::Receiver<io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        let _places = places;
         let mut out = Out { sender, block: Vec::new(), line: wanted.is_plain.then(Vec::new) };
         let made = wanted.write(&mut out).and_then(|()| out.end());
         if let Err(error) = made {

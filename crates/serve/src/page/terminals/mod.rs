@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use task::{Order, Terminal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// Terminals of an endpoint at once.
 const MOST: usize = 32;
@@ -25,8 +25,17 @@ const MOST: usize = 32;
 const ORDERS: usize = 64;
 
 /// Those of an endpoint.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Terminals(Arc<Mutex<Vec<Known>>>);
+#[derive(Clone, Debug)]
+pub(super) struct Terminals {
+    known: Arc<Mutex<Vec<Known>>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Terminals {
+    fn default() -> Self {
+        Terminals { known: Arc::default(), places: Arc::new(Semaphore::new(MOST)) }
+    }
+}
 
 #[derive(Clone, Debug)]
 struct Known {
@@ -65,9 +74,9 @@ impl Terminals {
         uuid: &str,
         size: Size,
     ) -> Result<String, NoTerminal> {
-        if self.lock().len() >= MOST {
-            return Err(NoTerminal::TooMany);
-        }
+        // Taken before the build is asked, which takes a while: others start one meanwhile.
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| NoTerminal::TooMany)?;
         let mut link = Link::connect(dir).await?;
         let term = Some("xterm-256color".to_owned());
         let open = Open { terminal: Some(size), term, ..Open::default() };
@@ -83,6 +92,7 @@ impl Terminals {
         self.lock().push(known);
         let (all, name) = (self.clone(), id.clone());
         tokio::spawn(async move {
+            let _place = place;
             terminal.run().await;
             all.lock().retain(|known| known.id != name);
         });
@@ -108,6 +118,37 @@ impl Terminals {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use runner_folder::state::Home;
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+
+    #[tokio::test]
+    async fn those_that_are_being_opened_count() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = BuildDir::of(&Home::at(folder.path().to_owned()).expect("a home"), "u");
+        fs::create_dir_all(dir.path()).expect("a folder");
+        // A build that takes connections and never answers.
+        let _silent = UnixListener::bind(dir.control_socket()).expect("a socket");
+        let terminals = Terminals::default();
+        let size = Size { rows: 24, cols: 80 };
+        let mut starting = tokio::task::JoinSet::new();
+        for _ in 0..MOST {
+            let (terminals, dir) = (terminals.clone(), dir.clone());
+            starting.spawn(async move { terminals.start(&dir, "u", size).await });
+        }
+        tokio::task::yield_now().await;
+        let beyond = terminals.start(&dir, "u", size).now_or_never();
+        assert!(matches!(beyond, Some(Err(NoTerminal::TooMany))), "{beyond:?}");
+        starting.shutdown().await;
+        // Those that came to nothing have left their places.
+        assert!(terminals.start(&dir, "u", size).now_or_never().is_none());
     }
 }

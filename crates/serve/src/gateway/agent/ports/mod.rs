@@ -80,6 +80,8 @@ impl Ports {
             ports: vec![remote.clone()],
             name: Some(name),
             denied: Some(denied.to_vec()),
+            // AWS's plugin listens, wherever it runs.
+            locals: Vec::new(),
         };
         let opening: Opening = Box::pin(async move {
             let mut link = Link::connect(&build).await?;

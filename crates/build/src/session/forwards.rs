@@ -1,0 +1,66 @@
+//! Ports of this machine that clients forward into a build, as long as they do.
+
+use runner_wire::control::ForwardLine;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Most that are listed: a build's status goes out often.
+const MOST: usize = 64;
+
+/// Those of a build, by their clients.
+#[derive(Debug, Default)]
+pub(super) struct Forwards(Mutex<Vec<Lines>>);
+
+type Lines = Arc<Vec<ForwardLine>>;
+
+/// Those of one client, listed until this goes.
+#[derive(Debug)]
+pub struct Listed {
+    forwards: Arc<Forwards>,
+    lines: Lines,
+}
+
+impl Forwards {
+    pub(super) fn list(self: &Arc<Self>, lines: Vec<ForwardLine>) -> Listed {
+        let lines = Arc::new(lines);
+        self.lock().push(Arc::clone(&lines));
+        Listed { forwards: Arc::clone(self), lines }
+    }
+
+    pub(super) fn all(&self) -> Vec<ForwardLine> {
+        self.lock().iter().flat_map(|lines| lines.iter()).take(MOST).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Lines>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.forwards.lock().retain(|lines| !Arc::ptr_eq(lines, &self.lines));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_takes_its_ports_along() {
+        let forwards = Arc::new(Forwards::default());
+        let line = |local: &str| ForwardLine {
+            local: local.to_owned(),
+            remote: "localhost:80".to_owned(),
+        };
+        let one = forwards.list(vec![line("a"), line("b")]);
+        // The same ports of another client are that one's.
+        let two = forwards.list(vec![line("a"), line("b")]);
+        assert_eq!(forwards.all().len(), 4);
+        drop(one);
+        assert_eq!(forwards.all(), [line("a"), line("b")]);
+        drop(two);
+        assert_eq!(forwards.all(), []);
+        let _many = forwards.list(vec![line("a"); MOST + 1]);
+        assert_eq!(forwards.all().len(), MOST);
+    }
+}

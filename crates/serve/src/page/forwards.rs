@@ -1,0 +1,100 @@
+//! Ports of this machine that somebody forwards into a build, and whether HTTP is served there.
+//!
+//! `runner port-forward` tells the build's owner where it listens. Whether a link makes sense is asked there, with the one
+//! request that asks a server for nothing.
+
+use super::Page;
+use super::reply::{Refused, json};
+use super::routes::Asked;
+use crate::aws::{Deed, Known};
+use crate::http::Answer;
+use runner_wire::control::{ForwardLine, Status};
+use serde_json::{Value, json};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Most that are shown of a build.
+const MOST: usize = 16;
+/// How long a server has to say that it speaks HTTP.
+const PATIENCE: Duration = Duration::from_secs(3);
+const GET_FORWARDS: Deed =
+    Deed { name: "GetForwards", action: "runner:GetForwards", is_read_only: true };
+
+impl Page {
+    /// Those behind which HTTP is served, by where they listen.
+    pub(super) async fn forwards(&self, asked: &Asked, known: &Known) -> Result<Answer, Refused> {
+        asked.may_act()?;
+        self.endpoint.permit(&asked.owner, GET_FORWARDS, known).await?;
+        if asked.visitor.looks_first(format!("forwards {}", known.uuid)) {
+            self.endpoint.note(&asked.owner, GET_FORWARDS, known, Value::Null, None).await;
+        }
+        let status = known.status().await?;
+        let mut asking = JoinSet::new();
+        for (line, address) in listed(&status) {
+            let local = line.local.clone();
+            asking.spawn(async move { serves_http(address).await.then_some(local) });
+        }
+        let mut serving: Vec<String> = asking.join_all().await.into_iter().flatten().collect();
+        serving.sort();
+        json(&serving)
+    }
+}
+
+/// As the page shows them: what is forwarded, and the address of this machine that leads there.
+pub(super) fn shown(status: &Status) -> Vec<Value> {
+    let shown = |(line, address): (&ForwardLine, SocketAddr)| json!({"local": line.local, "remote": line.remote, "address": address.to_string()});
+    listed(status).map(shown).collect()
+}
+
+fn listed(status: &Status) -> impl Iterator<Item = (&ForwardLine, SocketAddr)> {
+    status.forwards.iter().filter_map(|line| Some((line, reached(&line.local)?))).take(MOST)
+}
+
+/// Where a program of this machine reaches what listens there.
+fn reached(local: &str) -> Option<SocketAddr> {
+    let mut address: SocketAddr = local.parse().ok()?;
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Some(address)
+}
+
+async fn serves_http(address: SocketAddr) -> bool {
+    let ask = async || -> io::Result<bool> {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("OPTIONS * HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut begin = [0; 5];
+        stream.read_exact(&mut begin).await?;
+        Ok(begin == *b"HTTP/")
+    };
+    tokio::time::timeout(PATIENCE, ask()).await.is_ok_and(|said| said.unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_reached_on_this_machine() {
+        let reached = |local: &str| reached(local).map(|address| address.to_string());
+        for (local, wanted) in [
+            ("127.0.0.1:80", Some("127.0.0.1:80")),
+            ("0.0.0.0:80", Some("127.0.0.1:80")),
+            ("[::]:80", Some("[::1]:80")),
+            ("192.0.2.7:80", Some("192.0.2.7:80")),
+            // What is no address becomes no link.
+            ("localhost:80", None),
+            ("javascript:alert(1)", None),
+            ("127.0.0.1", None),
+        ] {
+            assert_eq!(reached(local).as_deref(), wanted, "{local}");
+        }
+    }
+}
