@@ -20,6 +20,9 @@ fn main() -> ExitCode {
         Some(arg) if arg == runner_sandbox::CHORE_ARG => {
             return runner_engine::chores::main(std::env::args_os().skip(2));
         }
+        Some(arg) if arg == runner_sandbox::RESTACK_ARG => {
+            return ExitCode::from(runner_sandbox::restack_and_answer());
+        }
         _ => {}
     }
     runner_sandbox::raise_descriptors();

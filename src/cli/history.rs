@@ -6,7 +6,7 @@ use super::values::Format;
 use clap::Args;
 use runner_core::changes::Counts;
 use runner_core::debug::{DecisionKind, Place};
-use runner_core::event::{Block, ChangedFacts, CheckpointFacts, EventBody};
+use runner_core::event::{Block, ChangedFacts, CheckpointFacts, CheckpointKind, EventBody};
 use runner_core::phase::Phase;
 use runner_core::plain;
 use runner_folder::events::LogReader;
@@ -226,14 +226,21 @@ fn table(rows: &[Row]) -> String {
     let is_kept = rows.iter().any(|row| row.checkpoint.is_some());
     let is_counted = rows.iter().any(|row| row.changes.is_some());
     let files_width = rows.iter().map(|row| files(row).len()).max().unwrap_or(0);
+    let kept = |row: &Row| match &row.checkpoint {
+        Some(facts) => format!("{} {}ms", facts.kind.name(), facts.ms),
+        None => String::new(),
+    };
+    let kept_width = rows.iter().map(|row| kept(row).len()).max().unwrap_or(0);
     let line = |row: &Row| {
         let run = row.run.map_or_else(|| "-".to_owned(), |run| run.to_string());
         let time = row
             .duration_ms
             .map_or_else(String::new, |ms| format!("{}.{}s", ms / 1000, ms % 1000 / 100));
         let text = plain::lines(row.text.lines().next().unwrap_or_default()).into_owned();
-        let kept = row.checkpoint.as_ref().map_or("", |facts| facts.kind.name());
-        let kept = if is_kept { format!("{kept:<6}  ") } else { String::new() };
+        let kept = match is_kept {
+            true => format!("{:<kept_width$}  ", kept(row)),
+            false => String::new(),
+        };
         let files = match is_counted {
             true => format!("{:>width$}  ", files(row), width = files_width),
             false => String::new(),
@@ -245,5 +252,10 @@ fn table(rows: &[Row]) -> String {
             "{run:>4}  {place:<width$}  {outcome:<outcomes$}  {time:>8}  {kept}{files}{text}{by}{gone}\n"
         )
     };
-    rows.iter().map(line).collect()
+    let none = |row: &Row| {
+        let facts = row.checkpoint.as_ref().filter(|it| it.kind == CheckpointKind::None)?;
+        let why = plain::lines(facts.why.as_deref().unwrap_or_default()).into_owned();
+        Some(format!("no checkpoint before run {}: {why}\n", row.run?))
+    };
+    rows.iter().map(line).chain(rows.iter().filter_map(none)).collect()
 }

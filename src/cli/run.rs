@@ -240,7 +240,13 @@ fn system(args: &RunArgs) -> Option<CiSystem> {
 /// Where it stops. Checkpoints are for builds that do.
 fn stops(args: &RunArgs) -> plan::Stops {
     let stops = args.step || !args.break_on.is_empty();
-    let checkpoints = stops && args.checkpoint == CheckpointName::Auto;
+    let checkpoints = match args.checkpoint {
+        CheckpointName::Auto if stops => plan::Checkpointing::Auto,
+        CheckpointName::Sealed if stops => plan::Checkpointing::Sealed,
+        CheckpointName::Auto | CheckpointName::Sealed | CheckpointName::Off => {
+            plan::Checkpointing::Off
+        }
+    };
     plan::Stops { breakpoints: args.break_on.clone(), step: args.step, checkpoints }
 }
 

@@ -115,7 +115,9 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) step: bool,
     /// Whether the build can be rewound: with --break-on and --step what it has written is kept before each
-    /// command, where that is possible
+    /// command, where that is possible. Sealed layers take no time to speak of, however much was written; but a file that an
+    /// earlier command has given several names breaks apart when it is written in place, and without root a directory of
+    /// an earlier command cannot be renamed, only moved by copying
     #[arg(long, value_enum, default_value_t = CheckpointName::Auto)]
     pub(super) checkpoint: CheckpointName,
     /// How long a breakpoint waits while no session is open [default: for ever at a terminal, else and
@@ -291,8 +293,10 @@ pub(super) enum BreakActionName {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum CheckpointName {
-    /// With --break-on and --step
+    /// With --break-on and --step; as copies, and sealed where that would be too much
     Auto,
+    /// The same, sealed wherever nothing of the build runs meanwhile
+    Sealed,
     /// Never
     Off,
 }

@@ -6,10 +6,12 @@ use crate::common::{Bed, build, cases, image, list};
 use std::fs;
 
 cases! {
-    [Containers, Program("git"), Program("perl")] => each_run_can_be_gone_back_to;
-    [Extended, Containers, Program("git"), Program("perl")] => thirty_commands_and_20000_files, with_a_cache;
-    [Extended, Containers, Image("debian"), Program("git"), Program("perl")] => with_other_images;
-    [Extended, Root, Containers, Program("git"), Program("perl")] => with_privileges;
+    [Containers, Program("git"), Program("perl")] => each_run_can_be_gone_back_to, each_sealed_run_can_be;
+    [Extended, Containers, Program("git"), Program("perl")] => thirty_commands_and_20000_files, with_a_cache,
+        thirty_sealed_commands, sealed_with_a_cache;
+    [Extended, Containers, Image("debian"), Program("git"), Program("perl")] => with_other_images,
+        sealed_with_other_images;
+    [Extended, Root, Containers, Program("git"), Program("perl")] => with_privileges, sealed_with_privileges;
 }
 
 /// All there is in the places that commands write to, without what differs from build to build.
@@ -19,6 +21,9 @@ const STATE: &str = "( for top in /tmp /root /home /var/tmp $CODEBUILD_SRC_DIR; 
     find . -xdev -type f ! -path ./buildspec.yml ! -path '*/g/.git/index' -exec md5sum {} + | sort; done; cd $CODEBUILD_SRC_DIR; \
     test $(uname -m) != x86_64 || find . -xdev -type f ! -path '*/g/.git/*' | sort | perl -ne 'chomp; $k = \"user.mark\"; $b = \"\\0\" x 9; \
     $n = syscall(191, $_, $k, $b, 9); print \"$_ has \", substr($b, 0, $n), \"\\n\" if $n > 0' )";
+
+/// It goes on in the background.
+const DAEMON: &str = "sleep 1000 & true";
 
 /// Commands that leave and change all kinds of things.
 const COMMANDS: [&str; 14] = [
@@ -30,7 +35,7 @@ const COMMANDS: [&str; 14] = [
     "export GIT_AUTHOR_DATE=@1000000000+0000 GIT_COMMITTER_DATE=@1000000000+0000; git init -q g; cd g; \
      echo 1 > f; git add f; git -c user.name=n -c user.email=e commit -qm m; mkdir d; git mv f d/f; cd ..",
     "perl -e 'use Socket; socket(S,PF_UNIX,SOCK_STREAM,0); bind(S,sockaddr_un(\"a/sock\")) or die'",
-    "sleep 1000 & true",
+    DAEMON,
     "mkdir many; seq 200 | split -a 3 -l 1 - many/",
     "rm many/aaa*; cp -a many more; mkdir -m 1777 /tmp/sticky",
     "test $(uname -m) != x86_64 || perl -e '$f = \"a/hard\"; $n = \"user.mark\"; $v = \"set\"; syscall(188, $f, $n, $v, 3, 0)'; \
@@ -70,6 +75,8 @@ struct Way<'a> {
     first: &'a [&'a str],
     has_more: bool,
     has_cache: bool,
+    /// Its layer is sealed before each command, as long as nothing runs in the background. No file has several names then.
+    is_sealed: bool,
     /// It goes back to every Nth run.
     every: usize,
 }
@@ -101,17 +108,42 @@ impl Way<'_> {
         all
     }
 
-    fn commands(&self) -> Vec<&str> {
+    fn commands(&self) -> Vec<String> {
         let more: &[&str] = if self.has_more { &MORE } else { &[] };
         let all = self.first.iter().chain(&COMMANDS).chain(more).copied();
         // Images have no git.
-        all.filter(|command| self.image.is_none() || !command.contains("git ")).collect()
+        let all = all.filter(|command| self.image.is_none() || !command.contains("git "));
+        if !self.is_sealed {
+            return all.map(str::to_owned).collect();
+        }
+        let copies = |command: &str| match command.contains("ln -s") {
+            true => command.replacen("ln a", "cp a", 1),
+            false => command.replace("ln ", "cp ").replace("cp -al", "cp -a"),
+        };
+        let mut commands: Vec<String> =
+            all.filter(|command| *command != DAEMON).map(copies).collect();
+        commands.push(format!("echo > last; {DAEMON}"));
+        commands
+    }
+
+    /// What was kept before each run, the first ones.
+    fn kinds_are(&self, bed: &Bed, count: usize) {
+        let events = fs::read_to_string(bed.live().join("events.jsonl")).unwrap();
+        let events = events.lines().map(|line| serde_json::from_str(line).unwrap());
+        let checkpoints: Vec<serde_json::Value> =
+            events.filter(|event: &serde_json::Value| event["type"] == "checkpoint").collect();
+        let kind = |event: &serde_json::Value| event["data"]["kind"].as_str().unwrap().to_owned();
+        let kinds: Vec<String> = checkpoints.iter().map(kind).collect();
+        let mut wanted = vec![if self.is_sealed { "sealed" } else { "copied" }; count];
+        wanted.push("copied");
+        assert_eq!(kinds, wanted, "{checkpoints:?}");
     }
 
     /// A build without checkpoints tells how it is behind each command; one with them goes back to some of them.
     fn compare(&self) {
         let plain = self.bed();
         let commands = self.commands();
+        let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
         let told: Vec<&str> = commands.iter().flat_map(|command| [*command, STATE]).collect();
         let told = self.spec(&[&[STATE], &told[..]].concat());
         plain.build(&told, &words(&self.options(&plain, &[]))).code(0);
@@ -125,9 +157,11 @@ impl Way<'_> {
         let bed = self.bed();
         let count = commands.len() + 1;
         let commands = [&commands[..], &["exit 3"]].concat();
-        let options = self.options(&bed, &["--break-on", "failure"]);
+        let kept = if self.is_sealed { "sealed" } else { "auto" };
+        let options = self.options(&bed, &["--break-on", "failure", "--checkpoint", kept]);
         let running = bed.start(&self.spec(&commands), &words(&options));
         wait_for_stops(&running, &format!("because build:{count} has failed"), 1);
+        self.kinds_are(&bed, count - 1);
         is_as(&bed.runner(["eval", STATE]).code(0).stdout, &states[count - 1], "at its end");
         for index in (0..count).rev().step_by(self.every) {
             let place = format!("build:{}", index + 1);
@@ -178,31 +212,59 @@ fn each_run_can_be_gone_back_to() {
     Way { every: 4, ..Way::default() }.compare();
 }
 
+fn each_sealed_run_can_be() {
+    Way { every: 4, is_sealed: true, ..Way::default() }.compare();
+}
+
+fn thirty_sealed_commands() {
+    Way { every: 1, has_more: true, is_sealed: true, ..Way::default() }.compare();
+}
+
 fn thirty_commands_and_20000_files() {
     Way { every: 1, has_more: true, ..Way::default() }.compare();
 }
 
 /// The cache is a layer below what the build writes.
 fn with_a_cache() {
+    a_cache(false);
+}
+
+fn sealed_with_a_cache() {
+    a_cache(true);
+}
+
+fn a_cache(is_sealed: bool) {
     let first = [
         "rm local/aaa; echo 1 > local/aab; mv local/aac local/moved; chmod 600 local/aad; ln local/aae local/x",
     ];
-    Way { every: 1, first: &first, has_cache: true, ..Way::default() }.compare();
+    Way { every: 1, first: &first, has_cache: true, is_sealed, ..Way::default() }.compare();
 }
 
 fn with_other_images() {
+    other_images(false);
+}
+
+fn sealed_with_other_images() {
+    other_images(true);
+}
+
+fn other_images(is_sealed: bool) {
     let tar = image("debian").with_extension("tar");
     let rootfs = format!("rootfs:{}", tar.display());
-    Way { image: Some(&rootfs), every: 1, ..Way::default() }.compare();
+    Way { image: Some(&rootfs), is_sealed, every: 1, ..Way::default() }.compare();
     // As it is pulled: by its layers.
     let bed = Bed::host();
     let crafted = Crafted::new(bed.path("layout"));
     let layer = crafted.blob(&fs::read(tar).unwrap());
     let config = crafted.config(&serde_json::json!({"Env": ["PATH=/usr/bin:/bin"]}));
     crafted.image(&config, &[layer]);
-    Way { image: Some(&crafted.reference()), every: 3, ..Way::default() }.compare();
+    Way { image: Some(&crafted.reference()), is_sealed, every: 3, ..Way::default() }.compare();
 }
 
 fn with_privileges() {
     Way { every: 1, options: &["--privileged"], ..Way::default() }.compare();
+}
+
+fn sealed_with_privileges() {
+    Way { every: 1, options: &["--privileged"], is_sealed: true, ..Way::default() }.compare();
 }

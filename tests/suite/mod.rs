@@ -77,6 +77,7 @@ mod reports;
 mod rewinds;
 mod rootless;
 mod run_command;
+mod sealing;
 mod secrets;
 mod service;
 mod service_batches;
@@ -201,6 +202,7 @@ fn differing() -> Vec<Case> {
         project::cases(),
         registries::cases(),
         rewinds::cases(),
+        sealing::cases(),
         changes::cases(),
         fidelity::cases(),
         rootless::cases(),

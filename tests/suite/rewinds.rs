@@ -126,7 +126,8 @@ fn where_there_is_nothing_to_go_back_to() {
     running.ends(1);
     assert_eq!(bed.events("checkpoint").len(), 0);
     let bed = Bed::new();
-    let commands = ["true", "truncate -s 300M large", "false"];
+    // What runs in the background keeps it from being sealed.
+    let commands = ["sleep 600 & true", "truncate -s 300M large", "false"];
     let running = bed.start(&build(&commands), &["--break-on", "failure"]);
     wait_for_stops(&running, "because build:3 has failed", 1);
     bed.runner(["rewind"]).code(2).says("too much to copy").says("--nearest");
@@ -158,9 +159,11 @@ fn nothing_is_left_of_a_build_that_went_back() {
         "mkdir -p /root/d many; chmod 0 /root/d; i=0; while test $i -lt 900; do : > many/$i; i=$((i+1)); done",
         "false",
     ];
-    for step in ["intervened", "checkpoints/aside", "checkpoints/aside/image.work", "rewound"] {
+    let steps = ["intervened", "checkpoints/aside", "checkpoints/aside/image.work", "rewound"];
+    for (step, kept) in steps.iter().flat_map(|step| [(*step, "auto"), (*step, "sealed")]) {
         let bed = Bed::new();
-        let mut running = bed.start(&build(&commands), &["--break-on", "failure"]);
+        let options = ["--break-on", "failure", "--checkpoint", kept];
+        let mut running = bed.start(&build(&commands), &options);
         wait_for_stops(&running, "because build:2 has failed", 1);
         let layer = bed.live().join("layer");
         let rewind = Running::spawn(bed.command(["rewind"]));

@@ -74,7 +74,7 @@ fn check_stops(
     let work = plan::work(spec.clone(), &request.skips);
     request.stops.breakpoints.iter().try_for_each(|breakpoint| {
         let told = |why| Unusable::usage(format!("--break-on {breakpoint}: {why}"));
-        if breakpoint.wants_changes() && !request.stops.checkpoints {
+        if breakpoint.wants_changes() && request.stops.checkpoints == plan::Checkpointing::Off {
             let why =
                 "what a run has written is known only with checkpoints, not with --checkpoint off";
             return Err(told(why.to_owned()));

@@ -180,7 +180,7 @@ impl ValuesRequest {
 mod tests {
     use super::*;
     use runner_core::agent::AgentConfig;
-    use runner_core::plan::BreakAction;
+    use runner_core::plan::{BreakAction, Checkpointing};
     use runner_core::skip::Glob;
     use runner_core::spec::UserPhase;
     use runner_engine::Access;
@@ -204,7 +204,7 @@ mod tests {
             stops: Stops {
                 breakpoints: vec!["before:build".parse().expect("a breakpoint")],
                 step: true,
-                checkpoints: true,
+                checkpoints: Checkpointing::Sealed,
             },
             container: ContainerRequest {
                 engine: Kind::default(),

@@ -27,6 +27,8 @@ pub struct Failure<'f> {
     pub lacks_proxy: bool,
     /// Whether it was given AWS credentials.
     pub has_credentials: bool,
+    /// Whether directories of earlier commands cannot be renamed: they are sealed, and the caller is not root.
+    pub keeps_names: bool,
 }
 
 /// Most bytes of output that are looked at.
@@ -129,7 +131,14 @@ fn always(_: &Failure<'_>) -> bool {
 }
 
 /// In the order in which they are asked: what explains others comes first.
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 15] = [
+    Row {
+        applies: |failure| failure.keeps_names,
+        needles: &["cross-device link", "EXDEV"],
+        but: &[],
+        advice: "a checkpoint has sealed what earlier commands have written, and without root no directory in \
+                 there can be renamed: --checkpoint off",
+    },
     Row {
         applies: |failure| failure.is_closed,
         needles: UNREACHED,

@@ -41,9 +41,22 @@ pub struct Stops {
     pub breakpoints: Vec<Breakpoint>,
     /// Before the first command.
     pub step: bool,
-    /// Whether checkpoints are taken on the way, so that people can go back.
+    /// What is kept on the way, so that people can go back.
     #[serde(default)]
-    pub checkpoints: bool,
+    pub checkpoints: Checkpointing,
+}
+
+/// Whether and how checkpoints are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkpointing {
+    /// Not at all.
+    #[default]
+    Off,
+    /// As copies; what is too much to copy is sealed.
+    Auto,
+    /// Sealed wherever that can be.
+    Sealed,
 }
 
 /// Paths in the container.

@@ -11,7 +11,7 @@
 
 use super::ContainerSpec;
 use runner_host::beneath::{Dir, kind};
-use runner_sandbox::{Entry, Root, handed};
+use runner_sandbox::{Entry, Root, Written, handed};
 use rustix::fs::FileType;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -43,6 +43,19 @@ impl Handed {
 
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.0.iter().map(|dir| dir.as_fd()).collect()
+    }
+
+    /// What is written over them, each by the path that the kernel has for it: the names that specs use are for the
+    /// sandbox alone.
+    pub(super) fn named(&self, mut uppers: Vec<Written>) -> Vec<Written> {
+        for (index, dir) in self.0.iter().enumerate() {
+            let Ok(path) = dir.path() else { continue };
+            let lower = uppers.iter_mut().flat_map(|upper| upper.lower.iter_mut());
+            lower
+                .filter(|lower| **lower == handed(index))
+                .for_each(|lower| lower.clone_from(&path));
+        }
+        uppers
     }
 }
 

@@ -7,12 +7,13 @@ use super::host_image::EtcCopy;
 use super::init::InitClient;
 use super::kept::KeptLayer;
 use super::pasta::Pasta;
+use super::written::Written;
 use super::{
-    CachedTrees, Container, ExecError, ExecSpec, Frozen, Fut, Ids, Kind, OpenMode, Process,
-    READONLY,
+    CachedTrees, Container, ExecError, ExecSpec, Frozen, Fut, Ids, Kind, NotSealed, OpenMode,
+    Process, READONLY,
 };
 use crate::image::{Config, Prepared};
-use runner_sandbox::{Freezer, Groups, Living, Pressure, Sandbox, living};
+use runner_sandbox::{Freezer, Groups, Living, NotRestacked, Pressure, Sandbox, living};
 use runner_wire::init::Listener;
 use std::fs::{self, File};
 use std::io;
@@ -32,6 +33,11 @@ pub(super) trait Held: Send {
 
     /// Its first process, by the number that it has here.
     fn first(&self) -> Option<u32> {
+        None
+    }
+
+    /// The same, as a descriptor.
+    fn first_itself(&self) -> Option<OwnedFd> {
         None
     }
 
@@ -90,6 +96,10 @@ impl Held for Own {
         Some(self.sandbox.pid)
     }
 
+    fn first_itself(&self) -> Option<OwnedFd> {
+        self.sandbox.pidfd().try_clone_to_owned().ok()
+    }
+
     fn group_to_freeze(&mut self) -> Option<File> {
         self.freezing.group(&self.sandbox, &self.groups)
     }
@@ -139,7 +149,9 @@ pub(super) struct InitContainer {
     holds: Option<Holds>,
     made: Made,
     has_toolbox: bool,
-    layer: Result<Arc<KeptLayer>, &'static str>,
+    written: Result<Mutex<Written>, &'static str>,
+    /// Nothing is started or opened while what is mounted changes.
+    gate: tokio::sync::RwLock<()>,
 }
 
 /// How a container was made.
@@ -162,7 +174,7 @@ impl InitContainer {
         has_toolbox: bool,
         is_layered: bool,
         holds: Holds,
-        layer: Result<Arc<KeptLayer>, &'static str>,
+        written: Result<Written, &'static str>,
     ) -> Self {
         let image = own.image.as_ref();
         let made = Made {
@@ -176,7 +188,7 @@ impl InitContainer {
             has_toolbox,
             is_layered,
             holds: Some(holds),
-            layer,
+            written: written.map(Mutex::new),
             ..container
         }
     }
@@ -192,7 +204,8 @@ impl InitContainer {
             holds: None,
             made,
             has_toolbox: false,
-            layer: Err("what a daemon's container has written is the daemon's"),
+            written: Err("what a daemon's container has written is the daemon's"),
+            gate: tokio::sync::RwLock::default(),
         }
     }
 
@@ -202,9 +215,14 @@ impl InitContainer {
         let container = Self::held(init, Box::new(own), made);
         InitContainer {
             of_caller: Some(layer),
-            layer: Err("it shares this machine's file system"),
+            written: Err("it shares this machine's file system"),
             ..container
         }
+    }
+
+    fn written(&self) -> Result<MutexGuard<'_, Written>, &'static str> {
+        let written = self.written.as_ref().map_err(|why| *why)?;
+        Ok(written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Held>>> {
@@ -238,13 +256,17 @@ impl Container for InitContainer {
             {
                 admit(layer, &spec.user).map_err(|error| ExecError::Admit(error.to_string()))?;
             }
+            let _open = self.gate.read().await;
             self.init.exec(&spec, self.of_caller.is_some() && !is_other).await
         })
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Fut<'_, io::Result<OwnedFd>> {
         let path = path.to_path_buf();
-        Box::pin(async move { self.init.open(&path, mode).await })
+        Box::pin(async move {
+            let _open = self.gate.read().await;
+            self.init.open(&path, mode).await
+        })
     }
 
     fn listen(&self, at: SocketAddr) -> Fut<'_, io::Result<OwnedFd>> {
@@ -305,12 +327,36 @@ impl Container for InitContainer {
     }
 
     fn layer(&self) -> Result<Arc<KeptLayer>, String> {
-        self.layer.clone().map_err(|why| {
+        self.written().map(|written| Arc::clone(written.layer())).map_err(|why| {
             let engine = self.made.engine;
             match Kind::Namespaces.traits().name == engine {
                 true => why.to_owned(),
                 false => format!("the engine is `{engine}`: {why}; `--engine namespaces` has them"),
             }
+        })
+    }
+
+    fn seal(&self, number: u32, names: Vec<String>) -> Fut<'_, Result<Arc<KeptLayer>, NotSealed>> {
+        Box::pin(async move {
+            let _closed = self.gate.write().await;
+            let is_alone = self.init.is_alone().await;
+            if !is_alone.map_err(|error| NotSealed::intact(error.to_string()))? {
+                return Err(NotSealed::intact("something runs in the container"));
+            }
+            let written = self.written().map_err(NotSealed::intact)?.clone();
+            let first = self.lock().as_ref().and_then(|it| Some((it.first()?, it.first_itself()?)));
+            let Some((pid, first)) = first else {
+                return Err(NotSealed::intact("the container is gone"));
+            };
+            let seal = move || written.seal(number, &names, (pid, &first));
+            let sealed = match tokio::task::spawn_blocking(seal).await {
+                Ok(sealed) => sealed
+                    .map_err(|NotRestacked { why, is_intact }| NotSealed { why, is_intact })?,
+                Err(panic) => return Err(NotSealed { why: panic.to_string(), is_intact: false }),
+            };
+            let layer = Arc::clone(sealed.layer());
+            *self.written().map_err(NotSealed::intact)? = sealed;
+            Ok(layer)
         })
     }
 

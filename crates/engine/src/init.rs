@@ -49,6 +49,7 @@ enum Job {
     KillAll(oneshot::Sender<()>),
     Ping(oneshot::Sender<()>),
     Freeze(oneshot::Sender<Result<(), ExecError>>),
+    Census(oneshot::Sender<bool>),
 }
 
 impl InitClient {
@@ -254,6 +255,14 @@ impl InitClient {
         still_rx.await.unwrap_or(Err(ExecError::ContainerGone))
     }
 
+    /// Whether nobody lives there but PID 1, as far as it can tell.
+    pub(crate) async fn is_alone(&self) -> Result<bool, ExecError> {
+        let (counted_tx, counted_rx) = oneshot::channel();
+        let job = self.register(Job::Census(counted_tx))?;
+        self.send(wire::census(job), &[], &[]).await?;
+        counted_rx.await.map_err(|_| ExecError::ContainerGone)
+    }
+
     /// Lets it go on.
     pub(crate) async fn thaw(&self) {
         // A container that is gone has nothing that stands still.
@@ -363,6 +372,9 @@ impl InitClient {
             (Some(Job::Freeze(still)), reply::FAILED, _) => {
                 let _ = still.send(Err(failure));
             }
+            (Some(Job::Census(counted)), reply::COUNTED, _) => {
+                let _ = counted.send(reply.a == 0);
+            }
             (Some(Job::Ping(heard)), reply::ALIVE, _) => {
                 let _ = heard.send(());
             }
@@ -400,7 +412,7 @@ impl InitClient {
                 Job::Freeze(still) => {
                     let _ = still.send(Err(ExecError::ContainerGone));
                 }
-                Job::Ping(_) => {}
+                Job::Ping(_) | Job::Census(_) => {}
             }
         }
         drop(waiting);

@@ -35,6 +35,7 @@ pub mod toolbox;
 pub mod tree;
 pub mod unseen;
 pub mod users;
+mod written;
 
 use crate::image::{Config, Image, ImageError};
 pub use cached::CachedTrees;
@@ -144,6 +145,16 @@ pub trait Container: Send + Sync {
         ))
     }
 
+    /// Has these overlays of the layer go on in generation `number`, for which [`KeptLayer::begin`] has made directories,
+    /// if nobody lives in it but its first process; the layer then.
+    fn seal(
+        &self,
+        _number: u32,
+        _names: Vec<String>,
+    ) -> Fut<'_, Result<Arc<KeptLayer>, NotSealed>> {
+        Box::pin(async { Err(NotSealed::intact("this engine cannot do that")) })
+    }
+
     /// What runs in it beside its first process.
     fn living(&self) -> Fut<'_, Vec<Living>> {
         Box::pin(async { Vec::new() })
@@ -176,6 +187,20 @@ pub trait Container: Send + Sync {
 
     /// Ends it and all that runs in it.
     fn stop(&self) -> Fut<'_, ()>;
+}
+
+/// Why a layer is not sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotSealed {
+    pub why: String,
+    /// Whether the container is as it was. Otherwise nobody may trust it.
+    pub is_intact: bool,
+}
+
+impl NotSealed {
+    fn intact(why: impl Into<String>) -> Self {
+        NotSealed { why: why.into(), is_intact: true }
+    }
 }
 
 /// How what a build runs was stopped.

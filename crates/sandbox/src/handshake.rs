@@ -16,6 +16,9 @@ pub const REEXEC_ARG: &str = "__init";
 /// First argument under which it executes itself to do a chore with a container's users.
 pub const CHORE_ARG: &str = "__chore";
 
+/// First argument under which it executes itself to give overlays of a container new upper layers.
+pub const RESTACK_ARG: &str = "__restack";
+
 /// One step of a set-up that did not work.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("cannot {what}: {}", io::Error::from_raw_os_error(*errno))]
@@ -102,14 +105,15 @@ impl Channel {
         self.receive()
     }
 
-    fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         let length = u32::try_from(text.len()).map_err(io::Error::other)?;
         self.0.write_all(&length.to_le_bytes())?;
         self.0.write_all(&text)
     }
 
-    fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    /// `None`: the other end is closed.
+    pub(crate) fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let mut length = [0; 4];
         match self.0.read_exact(&mut length) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),

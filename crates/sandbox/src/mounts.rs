@@ -148,10 +148,11 @@ pub(crate) struct Upper {
 
 /// One directory over others: reads fall through to `lower`, topmost first; writes stay in `upper`.
 ///
-/// `marks` is where it may keep its marks on files.
+/// `source` is what the list of mounts calls it, `marks` where it may keep its marks on files.
 pub(crate) fn overlay(
     lower: &[OwnedFd],
     upper: &Upper,
+    source: &str,
     marks: Marks,
     nodes: Nodes,
 ) -> io::Result<Detached> {
@@ -162,9 +163,9 @@ pub(crate) fn overlay(
         // Without the two: a file's marks could then be forged by whoever may write it.
         Marks::User => (&["volatile", "userxattr"], &["userxattr"]),
     };
-    match overlay_with(lower, upper, fast, nodes) {
+    match overlay_with(lower, upper, source, fast, nodes) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            overlay_with(lower, upper, plain, nodes)
+            overlay_with(lower, upper, source, plain, nodes)
         }
         done => done,
     }
@@ -213,12 +214,13 @@ pub fn overlay_marks() -> &'static str {
 fn overlay_with(
     lower: &[OwnedFd],
     upper: &Upper,
+    source: &str,
     options: &[&str],
     nodes: Nodes,
 ) -> io::Result<Detached> {
     let upper_dir = open_path(&upper.upper)?;
     let work_dir = open_path(&upper.work)?;
-    let context = configure("overlay", "runner", options)?;
+    let context = configure("overlay", source, options)?;
     let make = || {
         set_lower(&context, lower)?;
         fsconfig_set_string(&context, "upperdir", handle(&upper_dir))?;
@@ -272,9 +274,9 @@ fn handle(fd: &OwnedFd) -> String {
 /// A path of `/proc/self/mountinfo`, where spaces and their like are written as three octal digits
 /// behind a backslash.
 #[must_use]
-pub fn unescape(field: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
+pub fn unescape(field: impl AsRef<[u8]>) -> PathBuf {
+    let mut rest = field.as_ref();
+    let mut bytes = Vec::with_capacity(rest.len());
     while let Some((&byte, after)) = rest.split_first() {
         let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
         match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {

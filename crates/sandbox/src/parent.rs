@@ -194,7 +194,7 @@ fn spawn_child(
 }
 
 /// Above the numbers that a child's descriptors get.
-const LIFTED: i32 = 16;
+pub(crate) const LIFTED: i32 = 16;
 
 const _: () = assert!(
     child::CONTROL == 3
@@ -239,7 +239,7 @@ pub(crate) fn wait_for_hello(
 }
 
 /// A user namespace whose maps swap one user with root, and its group likewise.
-fn owner_namespace(swap: IdSwap) -> io::Result<OwnedFd> {
+pub(crate) fn owner_namespace(swap: IdSwap) -> io::Result<OwnedFd> {
     let (pid, pidfd, _key) = sys::spawn_idle(libc::CLONE_NEWUSER as u64)?;
     let idle = Child::new(pidfd);
     fs::write(format!("/proc/{pid}/uid_map"), swapped(swap.uid))?;

@@ -7,9 +7,10 @@
 use crate::handshake::{SetupError, Step, failing};
 use crate::in_root::{InRoot, attach_at};
 use crate::masks;
-use crate::mounts::{self, Marks, Nodes, Upper};
+use crate::mounts::{self, Detached, Marks, Nodes, Upper};
 use crate::spec::{
-    Confinement, Entry, Hidden, IMAGE, IdSwap, ROOT, Restored, Root, SandboxSpec, Store, name_of,
+    Confinement, Entry, Hidden, IMAGE, IdSwap, ROOT, Restored, Root, SandboxSpec, Stack, Store,
+    name_of,
 };
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::mount::MountAttrFlags;
@@ -24,16 +25,42 @@ const OVERFLOW_ID: u32 = 65534;
 
 /// Builds it. `owners` is the user namespace that swaps owners, where the spec asks for it.
 pub(crate) fn build(spec: &SandboxSpec, owners: &OwnedFd) -> Result<InRoot, SetupError> {
-    let layer = LayerDir::prepare(spec)?;
-    let marks = Marks::ours();
-    let nodes = match spec.confinement {
-        Confinement::Build => Nodes::Files,
-        Confinement::Privileged => Nodes::Devices,
-    };
-    let root = mount_root(spec, &layer, marks, nodes)?;
-    let builder = Builder { root, layer, owners, swap: spec.owner, marks, nodes, spec };
+    let maker = Maker::new(spec, owners)?;
+    let root = maker.mount_root()?;
+    let builder = Builder { root, maker };
     spec.entries.iter().try_for_each(|entry| builder.make(entry))?;
     Ok(builder.root)
+}
+
+/// Of these overlays of a layer that is kept each once more, attached nowhere; one that cannot be had is left out.
+pub(crate) fn overlays(
+    spec: &SandboxSpec,
+    owners: &OwnedFd,
+    names: &[String],
+) -> Result<Vec<(String, Detached)>, SetupError> {
+    let maker = Maker::new(spec, owners)?;
+    let mut made = Vec::new();
+    for written in spec.uppers().iter().skip(1).filter(|written| names.contains(&written.name)) {
+        let is_it = |entry: &&Entry| match entry {
+            Entry::Overlay { path, .. } => *path == written.path,
+            _ => false,
+        };
+        let entry = spec.entries.iter().find(is_it);
+        if let Some(Entry::Overlay { path, lower, hidden, over, owned }) = entry
+            && let Some(mount) = maker.overlay(path, lower, hidden, over, *owned)?
+        {
+            made.push((written.name.clone(), mount));
+        }
+    }
+    for written in spec.uppers().iter().take(1).filter(|written| names.contains(&written.name)) {
+        made.push((written.name.clone(), maker.root()?));
+    }
+    Ok(made)
+}
+
+/// What the list of mounts calls an overlay, by its number among [`SandboxSpec::uppers`].
+pub(crate) fn source_of(number: usize) -> String {
+    format!("runner:{number}")
 }
 
 /// The directories a build's writes go to.
@@ -41,6 +68,7 @@ struct LayerDir {
     dir: PathBuf,
     /// Whether they are there, with all that a container before this one has put there.
     is_kept: bool,
+    stack: Stack,
 }
 
 impl LayerDir {
@@ -55,17 +83,27 @@ impl LayerDir {
                 })
                 .map_err(failing(Step::Layer, "mount memory on", &dir))?;
         }
-        Ok(LayerDir { dir, is_kept: spec.layer.is_kept })
+        Ok(LayerDir { dir, is_kept: spec.layer.is_kept, stack: spec.layer.stack.clone() })
     }
 
     /// A pair of directories for an overlay's writes.
     fn upper(&self, name: &str) -> Result<Upper, SetupError> {
+        let dir = self.stack.upper(name);
         let upper =
-            Upper { upper: self.dir.join(name), work: self.dir.join(format!("{name}.work")) };
+            Upper { upper: self.dir.join(&dir), work: self.dir.join(format!("{dir}.work")) };
         for dir in [&upper.upper, &upper.work] {
             self.make(dir).map_err(failing(Step::Layer, "make", dir))?;
         }
         Ok(upper)
+    }
+
+    /// What is sealed of an overlay, the topmost first.
+    fn sealed(&self, name: &str) -> Result<Vec<OwnedFd>, SetupError> {
+        let open = |dir: String| {
+            let dir = self.dir.join(dir);
+            mounts::open_path(&dir).map_err(failing(Step::Layer, "open", &dir))
+        };
+        self.stack.sealed(name).into_iter().map(open).collect()
     }
 
     fn make(&self, dir: &Path) -> io::Result<()> {
@@ -76,51 +114,156 @@ impl LayerDir {
     }
 }
 
-/// The new root, mounted on the layer's `root` directory.
-fn mount_root(
-    spec: &SandboxSpec,
-    layer: &LayerDir,
+/// Makes the mounts that the root consists of.
+struct Maker<'a> {
+    layer: LayerDir,
+    /// The user namespace that swaps owners, where the spec asks for it.
+    owners: &'a OwnedFd,
+    swap: Option<IdSwap>,
     marks: Marks,
     nodes: Nodes,
-) -> Result<InRoot, SetupError> {
-    let place = layer.dir.join(ROOT);
-    layer.make(&place).map_err(failing(Step::Layer, "make", &place))?;
-    let mount =
-        match &spec.root {
-            Root::Empty => mounts::copy(&place, false)
-                .and_then(|mount| mounts::make_root_like(&mount, nodes).map(|()| mount))
-                .map_err(failing(Step::Layer, "mount", &place))?,
+    spec: &'a SandboxSpec,
+}
+
+impl<'a> Maker<'a> {
+    fn new(spec: &'a SandboxSpec, owners: &'a OwnedFd) -> Result<Self, SetupError> {
+        let layer = LayerDir::prepare(spec)?;
+        let nodes = match spec.confinement {
+            Confinement::Build => Nodes::Files,
+            Confinement::Privileged => Nodes::Devices,
+        };
+        Ok(Maker { layer, owners, swap: spec.owner, marks: Marks::ours(), nodes, spec })
+    }
+
+    /// The new root, mounted on the layer's `root` directory.
+    fn mount_root(&self) -> Result<InRoot, SetupError> {
+        let place = self.layer.dir.join(ROOT);
+        self.layer.make(&place).map_err(failing(Step::Layer, "make", &place))?;
+        let mount = self.root()?;
+        mounts::open_path(&place)
+            .and_then(|target| attach_at(&mount, target))
+            .and_then(|()| InRoot::open(&place))
+            .map_err(failing(Step::Root, "mount the root on", &place))
+    }
+
+    fn root(&self) -> Result<Detached, SetupError> {
+        match &self.spec.root {
+            Root::Empty if self.layer.stack.depth(ROOT) == 0 => {
+                let place = self.layer.dir.join(ROOT);
+                mounts::copy(&place, false)
+                    .and_then(|mount| mounts::make_root_like(&mount, self.nodes).map(|()| mount))
+                    .map_err(failing(Step::Layer, "mount", &place))
+            }
+            Root::Empty => self.root_overlay(ROOT, &[], &self.layer.upper(ROOT)?),
             Root::Image { lower, restored } => {
-                let handles = lower
-                    .iter()
-                    .map(|dir| {
-                        mounts::open_path(dir).map_err(failing(Step::Source, "open the image", dir))
-                    })
-                    .collect::<Result<Vec<_>, _>>()?;
-                let upper = layer.upper(IMAGE)?;
-                let restored = if layer.is_kept { &[] } else { restored.as_slice() };
+                let upper = self.layer.upper(IMAGE)?;
+                let restored = if self.layer.is_kept { &[] } else { restored.as_slice() };
                 restored.iter().try_for_each(|dir| restore(&upper.upper, dir)).map_err(failing(
                     Step::Layer,
                     "prepare",
                     &upper.upper,
                 ))?;
-                if marks == Marks::User && !layer.is_kept {
+                if self.marks == Marks::User && !self.layer.is_kept {
                     for dir in lower.iter().rev() {
-                        own_directories(spec, Path::new("/"), dir, &upper.upper)
+                        own_directories(self.spec, Path::new("/"), dir, &upper.upper)
                             .map_err(failing(Step::Layer, "prepare", &upper.upper))?;
                     }
                 }
-                mounts::overlay(&handles, &upper, marks, nodes).map_err(failing(
-                    Step::Layer,
-                    "mount an overlay that writes to",
-                    &upper.upper,
-                ))?
+                self.root_overlay(IMAGE, lower, &upper)
             }
+        }
+    }
+
+    fn root_overlay(
+        &self,
+        name: &str,
+        lower: &[PathBuf],
+        upper: &Upper,
+    ) -> Result<Detached, SetupError> {
+        let mut handles = self.layer.sealed(name)?;
+        for dir in lower {
+            let open = mounts::open_path(dir);
+            handles.push(open.map_err(failing(Step::Source, "open the image", dir))?);
+        }
+        let source = source_of(0);
+        mounts::overlay(&handles, upper, &source, self.marks, self.nodes).map_err(failing(
+            Step::Layer,
+            "mount an overlay that writes to",
+            &upper.upper,
+        ))
+    }
+
+    /// Nothing where the kernel takes no overlay of the directory.
+    fn overlay(
+        &self,
+        path: &Path,
+        lower: &Path,
+        hidden: &[Hidden],
+        over: &[PathBuf],
+        owned: bool,
+    ) -> Result<Option<Detached>, SetupError> {
+        let name = name_of(path);
+        let upper = self.layer.upper(&name)?;
+        // Where the file system cannot map owners, the files are shown as they are.
+        let swapped = self.swap.filter(|_| owned).and_then(|_| self.with_owners(lower).ok());
+        let swap = self.swap.filter(|_| swapped.is_some());
+        let lower_dir = match swapped {
+            Some(swapped) => swapped,
+            None => mounts::open_path(lower).map_err(failing(Step::Source, "open", lower))?,
         };
-    mounts::open_path(&place)
-        .and_then(|target| attach_at(&mount, target))
-        .and_then(|()| InRoot::open(&place))
-        .map_err(failing(Step::Root, "mount the root on", &place))
+        if !self.layer.is_kept {
+            copy_mode(lower, &upper.upper, swap).map_err(failing(
+                Step::Source,
+                "look at",
+                lower,
+            ))?;
+            for name in outermost(hidden, Hidden::path) {
+                hide(&upper.upper, lower, name, swap, self.marks)?;
+            }
+        }
+        if self.marks == Marks::User && !self.layer.is_kept {
+            own_directories(self.spec, path, lower, &upper.upper).map_err(failing(
+                Step::Layer,
+                "prepare",
+                &upper.upper,
+            ))?;
+        }
+        let open =
+            |dir: &PathBuf| mounts::open_path(dir).map_err(failing(Step::Source, "open", dir));
+        let mut lower_dirs = self.layer.sealed(&name)?;
+        for dir in over {
+            lower_dirs.push(open(dir)?);
+        }
+        lower_dirs.push(lower_dir);
+        let overlays = self.spec.entries.iter().filter(|it| matches!(it, Entry::Overlay { .. }));
+        let number = overlays.take_while(|entry| entry.path() != path).count() + 1;
+        let source = source_of(number);
+        match mounts::overlay(&lower_dirs, &upper, &source, self.marks, self.nodes) {
+            // The kernel takes no lower layer below which something is mounted that this user
+            // namespace may not unmount.
+            Err(error)
+                if self.marks == Marks::User
+                    && over.is_empty()
+                    && error.raw_os_error() == Some(libc::EINVAL)
+                    && mounts::has_mounts_below(lower) =>
+            {
+                Ok(None)
+            }
+            done => done.map(Some).map_err(failing(Step::Layer, "mount an overlay of", lower)),
+        }
+    }
+
+    /// A copy of `lower`'s mount that swaps owners.
+    fn with_owners(&self, lower: &Path) -> io::Result<OwnedFd> {
+        let place = self.layer.dir.join("owners");
+        fs::create_dir_all(&place)?;
+        let copy = mounts::copy(lower, false)?;
+        mounts::map_owners(&copy, self.owners.as_fd())?;
+        // An overlay takes only layers that are mounted somewhere in this namespace. The mount
+        // stays below the old root and goes with it.
+        attach_at(&copy, mounts::open_path(&place)?)?;
+        mounts::open_path(&place)
+    }
 }
 
 /// Gives a directory of the image its looks, in the half that shows.
@@ -143,13 +286,7 @@ fn restore(upper: &Path, dir: &Restored) -> io::Result<()> {
 /// Makes what stands in the root.
 struct Builder<'a> {
     root: InRoot,
-    layer: LayerDir,
-    /// The user namespace that swaps owners, where the spec asks for it.
-    owners: &'a OwnedFd,
-    swap: Option<IdSwap>,
-    marks: Marks,
-    nodes: Nodes,
-    spec: &'a SandboxSpec,
+    maker: Maker<'a>,
 }
 
 impl Builder<'_> {
@@ -159,7 +296,7 @@ impl Builder<'_> {
             | Entry::File { .. }
             | Entry::Append { .. }
             | Entry::Link { .. }
-                if self.layer.is_kept =>
+                if self.maker.layer.is_kept =>
             {
                 Ok(())
             }
@@ -214,76 +351,28 @@ impl Builder<'_> {
         over: &[PathBuf],
         owned: bool,
     ) -> Result<(), SetupError> {
-        let upper = self.layer.upper(&name_of(path))?;
-        // Where the file system cannot map owners, the files are shown as they are.
-        let swapped = self.swap.filter(|_| owned).and_then(|_| self.with_owners(lower).ok());
-        let swap = self.swap.filter(|_| swapped.is_some());
-        let lower_dir = match swapped {
-            Some(swapped) => swapped,
-            None => mounts::open_path(lower).map_err(failing(Step::Source, "open", lower))?,
-        };
-        if !self.layer.is_kept {
-            copy_mode(lower, &upper.upper, swap).map_err(failing(
-                Step::Source,
-                "look at",
-                lower,
-            ))?;
-            for name in outermost(hidden, Hidden::path) {
-                hide(&upper.upper, lower, name, swap, self.marks)?;
+        match self.maker.overlay(path, lower, hidden, over, owned)? {
+            Some(mount) => {
+                let failed = failing(Step::Root, "mount an overlay on", path);
+                self.root.attach(mount, path).map_err(failed)
             }
+            None => self.stand_in(path, lower, hidden),
         }
-        if self.marks == Marks::User && !self.layer.is_kept {
-            own_directories(self.spec, path, lower, &upper.upper).map_err(failing(
-                Step::Layer,
-                "prepare",
-                &upper.upper,
-            ))?;
-        }
-        let open =
-            |dir: &PathBuf| mounts::open_path(dir).map_err(failing(Step::Source, "open", dir));
-        let mut lower_dirs = over.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        lower_dirs.push(lower_dir);
-        let mount = match mounts::overlay(&lower_dirs, &upper, self.marks, self.nodes) {
-            // The kernel takes no lower layer below which something is mounted that this user
-            // namespace may not unmount.
-            Err(error)
-                if self.marks == Marks::User
-                    && over.is_empty()
-                    && error.raw_os_error() == Some(libc::EINVAL)
-                    && mounts::has_mounts_below(lower) =>
-            {
-                return self.stand_in(path, lower, hidden);
-            }
-            done => done.map_err(failing(Step::Layer, "mount an overlay of", lower))?,
-        };
-        self.root.attach(mount, path).map_err(failing(Step::Root, "mount an overlay on", path))
     }
 
     fn plain(&self, path: &Path, mode: u32) -> Result<(), SetupError> {
-        let dir = self.layer.dir.join(name_of(path));
+        let dir = self.maker.layer.dir.join(name_of(path));
         let make = || {
-            let is_new = !self.layer.is_kept || !dir.exists();
-            self.layer.make(&dir)?;
+            let is_new = !self.maker.layer.is_kept || !dir.exists();
+            self.maker.layer.make(&dir)?;
             if is_new {
                 fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
             }
             let mount = mounts::copy(&dir, false)?;
-            mounts::make_root_like(&mount, self.nodes).map(|()| mount)
+            mounts::make_root_like(&mount, self.maker.nodes).map(|()| mount)
         };
         let mount = make().map_err(failing(Step::Layer, "make", &dir))?;
         self.root.attach(mount, path).map_err(failing(Step::Root, "mount on", path))
-    }
-
-    /// A copy of `lower`'s mount that swaps owners.
-    fn with_owners(&self, lower: &Path) -> io::Result<OwnedFd> {
-        let place = self.layer.dir.join("owners");
-        fs::create_dir_all(&place)?;
-        let copy = mounts::copy(lower, false)?;
-        mounts::map_owners(&copy, self.owners.as_fd())?;
-        // An overlay takes only layers that are mounted somewhere in this namespace. The mount
-        // stays below the old root and goes with it.
-        attach_at(&copy, mounts::open_path(&place)?)?;
-        mounts::open_path(&place)
     }
 
     /// In place of an overlay that cannot be had: the directory as it is, read-only.
@@ -304,7 +393,7 @@ impl Builder<'_> {
                 if !writable {
                     mounts::make_read_only(&mount)?;
                 }
-                if self.nodes == Nodes::Files {
+                if self.maker.nodes == Nodes::Files {
                     mounts::forbid_devices(&mount)?;
                 }
                 Ok(mount)

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A whole container.
@@ -42,14 +43,13 @@ impl SandboxSpec {
             Root::Image { lower, .. } => (IMAGE, lower.clone()),
         };
         let overlays = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Overlay { path, lower, over, .. } => Some(Written {
-                name: name_of(path),
-                path: path.clone(),
-                lower: over.iter().chain([lower]).cloned().collect(),
-            }),
+            Entry::Overlay { path, lower, over, .. } => {
+                let lower = over.iter().chain([lower]).cloned().collect();
+                Some(self.layer.written(name_of(path), path.clone(), lower))
+            }
             _ => None,
         });
-        let root = Written { name: root.to_owned(), path: PathBuf::from("/"), lower };
+        let root = self.layer.written(root.to_owned(), PathBuf::from("/"), lower);
         std::iter::once(root).chain(overlays).collect()
     }
 }
@@ -57,8 +57,10 @@ impl SandboxSpec {
 /// A directory of the layer that takes what the container writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// Its name in the layer.
+    /// The overlay's name, whatever has been sealed.
     pub name: String,
+    /// The directory, in the layer.
+    pub dir: String,
     /// Where the container sees it.
     pub path: PathBuf,
     /// The directories below it, the topmost first.
@@ -157,6 +159,75 @@ pub struct Layer {
     pub store: Store,
     /// Whether a container before this one has left it: all but mounts is in it then.
     pub is_kept: bool,
+    /// What of it is sealed.
+    pub stack: Stack,
+}
+
+impl Layer {
+    fn written(&self, name: String, path: PathBuf, lower: Vec<PathBuf>) -> Written {
+        let sealed = self.stack.sealed(&name).into_iter().map(|dir| self.dir.join(dir));
+        let lower = sealed.chain(lower).collect();
+        Written { dir: self.stack.upper(&name), name, path, lower }
+    }
+}
+
+/// Of each overlay, by its name, the generations of directories that have taken what was written, the newest last: that one
+/// is written to, and the others are sealed. All begin with generation 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack(BTreeMap<String, Vec<u32>>);
+
+impl Stack {
+    /// The layer's directory with the generations from 1 on.
+    pub const SEALED: &'static str = "sealed";
+
+    /// The directory that is written to.
+    #[must_use]
+    pub fn upper(&self, name: &str) -> String {
+        Self::dir(name, self.later(name).last().copied().unwrap_or(0))
+    }
+
+    /// The sealed ones, the topmost first.
+    #[must_use]
+    pub fn sealed(&self, name: &str) -> Vec<String> {
+        let all = std::iter::once(0).chain(self.later(name).iter().copied());
+        let mut sealed: Vec<String> = all.map(|number| Self::dir(name, number)).collect();
+        sealed.pop();
+        sealed.reverse();
+        sealed
+    }
+
+    /// How many are sealed.
+    #[must_use]
+    pub fn depth(&self, name: &str) -> usize {
+        self.later(name).len()
+    }
+
+    /// The newest generation there is.
+    #[must_use]
+    pub fn newest(&self) -> u32 {
+        self.0.values().filter_map(|all| all.last()).copied().max().unwrap_or(0)
+    }
+
+    /// The stack when these overlays are written to generation `number`.
+    #[must_use]
+    pub fn with(&self, number: u32, names: &[String]) -> Self {
+        let mut stack = self.clone();
+        for name in names {
+            stack.0.entry(name.clone()).or_default().push(number);
+        }
+        stack
+    }
+
+    fn later(&self, name: &str) -> &[u32] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn dir(name: &str, number: u32) -> String {
+        match number {
+            0 => name.to_owned(),
+            number => format!("{}/{number}/{name}", Self::SEALED),
+        }
+    }
 }
 
 /// What keeps a layer's bytes.
@@ -306,4 +377,25 @@ pub struct IdSwap {
     pub uid: u32,
     /// Group on the host.
     pub gid: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_lies_below_what_is_written_to() {
+        let (source, image) = ("%src".to_owned(), "image".to_owned());
+        let stack = Stack::default();
+        assert_eq!((stack.upper("image"), stack.sealed("image")), ("image".to_owned(), vec![]));
+        let stack = stack.with(2, &[image.clone(), source]).with(5, &[image]);
+        assert_eq!(stack.upper("image"), "sealed/5/image");
+        assert_eq!(stack.sealed("image"), ["sealed/2/image", "image"]);
+        assert_eq!((stack.depth("image"), stack.newest()), (2, 5));
+        assert_eq!(
+            (stack.upper("%src"), stack.sealed("%src")),
+            ("sealed/2/%src".to_owned(), vec!["%src".to_owned()])
+        );
+        assert_eq!((stack.upper("%usr"), stack.depth("%usr")), ("%usr".to_owned(), 0));
+    }
 }

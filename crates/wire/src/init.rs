@@ -161,6 +161,12 @@ pub fn freeze(id: u64) -> Header {
     Header { body_len: 0, kind: request::FREEZE, id }
 }
 
+/// Whether anybody lives in the container.
+#[must_use]
+pub fn census(id: u64) -> Header {
+    Header { body_len: 0, kind: request::CENSUS, id }
+}
+
 /// Let it go on.
 #[must_use]
 pub fn thaw() -> Header {

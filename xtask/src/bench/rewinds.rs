@@ -31,32 +31,71 @@ fn milliseconds(mut work: impl FnMut() -> Result) -> Result<f64> {
 /// Each command writes one file.
 fn growth(bed: &Bed) -> Result {
     println!(
-        "### Checkpoints\n\n| commands, each with one more file | more for each, ms |\n|---|---|"
+        "### Checkpoints\n\n| commands, each with one more file | copied: more for each, ms | sealed: more for each, ms | \
+         the last one sealed, ms |\n|---|---|---|---|"
     );
     for count in [1, 10, 100, 200] {
         let commands: Vec<String> = (0..count).map(|at| format!("echo {at} > f{at}")).collect();
         let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
         let spec = bed.buildspec("grows", &commands)?;
-        let without = [&NEVER[..], &["--checkpoint", "off"]].concat();
-        let (mut with_them, mut without_them) = (Vec::new(), Vec::new());
+        let of = |kind: &str| -> Result<f64> {
+            let options = [&["--image", &*bed.image], &NEVER[..], &["--checkpoint", kind]].concat();
+            milliseconds(|| bed.runner_run(&spec, &options))
+        };
+        let (mut off, mut copied, mut sealed, mut last) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..TIMES / 2 {
-            with_them.push(milliseconds(|| bed.runner_run(&spec, &NEVER))?);
-            without_them.push(milliseconds(|| bed.runner_run(&spec, &without))?);
+            off.push(of("off")?);
+            copied.push(of("auto")?);
+            sealed.push(of("sealed")?);
+            last.extend(taken(bed, "sealed")?.pop());
         }
-        let more = (median(with_them) - median(without_them)) / f64::from(count);
-        println!("| {count} | {more:.2} |");
+        let off = median(off);
+        let more = |with_them: Vec<f64>| (median(with_them) - off) / f64::from(count);
+        let (copied, sealed) = (more(copied), more(sealed));
+        println!("| {count} | {copied:.2} | {sealed:.2} | {:.0} |", median(last));
     }
     println!();
     Ok(())
 }
 
+/// How long each checkpoint of this kind took in the last build, in milliseconds.
+fn taken(bed: &Bed, kind: &str) -> Result<Vec<f64>> {
+    let dir = newest(bed).ok_or("the build has left nothing")?;
+    let kept = events(&dir, "checkpoint").map_err(|error| error.to_string())?;
+    let kept = kept.iter().filter(|event| event["data"]["kind"] == kind);
+    Ok(kept.filter_map(|event| event["data"]["ms"].as_f64()).collect())
+}
+
 fn way_back(bed: &Bed, docker: Option<&Docker>) -> Result {
+    println!("### The way back, over 1,000 files\n\n| | median, ms |\n|---|---|");
+    for (option, kind) in [("auto", "copied"), ("sealed", "sealed")] {
+        let (taken, back) = back(bed, option, kind)?;
+        println!("| the checkpoint behind them, {kind} | {taken:.1} |");
+        println!("| from the decision to rewind to the command's first output | {back:.1} |");
+    }
+    if let Some(docker) = docker {
+        let (commit, run) = by_docker(docker)?;
+        println!("| `docker commit` | {commit:.1} |\n| `docker run` of that | {run:.1} |");
+    }
+    println!();
+    Ok(())
+}
+
+/// The checkpoint behind the files, and the way back to it.
+fn back(bed: &Bed, option: &str, kind: &str) -> Result<(f64, f64)> {
     let failed = |error: std::io::Error| error.to_string();
     let spec = bed.buildspec("back", &[MANY, "echo back; false"])?;
-    let mut command = bed.run_command(&spec, &["--image", &bed.image, "--break-on", "failure"]);
+    let options = ["--image", &bed.image, "--break-on", "failure", "--checkpoint", option];
+    let mut command = bed.run_command(&spec, &options);
+    let before = newest(bed);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed)?;
-    let wait = || bed.runner().args(["wait", "--timeout", "60s"]).stdout(Stdio::null()).status();
-    while newest(bed).is_none_or(|dir| times(&dir, "paused").is_ok_and(|all| all.is_empty())) {
+    let wait = || {
+        let mut wait = bed.runner();
+        wait.args(["wait", "--for", "paused", "--timeout", "60s"]).stdout(Stdio::null()).status()
+    };
+    let is_paused = |dir: PathBuf| times(&dir, "paused").is_ok_and(|all| !all.is_empty());
+    while !newest(bed).filter(|dir| Some(dir) != before.as_ref()).is_some_and(is_paused) {
         std::thread::yield_now();
     }
     for _ in 0..TIMES {
@@ -70,18 +109,8 @@ fn way_back(bed: &Bed, docker: Option<&Docker>) -> Result {
     let (asked, said) =
         (times(&dir, "intervened").map_err(failed)?, times(&dir, "output").map_err(failed)?);
     let back = said.iter().skip(1).zip(&asked).map(|(said, asked)| said - asked).collect();
-    let kept = events(&dir, "checkpoint").map_err(failed)?;
-    let taken = kept.iter().filter_map(|event| event["data"]["ms"].as_f64()).fold(0.0, f64::max);
-    let (back, ours) = (median(back), taken);
-    println!("### The way back, over 1,000 files\n\n| | median, ms |\n|---|---|");
-    println!("| the checkpoint that copies them | {ours:.1} |");
-    println!("| from the decision to rewind to the command's first output | {back:.1} |");
-    if let Some(docker) = docker {
-        let (commit, run) = by_docker(docker)?;
-        println!("| `docker commit` | {commit:.1} |\n| `docker run` of that | {run:.1} |");
-    }
-    println!();
-    Ok(())
+    let taken = taken(bed, kind)?.get(1).copied().ok_or("there is no such checkpoint")?;
+    Ok((taken, median(back)))
 }
 
 fn by_docker(docker: &Docker) -> Result<(f64, f64)> {

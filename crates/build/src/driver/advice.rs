@@ -73,6 +73,9 @@ fn for_failure(
         is_closed: spec.network == Network::None,
         lacks_proxy: lacks_proxy(world),
         has_credentials: world.gives_credentials,
+        keeps_names: container
+            .layer()
+            .is_ok_and(|layer| layer.users.is_some() && layer.stack.newest() > 0),
     };
     known.or_else(|| hints::hint(&failure).map(Into::into))
 }

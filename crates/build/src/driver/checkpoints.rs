@@ -13,9 +13,10 @@ use runner_core::debug::{Breakpoint, What};
 use runner_core::event::{BreakpointId, ChangedFacts, CheckpointKind, Lost, Notice};
 use runner_core::machine::{CheckpointId, Gone, Input, Kept, Unkept};
 use runner_core::phase::{PhaseContext, StatusCode};
+use runner_core::plan::Checkpointing;
 use runner_core::select::{Pattern, below};
-use runner_engine::kept::{Keep, Looked, Saved};
-use runner_engine::{Container, EngineError};
+use runner_engine::kept::{Keep, KeptLayer, Looked, Saved, Seal};
+use runner_engine::{Container, EngineError, NotSealed};
 use runner_folder::ledger::{At, Ledger};
 use runner_folder::state::BuildDir;
 use runner_sandbox::Living;
@@ -48,6 +49,7 @@ pub(super) struct Taken {
     has_begun: bool,
     /// Whether there is a look that the next one is held against.
     has_looked: bool,
+    has_told_links: bool,
     ledger: Arc<std::sync::Mutex<Ledger>>,
 }
 
@@ -55,7 +57,8 @@ impl Taken {
     pub(super) fn of(dir: &BuildDir) -> Self {
         let ledger = Arc::new(std::sync::Mutex::new(Ledger::of(dir)));
         let (all, last) = (BTreeMap::new(), None);
-        Taken { all, last, has_begun: false, has_looked: false, ledger }
+        let (has_begun, has_looked, has_told_links) = (false, false, false);
+        Taken { all, last, has_begun, has_looked, has_told_links, ledger }
     }
 }
 
@@ -99,11 +102,20 @@ impl Seen {
     }
 }
 
-/// A copy of the layer, and the shell's state.
+/// A layer with what is sealed of it, a copy of the rest, and the shell's state.
 #[derive(Clone)]
 struct Point {
     copy: u32,
+    kind: CheckpointKind,
+    layer: Arc<KeptLayer>,
     shell: Bookmark,
+}
+
+/// Why there is no checkpoint.
+enum Lack {
+    None(Unkept),
+    /// Nor can the build go on.
+    Fault(PhaseContext),
 }
 
 impl Checkpoints {
@@ -116,19 +128,24 @@ impl Checkpoints {
             if due.again {
                 shell.go_back();
             }
-            self.keep(due, &*container, shell.bookmark()).await
+            self.keep(due, &*container, shell).await
         };
-        self.inbox.send(Input::Checkpointed { id: due.id, result }).await;
+        let input = match result {
+            Ok(kept) => Input::Checkpointed { id: due.id, result: Ok(kept) },
+            Err(Lack::None(unkept)) => Input::Checkpointed { id: due.id, result: Err(unkept) },
+            Err(Lack::Fault(context)) => Input::Fault(context),
+        };
+        self.inbox.send(input).await;
     }
 
     async fn keep(
         &self,
         due: Due,
         container: &dyn Container,
-        shell: Bookmark,
-    ) -> Result<Kept, Unkept> {
+        shell: &mut Shell,
+    ) -> Result<Kept, Lack> {
         let began = Instant::now();
-        let layer = container.layer().map_err(Unkept::Never)?;
+        let layer = container.layer().map_err(|why| Lack::None(Unkept::Never(why)))?;
         let mut taken = self.taken.lock().await;
         taken.has_begun = true;
         let living = container.living().await;
@@ -137,13 +154,15 @@ impl Checkpoints {
         // A copy is of one moment. Sessions go on, and are named.
         let is_frozen = !is_quiet && container.freeze_unnoticed().await;
         let is_seen = due.is_seen && is_quiet && taken.has_looked;
-        let keep = Keep { number: due.id.0, last, is_quiet, is_seen };
-        let saved = blocking(move || layer.save(keep)).await;
+        let seals = is_quiet && self.world.plan.stops.checkpoints == Checkpointing::Sealed;
+        let keep = Keep { number: due.id.0, last, is_quiet, is_seen, seals };
+        let saved = save(&layer, keep).await;
         if is_frozen {
             container.thaw().await;
         }
-        let unkept = |why: String| Unkept::Now { why, ms: millis(began.elapsed()) };
-        let (saved, looked) =
+        let ms = || millis(began.elapsed());
+        let unkept = |why: String| Lack::None(Unkept::Now { why, ms: ms() });
+        let (mut saved, looked) =
             saved.map_err(|error| unkept(format!("it cannot be copied: {error}")))?;
         if let Some(looked) = looked {
             let is_known = taken.has_looked;
@@ -153,21 +172,105 @@ impl Checkpoints {
                 self.tell_unless_kept(due.before, noted).await;
             }
         }
-        let (copy, entries, bytes) = match (saved, last) {
-            (Saved::Not(why), _) => return Err(unkept(why)),
-            (Saved::Same, Some(last)) => (last, 0, 0),
-            (Saved::Same, None) => (due.id.0, 0, 0),
-            (Saved::Copied { entries, bytes }, _) => (due.id.0, entries, bytes),
+        let (mut now, mut sealed) = (Arc::clone(&layer), None);
+        if let Saved::Not { why, seal } = saved {
+            let not_sealed = match seal {
+                Some(_) if !is_quiet => format!("not sealed while {} runs", named(&living)),
+                None => why.clone(),
+                Some(seal) => match self.seal(&layer, keep, &seal, container, shell).await? {
+                    Ok(layer) => {
+                        now = layer;
+                        sealed = Some(seal);
+                        String::new()
+                    }
+                    Err(why) => format!("it cannot be sealed: {why}"),
+                },
+            };
+            saved = match &sealed {
+                Some(seal) => {
+                    self.tell_of_links(&mut taken, seal).await;
+                    // Until it is looked at again nothing is known of the new directories.
+                    taken.has_looked = false;
+                    let settled = settle(&now, keep).await;
+                    taken.has_looked = settled.is_ok();
+                    settled.map_err(|error| unkept(format!("it cannot be kept: {error}")))?
+                }
+                // What was asked for cannot be had now.
+                None if seals => {
+                    let keep = Keep { is_seen: true, seals: false, ..keep };
+                    let saved = save(&layer, keep).await;
+                    saved.map_err(|error| unkept(format!("it cannot be copied: {error}")))?.0
+                }
+                None if why == not_sealed => Saved::Not { why, seal: None },
+                None => Saved::Not { why: format!("{why}; {not_sealed}"), seal: None },
+            };
+        }
+        let last = taken.last.as_ref().map(|last| (last.copy, last.kind));
+        let kind = if sealed.is_some() { CheckpointKind::Sealed } else { CheckpointKind::Copied };
+        let (copy, kind, entries, bytes) = match (saved, last, &sealed) {
+            (Saved::Not { why, .. }, ..) => return Err(unkept(why)),
+            (_, _, Some(Seal { entries, bytes, .. })) => (due.id.0, kind, *entries, *bytes),
+            (Saved::Same, Some((last, kind)), _) => (last, kind, 0, 0),
+            (Saved::Same, None, _) => (due.id.0, kind, 0, 0),
+            (Saved::Copied { entries, bytes }, ..) => (due.id.0, kind, entries, bytes),
         };
-        let point = Point { copy, shell };
+        let point = Point { copy, kind, layer: now, shell: shell.bookmark() };
         let is_as = |last: &Point| last.copy == point.copy && last.shell == point.shell;
         let is_new = !taken.last.as_ref().is_some_and(is_as);
         taken.all.insert(due.id, point.clone());
         taken.last = Some(point);
         let how = if is_frozen { "stood still" } else { "ran" };
-        let why = (!is_quiet).then(|| format!("copied while {} {how}", named(&living)));
-        let ms = millis(began.elapsed());
-        Ok(Kept { kind: CheckpointKind::Copied, why, entries, bytes, ms, is_new })
+        let is_of_moment = !is_quiet && kind == CheckpointKind::Copied;
+        let why = is_of_moment.then(|| format!("copied while {} {how}", named(&living)));
+        Ok(Kept { kind, why, entries, bytes, ms: ms(), is_new })
+    }
+
+    /// Seals it; the layer then, or why not. It is a fault where the container cannot be trusted any more.
+    async fn seal(
+        &self,
+        layer: &Arc<KeptLayer>,
+        keep: Keep,
+        seal: &Seal,
+        container: &dyn Container,
+        shell: &mut Shell,
+    ) -> Result<Result<Arc<KeptLayer>, String>, Lack> {
+        let (number, names) = (keep.number, seal.names.clone());
+        let (begun, all) = (Arc::clone(layer), names.clone());
+        if let Err(error) = blocking(move || begun.begin(number, &all)).await {
+            return Ok(Err(error.to_string()));
+        }
+        match container.seal(number, names).await {
+            Ok(layer) => match shell.reopen().await {
+                Ok(()) => Ok(Ok(layer)),
+                Err(error) => Err(Lack::Fault(fault(&error))),
+            },
+            Err(NotSealed { why, is_intact: false }) => Err(Lack::Fault(PhaseContext::new(
+                StatusCode::InternalServiceError,
+                format!(
+                    "the container's layer was to be sealed, and is neither as it was nor sealed: {why}"
+                ),
+            ))),
+            Err(NotSealed { why, .. }) => {
+                let begun = Arc::clone(layer);
+                // What is left goes with the layer.
+                let _ = blocking(move || begun.abandon(number)).await;
+                Ok(Err(why))
+            }
+        }
+    }
+
+    /// Says once what becomes of files with several names.
+    async fn tell_of_links(&self, taken: &mut Taken, seal: &Seal) {
+        if seal.linked == 0 || taken.has_told_links {
+            return;
+        }
+        taken.has_told_links = true;
+        let text = format!(
+            "{} files have several names. What they are in is sealed, so writing one in place reaches that name only; \
+             without checkpoints it reaches all of them: --checkpoint off",
+            seal.linked
+        );
+        self.inbox.send(Input::Notice(Notice::warning(text))).await;
     }
 
     /// Finds out what a run has changed, and keeps that in the build's folder; nothing before the first checkpoint.
@@ -254,11 +357,8 @@ impl Checkpoints {
         let point = taken.all.get(&id).cloned()?;
         let living = old.living().await;
         let sessions = self.world.guests.sessions.put_out(PUT_OUT.to_owned()).await;
-        let layer = match old.layer() {
-            Ok(layer) => layer,
-            Err(why) => return Some(Err(lost(&why))),
-        };
         drop(old);
+        let layer = Arc::clone(&point.layer);
         let back = Arc::clone(&layer);
         let put_back = async move {
             let done = blocking(move || back.restore(point.copy)).await;
@@ -299,13 +399,6 @@ impl Checkpoints {
 /// The last line of sessions that a rewind ends.
 const PUT_OUT: &str = "the build was rewound; `runner attach` opens a new shell";
 
-fn lost(why: &str) -> PhaseContext {
-    PhaseContext::new(
-        StatusCode::InternalServiceError,
-        format!("the build cannot be rewound: {why}"),
-    )
-}
-
 fn lost_process(living: Living) -> Lost {
     Lost { pid: living.pid, name: living.name }
 }
@@ -320,6 +413,16 @@ fn named(living: &[Living]) -> String {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn save(layer: &Arc<KeptLayer>, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
+    let layer = Arc::clone(layer);
+    blocking(move || layer.save(keep)).await
+}
+
+async fn settle(layer: &Arc<KeptLayer>, keep: Keep) -> io::Result<Saved> {
+    let layer = Arc::clone(layer);
+    blocking(move || layer.settle(keep)).await
 }
 
 /// On a thread that may wait.

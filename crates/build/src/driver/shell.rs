@@ -206,6 +206,13 @@ impl Shell {
         }
     }
 
+    /// Opens its files again: what was mounted where they are has changed.
+    pub(super) async fn reopen(&mut self) -> Result<(), ShellError> {
+        self.files = StateFiles::open(&*self.container, &self.state_dir).await?;
+        self.is_written = false;
+        Ok(())
+    }
+
     /// Goes on from there, in another container.
     pub(super) async fn restore(
         &mut self,
@@ -336,11 +343,10 @@ impl Shell {
 
 impl StateFiles {
     async fn open(container: &dyn Container, dir: &str) -> Result<Self, ShellError> {
-        Ok(StateFiles {
-            script: StateFile::open(container, format!("{dir}/script.sh")).await?,
-            env: StateFile::open(container, format!("{dir}/env.sh")).await?,
-            dir: StateFile::open(container, format!("{dir}/dir.txt")).await?,
-        })
+        let open = |name: &str| StateFile::open(container, format!("{dir}/{name}"));
+        let (script, env, dir) =
+            tokio::try_join!(open("script.sh"), open("env.sh"), open("dir.txt"))?;
+        Ok(StateFiles { script, env, dir })
     }
 }
 

@@ -140,9 +140,9 @@ impl From<io::Error> for End {
 }
 
 impl Index {
-    /// Nothing where there are more than so many. Marks of what has not changed are taken from `before`.
+    /// Of these directories. Nothing where there are more than so many. Marks of what has not changed are taken from `before`.
     pub(super) fn of(
-        layer: &Dir,
+        tops: &[Dir],
         uppers: &[Written],
         before: Option<&Index>,
         moment: Moment,
@@ -151,8 +151,7 @@ impl Index {
         let (mut index, mut bytes) = (Index::default(), 0);
         let prefix = overlay_marks();
         let marks = (format!("{prefix}opaque"), format!("{prefix}redirect"));
-        for (upper, Written { name, path: place, .. }) in uppers.iter().enumerate() {
-            let top = layer.open(name)?;
+        for (upper, (Written { path: place, .. }, top)) in uppers.iter().zip(tops).enumerate() {
             let facts = Facts::of(&top.facts()?);
             let is_settled = moment.settles(&facts);
             let path = Vec::new();
@@ -235,6 +234,27 @@ impl Index {
         changed.0 +=
             before.map_or(0, |before| before.entries.iter().filter(is_gone).count() as u64);
         changed
+    }
+
+    /// Whether one of the directories differs from what was before. A top alone is there from the start.
+    pub(super) fn has_changed(
+        &self,
+        upper: usize,
+        same: &super::tree::Same,
+        before: Option<&Index>,
+    ) -> bool {
+        let entries = self.below(upper);
+        let Some(before) = before else { return entries.len() > 1 };
+        same.of(upper).iter().any(|is_same| !is_same)
+            || before.below(upper).iter().any(|was| self.find(upper, &was.path).is_none())
+    }
+
+    /// How many of one of the directories have several names.
+    pub(super) fn linked(&self, upper: usize) -> u64 {
+        // An overlay has one file for many whiteouts.
+        let is_linked =
+            |it: &&Entry| !it.facts.is_directory() && !it.facts.is_whiteout() && it.facts.links > 1;
+        self.below(upper).iter().filter(is_linked).count() as u64
     }
 
     /// Writes it beside the copies.

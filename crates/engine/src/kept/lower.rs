@@ -10,19 +10,29 @@ pub(super) struct Lower<'i> {
     index: &'i Index,
     upper: usize,
     tops: Vec<Dir>,
-    opaque: String,
+    marks: Marks,
     /// The directory that was looked in last, with what each layer has of it.
-    at: Option<(Vec<u8>, Vec<Dir>)>,
+    at: Option<(Vec<u8>, Vec<Part>)>,
     /// What stands below a directory, by the path that shows; the last one.
     way: Option<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// What a layer, by its number from the top, has of a directory.
+type Part = (usize, Dir);
+
+/// Names of the marks that say how a directory goes on in the layers below.
+struct Marks {
+    opaque: String,
+    redirect: String,
 }
 
 impl<'i> Lower<'i> {
     /// `index` has the marks of the directories above. A layer that cannot be opened has nothing.
     pub(super) fn of(index: &'i Index, upper: usize, written: &Written) -> Self {
         let tops = written.lower.iter().filter_map(|path| Dir::top(path).ok()).collect();
-        let opaque = format!("{}opaque", overlay_marks());
-        Lower { index, upper, tops, opaque, at: None, way: None }
+        let mark = |name: &str| format!("{}{name}", overlay_marks());
+        let marks = Marks { opaque: mark("opaque"), redirect: mark("redirect") };
+        Lower { index, upper, tops, marks, at: None, way: None }
     }
 
     /// What is there under the name of a path that shows, whatever the directory at the path itself says.
@@ -35,7 +45,7 @@ impl<'i> Lower<'i> {
     pub(super) fn all_hidden(&mut self, path: &[u8]) -> BTreeMap<Vec<u8>, Facts> {
         let mut all = BTreeMap::new();
         let Some(below) = self.beside(path) else { return all };
-        for dir in self.directory(&below) {
+        for (_, dir) in self.directory(&below) {
             for name in dir.names().unwrap_or_default() {
                 if let Ok(stat) = dir.stat(&name) {
                     all.entry(name).or_insert(Facts::of(&stat));
@@ -75,34 +85,51 @@ impl<'i> Lower<'i> {
 
     fn stat(&mut self, below: &[u8]) -> Option<Facts> {
         let (above, name) = split(below);
-        let found = self.directory(above).iter().find_map(|dir| dir.stat(name).ok());
+        let found = self.directory(above).iter().find_map(|(_, dir)| dir.stat(name).ok());
         found.map(|stat| Facts::of(&stat)).filter(|facts| !facts.is_whiteout())
     }
 
     /// A directory of the layers below, in each that shows there, the topmost first.
-    fn directory(&mut self, below: &[u8]) -> &[Dir] {
+    fn directory(&mut self, below: &[u8]) -> &[Part] {
         if self.at.as_ref().is_none_or(|(known, _)| known != below) {
-            let mut here: Vec<Dir> = self.tops.iter().filter_map(|dir| dir.again().ok()).collect();
-            for name in below.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-                here = self.inner(&here, name);
-            }
+            let here = self.find(0, below);
             self.at = Some((below.to_vec(), here));
         }
         self.at.as_ref().map_or(&[], |(_, dirs)| dirs)
     }
 
-    fn inner(&self, layers: &[Dir], name: &[u8]) -> Vec<Dir> {
-        let mut found = Vec::new();
-        for layer in layers {
-            let Ok(stat) = layer.stat(name) else { continue };
+    /// The same in the layers from one on.
+    fn find(&self, first: usize, path: &[u8]) -> Vec<Part> {
+        let tops = self.tops.iter().enumerate().skip(first);
+        let mut here: Vec<Part> =
+            tops.filter_map(|(at, dir)| Some((at, dir.again().ok()?))).collect();
+        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            here = self.inner(&here, name);
+        }
+        here
+    }
+
+    fn inner(&self, layers: &[Part], name: &[u8]) -> Vec<Part> {
+        let (mut found, mut name) = (Vec::new(), name.to_vec());
+        for (at, layer) in layers {
+            let Ok(stat) = layer.stat(&name) else { continue };
             if !Facts::of(&stat).is_directory() {
                 // It hides those below it.
                 break;
             }
-            found.extend(layer.open(name).ok());
-            let is_opaque = layer.attribute(name, &self.opaque);
-            if is_opaque.ok().flatten().is_some_and(|value| value == b"y") {
+            found.extend(layer.open(&name).ok().map(|dir| (*at, dir)));
+            let mark = |mark: &str| layer.attribute(&name, mark).ok().flatten();
+            if mark(&self.marks.opaque).is_some_and(|value| value == b"y") {
                 break;
+            }
+            // It was renamed in a layer that is sealed by now.
+            match mark(&self.marks.redirect) {
+                Some(to) if to.first() == Some(&b'/') => {
+                    found.extend(self.find(at + 1, &to));
+                    break;
+                }
+                Some(to) => name = to,
+                None => {}
             }
         }
         found

@@ -4,6 +4,9 @@
 //! write to, beside them in the layer, so that it goes with the layer. Files that have not changed since the last
 //! checkpoint are one file in both copies: nobody ever writes to a copy. Without root all of it is done by a chore, as
 //! root of the container's users.
+//!
+//! What is too much to copy is sealed: the overlays write to new directories, and what they have written so far lies below those
+//! (adr/0260). Then the copy is of the new ones.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -17,11 +20,12 @@ mod tree;
 use index::{Index, Moment};
 use runner_core::changes::to_text;
 use runner_host::beneath::Dir;
-use runner_sandbox::{UserMap, Written, chore};
+use runner_sandbox::{Stack, UserMap, Written, chore};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tree::Same;
 
 /// Where copies are, in the layer.
 const SHELF: &str = "checkpoints";
@@ -43,6 +47,8 @@ const TRIES: u32 = 5;
 const ASIDE: &str = "aside";
 /// Room on the file system that is left to the build.
 const ROOM: u64 = 1 << 30;
+/// Most sealed layers of an overlay: with each one more a directory of many layers takes longer.
+const MOST_SEALED: usize = 200;
 
 /// A layer whose contents can be kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +56,8 @@ pub struct KeptLayer {
     pub dir: PathBuf,
     /// The directories in it that overlays write to.
     pub uppers: Vec<Written>,
+    /// What is sealed of it.
+    pub stack: Stack,
     /// The users of its container; none: this machine's.
     pub users: Option<UserMap>,
 }
@@ -61,8 +69,21 @@ pub enum Saved {
     Same,
     /// There is a copy.
     Copied { entries: u64, bytes: u64 },
-    /// It is not copied, for this reason.
-    Not(String),
+    /// It is not copied, for this reason. It can be sealed where there is a seal to be made.
+    Not { why: String, seal: Option<Seal> },
+}
+
+/// What has to be sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// The overlays, by their names.
+    pub names: Vec<String>,
+    /// How many files, directories and links have changed since the last checkpoint, and the bytes of those; as far as it is
+    /// known.
+    pub entries: u64,
+    pub bytes: u64,
+    /// Files among all in those overlays that have several names.
+    pub linked: u64,
 }
 
 /// What has changed in it since the last look.
@@ -97,6 +118,8 @@ pub struct Keep {
     pub is_quiet: bool,
     /// It was looked at just now.
     pub is_seen: bool,
+    /// It is not copied where it can be sealed.
+    pub seals: bool,
 }
 
 /// What is to be done with a layer.
@@ -106,6 +129,17 @@ enum Order {
         is_quiet: bool,
     },
     Save(Keep),
+    /// Make directories that these overlays are to write to.
+    Begin {
+        number: u32,
+        names: Vec<String>,
+    },
+    /// Remove them again.
+    Abandon {
+        number: u32,
+    },
+    /// Keep what was sealed just now.
+    Settle(Keep),
     /// Put back what was kept under this number.
     Restore {
         number: u32,
@@ -117,7 +151,7 @@ enum Order {
 enum Done {
     Looked(Looked),
     Saved(Saved, Option<Looked>),
-    Restored,
+    Obeyed,
 }
 
 impl KeptLayer {
@@ -128,7 +162,7 @@ impl KeptLayer {
     pub fn look(&self, is_quiet: bool) -> io::Result<Looked> {
         match self.order(&Order::Look { is_quiet })? {
             Done::Looked(looked) => Ok(looked),
-            Done::Saved(..) | Done::Restored => Err(io::ErrorKind::InvalidData.into()),
+            Done::Saved(..) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
@@ -139,7 +173,50 @@ impl KeptLayer {
     pub fn save(&self, keep: Keep) -> io::Result<(Saved, Option<Looked>)> {
         match self.order(&Order::Save(keep))? {
             Done::Saved(saved, looked) => Ok((saved, looked)),
-            Done::Looked(_) | Done::Restored => Err(io::ErrorKind::InvalidData.into()),
+            Done::Looked(_) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Makes the directories that these overlays are to write to as generation `number`. Blocks.
+    ///
+    /// # Errors
+    /// They cannot be made; nothing of them is left.
+    pub fn begin(&self, number: u32, names: &[String]) -> io::Result<()> {
+        self.order(&Order::Begin { number, names: names.to_vec() }).map(drop)
+    }
+
+    /// Removes them again: no overlay writes to them. Blocks.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub fn abandon(&self, number: u32) -> io::Result<()> {
+        self.order(&Order::Abandon { number }).map(drop)
+    }
+
+    /// The layer when these overlays write to generation `number`.
+    #[must_use]
+    pub fn sealed(&self, number: u32, names: &[String]) -> Self {
+        let stack = self.stack.with(number, names);
+        let sealed = |upper: &Written| match names.contains(&upper.name) {
+            true => {
+                let below = std::iter::once(self.dir.join(&upper.dir)).chain(upper.lower.clone());
+                let dir = stack.upper(&upper.name);
+                Written { dir, lower: below.collect(), ..upper.clone() }
+            }
+            false => upper.clone(),
+        };
+        let uppers = self.uppers.iter().map(sealed).collect();
+        KeptLayer { uppers, stack, ..self.clone() }
+    }
+
+    /// Keeps a layer that was sealed just now; the next look is held against it. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read, or there is no room.
+    pub fn settle(&self, keep: Keep) -> io::Result<Saved> {
+        match self.order(&Order::Settle(keep))? {
+            Done::Saved(saved, _) => Ok(saved),
+            Done::Looked(_) | Done::Obeyed => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
@@ -164,23 +241,30 @@ impl KeptLayer {
     fn obey(&self, order: &Order) -> io::Result<Done> {
         let layer = Dir::top_itself(&self.dir)?;
         let shelf = layer.make_all(SHELF, 0o700)?;
-        let work = Work { layer, shelf, uppers: &self.uppers };
-        Ok(match *order {
-            Order::Look { is_quiet } => Done::Looked(again(|| work.look(is_quiet))?.0),
+        let work = Work { layer, shelf, uppers: &self.uppers, stack: &self.stack };
+        Ok(match order {
+            Order::Look { is_quiet } => Done::Looked(again(|| work.look(*is_quiet))?.0),
             Order::Save(keep) => {
-                let saved = again(|| {
-                    let saved = work.save(keep);
-                    if saved.is_err() {
-                        work.shelf.remove_tree(keep.number.to_string())?;
-                    }
-                    saved
-                });
-                let (saved, looked) = saved?;
+                let (saved, looked) = again(|| work.or_nothing(*keep, || work.save(*keep)))?;
                 Done::Saved(saved, looked)
             }
+            Order::Begin { number, names } => {
+                work.begin(*number, names).or_else(|error| {
+                    work.abandon(*number)?;
+                    Err(error)
+                })?;
+                Done::Obeyed
+            }
+            Order::Abandon { number } => {
+                work.abandon(*number)?;
+                Done::Obeyed
+            }
+            Order::Settle(keep) => {
+                Done::Saved(work.or_nothing(*keep, || work.settle(*keep))?, None)
+            }
             Order::Restore { number } => {
-                work.put_back(number)?;
-                Done::Restored
+                work.put_back(*number)?;
+                Done::Obeyed
             }
         })
     }
@@ -202,6 +286,7 @@ struct Work<'a> {
     layer: Dir,
     shelf: Dir,
     uppers: &'a [Written],
+    stack: &'a Stack,
 }
 
 impl Work<'_> {
@@ -209,7 +294,8 @@ impl Work<'_> {
     fn look(&self, is_quiet: bool) -> io::Result<(Looked, Option<Index>)> {
         let moment = Moment::now(is_quiet);
         let before = self.read(SEEN)?;
-        let index = Index::of(&self.layer, self.uppers, before.as_ref(), moment, MOST_SEEN)?;
+        let tops = self.tops()?;
+        let index = Index::of(&tops, self.uppers, before.as_ref(), moment, MOST_SEEN)?;
         let Some(index) = index else {
             self.shelf.remove_tree(SEEN)?;
             return Ok((Looked::TooMuch, None));
@@ -233,46 +319,85 @@ impl Work<'_> {
                 (Some(looked), index)
             }
         };
-        let saved = match index {
-            Some(index) => self.copy(&index, keep)?,
-            None => Saved::Not(format!("too much to copy: {}", Looked::too_much())),
+        let Some(index) = index else {
+            let why = format!("too much to copy: {}", Looked::too_much());
+            return Ok((Saved::Not { why, seal: self.seal_unseen()? }, looked));
+        };
+        let before = self.before(keep)?;
+        let same = tree::unchanged(&self.tops()?, self.uppers, &index, before.as_ref())?;
+        if keep.seals {
+            match self.seal(&index, &same, before.as_ref())? {
+                // Nothing has changed.
+                Some(seal) if seal.names.is_empty() => {}
+                seal => {
+                    let why = if room(&self.shelf)? < ROOM { NO_ROOM } else { DEEP };
+                    return Ok((Saved::Not { why: why.to_owned(), seal }, looked));
+                }
+            }
+        }
+        let saved = match self.copy(&index, &same, before.as_ref(), keep)? {
+            Saved::Not { why, .. } => {
+                Saved::Not { why, seal: self.seal(&index, &same, before.as_ref())? }
+            }
+            saved => saved,
         };
         Ok((saved, looked))
     }
 
-    /// A copy, or nothing of one.
-    fn copy(&self, index: &Index, keep: Keep) -> io::Result<Saved> {
-        let Work { layer, shelf, uppers } = self;
-        let before = match keep.last {
-            Some(last) => Some((shelf.open(last.to_string())?, Index::read(shelf, &name(last))?)),
-            None => None,
-        };
-        if index.count() > MOST_ENTRIES {
-            let why = format!("too much to copy: {} files in all", index.count());
-            return Ok(Saved::Not(why));
+    /// The directories that are written to.
+    fn tops(&self) -> io::Result<Vec<Dir>> {
+        self.uppers.iter().map(|upper| self.layer.open(&upper.dir)).collect()
+    }
+
+    /// The last copy.
+    fn before(&self, keep: Keep) -> io::Result<Option<(Dir, Index)>> {
+        let Some(last) = keep.last else { return Ok(None) };
+        let (copy, index) = (self.shelf.open(last.to_string())?, name(last));
+        Ok(Some((copy, Index::read(&self.shelf, &index)?)))
+    }
+
+    /// Leaves no half of a copy.
+    fn or_nothing<T>(&self, keep: Keep, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let done = work();
+        if done.is_err() {
+            self.shelf.remove_tree(keep.number.to_string())?;
         }
-        let same = tree::unchanged(layer, uppers, index, before.as_ref())?;
-        let (entries, bytes) = index.changed(&same, before.as_ref().map(|(_, index)| index));
+        done
+    }
+
+    /// A copy, or nothing of one.
+    fn copy(
+        &self,
+        index: &Index,
+        same: &Same,
+        before: Option<&(Dir, Index)>,
+        keep: Keep,
+    ) -> io::Result<Saved> {
+        let shelf = &self.shelf;
+        let not = |why: String| Ok(Saved::Not { why, seal: None });
+        if index.count() > MOST_ENTRIES {
+            return not(format!("too much to copy: {} files in all", index.count()));
+        }
+        let (entries, bytes) = index.changed(same, before.map(|(_, index)| index));
         if before.is_some() && entries == 0 {
             return Ok(Saved::Same);
         }
         let copied = index.count() - same.count();
         if copied > MOST_CHANGED || bytes > MOST_BYTES {
-            return Ok(Saved::Not(format!(
+            return not(format!(
                 "too much to copy: {copied} files and {} MiB have changed, {} files in all",
                 bytes >> 20,
                 index.count()
-            )));
+            ));
         }
         if room(shelf)? < ROOM + bytes {
-            return Ok(Saved::Not("less than 1 GiB is free for it".to_owned()));
+            return not(NO_ROOM.to_owned());
         }
         let to = shelf.make(keep.number.to_string(), 0o700)?;
-        for (upper, Written { name, .. }) in uppers.iter().enumerate() {
-            let from = layer.open(name)?;
-            let to = to.make(name, 0o700)?;
-            let links = match &before {
-                Some((copy, _)) => copy.open(name).ok(),
+        for (upper, (written, from)) in self.uppers.iter().zip(self.tops()?).enumerate() {
+            let to = to.make(&written.name, 0o700)?;
+            let links = match before {
+                Some((copy, _)) => copy.open(&written.name).ok(),
                 None => None,
             };
             let entries = index.below(upper);
@@ -282,22 +407,92 @@ impl Work<'_> {
         Ok(Saved::Copied { entries, bytes })
     }
 
+    /// What has to be sealed, where that can be.
+    fn seal(
+        &self,
+        index: &Index,
+        same: &Same,
+        before: Option<&(Dir, Index)>,
+    ) -> io::Result<Option<Seal>> {
+        let before = before.map(|(_, index)| index);
+        let (entries, bytes) = index.changed(same, before);
+        let mut seal = Seal { entries, bytes, ..Seal::default() };
+        for (upper, written) in self.uppers.iter().enumerate() {
+            if !index.has_changed(upper, same, before) {
+                continue;
+            }
+            seal.names.push(written.name.clone());
+            seal.linked += index.linked(upper);
+        }
+        self.if_possible(seal)
+    }
+
+    /// The same where there is too much to be looked at: all that has anything in it.
+    fn seal_unseen(&self) -> io::Result<Option<Seal>> {
+        let mut names = Vec::new();
+        for (written, top) in self.uppers.iter().zip(self.tops()?) {
+            if !top.entries()?.is_empty() {
+                names.push(written.name.clone());
+            }
+        }
+        self.if_possible(Seal { names, ..Seal::default() })
+    }
+
+    fn if_possible(&self, seal: Seal) -> io::Result<Option<Seal>> {
+        let is_deep = seal.names.iter().any(|name| self.stack.depth(name) >= MOST_SEALED);
+        Ok(Some(seal).filter(|_| !is_deep && room(&self.shelf).is_ok_and(|free| free >= ROOM)))
+    }
+
+    /// New directories that look as those that are written to now.
+    fn begin(&self, number: u32, names: &[String]) -> io::Result<()> {
+        let dir = self.layer.make_all(Stack::SEALED, 0o700)?.make(number.to_string(), 0o700)?;
+        for (written, top) in self.uppers.iter().zip(self.tops()?) {
+            if names.contains(&written.name) {
+                dir.make(&written.name, 0o700)?.dress_as(&top)?;
+                dir.make(format!("{}.work", written.name), 0o700)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn abandon(&self, number: u32) -> io::Result<()> {
+        self.layer.remove_tree(format!("{}/{number}", Stack::SEALED))
+    }
+
+    /// A copy of what is new and empty, and the index of it.
+    fn settle(&self, keep: Keep) -> io::Result<Saved> {
+        let tops = self.tops()?;
+        let moment = Moment::now(keep.is_quiet);
+        let Some(index) = Index::of(&tops, self.uppers, None, moment, MOST_SEEN)? else {
+            self.shelf.remove_tree(SEEN)?;
+            return Ok(Saved::Not { why: Looked::too_much(), seal: None });
+        };
+        index.write(&self.shelf, SEEN)?;
+        let before = self.before(keep)?;
+        let same = tree::unchanged(&tops, self.uppers, &index, before.as_ref())?;
+        self.copy(&index, &same, before.as_ref(), keep)
+    }
+
     /// What is there now goes aside, and goes with the layer: to remove it takes time.
     fn put_back(&self, number: u32) -> io::Result<()> {
-        let Work { layer, shelf, uppers } = self;
+        let Work { layer, shelf, uppers, stack } = self;
         let copy = shelf.open(number.to_string())?;
         // That of the rewind before is in nobody's way, but takes room.
         shelf.remove_tree(ASIDE)?;
-        let kept = self.all(&copy)?;
+        let copies = uppers.iter().map(|upper| copy.open(&upper.name));
+        let kept = self.all(&copies.collect::<io::Result<Vec<_>>>()?)?;
         let aside = shelf.make(ASIDE, 0o700)?;
-        for Written { name, .. } in *uppers {
-            for gone in [name.clone(), format!("{name}.work")] {
-                match layer.rename(&gone, &aside, &gone) {
+        for Written { name, dir, .. } in *uppers {
+            for (gone, name) in
+                [(dir.clone(), name.clone()), (format!("{dir}.work"), format!("{name}.work"))]
+            {
+                match layer.rename(&gone, &aside, &name) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     done => done?,
                 }
             }
         }
+        self.put_later_aside(&aside, stack.newest())?;
         let needed = kept.bytes();
         if room(shelf)? < needed {
             shelf.remove_tree(ASIDE)?;
@@ -307,18 +502,33 @@ impl Work<'_> {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, text));
             }
         }
-        for (upper, Written { name, .. }) in uppers.iter().enumerate() {
-            let to = layer.make(name, 0o700)?;
+        for (upper, Written { name, dir, .. }) in uppers.iter().enumerate() {
+            let to = layer.make(dir, 0o700)?;
             tree::copy(&copy.open(name)?, &to, kept.below(upper), None)?;
         }
         // What has been put back is what the next checkpoint, and the next look, is held against.
-        let index = self.all(layer)?;
+        let index = self.all(&self.tops()?)?;
         index.write(shelf, SEEN)?;
         index.write(shelf, &name(number))
     }
 
-    fn all(&self, top: &Dir) -> io::Result<Index> {
-        let index = Index::of(top, self.uppers, None, Moment::now(true), usize::MAX)?;
+    /// Generations that were begun after the newest of the stack: nobody comes back to them.
+    fn put_later_aside(&self, aside: &Dir, newest: u32) -> io::Result<()> {
+        let sealed = match self.layer.open(Stack::SEALED) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            done => done?,
+        };
+        for name in sealed.names()? {
+            let number = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<u32>().ok());
+            if number.is_some_and(|number| number > newest) {
+                sealed.rename(&name, aside, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn all(&self, tops: &[Dir]) -> io::Result<Index> {
+        let index = Index::of(tops, self.uppers, None, Moment::now(true), usize::MAX)?;
         index.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
@@ -329,6 +539,12 @@ impl Work<'_> {
         }
     }
 }
+
+/// Why nothing more is kept on a full disk.
+const NO_ROOM: &str = "less than 1 GiB is free for it";
+
+/// Why nothing more is sealed otherwise.
+const DEEP: &str = "200 layers are sealed already";
 
 /// An index's, on the shelf.
 fn name(number: u32) -> String {

@@ -8,12 +8,14 @@ use std::path::Path;
 
 fn layer(dir: &Path) -> KeptLayer {
     let lower = vec![dir.join("lower")];
-    let image = Written { name: "image".to_owned(), path: "/".into(), lower };
-    KeptLayer { dir: dir.to_owned(), uppers: vec![image], users: None }
+    let name = "image".to_owned();
+    let image = Written { dir: name.clone(), name, path: "/".into(), lower };
+    let (dir, stack) = (dir.to_owned(), Stack::default());
+    KeptLayer { dir, uppers: vec![image], stack, users: None }
 }
 
 fn save(layer: &KeptLayer, number: u32, last: Option<u32>) -> io::Result<Saved> {
-    Ok(layer.save(Keep { number, last, is_quiet: true, is_seen: false })?.0)
+    Ok(layer.save(Keep { number, last, is_quiet: true, is_seen: false, seals: false })?.0)
 }
 
 /// What has changed since the last look.
@@ -33,7 +35,7 @@ fn copied(saved: io::Result<Saved>) -> bool {
     match saved.expect("saved") {
         Saved::Copied { .. } => true,
         Saved::Same => false,
-        Saved::Not(why) => panic!("{why}"),
+        Saved::Not { why, .. } => panic!("{why}"),
     }
 }
 
@@ -80,7 +82,8 @@ fn what_a_process_could_write_is_never_settled() {
     let later = now() + 1_000_000_000;
     let is_settled = |is_quiet| {
         let moment = Moment { began: later, is_quiet };
-        let index = Index::of(&shelf, &layer.uppers, None, moment, 9).expect("read").expect("few");
+        let tops = [shelf.open("image").expect("there")];
+        let index = Index::of(&tops, &layer.uppers, None, moment, 9).expect("read").expect("few");
         index.write(&shelf, "1.index").expect("written");
         Index::read(&shelf, "1.index").expect("read").find(0, b"m").expect("there").is_settled
     };
@@ -162,7 +165,101 @@ fn a_look_ends_where_there_is_too_much() {
     let shelf = Dir::top_itself(dir.path()).expect("there");
     let seen = |most| {
         let uppers = layer(dir.path()).uppers;
-        Index::of(&shelf, &uppers, None, Moment::now(true), most).expect("read").is_some()
+        let tops = [shelf.open("image").expect("there")];
+        Index::of(&tops, &uppers, None, Moment::now(true), most).expect("read").is_some()
     };
     assert_eq!((seen(3), seen(4)), (false, true), "the top is one of them");
+}
+
+/// What is sealed has renames in it: what lies below them has another name there.
+#[test]
+fn what_stands_below_is_found_through_renames() {
+    let dir = folder();
+    let (top, sealed, lower) =
+        (dir.path().join("image"), dir.path().join("sealed/1/image"), dir.path().join("lower"));
+    for dir in [top.join("new/in"), top.join("c/d"), sealed.join("new"), sealed.join("c/d")] {
+        fs::create_dir_all(dir).expect("made");
+    }
+    for name in ["old/in/f", "old/g", "a/b/f"] {
+        let path = lower.join(name);
+        fs::create_dir_all(path.parent().expect("above")).expect("made");
+        fs::write(path, "lower").expect("written");
+    }
+    let redirect = format!("{}redirect", runner_sandbox::overlay_marks());
+    for (name, to) in [("new", &b"old"[..]), ("c/d", b"/a/b")] {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(sealed.join(name), &*redirect, to, flags).expect("a mark");
+    }
+    let mut layer = layer(dir.path());
+    layer.uppers[0].lower = vec![sealed, lower];
+    fs::remove_dir_all(top.join("new")).expect("removed");
+    fs::remove_dir_all(top.join("c")).expect("removed");
+    assert_eq!(layer.look(true).expect("looked"), Looked::First);
+    fs::create_dir_all(top.join("new/in")).expect("made");
+    fs::create_dir_all(top.join("c/d")).expect("made");
+    fs::write(top.join("new/in/f"), "changed").expect("written");
+    fs::write(top.join("c/d/f"), "changed").expect("written");
+    fs::write(top.join("c/d/g"), "new").expect("written");
+    whiteout(&top.join("new/g"));
+    let mut changes: Vec<String> = look(&layer).lines().map(str::to_owned).collect();
+    changes.sort();
+    assert_eq!(changes, ["Af 3 /c/d/g", "Df 5 /new/g", "Mf 7 /c/d/f", "Mf 7 /new/in/f"]);
+}
+
+/// A new upper directory looks as the one that it lies over; what was kept is a stack and a copy.
+#[test]
+fn what_is_sealed_comes_back() {
+    let dir = folder();
+    let top = dir.path().join("image");
+    fs::create_dir(&top).expect("made");
+    fs::set_permissions(&top, Permissions::from_mode(0o710)).expect("changed");
+    fs::write(top.join("f"), "one").expect("written");
+    let first = layer(dir.path());
+    let keep = |number, last| Keep { number, last, is_quiet: true, is_seen: false, seals: true };
+    let Saved::Not { seal: Some(seal), .. } = first.save(keep(1, None)).expect("looked at").0
+    else {
+        panic!("it is to be sealed")
+    };
+    assert_eq!((&*seal.names, seal.entries), (&["image".to_owned()][..], 1));
+    first.begin(1, &seal.names).expect("made");
+    let second = first.sealed(1, &seal.names);
+    assert_eq!(second.uppers[0].lower[0], top);
+    assert!(copied(second.settle(keep(1, None))));
+    let new = dir.path().join("sealed/1/image");
+    assert_eq!(fs::metadata(&new).expect("there").mode() & 0o7777, 0o710);
+    // Nothing has changed; then something has.
+    assert_eq!(second.save(keep(2, Some(1))).expect("looked at").0, Saved::Same);
+    fs::write(new.join("g"), "two").expect("written");
+    assert!(matches!(second.save(keep(2, Some(1))).expect("looked at").0, Saved::Not { .. }));
+    second.begin(2, &seal.names).expect("made");
+    let third = second.sealed(2, &seal.names);
+    assert_eq!(third.stack.sealed("image"), ["sealed/1/image", "image"]);
+    assert!(copied(third.settle(keep(2, Some(1)))));
+    second.restore(1).expect("put back");
+    assert!(new.is_dir() && !new.join("g").exists() && top.join("f").exists());
+    assert!(!dir.path().join("sealed/2").exists(), "nobody comes back to it");
+    first.begin(3, &seal.names).expect("made");
+    first.abandon(3).expect("removed");
+    assert!(!dir.path().join("sealed/3").exists());
+}
+
+/// One of a file's names is as it was in the last copy, and the other is new: it is one file all the same.
+#[test]
+fn a_file_with_a_new_name_is_one_file() {
+    let dir = folder();
+    let top = dir.path().join("image");
+    fs::create_dir_all(top.join("m")).expect("made");
+    fs::write(top.join("m/one"), "1").expect("written");
+    fs::hard_link(top.join("m/one"), top.join("two")).expect("linked");
+    let layer = layer(dir.path());
+    assert!(copied(save(&layer, 1, None)));
+    for (number, (from, to)) in [("m", "a"), ("two", "z")].into_iter().enumerate() {
+        fs::rename(top.join(from), top.join(to)).expect("renamed");
+        let number = u32::try_from(number).expect("small") + 2;
+        assert!(copied(save(&layer, number, Some(number - 1))));
+        layer.restore(number).expect("put back");
+        let inode = |name: &str| fs::metadata(top.join(name)).expect("there").ino();
+        let other = if number == 2 { "two" } else { "z" };
+        assert_eq!(inode("a/one"), inode(other));
+    }
 }

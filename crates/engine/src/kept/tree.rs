@@ -33,20 +33,20 @@ impl Same {
 
 /// Finds out what has not changed since the copy was made.
 pub(super) fn unchanged(
-    layer: &Dir,
+    tops: &[Dir],
     uppers: &[Written],
     index: &Index,
     before: Option<&(Dir, Index)>,
 ) -> io::Result<Same> {
     let (mut all, mut begins) = (Vec::new(), Vec::new());
-    for (upper, Written { name, .. }) in uppers.iter().enumerate() {
+    for (upper, (Written { name, .. }, top)) in uppers.iter().zip(tops).enumerate() {
         begins.push(all.len());
         let entries = index.below(upper);
         let Some((copy, before)) = before else {
             all.extend(entries.iter().map(|_| false));
             continue;
         };
-        let (mut here, mut there) = (Cursor::new(layer.open(name)?), Cursor::new(copy.open(name)?));
+        let (mut here, mut there) = (Cursor::new(top.again()?), Cursor::new(copy.open(name)?));
         for entry in entries {
             if entry.path.is_empty() {
                 let known = before.find(upper, b"").filter(|it| entry.facts.is_as(&it.facts));
@@ -118,6 +118,15 @@ pub(super) fn copy(
             here.twin(name, &here.stat(name)?, there)?;
             continue;
         }
+        // Under a name that is new beside one that is the same, too.
+        if facts.links > 1 {
+            if let Some(first) = names.get(&facts.inode)
+                && to.hard_link(first, there, name).is_ok()
+            {
+                continue;
+            }
+            names.insert(facts.inode, path);
+        }
         if let Some((before, same)) = &mut before
             && same[at]
             && before.find(path).and_then(|(before, _)| before.hard_link(name, there, name)).is_ok()
@@ -129,14 +138,6 @@ pub(super) fn copy(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             done => done?,
         };
-        if stat.st_nlink > 1 {
-            if let Some(first) = names.get(&facts.inode)
-                && to.hard_link(first, there, name).is_ok()
-            {
-                continue;
-            }
-            names.insert(facts.inode, path);
-        }
         here.twin(name, &stat, there)?;
     }
     // From below, or the times of a directory change when something is put into it.

@@ -12,10 +12,10 @@ use super::container::{InitContainer, Own};
 use super::freezing::Freezing;
 use super::host_image::{EtcCopies, EtcCopy};
 use super::init::InitClient;
-use super::kept::KeptLayer;
 use super::leftover::Record;
 use super::note::LayerPlace;
 use super::pasta::{self, Pasta, Resolver};
+use super::written::Written;
 use super::{
     CachedTrees, Container, ContainerSpec, Engine, EngineError, Fut, Network, Note, Recorder,
     Teller, limits,
@@ -210,7 +210,8 @@ impl Namespaces {
         });
         for (dir, store) in layer_places(spec) {
             let is_kept = spec.kept.is_some();
-            let layer = Layer { dir: dir.clone(), store, is_kept };
+            let stack = spec.kept.as_ref().map(|kept| kept.stack.clone()).unwrap_or_default();
+            let layer = Layer { dir: dir.clone(), store, is_kept, stack };
             let (sandbox_spec, layered) =
                 sandbox_spec(spec, base, layer, users.cloned(), view.clone())?;
             let handed = layered.as_ref().map(Handed::descriptors).unwrap_or_default();
@@ -233,15 +234,14 @@ impl Namespaces {
                         let place = place_of(dir.clone(), store);
                         (self.tell)(Note::LayerIn { place, failures });
                     }
+                    let is_layered = layered.is_some();
                     let layer = match store {
-                        Store::Directory => Ok(Arc::new(KeptLayer {
-                            dir,
-                            uppers: sandbox_spec.uppers(),
-                            users: users.cloned(),
-                        })),
+                        Store::Directory => {
+                            Ok(Written::new(sandbox_spec, layered.unwrap_or_default()))
+                        }
                         Store::Memory(_) => Err("what the build writes is in memory"),
                     };
-                    return Ok((sandbox, layered.is_some(), layer));
+                    return Ok((sandbox, is_layered, layer));
                 }
                 // This file system cannot hold an overlay's upper layer; another one may.
                 Err(StartError::Setup(failure)) if failure.step == Step::Layer => {
@@ -283,7 +283,7 @@ struct Up {
 }
 
 /// The layer, where what is in it can be kept, or why not.
-type Layers = Result<Arc<KeptLayer>, &'static str>;
+type Layers = Result<Written, &'static str>;
 
 /// Why there is no container, as far as another try may be worth it.
 enum NotStarted {

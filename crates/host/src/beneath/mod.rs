@@ -45,6 +45,7 @@ use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Bits of a mode that are set: none of those that lend rights.
@@ -191,6 +192,13 @@ impl Dir {
     /// Of the file system it is on.
     pub fn file_system(&self) -> io::Result<StatVfs> {
         Ok(rustix::fs::fstatvfs(&self.0)?)
+    }
+
+    /// The path that the kernel has for it now.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        let name = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let path = rustix::fs::readlink(name, Vec::new())?;
+        Ok(OsStr::from_bytes(path.to_bytes()).into())
     }
 
     /// Sets the mode of the directory itself.

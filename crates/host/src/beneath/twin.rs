@@ -50,9 +50,9 @@ impl Dir {
 
     /// An extended attribute of what has a name, of a link its own; nothing where it has none of that name.
     pub fn attribute(&self, name: &[u8], attribute: &str) -> io::Result<Option<Vec<u8>>> {
-        let of = name_of(&itself(self, name)?);
+        let of = itself(self, name)?;
         let mut value = Vec::with_capacity(4 << 10);
-        match rustix::fs::getxattr(of, attribute, spare_capacity(&mut value)) {
+        match rustix::fs::getxattr(name_of(&of), attribute, spare_capacity(&mut value)) {
             Ok(_) => Ok(Some(value)),
             // None of an overlay's is so long.
             Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(None),

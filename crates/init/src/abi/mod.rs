@@ -14,7 +14,7 @@ pub mod relay;
 pub mod sockets;
 
 /// Version of everything in this file. Raise it with any change.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// Descriptor on which PID 1 finds its end of the request socket.
 pub const CONTROL_FD: i32 = 3;
@@ -105,6 +105,8 @@ pub mod request {
     pub const THAW: u32 = 9;
     /// Listen in the container's network. Body: as of `DIAL`, for TCP.
     pub const LISTEN: u32 = 10;
+    /// Say whether anybody lives in the container but PID 1. No body. `COUNTED` follows.
+    pub const CENSUS: u32 = 11;
 }
 
 /// How a `DIAL` request names what it connects to, and a `LISTEN` request where it listens.
@@ -135,6 +137,8 @@ pub mod reply {
     pub const ALIVE: u32 = 7;
     /// After `FREEZE`.
     pub const STILL: u32 = 8;
+    /// After `CENSUS`: `a` is 0 where nobody lives but PID 1.
+    pub const COUNTED: u32 = 9;
 }
 
 /// What a job was doing when it failed; the `a` of a `FAILED` reply.

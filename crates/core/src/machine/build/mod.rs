@@ -19,7 +19,7 @@ use super::stops::Stops;
 use crate::debug::{Breakpoint, Place};
 use crate::event::{BreakpointId, EventBody, Notice, Outcome, ResumedBy};
 use crate::phase::{Phase, PhaseContext, Status, StatusCode};
-use crate::plan::{BuildPlan, PhaseWork};
+use crate::plan::{BuildPlan, Checkpointing, PhaseWork};
 use crate::spec::UserPhase;
 use crate::time::Timestamp;
 use checkpoints::{Checkpoints, Rewinding, Saving};
@@ -92,7 +92,7 @@ impl BuildMachine {
     #[must_use]
     pub fn new(plan: Arc<BuildPlan>) -> Self {
         BuildMachine {
-            checkpoints: Checkpoints::new(plan.stops.checkpoints),
+            checkpoints: Checkpoints::new(plan.stops.checkpoints != Checkpointing::Off),
             plan,
             state: State::New,
             phase: Phase::Submitted,

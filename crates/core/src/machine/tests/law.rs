@@ -9,7 +9,7 @@ use crate::debug::{Breakpoint, Client, Decision, DecisionKind, Place, Rewind, Ru
 use crate::env::Layers;
 use crate::event::{Block, CacheFacts, StopKind};
 use crate::phase::Status;
-use crate::plan::Stops;
+use crate::plan::{Checkpointing, Stops};
 use crate::spec::USER_PHASES;
 use std::collections::BTreeMap;
 
@@ -225,7 +225,11 @@ fn no_order_of_inputs_breaks_the_law() {
         let source = sources[round % sources.len()];
         // Every other build has none.
         let all = if round % 2 == 0 { breakpoints(&mut random) } else { Vec::new() };
-        let stops = Stops { breakpoints: all, step: round % 14 == 0, checkpoints: round % 4 == 0 };
+        let checkpoints = match round % 4 {
+            0 => Checkpointing::Auto,
+            _ => Checkpointing::Off,
+        };
+        let stops = Stops { breakpoints: all, step: round % 14 == 0, checkpoints };
         let mut bed = Bed::with_stops(source, LIMITS, facts, Layers::default(), stops);
         let mut law = Law::default();
         // What DOWNLOAD_SOURCE waits for.

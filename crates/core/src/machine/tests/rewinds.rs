@@ -8,6 +8,7 @@ use super::{
 use crate::debug::{Decision, DecisionKind, Rewind, RunRef, Then};
 use crate::env::Layers;
 use crate::event::{CheckpointKind, RewoundFacts};
+use crate::plan::Checkpointing;
 
 impl Bed {
     fn keeping(source: &str, breakpoints: &[&str], failing: &[&str]) -> Self {
@@ -18,7 +19,7 @@ impl Bed {
 
     fn to_keep(source: &str, breakpoints: &[&str]) -> Self {
         let breakpoints = breakpoints.iter().map(|text| text.parse().expect("one")).collect();
-        let stops = Stops { breakpoints, step: false, checkpoints: true };
+        let stops = Stops { breakpoints, step: false, checkpoints: Checkpointing::Auto };
         Bed::with_stops(source, LIMITS, facts(), Layers::default(), stops)
     }
 

@@ -7,6 +7,7 @@ use super::{
 use crate::debug::{Client, Decision, DecisionKind, Who};
 use crate::env::Layers;
 use crate::event::{BreakpointId, ChangedVariable, Scene, StopFacts, StopKind};
+use crate::plan::Checkpointing;
 use std::time::Duration;
 
 pub(super) fn who() -> Who {
@@ -28,7 +29,7 @@ impl Bed {
     ) -> Self {
         let parse = |text: &&str| text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         let breakpoints = breakpoints.iter().map(parse).collect();
-        let stops = Stops { breakpoints, step, checkpoints: false };
+        let stops = Stops { breakpoints, step, checkpoints: Checkpointing::Off };
         let mut bed = Bed::with_stops(source, limits, facts(), Layers::default(), stops);
         bed.drive(failing);
         bed
@@ -181,7 +182,11 @@ fn commands_that_install_runtimes_stop_at_their_failure() {
     let source = LIST.replace("install: {", "install: {runtime-versions: {nodejs: 20}, ");
     let stopped = || {
         let parse = |text: &str| text.parse().expect(text);
-        let stops = Stops { breakpoints: vec![parse("failure")], step: false, checkpoints: false };
+        let stops = Stops {
+            breakpoints: vec![parse("failure")],
+            step: false,
+            checkpoints: Checkpointing::Off,
+        };
         let mut bed = Bed::with_stops(&source, LIMITS, facts(), Layers::default(), stops);
         bed.world.container.has_image = true;
         let catalog = "runtimes: {nodejs: {versions: {20: {commands: [n, m]}}}}";

@@ -1,0 +1,55 @@
+//! What a container of namespaces writes, and how its overlays go on in new directories while it runs.
+//!
+//! Used by `container`.
+
+use super::cached::Handed;
+use super::kept::KeptLayer;
+use runner_sandbox::{NotRestacked, SandboxSpec, restack};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// The layer as it is now, and of what it was made.
+#[derive(Clone)]
+pub(super) struct Written {
+    spec: Arc<SandboxSpec>,
+    handed: Arc<Handed>,
+    layer: Arc<KeptLayer>,
+}
+
+impl Written {
+    /// Of a layer that is a directory.
+    pub(super) fn new(spec: SandboxSpec, handed: Handed) -> Self {
+        let layer = KeptLayer {
+            dir: spec.layer.dir.clone(),
+            uppers: handed.named(spec.uppers()),
+            stack: spec.layer.stack.clone(),
+            users: spec.users.clone(),
+        };
+        Written { spec: Arc::new(spec), handed: Arc::new(handed), layer: Arc::new(layer) }
+    }
+
+    pub(super) fn layer(&self) -> &Arc<KeptLayer> {
+        &self.layer
+    }
+
+    /// Has these overlays of a container, whose first process is given, go on in generation `number`, for which there are
+    /// directories. Blocks.
+    pub(super) fn seal(
+        &self,
+        number: u32,
+        names: &[String],
+        (pid, container): (u32, &OwnedFd),
+    ) -> Result<Self, NotRestacked> {
+        let stacked = |names: &[String]| {
+            let mut spec = (*self.spec).clone();
+            spec.layer.stack = self.layer.stack.with(number, names);
+            spec.layer.is_kept = true;
+            spec
+        };
+        let (spec, handed) = (stacked(names), self.handed.descriptors());
+        // One that the container does not have is left as it is.
+        let done = restack(&spec, &handed, names, (pid, container.as_fd()))?;
+        let layer = Arc::new(self.layer.sealed(number, &done));
+        Ok(Written { spec: Arc::new(stacked(&done)), handed: Arc::clone(&self.handed), layer })
+    }
+}

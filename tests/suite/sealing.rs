@@ -1,0 +1,252 @@
+//! Checkpoints that are sealed: where a copy would be too much, and where somebody asks. That a build sees no difference is
+//! `fidelity`'s.
+
+use super::debugger::wait_for_stops;
+use crate::common::{Bed, build, cases, is_root, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+cases! {
+    [Containers, Image("busybox")] => what_is_too_much_to_copy_is_sealed, what_lives_is_in_the_way,
+        files_with_several_names_are_told_of, sessions_find_what_is_there,
+        nothing_is_left_of_a_seal_that_was_cut_off, a_helper_that_is_killed_ends_the_build;
+    [Extended, Containers, Image("busybox")] => after_200_layers_there_are_copies;
+    [Root, Containers, Image("busybox")] => mounts_of_a_build_are_in_the_way;
+}
+
+/// What copies are not made of: more than 256 MiB.
+const LARGE: &str = "truncate -s 300M large";
+
+fn kinds(bed: &Bed) -> Vec<String> {
+    let kind = |event: &Value| event["kind"].as_str().unwrap().to_owned();
+    bed.events("checkpoint").iter().map(kind).collect()
+}
+
+fn sorted(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn what_is_too_much_to_copy_is_sealed() {
+    let bed = Bed::new();
+    bed.write("dir/deep/f", "source\n");
+    let commands = [
+        "mkdir d; echo one > d/f; echo one > /tmp/f; chmod 700 /root",
+        &format!("{LARGE}; echo two >> d/f; mv dir/deep dir/moved || true; export A=2; cd /tmp"),
+        "rm f; cd $CODEBUILD_SRC_DIR; rm -r d; mkdir d; echo three > d/g; echo more >> dir/moved/f; mv large small",
+        "echo 4 > four",
+        "exit 3",
+    ];
+    let running = bed.start(&build(&commands), &["--break-on", "failure"]);
+    wait_for_stops(&running, "because build:5 has failed", 1);
+    assert_eq!(kinds(&bed), ["copied", "copied", "sealed", "sealed", "copied"]);
+    let changed = bed.runner(["diff", "--run", "2"]).code(0).stdout;
+    // Without root a directory of the source is moved by copying.
+    let is_renamed = changed.contains("R              dir/deep/ -> dir/moved/\n");
+    assert_eq!(is_renamed, is_root(), "{changed}");
+    let changed = bed.runner(["diff", "--run", "3"]).code(0).stdout;
+    let wanted = [
+        "A         6 B  d/g",
+        "D         4 B  /tmp/f",
+        "D         8 B  d/f",
+        "M        12 B  dir/moved/f",
+        "R  300.00 MiB  large -> small",
+    ];
+    assert_eq!(sorted(&changed), sorted(&wanted.join("\n")));
+    let blame = bed.runner(["blame", "dir/moved/f"]).code(0).stdout;
+    assert!(blame.starts_with("   3  build:3  M        12 B  dir/moved/f"), "{blame}");
+    let history = bed.runner(["history"]).code(0).stdout;
+    assert!(history.lines().nth(2).unwrap().contains("  sealed "), "{history}");
+    let look = "echo $A $PWD; cd $CODEBUILD_SRC_DIR; find . /tmp -type f ! -name buildspec.yml | sort; cat d/* dir/moved/f; stat -c %a,%s /root large small 2>/dev/null; true";
+    let at = |place: &str| {
+        bed.runner(["rewind", "--to", place]).code(0);
+        bed.runner(["eval", look]).code(0).stdout.replace('\n', " ")
+    };
+    let source = |text: &str| text.contains("/src ").then(|| text.to_owned());
+    let fourth = at("build:4");
+    assert!(source(&fourth).is_some());
+    let end = |text: &str, end: &str| assert!(text.ends_with(end), "{text}");
+    end(&fourth, "./d/g ./dir/moved/f ./small three source more 700,");
+    end(&at("build:3"), "2 /tmp ./d/f ./dir/moved/f ./large /tmp/f one two source 700,");
+    // Once more from there, on what is sealed.
+    bed.runner(["resume"]).code(0);
+    wait_for_stops(&running, "because build:5 has failed", 2);
+    assert_eq!(kinds(&bed)[5..], ["sealed", "copied"]);
+    end(&at("build:2"), "./d/f ./dir/deep/f /tmp/f one 700,");
+    bed.runner(["resume"]).code(0);
+    wait_for_stops(&running, "because build:5 has failed", 3);
+    bed.runner(["abort"]).code(0);
+    running.ends(1);
+}
+
+fn what_lives_is_in_the_way() {
+    let bed = Bed::new();
+    let begin = "sleep 600 & until grep -q sleep /proc/$!/comm; do :; done";
+    let commands = [
+        begin,
+        LARGE,
+        "kill %1 2>/dev/null; kill $(pidof sleep); until ! pidof sleep; do :; done",
+        "false",
+    ];
+    let running = bed.start(&build(&commands), &["--break-on", "failure"]);
+    wait_for_stops(&running, "because build:4 has failed", 1);
+    assert_eq!(kinds(&bed), ["copied", "copied", "none", "sealed"]);
+    let history = bed.runner(["history"]).code(0).stdout;
+    assert!(history.contains("no checkpoint before run 3: too much to copy: "), "{history}");
+    assert!(history.contains("; not sealed while sleep ("), "{history}");
+    bed.runner(["abort"]).code(0);
+    running.ends(1);
+}
+
+fn files_with_several_names_are_told_of() {
+    let bed = Bed::new();
+    let commands = ["echo > a; ln a b", "echo > c; ln c d", "false"];
+    let options = ["--break-on", "failure", "--checkpoint", "sealed"];
+    let running = bed.start(&build(&commands), &options);
+    wait_for_stops(&running, "because build:3 has failed", 1);
+    assert_eq!(kinds(&bed), ["sealed", "sealed", "sealed"]);
+    bed.runner(["abort"]).code(0);
+    let text = running.stderr.text();
+    assert_eq!(text.matches("2 files have several names").count(), 1, "{text}");
+    assert!(text.contains("--checkpoint off"), "{text}");
+    running.ends(1);
+}
+
+/// Sessions keep the layer from being sealed, and see it when it is.
+fn sessions_find_what_is_there() {
+    let bed = Bed::new();
+    let commands = ["echo 1 > f", "echo 2 > f", "false"];
+    let running = bed.start(&build(&commands), &["--step", "--checkpoint", "sealed"]);
+    for (run, place) in (1..).zip(["its first command", "build:2", "build:3"]) {
+        wait_for_stops(&running, &format!("before {place}"), 1);
+        bed.runner(["exec", "--", "sh", "-c", "cat f; echo theirs >> t"]);
+        if run < 3 {
+            bed.runner(["step"]).code(0);
+        }
+    }
+    let seen = bed.runner([
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        "cat f t; ls /proc/self/fd /dev/pts /dev/shm >/dev/null && mount | grep -c ' / '",
+    ]);
+    assert_eq!(seen.code(0).stdout, "2\ntheirs\ntheirs\ntheirs\n1\n");
+    // In a terminal, too.
+    let terminal = bed.terminal(bed.command(["attach"]), 24, 80);
+    terminal.send("test -t 0 && echo is a $((40 + 2))\n");
+    terminal.wait_for("is a 42");
+    drop(terminal);
+    bed.runner(["abort"]).code(0);
+    running.ends(5);
+}
+
+/// kill -9 in the steps of a seal.
+fn nothing_is_left_of_a_seal_that_was_cut_off() {
+    let commands: Vec<String> = (1..=40).map(|at| format!("mkdir d{at}; echo > d{at}/f")).collect();
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let steps =
+        ["sealed/1", "sealed/2/image.work", "checkpoints/3", "checkpoints/4.index", "sealed/5"];
+    for (step, number) in steps.iter().zip(1..) {
+        let bed = Bed::new();
+        let options = ["--break-on", "failure", "--checkpoint", "sealed"];
+        let mut running = bed.start(&build(&commands), &options);
+        // What the container's users have made is not for everybody to look at.
+        let is_there = |dir: PathBuf| {
+            let events = fs::read_to_string(dir.join("events.jsonl")).unwrap_or_default();
+            let taken = events.matches("\"type\":\"checkpoint\"").count();
+            dir.join("layer").join(step).exists() || taken >= number
+        };
+        until(step, || folder(&bed).is_some_and(is_there));
+        let layer = bed.live().join("layer");
+        running.signal(Signal::SIGKILL);
+        running.wait();
+        bed.runner(["ps"]).code(0);
+        assert!(!layer.exists(), "{step}");
+        assert_eq!(bed.record()["buildStatus"], "FAULT", "{step}");
+    }
+}
+
+/// The build's folder, once there is one.
+fn folder(bed: &Bed) -> Option<PathBuf> {
+    let builds = bed.home().join("builds");
+    let mut found = fs::read_dir(builds).ok()?.flatten();
+    Some(found.next()?.path())
+}
+
+/// The helper of a seal, of a runner.
+fn helper(runner: u32) -> Option<Pid> {
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_it = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent =
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+        line.ends_with(b"\0__restack\0") && parent == Some(runner)
+    };
+    pids.find(is_it).map(Pid::from_raw)
+}
+
+fn a_helper_that_is_killed_ends_the_build() {
+    let commands: Vec<String> = (1..=150).map(|at| format!("echo > f{at}")).collect();
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let bed = Bed::new();
+    let options = ["--break-on", "failure", "--checkpoint", "sealed"];
+    let mut running = bed.start(&build(&commands), &options);
+    // One may have done its work by then, and the next one is caught.
+    until("the build ends", || {
+        let caught = helper(running.pid());
+        caught.is_some_and(|helper| kill(helper, Signal::SIGKILL).is_err())
+            || folder(&bed).is_some_and(|dir| dir.join("record.json").exists())
+    });
+    assert_eq!(running.wait(), 3);
+    let text = running.stderr.text();
+    assert!(
+        text.contains("is neither as it was nor sealed: the helper has ended without an answer"),
+        "{text}"
+    );
+    assert_eq!(bed.record()["buildStatus"], "FAULT");
+}
+
+/// With privileges a build mounts a part of its source elsewhere, which would go on showing what was there.
+fn mounts_of_a_build_are_in_the_way() {
+    let bed = Bed::new();
+    let commands = [
+        "mkdir d /tmp/m /tmp/t; echo 1 > d/f; mount -t tmpfs none /tmp/t; echo kept > /tmp/t/f",
+        "cat /tmp/t/f; mount --bind d /tmp/m; echo 2 > d/f",
+        "cat /tmp/m/f; echo 3 > /tmp/m/f; cat d/f; umount /tmp/m",
+        "cat /tmp/t/f; false",
+    ];
+    let options = ["--privileged", "--break-on", "failure", "--checkpoint", "sealed"];
+    let running = bed.start(&build(&commands), &options);
+    wait_for_stops(&running, "because build:4 has failed", 1);
+    assert_eq!(kinds(&bed), ["sealed", "sealed", "copied", "sealed"]);
+    bed.runner(["abort"]).code(0);
+    running.ends(1);
+    let log = fs::read_to_string(bed.only().join("output.log")).unwrap();
+    assert_eq!(log, "kept\n2\n3\nkept\n");
+}
+
+fn after_200_layers_there_are_copies() {
+    let commands: Vec<String> = (1..=203).map(|at| format!("echo > f{at}")).collect();
+    let mut commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    commands.push("false");
+    let bed = Bed::new();
+    let options = ["--break-on", "failure", "--checkpoint", "sealed"];
+    let running = bed.start(&build(&commands), &options);
+    wait_for_stops(&running, "because build:204 has failed", 1);
+    let kinds = kinds(&bed);
+    let sealed = kinds.iter().take_while(|kind| *kind == "sealed").count();
+    assert!((200..=201).contains(&sealed), "{sealed}");
+    assert!(kinds[sealed..].iter().all(|kind| kind == "copied"), "{kinds:?}");
+    bed.runner(["rewind", "--to", "150"]).code(0);
+    let seen = bed.runner(["eval", "ls | wc -l"]).code(0).stdout;
+    assert_eq!(seen.trim(), "150");
+    bed.runner(["abort"]).code(0);
+    running.ends(5);
+}
