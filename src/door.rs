@@ -3,6 +3,7 @@
 //! The latter is opened when the build begins, on a loopback port that is free, and closed with the build. Where
 //! it is, the build is told over its control socket, and logs it: who shows the build reads it there.
 
+use runner_build::BuildRequest;
 use runner_client::{ClientError, Link};
 use runner_cloud::Identity;
 use runner_core::agent::AgentConfig;
@@ -14,6 +15,22 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// What an endpoint of our own is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct DoorParts {
+    /// How AWS's agent is configured.
+    pub(crate) agent: AgentConfig,
+    /// As whom AWS is called.
+    pub(crate) identity: Identity,
+}
+
+impl DoorParts {
+    /// As a build's request has it.
+    pub(crate) fn of(request: &BuildRequest) -> Self {
+        DoorParts { agent: request.sessions.agent.clone(), identity: request.values.identity() }
+    }
+}
+
 /// Open from the build's beginning to its end.
 pub(crate) struct Door {
     shut: oneshot::Sender<String>,
@@ -22,10 +39,10 @@ pub(crate) struct Door {
 
 impl Door {
     /// For the build in this folder, which listens. Must be called in the runtime.
-    pub(crate) fn new(home: &Home, dir: &BuildDir, agent: AgentConfig) -> Self {
+    pub(crate) fn new(home: &Home, dir: &BuildDir, parts: DoorParts) -> Self {
         let (shut, shut_rx) = oneshot::channel();
         let (home, dir) = (home.clone(), dir.clone());
-        Door { shut, task: tokio::spawn(open_and_wait(home, dir, agent, shut_rx)) }
+        Door { shut, task: tokio::spawn(open_and_wait(home, dir, parts, shut_rx)) }
     }
 
     /// Closes it. Clients are told why.
@@ -42,11 +59,11 @@ type Open = (Server, Followers);
 async fn open_and_wait(
     home: Home,
     dir: BuildDir,
-    agent: AgentConfig,
+    parts: DoorParts,
     mut shut: oneshot::Receiver<String>,
 ) {
     let opened = tokio::select! {
-        opened = opened(&home, &dir, agent) => opened,
+        opened = opened(&home, &dir, parts) => opened,
         _ = &mut shut => return,
     };
     let server = match opened {
@@ -68,9 +85,9 @@ async fn open_and_wait(
 async fn opened(
     home: &Home,
     dir: &BuildDir,
-    agent: AgentConfig,
+    parts: DoorParts,
 ) -> Result<Option<Open>, ClientError> {
-    let (said, server) = match open(home, agent).await {
+    let (said, server) = match open(home, parts).await {
         Ok((address, server)) => (Request::EndpointOpened { address }, server),
         Err(problem) => (Request::EndpointFailed { problem }, None),
     };
@@ -79,7 +96,8 @@ async fn opened(
 }
 
 /// The address of the endpoint that serves this machine's builds, and the endpoint itself if it is ours.
-async fn open(home: &Home, agent: AgentConfig) -> Result<(String, Option<Open>), String> {
+async fn open(home: &Home, parts: DoorParts) -> Result<(String, Option<Open>), String> {
+    let DoorParts { agent, identity } = parts;
     let keys = KeyPair::open(home).map_err(|error| error.to_string())?;
     if let Some(serving) = live_serve(home) {
         return Ok((serving.address, None));
@@ -89,8 +107,9 @@ async fn open(home: &Home, agent: AgentConfig) -> Result<(String, Option<Open>),
         .await
         .map_err(|error| format!("cannot listen on the loopback address: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
-    let (access, service, identity) = (Access::Signed, None, Identity::Default);
-    let parts = EndpointParts { keys, access, users, agent, service, identity };
+    // Whether sessions are to be logged, the build says.
+    let (access, service, requires_log) = (Access::Signed, None, false);
+    let parts = EndpointParts { keys, access, users, agent, service, identity, requires_log };
     let endpoint = Endpoint::new(home, parts);
     let page = Page::of(&endpoint);
     let followers = page.followers();

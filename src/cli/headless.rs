@@ -7,10 +7,9 @@
 
 use super::error::{CliError, USAGE, of_status};
 use super::say;
-use crate::door::Door;
+use crate::door::{Door, DoorParts};
 use runner_build::headless::{Answer, Refusal};
 use runner_build::{self as build, Begun, BuildRequest, Ended, Face, Opened};
-use runner_core::agent::AgentConfig;
 use runner_engine::Fut;
 use runner_folder::state::Home;
 use runner_host::stdio;
@@ -26,10 +25,8 @@ const MAX_REQUEST: u64 = 16 << 20;
 /// The one who asked, who hears of the build's beginning and no more.
 struct Asker {
     has_heard: bool,
-    /// Whether AWS's clients are let in, and where.
-    has_sessions: bool,
-    agent: AgentConfig,
-    home: Option<Home>,
+    /// Where AWS's clients are let in, and by what.
+    way_in: Option<(Home, DoorParts)>,
     door: Option<Door>,
     /// The lock of a service's start, held to the end: by it the service knows whether the build lives.
     start: Option<File>,
@@ -37,14 +34,7 @@ struct Asker {
 
 /// Runs the build; its exit code.
 pub(crate) fn main() -> u8 {
-    let mut asker = Asker {
-        has_heard: false,
-        has_sessions: false,
-        agent: AgentConfig::default(),
-        home: None,
-        door: None,
-        start: None,
-    };
+    let mut asker = Asker { has_heard: false, way_in: None, door: None, start: None };
     match run(&mut asker) {
         Ok(code) => code,
         Err(error) if asker.has_heard => error.print(),
@@ -78,9 +68,7 @@ fn run(asker: &mut Asker) -> Result<u8, CliError> {
     let (spec, _) = request.buildspec.parse(&request.values.fetched)?;
     let opened = Opened::open(&request, spec, &home)?;
     let rejected = opened.is_rejected();
-    asker.has_sessions = request.sessions.is_enabled;
-    asker.agent = request.sessions.agent.clone();
-    asker.home = Some(home.clone());
+    asker.way_in = request.sessions.is_enabled.then(|| (home.clone(), DoorParts::of(&request)));
     let Ended { status, warnings } = build::run(request, opened, home, of_status, asker)?;
     for text in warnings {
         say(&format!("warning: {text}"));
@@ -157,8 +145,8 @@ impl Face for Asker {
             // The build does without whoever asked for it.
             tracing::debug!(%error, "nobody hears which build this is");
         }
-        if let Some(home) = self.home.as_ref().filter(|_| self.has_sessions) {
-            self.door = Some(Door::new(home, dir, self.agent.clone()));
+        if let Some((home, parts)) = &self.way_in {
+            self.door = Some(Door::new(home, dir, parts.clone()));
         }
         Ok(())
     }

@@ -109,6 +109,7 @@ pub(super) const FIELDS: &[Field] = {
         field("session-idle-timeout", Build, Nowhere),
         field("session-max-duration", Build, Nowhere),
         field("session-log", Written, Whole),
+        field("require-session-log", Build, Nowhere),
         field("agent-config", Beyond("says who sessions of AWS's clients run as"), Whole),
         field("env", Variable, Nowhere),
         field("env-file", READS, Whole),

@@ -7,6 +7,7 @@ use super::run_args::{
     PhaseName, RunArgs,
 };
 use super::{certificates, detach, on_stop, project, render, say, values, watch};
+use crate::door::DoorParts;
 use crate::terminal::{CiSystem, Face, LogFormat, Places, Shown};
 use runner_build::session::SessionOptions;
 use runner_build::{
@@ -199,7 +200,8 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
             is_idle_given: args.session_idle_timeout.is_some(),
             longest: args.session_max_duration,
             log: args.session_log,
-            agent: agent.clone(),
+            requires_log: args.require_session_log,
+            agent,
         },
         skips,
         services: services(args.service, args.service_env, &args.image_map)?,
@@ -216,7 +218,7 @@ pub(super) fn ask(args: RunArgs, extras: Extras, parse: Parse) -> Result<Asked, 
         format: format(args.log_format),
         quiet: args.quiet,
         sessions: has_sessions,
-        agent,
+        door: DoorParts::of(&request),
         ends_pauses: request.limits.break_action == BreakAction::Stop,
         hints: request.hints,
         system,

@@ -140,6 +140,10 @@ pub(super) struct RunArgs {
     /// Keep what sessions show, masked, and a line for each that begins or ends
     #[arg(long, value_name = "DIR")]
     pub(super) session_log: Option<PathBuf>,
+    /// Let sessions of AWS's clients begin only where their preferences or their cluster name a log group or a bucket
+    /// that is there
+    #[arg(long)]
+    pub(super) require_session_log: bool,
     /// How AWS's agent is configured, as amazon-ssm-agent.json (docs/agent-config.md) [default: that file in the state
     /// folder, if there is one]
     #[arg(long, value_name = "FILE")]

@@ -29,7 +29,7 @@ pub(crate) fn look(home: &Home, known: &Known) -> Report {
         }
         rows.extend(way::look(home, known));
         rows.push(node::users(home));
-        rows.extend(node::identity(home, way::address(home, known).as_deref()));
+        rows.extend(node::amazon(home, known, way::address(home, known).as_deref()));
         works
     };
     rows.push(program(

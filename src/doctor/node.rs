@@ -3,10 +3,16 @@
 use super::{Row, State};
 use runner_client::{Client, ClientError};
 use runner_cloud::{Amazon, Identity};
+use runner_core::destination::Destinations;
 use runner_folder::state::{Clusters, Home, Known};
-use runner_serve::aws::{KeyPair, Users, node_id};
+use runner_serve::aws::{
+    KeyPair, Needs, Outlook, Users, agent_config, node_id, session_needs, task_needs,
+};
+use runner_serve::deliveries::{Checked, leads_back};
 use runner_wire::control::{Answer, Open, Request};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long credentials may take to be found.
 const SOON: Duration = Duration::from_secs(5);
@@ -68,8 +74,17 @@ pub(super) fn users(home: &Home) -> Row {
     }
 }
 
-/// As whom AWS is called, and whether that leads back here.
-pub(super) fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
+/// As whom AWS is called, whether that leads back here, and what sessions in the build would meet there.
+pub(super) fn amazon(home: &Home, known: &Known, address: Option<&str>) -> Vec<Row> {
+    let Ok(runtime) = runner_host::runtime::start() else { return Vec::new() };
+    runtime.block_on(async {
+        let mut rows = identity(home, address).await;
+        rows.extend(sessions(home, known).await);
+        rows
+    })
+}
+
+async fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
     let mut rows = Vec::new();
     let names = [
         "AWS_ENDPOINT_URL",
@@ -77,12 +92,19 @@ pub(super) fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
         "AWS_ENDPOINT_URL_KMS",
     ];
-    let leads_back = |name: &&str| {
+    // It may listen at all addresses of this machine: clients are told of the one that leads there from here.
+    let port = address.and_then(|address| address.parse().ok()).map(|it: SocketAddr| it.port());
+    let own: Vec<SocketAddr> =
+        port.map(|port| (Ipv4Addr::UNSPECIFIED, port).into()).into_iter().collect();
+    let mut back = None;
+    for name in names {
         let url = std::env::var(name).unwrap_or_default();
-        let bare = url.trim_start_matches("http://").trim_end_matches('/');
-        address.is_some_and(|address| bare == address)
-    };
-    if let Some(name) = names.into_iter().find(leads_back) {
+        if leads_back(&url, own.clone()).await {
+            back = Some(name);
+            break;
+        }
+    }
+    if let Some(name) = back {
         rows.push(Row::new(
             "loop",
             State::Limited,
@@ -93,12 +115,9 @@ pub(super) fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
     }
     let own = KeyPair::existing(home).ok().flatten();
     let own = own.map(|pair| pair.credentials().access_key_id().to_owned());
-    let found = runner_host::runtime::start().ok().and_then(|runtime| {
-        runtime.block_on(async {
-            let amazon = Amazon::load(&Identity::Default).await;
-            tokio::time::timeout(SOON, amazon.credentials()).await.ok()?.ok()
-        })
-    });
+    let amazon = Amazon::load(&Identity::Default).await;
+    let asked = timeout(SOON, amazon.credentials()).await;
+    let found = asked.ok().and_then(Result::ok);
     let found = match found {
         None => "no credentials for AWS: sessions and commands stay on this machine".to_owned(),
         Some(keys) if own.as_deref() == Some(keys.access_key_id()) => {
@@ -108,6 +127,78 @@ pub(super) fn identity(home: &Home, address: Option<&str>) -> Vec<Row> {
     };
     rows.push(Row::ok("AWS", found));
     rows
+}
+
+/// What sessions would meet at AWS, where somebody wants them logged there or encrypted.
+async fn sessions(home: &Home, known: &Known) -> Vec<Row> {
+    let agent = agent_config(home, None).map(|(agent, _)| agent).unwrap_or_default();
+    let outlook = Outlook::new(home, Identity::Default, &agent);
+    let all = [
+        (["session log", "session key"], session_needs(home).await),
+        (["task log", "task key"], task_needs(home, &known.uuid).await),
+    ];
+    let mut rows = Vec::new();
+    for ([log, key], needs) in all {
+        let Needs { logs, key: wanted } = match needs {
+            Ok(needs) => needs,
+            Err(why) => {
+                rows.push(Row::new(log, State::Missing, why, "no session begins", "mend it"));
+                continue;
+            }
+        };
+        if !logs.is_empty() {
+            rows.push(logged(log, logs, &outlook).await);
+        }
+        if let Some(wanted) = wanted {
+            rows.push(encrypted(key, &wanted, &outlook).await);
+        }
+    }
+    rows
+}
+
+async fn logged(name: &'static str, logs: Destinations, outlook: &Outlook) -> Row {
+    let words = logs.words();
+    let must = logs.must_be_encrypted();
+    let Ok(Checked { refusal, notices, .. }) = timeout(SOON, outlook.logs(logs)).await else {
+        let found = format!("AWS has not answered about {words}");
+        return Row::new(name, State::Limited, found, "what is shown waits here", "try it again");
+    };
+    match (refusal, notices.is_empty()) {
+        (Some(why), _) => {
+            Row::new(name, State::Missing, why, "no session begins", "mend what is named")
+        }
+        (None, false) => Row::new(
+            name,
+            State::Limited,
+            notices.join(" "),
+            "sessions begin, unless --require-session-log demands a log",
+            "make what is missing, or name another in the preferences or in the cluster",
+        ),
+        (None, true) => {
+            let encrypted = if must { ", encrypted as is demanded" } else { "" };
+            Row::ok(name, format!("{words}{encrypted}"))
+        }
+    }
+}
+
+async fn encrypted(name: &'static str, key: &str, outlook: &Outlook) -> Row {
+    let consequence = "sessions end as soon as they begin";
+    match timeout(SOON, outlook.key(key)).await {
+        Ok(Ok((arn, true))) => Row::ok(name, arn),
+        Ok(Ok((arn, false))) => {
+            let found = format!("{arn} is not enabled");
+            Row::new(name, State::Missing, found, consequence, "enable it, or name another key")
+        }
+        // Who may use it need not be allowed to look at it.
+        Ok(Err(why)) => {
+            let mend = "name a key that is there; kms:DescribeKey lets this program look";
+            Row::new(name, State::Limited, format!("{key}: {why}"), consequence, mend)
+        }
+        Err(_) => {
+            let found = format!("AWS has not answered about {key}");
+            Row::new(name, State::Limited, found, consequence, "try it again")
+        }
+    }
 }
 
 /// A plugin that AWS's CLI warns about.

@@ -10,11 +10,10 @@ use super::sections::Sections;
 use super::summary::Ending;
 use super::ways::WaysIn;
 use super::{CiSystem, Places, Sink, nobody, spawn};
-use crate::door::Door;
+use crate::door::{Door, DoorParts};
 use nix::sys::signal::Signal;
 use runner_build::{self as build, Begun};
 use runner_client::{RawMode, can_be_asked};
-use runner_core::agent::AgentConfig;
 use runner_core::spec::Diagnostic;
 use runner_engine::Fut;
 use runner_engine::image::{Curtain, Progress};
@@ -41,8 +40,8 @@ pub(crate) struct Shown {
     pub(crate) quiet: bool,
     /// Whether the build pauses, and lets people in.
     pub(crate) sessions: bool,
-    /// How AWS's agent is configured for them.
-    pub(crate) agent: AgentConfig,
+    /// What the endpoint for them is made of.
+    pub(crate) door: DoorParts,
     /// Whether it ends where nobody comes to a pause.
     pub(crate) ends_pauses: bool,
     /// Whether failures are advised on.
@@ -156,7 +155,7 @@ impl build::Face for Face {
         ways.ends_pauses = self.shown.ends_pauses;
         self.start_sinks(begun, ways)?;
         if self.shown.sessions {
-            self.door = Some(Door::new(&self.home, begun.dir, self.shown.agent.clone()));
+            self.door = Some(Door::new(&self.home, begun.dir, self.shown.door.clone()));
         }
         if let Some(signals) = self.resizes.take().filter(|_| has_menu) {
             let menu = Menu { dir: begun.dir.clone(), gate: Arc::clone(&self.gate), signals };

@@ -205,6 +205,8 @@ struct Way {
     seen: Mutex<Vec<String>>,
     /// Methods and paths of what waits, or has waited, for the gate.
     waited: Mutex<Vec<String>>,
+    /// Access keys that requests were signed with.
+    keys: Mutex<Vec<String>>,
     /// Requests of documents, with these.
     documents: Mutex<Vec<(String, String)>>,
     /// Whether what is gated may go on.
@@ -219,6 +221,7 @@ impl Proxy {
             rules: Mutex::new(rules.to_vec()),
             seen: Mutex::default(),
             waited: Mutex::default(),
+            keys: Mutex::default(),
             documents: Mutex::default(),
             gate: <(Mutex<bool>, Condvar)>::default(),
         });
@@ -237,6 +240,11 @@ impl Proxy {
     pub(crate) fn count(&self, method: &str, part: &str) -> usize {
         let seen = self.way.seen.lock().unwrap();
         seen.iter().filter(|line| line.starts_with(method) && line.contains(part)).count()
+    }
+
+    /// The access keys that requests were signed with, in their order.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.way.keys.lock().unwrap().clone()
     }
 
     /// Waits until such a request waits for the gate.
@@ -285,6 +293,10 @@ impl Way {
         let (head, mut body) = read_head(&mut client)?;
         let mut lines = head.lines();
         let first = lines.next().unwrap_or_default().to_owned();
+        if let Some((_, rest)) = head.split_once("Credential=") {
+            let key = rest.split('/').next().unwrap_or_default().to_owned();
+            self.keys.lock().unwrap().push(key);
+        }
         let fault = self.fault(&first);
         let kept: Vec<&str> = lines
             .filter(|line| {

@@ -24,6 +24,7 @@ mod debugger_faces;
 mod doctor;
 mod documents;
 mod ecs;
+mod ecs_sessions;
 mod elsewhere;
 mod endings;
 mod ends;
@@ -86,6 +87,7 @@ mod service_logs;
 mod session_documents;
 mod session_log;
 mod session_uploads;
+mod session_uploads_faults;
 mod sessions;
 mod snapshots;
 mod socat;
@@ -122,6 +124,7 @@ fn alike() -> Vec<Case> {
         corpus::cases(),
         documents::cases(),
         ecs::cases(),
+        ecs_sessions::cases(),
         endings::cases(),
         everyday::cases(),
         fixtures::cases(),
@@ -211,6 +214,7 @@ fn differing() -> Vec<Case> {
         session_documents::cases(),
         session_log::cases(),
         session_uploads::cases(),
+        session_uploads_faults::cases(),
         sessions::cases(),
         stranger::cases(),
         beside::cases(),

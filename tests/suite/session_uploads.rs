@@ -23,13 +23,13 @@ cases! {
 const PREFERENCES: &str = "SSM-SessionManagerRunShell";
 
 /// A build that waits, and an endpoint that finds the services by way of a port.
-fn place(port: u16, options: &[&str]) -> Place {
+pub(super) fn place(port: u16, options: &[&str]) -> Place {
     let bed = Bed::new().with_variables(aws::variables(port));
     Place::in_bed(bed, &["cd /tmp; codebuild-breakpoint"], options)
 }
 
 /// Says what holds for sessions from here on.
-fn prefer(place: &Place, inputs: &Value) {
+pub(super) fn prefer(place: &Place, inputs: &Value) {
     let content =
         json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs});
     let mut document = json!({"Name": PREFERENCES, "Content": content.to_string()});
@@ -42,26 +42,26 @@ fn prefer(place: &Place, inputs: &Value) {
 }
 
 /// The audit says this, as soon as it is written.
-fn is_audited(place: &Place, text: &str) {
+pub(super) fn is_audited(place: &Place, text: &str) {
     let file = place.bed.home().join("audit.jsonl");
     until(text, || fs::read_to_string(&file).is_ok_and(|audit| audit.contains(text)));
 }
 
 /// Nothing waits any more.
-fn until_all_has_arrived(bed: &Bed) {
+pub(super) fn until_all_has_arrived(bed: &Bed) {
     let spool = bed.home().join("sessions-log");
     until("all of it has arrived", || {
         fs::read_dir(&spool).is_ok_and(|mut entries| entries.next().is_none())
     });
 }
 
-fn named(name: &str) -> String {
+pub(super) fn named(name: &str) -> String {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     format!("{name}-{}-{next}", std::process::id())
 }
 
-fn encrypted_bucket() -> String {
+pub(super) fn encrypted_bucket() -> String {
     let bucket = aws::bucket(&named("logs"));
     let rule = r#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}"#;
     aws::cli(&[
@@ -146,7 +146,12 @@ fn a_session_is_streamed_and_stored() {
 
 /// What somebody hears whose session is to be logged.
 fn heard(place: &Place) -> Result<String, String> {
-    let mut channel = Channel::with_token(&place.start("", &json!({})));
+    heard_of(&place.start("", &json!({})))
+}
+
+/// The same of a session that was started.
+pub(super) fn heard_of(started: &Started) -> Result<String, String> {
+    let mut channel = Channel::with_token(started);
     let Heard::Output { payload: Payload::HandshakeRequest, .. } = channel.hear() else { panic!() };
     let response = json!({"ClientVersion": "1.2.0.0",
         "ProcessedClientActions": [{"ActionType": "SessionType", "ActionStatus": 1}]});
@@ -296,14 +301,24 @@ fn what_commands_write() {
 }
 
 /// The end of a client that has had a data key made, and its keys.
-struct Keyed {
-    channel: Channel,
-    cipher: Cipher,
+pub(super) struct Keyed {
+    pub(super) channel: Channel,
+    pub(super) cipher: Cipher,
 }
 
 /// Does the handshake of an encrypted session, up to what is to be shown with the key; `spoil` changes what KMS has
 /// encrypted.
 fn keyed(place: &Place, started: &Started, spoil: impl FnOnce(&mut Vec<u8>)) -> (Keyed, Value) {
+    let uuid = place.bed.live().file_name().unwrap().to_str().unwrap().to_owned();
+    keyed_for(&format!("codebuild:{uuid}"), started, spoil)
+}
+
+/// The same for a target as its client knows it.
+pub(super) fn keyed_for(
+    target: &str,
+    started: &Started,
+    spoil: impl FnOnce(&mut Vec<u8>),
+) -> (Keyed, Value) {
     let mut channel = Channel::with_token(started);
     let Heard::Output { payload: Payload::HandshakeRequest, body, .. } = channel.hear() else {
         panic!()
@@ -311,9 +326,7 @@ fn keyed(place: &Place, started: &Started, spoil: impl FnOnce(&mut Vec<u8>)) -> 
     let request: Value = serde_json::from_slice(&body).unwrap();
     let asked = &request["RequestedClientActions"][1];
     assert_eq!(asked["ActionType"], "KMSEncryption");
-    let uuid = place.bed.live().file_name().unwrap().to_str().unwrap().to_owned();
-    let context =
-        json!({"aws:ssm:SessionId": started.id, "aws:ssm:TargetId": format!("codebuild:{uuid}")});
+    let context = json!({"aws:ssm:SessionId": started.id, "aws:ssm:TargetId": target});
     let wanted = json!({"KeyId": asked["ActionParameters"]["KMSKeyId"], "NumberOfBytes": 64,
         "EncryptionContext": context});
     let (status, made) = aws::call("kms", "TrentService.GenerateDataKey", &wanted);
@@ -334,7 +347,7 @@ fn keyed(place: &Place, started: &Started, spoil: impl FnOnce(&mut Vec<u8>)) -> 
 
 impl Keyed {
     /// What the server wants to be shown.
-    fn challenge(&mut self) -> Vec<u8> {
+    pub(super) fn challenge(&mut self) -> Vec<u8> {
         loop {
             match self.channel.hear() {
                 Heard::Output { payload: Payload::ChallengeRequest, body, .. } => {
@@ -348,7 +361,35 @@ impl Keyed {
         }
     }
 
-    fn show(&mut self, mut proof: Vec<u8>) {
+    /// A session that says `in-side` and ends, once the proof was shown; all that it has shown.
+    pub(super) fn says_in_side(self) -> String {
+        let Keyed { mut channel, mut cipher } = self;
+        let said = loop {
+            if let Heard::Output { payload: Payload::HandshakeComplete, body, .. } = channel.hear()
+            {
+                break String::from_utf8(body).unwrap();
+            }
+        };
+        assert!(said.contains("This session is encrypted using AWS KMS."), "{said}");
+        channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#);
+        let mut line = b"echo in-''side; exit\n".to_vec();
+        cipher.seal(&mut line, 0);
+        channel.input(Payload::Bytes, &line);
+        let mut shown = Vec::new();
+        loop {
+            match channel.hear() {
+                Heard::Output { payload: Payload::Bytes, body, .. } => {
+                    shown.extend(cipher.open(&body).expect("encrypted with the key"));
+                }
+                Heard::Closed(reason) => {
+                    return format!("{} {reason}", String::from_utf8_lossy(&shown));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn show(&mut self, mut proof: Vec<u8>) {
         self.cipher.seal(&mut proof, 0);
         let answer = json!({"Challenge": BASE64.encode(&proof)});
         self.channel.input(Payload::ChallengeResponse, answer.to_string().as_bytes());
@@ -369,29 +410,8 @@ fn encrypted_sessions() {
     let proof = keyed_one.challenge();
     assert_eq!(proof.len(), 64);
     keyed_one.show(proof);
-    let Keyed { mut channel, mut cipher } = keyed_one;
-    let said = loop {
-        if let Heard::Output { payload: Payload::HandshakeComplete, body, .. } = channel.hear() {
-            break String::from_utf8(body).unwrap();
-        }
-    };
-    assert!(said.contains("This session is encrypted using AWS KMS."), "{said}");
-    channel.input(Payload::Size, br#"{"cols":80,"rows":24}"#);
-    let mut line = b"echo in-''side; exit\n".to_vec();
-    cipher.seal(&mut line, 0);
-    channel.input(Payload::Bytes, &line);
-    let mut shown = Vec::new();
-    let reason = loop {
-        match channel.hear() {
-            Heard::Output { payload: Payload::Bytes, body, .. } => {
-                shown.extend(cipher.open(&body).expect("encrypted with the key"));
-            }
-            Heard::Closed(reason) => break reason,
-            _ => {}
-        }
-    };
-    let shown = String::from_utf8_lossy(&shown);
-    assert!(shown.contains("in-side"), "{shown} {reason}");
+    let shown = keyed_one.says_in_side();
+    assert!(shown.contains("in-side"), "{shown}");
     // The log is in the clear, for its destination to encrypt.
     until_all_has_arrived(&place.bed);
     assert!(aws::log_events(&group, &started.id).concat().contains("in-side"));

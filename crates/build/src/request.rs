@@ -171,7 +171,7 @@ pub struct CacheRequest {
 
 impl ValuesRequest {
     /// Who calls AWS for the build.
-    pub(super) fn identity(&self) -> amazon::Identity {
+    pub fn identity(&self) -> amazon::Identity {
         self.aws.clone().unwrap_or(amazon::Identity::Default)
     }
 }
@@ -237,6 +237,7 @@ mod tests {
                 is_idle_given: false,
                 longest: None,
                 log: None,
+                requires_log: true,
                 agent: AgentConfig::default(),
             },
             skips: Skips {

@@ -3,6 +3,10 @@
 use aws_config::profile::{self, ProfileSet};
 use aws_credential_types::Credentials;
 use aws_types::os_shim_internal::{Env, Fs};
+use std::env::var_os;
+use std::fs::metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// What the files say.
 #[derive(Debug)]
@@ -14,7 +18,11 @@ impl KeysInFiles {
     /// # Errors
     /// They cannot be read, in words.
     pub async fn read() -> Result<Self, String> {
-        let read = profile::load(&Fs::real(), &Env::real(), &Default::default(), None).await;
+        Self::read_from(&Fs::real(), &Env::real()).await
+    }
+
+    async fn read_from(fs: &Fs, env: &Env) -> Result<Self, String> {
+        let read = profile::load(fs, env, &Default::default(), None).await;
         read.map(KeysInFiles).map_err(|error| super::chain(&error))
     }
 
@@ -25,5 +33,70 @@ impl KeysInFiles {
         let (id, secret) = (get("aws_access_key_id")?, get("aws_secret_access_key")?);
         let token = get("aws_session_token").map(str::to_owned);
         Some(Credentials::new(id, secret, token, None, "profile"))
+    }
+}
+
+/// How the files lie there. They have changed where it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesSeen([Option<Seen>; 2]);
+
+/// A file, by its number, its time and its length.
+type Seen = (u64, i64, i64, u64);
+
+impl FilesSeen {
+    /// As they lie now. Asks the disk.
+    pub fn now() -> Self {
+        let files = [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")];
+        FilesSeen(files.map(|(variable, usual)| {
+            let seen = metadata(place(variable, usual)?).ok()?;
+            Some((seen.ino(), seen.mtime(), seen.mtime_nsec(), seen.size()))
+        }))
+    }
+}
+
+/// Where a file is: as its variable says, which may begin with the home, else in `.aws`.
+fn place(variable: &str, usual: &str) -> Option<PathBuf> {
+    let home = || var_os("HOME").map(PathBuf::from);
+    match var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from) {
+        Some(path) => match path.strip_prefix("~") {
+            Ok(rest) => Some(home()?.join(rest)),
+            Err(_) => Some(path),
+        },
+        None => Some(home()?.join(".aws").join(usual)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whose keys come from a role, from a program or from a login has none here, whatever role it is.
+    #[tokio::test]
+    async fn keys_that_come_from_elsewhere_are_none() {
+        let config = "\
+[profile own]
+aws_access_key_id = AKIAOWN
+aws_secret_access_key = secret
+aws_session_token = token
+[profile by-role]
+role_arn = arn:aws:iam::111111111111:role/r
+source_profile = own
+[profile by-program]
+credential_process = /bin/keys
+[profile by-login]
+sso_session = s
+sso_account_id = 1
+sso_role_name = r
+[profile half]
+aws_access_key_id = AKIAHALF
+";
+        let fs = Fs::from_slice(&[("config", config)]);
+        let env = Env::from_slice(&[("AWS_CONFIG_FILE", "config"), ("HOME", "/")]);
+        let keys = KeysInFiles::read_from(&fs, &env).await.expect("files");
+        let own = keys.of("own").expect("keys");
+        assert_eq!((own.access_key_id(), own.session_token()), ("AKIAOWN", Some("token")));
+        for profile in ["by-role", "by-program", "by-login", "half", "none", "default"] {
+            assert!(keys.of(profile).is_none(), "{profile}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! AWS KMS as its client: the data key of an encrypted session.
+//! AWS KMS as its client: the data key of an encrypted session, and what a key is.
 
 use super::{Amazon, CallError, KMS};
 use base64::Engine as _;
@@ -34,6 +34,11 @@ pub async fn decrypt(
         .decode(text.as_bytes())
         .map(Zeroizing::new)
         .map_err(|_| odd("the Plaintext is no base64"))
+}
+
+/// What KMS says of a key.
+pub async fn describe(amazon: &Amazon, key_id: &str) -> Result<Value, CallError> {
+    amazon.call(KMS, "DescribeKey", &json!({"KeyId": key_id})).await
 }
 
 fn odd(message: &str) -> CallError {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "read by its own house; what needs a word has one")]
 
+mod digest;
 pub mod ecr;
 mod files;
 pub mod kms;
@@ -17,7 +18,7 @@ pub mod s3;
 mod sign;
 mod transport;
 
-pub use files::KeysInFiles;
+pub use files::{FilesSeen, KeysInFiles};
 pub use runner_core::arn::{ACCOUNT, REGION};
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -332,15 +333,16 @@ async fn post(
         problem: problem.to_string(),
     };
     let client = client.as_ref().map_err(|problem| unreachable(problem))?;
-    let mut request = http::Request::builder()
+    let request = http::Request::builder()
         .method("POST")
         .uri(format!("{}/", endpoint.trim_end_matches('/')))
         .header("content-type", "application/x-amz-json-1.1")
         .header("x-amz-target", format!("{}.{operation}", service.target))
         .body(Bytes::from(body.to_string()))
         .map_err(|error| unreachable(&error))?;
+    let (credentials, region) = (credentials.clone(), region.to_owned());
     let scope = Scope { credentials, region, service: service.name };
-    scope.sign(&mut request).map_err(|problem| unreachable(&problem))?;
+    let request = scope.signed(request).await.map_err(|problem| unreachable(&problem))?;
     let request =
         reqwest::Request::try_from(request).map_err(|error| unreachable(&chain(&error)))?;
     let mut response =

@@ -1,5 +1,6 @@
 //! Signatures, version 4.
 
+use crate::digest;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
@@ -10,21 +11,28 @@ use bytes::Bytes;
 use std::time::SystemTime;
 
 /// What a signature is for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Scope<'a> {
-    pub(super) credentials: &'a Credentials,
-    pub(super) region: &'a str,
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) credentials: Credentials,
+    pub(super) region: String,
     /// The service's name in signatures.
-    pub(super) service: &'a str,
+    pub(super) service: &'static str,
 }
 
-impl Scope<'_> {
-    /// Signs a request with its body. Errors are of requests that no server could take.
-    pub(super) fn sign(self, request: &mut http::Request<Bytes>) -> Result<(), String> {
-        let identity = self.credentials.clone().into();
+impl Scope {
+    /// A request, signed with its body. Errors are of requests that no server could take.
+    pub(super) async fn signed(
+        self,
+        mut request: http::Request<Bytes>,
+    ) -> Result<http::Request<Bytes>, String> {
+        digest::of(request.body().len(), move || self.sign(&mut request).map(|()| request)).await
+    }
+
+    fn sign(self, request: &mut http::Request<Bytes>) -> Result<(), String> {
+        let identity = self.credentials.into();
         let parameters = SigningParams::builder()
             .identity(&identity)
-            .region(self.region)
+            .region(&self.region)
             .name(self.service)
             .time(SystemTime::now())
             .settings(settings(self.service))

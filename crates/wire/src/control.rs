@@ -368,6 +368,9 @@ pub struct Status {
     /// Ports of this machine that lead into it.
     #[serde(default)]
     pub forwards: Vec<ForwardLine>,
+    /// Whether sessions of AWS's clients begin only where AWS gets what they show.
+    #[serde(default)]
+    pub requires_session_log: bool,
     /// Length of `events.jsonl`, in bytes.
     pub events: u64,
     /// Length of `output.log`, in bytes.

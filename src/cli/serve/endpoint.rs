@@ -48,6 +48,8 @@ pub(in crate::cli) struct ServeRequest {
     pub(in crate::cli) settings: Settings,
     pub(in crate::cli) image_map: Vec<Swap>,
     pub(in crate::cli) upload: bool,
+    /// Whether sessions begin only where AWS gets what they show.
+    pub(in crate::cli) requires_log: bool,
     /// Whether the index of builds is made anew.
     pub(in crate::cli) rebuilds: bool,
 }
@@ -136,6 +138,7 @@ async fn run(
         agent,
         service: Some(Arc::clone(service)),
         identity: Identity::Default,
+        requires_log: request.requires_log,
     };
     let endpoint = Endpoint::new(home, parts);
     let page = Box::new(Page::of(&endpoint));

@@ -32,6 +32,10 @@ pub(super) struct ServeArgs {
     /// folder, if there is one]
     #[arg(long, value_name = "FILE")]
     agent_config: Option<PathBuf>,
+    /// Let sessions of AWS's clients begin only where their preferences or their cluster name a log group or a bucket
+    /// that is there
+    #[arg(long)]
+    require_session_log: bool,
     /// Builds that run at once [default: the machine's processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     max_builds: Option<u16>,
@@ -98,6 +102,7 @@ pub(super) fn serve(args: &ServeArgs) -> Result<u8, CliError> {
         settings,
         image_map: args.image_map.clone(),
         upload: args.upload,
+        requires_log: args.require_session_log,
         rebuilds: args.rebuild_index,
     };
     endpoint::serve(&request, &home)?;

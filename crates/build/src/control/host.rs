@@ -229,6 +229,7 @@ impl Host {
             is_idle_given: options.is_idle_given,
             session_longest_s: options.longest.map(|longest| longest.as_secs()),
             forwards: self.hub.forwards(),
+            requires_session_log: options.requires_log,
             events: heads.events,
             output: heads.output,
         }

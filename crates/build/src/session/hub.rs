@@ -67,6 +67,9 @@ pub struct SessionOptions {
     pub longest: Option<Duration>,
     /// Where transcripts go, where they are wanted.
     pub log: Option<PathBuf>,
+    /// Whether sessions of AWS's clients begin only where AWS gets what they show.
+    #[serde(default)]
+    pub requires_log: bool,
     /// How AWS's agent is configured on this host.
     #[serde(default)]
     pub agent: AgentConfig,

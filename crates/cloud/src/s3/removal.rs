@@ -129,7 +129,8 @@ impl S3 {
         let request = Request::new(Method::POST, bucket, "")
             .query("delete", "")
             .body(xml::deletion(batch).into())
-            .checked();
+            .checked()
+            .await;
         let answer = self.client.call(&request).await;
         let answer = answer.map_err(|failure| S3Error::new("remove", &all, failure))?;
         let answer =

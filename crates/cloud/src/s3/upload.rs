@@ -52,7 +52,7 @@ impl S3 {
     ) -> Result<(), S3Error> {
         let length = body.len() as u64;
         let request = described(Method::PUT, object).body(body);
-        let request = if self.client.checks { request.checked() } else { request };
+        let request = if self.client.checks { request.checked().await } else { request };
         let sent = self.client.call(&request).await;
         sent.map_err(|failure| S3Error::new("put", object, failure))?;
         told(length);
@@ -210,7 +210,7 @@ async fn send_part(
         .query("partNumber", number)
         .query("uploadId", &upload)
         .body(body);
-    let request = if client.checks { request.checked() } else { request };
+    let request = if client.checks { request.checked().await } else { request };
     let sent = client.call(&request).await;
     let sent = sent.map_err(|failure| S3Error::new("put", &object, failure))?;
     let etag = header(&sent.headers, "etag").map(str::to_owned);

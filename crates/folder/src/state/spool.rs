@@ -58,10 +58,12 @@ pub struct Job {
 #[serde(rename_all = "camelCase")]
 pub enum JobOf {
     Session,
-    /// A command's at one of its nodes.
+    /// That of a step of a command, by its number, at one of the nodes.
     Command {
         id: String,
         node: String,
+        #[serde(default)]
+        step: usize,
     },
 }
 

@@ -10,14 +10,14 @@ use std::sync::Arc;
 pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hears {
     let (audit, commands) = (Arc::clone(audit), Commands::of(home));
     let (home, agent) = (home.clone(), agent.clone());
-    Box::new(move |job, outcome| {
+    Arc::new(move |job, outcome| {
         let who = Identity::user(&job.context.owner, &job.user_id, &job.key_id);
         let details = match (&job.of, outcome) {
             (JobOf::Session, Outcome::Arrived) => Details::SessionLogged { to: job.to.words() },
             (JobOf::Session, _) => Details::SessionNotLogged { why: why(outcome) },
-            (JobOf::Command { id, node }, outcome) => {
+            (JobOf::Command { id, node, step }, outcome) => {
                 let told = why(outcome);
-                if let Err(error) = commands.note_delivery(id, node, &told) {
+                if let Err(error) = commands.note_delivery(id, node, *step, &told) {
                     tracing::warn!(%error, command = id, "cannot note what has become of output");
                 }
                 match outcome {
@@ -36,7 +36,7 @@ pub(super) fn hears(audit: &Arc<Audit>, home: &Home, agent: &AgentConfig) -> Hea
 
 /// Removes the output of a command that has arrived, where it is not to stay.
 fn clean(job: &Job, commands: &Commands, home: &Home, agent: &AgentConfig) {
-    let JobOf::Command { id, node } = &job.of else { return };
+    let JobOf::Command { id, node, .. } = &job.of else { return };
     let Ok(Some(found)) = commands.find(id) else { return };
     let Some(node) = found.command.nodes.iter().find(|known| known.id == *node) else { return };
     let details = found.invocation(node).map(|invocation| invocation.details);

@@ -48,6 +48,8 @@ pub struct EndpointParts {
     pub service: Option<Arc<Service>>,
     /// As whom AWS is called.
     pub identity: Identity,
+    /// Whether sessions begin only where AWS gets what they show.
+    pub requires_log: bool,
 }
 
 /// What answers.
@@ -65,6 +67,8 @@ pub struct Endpoint {
     pub(super) agent: AgentConfig,
     /// Projects and the queue, where there are any.
     pub(super) service: Option<Arc<Service>>,
+    /// Whether sessions begin only where AWS gets what they show.
+    pub(super) requires_log: bool,
     /// Tells that a user has called.
     user_called: Notify,
     /// The keys' secrets, of the users as they were last.
@@ -142,7 +146,7 @@ impl Endpoint {
         parts: EndpointParts,
         policy: Box<dyn Policy>,
     ) -> Arc<Self> {
-        let EndpointParts { keys, access, users, agent, service, identity } = parts;
+        let EndpointParts { keys, access, users, agent, service, identity, requires_log } = parts;
         let (name, plain) = owner();
         let owner = Caller {
             arn: user_arn(&name),
@@ -172,6 +176,7 @@ impl Endpoint {
             users: Arc::new(users),
             agent,
             service,
+            requires_log,
             user_called: Notify::new(),
             secrets: Mutex::default(),
             in_files: Mutex::default(),

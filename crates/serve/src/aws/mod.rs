@@ -1,5 +1,5 @@
 //! AWS's calls, answered for the builds of this machine: Session Manager, ECS Exec, CodeBuild, CloudWatch Logs, STS, IAM,
-//! CloudTrail.
+//! CloudTrail, and of KMS what a key is.
 //!
 //! `calls` gets a request from the server (`crate::http`), `sigv4` says who sent it, `call` reads it and finds its
 //! row in the one table of `operations`, a file a service answers it, `call` writes the answer as the client's
@@ -22,11 +22,14 @@ mod hidden;
 mod iam;
 mod judge;
 mod keys;
+mod kms;
 mod logs;
 mod operations;
 mod others;
+mod outlook;
 mod owner;
 mod page;
+mod places;
 mod policy;
 mod profiles;
 mod resources;
@@ -45,6 +48,7 @@ pub(crate) use builds::Known;
 pub(crate) use call::{Refusal, form};
 pub use endpoint::{Access, Endpoint, EndpointParts};
 pub use keys::{KeyPair, PROFILE};
+pub use outlook::{Needs, Outlook, session_needs, task_needs};
 pub(crate) use owner::{Deed, Owner};
 pub use resources::node_id;
 pub use server::Server;

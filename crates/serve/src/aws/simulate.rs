@@ -98,19 +98,21 @@ pub async fn simulate(
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(format!("there is no user {user}; there is {there}"));
     };
-    Ok(ask(&Builds::of(home), &directory, &subject, asked).await)
+    let (builds, identity) = (Builds::of(home), Identity::Default);
+    Ok(ask(&builds, &identity, &directory, &subject, asked).await)
 }
 
 /// Asks for every action on every resource.
 pub(super) async fn ask<'d>(
     builds: &Builds,
+    identity: &Identity,
     directory: &'d Directory,
     subject: &Subject<'d>,
     asked: &Simulation,
 ) -> Vec<Simulated> {
     let policies = subject.policies(directory);
     let has_identity = match subject {
-        Subject::Role => has_identity(builds.home()).await,
+        Subject::Role => has_identity(builds.home(), identity).await,
         _ => false,
     };
     let keys: BTreeSet<&str> = policies.iter().flat_map(|policy| policy.keys()).collect();
@@ -152,8 +154,8 @@ fn of_role(action: &str, has_identity: bool) -> &'static str {
 
 /// Whether this program has credentials for AWS. The machine's own pair, which is found where AWS's clients are told of it,
 /// is none.
-async fn has_identity(home: &Home) -> bool {
-    let amazon = Amazon::load(&Identity::Default).await;
+async fn has_identity(home: &Home, identity: &Identity) -> bool {
+    let amazon = Amazon::load(identity).await;
     let asked = tokio::time::timeout(SOON, amazon.credentials()).await;
     let Ok(Ok(found)) = asked else { return false };
     let own = KeyPair::existing(home).ok().flatten();

@@ -8,7 +8,7 @@ use super::operations::{DOCUMENT_CHECK, Input, Scope};
 use super::page::page;
 use super::policy::Context;
 use super::resources::{Resource, last};
-use super::targets::{agent_of, no_session, reachable, resolve};
+use super::targets::{agent_of, demanded, no_session, reachable, resolve};
 use crate::gateway::{Asked, SessionFacts};
 use jiff::Timestamp;
 use runner_core::agent::AgentConfig;
@@ -78,6 +78,7 @@ impl Input for StartSession {
             idle => idle.unwrap_or(reached.idle),
         };
         let longest = [planned.longest, reached.longest].into_iter().flatten().min();
+        let plan = demanded(planned.plan, reached.requires_log, endpoint)?;
         let asked = Asked {
             prefix: origin.caller.name.clone(),
             target: self.target,
@@ -92,7 +93,7 @@ impl Input for StartSession {
             agent,
             region: origin.region.clone(),
             build: reached.known.dir,
-            plan: planned.plan,
+            plan,
         };
         let (session, token) = endpoint.gateway.open(asked).map_err(|error| no_session(&error))?;
         Ok(json!({

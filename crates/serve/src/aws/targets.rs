@@ -5,7 +5,7 @@
 use super::builds::Known;
 use super::call::Refusal;
 use super::endpoint::Endpoint;
-use crate::gateway::NoSession;
+use crate::gateway::{NoSession, SessionPlan};
 use runner_core::agent::AgentConfig;
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub(super) struct Reachable {
     pub(super) is_idle_fixed: bool,
     /// The longest a session may be open.
     pub(super) longest: Option<Duration>,
+    /// Whether whoever started the build wants no session that AWS gets no log of.
+    pub(super) requires_log: bool,
 }
 
 /// The one live build that a target names: `codebuild:BUILD`, BUILD alone, that of a task, or that of a managed node.
@@ -126,8 +128,26 @@ pub(super) async fn check(known: Known) -> Result<Reachable, String> {
     }
     let longest = status.session_longest_s.map(Duration::from_secs);
     let idle = Duration::from_secs(status.session_idle_s);
-    let is_idle_given = status.is_idle_given;
-    Ok(Reachable { known, idle, is_idle_given, is_idle_fixed: false, longest })
+    Ok(Reachable {
+        known,
+        idle,
+        is_idle_given: status.is_idle_given,
+        is_idle_fixed: false,
+        longest,
+        requires_log: status.requires_session_log,
+    })
+}
+
+/// A session as it is to be in a build: logged, where somebody demands it.
+pub(super) fn demanded(
+    plan: SessionPlan,
+    requires_log: bool,
+    endpoint: &Endpoint,
+) -> Result<SessionPlan, Refusal> {
+    match requires_log || endpoint.requires_log {
+        true => plan.requiring_log().map_err(|text| Refusal::new("AccessDeniedException", text)),
+        false => Ok(plan),
+    }
 }
 
 /// The agent's configuration in a build: that of this endpoint, and what the image adds.

@@ -44,7 +44,7 @@ impl Delivery {
         };
         Job {
             id: format!("{id}-{}-{number}", node.id),
-            of: JobOf::Command { id: id.clone(), node: node.id.clone() },
+            of: JobOf::Command { id: id.clone(), node: node.id.clone(), step: number },
             to: to.clone(),
             context: Context {
                 session: id.clone(),

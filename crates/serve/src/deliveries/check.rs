@@ -23,6 +23,11 @@ const NO_ENCRYPTION: &str = "We couldn't start the session because encryption is
                              S3 bucket. Either encrypt the bucket or choose an option to enable logging without \
                              encryption.";
 
+/// Why there is no session that has to be logged and is not, for this reason: a sentence.
+pub(crate) fn not_logged(why: &str) -> String {
+    format!("{why} Sessions begin only where they are logged: --require-session-log.")
+}
+
 /// What is known of one place.
 enum Found {
     Fine,
@@ -33,18 +38,18 @@ enum Found {
 }
 
 impl Deliveries {
-    pub(super) async fn checked(&self, to: Destinations) -> Checked {
+    pub(super) async fn checked(&self, to: Destinations, thoroughly: bool) -> Checked {
         let mut checked = Checked { to: to.clone(), ..Checked::default() };
         let (group, bucket) = tokio::join!(
             async {
                 match &to.group {
-                    Some(group) => self.group(group).await,
+                    Some(group) => self.group(group, thoroughly).await,
                     None => Found::Fine,
                 }
             },
             async {
                 match &to.bucket {
-                    Some(bucket) => self.bucket(bucket).await,
+                    Some(bucket) => self.bucket(bucket, thoroughly).await,
                     None => Found::Fine,
                 }
             },
@@ -54,6 +59,9 @@ impl Deliveries {
         }
         if let Found::Missing(_) = bucket {
             checked.to.bucket = None;
+        }
+        if !matches!((&group, &bucket), (Found::Fine, Found::Fine)) {
+            self.doubt();
         }
         let is_nowhere = checked.to.is_empty();
         for found in [group, bucket] {
@@ -71,7 +79,7 @@ impl Deliveries {
         checked
     }
 
-    async fn group(&self, group: &LogGroup) -> Found {
+    async fn group(&self, group: &LogGroup, thoroughly: bool) -> Found {
         let name = &group.name;
         let failed = |error: &str| {
             Found::Refused(format!(
@@ -92,6 +100,7 @@ impl Deliveries {
             }
             Ok(Some(_)) => Found::Fine,
             Err(error) if group.must_be_encrypted => failed(&error.to_string()),
+            Err(error) if thoroughly => Found::Missing(format!("log group {name}: {error}")),
             // Who may not look may still be allowed to write.
             Err(error) => {
                 tracing::debug!(%error, group = name, "cannot look for a log group");
@@ -100,7 +109,7 @@ impl Deliveries {
         }
     }
 
-    async fn bucket(&self, bucket: &Bucket) -> Found {
+    async fn bucket(&self, bucket: &Bucket, thoroughly: bool) -> Found {
         let failed = |error: &str| {
             Found::Refused(format!(
                 "Couldn't start the session because we are unable to validate encryption on Amazon S3 bucket. Error: \
@@ -112,13 +121,14 @@ impl Deliveries {
             Err(error) if bucket.must_be_encrypted => return failed(&error),
             Err(error) => return Found::Missing(error),
         };
-        if !bucket.must_be_encrypted {
+        if !bucket.must_be_encrypted && !thoroughly {
             return Found::Fine;
         }
         match cloud.s3.bucket_encryption(&bucket.name).await {
-            Ok(Some(_)) => Found::Fine,
-            Ok(None) => Found::Refused(NO_ENCRYPTION.to_owned()),
-            Err(error) => failed(&error.to_string()),
+            Ok(None) if bucket.must_be_encrypted => Found::Refused(NO_ENCRYPTION.to_owned()),
+            Ok(_) => Found::Fine,
+            Err(error) if bucket.must_be_encrypted => failed(&error.to_string()),
+            Err(error) => Found::Missing(format!("bucket {}: {error}", bucket.name)),
         }
     }
 }

@@ -1,19 +1,27 @@
-//! AWS as this endpoint calls it: once loaded, and never this endpoint itself.
+//! AWS as this endpoint calls it: as the host's files say now, and never this endpoint itself.
 
 use super::Deliveries;
 use runner_cloud::kms::{self, Sealed};
 use runner_cloud::s3::S3;
-use runner_cloud::{Amazon, KMS, REGION, SIMPLE_STORAGE, Service};
+use runner_cloud::{Amazon, CallError, FilesSeen, KMS, REGION, SIMPLE_STORAGE, Service};
 use runner_folder::state::live_serve;
 use serde_json::Value;
-use std::net::SocketAddr;
-use std::sync::PoisonError;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
+
+/// How long clients last at least that have come to nothing.
+const DOUBTED: Duration = Duration::from_secs(1);
 
 /// Clients of AWS.
 pub(super) struct Cloud {
     pub(super) amazon: Amazon,
     pub(super) s3: S3,
+    /// How the files were that they come from.
+    files: FilesSeen,
+    made: Instant,
 }
 
 /// A data key, as AWS KMS has encrypted it.
@@ -28,6 +36,10 @@ pub struct SealedKey {
 }
 
 impl Deliveries {
+    fn known(&self) -> MutexGuard<'_, Option<Arc<Cloud>>> {
+        self.cloud.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn amazon(&self) -> Amazon {
         let settings = &self.settings;
         Amazon::load(&settings.identity)
@@ -36,22 +48,37 @@ impl Deliveries {
             .with_endpoint(KMS, &settings.kms_endpoint)
     }
 
-    /// AWS for calls of this service, unless it leads back to here.
-    pub(super) async fn cloud(&self, service: Service) -> Result<&Cloud, String> {
-        let cloud = self
-            .cloud
-            .get_or_init(|| async {
+    /// AWS for calls of this service, unless it leads back to here. Keys that somebody has renewed in AWS's files are
+    /// used from then on.
+    pub(super) async fn cloud(&self, service: Service) -> Result<Arc<Cloud>, String> {
+        let files = tokio::task::spawn_blocking(FilesSeen::now).await;
+        let files = files.map_err(|error| error.to_string())?;
+        let known = self.known().clone().filter(|cloud| cloud.files == files);
+        let cloud = match known {
+            Some(cloud) => cloud,
+            None => {
                 let amazon = self.amazon().await;
                 let s3 = S3::new(&amazon);
-                Cloud { amazon, s3 }
-            })
-            .await;
+                let cloud = Arc::new(Cloud { amazon, s3, files, made: Instant::now() });
+                *self.known() = Some(Arc::clone(&cloud));
+                cloud
+            }
+        };
         self.leads_elsewhere(&cloud.amazon, service).await.map(|()| cloud)
+    }
+
+    /// Something has failed: the next call is made with what the files, and whoever else has keys, say then.
+    pub(super) fn doubt(&self) {
+        let mut known = self.known();
+        if known.as_ref().is_some_and(|cloud| cloud.made.elapsed() >= DOUBTED) {
+            *known = None;
+        }
     }
 
     /// Where an object is, for people.
     pub fn object_url(&self, bucket: &str, key: &str) -> String {
-        let amazon = self.cloud.get().map(|cloud| &cloud.amazon);
+        let known = self.known().clone();
+        let amazon = known.as_ref().map(|cloud| &cloud.amazon);
         match amazon.and_then(|amazon| amazon.given_endpoint(SIMPLE_STORAGE)) {
             Some(url) => format!("{}/{bucket}/{key}", url.trim_end_matches('/')),
             None => {
@@ -63,7 +90,8 @@ impl Deliveries {
 
     /// Where a log stream is, for people: AWS's console.
     pub fn stream_url(&self, group: &str, stream: &str) -> String {
-        let region = self.cloud.get().map_or(REGION, |cloud| cloud.amazon.region());
+        let known = self.known().clone();
+        let region = known.as_ref().map_or(REGION, |cloud| cloud.amazon.region());
         format!(
             "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}\
              #logEventViewer:group={group};stream={stream}"
@@ -72,38 +100,41 @@ impl Deliveries {
 
     /// Has AWS KMS read a data key.
     pub async fn decrypt(&self, sealed: SealedKey) -> Result<Zeroizing<Vec<u8>>, String> {
-        // `arn:aws:kms:REGION:...` where it is an ARN.
-        let of_arn = sealed.key_id.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
-        let region = of_arn.filter(|region| !region.is_empty()).unwrap_or(&sealed.region);
-        let amazon = self.amazon().await.in_region(region);
         let failed = |error: &str| format!("Error calling KMS Decrypt API: {error}");
-        self.leads_elsewhere(&amazon, KMS).await.map_err(|error| failed(&error))?;
+        let amazon = self.of_key(&sealed.key_id, &sealed.region).await;
+        let amazon = amazon.map_err(|error| failed(&error))?;
         let sealed =
             Sealed { key_id: &sealed.key_id, bytes: &sealed.bytes, context: sealed.context };
         let key = kms::decrypt(&amazon, &sealed).await;
         key.map_err(|error| failed(&error.to_string()))
     }
 
+    /// What AWS KMS says of a key that a client in this Region has named.
+    pub async fn describe_key(&self, key_id: &str, region: &str) -> Result<Value, CallError> {
+        let amazon = self.of_key(key_id, region).await;
+        let amazon = amazon.map_err(|problem| CallError::Unreachable {
+            endpoint: "AWS KMS".to_owned(),
+            problem,
+        })?;
+        kms::describe(&amazon, key_id).await
+    }
+
+    /// AWS where a key is: `arn:aws:kms:REGION:...` says it, else whoever names the key.
+    async fn of_key(&self, key_id: &str, region: &str) -> Result<Amazon, String> {
+        let of_arn = key_id.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
+        let region = of_arn.filter(|region| !region.is_empty()).unwrap_or(region);
+        let amazon = self.amazon().await.in_region(region);
+        self.leads_elsewhere(&amazon, KMS).await.map(|()| amazon)
+    }
+
     /// That an endpoint is none of runner's own: what users set for their own clients reaches this program, too.
     async fn leads_elsewhere(&self, amazon: &Amazon, service: Service) -> Result<(), String> {
         let Some(url) = amazon.given_endpoint(service) else { return Ok(()) };
-        let Ok(uri) = url.parse::<http::Uri>() else { return Ok(()) };
-        let Some(host) = uri.host() else { return Ok(()) };
-        let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(default);
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let home = self.home.clone();
         let serving = tokio::task::spawn_blocking(move || live_serve(&home)).await.ok().flatten();
         own.extend(serving.and_then(|serving| serving.address.parse::<SocketAddr>().ok()));
-        own.retain(|address| address.port() == port);
-        if own.is_empty() {
-            return Ok(());
-        }
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        // A name that leads nowhere is an error of the call.
-        let Ok(found) = tokio::net::lookup_host((host, port)).await else { return Ok(()) };
-        let is_here = |found: SocketAddr| own.iter().any(|own| is_same(*own, found));
-        match found.into_iter().any(is_here) {
+        match leads_back(&url, own).await {
             true => Err(format!(
                 "the endpoint {url} is runner's own, not AWS's: start runner without AWS_ENDPOINT_URL, or name AWS's \
                  with {}",
@@ -114,12 +145,44 @@ impl Deliveries {
     }
 }
 
+/// Whether an endpoint is at one of these addresses, where runner listens.
+pub async fn leads_back(url: &str, mut own: Vec<SocketAddr>) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let Some(host) = uri.host() else { return false };
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = uri.port_u16().unwrap_or(default);
+    own.retain(|address| address.port() == port);
+    if own.is_empty() {
+        return false;
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    // A name that leads nowhere is an error of the call.
+    let Ok(found) = tokio::net::lookup_host((host, port)).await else { return false };
+    let found: Vec<SocketAddr> = found.collect();
+    found.iter().any(|found| own.iter().any(|own| is_same(*own, *found, is_of_this_machine)))
+}
+
 /// Whether a connection to `found` arrives at `own`.
-fn is_same(own: SocketAddr, found: SocketAddr) -> bool {
+fn is_same(own: SocketAddr, found: SocketAddr, is_of_here: impl Fn(IpAddr) -> bool) -> bool {
     let (own_ip, found_ip) = (own.ip().to_canonical(), found.ip().to_canonical());
     let is_all = own_ip.is_unspecified();
     let is_loopback = found_ip.is_loopback() && (own_ip.is_loopback() || is_all);
-    own.port() == found.port() && (own_ip == found_ip || is_loopback || found_ip.is_unspecified())
+    let is_reached = || is_all && is_of_here(found_ip);
+    own.port() == found.port()
+        && (own_ip == found_ip || is_loopback || found_ip.is_unspecified() || is_reached())
+}
+
+/// Whether an address is one of this machine's: what is sent there comes from there. Nothing is sent.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, 1))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == ip)
 }
 
 #[cfg(test)]
@@ -128,6 +191,7 @@ mod tests {
 
     #[test]
     fn addresses_that_are_the_same() {
+        let is_of_here = |ip: IpAddr| ip == IpAddr::from([10, 0, 0, 1]);
         for (own, found, wanted) in [
             ("127.0.0.1:4599", "127.0.0.1:4599", true),
             ("127.0.0.1:4599", "[::1]:4599", true),
@@ -136,9 +200,30 @@ mod tests {
             ("[::ffff:127.0.0.1]:4599", "127.0.0.1:4599", true),
             ("127.0.0.1:4599", "127.0.0.1:4566", false),
             ("127.0.0.1:4599", "10.0.0.1:4599", false),
+            // Of this machine, which listens at all of its addresses.
+            ("0.0.0.0:4599", "10.0.0.1:4599", true),
+            ("[::]:4599", "10.0.0.1:4599", true),
+            ("0.0.0.0:4599", "10.0.0.1:4566", false),
+            ("0.0.0.0:4599", "10.0.0.2:4599", false),
         ] {
             let address = |text: &str| text.parse().expect("an address");
-            assert_eq!(is_same(address(own), address(found)), wanted, "{own} {found}");
+            let is_one = is_same(address(own), address(found), is_of_here);
+            assert_eq!(is_one, wanted, "{own} {found}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_this_machine() {
+        assert!(is_of_this_machine(Ipv4Addr::LOCALHOST.into()));
+        // One that is kept for documents, and nobody's.
+        assert!(!is_of_this_machine(IpAddr::from([192, 0, 2, 1])));
+        // The one that this machine is known by outside, where it is connected.
+        let outside = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+            socket.connect("192.0.2.1:1")?;
+            socket.local_addr()
+        });
+        if let Ok(own) = outside {
+            assert!(is_of_this_machine(own.ip()), "{own}");
         }
     }
 }

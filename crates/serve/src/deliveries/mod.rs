@@ -9,7 +9,8 @@ mod cloud;
 mod send;
 
 pub use check::Checked;
-pub use cloud::SealedKey;
+pub(crate) use check::not_logged;
+pub use cloud::{SealedKey, leads_back};
 
 use cloud::Cloud;
 use runner_cloud::Identity;
@@ -21,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 /// How long what is new waits for more.
 const GATHER: Duration = Duration::from_secs(1);
@@ -60,8 +61,8 @@ pub enum Outcome {
     GivenUp(String),
 }
 
-/// Hears what becomes of jobs.
-pub type Hears = Box<dyn Fn(&Job, &Outcome) + Send + Sync>;
+/// Hears what becomes of jobs, on a thread that may block.
+pub type Hears = Arc<dyn Fn(&Job, &Outcome) + Send + Sync>;
 
 /// How a job's output stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +102,8 @@ pub struct Deliveries {
     spool: Spool,
     home: Home,
     settings: Settings,
-    cloud: OnceCell<Cloud>,
+    /// The clients that were made last.
+    cloud: Mutex<Option<Arc<Cloud>>>,
     /// Where this endpoint listens.
     own: Mutex<Vec<SocketAddr>>,
     hears: Hears,
@@ -116,7 +118,7 @@ impl Deliveries {
             spool: Spool::of(home),
             home: home.clone(),
             settings,
-            cloud: OnceCell::new(),
+            cloud: Mutex::default(),
             own: Mutex::default(),
             hears,
             active: watch::Sender::new(0),
@@ -130,12 +132,21 @@ impl Deliveries {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).push(address);
     }
 
-    /// Looks whether something may go to these places.
-    pub fn check(self: &Arc<Self>, to: Destinations) -> watch::Receiver<Option<Checked>> {
+    /// As whom AWS is called.
+    pub fn identity(&self) -> &Identity {
+        &self.settings.identity
+    }
+
+    /// Looks whether something may go to these places; `thoroughly`, whether each of them is there as well.
+    pub fn check(
+        self: &Arc<Self>,
+        to: Destinations,
+        thoroughly: bool,
+    ) -> watch::Receiver<Option<Checked>> {
         let (checked, seen) = watch::channel(None);
         let deliveries = Arc::clone(self);
         tokio::spawn(async move {
-            let found = deliveries.checked(to).await;
+            let found = deliveries.checked(to, thoroughly).await;
             checked.send_replace(Some(found));
         });
         seen
@@ -228,6 +239,7 @@ impl Deliveries {
                     let _ = tokio::time::timeout(GATHER, over).await;
                 }
                 Err(problem) => {
+                    self.doubt();
                     let job = sending.job();
                     let age = clock::wall().0.saturating_sub(job.made.0);
                     if age > i64::try_from(LONGEST.as_micros()).unwrap_or(i64::MAX) {
@@ -235,7 +247,7 @@ impl Deliveries {
                         return self.ended(sending, &outcome).await;
                     }
                     if sending.is_new(&problem).await {
-                        (self.hears)(sending.job(), &Outcome::Delayed(problem));
+                        self.tell(sending.job(), &Outcome::Delayed(problem)).await;
                     }
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -248,8 +260,14 @@ impl Deliveries {
         }
     }
 
+    async fn tell(&self, job: &Job, outcome: &Outcome) {
+        let (hears, job, outcome) = (Arc::clone(&self.hears), job.clone(), outcome.clone());
+        // One that is not heard of is in the log of this program.
+        let _ = tokio::task::spawn_blocking(move || hears(&job, &outcome)).await;
+    }
+
     async fn ended(&self, sending: Sending, outcome: &Outcome) {
-        (self.hears)(sending.job(), outcome);
+        self.tell(sending.job(), outcome).await;
         if let Err(error) = sending.remove().await {
             tracing::warn!(%error, "cannot remove a log that was sent");
         }

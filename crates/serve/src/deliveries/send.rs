@@ -4,14 +4,27 @@ use super::{Deliveries, LET_GO, LET_GO_LONGEST};
 use runner_cloud::logs::Stream;
 use runner_cloud::s3::Object;
 use runner_cloud::{CLOUDWATCH_LOGS, SIMPLE_STORAGE};
+use runner_core::destination::Form;
 use runner_core::destination::events::{self, Batch};
 use runner_core::time::WallTime;
 use runner_folder::state::{Job, OwnedJob};
 use runner_host::clock;
 use serde_json::json;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// The next piece of a source.
+struct Window {
+    batch: Batch,
+    /// When it was written.
+    time: WallTime,
+    /// Bytes that were read.
+    length: usize,
+    /// Whether nothing comes behind it.
+    is_all: bool,
+}
 
 /// A job that is being sent.
 pub(super) struct Sending {
@@ -104,17 +117,27 @@ impl Sending {
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
+    /// What is next of a source.
+    async fn window(&self, at: usize, form: Form, is_over: bool) -> Result<Window, String> {
+        let (from, context) = (self.job.sources[at].sent, self.job.context.clone());
+        self.with_files(move |owned| {
+            let (bytes, written) = owned.read(at, from, events::MOST)?;
+            let time = clock::wall().min(written);
+            let length = bytes.len();
+            let is_all = is_over && length < events::MOST;
+            let batch = events::batch(&bytes, is_all, form, &context, time);
+            Ok(Window { batch, time, length, is_all })
+        })
+        .await
+    }
+
     async fn stream(&mut self, to: &Deliveries, at: usize, is_over: bool) -> Result<(), String> {
         let Some(group) = self.job.to.group.clone() else { return Ok(()) };
         let named = |error: String| format!("log group {}: {error}", group.name);
         let cloud = to.cloud(CLOUDWATCH_LOGS).await.map_err(named)?;
         loop {
-            let from = self.job.sources[at].sent;
-            let (bytes, written) =
-                self.with_files(move |owned| owned.read(at, from, events::MOST)).await?;
-            let is_all = is_over && bytes.len() < events::MOST;
-            let time = clock::wall().min(written);
-            let batch = events::batch(&bytes, is_all, group.form, &self.job.context, time);
+            let Window { batch, time, length, is_all } =
+                self.window(at, group.form, is_over).await?;
             if !batch.messages.is_empty()
                 && let Some(stream) = self.streams.get_mut(at)
             {
@@ -123,13 +146,13 @@ impl Sending {
                 put.map_err(|error| named(error.to_string()))?;
             }
             self.job.sources[at].sent += batch.bytes as u64;
-            let is_at_end = batch.bytes == bytes.len();
+            let is_at_end = batch.bytes == length;
             self.job.sources[at].is_streamed = is_all && is_at_end;
             if batch.bytes > 0 || self.job.sources[at].is_streamed {
                 self.save().await?;
             }
             // A window that was full may have more behind it.
-            let is_last = is_at_end && bytes.len() < events::MOST;
+            let is_last = is_at_end && length < events::MOST;
             if batch.bytes == 0 || is_last {
                 return Ok(());
             }
@@ -140,10 +163,12 @@ impl Sending {
         let Some(bucket) = self.job.to.bucket.clone() else { return Ok(()) };
         let cloud = to.cloud(SIMPLE_STORAGE).await;
         let cloud = cloud.map_err(|error| format!("bucket {}: {error}", bucket.name))?;
-        let file = self.with_files(move |owned| owned.open(at)).await?;
-        let length = file.as_ref().and_then(|file| file.metadata().ok());
-        let length = length.map_or(0, |metadata| metadata.len());
-        if let Some(file) = file.filter(|_| length > 0) {
+        let file = self.with_files(move |owned| {
+            let file = owned.open(at)?;
+            let length = file.as_ref().map(File::metadata).transpose()?;
+            Ok(file.filter(|_| length.is_some_and(|metadata| metadata.len() > 0)))
+        });
+        if let Some(file) = file.await? {
             let object = Object {
                 bucket: bucket.name.clone(),
                 key: self.job.sources[at].key.clone(),

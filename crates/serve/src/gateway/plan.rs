@@ -1,5 +1,6 @@
 //! What a session is to be: made from a call by `aws::documents`, carried out by `agent`.
 
+use crate::deliveries::not_logged;
 use runner_core::destination::Destinations;
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::Value;
@@ -22,6 +23,8 @@ pub struct SessionPlan {
     pub fails: Option<String>,
     /// Where AWS keeps what it shows.
     pub logs: Destinations,
+    /// Whether it begins only where they are there and take it.
+    pub must_be_logged: bool,
     /// The key of AWS KMS that it is encrypted with.
     pub key: Option<String>,
 }
@@ -30,8 +33,33 @@ impl SessionPlan {
     /// One of root's, without a word.
     pub fn new(kind: SessionType, properties: Value, work: Work) -> Self {
         let (message, denied) = (String::new(), Vec::new());
-        let (logs, key) = (Destinations::default(), None);
-        SessionPlan { kind, properties, work, user: None, message, denied, fails: None, logs, key }
+        SessionPlan {
+            kind,
+            properties,
+            work,
+            user: None,
+            message,
+            denied,
+            fails: None,
+            logs: Destinations::default(),
+            must_be_logged: false,
+            key: None,
+        }
+    }
+
+    /// Has it begin only where AWS gets what it shows.
+    ///
+    /// # Errors
+    /// It cannot be logged, or is not to be: why.
+    pub fn requiring_log(self) -> Result<Self, String> {
+        let why = match (self.kind, self.logs.is_empty()) {
+            (SessionType::Port, _) => "Port forwarding sessions are not logged.",
+            (_, true) => {
+                "This session is not logged: neither its preferences nor its cluster name a log group or a bucket."
+            }
+            (_, false) => return Ok(SessionPlan { must_be_logged: true, ..self }),
+        };
+        Err(not_logged(why))
     }
 }
 

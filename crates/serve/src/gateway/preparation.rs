@@ -4,7 +4,7 @@
 //! Made by `registry` when the session is asked for, so that AWS is asked while its client is still on its way.
 
 use super::registry::Asked;
-use crate::deliveries::{Checked, Deliveries, SealedKey, Writing};
+use crate::deliveries::{Checked, Deliveries, SealedKey, Writing, not_logged};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use runner_core::arn::REGION;
@@ -64,7 +64,16 @@ pub(super) struct Preparation {
     session: String,
     target: String,
     /// What AWS gets of it.
-    log: Option<(Job, watch::Receiver<Option<Checked>>)>,
+    log: Option<Log>,
+}
+
+/// What AWS gets of a session.
+struct Log {
+    job: Job,
+    /// What is known of its places.
+    check: watch::Receiver<Option<Checked>>,
+    /// Whether there is no session without it.
+    must: bool,
 }
 
 impl Preparation {
@@ -80,9 +89,9 @@ impl Preparation {
         };
         let is_logged = !is_port && !plan.logs.is_empty() && plan.fails.is_none();
         let log = is_logged.then(|| {
-            let job = job(id, asked);
-            let check = deliveries.check(job.to.clone());
-            (job, check)
+            let (job, must) = (job(id, asked), plan.must_be_logged);
+            let check = deliveries.check(job.to.clone(), must);
+            Log { job, check, must }
         });
         Ok(Preparation {
             deliveries: Arc::clone(deliveries),
@@ -156,7 +165,7 @@ impl Preparation {
         let log = self.log.take();
         Box::pin(async move {
             let begun = match log {
-                Some((job, check)) => begin(&deliveries, job, check).await,
+                Some(log) => begin(&deliveries, log).await,
                 None => Begun::default(),
             };
             Prepared::Begun(Box::new(begun))
@@ -164,13 +173,10 @@ impl Preparation {
     }
 }
 
-async fn begin(
-    deliveries: &Arc<Deliveries>,
-    mut job: Job,
-    mut check: watch::Receiver<Option<Checked>>,
-) -> Begun {
+async fn begin(deliveries: &Arc<Deliveries>, log: Log) -> Begun {
+    let Log { mut job, mut check, must } = log;
     let mut begun = Begun::default();
-    if job.to.must_be_encrypted() {
+    if must || job.to.must_be_encrypted() {
         // Its sender says something before it is gone.
         let _ = check.wait_for(Option::is_some).await;
     }
@@ -179,6 +185,9 @@ async fn begin(
         Some(checked) => {
             begun.refusal = checked.refusal;
             begun.notices = checked.notices;
+            if must && !begun.notices.is_empty() {
+                begun.refusal.get_or_insert_with(|| not_logged(&begun.notices.join(" ")));
+            }
             job.to = checked.to;
         }
         // Nobody waits for AWS.
@@ -197,9 +206,9 @@ async fn begin(
     match deliveries.begin(job).await {
         Ok(writing) => begun.writing = Some(writing),
         Err(error) => {
-            begun
-                .notices
-                .push(format!("This session is not logged: cannot keep what it shows: {error}."));
+            let why = format!("This session is not logged: cannot keep what it shows: {error}.");
+            begun.refusal = must.then(|| not_logged(&why));
+            begun.notices.push(why);
             begun.to = Destinations::default();
         }
     }

@@ -309,45 +309,50 @@ impl SessionTask {
             for_input: self.agent.as_ref().is_some_and(Agent::has_room),
         };
         for event in self.channel.receive(&bytes, now, room) {
-            let begins = matches!(event, Event::Key(_) | Event::Answered | Event::Ready(_));
-            if begins && !matches!(self.stage, Stage::Handshake { .. }) {
-                // It was ended while its client answered.
-                continue;
+            self.happened(event, now);
+        }
+    }
+
+    /// Something that the client has said.
+    fn happened(&mut self, event: Event, now: Now) {
+        let begins = matches!(event, Event::Key(_) | Event::Answered | Event::Ready(_));
+        if begins && !matches!(self.stage, Stage::Handshake { .. }) {
+            // It was ended while its client answered.
+            return;
+        }
+        match event {
+            Event::Key(key) => match self.preparation.read_key(key) {
+                Ok(preparing) => self.await_this(preparing, NOT_ENCRYPTED),
+                Err(reason) => self.stop(&reason),
+            },
+            Event::Answered => {
+                let preparing = self.preparation.begin();
+                self.await_this(preparing, NOT_CHECKED);
             }
-            match event {
-                Event::Key(key) => match self.preparation.read_key(key) {
-                    Ok(preparing) => self.await_this(preparing, NOT_ENCRYPTED),
-                    Err(reason) => self.stop(&reason),
-                },
-                Event::Answered => {
-                    let preparing = self.preparation.begin();
-                    self.await_this(preparing, NOT_CHECKED);
-                }
-                Event::Ready(version) => self.begin(&version),
-                Event::Failed(reason) => {
-                    let reason = self.preparation.explained(&reason);
-                    self.stop(&reason);
-                }
-                Event::Bytes(bytes) => {
-                    self.active = now.since;
-                    self.shared.took(bytes.len());
-                    if let Some(agent) = &mut self.agent {
-                        agent.input(&bytes);
-                    }
-                }
-                Event::Size { rows, cols } => {
-                    self.active = now.since;
-                    if let Some(agent) = &mut self.agent {
-                        agent.resize(rows, cols);
-                    }
-                }
-                Event::Disconnected => {
-                    if let Some(agent) = &mut self.agent {
-                        agent.disconnected();
-                    }
-                }
-                Event::Terminate => self.stop(""),
+            Event::Ready(version) => self.begin(&version),
+            Event::Failed(reason) => {
+                let reason = self.preparation.explained(&reason);
+                self.stop(&reason);
             }
+            Event::Bytes(bytes) => {
+                self.active = now.since;
+                self.shared.took(bytes.len());
+                if let Some(agent) = &mut self.agent {
+                    agent.input(&bytes);
+                }
+            }
+            Event::Size { rows, cols } => {
+                self.active = now.since;
+                if let Some(agent) = &mut self.agent {
+                    agent.resize(rows, cols);
+                }
+            }
+            Event::Disconnected => {
+                if let Some(agent) = &mut self.agent {
+                    agent.disconnected();
+                }
+            }
+            Event::Terminate => self.stop(""),
         }
     }
 
@@ -404,6 +409,10 @@ impl SessionTask {
         self.preparing = begun.rest;
         if let Some(Event::Ready(version)) = self.channel.complete(&message, self.now()) {
             self.begin(&version);
+            let now = self.now();
+            for event in self.channel.caught_up(now) {
+                self.happened(event, now);
+            }
         }
     }
 

@@ -54,7 +54,7 @@ impl Rig {
         let (hands, clock) = watch::channel(1000 * SECOND);
         let (s3_endpoint, kms_endpoint) = (String::new(), String::new());
         let settings = Settings { identity: Identity::Environment, s3_endpoint, kms_endpoint };
-        let deliveries = Deliveries::new(&home, settings, Box::new(|_, _| ()));
+        let deliveries = Deliveries::new(&home, settings, Arc::new(|_, _| ()));
         let gateway = Gateway::new(Arc::new(Audit::of(&home)), deliveries, Clock::Turned(clock));
         Rig { gateway, hands, owner, build, _home: dir }
     }

@@ -9,12 +9,23 @@ const MAX_BYTES: usize = 1 << 20;
 /// What a waiting message costs beside its bytes.
 const OVERHEAD: usize = 64;
 
+/// What may become of a message whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// It is taken.
+    Takes,
+    /// It is kept for whoever takes it later.
+    Keeps,
+    /// Nobody takes it now.
+    No,
+}
+
 /// What to do about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It is its turn: hand it on, acknowledge it, look for followers.
     Now,
-    /// Kept until its turn, and acknowledged.
+    /// Kept until its turn, or until somebody takes it, and acknowledged.
     Early,
     /// Known already. Acknowledged again, since the first acknowledgement may be lost.
     Again,
@@ -30,13 +41,13 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Judges a message. One whose turn it is, is counted as taken if `is_ready`.
+    /// Judges a message. One whose turn it is, is counted as taken where it is to be.
     pub(super) fn turn(
         &mut self,
         sequence: i64,
         payload: Payload,
         body: &[u8],
-        is_ready: bool,
+        readiness: Readiness,
     ) -> Turn {
         if sequence < 0 {
             return Turn::Refused;
@@ -45,11 +56,14 @@ impl Receiver {
             return Turn::Again;
         }
         if sequence == self.expected {
-            if !is_ready {
-                return Turn::Refused;
+            match readiness {
+                Readiness::No => return Turn::Refused,
+                Readiness::Takes => {
+                    self.expected += 1;
+                    return Turn::Now;
+                }
+                Readiness::Keeps => {}
             }
-            self.expected += 1;
-            return Turn::Now;
         }
         let cost = body.len() + OVERHEAD;
         if sequence - self.expected > MAX_AHEAD || self.bytes + cost > MAX_BYTES {
@@ -76,7 +90,7 @@ mod tests {
     #[test]
     fn order_is_restored() {
         let mut receiver = Receiver::default();
-        let mut come = |n: i64| receiver.turn(n, Payload::Bytes, &[n as u8], true);
+        let mut come = |n: i64| receiver.turn(n, Payload::Bytes, &[n as u8], Readiness::Takes);
         assert_eq!(come(2), Turn::Early);
         assert_eq!(come(1), Turn::Early);
         assert_eq!(come(2), Turn::Again);
@@ -94,14 +108,29 @@ mod tests {
     fn nonsense_and_floods_are_refused() {
         let mut receiver = Receiver::default();
         for far in [-1, i64::MIN, MAX_AHEAD + 1, i64::MAX] {
-            assert_eq!(receiver.turn(far, Payload::Bytes, b"x", true), Turn::Refused);
+            assert_eq!(receiver.turn(far, Payload::Bytes, b"x", Readiness::Takes), Turn::Refused);
         }
         let body = vec![0; 64 << 10];
         let taken = (1..MAX_AHEAD)
-            .filter(|n| receiver.turn(*n, Payload::Bytes, &body, true) == Turn::Early)
+            .filter(|n| receiver.turn(*n, Payload::Bytes, &body, Readiness::Takes) == Turn::Early)
             .count();
         assert_eq!(taken, MAX_BYTES / (body.len() + OVERHEAD));
-        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", false), Turn::Refused);
-        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", true), Turn::Now);
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::No), Turn::Refused);
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Keeps), Turn::Refused);
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Takes), Turn::Now);
+    }
+
+    #[test]
+    fn what_nobody_takes_yet_is_kept_in_its_order() {
+        let mut receiver = Receiver::default();
+        for n in 0..3 {
+            let turn = receiver.turn(n, Payload::Bytes, &[n as u8], Readiness::Keeps);
+            assert_eq!(turn, Turn::Early);
+        }
+        assert_eq!(receiver.turn(0, Payload::Bytes, b"x", Readiness::Keeps), Turn::Again);
+        for n in 0..3 {
+            assert_eq!(receiver.follower(), Some((Payload::Bytes, vec![n])));
+        }
+        assert_eq!((receiver.follower(), receiver.bytes), (None, 0));
     }
 }

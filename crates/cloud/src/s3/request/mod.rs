@@ -4,6 +4,7 @@
 //! again, how often and after which pause is as SDKs have it: `AWS_MAX_ATTEMPTS`, `AWS_RETRY_MODE`.
 
 use super::xml;
+use crate::digest;
 use crate::patience::{self, patiently};
 use crate::sign::Scope;
 use crate::transport::{CONNECT, Reach};
@@ -86,8 +87,9 @@ impl<'a> Request<'a> {
     }
 
     /// With the body's checksum, which S3 compares with what has arrived and keeps.
-    pub(super) fn checked(self) -> Self {
-        let sum = crc32(&self.body);
+    pub(super) async fn checked(self) -> Self {
+        let body = self.body.clone();
+        let sum = digest::of(body.len(), move || crc32(&body)).await;
         self.header(CRC32, Some(&sum))
     }
 }
@@ -217,10 +219,9 @@ impl Client {
             CallError::Credentials(_) => Failure::lasting(error.to_string()),
             other => Failure::silent(other.to_string()),
         })?;
-        let mut signed = self.unsigned(request)?;
-        let scope =
-            Scope { credentials: &credentials, region: self.amazon.region(), service: "s3" };
-        scope.sign(&mut signed).map_err(Failure::lasting)?;
+        let region = self.amazon.region().to_owned();
+        let scope = Scope { credentials, region, service: "s3" };
+        let signed = scope.signed(self.unsigned(request)?).await.map_err(Failure::lasting)?;
         let response = patiently(self.silence, request.body.clone(), |body| async move {
             let length = signed.body().len();
             let request =

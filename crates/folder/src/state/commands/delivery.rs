@@ -1,17 +1,18 @@
-//! What has become of output on its way to AWS, at each node of a command.
+//! What has become of the output of steps on its way to AWS, at each node of a command.
 
-use super::{Commands, replace};
+use super::{CommandStep, Commands, replace};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-const DELIVERY: &str = "delivery";
+/// Longest text that answers have of a node (`TraceOutput`).
+const MOST: usize = 2500;
 
 impl Commands {
-    /// Keeps what has become of output on its way to AWS, at a node; nothing where all of it has arrived.
-    pub fn note_delivery(&self, id: &str, node: &str, told: &str) -> io::Result<()> {
+    /// Keeps what has become of a step's output on its way to AWS, at a node; nothing where all of it has arrived.
+    pub fn note_delivery(&self, id: &str, node: &str, step: usize, told: &str) -> io::Result<()> {
         let dir = self.folder(id).filter(|_| is_node(node)).ok_or(io::ErrorKind::InvalidInput)?;
-        let path = dir.join(node).join(DELIVERY);
+        let path = note(&dir.join(node), step);
         // A record that was removed has nobody who reads of it.
         match (told, dir.join(node).is_dir()) {
             (_, false) => Ok(()),
@@ -24,15 +25,62 @@ impl Commands {
     }
 }
 
-/// Adds that to what is said of a node.
-pub(super) fn add(node: &Path, trace: &mut String) {
-    if let Ok(told) = fs::read_to_string(node.join(DELIVERY)) {
-        let line = if trace.is_empty() { "" } else { "\n" };
-        trace.push_str(&format!("{line}output for AWS: {told}"));
+fn note(node: &Path, step: usize) -> PathBuf {
+    node.join(format!("delivery-{step}"))
+}
+
+/// Adds that to what is said of a node: a line for each step, which is named where there are several.
+pub(super) fn add(node: &Path, steps: &[CommandStep], trace: &mut String) {
+    for (number, step) in steps.iter().enumerate() {
+        let Ok(told) = fs::read_to_string(note(node, number)) else { continue };
+        let of = if steps.len() > 1 { format!(" of {}", step.name) } else { String::new() };
+        let end = if trace.is_empty() { "" } else { "\n" };
+        let line = format!("{end}output{of} for AWS: {told}");
+        let room = MOST.saturating_sub(trace.chars().count());
+        trace.extend(line.chars().take(room));
     }
 }
 
 /// Whether it can be a node's id.
 fn is_node(name: &str) -> bool {
     name.starts_with("mi-") && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::command;
+    use super::*;
+    use crate::state::{Home, Invocation};
+
+    const ID: &str = "0199f000-0000-7000-8000-00000000000a";
+
+    #[test]
+    fn each_step_has_its_own_note() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
+        let commands = Commands::of(&home);
+        let mut asked = command(ID);
+        let mut second = asked.steps[0].clone();
+        "second".clone_into(&mut second.name);
+        asked.steps.push(second);
+        let node = asked.nodes[0].clone();
+        let owned = commands.create(&asked).expect("created");
+        owned.save(&node, &Invocation::pending()).expect("saved");
+        let trace = || {
+            let found = commands.find(ID).expect("read").expect("there");
+            found.invocation(&node).expect("read").trace
+        };
+        assert_eq!(trace(), "");
+        commands.note_delivery(ID, &node.id, 0, "not yet: a").expect("noted");
+        commands.note_delivery(ID, &node.id, 1, "not yet: b").expect("noted");
+        let both = "output of aws:runShellScript for AWS: not yet: a\noutput of second for AWS: not yet: b";
+        assert_eq!(trace(), both);
+        // What has arrived of one says nothing of the other.
+        commands.note_delivery(ID, &node.id, 1, "").expect("noted");
+        commands.note_delivery(ID, &node.id, 1, "").expect("noted");
+        assert_eq!(trace(), "output of aws:runShellScript for AWS: not yet: a");
+        commands.note_delivery(ID, &node.id, 0, &"x".repeat(9000)).expect("noted");
+        assert_eq!(trace().chars().count(), MOST);
+        assert!(commands.note_delivery(ID, "../x", 0, "x").is_err());
+    }
 }

@@ -5,7 +5,7 @@
 //! commands/<id>/cancel                          a pipe by which others ask that process to end it
 //! commands/<id>/command.json                    what was asked for; at its end how it stands everywhere
 //! commands/<id>/<node>/invocation.json          how it stands there; missing before anything has happened
-//! commands/<id>/<node>/delivery                 why its output is not in AWS yet
+//! commands/<id>/<node>/delivery-<step>          why that output is not in AWS yet
 //! commands/<id>/<node>/<plugin>/<step>/stdout   (or below a folder of the node's, by the agent's configuration) all that the step has written, and stderr; cut.json, what answers have
 //! ```
 //!
@@ -335,7 +335,7 @@ impl FoundCommand {
         let path = self.dir.join(&node.id).join(INVOCATION);
         let read = read::<Invocation>(&path)?.unwrap_or_else(Invocation::pending);
         let mut read = if self.is_live { read } else { read.left() };
-        delivery::add(&self.dir.join(&node.id), &mut read.trace);
+        delivery::add(&self.dir.join(&node.id), &self.command.steps, &mut read.trace);
         Ok(read)
     }
 

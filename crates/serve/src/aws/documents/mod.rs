@@ -15,5 +15,5 @@ pub(super) use change::{
     CreateDocument, DeleteDocument, UpdateDocument, UpdateDocumentDefaultVersion,
 };
 pub(super) use lookup::{Found, PREFERENCES, find, hash, resource};
-pub(super) use plan::{Asking, Planned, command, plan};
+pub(super) use plan::{Asking, Planned, command, plan, preferences};
 pub(super) use show::{DescribeDocument, GetDocument, ListDocumentVersions, ListDocuments};

@@ -1,10 +1,11 @@
 //! What a session with a document is to be: parameters put in, preferences applied.
 
-use super::lookup::Found;
+use super::lookup::{Found, PREFERENCES, found};
 use crate::aws::call::Refusal;
 use crate::gateway::{Destination, Outputs, SessionPlan, User, Work};
 use runner_core::agent::AgentConfig;
 use runner_core::document::{Given, Preferences, Resolved, Session, SessionKind, Wrong, is_user};
+use runner_folder::state::Documents;
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -95,6 +96,15 @@ fn resolved(found: &Found, parameters: &Given) -> Result<Resolved, Refusal> {
 
 fn resolved_preferences(found: &Found) -> Result<Option<Preferences>, Refusal> {
     Ok(resolved(found, &Given::new())?.preferences)
+}
+
+/// What the document of this name says that holds for sessions whose own says nothing; nothing where there is none.
+pub(in crate::aws) fn preferences(documents: &Documents) -> Result<Preferences, Refusal> {
+    match found(documents, PREFERENCES, Some("$LATEST"), None) {
+        Ok(found) => Ok(resolved_preferences(&found)?.unwrap_or_default()),
+        Err(refusal) if refusal.code == "InvalidDocument" => Ok(Preferences::default()),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// Why a session has no user.

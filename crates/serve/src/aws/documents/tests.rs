@@ -3,7 +3,8 @@ use super::*;
 use crate::aws::call::Refusal;
 use crate::gateway::{Destination, User, Work};
 use runner_core::agent::{AgentConfig, Layer};
-use runner_core::document::{Format, Given, builtin};
+use runner_core::document::{Format, Given, Type, builtin};
+use runner_folder::state::{Documents, Home, Stored, StoredVersion};
 use runner_wire::ssm::handshake::SessionType;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -179,4 +180,41 @@ fn who_runs_a_session() {
     }));
     let elevated = planned(Some(&elevated), &[], Some(&run_as("bob")), &machine, None);
     assert_eq!(elevated.expect("a plan").plan.user, None);
+}
+
+/// A session begins by what they say or by defaults, however a deletion and its reading come to lie.
+#[test]
+fn preferences_that_are_deleted_meanwhile() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let home = Home::at(dir.path().to_path_buf()).expect("a state folder");
+    let documents = Documents::of(&home);
+    let inputs = json!({"s3BucketName": "kept"});
+    let content =
+        json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs});
+    let text = content.to_string();
+    let now = runner_host::clock::wall();
+    let version = StoredVersion::new(1, Format::Json, hash(&text), "1.0".to_owned(), now);
+    let stored = Stored::new(PREFERENCES, Type::Session, "me", version);
+    for _ in 0..50 {
+        let writing = documents.lock().expect("locked");
+        writing.save(&stored, Some(&text)).expect("saved");
+        drop(writing);
+        let begin = std::sync::Barrier::new(2);
+        let read = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                begin.wait();
+                let writing = documents.lock().expect("locked");
+                writing.remove(PREFERENCES).expect("removed");
+            });
+            begin.wait();
+            super::preferences(&documents)
+        });
+        let bucket = read.expect("read, or there are none").logs.bucket;
+        assert!(bucket.is_none_or(|bucket| bucket.name == "kept"));
+    }
+    // Half of it is there: what is known of it, and no content.
+    let writing = documents.lock().expect("locked");
+    writing.save(&stored, Some(&text)).expect("saved");
+    writing.remove_content(PREFERENCES, 1).expect("removed");
+    assert_eq!(super::preferences(&documents).expect_err("damaged").code, "InternalServerError");
 }

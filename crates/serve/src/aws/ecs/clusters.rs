@@ -4,6 +4,7 @@ use super::{changed, configuration, invalid, paged, tags};
 use crate::aws::call::Refusal;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
+use crate::aws::places::may_write;
 use crate::aws::policy::Context;
 use crate::aws::resources::{Resource, cluster_arn, last};
 use crate::aws::targets::CLUSTER;
@@ -189,9 +190,10 @@ impl Input for CreateCluster {
         Ok((Scope::of([Resource::cluster(self.name())]).when_also(requested), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
         if let Some(configuration) = &self.configuration {
-            configuration::check(configuration)?;
+            let exec = configuration::check(configuration)?;
+            may_write(&exec.destinations(None), origin, endpoint)?;
         }
         let new = Cluster {
             name: self.name().to_owned(),
@@ -242,9 +244,10 @@ impl Input for UpdateCluster {
         Ok((Scope::of([resource(&self.cluster, endpoint)]), ()))
     }
 
-    async fn answer(self, (): (), _: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
         if let Some(configuration) = &self.configuration {
-            configuration::check(configuration)?;
+            let exec = configuration::check(configuration)?;
+            may_write(&exec.destinations(None), origin, endpoint)?;
         }
         let name = name_of(Some(&self.cluster)).ok_or_else(not_found)?.to_owned();
         let made = changed(endpoint, move |table| {

@@ -2,6 +2,8 @@
 
 use super::invalid;
 use crate::aws::call::Refusal;
+use crate::aws::places;
+use runner_core::destination::{Bucket, Destinations, Form, LogGroup};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -40,19 +42,58 @@ pub(super) struct LogConfiguration {
     pub(super) s3_key_prefix: String,
 }
 
+impl Exec {
+    /// Where AWS gets what sessions show; `own` is the log group of the build's own log.
+    pub(super) fn destinations(&self, own: Option<&str>) -> Destinations {
+        // While they go on: AWS sends it at their ends.
+        let form = Form::Text;
+        match (self.logging, &self.log_configuration) {
+            (Logging::None, _) | (Logging::Override, None) => Destinations::default(),
+            (Logging::Default, _) => {
+                // Made like the build's own stream, which may be begun later.
+                let group = own.map(|name| LogGroup {
+                    name: name.to_owned(),
+                    must_be_encrypted: false,
+                    is_made: true,
+                    form,
+                });
+                Destinations { group, bucket: None }
+            }
+            (Logging::Override, Some(log)) => {
+                let named = |name: &String| Some(name.clone()).filter(|name| !name.is_empty());
+                let group = named(&log.cloud_watch_log_group_name).map(|name| LogGroup {
+                    name,
+                    must_be_encrypted: log.cloud_watch_encryption_enabled,
+                    is_made: false,
+                    form,
+                });
+                let bucket = named(&log.s3_bucket_name).map(|name| Bucket {
+                    name,
+                    prefix: log.s3_key_prefix.clone(),
+                    must_be_encrypted: log.s3_encryption_enabled,
+                });
+                Destinations { group, bucket }
+            }
+        }
+    }
+}
+
 const KNOWN: [&str; 2] = ["executeCommandConfiguration", "managedStorageConfiguration"];
 
-/// Checks a cluster's `configuration`.
+/// Checks a cluster's `configuration`; what it says of sessions.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn check(configuration: &Value) -> Result<(), Refusal> {
+pub(super) fn check(configuration: &Value) -> Result<Exec, Refusal> {
     let map = configuration.as_object().ok_or_else(|| invalid("configuration is a map."))?;
     if let Some(name) = map.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         return Err(invalid(format!("configuration has no member {name}.")));
     }
     let exec = exec(Some(configuration))?;
+    if exec.kms_key_id.chars().count() > 2048 || exec.kms_key_id.chars().any(char::is_control) {
+        return Err(invalid("kmsKeyId has at most 2048 characters, and no control characters."));
+    }
     match (exec.logging, &exec.log_configuration) {
         (Logging::Override, None) => {
             Err(invalid("logConfiguration is required where logging is OVERRIDE."))
@@ -65,7 +106,16 @@ pub(super) fn check(configuration: &Value) -> Result<(), Refusal> {
         (Logging::None | Logging::Default, Some(_)) => {
             Err(invalid("logConfiguration can only be given where logging is OVERRIDE."))
         }
-        _ => Ok(()),
+        (Logging::Override, Some(log)) => {
+            let group = ("cloudWatchLogGroupName", log.cloud_watch_log_group_name.as_str());
+            let bucket = ("s3BucketName", log.s3_bucket_name.as_str());
+            let wrong = [places::wrong_group(group), places::wrong_bucket(bucket)];
+            let prefix = ("s3KeyPrefix", log.s3_key_prefix.as_str());
+            let wrong: Vec<String> =
+                wrong.into_iter().chain([places::wrong_prefix(prefix)]).flatten().collect();
+            if wrong.is_empty() { Ok(exec) } else { Err(invalid(wrong.join("; "))) }
+        }
+        (Logging::None | Logging::Default, None) => Ok(exec),
     }
 }
 
@@ -89,14 +139,16 @@ mod tests {
     #[test]
     fn configurations() {
         let checked = |exec: Value| check(&json!({"executeCommandConfiguration": exec}));
-        let log = json!({"cloudWatchLogGroupName": "g", "s3BucketName": "b", "s3KeyPrefix": "p"});
+        let log =
+            json!({"cloudWatchLogGroupName": "g", "s3BucketName": "kept", "s3KeyPrefix": "p"});
+        let override_with = |log: Value| json!({"logging": "OVERRIDE", "logConfiguration": log});
         for good in [
             json!({}),
             json!({"kmsKeyId": "alias/k", "logging": "NONE"}),
             json!({"logging": "DEFAULT"}),
             json!({"logging": "OVERRIDE", "logConfiguration": log}),
         ] {
-            assert_eq!(checked(good.clone()), Ok(()), "{good}");
+            assert_eq!(checked(good.clone()).map(drop), Ok(()), "{good}");
         }
         for (bad, wanted) in [
             (json!({"logging": "OVERRIDE"}), "is required"),
@@ -105,6 +157,10 @@ mod tests {
             (json!({"logConfiguration": log}), "only be given"),
             (json!({"logging": "SOME"}), "unknown variant"),
             (json!({"kmsKeyId": 1}), "invalid type"),
+            (override_with(json!({"s3BucketName": "kept/b"})), "the name of a bucket alone"),
+            (override_with(json!({"s3BucketName": "Big"})), "cannot be the name of a bucket"),
+            (override_with(json!({"cloudWatchLogGroupName": "a b"})), "cloudWatchLogGroupName"),
+            (override_with(json!({"s3BucketName": "good", "s3KeyPrefix": "a\n"})), "s3KeyPrefix"),
         ] {
             let refusal = checked(bad.clone()).expect_err("refused");
             assert!(refusal.message.contains(wanted), "{bad}: {}", refusal.message);
@@ -114,5 +170,31 @@ mod tests {
         // Nothing said is DEFAULT.
         assert_eq!(exec(None).expect("a default"), Exec::default());
         assert_eq!(Exec::default().logging, Logging::Default);
+    }
+
+    #[test]
+    fn where_sessions_are_logged() {
+        let to = |exec: Value, own: Option<&str>| {
+            let configuration = json!({"executeCommandConfiguration": exec});
+            super::exec(Some(&configuration)).expect("one").destinations(own)
+        };
+        let group = |name: &str, must_be_encrypted, is_made| {
+            Some(LogGroup { name: name.to_owned(), must_be_encrypted, is_made, form: Form::Text })
+        };
+        assert!(to(json!({"logging": "NONE"}), Some("own")).is_empty());
+        for default in [json!({}), json!({"logging": "DEFAULT"})] {
+            assert!(to(default.clone(), None).is_empty());
+            let own = to(default, Some("own"));
+            assert_eq!(own, Destinations { group: group("own", false, true), bucket: None });
+        }
+        let log = json!({"cloudWatchLogGroupName": "g", "cloudWatchEncryptionEnabled": true,
+            "s3BucketName": "kept", "s3KeyPrefix": "p", "s3EncryptionEnabled": false});
+        let both = to(json!({"logging": "OVERRIDE", "logConfiguration": log}), Some("own"));
+        let (name, prefix) = ("kept".to_owned(), "p".to_owned());
+        let bucket = Some(Bucket { name, prefix, must_be_encrypted: false });
+        assert_eq!(both, Destinations { group: group("g", true, false), bucket });
+        let log = json!({"s3BucketName": "kept"});
+        let one = to(json!({"logging": "OVERRIDE", "logConfiguration": log}), None);
+        assert!(one.group.is_none() && !one.must_be_encrypted());
     }
 }

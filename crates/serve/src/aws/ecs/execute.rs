@@ -1,7 +1,7 @@
 //! ExecuteCommand: a session with a command in a task.
 
 use super::clusters::{find as find_cluster, in_cluster};
-use super::configuration::{self, Exec, Logging};
+use super::configuration;
 use super::tasks::{container_arn, find, runtime_id};
 use super::{CONTAINER, invalid};
 use crate::aws::builds::Known;
@@ -10,8 +10,9 @@ use crate::aws::documents;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
 use crate::aws::resources::{Resource, cluster_arn, last, task_arn};
-use crate::aws::targets::{CLUSTER, ECS_IDLE, agent_of, check, no_session, task_id};
-use crate::gateway::{Asked, SessionPlan};
+use crate::aws::targets::{CLUSTER, ECS_IDLE, agent_of, check, demanded, no_session, task_id};
+use crate::gateway::Asked;
+use runner_core::destination::Destinations;
 use runner_folder::state::Cluster;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -108,7 +109,7 @@ async fn execute(
     endpoint: &Endpoint,
 ) -> Result<Value, Refusal> {
     let mut plan = documents::command(command).map_err(invalid)?;
-    logged(&mut plan, &known, &configuration::exec(cluster.configuration.as_ref())?)?;
+    (plan.logs, plan.key) = asked_for(cluster.configuration.as_ref(), &known)?;
     let unreached = |why: String| {
         tracing::debug!(why, "a task that cannot be reached");
         // Tools know the first two sentences.
@@ -118,6 +119,7 @@ async fn execute(
         Refusal::new("TargetNotConnectedException", text)
     };
     let reachable = check(known).await.map_err(unreached)?;
+    let plan = demanded(plan, reachable.requires_log, endpoint)?;
     let agent = agent_of(&reachable.known, endpoint).await.map_err(unreached)?;
     let known = reachable.known;
     let asked = Asked {
@@ -151,37 +153,15 @@ async fn execute(
     }))
 }
 
-/// Has the session logged and encrypted as its cluster says.
-fn logged(plan: &mut SessionPlan, known: &Known, exec: &Exec) -> Result<(), Refusal> {
-    if !exec.kms_key_id.is_empty() {
-        return Err(invalid(format!(
-            "The cluster's kmsKeyId asks for sessions that are encrypted with the key {}, which is not offered yet.",
-            exec.kms_key_id
-        )));
-    }
-    if let Some(place) = destination(known, exec) {
-        plan.message =
-            format!("This session is not logged: sessions are not written to {place} yet.");
-    }
-    Ok(())
-}
-
-/// Where its cluster wants the session logged, in words.
-fn destination(known: &Known, exec: &Exec) -> Option<String> {
-    let group = |name: &str| format!("the log group {name}");
-    match (exec.logging, &exec.log_configuration) {
-        (Logging::None, _) | (Logging::Override, None) => None,
-        (Logging::Default, _) => {
-            let logs = &known.record.logs.cloud_watch_logs;
-            let own = logs.group_name.as_deref().filter(|_| logs.status == "ENABLED");
-            own.map(group)
-        }
-        (Logging::Override, Some(log)) => {
-            match (log.cloud_watch_log_group_name.as_str(), log.s3_bucket_name.as_str()) {
-                ("", bucket) => Some(format!("the bucket {bucket}")),
-                (name, "") => Some(group(name)),
-                (name, bucket) => Some(format!("{} and the bucket {bucket}", group(name))),
-            }
-        }
-    }
+/// Where a cluster's configuration has sessions in a task logged, and the key that it has them encrypted with.
+pub(in crate::aws) fn asked_for(
+    configuration: Option<&Value>,
+    known: &Known,
+) -> Result<(Destinations, Option<String>), Refusal> {
+    let exec = configuration::exec(configuration)?;
+    // The one at AWS that the build's own log goes to.
+    let logs = &known.record.logs.cloud_watch_logs;
+    let own = logs.group_name.as_deref().filter(|_| logs.status == "ENABLED");
+    let to = exec.destinations(own);
+    Ok((to, Some(exec.kms_key_id).filter(|key| !key.is_empty())))
 }

@@ -13,6 +13,7 @@ pub(super) use clusters::{
 };
 pub(super) use definition::DescribeTaskDefinition;
 pub(super) use execute::ExecuteCommand;
+pub(super) use execute::asked_for;
 pub(super) use start::{CreateService, RunTask, StartTask, StopTask, UpdateService};
 pub(super) use tags::{ListTagsForResource, TagResource, UntagResource};
 pub(super) use tasks::{DescribeTasks, ListTasks};

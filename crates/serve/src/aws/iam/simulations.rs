@@ -83,7 +83,8 @@ impl Input for SimulatePrincipalPolicy {
             let text = format!("{source} is no user and no group of this endpoint");
             Refusal::new("NoSuchEntity", text).with_status(404)
         })?;
-        Ok(answer(ask(&endpoint.builds, &directory, &subject, &asked).await))
+        let identity = endpoint.deliveries.identity();
+        Ok(answer(ask(&endpoint.builds, identity, &directory, &subject, &asked).await))
     }
 }
 
@@ -110,7 +111,8 @@ impl Input for SimulateCustomPolicy {
             texts.iter().enumerate().map(read).collect::<Result<_, _>>().map_err(malformed)?;
         let directory = Directory::default();
         let subject = Subject::Policies(&policies);
-        Ok(answer(ask(&endpoint.builds, &directory, &subject, &asked).await))
+        let identity = endpoint.deliveries.identity();
+        Ok(answer(ask(&endpoint.builds, identity, &directory, &subject, &asked).await))
     }
 }
 

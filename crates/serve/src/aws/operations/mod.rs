@@ -32,6 +32,7 @@ pub(super) enum Service {
     Iam,
     CloudTrail,
     Ec2,
+    Kms,
 }
 
 impl Service {
@@ -46,6 +47,7 @@ impl Service {
             Service::Iam => "iam",
             Service::CloudTrail => "cloudtrail",
             Service::Ec2 => "ec2",
+            Service::Kms => "kms",
         }
     }
 
@@ -60,6 +62,7 @@ impl Service {
             Service::Iam => "IAM",
             Service::CloudTrail => "CloudTrail",
             Service::Ec2 => "EC2",
+            Service::Kms => "KMS",
         }
     }
 
@@ -71,6 +74,7 @@ impl Service {
             "CodeBuild_20161006" => Some(Service::CodeBuild),
             "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101" => Some(Service::CloudTrail),
             "Logs_20140328" => Some(Service::Logs),
+            "TrentService" => Some(Service::Kms),
             _ => None,
         }
     }
@@ -95,7 +99,8 @@ impl Service {
             | Service::Sts
             | Service::Iam
             | Service::CloudTrail
-            | Service::Ec2 => return Ok(()),
+            | Service::Ec2
+            | Service::Kms => return Ok(()),
         };
         validate(described, call.operation.name, &call.body).map_err(|problems| {
             let code = match problems {
@@ -121,7 +126,8 @@ impl Service {
             | Service::Logs
             | Service::Ssm
             | Service::Ecs
-            | Service::CloudTrail => Refusal::new("AccessDeniedException", text),
+            | Service::CloudTrail
+            | Service::Kms => Refusal::new("AccessDeniedException", text),
             Service::Sts | Service::Iam => Refusal::new("AccessDenied", text).with_status(403),
             Service::Ec2 => Refusal::new("UnauthorizedOperation", text).with_status(403),
         }

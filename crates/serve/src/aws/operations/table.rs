@@ -2,7 +2,9 @@
 
 use super::{Effect, Operation, Perform, Service, perform};
 use crate::aws::iam::Of;
-use crate::aws::{cloudtrail, codebuild, documents, ec2, ecs, iam, logs, run_command, ssm, sts};
+use crate::aws::{
+    cloudtrail, codebuild, documents, ec2, ecs, iam, kms, logs, run_command, ssm, sts,
+};
 
 /// One that changes nothing.
 const fn reads(service: Service, action: &'static str, perform: Perform) -> Operation {
@@ -206,4 +208,5 @@ pub(in crate::aws) const OPERATIONS: &[Operation] = &[
     reads(Service::CloudTrail, "cloudtrail:LookupEvents", perform::<cloudtrail::LookupEvents>),
     reads(Service::Ec2, "ec2:DescribeSubnets", perform::<ec2::DescribeSubnets>),
     reads(Service::Ec2, "ec2:DescribeVpcEndpoints", perform::<ec2::DescribeVpcEndpoints>),
+    reads(Service::Kms, "kms:DescribeKey", perform::<kms::DescribeKey>),
 ];

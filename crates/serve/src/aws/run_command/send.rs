@@ -7,12 +7,12 @@ use crate::aws::call::Refusal;
 use crate::aws::documents;
 use crate::aws::endpoint::{Endpoint, Origin};
 use crate::aws::operations::{Input, Scope};
+use crate::aws::places;
 use crate::aws::resources::{Resource, node_id};
 use crate::aws::targets::check;
 use crate::commands::{NotSent, Order};
 use futures_util::future::join_all;
-use runner_cloud::s3::Location;
-use runner_core::arn::{ACCOUNT, arn};
+use runner_core::arn::ACCOUNT;
 use runner_core::destination::{Bucket, Destinations, Form, LogGroup};
 use runner_core::document::command::{self, Step, Work};
 use runner_core::document::{Given, Parameters};
@@ -101,7 +101,7 @@ impl Input for SendCommand {
             document.check_hash(hash, self.document_hash_type.as_deref())?;
         }
         let destinations = self.destinations()?;
-        may_write(&destinations, origin, endpoint)?;
+        places::may_write(&destinations, origin, endpoint)?;
         let steps = self.steps(&document.content)?;
         let (nodes, builds) = self.reachable(subject.nodes).await?;
         let limit = |bound: Bound, given: &Option<String>, default: &str| {
@@ -183,36 +183,27 @@ impl SendCommand {
         let bucket = self.bucket.clone().filter(|name| !name.is_empty());
         let prefix = self.prefix.clone().unwrap_or_default();
         if let Some(name) = &bucket {
-            let unfit = |text: &str| Err(Refusal::new("InvalidOutputFolder", text));
-            if let Some(Err(why)) = Location::parse(&format!("s3://{name}")) {
-                return unfit(&format!("OutputS3BucketName: {why}"));
-            }
-            if name.contains('/') {
-                return unfit("OutputS3BucketName is the name of a bucket alone");
-            }
-            if prefix.chars().count() > 500 || prefix.chars().any(char::is_control) {
-                return unfit(
-                    "OutputS3KeyPrefix has at most 500 characters, and no control characters",
-                );
+            let wrong = places::wrong_bucket(("OutputS3BucketName", name));
+            let wrong = wrong.or_else(|| places::wrong_prefix(("OutputS3KeyPrefix", &prefix)));
+            if let Some(wrong) = wrong {
+                return Err(Refusal::new("InvalidOutputFolder", wrong));
             }
         }
         let bucket = bucket.map(|name| Bucket { name, prefix, must_be_encrypted: false });
         let config = self.cloud_watch_output_config.as_ref();
         let config = config.filter(|config| config.cloud_watch_output_enabled);
-        let is_part = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
         let group = match config.map(|config| config.cloud_watch_log_group_name.as_str()) {
             None => None,
             Some("") => {
                 let name = self.document_name.chars();
-                let name: String = name.map(|c| if is_part(c) { c } else { '.' }).collect();
+                let name: String =
+                    name.map(|c| if places::is_of_group(c) { c } else { '.' }).collect();
                 Some(format!("/aws/ssm/{name}"))
             }
-            Some(name) if name.len() <= 512 && name.chars().all(is_part) => Some(name.to_owned()),
-            Some(_) => {
-                return Err(invalid(
-                    "CloudWatchLogGroupName has 1 to 512 of a-z A-Z 0-9 _ - / . #",
-                ));
-            }
+            Some(name) => match places::wrong_group(("CloudWatchLogGroupName", name)) {
+                Some(wrong) => return Err(invalid(wrong)),
+                None => Some(name.to_owned()),
+            },
         };
         let (must_be_encrypted, is_made, form) = (false, true, Form::Text);
         let group = group.map(|name| LogGroup { name, must_be_encrypted, is_made, form });
@@ -282,30 +273,6 @@ impl SendCommand {
         }
         Ok((nodes, builds))
     }
-}
-
-/// Output goes to AWS with the rights of this machine's owner: whom policies bind needs the same there.
-fn may_write(to: &Destinations, origin: &Origin, endpoint: &Endpoint) -> Result<(), Refusal> {
-    let bucket = to.bucket.as_ref().map(|bucket| {
-        let object = format!("arn:aws:s3:::{}/{}", bucket.name, bucket.key("*"));
-        ("s3:PutObject", object)
-    });
-    let group = to.group.as_ref().map(|group| {
-        let group = arn("logs", &format!("log-group:{}:*", group.name));
-        ("logs:PutLogEvents", group)
-    });
-    for (action, resource) in bucket.into_iter().chain(group) {
-        if !endpoint.allows(origin, action, &Resource::named(resource.clone())) {
-            let who = &origin.caller.arn;
-            return Err(Refusal::new(
-                "AccessDeniedException",
-                format!(
-                    "User: {who} is not authorized to perform: {action} on resource: {resource}"
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Whether a member that may be empty is not.

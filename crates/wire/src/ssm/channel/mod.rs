@@ -6,7 +6,7 @@
 use super::cipher::Cipher;
 use super::handshake::{self, Answered, ClientVersion, DataKey, KmsKey, SessionType};
 use super::message::{self, Head, Id, Kind, Message, Payload};
-use super::receiver::{Receiver, Turn};
+use super::receiver::{Readiness, Receiver, Turn};
 use super::sender::Sender;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -330,16 +330,17 @@ impl Channel {
     }
 
     fn numbered(&mut self, message: &Message<'_>, now: Now, for_input: bool) -> Vec<Event> {
-        if let Some(event) = self.begins_unasked(message.payload) {
-            // Not acknowledged: it comes again when somebody takes it.
-            return vec![event];
-        }
-        // Only bytes wait for somebody to take them, and any input where a session has not begun.
-        let has_begun = self.phase != Phase::Handshake || !matches!(self.shake, Shake::Skipped);
-        let is_ready = (for_input || message.payload != Payload::Bytes)
-            && (has_begun || !is_input(message.payload));
-        let turn = self.receiver.turn(message.sequence, message.payload, message.body, is_ready);
         let mut events = Vec::new();
+        match self.begins_unasked(message.payload) {
+            Some(event @ Event::Failed(_)) => return vec![event],
+            event => events.extend(event),
+        }
+        let readiness = match is_input(message.payload) {
+            true if self.keeps_input() => Readiness::Keeps,
+            true if !for_input && message.payload == Payload::Bytes => Readiness::No,
+            _ => Readiness::Takes,
+        };
+        let turn = self.receiver.turn(message.sequence, message.payload, message.body, readiness);
         match turn {
             Turn::Refused => return events,
             Turn::Again => {
@@ -359,9 +360,7 @@ impl Channel {
         // Before anything that the message sets off: the client counts on the order.
         self.acknowledge(message, now);
         self.take(message.payload, message.body, now, &mut events);
-        while let Some((payload, body)) = self.receiver.follower() {
-            self.take(payload, &body, now, &mut events);
-        }
+        events.extend(self.caught_up(now));
         events
     }
 
@@ -481,6 +480,23 @@ impl Channel {
             return Event::Answered;
         }
         self.open(version, now)
+    }
+
+    /// Whether input is for later: of a client that knows of no handshake, and sends nothing again.
+    fn keeps_input(&self) -> bool {
+        self.phase == Phase::Handshake && matches!(self.shake, Shake::Skipped)
+    }
+
+    /// What a client that knows of no handshake has said while its session did not begin yet.
+    pub fn caught_up(&mut self, now: Now) -> Vec<Event> {
+        let mut events = Vec::new();
+        if self.keeps_input() {
+            return events;
+        }
+        while let Some((payload, body)) = self.receiver.follower() {
+            self.take(payload, &body, now, &mut events);
+        }
+        events
     }
 
     /// Ends a handshake that was held, with this to show to the person. `None` where it is not at its end.

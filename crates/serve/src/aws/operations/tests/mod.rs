@@ -103,7 +103,8 @@ impl Rig {
         let service = Some(service.expect("no panic"));
         let (access, agent) = (Access::Local, AgentConfig::default());
         let identity = Identity::Environment;
-        let parts = EndpointParts { keys, access, users, agent, service, identity };
+        let requires_log = false;
+        let parts = EndpointParts { keys, access, users, agent, service, identity, requires_log };
         let endpoint = Endpoint::with_policy(&home, parts, policy);
         let work = Work::Shell { profile: String::new() };
         let plan = SessionPlan::new(SessionType::StandardStream, Value::Null, work);
@@ -140,6 +141,7 @@ impl Rig {
             Service::CloudTrail => format!(
                 "X-Amz-Target: com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.{name}"
             ),
+            Service::Kms => format!("X-Amz-Target: TrentService.{name}"),
             Service::Sts | Service::Iam | Service::Ec2 => {
                 "Content-Type: application/x-www-form-urlencoded".to_owned()
             }
@@ -214,7 +216,8 @@ async fn a_policy_that_denies_denies_every_operation() {
             | Service::Logs
             | Service::Ssm
             | Service::Ecs
-            | Service::CloudTrail => ("AccessDeniedException", 400),
+            | Service::CloudTrail
+            | Service::Kms => ("AccessDeniedException", 400),
         };
         assert_eq!(status, wanted, "{}: {answer}", row.name);
         let text = format!("is not authorized to perform: {} on resource: ", row.action);
@@ -365,7 +368,8 @@ fn what_is_offered_in_words() {
          ListClusters, CreateCluster, ",
         "UpdateService of ECS; GetCallerIdentity of STS; SimulatePrincipalPolicy, SimulateCustomPolicy, GetRole, \
          CreateUser, GetUser, ",
-        "DeleteGroupPolicy of IAM; LookupEvents of CloudTrail; DescribeSubnets, DescribeVpcEndpoints of EC2",
+        "DeleteGroupPolicy of IAM; LookupEvents of CloudTrail; DescribeSubnets, DescribeVpcEndpoints of EC2; \
+         DescribeKey of KMS",
     ] {
         assert!(told.contains(part), "{told}");
     }

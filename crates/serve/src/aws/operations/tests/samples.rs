@@ -141,6 +141,13 @@ pub(super) fn samples(session: &str) -> Vec<Sample> {
             )
         },
     ])
+    .chain(vec![sample(
+        "DescribeKey",
+        &json!({"KeyId": "alias/x"}),
+        // Whom it is asked as, is not there.
+        "no AWS credentials can be had",
+        &[&arn("kms", "alias/x")],
+    )])
     .collect()
 }
 

@@ -1,0 +1,83 @@
+//! KMS, as far as it is asked what the key of encrypted sessions is: AWS's own answer, asked as whoever this program calls
+//! AWS as.
+
+use super::call::Refusal;
+use super::endpoint::{Endpoint, Origin};
+use super::operations::{Input, Scope};
+use super::resources::Resource;
+use runner_cloud::CallError;
+use runner_core::arn::arn;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Longest name of a key.
+const MOST: usize = 2048;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DescribeKey {
+    key_id: String,
+}
+
+impl Input for DescribeKey {
+    type Subject = ();
+
+    async fn subject(&self, _: &Endpoint) -> Result<(Scope, ()), Refusal> {
+        let id = &self.key_id;
+        if id.is_empty() || id.len() > MOST || id.chars().any(char::is_control) {
+            let text = format!("KeyId is to have 1 to {MOST} characters");
+            return Err(Refusal::new("ValidationException", text));
+        }
+        let name = match id.as_str() {
+            id if id.starts_with("arn:") => id.to_owned(),
+            id if id.starts_with("alias/") => arn("kms", id),
+            id => arn("kms", &format!("key/{id}")),
+        };
+        Ok((Scope::of([Resource::named(name)]), ()))
+    }
+
+    async fn answer(self, (): (), origin: &Origin, endpoint: &Endpoint) -> Result<Value, Refusal> {
+        let described = endpoint.deliveries.describe_key(&self.key_id, &origin.region).await;
+        described.map_err(|error| refusal(&error))
+    }
+}
+
+/// AWS's own refusal where its code is one that this call has; the rest is in the text.
+fn refusal(error: &CallError) -> Refusal {
+    const CODES: [&str; 4] = [
+        "NotFoundException",
+        "InvalidArnException",
+        "AccessDeniedException",
+        "ValidationException",
+    ];
+    match error {
+        CallError::Service { code, message } => {
+            match CODES.into_iter().find(|known| known == code) {
+                Some(code) => Refusal::new(code, message.clone()),
+                None => Refusal::new("KMSInternalException", error.to_string()),
+            }
+        }
+        CallError::Credentials(_) | CallError::Unreachable { .. } => {
+            Refusal::new("DependencyTimeoutException", error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kms_says_is_passed_on() {
+        let of = |code: &str| {
+            let (code, message) = (code.to_owned(), "no".to_owned());
+            let Refusal { code, message, .. } = refusal(&CallError::Service { code, message });
+            (code, message)
+        };
+        assert_eq!(of("NotFoundException"), ("NotFoundException", "no".to_owned()));
+        let other = ("KMSInternalException", "UnrecognizedClientException: no".to_owned());
+        assert_eq!(of("UnrecognizedClientException"), other);
+        let none = refusal(&CallError::Credentials("none".to_owned()));
+        assert!(none.message.contains("no AWS credentials can be had: none"), "{none:?}");
+    }
+}
